@@ -1,0 +1,1 @@
+//! A lock to an image: layers planned, made in parallel, sealed.

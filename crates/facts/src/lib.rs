@@ -1,0 +1,1 @@
+//! Sourced knowledge as rows: GPUs, driver floors, toolkits, torch releases, architectures.

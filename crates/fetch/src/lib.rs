@@ -1,0 +1,1 @@
+//! Downloads: indexes, wheels and debs, with resume, retries and verification.

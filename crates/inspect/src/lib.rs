@@ -1,0 +1,1 @@
+//! What these bytes can run on: ELF, fatbins, closures, wheels and images.

@@ -1,0 +1,1 @@
+//! Wheels, debs and plain files to deterministic layers, image configuration and manifest.

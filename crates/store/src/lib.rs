@@ -1,0 +1,1 @@
+//! The content-addressed store: blobs, virtual layers, extracted trees, images, OCI layouts.

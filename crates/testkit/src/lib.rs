@@ -1,0 +1,1 @@
+//! Worlds in a file for tests: package indexes, archives, hostile bytes; never imported outside tests.
