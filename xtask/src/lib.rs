@@ -1,0 +1,39 @@
+//! The rules that hold the crates apart, as rows.
+
+/// Which crates of the workspace a crate may use. Data goes one way: nothing to the right of the
+/// walk (lock, layer, image, run, check) is known to anything on its left.
+pub const ARROWS: &[(&str, &[&str])] = &[
+    ("blob", &[]),
+    ("facts", &[]),
+    ("lock", &["blob", "facts"]),
+    ("layer", &["blob"]),
+    ("debian", &["blob", "layer"]),
+    ("store", &["blob"]),
+    ("fetch", &["blob", "debian", "lock", "store"]),
+    ("inspect", &["blob", "facts"]),
+    ("run", &["blob", "store"]),
+    ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
+    (
+        "sconce",
+        &[
+            "blob", "build", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store",
+        ],
+    ),
+];
+
+/// Crates that only tests may use.
+pub const DEV_ONLY: &[&str] = &["testkit"];
+
+/// Outside libraries that only the named crates may use, and why.
+pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
+    ("ureq", &["fetch"], "bytes from the network enter through one door"),
+    ("libcontainer", &["run"], "one crate starts containers"),
+    ("clap", &["sconce"], "only commands have arguments"),
+    ("indicatif", &["sconce"], "only commands draw progress"),
+];
+
+/// Crates that may hold `unsafe` code.
+pub const UNSAFE: &[&str] = &["run"];
+
+/// Crates that may print.
+pub const PRINTING: &[&str] = &["sconce"];
