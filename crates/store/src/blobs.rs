@@ -1,0 +1,212 @@
+//! Blobs with bytes of their own: `blobs/sha256/<2 digits>/<64 digits>`, read-only files.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::ioctl_ficlone;
+use sconce_blob::{Digest, Hasher};
+
+use crate::Store;
+use crate::error::{Error, at};
+
+/// Bytes copied at a time.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+/// Takes the bytes of a new blob. Nothing is in the store until [`BlobWriter::commit`].
+pub struct BlobWriter {
+    store: Store,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+}
+
+impl Store {
+    /// Whether the blob is there, real or virtual.
+    pub fn has_blob(&self, digest: Digest) -> bool {
+        self.real_path(digest).exists() || self.virtual_path(digest).exists()
+    }
+
+    /// The file of a real blob; `None` when there is none (it may be virtual).
+    pub fn blob_path(&self, digest: Digest) -> Option<PathBuf> {
+        Some(self.real_path(digest)).filter(|path| path.exists())
+    }
+
+    /// Begins a new blob.
+    pub fn create_blob(&self) -> Result<BlobWriter, Error> {
+        let path = self.scratch_path();
+        let file = create_read_only(&path)?;
+        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new() })
+    }
+
+    /// Puts `bytes` into the store.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        if self.blob_path(digest).is_none() {
+            let mut blob = self.create_blob()?;
+            blob.write_all(bytes).map_err(at("write", &blob.path))?;
+            blob.commit(None)?;
+        }
+        Ok(digest)
+    }
+
+    /// Puts what `source` yields into the store. When it isn't `expected`, nothing is put and the
+    /// error names `what`.
+    pub fn put_stream(
+        &self,
+        mut source: impl Read,
+        what: &str,
+        expected: Option<Digest>,
+    ) -> Result<(Digest, u64), Error> {
+        let mut blob = self.create_blob()?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => blob.write_all(&buffer[..n]).map_err(at("write", &blob.path))?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(at("read", Path::new(what))(error)),
+            }
+        }
+        let len = blob.len();
+        Ok((blob.commit(expected.map(|digest| (digest, what)))?, len))
+    }
+
+    /// Copies the file at `path` into the store, sharing its blocks where the file system can.
+    pub fn put_file(&self, path: &Path, expected: Option<Digest>) -> Result<Digest, Error> {
+        if let Some(digest) = expected.filter(|digest| self.blob_path(*digest).is_some()) {
+            return Ok(digest);
+        }
+        let mut source = File::open(path).map_err(at("open", path))?;
+        let what = path.display().to_string();
+        let clone = self.scratch_path();
+        let cloned = create_read_only(&clone)?;
+        if ioctl_ficlone(&cloned, &source).is_err() {
+            // Another file system, or one without reflinks.
+            fs::remove_file(&clone).map_err(at("remove", &clone))?;
+            return Ok(self.put_stream(source, &what, expected)?.0);
+        }
+        // The source may be changed while it is read: the clone is what counts.
+        source = File::open(&clone).map_err(at("open", &clone))?;
+        let (digest, _) = hash(&mut source).map_err(at("read", &clone))?;
+        self.adopt(&clone, digest, expected.map(|digest| (digest, what.as_str())))?;
+        Ok(digest)
+    }
+
+    /// Takes over a finished file on the store's file system (a download): renames it into place.
+    /// `digest` is what the caller has computed over its bytes; `expected` as for `put_stream`.
+    pub fn adopt(
+        &self,
+        path: &Path,
+        digest: Digest,
+        expected: Option<(Digest, &str)>,
+    ) -> Result<(), Error> {
+        if let Some((expected, what)) = expected.filter(|(expected, _)| *expected != digest) {
+            fs::remove_file(path).map_err(at("remove", path))?;
+            return Err(Error::WrongDigest { what: what.to_owned(), expected, actual: digest });
+        }
+        let target = self.real_path(digest);
+        if target.exists() {
+            return fs::remove_file(path).map_err(at("remove", path));
+        }
+        make_parent(&target)?;
+        let mut permissions = fs::metadata(path).map_err(at("look at", path))?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions).map_err(at("protect", path))?;
+        self.mark_unsynced("blob", digest)?;
+        fs::rename(path, &target).map_err(at("rename into place", &target))
+    }
+
+    /// Reads the whole blob and compares its digest: [`Error::WrongDigest`] when it is damaged.
+    pub fn verify(&self, digest: Digest) -> Result<(), Error> {
+        let mut blob = self.open_blob(digest)?;
+        let path = self.root().to_owned();
+        let (actual, _) = hash(&mut blob).map_err(at("read a blob of", &path))?;
+        if actual == digest {
+            return Ok(());
+        }
+        let what = format!("the store's blob {}", digest.short());
+        Err(Error::WrongDigest { what, expected: digest, actual })
+    }
+
+    pub(crate) fn real_path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        let mut path = self.root().join("blobs/sha256");
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+}
+
+impl BlobWriter {
+    /// Bytes taken so far.
+    pub fn len(&self) -> u64 {
+        self.hasher.len()
+    }
+
+    /// Whether no byte was taken.
+    pub fn is_empty(&self) -> bool {
+        self.hasher.is_empty()
+    }
+
+    /// Puts the blob into the store. With `expected` (a digest and what to call the bytes in an
+    /// error) other bytes are refused.
+    pub fn commit(self, expected: Option<(Digest, &str)>) -> Result<Digest, Error> {
+        let digest = self.hasher.clone().finish();
+        self.store.adopt(&self.path, digest, expected)?;
+        Ok(digest)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // Gone already when committed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The digest and length of all that is left in `source`.
+pub(crate) fn hash(source: &mut impl Read) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let len = hasher.len();
+    Ok((hasher.finish(), len))
+}
+
+pub(crate) fn make_parent(path: &Path) -> Result<(), Error> {
+    match path.parent() {
+        Some(folder) => fs::create_dir_all(folder).map_err(at("create", folder)),
+        None => Ok(()),
+    }
+}
+
+/// A new file for this handle alone to write.
+fn create_read_only(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(path)
+        .map_err(at("create", path))
+}

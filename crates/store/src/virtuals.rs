@@ -1,0 +1,172 @@
+//! Virtual blobs on disk: `virtual/<2 digits>/<64 digits>`.
+//!
+//! | field | bytes |
+//! |---|---|
+//! | magic `SCONCEV1` | 8 |
+//! | number of blobs, number of segments | u32, u32 |
+//! | digests of the blobs | 32 each |
+//! | segments: blob number (`u32::MAX`: literal), offset, length | u32, u64, u64 each |
+//! | literals | the sum of the literal segments' lengths |
+//! | SHA-256 of all before it | 32 |
+//!
+//! Numbers are little-endian.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sconce_blob::{Assembly, Digest, Segment};
+
+use crate::Store;
+use crate::error::{Error, at};
+
+const MAGIC: &[u8; 8] = b"SCONCEV1";
+const LITERAL: u32 = u32::MAX;
+
+/// The largest description that is read into memory, bytes. That of torch 2.15.0 takes 5 MB.
+const LIMIT: u64 = 1 << 30;
+
+impl Store {
+    /// Puts a virtual blob: from now on `digest` can be opened like any other. The caller has
+    /// computed `digest` over the assembled bytes; each blob it is made of must be in the store.
+    /// [`Store::verify`] checks it against the bytes.
+    pub fn put_virtual(&self, digest: Digest, assembly: &Assembly) -> Result<(), Error> {
+        let path = self.virtual_path(digest);
+        let refuse = |why: String| Error::Corrupt { path: path.clone(), why };
+        check(assembly).map_err(&refuse)?;
+        let mut lengths = HashMap::new();
+        for segment in &assembly.segments {
+            let Segment::Blob { digest, offset, len } = *segment else { continue };
+            let size = match lengths.get(&digest) {
+                Some(size) => *size,
+                None => {
+                    let file = self.real_path(digest);
+                    let size = match fs::metadata(&file) {
+                        Ok(meta) => meta.len(),
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                            return Err(Error::MissingBlob(digest));
+                        }
+                        Err(error) => return Err(at("look at", &file)(error)),
+                    };
+                    lengths.insert(digest, size);
+                    size
+                }
+            };
+            if offset.checked_add(len).is_none_or(|end| end > size) {
+                return Err(refuse(format!("a segment ends past the end of {digest}")));
+            }
+        }
+        if path.exists() {
+            return Ok(());
+        }
+        self.write_small(&path, &encode(assembly))
+    }
+
+    /// The assembly of a virtual blob; `None` when `digest` isn't one.
+    pub fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
+        let path = self.virtual_path(digest);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.len() > LIMIT => {
+                Err(Error::Corrupt { path, why: format!("more than {LIMIT} bytes") })
+            }
+            Ok(_) => {
+                let bytes = fs::read(&path).map_err(at("read", &path))?;
+                decode(&bytes).map(Some).map_err(|why| Error::Corrupt { path, why })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("look at", &path)(error)),
+        }
+    }
+
+    pub(crate) fn virtual_path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root().join("virtual").join(Path::new(&hex[..2])).join(&hex)
+    }
+}
+
+/// That the literal segments use the literals up, and no number overflows.
+fn check(assembly: &Assembly) -> Result<(), String> {
+    let (mut literals, mut total) = (0_u64, 0_u64);
+    for segment in &assembly.segments {
+        let (Segment::Literal { len } | Segment::Blob { len, .. }) = *segment;
+        total = total.checked_add(len).ok_or("its length overflows")?;
+        if matches!(segment, Segment::Literal { .. }) {
+            literals = literals.checked_add(len).ok_or("its literals overflow")?;
+        }
+    }
+    if literals != assembly.literals.len() as u64 {
+        return Err(format!(
+            "its segments use {literals} bytes of {} literal ones",
+            assembly.literals.len()
+        ));
+    }
+    Ok(())
+}
+
+fn encode(assembly: &Assembly) -> Vec<u8> {
+    let mut numbers = HashMap::new();
+    let mut blobs = Vec::new();
+    let mut segments = Vec::with_capacity(assembly.segments.len() * 20);
+    for segment in &assembly.segments {
+        let (number, offset, len) = match *segment {
+            Segment::Literal { len } => (LITERAL, 0, len),
+            Segment::Blob { digest, offset, len } => {
+                let number = *numbers.entry(digest).or_insert_with(|| {
+                    blobs.push(digest);
+                    (blobs.len() - 1) as u32
+                });
+                (number, offset, len)
+            }
+        };
+        segments.extend_from_slice(&number.to_le_bytes());
+        segments.extend_from_slice(&offset.to_le_bytes());
+        segments.extend_from_slice(&len.to_le_bytes());
+    }
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&(blobs.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(assembly.segments.len() as u32).to_le_bytes());
+    blobs.iter().for_each(|digest| out.extend_from_slice(digest.as_bytes()));
+    out.extend_from_slice(&segments);
+    out.extend_from_slice(&assembly.literals);
+    let digest = Digest::of(&out);
+    out.extend_from_slice(digest.as_bytes());
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<Assembly, String> {
+    let (body, sum) = bytes.split_last_chunk::<32>().ok_or("cut off")?;
+    if Digest::of(body).as_bytes() != sum {
+        return Err("its checksum doesn't fit".to_owned());
+    }
+    let mut rest = body;
+    if take::<8>(&mut rest)? != *MAGIC {
+        return Err("not a virtual blob of this format".to_owned());
+    }
+    let blobs = u32::from_le_bytes(take(&mut rest)?);
+    let count = u32::from_le_bytes(take(&mut rest)?);
+    let blobs = (0..blobs)
+        .map(|_| Ok(Digest::from_bytes(take(&mut rest)?)))
+        .collect::<Result<Vec<_>, String>>()?;
+    let mut assembly = Assembly::default();
+    for _ in 0..count {
+        let number = u32::from_le_bytes(take(&mut rest)?);
+        let offset = u64::from_le_bytes(take(&mut rest)?);
+        let len = u64::from_le_bytes(take(&mut rest)?);
+        assembly.segments.push(match number {
+            LITERAL => Segment::Literal { len },
+            _ => {
+                let digest = *blobs.get(number as usize).ok_or("a segment names no blob")?;
+                Segment::Blob { digest, offset, len }
+            }
+        });
+    }
+    assembly.literals = rest.to_vec();
+    check(&assembly)?;
+    Ok(assembly)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or("cut off")?;
+    *rest = tail;
+    Ok(*head)
+}
