@@ -1,1 +1,48 @@
 //! Sourced knowledge as rows: GPUs, driver floors, toolkits, torch releases, architectures.
+//!
+//! The rows live in `data/*.toml`, embedded in the binary. A row carries its source and the date it was looked
+//! up, its own or its table's; a test refuses one without. Nothing here reads a file or the network.
+
+mod arch;
+mod base;
+mod cuda;
+mod gpu;
+mod machine;
+mod suggest;
+mod table;
+mod tag;
+mod torch;
+mod uv;
+
+pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
+pub use base::{Base, base, bases};
+pub use cuda::{
+    CudaVersion, DriverVersion, Floor, Toolkit, floor, floors, toolkit_driver, toolkits,
+};
+pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
+pub use machine::Machine;
+pub use suggest::{UnknownName, nearest};
+pub use table::TABLES;
+pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};
+pub use torch::{
+    Build, Caveat, Devel, Release, Variant, caveats, devel, newest_release, release, releases,
+};
+pub use uv::{UvRow, uv};
+
+/// A text that is no version, capability or architecture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no {what}; {example}")]
+pub struct ParseError {
+    /// What was given, cut to 80 characters.
+    pub text: String,
+    /// What it should have been, e.g. "driver version".
+    pub what: &'static str,
+    /// How it looks when right.
+    pub example: &'static str,
+}
+
+impl ParseError {
+    fn new(text: &str, what: &'static str, example: &'static str) -> Self {
+        Self { text: text.chars().take(80).collect(), what, example }
+    }
+}

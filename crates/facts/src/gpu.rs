@@ -1,0 +1,159 @@
+//! GPUs by the names people and drivers give them.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::{Capability, DriverVersion, Machine, UnknownName, table};
+
+/// One product. Figures are data-sheet peaks per GPU, dense; missing where the sources read had none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// The product: "H100 SXM5 80GB".
+    pub name: String,
+    /// Other names, as people write them.
+    pub aliases: Vec<String>,
+    /// PCI device ids under vendor 10de, four hexadecimal digits.
+    pub pci: Vec<String>,
+    /// Its compute capability.
+    pub capability: Capability,
+    /// How it plugs in: "SXM5", "PCIe".
+    pub form: Option<String>,
+    /// The host processor, where the product has one kind only.
+    pub host: Option<Machine>,
+    /// The first open driver that lists it: below, a warning is due.
+    pub first_driver: Option<DriverVersion>,
+    /// Memory, GB.
+    pub memory_gb: Option<f64>,
+    /// Memory bandwidth, GB/s.
+    pub memory_bandwidth_gb_s: Option<f64>,
+    /// Streaming multiprocessors.
+    pub sm_count: Option<u32>,
+    /// FP64 without tensor cores, TFLOPS.
+    pub fp64_tflops: Option<f64>,
+    /// FP32 without tensor cores, TFLOPS.
+    pub fp32_tflops: Option<f64>,
+    /// TF32 tensor cores, TFLOPS.
+    pub tf32_tflops: Option<f64>,
+    /// BF16 tensor cores, TFLOPS.
+    pub bf16_tflops: Option<f64>,
+    /// FP16 tensor cores, TFLOPS.
+    pub fp16_tflops: Option<f64>,
+    /// FP8 tensor cores, TFLOPS.
+    pub fp8_tflops: Option<f64>,
+    /// FP4 tensor cores, TFLOPS.
+    pub fp4_tflops: Option<f64>,
+    /// NVLink, both directions together, GB/s.
+    pub nvlink_gb_s: Option<f64>,
+    /// Board power, W.
+    pub tdp_w: Option<f64>,
+    /// MIG instances at most; 0 is none.
+    pub mig_instances: Option<u32>,
+    /// Where the row comes from.
+    pub source: String,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    gpu: Vec<Gpu>,
+}
+
+static ROWS: LazyLock<Vec<Gpu>> = LazyLock::new(|| table::read::<Table>(table::GPUS).gpu);
+
+/// All GPUs.
+pub fn gpus() -> &'static [Gpu] {
+    &ROWS
+}
+
+/// The GPU of that name: `h100`, `RTX 4090`, `NVIDIA A100-SXM4-80GB`. Case, blanks, dashes and the makers' words
+/// do not count.
+///
+/// # Errors
+/// No row has the name; the error carries the nearest one.
+pub fn gpu(name: &str) -> Result<&'static Gpu, UnknownName> {
+    let wanted = fold(name);
+    let has = |gpu: &&Gpu| {
+        fold(&gpu.name) == wanted || gpu.aliases.iter().any(|alias| fold(alias) == wanted)
+    };
+    ROWS.iter().find(has).ok_or_else(|| {
+        let names = ROWS.iter().flat_map(|gpu| gpu.aliases.iter().map(String::as_str));
+        UnknownName::new("GPU", name, names)
+    })
+}
+
+/// The GPU with that PCI device id (vendor 10de): `0x2330` or `2330`.
+pub fn gpu_by_pci(id: &str) -> Option<&'static Gpu> {
+    let id = id.trim_start_matches("0x").to_lowercase();
+    ROWS.iter().find(|gpu| gpu.pci.contains(&id))
+}
+
+/// A name without case, separators and the words that every card has.
+fn fold(name: &str) -> String {
+    name.to_lowercase()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !matches!(*word, "nvidia" | "geforce" | "tesla" | "quadro"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, cc) in [
+            ("h100", "9.0"),
+            ("A100", "8.0"),
+            ("v100", "7.0"),
+            ("t4", "7.5"),
+            ("gh200", "9.0"),
+            ("b200", "10.0"),
+            ("b300", "10.3"),
+            ("l40s", "8.9"),
+            ("rtx 4090", "8.9"),
+            ("RTX4090", "8.9"),
+            ("NVIDIA GeForce RTX 4090", "8.9"),
+            ("NVIDIA H100 80GB HBM3", "9.0"),
+            ("NVIDIA A100-SXM4-80GB", "8.0"),
+            ("Tesla T4", "7.5"),
+        ] {
+            assert_eq!(gpu(name).unwrap().capability.to_string(), cc, "{name}");
+        }
+        assert_eq!(gpu("gh200").unwrap().host, Some(Machine::Aarch64));
+        assert_eq!(gpu_by_pci("0x2330").unwrap().name, "H100 SXM5 80GB");
+        assert_eq!(gpu("h10").unwrap_err().to_string(), "unknown GPU `h10`; did you mean `h100`?");
+        assert_eq!(gpu("banana").unwrap_err().to_string(), "unknown GPU `banana`");
+    }
+
+    #[test]
+    fn no_name_stands_for_two() {
+        let mut names: Vec<String> = ROWS
+            .iter()
+            .flat_map(|gpu| {
+                let mut own: Vec<_> = gpu.aliases.iter().map(|a| fold(a)).collect();
+                own.push(fold(&gpu.name));
+                own.sort();
+                own.dedup();
+                own
+            })
+            .collect();
+        let all = names.len();
+        names.sort();
+        let before = names.clone();
+        names.dedup();
+        assert_eq!(names.len(), all, "{before:?}");
+        let mut ids: Vec<_> = ROWS.iter().flat_map(|gpu| &gpu.pci).collect();
+        let all = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+    }
+
+    #[test]
+    fn every_capability_has_a_row() {
+        for gpu in gpus() {
+            assert!(gpu.capability.row().is_some(), "{}: {}", gpu.name, gpu.capability);
+        }
+    }
+}
