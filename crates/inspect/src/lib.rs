@@ -1,1 +1,15 @@
 //! What these bytes can run on: ELF, fatbins, closures, wheels and images.
+//!
+//! Nothing here runs what it reads, and no input makes it panic: parsers take [`read::ReadAt`],
+//! read the few ranges they need, and bound every count and size they are told.
+
+pub mod dynamic;
+pub mod elf;
+mod error;
+pub mod fatbin;
+#[cfg(test)]
+mod forge;
+pub mod read;
+pub mod symbols;
+
+pub use error::Error;
