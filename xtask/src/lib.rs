@@ -11,6 +11,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["blob"]),
     ("fetch", &["blob", "debian", "lock", "store"]),
     ("inspect", &["blob", "facts"]),
+    ("gpu", &[]),
     ("run", &["blob", "store"]),
     ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
     (
@@ -33,7 +34,7 @@ pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Crates that may hold `unsafe` code.
-pub const UNSAFE: &[&str] = &["run"];
+pub const UNSAFE: &[&str] = &["gpu", "run"];
 
 /// Crates that may print.
 pub const PRINTING: &[&str] = &["sconce"];
