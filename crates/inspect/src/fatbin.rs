@@ -186,6 +186,14 @@ pub struct Fatbin {
 }
 
 impl Fatbin {
+    /// A bare cubin of `bytes` bytes.
+    pub fn single(code: Code, bytes: u64) -> Self {
+        let mut fatbin = Self { containers: 1, ..Self::default() };
+        fatbin.codes.insert(code, Tally { entries: 1, bytes, ..Tally::default() });
+        fatbin.sets.insert(vec![code], 1);
+        fatbin
+    }
+
     /// Walks the containers in `len` bytes of `file` from `start` on, and adds them.
     ///
     /// # Errors
@@ -196,7 +204,7 @@ impl Fatbin {
             self.flaw(start, format!("GPU code claims {len} bytes, beyond the end of the file"));
         }
         let end = end.min(file.size());
-        let mut at = start;
+        let mut at = start.checked_next_multiple_of(8).unwrap_or(end);
         while end.saturating_sub(at) >= CONTAINER {
             let head: [u8; CONTAINER as usize] = file.array(at, "fatbin header")?;
             let head = Fields(&head);
@@ -269,7 +277,7 @@ impl Fatbin {
         set: &mut Vec<Code>,
     ) -> Result<(), Error> {
         let header = u64::from(head.u32(4));
-        if header > MAX_HEADER || header < ENTRY + 8 {
+        if !(ENTRY + 8..=MAX_HEADER).contains(&header) {
             self.flaw(at, format!("concat entry with a header of {header} bytes"));
             return Ok(());
         }

@@ -7,9 +7,12 @@ pub mod dynamic;
 pub mod elf;
 mod error;
 pub mod fatbin;
+pub mod finding;
 #[cfg(test)]
 mod forge;
 pub mod read;
+pub mod scan;
 pub mod symbols;
+pub mod tree;
 
 pub use error::Error;

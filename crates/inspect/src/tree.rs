@@ -1,0 +1,388 @@
+//! What is inspected: files by path, from one folder, from layers over each other, from wheels.
+//!
+//! Paths are relative to the root of the environment, with `/` between their parts and none in
+//! front: `opt/venv/bin/python`. Symbolic links are kept as links and followed inside the tree, so
+//! an image's absolute links never reach the machine it lies on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+use crate::read::{OnDisk, ReadAt};
+
+/// As many links as Linux follows (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+/// Directories below each other; deeper ones are loops or lies.
+const MAX_DEPTH: usize = 128;
+
+/// Where a file's bytes are.
+#[derive(Clone)]
+enum Bytes {
+    /// Below root number `n` on disk, at the same path as in the tree after `Root::below`.
+    Disk(u32),
+    /// Behind a reader.
+    Reader(Arc<dyn ReadAt>),
+}
+
+/// What stands at a path.
+#[derive(Clone)]
+enum Node {
+    Directory,
+    File { size: u64, bytes: Bytes },
+    Link(Box<str>),
+}
+
+struct Root {
+    path: PathBuf,
+    /// Where in the tree it starts; empty or ending in `/`.
+    below: String,
+}
+
+/// Files by path.
+#[derive(Default)]
+pub struct Tree {
+    nodes: BTreeMap<Box<str>, Node>,
+    roots: Vec<Root>,
+    /// Paths of lower layers that upper ones hide, with their bytes.
+    hidden: Vec<(String, u64)>,
+}
+
+impl Tree {
+    /// An empty tree.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One folder on disk.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when a folder in it can't be listed.
+    pub fn folder(path: &Path) -> Result<Self, Error> {
+        let mut tree = Self::new();
+        tree.add_folder(path, "")?;
+        Ok(tree)
+    }
+
+    /// Layers extracted on disk, the top one first, merged as overlayfs would: OCI whiteouts
+    /// (`.wh.` names) and overlay ones (a character device) hide what is below them.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when a folder in one of them can't be listed.
+    pub fn layers(top_first: &[PathBuf]) -> Result<Self, Error> {
+        let mut tree = Self::new();
+        for layer in top_first.iter().rev() {
+            tree.add_folder(layer, "")?;
+        }
+        Ok(tree)
+    }
+
+    /// Puts a folder on disk over what is already there, at `below` in the tree.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when a folder in it can't be listed.
+    pub fn add_folder(&mut self, path: &Path, below: &str) -> Result<(), Error> {
+        let root = self.roots.len() as u32;
+        let prefix = if below.is_empty() { String::new() } else { format!("{below}/") };
+        self.roots.push(Root { path: path.to_owned(), below: prefix });
+        let mut pending = vec![(path.to_owned(), below.to_owned(), 0)];
+        while let Some((folder, name, depth)) = pending.pop() {
+            let list = |source| Error::Open { path: folder.clone(), source };
+            for entry in fs::read_dir(&folder).map_err(list)? {
+                let entry = entry.map_err(list)?;
+                // A name that is no UTF-8 is no library, and Python packages have none.
+                let Ok(part) = entry.file_name().into_string() else { continue };
+                let child = if name.is_empty() { part.clone() } else { format!("{name}/{part}") };
+                let kind = entry.file_type().map_err(list)?;
+                if let Some(victim) = part.strip_prefix(".wh.") {
+                    self.whiteout(&name, victim);
+                } else if kind.is_dir() {
+                    self.insert(&child, Node::Directory);
+                    if depth < MAX_DEPTH {
+                        pending.push((entry.path(), child, depth + 1));
+                    }
+                } else if kind.is_symlink() {
+                    let target = fs::read_link(entry.path()).map_err(list)?;
+                    let target = target.to_string_lossy().into_owned().into_boxed_str();
+                    self.insert(&child, Node::Link(target));
+                } else if kind.is_file() {
+                    let size = entry.metadata().map_err(list)?.len();
+                    self.insert(&child, Node::File { size, bytes: Bytes::Disk(root) });
+                } else if kind.is_char_device() {
+                    self.remove(&child);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file whose bytes are behind a reader.
+    pub fn add_file(&mut self, path: &str, bytes: Arc<dyn ReadAt>) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::File { size: bytes.size(), bytes: Bytes::Reader(bytes) });
+        }
+    }
+
+    /// Adds a directory.
+    pub fn add_directory(&mut self, path: &str) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::Directory);
+        }
+    }
+
+    /// Adds a symbolic link with this target.
+    pub fn add_link(&mut self, path: &str, target: &str) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::Link(target.into()));
+        }
+    }
+
+    /// Makes `path` the same file as `target`, as a hard link in an archive does.
+    pub fn add_hard_link(&mut self, path: &str, target: &str) {
+        let Some((path, target)) = normal(path).zip(normal(target)) else { return };
+        if let Some(node) = self.nodes.get(target.as_str()).cloned() {
+            self.parents(&path);
+            self.insert(&path, node);
+        }
+    }
+
+    /// Hides what lower layers have at `victim` in the directory `folder`; the name `.wh..opq`
+    /// hides all they have there.
+    pub fn whiteout(&mut self, folder: &str, victim: &str) {
+        if victim == ".wh..opq" {
+            let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            self.remove_below(&prefix);
+        } else if folder.is_empty() {
+            self.remove(victim);
+        } else {
+            self.remove(&format!("{folder}/{victim}"));
+        }
+    }
+
+    fn parents(&mut self, path: &str) {
+        for (at, _) in path.match_indices('/') {
+            if !self.nodes.contains_key(&path[..at]) {
+                self.nodes.insert(path[..at].into(), Node::Directory);
+            }
+        }
+    }
+
+    fn insert(&mut self, path: &str, node: Node) {
+        let old = self.nodes.insert(path.into(), node);
+        match old {
+            Some(Node::File { size, .. }) => self.hidden.push((path.to_owned(), size)),
+            // Something else in a directory's place hides all that was in it.
+            Some(Node::Directory) if !matches!(self.nodes.get(path), Some(Node::Directory)) => {
+                self.remove_below(&format!("{path}/"));
+            }
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, path: &str) {
+        if let Some(Node::File { size, .. }) = self.nodes.remove(path) {
+            self.hidden.push((path.to_owned(), size));
+        }
+        self.remove_below(&format!("{path}/"));
+    }
+
+    fn remove_below(&mut self, prefix: &str) {
+        let below = self.below(prefix).map(|(path, _)| path.into()).collect::<Vec<Box<str>>>();
+        for path in below {
+            if let Some(Node::File { size, .. }) = self.nodes.remove(&path) {
+                self.hidden.push((path.into(), size));
+            }
+        }
+    }
+
+    fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        self.nodes
+            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+            .take_while(move |(path, _)| path.starts_with(prefix))
+            .map(|(path, node)| (&**path, node))
+    }
+
+    /// All regular files with their sizes, sorted by path.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File { size, .. } => Some((&**path, *size)),
+            Node::Directory | Node::Link(_) => None,
+        })
+    }
+
+    /// Regular files below the directory `folder`, all the way down.
+    pub fn files_below(&self, folder: &str) -> Vec<(&str, u64)> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        self.nodes
+            .range::<str, _>((
+                std::ops::Bound::Included(prefix.as_str()),
+                std::ops::Bound::Unbounded,
+            ))
+            .take_while(|(path, _)| path.starts_with(&prefix))
+            .filter_map(|(path, node)| match node {
+                Node::File { size, .. } => Some((&**path, *size)),
+                Node::Directory | Node::Link(_) => None,
+            })
+            .collect()
+    }
+
+    /// Symbolic links and their targets, sorted by path.
+    pub fn links(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::Link(target) => Some((&**path, &**target)),
+            Node::Directory | Node::File { .. } => None,
+        })
+    }
+
+    /// Files of lower layers that upper ones hide, and their bytes: weight that nobody can see.
+    pub fn hidden(&self) -> &[(String, u64)] {
+        &self.hidden
+    }
+
+    /// The real path of the regular file at `path`, links followed inside the tree.
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        let real = self.walk(path)?;
+        matches!(self.nodes.get(real.as_str()), Some(Node::File { .. })).then_some(real)
+    }
+
+    /// Whether there is a directory at `path`, links followed.
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.walk(path).is_some_and(|real| {
+            real.is_empty() || matches!(self.nodes.get(real.as_str()), Some(Node::Directory))
+        })
+    }
+
+    /// Follows links in every part of `path`; `..` stops at the root.
+    fn walk(&self, path: &str) -> Option<String> {
+        let mut links = 0;
+        let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut done: Vec<String> = Vec::new();
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "" | "." => {}
+                ".." => {
+                    done.pop();
+                }
+                _ => {
+                    done.push(part);
+                    let here = done.join("/");
+                    match self.nodes.get(here.as_str())? {
+                        Node::Link(target) => {
+                            links += 1;
+                            if links > MAX_LINKS {
+                                return None;
+                            }
+                            if target.starts_with('/') {
+                                done.clear();
+                            } else {
+                                done.pop();
+                            }
+                            todo.extend(target.split('/').rev().map(str::to_owned));
+                        }
+                        Node::File { .. } if todo.iter().any(|part| !part.is_empty()) => {
+                            return None;
+                        }
+                        Node::File { .. } | Node::Directory => {}
+                    }
+                }
+            }
+        }
+        Some(done.join("/"))
+    }
+
+    /// The bytes of the regular file at exactly `path`.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when there is none or it can't be opened.
+    pub fn open(&self, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
+        let error = |source| Error::Open { path: PathBuf::from(path), source };
+        match self.nodes.get(path) {
+            Some(Node::File { bytes: Bytes::Reader(reader), .. }) => Ok(Arc::clone(reader)),
+            Some(Node::File { bytes: Bytes::Disk(root), .. }) => {
+                let missing = || error(io::ErrorKind::NotFound.into());
+                let root = self.roots.get(*root as usize).ok_or_else(missing)?;
+                let rest = path.strip_prefix(&root.below).ok_or_else(missing)?;
+                Ok(Arc::new(OnDisk::open(&root.path.join(rest)).map_err(error)?))
+            }
+            _ => Err(error(io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// The whole text of a small file, links followed; `None` when there is no such file, it is
+    /// larger than `limit` bytes or can't be read.
+    pub fn text(&self, path: &str, limit: u64) -> Option<String> {
+        let real = self.resolve(path)?;
+        let bytes = self.open(&real).ok()?;
+        let size = bytes.size();
+        if size > limit {
+            return None;
+        }
+        let mut buf = vec![0; size as usize];
+        let n = bytes.read_at(&mut buf, 0).ok()?;
+        buf.truncate(n);
+        Some(String::from_utf8_lossy(&buf).into_owned())
+    }
+}
+
+/// `path` without empty, `.` and leading parts; `None` if it is empty or climbs out.
+fn normal(path: &str) -> Option<String> {
+    let parts: Vec<&str> =
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let bad = parts.is_empty() || parts.len() > MAX_DEPTH || parts.contains(&"..");
+    (!bad && !path.contains('\0')).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[&str]) -> Tree {
+        let mut tree = Tree::new();
+        for file in files {
+            tree.add_file(file, Arc::new(file.as_bytes().to_vec()));
+        }
+        tree
+    }
+
+    #[test]
+    fn links_stay_inside() {
+        let mut tree = tree(&["usr/lib/libc.so.6", "data/x"]);
+        tree.add_link("lib", "usr/lib");
+        tree.add_link("etc/abs", "/lib/libc.so.6");
+        tree.add_link("etc/up", "../../../../data/x");
+        tree.add_link("loop", "loop");
+        tree.add_link("a", "b");
+        tree.add_link("b", "a");
+        assert_eq!(tree.resolve("lib/libc.so.6").unwrap(), "usr/lib/libc.so.6");
+        assert_eq!(tree.resolve("etc/abs").unwrap(), "usr/lib/libc.so.6");
+        assert_eq!(tree.resolve("etc/up").unwrap(), "data/x");
+        assert_eq!(tree.resolve("loop"), None);
+        assert_eq!(tree.resolve("a/x"), None);
+        assert_eq!(tree.resolve("data/x/y"), None);
+        assert!(tree.is_directory("lib") && !tree.is_directory("data/x"));
+    }
+
+    #[test]
+    fn names_that_climb_are_not_taken() {
+        let tree = tree(&["../x", "a/../../y", "", "/", "ok//./z"]);
+        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["ok/z"]);
+    }
+
+    #[test]
+    fn upper_layers_hide_lower_ones() {
+        let mut tree = tree(&["a/one", "a/two", "b/three", "c"]);
+        tree.add_file("c", Arc::new(b"new".to_vec()));
+        tree.whiteout("a", "one");
+        tree.whiteout("b", ".wh..opq");
+        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["a/two", "c"]);
+        let hidden: Vec<_> =
+            tree.hidden().iter().map(|(path, size)| (path.as_str(), *size)).collect();
+        assert_eq!(hidden, [("c", 1), ("a/one", 5), ("b/three", 7)]);
+    }
+}
