@@ -1,1 +1,8 @@
 //! Downloads: indexes, wheels and debs, with resume, retries and verification.
+
+mod error;
+pub mod http;
+mod netrc;
+
+pub use error::Error;
+pub use netrc::{Login, Netrc};

@@ -1,0 +1,212 @@
+//! What can go wrong while fetching, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sconce_blob::Digest;
+
+/// A failure of a look-up or download. Addresses in it carry no passwords.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address that can't be asked.
+    #[error("`{url}` can't be fetched: {why}")]
+    BadUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nothing may be fetched, and these are missing.
+    #[error("offline, and {} not here: {}", count(missing), missing.join(", "))]
+    Offline {
+        /// Names of files, or addresses.
+        missing: Vec<String>,
+    },
+    /// No connection came about.
+    #[error("can't reach {url}: {source}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// The other side went silent.
+    #[error("{url} sent nothing for {} s", waited.as_secs_f32().round())]
+    Stalled {
+        /// The address.
+        url: String,
+        /// How long it was waited.
+        waited: Duration,
+    },
+    /// The server refused.
+    #[error("{url} answered {status}{}", said.as_deref().map(|s| format!(": {s}")).unwrap_or_default())]
+    Status {
+        /// The address.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// The first line of its answer, where it is text.
+        said: Option<String>,
+        /// `Retry-After`, where it was given in seconds.
+        retry_after: Option<Duration>,
+    },
+    /// The connection ended before the file did.
+    #[error("{url} was cut off after {got} bytes{}", of(*expected))]
+    CutOff {
+        /// The address.
+        url: String,
+        /// Bytes that came, those of earlier connections included.
+        got: u64,
+        /// Bytes that should have come.
+        expected: Option<u64>,
+    },
+    /// The answer makes no sense as HTTP.
+    #[error("{url} answers wrongly: {why}")]
+    BadAnswer {
+        /// The address.
+        url: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+    /// More bytes than anything sensible.
+    #[error("{url} sends more than the {limit} bytes allowed")]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// The file that came is not the one that is locked.
+    #[error("{file} from {url} has SHA-256 {actual}, but {expected} is wanted")]
+    WrongDigest {
+        /// File name.
+        file: String,
+        /// The address.
+        url: String,
+        /// What is wanted.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// The index has a file of this name with another digest, or none at all.
+    #[error("{index} has no {file} with SHA-256 {digest}{}", other.map(|d| format!("; its own has {d}")).unwrap_or_default())]
+    NotInIndex {
+        /// The project's page in the index.
+        index: String,
+        /// File name.
+        file: String,
+        /// What is wanted.
+        digest: Digest,
+        /// The digest of the file that has this name there.
+        other: Option<Digest>,
+    },
+    /// A configuration file that can't be used.
+    #[error("{}: {why}", path.display())]
+    BadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No package index is configured, and neither pip nor uv could be asked for theirs.
+    #[error("no package index: none is configured, and pip could not be asked for its own ({why})")]
+    NoIndex {
+        /// What pip said.
+        why: String,
+    },
+    /// A local file can't be read or written.
+    #[error("can't {action} {}: {source}", path.display())]
+    File {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] sconce_store::Error),
+    /// The same failure came again and again.
+    #[error("{source} (tried {tries} times)")]
+    GaveUp {
+        /// How often it was tried.
+        tries: u32,
+        /// The last failure.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The person or program stopped it.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl Error {
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::BadUrl { .. } => return None,
+            Self::Offline { .. } => "run it once without --offline, where there is a network".into(),
+            Self::Unreachable { source, .. } => match **source {
+                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_) => {
+                    "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into()
+                }
+                _ => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
+            },
+            Self::Stalled { .. } | Self::CutOff { .. } => {
+                "run it again: what has come is kept, and it goes on from there".into()
+            }
+            Self::Status { status: 401 | 403, .. } => {
+                "put the login for this host into ~/.netrc, or into the index's address".into()
+            }
+            Self::Status { status: 404 | 410, .. } => {
+                "the index or mirror doesn't have it (any more): use another, or lock again".into()
+            }
+            Self::Status { status: 429, .. } => {
+                "it limits requests: wait a little, or use a mirror".into()
+            }
+            Self::Status { .. } | Self::BadAnswer { .. } => {
+                "the fault is on the server's or a proxy's side: try later, or another mirror".into()
+            }
+            Self::TooLarge { .. } => return None,
+            Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
+            Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
+            Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
+            Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
+            Self::File { .. } => return None,
+            Self::Store(error) => return error.hint(),
+            Self::GaveUp { source, .. } => return source.hint(),
+            Self::Cancelled => "run it again: what has come is kept, and it goes on from there".into(),
+        })
+    }
+
+    /// Whether the next try may go better.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
+            Self::Unreachable { source, .. } => matches!(
+                **source,
+                ureq::Error::Io(_)
+                    | ureq::Error::Timeout(_)
+                    | ureq::Error::HostNotFound
+                    | ureq::Error::ConnectionFailed
+            ),
+            Self::Stalled { .. } | Self::CutOff { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+fn count(missing: &[String]) -> String {
+    match missing.len() {
+        1 => "this is".to_owned(),
+        n => format!("{n} files are"),
+    }
+}
+
+fn of(expected: Option<u64>) -> String {
+    expected.map(|n| format!(" of {n}")).unwrap_or_default()
+}

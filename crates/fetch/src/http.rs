@@ -1,0 +1,392 @@
+//! The HTTP client: retries, redirects, logins, time limits. Everything sconce fetches goes
+//! through it.
+//!
+//! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies come
+//! from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. A login comes from the address
+//! itself, from an index's address ([`Client::add_login`]) or from netrc, goes only to its own
+//! host, and stands in no error.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use url::Url;
+
+use crate::error::Error;
+use crate::netrc::{Login, Netrc};
+
+/// The longest a server's `Retry-After` is obeyed; asked for more, we give up at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// How a [`Client`] behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time for a connection to come about, TLS included.
+    pub connect: Duration,
+    /// Time without a byte after which a connection counts as dead.
+    pub stall: Duration,
+    /// How often a thing is tried when it fails in a passing way.
+    pub tries: u32,
+    /// Pause before the second try; doubled before each further one.
+    pub backoff: Duration,
+    /// Fetch nothing: whatever would be fetched is an error.
+    pub offline: bool,
+    /// Set to true from anywhere, it stops everything soon.
+    pub cancel: Arc<AtomicBool>,
+    /// Logins for hosts.
+    pub netrc: Netrc,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(20),
+            stall: Duration::from_secs(60),
+            tries: 5,
+            backoff: Duration::from_millis(500),
+            offline: false,
+            cancel: Arc::default(),
+            netrc: Netrc::default(),
+        }
+    }
+}
+
+/// Fetches things. Cheap to share between threads by reference; connections are reused.
+#[derive(Debug)]
+pub struct Client {
+    agent: ureq::Agent,
+    options: Options,
+    logins: Mutex<Vec<(String, Login)>>,
+}
+
+/// A small answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// `Content-Type` without its parameters, lower case.
+    pub content_type: String,
+    /// Where it came from after redirects.
+    pub url: Url,
+}
+
+/// An answer whose body is still to be read.
+pub(crate) struct Stream {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) url: Url,
+    body: ureq::BodyReader<'static>,
+    shown: String,
+    stall: Duration,
+}
+
+impl Client {
+    /// A client; nothing is connected yet.
+    pub fn new(options: Options) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(options.connect))
+            .timeout_recv_response(Some(options.stall))
+            .timeout_per_read(Some(options.stall))
+            .timeout_per_write(Some(options.stall))
+            .max_idle_connections_per_host(16)
+            .max_redirects(10)
+            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")))
+            .tls_config(
+                ureq::tls::TlsConfig::builder()
+                    .root_certs(ureq::tls::RootCerts::PlatformVerifier)
+                    .build(),
+            )
+            .build();
+        Self { agent: config.into(), options, logins: Mutex::default() }
+    }
+
+    /// How it behaves.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Remembers the login in an index's address for all requests to that host.
+    pub fn add_login(&self, index: &str) {
+        if let Ok(url) = Url::parse(index)
+            && let (Some(host), Some(login)) = (url.host_str(), login_in(&url))
+        {
+            let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            logins.push((host.to_owned(), login));
+        }
+    }
+
+    /// Fetches something small: at most `limit` bytes. `file:` addresses are read from disk.
+    pub fn get_bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        Ok(self.get(url, "*/*", limit)?.bytes)
+    }
+
+    /// As [`Client::get_bytes`], saying which media types are understood, and telling what came.
+    pub fn get(&self, url: &str, accept: &str, limit: u64) -> Result<Answer, Error> {
+        let parsed = parse(url)?;
+        if let Some(path) = local_path(&parsed)? {
+            return read_local(&path, parsed, limit);
+        }
+        self.patiently(|| {
+            let headers = [("Accept", accept)];
+            let mut stream = self.open(&parsed, &headers)?.accepted(&[200])?;
+            let mut bytes = Vec::new();
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                match stream.read(&mut buffer, bytes.len() as u64)? {
+                    0 => break,
+                    n if (bytes.len() + n) as u64 > limit => {
+                        return Err(Error::TooLarge { url: shown(&parsed), limit });
+                    }
+                    n => bytes.extend_from_slice(&buffer[..n]),
+                }
+                self.check_cancelled()?;
+            }
+            let content_type = stream.header("content-type").unwrap_or_default();
+            let content_type = content_type.split(';').next().unwrap_or_default();
+            Ok(Answer {
+                bytes,
+                content_type: content_type.trim().to_ascii_lowercase(),
+                url: stream.url,
+            })
+        })
+    }
+
+    /// Tries until it goes well, a failure is not a passing one, or the tries are used up.
+    fn patiently<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let mut tries = Tries::new(&self.options);
+        loop {
+            match attempt() {
+                Err(error) => tries.after(error)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends one request and reads the head of the answer.
+    pub(crate) fn open(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Stream, Error> {
+        self.check_cancelled()?;
+        if self.options.offline {
+            return Err(Error::Offline { missing: vec![shown(url)] });
+        }
+        let mut bare = url.clone();
+        // Neither fails for an http or https address, which `parse` has made sure of.
+        let _ = bare.set_username("");
+        let _ = bare.set_password(None);
+        bare.set_fragment(None);
+        let mut request = self.agent.get(bare.as_str());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(login) = self.login_for(url) {
+            let pair = format!("{}:{}", login.user, login.password);
+            let coded = base64::engine::general_purpose::STANDARD.encode(pair);
+            request = request.header("Authorization", format!("Basic {coded}"));
+        }
+        let shown = shown(url);
+        let stall = self.options.stall;
+        let response = request.call().map_err(|error| failed(error, &shown, stall))?;
+        let landed = ureq::ResponseExt::get_uri(&response).to_string();
+        let landed = Url::parse(&landed).unwrap_or(bare);
+        let (head, body) = response.into_parts();
+        Ok(Stream {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            url: landed,
+            body: body.into_reader(),
+            shown,
+            stall,
+        })
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<(), Error> {
+        match self.options.cancel.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    fn login_for(&self, url: &Url) -> Option<Login> {
+        let host = url.host_str()?;
+        let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = logins.iter().find(|(known, _)| known == host).map(|(_, login)| login.clone());
+        login_in(url).or(known).or_else(|| self.options.netrc.login(host))
+    }
+}
+
+impl Stream {
+    /// Makes any other status an error.
+    pub(crate) fn accepted(mut self, statuses: &[u16]) -> Result<Self, Error> {
+        if statuses.contains(&self.status) {
+            return Ok(self);
+        }
+        let retry_after = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let mut start = [0; 200];
+        let is_text =
+            self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
+        let said = match self.body.read(&mut start) {
+            Ok(n) if is_text => str::from_utf8(&start[..n]).ok().and_then(|text| {
+                let line = text.lines().next()?.trim();
+                (!line.is_empty() && !line.contains(char::is_control)).then(|| line.to_owned())
+            }),
+            // The status says enough; the body was only to add to it.
+            _ => None,
+        };
+        Err(Error::Status {
+            url: self.shown,
+            status: self.status,
+            said,
+            retry_after: retry_after.map(Duration::from_secs),
+        })
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Reads some of the body; `before` bytes of the whole came earlier (for the error).
+    pub(crate) fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
+        loop {
+            match self.body.read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(n) => return Ok(n),
+                Err(error) => {
+                    return Err(match failed(error.into(), &self.shown, self.stall) {
+                        Error::Unreachable { url, source } => match *source {
+                            ureq::Error::Io(_) | ureq::Error::Protocol(_) => {
+                                Error::CutOff { url, got: before, expected: None }
+                            }
+                            source => Error::BadAnswer { url, why: source.to_string() },
+                        },
+                        error => error,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Counts the tries of one thing and pauses between them.
+pub(crate) struct Tries<'a> {
+    options: &'a Options,
+    done: u32,
+}
+
+impl<'a> Tries<'a> {
+    pub(crate) fn new(options: &'a Options) -> Self {
+        Self { options, done: 0 }
+    }
+
+    /// The last try got something done: begin to count anew.
+    pub(crate) fn renew(&mut self) {
+        self.done = 0;
+    }
+
+    /// Takes the failure of a try: pauses, or returns it when there is no use in another.
+    pub(crate) fn after(&mut self, error: Error) -> Result<(), Error> {
+        self.done += 1;
+        let mut pause = self.options.backoff.saturating_mul(1 << (self.done - 1).min(10));
+        if let Error::Status { retry_after: Some(asked), .. } = &error {
+            pause = pause.max(*asked);
+        }
+        if !error.is_passing() {
+            return Err(error);
+        }
+        if self.done >= self.options.tries || pause > LONGEST_WAIT {
+            return Err(Error::GaveUp { tries: self.done, source: Box::new(error) });
+        }
+        let end = Instant::now() + pause;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
+            if self.options.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        Ok(())
+    }
+}
+
+/// The address without login, and without the values of its query (they may be signatures).
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    if url.query().is_some() {
+        url.set_query(Some("..."));
+    }
+    url.to_string()
+}
+
+/// An address sconce can fetch: `http:`, `https:` or `file:`.
+pub(crate) fn parse(url: &str) -> Result<Url, Error> {
+    let bad = |why: String| {
+        // What doesn't parse may hold a password all the same.
+        let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
+        Error::BadUrl { url: shown.chars().take(200).collect(), why }
+    };
+    let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+    match parsed.scheme() {
+        "http" | "https" if parsed.has_host() => Ok(parsed),
+        "file" => Ok(parsed),
+        other => Err(bad(format!("`{other}:` addresses are not supported"))),
+    }
+}
+
+/// The path of a `file:` address.
+pub(crate) fn local_path(url: &Url) -> Result<Option<std::path::PathBuf>, Error> {
+    if url.scheme() != "file" {
+        return Ok(None);
+    }
+    url.to_file_path().map(Some).map_err(|()| Error::BadUrl {
+        url: url.to_string(),
+        why: "it names no path on this machine".to_owned(),
+    })
+}
+
+fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {
+    let fault = |source| Error::File { action: "read", path: path.to_owned(), source };
+    // A folder that is served over HTTP answers with its index page: so does one on disk.
+    let page = path.join("index.html");
+    let path = if path.is_dir() { &page } else { path };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(fault)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::TooLarge { url: url.to_string(), limit });
+    }
+    let html = path.extension().is_some_and(|extension| extension == "html");
+    let content_type = if html { "text/html" } else { "application/octet-stream" };
+    Ok(Answer { bytes, content_type: content_type.to_owned(), url })
+}
+
+fn login_in(url: &Url) -> Option<Login> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let plain =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some(Login { user: plain(url.username()), password: plain(url.password().unwrap_or("")) })
+}
+
+fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
+    let url = url.to_owned();
+    match error {
+        ureq::Error::Timeout(
+            ureq::Timeout::PerRead
+            | ureq::Timeout::PerWrite
+            | ureq::Timeout::RecvResponse
+            | ureq::Timeout::RecvBody,
+        ) => Error::Stalled { url, waited: stall },
+        ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
+            Error::BadAnswer { url, why: "it redirects without end".to_owned() }
+        }
+        ureq::Error::Protocol(error) => Error::BadAnswer { url, why: error.to_string() },
+        ureq::Error::BadUri(_) => Error::BadAnswer { url, why: "a bad redirect".to_owned() },
+        error => Error::Unreachable { url, source: Box::new(error) },
+    }
+}
