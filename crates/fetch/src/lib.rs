@@ -1,5 +1,6 @@
 //! Downloads: indexes, wheels and debs, with resume, retries and verification.
 
+pub mod downloads;
 mod error;
 pub mod http;
 mod netrc;

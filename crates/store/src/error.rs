@@ -179,6 +179,23 @@ impl Error {
     }
 }
 
+impl Error {
+    /// A failed file operation: `action` is a verb, as in "can't {action} {path}". A full disk and
+    /// missing rights are told apart.
+    pub fn of_io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                Self::NoSpace { action, path, source }
+            }
+            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
+                Self::NotWritable { action, path, source }
+            }
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
 impl From<Error> for io::Error {
     /// For interfaces that speak `io::Error`; the store's error is its source and its text.
     fn from(error: Error) -> Self {
@@ -197,16 +214,5 @@ pub(crate) fn at<E: Into<io::Error>>(
     path: &Path,
 ) -> impl FnOnce(E) -> Error + use<E> {
     let path = path.to_owned();
-    move |error| {
-        let source = error.into();
-        match source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-                Error::NoSpace { action, path, source }
-            }
-            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
-                Error::NotWritable { action, path, source }
-            }
-            _ => Error::Io { action, path, source },
-        }
-    }
+    move |error| Error::of_io(action, &path, error.into())
 }
