@@ -1,0 +1,255 @@
+//! Which wheel goes into which layer, and what every byte of those layers will be.
+//!
+//! A plan is all of a layer but its digests: the tar's entries in order and the gzip blob as an
+//! [`Assembly`] of literals and pieces of wheels. See docs/format/wheel-layer.md.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sconce_blob::{Assembly, Digest, Hasher, Segment};
+
+use crate::Error;
+use crate::entry::Meta;
+use crate::gzip::{self, Piece};
+use crate::install::{Installed, Source, Venv, install};
+use crate::record::{RecordHash, cut};
+use crate::tar::{self, Type};
+use crate::wheel::{Wheel, WheelBlob};
+use crate::zip::Method;
+
+/// A wheel of this many bytes or more has a layer of its own.
+pub const OWN_LAYER: u64 = 8 << 20;
+/// While more wheels than this would have one, the bound doubles: engines stop at 125 layers.
+pub const MAX_OWN_LAYERS: usize = 64;
+
+/// A layer of wheels, ready to be assembled.
+pub struct LayerPlan {
+    name: String,
+    wheels: Vec<Digest>,
+    assembly: Assembly,
+    unpacked: u64,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// One entry of the tar.
+pub(crate) struct Node {
+    pub path: String,
+    pub meta: Meta,
+    /// Nothing for a directory.
+    pub file: Option<File>,
+}
+
+pub(crate) struct File {
+    pub size: u64,
+    pub hash: Option<RecordHash>,
+    pub source: Source,
+}
+
+/// What comes next in the tar.
+pub(crate) enum Step<'a> {
+    /// This entry begins.
+    Entry(&'a Node),
+    /// Padding and headers: one gzip member of stored blocks.
+    Frame(&'a [u8]),
+    /// The bytes of a file that is not empty: one gzip member.
+    Content(&'a Node, &'a File),
+}
+
+impl LayerPlan {
+    /// What to call the layer: `torch 2.15.0`, or `27 wheels` for a shared one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The digests of the wheels in it.
+    pub fn wheels(&self) -> &[Digest] {
+        &self.wheels
+    }
+
+    /// The layer's blob (tar+gzip) as literals and pieces of the wheels.
+    pub fn assembly(&self) -> &Assembly {
+        &self.assembly
+    }
+
+    /// How many bytes its files have, unpacked.
+    pub fn unpacked(&self) -> u64 {
+        self.unpacked
+    }
+
+    /// Names the layer before it is assembled: plans with the same key make the same layer. Not
+    /// a digest of the layer, but one of how it is put together, so it takes milliseconds.
+    pub fn key(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.update(b"sconce wheel layer 1\n");
+        for segment in &self.assembly.segments {
+            match segment {
+                Segment::Literal { len } => {
+                    hasher.update(&[0]);
+                    hasher.update(&len.to_le_bytes());
+                }
+                Segment::Blob { digest, offset, len } => {
+                    hasher.update(&[1]);
+                    hasher.update(digest.as_bytes());
+                    hasher.update(&offset.to_le_bytes());
+                    hasher.update(&len.to_le_bytes());
+                }
+            }
+        }
+        hasher.update(&self.assembly.literals);
+        hasher.finish()
+    }
+
+    /// The wheels that the assembly takes pieces of.
+    pub(crate) fn blobs(&self) -> HashMap<Digest, &WheelBlob> {
+        let files = self.nodes.iter().filter_map(|node| node.file.as_ref());
+        files
+            .filter_map(|file| match &file.source {
+                Source::Wheel(wheel, _) => Some((wheel.digest, &**wheel)),
+                Source::Bytes(_) => None,
+            })
+            .collect()
+    }
+
+    /// Plans one layer from installed files, each path once, sorted by path.
+    fn new(name: String, wheels: Vec<Digest>, files: Vec<Installed>) -> Self {
+        let mut sorted: BTreeMap<String, (Meta, Option<File>)> = BTreeMap::new();
+        for Installed { path, meta, size, hash, source } in files {
+            for (end, _) in path.match_indices('/') {
+                if !sorted.contains_key(&path[..end]) {
+                    sorted.insert(path[..end].to_owned(), (Meta::DIRECTORY, None));
+                }
+            }
+            sorted.insert(path, (meta, Some(File { size, hash, source })));
+        }
+        let nodes: Vec<Node> =
+            sorted.into_iter().map(|(path, (meta, file))| Node { path, meta, file }).collect();
+        let unpacked =
+            nodes.iter().filter_map(|node| node.file.as_ref()).map(|file| file.size).sum();
+        let mut plan = Self { name, wheels, assembly: Assembly::default(), unpacked, nodes };
+        plan.assembly = plan.assemble();
+        plan
+    }
+
+    /// Goes through the tar from the first byte to the last.
+    pub(crate) fn walk<E>(&self, mut step: impl FnMut(Step<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut frame = Vec::new();
+        for node in &self.nodes {
+            step(Step::Entry(node))?;
+            let kind = node.file.as_ref().map_or(Type::Directory, |file| Type::File(file.size));
+            tar::header(&mut frame, &node.path, kind, &node.meta);
+            if let Some(file) = node.file.as_ref().filter(|file| file.size > 0) {
+                step(Step::Frame(&frame))?;
+                step(Step::Content(node, file))?;
+                frame.clear();
+                frame.resize(tar::padding(file.size), 0);
+            }
+        }
+        frame.extend_from_slice(&tar::END);
+        step(Step::Frame(&frame))
+    }
+
+    fn assemble(&self) -> Assembly {
+        let mut out = Assembly::default();
+        let done: Result<(), std::convert::Infallible> = self.walk(|step| {
+            match step {
+                Step::Entry(_) => {}
+                Step::Frame(bytes) => gzip::stored(&mut out, bytes),
+                Step::Content(_, File { source: Source::Bytes(bytes), .. }) => {
+                    gzip::stored(&mut out, bytes);
+                }
+                Step::Content(_, File { source: Source::Wheel(wheel, entry), .. }) => {
+                    let piece = Piece {
+                        blob: wheel.digest,
+                        offset: entry.data,
+                        len: entry.compressed,
+                        crc: entry.crc,
+                        size: entry.size,
+                    };
+                    match entry.method {
+                        Method::Deflate => gzip::deflated(&mut out, &piece),
+                        Method::Stored => gzip::stored_piece(&mut out, &piece),
+                    }
+                }
+            }
+            Ok(())
+        });
+        match done {
+            Ok(()) => out,
+        }
+    }
+}
+
+/// Plans the layers of an environment: one for each large wheel by name, then one that the small
+/// ones share. The order in which the wheels are given does not matter.
+///
+/// Files of the same path and content may come from several wheels. A layer of its own has all
+/// files of its wheel, so that it depends on nothing but that wheel; in the shared layer the
+/// first wheel by name keeps the file.
+pub fn plan(wheels: &[Wheel], venv: &Venv) -> Result<Vec<LayerPlan>, Error> {
+    let mut wheels: Vec<&Wheel> = wheels.iter().collect();
+    wheels.sort_by_key(|wheel| (wheel.name(), wheel.file_name()));
+    let installed: Vec<Vec<Installed>> =
+        wheels.iter().map(|wheel| install(wheel, venv)).collect::<Result<_, _>>()?;
+    check_overlap(&wheels, &installed)?;
+
+    let mut own = OWN_LAYER;
+    while wheels.iter().filter(|wheel| wheel.size() >= own).count() > MAX_OWN_LAYERS {
+        own *= 2;
+    }
+    let mut plans = Vec::new();
+    let mut shared = Vec::new();
+    let mut shared_wheels: Vec<&Wheel> = Vec::new();
+    for (wheel, files) in wheels.into_iter().zip(installed) {
+        if wheel.size() >= own {
+            plans.push(LayerPlan::new(title(wheel), vec![wheel.digest()], files));
+        } else {
+            shared.extend(files);
+            shared_wheels.push(wheel);
+        }
+    }
+    // A stable sort: of equal paths the one of the first wheel comes first.
+    shared.sort_by(|a: &Installed, b| a.path.cmp(&b.path));
+    shared.dedup_by(|later, first| later.path == first.path);
+    if let Some(first) = shared_wheels.first() {
+        let name = match shared_wheels.len() {
+            1 => title(first),
+            n => format!("{n} wheels"),
+        };
+        let digests = shared_wheels.iter().map(|wheel| wheel.digest()).collect();
+        plans.push(LayerPlan::new(name, digests, shared));
+    }
+    Ok(plans)
+}
+
+fn title(wheel: &Wheel) -> String {
+    format!("{} {}", wheel.name(), wheel.version())
+}
+
+/// One path, one content; and what is a directory for one wheel is no file of another.
+fn check_overlap(wheels: &[&Wheel], installed: &[Vec<Installed>]) -> Result<(), Error> {
+    let count = installed.iter().map(Vec::len).sum();
+    let mut seen: HashMap<&str, (usize, &Installed)> = HashMap::with_capacity(count);
+    for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
+        if let Some((first, other)) = seen.insert(&file.path, (n, file)) {
+            let same = file.size == other.size && file.hash == other.hash && file.hash.is_some();
+            if !same {
+                return Err(conflict(&file.path, wheels[first], wheels[n]));
+            }
+        }
+    }
+    for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
+        for (end, _) in file.path.match_indices('/') {
+            if let Some((first, _)) = seen.get(&file.path[..end]) {
+                return Err(conflict(&file.path[..end], wheels[*first], wheels[n]));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn conflict(path: &str, first: &Wheel, second: &Wheel) -> Error {
+    Error::Conflict {
+        path: cut(path),
+        first: first.file_name().to_owned(),
+        second: second.file_name().to_owned(),
+    }
+}
