@@ -181,7 +181,7 @@ impl Store {
             let of_image = of_image.map(|(name, _)| name.clone()).collect();
             images.extend(self.load(digest, of_image)?);
         }
-        images.sort_by(|a, b| (b.last_used, b.manifest).cmp(&(a.last_used, a.manifest)));
+        images.sort_by_key(|image| std::cmp::Reverse((image.last_used, image.manifest)));
         Ok(images)
     }
 

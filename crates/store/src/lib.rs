@@ -1,11 +1,14 @@
 //! The content-addressed store: blobs, virtual layers, extracted trees, images, OCI layouts.
 
 mod blobs;
+mod docker_archive;
 mod durable;
 mod error;
+mod extract;
 mod images;
 mod layers;
 mod lock;
+mod oci;
 mod prune;
 mod reader;
 mod remove;

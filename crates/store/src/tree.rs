@@ -74,6 +74,7 @@ pub struct TreeBuilder {
     umask: u32,
     folders: Mutex<HashMap<PathBuf, Arc<OwnedFd>>>,
     metas: Mutex<BTreeMap<PathBuf, Meta>>,
+    whiteouts: Mutex<Vec<PathBuf>>,
     unfinished: AtomicUsize,
     done: bool,
 }
@@ -109,6 +110,7 @@ impl Store {
             umask: umask(),
             folders: Mutex::default(),
             metas: Mutex::new(metas),
+            whiteouts: Mutex::default(),
             unfinished: AtomicUsize::new(0),
             done: false,
         })
@@ -233,13 +235,26 @@ impl TreeBuilder {
         utimensat(&*parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
     }
 
-    /// Hides `path` of the layers below.
+    /// Hides `path` of the layers below. Where this layer has something of that name itself, before
+    /// or after, that is what shows (OCI image-spec, layer.md, "Whiteouts").
     pub fn whiteout(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
+        check(path)?;
+        locked(&self.whiteouts).push(path.to_owned());
+        Ok(())
+    }
+
+    fn apply_whiteout(&self, path: &Path) -> Result<(), Error> {
         let (parent, name) = self.parent(path)?;
-        self.make(&parent, name, path, |parent, name| {
-            mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
-        })
+        let made = mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0));
+        match made {
+            // A directory of this layer is what shows, but without what is below it.
+            Err(Errno::EXIST) => match self.folder(path) {
+                Ok(_) => self.opaque(path),
+                Err(_) => Ok(()),
+            },
+            result => result.map_err(at("create", &self.path.join(path))),
+        }
     }
 
     /// Hides all that the layers below have in the directory `path`.
@@ -275,6 +290,9 @@ impl TreeBuilder {
     pub fn finish(mut self, diff_id: Digest) -> Result<PathBuf, Error> {
         if self.unfinished.load(Ordering::Acquire) > 0 {
             return Err(bad(Path::new(""), "a file got fewer bytes than were announced"));
+        }
+        for path in std::mem::take(&mut *locked(&self.whiteouts)) {
+            self.apply_whiteout(&path)?;
         }
         for (path, meta) in std::mem::take(&mut *locked(&self.metas)) {
             self.dress_folder(&path, meta)?;

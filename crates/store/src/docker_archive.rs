@@ -1,0 +1,191 @@
+//! Images as one file that `docker load`, `podman load`, `ctr images import` and skopeo take:
+//! what Docker Engine 25 and later writes on `docker save`, an OCI layout in a tar with Docker's
+//! own `manifest.json` beside it. Docker's loader inflates compressed layers itself
+//! (moby, image/tarexport/load.go).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sconce_blob::Digest;
+use serde::Serialize;
+
+use crate::Store;
+use crate::error::{Error, at};
+use crate::images::Image;
+use crate::oci::{OCI_LAYOUT, Partial, blob_name, blobs_of, each};
+
+const BLOCK: u64 = 512;
+
+/// The largest number of files in an archive that is read.
+const MAX_FILES: usize = 100_000;
+
+/// An entry of `manifest.json` (Docker image specification 1.2, "Combined Image JSON").
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+impl Store {
+    /// Writes an image into the file `to`, which must not be there; it appears whole or not at
+    /// all. The bytes depend on the image and its names alone.
+    pub fn write_docker_archive(
+        &self,
+        image: &Image,
+        names: &[String],
+        to: &Path,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), Error> {
+        let saved = Saved {
+            config: blob_name(image.config),
+            repo_tags: names.to_vec(),
+            layers: image.layers.iter().map(|layer| blob_name(layer.digest)).collect(),
+        };
+        let manifest = serde_json::to_vec(&[saved]).map_err(|error| Error::BadDocument {
+            what: image.manifest.to_string(),
+            why: error.to_string(),
+        })?;
+        let index = self.index(image, names)?;
+        let partial = Partial::beside(to)?;
+        let path = &partial.path;
+        let file = File::create_new(path).map_err(at("create", path))?;
+        // Every size is known before: lay the file out, then write the blobs at once.
+        let mut at_byte = 0;
+        let mut write = |bytes: &[u8]| {
+            let start = at_byte;
+            at_byte += bytes.len() as u64;
+            file.write_all_at(bytes, start).map_err(at("write", path))
+        };
+        for folder in ["blobs/", "blobs/sha256/"] {
+            write(header(folder, 0)?.as_bytes())?;
+        }
+        for (name, bytes) in
+            [("index.json", &index[..]), ("manifest.json", &manifest), ("oci-layout", OCI_LAYOUT)]
+        {
+            write(header(name, bytes.len() as u64)?.as_bytes())?;
+            write(bytes)?;
+            write(&[0; BLOCK as usize][..padding(bytes.len() as u64)])?;
+        }
+        let mut places = HashMap::new();
+        for digest in blobs_of(image) {
+            let size = self.open_blob(digest)?.len();
+            file.write_all_at(header(&blob_name(digest), size)?.as_bytes(), at_byte)
+                .map_err(at("write", path))?;
+            places.insert(digest, at_byte + BLOCK);
+            at_byte += BLOCK + size + padding(size) as u64;
+        }
+        // Padding and the two empty blocks at the end are the file's holes.
+        file.set_len(at_byte + 2 * BLOCK).map_err(at("write", path))?;
+        let digests: Vec<Digest> = places.keys().copied().collect();
+        each(&digests, |digest| {
+            let mut out = Placed { file: &file, at: places[&digest] };
+            self.copy_blob(digest, &mut out, path, progress)
+        })?;
+        partial.into_place(to)
+    }
+
+    /// Takes an image in from an archive that holds an OCI layout, as `docker save` of Docker
+    /// Engine 25 and later writes it; parameters as for [`Store::read_layout`].
+    pub fn read_archive(
+        &self,
+        from: &Path,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let corrupt = |why: String| Error::Corrupt { path: from.to_owned(), why };
+        let file = File::open(from).map_err(at("open", from))?;
+        let len = file.metadata().map_err(at("look at", from))?.len();
+        let mut places = HashMap::new();
+        let mut archive = tar::Archive::new(&file);
+        let entries = archive.entries_with_seek().map_err(at("read", from))?;
+        for entry in entries.raw(true) {
+            let entry = entry.map_err(|error| corrupt(format!("not a tar: {error}")))?;
+            let size = entry.header().entry_size().map_err(at("read", from))?;
+            let start = entry.raw_file_position();
+            if start.checked_add(size).is_none_or(|end| end > len) {
+                return Err(corrupt("it is cut off".to_owned()));
+            }
+            if entry.header().entry_type().is_file()
+                && let Ok(name) = str::from_utf8(&entry.path_bytes())
+            {
+                places.insert(name.trim_start_matches("./").to_owned(), (start, size));
+            }
+            if places.len() > MAX_FILES {
+                return Err(corrupt("it holds too many files".to_owned()));
+            }
+        }
+        if !places.contains_key("index.json") {
+            return Err(corrupt(
+                "it has no index.json: it is not an OCI archive, nor one that Docker 25 or later saved"
+                    .to_owned(),
+            ));
+        }
+        let open = |name: &str| {
+            let (start, size) =
+                *places.get(name).ok_or_else(|| corrupt(format!("it has no {name}")))?;
+            let piece = Piece { file: &file, at: start, left: size };
+            Ok((Box::new(piece) as Box<dyn Read>, size))
+        };
+        self.take_in(&open, &from.display().to_string(), tag, architecture, names)
+    }
+}
+
+/// A tar header that depends on nothing but name and size.
+fn header(name: &str, size: u64) -> Result<tar::Header, Error> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).map_err(at("write", Path::new(name)))?;
+    let folder = name.ends_with('/');
+    header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
+    header.set_mode(if folder { 0o755 } else { 0o644 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    Ok(header)
+}
+
+fn padding(size: u64) -> usize {
+    ((BLOCK - size % BLOCK) % BLOCK) as usize
+}
+
+/// Writes one after the other from a place in a file on.
+struct Placed<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Write for Placed<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.file.write_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A piece of a file.
+struct Piece<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Piece<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n = self.file.read_at(&mut buf[..want], self.at)?;
+        self.at += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}

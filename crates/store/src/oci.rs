@@ -1,0 +1,344 @@
+//! Images as OCI layouts (image-spec, image-layout.md): a folder out and in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sconce_blob::{Digest, Hasher};
+use serde::{Deserialize, Serialize};
+
+use crate::Store;
+use crate::blobs::CHUNK;
+use crate::error::{Error, at};
+use crate::images::{Config, DOCUMENT_LIMIT, Descriptor, Image, Platform};
+use crate::store::sync_parent;
+
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Threads that copy blobs: the work is one SHA-256 of each.
+const THREADS: usize = 8;
+
+/// An image index (image-spec, image-index.md).
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestType {
+    media_type: Option<String>,
+}
+
+impl Store {
+    /// Writes an image as an OCI layout into the folder `to`, which must not be there or be
+    /// empty. It appears whole or not at all; virtual layers become real. `names` are what
+    /// engines will call the image; `progress` is told of bytes written.
+    pub fn write_layout(
+        &self,
+        image: &Image,
+        names: &[String],
+        to: &Path,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), Error> {
+        let partial = Partial::beside(to)?;
+        let blobs = partial.path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;
+        let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
+        each(&digests, |digest| {
+            let path = blobs.join(digest.hex());
+            let mut file = File::create_new(&path).map_err(at("create", &path))?;
+            self.copy_blob(digest, &mut file, &path, progress)
+        })?;
+        let index = self.index(image, names)?;
+        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
+            let path = partial.path.join(name);
+            fs::write(&path, bytes).map_err(at("write", &path))?;
+        }
+        partial.into_place(to)
+    }
+
+    /// Takes an image in from an OCI layout: the one for `architecture` (`amd64`, `arm64`) that
+    /// is tagged `tag`, or the only one. Every byte is checked against its digest.
+    pub fn read_layout(
+        &self,
+        from: &Path,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let open = |name: &str| {
+            let path = from.join(name);
+            // A link could show files of this machine; a layout has no need of any.
+            let meta = fs::symlink_metadata(&path).map_err(at("look at", &path))?;
+            if !meta.is_file() {
+                return Err(Error::Corrupt { path, why: "not a regular file".to_owned() });
+            }
+            let file = File::open(&path).map_err(at("open", &path))?;
+            Ok((Box::new(file) as Box<dyn Read>, meta.len()))
+        };
+        self.take_in(&open, &from.display().to_string(), tag, architecture, names)
+    }
+
+    /// The image that `open` gives the files of. The names it is asked for come from digests and
+    /// fixed words only.
+    pub(crate) fn take_in(
+        &self,
+        open: &Opener<'_>,
+        what: &str,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let bad = |why: String| Error::BadDocument { what: what.to_owned(), why };
+        let layout = small(open, "oci-layout", what)?;
+        let version: serde_json::Value =
+            serde_json::from_slice(&layout).map_err(|error| bad(format!("oci-layout: {error}")))?;
+        if version["imageLayoutVersion"] != "1.0.0" {
+            return Err(bad("its layout has another version than 1.0.0".to_owned()));
+        }
+        let mut found =
+            choose(&small(open, "index.json", what)?, tag, architecture).map_err(bad)?;
+        let mut manifest = document(open, &found, what)?;
+        // An index may name an index for several platforms; deeper ones nobody makes.
+        if found.media_type == INDEX_TYPE || found.media_type.contains("manifest.list") {
+            found = choose(&manifest, None, architecture).map_err(bad)?;
+            manifest = document(open, &found, what)?;
+        }
+        #[derive(Deserialize)]
+        struct Parts {
+            config: Descriptor,
+            layers: Vec<Descriptor>,
+        }
+        let parts: Parts = serde_json::from_slice(&manifest)
+            .map_err(|error| bad(format!("manifest {}: {error}", found.digest)))?;
+        let config = document(open, &parts.config, what)?;
+        for layer in &parts.layers {
+            if self.has_blob(layer.digest) {
+                continue;
+            }
+            let (stream, size) = open(&blob_name(layer.digest))?;
+            if size != layer.size {
+                let why = format!("layer {} has {size} bytes, not {}", layer.digest, layer.size);
+                return Err(bad(why));
+            }
+            let name = format!("layer {} of {what}", layer.digest.short());
+            self.put_stream(stream.take(size), &name, Some(layer.digest))?;
+        }
+        self.put_image(names, &manifest, &config)
+    }
+
+    /// The index.json of a layout with one image, under the names engines look for.
+    pub(crate) fn index(&self, image: &Image, names: &[String]) -> Result<Vec<u8>, Error> {
+        let bad = |error: serde_json::Error| Error::BadDocument {
+            what: image.manifest.to_string(),
+            why: error.to_string(),
+        };
+        let manifest = self.manifest(image)?;
+        let media_type = serde_json::from_slice::<ManifestType>(&manifest).map_err(bad)?.media_type;
+        let config: Config = serde_json::from_slice(&self.config(image)?).map_err(bad)?;
+        let describe = |annotations| Descriptor {
+            media_type: media_type.clone().unwrap_or_else(|| MANIFEST_TYPE.to_owned()),
+            digest: image.manifest,
+            size: manifest.len() as u64,
+            platform: Some(Platform {
+                architecture: config.architecture.clone(),
+                os: config.os.clone(),
+            }),
+            annotations,
+        };
+        let mut manifests: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let full = engine_name(name);
+                let tag = full.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
+                describe(BTreeMap::from([
+                    ("io.containerd.image.name".to_owned(), full),
+                    ("org.opencontainers.image.ref.name".to_owned(), tag),
+                ]))
+            })
+            .collect();
+        if manifests.is_empty() {
+            manifests.push(describe(BTreeMap::new()));
+        }
+        let media_type = Some(INDEX_TYPE.to_owned());
+        serde_json::to_vec(&Index { schema_version: 2, media_type, manifests }).map_err(bad)
+    }
+
+    /// Copies a blob's bytes to `out`, checking them on the way.
+    pub(crate) fn copy_blob(
+        &self,
+        digest: Digest,
+        out: &mut impl Write,
+        path: &Path,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), Error> {
+        let mut blob = self.open_blob(digest)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match blob.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    out.write_all(&buffer[..n]).map_err(at("write", path))?;
+                    progress(n as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(at("read a blob of", self.root())(error)),
+            }
+        }
+        match hasher.finish() {
+            actual if actual == digest => Ok(()),
+            actual => Err(Error::WrongDigest {
+                what: format!("the store's blob {}", digest.short()),
+                expected: digest,
+                actual,
+            }),
+        }
+    }
+}
+
+pub(crate) type Opener<'a> = dyn Fn(&str) -> Result<(Box<dyn Read + 'a>, u64), Error> + 'a;
+
+/// All blobs of an image, in the order of their digests.
+pub(crate) fn blobs_of(image: &Image) -> BTreeSet<Digest> {
+    let layers = image.layers.iter().map(|layer| layer.digest);
+    layers.chain([image.config, image.manifest]).collect()
+}
+
+pub(crate) fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// Does `work` for each digest, several at a time.
+pub(crate) fn each(
+    digests: &[Digest],
+    work: impl Fn(Digest) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        for _ in 0..threads.min(digests.len()) {
+            scope.spawn(|| {
+                while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = work(*digest) {
+                        next.store(digests.len(), Ordering::Relaxed);
+                        if let Ok(mut failure) = failure.lock() {
+                            failure.get_or_insert(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match failure.into_inner() {
+        Ok(Some(error)) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The full name Docker and containerd give to a short one: `docker.io/library/NAME:latest`.
+pub(crate) fn engine_name(name: &str) -> String {
+    let host = name.split_once('/').map(|(first, _)| first);
+    let full = match host {
+        None => format!("docker.io/library/{name}"),
+        Some(host) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+    };
+    match full.rsplit_once('/').is_some_and(|(_, last)| last.contains([':', '@'])) {
+        true => full,
+        false => format!("{full}:latest"),
+    }
+}
+
+/// The descriptor that is meant in an index.
+fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descriptor, String> {
+    let index: Index =
+        serde_json::from_slice(index).map_err(|error| format!("its index: {error}"))?;
+    let named = |descriptor: &Descriptor| {
+        let name = |key| descriptor.annotations.get(key).map(String::as_str);
+        tag.is_none()
+            || name("org.opencontainers.image.ref.name") == tag
+            || name("io.containerd.image.name") == tag
+    };
+    let fits = |descriptor: &Descriptor| {
+        let platform = descriptor.platform.as_ref();
+        platform.is_none_or(|p| p.os == "linux" && p.architecture == architecture)
+    };
+    let mut found: Vec<_> = index.manifests.into_iter().filter(|d| named(d) && fits(d)).collect();
+    found.dedup_by_key(|descriptor| descriptor.digest);
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(format!("it has no image for linux/{architecture} of that name")),
+        n => Err(format!("it has {n} images: say which by its tag")),
+    }
+}
+
+fn document(open: &Opener<'_>, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, Error> {
+    let bytes = small(open, &blob_name(descriptor.digest), what)?;
+    match Digest::of(&bytes) {
+        actual if actual == descriptor.digest => Ok(bytes),
+        actual => Err(Error::WrongDigest {
+            what: format!("a document of {what}"),
+            expected: descriptor.digest,
+            actual,
+        }),
+    }
+}
+
+pub(crate) fn small(open: &Opener<'_>, name: &str, what: &str) -> Result<Vec<u8>, Error> {
+    let (stream, size) = open(name)?;
+    if size > DOCUMENT_LIMIT {
+        let why = format!("{name} is larger than {DOCUMENT_LIMIT} bytes");
+        return Err(Error::BadDocument { what: what.to_owned(), why });
+    }
+    let mut bytes = Vec::new();
+    stream.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).map_err(at("read", Path::new(name)))?;
+    Ok(bytes)
+}
+
+/// Something that is being written beside its place; removed unless it gets there.
+pub(crate) struct Partial {
+    pub(crate) path: PathBuf,
+}
+
+impl Partial {
+    pub(crate) fn beside(to: &Path) -> Result<Self, Error> {
+        let empty = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
+        if fs::symlink_metadata(to).is_ok() && !empty {
+            return Err(Error::Exists(to.to_owned()));
+        }
+        let name = to.file_name().ok_or_else(|| Error::Exists(to.to_owned()))?;
+        let mut partial = std::ffi::OsString::from(".");
+        partial.push(name);
+        partial.push(format!(".partial-{}", std::process::id()));
+        let path = to.with_file_name(partial);
+        // One that a killed process with our number left behind.
+        crate::remove::all(&path)?;
+        Ok(Self { path })
+    }
+
+    pub(crate) fn into_place(self, to: &Path) -> Result<(), Error> {
+        fs::rename(&self.path, to).map_err(at("rename into place", to))?;
+        let to = std::path::absolute(to).map_err(at("resolve", to))?;
+        sync_parent(&to)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already when it got to its place.
+        let _ = crate::remove::all(&self.path);
+    }
+}
