@@ -10,9 +10,13 @@ pub mod fatbin;
 pub mod finding;
 #[cfg(test)]
 mod forge;
+pub mod ldcache;
+pub mod loader;
+pub mod names;
 pub mod read;
 pub mod scan;
 pub mod symbols;
 pub mod tree;
+pub mod verdict;
 
 pub use error::Error;

@@ -1,0 +1,338 @@
+//! Which file the dynamic loader takes for each needed library, as glibc's ld.so decides.
+//!
+//! Source: ld.so(8), glibc `elf/dl-load.c`. For a name without `/`: a library already loaded under
+//! it; else DT_RPATH of the one that needs it and of those that loaded that one (unless it has
+//! DT_RUNPATH); LD_LIBRARY_PATH; its own DT_RUNPATH; ld.so.cache; the default directories.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::elf::Machine;
+use crate::finding::{Finding, Kind, Severity};
+use crate::ldcache;
+use crate::names;
+use crate::read::Named;
+use crate::scan::{Library, Scan};
+use crate::tree::Tree;
+
+/// A process with more libraries than this is a loop or a lie.
+const MAX_LOADED: usize = 4096;
+
+/// How a library was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is what the process started from.
+    Root,
+    /// By DT_RPATH.
+    Rpath,
+    /// By LD_LIBRARY_PATH.
+    Environment,
+    /// By DT_RUNPATH.
+    Runpath,
+    /// By ld.so.cache.
+    Cache,
+    /// In a default directory.
+    Default,
+    /// Named by a path.
+    Path,
+}
+
+impl Found {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Root => "loaded first",
+            Self::Rpath => "by its RPATH",
+            Self::Environment => "by LD_LIBRARY_PATH",
+            Self::Runpath => "by its RUNPATH",
+            Self::Cache => "by ld.so.cache",
+            Self::Default => "in a default directory",
+            Self::Path => "by its path",
+        }
+    }
+}
+
+/// A library in a process.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Which library of the scan.
+    pub library: usize,
+    /// The path it was opened by; `$ORIGIN` is its directory.
+    pub opened: String,
+    /// The name it was asked for.
+    pub name: String,
+    /// Which entry of [`Process::loaded`] asked first.
+    pub by: Option<usize>,
+    /// How it was found.
+    pub found: Found,
+}
+
+/// A library that was not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Which entry of [`Process::loaded`] needs it.
+    pub by: usize,
+    /// The name asked for.
+    pub name: String,
+}
+
+/// The libraries of one process, in the order of loading.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// What is loaded.
+    pub loaded: Vec<Loaded>,
+    /// What is not found.
+    pub missing: Vec<Missing>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Process {
+    /// The library that answers to `name`.
+    pub fn get(&self, name: &str) -> Option<&Loaded> {
+        self.by_name.get(name).and_then(|at| self.loaded.get(*at))
+    }
+}
+
+/// The loader of one environment.
+pub struct Loader<'a> {
+    tree: &'a Tree,
+    scan: &'a Scan,
+    by_path: HashMap<&'a str, usize>,
+    by_soname: BTreeMap<&'a str, Vec<usize>>,
+    cache: HashMap<String, String>,
+    library_path: Vec<String>,
+    machine: Machine,
+    /// Whether the tree has a C library of its own: then nothing comes from outside but the driver.
+    whole: bool,
+    /// What was wrong with ld.so.cache.
+    pub findings: Vec<Finding>,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader for `scan` of `tree`, with this LD_LIBRARY_PATH.
+    pub fn new(tree: &'a Tree, scan: &'a Scan, library_path: Option<&str>) -> Self {
+        let loadable =
+            || scan.libraries.iter().enumerate().filter(|(_, library)| library.dynamic.is_some());
+        let mut by_soname: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut machines: BTreeMap<Machine, usize> = BTreeMap::new();
+        for (at, library) in loadable() {
+            by_soname.entry(library.soname()).or_default().push(at);
+            *machines.entry(library.machine).or_default() += 1;
+        }
+        let machine = machines
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map_or(Machine::X86_64, |(machine, _)| machine);
+        let mut loader = Self {
+            tree,
+            scan,
+            by_path: loadable().map(|(at, library)| (library.path.as_str(), at)).collect(),
+            whole: by_soname.contains_key("libc.so.6"),
+            by_soname,
+            cache: HashMap::new(),
+            library_path: library_path
+                .filter(|path| !path.is_empty())
+                .map(|path| path.split([':', ';']).map(str::to_owned).collect())
+                .unwrap_or_default(),
+            machine,
+            findings: Vec::new(),
+        };
+        loader.read_cache();
+        loader
+    }
+
+    fn read_cache(&mut self) {
+        const PATH: &str = "etc/ld.so.cache";
+        let Some(real) = self.tree.resolve(PATH) else { return };
+        let entries = self
+            .tree
+            .open(&real)
+            .and_then(|bytes| ldcache::parse(Named::new(PATH, &*bytes), self.machine));
+        match entries {
+            Ok(entries) => {
+                for entry in entries {
+                    self.cache.entry(entry.name).or_insert(entry.path);
+                }
+            }
+            Err(error) => {
+                let mut finding =
+                    Finding::new(Severity::Error, Kind::BadBytes, PATH, error.to_string());
+                finding.offset = error.offset();
+                self.findings.push(finding.fix("run ldconfig in the image"));
+            }
+        }
+    }
+
+    /// The processor most of the libraries are for.
+    pub const fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// Whether the tree has a C library of its own.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Libraries with this SONAME anywhere in the tree.
+    pub fn named(&self, soname: &str) -> &[usize] {
+        self.by_soname.get(soname).map_or(&[], Vec::as_slice)
+    }
+
+    /// All SONAMEs and the libraries that have them.
+    pub fn sonames(&self) -> impl Iterator<Item = (&'a str, &[usize])> {
+        self.by_soname.iter().map(|(name, libraries)| (*name, libraries.as_slice()))
+    }
+
+    /// The library at number `at` of the scan.
+    pub fn library(&self, at: usize) -> Option<&'a Library> {
+        self.scan.libraries.get(at)
+    }
+
+    /// Loads the library at number `root` into `process` and all it needs.
+    pub fn load(&self, process: &mut Process, root: usize) {
+        let Some(library) = self.scan.libraries.get(root) else { return };
+        if process.loaded.iter().any(|loaded| loaded.library == root) {
+            return;
+        }
+        let first = process.loaded.len();
+        let name = library.soname().to_owned();
+        self.add(process, root, library.path.clone(), name, None, Found::Root);
+        let mut at = first;
+        while at < process.loaded.len() && process.loaded.len() < MAX_LOADED {
+            self.needs(process, at);
+            at += 1;
+        }
+    }
+
+    fn needs(&self, process: &mut Process, at: usize) {
+        let Some(dynamic) = process
+            .loaded
+            .get(at)
+            .and_then(|loaded| self.scan.libraries.get(loaded.library))
+            .and_then(|library| library.dynamic.as_ref())
+        else {
+            return;
+        };
+        for name in &dynamic.needed {
+            if process.by_name.contains_key(name) {
+                continue;
+            }
+            match self.find(process, at, name) {
+                Some((library, opened, found)) => {
+                    let same = process.loaded.iter().position(|loaded| loaded.library == library);
+                    match same {
+                        Some(same) => {
+                            process.by_name.insert(name.clone(), same);
+                        }
+                        None => {
+                            self.add(process, library, opened, name.clone(), Some(at), found);
+                        }
+                    }
+                }
+                None => process.missing.push(Missing { by: at, name: name.clone() }),
+            }
+        }
+    }
+
+    fn add(
+        &self,
+        process: &mut Process,
+        library: usize,
+        opened: String,
+        name: String,
+        by: Option<usize>,
+        found: Found,
+    ) {
+        let at = process.loaded.len();
+        process.by_name.insert(name.clone(), at);
+        if let Some(library) = self.scan.libraries.get(library) {
+            process.by_name.entry(library.soname().to_owned()).or_insert(at);
+        }
+        process.loaded.push(Loaded { library, opened, name, by, found });
+    }
+
+    /// What the entry `by` of `process` gets when it asks for `name`: the library's number, the
+    /// path it is opened by, and how it was found.
+    pub fn find(&self, process: &Process, by: usize, name: &str) -> Option<(usize, String, Found)> {
+        let asking = process.loaded.get(by)?;
+        let dynamic = |loaded: &Loaded| self.scan.libraries.get(loaded.library)?.dynamic.as_ref();
+        if name.contains('/') {
+            let path = self.expand(name, &asking.opened);
+            return self.at(&path).map(|library| (library, path, Found::Path));
+        }
+        let search = |path: &str, origin: &str, found: Found| {
+            path.split(':').filter(|part| !part.is_empty()).find_map(|part| {
+                let path = format!("{}/{name}", self.expand(part, origin).trim_end_matches('/'));
+                self.at(&path).map(|library| (library, path, found))
+            })
+        };
+        let own = dynamic(asking)?;
+        if own.runpath.is_none() {
+            let mut next = Some(by);
+            while let Some(loaded) = next.and_then(|at| process.loaded.get(at)) {
+                if let Some(dynamic) = dynamic(loaded).filter(|dynamic| dynamic.runpath.is_none())
+                    && let Some(rpath) = &dynamic.rpath
+                    && let Some(found) = search(rpath, &loaded.opened, Found::Rpath)
+                {
+                    return Some(found);
+                }
+                next = loaded.by;
+            }
+        }
+        for folder in &self.library_path {
+            if let Some(found) = search(folder, &asking.opened, Found::Environment) {
+                return Some(found);
+            }
+        }
+        if let Some(runpath) = &own.runpath
+            && let Some(found) = search(runpath, &asking.opened, Found::Runpath)
+        {
+            return Some(found);
+        }
+        if let Some(path) = self.cache.get(name)
+            && let Some(library) = self.at(path)
+        {
+            return Some((library, path.clone(), Found::Cache));
+        }
+        let triplet = format!("{}-linux-gnu", self.machine.name());
+        [
+            format!("lib/{triplet}"),
+            format!("usr/lib/{triplet}"),
+            "lib64".to_owned(),
+            "usr/lib64".to_owned(),
+            "lib".to_owned(),
+            "usr/lib".to_owned(),
+        ]
+        .iter()
+        .find_map(|folder| search(folder, "", Found::Default))
+    }
+
+    /// The loadable library at `path`, links followed, if it is for this processor: the loader goes
+    /// on behind one that is not.
+    fn at(&self, path: &str) -> Option<usize> {
+        let real = self.tree.resolve(path)?;
+        let at = *self.by_path.get(real.as_str())?;
+        let library = self.scan.libraries.get(at)?;
+        (library.machine == self.machine).then_some(at)
+    }
+
+    /// `$ORIGIN`, `$LIB` and `$PLATFORM` (ld.so(8), "Dynamic string tokens").
+    fn expand(&self, path: &str, opened: &str) -> String {
+        if !path.contains('$') {
+            return path.to_owned();
+        }
+        let origin = opened.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let lib = format!("lib/{}-linux-gnu", self.machine.name());
+        [("ORIGIN", origin), ("LIB", lib.as_str()), ("PLATFORM", self.machine.name())].iter().fold(
+            path.to_owned(),
+            |path, (token, value)| {
+                path.replace(&format!("${{{token}}}"), value).replace(&format!("${token}"), value)
+            },
+        )
+    }
+
+    /// Whether a library that is not in the tree will be there all the same: it comes from the
+    /// driver, or from the system when the tree has none of its own.
+    pub fn comes_from_outside(&self, name: &str) -> bool {
+        names::from_driver(name) || (!self.whole && names::from_system(name))
+    }
+}
