@@ -34,8 +34,6 @@ pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
 /// One suite of one archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The archive's name in a lock: `debian` or `debian-security`.
-    pub archive: String,
     /// The archive's address; `dists/` is below it.
     pub url: String,
     /// The suite, such as `trixie-updates`.
@@ -169,7 +167,7 @@ impl InRelease {
                 reason: format!("can't be decompressed: {error}"),
             })?;
             let reader = BufReader::with_capacity(1 << 16, Bounded::new(reader, MAX_PLAIN_LIST));
-            let origin = Origin { url: &url, suite: &source.suite, archive: &source.archive };
+            let origin = Origin { url: &url, suite: &source.suite };
             return packages.add(reader, origin, target.arch);
         }
         Err(Error::NotListed { url: self.url.clone(), path: plain })

@@ -27,8 +27,6 @@ pub struct Package {
     pub architecture: String,
     /// Which suite listed it, such as `trixie-security`.
     pub suite: String,
-    /// Which archive the file is in, `debian` or `debian-security`.
-    pub archive: String,
     /// The .deb, relative to the archive's address.
     pub filename: String,
     /// The .deb's length, bytes.
@@ -60,8 +58,6 @@ pub struct Origin<'a> {
     pub url: &'a str,
     /// The suite it belongs to.
     pub suite: &'a str,
-    /// The archive its files are in.
-    pub archive: &'a str,
 }
 
 impl Packages {
@@ -175,7 +171,6 @@ fn package(stanza: &Stanza, origin: Origin<'_>) -> Result<Package, String> {
         version: Version::parse(required("Version")?).map_err(|error| error.to_string())?,
         architecture: required("Architecture")?.to_owned(),
         suite: origin.suite.to_owned(),
-        archive: origin.archive.to_owned(),
         filename: filename.to_owned(),
         size,
         sha256: digest.parse().map_err(|error| format!("`SHA256`: {error}"))?,
@@ -204,7 +199,7 @@ mod tests {
     }
 
     fn add(packages: &mut Packages, suite: &str, text: &str) -> Result<(), Error> {
-        let origin = Origin { url: "http://example.invalid/Packages", suite, archive: "debian" };
+        let origin = Origin { url: "http://example.invalid/Packages", suite };
         packages.add(text.as_bytes(), origin, Arch::Amd64)
     }
 

@@ -27,9 +27,7 @@ pub struct Pin {
     pub version: String,
     /// `all` or the target's architecture.
     pub architecture: String,
-    /// Which archive has it: `debian` or `debian-security`.
-    pub archive: String,
-    /// The suite that listed it, such as `trixie-security`.
+    /// The suite that listed it, such as `trixie-security`; it says which archive has the file.
     pub suite: String,
     /// The .deb, relative to the archive's address.
     pub filename: String,
@@ -45,7 +43,6 @@ impl From<&Package> for Pin {
             name: package.name.clone(),
             version: package.version.to_string(),
             architecture: package.architecture.clone(),
-            archive: package.archive.clone(),
             suite: package.suite.clone(),
             filename: package.filename.clone(),
             size: package.size,
@@ -248,7 +245,7 @@ mod tests {
             list.push('\n');
         }
         let mut packages = Packages::new();
-        let origin = Origin { url: "list", suite: "trixie", archive: "debian" };
+        let origin = Origin { url: "list", suite: "trixie" };
         packages.add(list.as_bytes(), origin, crate::Arch::Amd64).unwrap();
         packages.finish();
         packages

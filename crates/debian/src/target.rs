@@ -68,8 +68,6 @@ pub struct Release {
     pub updates: Vec<String>,
     /// The suite of the security archive.
     pub security: String,
-    /// Links of a merged `/usr` that its own packages don't ship, architectures apart.
-    pub links: Vec<String>,
     /// Where the row comes from.
     pub source: String,
 }
