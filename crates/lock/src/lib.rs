@@ -1,1 +1,38 @@
-//! What you want (sconce.toml) to what it is, exactly (sconce.lock), with every choice explained.
+//! What you want (`sconce.toml`) to what it is, exactly (`sconce.lock`), with every choice explained.
+//!
+//! Nothing here touches the network or the clock: [`resolve`] asks the [`Index`] it is handed.
+
+mod candidate;
+mod document;
+mod error;
+mod explain;
+mod index;
+mod pylock;
+mod read;
+mod refusal;
+mod requirements;
+mod resolve;
+mod spec;
+mod spec_keys;
+mod spec_parse;
+mod tag;
+mod target;
+mod verify;
+mod wheel_name;
+mod write;
+
+pub use document::{
+    DebPin, Facts, IndexKind, IndexRow, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
+};
+pub use error::{Error, Place};
+pub use explain::{Choice, Explanation, Refused};
+pub use index::{DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest};
+pub use pylock::{Package, Pylock, PylockWheel, Source};
+pub use requirements::{FileKind, RequirementsFile};
+pub use resolve::{Host, HostGpu, resolve};
+pub use spec::{
+    App, BaseWish, CudaWish, DriverWish, Environment, Flavour, GpuWish, IndexWish, Requirements,
+    Run, Spec, TorchWish,
+};
+pub use target::Target;
+pub use wheel_name::WheelName;

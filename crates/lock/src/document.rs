@@ -1,0 +1,209 @@
+//! `sconce.lock`: what an environment is, exactly. `docs/format/lock.md` describes the text.
+
+use sconce_blob::Digest;
+use sconce_facts::{CudaVersion, DriverVersion, Machine, Sm};
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::spec::{App, Flavour, Spec};
+use crate::{read, write};
+
+/// The version of the format that this sconce writes, and the newest that it reads.
+pub const VERSION: i64 = 1;
+
+/// A lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// The digest of the specification it was made for ([`Spec::digest`]).
+    pub spec: Digest,
+    /// What it rests on.
+    pub facts: Facts,
+    /// The image's configuration and what of the user's code is in it.
+    pub app: App,
+    /// Every index that a wheel or deb names, by name.
+    pub indexes: Vec<IndexRow>,
+    /// Python packages, by name.
+    pub wheels: Vec<Wheel>,
+    /// Debian packages, by name.
+    pub debs: Vec<DebPin>,
+    /// What it builds to, once built.
+    pub sealed: Option<Sealed>,
+}
+
+/// What a lock rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The processor.
+    pub machine: Machine,
+    /// The Debian release: "trixie".
+    pub base: String,
+    /// Its Python: "3.13".
+    pub python: String,
+    /// Its glibc: "2.41".
+    pub glibc: String,
+    /// What the image is for.
+    pub flavour: Flavour,
+    /// Whether .pyc files are in it.
+    pub bytecode: bool,
+    /// Which torch, if any.
+    pub torch: Option<TorchFacts>,
+}
+
+/// What is known about the torch in a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TorchFacts {
+    /// Its version, with the local part where the wheel's name has one: "2.15.0", "2.9.1+cu126".
+    pub version: String,
+    /// Its CUDA; `None` for a CPU build.
+    pub cuda: Option<CudaVersion>,
+    /// The lowest driver it starts on; `None` for a CPU build.
+    pub driver: Option<DriverVersion>,
+    /// What its GPU code is compiled for; empty for a CPU build and where it is not known.
+    pub architectures: Vec<Sm>,
+    /// The cuDNN in the set.
+    pub cudnn: Option<String>,
+    /// The NCCL in the set.
+    pub nccl: Option<String>,
+    /// The Triton in the set.
+    pub triton: Option<String>,
+}
+
+/// Whose packages an index holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexKind {
+    /// Wheels.
+    Python,
+    /// Debs.
+    Debian,
+}
+
+impl IndexKind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Debian => "debian",
+        }
+    }
+}
+
+/// A named index. Its address stands here once, or nowhere: then it is the machine's own configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexRow {
+    /// Its name: "pypi".
+    pub name: String,
+    /// Whose packages it holds.
+    pub kind: IndexKind,
+    /// Its address without credentials.
+    pub url: Option<String>,
+}
+
+/// A Python package.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    /// Its name, normalised.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The wheel's file name.
+    pub file: String,
+    /// Bytes; `None` when the index did not say.
+    pub size: Option<u64>,
+    /// The file's SHA-256.
+    pub sha256: Digest,
+    /// The index that has it; "direct" when the requirement gave an address.
+    pub index: String,
+    /// The address of a direct requirement, without credentials.
+    pub url: Option<String>,
+}
+
+/// A Debian package.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebPin {
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// "amd64", "arm64" or "all".
+    pub arch: String,
+    /// Where it is in the archive: "pool/main/…/x.deb".
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// The file's SHA-256.
+    pub sha256: Digest,
+    /// The part of the archive that listed it: "trixie", "trixie-security".
+    pub index: String,
+}
+
+/// What a lock builds to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The manifest's digest.
+    pub image: Digest,
+    /// Its layers, the base first.
+    #[serde(rename = "layer", default)]
+    pub layers: Vec<Layer>,
+}
+
+/// A layer of a sealed lock.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// What is in it: "debian", "torch", "app".
+    pub name: String,
+    /// SHA-256 of the uncompressed tar.
+    pub diff_id: Digest,
+    /// SHA-256 of the blob.
+    pub digest: Digest,
+    /// The blob's bytes.
+    pub size: u64,
+}
+
+impl Lock {
+    /// Reads the text of a lock. Never panics, whatever the text.
+    ///
+    /// # Errors
+    /// No lock, of a newer version, changed after it was written, or with a value that no sconce writes.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        read::parse(text)
+    }
+
+    /// The one text of this lock.
+    pub fn to_text(&self) -> String {
+        write::text(self)
+    }
+
+    /// The digest of what is locked: the same before and after sealing.
+    pub fn digest(&self) -> Digest {
+        write::unsealed_digest(self)
+    }
+
+    /// Whether this lock was made for `spec`.
+    ///
+    /// # Errors
+    /// The specification has changed since.
+    pub fn check_spec(&self, spec: &Spec) -> Result<(), Error> {
+        let digest = spec.digest();
+        if digest == self.spec {
+            return Ok(());
+        }
+        let what = format!("it was made for {}, now it is {}", self.spec.short(), digest.short());
+        Err(Error::LockStale { what })
+    }
+
+    /// The wheel of a package, by its normalised name.
+    pub fn wheel(&self, name: &str) -> Option<&Wheel> {
+        self.wheels.iter().find(|wheel| wheel.name == name)
+    }
+
+    /// Bytes of all wheels and debs, as far as sizes are known.
+    pub fn download_size(&self) -> u64 {
+        let wheels = self.wheels.iter().filter_map(|wheel| wheel.size);
+        wheels.chain(self.debs.iter().map(|deb| deb.size)).fold(0, u64::saturating_add)
+    }
+}

@@ -1,0 +1,211 @@
+//! What can go wrong between a wish and a lock.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::explain::Refused;
+use crate::index::IndexError;
+
+/// A place in a text, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+impl Place {
+    /// The place of byte `offset` in `text`.
+    pub fn at(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `sconce.toml` can't be understood.
+    #[error("sconce.toml, {place}: {message}")]
+    Spec {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        message: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// A file that the specification names can't be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is far larger than any honest one.
+    #[error("{path} has more than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// An image tag that stands for nothing known.
+    #[error("`{tag}` is no tag that sconce knows: {why}")]
+    Tag {
+        /// As given.
+        tag: String,
+        /// What is wrong with it.
+        why: String,
+        /// The nearest tag that works.
+        near: Option<String>,
+    },
+    /// Wishes that contradict each other or the facts before any index is asked.
+    #[error("{message}")]
+    Wish {
+        /// What contradicts what.
+        message: String,
+        /// What to change.
+        hint: Option<String>,
+    },
+    /// No torch fits the wishes.
+    #[error("no torch fits: {message}")]
+    NoTorch {
+        /// In a sentence.
+        message: String,
+        /// Every release looked at, newest first, and why it was refused.
+        refused: Vec<Refused>,
+        /// What would make one fit.
+        hint: Option<String>,
+    },
+    /// The requirements can't be met together.
+    #[error("the Python requirements cannot be met:\n{words}")]
+    Unsatisfiable {
+        /// The resolver's words.
+        words: String,
+        /// What was tried and refused before.
+        refused: Vec<Refused>,
+    },
+    /// The index could not be asked.
+    #[error("could not ask the {what}")]
+    Index {
+        /// Which one.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A pylock.toml can't be used.
+    #[error("{file}: {message}")]
+    Pylock {
+        /// Which file, or "uv's answer".
+        file: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The set that came back is not what torch was built with, and nothing else is left to try.
+    #[error("the resolved set does not fit torch {torch}: {message}")]
+    Misfit {
+        /// The torch.
+        torch: String,
+        /// Which pin is broken by what.
+        message: String,
+    },
+    /// The Debian packages can't be resolved.
+    #[error("the Debian packages cannot be resolved: {words}")]
+    Debian {
+        /// Why.
+        words: String,
+    },
+    /// The lock was written by a newer sconce.
+    #[error("sconce.lock has version {found}; this sconce reads up to {known}")]
+    LockVersion {
+        /// Its version.
+        found: i64,
+        /// The newest one that is read here.
+        known: i64,
+    },
+    /// The lock's text is not what its digest says.
+    #[error("sconce.lock was changed after it was written: {what}")]
+    LockEdited {
+        /// How that shows.
+        what: String,
+    },
+    /// The lock is no lock.
+    #[error("sconce.lock{}: {message}", place.map(|p| format!(", {p}")).unwrap_or_default())]
+    LockSyntax {
+        /// Where, when known.
+        place: Option<Place>,
+        /// What is wrong.
+        message: String,
+    },
+    /// The lock is older than the specification.
+    #[error("sconce.lock is not of this sconce.toml: {what}")]
+    LockStale {
+        /// What changed.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec { hint, .. } | Self::Wish { hint, .. } | Self::NoTorch { hint, .. } => {
+                hint.clone()
+            }
+            Self::Tag { near, .. } => {
+                near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
+            }
+            Self::Unsatisfiable { .. } => {
+                Some("loosen the requirement named above, or ask for another torch".into())
+            }
+            Self::Read { .. } => Some("the path is taken from the folder of sconce.toml".into()),
+            Self::LockVersion { .. } => {
+                Some("use the sconce that wrote it, or write it anew with `sconce lock`".into())
+            }
+            Self::LockEdited { .. } | Self::LockSyntax { .. } | Self::LockStale { .. } => Some(
+                "change sconce.toml instead, and write the lock anew with `sconce lock`".into(),
+            ),
+            Self::Misfit { .. } => Some(
+                "a package index that you named holds other builds than PyPI; ask for another torch \
+                 or leave the index out"
+                    .into(),
+            ),
+            Self::TooLarge { .. }
+            | Self::Index { .. }
+            | Self::Pylock { .. }
+            | Self::Debian { .. } => None,
+        }
+    }
+
+    /// What was looked at and refused on the way, newest first.
+    pub fn refused(&self) -> &[Refused] {
+        match self {
+            Self::NoTorch { refused, .. } | Self::Unsatisfiable { refused, .. } => refused,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn from_index(what: &'static str, error: IndexError) -> Self {
+        match error {
+            IndexError::NoSolution { words } if what == "Debian archive" => Self::Debian { words },
+            IndexError::NoSolution { words } => Self::Unsatisfiable { words, refused: Vec::new() },
+            IndexError::Failed(source) => Self::Index { what, source },
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a resolution asks of the world, and what comes back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sconce_facts::{Base, Machine};
+
+use crate::document::DebPin;
+use crate::spec::{Flavour, IndexWish};
+
+/// A question to the Python resolver.
+#[derive(Debug, Clone)]
+pub struct PythonRequest {
+    /// PEP 508 requirements.
+    pub requirements: Vec<String>,
+    /// Files with more of them: requirements.txt or pyproject.toml.
+    pub files: Vec<PathBuf>,
+    /// PEP 508 constraints.
+    pub constraints: Vec<String>,
+    /// The Debian release: it decides Python and glibc.
+    pub base: &'static Base,
+    /// The processor.
+    pub machine: Machine,
+    /// Indexes besides the default one, in the order they are asked.
+    pub indexes: Vec<IndexWish>,
+    /// PyTorch's own index for a CUDA release: "cu126", or "cpu".
+    pub torch_backend: Option<String>,
+}
+
+/// The resolver's answer.
+#[derive(Debug, Clone, Default)]
+pub struct PythonAnswer {
+    /// A pylock.toml (PEP 751).
+    pub pylock: String,
+    /// Package name (normalised) -> index name, for packages that are not from the default index.
+    pub indexes: BTreeMap<String, String>,
+    /// Index name -> its address without credentials, for every name in `indexes`.
+    pub addresses: BTreeMap<String, String>,
+}
+
+/// A question to the Debian archive.
+#[derive(Debug, Clone)]
+pub struct DebianRequest {
+    /// The release.
+    pub base: &'static Base,
+    /// The processor.
+    pub machine: Machine,
+    /// What the image is for: decides the set besides Python.
+    pub flavour: Flavour,
+    /// More packages by name, as the user wrote them.
+    pub packages: Vec<String>,
+    /// The mirror the user named, if any.
+    pub mirror: Option<String>,
+}
+
+/// The archive's answer: packages to unpack, in any order.
+#[derive(Debug, Clone, Default)]
+pub struct DebianAnswer {
+    /// The packages.
+    pub debs: Vec<DebPin>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The index was asked, and what is wanted can't be had together.
+    #[error("{words}")]
+    NoSolution {
+        /// The resolver's words.
+        words: String,
+    },
+    /// It could not be asked: no network, no uv, bad signature.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl IndexError {
+    /// Wraps the error of whoever could not ask.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The world as a resolution sees it. Implemented over uv and apt's archives; in tests over files.
+pub trait Index {
+    /// Resolves Python requirements for a target, wheels only.
+    ///
+    /// # Errors
+    /// No solution, or the index could not be asked.
+    fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError>;
+
+    /// Resolves the Debian packages of an image.
+    ///
+    /// # Errors
+    /// No solution, or the archive could not be asked.
+    fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError>;
+}

@@ -1,0 +1,133 @@
+//! What to say when no torch fits, in words a researcher understands.
+
+use sconce_facts::Release;
+
+use crate::candidate::{Reason, WantedGpu, Wishes, consider};
+use crate::error::Error;
+use crate::explain::Refused;
+use crate::spec::{CudaWish, TorchWish};
+
+/// One refused release.
+pub(crate) fn one(release: &Release, reason: &Reason) -> Refused {
+    Refused { what: format!("torch {}", release.version), why: reason.to_string() }
+}
+
+/// The error for wishes that no release meets.
+pub(crate) fn no_torch(wishes: &Wishes, refused: &[(&'static Release, Reason)]) -> Error {
+    let told = refused.iter().map(|(release, reason)| one(release, reason)).collect();
+    let Some((newest, reason)) = refused.first() else {
+        return unknown_version(wishes);
+    };
+    if refused.len() == 1 {
+        return Error::NoTorch {
+            message: format!("torch {}: {reason}", newest.version),
+            refused: told,
+            hint: hint(wishes, newest, reason),
+        };
+    }
+    let message = together(wishes)
+        .unwrap_or_else(|| format!("the newest looked at, torch {}: {reason}", newest.version));
+    Error::NoTorch { message, refused: told, hint: hint(wishes, newest, reason) }
+}
+
+/// A version that the facts do not have although they reach past it.
+fn unknown_version(wishes: &Wishes) -> Error {
+    let TorchWish::Versions(specifiers) = &wishes.torch else {
+        return Error::NoTorch {
+            message: "no release is known".into(),
+            refused: Vec::new(),
+            hint: None,
+        };
+    };
+    let wanted = specifiers.to_string();
+    let versions = || sconce_facts::releases().iter().map(|release| release.version.as_str());
+    let near =
+        sconce_facts::nearest(wanted.trim_start_matches(['=', '~', '>', '<', '!']), versions());
+    let oldest = versions().next().unwrap_or_default();
+    let newest = &sconce_facts::newest_release().version;
+    Error::NoTorch {
+        message: format!("there is no torch {wanted} (known: {oldest} to {newest})"),
+        refused: Vec::new(),
+        hint: near.map(|near| format!("the nearest is torch = \"{near}\"")),
+    }
+}
+
+/// GPUs that each have a torch and no torch in common.
+fn together(wishes: &Wishes) -> Option<String> {
+    if wishes.gpus.len() < 2 {
+        return None;
+    }
+    let served = |gpu: &WantedGpu| {
+        let alone = Wishes { gpus: vec![gpu.clone()], ..wishes.clone() };
+        let fits: Vec<_> = sconce_facts::releases()
+            .iter()
+            .filter(|release| consider(release, &alone, false).is_ok())
+            .map(|release| release.version.as_str())
+            .collect();
+        match (fits.first(), fits.last()) {
+            (Some(first), Some(last)) => format!("{gpu} is served by {first} to {last}"),
+            _ => format!("{gpu} is served by none"),
+        }
+    };
+    let each: Vec<_> = wishes.gpus.iter().map(served).collect();
+    Some(format!("no release serves all of these GPUs: {}", each.join("; ")))
+}
+
+/// What would make a release fit.
+pub(crate) fn hint(wishes: &Wishes, release: &'static Release, reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::NoCode { gpu, .. } => {
+            Some(other_release(wishes).or_else(|| own_build(wishes, release)).unwrap_or_else(
+                || format!("no torch from PyPI has code for {gpu} with these wishes"),
+            ))
+        }
+        Reason::OldDriver { floor, .. } => Some(match other_release(wishes) {
+            Some(other) => format!("{other}; or a driver from {floor} on"),
+            None => format!("a driver from {floor} on"),
+        }),
+        Reason::NoNvcc { .. } => Some(match other_release(wishes) {
+            Some(other) => format!("{other}; or flavour = \"runtime\""),
+            None => "flavour = \"runtime\"".into(),
+        }),
+        Reason::NoPython { .. } => {
+            let free = Wishes { bases: sconce_facts::bases().iter().collect(), ..wishes.clone() };
+            let base = consider(release, &free, true).ok()?.base;
+            Some(format!("python = \"{}\" (Debian {})", base.python, base.release))
+        }
+        Reason::CpuBuild { .. } => other_release(wishes),
+        Reason::OtherCuda { .. } => {
+            let has: Vec<_> =
+                release.variants.iter().filter_map(|variant| variant.cuda()).collect();
+            let has: Vec<_> = has.iter().map(ToString::to_string).collect();
+            Some(format!("torch {} has builds for CUDA {}", release.version, has.join(", ")))
+        }
+        Reason::NotAsked => None,
+    }
+}
+
+/// The releases that fit when the version is left open.
+fn other_release(wishes: &Wishes) -> Option<String> {
+    let open = Wishes { torch: TorchWish::Newest, ..wishes.clone() };
+    let fits: Vec<_> = sconce_facts::releases()
+        .iter()
+        .filter(|release| consider(release, &open, false).is_ok())
+        .map(|release| release.version.as_str())
+        .collect();
+    match (fits.first(), fits.last()) {
+        (Some(first), Some(last)) if first == last => Some(format!("torch {first} fits")),
+        (Some(first), Some(last)) => {
+            Some(format!("the first torch that fits is {first}, the newest {last}"))
+        }
+        _ => None,
+    }
+}
+
+/// A build of the same release on PyTorch's own index that would do.
+fn own_build(wishes: &Wishes, release: &'static Release) -> Option<String> {
+    let cuda = release.variants.iter().rev().filter_map(|variant| variant.cuda()).find(|cuda| {
+        let cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
+        consider(release, &Wishes { cuda, ..wishes.clone() }, true)
+            .is_ok_and(|candidate| candidate.architectures.is_some())
+    })?;
+    Some(format!("cuda = \"{cuda}\" takes PyTorch's own build, which is documented to have it"))
+}

@@ -1,0 +1,269 @@
+//! `sconce.toml`: what a person wants.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pep440_rs::VersionSpecifiers;
+use sconce_blob::Digest;
+use sconce_facts::{DriverVersion, Machine};
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+use crate::requirements::RequirementsFile;
+use crate::{spec_keys, spec_parse};
+
+/// The whole of `sconce.toml`. [`Spec::default`] is the empty file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Spec {
+    /// `[environment]`.
+    pub environment: Environment,
+    /// `[base]`.
+    pub base: BaseWish,
+    /// `[app]`.
+    pub app: App,
+    /// `[run]`; none of it changes the image.
+    #[serde(skip)]
+    pub run: Run,
+}
+
+/// `[environment]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Environment {
+    /// Which torch.
+    pub torch: TorchWish,
+    /// Which GPUs it must run on.
+    pub gpus: GpuWish,
+    /// The oldest driver it must run on.
+    pub driver: DriverWish,
+    /// Which CUDA.
+    pub cuda: CudaWish,
+    /// Which Python: "3.13".
+    pub python: Option<String>,
+    /// Which processor.
+    pub platform: Option<Machine>,
+    /// Python packages besides torch.
+    pub requirements: Requirements,
+    /// Indexes besides the default one.
+    pub indexes: Vec<IndexWish>,
+    /// What it is for.
+    pub flavour: Flavour,
+    /// Whether .pyc files are in the image.
+    pub bytecode: bool,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            torch: TorchWish::default(),
+            gpus: GpuWish::default(),
+            driver: DriverWish::default(),
+            cuda: CudaWish::default(),
+            python: None,
+            platform: None,
+            requirements: Requirements::default(),
+            indexes: Vec::new(),
+            flavour: Flavour::default(),
+            bytecode: true,
+        }
+    }
+}
+
+/// `environment.torch`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TorchWish {
+    /// The newest that fits the rest.
+    #[default]
+    Newest,
+    /// None at all.
+    None,
+    /// A version or a range, PEP 440.
+    Versions(#[serde(serialize_with = "as_text")] VersionSpecifiers),
+}
+
+/// `environment.gpus`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuWish {
+    /// Nothing is asked.
+    #[default]
+    Any,
+    /// Those in this machine.
+    Host,
+    /// Names and capabilities.
+    Named(Vec<String>),
+}
+
+/// `environment.driver`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverWish {
+    /// This machine's, if it has one.
+    #[default]
+    Auto,
+    /// Nothing is asked.
+    Any,
+    /// At least this one.
+    Version(DriverVersion),
+}
+
+/// `environment.cuda`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CudaWish {
+    /// Whatever the torch has.
+    #[default]
+    Auto,
+    /// The build without CUDA.
+    Cpu,
+    /// A major, or a release.
+    Version {
+        /// 12 of 12.6.
+        major: u16,
+        /// 6 of 12.6.
+        minor: Option<u16>,
+    },
+}
+
+/// `environment.requirements`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Requirements {
+    /// PEP 508 requirements.
+    List(Vec<String>),
+    /// A file with them.
+    File(RequirementsFile),
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+/// One of `environment.indexes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexWish {
+    /// Its name in the lock.
+    pub name: String,
+    /// Its address, or the path of a folder with wheels.
+    pub url: String,
+}
+
+impl IndexWish {
+    /// Whether it is a folder of wheels rather than an index.
+    pub fn is_folder(&self) -> bool {
+        !self.url.contains("://") || self.url.starts_with("file://")
+    }
+}
+
+/// `environment.flavour`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavour {
+    /// Runs, and compiles with torch.compile.
+    #[default]
+    Runtime,
+    /// With nvcc, headers and build tools.
+    Devel,
+}
+
+impl Flavour {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::Devel => "devel",
+        }
+    }
+}
+
+/// `[base]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BaseWish {
+    /// The Debian release.
+    pub debian: Option<String>,
+    /// Packages besides what the flavour needs.
+    pub packages: Vec<String>,
+    /// The mirror's address. Where packages come from does not change what they are.
+    #[serde(skip)]
+    pub mirror: Option<String>,
+}
+
+/// `[app]`: the user's own code, and the image's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct App {
+    /// Files and folders, relative to the folder of `sconce.toml`.
+    pub include: Vec<String>,
+    /// An absolute path.
+    pub workdir: String,
+    /// Program and arguments; empty when the image has no command of its own.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            workdir: "/app".to_owned(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[run]`: how the container is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    /// "all", "none", or indexes and UUIDs joined by commas; `None` is all there are.
+    pub gpus: Option<String>,
+    /// Size of /dev/shm as the user wrote it.
+    pub shm: Option<String>,
+    /// `host:container`.
+    pub ports: Vec<String>,
+    /// `host:container[:ro]`.
+    pub volumes: Vec<String>,
+}
+
+impl Spec {
+    /// Reads `sconce.toml`'s text. A requirements file that it names is not read; [`Spec::load`] does.
+    ///
+    /// # Errors
+    /// Not TOML, an unknown key or value; with its place and the nearest right one.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        spec_parse::parse(text)
+    }
+
+    /// Reads a `sconce.toml` and the requirements file that it names, relative to its folder.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`], or a file can't be read.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = crate::requirements::read_text(path)?;
+        let mut spec = Self::parse(&text)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if let Requirements::File(file) = &mut spec.environment.requirements {
+            file.load(folder)?;
+        }
+        Ok(spec)
+    }
+
+    /// The annotated file that `sconce init` writes: every key, commented out, with its default.
+    pub fn template() -> String {
+        spec_keys::template()
+    }
+
+    /// The digest of all that decides a lock: equal for two files that ask for the same thing, whatever their
+    /// comments and order; the text of a requirements file counts, `[run]` and the mirror do not.
+    pub fn digest(&self) -> Digest {
+        // Plain structs with string keys: there is nothing in them that TOML can't hold.
+        let text = toml::to_string(self).unwrap_or_default();
+        Digest::of(text.as_bytes())
+    }
+}
+
+fn as_text<S: Serializer>(value: &VersionSpecifiers, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

@@ -1,0 +1,185 @@
+//! Every key of `sconce.toml`: one row decides what is accepted, and what the annotated file says about it.
+
+/// A key of `sconce.toml`.
+pub(crate) struct Key {
+    /// Its section: "environment".
+    pub section: &'static str,
+    /// Its name in it.
+    pub name: &'static str,
+    /// Its default, as TOML.
+    pub default: &'static str,
+    /// What it is for, a line each.
+    pub doc: &'static [&'static str],
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    doc: &'static [&'static str],
+) -> Key {
+    Key { section, name, default, doc }
+}
+
+/// Sections in the order of the annotated file, with what they are about.
+pub(crate) const SECTIONS: &[(&str, &str)] = &[
+    ("environment", "What is in the environment."),
+    ("base", "The Debian system below it."),
+    ("app", "Your own code, in the last layer."),
+    ("run", "How `sconce run` starts it. None of this changes the image."),
+];
+
+/// Every key, in the order of the annotated file.
+pub(crate) const KEYS: &[Key] = &[
+    key(
+        "environment",
+        "torch",
+        r#""newest""#,
+        &[
+            r#"A version ("2.9.1"), a range (">=2.8,<2.12"), "newest", or false for an environment without torch."#,
+        ],
+    ),
+    key(
+        "environment",
+        "gpus",
+        "[]",
+        &[
+            r#"The GPUs it must run on: names ("h100", "rtx 4090"), capabilities ("9.0", "sm_90"), or "host" for"#,
+            "those in this machine. The torch chosen has code for all of them, or there is none.",
+        ],
+    ),
+    key(
+        "environment",
+        "driver",
+        r#""auto""#,
+        &[
+            r#"The oldest NVIDIA driver it must run on, e.g. "535.104.05". "auto" is this machine's, if it has one;"#,
+            r#""any" asks for nothing."#,
+        ],
+    ),
+    key(
+        "environment",
+        "cuda",
+        r#""auto""#,
+        &[
+            r#"A CUDA release ("12.6") or major ("12"). Where PyPI's wheel has another, PyTorch's own index is used."#,
+            r#""cpu" takes the build without CUDA."#,
+        ],
+    ),
+    key(
+        "environment",
+        "python",
+        r#""auto""#,
+        &[
+            r#"Python comes from Debian: "3.13" (trixie) or "3.11" (bookworm). "auto" is what the torch has wheels for."#,
+        ],
+    ),
+    key(
+        "environment",
+        "platform",
+        r#""auto""#,
+        &[
+            r#""x86_64" or "aarch64". "auto" follows the GPUs named (GH200 is aarch64), else this machine."#,
+        ],
+    ),
+    key(
+        "environment",
+        "requirements",
+        "[]",
+        &[
+            r#"Python packages besides torch: a list (["transformers>=4.50", "einops"]), or the path of a"#,
+            "requirements.txt, pylock.toml or pyproject.toml.",
+        ],
+    ),
+    key(
+        "environment",
+        "indexes",
+        "[]",
+        &[
+            r#"Package indexes asked before the default one: [{ name = "lab", url = "https://pypi.example.invalid/simple" }],"#,
+            "or a folder of wheels as url. Names and passwords belong in uv's or pip's own configuration.",
+        ],
+    ),
+    key(
+        "environment",
+        "flavour",
+        r#""runtime""#,
+        &[
+            r#""runtime" runs and compiles with torch.compile; "devel" adds nvcc, CUDA headers and build tools."#,
+        ],
+    ),
+    key(
+        "environment",
+        "bytecode",
+        "true",
+        &[
+            "Whether .pyc files are in the image: larger by a little, and `import torch` three times as fast.",
+        ],
+    ),
+    key(
+        "base",
+        "debian",
+        r#""auto""#,
+        &[r#""trixie" or "bookworm". "auto" goes with the Python."#],
+    ),
+    key(
+        "base",
+        "packages",
+        "[]",
+        &[r#"Debian packages besides what the flavour needs: ["git", "ffmpeg"]."#],
+    ),
+    key(
+        "base",
+        "mirror",
+        r#""auto""#,
+        &[r#"The address of a Debian mirror. "auto" is the one that apt on this machine uses."#],
+    ),
+    key(
+        "app",
+        "include",
+        "[]",
+        &["Files and folders copied into the working directory: [\"train.py\", \"src\"]."],
+    ),
+    key("app", "workdir", r#""/app""#, &["The working directory, and where the files go."]),
+    key(
+        "app",
+        "command",
+        "[]",
+        &[r#"What runs when nothing else is said: ["python", "train.py"]."#],
+    ),
+    key("app", "env", "{}", &[r#"Environment variables: { OMP_NUM_THREADS = "8" }."#]),
+    key(
+        "run",
+        "gpus",
+        r#""auto""#,
+        &[
+            r#""all", "none", or a list of indexes or UUIDs. "auto" is all there are, and none is no error."#,
+        ],
+    ),
+    key(
+        "run",
+        "shm",
+        r#""auto""#,
+        &[r#"The size of /dev/shm: "8g". "auto" goes by the machine's memory."#],
+    ),
+    key("run", "ports", "[]", &[r#"Ports to publish: ["6006:6006"]."#]),
+    key("run", "volumes", "[]", &[r#"Folders to mount: ["./data:/data"]."#]),
+];
+
+/// The annotated file: every key commented out with its default.
+pub(crate) fn template() -> String {
+    let mut out = String::from(
+        "# What this container should be. Everything is optional: each line shows its default.\n\
+         # `sconce lock` works out what it is exactly, and `sconce lock --explain` says why.\n",
+    );
+    for (section, about) in SECTIONS {
+        out.push_str(&format!("\n[{section}] # {about}\n"));
+        for key in KEYS.iter().filter(|key| key.section == *section) {
+            for line in key.doc {
+                out.push_str(&format!("# {line}\n"));
+            }
+            out.push_str(&format!("#{} = {}\n", key.name, key.default));
+        }
+    }
+    out
+}

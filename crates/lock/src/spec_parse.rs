@@ -1,0 +1,369 @@
+//! Reading `sconce.toml`, with the place and the nearest right spelling of whatever is wrong.
+
+use std::ops::Range;
+
+use pep440_rs::{Version, VersionSpecifiers};
+use sconce_facts::{CudaVersion, nearest};
+use toml_edit::{Document, Item, TableLike, Value};
+
+use crate::error::{Error, Place};
+use crate::requirements::RequirementsFile;
+use crate::spec::{
+    CudaWish, DriverWish, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
+};
+use crate::spec_keys::{KEYS, SECTIONS};
+
+pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
+    let document = Document::parse(text).map_err(|error| Error::Spec {
+        place: Place::at(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().trim().replace('\n', "; "),
+        hint: None,
+    })?;
+    let reader = Reader { text };
+    let mut spec = Spec::default();
+    for (section, item) in document.as_table() {
+        let span = document.as_table().key(section).and_then(|key| key.span());
+        if !SECTIONS.iter().any(|(name, _)| *name == section) {
+            return Err(reader.unknown_section(section, span));
+        }
+        let Some(table) = item.as_table_like() else {
+            return Err(reader.wrong(item.span(), section, "a table"));
+        };
+        for (name, item) in table.iter() {
+            let key = reader.known_key(section, name, table)?;
+            if item.is_none() {
+                continue;
+            }
+            Field { reader: &reader, key, span: item.span(), item }.put(&mut spec)?;
+        }
+    }
+    Ok(spec)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn error(&self, span: Option<Range<usize>>, message: String, hint: Option<String>) -> Error {
+        Error::Spec {
+            place: Place::at(self.text, span.map_or(0, |span| span.start)),
+            message,
+            hint,
+        }
+    }
+
+    fn wrong(&self, span: Option<Range<usize>>, what: &str, expected: &str) -> Error {
+        self.error(span, format!("`{what}` must be {expected}"), None)
+    }
+
+    fn unknown_section(&self, name: &str, span: Option<Range<usize>>) -> Error {
+        let homes: Vec<_> = KEYS.iter().filter(|key| key.name == name).map(|k| k.section).collect();
+        let hint = match homes.as_slice() {
+            [section] => Some(format!("`{name}` belongs under [{section}]")),
+            _ => nearest(name, SECTIONS.iter().map(|(name, _)| *name))
+                .map(|near| format!("did you mean [{near}]?")),
+        };
+        self.error(span, format!("unknown section or key `{}`", cut(name)), hint)
+    }
+
+    /// `section.name` of a known key, for messages.
+    fn known_key(
+        &self,
+        section: &str,
+        name: &str,
+        table: &dyn TableLike,
+    ) -> Result<(&'static str, &'static str), Error> {
+        if let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name) {
+            return Ok((key.section, key.name));
+        }
+        let span = table.key(name).and_then(|key| key.span());
+        let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
+        let hint = match KEYS.iter().find(|key| key.name == name) {
+            Some(key) => Some(format!("`{name}` belongs under [{}]", key.section)),
+            None => nearest(name, here).map(|near| format!("did you mean `{near}`?")),
+        };
+        Err(self.error(span, format!("unknown key `{}` in [{section}]", cut(name)), hint))
+    }
+}
+
+/// One key's value on its way into the specification.
+struct Field<'a> {
+    reader: &'a Reader<'a>,
+    key: (&'static str, &'static str),
+    span: Option<Range<usize>>,
+    item: &'a Item,
+}
+
+impl Field<'_> {
+    fn put(&self, spec: &mut Spec) -> Result<(), Error> {
+        let environment = &mut spec.environment;
+        match self.key {
+            ("environment", "torch") => environment.torch = self.torch()?,
+            ("environment", "gpus") => environment.gpus = self.gpus()?,
+            ("environment", "driver") => environment.driver = self.driver()?,
+            ("environment", "cuda") => environment.cuda = self.cuda()?,
+            ("environment", "python") => environment.python = self.python()?,
+            ("environment", "platform") => {
+                environment.platform = match self.auto()? {
+                    Some(text) => Some(text.parse().map_err(|e| self.because(&e))?),
+                    None => None,
+                };
+            }
+            ("environment", "requirements") => environment.requirements = self.requirements()?,
+            ("environment", "indexes") => environment.indexes = self.indexes()?,
+            ("environment", "flavour") => {
+                environment.flavour = self.one_of(&[
+                    (Flavour::Runtime.as_str(), Flavour::Runtime),
+                    (Flavour::Devel.as_str(), Flavour::Devel),
+                ])?;
+            }
+            ("environment", "bytecode") => environment.bytecode = self.bool()?,
+            ("base", "debian") => {
+                spec.base.debian = self.auto()?;
+                if let Some(release) = &spec.base.debian {
+                    sconce_facts::base(release).map_err(|error| self.because(&error))?;
+                }
+            }
+            ("base", "packages") => spec.base.packages = self.strings()?,
+            ("base", "mirror") => spec.base.mirror = self.auto()?,
+            ("app", "include") => spec.app.include = self.strings()?,
+            ("app", "workdir") => spec.app.workdir = self.workdir()?,
+            ("app", "command") => spec.app.command = self.command()?,
+            ("app", "env") => {
+                let table = self.item.as_table_like();
+                for (name, item) in table.ok_or_else(|| self.must_be("a table of strings"))?.iter()
+                {
+                    let text = item.as_str().ok_or_else(|| self.must_be("a table of strings"))?;
+                    if name.is_empty() || name.contains('=') || text.contains('\0') {
+                        return Err(self.must_be("a table of names without `=` and values"));
+                    }
+                    spec.app.env.insert(name.to_owned(), text.to_owned());
+                }
+            }
+            ("run", "gpus") => spec.run.gpus = self.run_gpus()?,
+            ("run", "shm") => spec.run.shm = self.auto()?,
+            ("run", "ports") => spec.run.ports = self.strings()?,
+            ("run", "volumes") => spec.run.volumes = self.strings()?,
+            // A row of KEYS without a line here: the template's test reads every key and fails.
+            _ => return Err(self.must_be("left out: this sconce does not read it")),
+        }
+        Ok(())
+    }
+
+    fn must_be(&self, expected: &str) -> Error {
+        self.reader.wrong(self.span.clone(), self.key.1, expected)
+    }
+
+    fn because(&self, error: &dyn std::error::Error) -> Error {
+        self.reader.error(self.span.clone(), format!("`{}`: {error}", self.key.1), None)
+    }
+
+    fn string(&self) -> Result<&str, Error> {
+        self.item.as_str().ok_or_else(|| self.must_be("a string"))
+    }
+
+    fn bool(&self) -> Result<bool, Error> {
+        self.item.as_bool().ok_or_else(|| self.must_be("true or false"))
+    }
+
+    /// A string; "auto" is none.
+    fn auto(&self) -> Result<Option<String>, Error> {
+        let text = self.string()?;
+        Ok((text != "auto").then(|| text.to_owned()))
+    }
+
+    fn strings(&self) -> Result<Vec<String>, Error> {
+        let expected = "a list of strings";
+        let array = self.item.as_array().ok_or_else(|| self.must_be(expected))?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        array.iter().map(text).collect::<Option<_>>().ok_or_else(|| self.must_be(expected))
+    }
+
+    fn one_of<T: Copy>(&self, values: &[(&str, T)]) -> Result<T, Error> {
+        let text = self.string()?;
+        if let Some((_, value)) = values.iter().find(|(name, _)| *name == text) {
+            return Ok(*value);
+        }
+        let names: Vec<_> = values.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let hint = nearest(text, values.iter().map(|(name, _)| *name))
+            .map(|near| format!("did you mean \"{near}\"?"));
+        let message =
+            format!("`{}` must be {}, not \"{}\"", self.key.1, names.join(" or "), cut(text));
+        Err(self.reader.error(self.span.clone(), message, hint))
+    }
+
+    fn torch(&self) -> Result<TorchWish, Error> {
+        match self.item.as_bool() {
+            Some(true) => return Ok(TorchWish::Newest),
+            Some(false) => return Ok(TorchWish::None),
+            None => {}
+        }
+        let expected = "a version (\"2.9.1\"), a range (\">=2.8,<2.12\"), \"newest\" or false";
+        let text = self.item.as_str().ok_or_else(|| self.must_be(expected))?;
+        match text {
+            "newest" | "latest" | "auto" => Ok(TorchWish::Newest),
+            text => {
+                torch_versions(text).map(TorchWish::Versions).ok_or_else(|| self.must_be(expected))
+            }
+        }
+    }
+
+    fn gpus(&self) -> Result<GpuWish, Error> {
+        let names = match self.item.as_str() {
+            Some(name) => vec![name.to_owned()],
+            None => self.strings()?,
+        };
+        match names.as_slice() {
+            [] => Ok(GpuWish::Any),
+            [name] if name == "any" || name == "auto" => Ok(GpuWish::Any),
+            [name] if name == "host" => Ok(GpuWish::Host),
+            _ => {
+                for name in &names {
+                    crate::candidate::wanted_gpu(name).map_err(|error| self.because(&error))?;
+                }
+                Ok(GpuWish::Named(names))
+            }
+        }
+    }
+
+    fn driver(&self) -> Result<DriverWish, Error> {
+        match self.string()? {
+            "auto" | "host" => Ok(DriverWish::Auto),
+            "any" | "none" => Ok(DriverWish::Any),
+            text => Ok(DriverWish::Version(text.parse().map_err(|e| self.because(&e))?)),
+        }
+    }
+
+    fn cuda(&self) -> Result<CudaWish, Error> {
+        match self.string()? {
+            "auto" => Ok(CudaWish::Auto),
+            "cpu" | "none" => Ok(CudaWish::Cpu),
+            text => match text.parse::<u16>() {
+                Ok(major) => Ok(CudaWish::Version { major, minor: None }),
+                Err(_) => {
+                    let CudaVersion { major, minor } =
+                        text.parse().map_err(|e| self.because(&e))?;
+                    Ok(CudaWish::Version { major, minor: Some(minor) })
+                }
+            },
+        }
+    }
+
+    fn python(&self) -> Result<Option<String>, Error> {
+        let Some(text) = self.auto()? else { return Ok(None) };
+        let bases = sconce_facts::bases();
+        if bases.iter().any(|base| base.python == text) {
+            return Ok(Some(text));
+        }
+        let known: Vec<_> =
+            bases.iter().map(|base| format!("{} ({})", base.python, base.release)).collect();
+        let message = format!("`python`: no Debian release here ships Python {}", cut(&text));
+        Err(self.reader.error(
+            self.span.clone(),
+            message,
+            Some(format!("there is {}", known.join(" and "))),
+        ))
+    }
+
+    fn requirements(&self) -> Result<Requirements, Error> {
+        let Some(path) = self.item.as_str() else {
+            let list = self.strings()?;
+            for line in &list {
+                pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::parse(line, "/").map_err(
+                    |error| {
+                        let message = error.to_string().replace('\n', " ");
+                        self.reader.error(
+                            self.span.clone(),
+                            format!("`{}`: {message}", cut(line)),
+                            None,
+                        )
+                    },
+                )?;
+            }
+            return Ok(Requirements::List(list));
+        };
+        RequirementsFile::new(path).map(Requirements::File).ok_or_else(|| {
+            self.must_be("a list, or a path of requirements.txt, pylock.toml or pyproject.toml")
+        })
+    }
+
+    fn indexes(&self) -> Result<Vec<IndexWish>, Error> {
+        let expected = "a list of { name = \"…\", url = \"…\" }";
+        let tables: Vec<&dyn TableLike> =
+            match (self.item.as_array(), self.item.as_array_of_tables()) {
+                (Some(array), _) => array
+                    .iter()
+                    .map(|value| value.as_inline_table().map(|table| table as &dyn TableLike))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| self.must_be(expected))?,
+                (_, Some(tables)) => tables.iter().map(|table| table as &dyn TableLike).collect(),
+                _ => return Err(self.must_be(expected)),
+            };
+        let mut indexes: Vec<IndexWish> = Vec::new();
+        for table in tables {
+            let text = |key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
+            let (Some(name), Some(url), 2) = (text("name"), text("url"), table.len()) else {
+                return Err(self.must_be(expected));
+            };
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || !name.chars().all(plain) || name == "pypi" {
+                return Err(
+                    self.must_be("named with a-z, 0-9 and `-`, and not `pypi`, the default one")
+                );
+            }
+            if indexes.iter().any(|index| index.name == name) {
+                return Err(self.must_be("a list with a name for each index of its own"));
+            }
+            indexes.push(IndexWish { name, url });
+        }
+        Ok(indexes)
+    }
+
+    fn workdir(&self) -> Result<String, Error> {
+        let text = self.string()?;
+        if !text.starts_with('/') || text.split('/').any(|part| part == ".." || part == ".") {
+            return Err(self.must_be("an absolute path without `..`"));
+        }
+        Ok(text.to_owned())
+    }
+
+    /// A list, or one string for the shell.
+    fn command(&self) -> Result<Vec<String>, Error> {
+        match self.item.as_str() {
+            Some(line) => Ok(["/bin/sh", "-c", line].map(str::to_owned).to_vec()),
+            None => self.strings(),
+        }
+    }
+
+    fn run_gpus(&self) -> Result<Option<String>, Error> {
+        if self.item.as_str().is_some() {
+            return self.auto();
+        }
+        let expected = "\"all\", \"none\", \"auto\", or a list of indexes and UUIDs";
+        let array = self.item.as_array().ok_or_else(|| self.must_be(expected))?;
+        let one = |value: &Value| match (value.as_integer(), value.as_str()) {
+            (Some(index), _) if index >= 0 => Some(index.to_string()),
+            (_, Some(uuid)) => Some(uuid.to_owned()),
+            _ => None,
+        };
+        let devices: Option<Vec<_>> = array.iter().map(one).collect();
+        let devices = devices.ok_or_else(|| self.must_be(expected))?;
+        Ok(Some(if devices.is_empty() { "none".to_owned() } else { devices.join(",") }))
+    }
+}
+
+/// The versions that `torch = "…"` stands for: "2.15.0" is that one, "2.15" any of it, else PEP 440.
+pub(crate) fn torch_versions(text: &str) -> Option<VersionSpecifiers> {
+    let text = text.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        let version: Version = text.parse().ok()?;
+        let whole = version.release().len() >= 3 || !version.is_stable();
+        return format!("=={text}{}", if whole { "" } else { ".*" }).parse().ok();
+    }
+    text.parse().ok().filter(|specifiers: &VersionSpecifiers| !specifiers.is_empty())
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}

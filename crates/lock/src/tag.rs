@@ -1,0 +1,151 @@
+//! Image tags people know, as specifications: `torch:2.15.0`, `pytorch:2.1.0-cuda12.1-cudnn8-runtime`.
+
+use sconce_facts::{CudaVersion, Release};
+
+use crate::error::Error;
+use crate::spec::{CudaWish, Environment, Flavour, Spec, TorchWish};
+use crate::spec_parse::torch_versions;
+
+impl Spec {
+    /// Whether a text looks like a tag of an image with torch: one of the repositories people know, with or without
+    /// a tag behind it.
+    pub fn is_tag(text: &str) -> bool {
+        let repository = text.split_once(':').map_or(text, |(repository, _)| repository);
+        sconce_facts::tag_repositories().iter().any(|row| row.name == repository)
+    }
+
+    /// The specification that a tag stands for. CUDA and cuDNN in it must be those of a build of that torch.
+    ///
+    /// # Errors
+    /// No repository or tag that is known; with the nearest one that is.
+    pub fn from_tag(text: &str) -> Result<Self, Error> {
+        let wrong = |why: &str, near: Option<String>| Error::Tag {
+            tag: text.chars().take(120).collect(),
+            why: why.to_owned(),
+            near,
+        };
+        let (repository, tag) = text.split_once(':').unwrap_or((text, "latest"));
+        if !Self::is_tag(text) {
+            let names = sconce_facts::tag_repositories().iter().map(|row| row.name.as_str());
+            let near = sconce_facts::nearest(repository, names).map(|near| format!("{near}:{tag}"));
+            return Err(wrong("the part before `:` is no image with torch", near));
+        }
+        let near = || nearest(tag).map(|near| format!("{repository}:{near}"));
+        let mut environment = Environment::default();
+        let mut cudnn = None;
+        let mut parts = tag.split('-');
+        match parts.next().unwrap_or_default() {
+            "latest" | "newest" => {}
+            version => {
+                let versions = version
+                    .starts_with(|c: char| c.is_ascii_digit())
+                    .then(|| torch_versions(version));
+                let versions = versions
+                    .flatten()
+                    .ok_or_else(|| wrong("it begins with no torch version", near()))?;
+                environment.torch = TorchWish::Versions(versions);
+            }
+        }
+        for part in parts {
+            let flavour = sconce_facts::tag_flavours().iter().find(|row| row.name == part);
+            if let Some(row) = flavour {
+                environment.flavour = if row.name == Flavour::Devel.as_str() {
+                    Flavour::Devel
+                } else {
+                    Flavour::Runtime
+                };
+            } else if part == "cpu" {
+                environment.cuda = CudaWish::Cpu;
+            } else if let Some(cuda) = part.strip_prefix("cuda") {
+                let cuda: CudaVersion = cuda
+                    .parse()
+                    .map_err(|_| wrong("its CUDA is no release like `cuda12.1`", near()))?;
+                environment.cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
+            } else if let Some(major) = part.strip_prefix("cudnn") {
+                cudnn = Some(
+                    major
+                        .parse()
+                        .map_err(|_| wrong("its cuDNN is no major like `cudnn8`", near()))?,
+                );
+            } else {
+                return Err(wrong(&format!("`{}` means nothing in it", cut(part)), near()));
+            }
+        }
+        check(&environment, cudnn).map_err(|why| wrong(&why, near()))?;
+        Ok(Self { environment, ..Self::default() })
+    }
+}
+
+/// CUDA and cuDNN of a tag against the builds of the torch it names, as far as the facts know that torch.
+fn check(environment: &Environment, cudnn: Option<u64>) -> Result<(), String> {
+    let TorchWish::Versions(specifiers) = &environment.torch else { return Ok(()) };
+    let known: Vec<_> = sconce_facts::releases()
+        .iter()
+        .filter(|release| {
+            release.version.parse().is_ok_and(|version| specifiers.contains(&version))
+        })
+        .collect();
+    let Some(newest) = known.last() else {
+        return if crate::candidate::reaches_beyond(specifiers) {
+            Ok(())
+        } else {
+            Err(format!("there is no torch {specifiers}"))
+        };
+    };
+    let fits = |release: &&Release| {
+        builds(release).into_iter().any(|build| {
+            let cuda = match environment.cuda {
+                CudaWish::Version { major, minor } => {
+                    build.0.major == major && minor.is_none_or(|minor| build.0.minor == minor)
+                }
+                CudaWish::Auto | CudaWish::Cpu => true,
+            };
+            cuda && (cudnn.is_none() || build.1.is_none() || build.1 == cudnn)
+        })
+    };
+    if known.iter().copied().any(|release| fits(&release)) {
+        return Ok(());
+    }
+    let has: Vec<_> = builds(newest)
+        .into_iter()
+        .map(|(cuda, cudnn)| match cudnn {
+            Some(cudnn) => format!("CUDA {cuda} with cuDNN {cudnn}"),
+            None => format!("CUDA {cuda}"),
+        })
+        .collect();
+    Err(format!("torch {} has builds for {}", newest.version, has.join(", ")))
+}
+
+/// CUDA and cuDNN major of every build of a release.
+fn builds(release: &Release) -> Vec<(CudaVersion, Option<u64>)> {
+    let major = |text: &String| text.split('.').next().and_then(|major| major.parse().ok());
+    let pypi = release.build(sconce_facts::Machine::X86_64).cudnn.as_ref().and_then(major);
+    release
+        .variants
+        .iter()
+        .filter_map(|variant| {
+            let cuda = variant.cuda()?;
+            let of_pypi = if cuda == release.cuda { pypi } else { None };
+            Some((cuda, of_pypi.or_else(|| variant.cudnn.as_ref().and_then(major))))
+        })
+        .collect()
+}
+
+/// The tag most like a wrong one, of all that the facts make.
+fn nearest(tag: &str) -> Option<String> {
+    let mut all = Vec::new();
+    for release in sconce_facts::releases().iter().rev() {
+        all.push(release.version.clone());
+        for (cuda, cudnn) in builds(release).into_iter().rev() {
+            for flavour in sconce_facts::tag_flavours() {
+                let cudnn = cudnn.map(|cudnn| format!("-cudnn{cudnn}")).unwrap_or_default();
+                all.push(format!("{}-cuda{cuda}{cudnn}-{}", release.version, flavour.name));
+            }
+        }
+    }
+    sconce_facts::nearest(tag, all.iter().map(String::as_str)).map(str::to_owned)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(40).collect()
+}

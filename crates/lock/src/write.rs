@@ -1,0 +1,159 @@
+//! The one text of a lock.
+
+use std::fmt::Write;
+
+use sconce_blob::Digest;
+
+use crate::document::{DebPin, Lock, Sealed, VERSION, Wheel};
+
+/// The lines before the digest.
+pub(crate) const HEADER: &str = "# What sconce.toml is, exactly. Written by `sconce lock`: change sconce.toml, not this file.\n";
+
+pub(crate) fn text(lock: &Lock) -> String {
+    let mut body = body(lock);
+    if let Some(sealed) = &lock.sealed {
+        seal(&mut body, sealed);
+    }
+    format!("{HEADER}version = {VERSION}\ndigest = \"{}\"\n{body}", Digest::of(body.as_bytes()))
+}
+
+pub(crate) fn unsealed_digest(lock: &Lock) -> Digest {
+    Digest::of(body(lock).as_bytes())
+}
+
+fn body(lock: &Lock) -> String {
+    let mut out = Text::default();
+    out.string("spec", &lock.spec.to_string());
+
+    out.section("[environment]");
+    let facts = &lock.facts;
+    out.string("platform", facts.machine.as_str());
+    out.string("base", &facts.base);
+    out.string("python", &facts.python);
+    out.string("glibc", &facts.glibc);
+    out.string("flavour", facts.flavour.as_str());
+    out.line("bytecode", facts.bytecode);
+
+    if let Some(torch) = &facts.torch {
+        out.section("[torch]");
+        out.string("version", &torch.version);
+        out.optional("cuda", torch.cuda.map(|cuda| cuda.to_string()).as_deref());
+        out.optional("driver", torch.driver.as_ref().map(|driver| driver.as_str()));
+        out.list("architectures", torch.architectures.iter().map(ToString::to_string));
+        out.optional("cudnn", torch.cudnn.as_deref());
+        out.optional("nccl", torch.nccl.as_deref());
+        out.optional("triton", torch.triton.as_deref());
+    }
+
+    out.section("[app]");
+    out.list("include", lock.app.include.iter());
+    out.string("workdir", &lock.app.workdir);
+    out.list("command", lock.app.command.iter());
+    let env =
+        lock.app.env.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+    let env: Vec<_> = env.collect();
+    out.line(
+        "env",
+        if env.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", env.join(", ")) },
+    );
+
+    for index in &lock.indexes {
+        out.section("[[index]]");
+        out.string("name", &index.name);
+        out.string("kind", index.kind.as_str());
+        out.optional("url", index.url.as_deref());
+    }
+    for wheel in &lock.wheels {
+        wheel_rows(&mut out, wheel);
+    }
+    for deb in &lock.debs {
+        deb_rows(&mut out, deb);
+    }
+    out.0
+}
+
+fn wheel_rows(out: &mut Text, wheel: &Wheel) {
+    out.section("[[wheel]]");
+    out.string("name", &wheel.name);
+    out.string("version", &wheel.version);
+    out.string("file", &wheel.file);
+    if let Some(size) = wheel.size {
+        out.line("size", size);
+    }
+    out.string("sha256", &wheel.sha256.hex());
+    out.string("index", &wheel.index);
+    out.optional("url", wheel.url.as_deref());
+}
+
+fn deb_rows(out: &mut Text, deb: &DebPin) {
+    out.section("[[deb]]");
+    out.string("name", &deb.name);
+    out.string("version", &deb.version);
+    out.string("arch", &deb.arch);
+    out.string("path", &deb.path);
+    out.line("size", deb.size);
+    out.string("sha256", &deb.sha256.hex());
+    out.string("index", &deb.index);
+}
+
+fn seal(body: &mut String, sealed: &Sealed) {
+    let mut out = Text(std::mem::take(body));
+    out.section("[sealed]");
+    out.string("image", &sealed.image.to_string());
+    for layer in &sealed.layers {
+        out.section("[[sealed.layer]]");
+        out.string("name", &layer.name);
+        out.string("diff_id", &layer.diff_id.to_string());
+        out.string("digest", &layer.digest.to_string());
+        out.line("size", layer.size);
+    }
+    *body = out.0;
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, key: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn section(&mut self, name: &str) {
+        let _ = writeln!(self.0, "\n{name}");
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.line(key, quoted(value));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.string(key, value);
+        }
+    }
+
+    fn list(&mut self, key: &str, values: impl Iterator<Item = impl AsRef<str>>) {
+        let values: Vec<_> = values.map(|value| quoted(value.as_ref())).collect();
+        self.line(key, format!("[{}]", values.join(", ")));
+    }
+}
+
+/// A TOML basic string: `"`, `\` and control characters escaped, the rest as it is.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,495 @@
+//! Which torch a wish becomes, and what is said when it becomes none.
+
+mod world;
+
+use expect_test::{Expect, expect};
+use sconce_facts::Machine;
+use sconce_lock::{Error, Explanation, Host, HostGpu, Lock, Spec, resolve};
+use world::World;
+
+fn x86() -> Host {
+    Host { machine: Some(Machine::X86_64), ..Host::default() }
+}
+
+fn with(spec: &str, host: &Host, world: &mut World) -> Result<(Lock, Explanation), Error> {
+    let spec = Spec::parse(spec).unwrap_or_else(|error| panic!("{error}"));
+    let (lock, explanation) = resolve(&spec, host, world)?;
+    assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
+    lock.check_spec(&spec).unwrap();
+    Ok((lock, explanation))
+}
+
+/// The torch line of a lock in a row.
+fn row(lock: &Lock) -> String {
+    let facts = &lock.facts;
+    let Some(torch) = &facts.torch else {
+        return format!("no torch, {} {} {}", facts.machine, facts.base, facts.python);
+    };
+    let show = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    let architectures: Vec<_> = torch.architectures.iter().map(ToString::to_string).collect();
+    format!(
+        "torch {} cuda {} driver {} on {} {} {}: {}",
+        torch.version,
+        show(torch.cuda.map(|cuda| cuda.to_string())),
+        show(torch.driver.as_ref().map(ToString::to_string)),
+        facts.machine,
+        facts.base,
+        facts.python,
+        architectures.join(" ")
+    )
+}
+
+#[track_caller]
+fn check(spec: &str, expected: Expect) -> (Lock, Explanation) {
+    let (lock, explanation) =
+        with(spec, &x86(), &mut World::default()).unwrap_or_else(|error| panic!("{error}"));
+    expected.assert_eq(&row(&lock));
+    (lock, explanation)
+}
+
+/// What is said about a wish that can't be met: the error, its hint.
+#[track_caller]
+fn refused(spec: &str, expected: Expect) -> Error {
+    let error = match with(spec, &x86(), &mut World::default()) {
+        Ok((lock, _)) => panic!("became {}", row(&lock)),
+        Err(error) => error,
+    };
+    expected.assert_eq(&format!("{error}\n{}", error.hint().unwrap_or_default()));
+    error
+}
+
+#[test]
+fn no_wishes_is_the_newest() {
+    let (lock, explanation) = check(
+        "",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    expect![[r#"
+        platform: x86_64
+          this machine's processor
+        driver: any
+          none on this machine and none asked for, so no floor
+        torch: 2.15.0 (CUDA 13.2)
+          the newest that fits; needs driver 580.65.06 or newer
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+        note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.9.0 (~=3.9.0)
+    "#]].assert_eq(&explanation.render());
+    assert!(lock.indexes.iter().all(|index| index.url.is_none()));
+}
+
+#[test]
+fn an_old_driver_with_an_h100() {
+    let (_, explanation) = check(
+        "[environment]\ngpus = ['h100']\ndriver = '535.104.05'",
+        expect![
+            "torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    expect![[r#"
+        platform: x86_64
+          this machine's processor
+        driver: 535.104.05
+          asked for
+        torch: 2.10.0 (CUDA 12.8)
+          the newest that fits; has sm_90 for H100; driver 535.104.05 is enough for CUDA 12 (from 525.60.13)
+          not torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 535.104.05
+          not torch 2.14.1, torch 2.14.0, torch 2.13.0, torch 2.12.1, torch 2.12.0, torch 2.11.0: built with CUDA 13.0, which needs driver 580.65.06 or newer; the driver is 535.104.05
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+    "#]].assert_eq(&explanation.render());
+}
+
+#[test]
+fn a_v100() {
+    check(
+        "[environment]\ngpus = ['v100']",
+        expect![
+            "torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+}
+
+#[test]
+fn a_b200_with_a_torch_before_blackwell() {
+    refused(
+        "[environment]\ngpus = ['b200']\ntorch = '2.5.1'",
+        expect![[r#"
+        no torch fits: torch 2.5.1: its x86_64 wheel has no code for B200 (sm_100); it has sm_50, sm_60, sm_70, sm_75, sm_80, sm_86, sm_90
+        the first torch that fits is 2.8.0, the newest 2.15.0"#]],
+    );
+}
+
+#[test]
+fn old_and_new_together() {
+    check(
+        "[environment]\ngpus = ['h100', 'v100']",
+        expect![
+            "torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    check(
+        "[environment]\ngpus = ['b200', 'v100']",
+        expect![
+            "torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    refused(
+        "[environment]\ngpus = ['b200', 'gtx1080']",
+        expect![[r#"
+        no torch fits: no release serves all of these GPUs: B200 (sm_100) is served by 2.8.0 to 2.15.0; GTX1080 (sm_61) is served by 2.1.0 to 2.7.1
+        no torch from PyPI has code for GTX1080 (sm_61) with these wishes"#]],
+    );
+    refused(
+        "[environment]\ngpus = ['h100', 'v100']\ntorch = '2.15.0'",
+        expect![[r#"
+        no torch fits: torch 2.15.0: its x86_64 wheel has no code for V100 (sm_70); it has sm_75, sm_80, sm_86, sm_90, sm_100, sm_120
+        the first torch that fits is 2.1.0, the newest 2.10.0"#]],
+    );
+}
+
+#[test]
+fn gh200_is_aarch64() {
+    let (_, explanation) = check(
+        "[environment]\ngpus = ['gh200']",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on aarch64 trixie 3.13: sm_80 sm_90 sm_100 sm_110 sm_120"
+        ],
+    );
+    expect![[r#"
+        platform: aarch64
+          the processor beside GH200
+        driver: any
+          none on this machine and none asked for, so no floor
+        torch: 2.15.0 (CUDA 13.2)
+          the newest that fits; has sm_90 for GH200; needs driver 580.65.06 or newer
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+        note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.9.0 (~=3.9.0)
+    "#]].assert_eq(&explanation.render());
+    check(
+        "[environment]\ngpus = ['gh200']\ntorch = '<2.12'",
+        expect![
+            "torch 2.11.0 cuda 13.0 driver 580.65.06 on aarch64 trixie 3.13: sm_80 sm_90 sm_100 sm_110 sm_120"
+        ],
+    );
+    refused(
+        "[environment]\ngpus = ['gh200']\ntorch = '2.10.0'",
+        expect![[r#"
+        no torch fits: torch 2.10.0: its aarch64 wheel is a CPU build: it can't use a GPU
+        the first torch that fits is 2.11.0, the newest 2.15.0"#]],
+    );
+    refused(
+        "[environment]\ngpus = ['gh200']\ndriver = '535.104.05'",
+        expect![[r#"
+        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 535.104.05
+        a driver from 580.65.06 on"#]],
+    );
+    refused(
+        "[environment]\ngpus = ['gh200']\nplatform = 'x86_64'",
+        expect![[r#"
+        GH200 stands beside an aarch64 processor, and platform = "x86_64" is asked for
+        platform = "aarch64", or leave it out"#]],
+    );
+}
+
+#[test]
+fn a_torch_newer_than_the_facts() {
+    let brings =
+        vec![("cuda-toolkit", "13.4.1.0"), ("nvidia-cudnn-cu13", "9.30.0.1"), ("triton", "4.0.0")];
+    let mut world = World { newer: vec![("2.16.0", brings)], ..World::default() };
+    let spec = "[environment]\ntorch = '2.16.0'\ngpus = ['h100']";
+    let (lock, explanation) = with(spec, &x86(), &mut world).unwrap();
+    expect!["torch 2.16.0 cuda 13.4 driver 580.65.06 on x86_64 trixie 3.13: "]
+        .assert_eq(&row(&lock));
+    expect![[r#"
+        platform: x86_64
+          this machine's processor
+        driver: any
+          none on this machine and none asked for, so no floor
+        torch: 2.16.0
+          asked for; newer than what this sconce knows (up to 2.15.0)
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+        note: torch 2.16.0: CUDA, cuDNN and NCCL are read from its dependencies; which GPUs it has code for is not known and was not checked
+    "#]].assert_eq(&explanation.render());
+    let spec = "[environment]\ntorch = '2.16.0'\ndriver = '535.104.05'";
+    let error = with(spec, &x86(), &mut world).unwrap_err();
+    expect!["no torch fits: torch 2.16.0: built with CUDA 13.4, which needs driver 580.65.06 or newer; the driver is 535.104.05"].assert_eq(&error.to_string());
+    // No such release: the resolver's words.
+    let error = with("[environment]\ntorch = '2.17.0'", &x86(), &mut world).unwrap_err();
+    expect![[r#"
+        the Python requirements cannot be met:
+        there is no torch==2.17.0"#]]
+    .assert_eq(&error.to_string());
+}
+
+#[test]
+fn torches_that_never_were() {
+    refused(
+        "[environment]\ntorch = '2.9.7'",
+        expect![[r#"
+        no torch fits: there is no torch ==2.9.7 (known: 2.1.0 to 2.15.0)
+        the nearest is torch = "2.9.0""#]],
+    );
+    refused(
+        "[environment]\ntorch = '1.13.1'",
+        expect![[r#"
+        no torch fits: there is no torch ==1.13.1 (known: 2.1.0 to 2.15.0)
+        the nearest is torch = "2.3.1""#]],
+    );
+    refused(
+        "[environment]\ntorch = '>=2.6,<2.6'",
+        expect![[r#"
+        no torch fits: there is no torch >=2.6, <2.6 (known: 2.1.0 to 2.15.0)
+        the nearest is torch = "2.12.0""#]],
+    );
+}
+
+#[test]
+fn this_machines_driver_counts_unless_it_does_not() {
+    let host = Host { driver: Some("535.104.05".parse().unwrap()), ..x86() };
+    let torch = |spec: &str| row(&with(spec, &host, &mut World::default()).unwrap().0);
+    expect!["torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&torch(""));
+    expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&torch("[environment]\ndriver = 'any'"));
+    // Another processor's image says nothing about this driver.
+    expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on aarch64 trixie 3.13: sm_80 sm_90 sm_100 sm_110 sm_120"].assert_eq(&torch("[environment]\nplatform = 'aarch64'"));
+}
+
+#[test]
+fn this_machines_gpus() {
+    let spec = "[environment]\ngpus = 'host'";
+    refused(
+        spec,
+        expect![[r#"
+        gpus = "host", and this machine has no NVIDIA GPU that can be seen
+        name the GPUs instead: gpus = ["h100"]"#]],
+    );
+    let gpu = HostGpu { name: "Tesla V100-SXM2-16GB".into(), capability: "7.0".parse().unwrap() };
+    let host = Host { gpus: vec![gpu], driver: Some("570.86.15".parse().unwrap()), ..x86() };
+    let (lock, _) = with(spec, &host, &mut World::default()).unwrap();
+    expect!["torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+}
+
+#[test]
+fn a_cuda_that_pypi_has_and_one_that_it_has_not() {
+    check(
+        "[environment]\ncuda = '12.6'",
+        expect![
+            "torch 2.7.1 cuda 12.6 driver 525.60.13 on x86_64 trixie 3.13: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    check(
+        "[environment]\ncuda = '12'",
+        expect![
+            "torch 2.10.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.13: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    let (lock, explanation) = check(
+        "[environment]\ncuda = '12.6'\ntorch = '2.9.1'",
+        expect![
+            "torch 2.9.1+cu126 cuda 12.6 driver 525.60.13 on x86_64 trixie 3.13: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    assert_eq!(lock.wheel("torch").unwrap().index, "pytorch-cu126");
+    assert!(lock.indexes.iter().any(|index| index.name == "pytorch-cu126" && index.url.is_some()));
+    assert!(explanation.render().contains("PyTorch's own index"));
+    refused(
+        "[environment]\ncuda = '12.3'\ntorch = '2.9.1'",
+        expect![[r#"
+        no torch fits: torch 2.9.1: built with CUDA 12.8, and CUDA 12.3 is wanted
+        torch 2.9.1 has builds for CUDA 12.6, 12.8, 13.0"#]],
+    );
+    check(
+        "[environment]\ncuda = 'cpu'\ntorch = '2.9.1'",
+        expect!["torch 2.9.1+cpu cuda - driver - on x86_64 trixie 3.13: "],
+    );
+    refused(
+        "[environment]\ncuda = 'cpu'\ngpus = ['h100']",
+        expect![[r#"
+        no torch fits: the newest looked at, torch 2.15.0: its x86_64 wheel is a CPU build: it can't use a GPU
+    "#]],
+    );
+}
+
+#[test]
+fn a_volta_build_on_the_other_index_is_named() {
+    refused(
+        "[environment]\ntorch = '2.12.0'\ngpus = ['v100']\ndriver = '535'",
+        expect![[r#"
+        no torch fits: torch 2.12.0: its x86_64 wheel has no code for V100 (sm_70); it has sm_75, sm_80, sm_86, sm_90, sm_100, sm_120
+        the first torch that fits is 2.1.0, the newest 2.10.0"#]],
+    );
+}
+
+#[test]
+fn python_and_debian_go_together() {
+    check(
+        "[environment]\ntorch = '2.1.0'",
+        expect![
+            "torch 2.1.0 cuda 12.1 driver 525.60.13 on x86_64 bookworm 3.11: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    check(
+        "[environment]\npython = '3.11'",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 bookworm 3.11: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    check(
+        "[base]\ndebian = 'bookworm'",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 bookworm 3.11: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    // 2.5.1 has a wheel for 3.13 and no Triton with it.
+    check(
+        "[environment]\ntorch = '2.5.1'",
+        expect![
+            "torch 2.5.1 cuda 12.4 driver 525.60.13 on x86_64 bookworm 3.11: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    let (_, explanation) = check(
+        "[environment]\ntorch = '2.5.1'\npython = '3.13'",
+        expect![
+            "torch 2.5.1 cuda 12.4 driver 525.60.13 on x86_64 trixie 3.13: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    assert!(explanation.render().contains("torch.compile"), "{}", explanation.render());
+    refused(
+        "[environment]\ntorch = '2.1.0'\npython = '3.13'",
+        expect![[r#"
+        no torch fits: torch 2.1.0: it has no wheel for Python 3.13; it has cp38, cp39, cp310, cp311
+        python = "3.11" (Debian bookworm)"#]],
+    );
+    refused(
+        "[environment]\npython = '3.11'\n[base]\ndebian = 'trixie'",
+        expect![[r#"
+        Python 3.11 is not what Debian trixie ships
+        trixie has Python 3.13, bookworm has Python 3.11"#]],
+    );
+}
+
+#[test]
+fn without_torch() {
+    let mut world = World::default();
+    let (lock, _) = with("[environment]\ntorch = false", &x86(), &mut world).unwrap();
+    expect!["no torch, x86_64 trixie 3.13"].assert_eq(&row(&lock));
+    assert!(lock.wheels.is_empty() && world.asked.is_empty());
+    let spec = "[environment]\ntorch = false\nrequirements = ['pytest']";
+    let (lock, _) = with(spec, &x86(), &mut world).unwrap();
+    assert_eq!(lock.wheels.len(), 1);
+    let spec = "[environment]\ntorch = false\nrequirements = ['torch']";
+    let error = with(spec, &x86(), &mut world).unwrap_err();
+    expect!["torch = false, and the requirements bring torch 2.15.0"].assert_eq(&error.to_string());
+}
+
+#[test]
+fn devel_adds_nvcc_where_there_is_one() {
+    let mut world = World::default();
+    let spec = "[environment]\nflavour = 'devel'";
+    let (lock, _) = with(spec, &x86(), &mut world).unwrap();
+    assert!(lock.wheel("nvidia-nvcc").is_some());
+    let asked = world.asked.last().unwrap().requirements.join(" ");
+    assert!(asked.contains("==13.2.*"), "{asked}");
+    refused(
+        "[environment]\nflavour = 'devel'\ntorch = '2.9.1'",
+        expect![[r#"
+        no torch fits: torch 2.9.1: flavour "devel" needs nvcc, and NVIDIA's wheels for CUDA 12 have none
+        the first torch that fits is 2.11.0, the newest 2.15.0; or flavour = "runtime""#]],
+    );
+}
+
+#[test]
+fn requirements_that_ask_for_an_older_torch() {
+    let mut world = World { allowed: Some("==2.14.0".parse().unwrap()), ..World::default() };
+    let spec = "[environment]\nrequirements = ['vllm']";
+    let (lock, explanation) = with(spec, &x86(), &mut world).unwrap();
+    expect!["torch 2.14.0 cuda 13.0 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+    expect![[r#"
+        platform: x86_64
+          this machine's processor
+        driver: any
+          none on this machine and none asked for, so no floor
+        torch: 2.14.0 (CUDA 13.0)
+          the newest that fits; needs driver 580.65.06 or newer
+          not torch 2.15.0, torch 2.14.1: the requirements do not allow it: there is no torch==2.15.0
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+        note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.8.0 (~=3.8.0)
+    "#]].assert_eq(&explanation.render());
+    // One that only Debian's older Python can have.
+    let mut world = World { allowed: Some("==2.4.1".parse().unwrap()), ..World::default() };
+    let (lock, _) = with(spec, &x86(), &mut world).unwrap();
+    expect!["torch 2.4.1 cuda 12.1 driver 525.60.13 on x86_64 bookworm 3.11: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"].assert_eq(&row(&lock));
+    assert!(world.asked.len() < 6, "{}", world.asked.len());
+    let mut world = World { allowed: Some("==9".parse().unwrap()), ..World::default() };
+    let error = with(spec, &x86(), &mut world).unwrap_err();
+    assert!(matches!(error, Error::Unsatisfiable { .. }), "{error}");
+}
+
+#[test]
+fn a_set_that_torch_was_not_built_with() {
+    let mut world = World::default();
+    world.swapped.insert("nvidia-cudnn-cu13", "9.24.0.43");
+    // 2.15.0 pins another cuDNN; 2.14.1 pins this one.
+    let (lock, explanation) = with("", &x86(), &mut world).unwrap();
+    expect!["torch 2.14.1 cuda 13.0 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+    expect![[r#"
+        platform: x86_64
+          this machine's processor
+        driver: any
+          none on this machine and none asked for, so no floor
+        torch: 2.14.1 (CUDA 13.0)
+          the newest that fits; needs driver 580.65.06 or newer
+          not torch 2.15.0: torch was built with nvidia-cudnn-cu13 ==9.26.0.51, and 9.24.0.43 came
+        base: Debian trixie with Python 3.13
+          the newest Debian, and the torch has wheels for its Python
+        note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.8.0 (~=3.8.0)
+    "#]].assert_eq(&explanation.render());
+    let error = with("[environment]\ntorch = '2.15.0'", &x86(), &mut world).unwrap_err();
+    expect!["the resolved set does not fit torch 2.15.0: torch was built with nvidia-cudnn-cu13 ==9.26.0.51, and 9.24.0.43 came"].assert_eq(&error.to_string());
+}
+
+#[test]
+fn turing_is_warned_about_linalg_and_old_torch_about_numpy() {
+    let (_, explanation) = check(
+        "[environment]\ngpus = ['t4']",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    assert!(explanation.notes.iter().any(|note| note.contains("MAGMA")), "{explanation:?}");
+    let mut world = World::default();
+    with("[environment]\ntorch = '2.1.0'", &x86(), &mut world).unwrap();
+    assert_eq!(world.asked.last().unwrap().constraints, ["numpy<2"]);
+}
+
+#[test]
+fn a_real_answer_becomes_a_lock() {
+    struct Recorded(World);
+    impl sconce_lock::Index for Recorded {
+        fn python(
+            &mut self,
+            _: &sconce_lock::PythonRequest,
+        ) -> Result<sconce_lock::PythonAnswer, sconce_lock::IndexError> {
+            let pylock = include_str!("data/pylock.torch-2-15-0.toml").to_owned();
+            Ok(sconce_lock::PythonAnswer { pylock, ..Default::default() })
+        }
+        fn debian(
+            &mut self,
+            request: &sconce_lock::DebianRequest,
+        ) -> Result<sconce_lock::DebianAnswer, sconce_lock::IndexError> {
+            self.0.debian(request)
+        }
+    }
+    let (lock, explanation) =
+        resolve(&Spec::default(), &x86(), &mut Recorded(World::default())).unwrap();
+    assert_eq!(lock.wheels.len(), 29);
+    assert_eq!(lock.wheel("nvidia-cublas").unwrap().size, Some(404_870_805));
+    expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+    expect!["pinned here though torch leaves a range: cuda-bindings 13.5.0 (>=13.0.3, <14), triton 3.9.0 (~=3.9.0)"].assert_eq(&explanation.notes.join("\n"));
+    assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
+}

@@ -1,0 +1,133 @@
+//! A package index in memory: torch as the facts describe it, and what a test adds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
+use sconce_lock::{
+    DebPin, DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest, Target,
+};
+
+/// Newest versions of packages that torch pins with a range.
+const NEWEST: &[(&str, &str)] = &[("cuda-bindings", "13.5.0"), ("triton", "3.9.0")];
+
+#[derive(Default)]
+pub struct World {
+    /// Torch releases besides those of the facts, with what they bring.
+    pub newer: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
+    /// The only torch versions that the user's requirements allow.
+    pub allowed: Option<VersionSpecifiers>,
+    /// Packages whose version is another than torch pins.
+    pub swapped: BTreeMap<&'static str, &'static str>,
+    /// Every question that was asked.
+    pub asked: Vec<PythonRequest>,
+}
+
+impl World {
+    fn set(&self, request: &PythonRequest) -> Result<Vec<(String, String)>, IndexError> {
+        let target = Target { machine: request.machine, base: request.base };
+        let markers = target.markers().unwrap();
+        let no = |words: &str| IndexError::NoSolution { words: words.to_owned() };
+        let mut set: Vec<(String, String)> = Vec::new();
+        for text in &request.requirements {
+            let wanted: Requirement<VerbatimUrl> = text.parse().unwrap();
+            let specifiers = match wanted.version_or_url {
+                Some(VersionOrUrl::VersionSpecifier(specifiers)) => specifiers,
+                _ => VersionSpecifiers::empty(),
+            };
+            if wanted.name.as_ref() != "torch" {
+                if wanted.name.as_ref() != "cuda-toolkit" {
+                    set.push((wanted.name.to_string(), "1.0".into()));
+                }
+                for extra in &wanted.extras {
+                    set.push((format!("nvidia-{extra}"), "13.2.1".into()));
+                }
+                continue;
+            }
+            let fits = |version: &str| {
+                let version: Version = version.parse().unwrap();
+                specifiers.contains(&version)
+                    && self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&version))
+            };
+            let tag = request.base.python_tag();
+            if let Some((version, brings)) = self.newer.iter().find(|(version, _)| fits(version)) {
+                set.push(("torch".into(), (*version).into()));
+                set.extend(brings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+                continue;
+            }
+            let release = sconce_facts::releases().iter().rev().find(|release| {
+                fits(&release.version) && release.build(request.machine).python.contains(&tag)
+            });
+            let release = release.ok_or_else(|| no(&format!("there is no {text}")))?;
+            let local = request.torch_backend.as_ref().map(|b| format!("+{b}")).unwrap_or_default();
+            set.push(("torch".into(), format!("{}{local}", release.version)));
+            for pin in &release.build(request.machine).requires {
+                let pin: Requirement<VerbatimUrl> = pin.parse().unwrap();
+                if !pin.evaluate_markers(&markers, &[]) {
+                    continue;
+                }
+                let name = pin.name.to_string();
+                let version = match NEWEST.iter().find(|(of, _)| *of == name) {
+                    Some((_, version)) if !pin.to_string().contains("==") => (*version).to_owned(),
+                    _ => {
+                        let Some(VersionOrUrl::VersionSpecifier(s)) = &pin.version_or_url else {
+                            panic!("{pin}")
+                        };
+                        s.iter().next().unwrap().version().to_string()
+                    }
+                };
+                set.push((name, version));
+            }
+        }
+        for (name, version) in &mut set {
+            if let Some(other) = self.swapped.get(name.as_str()) {
+                *version = (*other).to_owned();
+            }
+        }
+        Ok(set)
+    }
+}
+
+impl Index for World {
+    fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        self.asked.push(request.clone());
+        let mut pylock = String::from("lock-version = \"1.0\"\ncreated-by = \"a test\"\n");
+        let mut answer = PythonAnswer::default();
+        for (name, version) in self.set(request)? {
+            let file = format!("{}-{version}-py3-none-any.whl", name.replace('-', "_"));
+            let _ = write!(
+                pylock,
+                "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\n\
+                 wheels = [{{ url = \"https://files.example.invalid/{}\", size = 1000, \
+                 hashes = {{ sha256 = \"{:064x}\" }} }}]\n",
+                file.replace('+', "%2B"),
+                name.len() + version.len(),
+            );
+            if let (Some(backend), "torch") = (&request.torch_backend, name.as_str()) {
+                let index = format!("pytorch-{backend}");
+                answer
+                    .addresses
+                    .insert(index.clone(), format!("https://torch.example.invalid/{backend}"));
+                answer.indexes.insert(name, index);
+            }
+        }
+        answer.pylock = pylock;
+        Ok(answer)
+    }
+
+    fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
+        let mut names = vec![format!("python{}", request.base.python)];
+        names.extend(request.packages.iter().cloned());
+        let deb = |name: &String| DebPin {
+            name: name.clone(),
+            version: "1.0-1".into(),
+            arch: request.machine.debian().into(),
+            path: format!("pool/main/x/{name}_1.0-1_{}.deb", request.machine.debian()),
+            size: 10,
+            sha256: sconce_blob::Digest::of(name.as_bytes()),
+            index: request.base.release.clone(),
+        };
+        Ok(DebianAnswer { debs: names.iter().map(deb).collect() })
+    }
+}
