@@ -1,0 +1,50 @@
+//! Runs a command in a container on a ready root, for measuring the runtime alone:
+//! `bare SCRATCH LOWER[:LOWER...] COMMAND...`. `-t` first gives it a terminal, `-i` input.
+#![allow(clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+use sconce_run::{Container, Stdio};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let mut stdio = Stdio::Output;
+    let mut options = Vec::new();
+    while let Some(option) = arguments.next_if(|argument| argument.starts_with('-')) {
+        options.push(option);
+    }
+    let (Some(scratch), Some(lowers)) = (arguments.next(), arguments.next()) else {
+        return ExitCode::from(125);
+    };
+    let lowers = lowers.split(':').map(Into::into).collect();
+    let mut container = Container::new(lowers, scratch, arguments);
+    for option in options {
+        let (name, value) = option.split_once('=').unwrap_or((&option, ""));
+        let value = value.to_owned();
+        match name {
+            "-t" => stdio = Stdio::Terminal,
+            "-i" => stdio = Stdio::Inherit,
+            "-w" => container.workdir = Some(value.into()),
+            "-u" => container.user = Some(value),
+            "-v" => container.volumes.extend(value.parse()),
+            "-p" => container.ports.extend(value.parse()),
+            "--none" => container.network = sconce_run::Network::None,
+            "--read-only" => container.read_only = true,
+            "--memory" => container.memory_bytes = sconce_run::parse_size("-m", &value).ok(),
+            "--cpus" => container.cpus = sconce_run::parse_cpus(&value).ok(),
+            "--keep" => container.keep_changes = Some(value.into()),
+            _ => return ExitCode::from(125),
+        }
+    }
+    container.stdio = stdio;
+    match sconce_run::run(&container, &mut |note| eprintln!("bare: {note}")) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            eprintln!("bare: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What can go wrong on the way from an image to a container's exit.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a container could not be started, or was lost.
+///
+/// A command that starts and fails is no error: its status is in [`crate::Exit`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request names no command.
+    #[error("the image names no command, and none was given")]
+    NoCommand,
+    /// The request has no layers.
+    #[error("there is no root file system to run: the list of layers is empty")]
+    NoLayers,
+    /// A value of the request cannot be read or makes no sense.
+    #[error("{option} '{given}': {why}")]
+    Invalid {
+        /// The option as a user writes it, such as `-v`.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `-t` where the standard input or output is no terminal.
+    #[error("a terminal (-t) was asked for, but standard {0} is not one")]
+    NotATerminal(&'static str),
+    /// The command does not exist in the image.
+    #[error("'{0}' was not found in the image")]
+    NotFound(String),
+    /// The command exists but the kernel will not execute it.
+    #[error("'{command}' cannot be executed: {source}")]
+    NotExecutable {
+        /// The command as given.
+        command: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel lacks calls that mounting into a container needs.
+    #[error("this machine runs Linux {release}; containers need 5.12 or later")]
+    OldKernel {
+        /// The kernel's release, as `uname -r` says it.
+        release: String,
+    },
+    /// The kernel or its administrator does not let this user make user namespaces.
+    #[error("a container without root needs a user namespace, and none can be made: {why}")]
+    NoUserNamespace {
+        /// Which rule stands in the way.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The overlay of the image's layers cannot be mounted.
+    #[error("the image's {layers} layers cannot be mounted as one: {source}")]
+    Overlay {
+        /// How many layers there are.
+        layers: usize,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The container runtime library refused.
+    #[error("the container could not be made: {0}")]
+    Container(String),
+    /// The helper process reported what it could not do, in its own words.
+    #[error("{message}")]
+    Keeper {
+        /// The helper's error, causes included.
+        message: String,
+        /// The helper's hint.
+        hint: Option<String>,
+    },
+    /// The container ended without saying how.
+    #[error("the container was lost: {0}")]
+    Lost(String),
+    /// A host port cannot be listened on.
+    #[error("port {port} of this machine cannot be forwarded: {source}")]
+    Listen {
+        /// The port on the host.
+        port: u16,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything the operating system refused.
+    #[error("{what}: {source}")]
+    Os {
+        /// What was being done, with the file where there is one.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoCommand => "give one after the image, or set app.command in sconce.toml",
+            Self::NotATerminal(_) => "leave out -t; -i alone passes pipes and files through",
+            Self::NotFound(_) => {
+                "check the spelling and the image's PATH; files of this machine need -v"
+            }
+            Self::OldKernel { .. } => {
+                "use a newer kernel, or export the image and run it with Docker"
+            }
+            Self::NoUserNamespace { hint, .. } => return Some(hint.clone()),
+            Self::Keeper { hint, .. } => return hint.clone(),
+            Self::Overlay { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "mounting overlays without root needs Linux 5.11 and may be forbidden by a security policy; try as root"
+            }
+            Self::Overlay { .. } => {
+                "check that the store is on a local file system, or point SCONCE_HOME to one"
+            }
+            Self::Listen { .. } => "choose another host port",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The exit status a shell should see, as `docker run` has it: 127 for a command that
+    /// is not there, 126 for one that cannot be executed, 125 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotFound(_) => 127,
+            Self::NotExecutable { .. } => 126,
+            _ => 125,
+        }
+    }
+
+    /// The error and all its causes in one line, for the way across a process boundary.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// Names what was being done when the operating system refused.
+pub(crate) trait Doing<T> {
+    /// Adds a fixed description.
+    fn doing(self, what: impl Into<String>) -> Result<T, Error>;
+    /// Adds a description that ends in a path.
+    fn doing_to(self, what: &str, path: impl Into<PathBuf>) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, what: impl Into<String>) -> Result<T, Error> {
+        self.map_err(|error| Error::Os { what: what.into(), source: error.into() })
+    }
+
+    fn doing_to(self, what: &str, path: impl Into<PathBuf>) -> Result<T, Error> {
+        self.map_err(|error| Error::Os {
+            what: format!("{what} {}", path.into().display()),
+            source: error.into(),
+        })
+    }
+}

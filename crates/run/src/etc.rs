@@ -1,0 +1,86 @@
+//! The files of `/etc` that belong to a machine and not to an image: names and resolvers.
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, Error};
+
+/// Writes hosts, hostname and resolv.conf into `folder`; the answer pairs each one's place
+/// inside with its file here.
+pub(crate) fn write(
+    folder: &Path,
+    hostname: &str,
+    shares_network: bool,
+) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+    fs::create_dir_all(folder).doing_to("creating", folder)?;
+    let host = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let own = if shares_network { outward_address() } else { None };
+    let base = if shares_network { host("/etc/hosts") } else { String::new() };
+    let files = [
+        ("/etc/hosts", hosts(&base, hostname, own)),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/resolv.conf", host("/etc/resolv.conf")),
+    ];
+    let mut written = Vec::with_capacity(files.len());
+    for (place, text) in files {
+        let file = folder.join(place.trim_start_matches("/etc/"));
+        fs::write(&file, text).doing_to("writing", &file)?;
+        written.push((place, file));
+    }
+    Ok(written)
+}
+
+/// The host's table, with `localhost` and the container's own name in it. A rendezvous hangs
+/// where a machine cannot resolve its own name (pytorch#150532); an address that others can
+/// reach comes before the loopback one, as gloo and NCCL bind to what the name gives.
+fn hosts(base: &str, hostname: &str, address: Option<IpAddr>) -> String {
+    let knows = |name: &str| {
+        base.lines().any(|line| {
+            let line = line.split('#').next().unwrap_or_default();
+            line.split_whitespace().skip(1).any(|field| field == name)
+        })
+    };
+    let mut text = base.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if !knows("localhost") {
+        text.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    }
+    if !knows(hostname) {
+        let address = address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string());
+        text.push_str(&format!("{address}\t{hostname}\n"));
+    }
+    text
+}
+
+/// The address this machine would use to reach others. Connecting a UDP socket asks the
+/// routing table and sends nothing; the address is one reserved for documentation (RFC 5737).
+fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_always_there_once() {
+        let with = hosts("127.0.0.1 localhost\n10.0.0.7 node7 # me\n", "node7", None);
+        assert_eq!(with, "127.0.0.1 localhost\n10.0.0.7 node7 # me\n");
+        let without = hosts(
+            "127.0.0.1 localhost\n#node7",
+            "node7",
+            Some("10.0.0.7".parse().expect("address")),
+        );
+        assert_eq!(without, "127.0.0.1 localhost\n#node7\n10.0.0.7\tnode7\n");
+        let empty = hosts("", "box", None);
+        assert_eq!(
+            empty,
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\tbox\n"
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! The image's layers and a writable one, mounted as one root.
+//!
+//! Each layer is reached through a one-letter symbolic link below the scratch folder, and
+//! the mount is made from there: the option string stays within the kernel's one page for
+//! as many layers as an image may have, and no layer's path can hold a `:` or `,` that the
+//! kernel would read as its own (Documentation/filesystems/overlayfs.rst).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::error::{Doing, Error};
+
+/// A mounted root.
+pub(crate) struct Overlay {
+    /// Where the merged tree is.
+    pub(crate) root: PathBuf,
+    /// Where changes go.
+    pub(crate) upper: PathBuf,
+    /// Changes are kept in memory: the scratch folder's file system cannot hold them.
+    pub(crate) in_memory: bool,
+}
+
+/// Mounts `lowers` (the top one first) below a new writable layer. The calling process must
+/// be in a mount namespace of its own. `user_xattrs` is for user namespaces, where the
+/// kernel keeps the overlay's marks in `user.*` (Linux 5.11).
+pub(crate) fn mount(
+    lowers: &[PathBuf],
+    scratch: &Path,
+    user_xattrs: bool,
+    keep_upper: bool,
+) -> Result<Overlay, Error> {
+    let root = scratch.join("root");
+    let links = scratch.join("l");
+    for folder in [&root, &links] {
+        std::fs::create_dir_all(folder).doing_to("creating", folder)?;
+    }
+    let mut names = Vec::with_capacity(lowers.len());
+    for (index, lower) in lowers.iter().enumerate() {
+        let name = format!("l/{index:x}");
+        std::os::unix::fs::symlink(lower, scratch.join(&name)).doing_to("linking to", lower)?;
+        names.push(name);
+    }
+    // The folder the process stands in is part of the mount's options, so stand there.
+    std::env::set_current_dir(scratch).doing_to("entering", scratch)?;
+    let lowerdir = names.join(":");
+    let marks = if user_xattrs { ",userxattr" } else { "" };
+    let attempt = |writable: &str, volatile: &str| -> Result<(), Errno> {
+        let options = format!(
+            "lowerdir={lowerdir},upperdir={writable}upper,workdir={writable}work{marks}{volatile}\0"
+        );
+        let options = std::ffi::CStr::from_bytes_until_nul(options.as_bytes()).ok();
+        rustix::mount::mount("overlay", "root", "overlay", MountFlags::NODEV, options)
+    };
+    let prepare = |writable: &Path| -> Result<(), Error> {
+        for name in ["upper", "work"] {
+            let folder = writable.join(name);
+            std::fs::create_dir_all(&folder).doing_to("creating", &folder)?;
+        }
+        Ok(())
+    };
+    prepare(scratch)?;
+    // `volatile` (Linux 5.10): the changes are thrown away, so nothing need wait for a disk.
+    let on_disk = match attempt("", ",volatile") {
+        Err(Errno::INVAL) => attempt("", ""),
+        other => other,
+    };
+    let failed = |errno: Errno| Error::Overlay { layers: lowers.len(), source: errno.into() };
+    match on_disk {
+        Ok(()) => Ok(Overlay { root, upper: scratch.join("upper"), in_memory: false }),
+        // Overlays and network file systems cannot hold another overlay's changes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::REMOTE | Errno::XDEV) if !keep_upper => {
+            let memory = scratch.join("m");
+            std::fs::create_dir_all(&memory).doing_to("creating", &memory)?;
+            rustix::mount::mount("tmpfs", &memory, "tmpfs", MountFlags::NODEV, Some(c"mode=0755"))
+                .doing_to("mounting a tmpfs on", &memory)?;
+            prepare(&memory)?;
+            attempt("m/", "").map_err(failed)?;
+            Ok(Overlay { root, upper: memory.join("upper"), in_memory: true })
+        }
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+impl Overlay {
+    /// Takes the root down; the changes stay below [`Overlay::upper`] if they are on disk.
+    pub(crate) fn unmount(&self) -> io::Result<()> {
+        Ok(rustix::mount::unmount(&self.root, UnmountFlags::DETACH)?)
+    }
+}

@@ -1,0 +1,187 @@
+//! `--user`, resolved against the image's own `/etc/passwd` and `/etc/group`, and the
+//! careful way to open a file of an image.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Error};
+
+/// Most that is read of a passwd or group file.
+const LARGEST: u64 = 1 << 20;
+
+/// One line of passwd(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) home: String,
+}
+
+/// Who the command runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+}
+
+/// The first entry of a passwd file's text that fits; lines that cannot be read are none.
+pub(crate) fn find(passwd: &str, fits: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, _, home, ..] = fields.as_slice() else { return None };
+        let entry = Entry {
+            name: (*name).to_owned(),
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: (*home).to_owned(),
+        };
+        fits(&entry).then_some(entry)
+    })
+}
+
+/// Resolves `name`, `uid`, `name:group` or `uid:gid`; nothing given is root.
+pub(crate) fn resolve(given: Option<&str>, passwd: &str, group: &str) -> Result<Identity, Error> {
+    let given = given.unwrap_or("0");
+    let invalid = |why: String| Error::Invalid { option: "--user", given: given.to_owned(), why };
+    let (user, wanted_group) = match given.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (given, None),
+    };
+    let entry = match user.parse::<u32>() {
+        Ok(uid) => find(passwd, |entry| entry.uid == uid).unwrap_or(Entry {
+            name: String::new(),
+            uid,
+            gid: 0,
+            home: if uid == 0 { "/root" } else { "/" }.to_owned(),
+        }),
+        Err(_) => find(passwd, |entry| entry.name == user)
+            .ok_or_else(|| invalid(format!("the image has no user '{user}'")))?,
+    };
+    let groups = || {
+        group.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, gid, members, ..] = fields.as_slice() else { return None };
+            Some((*name, gid.parse::<u32>().ok()?, *members))
+        })
+    };
+    let gid = match wanted_group {
+        None => entry.gid,
+        Some(wanted) => match wanted.parse::<u32>() {
+            Ok(gid) => gid,
+            Err(_) => groups()
+                .find(|(name, ..)| *name == wanted)
+                .map(|(_, gid, _)| gid)
+                .ok_or_else(|| invalid(format!("the image has no group '{wanted}'")))?,
+        },
+    };
+    // As Docker: the groups a named user is a member of, unless a group was asked for.
+    let groups = if wanted_group.is_some() || entry.name.is_empty() {
+        Vec::new()
+    } else {
+        groups()
+            .filter(|(_, id, members)| *id != gid && members.split(',').any(|m| m == entry.name))
+            .map(|(_, gid, _)| gid)
+            .collect()
+    };
+    let home = if entry.home.is_empty() { "/".to_owned() } else { entry.home };
+    Ok(Identity { uid: entry.uid, gid, groups, home })
+}
+
+/// The text of a file of the image, the empty text where there is none. Links are followed
+/// inside the image only, and what isn't a regular file isn't read.
+pub(crate) fn read_in(root: impl AsFd, path: &str) -> Result<String, Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+    let file = match opened {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
+        other => File::from(other.doing(format!("opening the image's {path}"))?),
+    };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes).doing(format!("reading the image's {path}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Makes `path` and its parents inside the image where they are missing, as Docker does for
+/// a working directory; links are followed inside the image only.
+pub(crate) fn create_folder_in(root: impl AsFd, path: &Path) -> Result<(), Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |path: &Path| {
+        rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    };
+    let what = || format!("creating {} in the container", path.display());
+    let mut parent: OwnedFd = open(Path::new("/")).doing(what())?;
+    let mut walked = Path::new("/").to_path_buf();
+    for part in path.components().filter(|part| matches!(part, Component::Normal(_))) {
+        walked.push(part);
+        parent = match open(&walked) {
+            Err(Errno::NOENT) => {
+                let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+                rustix::fs::mkdirat(&parent, Path::new(part.as_os_str()), mode).doing(what())?;
+                open(&walked).doing(what())?
+            }
+            other => other.doing(what())?,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:1001::/home/ann:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nann:x:1001:\nvideo:x:44:bob,ann\n";
+
+    #[track_caller]
+    fn check(given: Option<&str>, uid: u32, gid: u32, groups: &[u32], home: &str) {
+        let expected = Identity { uid, gid, groups: groups.to_vec(), home: home.to_owned() };
+        assert_eq!(resolve(given, PASSWD, GROUP).expect("resolves"), expected);
+    }
+
+    #[test]
+    fn users_are_resolved_as_docker_does() {
+        check(None, 0, 0, &[], "/root");
+        check(Some("ann"), 1000, 1001, &[44], "/home/ann");
+        check(Some("1000"), 1000, 1001, &[44], "/home/ann");
+        check(Some("ann:video"), 1000, 44, &[], "/home/ann");
+        check(Some("7:8"), 7, 8, &[], "/");
+        for bad in ["eve", "ann:nobody", "-1", ""] {
+            let error = resolve(Some(bad), PASSWD, GROUP).expect_err(bad);
+            assert!(error.to_string().contains("the image has no"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_outside_the_root_are_not_reached() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("etc")).expect("etc");
+        std::fs::write(folder.path().join("secret"), "secret").expect("secret");
+        std::os::unix::fs::symlink("../../../secret", root.join("etc/passwd")).expect("link");
+        let fd = File::open(&root).expect("root");
+        assert_eq!(read_in(&fd, "/etc/passwd").expect("reads"), "");
+        std::fs::write(root.join("secret"), "own").expect("own");
+        assert_eq!(read_in(&fd, "/etc/passwd").expect("reads"), "own");
+        std::os::unix::fs::symlink("/../out", root.join("out")).expect("link");
+        assert!(create_folder_in(&fd, Path::new("/a/b/c")).is_ok());
+        assert!(root.join("a/b/c").is_dir());
+        assert!(
+            create_folder_in(&fd, Path::new("/out/x")).is_err(),
+            "a dangling link is no folder"
+        );
+        assert!(!folder.path().join("out").exists());
+    }
+}
