@@ -11,8 +11,10 @@ mod content;
 mod entry;
 mod error;
 mod gzip;
+pub mod image;
 mod install;
 mod metadata;
+mod plain;
 mod plan;
 mod record;
 mod tar;
@@ -26,6 +28,7 @@ pub use entry::{Content, Entry, Kind, MAX_PART, MAX_PATH, Meta, PathFault, ReadA
 pub use error::Error;
 pub use install::Venv;
 pub use metadata::MetadataFault;
+pub use plain::plain;
 pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, plan};
 pub use record::RecordFault;
 pub use unpack::Unpack;
