@@ -3,7 +3,9 @@
 pub mod downloads;
 mod error;
 pub mod http;
+pub mod indexes;
 mod netrc;
+pub mod pypi;
 
 pub use error::Error;
 pub use netrc::{Login, Netrc};
