@@ -13,10 +13,12 @@ mod forge;
 pub mod ldcache;
 pub mod loader;
 pub mod names;
+pub mod packages;
 pub mod read;
 pub mod scan;
 pub mod symbols;
 pub mod tree;
 pub mod verdict;
+pub mod weight;
 
 pub use error::Error;

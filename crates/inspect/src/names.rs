@@ -12,6 +12,7 @@ const TABLE: &str = include_str!("../data/names.toml");
 struct Table {
     ptx: Ptx,
     plugin: Vec<Plugin>,
+    component: Vec<Component>,
     driver: Names,
     system: Names,
     optional: Names,
@@ -38,6 +39,37 @@ pub struct Plugin {
     pub names: Vec<String>,
     /// What is seen when one is not there.
     pub fails: String,
+}
+
+/// Something a report names first.
+#[derive(Debug, Deserialize)]
+pub struct Component {
+    /// Its name for people.
+    pub name: String,
+    /// Packages that bring it, the likeliest first; `*` at the end stands for any ending.
+    packages: Vec<String>,
+    /// How the file name of its library starts.
+    pub library: Option<String>,
+}
+
+impl Component {
+    /// Whether a package of this (normalised) name brings it.
+    pub fn is_brought_by(&self, package: &str) -> bool {
+        self.packages.iter().any(|name| is_like(name, package))
+    }
+}
+
+/// What a report names first, in its order.
+pub fn components() -> &'static [Component] {
+    &ROWS.component
+}
+
+/// Whether `name` is `pattern`, whose `*` at the end stands for any ending.
+pub fn is_like(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
 }
 
 /// # Panics

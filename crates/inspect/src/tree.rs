@@ -216,6 +216,14 @@ impl Tree {
         })
     }
 
+    /// The size of the regular file at exactly `path`, bytes.
+    pub fn size(&self, path: &str) -> Option<u64> {
+        match self.nodes.get(path) {
+            Some(Node::File { size, .. }) => Some(*size),
+            _ => None,
+        }
+    }
+
     /// Regular files below the directory `folder`, all the way down.
     pub fn files_below(&self, folder: &str) -> Vec<(&str, u64)> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };

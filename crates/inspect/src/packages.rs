@@ -1,0 +1,412 @@
+//! What is installed: Python distributions, Debian packages, and what torch says it was built for.
+//!
+//! Source: PyPA "Recording installed projects" and "Core metadata"; deb822 for dpkg's status;
+//! `torch/version.py`. All of it is text from outside: sizes are bounded, unknown lines skipped.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::names;
+use crate::scan::Scan;
+use crate::tree::Tree;
+
+const MAX_METADATA: u64 = 4 << 20;
+const MAX_RECORD: u64 = 64 << 20;
+const MAX_STATUS: u64 = 64 << 20;
+
+/// Where a package comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A Python distribution (`*.dist-info`).
+    Python,
+    /// A Debian package.
+    Debian,
+}
+
+/// One installed package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Package {
+    /// Its name, normalised (lower case, `-`).
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where from.
+    pub origin: Origin,
+    /// Files it says it has and that are there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// `Requires-Dist` lines, for Python.
+    #[serde(skip)]
+    pub requires: Vec<String>,
+    /// Where its metadata lies.
+    #[serde(skip)]
+    pub metadata: String,
+}
+
+/// What `torch/version.py` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Torch {
+    /// Its version, local part included: `2.15.0+cu132`.
+    pub version: String,
+    /// The CUDA it was built with; `None` for a CPU-only build.
+    pub cuda: Option<String>,
+    /// The directory it is in.
+    pub path: String,
+}
+
+/// A component a report names first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its name for people.
+    pub name: String,
+    /// Its version, as far as it is known.
+    pub version: String,
+    /// The package or library that says so.
+    pub from: String,
+}
+
+/// What is in an environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Contents {
+    /// torch, when there is one.
+    pub torch: Option<Torch>,
+    /// CUDA runtime, cuDNN, NCCL and the like.
+    pub parts: Vec<Part>,
+    /// Python's version.
+    pub python: Option<String>,
+    /// The newest glibc that a library outside the system needs.
+    pub glibc_needed: Option<String>,
+    /// The glibc there is.
+    pub glibc: Option<String>,
+    /// All packages, by name.
+    pub packages: Vec<Package>,
+}
+
+/// A distribution's name as PEP 503 normalises it.
+pub fn normalise(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if matches!(c, '-' | '_' | '.') {
+            if !out.ends_with('-') {
+                out.push('-');
+            }
+        } else {
+            out.extend(c.to_lowercase());
+        }
+    }
+    out
+}
+
+/// Reads what is installed in `tree`.
+pub fn contents(tree: &Tree, scan: &Scan) -> Contents {
+    let mut contents = Contents::default();
+    let mut torches = Vec::new();
+    let mut infos = Vec::new();
+    for (path, _) in tree.files() {
+        if let Some(folder) = path.strip_suffix(".dist-info/METADATA") {
+            infos.push(format!("{folder}.dist-info"));
+        } else if path == "torch/version.py" || path.ends_with("/torch/version.py") {
+            torches.push(path.to_owned());
+        }
+    }
+    contents.packages.extend(infos.iter().filter_map(|info| distribution(tree, info)));
+    contents.packages.extend(debian(tree));
+    contents.packages.sort_by(|a, b| (&a.name, a.origin).cmp(&(&b.name, b.origin)));
+    contents.torch = torches.iter().find_map(|path| torch(tree, path));
+    contents.parts = parts(&contents.packages, scan);
+    contents.python = python(tree);
+    contents.glibc = newest_glibc(
+        scan.libraries
+            .iter()
+            .filter(|library| library.soname() == "libc.so.6")
+            .filter_map(|library| library.dynamic.as_ref())
+            .flat_map(|dynamic| dynamic.versions_defined.iter().map(String::as_str)),
+    );
+    contents.glibc_needed = newest_glibc(
+        scan.libraries
+            .iter()
+            .filter(|library| is_python_library(&library.path))
+            .filter_map(|library| library.dynamic.as_ref())
+            .flat_map(|dynamic| dynamic.versions_needed.iter().map(|need| need.version.as_str())),
+    );
+    contents
+}
+
+/// Whether a file belongs to a Python package rather than to the system.
+pub fn is_python_library(path: &str) -> bool {
+    let system =
+        ["usr/lib/", "lib/", "usr/bin/", "bin/", "usr/sbin/", "sbin/", "lib64/", "usr/lib64/"];
+    path.contains("site-packages/")
+        || path.contains("dist-packages/")
+        || !system.iter().any(|folder| path.starts_with(folder))
+}
+
+fn newest_glibc<'a>(versions: impl Iterator<Item = &'a str>) -> Option<String> {
+    versions
+        .filter_map(|version| version.strip_prefix("GLIBC_"))
+        .filter_map(|version| Some((numbers(version)?, version)))
+        .max()
+        .map(|(_, version)| version.to_owned())
+}
+
+/// The numbers of a version that has nothing but numbers, trailing zeros left out.
+pub fn numbers(version: &str) -> Option<Vec<u64>> {
+    let mut parts =
+        version.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    while parts.last() == Some(&0) {
+        parts.pop();
+    }
+    Some(parts)
+}
+
+fn distribution(tree: &Tree, info: &str) -> Option<Package> {
+    let metadata = tree.text(&format!("{info}/METADATA"), MAX_METADATA)?;
+    let header = || metadata.lines().take_while(|line| !line.is_empty());
+    let field = |name: &str| {
+        header().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let site = info.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let record = tree.text(&format!("{info}/RECORD"), MAX_RECORD).unwrap_or_default();
+    let (mut files, mut bytes) = (0, 0);
+    for line in record.lines() {
+        let name = match line.strip_prefix('"') {
+            Some(rest) => rest.split('"').next(),
+            None => line.split(',').next(),
+        };
+        let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("{site}/{name}") };
+        let path = path.trim_start_matches('/');
+        // Scripts are recorded as `../../../bin/x`.
+        let size = tree.size(path).or_else(|| {
+            path.contains("..").then(|| tree.resolve(path)).flatten().and_then(|p| tree.size(&p))
+        });
+        if let Some(size) = size {
+            files += 1;
+            bytes += size;
+        }
+    }
+    Some(Package {
+        name: normalise(field("Name")?),
+        version: field("Version")?.to_owned(),
+        origin: Origin::Python,
+        files,
+        bytes,
+        requires: header()
+            .filter_map(|line| line.strip_prefix("Requires-Dist:"))
+            .map(|line| line.trim().to_owned())
+            .collect(),
+        metadata: info.to_owned(),
+    })
+}
+
+fn debian(tree: &Tree) -> Vec<Package> {
+    let mut texts = Vec::new();
+    texts.extend(tree.text("var/lib/dpkg/status", MAX_STATUS));
+    for (path, _) in tree.files_below("var/lib/dpkg/status.d") {
+        if !path.ends_with(".md5sums") {
+            texts.extend(tree.text(path, MAX_METADATA));
+        }
+    }
+    let mut out = Vec::new();
+    for paragraph in texts.iter().flat_map(|text| text.split("\n\n")) {
+        let field = |name: &str| {
+            paragraph
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
+        };
+        let Some((name, version)) = field("Package").zip(field("Version")) else { continue };
+        if field("Status").is_some_and(|status| !status.ends_with(" installed")) {
+            continue;
+        }
+        let (files, bytes) = debian_files(tree, name, field("Architecture").unwrap_or_default());
+        out.push(Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            origin: Origin::Debian,
+            files,
+            bytes,
+            requires: Vec::new(),
+            metadata: "var/lib/dpkg".to_owned(),
+        });
+    }
+    out
+}
+
+/// Files and bytes of a Debian package: by `info/NAME.list`, or by distroless's
+/// `status.d/NAME.md5sums`.
+fn debian_files(tree: &Tree, name: &str, architecture: &str) -> (u64, u64) {
+    let list = [
+        format!("var/lib/dpkg/info/{name}.list"),
+        format!("var/lib/dpkg/info/{name}:{architecture}.list"),
+        format!("var/lib/dpkg/status.d/{name}.md5sums"),
+    ]
+    .iter()
+    .find_map(|path| tree.text(path, MAX_METADATA))
+    .unwrap_or_default();
+    let paths = list.lines().map(|line| match line.split_once("  ") {
+        Some((sum, path)) if sum.len() == 32 => path,
+        _ => line,
+    });
+    paths
+        .filter_map(|path| {
+            let path = path.trim_start_matches('/');
+            tree.size(path).or_else(|| tree.size(&tree.resolve(path)?))
+        })
+        .fold((0, 0), |(files, bytes), size| (files + 1, bytes + size))
+}
+
+fn torch(tree: &Tree, path: &str) -> Option<Torch> {
+    let text = tree.text(path, 1 << 16)?;
+    // `cuda: Optional[str] = '13.2'`; older ones have no annotation.
+    let value = |name: &str| {
+        text.lines().find_map(|line| {
+            let (left, right) = line.split_once('=')?;
+            let left = left.split(':').next()?.trim();
+            (left == name).then(|| right.trim().to_owned())
+        })
+    };
+    let unquote = |text: String| -> Option<String> {
+        let inner = text.strip_prefix(['\'', '"'])?.strip_suffix(['\'', '"'])?;
+        Some(inner.to_owned())
+    };
+    Some(Torch {
+        version: value("__version__").and_then(unquote)?,
+        cuda: value("cuda").and_then(unquote),
+        path: path.strip_suffix("/version.py")?.to_owned(),
+    })
+}
+
+fn parts(packages: &[Package], scan: &Scan) -> Vec<Part> {
+    names::components()
+        .iter()
+        .flat_map(|component| {
+            let mut found: Vec<Part> = packages
+                .iter()
+                .filter(|package| component.is_brought_by(&package.name))
+                .map(|package| Part {
+                    name: component.name.clone(),
+                    version: package.version.clone(),
+                    from: package.name.clone(),
+                })
+                .collect();
+            // Without a package: what the names of the library files say.
+            if let (true, Some(start)) = (found.is_empty(), &component.library) {
+                let versions: BTreeMap<&str, &str> = scan
+                    .libraries
+                    .iter()
+                    .filter_map(|library| {
+                        Some((library.name().strip_prefix(start.as_str())?, library.path.as_str()))
+                    })
+                    .collect();
+                found.extend(versions.into_iter().map(|(version, path)| Part {
+                    name: component.name.clone(),
+                    version: version.to_owned(),
+                    from: path.to_owned(),
+                }));
+            }
+            found
+        })
+        .collect()
+}
+
+/// Python's version: of a virtual environment by its `pyvenv.cfg`, else by the programs there are,
+/// else by the directory of packages.
+fn python(tree: &Tree) -> Option<String> {
+    if let Some(config) = tree.text("pyvenv.cfg", 1 << 16) {
+        let version = config.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            matches!(key.trim(), "version" | "version_info").then(|| value.trim().to_owned())
+        });
+        if version.is_some() {
+            return version;
+        }
+    }
+    let digits = |text: &str| -> Option<String> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let version = text[..end].trim_end_matches('.');
+        (!version.is_empty()).then(|| version.to_owned())
+    };
+    let program = |path: &str| digits(path.strip_prefix("python")?).filter(|v| v.contains('.'));
+    let programs = ["usr/bin", "usr/local/bin", "opt/venv/bin"];
+    programs
+        .iter()
+        .flat_map(|folder| tree.files_below(folder))
+        .filter_map(|(path, _)| program(path.rsplit('/').next()?))
+        .max()
+        .or_else(|| {
+            tree.files().find_map(|(path, _)| {
+                let at = path.find("/python3.").filter(|at| path[*at..].contains("-packages/"))?;
+                digits(&path[at + "/python".len()..])
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        let mut tree = Tree::new();
+        for (path, text) in files {
+            tree.add_file(path, Arc::new(text.as_bytes().to_vec()));
+        }
+        tree
+    }
+
+    #[test]
+    fn a_distribution_its_files_and_torch() {
+        let tree = tree(&[
+            ("opt/venv/bin/tool", "12345"),
+            (
+                "opt/venv/lib/python3.13/site-packages/torch/version.py",
+                "__version__ = '2.15.0+cu132'\ncuda: Optional[str] = '13.2'\n",
+            ),
+            (
+                "opt/venv/lib/python3.13/site-packages/Torch_X-2.15.0.dist-info/METADATA",
+                "Metadata-Version: 2.1\nName: Torch_X\nVersion: 2.15.0\nRequires-Dist: a==1\n\nName: liar\n",
+            ),
+            (
+                "opt/venv/lib/python3.13/site-packages/Torch_X-2.15.0.dist-info/RECORD",
+                "torch/version.py,sha256=x,1\n../../../bin/tool,,\n\"odd, name.py\",,\n../../../../../../../../etc/passwd,,\n",
+            ),
+        ]);
+        let contents = contents(&tree, &Scan::default());
+        let package = &contents.packages[0];
+        assert_eq!((package.name.as_str(), package.version.as_str()), ("torch-x", "2.15.0"));
+        assert_eq!(
+            (package.files, package.requires.as_slice()),
+            (2, ["a==1".to_owned()].as_slice())
+        );
+        let torch = contents.torch.unwrap();
+        assert_eq!((torch.version.as_str(), torch.cuda.as_deref()), ("2.15.0+cu132", Some("13.2")));
+        assert_eq!(contents.python.as_deref(), Some("3.13"));
+    }
+
+    #[test]
+    fn a_cpu_only_torch() {
+        let tree = tree(&[("torch/version.py", "__version__ = '2.1.0+cpu'\ncuda = None\n")]);
+        assert_eq!(contents(&tree, &Scan::default()).torch.unwrap().cuda, None);
+    }
+
+    #[test]
+    fn debian_packages_of_both_kinds() {
+        let tree = tree(&[
+            (
+                "var/lib/dpkg/status",
+                "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.41-12\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n",
+            ),
+            ("var/lib/dpkg/info/libc6:amd64.list", "/.\n/usr/lib/libc.so.6\n"),
+            ("usr/lib/libc.so.6", "libc"),
+            ("var/lib/dpkg/status.d/zlib1g", "Package: zlib1g\nVersion: 1:1.3\n"),
+        ]);
+        let packages = contents(&tree, &Scan::default()).packages;
+        let names: Vec<_> = packages.iter().map(|p| (p.name.as_str(), p.bytes)).collect();
+        assert_eq!(names, [("libc6", 4), ("zlib1g", 0)]);
+    }
+}
