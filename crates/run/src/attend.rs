@@ -74,6 +74,7 @@ struct Session {
 struct Outcome {
     ended: Option<i32>,
     exec_failed: Option<i32>,
+    reason: Option<String>,
     failed: Option<Error>,
 }
 
@@ -271,7 +272,15 @@ impl Session {
                 control::send(&self.control, &Message::Go).doing("answering the keeper")?;
             }
             Message::Notice(text) => notices(&text),
+            Message::Reason(text) => {
+                self.outcome.reason.get_or_insert(text);
+            }
             Message::Failed { message, hint } => {
+                // The first line that was logged is where it began.
+                let message = match self.outcome.reason.take() {
+                    Some(reason) => format!("{message} ({reason})"),
+                    None => message,
+                };
                 self.outcome.failed = Some(Error::Keeper { message, hint });
             }
             Message::ExecFailed(errno) => self.outcome.exec_failed = Some(errno),

@@ -25,6 +25,8 @@ pub(crate) enum Message {
     MapMe,
     /// Keeper: something the user should know.
     Notice(String),
+    /// Keeper or its children: why the container library could not do something.
+    Reason(String),
     /// Keeper: it cannot be done.
     Failed { message: String, hint: Option<String> },
     /// First process: the master side of the container's terminal.
@@ -49,6 +51,7 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> io::Result<()> {
         Message::Go => (b'G', Vec::new(), None),
         Message::MapMe => (b'M', Vec::new(), None),
         Message::Notice(text) => (b'N', text.clone().into_bytes(), None),
+        Message::Reason(text) => (b'R', text.clone().into_bytes(), None),
         Message::Failed { message, hint } => {
             let text = format!("{message}\0{}", hint.as_deref().unwrap_or_default());
             (b'F', text.into_bytes(), None)
@@ -103,6 +106,7 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
         b'G' => Message::Go,
         b'M' => Message::MapMe,
         b'N' => Message::Notice(text()),
+        b'R' => Message::Reason(text()),
         b'F' => {
             let text = text();
             let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));

@@ -11,6 +11,7 @@ use std::path::Path;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::termios::Winsize;
@@ -21,7 +22,7 @@ use crate::ids::{self, Power};
 use crate::init::Init;
 use crate::overlay::Overlay;
 use crate::spec::{self, Place};
-use crate::{Container, Network, cgroup, etc, os, overlay, rlimit, user};
+use crate::{Container, Network, cgroup, etc, os, overlay, rlimit, trace, user};
 
 /// The number that the socket to the caller has in the keeper and in the first process.
 const CONTROL: RawFd = 3;
@@ -163,14 +164,22 @@ fn enter_namespaces(plan: &Plan<'_>) -> Result<(), Error> {
 ///
 /// As root the trees are unmounted here and an empty tmpfs stands for a machine without
 /// controllers. Inherited mounts cannot be unmounted in a user namespace, so there it sees
-/// this process's own group in cgroup v2, read-only, which it takes as it is.
+/// cgroup v2, read-only: it takes the refusal to make [`spec::NO_CGROUP`] for an answer.
+/// That group must not exist, ever: when libcontainer gives up on a container it kills every
+/// process of the container's group.
 fn hide_cgroups(in_user_namespace: bool) -> Result<(), Error> {
     let top = "/sys/fs/cgroup";
     if in_user_namespace {
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        return rustix::mount::mount("cgroup2", top, "cgroup2", flags, None)
-            .doing("mounting this process's cgroup");
+        rustix::mount::mount("cgroup2", top, "cgroup2", flags, None)
+            .doing("mounting this process's cgroup")?;
+        let seen = rustix::fs::statvfs(top).doing("looking at this process's cgroup")?;
+        let group = format!("{top}{}", spec::NO_CGROUP);
+        if !seen.f_flag.contains(StatVfsMountFlags::RDONLY) || Path::new(&group).exists() {
+            return Err(Error::Container(format!("{group} could be made or is there already")));
+        }
+        return Ok(());
     }
     let mounts =
         fs::read_to_string("/proc/self/mountinfo").doing("reading /proc/self/mountinfo")?;
@@ -213,6 +222,9 @@ fn start(
     document: &serde_json::Value,
     environment: Vec<(String, String)>,
 ) -> Result<Pid, Error> {
+    trace::listen(|text| {
+        let _ = control::send(os::borrow(CONTROL), &Message::Reason(text));
+    });
     let scratch = &plan.container.scratch;
     let config = scratch.join("config.json");
     let state = scratch.join("state");

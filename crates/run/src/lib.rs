@@ -32,6 +32,7 @@ mod request;
 mod rlimit;
 mod spec;
 mod terminal;
+mod trace;
 mod user;
 
 use std::path::PathBuf;

@@ -46,6 +46,10 @@ const MASKED: &[&str] = &[
 const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// The cgroup that libcontainer is told to use. It does not exist: see
+/// `keeper::hide_cgroups`.
+pub(crate) const NO_CGROUP: &str = "/sconce-uses-no-cgroup-of-libcontainer";
+
 /// What the keeper found out about the place the container will stand in.
 pub(crate) struct Place<'a> {
     /// The mounted root.
@@ -95,8 +99,7 @@ pub(crate) fn document(container: &Container, place: &Place<'_>) -> Value {
         },
         "mounts": mounts(container, place),
         "linux": {
-            // See `keeper::hide_cgroups`.
-            "cgroupsPath": "/",
+            "cgroupsPath": NO_CGROUP,
             "namespaces": namespaces,
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
