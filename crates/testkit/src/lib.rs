@@ -1,1 +1,12 @@
 //! Worlds in a file for tests: package indexes, archives, hostile bytes; never imported outside tests.
+//!
+//! What is here speaks bytes: HTTP on the loopback interface, zip files. It panics where it can't
+//! go on, which is how a test fails.
+
+mod index;
+mod server;
+mod wheel;
+
+pub use index::PackageIndex;
+pub use server::{Fault, Request, Server};
+pub use wheel::{Wheel, ZipEntry, zip};
