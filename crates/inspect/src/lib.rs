@@ -3,6 +3,7 @@
 //! Nothing here runs what it reads, and no input makes it panic: parsers take [`read::ReadAt`],
 //! read the few ranges they need, and bound every count and size they are told.
 
+pub mod closure;
 pub mod dynamic;
 pub mod elf;
 mod error;
@@ -15,6 +16,7 @@ pub mod loader;
 pub mod names;
 pub mod packages;
 pub mod read;
+pub mod report;
 pub mod scan;
 pub mod symbols;
 pub mod tree;
@@ -22,3 +24,5 @@ pub mod verdict;
 pub mod weight;
 
 pub use error::Error;
+pub use report::{Answer, Options, Report, inspect};
+pub use tree::Tree;

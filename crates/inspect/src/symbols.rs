@@ -88,6 +88,11 @@ impl Symbols {
             .filter(|import| !import.name.is_empty())
     }
 
+    /// Bytes the tables take in memory.
+    pub fn bytes(&self) -> usize {
+        self.strings.len() + self.symbols.len() + self.versions.len() + self.hash.len()
+    }
+
     /// The version number of symbol `at`, its "hidden" bit left out.
     fn version(&self, at: usize) -> u16 {
         if self.versions.is_empty() { 1 } else { Fields(&self.versions).u16(at * 2) & 0x7fff }

@@ -48,8 +48,8 @@ pub struct Copies {
     pub paths: Vec<String>,
 }
 
-/// Weighs `tree`.
-pub fn weigh(tree: &Tree, scan: &Scan, packages: &[Package]) -> Weight {
+/// Weighs `tree`; copies of files are looked for when `find_copies` says so, which reads them.
+pub fn weigh(tree: &Tree, scan: &Scan, packages: &[Package], find_copies: bool) -> Weight {
     let mut weight = Weight::default();
     let mut by_size: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
     for (path, size) in tree.files() {
@@ -71,7 +71,9 @@ pub fn weigh(tree: &Tree, scan: &Scan, packages: &[Package]) -> Weight {
     let owned = packages.iter().map(|package| package.bytes).fold(0, u64::saturating_add);
     weight.unowned_bytes = weight.bytes.saturating_sub(owned);
     weight.hidden_bytes = tree.hidden().iter().map(|(_, size)| *size).fold(0, u64::saturating_add);
-    weight.copies = copies(tree, &by_size);
+    if find_copies {
+        weight.copies = copies(tree, &by_size);
+    }
     weight
 }
 
