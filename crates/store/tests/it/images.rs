@@ -1,0 +1,259 @@
+//! Images: put, named, listed, pruned, written out and taken in.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sconce_blob::{Assembly, Digest};
+use sconce_store::{Error, Layer, Policy, Store, Which};
+
+use crate::{header, noise, store, tar};
+
+/// An image of one real and one virtual layer. Images of different seeds share the real one.
+fn put_image(store: &Store, names: &[&str], seed: u64) -> Digest {
+    let base = tar(&[(header(b'0', "base", 1000), &noise(1000, 77))]);
+    let part = store.put_bytes(&noise(5000, seed)).unwrap();
+    let content = header(b'0', "part", 5000);
+    let mut assembly = Assembly::default();
+    assembly.literal(content.as_bytes());
+    assembly.blob(part, 0, 5000);
+    assembly.literal(&[0; 120 + 1024]);
+    let upper = tar(&[(content, &noise(5000, seed))]);
+    store.put_virtual(Digest::of(&upper), &assembly).unwrap();
+    store.put_bytes(&base).unwrap();
+    let kind = "application/vnd.oci.image.layer.v1.tar";
+    let ids: Vec<_> = [&base, &upper].map(|tar| Digest::of(tar).to_string()).to_vec();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
+        "config": {"Labels": {"seed": seed.to_string()}},
+        "rootfs": {"type": "layers", "diff_ids": ids},
+    })
+    .to_string();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                   "digest": Digest::of(config.as_bytes()).to_string(), "size": config.len()},
+        "layers": [
+            {"mediaType": kind, "digest": ids[0], "size": base.len()},
+            {"mediaType": kind, "digest": ids[1], "size": upper.len()},
+        ],
+    })
+    .to_string();
+    store.put_image(names, manifest.as_bytes(), config.as_bytes()).unwrap()
+}
+
+#[test]
+fn images_are_found_by_name_and_digest() {
+    let (_folder, store) = store();
+    let first = put_image(&store, &["torch:2.15.0", "localhost:5000/a/b:c"], 1);
+    let second = put_image(&store, &["torch:2.9.1"], 2);
+    assert_eq!(store.image("torch:2.15.0").unwrap().manifest, first);
+    assert_eq!(store.image("localhost:5000/a/b:c").unwrap().manifest, first);
+    assert_eq!(store.image(&second.to_string()).unwrap().manifest, second);
+    assert_eq!(store.image(&second.hex()[..8]).unwrap().names, ["torch:2.9.1"]);
+    assert_eq!(store.images().unwrap()[0].manifest, second);
+    assert_eq!(store.image("torch:2.9.1").unwrap().labels["seed"], "2");
+    match store.image("torch:2.15").unwrap_err() {
+        Error::NoImage { nearest, .. } => assert_eq!(nearest.as_deref(), Some("torch:2.15.0")),
+        error => panic!("{error}"),
+    }
+    for bad in ["", "a b", "x\n", "../../etc/passwd\0"] {
+        assert!(matches!(store.put_name(bad, first), Err(Error::BadName { .. })), "{bad:?}");
+    }
+    store.put_name("../x", first).unwrap();
+    assert_eq!(store.image("../x").unwrap().manifest, first);
+    assert!(!store.root().join("x").exists());
+    // A name moves; the image it had stays until it is pruned.
+    store.put_name("torch:2.9.1", first).unwrap();
+    assert_eq!(store.image("torch:2.9.1").unwrap().manifest, first);
+    assert!(store.image(&second.hex()).unwrap().names.is_empty());
+    assert!(store.remove_name("../x").unwrap() && !store.remove_name("../x").unwrap());
+}
+
+#[test]
+fn an_image_needs_its_layers() {
+    let (_folder, store) = store();
+    let config = br#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let manifest = |config: &[u8], layers: &str| {
+        format!(
+            r#"{{"config":{{"mediaType":"c","digest":"{}","size":1}},"layers":[{layers}]}}"#,
+            Digest::of(config)
+        )
+    };
+    let layer = format!(r#"{{"mediaType":"l","digest":"{}","size":1}}"#, Digest::of(b"no"));
+    for (text, why) in [
+        (manifest(config, &layer), "1 layers"),
+        (manifest(b"{}", ""), "names the config"),
+        ("{".to_owned(), "EOF"),
+    ] {
+        let error = store.put_image(&[], text.as_bytes(), config).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let config =
+        format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, Digest::of(b"no"));
+    let text = manifest(config.as_bytes(), &layer);
+    let put = store.put_image(&[], text.as_bytes(), config.as_bytes());
+    assert!(matches!(put, Err(Error::MissingBlob(_))));
+    assert!(store.images().unwrap().is_empty());
+}
+
+#[test]
+fn prune_takes_what_no_image_needs() {
+    let (_folder, store) = store();
+    let named = put_image(&store, &["a:1"], 1);
+    let unnamed = put_image(&store, &[], 2);
+    let spared = store.put_bytes(b"of a lock in use").unwrap();
+    let loose = store.put_bytes(b"of nothing").unwrap();
+    fs::write(store.partial_path(loose), b"half").unwrap();
+    let layers = |name: &str| store.image(name).unwrap().layers;
+    let (named_layers, unnamed_layers) = (layers("a:1"), layers(&unnamed.hex()));
+    for layer in named_layers.iter().chain(&unnamed_layers) {
+        store.extract(layer.diff_id, &|_| {}).unwrap();
+    }
+    let policy = |images, dry_run| Policy { images, dry_run };
+    let lease = store.lease(unnamed).unwrap();
+    let kept = store.prune(&policy(Which::All, true), &[spared, loose]).unwrap();
+    assert_eq!(kept.images, ["a:1"]);
+    drop(lease);
+    let dry = store.prune(&policy(Which::Unnamed, true), &[spared]).unwrap();
+    assert!(store.has_blob(loose) && store.partial_path(loose).exists());
+    let done = store.prune(&policy(Which::Unnamed, false), &[spared]).unwrap();
+    assert_eq!(dry, done);
+    assert_eq!((done.images.len(), done.trees), (1, 1));
+    // Manifest, config, virtual layer and its wheel of the one; the loose one.
+    assert_eq!(done.blobs, 5);
+    assert!(done.bytes > 0);
+    assert!(!store.has_blob(loose) && !store.partial_path(loose).exists());
+    assert!(store.has_blob(spared));
+    assert!(store.tree(unnamed_layers[1].diff_id).is_none());
+    let image = store.image("a:1").unwrap();
+    assert_eq!(image.manifest, named);
+    for layer in &image.layers {
+        store.verify(layer.digest).unwrap();
+        assert!(store.tree(layer.diff_id).is_some());
+    }
+    let unused = policy(Which::UnusedFor(Duration::from_secs(3600)), false);
+    assert!(store.prune(&unused, &[]).unwrap().images.is_empty());
+    store.prune(&policy(Which::All, false), &[]).unwrap();
+    assert!(store.images().unwrap().is_empty() && store.names().unwrap().is_empty());
+    let files = |name: &str| fs::read_dir(store.root().join(name)).unwrap().count();
+    assert_eq!((files("trees"), files("layers"), files("images"), files("refs")), (0, 0, 0, 0));
+}
+
+#[test]
+fn prune_waits_for_no_one() {
+    let (_folder, store) = store();
+    let other = Store::open(store.root()).unwrap();
+    let policy = Policy { images: Which::All, dry_run: false };
+    assert!(matches!(store.prune(&policy, &[]), Err(Error::Busy(_))));
+    drop(other);
+    store.prune(&policy, &[]).unwrap();
+}
+
+fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                files.push((name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_layout_goes_out_and_in() {
+    let (folder, ours) = store();
+    let digest = put_image(&ours, &["a:1"], 1);
+    let image = ours.image("a:1").unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    ours.write_layout(&image, &["a:1".into()], &one, &|_| {}).unwrap();
+    ours.write_layout(&image, &["a:1".into()], &two, &|_| {}).unwrap();
+    let files = files_below(&one);
+    assert_eq!(files, files_below(&two));
+    for (name, bytes) in &files {
+        if let Some(hex) = name.strip_prefix("blobs/sha256/") {
+            assert_eq!(Digest::of(bytes).hex(), hex);
+        }
+    }
+    let again = ours.write_layout(&image, &[], &one, &|_| {});
+    assert!(matches!(again, Err(Error::Exists(_))));
+    let (_folder, theirs) = store();
+    assert_eq!(theirs.read_layout(&one, Some("1"), "amd64", &["b:2"]).unwrap(), digest);
+    let taken = theirs.image("b:2").unwrap();
+    assert_eq!(taken.layers, image.layers);
+    for layer in &taken.layers {
+        theirs.extract(layer.diff_id, &|_| {}).unwrap();
+    }
+    assert!(theirs.read_layout(&one, Some("2"), "amd64", &[]).is_err());
+    assert!(theirs.read_layout(&one, None, "arm64", &[]).is_err());
+    // Changed bytes, and a link to what isn't the layout's.
+    let (_folder, third) = store();
+    let blob = one.join("blobs/sha256").join(image.layers[1].digest.hex());
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&blob, &bytes).unwrap();
+    let result = third.read_layout(&one, None, "amd64", &[]);
+    assert!(matches!(result, Err(Error::WrongDigest { .. })), "{result:?}");
+    fs::remove_file(&blob).unwrap();
+    std::os::unix::fs::symlink(two.join("blobs/sha256").join(image.layers[1].digest.hex()), &blob)
+        .unwrap();
+    assert!(matches!(third.read_layout(&one, None, "amd64", &[]), Err(Error::Corrupt { .. })));
+    assert!(third.images().unwrap().is_empty());
+}
+
+#[test]
+fn an_archive_goes_out_and_in() {
+    let (folder, ours) = store();
+    let digest = put_image(&ours, &["a:1"], 1);
+    let image = ours.image("a:1").unwrap();
+    let (one, two) = (folder.path().join("one.tar"), folder.path().join("two.tar"));
+    for to in [&one, &two] {
+        ours.write_docker_archive(&image, &["a:1".into()], to, &|_| {}).unwrap();
+    }
+    let bytes = fs::read(&one).unwrap();
+    assert!(bytes == fs::read(&two).unwrap());
+    // tar(1) reads it, and manifest.json names what is there.
+    let unpacked = folder.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-xf").arg(&one).arg("-C").arg(&unpacked);
+    assert!(tar.status().unwrap().success());
+    let saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(unpacked.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(saved[0]["RepoTags"][0], "a:1");
+    for (name, digest) in saved[0]["Layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(image.layers.iter().map(|layer| layer.digest))
+    {
+        let bytes = fs::read(unpacked.join(name.as_str().unwrap())).unwrap();
+        assert_eq!(Digest::of(&bytes), digest);
+    }
+    let (_folder, theirs) = store();
+    assert_eq!(theirs.read_archive(&one, None, "amd64", &[]).unwrap(), digest);
+    for len in [0, 100, 513, 2000, bytes.len() - 3000] {
+        let (_folder, third) = store();
+        fs::write(&two, &bytes[..len]).unwrap();
+        assert!(third.read_archive(&two, None, "amd64", &[]).is_err(), "cut at {len}");
+        assert!(third.images().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_layer_whose_blob_is_gone_is_unknown() {
+    let (_folder, store) = store();
+    put_image(&store, &["a:1"], 1);
+    let layer: Layer = store.image("a:1").unwrap().layers[0].clone();
+    fs::remove_file(store.blob_path(layer.digest).unwrap()).unwrap();
+    assert_eq!(store.layer(layer.diff_id).unwrap(), None);
+    assert!(matches!(store.extract(layer.diff_id, &|_| {}), Err(Error::MissingLayer(_))));
+}

@@ -1,0 +1,145 @@
+//! Blobs, virtual blobs, and what the store makes of damage.
+
+use std::fs;
+use std::io::Read;
+
+use sconce_blob::{Assembly, Digest};
+use sconce_store::{Error, Store, default_root};
+
+use crate::{noise, store};
+
+fn read(store: &Store, digest: Digest) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    store.open_blob(digest).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_root_follows_the_environment() {
+    let root = |pairs: &[(&str, &str)]| {
+        default_root(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+    };
+    assert_eq!(root(&[("HOME", "/h")]).unwrap().to_str(), Some("/h/.local/share/sconce"));
+    assert_eq!(
+        root(&[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]).unwrap().to_str(),
+        Some("/x/sconce")
+    );
+    assert_eq!(
+        root(&[("HOME", "/h"), ("XDG_DATA_HOME", "x"), ("SCONCE_HOME", "")]).unwrap().to_str(),
+        Some("/h/.local/share/sconce")
+    );
+    assert_eq!(root(&[("HOME", "/h"), ("SCONCE_HOME", "/s")]).unwrap().to_str(), Some("/s"));
+    assert!(matches!(root(&[]), Err(Error::NoHome)));
+}
+
+#[test]
+fn a_virtual_blob_reads_like_a_real_one() {
+    let (_folder, store) = store();
+    let (a, b) = (noise(300_000, 1), noise(1000, 2));
+    let (a_digest, b_digest) = (store.put_bytes(&a).unwrap(), store.put_bytes(&b).unwrap());
+    let mut assembly = Assembly::default();
+    let mut want = Vec::new();
+    for (literal, digest, blob, start, len) in [
+        (&b"head"[..], a_digest, &a, 5, 299_000),
+        (b"", b_digest, &b, 0, 1000),
+        (b"middle", a_digest, &a, 299_999, 1),
+        (b"tail", b_digest, &b, 999, 0),
+    ] {
+        assembly.literal(literal);
+        assembly.blob(digest, start as u64, len as u64);
+        want.extend_from_slice(literal);
+        want.extend_from_slice(&blob[start..start + len]);
+    }
+    let digest = Digest::of(&want);
+    store.put_virtual(digest, &assembly).unwrap();
+    assert!(store.has_blob(digest) && store.blob_path(digest).is_none());
+    assert_eq!(store.open_blob(digest).unwrap().len(), want.len() as u64);
+    assert!(read(&store, digest) == want);
+    store.verify(digest).unwrap();
+    assert_eq!(store.assembly(digest).unwrap().unwrap(), assembly);
+    for skipped in [0, 3, 4, 299_003, 299_004, 300_005, want.len() as u64] {
+        let mut reader = store.open_blob(digest).unwrap();
+        reader.skip(skipped);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest == want[skipped as usize..], "after {skipped}");
+    }
+}
+
+#[test]
+fn a_virtual_blob_needs_its_parts() {
+    let (_folder, store) = store();
+    let part = store.put_bytes(b"part").unwrap();
+    let mut missing = Assembly::default();
+    missing.blob(Digest::of(b"nowhere"), 0, 1);
+    assert!(matches!(store.put_virtual(part, &missing), Err(Error::MissingBlob(_))));
+    for (offset, len) in [(0, 5), (4, 1), (u64::MAX, 1)] {
+        let mut beyond = Assembly::default();
+        beyond.blob(part, offset, len);
+        let put = store.put_virtual(Digest::of(b"x"), &beyond);
+        assert!(matches!(put, Err(Error::Corrupt { .. })), "{offset}+{len}: {put:?}");
+    }
+    let lying = Assembly { literals: b"more".to_vec(), ..Assembly::default() };
+    assert!(store.put_virtual(Digest::of(b"x"), &lying).is_err());
+    assert!(!store.has_blob(Digest::of(b"x")));
+}
+
+#[test]
+fn damage_on_disk_is_found() {
+    let (_folder, store) = store();
+    let part = store.put_bytes(b"part").unwrap();
+    let mut assembly = Assembly::default();
+    assembly.literal(b"a ");
+    assembly.blob(part, 0, 4);
+    let digest = Digest::of(b"a part");
+    store.put_virtual(digest, &assembly).unwrap();
+    let file = store.root().join("virtual").join(&digest.hex()[..2]).join(digest.hex());
+    let whole = fs::read(&file).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert!(matches!(store.open_blob(digest), Err(Error::Corrupt { .. })), "byte {at}");
+        fs::write(&file, &whole[..at]).unwrap();
+        assert!(matches!(store.open_blob(digest), Err(Error::Corrupt { .. })), "cut at {at}");
+    }
+    fs::write(&file, &whole).unwrap();
+    // A part that was cut off must not read as a shorter blob.
+    let path = store.blob_path(part).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"par").unwrap();
+    let mut bytes = Vec::new();
+    assert!(store.open_blob(digest).unwrap().read_to_end(&mut bytes).is_err());
+    assert!(matches!(store.verify(part), Err(Error::WrongDigest { .. })));
+}
+
+#[test]
+fn other_bytes_than_expected_are_refused() {
+    let (folder, store) = store();
+    let expected = Digest::of(b"right");
+    let error = store.put_stream(&b"wrong"[..], "the file", Some(expected)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&expected.to_string()), "{text}");
+    assert!(text.contains(&Digest::of(b"wrong").to_string()), "{text}");
+    let file = folder.path().join("file");
+    fs::write(&file, b"wrong").unwrap();
+    assert!(matches!(store.put_file(&file, Some(expected)), Err(Error::WrongDigest { .. })));
+    assert!(!store.has_blob(expected) && !store.has_blob(Digest::of(b"wrong")));
+    assert_eq!(store.put_file(&file, None).unwrap(), Digest::of(b"wrong"));
+    assert_eq!(fs::read(&file).unwrap(), b"wrong");
+}
+
+#[test]
+fn only_a_store_is_opened_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis.tex"), "").unwrap();
+    assert!(matches!(Store::open(folder.path()), Err(Error::NotAStore(_))));
+    let (_folder, store) = store();
+    let root = store.root().to_owned();
+    drop(store);
+    fs::write(root.join("version"), "2\n").unwrap();
+    let error = Store::open(&root).unwrap_err();
+    assert!(matches!(error, Error::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    fs::write(root.join("version"), "one\n").unwrap();
+    assert!(matches!(Store::open(&root), Err(Error::Corrupt { .. })));
+}

@@ -1,0 +1,250 @@
+//! Trees: what is unpacked looks as the layer says, and nothing leaves the tree.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use sconce_blob::Digest;
+use sconce_store::{Error, Layer, Meta, Store, Twice};
+
+use crate::{header, link, noise, put_layer, store, tar};
+
+const FILE: Meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+
+fn extract(store: &Store, tar: &[u8]) -> Result<std::path::PathBuf, Error> {
+    let diff_id = put_layer(store, tar);
+    store.extract(diff_id, &|_| {})
+}
+
+#[test]
+fn a_built_tree_has_exact_metadata() {
+    let (_folder, store) = store();
+    let tree = store.create_tree(Twice::Refuse).unwrap();
+    tree.directory("a", Meta { mode: 0o555, ..FILE }).unwrap();
+    for mode in [0o644, 0o755, 0o666, 0o4755, 0o400] {
+        let meta = Meta { mode, mtime: 1_000_000_007, ..FILE };
+        let mut file = tree.file(format!("a/{mode:o}"), meta, 6).unwrap();
+        file.write_all(b"abc").unwrap();
+        file.write_all(b"def").unwrap();
+        assert!(file.write_all(b"g").is_err(), "more than announced");
+    }
+    drop(tree.file("a/empty", FILE, 0).unwrap());
+    tree.symlink("a/link", "/etc/passwd", FILE).unwrap();
+    tree.hardlink("b/c/hard", "a/755").unwrap();
+    let path = tree.finish(Digest::of(b"tree")).unwrap();
+    assert_eq!(store.tree(Digest::of(b"tree")).as_ref(), Some(&path));
+    let meta = |name: &str| fs::symlink_metadata(path.join(name)).unwrap();
+    for mode in [0o644, 0o755, 0o666, 0o4755, 0o400] {
+        let meta = meta(&format!("a/{mode:o}"));
+        assert_eq!((meta.mode() & 0o7777, meta.mtime(), meta.len()), (mode, 1_000_000_007, 6));
+    }
+    assert_eq!((meta("a").mode() & 0o7777, meta("a").mtime()), (0o555, 0));
+    assert_eq!((meta("b/c").mode() & 0o7777, meta("b/c").mtime()), (0o755, 0));
+    assert_eq!((meta("").mode() & 0o7777, meta("").mtime()), (0o755, 0));
+    assert_eq!(meta("a/link").mtime(), 0);
+    assert_eq!(meta("b/c/hard").ino(), meta("a/755").ino());
+    assert_eq!(fs::read(path.join("a/644")).unwrap(), b"abcdef");
+}
+
+#[test]
+fn an_unfinished_file_makes_no_tree() {
+    let (_folder, store) = store();
+    let tree = store.create_tree(Twice::Refuse).unwrap();
+    tree.file("a", FILE, 3).unwrap().write_all(b"ab").unwrap();
+    assert!(matches!(tree.finish(Digest::of(b"t")), Err(Error::BadLayer { .. })));
+    assert!(store.tree(Digest::of(b"t")).is_none());
+    let tree = store.create_tree(Twice::Refuse).unwrap();
+    tree.symlink("a", "x", FILE).unwrap();
+    assert!(matches!(tree.file("a", FILE, 0), Err(Error::BadLayer { .. })));
+    assert!(matches!(tree.symlink("a", "x", FILE), Err(Error::BadLayer { .. })));
+    assert!(matches!(tree.directory("a", FILE), Err(Error::BadLayer { .. })));
+}
+
+#[test]
+fn many_threads_write_one_tree() {
+    let (_folder, store) = store();
+    let tree = store.create_tree(Twice::Refuse).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let tree = &tree;
+            scope.spawn(move || {
+                for n in 0..200_u64 {
+                    let bytes = noise((n * 37) as usize, thread * 1000 + n + 1);
+                    let path = format!("d{}/e{}/{thread}-{n}", n % 17, n % 23);
+                    let mut file = tree.file(path, FILE, bytes.len() as u64).unwrap();
+                    file.write_all(&bytes).unwrap();
+                }
+            });
+        }
+    });
+    let path = tree.finish(Digest::of(b"many")).unwrap();
+    for (thread, n) in [(0, 0), (3, 77), (7, 199)] {
+        let found = path.join(format!("d{}/e{}/{thread}-{n}", n % 17, n % 23));
+        assert!(fs::read(found).unwrap() == noise((n * 37) as usize, thread * 1000 + n + 1));
+    }
+}
+
+#[test]
+fn nothing_leaves_the_tree() {
+    let (folder, store) = store();
+    let victim = folder.path().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("file"), "safe").unwrap();
+    let victim_text = victim.to_str().unwrap();
+    let into = |name: &str| (header(b'0', name, 4), &b"evil"[..]);
+    let dir = |name: &str| (header(b'5', name, 0), &b""[..]);
+    let symlink = |name: &str, to: &str| (link(b'2', name, to), &b""[..]);
+    let hardlink = |name: &str, to: &str| (link(b'1', name, to), &b""[..]);
+    let hostile = [
+        tar(&[into("../evil")]),
+        tar(&[into("a/../../evil")]),
+        tar(&[dir("..")]),
+        tar(&[symlink("l", victim_text), into("l/file")]),
+        tar(&[symlink("l", ".."), into("l/evil")]),
+        tar(&[dir("d"), symlink("d/l", "../.."), into("d/l/evil")]),
+        tar(&[symlink("l", victim_text), dir("l/sub")]),
+        tar(&[symlink("l", victim_text), hardlink("h", "l/file")]),
+        tar(&[hardlink("h", "../../../victim/file")]),
+        tar(&[symlink("l", victim_text), (header(b'0', "l/.wh.file", 0), b"")]),
+        tar(&[(header(b'0', "../.wh.victim", 0), b"")]),
+        tar(&[symlink("l", victim_text), symlink("l/s", "x")]),
+        tar(&[symlink("l", victim_text), (header(b'6', "l/fifo", 0), b"")]),
+    ];
+    for (number, bytes) in hostile.iter().enumerate() {
+        let result = extract(&store, bytes);
+        assert!(matches!(result, Err(Error::BadLayer { .. })), "{number}: {result:?}");
+    }
+    // A hard link to a link names the link itself; a name after `/` is below the tree's root.
+    let bytes =
+        tar(&[symlink("l", "../../../victim/file"), hardlink("h", "l"), into("h"), into("/abs")]);
+    let tree = extract(&store, &bytes).unwrap();
+    assert_eq!(fs::read(tree.join("h")).unwrap(), b"evil");
+    assert_eq!(fs::read(tree.join("abs")).unwrap(), b"evil");
+    // A symbolic link is replaced, not followed.
+    let tree =
+        extract(&store, &tar(&[symlink("l", victim_text), dir("l"), into("l/file")])).unwrap();
+    assert_eq!(fs::read(tree.join("l/file")).unwrap(), b"evil");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
+    assert_eq!(fs::read(victim.join("file")).unwrap(), b"safe");
+    assert!(!folder.path().join("evil").exists() && !Path::new("/abs").exists());
+}
+
+#[test]
+fn damaged_layers_make_no_tree() {
+    let (_folder, store) = store();
+    let good = tar(&[(header(b'0', "a", 5000), &noise(5000, 9))]);
+    let mut huge = header(b'0', "a", 0);
+    huge.as_old_mut().size = *b"77777777777\0";
+    huge.set_cksum();
+    let mut long = header(b'L', "././@LongLink", 0);
+    long.set_size(1 << 30);
+    long.set_cksum();
+    let mut bad_sum = good.clone();
+    bad_sum[0] ^= 1;
+    for (name, bytes) in [
+        ("cut in a file", good[..3000].to_vec()),
+        ("cut in a header", good[..300].to_vec()),
+        ("more bytes said than there are", tar(&[(huge, b"")])),
+        ("a name of a gigabyte", tar(&[(long, b"")])),
+        ("wrong header sum", bad_sum),
+        ("sparse file", tar(&[(header(b'S', "a", 0), b"")])),
+        ("cut gzip", {
+            let mut gzip = gzip(&good);
+            gzip.truncate(gzip.len() - 20);
+            gzip
+        }),
+    ] {
+        let diff_id = put_layer(&store, &bytes);
+        let result = store.extract(diff_id, &|_| {});
+        assert!(result.is_err(), "{name}: {result:?}");
+        assert!(store.tree(diff_id).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_layer_of_many_gzip_members_is_read_whole() {
+    let (_folder, store) = store();
+    let content = noise(700_000, 3);
+    let plain = tar(&[(header(b'0', "a", content.len()), &content), (header(b'5', "d/", 0), b"")]);
+    let blob: Vec<u8> = plain.chunks(100_000).flat_map(gzip).collect();
+    let (digest, diff_id) = (store.put_bytes(&blob).unwrap(), Digest::of(&plain));
+    let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
+    let layer = Layer { diff_id, digest, size: blob.len() as u64, media_type };
+    store.put_layer(&layer).unwrap();
+    let seen = std::sync::atomic::AtomicU64::new(0);
+    let count = |n| drop(seen.fetch_add(n, std::sync::atomic::Ordering::Relaxed));
+    let trees = store.extract_all(&[diff_id, diff_id], 3, &count).unwrap();
+    assert!(fs::read(trees[0].join("a")).unwrap() == content);
+    assert_eq!(seen.into_inner(), plain.len() as u64);
+    // The same bytes under another DiffID are a lie.
+    let wrong = Layer { diff_id: Digest::of(b"lie"), ..layer };
+    store.put_layer(&wrong).unwrap();
+    let result = store.extract(wrong.diff_id, &|_| {});
+    assert!(matches!(result, Err(Error::WrongDigest { .. })), "{result:?}");
+    assert!(store.tree(wrong.diff_id).is_none());
+}
+
+#[test]
+fn whiteouts_become_overlays_own() {
+    let (_folder, store) = store();
+    let empty = |name: &str| (header(b'0', name, 0), &b""[..]);
+    let dir = |name: &str| (header(b'5', name, 0), &b""[..]);
+    let bytes = tar(&[
+        empty("a/.wh.gone"),
+        empty("b/.wh..wh..opq"),
+        empty("b/new"),
+        empty("kept"),
+        empty(".wh.kept"),
+        empty(".wh.again"),
+        dir("again"),
+        empty(".wh..wh.plnk"),
+        empty(".wh..."),
+    ]);
+    let tree = extract(&store, &bytes).unwrap();
+    let gone = fs::symlink_metadata(tree.join("a/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    assert!(fs::metadata(tree.join("kept")).unwrap().is_file());
+    let opaque = |name: &str| {
+        let mut value = [0; 8];
+        rustix::fs::lgetxattr(tree.join(name), "user.overlay.opaque", &mut value)
+            .is_ok_and(|n| value[..n] == *b"y")
+    };
+    assert!(opaque("b") && opaque("again") && !opaque("a"));
+    let mut names: Vec<_> =
+        fs::read_dir(&tree).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["a", "again", "b", "kept"]);
+    assert_eq!(fs::metadata(&tree).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn long_names_in_both_forms() {
+    let (_folder, store) = store();
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
+    let pax_line = |key: &str, value: &str| {
+        let body = format!(" {key}={value}\n");
+        let mut len = body.len() + 1;
+        while len != body.len() + len.to_string().len() {
+            len = body.len() + len.to_string().len();
+        }
+        format!("{len}{body}")
+    };
+    let pax = pax_line("path", &long) + &pax_line("uid", "0");
+    for bytes in [
+        tar(&[
+            (header(b'L', "././@LongLink", long.len() + 1), format!("{long}\0").as_bytes()),
+            (header(b'0', "short", 2), b"hi"),
+        ]),
+        tar(&[(header(b'x', "pax", pax.len()), pax.as_bytes()), (header(b'0', "short", 2), b"hi")]),
+    ] {
+        let tree = extract(&store, &bytes).unwrap();
+        assert_eq!(fs::read(tree.join(&long)).unwrap(), b"hi");
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
