@@ -1,0 +1,319 @@
+//! What a container receives: generated, and by documents that lie on the machine.
+
+mod world;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use sconce_gpu::cdi::{self, Document, Edits, Origin};
+use sconce_gpu::driver::{self, Driver};
+use sconce_gpu::{linker, select};
+use world::{World, world};
+
+fn driver(world: &World) -> Driver {
+    let mut driver = driver::find(&world.machine).unwrap();
+    driver::with_nvml(&world.machine, &mut driver.survey, Duration::from_secs(1));
+    driver
+}
+
+fn selection(driver: &Driver, wish: &str) -> select::Selection {
+    let locks = tempfile::tempdir().unwrap();
+    select::choose(&select::parse(wish).unwrap(), driver, locks.path()).unwrap()
+}
+
+fn text(edits: &Edits) -> String {
+    let mut out = String::new();
+    for mount in &edits.mounts {
+        let way = if mount.read_only { "ro" } else { "rw" };
+        out += &format!("mount {} {} {way}\n", mount.host.display(), mount.container.display());
+    }
+    for node in &edits.nodes {
+        out += &format!(
+            "node {} {}:{} {:o}\n",
+            node.path.display(),
+            node.major,
+            node.minor,
+            node.mode
+        );
+    }
+    for link in &edits.links {
+        out += &format!("link {} -> {}\n", link.path.display(), link.target);
+    }
+    for file in &edits.files {
+        out += &format!(
+            "file {} {}\n",
+            file.path.display(),
+            String::from_utf8_lossy(&file.contents).replace('\n', "|")
+        );
+    }
+    for (name, value) in &edits.env {
+        out += &format!("env {name}={value}\n");
+    }
+    for entry in &edits.linker {
+        out += &format!("linker {} => {}\n", entry.name, entry.path.display());
+    }
+    out
+}
+
+#[test]
+fn one_of_two_gpus() {
+    let world = world("prefix");
+    let driver = driver(&world);
+    let edits = cdi::edits(&driver, &selection(&driver, "device=0")).unwrap();
+    expect![[r#"
+        mount /run/nvidia-persistenced/socket /run/nvidia-persistenced/socket rw
+        mount /usr/local/nvidia/bin/nvidia-smi /usr/bin/nvidia-smi ro
+        mount /usr/local/nvidia/lib64/libcuda.so.580.159.04 /usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-allocator.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-cfg.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-gpucomp.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-gpucomp.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-ml.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-nvvm.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-opencl.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-opencl.so.580.159.04 ro
+        mount /usr/local/nvidia/lib64/libnvidia-ptxjitcompiler.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-ptxjitcompiler.so.580.159.04 ro
+        node /dev/nvidia-modeset 195:254 666
+        node /dev/nvidia-uvm 510:0 666
+        node /dev/nvidia-uvm-tools 510:1 666
+        node /dev/nvidia1 195:1 666
+        node /dev/nvidiactl 195:255 666
+        link /usr/lib/x86_64-linux-gnu/libcuda.so -> libcuda.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libcuda.so.1 -> libcuda.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.1 -> libnvidia-allocator.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.1 -> libnvidia-cfg.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.4 -> libnvidia-nvvm.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-opencl.so.1 -> libnvidia-opencl.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-ptxjitcompiler.so.1 -> libnvidia-ptxjitcompiler.so.580.159.04
+        file /proc/driver/nvidia/params ResmanDebugLevel: 4294967295|ModifyDeviceFiles: 0|DeviceFileUID: 0|DeviceFileGID: 0|DeviceFileMode: 438|
+        env NVIDIA_VISIBLE_DEVICES=void
+        linker libcuda.so => /usr/lib/x86_64-linux-gnu/libcuda.so
+        linker libcuda.so.1 => /usr/lib/x86_64-linux-gnu/libcuda.so.1
+        linker libnvidia-allocator.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.1
+        linker libnvidia-cfg.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.1
+        linker libnvidia-gpucomp.so.580.159.04 => /usr/lib/x86_64-linux-gnu/libnvidia-gpucomp.so.580.159.04
+        linker libnvidia-ml.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
+        linker libnvidia-nvvm.so.4 => /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.4
+        linker libnvidia-opencl.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-opencl.so.1
+        linker libnvidia-ptxjitcompiler.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-ptxjitcompiler.so.1
+    "#]].assert_eq(&text(&edits));
+}
+
+#[test]
+fn one_mig_instance() {
+    let world = world("a100-mig");
+    let driver = driver(&world);
+    let edits = cdi::edits(&driver, &selection(&driver, "0:1")).unwrap();
+    let nodes: Vec<String> =
+        edits.nodes.iter().map(|node| node.path.display().to_string()).collect();
+    expect!["/dev/nvidia-caps/nvidia-cap21 /dev/nvidia-caps/nvidia-cap22 /dev/nvidia-modeset /dev/nvidia-uvm /dev/nvidia-uvm-tools /dev/nvidia0 /dev/nvidiactl"].assert_eq(&nodes.join(" "));
+}
+
+#[test]
+fn none_gives_nothing() {
+    let world = world("h100");
+    let driver = driver(&world);
+    assert_eq!(cdi::edits(&driver, &selection(&driver, "none")).unwrap(), Edits::default());
+}
+
+#[test]
+fn a_missing_node_is_named() {
+    let world = world("no-uvm");
+    let driver = driver(&world);
+    let error = cdi::edits(&driver, &selection(&driver, "all")).unwrap_err();
+    expect!["the device node /dev/nvidia-uvm is missing"].assert_eq(&error.to_string());
+}
+
+/// The program that looks for libcuda is the judge: ldconfig prints what Triton would read.
+#[test]
+fn the_linker_cache_has_the_driver() {
+    let world = world("h100");
+    let driver = driver(&world);
+    let edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let image = fs::read("/etc/ld.so.cache").unwrap();
+    let before = linker::parse(&image).unwrap().len();
+    let cache = linker::with(Some(&image), &edits.linker).unwrap();
+    assert!(linker::parse(&cache).unwrap().len() > before);
+    let file = world.root.join("cache");
+    fs::write(&file, cache).unwrap();
+    let ldconfig = std::process::Command::new("/sbin/ldconfig")
+        .arg("-p")
+        .arg("-C")
+        .arg(file)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(ldconfig.stdout).unwrap();
+    for line in [
+        "libcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1",
+        "libc.so.6 (libc6",
+    ] {
+        assert!(printed.contains(line), "{printed}");
+    }
+}
+
+/// The generated document is valid, of the lowest version, without device numbers, and the same twice.
+#[test]
+fn the_document_for_other_engines() {
+    let world = world("a100-mig");
+    let driver = driver(&world);
+    let document = cdi::document(&driver).unwrap();
+    let json = document.json();
+    assert_eq!(json, cdi::document(&driver).unwrap().json());
+    assert_eq!(Document::parse(json.as_bytes(), Path::new("a.json")).unwrap(), document);
+    assert!(!json.contains("major") && !json.contains("hooks"));
+    assert_eq!(document.cdi_version, "0.5.0");
+    let names: Vec<&str> = document.devices.iter().map(|device| device.name.as_str()).collect();
+    expect!["0:0 MIG-aa100000-1111-4000-8000-000000000000 0:1 MIG-aa100000-1111-4000-8000-000000000001 1 GPU-aa100000-0000-4000-8000-000000000001 all"].assert_eq(&names.join(" "));
+    let cuda = document
+        .container_edits
+        .mounts
+        .iter()
+        .filter(|mount| mount.host_path.to_string_lossy().contains("libcuda.so"));
+    let cuda: Vec<String> = cuda.map(|mount| mount.container_path.display().to_string()).collect();
+    expect![[r#"
+        /usr/lib/x86_64-linux-gnu/libcuda.so
+        /usr/lib/x86_64-linux-gnu/libcuda.so.1
+        /usr/lib/x86_64-linux-gnu/libcuda.so.535.104.05
+        /usr/lib64/libcuda.so
+        /usr/lib64/libcuda.so.1
+        /usr/lib64/libcuda.so.535.104.05"#]]
+    .assert_eq(&cuda.join("\n"));
+}
+
+/// A document as NVIDIA's toolkit writes it for the H100 world, hooks and all.
+fn toolkit(library: &str) -> String {
+    format!(
+        r#"{{"cdiVersion":"0.5.0","kind":"nvidia.com/gpu","devices":[
+        {{"name":"0","containerEdits":{{"deviceNodes":[{{"path":"/dev/nvidia0"}}]}}}},
+        {{"name":"all","containerEdits":{{"deviceNodes":[{{"path":"/dev/nvidia0"}}]}}}}],
+        "containerEdits":{{"env":["NVIDIA_VISIBLE_DEVICES=void"],
+        "deviceNodes":[{{"path":"/dev/nvidiactl"}},{{"path":"/dev/nvidia-uvm","major":510,"minor":0}}],
+        "hooks":[{{"hookName":"createContainer","path":"/usr/bin/nvidia-cdi-hook","args":["nvidia-cdi-hook","create-symlinks","--link","libcuda.so.1::/usr/lib/x86_64-linux-gnu/libcuda.so"]}},
+        {{"hookName":"createContainer","path":"/usr/bin/nvidia-cdi-hook","args":["nvidia-cdi-hook","enable-cuda-compat","--host-driver-version=580.159.04"]}},
+        {{"hookName":"createContainer","path":"/usr/bin/nvidia-cdi-hook","args":["nvidia-cdi-hook","update-ldcache","--folder","/usr/lib/x86_64-linux-gnu"]}},
+        {{"hookName":"createContainer","path":"/usr/bin/nvidia-cdi-hook","args":["nvidia-cdi-hook","disable-device-node-modification"]}}],
+        "mounts":[{{"hostPath":"{library}","containerPath":"{library}","options":["ro","nosuid","nodev","rbind","rprivate"]}}]}}}}"#
+    )
+}
+
+const CUDA: &str = "/usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04";
+
+/// Puts documents on the H100 world and says what comes of `--gpus all`.
+fn planned(documents: &[(&str, String)], says: Expect) {
+    let world = world("h100");
+    for (path, text) in documents {
+        let at = world.root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(at, text).unwrap();
+    }
+    let driver = driver(&world);
+    let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+    let mut out = match &plan.origin {
+        Origin::Generated => "generated\n".to_owned(),
+        Origin::Documents(paths) => format!("{paths:?}\n{}", text(&plan.edits)),
+    };
+    out += &plan.notes.join("\n");
+    says.assert_eq(out.trim_end());
+}
+
+#[test]
+fn a_document_of_the_machine_is_honoured() {
+    planned(
+        &[("/etc/cdi/nvidia.json", toolkit(CUDA))],
+        expect![[r#"
+        ["/etc/cdi/nvidia.json"]
+        mount /usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04 /usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04 ro
+        node /dev/nvidia0 195:0 666
+        node /dev/nvidiactl 195:255 666
+        node /dev/nvidia-uvm 510:0 666
+        link /usr/lib/x86_64-linux-gnu/libcuda.so -> libcuda.so.1
+        link /usr/lib/x86_64-linux-gnu/libcuda.so.1 -> libcuda.so.580.159.04
+        file /proc/driver/nvidia/params ResmanDebugLevel: 4294967295|ModifyDeviceFiles: 0|DeviceFileUID: 0|DeviceFileGID: 0|DeviceFileMode: 438|
+        env NVIDIA_VISIBLE_DEVICES=void
+        linker libcuda.so.1 => /usr/lib/x86_64-linux-gnu/libcuda.so.1"#]],
+    );
+}
+
+#[test]
+fn the_later_folder_wins() {
+    let later = toolkit(CUDA).replace("NVIDIA_VISIBLE_DEVICES=void", "FROM=later");
+    planned(
+        &[("/etc/cdi/nvidia.json", toolkit(CUDA)), ("/var/run/cdi/nvidia.json", later)],
+        expect![[r#"
+            ["/var/run/cdi/nvidia.json"]
+            mount /usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04 /usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04 ro
+            node /dev/nvidia0 195:0 666
+            node /dev/nvidiactl 195:255 666
+            node /dev/nvidia-uvm 510:0 666
+            link /usr/lib/x86_64-linux-gnu/libcuda.so -> libcuda.so.1
+            link /usr/lib/x86_64-linux-gnu/libcuda.so.1 -> libcuda.so.580.159.04
+            file /proc/driver/nvidia/params ResmanDebugLevel: 4294967295|ModifyDeviceFiles: 0|DeviceFileUID: 0|DeviceFileGID: 0|DeviceFileMode: 438|
+            env FROM=later
+            linker libcuda.so.1 => /usr/lib/x86_64-linux-gnu/libcuda.so.1"#]],
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_passed_over_with_the_reason() {
+    let old = "/usr/lib/x86_64-linux-gnu/libcuda.so.570.1.1";
+    planned(
+        &[("/etc/cdi/nvidia.json", toolkit(old))],
+        expect![[r#"
+        generated
+        /etc/cdi/nvidia.json is stale: /usr/lib/x86_64-linux-gnu/libcuda.so.570.1.1 is not there"#]],
+    );
+    let number = toolkit(CUDA).replace("\"major\":510", "\"major\":508");
+    planned(
+        &[("/etc/cdi/nvidia.json", number)],
+        expect![[r#"
+        generated
+        /etc/cdi/nvidia.json is stale: /dev/nvidia-uvm is 510:0 now, not 508:0"#]],
+    );
+    let hook = toolkit(CUDA).replace("/usr/bin/nvidia-cdi-hook", "/usr/bin/evil");
+    planned(
+        &[("/etc/cdi/nvidia.json", hook)],
+        expect![[r#"
+        generated
+        /etc/cdi/nvidia.json is not used: it runs the hook /usr/bin/evil"#]],
+    );
+    let twice = [("/etc/cdi/a.json", toolkit(CUDA)), ("/etc/cdi/b.json", toolkit(CUDA))];
+    planned(
+        &twice,
+        expect![[r#"
+        generated
+        the CDI document /etc/cdi/b.json is not valid: device nvidia.com/gpu=0 stands in /etc/cdi/a.json as well"#]],
+    );
+    planned(
+        &[("/etc/cdi/nvidia.json", "{".into())],
+        expect![[r#"
+        generated
+        the CDI document /etc/cdi/nvidia.json is not valid: EOF while parsing an object at line 1 column 1"#]],
+    );
+    planned(
+        &[("/etc/cdi/nvidia.json", toolkit(CUDA).replace("0.5.0", "7.0.0"))],
+        expect![[r#"
+        generated
+        the CDI document /etc/cdi/nvidia.json is not valid: it is of CDI version 7.0.0, of which sconce knows none; the newest it knows is 1.1.0"#]],
+    );
+    let escape = toolkit(CUDA).replace("libcuda.so.1::/usr/lib", "libcuda.so.1::/usr/../../lib");
+    planned(
+        &[("/etc/cdi/nvidia.json", escape)],
+        expect![[r#"
+        generated
+        /etc/cdi/nvidia.json is not used: it links /usr/../../lib/x86_64-linux-gnu/libcuda.so"#]],
+    );
+}
+
+/// A library that exists and is of another release than the module.
+#[test]
+fn a_leftover_library_is_stale() {
+    let world = world("h100");
+    let left = "/usr/lib/x86_64-linux-gnu/libcuda.so.570.1.1";
+    fs::write(world.root.join(left.trim_start_matches('/')), "").unwrap();
+    let document = Document::parse(toolkit(left).as_bytes(), Path::new("a.json")).unwrap();
+    let survey = driver::survey(&world.machine);
+    let stale = cdi::registry::stale(&document, &world.machine, &survey);
+    expect!["/usr/lib/x86_64-linux-gnu/libcuda.so.570.1.1 is not of the driver 580.159.04"]
+        .assert_eq(&stale.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+}
