@@ -121,11 +121,11 @@ def _family(roots: Sequence[int]) -> set[int]:
         if pid in found:
             continue
         found.add(pid)
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            try:
-                left.extend(map(int, task.read_text().split()))
-            except OSError:
-                pass  # it ended between the listing and the reading
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                left.extend(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
+        except OSError:
+            pass  # it ended while it was read
     return found
 
 

@@ -86,23 +86,23 @@ def crun_wrapper() -> list[str]:
 class Docker:
     """A Docker engine of our own: its data in the work folder, no bridge, no firewall rules."""
 
-    def __init__(self, work: Path, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, client: str, work: Path, pid: int) -> None:
+        self.client, self.pid = client, pid
         self.env = {"DOCKER_HOST": f"unix://{work}/docker/engine.sock", "DOCKER_BUILDKIT": "1"}
 
     def __call__(self, *arguments: str) -> str:
-        return measure(["docker", *arguments], env=self.env, sampled=False).output
+        return measure([self.client, *arguments], env=self.env, sampled=False).output
 
     def load_base(self, work: Path, wheels: Path) -> None:
         """Images of the Debian root and of the wheels, so that neither is sent while timed."""
         for name, folder in ((BASE, debian_root(work)), (WHEELS, wheels)):
             if not self("image", "ls", "--quiet", name).strip():
-                pipe = f"tar -C '{folder}' -c . | docker import - {name}"
+                pipe = f"tar -C '{folder}' -c . | {self.client} import - {name}"
                 measure(["sh", "-ec", pipe], env=self.env, sampled=False)
 
 
 @contextlib.contextmanager
-def docker_engine(work: Path):
+def docker_engine(work: Path, client: str = "docker"):
     """Starts `dockerd`, waits until it answers, and ends it by its process id."""
     home = work / "docker"
     home.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def docker_engine(work: Path):
             ["dockerd", "--data-root", str(home / "data"), "--exec-root", str(home / "exec"), "--host",
              f"unix://{home}/engine.sock", "--pidfile", str(home / "engine.pid"), "--bridge=none", "--iptables=false"],
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    docker = Docker(work, daemon.pid)
+    docker = Docker(client, work, daemon.pid)
     try:
         for _ in range(60):
             time.sleep(0.5)
@@ -128,3 +128,4 @@ def docker_engine(work: Path):
         if daemon.poll() is None:
             os.kill(daemon.pid, signal.SIGTERM)
             daemon.wait(timeout=60)
+        subprocess.run(["umount", str(home / "exec/netns/default")], capture_output=True)  # dockerd leaves it

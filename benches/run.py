@@ -49,7 +49,10 @@ class Bench:
         shutil.rmtree(home, ignore_errors=True)
         lock = (self.project / "sconce.lock").read_text()
         packages = lock.split("\n[sealed]")[0]
-        for digest in re.findall(r'^sha256 = "([0-9a-f]{64})"', packages, re.MULTILINE):
+        digests = re.findall(r'^sha256 = "([0-9a-f]{64})"', packages, re.MULTILINE)
+        if not digests:
+            raise Failed("sconce.lock names no file by its SHA-256: a build would download, not build.")
+        for digest in digests:
             blob = Path("blobs/sha256", digest[:2], digest)
             (home / blob).parent.mkdir(parents=True, exist_ok=True)
             os.link(self.home / blob, home / blob)
@@ -92,7 +95,7 @@ class Bench:
         with self.docker(out) as docker:
             if not docker:
                 return
-            command = ["docker", "build", "--network", "host", "--tag", peers.IMAGE, str(self.project)]
+            command = [docker.client, "build", "--network", "host", "--tag", peers.IMAGE, str(self.project)]
             kind = {"env": docker.env, "daemons": [docker.pid]}
             from_nothing = repeat("docker build, empty cache", 1, command,
                                   lambda _: docker("builder", "prune", "--all", "--force"), **kind)
@@ -149,7 +152,7 @@ class Bench:
         with self.docker(out) as docker:
             if docker:
                 commands["docker run true"] = (
-                    ["docker", "run", "--rm", "--network", "host", peers.BASE, "true"], {"env": docker.env})
+                    [docker.client, "run", "--rm", "--network", "host", peers.BASE, "true"], {"env": docker.env})
             out.rows = alternate(30, 3, commands)
         self.budget("`sconce run IMAGE true`, warm", out.rows[0].median * 1e3, 60, "ms")
         return out
@@ -167,7 +170,7 @@ class Bench:
         with self.docker(out) as docker:
             if docker and docker("image", "ls", "--quiet", peers.IMAGE).strip():
                 commands["in a fresh Docker container"] = (
-                    ["docker", "run", "--rm", "--network", "host", peers.IMAGE, "python", "-c", code], {"env": docker.env})
+                    [docker.client, "run", "--rm", "--network", "host", peers.IMAGE, "python", "-c", code], {"env": docker.env})
             out.rows = alternate(10, 2, commands)
         self.budget("import torch, against the host", out.rows[0].median / out.rows[1].median, 1.1, "x")
         out.notes.append("The whole command is timed: the container's start is in it.")
@@ -209,7 +212,7 @@ class Bench:
             out.notes.append("No Docker on this machine (docker.io and debootstrap are both needed).")
             yield None
             return
-        with peers.docker_engine(self.work) as docker:
+        with peers.docker_engine(self.work, self.options.docker) as docker:
             docker.load_base(self.work, self.wheels)
             yield docker
 
@@ -231,7 +234,7 @@ def main() -> int:
         sections.append(section)
     hidden = {bench.sconce: "sconce", bench.wheels: "$WHEELS", bench.work: "$WORK", REPO: ".", bench.uv() or "uv": "uv"}
     programs = [[bench.sconce, "--version"], ["git", "-C", str(REPO), "log", "-1", "--format=sconce's commit %h"],
-                [options.uv, "--version"], ["docker", "--version"], ["crun", "--version"]]
+                [options.uv, "--version"], [options.docker, "--version"], ["crun", "--version"]]
     report = Report(options.machine, {str(path): name for path, name in hidden.items()}, programs)
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -251,6 +254,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/sconce-bench"), help="scratch, 60 GB, kept between runs")
     parser.add_argument("--out", type=Path, default=HERE / "runs", help="where the report goes")
     parser.add_argument("--sconce", type=Path, default=REPO / "target/release/sconce")
+    parser.add_argument("--docker", default="docker", help="the client; one with BuildKit")
     parser.add_argument("--uv", default="uv")
     parser.add_argument("--python", default="python3.13", help="the Python that uv makes its environments with")
     parser.add_argument("--floor", help="the program that inflates and hashes the wheels of the folder named after it")
