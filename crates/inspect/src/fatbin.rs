@@ -17,7 +17,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::Error;
-use crate::read::{Fields, Named};
+use crate::read::{Fields, Named, Slice};
 
 /// Marks a container.
 pub const MAGIC: u32 = 0xBA55_ED50;
@@ -182,6 +182,9 @@ pub struct Fatbin {
     pub sets: BTreeMap<Vec<Code>, u64>,
     /// What is wrong with them; at most a few.
     pub flaws: Vec<Flaw>,
+    /// The first entry.
+    pub first: Option<Entry>,
+    /// How many entries were read.
     entries: usize,
 }
 
@@ -303,6 +306,7 @@ impl Fatbin {
 
     fn add(&mut self, entry: Entry, set: &mut Vec<Code>) {
         self.entries += 1;
+        self.first.get_or_insert(entry);
         if let Form::Unknown(kind) = entry.code.form {
             self.flaw(entry.payload, format!("entry of unknown kind {kind:#x}"));
         }
@@ -335,6 +339,18 @@ impl Fatbin {
     /// Bytes of all entries in the file.
     pub fn bytes(&self) -> u64 {
         self.codes.values().map(|tally| tally.bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Whether all there is is one cubin without a single kernel, as the linker leaves behind in
+    /// libcufftw.
+    pub fn is_hollow(&self, file: Named<'_>) -> bool {
+        let Some(entry) = self.first.filter(|_| self.entries == 1) else { return false };
+        if entry.code.form != Form::Cubin || entry.packing != Packing::None {
+            return false;
+        }
+        let cubin = Slice::new(file.bytes, entry.payload, entry.unpacked);
+        crate::elf::Elf::parse(Named::new(file.name, &cubin))
+            .is_ok_and(|elf| !elf.sections.iter().any(|section| section.name.starts_with(".text")))
     }
 
     /// Whether nothing was found.

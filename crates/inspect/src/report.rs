@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::closure;
-use crate::fatbin::{Code, Flaw, Tally};
+use crate::fatbin::{Code, Fatbin, Flaw, Tally};
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::Loader;
 use crate::names;
@@ -43,6 +43,9 @@ pub struct GpuLibrary {
     pub containers: u64,
     /// What is in them.
     pub codes: Vec<CodeTally>,
+    /// What it keeps as data and loads itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub embedded: Vec<CodeTally>,
     /// Bytes of code for the device linker, which nothing loads.
     pub relocatable_bytes: u64,
     /// What is wrong with them.
@@ -151,7 +154,7 @@ pub fn inspect(
         libraries: scan
             .libraries
             .iter()
-            .filter(|library| !library.gpu.is_empty())
+            .filter(|library| library.fatbins().iter().any(|fatbin| !fatbin.is_empty()))
             .map(gpu_library)
             .collect(),
         opened: scan.opened,
@@ -166,15 +169,15 @@ fn gpu_library(library: &Library) -> GpuLibrary {
         path: library.path.clone(),
         size: library.size,
         containers: library.gpu.containers,
-        codes: library
-            .gpu
-            .codes
-            .iter()
-            .map(|(code, tally)| CodeTally { code: *code, tally: *tally })
-            .collect(),
+        codes: tallies(&library.gpu),
+        embedded: tallies(&library.embedded),
         relocatable_bytes: library.relocatable.bytes(),
         flaws: library.gpu.flaws.clone(),
     }
+}
+
+fn tallies(fatbin: &Fatbin) -> Vec<CodeTally> {
+    fatbin.codes.iter().map(|(code, tally)| CodeTally { code: *code, tally: *tally }).collect()
 }
 
 fn drivers(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
@@ -186,11 +189,8 @@ fn drivers(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.clone());
     let built: Option<CudaVersion> = cuda.as_deref().and_then(|text| text.parse().ok());
     let major = built.map(|cuda| cuda.major).or(runtime);
-    let newest_ptx = libraries
-        .iter()
-        .flat_map(|library| library.gpu.codes.values())
-        .filter_map(|tally| tally.ptx_isa)
-        .max();
+    let newest_ptx =
+        libraries.iter().flat_map(Library::codes).filter_map(|(_, tally)| tally.ptx_isa).max();
     let mut compat: Vec<String> = tree
         .files()
         .filter(|(path, _)| path.contains("/compat/") && path.contains("/libcuda.so"))

@@ -7,13 +7,16 @@ use std::thread;
 use crate::Error;
 use crate::dynamic::Dynamic;
 use crate::elf::{Elf, Kind as ElfKind, Machine, PT_LOAD};
-use crate::fatbin::{Code, Fatbin, Form, Target, Variant};
+use crate::fatbin::{Code, Fatbin, Form, Tally, Target, Variant};
 use crate::finding::{Finding, Kind, Severity};
 use crate::read::{Named, ReadAt};
 use crate::tree::Tree;
 
-/// Sections the compiler puts GPU code into; it is loaded from there.
-const LOADED: [&str; 3] = [".nv_fatbin", ".ldata", ".lrodata"];
+/// The section the compiler puts GPU code into; the CUDA runtime loads it from there.
+const LOADED: &str = ".nv_fatbin";
+/// Sections for large data, where libraries that load their code themselves keep it: all of cuFFT
+/// 12.2, and 58 cubins of torch 2.15.0's libtorch_cuda.
+const EMBEDDED: [&str; 2] = [".ldata", ".lrodata"];
 /// Code for the device linker. What it made stands in `.nv_fatbin`; these bytes are never loaded
 /// when that is there.
 const RELOCATABLE: &str = "__nv_relfatbin";
@@ -35,8 +38,10 @@ pub struct Library {
     pub machine: Machine,
     /// Whether it can be loaded or run (a shared library or program with a dynamic section).
     pub dynamic: Option<Dynamic>,
-    /// GPU code that is loaded.
+    /// GPU code that the CUDA runtime loads: what `cuobjdump` lists.
     pub gpu: Fatbin,
+    /// GPU code that the library keeps as data and loads itself.
+    pub embedded: Fatbin,
     /// GPU code for the device linker only.
     pub relocatable: Fatbin,
 }
@@ -45,6 +50,16 @@ impl Library {
     /// The file's name without its directory.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// All GPU code in it.
+    pub const fn fatbins(&self) -> [&Fatbin; 3] {
+        [&self.gpu, &self.embedded, &self.relocatable]
+    }
+
+    /// Code that may be loaded, with how much there is of it.
+    pub fn codes(&self) -> impl Iterator<Item = (&Code, &Tally)> {
+        self.gpu.codes.iter().chain(&self.embedded.codes)
     }
 
     /// The name others need it by: its SONAME, else its file name.
@@ -101,7 +116,7 @@ impl Scan {
         match result {
             Ok(None) => {}
             Ok(Some(library)) => {
-                for flaw in library.gpu.flaws.iter().chain(&library.relocatable.flaws) {
+                for flaw in library.fatbins().iter().flat_map(|fatbin| &fatbin.flaws) {
                     self.findings.push(
                         Finding::new(Severity::Warning, Kind::BadBytes, path, flaw.what.clone())
                             .at(flaw.offset),
@@ -138,6 +153,7 @@ pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error>
         machine: Machine::Cuda,
         dynamic: None,
         gpu: Fatbin::default(),
+        embedded: Fatbin::default(),
         relocatable: Fatbin::default(),
     };
     if head.starts_with(&crate::fatbin::MAGIC.to_le_bytes()) {
@@ -161,8 +177,10 @@ pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error>
         library.dynamic = Dynamic::parse(file, &elf)?;
     }
     for section in &elf.sections {
-        if LOADED.contains(&section.name.as_str()) {
+        if section.name == LOADED {
             library.gpu.walk(file, section.offset, section.size)?;
+        } else if EMBEDDED.contains(&section.name.as_str()) {
+            library.embedded.walk(file, section.offset, section.size)?;
         } else if section.name == RELOCATABLE {
             library.relocatable.walk(file, section.offset, section.size)?;
         }
@@ -171,6 +189,9 @@ pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error>
         for segment in elf.segments.iter().filter(|segment| segment.kind == PT_LOAD) {
             library.gpu.walk(file, segment.offset, segment.size)?;
         }
+    }
+    if library.gpu.is_hollow(file) {
+        library.gpu = Fatbin::default();
     }
     if library.gpu.is_empty() {
         std::mem::swap(&mut library.gpu, &mut library.relocatable);

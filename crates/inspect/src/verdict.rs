@@ -5,6 +5,8 @@
 //! on, with suffix `a` on exactly its capability; PTX is compiled by the driver for its capability
 //! and later ones, if the driver knows its ISA.
 
+use std::collections::BTreeSet;
+
 use sconce_facts::{Capability, DriverVersion, Sm, SmKind};
 use serde::Serialize;
 
@@ -106,6 +108,16 @@ pub fn service(gpu_code: &Fatbin, gpu: Capability) -> Option<Service> {
     Some(isa.map_or(Service::Native, |isa| Service::Jit { isa }))
 }
 
+/// How a library serves `gpu`: by the code the runtime loads, else by what it loads itself.
+fn library_service(library: &Library, gpu: Capability) -> Option<Service> {
+    match service(&library.gpu, gpu) {
+        None | Some(Service::Nothing) if !library.embedded.is_empty() => {
+            service(&library.embedded, gpu)
+        }
+        known => known,
+    }
+}
+
 /// One sentence's worth: does it run?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -157,9 +169,9 @@ pub struct Gap {
 /// The verdict on GPUs of one capability; `floor` is the driver the CUDA runtime needs.
 pub fn verdict(scan: &Scan, capability: Capability, floor: Option<&DriverVersion>) -> Verdict {
     let gpu_libraries = || {
-        scan.libraries.iter().filter_map(|library| {
-            service(&library.gpu, capability).map(|service| (library, service))
-        })
+        scan.libraries
+            .iter()
+            .filter_map(|library| Some((library, library_service(library, capability)?)))
     };
     let mut jit = Vec::new();
     let mut gaps = Vec::new();
@@ -168,7 +180,9 @@ pub fn verdict(scan: &Scan, capability: Capability, floor: Option<&DriverVersion
             Service::Native => {}
             Service::Jit { isa } => jit.push((library.path.clone(), isa)),
             Service::Partial { served, of } => gaps.push(gap(library, served, of)),
-            Service::Nothing => gaps.push(gap(library, 0, library.gpu.containers)),
+            Service::Nothing => {
+                gaps.push(gap(library, 0, library.gpu.containers + library.embedded.containers));
+            }
         }
     }
     let core = || gpu_libraries().filter(|(library, _)| names::is_core(library.name()));
@@ -204,8 +218,12 @@ pub fn verdict(scan: &Scan, capability: Capability, floor: Option<&DriverVersion
 }
 
 fn gap(library: &Library, served: u64, of: u64) -> Gap {
-    let has = library.gpu.codes.keys().filter(|code| !matches!(code.form, Form::Unknown(_)));
-    Gap { library: library.path.clone(), served, of, has: has.copied().collect() }
+    let has: BTreeSet<Code> = library
+        .codes()
+        .map(|(code, _)| *code)
+        .filter(|code| !matches!(code.form, Form::Unknown(_)))
+        .collect();
+    Gap { library: library.path.clone(), served, of, has: has.into_iter().collect() }
 }
 
 /// Verdicts on every capability that some known GPU has, oldest first.

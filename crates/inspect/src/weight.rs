@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::fatbin::Code;
 use crate::packages::Package;
-use crate::scan::Scan;
+use crate::scan::{Library, Scan};
 use crate::tree::Tree;
 use crate::verdict::usable;
 
@@ -60,11 +60,13 @@ pub fn weigh(tree: &Tree, scan: &Scan, packages: &[Package], find_copies: bool) 
         }
     }
     for library in &scan.libraries {
-        for (code, tally) in &library.gpu.codes {
+        for (code, tally) in library.codes() {
             let bytes = weight.gpu.entry(*code).or_default();
             *bytes = bytes.saturating_add(tally.bytes);
         }
-        weight.gpu_bytes = weight.gpu_bytes.saturating_add(library.gpu.bytes());
+        for fatbin in [&library.gpu, &library.embedded] {
+            weight.gpu_bytes = weight.gpu_bytes.saturating_add(fatbin.bytes());
+        }
         weight.relocatable_bytes =
             weight.relocatable_bytes.saturating_add(library.relocatable.bytes());
     }
@@ -82,7 +84,7 @@ pub fn weigh(tree: &Tree, scan: &Scan, packages: &[Package], find_copies: bool) 
 pub fn not_needed(scan: &Scan, gpus: &[Capability]) -> u64 {
     scan.libraries
         .iter()
-        .flat_map(|library| &library.gpu.codes)
+        .flat_map(Library::codes)
         .filter(|(code, _)| !gpus.iter().any(|gpu| usable(**code, *gpu)))
         .map(|(_, tally)| tally.bytes)
         .fold(0, u64::saturating_add)
