@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peers
-from measure import Failed, Series, alternate, measure, repeat
+from measure import Failed, Sample, Series, alternate, measure, repeat
 from report import Budget, Report, Section
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +28,7 @@ class Bench:
         self.sconce = str(options.sconce.resolve())
         self.home = self.work / "primed"
         self.project = self.work / "project"
+        self.image_digest = ""
         self.budgets: list[Budget] = []
 
     def budget(self, *promise, at_least: bool = False) -> None:
@@ -42,7 +43,8 @@ class Bench:
             shutil.rmtree(self.project, ignore_errors=True)
             shutil.copytree(HERE / "project", self.project)
             measure([self.sconce, "lock", str(self.project)], **self.store(self.home))
-        measure([self.sconce, "build", str(self.project)], **self.store(self.home))
+        built = measure([self.sconce, "build", str(self.project)], **self.store(self.home))
+        self.image_digest = built.output.strip().splitlines()[-1]
 
     def seed(self, home: Path) -> None:
         """A home that holds the downloads that the lock names, and nothing made from them."""
@@ -77,19 +79,26 @@ class Bench:
         self.budget("image again, unchanged", again.median, 0.5, "s")
         self.budget("image, one line of the app changed", edited.median, 0.5, "s")
         self.budget("memory of `sconce build`, resident", max(r.peak for r in out.rows) / GIB, 1, "GiB")
-        if self.options.floor:
-            floor = repeat("floor: inflate and hash, all cores", self.options.repeat,
-                           [*self.options.floor.split(), str(self.wheels)])
-            out.rows.append(floor)
-            self.budget("image, against the floor", cold.median / floor.median, 1.3, "x")
-        else:
-            out.notes.append("No floor program was given (--floor).")
+        floor, layers = self.floor()
+        out.rows += [floor, layers]
+        self.budget("image, against the floor", cold.median / floor.median, 1.3, "x")
         self.docker_build(out, cold, changed)
         if self.options.gzip:
             venv = Path(peers.host_python(self.work, self.wheels)[1]) / "opt"
             out.rows.append(repeat("`tar \\| gzip -6` of the installed environment", 1,
                                    ["sh", "-c", f"tar -C '{venv}' -c venv | gzip -6 >/dev/null"]))
         return out
+
+    def floor(self) -> tuple[Series, Series]:
+        """What can't be left out, and sconce's layers alone, from the bench of their crate."""
+        command = ["cargo", "bench", "--quiet", "--package", "sconce-layer", "--bench", "wheels", "--", str(self.wheels)]
+        sample = measure(command, cwd=REPO)
+        rounds = re.findall(r"round \d+: floor ([\d.]+) s .*?layers ([\d.]+) s", sample.output)
+        if not rounds:
+            raise Failed(f"the bench of the layers printed no rounds:\n{sample.output}")
+        names = ("floor: inflate and hash, all cores", "sconce's wheel layers alone")
+        return tuple(Series(name, " ".join(command), [Sample(float(seconds), 0, 0, "") for seconds in column])
+                     for name, column in zip(names, zip(*rounds)))
 
     def docker_build(self, out: Section, cold: Series, changed: Callable[[int], None]) -> None:
         with self.docker(out) as docker:
@@ -142,7 +151,10 @@ class Bench:
     def start(self) -> Section:
         out = Section("Starting a container that does nothing")
         self.prime()
-        commands = {"sconce run true": ([self.sconce, "run", str(self.project), "true"], self.store(self.home))}
+        commands = {
+            "sconce run IMAGE true": ([self.sconce, "run", self.image_digest, "true"], self.store(self.home)),
+            "sconce run FOLDER true": ([self.sconce, "run", str(self.project), "true"], self.store(self.home)),
+        }
         if peers.have("crun"):
             bundle = peers.crun_bundle(self.work)
             wrapper = peers.crun_wrapper()
@@ -164,7 +176,7 @@ class Bench:
         host = peers.host_python(self.work, self.wheels)
         commands = {
             "in a fresh sconce container": (
-                [self.sconce, "run", str(self.project), "python", "-c", code], self.store(self.home)),
+                [self.sconce, "run", self.image_digest, "python", "-c", code], self.store(self.home)),
             "on the host's disk": ([*host, "-c", code], {}),
         }
         with self.docker(out) as docker:
@@ -257,7 +269,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--docker", default="docker", help="the client; one with BuildKit")
     parser.add_argument("--uv", default="uv")
     parser.add_argument("--python", default="python3.13", help="the Python that uv makes its environments with")
-    parser.add_argument("--floor", help="the program that inflates and hashes the wheels of the folder named after it")
     parser.add_argument("--repeat", type=int, default=3, help="samples of each long piece of work")
     parser.add_argument("--gzip", action="store_true", help="measure tar and gzip too (minutes)")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="some sections instead of all")
