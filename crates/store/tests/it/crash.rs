@@ -194,12 +194,10 @@ fn fill(store: &Store) -> Result<(), Error> {
     store.put_bytes(b"small")?;
     let meta = Meta { mode: 0o644, ..Meta::DIRECTORY };
     let tree = store.create_tree(Twice::Refuse)?;
-    let reserved = tree.file("large", meta, 2 << 20).map(drop);
-    assert!(matches!(reserved, Err(Error::NoSpace { .. })), "{reserved:?}");
-    let mut file = tree.file("smaller", meta, 900 << 10)?;
+    let mut file = tree.file("large", meta, 2 << 20)?;
     let written: Result<(), Error> = file
-        .write_all(&noise(900 << 10, 1))
-        .map_err(|error| Error::of_io("write", Path::new("smaller"), error));
+        .write_all(&noise(2 << 20, 1))
+        .map_err(|error| Error::of_io("write", Path::new("large"), error));
     assert!(matches!(written, Err(Error::NoSpace { .. })), "{written:?}");
     drop(file);
     assert!(tree.finish(Digest::of(b"tree")).is_err());
