@@ -61,8 +61,6 @@ impl DebError {
 pub struct Control {
     /// The stanza of `control`.
     pub stanza: Stanza,
-    /// `conffiles` as it stands, or nothing.
-    pub conffiles: String,
 }
 
 /// An open .deb.
@@ -101,18 +99,17 @@ impl<'a> Deb<'a> {
         Ok(Self { source, control, data, size })
     }
 
-    /// Reads `control` and `conffiles`.
+    /// Reads `control`.
     pub fn control(&self) -> Result<Control, DebError> {
         const NAME: &str = "control.tar";
         let mut tar = Tar::new(self.member(self.control, NAME, MAX_CONTROL)?, NAME);
-        let (mut control, mut conffiles) = (None, Vec::new());
+        let mut control = None;
         while let Some(entry) = tar.next_entry()? {
-            let wanted = matches!(entry.path.as_str(), "control" | "conffiles");
-            if !wanted || entry.kind != EntryKind::File {
+            if entry.path != "control" || entry.kind != EntryKind::File {
                 continue;
             }
             if entry.size > MAX_CONTROL_FILE {
-                let reason = format!("`{}` is larger than 8 MiB", entry.path);
+                let reason = "`control` is larger than 8 MiB".into();
                 return Err(DebError::Format { member: NAME, offset: 0, reason });
             }
             let mut bytes = vec![0; entry.size as usize];
@@ -120,11 +117,7 @@ impl<'a> Deb<'a> {
             while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
                 done += tar.read(rest)?;
             }
-            match entry.path.as_str() {
-                "control" if control.is_none() => control = Some(bytes),
-                "conffiles" => conffiles = bytes,
-                _ => {}
-            }
+            control.get_or_insert(bytes);
         }
         let wrong = |reason: String| DebError::Format { member: NAME, offset: 0, reason };
         let control = control.ok_or_else(|| wrong("no `control`".into()))?;
@@ -132,9 +125,7 @@ impl<'a> Deb<'a> {
             .next_stanza()
             .map_err(|error| wrong(format!("`control`: {error}")))?
             .ok_or_else(|| wrong("`control` is empty".into()))?;
-        let conffiles =
-            String::from_utf8(conffiles).map_err(|_| wrong("`conffiles` is not UTF-8".into()))?;
-        Ok(Control { stanza, conffiles })
+        Ok(Control { stanza })
     }
 
     /// The files the package brings, as a stream.

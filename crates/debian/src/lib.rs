@@ -3,11 +3,12 @@
 //!
 //! The way of the data: [`InRelease`] (signed) vouches for a list, [`Packages`] holds the lists
 //! of a release, [`resolve()`] picks the smallest set that some names need as [`Pin`]s, [`Deb`]
-//! reads a package, and `compose` makes the root file system of the packages as layer entries:
+//! reads a package, and [`compose()`] makes the root file system of the packages as layer entries:
 //! what maintainer scripts would have done is rows of data and a few writers of known formats.
 //! Nothing here opens a connection, asks the clock or runs anything.
 
 mod archive;
+mod compose;
 mod compression;
 mod control;
 mod date;
@@ -23,6 +24,7 @@ mod target;
 mod version;
 
 pub use archive::{Fetch, FetchError, InRelease, Source};
+pub use compose::{DebFile, Options, compose};
 pub use control::{ControlError, Stanza, Stanzas};
 pub use deb::{Control, Deb, DebError};
 pub use error::Error;

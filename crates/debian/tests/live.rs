@@ -3,15 +3,19 @@
 //! `SCONCE_DEBIAN_MIRROR=... SCONCE_DEBIAN_TEST_DIR=... cargo test -p sconce-debian --test live
 //! -- --ignored` resolves each flavour of each release; packages fetched stay in the folder.
 
-use std::path::PathBuf;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sconce_blob::Digest;
 use sconce_debian::{
-    Arch, Fetch, FetchError, InRelease, Keyring, Packages, Pin, Release, Source, Target, omissions,
-    resolve, roots,
+    Arch, DebFile, Fetch, FetchError, InRelease, Keyring, Options, Packages, Pin, Release, Source,
+    Target, compose, omissions, resolve, roots,
 };
+use sconce_layer::{Content, Entry, Kind};
 
 struct Curl;
 
@@ -101,6 +105,83 @@ fn flavours_resolve() {
                 );
                 debs(&pins);
             }
+        }
+    }
+}
+
+/// Writes entries to disk, as root, for a look at them from inside.
+fn write(entries: &[Entry], root: &Path) {
+    let _ = fs::remove_dir_all(root);
+    fs::create_dir_all(root).unwrap();
+    for entry in entries {
+        let path = root.join(&entry.path);
+        match &entry.kind {
+            Kind::Directory => fs::create_dir(&path).unwrap(),
+            Kind::Symlink { target } => symlink(target, &path).unwrap(),
+            Kind::Hardlink { target } => fs::hard_link(root.join(target), &path).unwrap(),
+            Kind::File(Content::Bytes(bytes)) => fs::write(&path, bytes).unwrap(),
+            Kind::File(Content::Range { source, offset, len }) => {
+                let mut bytes = vec![0; *len as usize];
+                source.read_exact_at(&mut bytes, *offset).unwrap();
+                fs::write(&path, bytes).unwrap();
+            }
+            Kind::File(Content::Path { .. }) => unreachable!(),
+        }
+        lchown(&path, Some(entry.meta.uid), Some(entry.meta.gid)).unwrap();
+        if !matches!(entry.kind, Kind::Symlink { .. }) {
+            fs::set_permissions(&path, Permissions::from_mode(entry.meta.mode)).unwrap();
+        }
+    }
+}
+
+fn peak_memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "needs a mirror: see above"]
+fn roots_compose() {
+    let wanted = std::env::var("SCONCE_DEBIAN_ROOTS")
+        .unwrap_or("trixie-amd64-runtime bookworm-amd64-runtime trixie-arm64-runtime".into());
+    for name in wanted.split(' ') {
+        let mut parts = name.split('-');
+        let (release, arch) = (parts.next().unwrap(), parts.next().unwrap());
+        let target = Target::new(release, arch).unwrap();
+        let mut roots = roots(parts.next().unwrap(), target).unwrap();
+        roots.extend(parts.map(str::to_owned));
+        let pins = resolve(&roots, omissions(), &load(target), target).unwrap();
+        let open = |(pin, path): (&Pin, PathBuf)| DebFile {
+            name: pin.name.clone(),
+            version: pin.version.clone(),
+            source: Arc::new(File::open(path).unwrap()),
+        };
+        let packages: Vec<_> = pins.iter().zip(debs(&pins)).map(open).collect();
+        eprintln!("before: {}", peak_memory());
+        fs::write("/proc/self/clear_refs", "5").unwrap();
+        let folder = folder();
+        let mut threads = 1;
+        while threads <= 2 {
+            let options = Options { target, scratch: &folder, threads, progress: &|_| {} };
+            let started = Instant::now();
+            let entries = compose(&packages, &options).unwrap();
+            let spent = started.elapsed();
+            let size: u64 = entries
+                .iter()
+                .map(|entry| match &entry.kind {
+                    Kind::File(content) => content.len(),
+                    _ => 0,
+                })
+                .sum();
+            let (count, peak) = (packages.len(), peak_memory());
+            eprintln!(
+                "{name}: {count} packages, {} paths, {size} bytes, {threads} threads, {spent:?}, {peak}",
+                entries.len()
+            );
+            if threads == 2 {
+                write(&entries, &folder.join(name));
+            }
+            threads += 1;
         }
     }
 }
