@@ -15,6 +15,7 @@ pub mod ldcache;
 pub mod loader;
 pub mod names;
 pub mod packages;
+mod page;
 pub mod read;
 pub mod report;
 pub mod scan;
@@ -24,5 +25,6 @@ pub mod verdict;
 pub mod weight;
 
 pub use error::Error;
+pub use page::bytes;
 pub use report::{Answer, Options, Report, inspect};
 pub use tree::Tree;
