@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "runs" / time.strftime("%Y%m%d-%H%M%S")
-STEPS, BATCH, CONTEXT, WIDTH = 50, 16, 64, 128
+STEPS, BATCH, CONTEXT, WIDTH = 50, 8, 64, 128
 
 
 # What is here
