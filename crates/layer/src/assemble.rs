@@ -19,6 +19,7 @@ use crate::content::{ContentReader, Inflater};
 use crate::install::Source;
 use crate::plan::{File, LayerPlan, Node, Step};
 use crate::record::{RecordHash, RecordHasher, cut};
+use crate::sha::Sha256;
 use crate::wheel::WheelBlob;
 use crate::zip::ZipEntry;
 use crate::{Error, Unpack};
@@ -181,7 +182,7 @@ impl Work<'_> {
         let Job { plan, unpack } = self.jobs[job];
         match task {
             Task::Unpack(_) => {
-                let mut pass = Pass { work: self, unpack, inflater, buffer, diff: Hasher::new() };
+                let mut pass = Pass { work: self, unpack, inflater, buffer, diff: Sha256::new() };
                 plan.walk(|step| pass.step(step))?;
                 let diff_id = pass.diff.finish();
                 self.result(job, |parts| parts.diff_id = Some(diff_id))
@@ -294,7 +295,7 @@ struct Pass<'a> {
     unpack: Option<&'a dyn Unpack>,
     inflater: &'a mut Inflater,
     buffer: &'a mut [u8],
-    diff: Hasher,
+    diff: Sha256,
 }
 
 impl Pass<'_> {
@@ -352,8 +353,7 @@ impl Pass<'_> {
         let mut check = check;
         loop {
             let n = pieces.next(self.buffer)?;
-            self.diff.update(&self.buffer[..n]);
-            check.update(&self.buffer[..n])?;
+            check.update_both(&mut self.diff, &self.buffer[..n])?;
             if n < self.buffer.len() || self.work.stopped() {
                 break;
             }
@@ -365,7 +365,7 @@ impl Pass<'_> {
 /// Inflates here, digests and writes on one or two other threads.
 fn piped(
     work: &Work<'_>,
-    diff: &mut Hasher,
+    diff: &mut Sha256,
     mut pieces: Pieces<'_>,
     mut check: Check<'_>,
     helpers: usize,
@@ -376,11 +376,7 @@ fn piped(
         let mut to_diff = None;
         let checker = if helpers == 1 {
             scope.spawn(move || {
-                work.drain(checked, |bytes| {
-                    diff.update(bytes);
-                    check.update(bytes)
-                })
-                .map(|()| check)
+                work.drain(checked, |bytes| check.update_both(diff, bytes)).map(|()| check)
             })
         } else {
             let (sender, digested) = sync_channel(DEPTH);
@@ -462,6 +458,15 @@ impl<'a> Check<'a> {
     fn update(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if let Some((_, hasher)) = &mut self.listed {
             hasher.update(bytes);
+        }
+        self.write(bytes)
+    }
+
+    /// Takes the next bytes for itself and for the DiffID.
+    fn update_both(&mut self, diff: &mut Sha256, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.listed {
+            Some((_, hasher)) => hasher.update_both(diff, bytes),
+            None => diff.update(bytes),
         }
         self.write(bytes)
     }

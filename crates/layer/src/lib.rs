@@ -17,6 +17,7 @@ mod metadata;
 mod plain;
 mod plan;
 mod record;
+mod sha;
 mod tar;
 mod unpack;
 mod wheel;

@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sconce_blob::Digest;
+use sha2::{Digest as _, Sha384, Sha512};
+
+use crate::sha::Sha256;
 
 /// A digest in the spelling of RECORD: `sha256=` and URL-safe base64 without `=`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -148,7 +151,11 @@ pub fn write(out: &mut String, path: &str, hash_and_size: Option<(&RecordHash, u
 impl RecordHash {
     /// SHA-256 of bytes at hand.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { algorithm: Algorithm::Sha256, digest: Sha256::digest(bytes).to_vec() }
+        Self::from_sha256(Digest::of(bytes))
+    }
+
+    fn from_sha256(digest: Digest) -> Self {
+        Self { algorithm: Algorithm::Sha256, digest: digest.as_bytes().to_vec() }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -234,12 +241,21 @@ impl RecordHasher {
         }
     }
 
+    /// Takes the next bytes for itself and for the DiffID.
+    pub fn update_both(&mut self, diff: &mut Sha256, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update_both(diff, bytes),
+            other => {
+                other.update(bytes);
+                diff.update(bytes);
+            }
+        }
+    }
+
     /// The digest of all bytes taken.
     pub fn finish(self) -> RecordHash {
         match self {
-            Self::Sha256(hasher) => {
-                RecordHash { algorithm: Algorithm::Sha256, digest: hasher.finalize().to_vec() }
-            }
+            Self::Sha256(hasher) => RecordHash::from_sha256(hasher.finish()),
             Self::Sha384(hasher) => {
                 RecordHash { algorithm: Algorithm::Sha384, digest: hasher.finalize().to_vec() }
             }

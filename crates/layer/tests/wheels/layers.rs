@@ -1,0 +1,259 @@
+//! Wheels to layers: what is installed, which bytes come out, and that readers take them.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use crate::world::{Draft, Member, Opened, make};
+use expect_test::expect;
+use flate2::read::MultiGzDecoder;
+use sconce_blob::Digest;
+use sconce_layer::Error;
+
+/// One of everything that a wheel can hold.
+fn everything() -> Draft {
+    let long = format!("demo/{}/{}.py", "d".repeat(60), "n".repeat(60));
+    let points =
+        "[console_scripts]\ndemo = demo.cli:main\n\n[gui_scripts]\nwin = demo.gui:App.run\n";
+    Draft::new("demo")
+        .file("demo/__init__.py", b"")
+        .file("demo/cli.py", b"def main(): ...\n")
+        .member(Member::stored("demo/stored.bin", &vec![7; 70_000]))
+        .member(Member { descriptor: true, ..Member::deflated("demo/later.txt", b"later\n") })
+        .member(Member { wide: true, ..Member::deflated("demo/wide.txt", b"wide\n") })
+        .member(Member { mode: 0o100_755, ..Member::deflated("demo/tool.sh", b"#!/bin/sh\n") })
+        .member(Member::stored("demo/sub/", b""))
+        .file(&long, b"x = 1\n")
+        .file("demo/\u{e4}.txt", b"umlaut\n")
+        .file("{}.data/purelib/pure.py", b"pure\n")
+        .file("{}.data/platlib/plat.py", b"plat\n")
+        .file("{}.data/headers/demo.h", b"header\n")
+        .file("{}.data/data/share/demo/x.txt", b"data\n")
+        .file("{}.data/scripts/run", b"#!python -E\nprint(1)\n")
+        .file("{}.data/scripts/native", b"\x7fELF not really\n")
+        .file("{}.data/scripts/demo-script.py", b"#!python\nold wrapper\n")
+        .file("{}.dist-info/INSTALLER", b"pip\n")
+        .file("{}.dist-info/entry_points.txt", points.as_bytes())
+}
+
+fn unpacked(blob: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    MultiGzDecoder::new(blob).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+#[test]
+fn a_wheel_is_installed_as_pip_would() {
+    let made = make(vec![everything().open().unwrap()], 1).unwrap();
+    let tree = &made.trees[0];
+    expect![[r#"
+        0755 opt/
+        0755 opt/venv/
+        0755 opt/venv/bin/
+        0755 opt/venv/bin/demo 110
+        0755 opt/venv/bin/native 16
+        0755 opt/venv/bin/run 32
+        0755 opt/venv/bin/win 112
+        0755 opt/venv/include/
+        0755 opt/venv/include/site/
+        0755 opt/venv/include/site/python3.13/
+        0755 opt/venv/include/site/python3.13/demo/
+        0644 opt/venv/include/site/python3.13/demo/demo.h 7
+        0755 opt/venv/lib/
+        0755 opt/venv/lib/python3.13/
+        0755 opt/venv/lib/python3.13/site-packages/
+        0755 opt/venv/lib/python3.13/site-packages/demo/
+        0755 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/
+        0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/INSTALLER 7
+        0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/METADATA 46
+        0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/RECORD 1609
+        0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/WHEEL 41
+        0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/entry_points.txt 77
+        0644 opt/venv/lib/python3.13/site-packages/demo/__init__.py 0
+        0644 opt/venv/lib/python3.13/site-packages/demo/cli.py 16
+        0755 opt/venv/lib/python3.13/site-packages/demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/
+        0644 opt/venv/lib/python3.13/site-packages/demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.py 6
+        0644 opt/venv/lib/python3.13/site-packages/demo/later.txt 6
+        0644 opt/venv/lib/python3.13/site-packages/demo/stored.bin 70000
+        0755 opt/venv/lib/python3.13/site-packages/demo/tool.sh 10
+        0644 opt/venv/lib/python3.13/site-packages/demo/wide.txt 5
+        0644 opt/venv/lib/python3.13/site-packages/demo/ä.txt 7
+        0644 opt/venv/lib/python3.13/site-packages/plat.py 5
+        0644 opt/venv/lib/python3.13/site-packages/pure.py 5
+        0755 opt/venv/share/
+        0755 opt/venv/share/demo/
+        0644 opt/venv/share/demo/x.txt 5
+    "#]].assert_eq(&tree.listing());
+    let site = "opt/venv/lib/python3.13/site-packages";
+    expect![[r#"
+        ../../../bin/demo,sha256=6wZkD5eZvqrPTBoUDcrVoa0cSMPJ484ekqSE53-Qi3U,110
+        ../../../bin/native,sha256=boR4QrxF1YK2EaFFTSEwWNr8IRF0vP87qSxQwryk6go,16
+        ../../../bin/run,sha256=qnLk2Db4y5EWyEuOvsYXbL0BJtk-rw7i9qoOJ0mULl8,32
+        ../../../bin/win,sha256=--GwcwrRdL97HJu-mUKQPTiHyoJH57tvzvbVWz1sNsI,112
+        ../../../include/site/python3.13/demo/demo.h,sha256=Vl8Sn0cn7LmGgU4CeN0tCyFSEVmsGaEpJAOCYwLWJGI,7
+        demo-1.0.dist-info/INSTALLER,sha256=83mqiXdE0Fk22qcnyw_Pt-vkBIsEJyptOiRKFUCUGzU,7
+        demo-1.0.dist-info/METADATA,sha256=NKonpgZPlYtBt4GiF_KQ_Qq1-WUeK25Kzas0G3uTwwU,46
+        demo-1.0.dist-info/WHEEL,sha256=pOC2U1k6hCf_vkZe7h2snGRWx-C20Xjuc3a02KQn2OY,41
+        demo-1.0.dist-info/entry_points.txt,sha256=Wp0-FV8sxxsPaJLoFe8BUNdiu7kjgbA6GtXP9oRbKi4,77
+        demo/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0
+        demo/cli.py,sha256=GDgtV2mvt98UfkC_pPNIzYezG5Bz-WrlfH_PiDrh664,16
+        demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.py,sha256=nia_NpkRxFwkPGhBR7I_yeHc_PJX0pmhxjIBam_NM_Q,6
+        demo/later.txt,sha256=C9cibqhomE2X1RfMw1wLyaBNk-gcWiW2yOre0IhiaUQ,6
+        demo/stored.bin,sha256=T3csrUWlaEYa65PtjjRRQi5bqS2UwBozVcsC51xLOH4,70000
+        demo/tool.sh,sha256=qAdtPSjSHgIBKyDq99v3VAmmJ3E0Q5Al8oLjaOMwWr8,10
+        demo/wide.txt,sha256=y9qU_sx-R8YRKWoilxq46NgQD_qidMW8WQ25lobBYwI,5
+        demo/ä.txt,sha256=7v6rzpomh-yudAv3ka1OdotkLsg3zAXpZ3sl3gmOJUc,7
+        plat.py,sha256=ZqRl_b2yQJaLmqK5pJZ5hqqNXHJCSsx3dFwKEBecUu4,5
+        pure.py,sha256=T6ciGWgfATF7CVDYIqK988NJCK3hGzKrzgjZRE0pBiA,5
+        ../../../share/demo/x.txt,sha256=Zmey0aq2oAyqWu5a-K2fFGXlZ6vxwgnRVyfVez6Pbl8,5
+        demo-1.0.dist-info/RECORD,,
+    "#]].assert_eq(&tree.text(&format!("{site}/demo-1.0.dist-info/RECORD")));
+    expect![[r##"
+        #!/opt/venv/bin/python
+        import sys
+
+        from demo.gui import App
+
+        if __name__ == "__main__":
+            sys.exit(App.run())
+    "##]]
+    .assert_eq(&tree.text("opt/venv/bin/win"));
+    assert_eq!(tree.text("opt/venv/bin/run"), "#!/opt/venv/bin/python\nprint(1)\n");
+    assert_eq!(tree.text(&format!("{site}/demo-1.0.dist-info/INSTALLER")), "sconce\n");
+}
+
+#[test]
+fn golden_digests() {
+    let made = make(vec![everything().open().unwrap()], 1).unwrap();
+    // Another digest is another format: raise the version in docs/format/wheel-layer.md.
+    expect![[r#"
+        Layer {
+            diff_id: sha256:04d3febd7e59b322ecf0a86cb8e4d819e678e89e6ea5c0446dd28e7ab4af8d47,
+            digest: sha256:42e8ccfa0a672e551f8ccb7c988c9155e94cdf3f66892752f0597ef8c4ca4fd2,
+            size: 104830,
+        }"#]]
+    .assert_eq(&format!("{:#?}", made.layers[0]));
+}
+
+#[test]
+fn threads_do_not_show_in_the_digests() {
+    // Two wheels with a layer of their own and files large enough to be piped.
+    let noise = |seed: u32, len: usize| -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    };
+    let wheels = || -> Vec<Opened> {
+        let large = |name: &str, seed| {
+            Draft::new(name)
+                .file(&format!("{name}/large.so"), &noise(seed, 9 << 20))
+                .member(Member::stored(&format!("{name}/stored.so"), &noise(seed + 1, 3 << 20)))
+                .file(&format!("{name}/exact"), &noise(seed + 2, 4 << 20))
+        };
+        vec![
+            everything().open().unwrap(),
+            large("one", 1).open().unwrap(),
+            large("two", 7).open().unwrap(),
+        ]
+    };
+    let alone = make(wheels(), 1).unwrap();
+    assert_eq!(alone.names, ["one 1.0", "two 1.0", "demo 1.0"]);
+    for threads in [2, 3, 16] {
+        let mut given = wheels();
+        given.reverse();
+        let made = make(given, threads).unwrap();
+        assert_eq!(made.layers, alone.layers, "{threads} threads");
+        for (tree, other) in made.trees.iter().zip(&alone.trees) {
+            assert!(tree.files() == other.files(), "{threads} threads");
+        }
+    }
+    for (layer, blob) in alone.layers.iter().zip(&alone.blobs) {
+        assert_eq!(layer.diff_id, Digest::of(&unpacked(blob)));
+    }
+}
+
+#[test]
+fn a_failure_in_a_large_file_ends_the_work_on_any_number_of_threads() {
+    for threads in [1, 2, 3, 8] {
+        let mut draft = Draft::new("big").file("big/x", &vec![3; 12 << 20]);
+        draft.members.last_mut().unwrap().crc ^= 1;
+        let error = make(vec![draft.open().unwrap()], threads).err();
+        assert!(matches!(error, Some(Error::Content { .. })), "{error:?}");
+        let mut draft = Draft::new("big").file("big/x", &vec![3; 12 << 20]);
+        draft.members.last_mut().unwrap().content[0] = 4;
+        let error = make(vec![draft.open().unwrap()], threads).err();
+        assert!(matches!(error, Some(Error::Hash { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn two_wheels_may_share_a_file_but_not_a_path() {
+    let wheel = |name: &str, init: &[u8]| {
+        let draft = Draft::new(name).file("nvidia/__init__.py", init);
+        draft.file(&format!("nvidia/{name}.so"), b"so").open().unwrap()
+    };
+    let made = make(vec![wheel("b", b""), wheel("a", b"")], 2).unwrap();
+    assert_eq!(made.names, ["2 wheels"]);
+    let listing = made.trees[0].listing();
+    assert_eq!(listing.matches("nvidia/__init__.py").count(), 1);
+    let error = make(vec![wheel("b", b"# b\n"), wheel("a", b"")], 2).err().unwrap();
+    expect!["`opt/venv/lib/python3.13/site-packages/nvidia/__init__.py` comes from a-1.0-py3-none-any.whl and, with other content, from b-1.0-py3-none-any.whl"].assert_eq(&error.to_string());
+    let file = Draft::new("a").file("x", b"").open().unwrap();
+    let folder = Draft::new("b").file("x/y", b"").open().unwrap();
+    let error = make(vec![folder, file], 1).err().unwrap();
+    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+}
+
+#[test]
+fn system_tar_and_gzip_take_the_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(vec![everything().open().unwrap()], 1).unwrap();
+    let blob = folder.path().join("layer.tar.gz");
+    std::fs::write(&blob, &made.blobs[0]).unwrap();
+    run(Command::new("gzip").arg("-t").arg(&blob));
+    run(Command::new("tar").arg("xzf").arg(&blob).arg("-C").arg(folder.path()));
+    for (path, bytes) in made.trees[0].files() {
+        assert_eq!(std::fs::read(folder.path().join(&path)).unwrap(), bytes, "{path}");
+    }
+}
+
+#[test]
+fn every_file_starts_at_a_gzip_header() {
+    // What eStargz asks of a layer that is read in pieces.
+    let made = make(vec![everything().open().unwrap()], 1).unwrap();
+    let blob = &made.blobs[0];
+    let starts: Vec<&[u8]> =
+        blob.windows(10).filter(|ten| *ten == b"\x1f\x8b\x08\0\0\0\0\0\0\xff").collect();
+    let full = made.trees[0].files().values().filter(|bytes| !bytes.is_empty()).count();
+    assert_eq!(starts.len(), 2 * full + 1);
+}
+
+#[test]
+fn another_implementation_of_the_format_page_gets_the_same_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let wheels = [
+        everything(),
+        Draft::new("second").file("second.py", b"2\n").file("demo/__init__.py", b""),
+    ];
+    let made = make(wheels.iter().map(|draft| draft.open().unwrap()).collect(), 1).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wheels/wheel_layer.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args(["/opt/venv", "3.13"]);
+    for draft in &wheels {
+        let path = folder.path().join(format!("{}-1.0-py3-none-any.whl", draft.name));
+        std::fs::write(&path, draft.bytes()).unwrap();
+        command.arg(path);
+    }
+    let layer = made.layers[0];
+    let expected = format!("{} {} {}\n", layer.diff_id, layer.digest, layer.size);
+    assert_eq!(run(&mut command), expected);
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,5 @@
+//! Wheels to layers, through the public interface.
+
+mod hostile;
+mod layers;
+mod world;
