@@ -11,6 +11,7 @@ pub mod fatbin;
 pub mod finding;
 #[cfg(test)]
 mod forge;
+pub mod inflate;
 pub mod ldcache;
 pub mod loader;
 pub mod names;
@@ -23,6 +24,7 @@ pub mod symbols;
 pub mod tree;
 pub mod verdict;
 pub mod weight;
+pub mod zip;
 
 pub use error::Error;
 pub use page::bytes;

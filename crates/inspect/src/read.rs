@@ -79,7 +79,14 @@ impl OnDisk {
     /// # Errors
     /// The system's.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::from_file(File::open(path)?)
+    }
+
+    /// A file that is open for reading.
+    ///
+    /// # Errors
+    /// The system's, when it does not tell the size.
+    pub fn from_file(file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
         Ok(Self { file, size })
     }

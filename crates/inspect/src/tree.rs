@@ -26,6 +26,18 @@ enum Bytes {
     Disk(u32),
     /// Behind a reader.
     Reader(Arc<dyn ReadAt>),
+    /// Behind something that makes a reader.
+    Opener(Arc<dyn Opener>),
+}
+
+/// Makes the reader of a file's bytes when they are wanted, so that a reader's memory (a decoder,
+/// its kept states) is there only while the file is looked at.
+pub trait Opener: Send + Sync {
+    /// A reader of the whole file.
+    ///
+    /// # Errors
+    /// What the archive says.
+    fn open(&self) -> Result<Arc<dyn ReadAt>, Error>;
 }
 
 /// What stands at a path.
@@ -124,6 +136,14 @@ impl Tree {
         if let Some(path) = normal(path) {
             self.parents(&path);
             self.insert(&path, Node::File { size: bytes.size(), bytes: Bytes::Reader(bytes) });
+        }
+    }
+
+    /// Adds a file of `size` bytes that `opener` opens when they are wanted.
+    pub fn add_opener(&mut self, path: &str, size: u64, opener: Arc<dyn Opener>) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::File { size, bytes: Bytes::Opener(opener) });
         }
     }
 
@@ -312,6 +332,7 @@ impl Tree {
         let error = |source| Error::Open { path: PathBuf::from(path), source };
         match self.nodes.get(path) {
             Some(Node::File { bytes: Bytes::Reader(reader), .. }) => Ok(Arc::clone(reader)),
+            Some(Node::File { bytes: Bytes::Opener(opener), .. }) => opener.open(),
             Some(Node::File { bytes: Bytes::Disk(root), .. }) => {
                 let missing = || error(io::ErrorKind::NotFound.into());
                 let root = self.roots.get(*root as usize).ok_or_else(missing)?;
