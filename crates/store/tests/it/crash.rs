@@ -183,7 +183,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     command.arg(inner.get_program()).args(inner.get_args());
     inner.get_envs().for_each(|(name, value)| drop(command.env(name, value.unwrap())));
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    assert_eq!(listen(&mut child).next().as_deref(), Some("no space"));
+    assert_eq!(listen(&mut child).collect::<Vec<_>>(), ["no space"]);
     assert!(child.wait().unwrap().success());
     let store = Store::open(&root).unwrap();
     assert_eq!(check_everything(&store), 1, "the small blob alone");
