@@ -3,6 +3,7 @@
 //! Nothing here runs what it reads, and no input makes it panic: parsers take [`read::ReadAt`],
 //! read the few ranges they need, and bound every count and size they are told.
 
+pub mod archive;
 pub mod closure;
 pub mod dynamic;
 pub mod elf;
@@ -20,6 +21,7 @@ mod page;
 pub mod read;
 pub mod report;
 pub mod scan;
+pub mod source;
 pub mod symbols;
 pub mod tree;
 pub mod verdict;
@@ -29,4 +31,5 @@ pub mod zip;
 pub use error::Error;
 pub use page::bytes;
 pub use report::{Answer, Options, Report, inspect};
+pub use source::Subject;
 pub use tree::Tree;

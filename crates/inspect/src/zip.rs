@@ -19,8 +19,8 @@ const CENTRAL: u32 = 0x0201_4b50;
 const LOCAL: u32 = 0x0403_4b50;
 /// The end record and the longest comment behind it.
 const TAIL: u64 = 22 + 0xffff;
-/// A million files with long names.
-const MAX_DIRECTORY: u64 = 128 << 20;
+/// A million short names; the largest wheels have some 2 MiB.
+const MAX_DIRECTORY: u64 = 48 << 20;
 /// Deflate's best is 1032 to 1; an entry that claims more lies.
 const MAX_RATIO: u64 = 1032;
 

@@ -1,0 +1,243 @@
+//! Opening what a person names: a wheel, a folder, a virtual environment, an image on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+use crate::archive::{self, Image};
+use crate::read::{OnDisk, ReadAt};
+use crate::tree::Tree;
+use crate::zip;
+
+/// Something to inspect.
+pub struct Subject {
+    /// What kind of thing it is, in words.
+    pub what: &'static str,
+    /// Its files.
+    pub tree: Tree,
+    /// `LD_LIBRARY_PATH` as its configuration sets it.
+    pub library_path: Option<String>,
+}
+
+impl Subject {
+    /// Opens `path`: a wheel, the tar of `docker save`, a single layer, an OCI layout, a folder of
+    /// wheels (all of them as one environment), or any other folder.
+    ///
+    /// `architecture` is OCI's name (`amd64`, `arm64`) of the one wanted where an image has several.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::Unknown`] for a file that is none of these, and those of the
+    /// archives.
+    pub fn open(path: &Path, architecture: &str) -> Result<Self, Error> {
+        let error = |source| Error::Open { path: path.to_owned(), source };
+        if fs::metadata(path).map_err(error)?.is_dir() {
+            return Self::folder(path, architecture);
+        }
+        let name = path.display().to_string();
+        let bytes: Arc<dyn ReadAt> = Arc::new(OnDisk::open(path).map_err(error)?);
+        let mut head = vec![0; 512];
+        let n = bytes.read_at(&mut head, 0).map_err(error)?;
+        let head = head.get(..n).unwrap_or_default();
+        if zip::sniff(head) {
+            let mut tree = Tree::new();
+            zip::add_wheel(&mut tree, &name, &bytes, "")?;
+            return Ok(Self { what: "wheel", tree, library_path: None });
+        }
+        let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+        if packed || archive::sniff(head) {
+            return match archive::docker_archive(&name, &bytes) {
+                Ok(image) => Ok(Self::image("docker-archive", image)),
+                // Without a manifest it is one layer.
+                Err(Error::Malformed { what: "docker-archive", .. }) => {
+                    let mut tree = Tree::new();
+                    archive::add_layer(&mut tree, &name, &bytes, 256)?;
+                    Ok(Self { what: "layer", tree, library_path: None })
+                }
+                Err(error) => Err(error),
+            };
+        }
+        if head.starts_with(&[0x7f, b'E', b'L', b'F']) {
+            let mut tree = Tree::new();
+            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or("library");
+            tree.add_file(file, bytes);
+            return Ok(Self { what: "library", tree, library_path: None });
+        }
+        Err(Error::Unknown { path: path.to_owned() })
+    }
+
+    fn folder(path: &Path, architecture: &str) -> Result<Self, Error> {
+        if path.join("oci-layout").is_file() || path.join("index.json").is_file() {
+            return Ok(Self::image("OCI layout", archive::oci_layout(path, architecture)?));
+        }
+        let wheels = wheels(path)?;
+        if !wheels.is_empty() {
+            return Ok(Self {
+                what: "wheels",
+                tree: Self::wheels(&wheels, "")?,
+                library_path: None,
+            });
+        }
+        let what = if path.join("pyvenv.cfg").is_file() { "virtual environment" } else { "folder" };
+        Ok(Self { what, tree: Tree::folder(path)?, library_path: None })
+    }
+
+    /// Wheels as one environment, their packages in the directory `site` of the tree.
+    ///
+    /// # Errors
+    /// [`Error::Open`], and those of the zip reader.
+    pub fn wheels(paths: &[PathBuf], site: &str) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        for path in paths {
+            let error = |source| Error::Open { path: path.clone(), source };
+            let bytes: Arc<dyn ReadAt> = Arc::new(OnDisk::open(path).map_err(error)?);
+            zip::add_wheel(&mut tree, &path.display().to_string(), &bytes, site)?;
+        }
+        Ok(tree)
+    }
+
+    fn image(what: &'static str, image: Image) -> Self {
+        let library_path = image.env("LD_LIBRARY_PATH").map(str::to_owned);
+        Self { what, tree: image.tree, library_path }
+    }
+}
+
+/// The wheels directly in a folder, sorted.
+fn wheels(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let error = |source| Error::Open { path: folder.to_owned(), source };
+    let mut out = Vec::new();
+    for entry in fs::read_dir(folder).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        if path.extension().is_some_and(|ending| ending == "whl") && path.is_file() {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use sconce_blob::Digest;
+
+    use super::*;
+    use crate::zip::tests::forge as wheel;
+
+    /// One tar entry: a header in the old GNU way and the bytes.
+    fn entry(name: &str, kind: u8, link: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut head = vec![0; 512];
+        head[..name.len()].copy_from_slice(name.as_bytes());
+        head[100..107].copy_from_slice(b"0000644");
+        head[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
+        head[156] = kind;
+        head[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        head[257..263].copy_from_slice(b"ustar\0");
+        head[148..156].fill(b' ');
+        let sum: u64 = head.iter().map(|byte| u64::from(*byte)).sum();
+        head[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        head.extend(bytes);
+        head.resize(head.len().next_multiple_of(512), 0);
+        head
+    }
+
+    fn tar(entries: &[Vec<u8>]) -> Vec<u8> {
+        [entries.concat(), vec![0; 1024]].concat()
+    }
+
+    fn layers() -> [Vec<u8>; 2] {
+        let long = format!("{}/x", "d".repeat(90));
+        let pax = format!("{} path={long}\n", long.len() + 10);
+        assert_eq!(pax.len(), long.len() + 10);
+        [
+            tar(&[
+                entry("usr/lib/old", b'0', "", b"old"),
+                entry("usr/lib/kept", b'0', "", b"kept"),
+                entry("lib", b'2', "usr/lib", b""),
+                entry("hard", b'1', "usr/lib/kept", b""),
+            ]),
+            tar(&[
+                entry("usr/lib/.wh.old", b'0', "", b""),
+                entry("pax", b'x', "", pax.as_bytes()),
+                entry("short", b'0', "", b"long"),
+                entry("../evil", b'0', "", b"evil"),
+            ]),
+        ]
+    }
+
+    fn names(subject: &Subject) -> Vec<String> {
+        subject.tree.files().map(|(path, _)| path.chars().take(14).collect()).collect()
+    }
+
+    #[test]
+    fn an_oci_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = dir.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let put = |bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            fs::write(blobs.join(digest.hex()), bytes).unwrap();
+            format!(r#"{{"digest":"{digest}","size":{}}}"#, bytes.len())
+        };
+        let layers: Vec<String> = layers().iter().map(|layer| put(layer)).collect();
+        let config = put(br#"{"config":{"Env":["PATH=/bin","LD_LIBRARY_PATH=/a:/b"]}}"#);
+        let manifest =
+            put(format!(r#"{{"config":{config},"layers":[{}]}}"#, layers.join(",")).as_bytes());
+        fs::write(dir.path().join("index.json"), format!(r#"{{"manifests":[{manifest}]}}"#))
+            .unwrap();
+        let subject = Subject::open(dir.path(), "amd64").unwrap();
+        assert_eq!(names(&subject), ["dddddddddddddd", "hard", "usr/lib/kept"]);
+        assert_eq!(subject.tree.text("lib/kept", 10).unwrap(), "kept");
+        assert_eq!(subject.library_path.as_deref(), Some("/a:/b"));
+        assert_eq!(subject.tree.hidden(), [("usr/lib/old".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_docker_archive_and_a_single_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        let [bottom, top] = layers();
+        let archive = tar(&[
+            entry("a/layer.tar", b'0', "", &bottom),
+            entry("b/layer.tar", b'0', "", &top),
+            entry("c.json", b'0', "", br#"{"config":{}}"#),
+            entry(
+                "manifest.json",
+                b'0',
+                "",
+                br#"[{"Config":"c.json","RepoTags":null,"Layers":["a/layer.tar","b/layer.tar"]}]"#,
+            ),
+        ]);
+        let path = dir.path().join("image.tar");
+        fs::write(&path, &archive).unwrap();
+        let subject = Subject::open(&path, "amd64").unwrap();
+        assert_eq!((subject.what, names(&subject).len()), ("docker-archive", 3));
+        fs::write(&path, &bottom).unwrap();
+        let subject = Subject::open(&path, "amd64").unwrap();
+        assert_eq!((subject.what, names(&subject).len()), ("layer", 3));
+        fs::write(&path, b"neither").unwrap();
+        assert!(matches!(Subject::open(&path, "amd64"), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_folder_of_wheels_is_one_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.whl"), wheel(&[("a/x.py", b"1")])).unwrap();
+        fs::write(dir.path().join("b.whl"), wheel(&[("b/x.py", b"1")])).unwrap();
+        let subject = Subject::open(dir.path(), "amd64").unwrap();
+        assert_eq!(names(&subject), ["a/x.py", "b/x.py"]);
+    }
+
+    #[test]
+    fn broken_tars_end() {
+        let good = layers().concat();
+        for at in (0..good.len()).step_by(3) {
+            for bytes in [good[..at].to_vec(), {
+                let mut bad = good.clone();
+                bad[at] ^= 0xff;
+                bad
+            }] {
+                let layer: Arc<dyn ReadAt> = Arc::new(bytes);
+                let _ = archive::add_layer(&mut Tree::new(), "layer", &layer, 4);
+            }
+        }
+    }
+}
