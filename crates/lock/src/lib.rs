@@ -30,6 +30,7 @@ pub use index::{DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, Py
 pub use pylock::{Package, Pylock, PylockWheel, Source};
 pub use requirements::{FileKind, RequirementsFile};
 pub use resolve::{Host, HostGpu, resolve};
+pub use sconce_facts::{Base, Machine, UvRow, base, uv as resolver};
 pub use spec::{
     App, BaseWish, CudaWish, DriverWish, Environment, Flavour, GpuWish, IndexWish, Requirements,
     Run, Spec, TorchWish,

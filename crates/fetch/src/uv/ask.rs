@@ -1,0 +1,240 @@
+//! One question to uv, and its answer.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sconce_lock::{IndexError, IndexWish, Pylock, PythonAnswer, PythonRequest, Source};
+
+use super::origin::{Known, annotations};
+use super::{Uv, UvError};
+use crate::indexes::{self, Configured};
+
+/// No honest answer is larger, bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// What uv is told beyond its own configuration, and which indexes it will ask besides the default one.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub variables: Vec<(&'static str, OsString)>,
+    pub extra: Vec<(Option<String>, String)>,
+}
+
+/// Where uv has no index configured, what is configured for pip is handed over; so are pip's certificates.
+pub(super) fn setting(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Setting, UvError> {
+    let mut variables: Vec<(&'static str, OsString)> = Vec::new();
+    let config = |error| UvError::Config(Box::new(error));
+    let own = |name: &str| match name {
+        "PIP_CONFIG_FILE" => Some("/dev/null".into()),
+        name if name.starts_with("PIP_") => None,
+        name => env(name),
+    };
+    let mut used = indexes::configured(&own).map_err(config)?;
+    if used == Configured::default() {
+        used = indexes::configured(env).map_err(config)?;
+        used.find_links.retain(|place| place.contains("://") || Path::new(place).is_dir());
+        if let Some(default) = &used.default {
+            variables.push(("UV_DEFAULT_INDEX", default.into()));
+        }
+        if !used.extra.is_empty() {
+            let extra: Vec<_> = used.extra.iter().map(|(_, url)| url.as_str()).collect();
+            variables.push(("UV_INDEX", extra.join(" ").into()));
+        }
+        if !used.find_links.is_empty() {
+            variables.push(("UV_FIND_LINKS", used.find_links.join(",").into()));
+        }
+    }
+    if env("SSL_CERT_FILE").is_none() {
+        if let Some(bundle) = env("PIP_CERT").or_else(|| env("REQUESTS_CA_BUNDLE")) {
+            variables.push(("SSL_CERT_FILE", bundle));
+        }
+    }
+    // The machine's certificates, by the names that older and newer versions know.
+    for name in ["UV_SYSTEM_CERTS", "UV_NATIVE_TLS"] {
+        if env(name).is_none() {
+            variables.push((name, "true".into()));
+        }
+    }
+    variables.push(("UV_PYTHON_DOWNLOADS", "never".into()));
+    variables.push(("NO_COLOR", "1".into()));
+    let mut extra = used.extra;
+    extra.extend(used.find_links.into_iter().map(|place| (None, place)));
+    Ok(Setting { variables, extra })
+}
+
+impl Uv {
+    /// Resolves Python requirements for a target, wheels only. What `Index::python` asks for.
+    ///
+    /// # Errors
+    /// [`IndexError::NoSolution`] with uv's words, or a [`UvError`] in [`IndexError::Failed`].
+    pub fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        let scratch = tempfile::Builder::new()
+            .prefix("sconce-uv-")
+            .tempdir()
+            .map_err(|source| failed(UvError::io("create", std::env::temp_dir(), source)))?;
+        let wishes: Vec<_> =
+            request.indexes.iter().map(|wish| (wish.clone(), self.address(wish))).collect();
+        let output = scratch.path().join("pylock.toml");
+        let mut command = self.command(request, &wishes);
+        command.arg("--output-file").arg(&output);
+        for file in &request.files {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            command.arg(file);
+        }
+        if !request.constraints.is_empty() {
+            let path = scratch.path().join("constraints.txt");
+            fs::write(&path, request.constraints.join("\n"))
+                .map_err(|source| failed(UvError::io("create", &path, source)))?;
+            command.arg("--constraints").arg(path);
+        }
+        command.arg("-");
+        self.run(command, &request.requirements)?;
+        let pylock = read(&output).map_err(failed)?;
+        let mut answer = PythonAnswer { pylock, ..PythonAnswer::default() };
+        // What does not parse here is said by whoever takes the answer.
+        if let Ok(parsed) = Pylock::parse(&answer.pylock) {
+            self.remember(&parsed);
+            self.origins(request, &wishes, &parsed, &mut answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// `uv pip compile` for a target, without input and output.
+    fn command(&self, request: &PythonRequest, wishes: &[(IndexWish, String)]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["pip", "compile", "--quiet", "--no-progress", "--no-header"])
+            .args(["--only-binary", ":all:"])
+            .args(["--python-version", &request.base.python])
+            .arg("--python-platform")
+            .arg(format!("{}-{}", request.machine, request.base.uv_platform))
+            .current_dir("/")
+            .envs(self.setting.variables.iter().cloned())
+            // Where we run and what we ask for is ours to say.
+            .env_remove("UV_WORKING_DIR")
+            .env_remove("UV_PROJECT")
+            .env_remove("UV_TORCH_BACKEND")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (wish, address) in wishes {
+            if wish.is_folder() {
+                command.arg("--find-links").arg(address);
+            } else {
+                command.arg("--index").arg(format!("{}={address}", wish.name));
+            }
+        }
+        if let Some(backend) = &request.torch_backend {
+            command.args(["--torch-backend", backend]);
+        }
+        if self.offline {
+            command.arg("--offline");
+        }
+        command
+    }
+
+    /// A wish's address for uv: a folder becomes absolute.
+    fn address(&self, wish: &IndexWish) -> String {
+        if !wish.is_folder() || wish.url.starts_with("file://") {
+            return wish.url.clone();
+        }
+        let path = self.folder.join(&wish.url);
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        format!("file://{}", path.display())
+    }
+
+    fn run(&self, mut command: Command, requirements: &[String]) -> Result<String, IndexError> {
+        let io = |what, source| failed(UvError::io(what, &self.program, source));
+        let mut child = command.spawn().map_err(|source| io("run", source))?;
+        let input = requirements.iter().map(|line| format!("{line}\n")).collect::<String>();
+        if let Some(mut stdin) = child.stdin.take() {
+            // uv may refuse its arguments before it reads: what it says then matters, not the broken pipe.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().map_err(|source| io("run", source))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = words(&String::from_utf8_lossy(&output.stderr));
+        let offline = self.offline || words.contains("the network was disabled");
+        // 1 is "no solution", 2 everything else; without the network a solution may only be out of reach.
+        if output.status.code() == Some(1) && words.contains("No solution found") && !offline {
+            return Err(IndexError::NoSolution { words: without_preamble(&words) });
+        }
+        Err(failed(UvError::Failed { words, offline }))
+    }
+
+    /// Which index each package came from. Asked only where there is more than the default one.
+    fn origins(
+        &self,
+        request: &PythonRequest,
+        wishes: &[(IndexWish, String)],
+        parsed: &Pylock,
+        answer: &mut PythonAnswer,
+    ) -> Result<(), IndexError> {
+        if wishes.is_empty() && self.setting.extra.is_empty() && request.torch_backend.is_none() {
+            return Ok(());
+        }
+        let pins: Vec<String> = parsed
+            .packages
+            .iter()
+            .filter(|package| package.wheels.iter().all(|w| matches!(w.source, Source::Index(_))))
+            .filter_map(|package| Some(format!("{}=={}", package.name, package.version.as_ref()?)))
+            .collect();
+        let mut command = self.command(request, wishes);
+        command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
+        let text = self.run(command, &pins)?;
+        let backend = request.torch_backend.as_deref();
+        let known = Known { wishes, configured: &self.setting.extra, backend };
+        let named: BTreeMap<String, (String, String)> = annotations(&text)
+            .into_iter()
+            .filter_map(|(package, address)| Some((package, known.name(&address)?)))
+            .collect();
+        for (package, (name, address)) in named {
+            answer.addresses.insert(name.clone(), address);
+            answer.indexes.insert(package, name);
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, parsed: &Pylock) {
+        for wheel in parsed.packages.iter().flat_map(|package| &package.wheels) {
+            let (Source::Index(Some(place)) | Source::Direct(place)) = &wheel.source else {
+                continue;
+            };
+            self.locations.insert(wheel.sha256, place.clone());
+        }
+    }
+}
+
+fn failed(error: UvError) -> IndexError {
+    IndexError::failed(error)
+}
+
+fn read(path: &Path) -> Result<String, UvError> {
+    let io = |source| UvError::io("read", path, source);
+    let mut text = String::new();
+    File::open(path).map_err(io)?.take(LIMIT).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
+}
+
+/// uv's words, bounded.
+fn words(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(8000) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+/// Without "error: No solution found …": the error that carries the words says so.
+fn without_preamble(words: &str) -> String {
+    let lines = words
+        .lines()
+        .filter(|line| !line.contains("No solution found when resolving"))
+        .map(|line| line.trim().trim_start_matches("cause: ").trim_start_matches("╰─▶ "));
+    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+}

@@ -1,0 +1,151 @@
+//! Finding uv, or installing the pinned one.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::{Options, UvError};
+
+/// The oldest uv that will do.
+pub fn minimum() -> &'static str {
+    &sconce_lock::resolver().minimum
+}
+
+pub(super) fn find(
+    options: Options<'_>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    note: &mut dyn FnMut(&str),
+) -> Result<(PathBuf, String), UvError> {
+    let path = env("PATH").unwrap_or_default();
+    if let Some(named) = env("SCONCE_UV").filter(|name| !name.is_empty()) {
+        let program = PathBuf::from(named);
+        let named = |why: String| UvError::Named { program: program.clone(), why };
+        let version =
+            version_of(&program).ok_or_else(|| named("it does not say a uv version".into()))?;
+        if !new_enough(&version) {
+            return Err(named(format!("it is uv {version}, older than {}", minimum())));
+        }
+        return Ok((program, version));
+    }
+    if let Some(found) = on_path(&path) {
+        return Ok(found);
+    }
+    let pinned = &sconce_lock::resolver().pinned;
+    let home = options.cache.join("uv").join(pinned);
+    let program = home.join("bin").join("uv");
+    if let Some(version) = version_of(&program) {
+        return Ok((program, version));
+    }
+    if options.offline {
+        return Err(UvError::Offline);
+    }
+    note(&format!("no uv on the PATH: installing uv {pinned} into {}", home.display()));
+    install(pinned, &home, &path)?;
+    match version_of(&program) {
+        Some(version) => Ok((program, version)),
+        None => Err(UvError::Install {
+            version: pinned.clone(),
+            words: format!("{} does not run", program.display()),
+        }),
+    }
+}
+
+/// The first uv on the PATH that is new enough.
+fn on_path(path: &OsStr) -> Option<(PathBuf, String)> {
+    programs(path, "uv").find_map(|program| {
+        let version = version_of(&program).filter(|version| new_enough(version))?;
+        Some((program, version))
+    })
+}
+
+fn programs<'a>(path: &'a OsStr, name: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+    env::split_paths(path)
+        // An empty or relative entry is the current folder, whoever wrote what is in it.
+        .filter(|folder| folder.is_absolute())
+        .map(move |folder| folder.join(name))
+        .filter(|program| program.is_file())
+}
+
+/// What `uv --version` says: "uv 0.13.9 (…)".
+fn version_of(program: &Path) -> Option<String> {
+    let output = quiet(Command::new(program).arg("--version")).ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.strip_prefix("uv ")?.split_whitespace().next()?;
+    output.status.success().then(|| version.to_owned())
+}
+
+fn new_enough(version: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u32> {
+        let plain = text.split(['+', '-']).next().unwrap_or(text);
+        plain.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    numbers(version) >= numbers(minimum())
+}
+
+/// Installs into a folder beside `home` and renames: a kill leaves nothing that looks like uv.
+fn install(version: &str, home: &Path, path: &OsStr) -> Result<(), UvError> {
+    let parent = home.parent().unwrap_or(home);
+    fs::create_dir_all(parent).map_err(|source| UvError::io("create", parent, source))?;
+    let staging = parent.join(format!(".{version}.{}", std::process::id()));
+    let result = pip(version, &staging, path).and_then(|()| match fs::rename(&staging, home) {
+        Ok(()) => Ok(()),
+        // Another sconce was faster.
+        Err(_) if home.join("bin").join("uv").is_file() => Ok(()),
+        Err(source) => Err(UvError::io("create", home, source)),
+    });
+    if staging.exists() {
+        fs::remove_dir_all(&staging).map_err(|source| UvError::io("remove", &staging, source))?;
+    }
+    result
+}
+
+fn pip(version: &str, into: &Path, path: &OsStr) -> Result<(), UvError> {
+    let tries: [&[&str]; 3] = [&["python3", "-m", "pip"], &["pip3"], &["pip"]];
+    let mut why = Vec::new();
+    for words in tries {
+        let Some((name, arguments)) = words.split_first() else { continue };
+        let Some(program) = programs(path, name).next() else {
+            why.push(format!("there is no {name} on the PATH"));
+            continue;
+        };
+        let mut command = Command::new(&program);
+        command
+            .args(arguments)
+            .args(["install", "--quiet", "--no-input", "--disable-pip-version-check"])
+            .args(["--only-binary", ":all:", "--no-deps", "--target"])
+            .arg(into)
+            .arg(format!("uv=={version}"))
+            .current_dir("/");
+        match quiet(&mut command) {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                if !words.contains("No module named pip") {
+                    return Err(UvError::Install { version: version.to_owned(), words });
+                }
+                why.push(words);
+            }
+            Err(error) => why.push(format!("{}: {error}", program.display())),
+        }
+    }
+    Err(UvError::Missing { why: why.join("; ") })
+}
+
+fn quiet(command: &mut Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).output()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(new_enough(minimum()) && new_enough("99.0.0") && new_enough("0.100.0"));
+        assert!(!new_enough("0.6.2") && !new_enough("0.0.1") && !new_enough(""));
+        assert!(new_enough("0.13.9+5") && new_enough(&sconce_lock::resolver().pinned));
+    }
+}

@@ -1,0 +1,267 @@
+//! uv as sconce drives it, with a stand-in program that writes down how it was called.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sconce_lock::{IndexError, IndexWish, PythonRequest, Spec};
+
+use super::{Options, Uv, UvError};
+
+const PYLOCK: &str = "lock-version = \"1.0\"
+[[packages]]
+name = \"foo-bar\"
+version = \"1.0\"
+wheels = [{ url = \"https://u:p@files.example.invalid/foo_bar-1.0-py3-none-any.whl\", hashes = { sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" } }]
+";
+
+/// A folder with a stand-in for uv.
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new(script: &str) -> Self {
+        let bench = Self(tempfile::tempdir().unwrap());
+        bench.program("uv", script);
+        fs::write(bench.path("pylock"), PYLOCK).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let head = format!("#!/bin/sh\nhere={}\n", self.0.path().display());
+        fs::write(&path, head + script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn options(&self) -> Options<'_> {
+        Options { cache: Path::new("/nonexistent"), folder: self.0.path(), offline: false }
+    }
+
+    fn uv(&self, variables: &[(&str, &str)]) -> Uv {
+        let program = (self.path("bin/uv"), "0.13.9".to_owned());
+        Uv::at(program, self.options(), &|name| env(variables, name)).unwrap()
+    }
+}
+
+/// Only what a test says: nothing of this machine's configuration.
+fn env(variables: &[(&str, &str)], name: &str) -> Option<OsString> {
+    let given = variables.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).into());
+    given.or(match name {
+        "UV_NO_CONFIG" => Some("1".into()),
+        "PIP_CONFIG_FILE" => Some("/dev/null".into()),
+        _ => None,
+    })
+}
+
+/// Writes its arguments and input down, and answers with the pylock in its folder.
+const ANSWERS: &str = r#"
+echo "$@" >>$here/calls
+env | grep -E '^(UV_|SSL_)' | sort >$here/env
+pwd >$here/cwd
+cat >$here/input
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --output-file) cp $here/pylock "$2" ;;
+    --constraints) cp "$2" $here/constraints ;;
+    --emit-index-annotation) printf 'foo-bar==1.0\n    # from https://lab.example.invalid/simple\n' ;;
+  esac
+  shift
+done
+"#;
+
+fn request() -> PythonRequest {
+    PythonRequest {
+        requirements: vec!["foo-bar".into(), "torch<=2.15.0".into()],
+        files: Vec::new(),
+        constraints: vec!["numpy<2".into()],
+        base: trixie(),
+        machine: "x86_64".parse().unwrap(),
+        indexes: Vec::new(),
+        torch_backend: None,
+    }
+}
+
+/// Debian trixie, by way of a lock's own types: `facts` is not ours to reach.
+fn trixie() -> &'static sconce_lock::Base {
+    sconce_lock::base("trixie").unwrap()
+}
+
+#[test]
+fn asks_for_the_target_and_reads_the_answer() {
+    let bench = Bench::new(ANSWERS);
+    let mut uv = bench.uv(&[]);
+    let answer = uv.python(&request()).unwrap();
+    assert_eq!(answer.pylock, PYLOCK);
+    assert!(answer.indexes.is_empty());
+    let calls = fs::read_to_string(bench.path("calls")).unwrap();
+    assert_eq!(calls.lines().count(), 1, "{calls}");
+    for words in [
+        "pip compile",
+        "--only-binary :all:",
+        "--python-version 3.13",
+        "--python-platform x86_64-manylinux_2_40",
+    ] {
+        assert!(calls.contains(words), "{words} is not in {calls}");
+    }
+    assert!(!calls.contains("torch-backend") && !calls.contains("--offline"), "{calls}");
+    assert_eq!(fs::read_to_string(bench.path("input")).unwrap(), "foo-bar\ntorch<=2.15.0\n");
+    assert_eq!(fs::read_to_string(bench.path("constraints")).unwrap(), "numpy<2");
+    assert_eq!(fs::read_to_string(bench.path("cwd")).unwrap(), "/\n");
+    let digest = "11".repeat(32).parse().unwrap();
+    assert!(uv.locations()[&digest].ends_with("/foo_bar-1.0-py3-none-any.whl"));
+}
+
+#[test]
+fn names_the_index_of_each_package() {
+    let bench = Bench::new(ANSWERS);
+    let lab =
+        IndexWish { name: "lab".into(), url: "https://u:p@lab.example.invalid/simple".into() };
+    let folder = IndexWish { name: "here".into(), url: "./wheels".into() };
+    let request = PythonRequest { indexes: vec![lab, folder], ..request() };
+    let answer = bench.uv(&[]).python(&request).unwrap();
+    assert_eq!(answer.indexes["foo-bar"], "lab");
+    assert_eq!(answer.addresses["lab"], "https://lab.example.invalid/simple");
+    let calls = fs::read_to_string(bench.path("calls")).unwrap();
+    let folder = format!("--find-links file://{}/./wheels", bench.0.path().display());
+    assert!(calls.contains(&folder), "{calls}");
+    assert_eq!(fs::read_to_string(bench.path("input")).unwrap(), "foo-bar==1.0\n");
+}
+
+#[test]
+fn hands_over_what_is_configured_for_pip_alone() {
+    let bench = Bench::new(ANSWERS);
+    let seen = |variables: &[(&str, &str)]| {
+        bench.uv(variables).python(&request()).unwrap();
+        fs::read_to_string(bench.path("env")).unwrap()
+    };
+    let pip = ("PIP_INDEX_URL", "https://pip.example.invalid/simple");
+    let cert = ("PIP_CERT", "/etc/ssl/lab.pem");
+    let text = seen(&[pip, cert]);
+    assert!(text.contains("UV_DEFAULT_INDEX=https://pip.example.invalid/simple"), "{text}");
+    assert!(text.contains("UV_SYSTEM_CERTS=true"), "{text}");
+    assert!(text.contains("UV_PYTHON_DOWNLOADS=never"), "{text}");
+    // uv has an index of its own: pip's says nothing.
+    let text = seen(&[pip, ("UV_DEFAULT_INDEX", "https://uv.example.invalid/simple")]);
+    assert!(!text.contains("pip.example.invalid"), "{text}");
+}
+
+#[test]
+fn tells_no_solution_from_no_network() {
+    let no = "cat >/dev/null; echo 'error: No solution found when resolving dependencies\n  cause: Because there is \
+              no version of torch==9' >&2; exit 1";
+    let error = Bench::new(no).uv(&[]).python(&request()).unwrap_err();
+    let IndexError::NoSolution { words } = error else { panic!("{error:?}") };
+    assert_eq!(words, "Because there is no version of torch==9");
+
+    let no_network = "cat >/dev/null; echo 'error: Request failed after 3 retries' >&2; exit 2";
+    let error = Bench::new(no_network).uv(&[]).python(&request()).unwrap_err();
+    let IndexError::Failed(error) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("Request failed"), "{error}");
+
+    let bench = Bench::new(no);
+    let program = (bench.path("bin/uv"), "0.13.9".to_owned());
+    let options = Options { offline: true, ..bench.options() };
+    let mut uv = Uv::at(program, options, &|name| env(&[], name)).unwrap();
+    let IndexError::Failed(error) = uv.python(&request()).unwrap_err() else {
+        panic!("a solution?")
+    };
+    let error = error.downcast::<UvError>().unwrap();
+    assert!(error.hint().unwrap().contains("--offline"), "{error}");
+}
+
+#[test]
+fn a_uv_that_answers_nothing_is_an_error() {
+    let error = Bench::new("cat >/dev/null; exit 0").uv(&[]).python(&request()).unwrap_err();
+    assert!(matches!(error, IndexError::Failed(_)), "{error:?}");
+}
+
+#[test]
+fn found_on_the_path_when_new_enough_else_installed() {
+    let bench = Bench::new("echo 'uv 0.13.9 (x)'");
+    let bin = bench.path("bin");
+    let cache = bench.path("cache");
+    let options = Options { cache: &cache, ..bench.options() };
+    let find = |variables: &[(&str, &str)], options: Options<'_>| {
+        let mut notes = Vec::new();
+        let mut note = |text: &str| notes.push(text.to_owned());
+        let found = super::find::find(options, &|name| env(variables, name), &mut note);
+        (found, notes)
+    };
+    let path = format!("{}:/bin:/usr/bin", bin.display());
+    let (found, _) = find(&[("PATH", &path)], options);
+    assert_eq!(found.unwrap(), (bin.join("uv"), "0.13.9".to_owned()));
+
+    // Too old: our own is installed, by pip.
+    bench.program("uv", "echo 'uv 0.1.0'");
+    let named = bin.join("uv");
+    let (found, _) = find(&[("SCONCE_UV", named.to_str().unwrap())], options);
+    assert!(matches!(found, Err(UvError::Named { .. })), "{found:?}");
+    let (found, _) = find(&[("PATH", &path)], Options { offline: true, ..options });
+    assert!(matches!(found, Err(UvError::Offline)), "{found:?}");
+    bench.program(
+        "python3",
+        "echo \"$@\" >$here/pip\nwhile [ \"$1\" != --target ]; do shift; done\nmkdir -p $2/bin\n\
+         printf '#!/bin/sh\\necho uv 0.13.9\\n' >$2/bin/uv\nchmod 755 $2/bin/uv\n",
+    );
+    let (found, notes) = find(&[("PATH", &path)], options);
+    let (program, _) = found.unwrap();
+    assert!(program.starts_with(&cache), "{}", program.display());
+    assert_eq!(notes.len(), 1);
+    let asked = fs::read_to_string(bench.path("pip")).unwrap();
+    assert!(asked.contains("uv==") && asked.contains("--only-binary :all:"), "{asked}");
+    // The second time it is there.
+    let (found, notes) = find(&[("PATH", &path)], options);
+    assert!(found.is_ok() && notes.is_empty());
+    let left: Vec<_> = fs::read_dir(cache.join("uv")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+
+    // Neither.
+    bench.program("python3", "echo 'No module named pip' >&2; exit 1");
+    let other = bench.path("other");
+    let (found, _) = find(&[("PATH", bin.to_str().unwrap())], Options { cache: &other, ..options });
+    let error = found.unwrap_err();
+    assert!(matches!(error, UvError::Missing { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("apt install"));
+    bench.program("python3", "echo 'no route to host' >&2; exit 1");
+    let (found, _) = find(&[("PATH", bin.to_str().unwrap())], Options { cache: &other, ..options });
+    assert!(found.unwrap_err().to_string().contains("no route to host"));
+}
+
+/// Against the real uv and the index that is configured: `cargo test -p sconce-fetch -- --ignored real_uv`.
+#[test]
+#[ignore = "asks the configured package index"]
+fn real_uv_resolves_torch() {
+    struct Real(Uv);
+    impl sconce_lock::Index for Real {
+        fn python(
+            &mut self,
+            request: &PythonRequest,
+        ) -> Result<sconce_lock::PythonAnswer, IndexError> {
+            self.0.python(request)
+        }
+        fn debian(
+            &mut self,
+            _: &sconce_lock::DebianRequest,
+        ) -> Result<sconce_lock::DebianAnswer, IndexError> {
+            Ok(sconce_lock::DebianAnswer::default())
+        }
+    }
+    let cache = std::env::temp_dir().join("sconce-real-uv");
+    let text = std::env::var("SCONCE_TEST_SPEC").unwrap_or_default();
+    let options = Options { cache: &cache, folder: Path::new("/"), offline: false };
+    let uv = Uv::find(options, &mut |_| {}).unwrap();
+    let mut index = Real(uv);
+    let spec = Spec::parse(&text).unwrap();
+    let host = sconce_lock::Host { machine: Some("x86_64".parse().unwrap()), ..Default::default() };
+    let (lock, explanation) = sconce_lock::resolve(&spec, &host, &mut index).unwrap();
+    assert_eq!(sconce_lock::Lock::parse(&lock.to_text()).unwrap(), lock);
+    if let Some(out) = std::env::var_os("SCONCE_TEST_OUT") {
+        fs::write(out, format!("{}\n{}", lock.to_text(), explanation.render())).unwrap();
+    }
+}
