@@ -97,7 +97,7 @@ pub enum Error {
         fault: PathFault,
     },
     /// One path twice in one layer.
-    #[error("`{0}` comes twice, as different things")]
+    #[error("`{0}` comes twice")]
     Duplicate(String),
     /// Something lies under a path that is no directory.
     #[error("`{path}` lies under `{parent}`, which is no directory")]

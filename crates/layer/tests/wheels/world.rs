@@ -227,6 +227,8 @@ pub fn make(wheels: Vec<Opened>, threads: usize) -> Result<Made, Error> {
 }
 
 fn write_out(assembly: &Assembly, blobs: &[Arc<Vec<u8>>]) -> Vec<u8> {
+    let blobs: BTreeMap<Digest, &Arc<Vec<u8>>> =
+        blobs.iter().map(|blob| (Digest::of(blob), blob)).collect();
     let mut out = Vec::new();
     let mut literals = &assembly.literals[..];
     for segment in &assembly.segments {
@@ -237,8 +239,7 @@ fn write_out(assembly: &Assembly, blobs: &[Arc<Vec<u8>>]) -> Vec<u8> {
                 literals = later;
             }
             Segment::Blob { digest, offset, len } => {
-                let blob = blobs.iter().find(|blob| Digest::of(blob) == digest).unwrap();
-                out.extend_from_slice(&blob[offset as usize..][..len as usize]);
+                out.extend_from_slice(&blobs[&digest][offset as usize..][..len as usize]);
             }
         }
     }
