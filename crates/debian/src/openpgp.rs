@@ -5,6 +5,7 @@
 //! been revoked; a signature counts when it was made with SHA-256 or stronger by such a key.
 //! Source: RFC 9580, §5.2 (signatures), §7 (cleartext framework), §10.1 (transferable keys).
 
+use std::fmt;
 use std::io::Cursor;
 
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
@@ -101,6 +102,12 @@ impl SignatureError {
 #[derive(Clone, Default)]
 pub struct Keyring {
     keys: Vec<SignedPublicKey>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({} keys)", self.keys.len())
+    }
 }
 
 impl Keyring {
