@@ -168,6 +168,7 @@ pub fn add_layer(
     max_states: usize,
 ) -> Result<(), Error> {
     let layer = unpacked(name, layer, max_states)?;
+    tree.begin_layer();
     walk(Named::new(name, &*layer), &mut |path, kind| {
         let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
         if let Some(victim) = last.strip_prefix(".wh.") {

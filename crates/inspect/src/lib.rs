@@ -8,6 +8,8 @@ pub mod closure;
 pub mod dynamic;
 pub mod elf;
 mod error;
+#[cfg(test)]
+mod failures;
 pub mod fatbin;
 pub mod finding;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use sconce_facts::{CudaVersion, DriverVersion, toolkit_driver};
+use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 use serde::Deserialize;
 
 const TABLE: &str = include_str!("../data/names.toml");
@@ -121,7 +121,12 @@ pub fn ptx_cuda(isa: (u16, u16)) -> Option<CudaVersion> {
 
 /// The first driver that compiles this PTX ISA, where it is known.
 pub fn ptx_driver(isa: (u16, u16)) -> Option<&'static DriverVersion> {
-    toolkit_driver(ptx_cuda(isa)?)
+    let cuda = ptx_cuda(isa)?;
+    toolkits()
+        .iter()
+        .filter(|toolkit| toolkit.version.parse().is_ok_and(|version: CudaVersion| version == cuda))
+        .filter_map(|toolkit| toolkit.driver.as_ref())
+        .min()
 }
 
 #[cfg(test)]
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn ptx_needs_a_driver() {
-        assert_eq!(ptx_driver((8, 2)).unwrap().branch(), 535);
+        assert_eq!(ptx_driver((8, 2)).unwrap().as_str(), "535.54.03");
         assert_eq!(ptx_cuda((9, 5)).unwrap().to_string(), "13.5");
         assert_eq!(ptx_cuda((8, 6)), None);
     }

@@ -251,7 +251,11 @@ fn contents_findings(contents: &Contents) -> Vec<Finding> {
                         torch.version, there.version
                     ),
                 )
-                .evidence([format!("{}/METADATA: Requires-Dist: {requirement}", package.metadata)])
+                .evidence([format!(
+                    "{}/METADATA: Requires-Dist: {}",
+                    package.metadata,
+                    requirement.trim()
+                )])
                 .fix(format!("install {name}=={wanted}")),
             ),
             Some(_) | None => {}

@@ -125,8 +125,9 @@ impl Scan {
                 self.libraries.push(library);
             }
             Err(error) => {
-                let mut finding =
-                    Finding::new(Severity::Error, Kind::BadBytes, path, error.to_string());
+                let text = error.to_string();
+                let message = text.strip_prefix(&format!("{path}: ")).unwrap_or(&text);
+                let mut finding = Finding::new(Severity::Error, Kind::BadBytes, path, message);
                 finding.offset = error.offset();
                 finding.fix = error.hint();
                 self.findings.push(finding);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,13 @@ enum Node {
     Link(Box<str>),
 }
 
+/// A node and the layer that brought it.
+#[derive(Clone)]
+struct Placed {
+    layer: u16,
+    node: Node,
+}
+
 struct Root {
     path: PathBuf,
     /// Where in the tree it starts; empty or ending in `/`.
@@ -57,7 +65,9 @@ struct Root {
 /// Files by path.
 #[derive(Default)]
 pub struct Tree {
-    nodes: BTreeMap<Box<str>, Node>,
+    nodes: BTreeMap<Box<str>, Placed>,
+    /// The layer being added: whiteouts hide what older ones have.
+    layer: u16,
     roots: Vec<Root>,
     /// Paths of lower layers that upper ones hide, with their bytes.
     hidden: Vec<(String, u64)>,
@@ -97,6 +107,7 @@ impl Tree {
     /// # Errors
     /// [`Error::Open`] when a folder in it can't be listed.
     pub fn add_folder(&mut self, path: &Path, below: &str) -> Result<(), Error> {
+        self.begin_layer();
         let root = self.roots.len() as u32;
         let prefix = if below.is_empty() { String::new() } else { format!("{below}/") };
         self.roots.push(Root { path: path.to_owned(), below: prefix });
@@ -166,7 +177,7 @@ impl Tree {
     /// Makes `path` the same file as `target`, as a hard link in an archive does.
     pub fn add_hard_link(&mut self, path: &str, target: &str) {
         let Some((path, target)) = normal(path).zip(normal(target)) else { return };
-        if let Some(node) = self.nodes.get(target.as_str()).cloned() {
+        if let Some(node) = self.get(target.as_str()).cloned() {
             self.parents(&path);
             self.insert(&path, node);
         }
@@ -185,52 +196,63 @@ impl Tree {
         }
     }
 
+    /// What is added from now on lies over what is there.
+    pub fn begin_layer(&mut self) {
+        self.layer = self.layer.saturating_add(1);
+    }
+
+    fn get(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path).map(|placed| &placed.node)
+    }
+
     fn parents(&mut self, path: &str) {
         for (at, _) in path.match_indices('/') {
             if !self.nodes.contains_key(&path[..at]) {
-                self.nodes.insert(path[..at].into(), Node::Directory);
+                let placed = Placed { layer: self.layer, node: Node::Directory };
+                self.nodes.insert(path[..at].into(), placed);
             }
         }
     }
 
     fn insert(&mut self, path: &str, node: Node) {
-        let old = self.nodes.insert(path.into(), node);
-        match old {
+        let directory = matches!(node, Node::Directory);
+        let old = self.nodes.insert(path.into(), Placed { layer: self.layer, node });
+        match old.map(|placed| placed.node) {
             Some(Node::File { size, .. }) => self.hidden.push((path.to_owned(), size)),
             // Something else in a directory's place hides all that was in it.
-            Some(Node::Directory) if !matches!(self.nodes.get(path), Some(Node::Directory)) => {
-                self.remove_below(&format!("{path}/"));
-            }
+            Some(Node::Directory) if !directory => self.remove_below(&format!("{path}/")),
             _ => {}
         }
     }
 
+    /// Removes what older layers have at `path`.
     fn remove(&mut self, path: &str) {
-        if let Some(Node::File { size, .. }) = self.nodes.remove(path) {
+        if self.nodes.get(path).is_some_and(|placed| placed.layer < self.layer)
+            && let Some(Placed { node: Node::File { size, .. }, .. }) = self.nodes.remove(path)
+        {
             self.hidden.push((path.to_owned(), size));
         }
         self.remove_below(&format!("{path}/"));
     }
 
     fn remove_below(&mut self, prefix: &str) {
-        let below = self.below(prefix).map(|(path, _)| path.into()).collect::<Vec<Box<str>>>();
-        for path in below {
-            if let Some(Node::File { size, .. }) = self.nodes.remove(&path) {
+        let old = self
+            .nodes
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(path, _)| path.starts_with(prefix))
+            .filter(|(_, placed)| placed.layer < self.layer)
+            .map(|(path, _)| path.clone())
+            .collect::<Vec<Box<str>>>();
+        for path in old {
+            if let Some(Placed { node: Node::File { size, .. }, .. }) = self.nodes.remove(&path) {
                 self.hidden.push((path.into(), size));
             }
         }
     }
 
-    fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
-        self.nodes
-            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
-            .take_while(move |(path, _)| path.starts_with(prefix))
-            .map(|(path, node)| (&**path, node))
-    }
-
     /// All regular files with their sizes, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.nodes.iter().filter_map(|(path, node)| match node {
+        self.nodes.iter().filter_map(|(path, placed)| match &placed.node {
             Node::File { size, .. } => Some((&**path, *size)),
             Node::Directory | Node::Link(_) => None,
         })
@@ -238,7 +260,7 @@ impl Tree {
 
     /// The size of the regular file at exactly `path`, bytes.
     pub fn size(&self, path: &str) -> Option<u64> {
-        match self.nodes.get(path) {
+        match self.get(path) {
             Some(Node::File { size, .. }) => Some(*size),
             _ => None,
         }
@@ -248,12 +270,9 @@ impl Tree {
     pub fn files_below(&self, folder: &str) -> Vec<(&str, u64)> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         self.nodes
-            .range::<str, _>((
-                std::ops::Bound::Included(prefix.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
             .take_while(|(path, _)| path.starts_with(&prefix))
-            .filter_map(|(path, node)| match node {
+            .filter_map(|(path, placed)| match &placed.node {
                 Node::File { size, .. } => Some((&**path, *size)),
                 Node::Directory | Node::Link(_) => None,
             })
@@ -262,7 +281,7 @@ impl Tree {
 
     /// Symbolic links and their targets, sorted by path.
     pub fn links(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.nodes.iter().filter_map(|(path, node)| match node {
+        self.nodes.iter().filter_map(|(path, placed)| match &placed.node {
             Node::Link(target) => Some((&**path, &**target)),
             Node::Directory | Node::File { .. } => None,
         })
@@ -276,13 +295,13 @@ impl Tree {
     /// The real path of the regular file at `path`, links followed inside the tree.
     pub fn resolve(&self, path: &str) -> Option<String> {
         let real = self.walk(path)?;
-        matches!(self.nodes.get(real.as_str()), Some(Node::File { .. })).then_some(real)
+        matches!(self.get(real.as_str()), Some(Node::File { .. })).then_some(real)
     }
 
     /// Whether there is a directory at `path`, links followed.
     pub fn is_directory(&self, path: &str) -> bool {
         self.walk(path).is_some_and(|real| {
-            real.is_empty() || matches!(self.nodes.get(real.as_str()), Some(Node::Directory))
+            real.is_empty() || matches!(self.get(real.as_str()), Some(Node::Directory))
         })
     }
 
@@ -300,7 +319,7 @@ impl Tree {
                 _ => {
                     done.push(part);
                     let here = done.join("/");
-                    match self.nodes.get(here.as_str())? {
+                    match self.get(here.as_str())? {
                         Node::Link(target) => {
                             links += 1;
                             if links > MAX_LINKS {
@@ -330,7 +349,7 @@ impl Tree {
     /// [`Error::Open`] when there is none or it can't be opened.
     pub fn open(&self, path: &str) -> Result<Arc<dyn ReadAt>, Error> {
         let error = |source| Error::Open { path: PathBuf::from(path), source };
-        match self.nodes.get(path) {
+        match self.get(path) {
             Some(Node::File { bytes: Bytes::Reader(reader), .. }) => Ok(Arc::clone(reader)),
             Some(Node::File { bytes: Bytes::Opener(opener), .. }) => opener.open(),
             Some(Node::File { bytes: Bytes::Disk(root), .. }) => {
@@ -406,10 +425,15 @@ mod tests {
     #[test]
     fn upper_layers_hide_lower_ones() {
         let mut tree = tree(&["a/one", "a/two", "b/three", "c"]);
+        tree.begin_layer();
         tree.add_file("c", Arc::new(b"new".to_vec()));
+        tree.add_file("b/four", Arc::new(b"4".to_vec()));
         tree.whiteout("a", "one");
         tree.whiteout("b", ".wh..opq");
-        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["a/two", "c"]);
+        assert_eq!(
+            tree.files().map(|(path, _)| path).collect::<Vec<_>>(),
+            ["a/two", "b/four", "c"]
+        );
         let hidden: Vec<_> =
             tree.hidden().iter().map(|(path, size)| (path.as_str(), *size)).collect();
         assert_eq!(hidden, [("c", 1), ("a/one", 5), ("b/three", 7)]);
