@@ -44,7 +44,10 @@ class Bench:
             shutil.copytree(HERE / "project", self.project)
             measure([self.sconce, "lock", str(self.project)], **self.store(self.home))
         built = measure([self.sconce, "build", str(self.project)], **self.store(self.home))
-        self.image_digest = built.output.strip().splitlines()[-1]
+        digests = re.findall(r"sha256:[0-9a-f]{64}", built.output)
+        if not digests:
+            raise Failed(f"`sconce build` printed no digest:\n{built.output}")
+        self.image_digest = digests[-1]
 
     def seed(self, home: Path) -> None:
         """A home that holds the downloads that the lock names, and nothing made from them."""
@@ -62,8 +65,7 @@ class Bench:
 
     # The sections
 
-    def image(self) -> Section:
-        out = Section("Image from wheels on disk")
+    def image(self, out: Section) -> None:
         fresh, app = self.work / "fresh", self.project / "main.py"
         build = [self.sconce, "build", str(self.project)]
         kind = self.store(fresh)
@@ -87,7 +89,6 @@ class Bench:
             venv = Path(peers.host_python(self.work, self.wheels)[1]) / "opt"
             out.rows.append(repeat("`tar \\| gzip -6` of the installed environment", 1,
                                    ["sh", "-c", f"tar -C '{venv}' -c venv | gzip -6 >/dev/null"]))
-        return out
 
     def floor(self) -> tuple[Series, Series]:
         """What can't be left out, and sconce's layers alone, from the bench of their crate."""
@@ -113,8 +114,7 @@ class Bench:
                          repeat("docker build, one line of the app changed", 5, command, changed, **kind)]
         self.budget("`docker build`, against sconce build", from_nothing.median / cold.median, 10, "x", at_least=True)
 
-    def trees(self) -> Section:
-        out = Section("Wheels on disk to files on disk")
+    def trees(self, out: Section) -> None:
         run = [self.sconce, "run", str(self.project), "true"]
         self.prime()
         measure(run, **self.store(self.home))
@@ -131,7 +131,7 @@ class Bench:
         uv = self.uv()
         if not uv:
             out.notes.append("No uv was found (--uv).")
-            return out
+            return
         wheels = sorted(map(str, self.wheels.glob("*.whl")))
         venv, cache = self.work / "venv", self.work / "uv-cache"
         for mode in ("copy", "hardlink"):
@@ -146,10 +146,8 @@ class Bench:
             out.rows.append(row)
         self.budget("extraction, against uv pip install --link-mode copy", extract.median / out.rows[2].median, 1, "x")
         out.notes.append("sconce's trees hold the Debian root and bytecode too; uv's environment holds neither.")
-        return out
 
-    def start(self) -> Section:
-        out = Section("Starting a container that does nothing")
+    def start(self, out: Section) -> None:
         self.prime()
         commands = {
             "sconce run IMAGE true": ([self.sconce, "run", self.image_digest, "true"], self.store(self.home)),
@@ -158,7 +156,8 @@ class Bench:
         if peers.have("crun"):
             bundle = peers.crun_bundle(self.work)
             wrapper = peers.crun_wrapper()
-            commands["crun run, its config says true"] = ([*wrapper, "crun", "run", "--bundle", str(bundle), f"sconce-bench-{os.getpid()}"], {})
+            commands["crun run, its config says true"] = (
+                [*wrapper, "crun", "run", "--bundle", str(bundle), f"sconce-bench-{os.getpid()}"], {})
             if wrapper:
                 commands["of which the wrapper"] = ([*wrapper, "true"], {})
         with self.docker(out) as docker:
@@ -167,10 +166,8 @@ class Bench:
                     [docker.client, "run", "--rm", "--network", "host", peers.BASE, "true"], {"env": docker.env})
             out.rows = alternate(30, 3, commands)
         self.budget("`sconce run IMAGE true`, warm", out.rows[0].median * 1e3, 60, "ms")
-        return out
 
-    def imports(self) -> Section:
-        out = Section("import torch")
+    def imports(self, out: Section) -> None:
         self.prime()
         code = "import torch; print(torch.__version__)"
         host = peers.host_python(self.work, self.wheels)
@@ -186,10 +183,8 @@ class Bench:
             out.rows = alternate(10, 2, commands)
         self.budget("import torch, against the host", out.rows[0].median / out.rows[1].median, 1.1, "x")
         out.notes.append("The whole command is timed: the container's start is in it.")
-        return out
 
-    def first(self) -> Section:
-        out = Section("From nothing to the last line of examples/first-steps")
+    def first(self, out: Section) -> None:
         home, example = self.work / "empty", self.work / "first-steps"
         for folder in (home, example):
             shutil.rmtree(folder, ignore_errors=True)
@@ -198,7 +193,8 @@ class Bench:
         run = [self.sconce, "run", str(example)]
         out.rows.append(repeat("sconce run, empty home", 1, run, lambda _: None, **self.store(home)))
         out.rows.append(repeat("sconce run, the second time", 1, run, **self.store(home)))
-        out.notes += ["What the second run printed:", "", *("    " + line for line in out.rows[-1].samples[-1].output.splitlines()), ""]
+        printed = out.rows[-1].samples[-1].output.splitlines()
+        out.notes += ["What the second run printed:", "", *("    " + line for line in printed), ""]
         if uv := self.uv():
             venv, cache = self.work / "venv", self.work / "uv-cache"
             for folder in (venv, cache):
@@ -212,7 +208,6 @@ class Bench:
             out.rows.append(repeat("the script alone, the second time", 1, [str(venv / "bin/python"), str(example / "train.py")],
                                    env=env))
         out.notes.append("Both download 3 GB, so the network is in both; the script compiles with g++ on its first run.")
-        return out
 
     def uv(self) -> str | None:
         return shutil.which(self.options.uv)
@@ -233,18 +228,20 @@ def main() -> int:
     options = arguments()
     bench = Bench(options)
     bench.work.mkdir(parents=True, exist_ok=True)
-    sections = []
+    sections, failed = [], False
     for name in options.only or list(SECTIONS):
         print(f"{name} ...", flush=True)
-        section, budgets = Section(name), len(bench.budgets)
+        title, work = SECTIONS[name]
+        section = Section(title)
         try:
-            section = SECTIONS[name](bench)
-        except (Failed, OSError) as error:
-            del bench.budgets[budgets:]
-            section.notes.append(f"**Not measured:** {' '.join(str(error).splitlines())}")
+            work(bench, section)
+        except (Failed, OSError) as error:  # what was measured before it stays in the report
+            section.notes.append(f"**Not all was measured:** {' '.join(str(error).splitlines())}")
             print(f"{name} failed: {error}", file=sys.stderr)
+            failed = True
         sections.append(section)
-    hidden = {bench.sconce: "sconce", bench.wheels: "$WHEELS", bench.work: "$WORK", REPO: ".", bench.uv() or "uv": "uv"}
+    hidden = {bench.sconce: "sconce", bench.wheels: "$WHEELS", bench.work: "$WORK", REPO: ".",
+              bench.uv() or "uv": "uv", Path.home(): "~"}
     programs = [[bench.sconce, "--version"], ["git", "-C", str(REPO), "log", "-1", "--format=sconce's commit %h"],
                 [options.uv, "--version"], [options.docker, "--version"], ["crun", "--version"]]
     report = Report(options.machine, {str(path): name for path, name in hidden.items()}, programs)
@@ -253,10 +250,16 @@ def main() -> int:
     page = folder / f"{datetime.date.today()}-{options.machine}.md"
     page.write_text(report.page(sections, bench.budgets, bench.wheels))
     print(page)
-    return 0 if all(section.rows for section in sections) else 1
+    return 1 if failed else 0
 
 
-SECTIONS = {"image": Bench.image, "trees": Bench.trees, "start": Bench.start, "import": Bench.imports, "first": Bench.first}
+SECTIONS = {
+    "image": ("Image from wheels on disk", Bench.image),
+    "trees": ("Wheels on disk to files on disk", Bench.trees),
+    "start": ("Starting a container that does nothing", Bench.start),
+    "import": ("import torch", Bench.imports),
+    "first": ("From nothing to the last line of examples/first-steps", Bench.first),
+}
 
 
 def arguments() -> argparse.Namespace:
