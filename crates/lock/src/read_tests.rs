@@ -1,1 +1,162 @@
+//! Locks that are right, changed, of another version, or no locks at all.
 
+use expect_test::{Expect, expect};
+
+use crate::document::{DebPin, Facts, IndexKind, IndexRow, Layer, Lock, Sealed, TorchFacts, Wheel};
+use crate::spec::{App, Flavour};
+use crate::{Error, write};
+use sconce_blob::Digest;
+
+fn lock() -> Lock {
+    let digest = Digest::of(b"x");
+    Lock {
+        spec: digest,
+        facts: Facts {
+            machine: "x86_64".parse().unwrap(),
+            base: "trixie".into(),
+            python: "3.13".into(),
+            glibc: "2.41".into(),
+            flavour: Flavour::Runtime,
+            bytecode: true,
+            torch: Some(TorchFacts {
+                version: "2.15.0".into(),
+                cuda: Some("13.2".parse().unwrap()),
+                driver: Some("580.65.06".parse().unwrap()),
+                architectures: vec!["sm_75".parse().unwrap(), "sm_90a".parse().unwrap()],
+                cudnn: Some("9.26.0.51".into()),
+                nccl: None,
+                triton: Some("3.9.0".into()),
+            }),
+        },
+        app: App {
+            env: [("A B".to_owned(), "quo\"te\\ \n\u{1}é".to_owned())].into(),
+            command: vec!["python".into(), "train.py".into()],
+            ..App::default()
+        },
+        indexes: vec![
+            IndexRow { name: "pypi".into(), kind: IndexKind::Python, url: None },
+            IndexRow { name: "trixie".into(), kind: IndexKind::Debian, url: None },
+        ],
+        wheels: vec![Wheel {
+            name: "foo-bar".into(),
+            version: "1.0+cu1".into(),
+            file: "foo_bar-1.0+cu1-py3-none-any.whl".into(),
+            size: Some(5),
+            sha256: digest,
+            index: "pypi".into(),
+            url: None,
+        }],
+        debs: vec![DebPin {
+            name: "libc6".into(),
+            version: "2.41-12".into(),
+            arch: "amd64".into(),
+            path: "pool/main/g/glibc/libc6_2.41-12_amd64.deb".into(),
+            size: 7,
+            sha256: digest,
+            index: "trixie".into(),
+        }],
+        sealed: None,
+    }
+}
+
+fn sealed() -> Lock {
+    let digest = Digest::of(b"y");
+    let layer = Layer { name: "debian".into(), diff_id: digest, digest, size: 9 };
+    Lock { sealed: Some(Sealed { image: digest, layers: vec![layer] }), ..lock() }
+}
+
+/// A text with a right digest over whatever stands after it.
+fn resigned(text: &str) -> String {
+    let body = text.splitn(4, '\n').nth(3).unwrap();
+    format!("{}version = 1\ndigest = \"{}\"\n{body}", write::HEADER, Digest::of(body.as_bytes()))
+}
+
+#[track_caller]
+fn wrong(text: &str, expected: Expect) {
+    let error = Lock::parse(text).unwrap_err();
+    assert!(error.hint().is_some());
+    expected.assert_eq(&error.to_string());
+}
+
+#[test]
+fn text_and_back() {
+    for lock in [lock(), sealed()] {
+        let text = lock.to_text();
+        assert_eq!(Lock::parse(&text).unwrap(), lock);
+        assert_eq!(resigned(&text), text);
+    }
+    assert_eq!(lock().digest(), sealed().digest());
+    assert_ne!(lock().to_text(), sealed().to_text());
+}
+
+#[test]
+fn changed_by_hand() {
+    let text = lock().to_text();
+    wrong(&text.replace("580.65.06", "525.60.13"), expect![[""]]);
+    wrong(&format!("{text}\n"), expect![[""]]);
+    wrong(&format!("# mine\n{text}"), expect![[""]]);
+    wrong(&text.replace('\n', "\r\n"), expect![[""]]);
+    wrong(&resigned(&format!("{text}# mine\n")), expect![[""]]);
+}
+
+#[test]
+fn of_another_version() {
+    let text = lock().to_text();
+    wrong(&text.replace("version = 1\n", "version = 2\nnews = true\n"), expect![[""]]);
+    wrong(&text.replace("version = 1\n", "version = 0\n"), expect![[""]]);
+}
+
+#[test]
+fn values_that_no_sconce_writes() {
+    let text = lock().to_text();
+    let change = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        resigned(&text.replace(from, to))
+    };
+    wrong("", expect![[""]]);
+    wrong("version = ", expect![[""]]);
+    wrong(&change("pool/main/g", "../../etc"), expect![[""]]);
+    wrong(&change("\"pool/main", "\"/pool/main"), expect![[""]]);
+    wrong(&change("foo_bar-1.0+cu1-py3", "../foo_bar-1.0+cu1-py3"), expect![[""]]);
+    wrong(&change("foo_bar-1.0+cu1-py3", "other-1.0+cu1-py3"), expect![[""]]);
+    wrong(&change("index = \"pypi\"", "index = \"lab\""), expect![[""]]);
+    wrong(&change("size = 5", "size = -5"), expect![[""]]);
+    wrong(&change("bytecode = true", "bytecode = true\nmore = 1"), expect![[""]]);
+    wrong(&change("\"runtime\"", "\"fast\""), expect![[""]]);
+}
+
+/// Changes bytes of a real lock at random places: an error or a lock, never a panic, and never another lock.
+#[test]
+fn mutations_never_panic() {
+    let text = sealed().to_text();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    for _ in 0..2000 {
+        let mut bytes = text.clone().into_bytes();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(3) {
+                0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, b"\"[]={}\n#.'"[random(10)]),
+            }
+        }
+        let Ok(mutated) = String::from_utf8(bytes) else { continue };
+        if mutated != text {
+            assert!(Lock::parse(&mutated).is_err(), "{mutated}");
+        }
+        // Behind a right digest the parser itself is reached.
+        if mutated.matches('\n').count() > 3 {
+            match Lock::parse(&resigned(&mutated)) {
+                Ok(lock) => assert_eq!(lock.to_text(), resigned(&mutated)),
+                Err(Error::LockSyntax { .. } | Error::LockEdited { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}

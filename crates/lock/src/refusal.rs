@@ -1,5 +1,6 @@
 //! What to say when no torch fits, in words a researcher understands.
 
+use pep440_rs::Version;
 use sconce_facts::Release;
 
 use crate::candidate::{Reason, WantedGpu, Wishes, consider};
@@ -25,8 +26,11 @@ pub(crate) fn no_torch(wishes: &Wishes, refused: &[(&'static Release, Reason)]) 
             hint: hint(wishes, newest, reason),
         };
     }
-    let message = together(wishes)
-        .unwrap_or_else(|| format!("the newest looked at, torch {}: {reason}", newest.version));
+    if let Some(message) = together(wishes) {
+        let hint = Some("make an environment for each, or leave one out".to_owned());
+        return Error::NoTorch { message, refused: told, hint };
+    }
+    let message = format!("the newest looked at, torch {}: {reason}", newest.version);
     Error::NoTorch { message, refused: told, hint: hint(wishes, newest, reason) }
 }
 
@@ -41,8 +45,10 @@ fn unknown_version(wishes: &Wishes) -> Error {
     };
     let wanted = specifiers.to_string();
     let versions = || sconce_facts::releases().iter().map(|release| release.version.as_str());
-    let near =
-        sconce_facts::nearest(wanted.trim_start_matches(['=', '~', '>', '<', '!']), versions());
+    // The last release not above the first version named, else the first of all.
+    let named = specifiers.iter().next().map(|specifier| specifier.version().clone());
+    let below = |known: &&str| known.parse::<Version>().ok() <= named;
+    let near = versions().take_while(below).last().or_else(|| versions().next());
     let oldest = versions().next().unwrap_or_default();
     let newest = &sconce_facts::newest_release().version;
     Error::NoTorch {

@@ -99,6 +99,10 @@ fn wishes(spec: &Spec, host: &Host, explanation: &mut Explanation) -> Result<Wis
             })
             .collect(),
     };
+    if environment.cuda == CudaWish::Cpu && !gpus.is_empty() {
+        let message = "cuda = \"cpu\" is a build that can't use the GPUs asked for".to_owned();
+        return Err(wish(message, "leave out one of `cuda` and `gpus`"));
+    }
     let machine = machine(spec, host, &gpus, explanation)?;
     let driver = match &environment.driver {
         DriverWish::Any => None,
