@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
-use crate::world::{Draft, Member, Opened, make};
+use crate::world::{Draft, Member, Opened, make, open};
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
 use sconce_blob::Digest;
@@ -146,18 +146,17 @@ fn threads_do_not_show_in_the_digests() {
         };
         (0..len).map(|_| next()).collect()
     };
+    let large = |name: &str, seed| {
+        Draft::new(name)
+            .file(&format!("{name}/large.so"), &noise(seed, 5 << 20))
+            .member(Member::stored(&format!("{name}/stored.so"), &noise(seed + 1, 3 << 20)))
+            .file(&format!("{name}/exact"), &noise(seed + 2, 2 << 20))
+            .bytes()
+    };
+    let drafts =
+        [("demo", everything().bytes()), ("one", large("one", 1)), ("two", large("two", 7))];
     let wheels = || -> Vec<Opened> {
-        let large = |name: &str, seed| {
-            Draft::new(name)
-                .file(&format!("{name}/large.so"), &noise(seed, 9 << 20))
-                .member(Member::stored(&format!("{name}/stored.so"), &noise(seed + 1, 3 << 20)))
-                .file(&format!("{name}/exact"), &noise(seed + 2, 4 << 20))
-        };
-        vec![
-            everything().open().unwrap(),
-            large("one", 1).open().unwrap(),
-            large("two", 7).open().unwrap(),
-        ]
+        drafts.iter().map(|(name, bytes)| open(name, bytes.clone()).unwrap()).collect()
     };
     let alone = make(wheels(), 1).unwrap();
     assert_eq!(alone.names, ["one 1.0", "two 1.0", "demo 1.0"]);
