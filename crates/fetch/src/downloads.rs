@@ -148,7 +148,7 @@ fn download_unless(
     let path = store.partial_path(wanted.digest);
     let mut partial = Partial::open(path)?;
     progress.started(&wanted.name, partial.hasher.len(), wanted.size);
-    let mut resumed = partial.hasher.len() > 0;
+    let mut resumed = !partial.hasher.is_empty();
     let mut tries = Tries::new(client.options());
     loop {
         let before = partial.hasher.len();
@@ -175,7 +175,7 @@ fn download_unless(
         if partial.hasher.len() >= before.saturating_add(PROGRESS) {
             tries.renew();
         }
-        resumed |= partial.hasher.len() > 0;
+        resumed |= !partial.hasher.is_empty();
         if error.is_passing() {
             progress.retrying(&wanted.name, &error);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sconce_blob::Digest;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::Store;
 use crate::error::{Error, at};
 use crate::layers::Layer;
-use crate::lock::SharedLock;
+use crate::lock::{Scratch, SharedLock};
 use crate::store::{read_small, sync_parent};
 
 /// The largest manifest, config or index that is read, bytes. Registries take 4 MiB.
@@ -44,10 +44,19 @@ pub struct Image {
     pub last_used: SystemTime,
 }
 
-/// Keeps an image and its trees from being pruned while it lives, also after the store is closed.
+/// Keeps an image and its trees from being pruned while it lives, also after the store is closed,
+/// and holds a folder for the container that uses it.
 #[derive(Debug)]
 pub struct Lease {
+    scratch: Scratch,
     _lock: SharedLock,
+}
+
+impl Lease {
+    /// A folder on the store's file system that goes with the lease, or with the process.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch.path
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -211,7 +220,7 @@ impl Store {
     pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
         let lock = SharedLock::shared(self.lock_path("image", image))?;
         self.touch(image)?;
-        Ok(Lease { _lock: lock })
+        Ok(Lease { scratch: Scratch::create(&self.root().join("tmp"))?, _lock: lock })
     }
 
     pub(crate) fn image_path(&self, digest: Digest) -> PathBuf {

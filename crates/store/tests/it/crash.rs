@@ -181,7 +181,9 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let mut command = Command::new("sh");
     command.arg("-c").arg("trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"");
     command.arg(inner.get_program()).args(inner.get_args());
-    inner.get_envs().for_each(|(name, value)| drop(command.env(name, value.unwrap())));
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap());
+    }
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(listen(&mut child).collect::<Vec<_>>(), ["no space"]);
     assert!(child.wait().unwrap().success());
