@@ -60,7 +60,7 @@ fn child() {
 }
 
 fn say(text: &str) {
-    writeln!(std::io::stdout(), "SAID {text}").unwrap();
+    std::io::stdout().write_all(format!("SAID {text}\n").as_bytes()).unwrap();
 }
 
 fn listen(child: &mut Child) -> impl Iterator<Item = String> + use<> {
@@ -150,7 +150,7 @@ fn work_is_done_once() {
     let root = folder.path().join("home");
     let mut children: Vec<_> =
         (0..4).map(|_| child_process(&root, "once").spawn().unwrap()).collect();
-    let mut said: Vec<_> = children.iter_mut().flat_map(|child| listen(child)).collect();
+    let mut said: Vec<_> = children.iter_mut().flat_map(listen).collect();
     said.sort();
     assert_eq!(said, ["made it", "was there", "was there", "was there"]);
     children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
