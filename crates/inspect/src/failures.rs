@@ -146,6 +146,16 @@ fn libcudart_cannot_be_opened() {
 }
 
 #[test]
+fn one_wheel_may_take_the_rest_from_elsewhere() {
+    let mut world = World::new();
+    world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");
+    let options = Options { partial: true, ..Options::default() };
+    let report = inspect("torch.whl", &world.tree, &options, &|_, _| {});
+    assert_eq!(report.errors().count(), 0);
+    assert!(report.answer("h100", None).unwrap().ready);
+}
+
+#[test]
 fn undefined_symbol_nvjitlink_complete() {
     // libcusparse was built with nvJitLink 12.4; LD_LIBRARY_PATH offers 12.1's.
     let mut world = World::new();

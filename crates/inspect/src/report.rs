@@ -28,6 +28,9 @@ pub struct Options {
     pub library_path: Option<String>,
     /// GPUs the environment is meant for; the weight of what they don't need is told.
     pub gpus: Vec<Capability>,
+    /// It is a part of an environment (one wheel, one library): what it needs may come from
+    /// elsewhere, so a library that is not there is only a note.
+    pub partial: bool,
     /// Leave out the search for copies of files, which reads whole files.
     pub skip_copies: bool,
 }
@@ -130,7 +133,14 @@ pub fn inspect(
     let mut loader = Loader::new(tree, &scan, options.library_path.as_deref());
     findings.append(&mut loader.findings);
     let closure = closure::check(tree, &loader);
-    findings.extend(closure.findings);
+    findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
+        Kind::LibraryMissing | Kind::LibraryUnreachable | Kind::PluginMissing
+            if options.partial =>
+        {
+            Finding { severity: Severity::Note, ..finding }
+        }
+        _ => finding,
+    }));
     let drivers = drivers(tree, &scan.libraries, &contents);
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let gpus = verdict::verdicts(&scan, floor.as_ref());

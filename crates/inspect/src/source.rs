@@ -18,6 +18,8 @@ pub struct Subject {
     pub tree: Tree,
     /// `LD_LIBRARY_PATH` as its configuration sets it.
     pub library_path: Option<String>,
+    /// Whether it is a part of an environment only: a wheel, a layer, a library.
+    pub partial: bool,
 }
 
 impl Subject {
@@ -42,7 +44,7 @@ impl Subject {
         if zip::sniff(head) {
             let mut tree = Tree::new();
             zip::add_wheel(&mut tree, &name, &bytes, "")?;
-            return Ok(Self { what: "wheel", tree, library_path: None });
+            return Ok(Self { what: "wheel", tree, library_path: None, partial: true });
         }
         let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
         if packed || archive::sniff(head) {
@@ -52,7 +54,7 @@ impl Subject {
                 Err(Error::Malformed { what: "docker-archive", .. }) => {
                     let mut tree = Tree::new();
                     archive::add_layer(&mut tree, &name, &bytes, 256)?;
-                    Ok(Self { what: "layer", tree, library_path: None })
+                    Ok(Self { what: "layer", tree, library_path: None, partial: true })
                 }
                 Err(error) => Err(error),
             };
@@ -61,7 +63,7 @@ impl Subject {
             let mut tree = Tree::new();
             let file = path.file_name().and_then(|name| name.to_str()).unwrap_or("library");
             tree.add_file(file, bytes);
-            return Ok(Self { what: "library", tree, library_path: None });
+            return Ok(Self { what: "library", tree, library_path: None, partial: true });
         }
         Err(Error::Unknown { path: path.to_owned() })
     }
@@ -72,14 +74,11 @@ impl Subject {
         }
         let wheels = wheels(path)?;
         if !wheels.is_empty() {
-            return Ok(Self {
-                what: "wheels",
-                tree: Self::wheels(&wheels, "")?,
-                library_path: None,
-            });
+            let tree = Self::wheels(&wheels, "")?;
+            return Ok(Self { what: "wheels", tree, library_path: None, partial: false });
         }
         let what = if path.join("pyvenv.cfg").is_file() { "virtual environment" } else { "folder" };
-        Ok(Self { what, tree: Tree::folder(path)?, library_path: None })
+        Ok(Self { what, tree: Tree::folder(path)?, library_path: None, partial: false })
     }
 
     /// Wheels as one environment, their packages in the directory `site` of the tree.
@@ -98,7 +97,7 @@ impl Subject {
 
     fn image(what: &'static str, image: Image) -> Self {
         let library_path = image.env("LD_LIBRARY_PATH").map(str::to_owned);
-        Self { what, tree: image.tree, library_path }
+        Self { what, tree: image.tree, library_path, partial: false }
     }
 }
 
