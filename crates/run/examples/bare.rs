@@ -1,7 +1,7 @@
 //! Runs a command in a container on a ready root, for measuring the runtime alone:
 //! `bare SCRATCH LOWER[:LOWER...] COMMAND...`. `-t` first gives it a terminal, `-i` input.
-#![allow(clippy::print_stderr)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use sconce_run::{Container, Stdio};
@@ -32,18 +32,19 @@ fn main() -> ExitCode {
             "--read-only" => container.read_only = true,
             "--memory" => container.memory_bytes = sconce_run::parse_size("-m", &value).ok(),
             "--cpus" => container.cpus = sconce_run::parse_cpus(&value).ok(),
+            "--edit" => container.edits.extend(serde_json::from_str(&value)),
             "--keep" => container.keep_changes = Some(value.into()),
             _ => return ExitCode::from(125),
         }
     }
     container.stdio = stdio;
-    match sconce_run::run(&container, &mut |note| eprintln!("bare: {note}")) {
+    // Words that cannot be written are nobody's to read.
+    let say = |text: &str| drop(writeln!(std::io::stderr(), "bare: {text}"));
+    match sconce_run::run(&container, &mut |note| say(note)) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
-            eprintln!("bare: {error}");
-            if let Some(hint) = error.hint() {
-                eprintln!("hint: {hint}");
-            }
+            say(&error.to_string());
+            say(&error.hint().unwrap_or_default());
             ExitCode::from(error.exit_code())
         }
     }

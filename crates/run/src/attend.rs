@@ -15,6 +15,7 @@ use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::forward::Listeners;
 use crate::keeper::{self, Plan};
+use crate::scratch::Scratch;
 use crate::terminal::{self, Joined};
 use crate::{Captured, Container, Exit, Stdio, ids, memory, os, request};
 
@@ -90,15 +91,6 @@ impl Drop for Keeper {
     }
 }
 
-/// The scratch folder; whatever the keeper left of it goes when this is dropped.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 impl Session {
     fn start(
         container: &Container,
@@ -130,6 +122,7 @@ impl Session {
             hostname: &hostname,
             shm_bytes,
             caller: rustix::process::getpid(),
+            left: &scratch.left,
         };
         let pid = os::fork(|| keeper::keep(&plan, &theirs)).doing("starting the keeper")?;
         let keeper = Keeper(Some(pid));
@@ -396,9 +389,8 @@ fn prepare(
     notices: &mut dyn FnMut(&str),
 ) -> Result<(Container, Scratch), Error> {
     let mut container = container.clone();
-    fs::create_dir_all(&container.scratch).doing_to("creating", &container.scratch)?;
-    let scratch = Scratch(container.scratch.clone());
-    container.scratch = absolute(&container.scratch)?;
+    let scratch = Scratch::new(&container.scratch)?;
+    container.scratch = scratch.path.clone();
     for lower in &mut container.lowers {
         *lower = absolute(lower)?;
     }

@@ -104,7 +104,13 @@ impl Groups {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
         if !self.folders.iter().any(|made| made == group) {
-            fs::create_dir(group).map_err(|error| at(group, error))?;
+            match fs::create_dir(group) {
+                // A run that was killed may have had this process's number.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(at(group, error));
+                }
+                _ => {}
+            }
             self.folders.push(group.to_owned());
         }
         let setting = group.join(file);

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -22,7 +22,7 @@ use crate::ids::{self, Power};
 use crate::init::Init;
 use crate::overlay::Overlay;
 use crate::spec::{self, Place};
-use crate::{Container, Network, cgroup, etc, os, overlay, rlimit, trace, user};
+use crate::{Container, Network, cdi, cgroup, etc, os, overlay, rlimit, trace, user};
 
 /// The number that the socket to the caller has in the keeper and in the first process.
 const CONTROL: RawFd = 3;
@@ -39,6 +39,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) hostname: &'a str,
     pub(crate) shm_bytes: u64,
     pub(crate) caller: Pid,
+    /// What killed runs left behind, for the keeper to remove.
+    pub(crate) left: &'a [PathBuf],
 }
 
 /// The life of the keeper: its exit status. All it has to say goes over `control`.
@@ -106,12 +108,11 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
     let group = user::read_in(&root, "/etc/group")?;
     let identity = user::resolve(container.user.as_deref(), &passwd, &group)?;
     check_mapped(container, &identity)?;
-    let identity = user::Identity { groups: allowed_groups(identity.groups.clone()), ..identity };
     let workdir = container.workdir.as_deref().unwrap_or(Path::new("/"));
     user::create_folder_in(&root, workdir)?;
     drop(root);
 
-    let shares_network = spec::shares_network(container);
+    let shares_network = container.network == Network::Host;
     let etc = etc::write(&container.scratch.join("etc"), plan.hostname, shares_network)?;
     let place = Place {
         root: &overlay.root,
@@ -125,10 +126,20 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
         hostname: plan.hostname,
         workdir,
     };
-    let document = spec::document(container, &place);
-    let environment = spec::environment(container, &place);
+    let mut document = spec::document(container, &place);
+    let mut environment = spec::environment(container, &place);
+    cdi::apply(&container.edits, &mut document, &mut environment)?;
+    if groups_are_fixed()
+        && let Some(user) = document["process"]["user"].as_object_mut()
+    {
+        user.remove("additionalGids");
+    }
     let started = start(plan, &document, environment).and_then(watch);
     let tidied = tidy(container, &overlay, started.is_ok());
+    for folder in plan.left {
+        // The next run tries again.
+        let _ = fs::remove_dir_all(folder);
+    }
     started.and(tidied)
 }
 
@@ -210,10 +221,10 @@ fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), 
     })
 }
 
-/// Supplementary groups, where this user namespace lets them be set at all.
-fn allowed_groups(groups: Vec<u32>) -> Vec<u32> {
-    let denied = fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
-    if denied { Vec::new() } else { groups }
+/// Supplementary groups cannot be set in this user namespace (user_namespaces(7)): those of
+/// the caller stay, and with them what they open.
+fn groups_are_fixed() -> bool {
+    fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// Hands the configuration to libcontainer; the answer is the first process.

@@ -17,6 +17,7 @@
 //! Needs Linux 5.12 (`mount_setattr`), which libcontainer 0.7 uses for every mount.
 
 mod attend;
+pub mod cdi;
 mod cgroup;
 mod control;
 mod error;
@@ -30,6 +31,7 @@ mod os;
 mod overlay;
 mod request;
 mod rlimit;
+mod scratch;
 mod spec;
 mod terminal;
 mod trace;
@@ -47,8 +49,9 @@ pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
 pub struct Container {
     /// The image's extracted layers, the top one first. They are never written to.
     pub lowers: Vec<PathBuf>,
-    /// A folder for this run alone, on a file system that overlays can write to (if it is
-    /// not, changes are kept in memory). It is made if missing and removed afterwards.
+    /// A folder in which this run makes one of its own, removed afterwards; what killed runs
+    /// left there is removed too. It is made if missing. On a file system that overlays
+    /// cannot write to, what the container changes is kept in memory.
     pub scratch: PathBuf,
     /// What to run; the first word is looked for on the environment's PATH.
     pub command: Vec<String>,
@@ -61,6 +64,9 @@ pub struct Container {
     pub user: Option<String>,
     /// Folders and files of the host to show inside.
     pub volumes: Vec<Volume>,
+    /// Device nodes of the host to show inside, each with its path there. Nothing else of the
+    /// host's `/dev` can be opened.
+    pub devices: Vec<(PathBuf, PathBuf)>,
     /// Ports of the host that lead to ports inside.
     pub ports: Vec<Port>,
     /// Whose network it has.
@@ -78,6 +84,8 @@ pub struct Container {
     pub hostname: Option<String>,
     /// What its standard streams are.
     pub stdio: Stdio,
+    /// CDI `containerEdits`, as [`cdi::select`] finds them; applied in order, after all else.
+    pub edits: Vec<serde_json::Value>,
     /// After a clean end, what it changed in its root is moved here (same file system as
     /// `scratch`) instead of being removed. As overlayfs keeps it: deleted files are
     /// character devices 0/0.
@@ -99,6 +107,7 @@ impl Container {
             workdir: None,
             user: None,
             volumes: Vec::new(),
+            devices: Vec::new(),
             ports: Vec::new(),
             network: Network::Host,
             read_only: false,
@@ -107,6 +116,7 @@ impl Container {
             cpus: None,
             hostname: None,
             stdio: Stdio::Output,
+            edits: Vec::new(),
             keep_changes: None,
         }
     }

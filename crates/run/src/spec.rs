@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::Container;
 use crate::user::Identity;
-use crate::{Container, Network};
 
 /// What root inside may do: podman's default set (containers/common, `pkg/config/default.go`).
 /// It leaves out `CAP_MKNOD`, which Docker grants: without it and with no device files
@@ -143,6 +143,10 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
         }
         mounts.push(bind(&volume.source, &volume.target, &options));
     }
+    // Bound, as rootless runtimes do it: no node is made, and no device cgroup has to know.
+    for (host, inside) in &container.devices {
+        mounts.push(bind(host, inside, &["bind", "nosuid", "noexec"]));
+    }
     mounts
 }
 
@@ -161,9 +165,4 @@ pub(crate) fn environment(container: &Container, place: &Place<'_>) -> Vec<(Stri
         default("TERM", "xterm");
     }
     environment
-}
-
-/// The container has the host's network.
-pub(crate) fn shares_network(container: &Container) -> bool {
-    container.network == Network::Host
 }

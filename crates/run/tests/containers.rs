@@ -1,0 +1,410 @@
+//! Containers on this machine, started as root and as an ordinary user.
+
+mod world;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use world::{As, World, eventually, give_to_nobody, processes_with, texts};
+
+const BOTH: [As; 2] = [As::Root, As::Nobody];
+
+#[test]
+fn the_command_and_its_status() {
+    for who in BOTH {
+        let world = World::new(who);
+        assert_eq!(world.check(&[], "id -u; id -g; pwd; echo $HOME", 0), "0\n0\n/\n/root\n");
+        world.check(&[], "exit 3", 3);
+        world.check(&[], "kill -TERM $$", 128 + 15);
+        world.check(&["-w=/work/deep"], "test $(pwd) = /work/deep", 0);
+        for (command, code, words) in [
+            ("no-such-program", 127, "was not found in the image"),
+            ("/etc/passwd", 126, "cannot be executed"),
+            ("not-executable", 126, "cannot be executed"),
+            ("/no/such/path", 127, "was not found in the image"),
+        ] {
+            let output = world.command(&[], &[command]).output().expect("started");
+            let (_, err) = texts(&output);
+            assert_eq!(output.status.code(), Some(code), "{command}: {err}");
+            assert!(err.contains(words), "{err}");
+        }
+    }
+}
+
+#[test]
+fn the_root_can_be_written_and_the_image_is_not() {
+    for who in BOTH {
+        let world = World::new(who);
+        world.check(&[], "echo changed > /etc/passwd; rm /usr/bin/head; mkdir /new", 0);
+        let passwd = fs::read_to_string(world.path("root/etc/passwd")).expect("passwd");
+        assert!(passwd.starts_with("root:"), "{passwd}");
+        assert!(world.path("root/usr/bin/head").exists());
+        assert!(!world.path("root/new").exists());
+        world.check(&["--read-only"], "touch /new 2>/dev/null && exit 9; touch /dev/shm/x", 0);
+    }
+}
+
+#[test]
+fn changes_can_be_kept() {
+    for who in BOTH {
+        let world = World::new(who);
+        let keep = world.path("kept");
+        world.check(&[&format!("--keep={}", keep.display())], "mkdir /new; echo hi > /new/file", 0);
+        assert_eq!(fs::read_to_string(keep.join("new/file")).expect("kept"), "hi\n");
+    }
+}
+
+#[test]
+fn volumes_files_and_folders() {
+    for who in BOTH {
+        let world = World::new(who);
+        fs::create_dir(world.path("data")).expect("data");
+        fs::write(world.path("data/in"), "in\n").expect("in");
+        fs::write(world.path("one"), "one\n").expect("one");
+        for path in ["data", "data/in", "one"] {
+            if who == As::Nobody {
+                give_to_nobody(&world.path(path));
+            }
+        }
+        let options = ["-v=./data:/data", "-v=./one:/etc/one:ro", "-v=./missing/here:/made"];
+        let script = "cat /data/in /etc/one; echo out > /data/out; echo m > /made/m
+            echo x 2>/dev/null > /etc/one && exit 9; exit 0";
+        assert_eq!(world.check(&options, script, 0), "in\none\n");
+        assert_eq!(fs::read_to_string(world.path("data/out")).expect("out"), "out\n");
+        assert_eq!(fs::read_to_string(world.path("missing/here/m")).expect("m"), "m\n");
+        assert_eq!(fs::read_to_string(world.path("one")).expect("one"), "one\n");
+    }
+}
+
+#[test]
+fn what_a_training_job_needs() {
+    for who in BOTH {
+        let world = World::new(who);
+        // Shared memory far above Docker's 64 MB, and a name that resolves.
+        let script = "df -k /dev/shm | tail -n 1; grep() { while read l; do case $l in
+            *$1*) echo yes; return;; esac; done; }; grep $(hostname) < /etc/hosts; cat /etc/hostname";
+        let out = world.check(&[], script, 0);
+        let blocks: u64 =
+            out.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a size");
+        assert!(blocks >= 256 << 10, "{out}");
+        assert!(out.contains("\nyes\n"), "{out}");
+        // Locked memory and stack are as high as the machine lets them be.
+        let out = world.check(&[], "ulimit -s; ulimit -Hl; ulimit -l", 0);
+        let limits: Vec<&str> = out.lines().collect();
+        assert_eq!(limits.get(1), limits.get(2), "{out}");
+        assert!(matches!(limits.first(), Some(&("65536" | "unlimited"))), "{out}");
+    }
+}
+
+#[test]
+fn it_is_separate_from_the_machine() {
+    for who in BOTH {
+        let world = World::new(who);
+        let script = "test $$ = 2 || exit 1      # process 1 is the reaper
+            test -e /proc/3 && exit 2
+            mknod /node c 1 3 2>/dev/null && exit 3
+            mount -t tmpfs none /tmp 2>/dev/null && exit 4
+            echo 1 2>/dev/null > /proc/sys/vm/drop_caches && exit 5
+            hostname other 2>/dev/null && exit 6
+            cat /proc/1/environ 2>/dev/null && exit 7
+            ls /proc/1/exe /proc/1/fd >/dev/null 2>&1 && exit 8
+            ls /dev/pts /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty >/dev/null";
+        world.check(&[], script, 0);
+    }
+}
+
+#[test]
+fn device_edits_are_applied() {
+    for who in BOTH {
+        let world = World::new(who);
+        let edit = format!(
+            r#"--edit={{"env":["DEVICE=yes"],"deviceNodes":[{{"path":"/dev/thing","hostPath":"/dev/null"}}],
+            "mounts":[{{"hostPath":"{}","containerPath":"/opt/thing"}}]}}"#,
+            world.path("root/etc").display()
+        );
+        let script = "echo $DEVICE; echo gone > /dev/thing; test -c /dev/thing; cat /opt/thing/group | head -n 1
+            echo x 2>/dev/null > /opt/thing/group && exit 9; exit 0";
+        assert_eq!(world.check(&[&edit], script, 0), "yes\nroot:x:0:\n");
+    }
+}
+
+#[test]
+fn no_network_is_loopback_alone() {
+    for who in BOTH {
+        let world = World::new(who);
+        let out = world.check(&["--none"], "cat /proc/net/dev | tail -n +3", 0);
+        assert_eq!(out.lines().count(), 1, "{out}");
+        assert!(out.trim_start().starts_with("lo:"), "{out}");
+        let output = world.script(&["--none", "-p=8080:80"], "true").output().expect("started");
+        assert_eq!(output.status.code(), Some(125));
+        assert!(texts(&output).1.contains("has no ports"));
+    }
+}
+
+#[test]
+fn users_of_the_image() {
+    let world = World::new(As::Root);
+    let out = world.check(&["-u=ann"], "id -u; id -g; id -G; echo $HOME", 0);
+    assert_eq!(out, "1000\n1000\n1000 44\n/home/ann\n");
+    assert_eq!(world.check(&["-u=5:6"], "id -u; id -g; echo $HOME", 0), "5\n6\n/\n");
+    world.check(&["-u=ann"], "touch /etc/x 2>/dev/null && exit 9; touch /tmp/x", 0);
+    let output = world.script(&["-u=eve"], "true").output().expect("started");
+    assert!(texts(&output).1.contains("the image has no user 'eve'"));
+    let world = World::new(As::Nobody);
+    let output = world.script(&["-u=ann"], "true").output().expect("started");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(texts(&output).1.contains("/etc/subuid"), "{}", texts(&output).1);
+}
+
+#[test]
+fn pipes_pass_through() {
+    for who in BOTH {
+        let world = World::new(who);
+        let mut child = world
+            .script(&["-i"], "cat; echo err >&2")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut stdin = child.stdin.take().expect("stdin");
+        let sent = vec![b'x'; 300_000];
+        let thread = std::thread::spawn(move || stdin.write_all(&sent));
+        let output = child.wait_with_output().expect("ended");
+        thread.join().expect("joined").expect("written");
+        assert_eq!(output.stdout.len(), 300_000);
+        assert!(texts(&output).1.ends_with("err\n"));
+        // Without -i there is no input to wait for.
+        assert_eq!(world.check(&[], "cat; echo done", 0), "done\n");
+    }
+}
+
+#[test]
+fn signals_reach_the_command() {
+    for who in BOTH {
+        let world = World::new(who);
+        for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10)] {
+            let script = format!(
+                "trap 'echo got; exit 4{number}' {signal}; echo up; while :; do sleep 0.05; done"
+            );
+            let mut child =
+                world.script(&[], &script).stdout(Stdio::piped()).spawn().expect("started");
+            let mut out = child.stdout.take().expect("stdout");
+            let mut up = [0; 3];
+            out.read_exact(&mut up).expect("up");
+            let pid = rustix::process::Pid::from_child(&child);
+            let signal = rustix::process::Signal::from_named_raw(number).expect("a signal");
+            rustix::process::kill_process(pid, signal).expect("sent");
+            let mut rest = String::new();
+            out.read_to_string(&mut rest).expect("rest");
+            assert_eq!(rest, "got\n");
+            let code = child.wait().expect("ended").code();
+            assert_eq!(code, format!("4{number}").parse().ok().map(|c: i32| c % 256));
+        }
+    }
+}
+
+#[test]
+fn orphans_are_collected() {
+    let world = World::new(As::Root);
+    // Twenty processes whose parents are gone end; none may stay as a zombie.
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do (true & true &) ; done; sleep 0.2
+        n=0; for s in /proc/[0-9]*/stat; do read line < $s; case $line in *') Z '*) n=$((n+1));; esac; done
+        echo $n";
+    assert_eq!(world.check(&[], script, 0), "0\n");
+}
+
+#[test]
+fn killing_the_caller_leaves_nothing() {
+    for who in BOTH {
+        let world = World::new(who);
+        let mark = format!("mark-{}-{who:?}", std::process::id());
+        let script = format!(": {mark}; echo up; sleep 1000 & sleep 1000");
+        let mut child = world.script(&[], &script).stdout(Stdio::piped()).spawn().expect("started");
+        let mut up = [0; 3];
+        child.stdout.take().expect("stdout").read_exact(&mut up).expect("up");
+        assert!(processes_with(&mark) >= 3, "caller, keeper and container");
+        child.kill().expect("killed");
+        assert_eq!(child.wait().expect("ended").signal(), Some(9));
+        eventually("all processes are gone", || processes_with(&mark) == 0);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains(&world.path("scratch").display().to_string()));
+        // Its folder stays behind, and the next run removes it.
+        assert_eq!(world.runs(), 1);
+        world.check(&[], "true", 0);
+    }
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    for who in BOTH {
+        let world = World::new(who);
+        let script = "tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.05; done";
+        let mut terminal = Terminal::start(world.script(&["-t"], script), (33, 77));
+        terminal.expect("/dev/pts/0");
+        terminal.expect("33 77");
+        terminal.expect("ready");
+        terminal.resize(40, 100);
+        terminal.expect("40 100");
+        assert_eq!(terminal.end(), 5);
+        // What the keyboard sends is a signal inside, and the caller lives on.
+        let script = "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done";
+        let mut terminal = Terminal::start(world.script(&["-t"], script), (10, 10));
+        terminal.expect("ready");
+        terminal.type_in(b"\x03");
+        terminal.expect("caught");
+        assert_eq!(terminal.end(), 6);
+    }
+    let world = World::new(As::Root);
+    let output = world.script(&["-t"], "true").stdin(Stdio::null()).output().expect("started");
+    assert!(texts(&output).1.contains("standard input is not one"));
+}
+
+#[test]
+fn the_callers_terminal_comes_back() {
+    let world = World::new(As::Root);
+    for script in ["exit 0", "kill -KILL $$"] {
+        let mut terminal = Terminal::start(world.script(&["-t"], script), (10, 10));
+        let before = rustix::termios::tcgetattr(&terminal.slave).expect("settings");
+        terminal.end();
+        let after = rustix::termios::tcgetattr(&terminal.slave).expect("settings");
+        assert_eq!(before.local_modes, after.local_modes);
+        assert_eq!(before.input_modes, after.input_modes);
+        assert_eq!(before.output_modes, after.output_modes);
+    }
+}
+
+#[test]
+fn another_port_is_forwarded() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a server");
+    let inside = server.local_addr().expect("address").port();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let outside = free.local_addr().expect("address").port();
+    drop(free);
+    let world = World::new(As::Nobody);
+    let option = format!("-p=127.0.0.1:{outside}:{inside}");
+    let mut child = world
+        .script(&["-i", &option], "echo up; cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut up = [0; 3];
+    child.stdout.as_mut().expect("stdout").read_exact(&mut up).expect("up");
+    // The test's own server stands for one inside: it is the same network.
+    let thread = std::thread::spawn(move || {
+        let (mut socket, _) = server.accept().expect("accepted");
+        let mut asked = String::new();
+        socket.read_to_string(&mut asked).expect("read");
+        socket.write_all(format!("you said {asked}").as_bytes()).expect("answered");
+    });
+    let mut client = TcpStream::connect(("127.0.0.1", outside)).expect("connected");
+    client.write_all(b"hello").expect("sent");
+    client.shutdown(std::net::Shutdown::Write).expect("shut");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("read");
+    assert_eq!(answer, "you said hello");
+    thread.join().expect("joined");
+    // A port that is taken is an error before anything starts.
+    let output = world.script(&[&option], "echo started").output().expect("started");
+    let (out, err) = texts(&output);
+    assert!(out.is_empty() && err.contains(&format!("port {outside}")), "{out}{err}");
+    drop(child.stdin.take());
+    assert!(child.wait().expect("ended").success());
+}
+
+#[test]
+fn limits_are_set_or_said_not_to_be() {
+    let world = World::new(As::Root);
+    let script = "cat /proc/self/cgroup";
+    let output = world.script(&["--memory=64m", "--cpus=0.5"], script).output().expect("started");
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    // The group of the container is its root, or the limits were refused in so many words.
+    let said = err.contains("limit is not set") || err.contains("no limits are set");
+    assert!(said || out.contains(":/\n"), "{out}{err}");
+    if !said {
+        // More than the limit cannot be had: the shell's string is killed or refused.
+        let script = "x=$(head -c 100000000 /dev/zero | tail -c 90000000 | wc -c); echo $x;
+            head -c 200m /dev/zero > /dev/shm/x; echo survived";
+        let output = world.script(&["--memory=32m"], script).output().expect("started");
+        assert!(!texts(&output).0.contains("survived") || !output.status.success(), "{output:?}");
+    }
+    let world = World::new(As::Nobody);
+    let output = world.script(&["--memory=64m"], "echo ran").output().expect("started");
+    let (out, err) = texts(&output);
+    assert_eq!(out, "ran\n", "{err}");
+    assert_eq!(err.matches("limit is not set").count(), 1, "said once: {err}");
+}
+
+/// A program on a pseudo-terminal of the test.
+struct Terminal {
+    child: std::process::Child,
+    master: fs::File,
+    slave: OwnedFd,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(mut command: std::process::Command, (rows, columns): (u16, u16)) -> Self {
+        use rustix::pty::OpenptFlags;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags).expect("a terminal");
+        rustix::pty::grantpt(&master).expect("granted");
+        rustix::pty::unlockpt(&master).expect("unlocked");
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("the other side");
+        let end = || Stdio::from(slave.try_clone().expect("a copy"));
+        command.stdin(end()).stdout(end()).stderr(end());
+        let terminal = Self {
+            master: master.into(),
+            child: {
+                resize(&slave, rows, columns);
+                command.spawn().expect("started")
+            },
+            slave,
+            seen: String::new(),
+        };
+        drop(command);
+        terminal
+    }
+
+    /// Reads until `text` comes.
+    fn expect(&mut self, text: &str) {
+        let mut buffer = [0; 1024];
+        while !self.seen.contains(text) {
+            let mut fds = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];
+            let ten = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+            let ready = rustix::event::poll(&mut fds, Some(&ten)).expect("polled");
+            assert!(ready > 0, "'{text}' did not come, only: {}", self.seen);
+            let length = self.master.read(&mut buffer).expect("read");
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        let end = self.seen.find(text).expect("found") + text.len();
+        self.seen.drain(..end);
+    }
+
+    fn type_in(&mut self, keys: &[u8]) {
+        self.master.write_all(keys).expect("typed");
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        resize(&self.slave, rows, columns);
+        // It is not the program's controlling terminal here, so the kernel tells nobody.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("told");
+    }
+
+    fn end(&mut self) -> i32 {
+        self.child.wait().expect("ended").code().unwrap_or(-1)
+    }
+}
+
+fn resize(slave: &OwnedFd, rows: u16, columns: u16) {
+    let size =
+        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(slave, size).expect("resized");
+}
