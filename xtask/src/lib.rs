@@ -12,12 +12,14 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("fetch", &["blob", "debian", "lock", "store"]),
     ("inspect", &["blob", "facts"]),
     ("gpu", &[]),
+    ("doctor", &["facts", "gpu"]),
     ("run", &["blob", "store"]),
     ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
     (
         "sconce",
         &[
-            "blob", "build", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store",
+            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer", "lock",
+            "run", "store",
         ],
     ),
 ];

@@ -1,1 +1,29 @@
-//! A lock to an image: layers planned, made in parallel, sealed.
+//! A lock to an image: what is missing is downloaded, layers are made in parallel, and the result
+//! is sealed.
+//!
+//! Every step is remembered under the digest of what it was made from, so that nothing is done
+//! twice: a layer that exists is not made again, a lock that was built is not looked at again.
+
+mod app;
+mod base;
+mod builder;
+mod bytecode;
+mod download;
+mod error;
+mod image;
+mod plain;
+mod progress;
+mod project;
+mod resolve;
+mod seal;
+mod trees;
+mod venv;
+mod wheels;
+
+pub use app::AppLayer;
+pub use builder::{Builder, Environment, NamedLayer, Trees};
+pub use error::Error;
+pub use progress::{Progress, Silent};
+pub use project::{Locked, Project, Ready};
+pub use seal::seal;
+pub use trees::extract;

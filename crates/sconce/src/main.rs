@@ -1,4 +1,22 @@
 //! The `sconce` command: takes a machine from a bare NVIDIA driver to a running, verified
 //! PyTorch-CUDA container, and proves what it says.
 
-fn main() {}
+mod cli;
+mod commands;
+mod context;
+mod error;
+mod progress;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A reader that goes away (`sconce images | head`) ends us quietly, as it does other tools.
+    context::quiet_pipes();
+    match cli::main() {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.kind as u8)
+        }
+    }
+}

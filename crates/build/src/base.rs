@@ -1,0 +1,88 @@
+//! The base layer: Debian packages as one root file system; and the environment's skeleton.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use sconce_blob::{Digest, Hasher};
+use sconce_debian::{DebFile, Options, Target};
+use sconce_lock::{DebPin, Lock};
+use sconce_store::Layer;
+
+use crate::builder::{Builder, NamedLayer, Trees};
+use crate::error::{Error, at};
+use crate::image::architecture;
+use crate::{trees, venv};
+
+const MEMO: &str = "base-layer";
+
+impl Builder<'_> {
+    /// The base layer of a lock, if it was made before.
+    pub(crate) fn remembered_base(&self, lock: &Lock) -> Result<Option<Layer>, Error> {
+        self.remembered(MEMO, key(lock))
+    }
+
+    /// The base layer; with its tree if one is wanted.
+    pub(crate) fn base_layer(&self, lock: &Lock, tree: bool) -> Result<NamedLayer, Error> {
+        let name = format!("debian {}", lock.facts.base);
+        if let Some(layer) = self.remembered_base(lock)? {
+            if tree && self.store.tree(layer.diff_id).is_none() {
+                self.store.extract(layer.diff_id, &|_| ())?;
+            }
+            return Ok(NamedLayer { name, layer });
+        }
+        let total = lock.debs.iter().map(|deb| deb.size).sum();
+        self.progress.begin("base", Some(total));
+        let layer = self.root_layer(&name, architecture(lock.facts.machine), lock, &lock.debs, tree)?;
+        self.remember(MEMO, key(lock), &layer.layer)?;
+        self.progress.end(&format!("{} Debian packages", lock.debs.len()));
+        Ok(layer)
+    }
+
+    /// A root file system of `debs`, which are in the store, as a layer.
+    pub(crate) fn root_layer(
+        &self,
+        name: &str,
+        arch: &str,
+        lock: &Lock,
+        pins: &[DebPin],
+        tree: bool,
+    ) -> Result<NamedLayer, Error> {
+        let mut debs = Vec::with_capacity(pins.len());
+        for deb in pins {
+            let path = self
+                .store
+                .blob_path(deb.sha256)
+                .ok_or(sconce_store::Error::MissingBlob(deb.sha256))?;
+            let file = File::open(&path).map_err(at("open", &path))?;
+            let (name, version) = (deb.name.clone(), deb.version.clone());
+            debs.push(DebFile { name, version, source: Arc::new(file) });
+        }
+        let progress = self.progress;
+        let options = Options {
+            target: Target::new(&lock.facts.base, arch)?,
+            // Scratch files have no names: they go when the entries do.
+            scratch: &trees::scratch(self.store, "debs")?,
+            threads: self.threads,
+            progress: &|bytes| progress.advance(bytes),
+        };
+        let entries = sconce_debian::compose(&debs, &options)?;
+        self.plain_layer(name, entries, tree)
+    }
+
+    /// The layer of the virtual environment's skeleton.
+    pub(crate) fn skeleton_layer(&self, lock: &Lock, trees: Trees) -> Result<NamedLayer, Error> {
+        let entries = venv::skeleton(&lock.facts.python);
+        self.plain_layer("virtual environment", entries, trees == Trees::All)
+    }
+}
+
+/// What the base is a function of.
+fn key(lock: &Lock) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.update(b"sconce debian base 1\n");
+    hasher.update(lock.facts.base.as_bytes());
+    for deb in &lock.debs {
+        hasher.update(deb.sha256.as_bytes());
+    }
+    hasher.finish()
+}

@@ -1,0 +1,140 @@
+//! The order of the work: downloads, base, wheels, bytecode, configuration.
+
+use sconce_blob::{Digest, Hasher};
+use sconce_fetch::http::Client;
+use sconce_lock::Lock;
+use sconce_store::{Image, Layer, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::trees::{self, Sources};
+
+/// Raised when the same lock comes to give other bytes, so that nothing old is taken for it.
+const RECIPE: &str = "sconce environment 1";
+
+/// What builds need at hand.
+pub struct Builder<'a> {
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// Where everything comes from.
+    pub client: &'a Client,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// How many threads may work at once.
+    pub threads: usize,
+    /// The Debian mirror that `base.mirror` names, if any.
+    pub mirror: Option<&'a str>,
+}
+
+/// Whether extracted trees are wanted beside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// The image alone.
+    None,
+    /// A container follows.
+    All,
+}
+
+/// A layer and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedLayer {
+    /// `debian trixie`, `torch 2.15.0`.
+    pub name: String,
+    /// The layer.
+    #[serde(flatten)]
+    pub layer: Layer,
+}
+
+/// A built environment: what a lock seals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// The image's manifest digest.
+    pub image: Digest,
+    /// Its layers, the base first.
+    pub layers: Vec<NamedLayer>,
+}
+
+impl Builder<'_> {
+    /// The image of a lock: from the store if it was built before, else built now. If the lock is
+    /// sealed, the image is the one it promises, or this is an error.
+    pub fn environment(&self, lock: &Lock, trees: Trees) -> Result<Environment, Error> {
+        let key = environment_key(lock);
+        let built = match self.built(key)? {
+            Some(environment) => environment,
+            None => {
+                let _alone = self.store.lock("environment", key)?;
+                match self.built(key)? {
+                    Some(environment) => environment,
+                    None => self.build(lock, trees, key)?,
+                }
+            }
+        };
+        crate::seal::check(lock, &built)?;
+        if trees == Trees::All {
+            let image = self.image(built.image)?;
+            trees::extract(self.store, &image, self.threads, self.progress)?;
+        }
+        Ok(built)
+    }
+
+    /// The environment under `key`, if it was built and nothing of it was pruned since.
+    fn built(&self, key: Digest) -> Result<Option<Environment>, Error> {
+        let Some(bytes) = self.store.memo("environment", key)? else { return Ok(None) };
+        let environment: Environment =
+            serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
+        Ok(self.image(environment.image).is_ok().then_some(environment))
+    }
+
+    /// The image of this digest.
+    pub fn image(&self, digest: Digest) -> Result<Image, Error> {
+        Ok(self.store.image(&digest.hex())?)
+    }
+
+    fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
+        self.download(lock)?;
+        let bytecode = self.remembered_bytecode(lock)?;
+        let compile = lock.facts.bytecode && bytecode.is_none();
+
+        let mut layers = vec![self.base_layer(lock, compile || trees == Trees::All)?];
+        layers.push(self.skeleton_layer(lock, trees)?);
+        let sources = match trees {
+            Trees::None if compile => Some(Sources::new(trees::scratch(self.store, "sources")?)),
+            _ => None,
+        };
+        layers.extend(self.wheel_layers(lock, trees, sources.as_ref())?);
+        if let Some(layer) = bytecode {
+            layers.push(NamedLayer { name: "bytecode".into(), layer });
+        } else if compile {
+            let layer = self.bytecode_layer(lock, &layers, sources.as_ref(), trees)?;
+            layers.push(layer);
+        }
+        let image = self.put_image(lock, &layers)?;
+        let environment = Environment { image, layers };
+        let bytes = serde_json::to_vec(&environment).map_err(|e| Error::Memo(e.to_string()))?;
+        self.store.put_memo("environment", key, &bytes)?;
+        self.store.settle()?;
+        Ok(environment)
+    }
+
+    /// The layer remembered under a key, if it is still in the store.
+    pub(crate) fn remembered(&self, kind: &str, key: Digest) -> Result<Option<Layer>, Error> {
+        let Some(bytes) = self.store.memo(kind, key)? else { return Ok(None) };
+        let diff_id = String::from_utf8_lossy(&bytes).trim().parse();
+        let diff_id = diff_id.map_err(|error| Error::Memo(format!("{error}")))?;
+        Ok(self.store.layer(diff_id)?)
+    }
+
+    /// Remembers a layer under the digest of what it was made from.
+    pub(crate) fn remember(&self, kind: &str, key: Digest, layer: &Layer) -> Result<(), Error> {
+        self.store.put_layer(layer)?;
+        Ok(self.store.put_memo(kind, key, layer.diff_id.to_string().as_bytes())?)
+    }
+}
+
+fn environment_key(lock: &Lock) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.update(RECIPE.as_bytes());
+    hasher.update(lock.digest().as_bytes());
+    hasher.finish()
+}

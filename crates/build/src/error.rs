@@ -1,0 +1,78 @@
+//! What can go wrong while an image is built.
+
+use std::io;
+use std::path::PathBuf;
+
+use sconce_blob::Digest;
+
+/// A build that failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error(transparent)]
+    Apt(#[from] sconce_fetch::apt::Error),
+    #[error(transparent)]
+    Debian(#[from] sconce_debian::Error),
+    #[error(transparent)]
+    Fetch(#[from] sconce_fetch::Error),
+    #[error(transparent)]
+    Layer(#[from] sconce_layer::Error),
+    #[error(transparent)]
+    Lock(#[from] sconce_lock::Error),
+    #[error(transparent)]
+    Run(#[from] sconce_run::Error),
+    #[error(transparent)]
+    Store(#[from] sconce_store::Error),
+    #[error("can't {what} {}", path.display())]
+    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("`{path}` of [app] include {why}")]
+    Include { path: String, why: String },
+    #[error("{} has no sconce.toml", .0.display())]
+    NoSpec(PathBuf),
+    #[error("compiling bytecode failed: {0}")]
+    Bytecode(String),
+    #[error("the lock was sealed for image {promised}, but building it gives {built}: {first}")]
+    Seal { promised: Digest, built: Digest, first: String },
+    #[error("the record of an earlier build is damaged: {0}")]
+    Memo(String),
+}
+
+impl Error {
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Apt(error) => error.hint(),
+            Self::Debian(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::Run(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::File { .. } => None,
+            Self::Include { .. } => {
+                Some("paths in `include` are relative to the folder of sconce.toml".into())
+            }
+            Self::NoSpec(folder) => {
+                Some(format!("`sconce init {}` writes one; all of it is optional", folder.display()))
+            }
+            Self::Bytecode(_) => {
+                Some("`bytecode = false` under [environment] builds without it".into())
+            }
+            Self::Seal { .. } => Some(
+                "another version of sconce may have sealed it; `sconce lock --unseal` takes the \
+                 seal off, and the next build seals anew"
+                    .into(),
+            ),
+            Self::Memo(_) => Some("`sconce prune` removes what can't be used".into()),
+        }
+    }
+}
+
+/// Names the file that an operation failed on.
+pub(crate) fn at(
+    what: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File { what, path, source }
+}

@@ -1,0 +1,131 @@
+//! The world that a resolution asks: uv for Python packages, signed indexes for Debian's.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sconce_debian::Target;
+use sconce_fetch::apt;
+use sconce_fetch::uv::{self, Uv};
+use sconce_lock::{
+    DebPin, DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest,
+};
+
+use crate::builder::Builder;
+use crate::download::URL;
+use crate::error::Error;
+use crate::image::architecture;
+use crate::project::Project;
+
+/// The indexes of this machine's configuration.
+pub(crate) struct World<'a> {
+    builder: &'a Builder<'a>,
+    folder: PathBuf,
+    uv: Option<Uv>,
+}
+
+impl<'a> World<'a> {
+    /// For a project; its folder is where relative paths in its requirements start.
+    pub(crate) fn new(builder: &'a Builder<'a>, project: &Project) -> Self {
+        let folder = match project {
+            Project::Folder { folder, .. } => folder.clone(),
+            Project::Tag { .. } => PathBuf::from("/"),
+        };
+        Self { builder, folder, uv: None }
+    }
+
+    fn uv(&mut self) -> Result<&mut Uv, IndexError> {
+        if self.uv.is_none() {
+            let options = uv::Options {
+                cache: &self.builder.store.root().join("tools"),
+                folder: &self.folder,
+                offline: self.builder.client.options().offline,
+            };
+            let found = Uv::find(options, &mut |text| self.builder.progress.note(text));
+            self.uv = Some(found.map_err(IndexError::failed)?);
+        }
+        self.uv.as_mut().ok_or_else(|| IndexError::NoSolution { words: String::new() })
+    }
+}
+
+impl Index for World<'_> {
+    fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        let uv = self.uv()?;
+        let answer = uv.python(request)?;
+        let locations: Vec<_> =
+            uv.locations().iter().map(|(digest, url)| (*digest, url.clone())).collect();
+        // A build that follows needs no second look-up.
+        for (digest, url) in locations {
+            self.builder.store.put_memo(URL, digest, url.as_bytes()).map_err(IndexError::failed)?;
+        }
+        Ok(answer)
+    }
+
+    fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
+        let target = Target::new(&request.base.release, architecture(request.machine))
+            .map_err(IndexError::failed)?;
+        let mut roots = sconce_debian::roots(request.flavour.as_str(), target)
+            .map_err(IndexError::failed)?;
+        roots.extend(request.packages.iter().cloned());
+        roots.sort();
+        roots.dedup();
+        let mirror = request.mirror.as_deref();
+        let debs = debian_pins(
+            self.builder,
+            &request.base.release,
+            architecture(request.machine),
+            &roots,
+            mirror,
+        );
+        Ok(DebianAnswer { debs: debs.map_err(unfit)? })
+    }
+}
+
+/// The packages that `roots` need, from the signed lists of a release.
+pub(crate) fn debian_pins(
+    builder: &Builder<'_>,
+    release: &str,
+    arch: &str,
+    roots: &[String],
+    mirror: Option<&str>,
+) -> Result<Vec<DebPin>, Error> {
+    let target = Target::new(release, arch)?;
+    let mirrors = apt::mirrors(mirror, Path::new("/"))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(0, |time| time.as_secs());
+    let lists = mirrors.load(target, now, builder.client)?;
+    for notice in &lists.notices {
+        builder.progress.note(&notice.to_string());
+    }
+    let omissions = sconce_debian::omissions();
+    let pins = sconce_debian::resolve(roots, omissions, &lists.packages, target)?;
+    Ok(pins
+        .into_iter()
+        .map(|pin| DebPin {
+            name: pin.name,
+            version: pin.version,
+            arch: pin.architecture,
+            path: pin.filename,
+            size: pin.size,
+            sha256: pin.sha256,
+            index: pin.suite,
+        })
+        .collect())
+}
+
+/// A set that can't be had is an answer; what keeps from asking is a failure.
+fn unfit(error: Error) -> IndexError {
+    use sconce_debian::Error as E;
+    match error {
+        Error::Debian(
+            error @ (E::UnknownPackage { .. }
+            | E::PackageName { .. }
+            | E::Unsatisfied { .. }
+            | E::Conflict { .. }),
+        ) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            IndexError::NoSolution { words: format!("{error}{hint}") }
+        }
+        Error::Debian(error) => IndexError::failed(error),
+        error => IndexError::failed(error),
+    }
+}

@@ -1,0 +1,124 @@
+//! Wheels to layers, and to trees in the same pass.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sconce_layer::{Job, LayerPlan, Unpack, Venv, Wheel};
+use sconce_lock::Lock;
+use sconce_store::{TreeBuilder, Twice};
+
+use crate::builder::{Builder, NamedLayer, Trees};
+use crate::error::{Error, at};
+use crate::progress::Progress;
+use crate::trees::{Sources, Tree};
+use crate::venv::PREFIX;
+
+/// The memo that leads from a plan's key to its layer.
+const MEMO: &str = "wheel-layer";
+
+struct Count<'a>(&'a dyn Progress);
+
+impl sconce_layer::Progress for Count<'_> {
+    fn unpacked(&self, bytes: u64) {
+        self.0.advance(bytes);
+    }
+}
+
+impl Builder<'_> {
+    /// The layers of all wheels of a lock, in the order of the image. Where `sources` is given and
+    /// a layer is made, its Python sources are kept there.
+    pub(crate) fn wheel_layers(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+        sources: Option<&Sources>,
+    ) -> Result<Vec<NamedLayer>, Error> {
+        if lock.wheels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut wheels = Vec::with_capacity(lock.wheels.len());
+        for wheel in &lock.wheels {
+            let path = self
+                .store
+                .blob_path(wheel.sha256)
+                .ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
+            let file = File::open(&path).map_err(at("open", &path))?;
+            wheels.push(Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?);
+        }
+        let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
+        let plans = sconce_layer::plan(&wheels, &venv)?;
+
+        let mut layers: Vec<Option<NamedLayer>> = Vec::new();
+        for plan in &plans {
+            let known = self.remembered(MEMO, plan.key())?;
+            let whole = known.filter(|layer| {
+                let tree = || self.store.tree(layer.diff_id).is_some();
+                (trees == Trees::None || tree()) && sources.is_none()
+            });
+            layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
+        }
+        let missing: Vec<usize> = (0..plans.len()).filter(|&at| layers[at].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(layers.into_iter().flatten().collect());
+        }
+        let made = self.assemble(&plans, &missing, trees, sources)?;
+        for (at, layer) in missing.into_iter().zip(made) {
+            layers[at] = Some(layer);
+        }
+        Ok(layers.into_iter().flatten().collect())
+    }
+
+    fn assemble(
+        &self,
+        plans: &[LayerPlan],
+        missing: &[usize],
+        trees: Trees,
+        sources: Option<&Sources>,
+    ) -> Result<Vec<NamedLayer>, Error> {
+        let mut builders: Vec<TreeBuilder> = Vec::new();
+        if trees == Trees::All {
+            for _ in missing {
+                builders.push(self.store.create_tree(Twice::Refuse)?);
+            }
+        }
+        let unpackers: Vec<Tree> = builders.iter().map(Tree).collect();
+        let jobs: Vec<Job> = missing
+            .iter()
+            .enumerate()
+            .map(|(at, &plan)| Job {
+                plan: &plans[plan],
+                unpack: match (unpackers.get(at), sources) {
+                    (Some(tree), _) => Some(tree as &dyn Unpack),
+                    (None, Some(sources)) => Some(sources as &dyn Unpack),
+                    (None, None) => None,
+                },
+            })
+            .collect();
+        let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
+        self.progress.begin("building", Some(unpacked));
+        let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
+        let made = sconce_layer::assemble_all(&jobs, threads, &Count(self.progress))?;
+        drop(jobs);
+        drop(unpackers);
+        let mut builders = builders.into_iter();
+        let mut layers = Vec::with_capacity(made.len());
+        for (&at, made) in missing.iter().zip(made) {
+            let plan = &plans[at];
+            self.store.put_virtual(made.digest, plan.assembly())?;
+            if let Some(builder) = builders.next() {
+                builder.finish(made.diff_id)?;
+            }
+            let layer = sconce_store::Layer {
+                diff_id: made.diff_id,
+                digest: made.digest,
+                size: made.size,
+                media_type: sconce_layer::Layer::MEDIA_TYPE.into(),
+            };
+            self.remember(MEMO, plan.key(), &layer)?;
+            layers.push(NamedLayer { name: plan.name().to_owned(), layer });
+        }
+        self.progress.end(&format!("{} layers of wheels", layers.len()));
+        Ok(layers)
+    }
+}

@@ -1,0 +1,117 @@
+//! `sconce build`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use sconce_build::Trees;
+use sconce_store::Image;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::commands::lock;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::progress::bytes_in_words;
+
+/// Make the image of a project or tag
+///
+/// Locks first if there is no lock, seals the lock on the first build, and from then on insists on
+/// the same digest. Prints the image's digest.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder with a sconce.toml, or a tag such as torch:2.15.0
+    #[arg(default_value = ".", value_name = "DIR|TAG")]
+    project: String,
+    /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
+    #[arg(short, long, value_name = "KIND:PATH")]
+    output: Vec<Output>,
+    /// As JSON: {image, environment, size, layers: [{name, diff_id, digest, size}]}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone)]
+enum Output {
+    Oci(String),
+    DockerArchive(String),
+}
+
+impl std::str::FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("oci", path)) if !path.is_empty() => Ok(Self::Oci(path.into())),
+            Some(("docker-archive", path)) if !path.is_empty() => {
+                Ok(Self::DockerArchive(path.into()))
+            }
+            _ => Err("write oci:DIR or docker-archive:FILE".into()),
+        }
+    }
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let project = lock::find(&args.project)?;
+    let mirror = project.spec().base.mirror.clone();
+    let builder = context.builder(mirror.as_deref());
+    let locked = builder.lock(&project, &crate::commands::host(), false)?;
+    let ready = builder.ready(&project, locked.lock, Trees::None)?;
+    let image = builder.image(ready.image)?;
+    // Engines want a tag behind the name.
+    let tagged = |name: String| if name.contains(':') { name } else { format!("{name}:latest") };
+    let names: Vec<String> = project.name().map(tagged).into_iter().collect();
+    for output in &args.output {
+        write(&context, &image, &names, output)?;
+    }
+    if args.json {
+        let layers: Vec<_> = image
+            .layers
+            .iter()
+            .map(|layer| {
+                let named = ready.environment.layers.iter().find(|named| named.layer == *layer);
+                json!({
+                    "name": named.map_or("app", |named| named.name.as_str()),
+                    "diff_id": layer.diff_id,
+                    "digest": layer.digest,
+                    "size": layer.size,
+                })
+            })
+            .collect();
+        let report = json!({
+            "image": ready.image,
+            "environment": ready.environment.image,
+            "size": image.size,
+            "layers": layers,
+        });
+        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::unwritable)?);
+    } else {
+        eprintln!("{} layers, {}", image.layers.len(), bytes_in_words(image.size));
+        println!("{}", ready.image);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(
+    context: &Context,
+    image: &Image,
+    names: &[String],
+    output: &Output,
+) -> Result<(), Failure> {
+    use sconce_build::Progress;
+    context.display.begin("writing", Some(image.size));
+    let watch = |bytes| context.display.advance(bytes);
+    let store = &context.store;
+    let path = match output {
+        Output::Oci(path) => {
+            store.write_layout(image, names, Path::new(path), &watch)?;
+            path
+        }
+        Output::DockerArchive(path) => {
+            store.write_docker_archive(image, names, Path::new(path), &watch)?;
+            path
+        }
+    };
+    context.display.end(path);
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `--gpus`: which of this machine's GPUs a container gets, and what comes with them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use sconce_gpu::cdi::{self, Edits};
+use sconce_gpu::select::{self, Selection, Wish};
+use sconce_gpu::{Error, Machine, driver, linker};
+use sconce_run::{Container, Volume};
+
+use crate::error::{Failure, Kind};
+
+/// Where processes of all users find each other's locks on GPUs.
+const LOCKS: &str = "/tmp/sconce-gpus";
+
+/// What was chosen. The GPUs stay locked while it lives.
+pub struct Gpus {
+    edits: Option<Edits>,
+    _selection: Option<Selection>,
+}
+
+/// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
+/// without a driver that is none, and with a broken one that is a remark.
+pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
+    let none = Gpus { edits: None, _selection: None };
+    let named = wish.map(select::parse).transpose()?;
+    if named == Some(Wish::None) {
+        return Ok(none);
+    }
+    let mut machine = Machine::host();
+    if let Some(root) = driver_root {
+        machine = machine.with_driver_root(root);
+    }
+    let driver = match (driver::find(&machine), &named) {
+        (Ok(driver), _) => driver,
+        (Err(Error::NoDriver { .. }), None) => return Ok(none),
+        (Err(error), None) => {
+            eprintln!("note: no GPU in the container: {error}");
+            return Ok(none);
+        }
+        (Err(error), Some(_)) => {
+            let hint = error.hint();
+            let failure = Failure::of(Kind::Machine, &error, hint);
+            return Err(failure.or_hint("`--gpus none` runs without GPUs"));
+        }
+    };
+    let wish = named.unwrap_or(Wish::All);
+    let selection = select::choose(&wish, &driver, Path::new(LOCKS))?;
+    let plan = cdi::plan(&machine, &driver, &selection)?;
+    for note in selection.notes.iter().chain(&plan.notes) {
+        eprintln!("note: {note}");
+    }
+    Ok(Gpus { edits: Some(plan.edits), _selection: Some(selection) })
+}
+
+impl Gpus {
+    /// Adds them to the container; `scratch` takes the links and files that come with them.
+    pub fn apply(&self, container: &mut Container, scratch: &Path) -> Result<(), Failure> {
+        let Some(edits) = &self.edits else { return Ok(()) };
+        let write = |error: std::io::Error| {
+            Failure::new(Kind::Storage, format!("can't write to {}: {error}", scratch.display()))
+        };
+        for mount in &edits.mounts {
+            container.volumes.push(Volume {
+                source: mount.host.clone(),
+                target: mount.container.clone(),
+                read_only: mount.read_only,
+            });
+        }
+        for node in &edits.nodes {
+            container.devices.push((node.host.clone(), node.path.clone()));
+        }
+        // Links and files lie in a layer of their own on top of the image's.
+        let layer = scratch.join("gpu-layer");
+        let inside = |path: &Path| layer.join(path.strip_prefix("/").unwrap_or(path));
+        let parent = |path: &Path| match path.parent() {
+            Some(parent) => fs::create_dir_all(parent),
+            None => Ok(()),
+        };
+        for link in &edits.links {
+            let path = inside(&link.path);
+            parent(&path).and_then(|()| symlink(&link.target, &path)).map_err(write)?;
+        }
+        for (count, file) in edits.files.iter().enumerate() {
+            let kernel = file.path.starts_with("/proc");
+            let path = match kernel {
+                true => scratch.join(format!("gpu-file-{count}")),
+                false => inside(&file.path),
+            };
+            parent(&path).and_then(|()| fs::write(&path, &file.contents)).map_err(write)?;
+            if kernel {
+                let target = file.path.clone();
+                container.volumes.push(Volume { source: path, target, read_only: true });
+            }
+        }
+        if !edits.linker.is_empty() {
+            let cache = image_file(&container.lowers, "etc/ld.so.cache");
+            let bytes = linker::with(cache.as_deref(), &edits.linker)?;
+            let path = inside(Path::new("/etc/ld.so.cache"));
+            parent(&path).and_then(|()| fs::write(&path, bytes)).map_err(write)?;
+        }
+        if layer.exists() {
+            container.lowers.insert(0, layer);
+        }
+        container.env.extend(edits.env.iter().cloned());
+        Ok(())
+    }
+}
+
+/// A file of the image, from the top-most layer that has it.
+fn image_file(lowers: &[PathBuf], path: &str) -> Option<Vec<u8>> {
+    lowers.iter().find_map(|lower| fs::read(lower.join(path)).ok())
+}

@@ -1,0 +1,92 @@
+//! `sconce inspect`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use sconce_facts::DriverVersion;
+use sconce_inspect::source::Subject;
+use sconce_inspect::{Options, Tree, inspect};
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// Prove from bytes alone what an environment can run on
+///
+/// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, or an image of
+/// the store; needs no GPU, no Python and no CUDA toolkit. With --for the answer is one sentence and the
+/// exit code: 0 it runs, 1 it does not.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to look at
+    #[arg(value_name = "WHAT")]
+    subject: String,
+    /// The GPU it must run on: h100, a capability such as 9.0
+    #[arg(long = "for", value_name = "GPU")]
+    gpu: Option<String>,
+    /// The driver it must run on, such as 535.104.05
+    #[arg(long, value_name = "VERSION", requires = "gpu")]
+    driver: Option<DriverVersion>,
+    /// LD_LIBRARY_PATH to assume; the image's own if not given
+    #[arg(long, value_name = "PATHS")]
+    library_path: Option<String>,
+    /// Of an image for several processors, the one to look at
+    #[arg(long, value_name = "amd64|arm64")]
+    platform: Option<String>,
+    /// Look for copies of files too (reads whole files)
+    #[arg(long)]
+    copies: bool,
+    /// The whole as JSON, as docs/format/inspect.md describes it
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let native = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
+    let platform = args.platform.as_deref().unwrap_or(native);
+    let subject = match Path::new(&args.subject).exists() {
+        true => Subject::open(Path::new(&args.subject), platform)?,
+        false => stored(global, &args.subject)?,
+    };
+    let mut options = Options {
+        threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
+        partial: subject.partial,
+        library_path: args.library_path.clone().or(subject.library_path),
+        skip_copies: !args.copies,
+        ..Options::default()
+    };
+    if let Some(name) = &args.gpu {
+        // An unknown name is refused below, with the nearest right one.
+        let known = || sconce_facts::gpu(name).ok().map(|gpu| gpu.capability);
+        options.gpus.extend(name.parse().ok().or_else(known));
+    }
+    let report = inspect(&args.subject, &subject.tree, &options, &|_, _| {});
+    let answer =
+        args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref())).transpose()?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::unwritable)?);
+    }
+    match &answer {
+        Some(answer) if args.json => eprintln!("{}", answer.sentence),
+        Some(answer) => println!("{}", answer.sentence),
+        None if !args.json => print!("{}", report.page(std::io::stdout().is_terminal())),
+        None => {}
+    }
+    let ready = answer.is_none_or(|answer| answer.ready);
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::No as u8) })
+}
+
+/// An image of the store, as its extracted trees show it.
+fn stored(global: &Global, name: &str) -> Result<Subject, Failure> {
+    let context = Context::open(global)?;
+    let image = context.store.image(name).map_err(|error| {
+        Failure::from(error).or_hint("name a path, or an image that `sconce images` lists")
+    })?;
+    let trees = sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
+    let tree = Tree::layers(&trees)?;
+    Ok(Subject { what: "image", tree, library_path: None, partial: false })
+}

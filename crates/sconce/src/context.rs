@@ -1,0 +1,70 @@
+//! What commands have at hand: the store, the client, the display.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use sconce_build::Builder;
+use sconce_fetch::http::{Client, Options};
+use sconce_fetch::Netrc;
+use sconce_store::Store;
+
+use crate::cli::Global;
+use crate::error::Failure;
+use crate::progress::Display;
+
+/// An open store and what goes with it.
+pub struct Context {
+    pub store: Store,
+    pub client: Client,
+    pub display: Display,
+    pub threads: usize,
+}
+
+impl Context {
+    /// Opens the store that the environment names.
+    pub fn open(global: &Global) -> Result<Self, Failure> {
+        let root = sconce_store::default_root(|name| std::env::var_os(name))?;
+        let store = Store::open(root)?;
+        let netrc = std::env::var_os("NETRC")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))
+            .filter(|path| path.exists());
+        let netrc = match netrc {
+            Some(path) => Netrc::read(&path)?,
+            None => Netrc::default(),
+        };
+        let options =
+            Options { offline: global.offline, netrc, cancel: Arc::default(), ..Options::default() };
+        let cores = || thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Ok(Self {
+            store,
+            client: Client::new(options),
+            display: Display::new(global.quiet),
+            threads: global.threads.map_or_else(cores, std::num::NonZeroUsize::get),
+        })
+    }
+
+    /// A builder over all of it.
+    pub fn builder<'a>(&'a self, mirror: Option<&'a str>) -> Builder<'a> {
+        Builder {
+            store: &self.store,
+            client: &self.client,
+            progress: &self.display,
+            threads: self.threads,
+            mirror,
+        }
+    }
+}
+
+/// Lets a closed pipe end the process as it ends other tools, instead of a panic in `println!`.
+pub fn quiet_pipes() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let words = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if words.contains("failed printing to stdout") {
+            std::process::exit(141);
+        }
+        hook(info);
+    }));
+}

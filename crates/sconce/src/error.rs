@@ -1,0 +1,242 @@
+//! What a command can fail with: printed in one place, with one exit code for each kind.
+
+use std::error::Error as StdError;
+use std::fmt::Write;
+
+/// The kinds of failure, and the exit code of each. `sconce --help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The answer to a yes-or-no question is no (`inspect --for`, `lock --check`).
+    No = 1,
+    /// Arguments that make no sense (clap's own code as well).
+    Usage = 2,
+    /// A document (sconce.toml, sconce.lock, requirements) that can't be read as one.
+    Document = 3,
+    /// No environment fits what was asked.
+    Unsatisfiable = 4,
+    /// An index or mirror can't be reached, or answers wrongly.
+    Network = 5,
+    /// Bytes that are not what was promised: hash, signature, RECORD, seal.
+    Integrity = 6,
+    /// Disk, permission, store.
+    Storage = 7,
+    /// This machine can't: no user namespaces, no uv and no pip, no GPU.
+    Machine = 8,
+    /// The container could not be started. The same number as Docker's.
+    Container = 125,
+    /// Stopped by Ctrl-C or SIGTERM.
+    Interrupted = 130,
+}
+
+/// A failure with its kind, its causes and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// Decides the exit code.
+    pub kind: Kind,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure in these words.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), hint: None }
+    }
+
+    /// A failure in the words of `error` and its causes.
+    pub fn of(kind: Kind, error: &dyn StdError, hint: Option<String>) -> Self {
+        let mut what = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let words = error.to_string();
+            // Some libraries repeat the cause in their own words.
+            if !what.contains(&words) {
+                let _ = write!(what, "\n  because: {words}");
+            }
+            cause = error.source();
+        }
+        Self { kind, what, hint }
+    }
+
+    /// The same with what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Prints it on standard error.
+    pub fn print(&self) {
+        eprintln!("error: {}", self.what);
+        if let Some(hint) = &self.hint {
+            eprintln!("  to do: {}", hint.replace('\n', "\n         "));
+        }
+    }
+}
+
+impl Failure {
+    /// The same with this hint, where there is none yet.
+    pub fn or_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// A report that can't be written as JSON.
+    pub fn unwritable(error: serde_json::Error) -> Self {
+        Self::new(Kind::Storage, format!("the report can't be written: {error}"))
+    }
+}
+
+/// Which kind of failure an error of a crate is.
+trait Kinded {
+    fn kind(&self) -> Kind;
+}
+
+impl Kinded for sconce_store::Error {
+    fn kind(&self) -> Kind {
+        use sconce_store::Error as E;
+        match self {
+            E::WrongDigest { .. } | E::Corrupt { .. } | E::BadLayer { .. } => Kind::Integrity,
+            E::BadDocument { .. } => Kind::Document,
+            E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => Kind::Usage,
+            _ => Kind::Storage,
+        }
+    }
+}
+
+impl Kinded for sconce_fetch::Error {
+    fn kind(&self) -> Kind {
+        use sconce_fetch::Error as E;
+        match self {
+            E::WrongDigest { .. } => Kind::Integrity,
+            E::BadConfig { .. } => Kind::Document,
+            E::File { .. } => Kind::Storage,
+            E::Store(error) => error.kind(),
+            E::GaveUp { source, .. } => source.kind(),
+            E::Cancelled => Kind::Interrupted,
+            _ => Kind::Network,
+        }
+    }
+}
+
+impl Kinded for sconce_lock::Error {
+    fn kind(&self) -> Kind {
+        use sconce_lock::Error as E;
+        match self {
+            E::NoTorch { .. } | E::Unsatisfiable { .. } | E::Misfit { .. } | E::Debian { .. } => {
+                Kind::Unsatisfiable
+            }
+            E::Wish { .. } => Kind::Unsatisfiable,
+            E::Index { source, .. } => match source.downcast_ref::<sconce_fetch::Error>() {
+                Some(error) => error.kind(),
+                None => match source.downcast_ref::<sconce_debian::Error>() {
+                    Some(error) => error.kind(),
+                    None => Kind::Network,
+                },
+            },
+            E::LockEdited { .. } => Kind::Integrity,
+            E::LockStale { .. } => Kind::No,
+            _ => Kind::Document,
+        }
+    }
+}
+
+impl Kinded for sconce_layer::Error {
+    fn kind(&self) -> Kind {
+        use sconce_layer::Error as E;
+        match self {
+            E::Read { .. } | E::Write(_) | E::Unpack { .. } | E::Finished { .. } => Kind::Storage,
+            _ => Kind::Integrity,
+        }
+    }
+}
+
+impl Kinded for sconce_debian::Error {
+    fn kind(&self) -> Kind {
+        use sconce_debian::Error as E;
+        match self {
+            E::UnknownRelease { .. }
+            | E::UnknownArchitecture { .. }
+            | E::UnknownFlavour { .. }
+            | E::UnknownPackage { .. }
+            | E::PackageName { .. }
+            | E::Unsatisfied { .. }
+            | E::Conflict { .. } => Kind::Unsatisfiable,
+            E::Fetch { .. } | E::Missing { .. } => Kind::Network,
+            E::Scratch { .. } => Kind::Storage,
+            _ => Kind::Integrity,
+        }
+    }
+}
+
+impl Kinded for sconce_run::Error {
+    fn kind(&self) -> Kind {
+        use sconce_run::Error as E;
+        match self {
+            E::Invalid { .. } | E::NotATerminal(_) => Kind::Usage,
+            E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
+            _ => Kind::Container,
+        }
+    }
+}
+
+impl Kinded for sconce_gpu::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Wish { .. } => Kind::Usage,
+            _ => Kind::Machine,
+        }
+    }
+}
+
+impl Kinded for sconce_inspect::Error {
+    fn kind(&self) -> Kind {
+        use sconce_inspect::Error as E;
+        match self {
+            E::Open { .. } | E::Read { .. } => Kind::Storage,
+            E::Truncated { .. } | E::Malformed { .. } => Kind::Integrity,
+            _ => Kind::Usage,
+        }
+    }
+}
+
+impl Kinded for sconce_build::Error {
+    fn kind(&self) -> Kind {
+        use sconce_build::Error as E;
+        match self {
+            E::Apt(_) => Kind::Document,
+            E::Debian(error) => error.kind(),
+            E::Fetch(error) => error.kind(),
+            E::Layer(error) => error.kind(),
+            E::Lock(error) => error.kind(),
+            E::Run(error) => error.kind(),
+            E::Store(error) => error.kind(),
+            E::File { .. } | E::Memo(_) => Kind::Storage,
+            E::Include { .. } | E::NoSpec(_) => Kind::Document,
+            E::Bytecode(_) => Kind::Machine,
+            E::Seal { .. } => Kind::Integrity,
+        }
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let hint = error.hint();
+                Self::of(error.kind(), &error, hint)
+            }
+        })*
+    };
+}
+
+failures!(
+    sconce_store::Error,
+    sconce_fetch::Error,
+    sconce_lock::Error,
+    sconce_layer::Error,
+    sconce_debian::Error,
+    sconce_run::Error,
+    sconce_gpu::Error,
+    sconce_inspect::Error,
+    sconce_build::Error
+);
