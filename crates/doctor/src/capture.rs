@@ -1,0 +1,368 @@
+//! Taking a snapshot. All looking at the machine happens here; whatever can't be seen stays unknown.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::ToSocketAddrs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use sconce_facts::Capability;
+use sconce_gpu::{Machine, cdi, driver, linker};
+
+use crate::snapshot::{Cdi, Driver, Gpu, Node, Pci, Snapshot};
+
+/// NVML has this long: an idle GPU without persistence takes a second or two to wake.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A resolver has this long.
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// Lines kept of the kernel's log.
+const MOST_LINES: usize = 200;
+/// Bytes read of the kernel's log.
+const LONGEST_LOG: usize = 8 << 20;
+
+/// Variables that change what CUDA, NCCL and the linker do.
+const VARIABLES: &[&str] = &[
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "CUDA_",
+    "NVIDIA_",
+    "NCCL_",
+    "PYTORCH_",
+    "TORCH_",
+    "TRITON_",
+];
+
+impl Snapshot {
+    /// Looks at the machine. NVML is asked in a thread of its own and given ten seconds.
+    pub fn capture(machine: &Machine) -> Self {
+        let mut survey = driver::survey(machine);
+        if survey.module.is_some() && survey.folder.is_some() {
+            driver::with_nvml(machine, &mut survey, PATIENCE);
+        }
+        let given = machine.given();
+        let pci: Vec<Pci> = survey
+            .pci
+            .iter()
+            .map(|(bus_id, device)| Pci { bus_id: bus_id.clone(), device: device.clone() })
+            .collect();
+        let by_bus = |bus_id: &str| {
+            let device = &pci.iter().find(|one| one.bus_id == bus_id)?.device;
+            Some(sconce_facts::gpu_by_pci(device)?.capability)
+        };
+        let gpus = survey.gpus.iter().map(|gpu| {
+            let told = gpu.nvml.as_ref();
+            let asked = told.and_then(|told| told.capability).and_then(|(major, minor)| {
+                Some(Capability { major: major.try_into().ok()?, minor: minor.try_into().ok()? })
+            });
+            Gpu {
+                index: gpu.index,
+                minor: gpu.minor,
+                model: gpu.model.clone(),
+                bus_id: gpu.bus_id.clone(),
+                capability: asked.or_else(|| by_bus(&gpu.bus_id)),
+                mig_mode: gpu.mig_mode,
+                instances: gpu.mig.len() as u32,
+                fabric: told.and_then(|told| told.fabric),
+                memory_bytes: told.and_then(|told| told.memory_bytes),
+            }
+        });
+        Self {
+            schema: Snapshot::schema(),
+            arch: survey.arch.clone(),
+            kernel: machine.text("/proc/sys/kernel/osrelease"),
+            container: in_container(machine),
+            root: given.map_or_else(|| rustix::process::geteuid().is_root(), |given| given.root),
+            wsl: survey.wsl,
+            gpus: gpus.collect(),
+            nodes: nodes(machine, &survey),
+            modules: modules(machine),
+            systemd: machine.is_dir(Path::new("/run/systemd/system")),
+            selinux: machine.text("/sys/fs/selinux/enforce").as_deref() == Some("1"),
+            fabric_manager: fabric_manager(machine),
+            shm_bytes: given.map_or_else(|| shm_bytes(machine), |given| given.shm_bytes),
+            memlock_bytes: given.map_or_else(memlock, |given| given.memlock_bytes),
+            infiniband: !machine.names(Path::new("/dev/infiniband")).is_empty(),
+            environment: environment(machine),
+            kernel_log: kernel_log(machine),
+            cdi: documents(machine, &survey),
+            host_name_resolves: host_name_resolves(machine),
+            compat_libcuda: compat(machine, &survey),
+            acs_bridges: acs_bridges(machine),
+            iommu_translates: iommu(machine),
+            driver: Driver {
+                module: survey.module,
+                libraries: survey.version,
+                folder: survey.folder,
+                nvml: survey.nvml.is_some(),
+                nvml_silence: survey.nvml_silence.map(|silence| silence.to_string()),
+                cuda: survey.nvml.and_then(|answers| answers.cuda),
+            },
+            pci,
+        }
+    }
+}
+
+/// The driver's nodes, each opened once.
+fn nodes(machine: &Machine, survey: &driver::Survey) -> Vec<Node> {
+    let gpus = survey.gpus.iter();
+    let caps = gpus.clone().flat_map(|gpu| &gpu.mig).flat_map(|mig| &mig.capabilities);
+    let nodes = gpus.filter_map(|gpu| gpu.node.as_ref());
+    let nodes = nodes.chain(caps.filter_map(|capability| capability.node.as_ref()));
+    let nodes = nodes.chain(&survey.control).chain(&survey.switches);
+    let mut nodes: Vec<Node> = nodes
+        .map(|node| {
+            let link = format!("/dev/char/{}:{}", node.major, node.minor);
+            let capability = node.path.starts_with("/dev/nvidia-caps");
+            Node {
+                path: node.path.clone(),
+                major: node.major,
+                minor: node.minor,
+                mode: node.mode,
+                // Capabilities may only be read; opening them to write fails where all is well.
+                open: if capability { sconce_gpu::Opening::Fine } else { machine.open(node) },
+                char_link: machine.link(Path::new(&link)).is_some(),
+            }
+        })
+        .collect();
+    nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    nodes.dedup_by(|a, b| a.path == b.path);
+    nodes
+}
+
+fn in_container(machine: &Machine) -> bool {
+    let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    marks.iter().any(|mark| machine.exists(Path::new(mark)))
+        || machine.text("/proc/1/environ").is_some_and(|text| text.contains("container="))
+}
+
+fn modules(machine: &Machine) -> Vec<String> {
+    let text = machine.text("/proc/modules").unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    let ours = |name: &&str| name.starts_with("nvidia") || *name == "nouveau" || *name == "gdrdrv";
+    let mut names: Vec<String> = names.filter(ours).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn fabric_manager(machine: &Machine) -> bool {
+    if machine.is_socket(Path::new("/run/nvidia-fabricmanager/socket")) {
+        return true;
+    }
+    let numbers = machine.names(Path::new("/proc")).into_iter();
+    numbers.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).any(|pid| {
+        // A process' name is cut at 15 bytes.
+        let name = machine.text(&format!("/proc/{pid}/comm"));
+        name.is_some_and(|name| name.starts_with("nv-fabricmanage"))
+    })
+}
+
+fn shm_bytes(machine: &Machine) -> Option<u64> {
+    let path = machine.at(Path::new("/dev/shm"))?;
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_blocks.checked_mul(stat.f_frsize)
+}
+
+fn memlock() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Memlock).maximum
+}
+
+fn environment(machine: &Machine) -> BTreeMap<String, String> {
+    let wanted = |name: &str| {
+        VARIABLES.iter().any(|known| match known.strip_suffix('_') {
+            Some(_) => name.starts_with(known),
+            None => name == *known,
+        })
+    };
+    match machine.given() {
+        Some(given) => given.environment.clone(),
+        // `vars` would panic on text that is not UTF-8.
+        None => std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+    }
+    .into_iter()
+    .filter(|(name, _)| wanted(name))
+    .collect()
+}
+
+/// The driver's lines of the kernel's log; `None` when it can't be read.
+fn kernel_log(machine: &Machine) -> Option<Vec<String>> {
+    let text = match machine.given() {
+        Some(given) => given.kernel_log.clone()?,
+        None => kmsg()?,
+    };
+    let ours = |line: &&str| {
+        ["NVRM", "nvidia", "Xid", "fallen off the bus"].iter().any(|word| line.contains(word))
+    };
+    let lines: Vec<String> = text.lines().filter(ours).map(str::to_owned).collect();
+    Some(lines.into_iter().rev().take(MOST_LINES).rev().collect())
+}
+
+/// `/dev/kmsg`: one record a read, `priority,sequence,microseconds,flags;text`.
+fn kmsg() -> Option<String> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).custom_flags(flags).open("/dev/kmsg").ok()?;
+    let mut text = String::new();
+    let mut record = vec![0u8; 8192];
+    while text.len() < LONGEST_LOG {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => {
+                let record = String::from_utf8_lossy(record.get(..length)?).into_owned();
+                let line = record.split_once(';').map_or(record.as_str(), |(_, text)| text);
+                text.extend(line.lines().next());
+                text.push('\n');
+            }
+            // EPIPE: records were overwritten while reading; the next read goes on after them.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(_) => break,
+        }
+    }
+    Some(text)
+}
+
+fn documents(machine: &Machine, survey: &driver::Survey) -> Vec<Cdi> {
+    let registry = cdi::registry::load(machine);
+    let mut documents: Vec<Cdi> = registry
+        .documents
+        .iter()
+        .filter(|found| found.document.kind.starts_with("nvidia.com/"))
+        .map(|found| Cdi {
+            path: found.path.clone(),
+            problem: None,
+            stale: cdi::registry::stale(&found.document, machine, survey)
+                .iter()
+                .take(8)
+                .map(ToString::to_string)
+                .collect(),
+        })
+        .collect();
+    documents.extend(registry.problems.into_iter().filter_map(|problem| match problem {
+        sconce_gpu::Error::Cdi { path, reason } => {
+            Some(Cdi { path, problem: Some(reason), stale: Vec::new() })
+        }
+        sconce_gpu::Error::Read { path, source } => {
+            Some(Cdi { path, problem: Some(source.to_string()), stale: Vec::new() })
+        }
+        _ => None,
+    }));
+    documents
+}
+
+fn host_name_resolves(machine: &Machine) -> Option<bool> {
+    if let Some(given) = machine.given() {
+        return given.host_name.as_ref().map(|name| name.resolves);
+    }
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
+    let (send, receive) = mpsc::channel();
+    let ask = move || {
+        let found = (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut all| all.next().is_some());
+        let _ = send.send(found);
+    };
+    thread::Builder::new().name("resolve".into()).spawn(ask).ok()?;
+    Some(receive.recv_timeout(NAME_PATIENCE).unwrap_or(false))
+}
+
+/// A libcuda that the loader meets before the driver's: in LD_LIBRARY_PATH, or first in its cache.
+fn compat(machine: &Machine, survey: &driver::Survey) -> Option<PathBuf> {
+    let driver = survey.folder.as_ref()?;
+    let other = |folder: &Path| {
+        let library = folder.join("libcuda.so.1");
+        let real = machine.resolve(&library)?;
+        (real.parent() != Some(driver)).then_some(library)
+    };
+    let variable = environment(machine).remove("LD_LIBRARY_PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> =
+        variable.split(':').filter(|text| text.starts_with('/')).map(PathBuf::from).collect();
+    for folder in &folders {
+        if machine.exists(&folder.join("libcuda.so.1")) {
+            return other(folder);
+        }
+    }
+    let cache = machine.read(Path::new("/etc/ld.so.cache")).ok()??;
+    let entries = linker::parse(&cache).ok()?;
+    let first = entries.iter().find(|entry| {
+        entry.name == "libcuda.so.1"
+            && entry.path.components().any(|part| part.as_os_str() == "compat")
+    })?;
+    machine.exists(&first.path).then(|| first.path.clone())
+}
+
+/// Bridges whose ACS control redirects peer traffic to the root complex (PCI Express Base
+/// Specification, "ACS Extended Capability": id 0x000d, control at +6, bit 2 request redirect, bit 3
+/// completion redirect). Beyond byte 256 only root can read.
+fn acs_bridges(machine: &Machine) -> Option<Vec<String>> {
+    let folder = Path::new("/sys/bus/pci/devices");
+    let mut bridges = Vec::new();
+    let mut readable = false;
+    for name in machine.names(folder) {
+        let class = machine.text(&format!("/sys/bus/pci/devices/{name}/class"));
+        if !class.is_some_and(|class| class.starts_with("0x0604")) {
+            continue;
+        }
+        let Ok(Some(config)) = machine.read(&folder.join(&name).join("config")) else { continue };
+        readable |= config.len() > 256;
+        if acs_control(&config).is_some_and(|control| control & 0b1100 != 0) {
+            bridges.push(name);
+        }
+    }
+    readable.then_some(bridges)
+}
+
+/// The ACS control register, found along the list of extended capabilities.
+fn acs_control(config: &[u8]) -> Option<u16> {
+    let mut at = 0x100;
+    // Each capability has at least 4 of the 4096 bytes.
+    for _ in 0..960 {
+        let word = config.get(at..at + 4)?;
+        let word = u32::from_le_bytes(word.try_into().ok()?);
+        if word & 0xffff == 0x000d {
+            let control = config.get(at + 6..at + 8)?;
+            return Some(u16::from_le_bytes(control.try_into().ok()?));
+        }
+        at = (word >> 20) as usize & 0xffc;
+        if at < 0x100 {
+            return None;
+        }
+    }
+    None
+}
+
+/// Whether devices' addresses are translated: groups exist and no one asked for pass-through.
+fn iommu(machine: &Machine) -> bool {
+    let line = machine.text("/proc/cmdline").unwrap_or_default();
+    let through = line.split_whitespace().any(|word| {
+        matches!(
+            word,
+            "iommu=pt" | "iommu.passthrough=1" | "intel_iommu=off" | "amd_iommu=off" | "iommu=off"
+        )
+    });
+    let types = machine.names(Path::new("/sys/kernel/iommu_groups"));
+    let translated = types.iter().any(|group| {
+        let kind = machine.text(&format!("/sys/kernel/iommu_groups/{group}/type"));
+        kind.is_none_or(|kind| kind.starts_with("DMA"))
+    });
+    !through && translated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::acs_control;
+
+    #[test]
+    fn acs_is_found_along_the_list_and_loops_end() {
+        let mut config = vec![0u8; 4096];
+        config[0x100..0x104].copy_from_slice(&0x1401_0001u32.to_le_bytes());
+        config[0x140..0x144].copy_from_slice(&0x0001_000du32.to_le_bytes());
+        config[0x146] = 0x1d;
+        assert_eq!(acs_control(&config), Some(0x1d));
+        config[0x140..0x144].copy_from_slice(&0x1001_0002u32.to_le_bytes());
+        assert_eq!(acs_control(&config), None);
+        assert_eq!(acs_control(&config[..256]), None);
+        assert_eq!(acs_control(&[]), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! Why a container would not work on this machine.
+//!
+//! [`Snapshot::capture`] looks at the machine once; [`examine`] judges the snapshot by [`rules::RULES`],
+//! pure functions of it and of the [`Subject`] that is to run. So a snapshot saved on one machine is
+//! judged the same on any other.
+
+mod capture;
+mod error;
+mod page;
+mod report;
+pub mod rules;
+mod snapshot;
+
+pub use error::Error;
+pub use page::page;
+pub use report::{Finding, Report, Severity, Verdict, examine};
+pub use rules::Rule;
+pub use snapshot::{Cdi, Driver, Gpu, Node, Pci, Snapshot, Subject};

@@ -1,0 +1,189 @@
+//! Findings, the verdict over them, and both as text and JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::rules::{RULES, Rule};
+use crate::snapshot::{Snapshot, Subject};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// CUDA, or the subject, can't work.
+    Stops,
+    /// It works until something common is done, or works at a part of its speed.
+    Warns,
+    /// Good to know.
+    Notes,
+}
+
+/// One thing found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule that found it.
+    pub rule: &'static Rule,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, in one sentence about this machine.
+    pub summary: String,
+    /// What was seen.
+    pub evidence: Vec<String>,
+}
+
+impl Finding {
+    /// A finding of `rule`.
+    pub fn new(rule: &'static Rule, severity: Severity, summary: impl Into<String>) -> Self {
+        Self { rule, severity, summary: summary.into(), evidence: Vec::new() }
+    }
+
+    /// Adds what was seen.
+    pub fn seen(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(evidence.into());
+        self
+    }
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing found that matters.
+    Ready,
+    /// It will run; something should be seen to.
+    ReadyWithWarnings,
+    /// It can't work.
+    Blocked,
+    /// There is no NVIDIA GPU on this machine.
+    NoGpu,
+}
+
+impl Verdict {
+    /// The exit code of `sconce doctor`: 0 it can run, 1 it can't, 3 there is no GPU. (2 is a wrong
+    /// command line's.)
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Ready | Self::ReadyWithWarnings => 0,
+            Self::Blocked => 1,
+            Self::NoGpu => 3,
+        }
+    }
+
+    fn says(self) -> &'static str {
+        match self {
+            Self::Ready => "ready: nothing stands in the way",
+            Self::ReadyWithWarnings => "ready, with warnings",
+            Self::Blocked => "blocked: a container with GPUs can't work here as it is",
+            Self::NoGpu => {
+                "no NVIDIA GPU on this machine: containers run on the processor (--gpus none)"
+            }
+        }
+    }
+}
+
+/// All that was found, worst first.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// The findings.
+    pub findings: Vec<Finding>,
+    /// The machine in one line.
+    pub machine: String,
+    /// What was to run.
+    pub subject: Option<String>,
+}
+
+/// Judges a snapshot by all rules, with what is to run there where that is known.
+pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
+    let mut findings: Vec<Finding> =
+        RULES.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+    findings.sort_by_key(|finding| finding.severity);
+    let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !snapshot.wsl;
+    let worst = findings.first().map(|finding| finding.severity);
+    let verdict = match worst {
+        _ if nothing && snapshot.driver.module.is_none() => Verdict::NoGpu,
+        Some(Severity::Stops) => Verdict::Blocked,
+        Some(Severity::Warns) => Verdict::ReadyWithWarnings,
+        Some(Severity::Notes) | None => Verdict::Ready,
+    };
+    let subject = subject.map(|subject| subject.name.clone());
+    Report { verdict, findings, machine: machine(snapshot), subject }
+}
+
+/// `2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)`.
+fn machine(snapshot: &Snapshot) -> String {
+    let mut models: Vec<(&str, usize)> = Vec::new();
+    for gpu in &snapshot.gpus {
+        match models.iter_mut().find(|(model, _)| *model == gpu.model) {
+            Some((_, count)) => *count += 1,
+            None => models.push((&gpu.model, 1)),
+        }
+    }
+    let gpus: Vec<String> =
+        models.iter().map(|(model, count)| format!("{count}x {model}")).collect();
+    let mut line = if gpus.is_empty() { "no GPU seen".to_owned() } else { gpus.join(", ") };
+    match &snapshot.driver.module {
+        Some(version) => _ = write!(line, ", driver {version}"),
+        None => line += ", no driver loaded",
+    }
+    if let Some(cuda) = snapshot.driver.cuda {
+        _ = write!(line, " (CUDA up to {}.{})", cuda / 1000, cuda % 1000 / 10);
+    }
+    line
+}
+
+impl Report {
+    /// For people: verdict, then each finding with evidence, fix and references.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n", self.machine);
+        if let Some(subject) = &self.subject {
+            _ = writeln!(out, "for {subject}");
+        }
+        _ = writeln!(out, "{}", self.verdict.says());
+        for finding in &self.findings {
+            let word = match finding.severity {
+                Severity::Stops => "STOPS",
+                Severity::Warns => "warns",
+                Severity::Notes => "notes",
+            };
+            _ = writeln!(out, "\n{word}  {} [{}]", finding.summary, finding.rule.id);
+            for seen in &finding.evidence {
+                _ = writeln!(out, "       seen: {seen}");
+            }
+            _ = writeln!(out, "       fix:  {}", finding.rule.fix);
+            if !finding.rule.references.is_empty() {
+                _ = writeln!(out, "       see:  {}", finding.rule.references.join(", "));
+            }
+        }
+        out
+    }
+
+    /// For scripts: `schema` 1.
+    pub fn json(&self) -> Value {
+        let findings: Vec<Value> = self
+            .findings
+            .iter()
+            .map(|finding| {
+                json!({
+                    "rule": finding.rule.id,
+                    "severity": finding.severity,
+                    "summary": finding.summary,
+                    "evidence": finding.evidence,
+                    "fix": finding.rule.fix,
+                    "references": finding.rule.references,
+                })
+            })
+            .collect();
+        json!({
+            "schema": 1,
+            "verdict": self.verdict,
+            "exit_code": self.verdict.exit_code(),
+            "machine": self.machine,
+            "subject": self.subject,
+            "findings": findings,
+        })
+    }
+}

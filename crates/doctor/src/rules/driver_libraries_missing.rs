@@ -1,0 +1,22 @@
+//! A module without libraries.
+
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "driver-libraries-missing",
+    title: "The kernel module is loaded and libcuda is nowhere",
+    why: "CUDA programs need libcuda.so.1 of the very version of the module",
+    fix: "install the driver's libraries in the module's version (`libcuda1`, `nvidia-driver-cuda`), or name their folder with --driver-root",
+    references: &[],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    let (Some(version), None) = (&snapshot.driver.module, &snapshot.driver.libraries) else {
+        return Vec::new();
+    };
+    let summary = format!("the kernel module {version} is loaded, but libcuda was found nowhere");
+    vec![Finding::new(&RULE, Severity::Stops, summary)]
+}

@@ -1,0 +1,38 @@
+//! Architectures in the image against the GPUs.
+
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "gpu-not-covered",
+    title: "The image has no code for this GPU",
+    why: "A CUDA library holds machine code for a list of architectures; on a GPU outside it the first kernel fails with `no kernel image is available`",
+    fix: "take a torch release that has the architecture: `gpus = [\"host\"]` in sconce.toml makes sconce choose it",
+    references: &["pytorch/pytorch#172352", "pytorch/pytorch#182849"],
+    check,
+};
+
+fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
+    let Some(subject) = subject.filter(|subject| !subject.architectures.is_empty()) else {
+        return Vec::new();
+    };
+    let list: Vec<String> = subject.architectures.iter().map(ToString::to_string).collect();
+    let mut findings = Vec::new();
+    for gpu in &snapshot.gpus {
+        let Some(capability) = gpu.capability else { continue };
+        if subject.architectures.iter().any(|sm| sm.runs_on(capability)) {
+            continue;
+        }
+        let summary = format!(
+            "{} has no code for GPU {} ({}, {})",
+            subject.name,
+            gpu.index,
+            gpu.model,
+            capability.sm()
+        );
+        let finding = Finding::new(&RULE, Severity::Stops, summary);
+        findings.push(finding.seen(format!("it has {}", list.join(", "))));
+    }
+    findings
+}

@@ -1,0 +1,26 @@
+//! CUDA without unified memory.
+
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "uvm-missing",
+    title: "The module nvidia_uvm is not loaded",
+    why: "/dev/nvidia-uvm is how CUDA manages memory. nvidia-smi works without it, cuInit fails with `CUDA unknown error` (999)",
+    fix: "`modprobe nvidia-uvm` and `nvidia-modprobe -u -c 0`; at each boot: the file /etc/modules-load.d/nvidia-uvm.conf with the line `nvidia-uvm`",
+    references: &["ggml-org/llama.cpp#7218"],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    let node = snapshot.nodes.iter().any(|node| node.path.ends_with("nvidia-uvm"));
+    if snapshot.driver.module.is_none() || node {
+        return Vec::new();
+    }
+    let finding =
+        Finding::new(&RULE, Severity::Stops, "/dev/nvidia-uvm is missing: CUDA can't start");
+    let loaded = snapshot.modules.iter().any(|name| name == "nvidia_uvm");
+    let state = if loaded { "is loaded, its node was not made" } else { "is not loaded" };
+    vec![finding.seen(format!("the module nvidia_uvm {state}"))]
+}
