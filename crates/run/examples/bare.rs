@@ -44,7 +44,9 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             say(&error.to_string());
-            say(&error.hint().unwrap_or_default());
+            if let Some(hint) = error.hint() {
+                say(&hint);
+            }
             ExitCode::from(error.exit_code())
         }
     }

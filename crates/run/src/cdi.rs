@@ -46,9 +46,12 @@ pub fn select(document: &Value, devices: &[&str]) -> Result<Vec<Value>, Error> {
 }
 
 /// Writes `edits` into a runtime configuration. Environment goes to `environment`, where the
-/// request's own variables are: an edit replaces a variable of the same name.
+/// request's own variables are: an edit replaces a variable of the same name. With
+/// `bind_nodes` device nodes are shown by bind mounts, as a user namespace lets nobody make
+/// one.
 pub(crate) fn apply(
     edits: &[Value],
+    bind_nodes: bool,
     configuration: &mut Value,
     environment: &mut Vec<(String, String)>,
 ) -> Result<(), Error> {
@@ -60,7 +63,16 @@ pub(crate) fn apply(
             environment.push((name.to_owned(), value.to_owned()));
         }
         for node in items(edit, "deviceNodes") {
-            push(configuration, &["linux", "devices"], device(node)?);
+            let (host, device) = device(node)?;
+            if bind_nodes {
+                let options = ["bind", "nosuid", "noexec"];
+                let mount = json!({
+                    "destination": device["path"], "source": host, "type": "bind", "options": options,
+                });
+                push(configuration, &["mounts"], mount);
+            } else {
+                push(configuration, &["linux", "devices"], device);
+            }
         }
         for mount in items(edit, "mounts") {
             push(configuration, &["mounts"], bind(mount)?);
@@ -96,9 +108,9 @@ fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }
 
-/// A `deviceNodes` entry as an OCI device. What the document leaves out is looked up on the
+/// A `deviceNodes` entry: the node here, and the OCI device. What the document leaves out is looked up on the
 /// node itself (SPEC.md, "deviceNodes").
-fn device(node: &Value) -> Result<Value, Error> {
+fn device(node: &Value) -> Result<(&str, Value), Error> {
     let bad = || malformed("deviceNodes", node);
     let path = text(node, "path").ok_or_else(bad)?;
     let host = text(node, "hostPath").unwrap_or(path);
@@ -118,7 +130,7 @@ fn device(node: &Value) -> Result<Value, Error> {
     };
     let number =
         |key: &str, or: u32| node.get(key).and_then(Value::as_u64).unwrap_or(u64::from(or));
-    Ok(json!({
+    let device = json!({
         "path": path,
         "type": text(node, "type").unwrap_or(kind),
         "major": number("major", rustix::fs::major(metadata.rdev())),
@@ -126,7 +138,8 @@ fn device(node: &Value) -> Result<Value, Error> {
         "fileMode": number("fileMode", metadata.mode() & 0o777),
         "uid": number("uid", metadata.uid()),
         "gid": number("gid", metadata.gid()),
-    }))
+    });
+    Ok((host, device))
 }
 
 /// A `mounts` entry as an OCI mount.
@@ -217,15 +230,18 @@ mod tests {
         let edits = select(&document(), &["0"]).expect("selected");
         let mut configuration = json!({ "mounts": [], "linux": {}, "process": { "user": {} } });
         let mut environment = vec![("ZERO".to_owned(), "0".to_owned())];
-        apply(&edits, &mut configuration, &mut environment).expect("applied");
+        apply(&edits, false, &mut configuration, &mut environment).expect("applied");
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         assert_eq!(environment, [pair("ZERO", "1"), pair("SHARED", "2")]);
         let device = &configuration["linux"]["devices"][0];
         assert_eq!((&device["major"], &device["minor"]), (&json!(1), &json!(3)));
         assert_eq!(device["path"], "/dev/thing0");
         assert_eq!(configuration["mounts"][0]["options"][1], "ro");
+        apply(&edits, true, &mut configuration, &mut environment).expect("applied");
+        assert_eq!(configuration["mounts"][1]["source"], "/dev/null");
+        assert_eq!(configuration["mounts"][1]["destination"], "/dev/thing0");
         assert_eq!(configuration["hooks"]["createContainer"][0]["path"], "/bin/link");
-        assert_eq!(configuration["process"]["user"]["additionalGids"], json!([44]));
+        assert_eq!(configuration["process"]["user"]["additionalGids"][0], json!(44));
     }
 
     #[test]
@@ -241,7 +257,11 @@ mod tests {
             json!({ "hooks": [{ "hookName": "never", "path": "/a" }] }),
         ] {
             let mut configuration = json!({});
-            assert!(apply(&[bad.clone()], &mut configuration, &mut Vec::new()).is_err(), "{bad}");
+            let edits = [bad];
+            assert!(
+                apply(&edits, false, &mut configuration, &mut Vec::new()).is_err(),
+                "{edits:?}"
+            );
         }
     }
 }

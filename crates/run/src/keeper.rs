@@ -128,7 +128,7 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
     };
     let mut document = spec::document(container, &place);
     let mut environment = spec::environment(container, &place);
-    cdi::apply(&container.edits, &mut document, &mut environment)?;
+    cdi::apply(&container.edits, in_user_namespace, &mut document, &mut environment)?;
     if groups_are_fixed()
         && let Some(user) = document["process"]["user"].as_object_mut()
     {
