@@ -344,3 +344,33 @@ fn may_sign(
 fn strong(signature: &Signature) -> bool {
     signature.hash_alg().is_some_and(is_strong)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_table() {
+        let table = include_str!("../data/keys/README.md");
+        let keyring = Keyring::debian().unwrap();
+        assert_eq!(keyring.len(), 6);
+        for key in &keyring.keys {
+            let fingerprint = format!("{:X}", key.primary_key.fingerprint());
+            assert!(table.contains(&fingerprint), "{fingerprint}");
+            // Every one may sign, itself or by its subkey, from 2026 to 2030.
+            for now in [1_767_225_600, 1_893_456_000] {
+                let subkey = key.public_subkeys.first();
+                assert_eq!(may_sign(key, subkey, now), Ok(()), "{fingerprint}");
+            }
+            assert!(may_sign(key, None, 2_100_000_000).is_err(), "{fingerprint} expires");
+        }
+    }
+
+    #[test]
+    fn a_subkey_of_another_key_does_not_count() {
+        let keyring = Keyring::debian().unwrap();
+        let (a, b) = (&keyring.keys[0], &keyring.keys[3]);
+        let foreign = b.public_subkeys.first();
+        assert!(foreign.is_some() && may_sign(a, foreign, 1_767_225_600).is_err());
+    }
+}

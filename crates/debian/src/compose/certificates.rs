@@ -189,3 +189,39 @@ fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(content);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with `openssl req -x509`; the hashes are what `openssl x509 -hash` prints.
+    const CERTIFICATES: [(&[u8], u32); 3] = [
+        // Capitals, and blanks before, between and after.
+        (include_bytes!("../../tests/data/certificates/plain.crt"), 0x84261e28),
+        // Letters beyond ASCII, and two attributes in one set.
+        (include_bytes!("../../tests/data/certificates/utf8.crt"), 0x1aab10f7),
+        // A BMPString.
+        (include_bytes!("../../tests/data/certificates/bmp.crt"), 0x14dc3ff4),
+    ];
+
+    #[test]
+    fn hashes_are_openssl_s() {
+        for (pem, hash) in CERTIFICATES {
+            assert_eq!(subject_hash(&pem_to_der(pem).unwrap()), Some(hash), "{hash:08x}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let der = pem_to_der(CERTIFICATES[1].0).unwrap();
+        for at in 0..der.len() {
+            let _ = subject_hash(&der[..at]);
+            for value in [0x00, 0x7f, 0x80, 0x84, 0xff] {
+                let mut changed = der.clone();
+                changed[at] = value;
+                let _ = subject_hash(&changed);
+            }
+        }
+        assert_eq!(pem_to_der(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"), None);
+    }
+}

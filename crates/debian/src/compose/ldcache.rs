@@ -267,3 +267,111 @@ pub fn write(mut libraries: Vec<Library>, arch: Arch) -> Vec<u8> {
     file.extend(strings);
     file
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_of_the_linker() {
+        // Each ascends in `_dl_cache_libcmp`; a digit comes after any other character.
+        for pair in [
+            ["libc.so.6", "libc.so.10"],
+            ["libc.so", "libc.so.1"],
+            ["liba.so", "libb.so"],
+            ["libz.so.1", "lib1.so"],
+            ["libgcc_s.so.1", "libgcc1.so"],
+        ] {
+            assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(compare(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+        assert_eq!(compare("lib007.so", "lib7.so"), Ordering::Equal);
+    }
+
+    #[test]
+    fn bytes_of_the_file() {
+        let library = |name: &str, path: &str| Library { name: name.into(), path: path.into() };
+        let bytes = write(
+            vec![library("libc.so.6", "/lib/libc.so.6"), library("libz.so.1", "/lib/z/libx")],
+            Arch::Arm64,
+        );
+        assert_eq!(bytes.len(), 48 + 2 * 24 + 15 + 12 + 10);
+        assert!(bytes.starts_with(b"glibc-ld.so.cache1.1\x02\0\0\0\x25\0\0\0\x02\0\0\0"));
+        // libz first: descending. Its name isn't the end of its path, libc's is.
+        let strings = "/lib/z/libx\0libz.so.1\0/lib/libc.so.6\0";
+        assert_eq!(&bytes[96..], strings.as_bytes());
+        let entry =
+            |at: usize| [0, 4, 8].map(|field| u32_at(&bytes, 48 + at * 24 + field).unwrap());
+        assert_eq!(entry(0), [0x0a03, 96 + 12, 96]);
+        assert_eq!(entry(1), [0x0a03, 96 + 22 + 5, 96 + 22]);
+    }
+
+    /// A shared library of nothing but a dynamic section.
+    fn library(soname: &str) -> Vec<u8> {
+        let mut elf = vec![0u8; 64 + 2 * 56 + 48];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
+        put(16, &[3, 0, 62, 0]);
+        put(32, &64u64.to_le_bytes());
+        put(54, &[56, 0, 2, 0]);
+        // PT_LOAD maps the file to address 0x1000; PT_DYNAMIC is at 176, the names at 224.
+        put(64, &1u32.to_le_bytes());
+        put(64 + 16, &0x1000u64.to_le_bytes());
+        put(64 + 32, &512u64.to_le_bytes());
+        put(120, &2u32.to_le_bytes());
+        put(120 + 8, &176u64.to_le_bytes());
+        put(120 + 32, &48u64.to_le_bytes());
+        for (at, value) in [14u64, 1, 5, 0x1000 + 224, 0, 0].into_iter().enumerate() {
+            put(176 + at * 8, &value.to_le_bytes());
+        }
+        elf.push(0);
+        elf.extend(soname.as_bytes());
+        elf.push(0);
+        elf
+    }
+
+    #[test]
+    fn files_links_and_links_for_the_linker() {
+        let mut tree = Tree::default();
+        tree.owner(super::super::tree::Owner::sconce());
+        let file = |bytes: Vec<u8>| Kind::File(Content::bytes(bytes));
+        let link = |target: &str| Kind::Symlink { target: target.into() };
+        let folder = "usr/lib/x86_64-linux-gnu";
+        let mut add = |path: &str, kind| tree.add(path, kind, Meta::FILE).unwrap();
+        add("etc/ld.so.conf", file(b"include /etc/ld.so.conf.d/*.conf\n".to_vec()));
+        add("etc/ld.so.conf.d/a.conf", file(b"# x\n/usr/lib/x86_64-linux-gnu\n/no\n".to_vec()));
+        add("lib", link("usr/lib"));
+        add(&format!("{folder}/liba.so.1.2"), file(library("liba.so.1")));
+        add(&format!("{folder}/liba.so.1"), link("liba.so.1.2"));
+        add(&format!("{folder}/liba.so"), link("liba.so.1"));
+        add(&format!("{folder}/libb.so.2.0"), file(library("libb.so.2")));
+        add(&format!("{folder}/libtext.so"), file(b"/* GNU ld script */".to_vec()));
+        add(&format!("{folder}/libbad.so"), file(library("../x")));
+        super::add(&mut tree, Arch::Amd64).unwrap();
+        // The link that no package shipped is made, as ldconfig does.
+        let made = tree.get(&format!("{folder}/libb.so.2")).unwrap();
+        assert!(matches!(&made.kind, Kind::Symlink { target } if target == "libb.so.2.0"));
+        let cache = tree.read("etc/ld.so.cache", 1 << 20).unwrap();
+        let count = u32_at(&cache, 20).unwrap() as usize;
+        let strings = String::from_utf8_lossy(&cache[48 + count * 24..]).into_owned();
+        assert_eq!(
+            strings.split_terminator('\0').collect::<Vec<_>>(),
+            ["libb.so.2", "liba.so.1", "liba.so"].map(|name| format!("/{folder}/{name}"))
+        );
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let whole = library("liba.so.1");
+        let read = |bytes: &[u8]| soname(&Content::bytes(bytes.to_vec()), Arch::Amd64);
+        assert_eq!(read(&whole), Some(Some("liba.so.1".into())));
+        for at in 0..whole.len() {
+            let _ = read(&whole[..at]);
+            for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] = value;
+                let _ = read(&changed);
+            }
+        }
+    }
+}
