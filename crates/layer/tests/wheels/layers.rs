@@ -1,14 +1,17 @@
 //! Wheels to layers: what is installed, which bytes come out, and that readers take them.
 
+use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use crate::world::{Draft, Member, Opened, make, open};
+use crate::world::{Draft, Member, Opened, make, open, venv};
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
 use sconce_blob::Digest;
-use sconce_layer::Error;
+use sconce_layer::{Error, Job, Layer, Wheel, assemble_all, plan};
 
 /// One of everything that a wheel can hold.
 fn everything() -> Draft {
@@ -238,17 +241,50 @@ fn another_implementation_of_the_format_page_gets_the_same_digests() {
         Draft::new("second").file("second.py", b"2\n").file("demo/__init__.py", b""),
     ];
     let made = make(wheels.iter().map(|draft| draft.open().unwrap()).collect(), 1).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wheels/wheel_layer.py");
-    let mut command = Command::new("python3");
-    command.arg(script).args(["/opt/venv", "3.13"]);
-    for draft in &wheels {
+    let paths = wheels.iter().map(|draft| {
         let path = folder.path().join(format!("{}-1.0-py3-none-any.whl", draft.name));
         std::fs::write(&path, draft.bytes()).unwrap();
-        command.arg(path);
+        path
+    });
+    assert_eq!(second_implementation(paths), made.layers[0]);
+}
+
+#[test]
+#[ignore = "takes real wheels, in the folder that SCONCE_WHEELS names"]
+fn another_implementation_agrees_on_real_wheels() {
+    /// The second implementation holds all of a wheel in memory.
+    const MOST: u64 = 64 << 20;
+    let folder = std::env::var_os("SCONCE_WHEELS").expect("SCONCE_WHEELS names a folder");
+    let mut compared = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        if !name.ends_with(".whl") || file.metadata().unwrap().len() > MOST {
+            continue;
+        }
+        let source = Arc::new(File::open(file.path()).unwrap());
+        let digest = Digest::of(&std::fs::read(file.path()).unwrap());
+        let plans = plan(&[Wheel::open(&name, digest, source).unwrap()], &venv()).unwrap();
+        let jobs = [Job { plan: &plans[0], unpack: None }];
+        let layers = assemble_all(&jobs, NonZeroUsize::new(2).unwrap(), &()).unwrap();
+        assert_eq!(second_implementation([file.path()]), layers[0], "{name}");
+        compared += 1;
     }
-    let layer = made.layers[0];
-    let expected = format!("{} {} {}\n", layer.diff_id, layer.digest, layer.size);
-    assert_eq!(run(&mut command), expected);
+    assert!(compared > 0, "no wheels there");
+}
+
+/// What the Python implementation makes of wheels that share a layer.
+fn second_implementation(wheels: impl IntoIterator<Item = PathBuf>) -> Layer {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wheels/wheel_layer.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args(["/opt/venv", "3.13"]).args(wheels);
+    let output = run(&mut command);
+    let fields: Vec<&str> = output.split_whitespace().collect();
+    Layer {
+        diff_id: fields[0].parse().unwrap(),
+        digest: fields[1].parse().unwrap(),
+        size: fields[2].parse().unwrap(),
+    }
 }
 
 fn run(command: &mut Command) -> String {
