@@ -244,6 +244,8 @@ impl Resolution<'_> {
             Requirements::List(list) => (list.clone(), Vec::new()),
             Requirements::File(file) => (Vec::new(), vec![file.path.clone()]),
         };
+        // In every environment `pip install` works as people expect.
+        requirements.push("pip".to_owned());
         requirements.extend(torch);
         if let (Flavour::Devel, Some(cuda)) = (environment.flavour, cuda) {
             requirements.extend(toolkit(cuda));

@@ -3,7 +3,7 @@
 use sconce_facts::{CudaVersion, Release};
 
 use crate::error::Error;
-use crate::spec::{CudaWish, Environment, Flavour, Spec, TorchWish};
+use crate::spec::{CudaWish, Environment, Flavour, Requirements, Spec, TorchWish};
 use crate::spec_parse::torch_versions;
 
 impl Spec {
@@ -72,6 +72,8 @@ impl Spec {
             }
         }
         check(&environment, cudnn).map_err(|why| wrong(&why, near()))?;
+        // The images people know by these tags have NumPy, and torch warns at every import without it.
+        environment.requirements = Requirements::List(vec!["numpy".to_owned()]);
         Ok(Self { environment, ..Self::default() })
     }
 }

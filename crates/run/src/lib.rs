@@ -64,9 +64,6 @@ pub struct Container {
     pub user: Option<String>,
     /// Folders and files of the host to show inside.
     pub volumes: Vec<Volume>,
-    /// Device nodes of the host to show inside, each with its path there. Nothing else of the
-    /// host's `/dev` can be opened.
-    pub devices: Vec<(PathBuf, PathBuf)>,
     /// Ports of the host that lead to ports inside.
     pub ports: Vec<Port>,
     /// Whose network it has.
@@ -107,7 +104,6 @@ impl Container {
             workdir: None,
             user: None,
             volumes: Vec::new(),
-            devices: Vec::new(),
             ports: Vec::new(),
             network: Network::Host,
             read_only: false,

@@ -143,10 +143,6 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
         }
         mounts.push(bind(&volume.source, &volume.target, &options));
     }
-    // Bound, as rootless runtimes do it: no node is made, and no device cgroup has to know.
-    for (host, inside) in &container.devices {
-        mounts.push(bind(host, inside, &["bind", "nosuid", "noexec"]));
-    }
     mounts
 }
 

@@ -117,8 +117,11 @@ impl Store {
                 sweep(path)?;
             }
         }
-        for folder in ["partial", "memo"] {
-            list(&self.root().join(folder))?.into_iter().try_for_each(&mut sweep)?;
+        list(&self.root().join("partial"))?.into_iter().try_for_each(&mut sweep)?;
+        // Memos are small, and whoever reads one looks whether what it names is still there.
+        // Without them all that stays would have to be made again to be known.
+        if policy.images == Which::All {
+            list(&self.root().join("memo"))?.into_iter().try_for_each(&mut sweep)?;
         }
         Ok(pruned)
     }

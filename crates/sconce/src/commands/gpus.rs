@@ -8,6 +8,7 @@ use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Error, Machine, driver, linker};
 use sconce_run::{Container, Volume};
+use serde_json::json;
 
 use crate::error::{Failure, Kind};
 
@@ -61,16 +62,23 @@ impl Gpus {
         let write = |error: std::io::Error| {
             Failure::new(Kind::Storage, format!("can't write to {}: {error}", scratch.display()))
         };
-        for mount in &edits.mounts {
-            container.volumes.push(Volume {
-                source: mount.host.clone(),
-                target: mount.container.clone(),
-                read_only: mount.read_only,
-            });
-        }
-        for node in &edits.nodes {
-            container.devices.push((node.host.clone(), node.path.clone()));
-        }
+        let mounts = edits.mounts.iter().map(|mount| {
+            let way = if mount.read_only { "ro" } else { "rw" };
+            json!({
+                "hostPath": mount.host,
+                "containerPath": mount.container,
+                "options": [way, "nosuid", "nodev", "rbind", "rprivate"],
+            })
+        });
+        let nodes =
+            edits.nodes.iter().map(|node| json!({ "path": node.path, "hostPath": node.host }));
+        let env = edits.env.iter().map(|(name, value)| format!("{name}={value}"));
+        container.edits.push(json!({
+            "env": env.collect::<Vec<_>>(),
+            "deviceNodes": nodes.collect::<Vec<_>>(),
+            "mounts": mounts.collect::<Vec<_>>(),
+            "additionalGids": edits.groups,
+        }));
         // Links and files lie in a layer of their own on top of the image's.
         let layer = scratch.join("gpu-layer");
         let inside = |path: &Path| layer.join(path.strip_prefix("/").unwrap_or(path));
@@ -103,7 +111,6 @@ impl Gpus {
         if layer.exists() {
             container.lowers.insert(0, layer);
         }
-        container.env.extend(edits.env.iter().cloned());
         Ok(())
     }
 }
