@@ -104,8 +104,16 @@ fn everything_is_asked() {
         .map(|gpu| {
             format!(
                 "{:?} {:?} {:?} {:?} of {:?} {:?} processes {:?} mig {:?} {:?} fabric {:?}",
-                gpu.uuid, gpu.minor, gpu.bus_id, gpu.used_bytes, gpu.memory_bytes, gpu.capability,
-                gpu.processes, gpu.mig, gpu.instances, gpu.fabric
+                gpu.uuid,
+                gpu.minor,
+                gpu.bus_id,
+                gpu.used_bytes,
+                gpu.memory_bytes,
+                gpu.capability,
+                gpu.processes,
+                gpu.mig,
+                gpu.instances,
+                gpu.fabric
             )
         })
         .collect();

@@ -13,7 +13,8 @@ pub const RULE: Rule = Rule {
     check,
 };
 
-/// Xids worth a word of their own: number, severity, meaning (NVIDIA's "XID Errors" catalogue).
+/// None stops: the log also tells of what a reset has cured since; a GPU that is still gone is
+/// `gpu-lost`'s to find. Xids worth a word of their own: number, severity, meaning (NVIDIA's "XID Errors" catalogue).
 const XIDS: &[(u32, Severity, &str)] = &[
     (
         13,
@@ -29,12 +30,12 @@ const XIDS: &[(u32, Severity, &str)] = &[
     (63, Severity::Warns, "a memory row was remapped or a page retired: reset when idle"),
     (64, Severity::Warns, "remapping a memory row failed: reset, then replace"),
     (74, Severity::Warns, "an NVLink error: check links and bridges"),
-    (79, Severity::Stops, "the GPU has fallen off the bus: power, heat or PCIe"),
+    (79, Severity::Warns, "the GPU has fallen off the bus: power, heat or PCIe"),
     (92, Severity::Warns, "many single-bit memory errors"),
     (94, Severity::Warns, "a contained memory error: the program died, reset when idle"),
-    (95, Severity::Stops, "an uncontained memory error: reset the GPU before using it"),
-    (119, Severity::Stops, "the GPU's system processor (GSP) does not answer: reset the GPU"),
-    (120, Severity::Stops, "the GPU's system processor (GSP) failed: reset the GPU"),
+    (95, Severity::Warns, "an uncontained memory error: reset the GPU before using it"),
+    (119, Severity::Warns, "the GPU's system processor (GSP) does not answer: reset the GPU"),
+    (120, Severity::Warns, "the GPU's system processor (GSP) failed: reset the GPU"),
 ];
 
 /// `NVRM: Xid (PCI:0000:04:00): 79, pid=…` -> 79.

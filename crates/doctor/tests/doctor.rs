@@ -1,0 +1,364 @@
+//! The rules on described machines (`crates/gpu/tests/worlds`), snapshots saved and edited by hand,
+//! and the manual's page.
+
+#[path = "../../gpu/tests/world/mod.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use expect_test::{Expect, expect, expect_file};
+use sconce_doctor::{Error, Snapshot, Subject, Verdict, examine, page, rules};
+use world::world;
+
+fn snapshot(name: &str) -> Snapshot {
+    Snapshot::capture(&world(name).machine)
+}
+
+/// Verdict and findings of a world, one line each.
+fn check(name: &str, subject: Option<&Subject>, says: Expect) {
+    let report = examine(&snapshot(name), subject);
+    let mut out = format!("{:?} ({})\n", report.verdict, report.verdict.exit_code());
+    for finding in &report.findings {
+        out += &format!("{:?} {}: {}\n", finding.severity, finding.rule.id, finding.summary);
+        for seen in &finding.evidence {
+            out += &format!("    {seen}\n");
+        }
+    }
+    says.assert_eq(&out);
+}
+
+#[test]
+fn healthy_machines() {
+    check(
+        "h100",
+        None,
+        expect![[r#"
+        Ready (0)
+    "#]],
+    );
+    check(
+        "laptop",
+        None,
+        expect![[r#"
+        Ready (0)
+        Notes driver-too-old: the driver 550.54.14 is too old for the newest CUDA
+            CUDA 13 starts at driver 580.65.06
+    "#]],
+    );
+    check(
+        "a100-mig",
+        None,
+        expect![[r#"
+        Ready (0)
+        Notes driver-too-old: the driver 535.104.05 is too old for the newest CUDA
+            CUDA 13 starts at driver 580.65.06
+        Notes mig-several: 2 MIG instances are here; each CUDA process uses one of them
+    "#]],
+    );
+    check(
+        "bare",
+        None,
+        expect![[r#"
+        NoGpu (3)
+    "#]],
+    );
+}
+
+#[test]
+fn drivers_that_can_not_work() {
+    check(
+        "no-driver",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops driver-missing: 1 NVIDIA GPU(s) are on the PCI bus and no driver is installed
+            0000:04:00.0: 10de:2330 (H100 SXM5 80GB)
+    "#]],
+    );
+    check(
+        "half-upgraded",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops driver-mismatch: Driver/library version mismatch: the loaded module is 575.57.08, the libraries are 580.159.04
+            libraries in /usr/lib/x86_64-linux-gnu
+        Notes driver-too-old: the driver 575.57.08 is too old for the newest CUDA
+            CUDA 13 starts at driver 580.65.06
+    "#]],
+    );
+    check(
+        "wsl",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops wsl: this is WSL, whose GPUs sconce does not inject
+            /dev/dxg or /usr/lib/wsl, and no NVIDIA kernel module
+    "#]],
+    );
+    check(
+        "no-uvm",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops uvm-missing: /dev/nvidia-uvm is missing: CUDA can't start
+            the module nvidia_uvm is not loaded
+    "#]],
+    );
+    check(
+        "hgx-fabric-down",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops fabric-manager: 4 NVSwitches are here and fabric manager is not running
+        Stops fabric-manager: the NVLink fabric of 8 GPU(s) is not up
+            GPU 0: InProgress, GPU 1: InProgress, GPU 2: InProgress, GPU 3: InProgress, GPU 4: InProgress, GPU 5: InProgress, GPU 6: InProgress, GPU 7: InProgress
+    "#]],
+    );
+}
+
+#[test]
+fn containers_that_can_not_work() {
+    check(
+        "small-shm",
+        None,
+        expect![[r#"
+        ReadyWithWarnings (0)
+        Warns small-shm: /dev/shm has 64 MiB: DataLoader workers and NCCL will fill it
+    "#]],
+    );
+    check(
+        "denied",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops node-denied: /dev/nvidia0 can't be opened
+            EACCES: its mode forbids it (195:0, mode 0660)
+        Stops node-denied: /dev/nvidiactl can't be opened
+            EPERM: the device cgroup or a security module forbids it (195:255, mode 0666)
+    "#]],
+    );
+}
+
+#[test]
+fn a_sick_machine() {
+    check(
+        "sick",
+        None,
+        expect![[r#"
+            ReadyWithWarnings (0)
+            Warns forward-compat: a libcuda that is not the driver's comes first
+                /usr/local/cuda/compat/libcuda.so.1
+            Warns memlock: InfiniBand is here and only 64 KiB of memory may be locked
+            Warns gpu-lost: H100 SXM5 80GB at 0000:9d:00.0 is on the bus and the driver does not show it
+                NVRM: Xid (PCI:0000:9d:00): 79, pid=4711, name=secret-model, GPU has fallen off the bus.
+            Warns xid: Xid 79: the GPU has fallen off the bus: power, heat or PCIe
+                NVRM: Xid (PCI:0000:9d:00): 79, pid=4711, name=secret-model, GPU has fallen off the bus.
+            Warns cdi-stale: the CDI document /etc/cdi/nvidia.yaml is stale
+                /dev/nvidia7 is not there
+            Warns visible-devices: CUDA_VISIBLE_DEVICES hides every GPU
+                CUDA_VISIBLE_DEVICES=7
+            Warns peer-to-peer: traffic between GPUs may take a detour
+                the IOMMU translates for devices
+            Notes device-cgroup: GPU nodes have no /dev/char links: a reload of systemd takes GPUs from containers
+                missing: /dev/char/195:254 (/dev/nvidia-modeset), /dev/char/510:0 (/dev/nvidia-uvm), /dev/char/510:1 (/dev/nvidia-uvm-tools), /dev/char/195:0 (/dev/nvidia0), /dev/char/195:1 (/dev/nvidia1), /dev/char/195:255 (/dev/nvidiactl)
+            Notes xid: Xid 31: a kernel touched memory that is not mapped: mostly the program
+                NVRM: Xid (PCI:0000:04:00): 31, pid=12, name=python, Ch 00000008
+            Notes cdi-stale: the CDI document /etc/cdi/broken.json can't be read
+                EOF while parsing an object at line 1 column 1
+            Notes library-path: LD_LIBRARY_PATH leads to other CUDA libraries
+                /usr/local/cuda/compat:/home/ada/cuda-12/lib64
+            Notes host-name: the host's own name does not resolve
+        "#]],
+    );
+}
+
+#[test]
+fn an_image_for_another_machine() {
+    let subject = Subject {
+        name: "torch 2.15.0".into(),
+        cuda_major: Some(13),
+        driver_floor: None,
+        architectures: ["sm_80", "sm_90"].map(|sm| sm.parse().unwrap()).to_vec(),
+    };
+    check(
+        "h100",
+        Some(&subject),
+        expect![[r#"
+        Ready (0)
+    "#]],
+    );
+    check(
+        "a100-mig",
+        Some(&subject),
+        expect![[r#"
+        Blocked (1)
+        Stops driver-too-old: torch 2.15.0 (CUDA 13) needs driver 580.65.06, this one is 535.104.05
+        Notes mig-several: 2 MIG instances are here; each CUDA process uses one of them
+    "#]],
+    );
+    let old = Subject { architectures: vec!["sm_70".parse().unwrap()], ..subject };
+    check(
+        "h100",
+        Some(&old),
+        expect![[r#"
+        Blocked (1)
+        Stops gpu-not-covered: torch 2.15.0 has no code for GPU 0 (NVIDIA H100 80GB HBM3, sm_90)
+            it has sm_70
+    "#]],
+    );
+}
+
+/// What is saved is judged as the machine is, and holds nothing private.
+#[test]
+fn a_saved_snapshot_is_judged_the_same_and_names_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snapshot.json");
+    let taken = snapshot("sick");
+    taken.save(&file).unwrap();
+    let read = Snapshot::load(&file).unwrap();
+    let ids = |snapshot: &Snapshot| {
+        let report = examine(snapshot, None);
+        report.findings.iter().map(|finding| finding.rule.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&taken), ids(&read));
+    let text = fs::read_to_string(&file).unwrap();
+    for private in ["ada", "secret-model", "4711", "hush", "GPU-1d5a7d1c", "node-2", "usb"] {
+        assert!(!text.contains(private), "the saved snapshot holds `{private}`");
+    }
+}
+
+#[test]
+fn a_snapshot_edited_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snapshot.json");
+    let text = snapshot("h100").json();
+    let load = |from: &str, to: &str| {
+        assert!(text.contains(from), "the snapshot has no {from}");
+        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        Snapshot::load(&file)
+    };
+    let says = |result: Result<Snapshot, Error>, expect: Expect| {
+        let error = result.unwrap_err();
+        assert!(error.hint().is_some());
+        let text = error.to_string();
+        expect.assert_eq(text.split_once("snapshot.json").unwrap().1);
+    };
+    assert_eq!(load("580.159.04", "470.57.02").unwrap().driver.module.unwrap(), "470.57.02");
+    says(
+        load("\"schema\": 1", "\"schema\": 2"),
+        expect![" is a snapshot of schema 2; this sconce reads up to 1"],
+    );
+    says(
+        load("\"arch\": \"x86_64\"", "\"arch\": 64"),
+        expect![
+            " is not a snapshot of sconce doctor: invalid type: integer `64`, expected a string at line 3 column 12"
+        ],
+    );
+    says(
+        load("\"arch\"", "\"ark\""),
+        expect![
+            " is not a snapshot of sconce doctor: unknown field `ark`, expected one of `schema`, `arch`, `kernel`, `container`, `root`, `wsl`, `driver`, `pci`, `gpus`, `nodes`, `modules`, `systemd`, `selinux`, `fabric_manager`, `shm_bytes`, `memlock_bytes`, `infiniband`, `environment`, `kernel_log`, `cdi`, `host_name_resolves`, `compat_libcuda`, `acs_bridges`, `iommu_translates` at line 3 column 7"
+        ],
+    );
+    says(
+        load("\"capability\": \"9.0\"", "\"capability\": \"nine\""),
+        expect![
+            " is not a snapshot of sconce doctor: `nine` is no compute capability; it looks like `9.0` or `sm_90` at line 28 column 26"
+        ],
+    );
+    says(
+        load("}", ""),
+        expect![
+            " is not a snapshot of sconce doctor: EOF while parsing an object at line 95 column 0"
+        ],
+    );
+    fs::write(&file, "").unwrap();
+    says(
+        Snapshot::load(&file),
+        expect![
+            " is not a snapshot of sconce doctor: EOF while parsing a value at line 1 column 0"
+        ],
+    );
+    assert!(matches!(Snapshot::load(Path::new("/proc/none")), Err(Error::Read { .. })));
+}
+
+/// Each rule is reached by some world, so that none is dead.
+#[test]
+fn every_rule_is_met() {
+    let worlds = [
+        "h100",
+        "laptop",
+        "a100-mig",
+        "bare",
+        "no-driver",
+        "half-upgraded",
+        "wsl",
+        "no-uvm",
+        "hgx-fabric-down",
+        "small-shm",
+        "denied",
+        "sick",
+        "only-libraries",
+        "only-module",
+        "mig-empty",
+        "volta",
+    ];
+    let subject = Subject {
+        name: "an image".into(),
+        cuda_major: Some(13),
+        driver_floor: None,
+        architectures: vec!["sm_120".parse().unwrap()],
+    };
+    let mut met = BTreeSet::new();
+    for name in worlds {
+        let snapshot = snapshot(name);
+        for subject in [None, Some(&subject)] {
+            met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));
+        }
+    }
+    let all: BTreeSet<&str> = rules::RULES.iter().map(|rule| rule.id).collect();
+    assert_eq!(all.len(), rules::RULES.len(), "two rules of one name");
+    assert_eq!(
+        all.difference(&met).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "rules no world meets"
+    );
+}
+
+#[test]
+fn the_report_as_text_and_json() {
+    let report = examine(&snapshot("half-upgraded"), None);
+    expect![[r#"
+        1x NVIDIA H100 80GB HBM3, driver 575.57.08 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  Driver/library version mismatch: the loaded module is 575.57.08, the libraries are 580.159.04 [driver-mismatch]
+               seen: libraries in /usr/lib/x86_64-linux-gnu
+               fix:  reboot; or stop every GPU program and `rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && modprobe nvidia`
+               see:  NVIDIA/nvidia-container-toolkit#394
+
+        notes  the driver 575.57.08 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]].assert_eq(&report.text());
+    let json = report.json();
+    assert_eq!((json["verdict"].as_str(), json["exit_code"].as_u64()), (Some("blocked"), Some(1)));
+    assert_eq!(json["findings"][0]["rule"], "driver-mismatch");
+}
+
+#[test]
+fn the_manual_is_what_the_rules_say() {
+    expect_file!["../../../docs/doctor.md"].assert_eq(&page());
+}
+
+/// Whatever machine the tests run on, looking at it ends and judges.
+#[test]
+fn this_machine_is_judged() {
+    let snapshot = Snapshot::capture(&sconce_gpu::Machine::host());
+    let report = examine(&snapshot, None);
+    let nothing = snapshot.pci.is_empty() && snapshot.driver.module.is_none() && !snapshot.wsl;
+    assert_eq!(nothing, report.verdict == Verdict::NoGpu, "{}", report.text());
+}
