@@ -126,6 +126,12 @@ fn no_kernel_image_is_available() {
 }
 
 #[test]
+fn a_grace_hopper_needs_libraries_for_its_own_processor() {
+    expect!["No: GH200 96GB comes with aarch64 processors only, and this is for x86_64."]
+        .assert_eq(&World::new().answer("gh200", "580.65.06"));
+}
+
+#[test]
 fn ptx_too_new_for_the_driver() {
     let mut world = World::new();
     world.site("x/libjit.so", &Library::new("").code(&[fatbin(&[ptx(70, (8, 8))])]));

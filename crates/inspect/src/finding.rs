@@ -52,8 +52,6 @@ pub enum Kind {
     NoCode,
     /// A library made for another processor.
     WrongMachine,
-    /// Code that only a newer driver's compiler understands.
-    PtxTooNew,
 }
 
 /// One fact.

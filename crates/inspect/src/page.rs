@@ -113,7 +113,7 @@ impl Report {
         if self.gpus.iter().all(|verdict| verdict.outcome == Outcome::NoGpuCode) {
             return writeln!(out, "  {}", ink.outcome(Outcome::Not, "no GPU code at all"));
         }
-        for verdict in &self.gpus {
+        for verdict in self.gpus.iter().filter(|verdict| !verdict.gpus.is_empty()) {
             let word = match verdict.outcome {
                 Outcome::Native => "runs",
                 Outcome::Jit => "runs, part by JIT",

@@ -360,7 +360,8 @@ fn compiler(tree: &Tree, whole: bool, contents: &Contents) -> Option<Finding> {
 
 /// Libraries that leave a GPU out on which the rest runs.
 fn gap_findings(gpus: &[Verdict]) -> Vec<Finding> {
-    let partial = gpus.iter().filter(|verdict| verdict.outcome == Outcome::Partial);
+    let known = gpus.iter().filter(|verdict| !verdict.gpus.is_empty());
+    let partial = known.filter(|verdict| verdict.outcome == Outcome::Partial);
     partial
         .flat_map(|verdict| verdict.gaps.iter().map(move |gap| (verdict, gap)))
         .map(|(verdict, gap)| {
@@ -411,6 +412,14 @@ impl Report {
             return Err(Error::UnknownGpu { name: gpu.to_owned(), nearest: None });
         };
         let no = |sentence: String| Ok(Answer { ready: false, sentence });
+        let host =
+            sconce_facts::gpu(gpu).ok().and_then(|row| row.host).map(|host| host.to_string());
+        if let Some(host) = host.filter(|host| *host != self.machine) {
+            return no(format!(
+                "No: {name} comes with {host} processors only, and this is for {}.",
+                self.machine
+            ));
+        }
         let cuda = self.drivers.cuda.as_deref().unwrap_or("CUDA");
         match verdict.outcome {
             Outcome::NoGpuCode => {

@@ -226,10 +226,10 @@ fn gap(library: &Library, served: u64, of: u64) -> Gap {
     Gap { library: library.path.clone(), served, of, has: has.into_iter().collect() }
 }
 
-/// Verdicts on every capability that some known GPU has, oldest first.
+/// Verdicts on every known capability, oldest first.
 pub fn verdicts(scan: &Scan, floor: Option<&DriverVersion>) -> Vec<Verdict> {
     let mut capabilities: Vec<Capability> =
-        sconce_facts::gpus().iter().map(|gpu| gpu.capability).collect();
+        sconce_facts::capabilities().iter().map(|row| row.cc).collect();
     capabilities.sort();
     capabilities.dedup();
     capabilities.into_iter().map(|capability| verdict(scan, capability, floor)).collect()

@@ -4,7 +4,6 @@
 //! ends, zip64). Stored and deflated entries only, which is all a wheel may have. Sizes are the
 //! central directory's; local headers are read for their length alone.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::Error;
@@ -19,8 +18,8 @@ const CENTRAL: u32 = 0x0201_4b50;
 const LOCAL: u32 = 0x0403_4b50;
 /// The end record and the longest comment behind it.
 const TAIL: u64 = 22 + 0xffff;
-/// A million short names; the largest wheels have some 2 MiB.
-const MAX_DIRECTORY: u64 = 48 << 20;
+/// A million files; the largest wheels have some 2 MiB.
+const MAX_DIRECTORY: u64 = 96 << 20;
 /// Deflate's best is 1032 to 1; an entry that claims more lies.
 const MAX_RATIO: u64 = 1032;
 
@@ -54,7 +53,6 @@ pub fn entries(file: Named<'_>) -> Result<Vec<Entry>, Error> {
     let (start, len, count) = directory(file)?;
     let bytes = file.range(start, len, MAX_DIRECTORY, WHAT)?;
     let mut out = Vec::new();
-    let mut names = HashSet::new();
     let mut at = 0usize;
     for _ in 0..count {
         let place = start + at as u64;
@@ -104,9 +102,6 @@ pub fn entries(file: Named<'_>) -> Result<Vec<Entry>, Error> {
                 wide.size, wide.packed
             )));
         }
-        if !names.insert(name.to_owned()) {
-            return Err(bad(&format!("`{name}` stands there twice")));
-        }
         out.push(Entry {
             name: name.to_owned(),
             packed: wide.packed,
@@ -114,6 +109,13 @@ pub fn entries(file: Named<'_>) -> Result<Vec<Entry>, Error> {
             header: wide.header,
             deflated: method == 8,
         });
+    }
+    let mut names: Vec<(&str, u64)> =
+        out.iter().map(|entry| (entry.name.as_str(), entry.header)).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let why = format!("`{}` stands there twice", twice[1].0);
+        return Err(file.malformed(twice[1].1, WHAT, why));
     }
     Ok(out)
 }
