@@ -164,7 +164,7 @@ impl Work<'_> {
     ) -> Result<Option<&'m Mirror>, Error> {
         let mut failures = Vec::new();
         for mirror in mirrors {
-            match self.from_mirror(mirror, suite) {
+            match self.read_suite(mirror, suite) {
                 Ok(true) => {
                     // A mirror that failed is worth a word when another one made up for it.
                     self.lists.notices.extend(failures.into_iter().map(passed_over));
@@ -180,7 +180,7 @@ impl Work<'_> {
         }
     }
 
-    fn from_mirror(&mut self, mirror: &Mirror, suite: &str) -> Result<bool, Error> {
+    fn read_suite(&mut self, mirror: &Mirror, suite: &str) -> Result<bool, Error> {
         let source = Source {
             url: mirror.url.clone(),
             suite: suite.to_owned(),

@@ -190,26 +190,21 @@ impl Keyring {
         text: &str,
         now: u64,
     ) -> Result<Option<String>, SignatureError> {
+        // A key may be here twice, once renewed: one that counts is enough.
+        let mut refusal = None;
         for key in &self.keys {
-            let subkeys = key.public_subkeys.iter().filter(|subkey| issued(signature, *subkey));
-            let candidates = issued(signature, key).then_some(None).into_iter();
-            for subkey in candidates.chain(subkeys.map(Some)) {
-                let fingerprint = subkey.map_or(key.fingerprint(), KeyDetails::fingerprint);
-                let name = format!("{fingerprint:X}");
-                counts(signature, now, &name)?;
-                may_sign(key, subkey, now)
-                    .map_err(|reason| SignatureError::Invalid { key: name.clone(), reason })?;
-                let verified = match subkey {
-                    None => signature.verify(&key.primary_key, text.as_bytes()),
-                    Some(subkey) => signature.verify(&subkey.key, text.as_bytes()),
-                };
-                return match verified {
-                    Ok(()) => Ok(Some(name)),
-                    Err(_) => Err(SignatureError::Mismatch { key: name }),
-                };
+            let subkey = key.public_subkeys.iter().find(|subkey| issued(signature, *subkey));
+            let subkey = subkey.filter(|_| !issued(signature, key));
+            if subkey.is_none() && !issued(signature, key) {
+                continue;
+            }
+            let name = format!("{:X}", subkey.map_or(key.fingerprint(), KeyDetails::fingerprint));
+            match by(signature, key, subkey, text, now, &name) {
+                Ok(()) => return Ok(Some(name)),
+                Err(error) => refusal = refusal.or(Some(error)),
             }
         }
-        Ok(None)
+        refusal.map_or(Ok(None), Err)
     }
 }
 
@@ -239,6 +234,26 @@ fn issuer(signature: &Signature) -> String {
         Some(id) => format!("{id}").to_uppercase(),
         None => "a key it doesn't name".into(),
     }
+}
+
+/// Whether the signature over `text` is by this key, or its subkey, and counts.
+fn by(
+    signature: &Signature,
+    key: &SignedPublicKey,
+    subkey: Option<&SignedPublicSubKey>,
+    text: &str,
+    now: u64,
+    name: &str,
+) -> Result<(), SignatureError> {
+    let key_name = || name.to_owned();
+    counts(signature, now, name)?;
+    may_sign(key, subkey, now)
+        .map_err(|reason| SignatureError::Invalid { key: key_name(), reason })?;
+    let verified = match subkey {
+        None => signature.verify(&key.primary_key, text.as_bytes()),
+        Some(subkey) => signature.verify(&subkey.key, text.as_bytes()),
+    };
+    verified.map_err(|_| SignatureError::Mismatch { key: key_name() })
 }
 
 /// Whether the kind, hash and time of a signature over a text are fit.

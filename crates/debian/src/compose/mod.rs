@@ -213,6 +213,8 @@ fn unpack(package: &DebFile, scratch: &mut Scratch<'_>) -> Result<Unpacked, Erro
                 Kind::File(scratch.keep(size, read)?)
             }
         };
+        // A link's mode means nothing to Linux, and has one spelling here.
+        let mode = if matches!(kind, Kind::Symlink { .. }) { Meta::SYMLINK.mode } else { mode };
         entries.push((path, kind, Meta { mode, uid, gid, mtime: 0 }));
     }
     scratch.flush()?;

@@ -11,7 +11,7 @@ use pgp::composed::{
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{SignatureConfig, SignatureType, Subpacket, SubpacketData};
 use pgp::ser::Serialize;
-use pgp::types::{KeyDetails, Password, Timestamp};
+use pgp::types::{Password, Timestamp};
 use sconce_blob::Digest;
 use sconce_debian::{Fetch, FetchError, Keyring};
 
@@ -23,15 +23,24 @@ pub struct Key(SignedSecretKey);
 
 impl Key {
     pub fn new(with_subkey: bool) -> Self {
+        Self::of_kind(KeyType::Ed25519Legacy, with_subkey)
+    }
+
+    /// An RSA key: the kind that can still sign with SHA-1.
+    pub fn rsa() -> Self {
+        Self::of_kind(KeyType::Rsa(2048), false)
+    }
+
+    fn of_kind(kind: KeyType, with_subkey: bool) -> Self {
         let mut params = SecretKeyParamsBuilder::default();
         params
-            .key_type(KeyType::Ed25519Legacy)
+            .key_type(kind.clone())
             .can_certify(true)
             .can_sign(!with_subkey)
             .primary_user_id("Test Archive <test@example.invalid>".into());
         if with_subkey {
             let mut subkey = SubkeyParamsBuilder::default();
-            subkey.key_type(KeyType::Ed25519Legacy).can_sign(true);
+            subkey.key_type(kind).can_sign(true);
             params.subkey(subkey.build().unwrap());
         }
         Self(params.build().unwrap().generate(rand::thread_rng()).unwrap())
@@ -59,12 +68,7 @@ impl Key {
     }
 }
 
-fn sign(
-    key: &(impl pgp::types::SigningKey + KeyDetails),
-    text: &str,
-    hash: HashAlgorithm,
-    time: u64,
-) -> String {
+fn sign(key: &impl pgp::types::SigningKey, text: &str, hash: HashAlgorithm, time: u64) -> String {
     let mut config = SignatureConfig::v4(SignatureType::Text, key.algorithm(), hash);
     config.hashed_subpackets = vec![
         Subpacket::regular(SubpacketData::SignatureCreationTime(Timestamp::from_secs(time as u32)))
@@ -132,7 +136,7 @@ pub fn listed(name: &str, version: &str) -> String {
 pub struct TarBuilder(pub Vec<u8>);
 
 impl TarBuilder {
-    pub fn entry(mut self, kind: u8, name: &str, link: &str, content: &[u8]) -> Self {
+    pub fn entry(self, kind: u8, name: &str, link: &str, content: &[u8]) -> Self {
         let mut header = [0u8; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
         header[100..108].copy_from_slice(if kind == b'5' { b"0000755\0" } else { b"0000644\0" });
