@@ -92,18 +92,41 @@ fn text_and_back() {
 #[test]
 fn changed_by_hand() {
     let text = lock().to_text();
-    wrong(&text.replace("580.65.06", "525.60.13"), expect![[""]]);
-    wrong(&format!("{text}\n"), expect![[""]]);
-    wrong(&format!("# mine\n{text}"), expect![[""]]);
-    wrong(&text.replace('\n', "\r\n"), expect![[""]]);
-    wrong(&resigned(&format!("{text}# mine\n")), expect![[""]]);
+    wrong(
+        &text.replace("580.65.06", "525.60.13"),
+        expect!["sconce.lock was changed after it was written: its digest is not that of its text"],
+    );
+    wrong(
+        &format!("{text}\n"),
+        expect!["sconce.lock was changed after it was written: its digest is not that of its text"],
+    );
+    wrong(
+        &format!("# mine\n{text}"),
+        expect!["sconce.lock was changed after it was written: its first lines are others"],
+    );
+    wrong(
+        &text.replace('\n', "\r\n"),
+        expect!["sconce.lock was changed after it was written: its first lines are others"],
+    );
+    wrong(
+        &resigned(&format!("{text}# mine\n")),
+        expect![
+            "sconce.lock was changed after it was written: its text is not the one that sconce writes for it"
+        ],
+    );
 }
 
 #[test]
 fn of_another_version() {
     let text = lock().to_text();
-    wrong(&text.replace("version = 1\n", "version = 2\nnews = true\n"), expect![[""]]);
-    wrong(&text.replace("version = 1\n", "version = 0\n"), expect![[""]]);
+    wrong(
+        &text.replace("version = 1\n", "version = 2\nnews = true\n"),
+        expect!["sconce.lock has version 2; this sconce reads up to 1"],
+    );
+    wrong(
+        &text.replace("version = 1\n", "version = 0\n"),
+        expect!["sconce.lock: there never was a version 0"],
+    );
 }
 
 #[test]
@@ -113,16 +136,48 @@ fn values_that_no_sconce_writes() {
         assert!(text.contains(from), "{from}");
         resigned(&text.replace(from, to))
     };
-    wrong("", expect![[""]]);
-    wrong("version = ", expect![[""]]);
-    wrong(&change("pool/main/g", "../../etc"), expect![[""]]);
-    wrong(&change("\"pool/main", "\"/pool/main"), expect![[""]]);
-    wrong(&change("foo_bar-1.0+cu1-py3", "../foo_bar-1.0+cu1-py3"), expect![[""]]);
-    wrong(&change("foo_bar-1.0+cu1-py3", "other-1.0+cu1-py3"), expect![[""]]);
-    wrong(&change("index = \"pypi\"", "index = \"lab\""), expect![[""]]);
-    wrong(&change("size = 5", "size = -5"), expect![[""]]);
-    wrong(&change("bytecode = true", "bytecode = true\nmore = 1"), expect![[""]]);
-    wrong(&change("\"runtime\"", "\"fast\""), expect![[""]]);
+    wrong("", expect!["sconce.lock, line 1, column 1: missing field `version`"]);
+    wrong(
+        "version = ",
+        expect![
+            "sconce.lock, line 1, column 11: string values must be quoted, expected literal string"
+        ],
+    );
+    wrong(
+        &change("pool/main/g", "../../etc"),
+        expect![
+            "sconce.lock: deb `libc6` has no path in an archive: `../../etc/glibc/libc6_2.41-12_amd64.deb`"
+        ],
+    );
+    wrong(
+        &change("\"pool/main", "\"/pool/main"),
+        expect![
+            "sconce.lock: deb `libc6` has no path in an archive: `/pool/main/g/glibc/libc6_2.41-12_amd64.deb`"
+        ],
+    );
+    wrong(
+        &change("foo_bar-1.0+cu1-py3", "../foo_bar-1.0+cu1-py3"),
+        expect!["sconce.lock: `../foo_bar-1.0+cu1-py3-none-any.whl` is no wheel's file name"],
+    );
+    wrong(
+        &change("foo_bar-1.0+cu1-py3", "other-1.0+cu1-py3"),
+        expect!["sconce.lock: other-1.0+cu1-py3-none-any.whl is no wheel of foo-bar 1.0+cu1"],
+    );
+    wrong(
+        &change("index = \"pypi\"", "index = \"lab\""),
+        expect!["sconce.lock: wheel `foo-bar` names no index of this lock: `lab`"],
+    );
+    wrong(
+        &change("size = 5", "size = -5"),
+        expect!["sconce.lock, line 40, column 8: invalid value: integer `-5`, expected u64"],
+    );
+    wrong(
+        &change("bytecode = true", "bytecode = true\nmore = 1"),
+        expect![
+            "sconce.lock, line 13, column 1: unknown field `more`, expected one of `platform`, `base`, `python`, `glibc`, `flavour`, `bytecode`"
+        ],
+    );
+    wrong(&change("\"runtime\"", "\"fast\""), expect!["sconce.lock: unknown flavour `fast`"]);
 }
 
 /// Changes bytes of a real lock at random places: an error or a lock, never a panic, and never another lock.

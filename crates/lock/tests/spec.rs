@@ -81,24 +81,114 @@ fn every_key() {
 
 #[test]
 fn unknown_keys_and_values() {
-    wrong("[environment]\ntorhc = '2.9.1'", expect![[""]]);
-    wrong("torch = '2.9.1'", expect![[""]]);
-    wrong("[enviroment]\n", expect![[""]]);
-    wrong("[base]\ntorch = '2.9.1'", expect![[""]]);
-    wrong("[environment]\n\n  gpus = ['h10']", expect![[""]]);
-    wrong("[environment]\ngpus = ['9.9']", expect![[""]]);
-    wrong("[environment]\nflavour = 'runtme'", expect![[""]]);
-    wrong("[environment]\ndriver = 'new'", expect![[""]]);
-    wrong("[environment]\ntorch = 2.9", expect![[""]]);
-    wrong("[environment]\ntorch = 'two'", expect![[""]]);
-    wrong("[environment]\npython = '3.12'", expect![[""]]);
-    wrong("[environment]\nrequirements = ['a=1']", expect![[""]]);
-    wrong("[environment]\nrequirements = 'list.csv'", expect![[""]]);
-    wrong("[environment]\nindexes = [{ name = 'pypi', url = 'x' }]", expect![[""]]);
-    wrong("[base]\ndebian = 'trixy'", expect![[""]]);
-    wrong("[app]\nworkdir = '../x'", expect![[""]]);
-    wrong("[environment\n", expect![[""]]);
-    wrong("environment = 1", expect![[""]]);
+    wrong(
+        "[environment]\ntorhc = '2.9.1'",
+        expect![[r#"
+        sconce.toml, line 2, column 1: unknown key `torhc` in [environment]
+        did you mean `torch`?"#]],
+    );
+    wrong(
+        "torch = '2.9.1'",
+        expect![[r#"
+        sconce.toml, line 1, column 1: unknown section or key `torch`
+        `torch` belongs under [environment]"#]],
+    );
+    wrong(
+        "[enviroment]\n",
+        expect![[r#"
+        sconce.toml, line 1, column 2: unknown section or key `enviroment`
+        did you mean [environment]?"#]],
+    );
+    wrong(
+        "[base]\ntorch = '2.9.1'",
+        expect![[r#"
+        sconce.toml, line 2, column 1: unknown key `torch` in [base]
+        `torch` belongs under [environment]"#]],
+    );
+    wrong(
+        "[environment]\n\n  gpus = ['h10']",
+        expect![[r#"
+        sconce.toml, line 3, column 10: `gpus`: unknown GPU `h10`; did you mean `h100`?
+    "#]],
+    );
+    wrong(
+        "[environment]\ngpus = ['9.9']",
+        expect![[r#"
+        sconce.toml, line 2, column 8: `gpus`: unknown compute capability `9.9`; did you mean `9.0`?
+    "#]],
+    );
+    wrong(
+        "[environment]\nflavour = 'runtme'",
+        expect![[r#"
+        sconce.toml, line 2, column 11: `flavour` must be "runtime" or "devel", not "runtme"
+        did you mean "runtime"?"#]],
+    );
+    wrong(
+        "[environment]\ndriver = 'new'",
+        expect![[r#"
+        sconce.toml, line 2, column 10: `driver`: `new` is no driver version; it looks like `535.104.05`
+    "#]],
+    );
+    wrong(
+        "[environment]\ntorch = 2.9",
+        expect![[r#"
+        sconce.toml, line 2, column 9: `torch` must be a version ("2.9.1"), a range (">=2.8,<2.12"), "newest" or false
+    "#]],
+    );
+    wrong(
+        "[environment]\ntorch = 'two'",
+        expect![[r#"
+        sconce.toml, line 2, column 9: `torch` must be a version ("2.9.1"), a range (">=2.8,<2.12"), "newest" or false
+    "#]],
+    );
+    wrong(
+        "[environment]\npython = '3.12'",
+        expect![[r#"
+        sconce.toml, line 2, column 10: `python`: no Debian release here ships Python 3.12
+        there is 3.13 (trixie) and 3.11 (bookworm)"#]],
+    );
+    wrong(
+        "[environment]\nrequirements = ['a=1']",
+        expect![[r#"
+        sconce.toml, line 2, column 16: `a=1`: no such comparison operator "=", must be one of ~= == != <= >= < > === a=1  ^^
+    "#]],
+    );
+    wrong(
+        "[environment]\nrequirements = 'list.csv'",
+        expect![[r#"
+        sconce.toml, line 2, column 16: `requirements` must be a list, or a path of requirements.txt, pylock.toml or pyproject.toml
+    "#]],
+    );
+    wrong(
+        "[environment]\nindexes = [{ name = 'pypi', url = 'x' }]",
+        expect![[r#"
+        sconce.toml, line 2, column 11: `indexes` must be named with a-z, 0-9 and `-`, and not `pypi`, the default one
+    "#]],
+    );
+    wrong(
+        "[base]\ndebian = 'trixy'",
+        expect![[r#"
+        sconce.toml, line 2, column 10: `debian`: unknown Debian release `trixy`; did you mean `trixie`?
+    "#]],
+    );
+    wrong(
+        "[app]\nworkdir = '../x'",
+        expect![[r#"
+        sconce.toml, line 2, column 11: `workdir` must be an absolute path without `..`
+    "#]],
+    );
+    wrong(
+        "[environment\n",
+        expect![[r#"
+        sconce.toml, line 1, column 13: unclosed table, expected `]`
+    "#]],
+    );
+    wrong(
+        "environment = 1",
+        expect![[r#"
+        sconce.toml, line 1, column 15: `environment` must be a table
+    "#]],
+    );
 }
 
 #[test]
@@ -166,10 +256,40 @@ fn tags_people_know() {
         Spec::from_tag(tag).unwrap_or_else(|error| panic!("{tag}: {error}"));
     }
     assert!(!Spec::is_tag("ubuntu:24.04") && !Spec::is_tag("examples/first-steps"));
-    wrong_tag("pytorch:2.1.0-cuda12.4-cudnn8-runtime", expect![[""]]);
-    wrong_tag("pytorch:2.1.0-cuda12.1-cudnn9-runtime", expect![[""]]);
-    wrong_tag("pytorch:2.1.0-cuda12.1-cudnn8-runtim", expect![[""]]);
-    wrong_tag("pytorh:2.1.0", expect![[""]]);
-    wrong_tag("torch:2.9.7", expect![[""]]);
-    wrong_tag("torch:nightly", expect![[""]]);
+    wrong_tag(
+        "pytorch:2.1.0-cuda12.4-cudnn8-runtime",
+        expect![[r#"
+        `pytorch:2.1.0-cuda12.4-cudnn8-runtime` is no tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
+        the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
+    );
+    wrong_tag(
+        "pytorch:2.1.0-cuda12.1-cudnn9-runtime",
+        expect![[r#"
+        `pytorch:2.1.0-cuda12.1-cudnn9-runtime` is no tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
+        the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
+    );
+    wrong_tag(
+        "pytorch:2.1.0-cuda12.1-cudnn8-runtim",
+        expect![[r#"
+        `pytorch:2.1.0-cuda12.1-cudnn8-runtim` is no tag that sconce knows: `runtim` means nothing in it
+        the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
+    );
+    wrong_tag(
+        "pytorh:2.1.0",
+        expect![[r#"
+        `pytorh:2.1.0` is no tag that sconce knows: the part before `:` is no image with torch
+        the nearest tag that works is `pytorch:2.1.0`"#]],
+    );
+    wrong_tag(
+        "torch:2.9.7",
+        expect![[r#"
+        `torch:2.9.7` is no tag that sconce knows: there is no torch ==2.9.7
+        the nearest tag that works is `torch:2.9.1`"#]],
+    );
+    wrong_tag(
+        "torch:nightly",
+        expect![[r#"
+        `torch:nightly` is no tag that sconce knows: it begins with no torch version
+    "#]],
+    );
 }
