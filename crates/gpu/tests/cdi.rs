@@ -305,6 +305,24 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
     );
 }
 
+/// Links below links would be made through the first, outside of the container.
+#[test]
+fn links_do_not_lead_out() {
+    let first = "libcuda.so.1::/usr/lib/x86_64-linux-gnu/libcuda.so";
+    for path in ["/etc", "/usr/lib/x86_64-linux-gnu/libcuda.so/x", "/usr", "/"] {
+        let second = format!("{first}\",\"--link\",\"/tmp::{path}");
+        let world = world("h100");
+        let document = toolkit(CUDA).replace(first, &second);
+        fs::create_dir_all(world.root.join("etc/cdi")).unwrap();
+        fs::write(world.root.join("etc/cdi/a.json"), document).unwrap();
+        let driver = driver(&world);
+        let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+        assert_eq!(plan.origin, Origin::Generated, "{path}");
+        let note = format!("/etc/cdi/a.json is not used: it links {path}, a folder");
+        assert_eq!(plan.notes, [note]);
+    }
+}
+
 /// A library that exists and is of another release than the module.
 #[test]
 fn a_leftover_library_is_stale() {

@@ -320,7 +320,7 @@ fn effect(hook: &Hook, survey: &Survey, edits: &mut Edits) -> Result<(), String>
                 if !path.is_absolute() || up {
                     return Err(format!("it links {}", path.display()));
                 }
-                edits.links.push(Link { path, target: target.to_owned() });
+                add_link(edits, Link { path, target: target.to_owned() })?;
             }
         }
         // ldconfig makes the SONAME links and writes the cache.
@@ -338,10 +338,7 @@ fn effect(hook: &Hook, survey: &Survey, edits: &mut Edits) -> Result<(), String>
                 for link in library.links.iter().filter(|link| !link.ends_with(".so")) {
                     let path = folder.join(link);
                     edits.linker.push(Entry::new(link, path.clone(), &survey.arch));
-                    let link = Link { path, target: library.name.clone() };
-                    if !edits.links.contains(&link) {
-                        edits.links.push(link);
-                    }
+                    add_link(edits, Link { path, target: library.name.clone() })?;
                 }
             }
         }
@@ -351,5 +348,19 @@ fn effect(hook: &Hook, survey: &Survey, edits: &mut Edits) -> Result<(), String>
         "chmod" | "enable-cuda-compat" => {}
         other => return Err(format!("it runs the hook `{other}` of {}", hook.path.display())),
     }
+    Ok(())
+}
+
+/// Adds a link; the first of one path stays. Whoever makes the links writes what lies below one
+/// through it, so no link may lie above another or above the linker's cache.
+fn add_link(edits: &mut Edits, link: Link) -> Result<(), String> {
+    let nested = |one: &Link| one.path.starts_with(&link.path) || link.path.starts_with(&one.path);
+    if edits.links.iter().any(|one| one.path == link.path) {
+        return Ok(());
+    }
+    if edits.links.iter().any(nested) || Path::new("/etc/ld.so.cache").starts_with(&link.path) {
+        return Err(format!("it links {}, a folder", link.path.display()));
+    }
+    edits.links.push(link);
     Ok(())
 }
