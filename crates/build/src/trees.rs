@@ -29,19 +29,19 @@ fn meta(meta: &Meta) -> sconce_store::Meta {
 
 impl Unpack for Tree<'_> {
     fn directory(&self, path: &str, of: &Meta) -> io::Result<()> {
-        self.0.directory(path, meta(of)).map_err(io::Error::other)
+        self.0.directory(path, meta(of)).map_err(io::Error::from)
     }
 
     fn file(&self, path: &str, of: &Meta, size: u64) -> io::Result<Box<dyn Write + Send + '_>> {
-        Ok(Box::new(self.0.file(path, meta(of), size).map_err(io::Error::other)?))
+        Ok(Box::new(self.0.file(path, meta(of), size).map_err(io::Error::from)?))
     }
 
     fn symlink(&self, path: &str, target: &str, of: &Meta) -> io::Result<()> {
-        self.0.symlink(path, target, meta(of)).map_err(io::Error::other)
+        self.0.symlink(path, target, meta(of)).map_err(io::Error::from)
     }
 
     fn hardlink(&self, path: &str, target: &str) -> io::Result<()> {
-        self.0.hardlink(path, target).map_err(io::Error::other)
+        self.0.hardlink(path, target).map_err(io::Error::from)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Downloads: indexes, wheels and debs, with resume, retries and verification.
 
+pub mod apt;
 pub mod downloads;
 mod error;
 pub mod http;
 pub mod indexes;
 mod netrc;
 pub mod pypi;
+pub mod uv;
 
 pub use error::Error;
 pub use netrc::{Login, Netrc};

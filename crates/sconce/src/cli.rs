@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, images, init, inspect, lock, man, prune, run,
+    build, cdi, completions, doctor, images, init, inspect, lock, man, prune, run,
 };
 use crate::error::Failure;
 
@@ -40,6 +40,8 @@ enum Command {
     Lock(lock::Args),
     Build(build::Args),
     Inspect(inspect::Args),
+    Doctor(doctor::Args),
+    Cdi(cdi::Args),
     Images(images::Args),
     Prune(prune::Args),
     Completions(completions::Args),
@@ -60,6 +62,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Init(args) => init::main(&args),
         Command::Lock(args) => lock::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),
+        Command::Doctor(args) => doctor::main(&global, &args),
+        Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
         Command::Prune(args) => prune::main(&global, &args),

@@ -1,7 +1,9 @@
 //! One file a command: its arguments, its help text, what it does.
 
 pub mod build;
+pub mod cdi;
 pub mod completions;
+pub mod doctor;
 pub mod images;
 pub mod init;
 pub mod inspect;
@@ -11,10 +13,22 @@ pub mod man;
 pub mod prune;
 pub mod run;
 
-use sconce_facts::Machine;
-use sconce_lock::Host;
+use sconce_facts::{Capability, Machine};
+use sconce_lock::{Host, HostGpu};
 
-/// This machine, as a lock sees it.
+/// This machine, as a lock sees it. A driver that does not work is none: `doctor` says why.
 fn host() -> Host {
-    Host { machine: Machine::current(), driver: None, gpus: Vec::new() }
+    let mut host = Host { machine: Machine::current(), driver: None, gpus: Vec::new() };
+    if let Ok(driver) = sconce_gpu::driver::find(&sconce_gpu::Machine::host()) {
+        host.driver = driver.version.parse().ok();
+        host.gpus = driver
+            .gpus()
+            .iter()
+            .filter_map(|gpu| {
+                let capability: Capability = sconce_facts::gpu(&gpu.model).ok()?.capability;
+                Some(HostGpu { name: gpu.model.clone(), capability })
+            })
+            .collect();
+    }
+    host
 }

@@ -188,6 +188,12 @@ impl Kinded for sconce_gpu::Error {
     }
 }
 
+impl Kinded for sconce_doctor::Error {
+    fn kind(&self) -> Kind {
+        Kind::Document
+    }
+}
+
 impl Kinded for sconce_inspect::Error {
     fn kind(&self) -> Kind {
         use sconce_inspect::Error as E;
@@ -236,6 +242,7 @@ failures!(
     sconce_layer::Error,
     sconce_debian::Error,
     sconce_run::Error,
+    sconce_doctor::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,
     sconce_build::Error

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::select::{self, Selection, Wish};
@@ -14,6 +15,9 @@ use crate::error::{Failure, Kind};
 
 /// Where processes of all users find each other's locks on GPUs.
 const LOCKS: &str = "/tmp/sconce-gpus";
+
+/// How long NVML may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
@@ -34,6 +38,11 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
         machine = machine.with_driver_root(root);
     }
     let driver = match (driver::find(&machine), &named) {
+        (Ok(mut driver), Some(Wish::Count(_) | Wish::Named(_))) => {
+            // UUIDs of MIG instances, and which GPUs are busy, only NVML knows.
+            driver::with_nvml(&machine, &mut driver.survey, PATIENCE);
+            driver
+        }
         (Ok(driver), _) => driver,
         (Err(Error::NoDriver { .. }), None) => return Ok(none),
         (Err(error), None) => {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, ValueEnum};
 use sconce_blob::Digest;
 use sconce_build::{Project, Trees};
+use sconce_lock::Spec;
 use sconce_run::{Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size};
 use sconce_store::Image;
 use serde::Deserialize;
@@ -232,10 +233,11 @@ fn prepare(
     let Some(project) = project else {
         return match context.store.image(target) {
             Ok(image) => Ok(image.manifest),
-            Err(error) => Err(Failure::from(error).or_hint(
-                "name a folder with a sconce.toml, a tag such as torch:2.15.0, or an image that \
-                 `sconce images` lists",
-            )),
+            // `torhc:2.15.0` is rather a tag with a slip than an image.
+            Err(error) => match Spec::from_tag(target) {
+                Err(tag) if target.contains(':') => Err(Failure::from(tag)),
+                _ => Err(Failure::from(error)),
+            },
         };
     };
     // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
