@@ -195,10 +195,10 @@ pub(crate) fn consider(
     if let (Some(driver), Some(cuda)) = (&wishes.driver, cuda) {
         driver_fits(driver, cuda)?;
     }
-    if let (Flavour::Devel, Some(cuda)) = (wishes.flavour, cuda) {
-        if !sconce_facts::devel(cuda).is_some_and(|row| row.nvcc) {
-            return Err(Reason::NoNvcc { cuda });
-        }
+    if let (Flavour::Devel, Some(cuda)) = (wishes.flavour, cuda)
+        && !sconce_facts::devel(cuda).is_some_and(|row| row.nvcc)
+    {
+        return Err(Reason::NoNvcc { cuda });
     }
     let base = base(release, wishes)?;
     Ok(Candidate { release, base, channel, cuda, architectures })

@@ -54,7 +54,7 @@ pub fn resolve(
     let wishes = wishes(spec, host, &mut explanation)?;
     let mut resolution = Resolution { spec, wishes, index, explanation, questions: 0 };
     let chosen = match (&spec.environment.torch, pylock_of(spec)?) {
-        (_, Some(pylock)) => resolution.from_pylock(&pylock)?,
+        (_, Some(pylock)) => resolution.take_pylock(&pylock)?,
         (TorchWish::None, None) => resolution.without_torch()?,
         (_, None) => resolution.with_torch()?,
     };
@@ -125,13 +125,13 @@ fn wishes(spec: &Spec, host: &Host, explanation: &mut Explanation) -> Result<Wis
         _ => {}
     }
     for gpu in &gpus {
-        if let (Some(first), Some(driver)) = (&gpu.first_driver, &driver) {
-            if driver < first {
-                explanation.note(format!(
-                    "driver {driver} may not know {}: the first open driver that lists it is {first}",
-                    gpu.label
-                ));
-            }
+        if let (Some(first), Some(driver)) = (&gpu.first_driver, &driver)
+            && driver < first
+        {
+            explanation.note(format!(
+                "driver {driver} may not know {}: the first open driver that lists it is {first}",
+                gpu.label
+            ));
         }
     }
     Ok(Wishes {
@@ -265,11 +265,12 @@ impl Resolution<'_> {
     fn with_torch(&mut self) -> Result<Chosen, Error> {
         let (mut left, mut refused) = candidates(&self.wishes);
         if left.is_empty() {
-            if let TorchWish::Versions(specifiers) = &self.wishes.torch {
-                if refused.is_empty() && candidate::reaches_beyond(specifiers) {
-                    let text = format!("torch{specifiers}");
-                    return self.newer_than_facts(text);
-                }
+            if let TorchWish::Versions(specifiers) = &self.wishes.torch
+                && refused.is_empty()
+                && candidate::reaches_beyond(specifiers)
+            {
+                let text = format!("torch{specifiers}");
+                return self.newer_than_facts(text);
             }
             return Err(refusal::no_torch(&self.wishes, &refused));
         }
@@ -560,7 +561,7 @@ impl Resolution<'_> {
     }
 
     /// The user's own pylock.toml: nothing is resolved, everything is checked.
-    fn from_pylock(&mut self, pylock: &Pylock) -> Result<Chosen, Error> {
+    fn take_pylock(&mut self, pylock: &Pylock) -> Result<Chosen, Error> {
         let name = match &self.spec.environment.requirements {
             Requirements::File(file) => file.path.display().to_string(),
             Requirements::List(_) => String::new(),

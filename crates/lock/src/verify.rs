@@ -40,12 +40,12 @@ impl Set<'_> {
             let Some(version) = self.version(name) else {
                 return Err(format!("torch needs {name}, and it is missing"));
             };
-            if let Some(VersionOrUrl::VersionSpecifier(specifiers)) = &pin.version_or_url {
-                if !specifiers.contains(version) {
-                    return Err(format!(
-                        "torch was built with {name} {specifiers}, and {version} came"
-                    ));
-                }
+            if let Some(VersionOrUrl::VersionSpecifier(specifiers)) = &pin.version_or_url
+                && !specifiers.contains(version)
+            {
+                return Err(format!(
+                    "torch was built with {name} {specifiers}, and {version} came"
+                ));
             }
         }
         Ok(())
