@@ -18,8 +18,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (
         "sconce",
         &[
-            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer", "lock",
-            "run", "store",
+            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer",
+            "lock", "run", "store",
         ],
     ),
 ];

@@ -101,7 +101,10 @@ fn libraries_stay_in_their_rooms() {
     for (name, dependencies) in crates() {
         for (library, rooms, why) in xtask::LIBRARIES {
             let uses = dependencies.iter().any(|(used, kind)| used == library && kind != "dev");
-            assert!(!uses || rooms.contains(&name.as_str()), "`{name}` uses `{library}`, but {why}");
+            assert!(
+                !uses || rooms.contains(&name.as_str()),
+                "`{name}` uses `{library}`, but {why}"
+            );
         }
     }
 }
@@ -142,12 +145,18 @@ fn every_source_says_what_it_is_and_can_be_read_in_one_sitting() {
 fn the_architecture_page_knows_every_crate_and_names_only_what_exists() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for (name, _) in crates() {
-        assert!(page.contains(&format!("`crates/{name}`")), "ARCHITECTURE.md lacks `crates/{name}`");
+        assert!(
+            page.contains(&format!("`crates/{name}`")),
+            "ARCHITECTURE.md lacks `crates/{name}`"
+        );
     }
     for path in page.split('`').skip(1).step_by(2) {
         let is_path = path.contains('/') && !path.contains([' ', '<', '*', '$', '~', ':']);
         if is_path && !path.starts_with('/') && !path.starts_with("./") {
-            assert!(root().join(path).exists(), "ARCHITECTURE.md names `{path}`, which is not there");
+            assert!(
+                root().join(path).exists(),
+                "ARCHITECTURE.md names `{path}`, which is not there"
+            );
         }
     }
 }

@@ -151,7 +151,8 @@ mod tests {
     fn paths(include: &[&str], make: impl Fn(&Path)) -> Result<Vec<String>, Error> {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path());
-        let app = App { include: include.iter().map(|s| s.to_string()).collect(), ..App::default() };
+        let app =
+            App { include: include.iter().map(|s| s.to_string()).collect(), ..App::default() };
         Ok(entries(&app, folder.path())?.into_iter().map(|entry| entry.path).collect())
     }
 

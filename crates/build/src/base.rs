@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use sconce_blob::{Digest, Hasher};
 use sconce_debian::{DebFile, Options, Target};
-use sconce_lock::{DebPin, Lock};
+use sconce_layer::Wheel;
+use sconce_lock::{DebPin, Flavour, Lock};
 use sconce_store::Layer;
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
-use crate::{trees, venv};
+use crate::{toolkit, trees, venv};
 
 const MEMO: &str = "base-layer";
 
@@ -32,7 +33,8 @@ impl Builder<'_> {
         }
         let total = lock.debs.iter().map(|deb| deb.size).sum();
         self.progress.begin("base", Some(total));
-        let layer = self.root_layer(&name, architecture(lock.facts.machine), lock, &lock.debs, tree)?;
+        let layer =
+            self.root_layer(&name, architecture(lock.facts.machine), lock, &lock.debs, tree)?;
         self.remember(MEMO, key(lock), &layer.layer)?;
         self.progress.end(&format!("{} Debian packages", lock.debs.len()));
         Ok(layer)
@@ -69,9 +71,17 @@ impl Builder<'_> {
         self.plain_layer(name, entries, tree)
     }
 
-    /// The layer of the virtual environment's skeleton.
-    pub(crate) fn skeleton_layer(&self, lock: &Lock, trees: Trees) -> Result<NamedLayer, Error> {
-        let entries = venv::skeleton(&lock.facts.python);
+    /// The layer of the virtual environment's skeleton, with the toolkit of a `devel` image.
+    pub(crate) fn skeleton_layer(
+        &self,
+        lock: &Lock,
+        wheels: &[Wheel],
+        trees: Trees,
+    ) -> Result<NamedLayer, Error> {
+        let mut entries = venv::skeleton(&lock.facts.python);
+        if lock.facts.flavour == Flavour::Devel {
+            entries.extend(toolkit::links(wheels, &lock.facts.python));
+        }
         self.plain_layer("virtual environment", entries, trees == Trees::All)
     }
 }

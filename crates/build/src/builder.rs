@@ -97,12 +97,13 @@ impl Builder<'_> {
         let compile = lock.facts.bytecode && bytecode.is_none();
 
         let mut layers = vec![self.base_layer(lock, compile || trees == Trees::All)?];
-        layers.push(self.skeleton_layer(lock, trees)?);
+        let wheels = self.open_wheels(lock)?;
+        layers.push(self.skeleton_layer(lock, &wheels, trees)?);
         let sources = match trees {
             Trees::None if compile => Some(Sources::new(trees::scratch(self.store, "sources")?)),
             _ => None,
         };
-        layers.extend(self.wheel_layers(lock, trees, sources.as_ref())?);
+        layers.extend(self.wheel_layers(lock, &wheels, trees, sources.as_ref())?);
         if let Some(layer) = bytecode {
             layers.push(NamedLayer { name: "bytecode".into(), layer });
         } else if compile {

@@ -10,8 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::{Digest, Hasher};
-use sconce_layer::{Content, Entry, Kind, Meta};
 use sconce_facts::Machine;
+use sconce_layer::{Content, Entry, Kind, Meta};
 use sconce_lock::{DebPin, Lock};
 use sconce_run::{Container, Exit, Network};
 use sconce_store::Layer;
@@ -68,9 +68,15 @@ impl Builder<'_> {
         let site = format!("/{}", site_packages(python));
         let command = [
             format!("/usr/bin/python{python}").as_str(),
-            "-I",
+            // Python must not cache what it imports itself: such files carry the time of their
+            // source, and compileall would take them for done. Neither the user's packages nor
+            // the current folder count; PYTHONHASHSEED does, so not -I.
+            "-B",
+            "-s",
+            "-P",
             "-m",
             "compileall",
+            "-f",
             "-q",
             "-j0",
             "--invalidation-mode",
@@ -90,7 +96,8 @@ impl Builder<'_> {
         container.hostname = Some("sconce".into());
         container.keep_changes = Some(changes.clone());
         let progress = self.progress;
-        let done = sconce_run::run_captured(&container, OUTPUT_LIMIT, &mut |text| progress.note(text))?;
+        let done =
+            sconce_run::run_captured(&container, OUTPUT_LIMIT, &mut |text| progress.note(text))?;
         // 1 says that some file does not compile: wheels ship templates and Python 2 now and then.
         if !matches!(done.exit, Exit::Code(0 | 1)) {
             let words = String::from_utf8_lossy(&done.stderr);
@@ -121,10 +128,12 @@ impl Builder<'_> {
     /// has: bytecode depends on the version, not on the processor.
     fn foreign_compiler(&self, lock: &Lock) -> Result<PathBuf, Error> {
         let python = format!("python{}", lock.facts.python);
-        let machine = Machine::current()
-            .ok_or_else(|| Error::Bytecode("this processor has no Debian to compile with".into()))?;
+        let machine = Machine::current().ok_or_else(|| {
+            Error::Bytecode("this processor has no Debian to compile with".into())
+        })?;
         let arch = architecture(machine);
-        let pins = debian_pins(self, &lock.facts.base, arch, &[python.clone()], self.mirror)?;
+        let pins =
+            debian_pins(self, &lock.facts.base, arch, std::slice::from_ref(&python), self.mirror)?;
         let version = |pins: &[DebPin]| {
             pins.iter().find(|pin| pin.name == python).map(|pin| pin.version.clone())
         };

@@ -52,9 +52,10 @@ impl Error {
             Self::Include { .. } => {
                 Some("paths in `include` are relative to the folder of sconce.toml".into())
             }
-            Self::NoSpec(folder) => {
-                Some(format!("`sconce init {}` writes one; all of it is optional", folder.display()))
-            }
+            Self::NoSpec(folder) => Some(format!(
+                "`sconce init {}` writes one; all of it is optional",
+                folder.display()
+            )),
             Self::Bytecode(_) => {
                 Some("`bytecode = false` under [environment] builds without it".into())
             }
@@ -69,10 +70,7 @@ impl Error {
 }
 
 /// Names the file that an operation failed on.
-pub(crate) fn at(
-    what: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn at(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::File { what, path, source }
 }

@@ -9,6 +9,7 @@ use sconce_lock::{Flavour, Lock};
 
 use crate::builder::{Builder, NamedLayer};
 use crate::error::Error;
+use crate::toolkit;
 use crate::venv::PREFIX;
 
 /// Environment variables of every image, each with why.
@@ -52,7 +53,7 @@ impl Builder<'_> {
         start.env.push(format!("PATH=/{PREFIX}/bin:{cuda}{PATH}"));
         start.env.extend(ENV.iter().map(|(name, value, _)| format!("{name}={value}")));
         if lock.facts.flavour == Flavour::Devel {
-            start.env.push("CUDA_HOME=/usr/local/cuda".into());
+            start.env.extend(toolkit::ENV.iter().map(|(name, value)| format!("{name}={value}")));
         }
         start.env.extend(lock.app.env.iter().map(|(name, value)| format!("{name}={value}")));
         start.cmd = match lock.app.command.is_empty() {

@@ -16,6 +16,7 @@ mod progress;
 mod project;
 mod resolve;
 mod seal;
+mod toolkit;
 mod trees;
 mod venv;
 mod wheels;

@@ -63,8 +63,8 @@ impl Index for World<'_> {
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
         let target = Target::new(&request.base.release, architecture(request.machine))
             .map_err(IndexError::failed)?;
-        let mut roots = sconce_debian::roots(request.flavour.as_str(), target)
-            .map_err(IndexError::failed)?;
+        let mut roots =
+            sconce_debian::roots(request.flavour.as_str(), target).map_err(IndexError::failed)?;
         roots.extend(request.packages.iter().cloned());
         roots.sort();
         roots.dedup();

@@ -26,17 +26,8 @@ impl sconce_layer::Progress for Count<'_> {
 }
 
 impl Builder<'_> {
-    /// The layers of all wheels of a lock, in the order of the image. Where `sources` is given and
-    /// a layer is made, its Python sources are kept there.
-    pub(crate) fn wheel_layers(
-        &self,
-        lock: &Lock,
-        trees: Trees,
-        sources: Option<&Sources>,
-    ) -> Result<Vec<NamedLayer>, Error> {
-        if lock.wheels.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// The wheels of a lock, opened and checked.
+    pub(crate) fn open_wheels(&self, lock: &Lock) -> Result<Vec<Wheel>, Error> {
         let mut wheels = Vec::with_capacity(lock.wheels.len());
         for wheel in &lock.wheels {
             let path = self
@@ -46,8 +37,23 @@ impl Builder<'_> {
             let file = File::open(&path).map_err(at("open", &path))?;
             wheels.push(Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?);
         }
+        Ok(wheels)
+    }
+
+    /// The layers of all wheels of a lock, in the order of the image. Where `sources` is given and
+    /// a layer is made, its Python sources are kept there.
+    pub(crate) fn wheel_layers(
+        &self,
+        lock: &Lock,
+        wheels: &[Wheel],
+        trees: Trees,
+        sources: Option<&Sources>,
+    ) -> Result<Vec<NamedLayer>, Error> {
+        if wheels.is_empty() {
+            return Ok(Vec::new());
+        }
         let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
-        let plans = sconce_layer::plan(&wheels, &venv)?;
+        let plans = sconce_layer::plan(wheels, &venv)?;
 
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
         for plan in &plans {

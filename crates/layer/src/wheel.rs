@@ -108,6 +108,11 @@ impl Wheel {
         &*self.blob.source
     }
 
+    /// The paths of its files, as the archive has them.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.entry.name.as_str())
+    }
+
     /// Where its compressed files are: offset, length and unpacked length, bytes.
     pub fn streams(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         let entries = self.files.iter().map(|file| &file.entry);

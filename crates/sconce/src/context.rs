@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread;
 
 use sconce_build::Builder;
-use sconce_fetch::http::{Client, Options};
 use sconce_fetch::Netrc;
+use sconce_fetch::http::{Client, Options};
 use sconce_store::Store;
 
 use crate::cli::Global;
@@ -34,8 +34,12 @@ impl Context {
             Some(path) => Netrc::read(&path)?,
             None => Netrc::default(),
         };
-        let options =
-            Options { offline: global.offline, netrc, cancel: Arc::default(), ..Options::default() };
+        let options = Options {
+            offline: global.offline,
+            netrc,
+            cancel: Arc::default(),
+            ..Options::default()
+        };
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Ok(Self {
             store,

@@ -47,10 +47,10 @@ pub(super) fn setting(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Setting,
             variables.push(("UV_FIND_LINKS", used.find_links.join(",").into()));
         }
     }
-    if env("SSL_CERT_FILE").is_none() {
-        if let Some(bundle) = env("PIP_CERT").or_else(|| env("REQUESTS_CA_BUNDLE")) {
-            variables.push(("SSL_CERT_FILE", bundle));
-        }
+    if env("SSL_CERT_FILE").is_none()
+        && let Some(bundle) = env("PIP_CERT").or_else(|| env("REQUESTS_CA_BUNDLE"))
+    {
+        variables.push(("SSL_CERT_FILE", bundle));
     }
     // The machine's certificates, by the names that older and newer versions know.
     for name in ["UV_SYSTEM_CERTS", "UV_NATIVE_TLS"] {

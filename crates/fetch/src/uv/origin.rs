@@ -40,10 +40,10 @@ impl Known<'_> {
         if let Some((wish, _)) = self.wishes.iter().find(|(_, used)| self::plain(used) == plain) {
             return Some((wish.name.clone(), without_login(&wish.url)));
         }
-        if let Some(backend) = self.backend {
-            if plain.ends_with(&format!("/whl/{backend}")) {
-                return Some((format!("pytorch-{backend}"), without_login(address)));
-            }
+        if let Some(backend) = self.backend
+            && plain.ends_with(&format!("/whl/{backend}"))
+        {
+            return Some((format!("pytorch-{backend}"), without_login(address)));
         }
         let found = self.configured.iter().position(|(_, url)| self::plain(url) == plain)?;
         let name = self.configured.get(found).and_then(|(name, _)| name.clone());

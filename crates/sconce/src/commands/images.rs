@@ -44,7 +44,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("no images yet: `sconce run` or `sconce build` makes them");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<44} {:<14} {:>10}  {:<10} {}", "NAME", "DIGEST", "SIZE", "TORCH", "USED");
+    println!("{:<44} {:<14} {:>10}  {:<10} USED", "NAME", "DIGEST", "SIZE", "TORCH");
     for image in images {
         let names = if image.names.is_empty() { "-".into() } else { image.names.join(", ") };
         let torch = image.labels.get("dev.sconce.torch").map_or("-", String::as_str);

@@ -22,7 +22,8 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<ExitCode, Failure> {
     let path = args.dir.join("sconce.toml");
     let failed = |error: std::io::Error| {
-        let failure = Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()));
+        let failure =
+            Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()));
         match error.kind() {
             ErrorKind::AlreadyExists => failure.hint("edit it, or move it away first"),
             _ => failure,

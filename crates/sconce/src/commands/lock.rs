@@ -62,7 +62,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.unseal {
         let lock = builder.existing_lock(&project)?;
-        let lock = lock.ok_or_else(|| Failure::new(Kind::Document, "there is no lock to unseal"))?;
+        let lock =
+            lock.ok_or_else(|| Failure::new(Kind::Document, "there is no lock to unseal"))?;
         builder.keep_lock(&project, &Lock { sealed: None, ..lock })?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,7 +101,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 /// The project that `text` names; an image is none.
 pub fn find(text: &str) -> Result<Project, Failure> {
     Project::find(text)?.ok_or_else(|| {
-        Failure::new(Kind::Usage, format!("`{text}` is neither a folder with a sconce.toml nor a tag"))
-            .hint("`sconce init DIR` makes a project; tags look like torch:2.15.0")
+        Failure::new(
+            Kind::Usage,
+            format!("`{text}` is neither a folder with a sconce.toml nor a tag"),
+        )
+        .hint("`sconce init DIR` makes a project; tags look like torch:2.15.0")
     })
 }

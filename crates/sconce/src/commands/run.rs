@@ -9,7 +9,9 @@ use clap::{ArgAction, ValueEnum};
 use sconce_blob::Digest;
 use sconce_build::{Project, Trees};
 use sconce_lock::Spec;
-use sconce_run::{Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size};
+use sconce_run::{
+    Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size,
+};
 use sconce_store::Image;
 use serde::Deserialize;
 
@@ -225,11 +227,7 @@ fn from_project(args: &Args, project: &Project, container: &mut Container) -> Re
 }
 
 /// The image to start, made if need be.
-fn prepare(
-    context: &Context,
-    target: &str,
-    project: Option<&Project>,
-) -> Result<Digest, Failure> {
+fn prepare(context: &Context, target: &str, project: Option<&Project>) -> Result<Digest, Failure> {
     let Some(project) = project else {
         return match context.store.image(target) {
             Ok(image) => Ok(image.manifest),
