@@ -5,21 +5,25 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sconce_blob::Digest;
+use sconce_blob::{Digest, Hasher, HashingReader};
 use sconce_layer::{Content, Entry, Kind, Meta, check_path};
 use sconce_lock::App;
+use serde::{Deserialize, Serialize};
 
 use crate::builder::{Builder, Environment, NamedLayer, Trees};
 use crate::error::{Error, at};
 
 /// An image with an app on top of its environment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AppLayer {
     /// The image's manifest digest; the environment's own where there is no app.
     pub image: Digest,
     /// The app's layer, if anything is included.
     pub layer: Option<NamedLayer>,
 }
+
+/// The memo that leads from an app's key to its image.
+const MEMO: &str = "app";
 
 /// Never part of an app: caches, version control, and what sconce itself writes.
 const LEFT_OUT: [&str; 6] = [".git", ".hg", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache"];
@@ -38,11 +42,59 @@ impl Builder<'_> {
         if entries.is_empty() {
             return Ok(AppLayer { image: environment.image, layer: None });
         }
+        let key = key(environment.image, &entries)?;
+        if let Some(known) = self.known_app(key, trees)? {
+            return Ok(known);
+        }
         let layer = self.plain_layer("app", entries, trees == Trees::All)?;
         let mut layers = environment.layers.clone();
         layers.push(layer.clone());
         let image = self.put_image_of(lock, &layers, Some(environment.image))?;
-        Ok(AppLayer { image, layer: Some(layer) })
+        let app = AppLayer { image, layer: Some(layer) };
+        let bytes = serde_json::to_vec(&app).map_err(|error| Error::Memo(error.to_string()))?;
+        self.store.put_memo(MEMO, key, &bytes)?;
+        Ok(app)
+    }
+
+    /// The app made under `key` before, if it is whole.
+    fn known_app(&self, key: Digest, trees: Trees) -> Result<Option<AppLayer>, Error> {
+        let Some(bytes) = self.store.memo(MEMO, key)? else { return Ok(None) };
+        let app: AppLayer =
+            serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
+        let tree = |named: &NamedLayer| self.store.tree(named.layer.diff_id).is_some();
+        let whole = trees == Trees::None || app.layer.as_ref().is_none_or(tree);
+        Ok((whole && self.image(app.image).is_ok()).then_some(app))
+    }
+}
+
+/// What an app's image is a function of.
+fn key(environment: Digest, entries: &[Entry]) -> Result<Digest, Error> {
+    let mut hasher = Hasher::new();
+    hasher.update(environment.as_bytes());
+    for entry in entries {
+        let (kind, content) = match &entry.kind {
+            Kind::Directory => ("directory", Vec::new()),
+            Kind::Symlink { target } => ("symlink", target.clone().into_bytes()),
+            Kind::Hardlink { target } => ("hardlink", target.clone().into_bytes()),
+            Kind::File(content) => ("file", digest_of(content)?.as_bytes().to_vec()),
+        };
+        let (length, mode) = (content.len(), entry.meta.mode);
+        hasher.update(format!("{kind} {mode:o} {length} {}\0", entry.path).as_bytes());
+        hasher.update(&content);
+    }
+    Ok(hasher.finish())
+}
+
+fn digest_of(content: &Content) -> Result<Digest, Error> {
+    match content {
+        Content::Path { path, .. } => {
+            let mut reader = HashingReader::new(fs::File::open(path).map_err(at("open", path))?);
+            std::io::copy(&mut reader, &mut std::io::sink()).map_err(at("read", path))?;
+            Ok(reader.into_hasher().finish())
+        }
+        Content::Bytes(bytes) => Ok(Digest::of(bytes)),
+        // Apps are made of files on disk; anything else is simply never found again.
+        Content::Range { offset, len, .. } => Ok(Digest::of(format!("{offset} {len}").as_bytes())),
     }
 }
 

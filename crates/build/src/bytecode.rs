@@ -104,7 +104,11 @@ impl Builder<'_> {
             let tail: Vec<&str> = words.lines().rev().take(5).collect();
             return Err(Error::Bytecode(format!("{:?}: {}", done.exit, tail.join(" | "))));
         }
-        let entries = compiled(&changes, sources.map(Sources::root))?;
+        let roots = match sources {
+            Some(sources) => vec![sources.root().to_owned()],
+            None => container.lowers.clone(),
+        };
+        let entries = compiled(&changes, &roots)?;
         let count = entries.iter().filter(|entry| matches!(entry.kind, Kind::File(_))).count();
         if count == 0 {
             return Err(Error::Bytecode("Python compiled nothing".into()));
@@ -191,9 +195,10 @@ fn key(lock: &Lock) -> Digest {
     hasher.finish()
 }
 
-/// The `.pyc` files below a container's changes, and the folders they are in; only those whose
-/// source is below `sources`, where that is given.
-fn compiled(changes: &Path, sources: Option<&Path>) -> Result<Vec<Entry>, Error> {
+/// The `.pyc` files below a container's changes, and the folders they are in. Only those whose
+/// source is a plain file below one of `roots`: not what another machine's Python brought along, and
+/// not what a link leads to, so that trees and copies of their sources give the same layer.
+fn compiled(changes: &Path, roots: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> Result<(), Error> {
         for entry in fs::read_dir(folder).map_err(at("list", folder))? {
             let entry = entry.map_err(at("list", folder))?;
@@ -213,10 +218,11 @@ fn compiled(changes: &Path, sources: Option<&Path>) -> Result<Vec<Entry>, Error>
     for (path, len) in found {
         // Python made these names from names that were checked as UTF-8 before.
         let Some(inside) = path.strip_prefix(changes).ok().and_then(Path::to_str) else { continue };
-        let has_source = |root: &Path| {
-            source_of(Path::new(inside)).is_some_and(|source| root.join(source).exists())
+        let Some(source) = source_of(Path::new(inside)) else { continue };
+        let plain = |root: &PathBuf| {
+            fs::symlink_metadata(root.join(&source)).is_ok_and(|about| about.is_file())
         };
-        if !sources.is_none_or(has_source) {
+        if !roots.iter().any(plain) {
             continue;
         }
         let inside = inside.to_owned();
