@@ -82,13 +82,35 @@ class Bench:
         self.budget("image, one line of the app changed", edited.median, 0.5, "s")
         self.budget("memory of `sconce build`, resident", max(r.peak for r in out.rows) / GIB, 1, "GiB")
         floor, layers = self.floor()
-        out.rows += [floor, layers]
-        self.budget("image, against the floor", cold.median / floor.median, 1.3, "x")
-        self.docker_build(out, cold, changed)
+        wheels = self.wheels_alone()
+        out.rows += [wheels, floor, layers]
+        self.budget("image from wheels, against the floor", wheels.median / floor.median, 1.3, "x")
+        self.docker_build(out, cold, wheels, changed)
         if self.options.gzip:
             venv = Path(peers.host_python(self.work, self.wheels)[1]) / "opt"
             out.rows.append(repeat("`tar \\| gzip -6` of the installed environment", 1,
                                    ["sh", "-c", f"tar -C '{venv}' -c venv | gzip -6 >/dev/null"]))
+
+    def variant(self, name: str, wishes: str) -> str:
+        """A project of other wishes, locked and built once in the primed home."""
+        folder = self.work / name
+        folder.mkdir(exist_ok=True)
+        (folder / "sconce.toml").write_text(f"[environment]\npython = \"3.13\"\nbytecode = false\n{wishes}\n")
+        measure([self.sconce, "build", str(folder)], **self.store(self.home))
+        return str(folder)
+
+    def wheels_alone(self) -> Series:
+        """What the floor does, as a command: the base is there from another image, and nothing is compiled."""
+        base = self.variant("base-only", "torch = false")
+        folder = self.variant("wheels-only", 'torch = "2.15.0"\nrequirements = ["numpy"]')
+        fresh = self.work / "fresh"
+
+        def before(_: int) -> None:
+            self.seed(fresh)
+            measure([self.sconce, "build", base], sampled=False, **self.store(fresh))
+
+        return repeat("sconce build, base there, no bytecode", self.options.repeat,
+                      [self.sconce, "build", folder], before, **self.store(fresh))
 
     def floor(self) -> tuple[Series, Series]:
         """What can't be left out, and sconce's layers alone, from the bench of their crate."""
@@ -101,7 +123,7 @@ class Bench:
         return tuple(Series(name, " ".join(command), [Sample(float(seconds), 0, 0, "") for seconds in column])
                      for name, column in zip(names, zip(*rounds)))
 
-    def docker_build(self, out: Section, cold: Series, changed: Callable[[int], None]) -> None:
+    def docker_build(self, out: Section, cold: Series, wheels: Series, changed: Callable[[int], None]) -> None:
         with self.docker(out) as docker:
             if not docker:
                 return
@@ -113,6 +135,8 @@ class Bench:
                          repeat("docker build, unchanged", 5, command, **kind),
                          repeat("docker build, one line of the app changed", 5, command, changed, **kind)]
         self.budget("`docker build`, against sconce build", from_nothing.median / cold.median, 10, "x", at_least=True)
+        self.budget("`docker build` (which compiles bytecode), against sconce build, base there and no bytecode",
+                    from_nothing.median / wheels.median, 10, "x", at_least=True)
 
     def trees(self, out: Section) -> None:
         run = [self.sconce, "run", str(self.project), "true"]

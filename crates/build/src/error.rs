@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sconce_blob::Digest;
+use sconce_fetch::uv::UvError;
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,11 @@ impl Error {
             Self::Debian(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Layer(error) => error.hint(),
+            Self::Lock(sconce_lock::Error::Index { source, .. }) => {
+                let uv = source.downcast_ref::<UvError>();
+                let here = source.downcast_ref::<Self>();
+                uv.and_then(UvError::hint).or_else(|| here.and_then(Self::hint))
+            }
             Self::Lock(error) => error.hint(),
             Self::Run(error) => error.hint(),
             Self::Store(error) => error.hint(),

@@ -125,7 +125,6 @@ fn unfit(error: Error) -> IndexError {
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             IndexError::NoSolution { words: format!("{error}{hint}") }
         }
-        Error::Debian(error) => IndexError::failed(error),
         error => IndexError::failed(error),
     }
 }

@@ -126,9 +126,9 @@ impl Kinded for sconce_lock::Error {
                 Kind::Unsatisfiable
             }
             E::Wish { .. } => Kind::Unsatisfiable,
-            E::Index { source, .. } => match source.downcast_ref::<sconce_fetch::Error>() {
-                Some(error) => error.kind(),
-                None => match source.downcast_ref::<sconce_debian::Error>() {
+            E::Index { source, .. } => match &**source {
+                cause if cause.is::<sconce_fetch::uv::UvError>() => Kind::Machine,
+                cause => match cause.downcast_ref::<sconce_build::Error>() {
                     Some(error) => error.kind(),
                     None => Kind::Network,
                 },

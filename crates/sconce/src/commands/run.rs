@@ -172,7 +172,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 fn request(args: &Args, container: &mut Container) -> Result<(), Failure> {
     container.stdio = match (args.tty, args.interactive) {
         (true, _) if !std::io::stdin().is_terminal() => {
-            return Err(Failure::from(sconce_run::Error::NotATerminal("standard input")));
+            return Err(Failure::from(sconce_run::Error::NotATerminal("input")));
         }
         (true, _) => Stdio::Terminal,
         (false, true) => Stdio::Inherit,
