@@ -78,7 +78,9 @@ impl Builder<'_> {
             "compileall",
             "-f",
             "-q",
-            "-j0",
+            // One after the other: marshal marks an object as shared by its reference count, and in
+            // a worker that depends on which files the worker happened to compile before.
+            "-j1",
             "--invalidation-mode",
             "unchecked-hash",
             &stdlib,
