@@ -12,6 +12,7 @@ pub mod linker;
 mod machine;
 pub mod mig;
 pub mod nvml;
+pub mod programs;
 pub mod select;
 
 pub use error::Error;
