@@ -33,6 +33,20 @@ impl Snapshot {
         if survey.module.is_some() && survey.folder.is_some() {
             driver::with_nvml(machine, &mut survey, PATIENCE);
         }
+        Self {
+            kernel_log: kernel_log(machine),
+            cdi: documents(machine, &survey),
+            host_name_resolves: host_name_resolves(machine),
+            compat_libcuda: compat(machine, &survey),
+            acs_bridges: acs_bridges(machine),
+            iommu_translates: iommu(machine),
+            ..Self::glance(machine, &survey)
+        }
+    }
+
+    /// What can be seen at once, in a millisecond or so: nothing that waits for a driver, a
+    /// resolver or a log. For a start's sake; NVML's answers are in it if the survey has them.
+    pub fn glance(machine: &Machine, survey: &driver::Survey) -> Self {
         let given = machine.given();
         let pci: Vec<Pci> = survey
             .pci
@@ -68,28 +82,28 @@ impl Snapshot {
             root: given.map_or_else(|| rustix::process::geteuid().is_root(), |given| given.root),
             wsl: survey.wsl,
             gpus: gpus.collect(),
-            nodes: nodes(machine, &survey),
+            nodes: nodes(machine, survey),
             modules: modules(machine),
             systemd: machine.is_dir(Path::new("/run/systemd/system")),
             selinux: machine.text("/sys/fs/selinux/enforce").as_deref() == Some("1"),
-            fabric_manager: fabric_manager(machine),
+            fabric_manager: fabric_manager(machine, survey),
             shm_bytes: given.map_or_else(|| shm_bytes(machine), |given| given.shm_bytes),
             memlock_bytes: given.map_or_else(memlock, |given| given.memlock_bytes),
             infiniband: infiniband(machine),
             environment: environment(machine),
-            kernel_log: kernel_log(machine),
-            cdi: documents(machine, &survey),
-            host_name_resolves: host_name_resolves(machine),
-            compat_libcuda: compat(machine, &survey),
-            acs_bridges: acs_bridges(machine),
-            iommu_translates: iommu(machine),
+            kernel_log: None,
+            cdi: Vec::new(),
+            host_name_resolves: None,
+            compat_libcuda: None,
+            acs_bridges: None,
+            iommu_translates: false,
             driver: Driver {
-                module: survey.module,
-                libraries: survey.version,
-                folder: survey.folder,
+                module: survey.module.clone(),
+                libraries: survey.version.clone(),
+                folder: survey.folder.clone(),
                 nvml: survey.nvml.is_some(),
-                nvml_silence: survey.nvml_silence.map(|silence| silence.to_string()),
-                cuda: survey.nvml.and_then(|answers| answers.cuda),
+                nvml_silence: survey.nvml_silence.as_ref().map(ToString::to_string),
+                cuda: survey.nvml.as_ref().and_then(|answers| answers.cuda),
             },
             pci,
         }
@@ -130,7 +144,7 @@ fn in_container(machine: &Machine) -> bool {
     let marked = marks.iter().any(|mark| machine.exists(Path::new(mark)))
         || machine.text("/proc/1/environ").is_some_and(|text| text.contains("container="));
     let kernel_threads = machine.text("/proc/2/comm").as_deref() == Some("kthreadd");
-    marked && !(kernel_threads && !overlaid(machine))
+    marked && (!kernel_threads || overlaid(machine))
 }
 
 /// Whether the root is an overlay (proc(5), mountinfo: the fifth field is the mount point, the file
@@ -150,7 +164,11 @@ fn modules(machine: &Machine) -> Vec<String> {
     names
 }
 
-fn fabric_manager(machine: &Machine) -> bool {
+/// Looked for only where there is something to manage.
+fn fabric_manager(machine: &Machine, survey: &driver::Survey) -> bool {
+    if survey.switches.is_empty() {
+        return false;
+    }
     if machine.is_socket(Path::new("/run/nvidia-fabricmanager/socket")) {
         return true;
     }

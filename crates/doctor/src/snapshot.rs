@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub systemd: bool,
     /// Whether SELinux enforces.
     pub selinux: bool,
-    /// Whether fabric manager's process or socket is there.
+    /// Whether fabric manager's process or socket is there; looked for beside NVSwitches only.
     pub fabric_manager: bool,
     /// Bytes of `/dev/shm`.
     pub shm_bytes: Option<u64>,
@@ -211,6 +211,19 @@ impl Snapshot {
             return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
         }
         serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// The same machine with these GPUs only, by their buses: what a container is given. GPUs that the
+    /// driver does not show stay in it.
+    #[must_use]
+    pub fn only(mut self, buses: &[&str]) -> Self {
+        let gone: Vec<Gpu> =
+            self.gpus.extract_if(.., |gpu| !buses.contains(&gpu.bus_id.as_str())).collect();
+        self.pci.retain(|pci| !gone.iter().any(|gpu| gpu.bus_id == pci.bus_id));
+        let nodes: Vec<PathBuf> =
+            gone.iter().map(|gpu| format!("/dev/nvidia{}", gpu.minor).into()).collect();
+        self.nodes.retain(|node| !nodes.contains(&node.path));
+        self
     }
 
     /// The driver's version as the facts compare it.

@@ -73,7 +73,11 @@ fn pylock_of(spec: &Spec) -> Result<Option<Pylock>, Error> {
     Pylock::parse(text).map(Some).map_err(wrong)
 }
 
-fn wishes(spec: &Spec, host: &Host, explanation: &mut Explanation) -> Result<Wishes, Error> {
+pub(crate) fn wishes(
+    spec: &Spec,
+    host: &Host,
+    explanation: &mut Explanation,
+) -> Result<Wishes, Error> {
     let environment = &spec.environment;
     let wish = |message: String, hint: &str| Error::Wish { message, hint: Some(hint.to_owned()) };
     let gpus = match &environment.gpus {

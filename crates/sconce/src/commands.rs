@@ -12,6 +12,7 @@ pub mod lock;
 pub mod man;
 pub mod prune;
 pub mod run;
+mod subject;
 
 use sconce_facts::{Capability, Machine};
 use sconce_lock::{Host, HostGpu};

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, ValueEnum};
 use sconce_blob::Digest;
 use sconce_build::{Project, Trees};
+use sconce_doctor::Subject;
 use sconce_lock::Spec;
 use sconce_run::{
     Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size,
@@ -16,7 +17,7 @@ use sconce_store::Image;
 use serde::Deserialize;
 
 use crate::cli::Global;
-use crate::commands::gpus;
+use crate::commands::{gpus, subject};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -84,6 +85,9 @@ pub struct Args {
     /// The program to run, with COMMAND as its arguments
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
+    /// Start even where `sconce doctor` says that it can't work
+    #[arg(long)]
+    force: bool,
     /// Leave out the variables that sconce sets for training (see `docs/run.md`)
     #[arg(long)]
     no_defaults: bool,
@@ -141,10 +145,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let project = Project::find(&args.target)?;
     let wish = args.gpus.clone().or_else(|| project.as_ref()?.spec().run.gpus.clone());
     let gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
+    gpus.check(None, args.force)?;
     if let Some(project) = &project {
         from_project(args, project, &mut container)?;
     }
-    let digest = prepare(&context, &args.target, project.as_ref())?;
+    let check = |subject: &Subject| gpus.check(Some(subject), args.force);
+    let digest = prepare(&context, &args.target, project.as_ref(), &check)?;
     let image = context.store.image(&digest.hex())?;
     container.lowers =
         sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
@@ -226,11 +232,21 @@ fn from_project(args: &Args, project: &Project, container: &mut Container) -> Re
     Ok(())
 }
 
-/// The image to start, made if need be.
-fn prepare(context: &Context, target: &str, project: Option<&Project>) -> Result<Digest, Failure> {
+/// The image to start, made if need be. `check` judges it as soon as it is known what it needs, before
+/// anything is downloaded.
+fn prepare(
+    context: &Context,
+    target: &str,
+    project: Option<&Project>,
+    check: &dyn Fn(&Subject) -> Result<(), Failure>,
+) -> Result<Digest, Failure> {
+    let judged = |image: Image| {
+        subject::of_image(target, &image).map_or(Ok(()), |subject| check(&subject))?;
+        Ok(image.manifest)
+    };
     let Some(project) = project else {
         return match context.store.image(target) {
-            Ok(image) => Ok(image.manifest),
+            Ok(image) => judged(image),
             // `torhc:2.15.0` is rather a tag with a slip than an image.
             Err(error) => match Spec::from_tag(target) {
                 Err(tag) if target.contains(':') => Err(Failure::from(tag)),
@@ -243,12 +259,15 @@ fn prepare(context: &Context, target: &str, project: Option<&Project>) -> Result
         && let Some(name) = project.name()
         && let Some(digest) = context.store.names()?.get(&name)
     {
-        return Ok(*digest);
+        return judged(context.store.image(&digest.hex())?);
     }
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     let locked = builder.lock(project, &crate::commands::host(), false)?;
     foreign(&locked.lock)?;
+    if let Some(torch) = &locked.lock.facts.torch {
+        check(&subject::of_torch(target, torch))?;
+    }
     for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
         eprintln!("note: {note}");
     }
