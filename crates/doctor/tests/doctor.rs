@@ -251,31 +251,66 @@ fn before_a_start() {
     check("h100-vm", None, None, expect![[""]]);
     check("h100-vm", None, Some(&subject), expect![[""]]);
     check("small-shm", None, None, expect![[""]]);
-    check("sick", None, None, expect![[r#"
+    check(
+        "sick",
+        None,
+        None,
+        expect![[r#"
         Warns H100 SXM5 80GB at 0000:9d:00.0 is on the bus and the driver does not show it
-    "#]]);
-    check("denied", None, None, expect![[r#"
+    "#]],
+    );
+    check(
+        "denied",
+        None,
+        None,
+        expect![[r#"
         Stops /dev/nvidia0 can't be opened
         Stops /dev/nvidiactl can't be opened
-    "#]]);
-    check("no-uvm", None, None, expect![[r#"
+    "#]],
+    );
+    check(
+        "no-uvm",
+        None,
+        None,
+        expect![[r#"
         Stops /dev/nvidia-uvm is missing: CUDA can't start
-    "#]]);
-    check("hgx-fabric-down", None, None, expect![[r#"
+    "#]],
+    );
+    check(
+        "hgx-fabric-down",
+        None,
+        None,
+        expect![[r#"
         Stops 4 NVSwitches are here and fabric manager is not running
-    "#]]);
-    check("mig-empty", None, None, expect![[r#"
+    "#]],
+    );
+    check(
+        "mig-empty",
+        None,
+        None,
+        expect![[r#"
         Stops missing device nodes: /dev/nvidia1
-    "#]]);
+    "#]],
+    );
     check("mig-empty", Some(&[]), None, expect![[""]]);
-    check("a100-mig", None, Some(&subject), expect![[r#"
+    check(
+        "a100-mig",
+        None,
+        Some(&subject),
+        expect![[r#"
         Stops torch (CUDA 13) needs driver 580.65.06, this one is 535.104.05
         Stops torch has no code for GPU 0 (NVIDIA A100-SXM4-80GB, sm_80)
         Stops torch has no code for GPU 1 (NVIDIA A100-SXM4-80GB, sm_80)
-    "#]]);
-    check("h100", None, Some(&cpu), expect![[r#"
+    "#]],
+    );
+    check(
+        "h100",
+        None,
+        Some(&cpu),
+        expect![[r#"
         Warns torch-cpu has no CUDA: it leaves the GPUs alone
-    "#]]);
+    "#]],
+    );
 }
 
 /// What is saved is judged as the machine is, and holds nothing private.

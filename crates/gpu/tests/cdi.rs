@@ -168,7 +168,8 @@ fn nodes_for_the_network_and_storage() {
         node /dev/infiniband/rdma_cm 10:58 666
         node /dev/infiniband/uverbs0 231:192 666
         node /dev/nvidia-caps-imex-channels/channel0 234:0 666
-        node /dev/nvidia-fs0 237:0 666"#]].assert_eq(&nodes("cluster"));
+        node /dev/nvidia-fs0 237:0 666"#]]
+    .assert_eq(&nodes("cluster"));
 }
 
 #[test]

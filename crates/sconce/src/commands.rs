@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cdi;
 pub mod completions;
+mod defaults;
 pub mod doctor;
 pub mod gpus;
 pub mod images;

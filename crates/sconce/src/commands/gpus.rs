@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sconce_doctor::{Severity, Snapshot, Subject, before_start};
+use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Error, Machine, driver, linker};
@@ -23,9 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
     edits: Option<Edits>,
-    _selection: Option<Selection>,
+    /// The devices, and the locks on them.
+    selection: Option<Selection>,
     /// The machine with the GPUs chosen; absent without any.
     seen: Option<Snapshot>,
+    /// The processors near them, where that is a choice.
+    pub near: Option<Near>,
     /// Whether GPUs were asked for, and not only had because they are there.
     asked: bool,
 }
@@ -33,7 +37,7 @@ pub struct Gpus {
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
-    let none = Gpus { edits: None, _selection: None, seen: None, asked: false };
+    let none = Gpus { edits: None, selection: None, seen: None, near: None, asked: false };
     let named = wish.map(select::parse).transpose()?;
     if named == Some(Wish::None) {
         return Ok(none);
@@ -68,11 +72,18 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
         eprintln!("note: {note}");
     }
     let buses = selection.devices.iter().map(|device| device.gpu.bus_id.as_str());
-    let seen = Snapshot::glance(&machine, &driver.survey).only(&buses.collect::<Vec<_>>());
-    Ok(Gpus { edits: Some(plan.edits), _selection: Some(selection), seen: Some(seen), asked })
+    let buses: Vec<&str> = buses.collect();
+    let seen = Some(Snapshot::glance(&machine, &driver.survey).only(&buses));
+    let near = affinity::near(&machine, &buses);
+    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection), seen, near, asked })
 }
 
 impl Gpus {
+    /// How many were chosen; a MIG instance counts as one.
+    pub fn count(&self) -> usize {
+        self.selection.as_ref().map_or(0, |selection| selection.devices.len())
+    }
+
     /// Asks doctor's rules: of the machine, or with `subject` of the two together. What can't work is
     /// refused in the finding's words unless `force` is given; a warning is a line.
     pub fn check(&self, subject: Option<&Subject>, force: bool) -> Result<(), Failure> {

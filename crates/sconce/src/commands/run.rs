@@ -17,7 +17,8 @@ use sconce_store::Image;
 use serde::Deserialize;
 
 use crate::cli::Global;
-use crate::commands::{gpus, subject};
+use crate::commands::gpus::{self, Gpus};
+use crate::commands::{defaults, subject};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -88,7 +89,10 @@ pub struct Args {
     /// Start even where `sconce doctor` says that it can't work
     #[arg(long)]
     force: bool,
-    /// Leave out the variables that sconce sets for training (see `docs/run.md`)
+    /// Run on all processors, not only on those near the GPUs
+    #[arg(long)]
+    no_affinity: bool,
+    /// Leave out the variables that sconce sets for training, and the affinity (see `docs/run.md`)
     #[arg(long)]
     no_defaults: bool,
     /// Containers are always removed; taken for Docker's sake
@@ -112,13 +116,6 @@ enum NetworkArg {
     /// None but its own loopback
     None,
 }
-
-/// Variables that help training, each with why. `--no-defaults` leaves them out; `-e`, the image
-/// and `[app] env` come before them.
-const DEFAULTS: [(&str, &str, &str); 2] = [
-    ("PYTHONUNBUFFERED", "1", "lines of a training log appear when they are printed"),
-    ("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor", "a compile cache that can be a volume"),
-];
 
 /// What is read of an image's configuration (OCI image-spec, config.md).
 #[derive(Default, Deserialize)]
@@ -154,7 +151,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let image = context.store.image(&digest.hex())?;
     container.lowers =
         sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
-    configure(&context, &image, args, &mut container)?;
+    configure(&context, &image, args, &gpus, &mut container)?;
+    if !args.no_affinity && !args.no_defaults {
+        let allowed = sconce_run::processors();
+        container.processors = defaults::processors(gpus.near.as_ref(), allowed.as_deref());
+    }
 
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
@@ -289,6 +290,7 @@ fn configure(
     context: &Context,
     image: &Image,
     args: &Args,
+    gpus: &Gpus,
     container: &mut Container,
 ) -> Result<(), Failure> {
     let bytes = context.store.config(image)?;
@@ -315,7 +317,8 @@ fn configure(
     }
     let mut env = BTreeMap::new();
     if !args.no_defaults {
-        env.extend(DEFAULTS.map(|(name, value, _)| (name.to_owned(), value.to_owned())));
+        let quota = [container.cpus, sconce_run::processor_limit()].into_iter().flatten();
+        env = defaults::variables(gpus.count(), quota.reduce(f64::min));
     }
     for variable in config.env {
         if let Some((name, value)) = variable.split_once('=') {
