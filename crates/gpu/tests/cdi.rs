@@ -172,6 +172,33 @@ fn nodes_for_the_network_and_storage() {
     .assert_eq(&nodes("cluster"));
 }
 
+/// With an image's newer libcuda every name that programs open leads to it; NVML stays the driver's.
+#[test]
+fn forward_compatibility() {
+    let world = world("a100-mig");
+    let driver = driver(&world);
+    let mut edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let compat = sconce_gpu::compat::Compat {
+        folder: "/usr/local/cuda-13.0/compat".into(),
+        version: "580.65.06".into(),
+        libraries: ["libcuda.so.580.65.06", "libnvidia-nvvm.so.580.65.06"].map(Into::into).into(),
+    };
+    sconce_gpu::compat::prefer(&compat, &driver.survey, &mut edits);
+    let links = edits.links.iter().filter(|link| {
+        ["libcuda.so", "nvvm", "libnvidia-ml"]
+            .iter()
+            .any(|name| link.path.to_string_lossy().contains(name))
+    });
+    let links = links.map(|link| format!("{} -> {}", link.path.display(), link.target));
+    expect![[r#"
+        /usr/lib/x86_64-linux-gnu/libcuda.so -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libcuda.so.1 -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.535.104.05
+        /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.4 -> /usr/local/cuda-13.0/compat/libnvidia-nvvm.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libcuda.so.580.65.06 -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.580.65.06 -> /usr/local/cuda-13.0/compat/libnvidia-nvvm.so.580.65.06"#]].assert_eq(&links.collect::<Vec<_>>().join("\n"));
+}
+
 #[test]
 fn one_mig_instance() {
     let world = world("a100-mig");

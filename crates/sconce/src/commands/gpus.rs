@@ -8,8 +8,9 @@ use std::time::Duration;
 use sconce_doctor::{Severity, Snapshot, Subject, before_start};
 use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
+use sconce_gpu::driver::{self, Driver};
 use sconce_gpu::select::{self, Selection, Wish};
-use sconce_gpu::{Error, Machine, driver, linker};
+use sconce_gpu::{Error, Machine, compat, linker};
 use sconce_run::{Container, Volume};
 use serde_json::json;
 
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
     edits: Option<Edits>,
+    driver: Option<Driver>,
     /// The devices, and the locks on them.
     selection: Option<Selection>,
     /// The machine with the GPUs chosen; absent without any.
@@ -37,7 +39,8 @@ pub struct Gpus {
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
-    let none = Gpus { edits: None, selection: None, seen: None, near: None, asked: false };
+    let none =
+        Gpus { edits: None, driver: None, selection: None, seen: None, near: None, asked: false };
     let named = wish.map(select::parse).transpose()?;
     if named == Some(Wish::None) {
         return Ok(none);
@@ -75,7 +78,14 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
     let buses: Vec<&str> = buses.collect();
     let seen = Some(Snapshot::glance(&machine, &driver.survey).only(&buses));
     let near = affinity::near(&machine, &buses);
-    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection), seen, near, asked })
+    Ok(Gpus {
+        edits: Some(plan.edits),
+        driver: Some(driver),
+        selection: Some(selection),
+        seen,
+        near,
+        asked,
+    })
 }
 
 impl Gpus {
@@ -110,6 +120,35 @@ impl Gpus {
             }
         }
         Ok(())
+    }
+
+    /// Lets a newer libcuda in the image come before the driver's, where that is supported: on
+    /// data-centre GPUs, under the driver branches that the facts list. Never otherwise: see the rule
+    /// forward-compat.
+    pub fn forward(&mut self, lowers: &[PathBuf]) {
+        let (Some(driver), Some(edits), Some(seen)) = (&self.driver, &mut self.edits, &self.seen)
+        else {
+            return;
+        };
+        let datacenter = |gpu: &sconce_doctor::Gpu| {
+            let device = seen.pci.iter().find(|pci| pci.bus_id == gpu.bus_id);
+            let row = device.and_then(|pci| sconce_facts::gpu_by_pci(&pci.device));
+            row.or_else(|| sconce_facts::gpu(&gpu.model).ok()).is_some_and(|row| row.datacenter)
+        };
+        let (Ok(own), true) = (driver.version.parse(), seen.gpus.iter().all(datacenter)) else {
+            return;
+        };
+        let found = compat::find(lowers).filter(|compat| {
+            let newer = compat.version.parse();
+            newer.is_ok_and(|newer| sconce_facts::forward_compatible(&own, &newer))
+        });
+        if let Some(found) = found {
+            eprintln!(
+                "note: the image's libcuda {} is used under the driver {own} (forward compatibility)",
+                found.version
+            );
+            compat::prefer(&found, &driver.survey, edits);
+        }
     }
 
     /// Adds them to the container; `scratch` takes the links and files that come with them.

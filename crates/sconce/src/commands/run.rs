@@ -141,7 +141,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let project = Project::find(&args.target)?;
     let wish = args.gpus.clone().or_else(|| project.as_ref()?.spec().run.gpus.clone());
-    let gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
+    let mut gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
     gpus.check(None, args.force)?;
     if let Some(project) = &project {
         from_project(args, project, &mut container)?;
@@ -160,6 +160,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
     container.scratch = lease.scratch().join("container");
+    gpus.forward(&container.lowers);
     gpus.apply(&mut container, lease.scratch())?;
     drop(context);
     let exit = sconce_run::run(&container, &mut |text| eprintln!("note: {text}"));
