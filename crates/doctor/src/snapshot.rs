@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_facts::{Capability, Sm};
 use sconce_gpu::Opening;
-use sconce_gpu::nvml::Fabric;
+use sconce_gpu::nvml::{ComputeMode, Fabric, Remapped};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -53,6 +53,9 @@ pub struct Snapshot {
     pub selinux: bool,
     /// Whether fabric manager's process or socket is there; looked for beside NVSwitches only.
     pub fabric_manager: bool,
+    /// The version of its package, where dpkg knows one.
+    #[serde(default)]
+    pub fabric_manager_version: Option<String>,
     /// Bytes of `/dev/shm`.
     pub shm_bytes: Option<u64>,
     /// The hard limit of locked memory in bytes; absent is unlimited.
@@ -125,6 +128,18 @@ pub struct Gpu {
     pub fabric: Option<Fabric>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
+    /// Bytes of it in use.
+    #[serde(default)]
+    pub used_bytes: Option<u64>,
+    /// How many processes compute on it.
+    #[serde(default)]
+    pub processes: Option<u32>,
+    /// Who may compute on it.
+    #[serde(default)]
+    pub compute_mode: Option<ComputeMode>,
+    /// Memory rows that wait for a reset, or could not be remapped.
+    #[serde(default)]
+    pub remapped: Option<Remapped>,
 }
 
 /// A device node.

@@ -209,6 +209,37 @@ fn one_mig_instance() {
     expect!["/dev/nvidia-caps/nvidia-cap21 /dev/nvidia-caps/nvidia-cap22 /dev/nvidia-modeset /dev/nvidia-uvm /dev/nvidia-uvm-tools /dev/nvidia0 /dev/nvidiactl"].assert_eq(&nodes.join(" "));
 }
 
+/// An instance destroyed after it was chosen, and documents that still list it.
+#[test]
+fn mig_changed_under_us() {
+    let mut world = world("a100-mig");
+    let driver = driver(&world);
+    let chosen = selection(&driver, "0:1");
+    fs::remove_dir_all(world.root.join("proc/driver/nvidia/capabilities")).unwrap();
+    let mut given = world.machine.given().unwrap().clone();
+    given.node.retain(|node| !node.path.ends_with("nvidia-cap22"));
+    world.machine = sconce_gpu::Machine::described(&world.root, given);
+    // A document written when the instance was there is stale.
+    let json = cdi::document(&driver).unwrap().json();
+    let document = Document::parse(json.as_bytes(), Path::new("a.json")).unwrap();
+    let survey = driver::survey(&world.machine);
+    let stale = cdi::registry::stale(&document, &world.machine, &survey);
+    assert_eq!(stale, [cdi::registry::Stale::Missing("/dev/nvidia-caps/nvidia-cap22".into())]);
+    // Looked at again, the instance is not there to be chosen; the old choice names its node.
+    let again = driver::find(&world.machine).unwrap();
+    let wish = sconce_gpu::select::parse("0:1").unwrap();
+    let locks = tempfile::tempdir().unwrap();
+    let error = sconce_gpu::select::choose(&wish, &again, locks.path()).unwrap_err();
+    expect!["there is no GPU `0:1` on this machine; there is: 0 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000000); 1 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000001)"].assert_eq(&error.to_string());
+    let mut gone = chosen;
+    for capability in gone.devices[0].instance.iter_mut().flat_map(|mig| &mut mig.capabilities) {
+        capability.node = world.machine.node(&capability.path);
+    }
+    let error = cdi::edits(&driver, &gone).unwrap_err();
+    expect!["the device node /dev/nvidia-caps/nvidia-cap22 is missing"]
+        .assert_eq(&error.to_string());
+}
+
 #[test]
 fn none_gives_nothing() {
     let world = world("h100");
