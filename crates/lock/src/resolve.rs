@@ -4,6 +4,8 @@ mod taken;
 mod torch;
 mod wishes;
 
+pub(crate) use wishes::wishes;
+
 use std::collections::BTreeMap;
 
 use pep440_rs::Version;
@@ -53,7 +55,7 @@ pub fn resolve(
     index: &mut dyn Index,
 ) -> Result<(Lock, Explanation), Error> {
     let mut explanation = Explanation::default();
-    let wishes = wishes::wishes(spec, host, &mut explanation)?;
+    let wishes = wishes(spec, host, &mut explanation)?;
     let mut resolution = Resolution { spec, wishes, index, explanation, questions: 0 };
     let chosen = match (&spec.environment.torch, taken::pylock_of(spec)?) {
         (_, Some(pylock)) => resolution.take_pylock(&pylock)?,

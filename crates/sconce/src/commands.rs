@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cdi;
 pub mod completions;
+mod defaults;
 pub mod doctor;
 pub mod gpus;
 pub mod images;
@@ -12,6 +13,7 @@ pub mod lock;
 pub mod man;
 pub mod prune;
 pub mod run;
+mod subject;
 
 use sconce_facts::{Capability, Machine};
 use sconce_lock::{Host, HostGpu};

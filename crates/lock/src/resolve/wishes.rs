@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::explain::Explanation;
 use crate::spec::{CudaWish, DriverWish, GpuWish, Spec};
 
-pub(super) fn wishes(
+pub(crate) fn wishes(
     spec: &Spec,
     host: &Host,
     explanation: &mut Explanation,
