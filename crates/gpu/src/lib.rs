@@ -6,6 +6,7 @@
 //! needed. Every file is read through [`Machine`], so that a machine can also be a recorded one.
 
 pub mod cdi;
+pub mod cuda;
 pub mod driver;
 mod error;
 pub mod linker;
