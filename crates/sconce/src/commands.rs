@@ -10,8 +10,10 @@ pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod man;
+pub mod probe;
 pub mod prune;
 pub mod run;
+pub mod verify;
 
 use sconce_facts::{Capability, Machine};
 use sconce_lock::{Host, HostGpu};

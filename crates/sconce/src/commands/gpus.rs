@@ -1,5 +1,6 @@
 //! `--gpus`: which of this machine's GPUs a container gets, and what comes with them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -22,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
     edits: Option<Edits>,
-    _selection: Option<Selection>,
+    selection: Option<Selection>,
 }
 
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
-    let none = Gpus { edits: None, _selection: None };
+    let none = Gpus { edits: None, selection: None };
     let named = wish.map(select::parse).transpose()?;
     if named == Some(Wish::None) {
         return Ok(none);
@@ -61,10 +62,23 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
     for note in selection.notes.iter().chain(&plan.notes) {
         eprintln!("note: {note}");
     }
-    Ok(Gpus { edits: Some(plan.edits), _selection: Some(selection) })
+    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection) })
 }
 
 impl Gpus {
+    /// How many devices CUDA will show: of several MIG instances it takes one.
+    pub fn devices(&self) -> usize {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        let (mig, whole): (Vec<_>, Vec<_>) = devices.partition(|device| device.instance.is_some());
+        if mig.is_empty() { whole.len() } else { 1 }
+    }
+
+    /// How many boards the devices are on.
+    pub fn boards(&self) -> usize {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        devices.map(|device| device.gpu.index).collect::<BTreeSet<_>>().len()
+    }
+
     /// Adds them to the container; `scratch` takes the links and files that come with them.
     pub fn apply(&self, container: &mut Container, scratch: &Path) -> Result<(), Failure> {
         let Some(edits) = &self.edits else { return Ok(()) };
