@@ -80,7 +80,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
 
     let (can, cannot): (Vec<&Check>, Vec<&Check>) =
-        asked.iter().partition(|check| gpus > 0 || !check.gpu);
+        asked.iter().copied().partition(|check| gpus > 0 || !check.gpu);
     let probes: Vec<&Check> = can.iter().copied().filter(|check| check.by == By::Probe).collect();
     let torch: Vec<&Check> = can.iter().copied().filter(|check| check.by == By::Torch).collect();
     session.fill(&cannot, Outcome::NotApplicable, "no GPU was given");
@@ -111,17 +111,16 @@ fn asked(only: &[String]) -> Result<Vec<&'static Check>, Failure> {
 
 /// The same container as `sconce run` with these options.
 fn as_run(args: &Args) -> run::Args {
-    run::Args {
-        target: args.target.clone(),
-        gpus: args.gpus.clone(),
-        driver_root: args.driver_root.clone(),
-        shm_size: args.shm_size.clone(),
-        volume: args.volume.clone(),
-        env: args.env.clone(),
-        env_file: args.env_file.clone(),
-        user: args.user.clone(),
-        ..run::Args::default()
-    }
+    let mut run = run::Args::default();
+    run.target.clone_from(&args.target);
+    run.gpus.clone_from(&args.gpus);
+    run.driver_root.clone_from(&args.driver_root);
+    run.shm_size.clone_from(&args.shm_size);
+    run.volume.clone_from(&args.volume);
+    run.env.clone_from(&args.env);
+    run.env_file.clone_from(&args.env_file);
+    run.user.clone_from(&args.user);
+    run
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
