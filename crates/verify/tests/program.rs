@@ -114,7 +114,18 @@ fn one_check_fails_alone() {
             format!("{:?} {}: {detail} {:?}", answer.verdict, answer.check, answer.figures)
         })
         .collect();
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        Pass passes: given 2 {"good": 1.5}
+        Fail fails: as it must {}
+        NotApplicable refuses: not here {}
+        Fail raises: ValueError: two lines {}
+        Fail exits: SystemExit: 3 {}
+        Fail leaves: it ended without an answer {}
+        Fail crashes: it crashed: SIGSEGV; last words: about to go | Fatal Python  {}
+        Fail killed: it crashed: SIGKILL (the kernel does that when memory runs o {}
+        Fail unknown: KeyError: 'unknown' {}
+        Fail babbles: ValueError: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx {}
+        Fail hangs: no end after 1.5 s; last words: Timeout (0:00:01.200001)! |  {}"#]].assert_eq(&told.join("\n"));
     let hang = answers.last().unwrap();
     assert!(hang.detail.contains("stuck_in_here"), "{}", hang.detail);
     let crash = &answers[6];
