@@ -125,7 +125,8 @@ fn one_check_fails_alone() {
         Fail killed: it crashed: SIGKILL (the kernel does that when memory runs o {}
         Fail unknown: KeyError: 'unknown' {}
         Fail babbles: ValueError: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx {}
-        Fail hangs: no end after 1.5 s; last words: Timeout (0:00:01.200001)! |  {}"#]].assert_eq(&told.join("\n"));
+        Fail hangs: no end after 1.5 s; last words: Timeout (0:00:01.200001)! |  {}"#]]
+    .assert_eq(&told.join("\n"));
     let hang = answers.last().unwrap();
     assert!(hang.detail.contains("stuck_in_here"), "{}", hang.detail);
     let crash = &answers[6];
