@@ -23,17 +23,8 @@ const MOST_LINES: usize = 200;
 /// Bytes read of the kernel's log.
 const LONGEST_LOG: usize = 8 << 20;
 
-/// Variables that change what CUDA, NCCL and the linker do.
-const VARIABLES: &[&str] = &[
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "CUDA_",
-    "NVIDIA_",
-    "NCCL_",
-    "PYTORCH_",
-    "TORCH_",
-    "TRITON_",
-];
+/// Variables that rules read. No others are kept: a value can be anything, a password too.
+const VARIABLES: &[&str] = &["CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"];
 
 impl Snapshot {
     /// Looks at the machine. NVML is asked in a thread of its own and given ten seconds.
@@ -42,6 +33,20 @@ impl Snapshot {
         if survey.module.is_some() && survey.folder.is_some() {
             driver::with_nvml(machine, &mut survey, PATIENCE);
         }
+        Self {
+            kernel_log: kernel_log(machine),
+            cdi: documents(machine, &survey),
+            host_name_resolves: host_name_resolves(machine),
+            compat_libcuda: compat(machine, &survey),
+            acs_bridges: acs_bridges(machine),
+            iommu_translates: iommu(machine),
+            ..Self::glance(machine, &survey)
+        }
+    }
+
+    /// What can be seen at once, in a millisecond or so: nothing that waits for a driver, a
+    /// resolver or a log. For a start's sake; NVML's answers are in it if the survey has them.
+    pub fn glance(machine: &Machine, survey: &driver::Survey) -> Self {
         let given = machine.given();
         let pci: Vec<Pci> = survey
             .pci
@@ -77,28 +82,28 @@ impl Snapshot {
             root: given.map_or_else(|| rustix::process::geteuid().is_root(), |given| given.root),
             wsl: survey.wsl,
             gpus: gpus.collect(),
-            nodes: nodes(machine, &survey),
+            nodes: nodes(machine, survey),
             modules: modules(machine),
             systemd: machine.is_dir(Path::new("/run/systemd/system")),
             selinux: machine.text("/sys/fs/selinux/enforce").as_deref() == Some("1"),
-            fabric_manager: fabric_manager(machine),
+            fabric_manager: fabric_manager(machine, survey),
             shm_bytes: given.map_or_else(|| shm_bytes(machine), |given| given.shm_bytes),
             memlock_bytes: given.map_or_else(memlock, |given| given.memlock_bytes),
-            infiniband: !machine.names(Path::new("/dev/infiniband")).is_empty(),
+            infiniband: infiniband(machine),
             environment: environment(machine),
-            kernel_log: kernel_log(machine),
-            cdi: documents(machine, &survey),
-            host_name_resolves: host_name_resolves(machine),
-            compat_libcuda: compat(machine, &survey),
-            acs_bridges: acs_bridges(machine),
-            iommu_translates: iommu(machine),
+            kernel_log: None,
+            cdi: Vec::new(),
+            host_name_resolves: None,
+            compat_libcuda: None,
+            acs_bridges: None,
+            iommu_translates: false,
             driver: Driver {
-                module: survey.module,
-                libraries: survey.version,
-                folder: survey.folder,
+                module: survey.module.clone(),
+                libraries: survey.version.clone(),
+                folder: survey.folder.clone(),
                 nvml: survey.nvml.is_some(),
-                nvml_silence: survey.nvml_silence.map(|silence| silence.to_string()),
-                cuda: survey.nvml.and_then(|answers| answers.cuda),
+                nvml_silence: survey.nvml_silence.as_ref().map(ToString::to_string),
+                cuda: survey.nvml.as_ref().and_then(|answers| answers.cuda),
             },
             pci,
         }
@@ -132,10 +137,22 @@ fn nodes(machine: &Machine, survey: &driver::Survey) -> Vec<Node> {
     nodes
 }
 
+/// Whether marks of a container are here and they are not left over: virtual machines are made of
+/// container images too, but see the kernel's own threads and mount a root that is no overlay.
 fn in_container(machine: &Machine) -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
-    marks.iter().any(|mark| machine.exists(Path::new(mark)))
-        || machine.text("/proc/1/environ").is_some_and(|text| text.contains("container="))
+    let marked = marks.iter().any(|mark| machine.exists(Path::new(mark)))
+        || machine.text("/proc/1/environ").is_some_and(|text| text.contains("container="));
+    let kernel_threads = machine.text("/proc/2/comm").as_deref() == Some("kthreadd");
+    marked && (!kernel_threads || overlaid(machine))
+}
+
+/// Whether the root is an overlay (proc(5), mountinfo: the fifth field is the mount point, the file
+/// system follows ` - `).
+fn overlaid(machine: &Machine) -> bool {
+    let mounts = machine.text("/proc/self/mountinfo").unwrap_or_default();
+    let root = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/"));
+    root.and_then(|line| line.split_once(" - ")).is_none_or(|(_, kind)| kind.starts_with("overlay"))
 }
 
 fn modules(machine: &Machine) -> Vec<String> {
@@ -147,7 +164,11 @@ fn modules(machine: &Machine) -> Vec<String> {
     names
 }
 
-fn fabric_manager(machine: &Machine) -> bool {
+/// Looked for only where there is something to manage.
+fn fabric_manager(machine: &Machine, survey: &driver::Survey) -> bool {
+    if survey.switches.is_empty() {
+        return false;
+    }
     if machine.is_socket(Path::new("/run/nvidia-fabricmanager/socket")) {
         return true;
     }
@@ -157,6 +178,12 @@ fn fabric_manager(machine: &Machine) -> bool {
         let name = machine.text(&format!("/proc/{pid}/comm"));
         name.is_some_and(|name| name.starts_with("nv-fabricmanage"))
     })
+}
+
+/// Whether an adapter is here: the kernel's rdma_cm has a node without any.
+fn infiniband(machine: &Machine) -> bool {
+    let names = machine.names(Path::new("/dev/infiniband"));
+    names.iter().any(|name| name.starts_with("uverbs"))
 }
 
 fn shm_bytes(machine: &Machine) -> Option<u64> {
@@ -170,22 +197,11 @@ fn memlock() -> Option<u64> {
 }
 
 fn environment(machine: &Machine) -> BTreeMap<String, String> {
-    let wanted = |name: &str| {
-        VARIABLES.iter().any(|known| match known.strip_suffix('_') {
-            Some(_) => name.starts_with(known),
-            None => name == *known,
-        })
+    let of_host = |name: &str| match machine.given() {
+        Some(given) => given.environment.get(name).cloned(),
+        None => std::env::var(name).ok(),
     };
-    match machine.given() {
-        Some(given) => given.environment.clone(),
-        // `vars` would panic on text that is not UTF-8.
-        None => std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
-    }
-    .into_iter()
-    .filter(|(name, _)| wanted(name))
-    .collect()
+    VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), of_host(name)?))).collect()
 }
 
 /// The driver's lines of the kernel's log; `None` when it can't be read.

@@ -13,6 +13,6 @@ mod snapshot;
 
 pub use error::Error;
 pub use page::page;
-pub use report::{Finding, Report, Severity, Verdict, examine};
+pub use report::{Finding, Report, Severity, Verdict, before_start, examine};
 pub use rules::Rule;
 pub use snapshot::{Cdi, Driver, Gpu, Node, Pci, Snapshot, Subject};

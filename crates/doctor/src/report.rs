@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::rules::{RULES, Rule};
+use crate::rules::{OF_PAIR, OF_START, RULES, Rule};
 use crate::snapshot::{Snapshot, Subject};
 
 /// How bad it is.
@@ -111,6 +111,16 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     };
     let subject = subject.map(|subject| subject.name.clone());
     Report { verdict, findings, machine: machine(snapshot), subject }
+}
+
+/// What a start can meet: without a subject of the machine, with one of the pair; worst first. Rules
+/// about what a container of sconce's never sees (the host's /dev/shm, its variables) are left out.
+pub fn before_start(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
+    let rules = if subject.is_some() { OF_PAIR } else { OF_START };
+    let mut findings: Vec<Finding> =
+        rules.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+    findings.sort_by_key(|finding| finding.severity);
+    findings
 }
 
 /// `2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)`.

@@ -1,8 +1,9 @@
 //! A machine at one moment, as far as rules want to know it; saved and read as JSON.
 //!
 //! It holds nothing private from the start: no UUIDs, no serial numbers, no host name, of the
-//! environment only the variables that CUDA, NCCL and the linker read, of the kernel's log only the
-//! driver's lines. What could still name a person (home folders, process names) is cut on saving.
+//! environment only the variables that rules read, of the kernel's log only the driver's lines. What
+//! could still name a person or a machine (home folders, processes, users, UUIDs, serial numbers) is
+//! cut on saving.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +51,7 @@ pub struct Snapshot {
     pub systemd: bool,
     /// Whether SELinux enforces.
     pub selinux: bool,
-    /// Whether fabric manager's process or socket is there.
+    /// Whether fabric manager's process or socket is there; looked for beside NVSwitches only.
     pub fabric_manager: bool,
     /// Bytes of `/dev/shm`.
     pub shm_bytes: Option<u64>,
@@ -58,7 +59,7 @@ pub struct Snapshot {
     pub memlock_bytes: Option<u64>,
     /// Whether InfiniBand devices are there.
     pub infiniband: bool,
-    /// Variables that CUDA, NCCL and the linker read.
+    /// The variables that rules read.
     pub environment: BTreeMap<String, String>,
     /// The driver's lines in the kernel's log, newest last; absent when it could not be read.
     pub kernel_log: Option<Vec<String>>,
@@ -173,12 +174,14 @@ impl Snapshot {
     /// As JSON, private text cut.
     pub fn json(&self) -> String {
         let mut redacted = self.clone();
+        let driver = &mut redacted.driver;
         let variables = redacted.environment.values_mut();
         let lines = redacted.kernel_log.iter_mut().flatten();
-        variables.chain(lines).for_each(|text| *text = redact(text));
-        let silence = redacted.driver.nvml_silence.iter_mut();
-        silence.for_each(|text| *text = redact(text));
-        let paths = redacted.driver.folder.iter_mut().chain(redacted.compat_libcuda.iter_mut());
+        let documents = redacted.cdi.iter_mut();
+        let said = documents.flat_map(|cdi| cdi.stale.iter_mut().chain(&mut cdi.problem));
+        let texts = variables.chain(lines).chain(said).chain(&mut driver.nvml_silence);
+        texts.for_each(|text| *text = redact(text));
+        let paths = driver.folder.iter_mut().chain(&mut redacted.compat_libcuda);
         paths.for_each(|path| *path = redact(&path.to_string_lossy()).into());
         // Serialising plain data has no way to fail.
         let value = serde_json::to_value(&redacted).unwrap_or_default();
@@ -210,6 +213,19 @@ impl Snapshot {
         serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
     }
 
+    /// The same machine with these GPUs only, by their buses: what a container is given. GPUs that the
+    /// driver does not show stay in it.
+    #[must_use]
+    pub fn only(mut self, buses: &[&str]) -> Self {
+        let gone: Vec<Gpu> =
+            self.gpus.extract_if(.., |gpu| !buses.contains(&gpu.bus_id.as_str())).collect();
+        self.pci.retain(|pci| !gone.iter().any(|gpu| gpu.bus_id == pci.bus_id));
+        let nodes: Vec<PathBuf> =
+            gone.iter().map(|gpu| format!("/dev/nvidia{}", gpu.minor).into()).collect();
+        self.nodes.retain(|node| !nodes.contains(&node.path));
+        self
+    }
+
     /// The driver's version as the facts compare it.
     pub fn driver_version(&self) -> Option<sconce_facts::DriverVersion> {
         self.driver.module.as_deref()?.parse().ok()
@@ -221,22 +237,41 @@ impl Snapshot {
     }
 }
 
-/// Cuts what names a person: the folder below /home, and processes in the driver's log lines.
+/// What stands before a private word, and which bytes end that word. Processes and serial numbers
+/// stand in the driver's log lines, UUIDs there and in variables.
+const PRIVATE: &[(&str, &str)] = &[
+    ("/home/", "/:, ')"),
+    ("name=", ",)"),
+    ("pid=", ", )"),
+    ("GPU-", ", ):/"),
+    ("MIG-", ", )"),
+    ("Serial Number: ", ","),
+    ("Serial Number:", ","),
+];
+
+/// Cuts what names a person, a process or a card, and who built a module on which machine
+/// (`(user@host)`).
 fn redact(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some(at) =
-        ["/home/", "name=", "pid="].iter().filter_map(|word| Some((rest.find(word)?, *word))).min()
-    {
-        let (start, word) = at;
+    let first = |rest: &str| {
+        let found = PRIVATE.iter().filter_map(|row| Some((rest.find(row.0)?, row)));
+        found.min_by_key(|(at, (word, _))| (*at, std::cmp::Reverse(word.len())))
+    };
+    while let Some((start, (word, ends))) = first(rest) {
         let after = start + word.len();
         out += rest.get(..after).unwrap_or("");
         out.push('…');
         rest = rest.get(after..).unwrap_or("");
-        let end = rest.find(['/', ':', ',', ' ', '\'', ')']).unwrap_or(rest.len());
+        let end = rest.find(|char| ends.contains(char)).unwrap_or(rest.len());
         rest = rest.get(end..).unwrap_or("");
     }
-    out + rest
+    out += rest;
+    let words = out.split(' ').map(|word| match word.contains('@') {
+        true => "…",
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -245,10 +280,21 @@ mod tests {
 
     #[test]
     fn names_are_cut() {
-        assert_eq!(redact("/home/ada/lib:/opt:/home/bob"), "/home/…/lib:/opt:/home/…");
-        assert_eq!(
-            redact("NVRM: Xid (PCI:0000:04:00): 31, pid=4711, name=secret-model, Ch 8"),
-            "NVRM: Xid (PCI:0000:04:00): 31, pid=…, name=…, Ch 8"
-        );
+        for (text, cut) in [
+            ("/home/ada/lib:/opt:/home/bob", "/home/…/lib:/opt:/home/…"),
+            (
+                "NVRM: Xid (PCI:0000:04:00): 31, pid=4711, name=secret model, Ch 8",
+                "NVRM: Xid (PCI:0000:04:00): 31, pid=…, name=…, Ch 8",
+            ),
+            (
+                "NVRM: GPU at PCI:0000:04:00: GPU-24b5e5dc-83d9-2bf3-da09-4969bbcbf529",
+                "NVRM: GPU at PCI:0000:04:00: GPU-…",
+            ),
+            ("NVRM: GPU Board Serial Number: 1652923004711", "NVRM: GPU Board Serial Number: …"),
+            ("GPU-1d5a,MIG-77,0", "GPU-…,MIG-…,0"),
+            ("x86_64  580.1  Release Build  (ada@desk)  ", "x86_64  580.1  Release Build  …  "),
+        ] {
+            assert_eq!(redact(text), cut);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use expect_test::{Expect, expect, expect_file};
-use sconce_doctor::{Error, Snapshot, Subject, Verdict, examine, page, rules};
+use sconce_doctor::{Error, Snapshot, Subject, Verdict, before_start, examine, page, rules};
 use world::world;
 
 fn snapshot(name: &str) -> Snapshot {
@@ -64,6 +64,22 @@ fn healthy_machines() {
         NoGpu (3)
     "#]],
     );
+}
+
+/// Recorded on a real machine (what rules no longer read, and what names it, taken out by hand).
+/// The world of the same name describes that machine, and looks the same.
+#[test]
+fn a_recorded_h100() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/h100-vm.json");
+    let recorded = Snapshot::load(&path).unwrap();
+    expect![[r#"
+        1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready: nothing stands in the way
+    "#]]
+    .assert_eq(&examine(&recorded, None).text());
+    let mut described: Snapshot = serde_json::from_str(&snapshot("h100-vm").json()).unwrap();
+    described.kernel.clone_from(&recorded.kernel);
+    assert_eq!(described, serde_json::from_str::<Snapshot>(&recorded.json()).unwrap());
 }
 
 #[test]
@@ -210,6 +226,93 @@ fn an_image_for_another_machine() {
     );
 }
 
+/// What `sconce run` asks before it starts, for the GPUs that it gives: no word of what its containers
+/// never see, of the log, of GPUs that others have.
+#[test]
+fn before_a_start() {
+    let check = |name: &str, buses: Option<&[&str]>, subject: Option<&Subject>, says: Expect| {
+        let world = world(name);
+        let survey = sconce_gpu::driver::survey(&world.machine);
+        let mut seen = Snapshot::glance(&world.machine, &survey);
+        if let Some(buses) = buses {
+            seen = seen.only(buses);
+        }
+        let findings = before_start(&seen, subject);
+        let lines = findings.iter().map(|one| format!("{:?} {}\n", one.severity, one.summary));
+        says.assert_eq(&lines.collect::<String>());
+    };
+    let subject = Subject {
+        name: "torch".into(),
+        cuda_major: Some(13),
+        driver_floor: None,
+        architectures: vec!["sm_90".parse().unwrap()],
+    };
+    let cpu = Subject { name: "torch-cpu".into(), ..Subject::default() };
+    check("h100-vm", None, None, expect![[""]]);
+    check("h100-vm", None, Some(&subject), expect![[""]]);
+    check("small-shm", None, None, expect![[""]]);
+    check(
+        "sick",
+        None,
+        None,
+        expect![[r#"
+        Warns H100 SXM5 80GB at 0000:9d:00.0 is on the bus and the driver does not show it
+    "#]],
+    );
+    check(
+        "denied",
+        None,
+        None,
+        expect![[r#"
+        Stops /dev/nvidia0 can't be opened
+        Stops /dev/nvidiactl can't be opened
+    "#]],
+    );
+    check(
+        "no-uvm",
+        None,
+        None,
+        expect![[r#"
+        Stops /dev/nvidia-uvm is missing: CUDA can't start
+    "#]],
+    );
+    check(
+        "hgx-fabric-down",
+        None,
+        None,
+        expect![[r#"
+        Stops 4 NVSwitches are here and fabric manager is not running
+    "#]],
+    );
+    check(
+        "mig-empty",
+        None,
+        None,
+        expect![[r#"
+        Stops missing device nodes: /dev/nvidia1
+    "#]],
+    );
+    check("mig-empty", Some(&[]), None, expect![[""]]);
+    check(
+        "a100-mig",
+        None,
+        Some(&subject),
+        expect![[r#"
+        Stops torch (CUDA 13) needs driver 580.65.06, this one is 535.104.05
+        Stops torch has no code for GPU 0 (NVIDIA A100-SXM4-80GB, sm_80)
+        Stops torch has no code for GPU 1 (NVIDIA A100-SXM4-80GB, sm_80)
+    "#]],
+    );
+    check(
+        "h100",
+        None,
+        Some(&cpu),
+        expect![[r#"
+        Warns torch-cpu has no CUDA: it leaves the GPUs alone
+    "#]],
+    );
+}
+
 /// What is saved is judged as the machine is, and holds nothing private.
 #[test]
 fn a_saved_snapshot_is_judged_the_same_and_names_nobody() {
@@ -224,7 +327,17 @@ fn a_saved_snapshot_is_judged_the_same_and_names_nobody() {
     };
     assert_eq!(ids(&taken), ids(&read));
     let text = fs::read_to_string(&file).unwrap();
-    for private in ["ada", "secret-model", "4711", "hush", "GPU-1d5a7d1c", "node-2", "usb"] {
+    for private in [
+        "ada",
+        "secret-model",
+        "4711",
+        "hush",
+        "GPU-1d5a7d1c",
+        "node-2",
+        "usb",
+        "1652923",
+        "builder",
+    ] {
         assert!(!text.contains(private), "the saved snapshot holds `{private}`");
     }
 }
@@ -311,10 +424,11 @@ fn every_rule_is_met() {
         driver_floor: None,
         architectures: vec!["sm_120".parse().unwrap()],
     };
+    let cpu = Subject { name: "a CPU build".into(), ..Subject::default() };
     let mut met = BTreeSet::new();
     for name in worlds {
         let snapshot = snapshot(name);
-        for subject in [None, Some(&subject)] {
+        for subject in [None, Some(&subject), Some(&cpu)] {
             met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));
         }
     }

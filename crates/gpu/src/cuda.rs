@@ -15,6 +15,8 @@ use libloading::Library;
 
 use nvrtc::Image;
 
+use crate::error::in_full;
+
 /// More devices than any machine has.
 const MOST: c_int = 256;
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `_MINOR`.
@@ -83,7 +85,7 @@ impl Opened {
         };
         let library = opened.map_err(|error| Refusal::Library {
             library: path.to_owned(),
-            reason: error.to_string(),
+            reason: in_full(&error),
         })?;
         Ok(Self { library: Box::leak(Box::new(library)), path: path.to_owned() })
     }

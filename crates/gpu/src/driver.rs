@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::linker;
 use crate::machine::{Machine, Node};
 use crate::nvml;
+use crate::programs::{self, Companion};
 use crate::{Error, mig};
 
 /// Folders of the driver's libraries, below a root of a file system, in the order of search.
@@ -33,22 +34,27 @@ pub const LIBRARY_FOLDERS: &[&str] = &[
 const PREFIX_FOLDERS: &[&str] = &["/lib64", "/lib"];
 
 /// Where the driver container mounts its own root.
-const DRIVER_CONTAINER: &str = "/run/nvidia/driver";
-
-/// The driver's programs that a container gets, as NVIDIA's toolkit chooses them.
-const PROGRAMS: &[&str] = &[
-    "nvidia-cuda-mps-control",
-    "nvidia-cuda-mps-server",
-    "nvidia-debugdump",
-    "nvidia-imex",
-    "nvidia-imex-ctl",
-    "nvidia-persistenced",
-    "nvidia-smi",
-];
+pub(crate) const DRIVER_CONTAINER: &str = "/run/nvidia/driver";
 
 /// Sockets of the driver's daemons, as NVIDIA's toolkit chooses them.
 const SOCKETS: &[&str] =
     &["/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket", "/tmp/nvidia-mps"];
+
+/// What tells other libraries of the driver's, below a `share` folder, as NVIDIA's toolkit chooses them
+/// (its graphics discoverer).
+const SHARE: &[&str] = &[
+    "glvnd/egl_vendor.d/10_nvidia.json",
+    "nvidia/nvoptix.bin",
+    "vulkan/icd.d/nvidia_icd.json",
+    "vulkan/icd.d/nvidia_layers.json",
+    "vulkan/implicit_layer.d/nvidia_layers.json",
+];
+
+/// What GPUDirect Storage reads beside its nodes, as NVIDIA's toolkit chooses it.
+const STORAGE: &[&str] = &["/etc/cufile.json", "/run/udev"];
+
+/// Where channels of memory shared between machines (IMEX) have their nodes.
+const IMEX: &str = "/dev/nvidia-caps-imex-channels";
 
 /// Nodes that every container with a GPU gets, where they are.
 const CONTROL: &[&str] =
@@ -105,16 +111,23 @@ pub struct Survey {
     pub libraries: Vec<Library>,
     /// Programs of the driver.
     pub programs: Vec<PathBuf>,
+    /// What those of them need that bring a loader of their own.
+    pub companions: Vec<Companion>,
     /// Sockets of its daemons.
     pub sockets: Vec<PathBuf>,
     /// GSP firmware of that version.
     pub firmware: Vec<PathBuf>,
+    /// Files below a `share` folder that tell EGL, Vulkan and OptiX of the driver: the file and
+    /// its path below `share`.
+    pub share: Vec<(PathBuf, &'static str)>,
     /// Control nodes that are there.
     pub control: Vec<Node>,
     /// NVSwitch nodes.
     pub switches: Vec<Node>,
-    /// Nodes of InfiniBand, GPUDirect RDMA and GPUDirect Storage.
+    /// Nodes of InfiniBand, GPUDirect RDMA and GPUDirect Storage, and IMEX channels.
     pub network: Vec<Node>,
+    /// Files that GPUDirect Storage reads.
+    pub storage: Vec<PathBuf>,
     /// `/proc/driver/nvidia/params`.
     pub parameters: Option<String>,
     /// GPUs the module shows.
@@ -232,10 +245,19 @@ pub fn survey(machine: &Machine) -> Survey {
         nodes.collect::<Vec<_>>()
     };
     survey.switches = nodes("/dev", |name| name.starts_with("nvidia-nvswitch"));
-    survey.network =
-        nodes("/dev/infiniband", |name| name.starts_with("uverbs") || name == "rdma_cm");
-    let storage = |name: &str| name == "gdrdrv" || name.starts_with("nvidia-fs");
-    survey.network.extend(nodes("/dev", storage));
+    // The kernel's rdma_cm has its node on machines without any adapter; `uverbs` is an adapter's.
+    survey.network = nodes("/dev/infiniband", |name| name.starts_with("uverbs"));
+    if !survey.network.is_empty() {
+        survey.network.extend(nodes("/dev/infiniband", |name| name == "rdma_cm"));
+    }
+    survey.network.extend(nodes("/dev", |name| name == "gdrdrv"));
+    let storage = nodes("/dev", |name| name.starts_with("nvidia-fs"));
+    if !storage.is_empty() {
+        let read = STORAGE.iter().map(PathBuf::from).filter(|path| machine.exists(path));
+        survey.storage = read.collect();
+    }
+    survey.network.extend(storage);
+    survey.network.extend(nodes(IMEX, |name| name.starts_with("channel")));
     for folder in library_folders(machine, &survey.arch) {
         if let Some(version) = libcuda_version(machine, &folder, &survey.arch) {
             survey.seen.push((folder, version));
@@ -245,8 +267,10 @@ pub fn survey(machine: &Machine) -> Survey {
     let fits = survey.seen.iter().find(|(_, version)| Some(version) == survey.module.as_ref());
     if let Some((folder, version)) = fits.or(survey.seen.first()).cloned() {
         survey.libraries = libraries(machine, &folder, &version);
-        survey.programs = programs(machine, &folder);
-        survey.firmware = firmware(machine, &version);
+        survey.programs = programs::find(machine, &folder);
+        survey.companions = programs::companions(machine, &survey.programs, &survey.libraries);
+        survey.firmware = firmware(machine, &folder, &version);
+        survey.share = share(machine, &folder);
         survey.folder = Some(folder);
         survey.version = Some(version);
     }
@@ -386,33 +410,17 @@ fn libraries(machine: &Machine, folder: &Path, version: &str) -> Vec<Library> {
     libraries
 }
 
-/// The driver's programs: beside its libraries for a prefix, in the usual folders otherwise.
-fn programs(machine: &Machine, folder: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    if let Some(root) = machine.driver_root() {
-        folders.extend(["usr/bin", "usr/sbin", "bin"].map(|below| root.join(below)));
-    }
-    folders.extend(folder.parent().map(|prefix| prefix.join("bin")));
-    if let Ok(below) = folder.strip_prefix(DRIVER_CONTAINER)
-        && below.components().next().is_some()
-    {
-        folders.push(Path::new(DRIVER_CONTAINER).join("usr/bin"));
-    }
-    if machine.driver_root().is_none() {
-        let usual = ["/usr/bin", "/usr/sbin", "/usr/local/nvidia/bin", "/bin"];
-        folders.extend(usual.iter().map(PathBuf::from));
-    }
-    let first = |name: &&str| {
-        folders.iter().map(|folder| folder.join(name)).find(|path| machine.is_file(path))
-    };
-    PROGRAMS.iter().filter_map(first).collect()
-}
-
-/// The GSP firmware of this version.
-fn firmware(machine: &Machine, version: &str) -> Vec<PathBuf> {
+/// The GSP firmware of this version: where the kernel was told to look (`firmware_class.path`), in
+/// its usual folders, beside the libraries of a prefix.
+fn firmware(machine: &Machine, folder: &Path, version: &str) -> Vec<PathBuf> {
+    let told = machine.text("/sys/module/firmware_class/parameters/path");
+    let told = told.filter(|path| path.starts_with('/')).map(PathBuf::from);
     let root = machine.driver_root().unwrap_or(Path::new("/"));
-    for firmware in ["lib/firmware", "usr/lib/firmware"] {
-        let folder = root.join(firmware).join("nvidia").join(version);
+    let usual = ["lib/firmware", "usr/lib/firmware"].map(|below| root.join(below));
+    let prefix = folder.parent().into_iter();
+    let prefix = prefix.flat_map(|at| ["firmware", "lib/firmware"].map(|below| at.join(below)));
+    for place in told.into_iter().chain(usual).chain(prefix) {
+        let folder = place.join("nvidia").join(version);
         let names = machine.names(&folder);
         let gsp = names.iter().filter(|name| name.starts_with("gsp") && name.ends_with(".bin"));
         let found: Vec<PathBuf> = gsp.map(|name| folder.join(name)).collect();
@@ -421,6 +429,19 @@ fn firmware(machine: &Machine, version: &str) -> Vec<PathBuf> {
         }
     }
     Vec::new()
+}
+
+/// What tells EGL, Vulkan and OptiX of the driver: beside the libraries of a prefix, or in the
+/// usual folders.
+fn share(machine: &Machine, folder: &Path) -> Vec<(PathBuf, &'static str)> {
+    let root = machine.driver_root().unwrap_or(Path::new("/"));
+    let mut places: Vec<PathBuf> = folder.parent().map(|at| at.join("share")).into_iter().collect();
+    places.extend(["usr/share", "etc"].map(|below| root.join(below)));
+    let first = |name: &&'static str| {
+        let path = places.iter().map(|place| place.join(name)).find(|path| machine.is_file(path));
+        Some((path?, *name))
+    };
+    SHARE.iter().filter_map(first).collect()
 }
 
 /// The GPUs that the module shows in /proc, in the order of their buses.

@@ -5,6 +5,7 @@
 //! Nothing here is linked to a CUDA or NVML library, and nothing of NVIDIA's container software is
 //! needed. Every file is read through [`Machine`], so that a machine can also be a recorded one.
 
+pub mod affinity;
 pub mod cdi;
 pub mod cuda;
 pub mod driver;
@@ -13,6 +14,7 @@ pub mod linker;
 mod machine;
 pub mod mig;
 pub mod nvml;
+pub mod programs;
 pub mod select;
 
 pub use error::Error;

@@ -100,6 +100,78 @@ fn one_of_two_gpus() {
     "#]].assert_eq(&text(&edits));
 }
 
+/// A program with a loader of its own keeps its place, a link leads to it; the loader and what lies
+/// beside it come along, of the driver's libraries a link.
+#[test]
+fn a_loader_of_its_own_comes_along() {
+    let world = world("h100-vm");
+    let mut driver = driver(&world);
+    let prefix = Path::new("/usr/local/nvidia");
+    let companion = |path: &str, host: &str| sconce_gpu::programs::Companion {
+        container: prefix.join(path),
+        host: prefix.join(host),
+    };
+    driver.survey.companions = vec![
+        companion("bin/nvidia-smi", "bin/nvidia-smi"),
+        companion("glibc/ld-linux-x86-64.so.2", "glibc/ld-linux-x86-64.so.2"),
+        companion("lib64/libnvidia-ml.so.1", "lib64/libnvidia-ml.so.580.159.04"),
+    ];
+    let edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let all = text(&edits);
+    let lines = all.lines().filter(|line| {
+        ["nvidia-smi", "glibc", "libnvidia-ml", "share", "gsp"]
+            .iter()
+            .any(|name| line.contains(name))
+    });
+    expect![[r#"
+        mount /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_ga10x.bin /lib/firmware/nvidia/580.159.04/gsp_ga10x.bin ro
+        mount /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_tu10x.bin /lib/firmware/nvidia/580.159.04/gsp_tu10x.bin ro
+        mount /usr/local/nvidia/lib64/libnvidia-ml.so.580.159.04 /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.159.04 ro
+        mount /usr/local/nvidia/bin/nvidia-smi /usr/local/nvidia/bin/nvidia-smi ro
+        mount /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 ro
+        mount /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json /usr/share/glvnd/egl_vendor.d/10_nvidia.json ro
+        mount /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json /usr/share/vulkan/icd.d/nvidia_icd.json ro
+        link /usr/bin/nvidia-smi -> /usr/local/nvidia/bin/nvidia-smi
+        link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so -> libnvidia-ml.so.580.159.04
+        link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.580.159.04
+        link /usr/local/nvidia/lib64/libnvidia-ml.so.1 -> /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.159.04
+        linker libnvidia-ml.so => /usr/lib/x86_64-linux-gnu/libnvidia-ml.so
+        linker libnvidia-ml.so.1 => /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"#]].assert_eq(&lines.collect::<Vec<_>>().join("\n"));
+    let document = cdi::document(&driver).unwrap();
+    let smi = document.container_edits.mounts.iter();
+    let smi = smi.filter(|mount| mount.host_path.ends_with("nvidia-smi"));
+    let smi: Vec<String> = smi.map(|mount| mount.container_path.display().to_string()).collect();
+    assert_eq!(smi, ["/usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi"]);
+}
+
+/// Nodes of the network come with an adapter only; those of storage with what it reads; channels of
+/// IMEX where they are.
+#[test]
+fn nodes_for_the_network_and_storage() {
+    let nodes = |name: &str| {
+        let world = world(name);
+        let driver = driver(&world);
+        let edits = cdi::edits(&driver, &selection(&driver, "device=0")).unwrap();
+        let all = text(&edits);
+        let new = |line: &&str| {
+            ["infiniband", "gdrdrv", "nvidia-fs", "imex", "udev", "cufile"]
+                .iter()
+                .any(|name| line.contains(name))
+        };
+        all.lines().filter(new).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(nodes("h100-vm"), "");
+    expect![[r#"
+        mount /etc/cufile.json /etc/cufile.json ro
+        mount /run/udev /run/udev ro
+        node /dev/gdrdrv 238:0 666
+        node /dev/infiniband/rdma_cm 10:58 666
+        node /dev/infiniband/uverbs0 231:192 666
+        node /dev/nvidia-caps-imex-channels/channel0 234:0 666
+        node /dev/nvidia-fs0 237:0 666"#]]
+    .assert_eq(&nodes("cluster"));
+}
+
 #[test]
 fn one_mig_instance() {
     let world = world("a100-mig");

@@ -16,10 +16,12 @@ fn summary(driver: &Driver) -> String {
     for library in &survey.libraries {
         out += &format!("{} <- {}\n", library.name, library.links.join(" "));
     }
-    for path in survey.programs.iter().chain(&survey.firmware).chain(&survey.sockets) {
+    let share = survey.share.iter().map(|(path, _)| path);
+    let files = survey.programs.iter().chain(&survey.firmware).chain(share).chain(&survey.sockets);
+    for path in files {
         out += &format!("{}\n", path.display());
     }
-    for node in &survey.control {
+    for node in survey.control.iter().chain(&survey.network) {
         out += &format!("{} {}:{}\n", node.path.display(), node.major, node.minor);
     }
     for gpu in driver.gpus() {
@@ -101,6 +103,132 @@ fn a_prefix_and_minors_out_of_order() {
         1: minor 0 0000:0b:00.0 GPU-1d5a7d1c-0002-4a7e-9c1c-00000000000b NVIDIA H100 80GB HBM3
     "#]],
     );
+}
+
+/// The recorded machine: one folder although the cache and /lib lead to it too, no node of the
+/// kernel's rdma_cm, which has no adapter.
+#[test]
+fn a_recorded_h100() {
+    found(
+        "h100-vm",
+        expect![[r#"
+        580.159.04 in /usr/local/nvidia/lib64
+        libEGL_nvidia.so.580.159.04 <- libEGL_nvidia.so libEGL_nvidia.so.0
+        libGLESv1_CM_nvidia.so.580.159.04 <- libGLESv1_CM_nvidia.so libGLESv1_CM_nvidia.so.1
+        libGLESv2_nvidia.so.580.159.04 <- libGLESv2_nvidia.so libGLESv2_nvidia.so.2
+        libGLX_nvidia.so.580.159.04 <- libGLX_nvidia.so libGLX_nvidia.so.0
+        libcuda.so.580.159.04 <- libcuda.so libcuda.so.1
+        libcudadebugger.so.580.159.04 <- libcudadebugger.so libcudadebugger.so.1
+        libnvcuvid.so.580.159.04 <- libnvcuvid.so libnvcuvid.so.1
+        libnvidia-allocator.so.580.159.04 <- libnvidia-allocator.so libnvidia-allocator.so.1
+        libnvidia-cfg.so.580.159.04 <- libnvidia-cfg.so libnvidia-cfg.so.1
+        libnvidia-eglcore.so.580.159.04 <- libnvidia-eglcore.so
+        libnvidia-encode.so.580.159.04 <- libnvidia-encode.so libnvidia-encode.so.1
+        libnvidia-fbc.so.580.159.04 <- libnvidia-fbc.so libnvidia-fbc.so.1
+        libnvidia-glcore.so.580.159.04 <- libnvidia-glcore.so
+        libnvidia-glsi.so.580.159.04 <- libnvidia-glsi.so
+        libnvidia-glvkspirv.so.580.159.04 <- libnvidia-glvkspirv.so
+        libnvidia-gpucomp.so.580.159.04 <- libnvidia-gpucomp.so
+        libnvidia-ml.so.580.159.04 <- libnvidia-ml.so libnvidia-ml.so.1
+        libnvidia-nvvm.so.580.159.04 <- libnvidia-nvvm.so libnvidia-nvvm.so.4
+        libnvidia-opencl.so.580.159.04 <- libnvidia-opencl.so libnvidia-opencl.so.1
+        libnvidia-opticalflow.so.580.159.04 <- libnvidia-opticalflow.so libnvidia-opticalflow.so.1
+        libnvidia-pkcs11-openssl3.so.580.159.04 <- libnvidia-pkcs11-openssl3.so
+        libnvidia-ptxjitcompiler.so.580.159.04 <- libnvidia-ptxjitcompiler.so libnvidia-ptxjitcompiler.so.1
+        libnvidia-rtcore.so.580.159.04 <- libnvidia-rtcore.so
+        libnvidia-tls.so.580.159.04 <- libnvidia-tls.so
+        libnvoptix.so.580.159.04 <- libnvoptix.so libnvoptix.so.1
+        libvdpau_nvidia.so.580.159.04 <- libvdpau_nvidia.so libvdpau_nvidia.so.1
+        /usr/local/nvidia/bin/nvidia-cuda-mps-control
+        /usr/local/nvidia/bin/nvidia-cuda-mps-server
+        /usr/local/nvidia/bin/nvidia-debugdump
+        /usr/local/nvidia/bin/nvidia-persistenced
+        /usr/local/nvidia/bin/nvidia-smi
+        /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_ga10x.bin
+        /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_tu10x.bin
+        /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
+        /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
+        /dev/nvidiactl 195:255
+        /dev/nvidia-uvm 238:0
+        /dev/nvidia-uvm-tools 238:1
+        0: minor 0 0000:00:06.0 GPU-5c0de000-0000-4000-8000-000000000006 NVIDIA H100 80GB HBM3
+    "#]],
+    );
+}
+
+/// A small ELF program with this loader and search path.
+fn program(interpreter: &str, search: &str) -> Vec<u8> {
+    let mut out = vec![0u8; 0x400];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01");
+    put(32, &64u64.to_le_bytes());
+    put(54, &56u16.to_le_bytes());
+    put(56, &3u16.to_le_bytes());
+    // All of it is loaded at address 0x1000.
+    for (index, (kind, offset, length)) in
+        [(1u32, 0u64, 0x400u64), (3, 0x200, interpreter.len() as u64 + 1), (2, 0x300, 48)]
+            .into_iter()
+            .enumerate()
+    {
+        let at = 64 + index * 56;
+        put(at, &kind.to_le_bytes());
+        put(at + 8, &offset.to_le_bytes());
+        put(at + 16, &(offset + 0x1000).to_le_bytes());
+        put(at + 32, &length.to_le_bytes());
+    }
+    put(0x200, interpreter.as_bytes());
+    put(0x281, search.as_bytes());
+    for (index, (tag, value)) in [(5u64, 0x1280u64), (29, 1), (0, 0)].into_iter().enumerate() {
+        put(0x300 + index * 16, &tag.to_le_bytes());
+        put(0x308 + index * 16, &value.to_le_bytes());
+    }
+    out
+}
+
+/// A driver built elsewhere names a loader that no image has: it comes along with its libraries.
+#[test]
+fn a_program_with_a_loader_of_its_own() {
+    let at = |search: &str, interpreter: &str| {
+        let world = world("h100-vm");
+        let smi = world.root.join("usr/local/nvidia/bin/nvidia-smi");
+        std::fs::write(smi, program(interpreter, search)).unwrap();
+        let driver = driver::find(&world.machine).unwrap();
+        let found = driver.survey.companions.iter();
+        let found = found.filter(|one| {
+            let name = one.container.file_name().unwrap().to_string_lossy().into_owned();
+            ["nvidia-smi", "ld-linux", "libc.", "libnvidia-ml", "libcuda.so.1"]
+                .iter()
+                .any(|n| name.starts_with(n))
+        });
+        let pairs = found.map(|one| {
+            let host = one.host.strip_prefix("/usr/local/nvidia").unwrap_or(&one.host);
+            format!("{} <- {}", one.container.display(), host.display())
+        });
+        pairs.collect::<Vec<_>>().join("\n")
+    };
+    let loader = "/usr/local/nvidia/glibc/ld-linux-x86-64.so.2";
+    expect![[r#"
+        /usr/local/nvidia/bin/nvidia-smi <- bin/nvidia-smi
+        /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 <- glibc/ld-linux-x86-64.so.2
+        /usr/local/nvidia/glibc/libc.so.6 <- glibc/libc.so.6
+        /usr/local/nvidia/glibc/libcuda.so.1 <- lib64/libcuda.so.580.159.04
+        /usr/local/nvidia/glibc/libnvidia-ml.so.1 <- lib64/libnvidia-ml.so.580.159.04
+        /usr/local/nvidia/lib/libcuda.so.1 <- lib64/libcuda.so.580.159.04
+        /usr/local/nvidia/lib/libnvidia-ml.so <- lib64/libnvidia-ml.so.580.159.04
+        /usr/local/nvidia/lib/libnvidia-ml.so.1 <- lib64/libnvidia-ml.so.580.159.04
+        /usr/local/nvidia/lib/libnvidia-ml.so.580.159.04 <- lib64/libnvidia-ml.so.580.159.04"#]]
+    .assert_eq(&at("/usr/local/nvidia/lib:/nix/store/none/lib", loader));
+    expect![[r#"
+        /usr/local/nvidia/bin/nvidia-smi <- bin/nvidia-smi
+        /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 <- glibc/ld-linux-x86-64.so.2
+        /usr/local/nvidia/glibc/libc.so.6 <- glibc/libc.so.6
+        /usr/local/nvidia/glibc/libcuda.so.1 <- lib64/libcuda.so.580.159.04
+        /usr/local/nvidia/glibc/libnvidia-ml.so.1 <- lib64/libnvidia-ml.so.580.159.04"#]]
+    .assert_eq(&at("$ORIGIN/../glibc", loader));
+    // The platform's, one that is not there, one that would lie over the image's own files.
+    assert_eq!(at("/usr/local/nvidia/glibc", "/lib64/ld-linux-x86-64.so.2"), "");
+    assert_eq!(at("/usr/local/nvidia/glibc", "/nix/store/none/ld.so"), "");
+    assert_eq!(at("/usr/local/nvidia/glibc", "/usr/bin/nvidia-smi"), "");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod candidate;
 mod document;
 mod error;
 mod explain;
+mod foresee;
 mod index;
 mod pylock;
 mod read;
@@ -26,6 +27,7 @@ pub use document::{
 };
 pub use error::{Error, Place};
 pub use explain::{Choice, Explanation, Refused};
+pub use foresee::foresee;
 pub use index::{DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest};
 pub use pylock::{Package, Pylock, PylockWheel, Source};
 pub use requirements::{FileKind, RequirementsFile};

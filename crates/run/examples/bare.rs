@@ -32,6 +32,9 @@ fn main() -> ExitCode {
             "--read-only" => container.read_only = true,
             "--memory" => container.memory_bytes = sconce_run::parse_size("-m", &value).ok(),
             "--cpus" => container.cpus = sconce_run::parse_cpus(&value).ok(),
+            "--processors" => {
+                container.processors = value.split(',').map(|number| number.parse().ok()).collect();
+            }
             "--edit" => container.edits.extend(serde_json::from_str(&value)),
             "--keep" => container.keep_changes = Some(value.into()),
             _ => return ExitCode::from(125),

@@ -163,6 +163,36 @@ pub(crate) fn memory_limit() -> Option<u64> {
         .min()
 }
 
+/// The smallest quota of processor time on this process's group and those above it, in cores.
+pub(crate) fn processor_limit() -> Option<f64> {
+    let (folder, top) = match place()? {
+        Place::Unified { mount, own } => (own, mount),
+        Place::Split { cpu, .. } => {
+            let own = cpu?;
+            let top = own.ancestors().find(|at| at.parent() == Some(Path::new("/sys/fs/cgroup")));
+            (own.clone(), top.unwrap_or(&own).to_owned())
+        }
+    };
+    let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
+    folder
+        .ancestors()
+        .take_while(|folder| folder.starts_with(&top))
+        .filter_map(|folder| {
+            cores(&read(folder.join("cpu.max"))).or_else(|| {
+                let quota = read(folder.join("cpu.cfs_quota_us"));
+                cores(&format!("{} {}", quota.trim(), read(folder.join("cpu.cfs_period_us"))))
+            })
+        })
+        .reduce(f64::min)
+}
+
+/// `400000 100000` is 4; `max 100000` and v1's `-1 100000` are no limit.
+fn cores(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
+    (period > 0).then(|| quota as f64 / period as f64)
+}
+
 fn place() -> Option<Place> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -214,6 +244,15 @@ mod tests {
     const V1: &str = "30 25 0:26 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
                       31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                       32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn quotas_are_cores() {
+        assert_eq!(cores("400000 100000\n"), Some(4.0));
+        assert_eq!(cores("50000 100000"), Some(0.5));
+        for none in ["max 100000", "-1 100000", "", "1", "1 0"] {
+            assert_eq!(cores(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn each_layout_is_read() {

@@ -22,7 +22,7 @@ use crate::ids::{self, Power};
 use crate::init::Init;
 use crate::overlay::Overlay;
 use crate::spec::{self, Place};
-use crate::{Container, Network, cdi, cgroup, etc, os, overlay, rlimit, trace, user};
+use crate::{Container, Network, cdi, cgroup, etc, os, overlay, processors, rlimit, trace, user};
 
 /// The number that the socket to the caller has in the keeper and in the first process.
 const CONTROL: RawFd = 3;
@@ -88,6 +88,9 @@ fn settle(plan: &Plan<'_>, control: &OwnedFd) -> Result<(), Error> {
 fn contain(plan: &Plan<'_>) -> Result<(), Error> {
     let container = plan.container;
     if let Some(text) = rlimit::raise() {
+        notice(text);
+    }
+    if let Some(text) = container.processors.as_deref().and_then(processors::stay_on) {
         notice(text);
     }
     enter_namespaces(plan)?;

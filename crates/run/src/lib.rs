@@ -29,6 +29,7 @@ mod keeper;
 mod memory;
 mod os;
 mod overlay;
+mod processors;
 mod request;
 mod rlimit;
 mod scratch;
@@ -42,6 +43,7 @@ use std::path::PathBuf;
 pub use attend::{run, run_captured};
 pub use error::Error;
 pub use memory::default_shm_bytes;
+pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
 
 /// A container to be: its root, its command, and what it may use.
@@ -77,6 +79,8 @@ pub struct Container {
     pub memory_bytes: Option<u64>,
     /// Most processor time it may use, in cores.
     pub cpus: Option<f64>,
+    /// The processors it runs on, by number; the caller's if not given.
+    pub processors: Option<Vec<usize>>,
     /// Its host name; the host's own if not given.
     pub hostname: Option<String>,
     /// What its standard streams are.
@@ -110,6 +114,7 @@ impl Container {
             shm_bytes: None,
             memory_bytes: None,
             cpus: None,
+            processors: None,
             hostname: None,
             stdio: Stdio::Output,
             edits: Vec::new(),

@@ -317,6 +317,22 @@ fn another_port_is_forwarded() {
     assert!(child.wait().expect("ended").success());
 }
 
+/// It runs where it was told to, and every process in it.
+#[test]
+fn processors_are_kept() {
+    let all = sconce_run::processors().expect("this machine says");
+    let last = all.last().copied().expect("one");
+    for who in BOTH {
+        let world = World::new(who);
+        let option = format!("--processors={last}");
+        let script = "sh -c 'cat /proc/self/status' | head -n 200";
+        let output = world.script(&[&option], script).output().expect("started");
+        let (out, err) = texts(&output);
+        let list = out.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        assert_eq!(list.map(str::trim), Some(last.to_string().as_str()), "{err}");
+    }
+}
+
 #[test]
 fn limits_are_set_or_said_not_to_be() {
     let world = World::new(As::Root);

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cdi;
 pub mod completions;
+mod defaults;
 pub mod doctor;
 pub mod gpus;
 pub mod images;
@@ -13,6 +14,7 @@ pub mod man;
 pub mod probe;
 pub mod prune;
 pub mod run;
+mod subject;
 pub mod verify;
 
 use sconce_facts::{Capability, Machine};

@@ -113,10 +113,13 @@ fn fewer_than_were_given() {
     let world = World::new();
     world.smi("#!/bin/sh\necho 'NVIDIA H100, 580'\n");
     let arguments = ["--gpus", "3", "--boards", "3", "nvidia-smi:20", "nvml:20", "cuda-driver:20"];
-    world.probe(&arguments, expect![[r#"
+    world.probe(
+        &arguments,
+        expect![[r#"
         {"check":"nvidia-smi","verdict":"fail","detail":"nvidia-smi shows 1 board; 3 given"
         {"check":"nvml","verdict":"fail","detail":"NVML shows 2 boards; 3 given"
-        {"check":"cuda-driver","verdict":"fail","detail":"CUDA shows 2 devices; 3 given""#]]);
+        {"check":"cuda-driver","verdict":"fail","detail":"CUDA shows 2 devices; 3 given""#]],
+    );
 }
 
 #[test]
@@ -132,9 +135,12 @@ fn the_driver_is_in_trouble() {
         {"check":"cuda-driver","verdict":"fail","detail":"it ended with signal 6"
         {"check":"unheard-of","verdict":"fail","detail":"this sconce does not know that check""#]]);
     world.library("libcuda.so.1", LIBCUDA, &["BLOCKS"]);
-    world.probe(&ask(&["cuda-driver:1", "nvml:20"]), expect![[r#"
+    world.probe(
+        &ask(&["cuda-driver:1", "nvml:20"]),
+        expect![[r#"
         {"check":"cuda-driver","verdict":"fail","detail":"no end after 1 s"
-        {"check":"nvml","verdict":"fail","detail":"NVML gives a UUID for 0 of 2""#]]);
+        {"check":"nvml","verdict":"fail","detail":"NVML gives a UUID for 0 of 2""#]],
+    );
 }
 
 #[test]
@@ -152,6 +158,6 @@ fn nothing_is_there() {
         fs::remove_file(world.path(name)).unwrap();
     }
     world.probe(&ask(&["nvml:20", "cuda-driver:20"]), expect![[r#"
-        {"check":"nvml","verdict":"fail","detail":"libnvidia-ml.so.1 can't be opened: dlopen failed"
-        {"check":"cuda-driver","verdict":"fail","detail":"libcuda.so.1 can't be opened: dlopen failed""#]]);
+        {"check":"nvml","verdict":"fail","detail":"libnvidia-ml.so.1 can't be opened: dlopen failed: libnvidia-ml.so.1: cannot open shared object file: No such file or directory"
+        {"check":"cuda-driver","verdict":"fail","detail":"libcuda.so.1 can't be opened: dlopen failed: libcuda.so.1: cannot open shared object file: No such file or directory""#]]);
 }

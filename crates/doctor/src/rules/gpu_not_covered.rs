@@ -31,7 +31,11 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
             gpu.model,
             capability.sm()
         );
-        let finding = Finding::new(&RULE, Severity::Stops, summary);
+        // The others may still do.
+        let some = snapshot.gpus.iter().filter_map(|gpu| gpu.capability);
+        let mut some = some.filter(|gpu| subject.architectures.iter().any(|sm| sm.runs_on(*gpu)));
+        let severity = if some.next().is_some() { Severity::Warns } else { Severity::Stops };
+        let finding = Finding::new(&RULE, severity, summary);
         findings.push(finding.seen(format!("it has {}", list.join(", "))));
     }
     findings

@@ -16,6 +16,7 @@ mod forward_compat;
 mod gpu_lost;
 mod gpu_not_covered;
 mod host_name;
+mod image_without_cuda;
 mod library_path;
 mod memlock;
 mod mig_empty;
@@ -58,6 +59,7 @@ pub const RULES: &[&Rule] = &[
     &driver_mismatch::RULE,
     &driver_too_old::RULE,
     &gpu_not_covered::RULE,
+    &image_without_cuda::RULE,
     &driver_dropped_gpu::RULE,
     &uvm_missing::RULE,
     &node_missing::RULE,
@@ -78,3 +80,17 @@ pub const RULES: &[&Rule] = &[
     &peer_to_peer::RULE,
     &host_name::RULE,
 ];
+
+/// Those that a container of sconce's meets on this machine, whatever runs in it.
+pub const OF_START: &[&Rule] = &[
+    &uvm_missing::RULE,
+    &node_missing::RULE,
+    &node_denied::RULE,
+    &fabric_manager::RULE,
+    &mig_empty::RULE,
+    &gpu_lost::RULE,
+];
+
+/// Those that judge machine and image together.
+pub const OF_PAIR: &[&Rule] =
+    &[&driver_too_old::RULE, &gpu_not_covered::RULE, &image_without_cuda::RULE];

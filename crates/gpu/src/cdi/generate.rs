@@ -12,7 +12,7 @@ use super::{Edits, File, Link, Mount, Node};
 use crate::driver::{Driver, Library, Survey};
 use crate::linker::Entry;
 use crate::select::{Device, KIND, Selection};
-use crate::{Error, machine};
+use crate::{Error, machine, programs};
 
 /// Where the driver's libraries go in the container: the multiarch folder of Debian and Ubuntu,
 /// which their loader searches by default.
@@ -115,7 +115,22 @@ fn shared(driver: &Driver) -> Edits {
     }
     for program in &survey.programs {
         if let Some(name) = program.file_name() {
-            edits.mounts.push(bind(program, Path::new("/usr/bin").join(name)));
+            let path = Path::new(programs::FOLDER).join(name);
+            match survey.companions.iter().find(|one| one.host == *program) {
+                Some(own) if own.container != path => {
+                    edits.links.push(Link { path, target: own.container.display().to_string() })
+                }
+                _ => edits.mounts.push(bind(program, path)),
+            }
+        }
+    }
+    for companion in &survey.companions {
+        match survey.libraries.iter().find(|library| library.path == companion.host) {
+            Some(library) => edits.links.push(Link {
+                path: companion.container.clone(),
+                target: folder.join(&library.name).display().to_string(),
+            }),
+            None => edits.mounts.push(bind(&companion.host, companion.container.clone())),
         }
     }
     for firmware in &survey.firmware {
@@ -124,6 +139,10 @@ fn shared(driver: &Driver) -> Edits {
             edits.mounts.push(bind(firmware, to));
         }
     }
+    for (file, name) in &survey.share {
+        edits.mounts.push(bind(file, Path::new("/usr/share").join(name)));
+    }
+    edits.mounts.extend(survey.storage.iter().map(|path| bind(path, path.clone())));
     for socket in &survey.sockets {
         let mount = Mount { read_only: false, ..bind(socket, socket.clone()) };
         edits.mounts.push(mount);

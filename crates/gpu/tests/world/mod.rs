@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use sconce_gpu::{Given, Machine};
+use sconce_gpu::{Given, Machine, linker};
 use toml::{Table, Value};
 
 /// A described machine; its files live as long as this.
@@ -104,6 +104,14 @@ pub fn world(name: &str) -> World {
         header[..5].copy_from_slice(b"\x7fELF\x02");
         header[18] = 62;
         fs::write(place(path.as_str().unwrap()), header).unwrap();
+    }
+    let cache = world.get("cache").and_then(Value::as_array).into_iter().flatten();
+    let entries: Vec<linker::Entry> = cache
+        .map(|path| Path::new(path.as_str().unwrap()))
+        .map(|path| linker::Entry::new(path.file_name().unwrap().to_str().unwrap(), path, "x86_64"))
+        .collect();
+    if !entries.is_empty() {
+        fs::write(place("/etc/ld.so.cache"), linker::with(None, &entries).unwrap()).unwrap();
     }
     let given: Given = match world.get("given") {
         Some(given) => given.clone().try_into().unwrap(),

@@ -3,23 +3,26 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sconce_doctor::{Snapshot, Subject, examine};
+use sconce_doctor::{Snapshot, examine};
 use sconce_gpu::Machine;
 
 use crate::cli::Global;
+use crate::commands::subject;
 use crate::context::Context;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 
 /// Say what keeps GPU containers from running here, and how to mend it
 ///
 /// Captures a snapshot of the machine (files, device nodes, kernel log, limits) and judges it by
-/// rules; docs/doctor.md has a page for each. With an image or a tag's lock named, the pair is
-/// judged. Exit code: 0 it runs, 1 something blocks, 3 there is no GPU.
+/// rules; docs/doctor.md has a page for each. With a folder, a tag or an image named, the pair is
+/// judged: will this run here? Nothing is built or downloaded for it. Exit code: 0 it runs, 1
+/// something blocks, 3 there is no GPU.
 #[derive(clap::Args)]
 pub struct Args {
-    /// An image of the store to judge together with the machine
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
+    /// What to judge together with the machine: a folder with a sconce.toml, a tag such as
+    /// torch:2.15.0, or an image of the store
+    #[arg(value_name = "DIR|TAG|IMAGE")]
+    target: Option<String>,
     /// Judge a snapshot saved elsewhere instead of this machine
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -49,7 +52,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         snapshot.save(path)?;
         eprintln!("wrote {}; `sconce doctor --from` judges it anywhere", path.display());
     }
-    let subject = args.image.as_deref().map(|name| subject(global, name)).transpose()?;
+    let subject = match &args.target {
+        Some(target) => Some(subject::of_target(&Context::open(global)?, target, &snapshot)?),
+        None => None,
+    };
     let report = examine(&snapshot, subject.as_ref());
     if args.json {
         let text = serde_json::to_string_pretty(&report.json()).map_err(Failure::unwritable)?;
@@ -58,24 +64,4 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         print!("{}", report.text());
     }
     Ok(ExitCode::from(report.verdict.exit_code()))
-}
-
-/// What an image's labels say it needs.
-fn subject(global: &Global, name: &str) -> Result<Subject, Failure> {
-    let context = Context::open(global)?;
-    let image = context.store.image(name)?;
-    let label = |key: &str| image.labels.get(&format!("dev.sconce.{key}")).cloned();
-    let cuda = label("cuda").and_then(|cuda| cuda.split('.').next()?.parse().ok());
-    let sms = label("architectures").unwrap_or_default();
-    if label("lock").is_none() {
-        let what = format!("`{name}` was not built by sconce: its labels say nothing of CUDA");
-        return Err(Failure::new(Kind::Document, what)
-            .hint("`sconce inspect` reads what it needs from its bytes"));
-    }
-    Ok(Subject {
-        name: name.to_owned(),
-        cuda_major: cuda,
-        driver_floor: label("driver"),
-        architectures: sms.split(',').filter_map(|sm| sm.parse().ok()).collect(),
-    })
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sconce_doctor::{Severity, Snapshot, Subject, before_start};
+use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Error, Machine, driver, linker};
@@ -23,13 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
     edits: Option<Edits>,
+    /// The devices, and the locks on them.
     selection: Option<Selection>,
+    /// The machine with the GPUs chosen; absent without any.
+    seen: Option<Snapshot>,
+    /// The processors near them, where that is a choice.
+    pub near: Option<Near>,
+    /// Whether GPUs were asked for, and not only had because they are there.
+    asked: bool,
 }
 
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
-    let none = Gpus { edits: None, selection: None };
+    let none = Gpus { edits: None, selection: None, seen: None, near: None, asked: false };
     let named = wish.map(select::parse).transpose()?;
     if named == Some(Wish::None) {
         return Ok(none);
@@ -56,13 +65,18 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
             return Err(failure.or_hint("`--gpus none` runs without GPUs"));
         }
     };
+    let asked = named.is_some();
     let wish = named.unwrap_or(Wish::All);
     let selection = select::choose(&wish, &driver, Path::new(LOCKS))?;
     let plan = cdi::plan(&machine, &driver, &selection)?;
     for note in selection.notes.iter().chain(&plan.notes) {
         eprintln!("note: {note}");
     }
-    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection) })
+    let buses = selection.devices.iter().map(|device| device.gpu.bus_id.as_str());
+    let buses: Vec<&str> = buses.collect();
+    let seen = Some(Snapshot::glance(&machine, &driver.survey).only(&buses));
+    let near = affinity::near(&machine, &buses);
+    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection), seen, near, asked })
 }
 
 impl Gpus {
@@ -77,6 +91,39 @@ impl Gpus {
     pub fn boards(&self) -> usize {
         let devices = self.selection.iter().flat_map(|selection| &selection.devices);
         devices.map(|device| device.gpu.index).collect::<BTreeSet<_>>().len()
+    }
+
+    /// How many were chosen; a MIG instance counts as one.
+    pub fn count(&self) -> usize {
+        self.selection.as_ref().map_or(0, |selection| selection.devices.len())
+    }
+
+    /// Asks doctor's rules: of the machine, or with `subject` of the two together. What can't work is
+    /// refused in the finding's words unless `force` is given; a warning is a line.
+    pub fn check(&self, subject: Option<&Subject>, force: bool) -> Result<(), Failure> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        for finding in before_start(seen, subject) {
+            let mut what = finding.summary.clone();
+            for seen in &finding.evidence {
+                what += &format!("\n  seen: {seen}");
+            }
+            match finding.severity {
+                Severity::Stops if !force => {
+                    let hint = format!(
+                        "{}\n(rule {}; --force starts all the same, --gpus none without GPUs)",
+                        finding.rule.fix, finding.rule.id
+                    );
+                    return Err(Failure::new(Kind::Machine, what).hint(hint));
+                }
+                // A CPU build on a machine with GPUs is what many mean, unless they ask for GPUs.
+                Severity::Warns if subject.is_some() && !self.asked => {}
+                Severity::Stops | Severity::Warns => {
+                    eprintln!("note: {} (`sconce doctor` says more)", finding.summary);
+                }
+                Severity::Notes => {}
+            }
+        }
+        Ok(())
     }
 
     /// Adds them to the container; `scratch` takes the links and files that come with them.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, ValueEnum};
 use sconce_blob::Digest;
 use sconce_build::{Project, Trees};
+use sconce_doctor::Subject;
 use sconce_lock::Spec;
 use sconce_run::{
     Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size,
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::cli::Global;
 use crate::commands::gpus::{self, Gpus};
+use crate::commands::{defaults, subject};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -84,7 +86,13 @@ pub struct Args {
     /// The program to run, with COMMAND as its arguments
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Leave out the variables that sconce sets for training (see `docs/run.md`)
+    /// Start even where `sconce doctor` says that it can't work
+    #[arg(long)]
+    pub force: bool,
+    /// Run on all processors, not only on those near the GPUs
+    #[arg(long)]
+    no_affinity: bool,
+    /// Leave out the variables that sconce sets for training, and the affinity (see `docs/run.md`)
     #[arg(long)]
     no_defaults: bool,
     /// Containers are always removed; taken for Docker's sake
@@ -109,13 +117,6 @@ enum NetworkArg {
     /// None but its own loopback
     None,
 }
-
-/// Variables that help training, each with why. `--no-defaults` leaves them out; `-e`, the image
-/// and `[app] env` come before them.
-const DEFAULTS: [(&str, &str, &str); 2] = [
-    ("PYTHONUNBUFFERED", "1", "lines of a training log appear when they are printed"),
-    ("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor", "a compile cache that can be a volume"),
-];
 
 /// What is read of an image's configuration (OCI image-spec, config.md).
 #[derive(Default, Deserialize)]
@@ -168,14 +169,20 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
     let project = Project::find(&args.target)?;
     let wish = args.gpus.clone().or_else(|| project.as_ref()?.spec().run.gpus.clone());
     let gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
+    gpus.check(None, args.force)?;
     if let Some(project) = &project {
         from_project(args, project, &mut container)?;
     }
-    let digest = prepare(&context, &args.target, project.as_ref())?;
+    let check = |subject: &Subject| gpus.check(Some(subject), args.force);
+    let digest = prepare(&context, &args.target, project.as_ref(), &check)?;
     let image = context.store.image(&digest.hex())?;
     container.lowers =
         sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
-    configure(&context, &image, args, &mut container)?;
+    configure(&context, &image, args, &gpus, &mut container)?;
+    if !args.no_affinity && !args.no_defaults {
+        let allowed = sconce_run::processors();
+        container.processors = defaults::processors(gpus.near.as_ref(), allowed.as_deref());
+    }
 
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
@@ -242,11 +249,21 @@ fn from_project(args: &Args, project: &Project, container: &mut Container) -> Re
     Ok(())
 }
 
-/// The image to start, made if need be.
-fn prepare(context: &Context, target: &str, project: Option<&Project>) -> Result<Digest, Failure> {
+/// The image to start, made if need be. `check` judges it as soon as it is known what it needs, before
+/// anything is downloaded.
+fn prepare(
+    context: &Context,
+    target: &str,
+    project: Option<&Project>,
+    check: &dyn Fn(&Subject) -> Result<(), Failure>,
+) -> Result<Digest, Failure> {
+    let judged = |image: Image| {
+        subject::of_image(target, &image).map_or(Ok(()), |subject| check(&subject))?;
+        Ok(image.manifest)
+    };
     let Some(project) = project else {
         return match context.store.image(target) {
-            Ok(image) => Ok(image.manifest),
+            Ok(image) => judged(image),
             // `torhc:2.15.0` is rather a tag with a slip than an image.
             Err(error) => match Spec::from_tag(target) {
                 Err(tag) if target.contains(':') => Err(Failure::from(tag)),
@@ -259,12 +276,15 @@ fn prepare(context: &Context, target: &str, project: Option<&Project>) -> Result
         && let Some(name) = project.name()
         && let Some(digest) = context.store.names()?.get(&name)
     {
-        return Ok(*digest);
+        return judged(context.store.image(&digest.hex())?);
     }
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     let locked = builder.lock(project, &crate::commands::host(), false)?;
     foreign(&locked.lock)?;
+    if let Some(torch) = &locked.lock.facts.torch {
+        check(&subject::of_torch(target, torch))?;
+    }
     for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
         eprintln!("note: {note}");
     }
@@ -286,6 +306,7 @@ fn configure(
     context: &Context,
     image: &Image,
     args: &Args,
+    gpus: &Gpus,
     container: &mut Container,
 ) -> Result<(), Failure> {
     let bytes = context.store.config(image)?;
@@ -312,7 +333,8 @@ fn configure(
     }
     let mut env = BTreeMap::new();
     if !args.no_defaults {
-        env.extend(DEFAULTS.map(|(name, value, _)| (name.to_owned(), value.to_owned())));
+        let quota = [container.cpus, sconce_run::processor_limit()].into_iter().flatten();
+        env = defaults::variables(gpus.count(), quota.reduce(f64::min));
     }
     for variable in config.env {
         if let Some((name, value)) = variable.split_once('=') {

@@ -57,6 +57,9 @@ pub struct Args {
     /// The Python inside that has torch; `python` on the image's PATH, else `python3`, if not given
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
+    /// Start even where `sconce doctor` says that it can't work
+    #[arg(long)]
+    force: bool,
     /// Make only these checks
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -120,6 +123,7 @@ fn as_run(args: &Args) -> run::Args {
     run.env.clone_from(&args.env);
     run.env_file.clone_from(&args.env_file);
     run.user.clone_from(&args.user);
+    run.force = args.force;
     run
 }
 

@@ -1,0 +1,25 @@
+//! A CPU build on a machine with GPUs.
+
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "image-without-cuda",
+    title: "The image has no CUDA",
+    why: "A CPU build of torch uses no GPU, whatever the machine has: `Torch not compiled with CUDA enabled`, torch.cuda.is_available() is False",
+    fix: "take a build with CUDA: leave `cuda = \"cpu\"` out of sconce.toml and `-cpu` out of the tag, and lock again",
+    references: &["pytorch/pytorch#28111"],
+    check,
+};
+
+fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
+    let Some(subject) = subject.filter(|subject| subject.cuda_major.is_none()) else {
+        return Vec::new();
+    };
+    if snapshot.gpus.is_empty() {
+        return Vec::new();
+    }
+    let summary = format!("{} has no CUDA: it leaves the GPUs alone", subject.name);
+    vec![Finding::new(&RULE, Severity::Warns, summary)]
+}

@@ -1,0 +1,84 @@
+//! What is to run, as `doctor` and a start judge it: from an image's labels, a lock, or the facts.
+
+use sconce_build::Project;
+use sconce_doctor::{Snapshot, Subject};
+use sconce_lock::{Host, HostGpu, TorchFacts};
+use sconce_store::Image;
+
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// What an image's labels say it needs; nothing if sconce did not build it, or it holds no torch.
+pub fn of_image(name: &str, image: &Image) -> Option<Subject> {
+    let label = |key: &str| image.labels.get(&format!("dev.sconce.{key}"));
+    label("torch")?;
+    let architectures = label("architectures").map_or("", String::as_str);
+    Some(Subject {
+        name: name.to_owned(),
+        cuda_major: label("cuda").and_then(|cuda| cuda.split('.').next()?.parse().ok()),
+        driver_floor: label("driver").cloned(),
+        architectures: architectures.split(',').filter_map(|sm| sm.parse().ok()).collect(),
+    })
+}
+
+/// What a lock's torch needs.
+pub fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        cuda_major: torch.cuda.map(|cuda| cuda.major),
+        driver_floor: torch.driver.as_ref().map(ToString::to_string),
+        architectures: torch.architectures.clone(),
+    }
+}
+
+/// What `target` (a folder, a tag, an image) needs, without building or downloading anything: by
+/// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
+pub fn of_target(context: &Context, target: &str, snapshot: &Snapshot) -> Result<Subject, Failure> {
+    let Some(project) = Project::find(target)? else {
+        let image = context.store.image(target)?;
+        return of_image(target, &image).ok_or_else(|| {
+            let what = format!("the labels of `{target}` say nothing of a torch");
+            Failure::new(Kind::Document, what)
+                .hint("`sconce inspect` reads what an image needs from its bytes")
+        });
+    };
+    if let Project::Tag { .. } = project
+        && let Some(name) = project.name()
+        && let Some(digest) = context.store.names()?.get(&name)
+        && let Some(subject) = of_image(target, &context.store.image(&digest.hex())?)
+    {
+        return Ok(subject);
+    }
+    if let Some(lock) = context.builder(None).existing_lock(&project)? {
+        let torch = lock.facts.torch.as_ref();
+        let torch = torch.ok_or_else(|| {
+            let what =
+                format!("the lock of `{target}` has no torch: it needs no GPU and no driver");
+            Failure::new(Kind::Document, what).hint("`sconce doctor` alone judges the machine")
+        })?;
+        return Ok(of_torch(target, torch));
+    }
+    let host = host(snapshot);
+    let any = Host { driver: None, gpus: Vec::new(), ..host.clone() };
+    // Where no release fits this machine, the rules say what is wrong with the one asked for.
+    let torch = sconce_lock::foresee(project.spec(), &host)
+        .or_else(|refused| sconce_lock::foresee(project.spec(), &any).map_err(|_| refused))?;
+    let torch = torch.ok_or_else(|| {
+        let what = format!("`{target}` has no lock, and the facts know no torch for it");
+        Failure::new(Kind::Document, what).hint("`sconce lock` makes one")
+    })?;
+    Ok(of_torch(&format!("torch {}", torch.version), &torch))
+}
+
+/// The machine of a snapshot, as a lock sees it.
+fn host(snapshot: &Snapshot) -> Host {
+    let gpus = snapshot
+        .gpus
+        .iter()
+        .filter_map(|gpu| Some(HostGpu { name: gpu.model.clone(), capability: gpu.capability? }));
+    Host {
+        machine: snapshot.arch.parse().ok(),
+        driver: snapshot.driver_version(),
+        gpus: gpus.collect(),
+    }
+}
