@@ -12,6 +12,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("fetch", &["blob", "debian", "lock", "store"]),
     ("inspect", &["blob", "facts"]),
     ("gpu", &[]),
+    ("verify", &[]),
     ("doctor", &["facts", "gpu"]),
     ("run", &["blob", "store"]),
     ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
@@ -19,7 +20,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer",
-            "lock", "run", "store",
+            "lock", "run", "store", "verify",
         ],
     ),
 ];

@@ -1,17 +1,21 @@
 //! The order of the work: downloads, base, wheels, bytecode, configuration.
 
+use std::collections::BTreeMap;
+
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::Client;
 use sconce_lock::Lock;
 use sconce_store::{Image, Layer, Store};
 use serde::{Deserialize, Serialize};
 
+use crate::bytecode::Unit;
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::trees::{self, Sources};
+use crate::trees;
+use crate::wheels::wheel_plans;
 
 /// Raised when the same lock comes to give other bytes, so that nothing old is taken for it.
-const RECIPE: &str = "sconce environment 1";
+const RECIPE: &str = "sconce environment 2";
 
 /// What builds need at hand.
 pub struct Builder<'a> {
@@ -93,23 +97,22 @@ impl Builder<'_> {
 
     fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
         self.download(lock)?;
-        let bytecode = self.remembered_bytecode(lock)?;
-        let compile = lock.facts.bytecode && bytecode.is_none();
+        let wheels = self.open_wheels(lock)?;
+        let plans = wheel_plans(lock, &wheels)?;
+        let mut units = self.bytecode_units(lock, &plans)?;
+        let compile = units.iter().any(Unit::is_missing);
 
         let mut layers = vec![self.base_layer(lock, compile || trees == Trees::All)?];
-        let wheels = self.open_wheels(lock)?;
         layers.push(self.skeleton_layer(lock, &wheels, trees)?);
         let sources = match trees {
-            Trees::None if compile => Some(Sources::new(trees::scratch(self.store, "sources")?)),
-            _ => None,
+            Trees::None => self.wanted_sources(&units)?,
+            Trees::All => BTreeMap::new(),
         };
-        layers.extend(self.wheel_layers(lock, &wheels, trees, sources.as_ref())?);
-        if let Some(layer) = bytecode {
-            layers.push(NamedLayer { name: "bytecode".into(), layer });
-        } else if compile {
-            let layer = self.bytecode_layer(lock, &layers, sources.as_ref(), trees)?;
-            layers.push(layer);
+        layers.extend(self.wheel_layers(&plans, trees, &sources)?);
+        if compile {
+            self.compile(lock, &mut units, &layers, &sources, trees)?;
         }
+        layers.extend(units.into_iter().filter_map(Unit::into_layer));
         let image = self.put_image(lock, &layers)?;
         let environment = Environment { image, layers };
         let bytes = serde_json::to_vec(&environment).map_err(|e| Error::Memo(e.to_string()))?;

@@ -7,7 +7,7 @@ use sconce_debian::Target;
 use sconce_fetch::apt;
 use sconce_fetch::uv::{self, Uv};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest,
+    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, PythonAnswer, PythonRequest,
 };
 
 use crate::builder::Builder;
@@ -63,8 +63,11 @@ impl Index for World<'_> {
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
         let target = Target::new(&request.base.release, architecture(request.machine))
             .map_err(IndexError::failed)?;
-        let mut roots =
-            sconce_debian::roots(request.flavour.as_str(), target).map_err(IndexError::failed)?;
+        let flavour = match (request.flavour, request.torch) {
+            (Flavour::Runtime, false) => "tools",
+            (flavour, _) => flavour.as_str(),
+        };
+        let mut roots = sconce_debian::roots(flavour, target).map_err(IndexError::failed)?;
         roots.extend(request.packages.iter().cloned());
         roots.sort();
         roots.dedup();

@@ -1,5 +1,6 @@
 //! Wheels to layers, and to trees in the same pass.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -25,6 +26,15 @@ impl sconce_layer::Progress for Count<'_> {
     }
 }
 
+/// How the wheels of a lock lie in layers, in the order of the image.
+pub(crate) fn wheel_plans(lock: &Lock, wheels: &[Wheel]) -> Result<Vec<LayerPlan>, Error> {
+    if wheels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
+    Ok(sconce_layer::plan(wheels, &venv)?)
+}
+
 impl Builder<'_> {
     /// The wheels of a lock, opened and checked.
     pub(crate) fn open_wheels(&self, lock: &Lock) -> Result<Vec<Wheel>, Error> {
@@ -40,27 +50,20 @@ impl Builder<'_> {
         Ok(wheels)
     }
 
-    /// The layers of all wheels of a lock, in the order of the image. Where `sources` is given and
-    /// a layer is made, its Python sources are kept there.
+    /// The layers of `plans`, in the order of the image. The Python sources of those whose number
+    /// is in `sources` are kept there.
     pub(crate) fn wheel_layers(
         &self,
-        lock: &Lock,
-        wheels: &[Wheel],
+        plans: &[LayerPlan],
         trees: Trees,
-        sources: Option<&Sources>,
+        sources: &BTreeMap<usize, Sources>,
     ) -> Result<Vec<NamedLayer>, Error> {
-        if wheels.is_empty() {
-            return Ok(Vec::new());
-        }
-        let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
-        let plans = sconce_layer::plan(wheels, &venv)?;
-
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
-        for plan in &plans {
+        for (at, plan) in plans.iter().enumerate() {
             let known = self.remembered(MEMO, plan.key())?;
             let whole = known.filter(|layer| {
                 let tree = || self.store.tree(layer.diff_id).is_some();
-                (trees == Trees::None || tree()) && sources.is_none()
+                (trees == Trees::None || tree()) && !sources.contains_key(&at)
             });
             layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
         }
@@ -68,7 +71,7 @@ impl Builder<'_> {
         if missing.is_empty() {
             return Ok(layers.into_iter().flatten().collect());
         }
-        let made = self.assemble(&plans, &missing, trees, sources)?;
+        let made = self.assemble(plans, &missing, trees, sources)?;
         for (at, layer) in missing.into_iter().zip(made) {
             layers[at] = Some(layer);
         }
@@ -80,7 +83,7 @@ impl Builder<'_> {
         plans: &[LayerPlan],
         missing: &[usize],
         trees: Trees,
-        sources: Option<&Sources>,
+        sources: &BTreeMap<usize, Sources>,
     ) -> Result<Vec<NamedLayer>, Error> {
         let mut builders: Vec<TreeBuilder> = Vec::new();
         if trees == Trees::All {
@@ -94,7 +97,7 @@ impl Builder<'_> {
             .enumerate()
             .map(|(at, &plan)| Job {
                 plan: &plans[plan],
-                unpack: match (unpackers.get(at), sources) {
+                unpack: match (unpackers.get(at), sources.get(&plan)) {
                     (Some(tree), _) => Some(tree as &dyn Unpack),
                     (None, Some(sources)) => Some(sources as &dyn Unpack),
                     (None, None) => None,

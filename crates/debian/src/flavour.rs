@@ -77,6 +77,9 @@ mod tests {
         assert!(of("trixie").contains(&"python3.13-venv".to_owned()));
         assert!(of("bookworm").contains(&"python3.11-venv".to_owned()));
         let error = roots("tiny", Target::new("trixie", "amd64").unwrap()).unwrap_err();
-        assert_eq!(error.hint().unwrap(), "`environment.flavour` can be one of: runtime, devel");
+        assert_eq!(
+            error.hint().unwrap(),
+            "`environment.flavour` can be one of: tools, runtime, devel"
+        );
     }
 }

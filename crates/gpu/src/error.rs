@@ -187,3 +187,14 @@ impl Error {
         Some(hint.to_owned())
     }
 }
+
+/// An error with its causes: `dlopen failed: libcuda.so.1: cannot open shared object file`.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words += &format!(": {error}");
+        cause = error.source();
+    }
+    words
+}

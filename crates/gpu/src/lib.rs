@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod cdi;
 pub mod compat;
+pub mod cuda;
 pub mod driver;
 mod error;
 pub mod linker;

@@ -16,6 +16,8 @@ use std::time::Duration;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+use crate::error::in_full;
+
 /// More GPUs or MIG instances than any machine has: a library that says more is not believed.
 const MOST: c_uint = 256;
 
@@ -227,7 +229,7 @@ impl Nvml {
         };
         let library = opened.map_err(|error| Silence::Library {
             library: path.to_owned(),
-            reason: error.to_string(),
+            reason: in_full(&error),
         })?;
         let nvml = Self { library: Box::leak(Box::new(library)) };
         let init = nvml

@@ -47,6 +47,8 @@ pub struct DebianRequest {
     pub machine: Machine,
     /// What the image is for: decides the set besides Python.
     pub flavour: Flavour,
+    /// Whether there is torch, which compiles; without it no compiler is needed to run.
+    pub torch: bool,
     /// More packages by name, as the user wrote them.
     pub packages: Vec<String>,
     /// The mirror the user named, if any.

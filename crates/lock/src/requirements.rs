@@ -11,6 +11,26 @@ use crate::error::Error;
 /// No honest specification, requirements file or lock is larger.
 const LIMIT: u64 = 16 << 20;
 
+/// Whether a line is a requirement (PEP 508), and if not, why.
+pub(crate) fn check_requirement(line: &str) -> Result<(), String> {
+    // The parser panics where a name or an extra ends with one of these and something follows.
+    let ends_badly = |name: &str| name.ends_with(['-', '_', '.']);
+    let line_start = line.trim_start();
+    let rest =
+        line_start.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let name = &line_start[..line_start.len() - rest.len()];
+    let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next());
+    let mut names = std::iter::once(name).chain(extras.unwrap_or_default().split(','));
+    if let Some(name) = names.find(|name| ends_badly(name.trim())) {
+        return Err(format!(
+            "a name ends with a letter or a digit, and `{}` does not",
+            name.trim()
+        ));
+    }
+    let parsed = pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::parse(line, "/");
+    parsed.map(drop).map_err(|error| error.to_string().replace('\n', " "))
+}
+
 /// What a requirements file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,4 +91,19 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
         return Err(Error::TooLarge { path: path.to_owned(), limit: LIMIT });
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_are_checked_without_a_panic() {
+        for good in ["torch", " numpy >=2 , <3", "a-b.c_d[x-y, z] ; python_version > '3.9'"] {
+            assert_eq!(check_requirement(good), Ok(()), "{good}");
+        }
+        for bad in ["a-/b", "a-", "a. >1", "a[b-,c]", "a [ b_ ]", "-a", "a[b-", "", "[", "a-[b]"] {
+            assert!(check_requirement(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use sconce_facts::{CudaVersion, nearest};
 use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::error::{Error, Place};
-use crate::requirements::RequirementsFile;
+use crate::requirements::{RequirementsFile, check_requirement};
 use crate::spec::{
     CudaWish, DriverWish, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
 };
@@ -270,16 +270,10 @@ impl Field<'_> {
         let Some(path) = self.item.as_str() else {
             let list = self.strings()?;
             for line in &list {
-                pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::parse(line, "/").map_err(
-                    |error| {
-                        let message = error.to_string().replace('\n', " ");
-                        self.reader.error(
-                            self.span.clone(),
-                            format!("`{}`: {message}", cut(line)),
-                            None,
-                        )
-                    },
-                )?;
+                check_requirement(line).map_err(|message| {
+                    let message = format!("`{}`: {message}", cut(line));
+                    self.reader.error(self.span.clone(), message, None)
+                })?;
             }
             return Ok(Requirements::List(list));
         };

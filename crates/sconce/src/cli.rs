@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    build, cdi, completions, doctor, images, init, inspect, lock, man, prune, run,
+    build, cdi, completions, doctor, images, init, inspect, lock, man, probe, prune, run, verify,
 };
 use crate::error::Failure;
 
@@ -41,11 +41,14 @@ enum Command {
     Build(build::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
+    Verify(verify::Args),
     Cdi(cdi::Args),
     Images(images::Args),
     Prune(prune::Args),
     Completions(completions::Args),
     Man(man::Args),
+    #[command(hide = true)]
+    Probe(probe::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -63,6 +66,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Lock(args) => lock::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),
         Command::Doctor(args) => doctor::main(&global, &args),
+        Command::Verify(args) => verify::main(&global, &args),
+        Command::Probe(args) => probe::main(&args),
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),

@@ -11,9 +11,11 @@ pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod man;
+pub mod probe;
 pub mod prune;
 pub mod run;
 mod subject;
+pub mod verify;
 
 use sconce_facts::{Capability, Machine};
 use sconce_lock::{Host, HostGpu};

@@ -1,5 +1,6 @@
 //! `--gpus`: which of this machine's GPUs a container gets, and what comes with them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,19 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
 }
 
 impl Gpus {
+    /// How many devices CUDA will show: of several MIG instances it takes one.
+    pub fn devices(&self) -> usize {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        let (mig, whole): (Vec<_>, Vec<_>) = devices.partition(|device| device.instance.is_some());
+        if mig.is_empty() { whole.len() } else { 1 }
+    }
+
+    /// How many boards the devices are on.
+    pub fn boards(&self) -> usize {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        devices.map(|device| device.gpu.index).collect::<BTreeSet<_>>().len()
+    }
+
     /// How many were chosen; a MIG instance counts as one.
     pub fn count(&self) -> usize {
         self.selection.as_ref().map_or(0, |selection| selection.devices.len())

@@ -13,7 +13,7 @@ use sconce_lock::Spec;
 use sconce_run::{
     Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size,
 };
-use sconce_store::Image;
+use sconce_store::{Image, Lease};
 use serde::Deserialize;
 
 use crate::cli::Global;
@@ -27,11 +27,11 @@ use crate::error::{Failure, Kind};
 /// A folder with a sconce.toml is locked and built first if need be. Options are Docker's where
 /// Docker has them. The container has the host's network unless --network none is given, a /dev/shm
 /// of half the machine's memory, and limits as training needs them.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, or an image of the store
     #[arg(value_name = "DIR|TAG|IMAGE")]
-    target: String,
+    pub target: String,
     /// What to run instead of the image's command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -43,31 +43,31 @@ pub struct Args {
     tty: bool,
     /// Which GPUs: all, none, a number, indexes or UUIDs with commas
     #[arg(long, value_name = "WHICH")]
-    gpus: Option<String>,
+    pub gpus: Option<String>,
     /// Where the driver's files are, if not in the usual folders
     #[arg(long, value_name = "DIR")]
-    driver_root: Option<PathBuf>,
+    pub driver_root: Option<PathBuf>,
     /// Size of /dev/shm, such as 8g; half of the machine's memory if not given
     #[arg(long, value_name = "SIZE")]
-    shm_size: Option<String>,
+    pub shm_size: Option<String>,
     /// Show a folder or file of this machine inside: HOST:CONTAINER[:ro]
     #[arg(short, long, value_name = "HOST:CONTAINER")]
-    volume: Vec<String>,
+    pub volume: Vec<String>,
     /// A port of this machine that leads to one inside: HOST:CONTAINER
     #[arg(short, long, value_name = "HOST:CONTAINER")]
     publish: Vec<String>,
     /// Set a variable: NAME=VALUE, or NAME to pass this machine's on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    pub env: Vec<String>,
     /// Set variables from a file, one NAME=VALUE a line
     #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    pub env_file: Vec<PathBuf>,
     /// Where the command starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     /// Who it runs as: name or uid, with :group or :gid
     #[arg(short, long)]
-    user: Option<String>,
+    pub user: Option<String>,
     /// The root can't be written to; volumes and /dev/shm still can
     #[arg(long)]
     read_only: bool,
@@ -88,7 +88,7 @@ pub struct Args {
     entrypoint: Option<String>,
     /// Start even where `sconce doctor` says that it can't work
     #[arg(long)]
-    force: bool,
+    pub force: bool,
     /// Run on all processors, not only on those near the GPUs
     #[arg(long)]
     no_affinity: bool,
@@ -109,9 +109,10 @@ pub struct Args {
     ulimit: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Default, ValueEnum)]
 enum NetworkArg {
     /// The host's
+    #[default]
     Host,
     /// None but its own loopback
     None,
@@ -134,7 +135,33 @@ struct ConfigFile {
     config: Option<ImageConfig>,
 }
 
+/// A container that only waits for its start.
+pub struct Ready {
+    /// What is to be started.
+    pub container: Container,
+    /// Keeps the image and holds the scratch folder.
+    pub lease: Lease,
+    /// Keeps the GPUs.
+    pub gpus: Gpus,
+}
+
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let ready = ready(global, args)?;
+    let exit = sconce_run::run(&ready.container, &mut |text| eprintln!("note: {text}"));
+    drop((ready.lease, ready.gpus));
+    match exit {
+        Ok(Exit::Code(code)) => Ok(ExitCode::from(code)),
+        Ok(exit @ Exit::Signal(_)) => Ok(ExitCode::from(exit.code())),
+        Err(error) => {
+            let code = error.exit_code();
+            Failure::from(error).print();
+            Ok(ExitCode::from(code))
+        }
+    }
+}
+
+/// Makes all that the container needs; what isn't there is locked, downloaded and built.
+pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
     // What can be wrong in the words is found before anything is downloaded.
     let mut container = Container::new(Vec::new(), "", Vec::<String>::new());
     request(args, &mut container)?;
@@ -162,18 +189,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     container.scratch = lease.scratch().join("container");
     gpus.forward(&container.lowers);
     gpus.apply(&mut container, lease.scratch())?;
-    drop(context);
-    let exit = sconce_run::run(&container, &mut |text| eprintln!("note: {text}"));
-    drop((lease, gpus));
-    match exit {
-        Ok(Exit::Code(code)) => Ok(ExitCode::from(code)),
-        Ok(exit @ Exit::Signal(_)) => Ok(ExitCode::from(exit.code())),
-        Err(error) => {
-            let code = error.exit_code();
-            Failure::from(error).print();
-            Ok(ExitCode::from(code))
-        }
-    }
+    Ok(Ready { container, lease, gpus })
 }
 
 /// The options that are the same whatever is run.

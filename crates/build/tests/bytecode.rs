@@ -1,0 +1,107 @@
+//! The program that compiles, with this machine's Python: what it writes for a layer depends on
+//! that layer alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const COMPILER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bytecode/compile.py");
+
+/// Compiles `layers`, lists of files, and returns what the program did.
+fn compile(folder: &Path, layers: &[&[PathBuf]], workers: &str) -> Output {
+    let lists: Vec<String> = layers
+        .iter()
+        .map(|layer| layer.iter().map(|path| format!("{}\n", path.display())).collect())
+        .collect();
+    let list = folder.join("list");
+    fs::write(&list, lists.join("\n")).unwrap();
+    Command::new("python3")
+        .args(["-B", "-S", "-s", "-W", "ignore", COMPILER])
+        .arg(&list)
+        .arg(workers)
+        .env("PYTHONHASHSEED", "0")
+        .output()
+        .unwrap()
+}
+
+/// The bytecode below a folder, by path; removed afterwards.
+fn take(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let cache = folder.join("__pycache__");
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(&cache).unwrap() {
+        let path = entry.unwrap().path();
+        found.insert(path.clone(), fs::read(&path).unwrap());
+    }
+    fs::remove_dir_all(cache).unwrap();
+    found
+}
+
+/// Modules that share names and constants, so that a process which compiles one of them has
+/// objects that the next one would find.
+fn modules(folder: &Path, count: usize) -> Vec<PathBuf> {
+    fs::create_dir_all(folder).unwrap();
+    let module = |number: usize| {
+        let path = folder.join(format!("m{number:03}.py"));
+        let text = format!(
+            "import os\nNAMES = ('alpha', 'beta {number}', 1.5, b'x')\n\
+             def shared(first, second={{'alpha', 'beta'}}):\n    return first, NAMES, {number}\n\
+             def only_{number}(first):\n    return first in {{'q', 'r', 's', 'm{next:03}'}}\n",
+            next = number + 1
+        );
+        fs::write(&path, text).unwrap();
+        path
+    };
+    (0..count).map(module).collect()
+}
+
+#[test]
+fn bytecode_of_a_layer_depends_on_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let (layer, more) = (modules(&one, 150), modules(&other, 70));
+
+    assert!(compile(folder.path(), &[&layer], "1").status.success());
+    let alone = take(&one);
+    assert_eq!(alone.len(), 150);
+    for (layers, workers) in
+        [([&more[..], &layer[..]], "1"), ([&layer[..], &more[..]], "8"), ([&[], &layer[..]], "3")]
+    {
+        let output = compile(folder.path(), &layers, workers);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(take(&one) == alone, "{workers} workers gave other bytes");
+    }
+}
+
+#[test]
+fn what_is_no_python_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = folder.path().join("layer");
+    let mut files = modules(&layer, 2);
+    for (name, bytes) in [("template.py", &b"{{ name }} ="[..]), ("null.py", b"a = '\0'\n")] {
+        fs::write(layer.join(name), bytes).unwrap();
+        files.push(layer.join(name));
+    }
+    let output = compile(folder.path(), &[&files], "2");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(take(&layer).len(), 2);
+}
+
+#[test]
+fn bytecode_that_cannot_be_written_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = modules(&folder.path().join("layer"), 2);
+    // A file where Python wants a folder, as root can write nearly anywhere.
+    fs::write(folder.path().join("layer/__pycache__"), "").unwrap();
+    let output = compile(folder.path(), &[&layer], "2");
+    assert!(!output.status.success());
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("m000.py") && words.contains("failed"), "{words}");
+}
+
+#[test]
+fn a_source_that_is_gone_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = compile(folder.path(), &[&[folder.path().join("gone.py")]], "2");
+    assert!(!output.status.success());
+}

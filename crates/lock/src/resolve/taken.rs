@@ -1,0 +1,140 @@
+//! A pylock.toml of the user's own: nothing is resolved, everything is checked.
+
+use std::collections::BTreeMap;
+
+use sconce_facts::{Base, CudaVersion};
+
+use super::{Chosen, Resolution, as_set, cuda_of, meets, no_torch_in, row, torch_facts, versions};
+use crate::candidate;
+use crate::document::{TorchFacts, Wheel};
+use crate::error::Error;
+use crate::pylock::Pylock;
+use crate::refusal;
+use crate::requirements::FileKind;
+use crate::spec::{CudaWish, Flavour, Requirements, Spec, TorchWish};
+use crate::wheel_name::without_credentials;
+
+/// The user's own pylock.toml, if that is what the requirements are.
+pub(super) fn pylock_of(spec: &Spec) -> Result<Option<Pylock>, Error> {
+    let Requirements::File(file) = &spec.environment.requirements else { return Ok(None) };
+    if file.kind != FileKind::Pylock {
+        return Ok(None);
+    }
+    let name = file.path.display().to_string();
+    let wrong = |message| Error::Pylock { file: name.clone(), message };
+    let text = file.text.as_deref().ok_or_else(|| wrong("was not loaded".to_owned()))?;
+    Pylock::parse(text).map(Some).map_err(wrong)
+}
+
+impl Resolution<'_> {
+    /// The user's own pylock.toml: nothing is resolved, everything is checked.
+    pub(super) fn take_pylock(&mut self, pylock: &Pylock) -> Result<Chosen, Error> {
+        let name = match &self.spec.environment.requirements {
+            Requirements::File(file) => file.path.display().to_string(),
+            Requirements::List(_) => String::new(),
+        };
+        let wrong = |message| Error::Pylock { file: name.clone(), message };
+        let mut failed = None;
+        let mut found = None;
+        for base in self.wishes.bases.clone() {
+            match pylock.select(self.target(base)) {
+                Ok(set) => {
+                    found = Some((base, set));
+                    break;
+                }
+                Err(message) => failed = failed.or(Some(message)),
+            }
+        }
+        let Some((base, set)) = found else { return Err(wrong(failed.unwrap_or_default())) };
+        if self.wishes.flavour == Flavour::Devel {
+            let message =
+                "flavour \"devel\" adds packages, and a pylock.toml is taken as it is".to_owned();
+            return Err(wrong(message));
+        }
+        let mut addresses = BTreeMap::new();
+        let rows = set.iter().map(|(package, wheel)| {
+            let index = match &package.index {
+                Some(url) => self.index_named(url, &mut addresses),
+                None => "pypi".to_owned(),
+            };
+            row(package, wheel, index)
+        });
+        let wheels: Vec<_> = rows.collect();
+        let torch = wheels.iter().find(|wheel| wheel.name == "torch").cloned();
+        self.wishes.bases = vec![base];
+        let chosen = match torch {
+            None if self.wishes.torch == TorchWish::None => {
+                self.explanation.choose("torch", "none", "torch = false", Vec::new());
+                Chosen { base, torch: None, wheels, addresses }
+            }
+            None => {
+                return Err(wrong("it has no torch; say `torch = false` if that is meant".into()));
+            }
+            Some(_) if self.wishes.torch == TorchWish::None => {
+                no_torch_in(&wheels)?;
+                Chosen { base, torch: None, wheels, addresses }
+            }
+            Some(torch) => self.torch_of_pylock(&torch, base, wheels, addresses)?,
+        };
+        Ok(chosen)
+    }
+
+    fn torch_of_pylock(
+        &mut self,
+        torch: &Wheel,
+        base: &'static Base,
+        wheels: Vec<Wheel>,
+        addresses: BTreeMap<String, String>,
+    ) -> Result<Chosen, Error> {
+        let public = torch.version.split('+').next().unwrap_or(&torch.version).to_owned();
+        let local =
+            torch.version.split_once('+').and_then(|(_, local)| CudaVersion::from_variant(local));
+        if let Some(CudaVersion { major, minor }) = local {
+            self.wishes.cuda = CudaWish::Version { major, minor: Some(minor) };
+        }
+        let Ok(release) = sconce_facts::release(&public) else {
+            let cuda = local.or_else(|| cuda_of(&as_set(&versions(&wheels))));
+            self.check_unknown(&torch.version, cuda)?;
+            let facts = TorchFacts {
+                version: torch.version.clone(),
+                ..torch_facts(&as_set(&versions(&wheels)), cuda, Vec::new())
+            };
+            self.explanation.choose(
+                "torch",
+                torch.version.clone(),
+                "your pylock.toml has it",
+                Vec::new(),
+            );
+            self.explanation
+                .note("this sconce has no facts about that torch; its GPUs were not checked");
+            return Ok(Chosen { base, torch: Some(facts), wheels, addresses });
+        };
+        let candidate =
+            candidate::consider(release, &self.wishes, true).map_err(|reason| Error::NoTorch {
+                message: format!("your pylock.toml has torch {public}: {reason}"),
+                refused: Vec::new(),
+                hint: refusal::hint(&self.wishes, release, &reason),
+            })?;
+        let pins = candidate.requires(self.wishes.machine);
+        if let Err(message) = meets(&wheels, pins, self.target(base)) {
+            return Err(Error::Misfit { torch: public, message });
+        }
+        Ok(self.chosen(candidate, wheels, addresses, Vec::new()))
+    }
+
+    /// The name of an index that a user's pylock.toml gives by address.
+    fn index_named(&self, url: &str, addresses: &mut BTreeMap<String, String>) -> String {
+        let url = without_credentials(url).trim_end_matches('/').to_owned();
+        let same = |known: &str| without_credentials(known).trim_end_matches('/') == url;
+        if let Some(index) = self.spec.environment.indexes.iter().find(|index| same(&index.url)) {
+            addresses.insert(index.name.clone(), without_credentials(&index.url));
+            return index.name.clone();
+        }
+        if let Some((name, _)) = addresses.iter().find(|(_, known)| same(known)) {
+            return name.clone();
+        }
+        let name = format!("pylock-{}", addresses.len() + 1);
+        addresses.insert(name.clone(), url);
+        name
+    }
+}

@@ -1,0 +1,328 @@
+//! torch from the facts, newest first, checked against them; backed off from where it does not fit.
+
+use std::collections::BTreeMap;
+
+use pep440_rs::Version;
+use sconce_facts::CudaVersion;
+
+use super::{
+    Chosen, MOST_QUESTIONS, Resolution, as_set, cuda_of, first_line, meets, torch_facts, versions,
+};
+use crate::candidate::{self, Candidate, Channel, Reason, candidates};
+use crate::document::{TorchFacts, Wheel};
+use crate::error::Error;
+use crate::explain::Refused;
+use crate::index::IndexError;
+use crate::refusal;
+use crate::spec::{CudaWish, Flavour, TorchWish};
+use crate::verify::drifting;
+
+impl Resolution<'_> {
+    /// torch from the facts, newest first; the resolver may take an older one when the requirements say so.
+    pub(super) fn with_torch(&mut self) -> Result<Chosen, Error> {
+        let (mut left, mut refused) = candidates(&self.wishes);
+        if left.is_empty() {
+            if let TorchWish::Versions(specifiers) = &self.wishes.torch
+                && refused.is_empty()
+                && candidate::reaches_beyond(specifiers)
+            {
+                let text = format!("torch{specifiers}");
+                return self.newer_than_facts(text);
+            }
+            return Err(refusal::no_torch(&self.wishes, &refused));
+        }
+        let newest = left.first().map(|candidate| candidate.release.version.clone());
+        refused.retain(|(release, _)| {
+            let at =
+                |version: &str| sconce_facts::releases().iter().position(|r| r.version == version);
+            newest.as_deref().and_then(at) < at(&release.version)
+        });
+        let mut told: Vec<Refused> =
+            refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
+        let mut first_words = None;
+        let mut misfit = None;
+        while let Some(head) = left.first().copied() {
+            if self.questions >= MOST_QUESTIONS {
+                break;
+            }
+            let group: Vec<_> = left.iter().take_while(|c| alike(c, &head)).copied().collect();
+            let backend = head.channel.backend();
+            // PyTorch's own builds carry a local version, which ranges treat in their own way: one at a time.
+            let group = if backend.is_some() { vec![head] } else { group };
+            let cuda = group.iter().map(|c| c.cuda).reduce(|a, b| if a == b { a } else { None });
+            let group = match (self.wishes.flavour, cuda.flatten()) {
+                // What devel adds depends on the CUDA: one at a time where it is not the same for all.
+                (Flavour::Devel, None) => vec![head],
+                _ => group,
+            };
+            let cuda = group.first().and_then(|c| c.cuda);
+            let asked = range(&group);
+            let answer = self.ask(head.base, Some(asked), cuda, &head.constraints(), backend);
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(IndexError::NoSolution { words }) => {
+                    for candidate in &group {
+                        let why =
+                            format!("the requirements do not allow it: {}", first_line(&words));
+                        told.push(Refused {
+                            what: format!("torch {}", candidate.release.version),
+                            why,
+                        });
+                    }
+                    first_words.get_or_insert(words);
+                    left.drain(..group.len());
+                    continue;
+                }
+                Err(error) => return Err(Error::from_index("package index", error)),
+            };
+            let wheels = self.wheels(&answer, head.base)?;
+            let Some(found) = wheels.iter().find(|wheel| wheel.name == "torch") else {
+                return Err(Error::Misfit {
+                    torch: head.release.version.clone(),
+                    message: "it is not in the set at all".into(),
+                });
+            };
+            let Some(at) = group.iter().position(|c| same_version(c, &found.version)) else {
+                return Err(Error::Misfit {
+                    torch: found.version.clone(),
+                    message: "it is not one of those asked for".into(),
+                });
+            };
+            let Some(candidate) = group.get(at).copied() else { continue };
+            let pins = candidate.requires(self.wishes.machine);
+            match meets(&wheels, pins, self.target(head.base)) {
+                Ok(()) => {
+                    self.tell_backed_off(&group, at, &mut told);
+                    return Ok(self.chosen(candidate, wheels, answer.addresses, told));
+                }
+                Err(message) => {
+                    let version = candidate.release.version.clone();
+                    told.push(Refused { what: format!("torch {version}"), why: message.clone() });
+                    left.retain(|other| other.release.version != version);
+                    misfit.get_or_insert(Error::Misfit { torch: version, message });
+                }
+            }
+        }
+        Err(match (misfit, first_words) {
+            (Some(misfit), _) => misfit,
+            (None, words) => {
+                Error::Unsatisfiable { words: words.unwrap_or_default(), refused: told }
+            }
+        })
+    }
+
+    /// The releases of a group that are newer than the one taken: ask why not.
+    fn tell_backed_off(&mut self, group: &[Candidate], at: usize, told: &mut Vec<Refused>) {
+        let Some((newest, passed)) =
+            group.get(..at).and_then(|passed| Some((passed.first()?, passed)))
+        else {
+            return;
+        };
+        let asked = Some(format!("torch=={}", newest.release.version));
+        let backend = newest.channel.backend();
+        let answer = self.ask(newest.base, asked, newest.cuda, &newest.constraints(), backend);
+        let why = match answer {
+            Err(IndexError::NoSolution { words }) => {
+                format!("the requirements do not allow it: {}", first_line(&words))
+            }
+            // It could be had, with older versions of what was asked for.
+            _ => "the newest of your other requirements ask for an older torch".to_owned(),
+        };
+        for candidate in passed {
+            let what = format!("torch {}", candidate.release.version);
+            told.push(Refused { what, why: why.clone() });
+        }
+    }
+
+    pub(super) fn chosen(
+        &mut self,
+        candidate: Candidate,
+        wheels: Vec<Wheel>,
+        addresses: BTreeMap<String, String>,
+        refused: Vec<Refused>,
+    ) -> Chosen {
+        let machine = self.wishes.machine;
+        let owned = versions(&wheels);
+        let set = as_set(&owned);
+        let architectures = candidate.architectures.map(<[_]>::to_vec);
+        let torch = TorchFacts {
+            version: wheels
+                .iter()
+                .find(|wheel| wheel.name == "torch")
+                .map_or_else(|| candidate.release.version.clone(), |wheel| wheel.version.clone()),
+            ..torch_facts(&set, candidate.cuda, architectures.clone().unwrap_or_default())
+        };
+        let cuda = candidate.cuda.map_or("CPU build".to_owned(), |cuda| format!("CUDA {cuda}"));
+        let choice = format!("{} ({cuda})", torch.version);
+        self.explanation.choose("torch", choice, self.why(&candidate), refused);
+        if architectures.is_none() {
+            let text =
+                "which GPUs this build has code for is documented nowhere; it was not checked";
+            self.explanation.note(text);
+        }
+        let capabilities: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
+        for caveat in sconce_facts::caveats(&candidate.release.version, &capabilities) {
+            let held = caveat.constraint.as_ref().map(|c| format!(" (held to {c})"));
+            self.explanation.note(format!(
+                "torch {}: {}{}",
+                candidate.release.version,
+                caveat.text,
+                held.unwrap_or_default()
+            ));
+        }
+        let build = candidate.release.build(machine);
+        if build.triton.is_some() && set.version("triton").is_none() {
+            self.explanation.note(format!(
+                "torch {} brings no Triton to Python {}: torch.compile will not reach the GPU",
+                candidate.release.version, candidate.base.python
+            ));
+        }
+        let open = drifting(candidate.requires(machine), &set);
+        if !open.is_empty() {
+            self.explanation
+                .note(format!("pinned here though torch leaves a range: {}", open.join(", ")));
+        }
+        Chosen { base: candidate.base, torch: Some(torch), wheels, addresses }
+    }
+
+    /// Why this release, in a sentence.
+    fn why(&self, candidate: &Candidate) -> String {
+        let mut parts = Vec::new();
+        match &self.wishes.torch {
+            TorchWish::Versions(specifiers) => {
+                parts.push(format!("the newest that is {specifiers}"))
+            }
+            _ => parts.push("the newest that fits".to_owned()),
+        }
+        for gpu in &self.wishes.gpus {
+            let by = candidate
+                .architectures
+                .and_then(|has| has.iter().rev().find(|sm| sm.runs_on(gpu.capability)));
+            if let Some(sm) = by {
+                parts.push(format!("has {sm} for {}", gpu.label));
+            }
+        }
+        if let Some(row) = candidate.cuda.and_then(CudaVersion::floor) {
+            parts.push(match &self.wishes.driver {
+                Some(driver) => format!(
+                    "driver {driver} is enough for CUDA {} (from {})",
+                    row.major, row.driver
+                ),
+                None => format!("needs driver {} or newer", row.driver),
+            });
+        }
+        if let Channel::Variant(_) | Channel::Cpu = candidate.channel {
+            parts.push("from PyTorch's own index, since PyPI's wheel has another CUDA".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    /// A torch that the facts do not know yet: what its dependencies say is all there is.
+    fn newer_than_facts(&mut self, requirement: String) -> Result<Chosen, Error> {
+        let mut first = None;
+        for base in self.wishes.bases.clone() {
+            let backend = match self.wishes.cuda {
+                CudaWish::Version { major, minor: Some(minor) } => {
+                    Some(CudaVersion { major, minor }.variant())
+                }
+                CudaWish::Cpu => Some("cpu".to_owned()),
+                _ => None,
+            };
+            let answer = match self.ask(base, Some(requirement.clone()), None, &[], backend) {
+                Ok(answer) => answer,
+                Err(error @ IndexError::NoSolution { .. }) => {
+                    first.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(Error::from_index("package index", error)),
+            };
+            let mut wheels = self.wheels(&answer, base)?;
+            let Some(torch) = wheels.iter().find(|wheel| wheel.name == "torch").cloned() else {
+                continue;
+            };
+            let cuda = cuda_of(&as_set(&versions(&wheels)));
+            self.check_unknown(&torch.version, cuda)?;
+            let mut addresses = answer.addresses;
+            if let (Flavour::Devel, Some(_)) = (self.wishes.flavour, cuda) {
+                let pin = Some(format!("torch=={}", torch.version));
+                let answer = self.ask(base, pin, cuda, &[], None);
+                let answer = answer.map_err(|error| Error::from_index("package index", error))?;
+                wheels = self.wheels(&answer, base)?;
+                addresses = answer.addresses;
+            }
+            let facts = TorchFacts {
+                version: torch.version.clone(),
+                ..torch_facts(&as_set(&versions(&wheels)), cuda, Vec::new())
+            };
+            let newest = &sconce_facts::newest_release().version;
+            self.explanation.choose(
+                "torch",
+                torch.version.clone(),
+                format!("asked for; newer than what this sconce knows (up to {newest})"),
+                Vec::new(),
+            );
+            self.explanation.note(format!(
+                "torch {}: CUDA, cuDNN and NCCL are read from its dependencies; which GPUs it has code for is not \
+                 known and was not checked",
+                torch.version
+            ));
+            return Ok(Chosen { base, torch: Some(facts), wheels, addresses });
+        }
+        let none = || IndexError::NoSolution { words: "no torch in the set".into() };
+        Err(Error::from_index("package index", first.unwrap_or_else(none)))
+    }
+
+    /// The wishes that can be checked for a torch without facts.
+    pub(super) fn check_unknown(
+        &self,
+        version: &str,
+        cuda: Option<CudaVersion>,
+    ) -> Result<(), Error> {
+        let refuse = |reason: Reason| Error::NoTorch {
+            message: format!("torch {version}: {reason}"),
+            refused: Vec::new(),
+            hint: None,
+        };
+        match cuda {
+            None if !self.wishes.gpus.is_empty() => {
+                Err(refuse(Reason::CpuBuild { machine: self.wishes.machine }))
+            }
+            Some(cuda) => match &self.wishes.driver {
+                Some(driver) => candidate::driver_fits(driver, cuda).map_err(refuse),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether two candidates can be asked for in one question.
+fn alike(a: &Candidate, b: &Candidate) -> bool {
+    a.base.release == b.base.release
+        && a.channel.backend() == b.channel.backend()
+        && a.constraints() == b.constraints()
+}
+
+/// The range that holds the candidates (newest first) and no other release of the facts.
+fn range(group: &[Candidate]) -> String {
+    let (Some(newest), Some(oldest)) = (group.first(), group.last()) else { return "torch".into() };
+    if group.len() == 1 {
+        return format!("torch=={}", newest.release.version);
+    }
+    let mut text = format!("torch<={},>={}", newest.release.version, oldest.release.version);
+    let between = sconce_facts::releases()
+        .iter()
+        .skip_while(|release| release.version != oldest.release.version)
+        .take_while(|release| release.version != newest.release.version);
+    for release in between {
+        if !group.iter().any(|candidate| candidate.release.version == release.version) {
+            text.push_str(&format!(",!={}", release.version));
+        }
+    }
+    text
+}
+
+fn same_version(candidate: &Candidate, found: &str) -> bool {
+    let public = found.split('+').next().unwrap_or(found);
+    public.parse::<Version>().ok() == candidate.release.version.parse::<Version>().ok()
+}

@@ -1,0 +1,148 @@
+//! What a person wants, as far as it can be told without an index: GPUs, processor, driver, bases.
+
+use sconce_facts::{Base, Machine};
+
+use super::Host;
+use crate::candidate::{self, Wishes, wanted_gpu};
+use crate::error::Error;
+use crate::explain::Explanation;
+use crate::spec::{CudaWish, DriverWish, GpuWish, Spec};
+
+pub(crate) fn wishes(
+    spec: &Spec,
+    host: &Host,
+    explanation: &mut Explanation,
+) -> Result<Wishes, Error> {
+    let environment = &spec.environment;
+    let wish = |message: String, hint: &str| Error::Wish { message, hint: Some(hint.to_owned()) };
+    let gpus = match &environment.gpus {
+        GpuWish::Any => Vec::new(),
+        GpuWish::Named(names) => {
+            let gpus: Result<Vec<_>, _> = names.iter().map(|name| wanted_gpu(name)).collect();
+            gpus.map_err(|error| wish(error.to_string(), "a capability like \"9.0\" works too"))?
+        }
+        GpuWish::Host if host.gpus.is_empty() => {
+            return Err(wish(
+                "gpus = \"host\", and this machine has no NVIDIA GPU that can be seen".into(),
+                "name the GPUs instead: gpus = [\"h100\"]",
+            ));
+        }
+        GpuWish::Host => host
+            .gpus
+            .iter()
+            .map(|gpu| candidate::WantedGpu {
+                label: gpu.name.clone(),
+                capability: gpu.capability,
+                host: host.machine,
+                first_driver: None,
+            })
+            .collect(),
+    };
+    if environment.cuda == CudaWish::Cpu && !gpus.is_empty() {
+        let message = "cuda = \"cpu\" is a build that can't use the GPUs asked for".to_owned();
+        return Err(wish(message, "leave out one of `cuda` and `gpus`"));
+    }
+    let machine = machine(spec, host, &gpus, explanation)?;
+    let driver = match &environment.driver {
+        DriverWish::Any => None,
+        DriverWish::Version(driver) => {
+            explanation.choose("driver", driver.as_str(), "asked for", Vec::new());
+            Some(driver.clone())
+        }
+        // Another machine's image says nothing about this one's driver.
+        DriverWish::Auto => host.driver.clone().filter(|_| host.machine == Some(machine)),
+    };
+    match (&environment.driver, &driver) {
+        (DriverWish::Auto, Some(driver)) => {
+            let why = "this machine's driver; `driver = \"any\"` asks for nothing";
+            explanation.choose("driver", driver.as_str(), why, Vec::new());
+        }
+        (DriverWish::Auto, None) => {
+            let why = "none on this machine and none asked for, so no floor";
+            explanation.choose("driver", "any", why, Vec::new());
+        }
+        _ => {}
+    }
+    for gpu in &gpus {
+        if let (Some(first), Some(driver)) = (&gpu.first_driver, &driver)
+            && driver < first
+        {
+            explanation.note(format!(
+                "driver {driver} may not know {}: the first open driver that lists it is {first}",
+                gpu.label
+            ));
+        }
+    }
+    Ok(Wishes {
+        torch: environment.torch.clone(),
+        machine,
+        gpus,
+        driver,
+        cuda: environment.cuda.clone(),
+        flavour: environment.flavour,
+        bases: bases(spec)?,
+    })
+}
+
+fn machine(
+    spec: &Spec,
+    host: &Host,
+    gpus: &[candidate::WantedGpu],
+    explanation: &mut Explanation,
+) -> Result<Machine, Error> {
+    let bound = gpus.iter().find_map(|gpu| gpu.host.map(|machine| (gpu, machine)));
+    let (machine, why) = match (spec.environment.platform, bound) {
+        (Some(asked), Some((gpu, needs))) if asked != needs => {
+            return Err(Error::Wish {
+                message: format!(
+                    "{} stands beside an {needs} processor, and platform = \"{asked}\" is asked for",
+                    gpu.label
+                ),
+                hint: Some(format!("platform = \"{needs}\", or leave it out")),
+            });
+        }
+        (Some(asked), _) => (asked, "asked for".to_owned()),
+        (None, Some((gpu, needs))) => (needs, format!("the processor beside {}", gpu.label)),
+        (None, None) => match host.machine {
+            Some(machine) => (machine, "this machine's processor".to_owned()),
+            None => (Machine::X86_64, "this machine's processor has no CUDA builds".to_owned()),
+        },
+    };
+    if let Some((with, _)) = bound.filter(|_| spec.environment.gpus != GpuWish::Host) {
+        let others = gpus.iter().filter(|gpu| gpu.host.is_none());
+        for gpu in others {
+            explanation.note(format!(
+                "one image is for one processor: this one is {machine}, for {}; a {} in another machine needs an \
+                 image of its own",
+                with.label, gpu.label
+            ));
+        }
+    }
+    explanation.choose("platform", machine.as_str(), why, Vec::new());
+    Ok(machine)
+}
+
+fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
+    let python = spec.environment.python.as_deref();
+    let release = spec.base.debian.as_deref();
+    let fits = |base: &&Base| {
+        python.is_none_or(|python| base.python == python)
+            && release.is_none_or(|release| base.release == release)
+    };
+    let bases: Vec<_> = sconce_facts::bases().iter().filter(fits).collect();
+    if bases.is_empty() {
+        let all: Vec<_> = sconce_facts::bases()
+            .iter()
+            .map(|base| format!("{} has Python {}", base.release, base.python))
+            .collect();
+        return Err(Error::Wish {
+            message: format!(
+                "Python {} is not what Debian {} ships",
+                python.unwrap_or("auto"),
+                release.unwrap_or("auto")
+            ),
+            hint: Some(all.join(", ")),
+        });
+    }
+    Ok(bases)
+}
