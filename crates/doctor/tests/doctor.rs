@@ -132,7 +132,7 @@ fn a_hostile_snapshot_says_nothing_to_the_terminal() {
     assert!(!text.chars().any(|char| char.is_control() && char != '\n'), "{text:?}");
 }
 
-/// Recorded on a real machine (what rules no longer read, and what names it, taken out by hand).
+/// Recorded on a real machine with --save, its kernel's local name cut.
 /// The world of the same name describes that machine, and looks the same.
 #[test]
 fn a_recorded_h100() {
@@ -145,7 +145,7 @@ fn a_recorded_h100() {
     .assert_eq(&examine(&recorded, None).text());
     let mut described: Snapshot = serde_json::from_str(&snapshot("h100-vm").json()).unwrap();
     described.kernel.clone_from(&recorded.kernel);
-    // The snapshot is older than these two.
+    // The snapshot was taken before these two were asked for.
     (described.gpus[0].used_bytes, described.gpus[0].processes) = (None, None);
     assert_eq!(described, serde_json::from_str::<Snapshot>(&recorded.json()).unwrap());
 }

@@ -131,6 +131,7 @@ fn a_loader_of_its_own_comes_along() {
         mount /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 ro
         mount /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json /usr/share/glvnd/egl_vendor.d/10_nvidia.json ro
         mount /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json /usr/share/vulkan/icd.d/nvidia_icd.json ro
+        mount /usr/local/nvidia/share/vulkan/implicit_layer.d/nvidia_layers.json /usr/share/vulkan/implicit_layer.d/nvidia_layers.json ro
         link /usr/bin/nvidia-smi -> /usr/local/nvidia/bin/nvidia-smi
         link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so -> libnvidia-ml.so.580.159.04
         link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.580.159.04

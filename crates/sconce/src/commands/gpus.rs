@@ -228,3 +228,75 @@ impl Gpus {
 fn image_file(lowers: &[PathBuf], path: &str) -> Option<Vec<u8>> {
     lowers.iter().find_map(|lower| fs::read(lower.join(path)).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A start on the recorded H100, with what `change` does to it.
+    fn check(
+        change: impl FnOnce(&mut Snapshot),
+        subject: Option<&Subject>,
+        asked: bool,
+        force: bool,
+    ) -> Result<(), Failure> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../doctor/tests/snapshots/h100-vm.json");
+        let mut seen = Snapshot::load(Path::new(path)).unwrap();
+        change(&mut seen);
+        let seen = Some(seen);
+        let gpus = Gpus { edits: None, driver: None, selection: None, seen, near: None, asked };
+        gpus.check(subject, force)
+    }
+
+    fn torch(cuda: Option<u16>, sm: &str) -> Subject {
+        Subject {
+            name: "an image".into(),
+            cuda_major: cuda,
+            driver_floor: None,
+            architectures: vec![sm.parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused_unless_forced() {
+        let no_uvm = |seen: &mut Snapshot| {
+            seen.nodes.retain(|node| !node.path.ends_with("nvidia-uvm"));
+        };
+        let refused = check(no_uvm, None, false, false).unwrap_err();
+        assert_eq!(refused.kind, Kind::Machine);
+        let words = format!("{refused:?}");
+        for word in
+            ["/dev/nvidia-uvm is missing", "modprobe", "uvm-missing", "--force", "--gpus none"]
+        {
+            assert!(words.contains(word), "{words}");
+        }
+        assert!(check(no_uvm, None, false, true).is_ok());
+        assert!(check(|_| {}, None, true, false).is_ok());
+    }
+
+    #[test]
+    fn image_and_machine_are_judged_together() {
+        assert!(check(|_| {}, Some(&torch(Some(13), "sm_90")), true, false).is_ok());
+        let old = |seen: &mut Snapshot| seen.driver.module = Some("535.104.05".into());
+        let refused = check(old, Some(&torch(Some(13), "sm_90")), true, false).unwrap_err();
+        assert!(format!("{refused:?}").contains("needs driver 580.65.06"), "{refused:?}");
+        let refused = check(|_| {}, Some(&torch(Some(13), "sm_75")), true, false).unwrap_err();
+        assert!(format!("{refused:?}").contains("no code for GPU 0"), "{refused:?}");
+        // A CPU build is a warning.
+        assert!(check(|_| {}, Some(&torch(None, "sm_75")), false, true).is_ok());
+    }
+
+    #[test]
+    fn without_gpus_nothing_is_asked() {
+        let none = Gpus {
+            edits: None,
+            driver: None,
+            selection: None,
+            seen: None,
+            near: None,
+            asked: true,
+        };
+        assert!(none.check(Some(&torch(Some(99), "sm_10")), false).is_ok());
+        assert_eq!(none.count(), 0);
+    }
+}
