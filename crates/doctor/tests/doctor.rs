@@ -455,6 +455,8 @@ fn a_snapshot_edited_by_hand() {
             " is not a snapshot of sconce doctor: EOF while parsing an object at line 100 column 0"
         ],
     );
+    says(load("\"schema\": 1", &format!("\"schema\": 1{}", " ".repeat(5 << 20))), expect![" is not a snapshot of sconce doctor: it has 5244782 bytes, more than 4194304"]);
+    says(load("\"modules\": [", "\"modules\": [["), expect![" is not a snapshot of sconce doctor: expected `,` or `]` at line 85 column 12"]);
     fs::write(&file, "").unwrap();
     says(
         Snapshot::load(&file),

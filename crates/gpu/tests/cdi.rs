@@ -436,6 +436,24 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
     );
 }
 
+/// What has a document's name and is no plain file of a document's size neither blocks nor is used.
+#[test]
+fn documents_that_are_none() {
+    let world = world("h100");
+    let folder = world.root.join("etc/cdi");
+    fs::create_dir_all(folder.join("a.json")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(folder.join("b.json")).status().unwrap();
+    assert!(pipe.success());
+    fs::write(folder.join("c.json"), vec![b' '; 5 << 20]).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("d.json")).unwrap();
+    std::os::unix::fs::symlink("e.json", folder.join("e.json")).unwrap();
+    fs::write(folder.join("f.txt"), "{").unwrap();
+    let driver = driver(&world);
+    let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+    assert_eq!(plan.origin, Origin::Generated);
+    expect!["the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"].assert_eq(&plan.notes.join("\n"));
+}
+
 /// Links below links would be made through the first, outside of the container.
 #[test]
 fn links_do_not_lead_out() {

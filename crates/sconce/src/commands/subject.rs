@@ -2,7 +2,7 @@
 
 use sconce_build::Project;
 use sconce_doctor::{Snapshot, Subject};
-use sconce_lock::{Host, HostGpu, TorchFacts};
+use sconce_lock::{Host, HostGpu, TorchFacts, TorchWish};
 use sconce_store::Image;
 
 use crate::context::Context;
@@ -33,30 +33,36 @@ pub fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
 
 /// What `target` (a folder, a tag, an image) needs, without building or downloading anything: by
 /// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
-pub fn of_target(context: &Context, target: &str, snapshot: &Snapshot) -> Result<Subject, Failure> {
+/// Nothing where it holds no torch, so that the machine alone is judged.
+pub fn of_target(
+    context: &Context,
+    target: &str,
+    snapshot: &Snapshot,
+) -> Result<Option<Subject>, Failure> {
     let Some(project) = Project::find(target)? else {
         let image = context.store.image(target)?;
-        return of_image(target, &image).ok_or_else(|| {
-            let what = format!("the labels of `{target}` say nothing of a torch");
-            Failure::new(Kind::Document, what)
-                .hint("`sconce inspect` reads what an image needs from its bytes")
-        });
+        if !image.labels.contains_key("dev.sconce.lock") {
+            let what = format!("`{target}` was not built by sconce: no label says what it needs");
+            return Err(Failure::new(Kind::Document, what)
+                .hint("`sconce inspect` reads what an image needs from its bytes"));
+        }
+        return Ok(of_image(target, &image));
     };
     if let Project::Tag { .. } = project
         && let Some(name) = project.name()
         && let Some(digest) = context.store.names()?.get(&name)
         && let Some(subject) = of_image(target, &context.store.image(&digest.hex())?)
     {
-        return Ok(subject);
+        return Ok(Some(subject));
     }
     if let Some(lock) = context.builder(None).existing_lock(&project)? {
-        let torch = lock.facts.torch.as_ref();
-        let torch = torch.ok_or_else(|| {
-            let what =
-                format!("the lock of `{target}` has no torch: it needs no GPU and no driver");
-            Failure::new(Kind::Document, what).hint("`sconce doctor` alone judges the machine")
-        })?;
-        return Ok(of_torch(target, torch));
+        if let Err(stale) = lock.check_spec(project.spec()) {
+            eprintln!("note: judged by the lock as it is: {stale}");
+        }
+        return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(target, torch)));
+    }
+    if project.spec().environment.torch == TorchWish::None {
+        return Ok(None);
     }
     let host = host(snapshot);
     let any = Host { driver: None, gpus: Vec::new(), ..host.clone() };
@@ -67,7 +73,7 @@ pub fn of_target(context: &Context, target: &str, snapshot: &Snapshot) -> Result
         let what = format!("`{target}` has no lock, and the facts know no torch for it");
         Failure::new(Kind::Document, what).hint("`sconce lock` makes one")
     })?;
-    Ok(of_torch(&format!("torch {}", torch.version), &torch))
+    Ok(Some(of_torch(&format!("torch {}", torch.version), &torch)))
 }
 
 /// The machine of a snapshot, as a lock sees it.
