@@ -104,6 +104,9 @@ impl Snapshot {
             iommu_translates: false,
             driver: Driver {
                 module: survey.module.clone(),
+                open: machine
+                    .text("/proc/driver/nvidia/version")
+                    .map(|text| text.contains("Open Kernel Module")),
                 libraries: survey.version.clone(),
                 folder: survey.folder.clone(),
                 nvml: survey.nvml.is_some(),
@@ -163,7 +166,9 @@ fn overlaid(machine: &Machine) -> bool {
 fn modules(machine: &Machine) -> Vec<String> {
     let text = machine.text("/proc/modules").unwrap_or_default();
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    let ours = |name: &&str| name.starts_with("nvidia") || *name == "nouveau" || *name == "gdrdrv";
+    let ours = |name: &&str| {
+        name.starts_with("nvidia") || matches!(*name, "nouveau" | "gdrdrv" | "nv_peer_mem")
+    };
     let mut names: Vec<String> = names.filter(ours).map(str::to_owned).collect();
     names.sort();
     names

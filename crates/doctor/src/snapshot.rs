@@ -84,6 +84,9 @@ pub struct Snapshot {
 pub struct Driver {
     /// Version of the loaded module.
     pub module: Option<String>,
+    /// Whether the module is of the open kind; absent when it does not say.
+    #[serde(default)]
+    pub open: Option<bool>,
     /// Version of the libraries.
     pub libraries: Option<String>,
     /// Where they lie.

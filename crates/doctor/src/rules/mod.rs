@@ -18,6 +18,7 @@ mod gpu_in_use;
 mod gpu_lost;
 mod gpu_memory;
 mod gpu_not_covered;
+mod gpudirect_rdma;
 mod host_name;
 mod image_without_cuda;
 mod library_path;
@@ -72,6 +73,7 @@ pub const RULES: &[&Rule] = &[
     &forward_compat::RULE,
     &small_shm::RULE,
     &memlock::RULE,
+    &gpudirect_rdma::RULE,
     &mig_several::RULE,
     &mig_empty::RULE,
     &compute_mode::RULE,
