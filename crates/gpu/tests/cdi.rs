@@ -451,7 +451,8 @@ fn documents_that_are_none() {
     let driver = driver(&world);
     let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
     assert_eq!(plan.origin, Origin::Generated);
-    expect!["the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"].assert_eq(&plan.notes.join("\n"));
+    expect!["the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"]
+        .assert_eq(&plan.notes.join("\n"));
 }
 
 /// Links below links would be made through the first, outside of the container.

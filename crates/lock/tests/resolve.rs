@@ -499,7 +499,12 @@ fn a_real_answer_becomes_a_lock() {
 #[test]
 fn the_facts_foresee_a_lock() {
     let spec = |text: &str| Spec::parse(text).unwrap();
-    let (lock, _) = check("", expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"]);
+    let (lock, _) = check(
+        "",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
     let seen = foresee(&spec(""), &x86()).unwrap().unwrap();
     let locked = lock.facts.torch.unwrap();
     assert_eq!((&seen.version, &seen.cuda), (&locked.version, &locked.cuda));
