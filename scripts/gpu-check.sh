@@ -100,14 +100,16 @@ PYTHON
     mounts=$("$python" -c '
 import os, sys, sysconfig
 places = {sys.prefix, os.path.realpath(sys.executable), sysconfig.get_path("stdlib"),
-          sysconfig.get_config_var("INCLUDEPY")}
+          sysconfig.get_config_var("INCLUDEPY"),
+          # Debian keeps what depends on the processor apart, pyconfig.h too.
+          "/usr/include/%s/python%d.%d" % (sysconfig.get_config_var("MULTIARCH"), *sys.version_info[:2])}
 print(" ".join("-v %s:%s:ro" % (p, p) for p in sorted(places) if os.path.exists(p)))')
     part 'time: import torch, one tensor on the GPU'
     # $mounts is words, on purpose.
     # shellcheck disable=SC2086
     one='import torch; torch.zeros(1).cuda(); print(torch.cuda.get_device_name())'
     must "$sconce" run --gpus all $mounts "$image" "$python" -c "$one"
-    compare 'import torch; torch.zeros(1).cuda()' 7 "$python -c '$one'" "$sconce run --gpus all $mounts $image $python -c '$one'"
+    compare 'import torch; torch.zeros(1).cuda()' 15 "$python -c '$one'" "$sconce run --gpus all $mounts $image $python -c '$one'"
 
     part verify
     # shellcheck disable=SC2086
