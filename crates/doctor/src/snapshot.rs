@@ -285,7 +285,7 @@ fn redact(text: &str) -> String {
         rest = rest.get(end..).unwrap_or("");
     }
     out += rest;
-    let words = out.split(' ').map(|word| match word.contains('@') {
+    let words = out.split(' ').map(|word| match word.starts_with('(') && word.contains('@') {
         true => "…",
         false => word,
     });
@@ -309,6 +309,7 @@ mod tests {
                 "NVRM: GPU at PCI:0000:04:00: GPU-…",
             ),
             ("NVRM: GPU Board Serial Number: 1652923004711", "NVRM: GPU Board Serial Number: …"),
+            ("/data/a@b/cuda", "/data/a@b/cuda"),
             ("GPU-1d5a,MIG-77,0", "GPU-…,MIG-…,0"),
             ("x86_64  580.1  Release Build  (ada@desk)  ", "x86_64  580.1  Release Build  …  "),
         ] {
