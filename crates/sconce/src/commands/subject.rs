@@ -88,3 +88,45 @@ fn host(snapshot: &Snapshot) -> Host {
         gpus: gpus.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sconce_blob::Digest;
+
+    fn image(labels: &[(&str, &str)]) -> Image {
+        let labels =
+            labels.iter().map(|(key, value)| (format!("dev.sconce.{key}"), (*value).into()));
+        Image {
+            manifest: Digest::of(b"manifest"),
+            config: Digest::of(b"config"),
+            layers: Vec::new(),
+            names: Vec::new(),
+            size: 0,
+            created: None,
+            labels: labels.collect(),
+            last_used: std::time::SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn labels_say_what_an_image_needs() {
+        let built = image(&[
+            ("lock", "sha256:0"),
+            ("torch", "2.15.0"),
+            ("cuda", "13.2"),
+            ("driver", "580.65.06"),
+            ("architectures", "sm_80,sm_90,nonsense"),
+        ]);
+        let subject = of_image("mine", &built).unwrap();
+        assert_eq!(
+            (subject.cuda_major, subject.driver_floor.as_deref()),
+            (Some(13), Some("580.65.06"))
+        );
+        assert_eq!(subject.architectures.len(), 2);
+        let cpu =
+            of_image("cpu", &image(&[("lock", "sha256:0"), ("torch", "2.15.0+cpu")])).unwrap();
+        assert_eq!((cpu.cuda_major, cpu.architectures.len()), (None, 0));
+        assert_eq!(of_image("plain", &image(&[("lock", "sha256:0")])), None);
+    }
+}
