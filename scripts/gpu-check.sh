@@ -61,7 +61,7 @@ PYTHON
   part selection
   uuid=$(nvidia-smi --query-gpu=uuid --format=csv,noheader | head -n 1)
   count=$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)
-  for which in all 0 1 "$uuid" device=nvidia.com/gpu=0; do
+  for which in all 1 device=0 "$uuid" device=nvidia.com/gpu=0; do
     must "$sconce" run --gpus "$which" "$image" sh -c 'nvidia-smi -L | wc -l'
   done
   must "$sconce" run --gpus none "$image" sh -c '! ls /dev/nvidia0 2>/dev/null'
@@ -83,20 +83,33 @@ PYTHON
   part 'time: nvidia-smi'
   compare nvidia-smi 15 nvidia-smi "$sconce run --gpus all $image nvidia-smi"
 
+  # As another user, who can read the store and the program.
+  if [ "$(id -u)" = 0 ]; then
+    part 'without root'
+    rootless=$(mktemp -d)
+    cp -a "${SCONCE_HOME:-$HOME/.local/share/sconce}" "$rootless/home"
+    install -m 755 "$sconce" "$rootless/sconce"
+    chown -R 65534:65534 "$rootless"
+    must setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$rootless" SCONCE_HOME="$rootless/home" \
+      "$rootless/sconce" run --gpus all "$image" nvidia-smi -L
+    rm -rf "$rootless"
+  fi
+
   if [ -n "$python" ]; then
     # The interpreter, its standard library and its packages, where they are outside.
     mounts=$("$python" -c '
 import os, sys, sysconfig
 places = {sys.prefix, os.path.realpath(sys.executable), sysconfig.get_path("stdlib"),
-          sysconfig.get_config_var("INCLUDEPY")}
+          sysconfig.get_config_var("INCLUDEPY"),
+          # Debian keeps what depends on the processor apart, pyconfig.h too.
+          "/usr/include/%s/python%d.%d" % (sysconfig.get_config_var("MULTIARCH"), *sys.version_info[:2])}
 print(" ".join("-v %s:%s:ro" % (p, p) for p in sorted(places) if os.path.exists(p)))')
-    # Words, on purpose.
-    # shellcheck disable=SC2086
-    inside() { "$sconce" run --gpus all $mounts "$@"; }
     part 'time: import torch, one tensor on the GPU'
+    # $mounts is words, on purpose.
+    # shellcheck disable=SC2086
     one='import torch; torch.zeros(1).cuda(); print(torch.cuda.get_device_name())'
-    must inside "$image" "$python" -c "$one"
-    compare 'import torch; torch.zeros(1).cuda()' 7 "$python -c '$one'" "$sconce run --gpus all $mounts $image $python -c '$one'"
+    must "$sconce" run --gpus all $mounts "$image" "$python" -c "$one"
+    compare 'import torch; torch.zeros(1).cuda()' 15 "$python -c '$one'" "$sconce run --gpus all $mounts $image $python -c '$one'"
 
     part verify
     # shellcheck disable=SC2086

@@ -70,6 +70,18 @@ fn a_kernel_computes() {
     assert_eq!(nvrtc(&world).version(), Ok((13, 2)));
 }
 
+/// In a wheel the two libraries lie side by side, where the linker does not look.
+#[test]
+fn builtins_are_found_beside_nvrtc() {
+    let world = world(&[], &["BUILTINS"]);
+    assert!(saxpy(&world).is_err(), "it opens without them");
+    let lib = world.packages.join("nvidia/cu13/lib");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-Wl,-soname,libnvrtc-builtins.so.13.2", "-x", "c", "/dev/null", "-o"]);
+    assert!(cc.arg(lib.join("libnvrtc-builtins.so.13.2")).status().unwrap().success());
+    saxpy(&world).unwrap();
+}
+
 /// What stands in for code that the driver does not know runs as PTX of the newest that NVRTC knows.
 #[test]
 fn the_target_is_the_device_or_the_newest_known() {

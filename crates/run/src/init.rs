@@ -14,6 +14,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -83,8 +84,7 @@ impl Init {
         // The command's pipes and terminal must see their end when the command closes them.
         drop(slave);
         rustix::thread::set_name(c"sconce-init")?;
-        let null =
-            rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
         for fd in 0..=2 {
             os::place(null.as_fd(), fd)?;
         }
@@ -147,6 +147,8 @@ fn become_command(image: &os::Image, terminal: Option<&OwnedFd>) -> io::Error {
             for fd in 0..=2 {
                 os::place(terminal.as_fd(), fd)?;
             }
+        } else {
+            make_null_writable()?;
         }
         os::reset_signals();
         Ok(())
@@ -155,6 +157,19 @@ fn become_command(image: &os::Image, terminal: Option<&OwnedFd>) -> io::Error {
         Ok(()) => image.execute(),
         Err(error) => error,
     }
+}
+
+/// libcontainer opens the container's own `/dev/null` in place of the host's, for reading only:
+/// output that is thrown away would be an error to write.
+fn make_null_writable() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
+    let device = rustix::fs::fstat(&null)?.st_rdev;
+    for fd in 1..=2 {
+        if rustix::fs::fstat(os::borrow(fd)).is_ok_and(|about| about.st_rdev == device) {
+            os::place(null.as_fd(), fd)?;
+        }
+    }
+    Ok(())
 }
 
 /// Passes signals to `main` until it ends, collecting every child that ends before.

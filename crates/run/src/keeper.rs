@@ -186,6 +186,9 @@ fn hide_cgroups(in_user_namespace: bool) -> Result<(), Error> {
     if in_user_namespace {
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // Where v2 is all there is, the kernel refuses to mount it on itself: something between.
+        rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k"))
+            .doing_to("hiding", top)?;
         rustix::mount::mount("cgroup2", top, "cgroup2", flags, None)
             .doing("mounting this process's cgroup")?;
         let seen = rustix::fs::statvfs(top).doing("looking at this process's cgroup")?;

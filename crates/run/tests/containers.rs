@@ -184,6 +184,33 @@ fn pipes_pass_through() {
 }
 
 #[test]
+fn output_can_be_thrown_away() {
+    for who in BOTH {
+        let world = World::new(who);
+        let mut command = world.script(&[], "echo out && echo err >&2");
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.expect("started").success(), "{who:?}");
+    }
+}
+
+/// Most machines have cgroup v2 and nothing else; this one may have both.
+#[test]
+fn where_cgroup_v2_is_alone() {
+    for who in BOTH {
+        let world = World::new(who);
+        let command = world.command(&[], &["sh", "-c", "echo in; ls /sys/fs/cgroup | head -n 1"]);
+        let mut alone = std::process::Command::new("unshare");
+        let only_v2 =
+            "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+        alone.args(["--mount", "sh", "-c", only_v2, "sh"]).arg(command.get_program());
+        alone.args(command.get_args()).current_dir(world.path(""));
+        let output = alone.output().expect("started");
+        let (out, err) = texts(&output);
+        assert!(output.status.success() && out.starts_with("in\n"), "{who:?}: {out}{err}");
+    }
+}
+
+#[test]
 fn signals_reach_the_command() {
     for who in BOTH {
         let world = World::new(who);

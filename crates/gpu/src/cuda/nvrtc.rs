@@ -66,6 +66,18 @@ pub fn folders(packages: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
+/// NVRTC opens its builtins by their plain name when it first compiles, and in a wheel's folder the
+/// linker does not look: torch opens them beforehand, and so does this. What fails here NVRTC says itself.
+fn open_builtins(nvrtc: &Path) {
+    let Some(entries) = nvrtc.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("libnvrtc-builtins.so.") {
+            drop(Opened::open(&entry.path()));
+        }
+    }
+}
+
 impl Nvrtc {
     /// The first that opens: by its plain name, as any program would find it, then in `folders`.
     /// `None` where there is none at all; one that is there and does not open is an error.
@@ -77,7 +89,10 @@ impl Nvrtc {
         }
         let files = folders.iter().flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
         match files.into_iter().find(|file| file.exists()) {
-            Some(file) => Ok(Some(Self { library: Opened::open(&file)? })),
+            Some(file) => {
+                open_builtins(&file);
+                Ok(Some(Self { library: Opened::open(&file)? }))
+            }
             None => Ok(None),
         }
     }

@@ -1,4 +1,5 @@
 /* Stands in for NVRTC in tests: "compiles" into a text that the forged libcuda takes. */
+#include <dlfcn.h>
 #include <string.h>
 static char target[64];
 int nvrtcVersion(int *major, int *minor) { *major = 13; *minor = 2; return 0; }
@@ -21,6 +22,9 @@ int nvrtcDestroyProgram(void **program) { *program = 0; return 0; }
 int nvrtcCompileProgram(void *program, int count, const char **options) {
     if (count != 1 || strncmp(options[0], "--gpu-architecture=", 19)) return 5;
     strcpy(target, options[0] + 19);
+#ifdef BUILTINS
+    if (!dlopen("libnvrtc-builtins.so.13.2", RTLD_NOW)) return 6;
+#endif
 #ifdef BROKEN
     return 6;
 #endif
