@@ -35,7 +35,8 @@ impl Report {
         answers
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether this check has its answer.
+    pub fn has(&self, name: &str) -> bool {
         self.answers.iter().any(|answer| answer.check == name)
     }
 

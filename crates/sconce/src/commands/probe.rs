@@ -49,8 +49,11 @@ pub struct Args {
 /// How a check came out: what was found, or the outcome and its reason.
 type Found = Result<String, (Outcome, String)>;
 
+/// One check.
+type Probe = fn(&Args) -> Found;
+
 /// The checks by name.
-const PROBES: &[(&str, fn(&Args) -> Found)] =
+const PROBES: &[(&str, Probe)] =
     &[("nvidia-smi", smi), ("nvml", management), ("cuda-driver", driver), ("nvrtc", kernel)];
 
 pub fn main(args: &Args) -> Result<ExitCode, Failure> {

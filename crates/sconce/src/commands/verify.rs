@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use sconce_build::Progress;
 use sconce_run::{Captured, Container, Exit, Volume};
-use sconce_verify::{Answer, By, CHECKS, Check, Outcome, PROGRAM, Reader, Report};
+use sconce_verify::{Answer, By, CHECKS, Check, Malformed, Outcome, PROGRAM, Reader, Report};
 
 use crate::cli::Global;
 use crate::commands::run;
 use crate::error::{Failure, Kind};
+use crate::progress::Display;
 
 /// Where the programs and their answers lie in the container.
 const INSIDE: &str = "/run/sconce-verify";
@@ -72,13 +74,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let asked = asked(&args.only)?;
     let ready = run::ready(global, &as_run(args))?;
     let stage = Stage::make(&ready.lease.scratch().join("verify"))?;
-    let mut session = Session {
-        container: ready.container,
-        results: File::open(&stage.results).map_err(|error| unwritable(&stage.results, &error))?,
+    let results = File::open(&stage.results).map_err(|error| unwritable(&stage.results, &error))?;
+    let follower = Follower {
+        results,
         reader: Reader::new(asked.iter().map(|check| check.name)),
         report: Report::default(),
-        show: !args.json,
+        lines: !args.json,
+        quiet: global.quiet,
     };
+    let mut session = Session { container: ready.container, follower };
     session.container.volumes.extend(stage.volumes);
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
 
@@ -90,7 +94,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     session.probe(&probes, gpus, boards, args.python.as_deref())?;
     session.torch(&torch, gpus, args.python.as_deref())?;
 
-    let report = session.report;
+    let report = session.follower.report;
     if args.json {
         let text = serde_json::to_string_pretty(&report.json(&args.target, gpus));
         println!("{}", text.map_err(Failure::unwritable)?);
@@ -171,13 +175,10 @@ impl Stage {
     }
 }
 
-/// The container, and what has come out of it.
+/// The container, and what comes out of it.
 struct Session {
     container: Container,
-    results: File,
-    reader: Reader,
-    report: Report,
-    show: bool,
+    follower: Follower,
 }
 
 impl Session {
@@ -239,81 +240,117 @@ impl Session {
     fn attend(&mut self, command: &[&str], checks: &[&Check]) -> Result<Option<Captured>, Failure> {
         self.container.command = command.iter().map(|word| (*word).to_owned()).collect();
         self.container.command.extend(checks.iter().map(|check| check.order()));
-        let ended = AtomicBool::new(false);
-        let (reader, report, show) = (&mut self.reader, &mut self.report, self.show);
-        let (container, results) = (&self.container, &mut self.results);
-        let result = thread::scope(|scope| {
-            let follower = scope.spawn(|| {
-                loop {
-                    // Asked before reading: what was written before the end is read after it.
-                    let last = ended.load(Ordering::Acquire);
-                    follow(results, reader, report, show)?;
-                    if last {
-                        return Ok::<(), std::io::Error>(());
-                    }
-                    thread::sleep(LOOK);
-                }
-            });
+        let running = AtomicBool::new(true);
+        let (container, follower) = (&self.container, &mut self.follower);
+        let (result, followed) = thread::scope(|scope| {
+            let follower = scope.spawn(|| follower.follow(&running, checks));
+            let stop = Stop(&running);
             let result = sconce_run::run_captured(container, MOST_OUTPUT, &mut |text| {
                 eprintln!("note: {text}");
             });
-            ended.store(true, Ordering::Release);
+            drop(stop);
             (result, follower.join())
         });
         match result {
-            (Err(sconce_run::Error::NotFound(_)), _) => Ok(None),
-            (Err(error), _) => Err(Failure::from(error)),
-            (_, Ok(Err(error))) => {
-                let what = format!("the answers from inside can't be read: {error}");
-                Err(Failure::new(Kind::Storage, what))
-            }
-            (_, Err(_)) => Err(Failure::new(Kind::Storage, "the reader of answers has died")),
-            (Ok(captured), Ok(Ok(()))) => Ok(Some(captured)),
+            Ok(captured) => match followed {
+                Ok(Ok(())) => Ok(Some(captured)),
+                Ok(Err(error)) => {
+                    let what = format!("the answers from inside can't be read: {error}");
+                    Err(Failure::new(Kind::Storage, what))
+                }
+                Err(_) => Err(Failure::new(Kind::Storage, "the reader of answers has died")),
+            },
+            Err(sconce_run::Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(Failure::from(error)),
         }
     }
 
     /// Gives checks without an answer this one.
     fn fill(&mut self, checks: &[&Check], verdict: Outcome, reason: &str) {
-        for answer in self.report.fill(checks, verdict, reason) {
-            show(&answer, self.show);
+        for answer in self.follower.report.fill(checks, verdict, reason) {
+            self.follower.show(&answer);
         }
     }
 }
 
-fn show(answer: &Answer, visible: bool) {
-    if visible {
-        println!("{answer}");
+/// Says that the container has ended, however this is left.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
-/// Reads what has been written since, and shows it.
-fn follow(
-    results: &mut File,
-    reader: &mut Reader,
-    report: &mut Report,
-    visible: bool,
-) -> std::io::Result<()> {
-    let mut bytes = [0; 16 << 10];
-    // A program that writes faster than is read here must not keep this from ending.
-    for _ in 0..256 {
-        let count = results.read(&mut bytes)?;
-        if count == 0 {
-            break;
+/// Reads answers while they are written, and shows them.
+struct Follower {
+    results: File,
+    reader: Reader,
+    report: Report,
+    /// Answers are printed as they come; with `--json` they wait for the end.
+    lines: bool,
+    quiet: bool,
+}
+
+impl Follower {
+    /// Follows until the container has ended and all is read. On a terminal it shows what is waited for.
+    fn follow(&mut self, running: &AtomicBool, checks: &[&Check]) -> std::io::Result<()> {
+        let mut waiting: Option<Display> = None;
+        loop {
+            // Asked before reading: what was written before the end is read after it.
+            let last = !running.load(Ordering::Acquire);
+            let found = self.read()?;
+            if !found.is_empty() || waiting.is_none() {
+                // The line of progress goes before another is printed.
+                drop(waiting.take());
+                found.into_iter().for_each(|found| self.take(found));
+                let next = checks.iter().find(|check| !self.report.has(check.name));
+                if let Some(next) = next.filter(|_| !last) {
+                    let display = Display::new(self.quiet);
+                    display.begin(next.name, None);
+                    waiting = Some(display);
+                }
+            }
+            if last {
+                return Ok(());
+            }
+            thread::sleep(LOOK);
         }
-        for found in reader.read(&bytes[..count]) {
-            match found {
-                Ok(answer) => {
-                    show(&answer, visible);
-                    report.answers.push(answer);
-                }
-                Err(malformed) => {
-                    eprintln!("note: {malformed}");
-                    report.remarks.push(malformed.to_string());
-                }
+    }
+
+    /// What has been written since.
+    fn read(&mut self) -> std::io::Result<Vec<Result<Answer, Malformed>>> {
+        let mut bytes = [0; 16 << 10];
+        let mut found = Vec::new();
+        // A program that writes faster than is read here must not keep this from ending.
+        for _ in 0..256 {
+            let count = self.results.read(&mut bytes)?;
+            if count == 0 {
+                break;
+            }
+            found.extend(self.reader.read(&bytes[..count]));
+        }
+        Ok(found)
+    }
+
+    fn take(&mut self, found: Result<Answer, Malformed>) {
+        match found {
+            Ok(answer) => {
+                self.show(&answer);
+                self.report.answers.push(answer);
+            }
+            Err(malformed) => {
+                eprintln!("note: {malformed}");
+                self.report.remarks.push(malformed.to_string());
             }
         }
     }
-    Ok(())
+
+    fn show(&self, answer: &Answer) {
+        if self.lines {
+            println!("{answer}");
+        }
+    }
 }
 
 /// How a program ended that did not answer everything.

@@ -28,6 +28,8 @@ def torch_compile(gpus):
     except Failed:
         raise
     except Exception as error:
+        if "not supported on Python" in str(error):
+            raise NotApplicable(" ".join(str(error).split())) from error
         if not compilers():
             reason = "there is no C compiler in the image (a devel image has one)"
             raise NotApplicable(reason) from error

@@ -26,14 +26,16 @@ def dataloader(gpus):
     """Batches of two workers, more at once than Docker's 64 MB of /dev/shm, arrive as they were sent."""
     stat = os.statvfs("/dev/shm")
     size = stat.f_blocks * stat.f_frsize
-    said = "/dev/shm is %.1f GiB" % (size / 2**30)
+    said = "/dev/shm is %d MiB" % (size >> 20)
     loader = DataLoader(Numbers(), batch_size=BATCH, num_workers=WORKERS)
     # All are held until the end: pinned copies would give their place in /dev/shm back.
     held = []
     try:
         held.extend(loader)
     except RuntimeError as error:
-        raise Failed("%s; %s" % (said, " ".join(str(error).split()))) from error
+        # A worker's error comes with its traceback; the last line says what it is.
+        words = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise Failed("%s; %s" % (said, words[-1] if words else "no reason given")) from error
     require(len(held) == BATCHES, "%d of %d batches came" % (len(held), BATCHES))
     for number, batch in enumerate(held):
         batch = batch.pin_memory().cuda(non_blocking=True) if gpus else batch

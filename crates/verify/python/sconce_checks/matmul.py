@@ -30,13 +30,14 @@ def tf32(gpus):
     has = capability((8, 0), "TF32")
     size = room(8192)
     left, right, exact = sides(size)
-    errors, speeds = {}, {}
+    errors, times = {}, {}
     # The one setting that has meant the same from torch 1.12 to 2.15; `allow_tf32` is on its way out.
     for name, setting in (("float32", "highest"), ("tf32", "high")):
         torch.set_float32_matmul_precision(setting)
         errors[name] = relative_error((left @ right)[:256], exact)
-        speeds[name] = tflops(size, milliseconds(lambda: left @ right, 5))
-    ratio = round(speeds["tf32"] / speeds["float32"], 2)
+        times[name] = milliseconds(lambda: left @ right, 5)
+    ratio = times["float32"] / times["tf32"]
+    speeds = {name: tflops(size, ms) for name, ms in times.items()}
     require(errors["float32"] < 1e-5, "with TF32 off the error is %.1e" % errors["float32"])
     require(errors["tf32"] < 5e-3, "with TF32 on the error is %.1e" % errors["tf32"])
     grows = errors["tf32"] > 10 * errors["float32"]
