@@ -10,6 +10,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("debian", &["blob", "layer"]),
     ("store", &["blob"]),
     ("fetch", &["blob", "debian", "lock", "store"]),
+    ("registry", &["blob", "fetch"]),
     ("inspect", &["blob", "facts"]),
     ("gpu", &[]),
     ("doctor", &["facts", "gpu"]),
@@ -19,7 +20,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer",
-            "lock", "run", "store",
+            "lock", "registry", "run", "store",
         ],
     ),
 ];

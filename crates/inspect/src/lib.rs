@@ -14,6 +14,7 @@ pub mod fatbin;
 pub mod finding;
 #[cfg(test)]
 mod forge;
+mod frames;
 pub mod inflate;
 pub mod ldcache;
 pub mod loader;
@@ -23,7 +24,9 @@ mod page;
 pub mod read;
 pub mod report;
 pub mod scan;
+pub mod skeleton;
 pub mod source;
+pub mod stream;
 pub mod symbols;
 pub mod tree;
 pub mod verdict;
@@ -32,6 +35,6 @@ pub mod zip;
 
 pub use error::Error;
 pub use page::bytes;
-pub use report::{Answer, Options, Report, inspect};
+pub use report::{Answer, Moved, Options, Report, inspect};
 pub use source::Subject;
 pub use tree::Tree;

@@ -77,7 +77,17 @@ impl Report {
         self.write_gpus(out, ink)?;
         self.write_drivers(out, ink)?;
         self.write_findings(out, ink)?;
-        self.write_weight(out, ink)
+        self.write_weight(out, ink)?;
+        let Some(moved) = self.moved else { return Ok(()) };
+        let share = moved.bytes as f64 * 100.0 / moved.of.max(1) as f64;
+        let line = format!(
+            "  {} moved, {share:.1}% of its {}; {} of {} layers were here",
+            bytes(moved.bytes),
+            bytes(moved.of),
+            moved.layers_here,
+            moved.layers
+        );
+        writeln!(out, "{}", ink.dim(&line))
     }
 
     fn write_contents(&self, out: &mut String, ink: Ink) -> std::fmt::Result {

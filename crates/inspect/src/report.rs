@@ -109,6 +109,22 @@ pub struct Report {
     pub not_needed_bytes: Option<u64>,
     /// Files opened.
     pub opened: usize,
+    /// What it took to read an image in a registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+}
+
+/// What it took to read an image in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// Bytes that came over the network, documents included.
+    pub bytes: u64,
+    /// Bytes of all its layers.
+    pub of: u64,
+    /// Layers that were here already.
+    pub layers_here: usize,
+    /// All its layers.
+    pub layers: usize,
 }
 
 /// The answer to `--for GPU --driver VERSION`.
@@ -168,6 +184,7 @@ pub fn inspect(
             .map(gpu_library)
             .collect(),
         opened: scan.opened,
+        moved: None,
         contents,
         findings,
         weight,

@@ -95,7 +95,8 @@ impl Subject {
         Ok(tree)
     }
 
-    fn image(what: &'static str, image: Image) -> Self {
+    /// An image's files with the environment of its configuration.
+    pub fn image(what: &'static str, image: Image) -> Self {
         let library_path = image.env("LD_LIBRARY_PATH").map(str::to_owned);
         Self { what, tree: image.tree, library_path, partial: false }
     }

@@ -1,12 +1,17 @@
 //! `sconce inspect`.
 
+mod remote;
+
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
 use sconce_facts::DriverVersion;
+use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
 use sconce_inspect::{Options, Tree, inspect};
+
+use sconce_registry::Reference;
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -14,9 +19,10 @@ use crate::error::{Failure, Kind};
 
 /// Prove from bytes alone what an environment can run on
 ///
-/// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, or an image of
-/// the store; needs no GPU, no Python and no CUDA toolkit. With --for the answer is one sentence and the
-/// exit code: 0 it runs, 1 it does not.
+/// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, an image of the
+/// store, or one in a registry (HOST/NAME:TAG; nothing of it is stored); needs no GPU, no Python and
+/// no CUDA toolkit. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
+/// not.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to look at
@@ -48,8 +54,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => "amd64",
     };
     let platform = args.platform.as_deref().unwrap_or(native);
+    let mut moved = None;
     let subject = match Path::new(&args.subject).exists() {
         true => Subject::open(Path::new(&args.subject), platform)?,
+        false if Reference::is_meant(&args.subject) => {
+            if args.copies {
+                let what = "copies are looked for in whole files, which are not kept of an image in a registry";
+                return Err(Failure::new(Kind::Usage, what).hint("leave out --copies"));
+            }
+            let (subject, took) = remote::subject(global, &args.subject, platform)?;
+            moved = Some(took);
+            subject
+        }
         false => stored(global, &args.subject)?,
     };
     let mut options = Options {
@@ -64,7 +80,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let known = || sconce_facts::gpu(name).ok().map(|gpu| gpu.capability);
         options.gpus.extend(name.parse().ok().or_else(known));
     }
-    let report = inspect(&args.subject, &subject.tree, &options, &|_, _| {});
+    let mut report = inspect(&args.subject, &subject.tree, &options, &|_, _| {});
+    report.moved = moved;
     let answer =
         args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref())).transpose()?;
     if args.json {
@@ -88,5 +105,7 @@ fn stored(global: &Global, name: &str) -> Result<Subject, Failure> {
     })?;
     let trees = sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
     let tree = Tree::layers(&trees)?;
-    Ok(Subject { what: "image", tree, library_path: None, partial: false })
+    let config = context.store.config(&image)?;
+    let env = archive::environment(&image.config.to_string(), &config)?;
+    Ok(Subject::image("image", Image { tree, env }))
 }
