@@ -24,6 +24,7 @@ mod page;
 pub mod read;
 pub mod report;
 pub mod scan;
+pub mod sieve;
 pub mod skeleton;
 pub mod source;
 pub mod stream;
