@@ -10,6 +10,7 @@ use sconce_store::{TreeBuilder, Twice};
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
+use crate::gpus::Watch;
 use crate::progress::Progress;
 use crate::trees::{Sources, Tree};
 use crate::venv::PREFIX;
@@ -58,17 +59,20 @@ impl Builder<'_> {
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
         for plan in &plans {
             let known = self.remembered(MEMO, plan.key())?;
-            let whole = known.filter(|layer| {
+            let whole = known.filter(|_| self.has_gpu_code(plan)).filter(|layer| {
                 let tree = || self.store.tree(layer.diff_id).is_some();
                 (trees == Trees::None || tree()) && sources.is_none()
             });
             layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
         }
+        let promised = |builder: &Self| builder.check_gpus(&lock.facts, &plans);
         let missing: Vec<usize> = (0..plans.len()).filter(|&at| layers[at].is_none()).collect();
         if missing.is_empty() {
+            promised(self)?;
             return Ok(layers.into_iter().flatten().collect());
         }
         let made = self.assemble(&plans, &missing, trees, sources)?;
+        promised(self)?;
         for (at, layer) in missing.into_iter().zip(made) {
             layers[at] = Some(layer);
         }
@@ -89,23 +93,28 @@ impl Builder<'_> {
             }
         }
         let unpackers: Vec<Tree> = builders.iter().map(Tree).collect();
-        let jobs: Vec<Job> = missing
-            .iter()
-            .enumerate()
-            .map(|(at, &plan)| Job {
-                plan: &plans[plan],
-                unpack: match (unpackers.get(at), sources) {
+        let watches: Vec<Watch> = (0..missing.len())
+            .map(|at| {
+                Watch::new(match (unpackers.get(at), sources) {
                     (Some(tree), _) => Some(tree as &dyn Unpack),
                     (None, Some(sources)) => Some(sources as &dyn Unpack),
                     (None, None) => None,
-                },
+                })
             })
+            .collect();
+        let jobs: Vec<Job> = missing
+            .iter()
+            .zip(&watches)
+            .map(|(&plan, watch)| Job { plan: &plans[plan], unpack: Some(watch) })
             .collect();
         let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
         self.progress.begin("building", Some(unpacked));
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
         let made = sconce_layer::assemble_all(&jobs, threads, &Count(self.progress))?;
         drop(jobs);
+        for (&at, watch) in missing.iter().zip(watches) {
+            self.remember_gpu_code(&plans[at], watch)?;
+        }
         drop(unpackers);
         let mut builders = builders.into_iter();
         let mut layers = Vec::with_capacity(made.len());

@@ -447,11 +447,7 @@ impl Report {
                 return no(format!("No: {what}."));
             }
             Outcome::Not => {
-                let gap = verdict
-                    .gaps
-                    .iter()
-                    .find(|gap| gap.library.rsplit('/').next().is_some_and(names::is_core))
-                    .or(verdict.gaps.first());
+                let gap = verdict.core_gap();
                 let (library, has) = gap.map_or((String::new(), String::new()), |gap| {
                     let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
                     (gap.library.clone(), has.join(", "))

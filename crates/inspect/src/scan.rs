@@ -137,7 +137,7 @@ impl Scan {
 }
 
 /// Whether a file of this name is opened at all.
-pub(crate) fn may_be_code(path: &str) -> bool {
+pub fn may_be_code(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.rsplit_once('.').is_none_or(|(_, ending)| !NOT_CODE.contains(&ending))
 }

@@ -234,6 +234,8 @@ impl Kinded for sconce_build::Error {
             E::Include { .. } | E::NoSpec(_) => Kind::Document,
             E::Bytecode(_) => Kind::Machine,
             E::Seal { .. } => Kind::Integrity,
+            E::Inspect(error) => error.kind(),
+            E::NoCode { .. } | E::NoGpuCode { .. } => Kind::Unsatisfiable,
         }
     }
 }
