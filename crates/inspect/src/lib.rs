@@ -3,11 +3,13 @@
 //! Nothing here runs what it reads, and no input makes it panic: parsers take [`read::ReadAt`],
 //! read the few ranges they need, and bound every count and size they are told.
 
+mod answer;
 pub mod archive;
 pub mod closure;
 pub mod dynamic;
 pub mod elf;
 mod error;
+mod facts;
 #[cfg(test)]
 mod failures;
 pub mod fatbin;
@@ -34,8 +36,10 @@ pub mod verdict;
 pub mod weight;
 pub mod zip;
 
+pub use answer::Answer;
 pub use error::Error;
+pub use facts::{Known, by_facts};
 pub use page::bytes;
-pub use report::{Answer, Moved, Options, Report, inspect};
+pub use report::{Basis, Moved, Options, Report, inspect};
 pub use source::Subject;
 pub use tree::Tree;

@@ -291,7 +291,7 @@ impl Sieve {
         self.at = at;
         self.state = State::Scan;
         // Of an entry's 64 bytes no container with an entry can be collected: this ends.
-        self.feed(&bytes.to_vec());
+        self.feed(bytes);
     }
 
     fn skip(&mut self, left: u64, then: Then) {
