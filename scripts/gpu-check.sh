@@ -7,7 +7,7 @@
 # PYTHON is an interpreter of this machine that has torch: it is compared with the same one inside a
 # container. Needs nothing of NVIDIA's but the driver. Changes no setting of any GPU.
 set -uo pipefail
-sconce=$(realpath "$1") image=$2 python=${3:-}
+sconce=$(realpath "$1") image=$2 python=${3:-/nowhere/bin/python3}
 out=${OUT:-gpu-check}
 mkdir -p "$out"
 export LC_ALL=C
@@ -15,10 +15,10 @@ failures=0
 
 part() { printf '\n## %s\n' "$*"; }
 # Runs a command that must succeed.
-must() { printf '$ %s\n' "${*/#$sconce/sconce}"; timeout 300 "$@" || { echo "FAILED ($?)"; failures=$((failures + 1)); }; }
+must() { printf '$ %s\n' "$*"; timeout 300 "$@" || { echo "FAILED ($?)"; failures=$((failures + 1)); }; }
 # Runs a command that must be refused.
 refused() {
-  printf '$ %s\n' "${*/#$sconce/sconce}"
+  printf '$ %s\n' "$*"
   if timeout 60 "$@"; then echo 'FAILED: this was to be refused'; failures=$((failures + 1)); else echo "(exit code $?)"; fi
 }
 # Runs two commands in turn, and prints the median time of each in milliseconds.
@@ -53,6 +53,16 @@ PYTHON
   must "$sconce" doctor --from "$out/snapshot.json"
   "$sconce" doctor --json >"$out/doctor.json"
   compare 'doctor (inside is the second time)' 10 "$sconce doctor" "$sconce doctor"
+
+  must "$sconce" doctor torch:2.15.0
+  must "$sconce" doctor pytorch:2.1.0-cuda12.1-cudnn8-runtime
+  if [ "$(id -u)" = 0 ]; then
+    echo 'with the node of nvidia-uvm hidden:'
+    hidden='mount --bind /dev/null /dev/nvidia-uvm && exec "$@"'
+    refused unshare --mount sh -c "$hidden" sh "$sconce" doctor
+    refused unshare --mount sh -c "$hidden" sh "$sconce" run --gpus all "$image" true
+    must unshare --mount sh -c "$hidden" sh "$sconce" run --gpus all --force "$image" true
+  fi
 
   part CDI
   must "$sconce" cdi generate --output "$out/cdi.json"
@@ -95,7 +105,7 @@ PYTHON
     rm -rf "$rootless"
   fi
 
-  if [ -n "$python" ]; then
+  if [ -x "$python" ]; then
     # The interpreter, its standard library and its packages, where they are outside.
     mounts=$("$python" -c '
 import os, sys, sysconfig
@@ -118,5 +128,7 @@ print(" ".join("-v %s:%s:ro" % (p, p) for p in sorted(places) if os.path.exists(
     "$sconce" verify --gpus all $mounts --python "$python" --json "$image" >"$out/verify.json"
   fi
   part "end: $failures failed"
-} 2>&1 | tee "$out/gpu-check.txt"
+# What is this machine's alone does not belong into a report.
+} 2>&1 | sed -u -E "s#$out#OUT#g; s#${sconce%/*}/##g; s#${python%/bin/*}#VENV#g; s#GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}#GPU-UUID#g" |
+  tee "$out/gpu-check.txt"
 grep -q '^## end: 0 failed' "$out/gpu-check.txt"
