@@ -10,6 +10,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("debian", &["blob", "layer"]),
     ("store", &["blob"]),
     ("fetch", &["blob", "debian", "lock", "store"]),
+    ("registry", &["blob", "fetch"]),
     ("inspect", &["blob", "facts"]),
     ("gpu", &[]),
     ("verify", &[]),
@@ -20,7 +21,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer",
-            "lock", "run", "store", "verify",
+            "lock", "registry", "run", "store", "verify",
         ],
     ),
 ];

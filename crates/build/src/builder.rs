@@ -108,7 +108,7 @@ impl Builder<'_> {
             Trees::None => self.wanted_sources(&units)?,
             Trees::All => BTreeMap::new(),
         };
-        layers.extend(self.wheel_layers(&plans, trees, &sources)?);
+        layers.extend(self.wheel_layers(&lock.facts, &plans, trees, &sources)?);
         if compile {
             self.compile(lock, &mut units, &layers, &sources, trees)?;
         }

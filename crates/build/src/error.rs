@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sconce_blob::Digest;
+use sconce_facts::Capability;
 use sconce_fetch::uv::UvError;
 
 /// A build that failed.
@@ -34,6 +35,12 @@ pub enum Error {
     Bytecode(String),
     #[error("the lock was sealed for image {promised}, but building it gives {built}: {first}")]
     Seal { promised: Digest, built: Digest, first: String },
+    #[error("the lock promises compute capability {gpu}{}, but {library} has no code for it: it has {has}", named(*gpu))]
+    NoCode { gpu: Capability, library: String, has: String },
+    #[error("the lock promises compute capability {gpu}{}, but no library in the wheels has any GPU code", named(*gpu))]
+    NoGpuCode { gpu: Capability },
+    #[error("{0}")]
+    Inspect(#[from] sconce_inspect::Error),
     #[error("the record of an earlier build is damaged: {0}")]
     Memo(String),
 }
@@ -70,9 +77,25 @@ impl Error {
                  seal off, and the next build seals anew"
                     .into(),
             ),
+            Self::NoCode { .. } => Some(
+                "take a build of it that has code for this GPU, or take the GPU out of `gpus` in \
+                 sconce.toml"
+                    .into(),
+            ),
+            Self::NoGpuCode { .. } => {
+                Some("take a CUDA build of torch, or leave out `gpus` in sconce.toml".into())
+            }
+            Self::Inspect(error) => error.hint(),
             Self::Memo(_) => Some("`sconce prune` removes what can't be used".into()),
         }
     }
+}
+
+/// GPUs people know by another name.
+fn named(gpu: Capability) -> String {
+    let rows = sconce_facts::gpus().iter().filter(|row| row.capability == gpu);
+    let names: Vec<&str> = rows.map(|row| row.name.as_str()).take(3).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
 /// Names the file that an operation failed on.

@@ -10,6 +10,7 @@ mod builder;
 mod bytecode;
 mod download;
 mod error;
+mod gpus;
 mod image;
 mod plain;
 mod progress;

@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sconce_layer::{Job, LayerPlan, Unpack, Venv, Wheel};
-use sconce_lock::Lock;
+use sconce_lock::{Facts, Lock};
 use sconce_store::{TreeBuilder, Twice};
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
+use crate::gpus::Watch;
 use crate::progress::Progress;
 use crate::trees::{Sources, Tree};
 use crate::venv::PREFIX;
@@ -54,6 +55,7 @@ impl Builder<'_> {
     /// is in `sources` are kept there.
     pub(crate) fn wheel_layers(
         &self,
+        facts: &Facts,
         plans: &[LayerPlan],
         trees: Trees,
         sources: &BTreeMap<usize, Sources>,
@@ -61,17 +63,20 @@ impl Builder<'_> {
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
             let known = self.remembered(MEMO, plan.key())?;
-            let whole = known.filter(|layer| {
+            let whole = known.filter(|_| self.has_gpu_code(plan)).filter(|layer| {
                 let tree = || self.store.tree(layer.diff_id).is_some();
                 (trees == Trees::None || tree()) && !sources.contains_key(&at)
             });
             layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
         }
+        let promised = |builder: &Self| builder.check_gpus(facts, plans);
         let missing: Vec<usize> = (0..plans.len()).filter(|&at| layers[at].is_none()).collect();
         if missing.is_empty() {
+            promised(self)?;
             return Ok(layers.into_iter().flatten().collect());
         }
         let made = self.assemble(plans, &missing, trees, sources)?;
+        promised(self)?;
         for (at, layer) in missing.into_iter().zip(made) {
             layers[at] = Some(layer);
         }
@@ -92,23 +97,30 @@ impl Builder<'_> {
             }
         }
         let unpackers: Vec<Tree> = builders.iter().map(Tree).collect();
-        let jobs: Vec<Job> = missing
+        let watches: Vec<Watch> = missing
             .iter()
             .enumerate()
-            .map(|(at, &plan)| Job {
-                plan: &plans[plan],
-                unpack: match (unpackers.get(at), sources.get(&plan)) {
+            .map(|(at, plan)| {
+                Watch::new(match (unpackers.get(at), sources.get(plan)) {
                     (Some(tree), _) => Some(tree as &dyn Unpack),
                     (None, Some(sources)) => Some(sources as &dyn Unpack),
                     (None, None) => None,
-                },
+                })
             })
+            .collect();
+        let jobs: Vec<Job> = missing
+            .iter()
+            .zip(&watches)
+            .map(|(&plan, watch)| Job { plan: &plans[plan], unpack: Some(watch) })
             .collect();
         let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
         self.progress.begin("building", Some(unpacked));
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
         let made = sconce_layer::assemble_all(&jobs, threads, &Count(self.progress))?;
         drop(jobs);
+        for (&at, watch) in missing.iter().zip(watches) {
+            self.remember_gpu_code(&plans[at], watch)?;
+        }
         drop(unpackers);
         let mut builders = builders.into_iter();
         let mut layers = Vec::with_capacity(made.len());

@@ -72,6 +72,10 @@ impl Snapshot {
                 instances: gpu.mig.len() as u32,
                 fabric: told.and_then(|told| told.fabric),
                 memory_bytes: told.and_then(|told| told.memory_bytes),
+                used_bytes: told.and_then(|told| told.used_bytes),
+                processes: told.and_then(|told| told.processes),
+                compute_mode: told.and_then(|told| told.compute_mode),
+                remapped: told.and_then(|told| told.remapped),
             }
         });
         Self {
@@ -87,6 +91,7 @@ impl Snapshot {
             systemd: machine.is_dir(Path::new("/run/systemd/system")),
             selinux: machine.text("/sys/fs/selinux/enforce").as_deref() == Some("1"),
             fabric_manager: fabric_manager(machine, survey),
+            fabric_manager_version: fabric_manager_version(machine, survey),
             shm_bytes: given.map_or_else(|| shm_bytes(machine), |given| given.shm_bytes),
             memlock_bytes: given.map_or_else(memlock, |given| given.memlock_bytes),
             infiniband: infiniband(machine),
@@ -99,6 +104,9 @@ impl Snapshot {
             iommu_translates: false,
             driver: Driver {
                 module: survey.module.clone(),
+                open: machine
+                    .text("/proc/driver/nvidia/version")
+                    .map(|text| text.contains("Open Kernel Module")),
                 libraries: survey.version.clone(),
                 folder: survey.folder.clone(),
                 nvml: survey.nvml.is_some(),
@@ -158,7 +166,9 @@ fn overlaid(machine: &Machine) -> bool {
 fn modules(machine: &Machine) -> Vec<String> {
     let text = machine.text("/proc/modules").unwrap_or_default();
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    let ours = |name: &&str| name.starts_with("nvidia") || *name == "nouveau" || *name == "gdrdrv";
+    let ours = |name: &&str| {
+        name.starts_with("nvidia") || matches!(*name, "nouveau" | "gdrdrv" | "nv_peer_mem")
+    };
     let mut names: Vec<String> = names.filter(ours).map(str::to_owned).collect();
     names.sort();
     names
@@ -178,6 +188,28 @@ fn fabric_manager(machine: &Machine, survey: &driver::Survey) -> bool {
         let name = machine.text(&format!("/proc/{pid}/comm"));
         name.is_some_and(|name| name.starts_with("nv-fabricmanage"))
     })
+}
+
+/// The version of fabric manager's package in dpkg's list (deb-control(5)): `550.127.05` of
+/// `550.127.05-0ubuntu0.22.04.1`.
+fn fabric_manager_version(machine: &Machine, survey: &driver::Survey) -> Option<String> {
+    if survey.switches.is_empty() {
+        return None;
+    }
+    let list = machine.text("/var/lib/dpkg/status")?;
+    let packages = list.split("\n\n").filter(|package| {
+        package.trim_start().starts_with("Package: nvidia-fabricmanager")
+            && package.contains("\nStatus: install ok installed")
+    });
+    let version = packages.filter_map(|package| {
+        let line = package.lines().find_map(|line| line.strip_prefix("Version: "))?;
+        let line = line.split_once(':').map_or(line, |(_, rest)| rest);
+        line.split('-').next()
+    });
+    version
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+        .map(str::to_owned)
+        .last()
 }
 
 /// Whether an adapter is here: the kernel's rdma_cm has a node without any.

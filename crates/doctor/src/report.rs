@@ -145,12 +145,18 @@ fn machine(snapshot: &Snapshot) -> String {
     line
 }
 
+/// Without control characters: a snapshot from elsewhere, or a file name, must neither speak to the
+/// terminal nor write lines of its own.
+fn plain(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
 impl Report {
     /// For people: verdict, then each finding with evidence, fix and references.
     pub fn text(&self) -> String {
-        let mut out = format!("{}\n", self.machine);
+        let mut out = format!("{}\n", plain(&self.machine));
         if let Some(subject) = &self.subject {
-            _ = writeln!(out, "for {subject}");
+            _ = writeln!(out, "for {}", plain(subject));
         }
         _ = writeln!(out, "{}", self.verdict.says());
         for finding in &self.findings {
@@ -159,9 +165,9 @@ impl Report {
                 Severity::Warns => "warns",
                 Severity::Notes => "notes",
             };
-            _ = writeln!(out, "\n{word}  {} [{}]", finding.summary, finding.rule.id);
+            _ = writeln!(out, "\n{word}  {} [{}]", plain(&finding.summary), finding.rule.id);
             for seen in &finding.evidence {
-                _ = writeln!(out, "       seen: {seen}");
+                _ = writeln!(out, "       seen: {}", plain(seen));
             }
             _ = writeln!(out, "       fix:  {}", finding.rule.fix);
             if !finding.rule.references.is_empty() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_facts::{Capability, Sm};
 use sconce_gpu::Opening;
-use sconce_gpu::nvml::Fabric;
+use sconce_gpu::nvml::{ComputeMode, Fabric, Remapped};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -53,6 +53,9 @@ pub struct Snapshot {
     pub selinux: bool,
     /// Whether fabric manager's process or socket is there; looked for beside NVSwitches only.
     pub fabric_manager: bool,
+    /// The version of its package, where dpkg knows one.
+    #[serde(default)]
+    pub fabric_manager_version: Option<String>,
     /// Bytes of `/dev/shm`.
     pub shm_bytes: Option<u64>,
     /// The hard limit of locked memory in bytes; absent is unlimited.
@@ -81,6 +84,9 @@ pub struct Snapshot {
 pub struct Driver {
     /// Version of the loaded module.
     pub module: Option<String>,
+    /// Whether the module is of the open kind; absent when it does not say.
+    #[serde(default)]
+    pub open: Option<bool>,
     /// Version of the libraries.
     pub libraries: Option<String>,
     /// Where they lie.
@@ -125,6 +131,18 @@ pub struct Gpu {
     pub fabric: Option<Fabric>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
+    /// Bytes of it in use.
+    #[serde(default)]
+    pub used_bytes: Option<u64>,
+    /// How many processes compute on it.
+    #[serde(default)]
+    pub processes: Option<u32>,
+    /// Who may compute on it.
+    #[serde(default)]
+    pub compute_mode: Option<ComputeMode>,
+    /// Memory rows that wait for a reset, or could not be remapped.
+    #[serde(default)]
+    pub remapped: Option<Remapped>,
 }
 
 /// A device node.
@@ -267,7 +285,7 @@ fn redact(text: &str) -> String {
         rest = rest.get(end..).unwrap_or("");
     }
     out += rest;
-    let words = out.split(' ').map(|word| match word.contains('@') {
+    let words = out.split(' ').map(|word| match word.starts_with('(') && word.contains('@') {
         true => "…",
         false => word,
     });
@@ -291,6 +309,7 @@ mod tests {
                 "NVRM: GPU at PCI:0000:04:00: GPU-…",
             ),
             ("NVRM: GPU Board Serial Number: 1652923004711", "NVRM: GPU Board Serial Number: …"),
+            ("/data/a@b/cuda", "/data/a@b/cuda"),
             ("GPU-1d5a,MIG-77,0", "GPU-…,MIG-…,0"),
             ("x86_64  580.1  Release Build  (ada@desk)  ", "x86_64  580.1  Release Build  …  "),
         ] {

@@ -66,7 +66,73 @@ fn healthy_machines() {
     );
 }
 
-/// Recorded on a real machine (what rules no longer read, and what names it, taken out by hand).
+/// What NVML alone knows, and one that knows nothing.
+#[test]
+fn what_nvml_says() {
+    check(
+        "worn",
+        None,
+        expect![[r#"
+            ReadyWithWarnings (0)
+            Warns compute-mode: GPU 0 (NVIDIA H100 80GB HBM3) lets no process compute
+                compute mode Prohibited
+            Warns gpu-memory: GPU 0 (NVIDIA H100 80GB HBM3) replaces a failing memory row at its next reset
+            Notes compute-mode: GPU 1 (NVIDIA H100 80GB HBM3) lets one process compute at a time
+                compute mode ExclusiveProcess
+            Notes gpu-in-use: 75 of 79 GiB of GPU 1 are in use
+                1 process(es) compute on it
+        "#]],
+    );
+    check(
+        "mute",
+        None,
+        expect![[r#"
+        Ready (0)
+    "#]],
+    );
+}
+
+#[test]
+fn a_driver_replaced_under_a_container() {
+    check(
+        "driver-replaced",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops driver-mismatch: Driver/library version mismatch: the loaded module is 595.71.05, the libraries are 580.159.04
+            libraries in /usr/lib/x86_64-linux-gnu
+            from inside a container: its libraries are those of its start, start it anew
+    "#]],
+    );
+}
+
+#[test]
+fn fabric_manager_of_another_release() {
+    check(
+        "hgx-fabric-old",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops fabric-manager: 4 NVSwitches are here and fabric manager is not running
+        Stops fabric-manager: fabric manager is of version 580.65.06, the driver is 580.159.04
+        Stops fabric-manager: the NVLink fabric of 8 GPU(s) is not up
+            GPU 0: InProgress, GPU 1: InProgress, GPU 2: InProgress, GPU 3: InProgress, GPU 4: InProgress, GPU 5: InProgress, GPU 6: InProgress, GPU 7: InProgress
+    "#]],
+    );
+}
+
+/// A snapshot is text from elsewhere: nothing in it reaches the terminal as a command.
+#[test]
+fn a_hostile_snapshot_says_nothing_to_the_terminal() {
+    let mut seen = snapshot("half-upgraded");
+    seen.driver.module = Some("\u{1b}]0;mine\u{7}\r575".into());
+    seen.gpus[0].model = "\u{9b}2J\nready: nothing stands in the way".into();
+    let text = examine(&seen, None).text();
+    assert!(text.contains("mine") && !text.lines().any(|line| line.starts_with("ready")));
+    assert!(!text.chars().any(|char| char.is_control() && char != '\n'), "{text:?}");
+}
+
+/// Recorded on a real machine with --save, its kernel's local name cut.
 /// The world of the same name describes that machine, and looks the same.
 #[test]
 fn a_recorded_h100() {
@@ -79,6 +145,9 @@ fn a_recorded_h100() {
     .assert_eq(&examine(&recorded, None).text());
     let mut described: Snapshot = serde_json::from_str(&snapshot("h100-vm").json()).unwrap();
     described.kernel.clone_from(&recorded.kernel);
+    // The snapshot was taken before these were asked for.
+    described.driver.open = None;
+    (described.gpus[0].used_bytes, described.gpus[0].processes) = (None, None);
     assert_eq!(described, serde_json::from_str::<Snapshot>(&recorded.json()).unwrap());
 }
 
@@ -167,6 +236,8 @@ fn a_sick_machine() {
             Warns forward-compat: a libcuda that is not the driver's comes first
                 /usr/local/cuda/compat/libcuda.so.1
             Warns memlock: InfiniBand is here and only 64 KiB of memory may be locked
+            Warns gpudirect-rdma: InfiniBand is here, and nothing lets it reach the GPUs' memory
+                neither nvidia_peermem nor the open kernel module is loaded
             Warns gpu-lost: H100 SXM5 80GB at 0000:9d:00.0 is on the bus and the driver does not show it
                 NVRM: Xid (PCI:0000:9d:00): 79, pid=4711, name=secret-model, GPU has fallen off the bus.
             Warns xid: Xid 79: the GPU has fallen off the bus: power, heat or PCIe
@@ -372,20 +443,28 @@ fn a_snapshot_edited_by_hand() {
     says(
         load("\"arch\"", "\"ark\""),
         expect![
-            " is not a snapshot of sconce doctor: unknown field `ark`, expected one of `schema`, `arch`, `kernel`, `container`, `root`, `wsl`, `driver`, `pci`, `gpus`, `nodes`, `modules`, `systemd`, `selinux`, `fabric_manager`, `shm_bytes`, `memlock_bytes`, `infiniband`, `environment`, `kernel_log`, `cdi`, `host_name_resolves`, `compat_libcuda`, `acs_bridges`, `iommu_translates` at line 3 column 7"
+            " is not a snapshot of sconce doctor: unknown field `ark`, expected one of `schema`, `arch`, `kernel`, `container`, `root`, `wsl`, `driver`, `pci`, `gpus`, `nodes`, `modules`, `systemd`, `selinux`, `fabric_manager`, `fabric_manager_version`, `shm_bytes`, `memlock_bytes`, `infiniband`, `environment`, `kernel_log`, `cdi`, `host_name_resolves`, `compat_libcuda`, `acs_bridges`, `iommu_translates` at line 3 column 7"
         ],
     );
     says(
         load("\"capability\": \"9.0\"", "\"capability\": \"nine\""),
         expect![
-            " is not a snapshot of sconce doctor: `nine` is no compute capability; it looks like `9.0` or `sm_90` at line 28 column 26"
+            " is not a snapshot of sconce doctor: `nine` is no compute capability; it looks like `9.0` or `sm_90` at line 29 column 26"
         ],
     );
     says(
         load("}", ""),
         expect![
-            " is not a snapshot of sconce doctor: EOF while parsing an object at line 95 column 0"
+            " is not a snapshot of sconce doctor: EOF while parsing an object at line 101 column 0"
         ],
+    );
+    says(
+        load("\"schema\": 1", &format!("\"schema\": 1{}", " ".repeat(5 << 20))),
+        expect![" is not a snapshot of sconce doctor: it has 5244800 bytes, more than 4194304"],
+    );
+    says(
+        load("\"modules\": [", "\"modules\": [["),
+        expect![" is not a snapshot of sconce doctor: expected `,` or `]` at line 86 column 12"],
     );
     fs::write(&file, "").unwrap();
     says(
@@ -417,6 +496,7 @@ fn every_rule_is_met() {
         "only-module",
         "mig-empty",
         "volta",
+        "worn",
     ];
     let subject = Subject {
         name: "an image".into(),
@@ -450,7 +530,7 @@ fn the_report_as_text_and_json() {
 
         STOPS  Driver/library version mismatch: the loaded module is 575.57.08, the libraries are 580.159.04 [driver-mismatch]
                seen: libraries in /usr/lib/x86_64-linux-gnu
-               fix:  reboot; or stop every GPU program and `rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && modprobe nvidia`
+               fix:  on the host: reboot; or stop every GPU program and `rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && modprobe nvidia`
                see:  NVIDIA/nvidia-container-toolkit#394
 
         notes  the driver 575.57.08 is too old for the newest CUDA [driver-too-old]

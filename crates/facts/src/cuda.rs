@@ -154,8 +154,19 @@ pub struct Toolkit {
     pub driver: Option<DriverVersion>,
 }
 
+/// A driver branch under which a newer libcuda may stand in (CUDA Compatibility guide, "Forward
+/// Compatibility").
+#[derive(Debug, Clone, Deserialize)]
+pub struct Forward {
+    /// 535 of 535.104.05.
+    pub branch: u32,
+    /// Where that is said.
+    pub source: String,
+}
+
 #[derive(Deserialize)]
 struct Table {
+    forward: Vec<Forward>,
     floor: Vec<Floor>,
     toolkit: Vec<Toolkit>,
 }
@@ -170,6 +181,13 @@ pub fn floors() -> &'static [Floor] {
 /// The driver floor of a CUDA major.
 pub fn floor(major: u16) -> Option<&'static Floor> {
     ROWS.floor.iter().find(|row| row.major == major)
+}
+
+/// Whether the libcuda of a newer driver may stand in for that of `driver` on data-centre GPUs. It must
+/// be of a later branch: within one branch the machine's own is right.
+pub fn forward_compatible(driver: &DriverVersion, compat: &DriverVersion) -> bool {
+    let listed = ROWS.forward.iter().any(|row| row.branch == driver.branch());
+    listed && compat.branch() > driver.branch()
 }
 
 /// Toolkit releases, oldest first.
@@ -209,6 +227,17 @@ mod tests {
         assert_eq!(shown, ["11 450.80.02", "12 525.60.13", "13 580.65.06"]);
         assert_eq!(toolkit_driver("13.2".parse().unwrap()).unwrap().as_str(), "595.71.05");
         assert!(toolkit_driver("13.5".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn forward_compatibility_is_for_listed_branches() {
+        let may = |own, compat| forward_compatible(&driver(own), &driver(compat));
+        assert!(may("535.104.05", "580.65.06") && may("580.159.04", "595.71.05"));
+        assert!(!may("535.104.05", "535.161.08") && !may("580.65.06", "575.57.08"));
+        assert!(!may("545.23.06", "580.65.06") && !may("470.57.02", "580.65.06"));
+        for row in &ROWS.forward {
+            assert!(row.source.contains(&format!("R{}", row.branch)), "{}", row.source);
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub struct Gpu {
     pub pci: Vec<String>,
     /// Its compute capability.
     pub capability: Capability,
+    /// Whether it is a data-centre product.
+    #[serde(default)]
+    pub datacenter: bool,
     /// How it plugs in: "SXM5", "PCIe".
     pub form: Option<String>,
     /// The host processor, where the product has one kind only.

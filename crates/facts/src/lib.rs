@@ -17,7 +17,8 @@ mod uv;
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
 pub use cuda::{
-    CudaVersion, DriverVersion, Floor, Toolkit, floor, floors, toolkit_driver, toolkits,
+    CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
+    toolkit_driver, toolkits,
 };
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use machine::Machine;

@@ -184,7 +184,7 @@ impl Error {
     }
 
     /// Whether the next try may go better.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
             Self::Unreachable { source, .. } => matches!(

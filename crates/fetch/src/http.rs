@@ -74,10 +74,12 @@ pub struct Answer {
 }
 
 /// An answer whose body is still to be read.
-pub(crate) struct Stream {
-    pub(crate) status: u16,
+pub struct Stream {
+    /// The status of the last answer, redirects followed.
+    pub status: u16,
     pub(crate) headers: ureq::http::HeaderMap,
-    pub(crate) url: Url,
+    /// Where it came from after redirects.
+    pub url: Url,
     body: ureq::BodyReader<'static>,
     shown: String,
     stall: Duration,
@@ -167,8 +169,9 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads the head of the answer.
-    pub(crate) fn open(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Stream, Error> {
+    /// Sends one request and reads the head of the answer, whatever its status. A login goes with
+    /// it unless `headers` have an `Authorization` of their own.
+    pub fn open(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Stream, Error> {
         self.check_cancelled()?;
         if self.options.offline {
             return Err(Error::Offline { missing: vec![shown(url)] });
@@ -182,7 +185,8 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(login) = self.login_for(url) {
+        let own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(login) = self.login_for(url).filter(|_| !own) {
             let pair = format!("{}:{}", login.user, login.password);
             let coded = base64::engine::general_purpose::STANDARD.encode(pair);
             request = request.header("Authorization", format!("Basic {coded}"));
@@ -220,7 +224,7 @@ impl Client {
 
 impl Stream {
     /// Makes any other status an error.
-    pub(crate) fn accepted(mut self, statuses: &[u16]) -> Result<Self, Error> {
+    pub fn accepted(mut self, statuses: &[u16]) -> Result<Self, Error> {
         if statuses.contains(&self.status) {
             return Ok(self);
         }
@@ -244,12 +248,13 @@ impl Stream {
         })
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of a header, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// Reads some of the body; `before` bytes of the whole came earlier (for the error).
-    pub(crate) fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
+    pub fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
         loop {
             match self.body.read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -271,23 +276,24 @@ impl Stream {
 }
 
 /// Counts the tries of one thing and pauses between them.
-pub(crate) struct Tries<'a> {
+pub struct Tries<'a> {
     options: &'a Options,
     done: u32,
 }
 
 impl<'a> Tries<'a> {
-    pub(crate) fn new(options: &'a Options) -> Self {
+    /// None so far.
+    pub fn new(options: &'a Options) -> Self {
         Self { options, done: 0 }
     }
 
     /// The last try got something done: begin to count anew.
-    pub(crate) fn renew(&mut self) {
+    pub fn renew(&mut self) {
         self.done = 0;
     }
 
     /// Takes the failure of a try: pauses, or returns it when there is no use in another.
-    pub(crate) fn after(&mut self, error: Error) -> Result<(), Error> {
+    pub fn after(&mut self, error: Error) -> Result<(), Error> {
         self.done += 1;
         let mut pause = self.options.backoff.saturating_mul(1 << (self.done - 1).min(10));
         if let Error::Status { retry_after: Some(asked), .. } = &error {
@@ -311,7 +317,7 @@ impl<'a> Tries<'a> {
 }
 
 /// The address without login, and without the values of its query (they may be signatures).
-pub(crate) fn shown(url: &Url) -> String {
+pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
@@ -323,7 +329,7 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 /// An address sconce can fetch: `http:`, `https:` or `file:`.
-pub(crate) fn parse(url: &str) -> Result<Url, Error> {
+pub fn parse(url: &str) -> Result<Url, Error> {
     let bad = |why: String| {
         // What doesn't parse may hold a password all the same.
         let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);

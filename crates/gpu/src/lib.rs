@@ -7,6 +7,7 @@
 
 pub mod affinity;
 pub mod cdi;
+pub mod compat;
 pub mod cuda;
 pub mod driver;
 mod error;

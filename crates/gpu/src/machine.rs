@@ -137,6 +137,10 @@ impl Machine {
 
     /// The path after following all links, as the machine names it; `None` if nothing is there.
     pub fn resolve(&self, path: &Path) -> Option<PathBuf> {
+        // A described node's folder need not be on disk.
+        if self.given_node(path).is_some() {
+            return Some(path.to_owned());
+        }
         let mut left: Vec<PathBuf> = vec![path.to_owned()];
         let mut done = PathBuf::from("/");
         let mut links = 0;

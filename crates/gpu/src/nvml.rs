@@ -59,6 +59,32 @@ pub struct GpuAnswers {
     pub instances: Vec<MigAnswers>,
     /// State of its NVLink fabric; absent where there is none.
     pub fabric: Option<Fabric>,
+    /// Who may compute on it.
+    pub compute_mode: Option<ComputeMode>,
+    /// Memory rows taken out of use; absent on generations without (before Ampere).
+    pub remapped: Option<Remapped>,
+}
+
+/// `nvmlComputeMode_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeMode {
+    /// Any number of processes.
+    Default,
+    /// None.
+    Prohibited,
+    /// One at a time.
+    ExclusiveProcess,
+}
+
+/// What `nvmlDeviceGetRemappedRows` says beyond numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remapped {
+    /// A row waits for a reset to be remapped.
+    pub pending: bool,
+    /// A row could not be remapped.
+    pub failed: bool,
 }
 
 /// NVML about one MIG instance.
@@ -317,6 +343,14 @@ impl Nvml {
             mig,
             instances: if mig == Some(true) { self.instances(device) } else { Vec::new() },
             fabric: self.fabric(device),
+            compute_mode: match self.get::<c_uint>(c"nvmlDeviceGetComputeMode", device, 0) {
+                Some(0) => Some(ComputeMode::Default),
+                Some(2) => Some(ComputeMode::Prohibited),
+                // 1, exclusive for a thread, is an old word for 3.
+                Some(1 | 3) => Some(ComputeMode::ExclusiveProcess),
+                _ => None,
+            },
+            remapped: self.remapped(device),
         }
     }
 
@@ -341,6 +375,23 @@ impl Nvml {
         let code = unsafe { function(device, &mut count, std::ptr::null_mut()) };
         // NVML advises callers to leave room for some more than there are.
         matches!(code, 0 | 7).then_some(count)
+    }
+
+    fn remapped(&self, device: Device) -> Option<Remapped> {
+        type Four = unsafe extern "C" fn(
+            Device,
+            *mut c_uint,
+            *mut c_uint,
+            *mut c_uint,
+            *mut c_uint,
+        ) -> c_int;
+        let function = self.symbol::<Four>(c"nvmlDeviceGetRemappedRows")?;
+        let [mut corrected, mut not_corrected, mut pending, mut failed]: [c_uint; 4] = [0; 4];
+        // SAFETY: the signature is nvml.h's; all four numbers outlive the call.
+        let code = unsafe {
+            function(device, &mut corrected, &mut not_corrected, &mut pending, &mut failed)
+        };
+        (code == 0).then_some(Remapped { pending: pending != 0, failed: failed != 0 })
     }
 
     fn mig_mode(&self, device: Device) -> Option<bool> {

@@ -131,6 +131,7 @@ fn a_loader_of_its_own_comes_along() {
         mount /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 /usr/local/nvidia/glibc/ld-linux-x86-64.so.2 ro
         mount /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json /usr/share/glvnd/egl_vendor.d/10_nvidia.json ro
         mount /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json /usr/share/vulkan/icd.d/nvidia_icd.json ro
+        mount /usr/local/nvidia/share/vulkan/implicit_layer.d/nvidia_layers.json /usr/share/vulkan/implicit_layer.d/nvidia_layers.json ro
         link /usr/bin/nvidia-smi -> /usr/local/nvidia/bin/nvidia-smi
         link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so -> libnvidia-ml.so.580.159.04
         link /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.580.159.04
@@ -172,6 +173,33 @@ fn nodes_for_the_network_and_storage() {
     .assert_eq(&nodes("cluster"));
 }
 
+/// With an image's newer libcuda every name that programs open leads to it; NVML stays the driver's.
+#[test]
+fn forward_compatibility() {
+    let world = world("a100-mig");
+    let driver = driver(&world);
+    let mut edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let compat = sconce_gpu::compat::Compat {
+        folder: "/usr/local/cuda-13.0/compat".into(),
+        version: "580.65.06".into(),
+        libraries: ["libcuda.so.580.65.06", "libnvidia-nvvm.so.580.65.06"].map(Into::into).into(),
+    };
+    sconce_gpu::compat::prefer(&compat, &driver.survey, &mut edits);
+    let links = edits.links.iter().filter(|link| {
+        ["libcuda.so", "nvvm", "libnvidia-ml"]
+            .iter()
+            .any(|name| link.path.to_string_lossy().contains(name))
+    });
+    let links = links.map(|link| format!("{} -> {}", link.path.display(), link.target));
+    expect![[r#"
+        /usr/lib/x86_64-linux-gnu/libcuda.so -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libcuda.so.1 -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 -> libnvidia-ml.so.535.104.05
+        /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.4 -> /usr/local/cuda-13.0/compat/libnvidia-nvvm.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libcuda.so.580.65.06 -> /usr/local/cuda-13.0/compat/libcuda.so.580.65.06
+        /usr/lib/x86_64-linux-gnu/libnvidia-nvvm.so.580.65.06 -> /usr/local/cuda-13.0/compat/libnvidia-nvvm.so.580.65.06"#]].assert_eq(&links.collect::<Vec<_>>().join("\n"));
+}
+
 #[test]
 fn one_mig_instance() {
     let world = world("a100-mig");
@@ -180,6 +208,37 @@ fn one_mig_instance() {
     let nodes: Vec<String> =
         edits.nodes.iter().map(|node| node.path.display().to_string()).collect();
     expect!["/dev/nvidia-caps/nvidia-cap21 /dev/nvidia-caps/nvidia-cap22 /dev/nvidia-modeset /dev/nvidia-uvm /dev/nvidia-uvm-tools /dev/nvidia0 /dev/nvidiactl"].assert_eq(&nodes.join(" "));
+}
+
+/// An instance destroyed after it was chosen, and documents that still list it.
+#[test]
+fn mig_changed_under_us() {
+    let mut world = world("a100-mig");
+    let driver = driver(&world);
+    let chosen = selection(&driver, "0:1");
+    fs::remove_dir_all(world.root.join("proc/driver/nvidia/capabilities")).unwrap();
+    let mut given = world.machine.given().unwrap().clone();
+    given.node.retain(|node| !node.path.ends_with("nvidia-cap22"));
+    world.machine = sconce_gpu::Machine::described(&world.root, given);
+    // A document written when the instance was there is stale.
+    let json = cdi::document(&driver).unwrap().json();
+    let document = Document::parse(json.as_bytes(), Path::new("a.json")).unwrap();
+    let survey = driver::survey(&world.machine);
+    let stale = cdi::registry::stale(&document, &world.machine, &survey);
+    assert_eq!(stale, [cdi::registry::Stale::Missing("/dev/nvidia-caps/nvidia-cap22".into())]);
+    // Looked at again, the instance is not there to be chosen; the old choice names its node.
+    let again = driver::find(&world.machine).unwrap();
+    let wish = sconce_gpu::select::parse("0:1").unwrap();
+    let locks = tempfile::tempdir().unwrap();
+    let error = sconce_gpu::select::choose(&wish, &again, locks.path()).unwrap_err();
+    expect!["there is no GPU `0:1` on this machine; there is: 0 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000000); 1 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000001)"].assert_eq(&error.to_string());
+    let mut gone = chosen;
+    for capability in gone.devices[0].instance.iter_mut().flat_map(|mig| &mut mig.capabilities) {
+        capability.node = world.machine.node(&capability.path);
+    }
+    let error = cdi::edits(&driver, &gone).unwrap_err();
+    expect!["the device node /dev/nvidia-caps/nvidia-cap22 is missing"]
+        .assert_eq(&error.to_string());
 }
 
 #[test]
@@ -375,6 +434,25 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
         generated
         /etc/cdi/nvidia.json is not used: it links /usr/../../lib/x86_64-linux-gnu/libcuda.so"#]],
     );
+}
+
+/// What has a document's name and is no plain file of a document's size neither blocks nor is used.
+#[test]
+fn documents_that_are_none() {
+    let world = world("h100");
+    let folder = world.root.join("etc/cdi");
+    fs::create_dir_all(folder.join("a.json")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(folder.join("b.json")).status().unwrap();
+    assert!(pipe.success());
+    fs::write(folder.join("c.json"), vec![b' '; 5 << 20]).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("d.json")).unwrap();
+    std::os::unix::fs::symlink("e.json", folder.join("e.json")).unwrap();
+    fs::write(folder.join("f.txt"), "{").unwrap();
+    let driver = driver(&world);
+    let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+    assert_eq!(plan.origin, Origin::Generated);
+    expect!["the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"]
+        .assert_eq(&plan.notes.join("\n"));
 }
 
 /// Links below links would be made through the first, outside of the container.

@@ -112,47 +112,48 @@ fn a_recorded_h100() {
     found(
         "h100-vm",
         expect![[r#"
-        580.159.04 in /usr/local/nvidia/lib64
-        libEGL_nvidia.so.580.159.04 <- libEGL_nvidia.so libEGL_nvidia.so.0
-        libGLESv1_CM_nvidia.so.580.159.04 <- libGLESv1_CM_nvidia.so libGLESv1_CM_nvidia.so.1
-        libGLESv2_nvidia.so.580.159.04 <- libGLESv2_nvidia.so libGLESv2_nvidia.so.2
-        libGLX_nvidia.so.580.159.04 <- libGLX_nvidia.so libGLX_nvidia.so.0
-        libcuda.so.580.159.04 <- libcuda.so libcuda.so.1
-        libcudadebugger.so.580.159.04 <- libcudadebugger.so libcudadebugger.so.1
-        libnvcuvid.so.580.159.04 <- libnvcuvid.so libnvcuvid.so.1
-        libnvidia-allocator.so.580.159.04 <- libnvidia-allocator.so libnvidia-allocator.so.1
-        libnvidia-cfg.so.580.159.04 <- libnvidia-cfg.so libnvidia-cfg.so.1
-        libnvidia-eglcore.so.580.159.04 <- libnvidia-eglcore.so
-        libnvidia-encode.so.580.159.04 <- libnvidia-encode.so libnvidia-encode.so.1
-        libnvidia-fbc.so.580.159.04 <- libnvidia-fbc.so libnvidia-fbc.so.1
-        libnvidia-glcore.so.580.159.04 <- libnvidia-glcore.so
-        libnvidia-glsi.so.580.159.04 <- libnvidia-glsi.so
-        libnvidia-glvkspirv.so.580.159.04 <- libnvidia-glvkspirv.so
-        libnvidia-gpucomp.so.580.159.04 <- libnvidia-gpucomp.so
-        libnvidia-ml.so.580.159.04 <- libnvidia-ml.so libnvidia-ml.so.1
-        libnvidia-nvvm.so.580.159.04 <- libnvidia-nvvm.so libnvidia-nvvm.so.4
-        libnvidia-opencl.so.580.159.04 <- libnvidia-opencl.so libnvidia-opencl.so.1
-        libnvidia-opticalflow.so.580.159.04 <- libnvidia-opticalflow.so libnvidia-opticalflow.so.1
-        libnvidia-pkcs11-openssl3.so.580.159.04 <- libnvidia-pkcs11-openssl3.so
-        libnvidia-ptxjitcompiler.so.580.159.04 <- libnvidia-ptxjitcompiler.so libnvidia-ptxjitcompiler.so.1
-        libnvidia-rtcore.so.580.159.04 <- libnvidia-rtcore.so
-        libnvidia-tls.so.580.159.04 <- libnvidia-tls.so
-        libnvoptix.so.580.159.04 <- libnvoptix.so libnvoptix.so.1
-        libvdpau_nvidia.so.580.159.04 <- libvdpau_nvidia.so libvdpau_nvidia.so.1
-        /usr/local/nvidia/bin/nvidia-cuda-mps-control
-        /usr/local/nvidia/bin/nvidia-cuda-mps-server
-        /usr/local/nvidia/bin/nvidia-debugdump
-        /usr/local/nvidia/bin/nvidia-persistenced
-        /usr/local/nvidia/bin/nvidia-smi
-        /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_ga10x.bin
-        /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_tu10x.bin
-        /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
-        /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
-        /dev/nvidiactl 195:255
-        /dev/nvidia-uvm 238:0
-        /dev/nvidia-uvm-tools 238:1
-        0: minor 0 0000:00:06.0 GPU-5c0de000-0000-4000-8000-000000000006 NVIDIA H100 80GB HBM3
-    "#]],
+            580.159.04 in /usr/local/nvidia/lib64
+            libEGL_nvidia.so.580.159.04 <- libEGL_nvidia.so libEGL_nvidia.so.0
+            libGLESv1_CM_nvidia.so.580.159.04 <- libGLESv1_CM_nvidia.so libGLESv1_CM_nvidia.so.1
+            libGLESv2_nvidia.so.580.159.04 <- libGLESv2_nvidia.so libGLESv2_nvidia.so.2
+            libGLX_nvidia.so.580.159.04 <- libGLX_nvidia.so libGLX_nvidia.so.0
+            libcuda.so.580.159.04 <- libcuda.so libcuda.so.1
+            libcudadebugger.so.580.159.04 <- libcudadebugger.so libcudadebugger.so.1
+            libnvcuvid.so.580.159.04 <- libnvcuvid.so libnvcuvid.so.1
+            libnvidia-allocator.so.580.159.04 <- libnvidia-allocator.so libnvidia-allocator.so.1
+            libnvidia-cfg.so.580.159.04 <- libnvidia-cfg.so libnvidia-cfg.so.1
+            libnvidia-eglcore.so.580.159.04 <- libnvidia-eglcore.so
+            libnvidia-encode.so.580.159.04 <- libnvidia-encode.so libnvidia-encode.so.1
+            libnvidia-fbc.so.580.159.04 <- libnvidia-fbc.so libnvidia-fbc.so.1
+            libnvidia-glcore.so.580.159.04 <- libnvidia-glcore.so
+            libnvidia-glsi.so.580.159.04 <- libnvidia-glsi.so
+            libnvidia-glvkspirv.so.580.159.04 <- libnvidia-glvkspirv.so
+            libnvidia-gpucomp.so.580.159.04 <- libnvidia-gpucomp.so
+            libnvidia-ml.so.580.159.04 <- libnvidia-ml.so libnvidia-ml.so.1
+            libnvidia-nvvm.so.580.159.04 <- libnvidia-nvvm.so libnvidia-nvvm.so.4
+            libnvidia-opencl.so.580.159.04 <- libnvidia-opencl.so libnvidia-opencl.so.1
+            libnvidia-opticalflow.so.580.159.04 <- libnvidia-opticalflow.so libnvidia-opticalflow.so.1
+            libnvidia-pkcs11-openssl3.so.580.159.04 <- libnvidia-pkcs11-openssl3.so
+            libnvidia-ptxjitcompiler.so.580.159.04 <- libnvidia-ptxjitcompiler.so libnvidia-ptxjitcompiler.so.1
+            libnvidia-rtcore.so.580.159.04 <- libnvidia-rtcore.so
+            libnvidia-tls.so.580.159.04 <- libnvidia-tls.so
+            libnvoptix.so.580.159.04 <- libnvoptix.so libnvoptix.so.1
+            libvdpau_nvidia.so.580.159.04 <- libvdpau_nvidia.so libvdpau_nvidia.so.1
+            /usr/local/nvidia/bin/nvidia-cuda-mps-control
+            /usr/local/nvidia/bin/nvidia-cuda-mps-server
+            /usr/local/nvidia/bin/nvidia-debugdump
+            /usr/local/nvidia/bin/nvidia-persistenced
+            /usr/local/nvidia/bin/nvidia-smi
+            /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_ga10x.bin
+            /usr/local/nvidia/firmware/nvidia/580.159.04/gsp_tu10x.bin
+            /usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
+            /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
+            /usr/local/nvidia/share/vulkan/implicit_layer.d/nvidia_layers.json
+            /dev/nvidiactl 195:255
+            /dev/nvidia-uvm 238:0
+            /dev/nvidia-uvm-tools 238:1
+            0: minor 0 0000:00:06.0 GPU-5c0de000-0000-4000-8000-000000000006 NVIDIA H100 80GB HBM3
+        "#]],
     );
 }
 

@@ -68,6 +68,10 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned int index, void *
 }
 int nvmlDeviceGetGpuInstanceId(void *device, unsigned int *id) { ANSWER(*id = 4); }
 int nvmlDeviceGetComputeInstanceId(void *device, unsigned int *id) { ANSWER(*id = 0); }
+int nvmlDeviceGetComputeMode(void *device, unsigned int *mode) { ANSWER(*mode = IS(1) ? 3 : 0); }
+int nvmlDeviceGetRemappedRows(void *device, unsigned int *a, unsigned int *b, unsigned int *pending, unsigned int *failed) {
+    ANSWER(*a = 5; *b = 1; *pending = IS(2); *failed = 0);
+}
 int nvmlDeviceGetGpuFabricInfo(void *device, fabric *info) { ANSWER(info->state = IS(1) ? 2 : 3; info->status = 0); }
 "#;
 
@@ -103,7 +107,7 @@ fn everything_is_asked() {
         .iter()
         .map(|gpu| {
             format!(
-                "{:?} {:?} {:?} {:?} of {:?} {:?} processes {:?} mig {:?} {:?} fabric {:?}",
+                "{:?} {:?} {:?} {:?} of {:?} {:?} processes {:?} mig {:?} {:?} fabric {:?} {:?} {:?}",
                 gpu.uuid,
                 gpu.minor,
                 gpu.bus_id,
@@ -113,13 +117,15 @@ fn everything_is_asked() {
                 gpu.processes,
                 gpu.mig,
                 gpu.instances,
-                gpu.fabric
+                gpu.fabric,
+                gpu.compute_mode,
+                gpu.remapped
             )
         })
         .collect();
     expect![[r#"
-        Some("GPU-1") Some(1) Some("0000:04:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(0) mig Some(false) [] fabric Some(InProgress)
-        Some("GPU-2") Some(0) Some("0000:0b:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(3) mig Some(true) [MigAnswers { uuid: Some("MIG-7"), gpu_instance: Some(4), compute_instance: Some(0), memory_bytes: Some(100) }] fabric Some(Completed)"#]].assert_eq(&gpus.join("\n"));
+        Some("GPU-1") Some(1) Some("0000:04:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(0) mig Some(false) [] fabric Some(InProgress) Some(ExclusiveProcess) Some(Remapped { pending: false, failed: false })
+        Some("GPU-2") Some(0) Some("0000:0b:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(3) mig Some(true) [MigAnswers { uuid: Some("MIG-7"), gpu_instance: Some(4), compute_instance: Some(0), memory_bytes: Some(100) }] fabric Some(Completed) Some(Default) Some(Remapped { pending: true, failed: false })"#]].assert_eq(&gpus.join("\n"));
     assert_eq!((answers.driver.as_deref(), answers.cuda), (Some("580.159.04"), Some(13000)));
 }
 

@@ -64,7 +64,11 @@ pub fn walk(file: Named<'_>, visit: &mut dyn FnMut(&str, Kind)) -> Result<(), Er
         if at + BLOCK > file.size() {
             break;
         }
-        let head: [u8; BLOCK as usize] = file.array(at, WHAT)?;
+        let head: [u8; BLOCK as usize] = match file.array(at, WHAT) {
+            // A stream learns its size when it ends.
+            Err(_) if at >= file.size() => break,
+            head => head?,
+        };
         if head.iter().all(|byte| *byte == 0) {
             break;
         }
@@ -170,23 +174,33 @@ pub fn add_layer(
     let layer = unpacked(name, layer, max_states)?;
     tree.begin_layer();
     walk(Named::new(name, &*layer), &mut |path, kind| {
-        let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
-        if let Some(victim) = last.strip_prefix(".wh.") {
-            let opaque = last == ".wh..wh..opq";
-            tree.whiteout(folder, if opaque { ".wh..opq" } else { victim });
-            return;
-        }
-        match kind {
-            Kind::File { offset, size } => {
-                let bytes = Slice::new(Arc::clone(&layer), offset, size);
-                tree.add_file(path, Arc::new(bytes));
-            }
-            Kind::Directory => tree.add_directory(path),
-            Kind::Symlink(target) => tree.add_link(path, &target),
-            Kind::Hardlink(target) => tree.add_hard_link(path, &target),
-            Kind::Special => {}
-        }
+        place(tree, path, kind, |tree, path, offset, size| {
+            tree.add_file(path, Arc::new(Slice::new(Arc::clone(&layer), offset, size)));
+        });
     })
+}
+
+/// Puts an entry of a layer into `tree`, whiteouts obeyed; `add` adds a file by its path, offset
+/// and size.
+pub(crate) fn place(
+    tree: &mut Tree,
+    path: &str,
+    kind: Kind,
+    add: impl FnOnce(&mut Tree, &str, u64, u64),
+) {
+    let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
+    if let Some(victim) = last.strip_prefix(".wh.") {
+        let opaque = last == ".wh..wh..opq";
+        tree.whiteout(folder, if opaque { ".wh..opq" } else { victim });
+        return;
+    }
+    match kind {
+        Kind::File { offset, size } => add(tree, path, offset, size),
+        Kind::Directory => tree.add_directory(path),
+        Kind::Symlink(target) => tree.add_link(path, &target),
+        Kind::Hardlink(target) => tree.add_hard_link(path, &target),
+        Kind::Special => {}
+    }
 }
 
 fn unpacked(
@@ -287,13 +301,21 @@ fn assemble(
             why: format!("{} layers; at most {MAX_LAYERS} here", layers.len()),
         });
     }
-    let config: Config = json(config, &*blobs(config)?)?;
+    let env = environment(config, &*blobs(config)?)?;
     let mut tree = Tree::new();
     for layer in layers {
         add_layer(&mut tree, layer, &blobs(layer)?, MAX_STATES / layers.len().max(1))?;
     }
-    let env = config.config.unwrap_or_default().env.unwrap_or_default();
     Ok(Image { tree, env })
+}
+
+/// `config.Env` of an image's configuration, `NAME=VALUE` each; `name` is for errors.
+///
+/// # Errors
+/// [`Error::Malformed`] for a document that is none.
+pub fn environment(name: &str, config: &dyn ReadAt) -> Result<Vec<String>, Error> {
+    let config: Config = json(name, config)?;
+    Ok(config.config.unwrap_or_default().env.unwrap_or_default())
 }
 
 /// The image of an OCI layout, for `architecture` as OCI calls it (`amd64`) where there are several.

@@ -22,6 +22,8 @@ pub const PT_LOAD: u32 = 1;
 pub const PT_DYNAMIC: u32 = 2;
 /// `PT_INTERP`.
 pub const PT_INTERP: u32 = 3;
+/// `EM_CUDA`.
+pub(crate) const EM_CUDA: u16 = 190;
 const SHT_NOBITS: u32 = 8;
 
 /// The machine code's processor, `e_machine`.
@@ -42,7 +44,7 @@ impl Machine {
         match code {
             62 => Self::X86_64,
             183 => Self::Aarch64,
-            190 => Self::Cuda,
+            EM_CUDA => Self::Cuda,
             other => Self::Other(other),
         }
     }

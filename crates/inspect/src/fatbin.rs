@@ -21,10 +21,12 @@ use crate::read::{Fields, Named, Slice};
 
 /// Marks a container.
 pub const MAGIC: u32 = 0xBA55_ED50;
-const CONTAINER: u64 = 16;
-const ENTRY: u64 = 64;
+pub(crate) const CONTAINER: u64 = 16;
+pub(crate) const ENTRY: u64 = 64;
+/// The kind of an entry that holds others.
+pub(crate) const CONCAT: u16 = 0x100;
 /// Headers of 64 to 264 bytes were seen; a concat entry's grows with its members.
-const MAX_HEADER: u64 = 1 << 20;
+pub(crate) const MAX_HEADER: u64 = 1 << 20;
 /// Entries of one library; the most seen is some ten thousand.
 const MAX_ENTRIES: usize = 1 << 20;
 /// Findings about one library; a file of garbage would give one for each of its words.
@@ -257,7 +259,7 @@ impl Fatbin {
                 self.close(set);
                 return Ok(place.max(at + 8));
             };
-            if head.u16(0) == 0x100 {
+            if head.u16(0) == CONCAT {
                 self.concat(file, place, head, &mut set)?;
             } else {
                 let entry = entry(head, place + header, header + padded);

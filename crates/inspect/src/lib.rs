@@ -3,17 +3,20 @@
 //! Nothing here runs what it reads, and no input makes it panic: parsers take [`read::ReadAt`],
 //! read the few ranges they need, and bound every count and size they are told.
 
+mod answer;
 pub mod archive;
 pub mod closure;
 pub mod dynamic;
 pub mod elf;
 mod error;
+mod facts;
 #[cfg(test)]
 mod failures;
 pub mod fatbin;
 pub mod finding;
 #[cfg(test)]
 mod forge;
+mod frames;
 pub mod inflate;
 pub mod ldcache;
 pub mod loader;
@@ -23,15 +26,20 @@ mod page;
 pub mod read;
 pub mod report;
 pub mod scan;
+pub mod sieve;
+pub mod skeleton;
 pub mod source;
+pub mod stream;
 pub mod symbols;
 pub mod tree;
 pub mod verdict;
 pub mod weight;
 pub mod zip;
 
+pub use answer::Answer;
 pub use error::Error;
+pub use facts::{Known, by_facts};
 pub use page::bytes;
-pub use report::{Answer, Options, Report, inspect};
+pub use report::{Basis, Moved, Options, Report, inspect};
 pub use source::Subject;
 pub use tree::Tree;

@@ -17,6 +17,11 @@ use crate::tree::Tree;
 /// A process with more libraries than this is a loop or a lie.
 const MAX_LOADED: usize = 4096;
 
+/// Folders of builds for newer processors, below every folder that is searched (ld.so(8), "Hardware
+/// capabilities"; glibc 2.33 and later).
+const HWCAPS: &[&str] =
+    &["glibc-hwcaps/x86-64-v2/", "glibc-hwcaps/x86-64-v3/", "glibc-hwcaps/x86-64-v4/"];
+
 /// How a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -261,8 +266,13 @@ impl<'a> Loader<'a> {
         }
         let search = |path: &str, origin: &str, found: Found| {
             path.split(':').filter(|part| !part.is_empty()).find_map(|part| {
-                let path = format!("{}/{name}", self.expand(part, origin).trim_end_matches('/'));
-                self.at(&path).map(|library| (library, path, found))
+                let folder = self.expand(part, origin);
+                let folder = folder.trim_end_matches('/');
+                // What any processor takes first, then what only newer ones would take instead.
+                [""].iter().chain(HWCAPS).find_map(|below| {
+                    let path = format!("{folder}/{below}{name}");
+                    self.at(&path).map(|library| (library, path, found))
+                })
             })
         };
         let own = dynamic(asking)?;

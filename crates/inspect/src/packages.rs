@@ -14,6 +14,19 @@ use crate::tree::Tree;
 const MAX_METADATA: u64 = 4 << 20;
 const MAX_RECORD: u64 = 64 << 20;
 const MAX_STATUS: u64 = 64 << 20;
+/// No text is read that is larger, bytes.
+pub(crate) const MAX_TEXT: u64 = 64 << 20;
+
+/// Whether the text of a file with this path is read anywhere in this crate.
+pub(crate) fn is_read(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match name {
+        "METADATA" | "RECORD" => path.contains(".dist-info/"),
+        "version.py" => path.ends_with("torch/version.py"),
+        "pyvenv.cfg" | "ld.so.cache" => true,
+        _ => path.contains("var/lib/dpkg/"),
+    }
+}
 
 /// Where a package comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::finding::Severity;
-use crate::report::Report;
+use crate::report::{Basis, Report};
 use crate::verdict::{Outcome, Verdict};
 
 /// Packages listed by weight.
@@ -73,11 +73,33 @@ impl Report {
 
     fn write_page(&self, out: &mut String, ink: Ink) -> std::fmt::Result {
         writeln!(out, "{}", ink.bold(&plain(&self.subject)))?;
+        let basis = match self.basis {
+            Basis::Bytes => None,
+            Basis::Image => Some("by the bytes of the image it was built to"),
+            Basis::Wheels => Some("by the bytes of its wheels; no image is built of it here"),
+            Basis::Facts => Some("by what is known of this torch; its wheels are not here"),
+        };
+        if let Some(basis) = basis {
+            writeln!(out, "{}", ink.dim(&format!("  {basis}")))?;
+        }
         self.write_contents(out, ink)?;
         self.write_gpus(out, ink)?;
         self.write_drivers(out, ink)?;
+        if self.basis == Basis::Facts {
+            return Ok(());
+        }
         self.write_findings(out, ink)?;
-        self.write_weight(out, ink)
+        self.write_weight(out, ink)?;
+        let Some(moved) = self.moved else { return Ok(()) };
+        let share = moved.bytes as f64 * 100.0 / moved.of.max(1) as f64;
+        let line = format!(
+            "  {} moved, {share:.1}% of its {}; {} of {} layers were here",
+            bytes(moved.bytes),
+            bytes(moved.of),
+            moved.layers_here,
+            moved.layers
+        );
+        writeln!(out, "{}", ink.dim(&line))
     }
 
     fn write_contents(&self, out: &mut String, ink: Ink) -> std::fmt::Result {
@@ -111,7 +133,11 @@ impl Report {
     fn write_gpus(&self, out: &mut String, ink: Ink) -> std::fmt::Result {
         writeln!(out, "\n{}", ink.bold("GPUs"))?;
         if self.gpus.iter().all(|verdict| verdict.outcome == Outcome::NoGpuCode) {
-            return writeln!(out, "  {}", ink.outcome(Outcome::Not, "no GPU code at all"));
+            let words = match (self.basis, &self.contents.torch) {
+                (Basis::Facts, Some(torch)) if torch.cuda.is_some() => "not known",
+                _ => "no GPU code at all",
+            };
+            return writeln!(out, "  {}", ink.outcome(Outcome::Not, words));
         }
         for verdict in self.gpus.iter().filter(|verdict| !verdict.gpus.is_empty()) {
             let word = match verdict.outcome {

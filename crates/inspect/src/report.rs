@@ -1,10 +1,9 @@
 //! Everything about one environment, as JSON (`docs/format/inspect.md`) and for the questions of
 //! `--for` and `--driver`.
 
-use sconce_facts::{Capability, CudaVersion, DriverVersion, Floor};
+use sconce_facts::{Capability, CudaVersion, Floor};
 use serde::Serialize;
 
-use crate::Error;
 use crate::closure;
 use crate::fatbin::{Code, Fatbin, Flaw, Tally};
 use crate::finding::{Finding, Kind, Severity};
@@ -33,6 +32,8 @@ pub struct Options {
     pub partial: bool,
     /// Leave out the search for copies of files, which reads whole files.
     pub skip_copies: bool,
+    /// What the report will rest on.
+    pub basis: Basis,
 }
 
 /// GPU code of one library.
@@ -90,6 +91,8 @@ pub struct Report {
     pub schema: u32,
     /// What was inspected, as it was named.
     pub subject: String,
+    /// What it rests on.
+    pub basis: Basis,
     /// Processor of the libraries.
     pub machine: String,
     /// What is in it.
@@ -109,15 +112,37 @@ pub struct Report {
     pub not_needed_bytes: Option<u64>,
     /// Files opened.
     pub opened: usize,
+    /// What it took to read an image in a registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
 }
 
-/// The answer to `--for GPU --driver VERSION`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Answer {
-    /// Whether it runs.
-    pub ready: bool,
-    /// Why, in one sentence.
-    pub sentence: String,
+/// What a report rests on.
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// The bytes of what was named.
+    #[default]
+    Bytes,
+    /// The bytes of the image that a lock was built to.
+    Image,
+    /// The bytes of the wheels that a lock names; the rest of the image is not there yet.
+    Wheels,
+    /// What is known of the release of torch that a lock names; its bytes are not here.
+    Facts,
+}
+
+/// What it took to read an image in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// Bytes that came over the network, documents included.
+    pub bytes: u64,
+    /// Bytes of all its layers.
+    pub of: u64,
+    /// Layers that were here already.
+    pub layers_here: usize,
+    /// All its layers.
+    pub layers: usize,
 }
 
 /// Inspects `tree`, called `subject`. `progress` is told how many files are done, out of how many.
@@ -156,6 +181,7 @@ pub fn inspect(
     Report {
         schema: SCHEMA,
         subject: subject.to_owned(),
+        basis: options.basis,
         machine: loader.machine().name().to_owned(),
         drivers,
         gpus,
@@ -168,6 +194,7 @@ pub fn inspect(
             .map(gpu_library)
             .collect(),
         opened: scan.opened,
+        moved: None,
         contents,
         findings,
         weight,
@@ -380,124 +407,4 @@ fn gap_findings(gpus: &[Verdict]) -> Vec<Finding> {
             .evidence([format!("has {}", has.join(" "))])
         })
         .collect()
-}
-
-impl Report {
-    /// The verdict on GPUs of this capability, if any GPU of it is known.
-    pub fn on(&self, capability: Capability) -> Option<&Verdict> {
-        self.gpus.iter().find(|verdict| verdict.capability == capability)
-    }
-
-    /// The worst findings.
-    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
-    }
-
-    /// Whether it runs on the GPU called `gpu` (a name, or a capability like `9.0` or `sm_90`) with
-    /// this driver, and why, in one sentence.
-    ///
-    /// # Errors
-    /// [`Error::UnknownGpu`].
-    pub fn answer(&self, gpu: &str, driver: Option<&DriverVersion>) -> Result<Answer, Error> {
-        let (name, capability) = match gpu.parse::<Capability>() {
-            Ok(capability) => (capability.sm(), capability),
-            Err(_) => match sconce_facts::gpu(gpu) {
-                Ok(row) => (row.name.clone(), row.capability),
-                Err(unknown) => {
-                    return Err(Error::UnknownGpu { name: unknown.name, nearest: unknown.near });
-                }
-            },
-        };
-        let Some(verdict) = self.on(capability) else {
-            return Err(Error::UnknownGpu { name: gpu.to_owned(), nearest: None });
-        };
-        let no = |sentence: String| Ok(Answer { ready: false, sentence });
-        let host =
-            sconce_facts::gpu(gpu).ok().and_then(|row| row.host).map(|host| host.to_string());
-        if let Some(host) = host.filter(|host| *host != self.machine) {
-            return no(format!(
-                "No: {name} comes with {host} processors only, and this is for {}.",
-                self.machine
-            ));
-        }
-        let cuda = self.drivers.cuda.as_deref().unwrap_or("CUDA");
-        match verdict.outcome {
-            Outcome::NoGpuCode => {
-                let what = match &self.contents.torch {
-                    Some(torch) => format!("torch {} is a CPU-only build", torch.version),
-                    None => "there is no GPU code in it".to_owned(),
-                };
-                return no(format!("No: {what}."));
-            }
-            Outcome::Not => {
-                let gap = verdict
-                    .gaps
-                    .iter()
-                    .find(|gap| gap.library.rsplit('/').next().is_some_and(names::is_core))
-                    .or(verdict.gaps.first());
-                let (library, has) = gap.map_or((String::new(), String::new()), |gap| {
-                    let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
-                    (gap.library.clone(), has.join(", "))
-                });
-                return no(format!(
-                    "No: {library} has no code for {name} (compute capability {capability}); it has {has}."
-                ));
-            }
-            Outcome::Native | Outcome::Jit | Outcome::Partial => {}
-        }
-        let floor: Option<DriverVersion> =
-            self.drivers.floor.as_deref().and_then(|text| text.parse().ok());
-        if let Some((driver, floor)) = driver.zip(floor.as_ref())
-            && driver < floor
-        {
-            return no(format!(
-                "No: CUDA {cuda} needs driver {floor} or newer, and this one is {driver}."
-            ));
-        }
-        if let Some(error) = self.errors().find(|error| error.kind != Kind::BadBytes) {
-            return no(format!("No: {} ({}).", error.message.trim_end_matches('.'), error.subject));
-        }
-        let too_new = verdict.jit.iter().find_map(|(library, isa)| {
-            let needed = names::ptx_driver(*isa)?;
-            driver.filter(|driver| *driver < needed).map(|driver| (library, isa, needed, driver))
-        });
-        if let Some((library, (major, minor), needed, driver)) = too_new {
-            return no(format!(
-                "No: {library} has only PTX {major}.{minor} for {name}, which needs driver {needed}; this one is {driver}."
-            ));
-        }
-        let with = driver.map_or(String::new(), |driver| format!(" with driver {driver}"));
-        let sentence = match (verdict.outcome, verdict.gaps.first()) {
-            (Outcome::Partial, Some(gap)) => format!(
-                "Yes, in part: it runs on {name}{with}, but {} has nothing for it in {} of its {} parts.",
-                gap.library,
-                gap.of - gap.served.min(gap.of),
-                gap.of
-            ),
-            (Outcome::Jit, _) => format!(
-                "Yes: it runs on {name}{with}; the driver compiles {} of its libraries when they are first used.",
-                verdict.jit.len()
-            ),
-            _ => format!(
-                "Yes: it has machine code for {name} and CUDA {cuda} runs{}.",
-                if with.is_empty() {
-                    self.drivers
-                        .floor
-                        .as_ref()
-                        .map_or(String::new(), |floor| format!(" from driver {floor} on"))
-                } else {
-                    with
-                }
-            ),
-        };
-        Ok(Answer { ready: true, sentence })
-    }
-
-    /// The whole report as JSON.
-    ///
-    /// # Errors
-    /// Never for a report this crate made; serde's if it were.
-    pub fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self)
-    }
 }

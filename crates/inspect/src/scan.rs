@@ -136,7 +136,8 @@ impl Scan {
     }
 }
 
-fn may_be_code(path: &str) -> bool {
+/// Whether a file of this name is opened at all.
+pub fn may_be_code(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.rsplit_once('.').is_none_or(|(_, ending)| !NOT_CODE.contains(&ending))
 }
@@ -146,6 +147,18 @@ fn may_be_code(path: &str) -> bool {
 /// # Errors
 /// [`Error::Read`], [`Error::Truncated`] or [`Error::Malformed`] with the offset.
 pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error> {
+    read(path, bytes, true)
+}
+
+/// As [`library`], without what the loader reads.
+///
+/// # Errors
+/// As [`library`].
+pub fn gpu_code(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error> {
+    read(path, bytes, false)
+}
+
+fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>, Error> {
     let file = Named::new(path, bytes);
     let head: [u8; 16] = file.array(0, "first bytes")?;
     let mut library = Library {
@@ -174,7 +187,7 @@ pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error>
         library.gpu = Fatbin::single(Code { form: Form::Cubin, target }, file.size());
         return Ok(Some(library));
     }
-    if !matches!(elf.kind, ElfKind::Relocatable) {
+    if dynamic && !matches!(elf.kind, ElfKind::Relocatable) {
         library.dynamic = Dynamic::parse(file, &elf)?;
     }
     for section in &elf.sections {
@@ -186,7 +199,7 @@ pub fn library(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error>
             library.relocatable.walk(file, section.offset, section.size)?;
         }
     }
-    if elf.sections.is_empty() {
+    if elf.sections.iter().all(|section| section.name.is_empty()) {
         for segment in elf.segments.iter().filter(|segment| segment.kind == PT_LOAD) {
             library.gpu.walk(file, segment.offset, segment.size)?;
         }

@@ -74,28 +74,31 @@ impl Subject {
         }
         let wheels = wheels(path)?;
         if !wheels.is_empty() {
-            let tree = Self::wheels(&wheels, "")?;
+            let named = wheels.into_iter().map(|path| (path.display().to_string(), path));
+            let tree = Self::wheels(&named.collect::<Vec<_>>(), "")?;
             return Ok(Self { what: "wheels", tree, library_path: None, partial: false });
         }
         let what = if path.join("pyvenv.cfg").is_file() { "virtual environment" } else { "folder" };
         Ok(Self { what, tree: Tree::folder(path)?, library_path: None, partial: false })
     }
 
-    /// Wheels as one environment, their packages in the directory `site` of the tree.
+    /// Wheels (their names, and where they lie) as one environment, their packages in the directory
+    /// `site` of the tree.
     ///
     /// # Errors
     /// [`Error::Open`], and those of the zip reader.
-    pub fn wheels(paths: &[PathBuf], site: &str) -> Result<Tree, Error> {
+    pub fn wheels(wheels: &[(String, PathBuf)], site: &str) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        for path in paths {
+        for (name, path) in wheels {
             let error = |source| Error::Open { path: path.clone(), source };
             let bytes: Arc<dyn ReadAt> = Arc::new(OnDisk::open(path).map_err(error)?);
-            zip::add_wheel(&mut tree, &path.display().to_string(), &bytes, site)?;
+            zip::add_wheel(&mut tree, name, &bytes, site)?;
         }
         Ok(tree)
     }
 
-    fn image(what: &'static str, image: Image) -> Self {
+    /// An image's files with the environment of its configuration.
+    pub fn image(what: &'static str, image: Image) -> Self {
         let library_path = image.env("LD_LIBRARY_PATH").map(str::to_owned);
         Self { what, tree: image.tree, library_path, partial: false }
     }

@@ -124,6 +124,9 @@ impl Tree {
                     self.whiteout(&name, victim);
                 } else if kind.is_dir() {
                     self.insert(&child, Node::Directory);
+                    if is_opaque(&entry.path()) {
+                        self.remove_below(&format!("{child}/"));
+                    }
                     if depth < MAX_DEPTH {
                         pending.push((entry.path(), child, depth + 1));
                     }
@@ -378,6 +381,16 @@ impl Tree {
     }
 }
 
+/// Whether overlayfs shows nothing of lower layers in this directory (Linux, `overlayfs.rst`,
+/// "whiteouts and opaque directories"). A file system without such attributes has none.
+fn is_opaque(directory: &Path) -> bool {
+    ["user.overlay.opaque", "trusted.overlay.opaque"].iter().any(|name| {
+        let mut value = [0; 4];
+        let n = rustix::fs::lgetxattr(directory, *name, &mut value);
+        n.is_ok_and(|n| value[..n] == *b"y")
+    })
+}
+
 /// `path` without empty, `.` and leading parts; `None` if it is empty or climbs out.
 fn normal(path: &str) -> Option<String> {
     let parts: Vec<&str> =
@@ -420,6 +433,30 @@ mod tests {
     fn names_that_climb_are_not_taken() {
         let tree = tree(&["../x", "a/../../y", "", "/", "ok//./z"]);
         assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["ok/z"]);
+    }
+
+    #[test]
+    fn an_opaque_directory_hides_lower_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let (below, above) = (dir.path().join("below"), dir.path().join("above"));
+        for (layer, file) in
+            [(&below, "a/old"), (&below, "b/kept"), (&above, "a/new"), (&above, "b/c")]
+        {
+            let path = layer.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        let set = rustix::fs::setxattr(above.join("a"), "user.overlay.opaque", b"y", flags);
+        // tmpfs of older kernels has no attributes.
+        if set.is_err() {
+            return;
+        }
+        let tree = Tree::layers(&[above, below]).unwrap();
+        assert_eq!(
+            tree.files().map(|(path, _)| path).collect::<Vec<_>>(),
+            ["a/new", "b/c", "b/kept"]
+        );
     }
 
     #[test]

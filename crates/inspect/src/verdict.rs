@@ -153,6 +153,14 @@ pub struct Verdict {
     pub driver: Option<String>,
 }
 
+impl Verdict {
+    /// The gap that matters most: of torch's own library if it has one, else the first.
+    pub fn core_gap(&self) -> Option<&Gap> {
+        let core = |gap: &&Gap| gap.library.rsplit('/').next().is_some_and(names::is_core);
+        self.gaps.iter().find(core).or(self.gaps.first())
+    }
+}
+
 /// A library without code for a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gap {

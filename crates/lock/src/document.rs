@@ -1,15 +1,16 @@
 //! `sconce.lock`: what an environment is, exactly. `docs/format/lock.md` describes the text.
 
 use sconce_blob::Digest;
-use sconce_facts::{CudaVersion, DriverVersion, Machine, Sm};
+use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::error::Error;
 use crate::spec::{App, Flavour, Spec};
 use crate::{read, write};
 
-/// The version of the format that this sconce writes, and the newest that it reads.
-pub const VERSION: i64 = 1;
+/// The newest version of the format that this sconce reads, and writes where it must: a lock without
+/// promised GPUs is one of version 1.
+pub const VERSION: i64 = 2;
 
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Facts {
     pub flavour: Flavour,
     /// Whether .pyc files are in it.
     pub bytecode: bool,
+    /// Compute capabilities it is promised to run on, sorted; empty when nothing was asked.
+    pub gpus: Vec<Capability>,
     /// Which torch, if any.
     pub torch: Option<TorchFacts>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sconce_blob::Digest;
-use sconce_facts::{CudaVersion, DriverVersion, Machine, Sm};
+use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::document::{
@@ -47,6 +47,8 @@ struct Environment {
     glibc: String,
     flavour: String,
     bytecode: bool,
+    #[serde(default)]
+    gpus: Vec<Capability>,
 }
 
 #[derive(Deserialize)]
@@ -75,8 +77,8 @@ pub(crate) fn parse(text: &str) -> Result<Lock, Error> {
     if text.len() > LIMIT_BYTES {
         return Err(wrong(format!("larger than {LIMIT_BYTES} bytes")));
     }
-    check_version(text)?;
-    check_digest(text)?;
+    let version = check_version(text)?;
+    check_digest(text, version)?;
     let document: Document = toml::from_str(text).map_err(|error| syntax(text, &error))?;
     let lock = document.into_lock().map_err(wrong)?;
     if lock.to_text() != text {
@@ -94,7 +96,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> Error {
 }
 
 /// A lock of a newer version may hold anything: say so before complaining about what it holds.
-fn check_version(text: &str) -> Result<(), Error> {
+fn check_version(text: &str) -> Result<i64, Error> {
     #[derive(Deserialize)]
     struct Any {
         version: i64,
@@ -103,16 +105,16 @@ fn check_version(text: &str) -> Result<(), Error> {
     if version > VERSION {
         return Err(Error::LockVersion { found: version, known: VERSION });
     }
-    if version != VERSION {
+    if version < 1 {
         let message = format!("there never was a version {version}");
         return Err(Error::LockSyntax { place: None, message });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// The digest covers every byte after its own line.
-fn check_digest(text: &str) -> Result<(), Error> {
-    let start = format!("{}version = {VERSION}\ndigest = \"", write::HEADER);
+fn check_digest(text: &str, version: i64) -> Result<(), Error> {
+    let start = format!("{}version = {version}\ndigest = \"", write::HEADER);
     let edited = |what: &str| Error::LockEdited { what: what.to_owned() };
     let rest = text.strip_prefix(&start).ok_or_else(|| edited("its first lines are others"))?;
     let (digest, body) =
@@ -132,6 +134,9 @@ impl Document {
             .into_iter()
             .find(|flavour| flavour.as_str() == environment.flavour)
             .ok_or_else(|| format!("unknown flavour `{}`", environment.flavour))?;
+        if !environment.gpus.is_sorted_by(|a, b| a < b) {
+            return Err("`gpus` are not sorted, or one stands twice".to_owned());
+        }
         check_indexes(&index)?;
         check_wheels(&wheel, &index)?;
         check_debs(&deb, &index)?;
@@ -144,6 +149,7 @@ impl Document {
                 glibc: environment.glibc,
                 flavour,
                 bytecode: environment.bytecode,
+                gpus: environment.gpus,
                 torch: torch.map(|torch| TorchFacts {
                     version: torch.version,
                     cuda: torch.cuda,

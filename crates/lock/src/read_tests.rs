@@ -18,6 +18,7 @@ fn lock() -> Lock {
             glibc: "2.41".into(),
             flavour: Flavour::Runtime,
             bytecode: true,
+            gpus: Vec::new(),
             torch: Some(TorchFacts {
                 version: "2.15.0".into(),
                 cuda: Some("13.2".parse().unwrap()),
@@ -65,10 +66,18 @@ fn sealed() -> Lock {
     Lock { sealed: Some(Sealed { image: digest, layers: vec![layer] }), ..lock() }
 }
 
+fn promised() -> Lock {
+    let mut lock = sealed();
+    lock.facts.gpus = vec!["8.0".parse().unwrap(), "9.0".parse().unwrap()];
+    lock
+}
+
 /// A text with a right digest over whatever stands after it.
 fn resigned(text: &str) -> String {
     let body = text.splitn(4, '\n').nth(3).unwrap();
-    format!("{}version = 1\ndigest = \"{}\"\n{body}", write::HEADER, Digest::of(body.as_bytes()))
+    let version = if text.contains("\nversion = 2\n") { 2 } else { 1 };
+    let digest = Digest::of(body.as_bytes());
+    format!("{}version = {version}\ndigest = \"{digest}\"\n{body}", write::HEADER)
 }
 
 #[track_caller]
@@ -80,13 +89,15 @@ fn wrong(text: &str, expected: Expect) {
 
 #[test]
 fn text_and_back() {
-    for lock in [lock(), sealed()] {
+    for lock in [lock(), sealed(), promised()] {
         let text = lock.to_text();
         assert_eq!(Lock::parse(&text).unwrap(), lock);
         assert_eq!(resigned(&text), text);
     }
     assert_eq!(lock().digest(), sealed().digest());
     assert_ne!(lock().to_text(), sealed().to_text());
+    assert!(lock().to_text().contains("\nversion = 1\n"));
+    assert!(promised().to_text().contains("\nversion = 2\n"));
 }
 
 #[test]
@@ -120,8 +131,8 @@ fn changed_by_hand() {
 fn of_another_version() {
     let text = lock().to_text();
     wrong(
-        &text.replace("version = 1\n", "version = 2\nnews = true\n"),
-        expect!["sconce.lock has version 2; this sconce reads up to 1"],
+        &text.replace("version = 1\n", "version = 3\nnews = true\n"),
+        expect!["sconce.lock has version 3; this sconce reads up to 2"],
     );
     wrong(
         &text.replace("version = 1\n", "version = 0\n"),
@@ -174,7 +185,18 @@ fn values_that_no_sconce_writes() {
     wrong(
         &change("bytecode = true", "bytecode = true\nmore = 1"),
         expect![
-            "sconce.lock, line 13, column 1: unknown field `more`, expected one of `platform`, `base`, `python`, `glibc`, `flavour`, `bytecode`"
+            "sconce.lock, line 13, column 1: unknown field `more`, expected one of `platform`, `base`, `python`, `glibc`, `flavour`, `bytecode`, `gpus`"
+        ],
+    );
+    let promised = promised().to_text();
+    wrong(
+        &resigned(&promised.replace("[\"8.0\", \"9.0\"]", "[\"9.0\", \"8.0\"]")),
+        expect!["sconce.lock: `gpus` are not sorted, or one stands twice"],
+    );
+    wrong(
+        &resigned(&text.replace("version = 1", "version = 2")),
+        expect![
+            "sconce.lock was changed after it was written: its text is not the one that sconce writes for it"
         ],
     );
     wrong(&change("\"runtime\"", "\"fast\""), expect!["sconce.lock: unknown flavour `fast`"]);

@@ -177,6 +177,9 @@ impl Resolution<'_> {
         let answer = self.index.debian(&request);
         let mut debs = answer.map_err(|error| Error::from_index("Debian archive", error))?.debs;
         debs.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
+        let mut gpus: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
+        gpus.sort();
+        gpus.dedup();
         let lock = Lock {
             spec: self.spec.digest(),
             facts: Facts {
@@ -186,6 +189,7 @@ impl Resolution<'_> {
                 glibc: base.glibc.clone(),
                 flavour: self.wishes.flavour,
                 bytecode: self.spec.environment.bytecode,
+                gpus,
                 torch,
             },
             app: self.spec.app.clone(),

@@ -14,7 +14,13 @@ pub(crate) fn text(lock: &Lock) -> String {
     if let Some(sealed) = &lock.sealed {
         seal(&mut body, sealed);
     }
-    format!("{HEADER}version = {VERSION}\ndigest = \"{}\"\n{body}", Digest::of(body.as_bytes()))
+    let (version, digest) = (version(lock), Digest::of(body.as_bytes()));
+    format!("{HEADER}version = {version}\ndigest = \"{digest}\"\n{body}")
+}
+
+/// The lowest version that has all that is in this lock, so that older readers take what they can.
+fn version(lock: &Lock) -> i64 {
+    if lock.facts.gpus.is_empty() { 1 } else { VERSION }
 }
 
 pub(crate) fn unsealed_digest(lock: &Lock) -> Digest {
@@ -33,6 +39,9 @@ fn body(lock: &Lock) -> String {
     out.string("glibc", &facts.glibc);
     out.string("flavour", facts.flavour.as_str());
     out.line("bytecode", facts.bytecode);
+    if !facts.gpus.is_empty() {
+        out.list("gpus", facts.gpus.iter().map(ToString::to_string));
+    }
 
     if let Some(torch) = &facts.torch {
         out.section("[torch]");

@@ -4,7 +4,7 @@ mod world;
 
 use expect_test::{Expect, expect};
 use sconce_facts::Machine;
-use sconce_lock::{Error, Explanation, Host, HostGpu, Lock, Spec, resolve};
+use sconce_lock::{Error, Explanation, Host, HostGpu, Lock, Spec, foresee, resolve};
 use world::World;
 
 fn x86() -> Host {
@@ -493,4 +493,24 @@ fn a_real_answer_becomes_a_lock() {
     expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
     expect!["pinned here though torch leaves a range: cuda-bindings 13.5.0 (>=13.0.3, <14), triton 3.9.0 (~=3.9.0)"].assert_eq(&explanation.notes.join("\n"));
     assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
+}
+
+/// What the facts alone say of a wish is what its lock begins with; no index is asked.
+#[test]
+fn the_facts_foresee_a_lock() {
+    let spec = |text: &str| Spec::parse(text).unwrap();
+    let (lock, _) = check(
+        "",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    let seen = foresee(&spec(""), &x86()).unwrap().unwrap();
+    let locked = lock.facts.torch.unwrap();
+    assert_eq!((&seen.version, &seen.cuda), (&locked.version, &locked.cuda));
+    assert_eq!((seen.driver, seen.architectures), (locked.driver, locked.architectures));
+    let old = Host { driver: "470.57.02".parse().ok(), ..x86() };
+    let torch = spec("[environment]\ntorch = \"2.15.0\"\n");
+    assert!(matches!(foresee(&torch, &old), Err(Error::NoTorch { .. })));
+    assert_eq!(foresee(&spec("[environment]\ntorch = false\n"), &x86()).unwrap(), None);
 }

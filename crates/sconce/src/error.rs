@@ -205,6 +205,20 @@ impl Kinded for sconce_inspect::Error {
     }
 }
 
+impl Kinded for sconce_registry::Error {
+    fn kind(&self) -> Kind {
+        use sconce_registry::Error as E;
+        match self {
+            E::Reference { .. } => Kind::Usage,
+            E::NoPlatform { .. } => Kind::Unsatisfiable,
+            E::WrongDigest { .. } => Kind::Integrity,
+            E::Logins { .. } => Kind::Document,
+            E::Fetch(error) => error.kind(),
+            E::Denied { .. } | E::NotFound { .. } | E::Answer { .. } => Kind::Network,
+        }
+    }
+}
+
 impl Kinded for sconce_build::Error {
     fn kind(&self) -> Kind {
         use sconce_build::Error as E;
@@ -220,6 +234,8 @@ impl Kinded for sconce_build::Error {
             E::Include { .. } | E::NoSpec(_) => Kind::Document,
             E::Bytecode(_) => Kind::Machine,
             E::Seal { .. } => Kind::Integrity,
+            E::Inspect(error) => error.kind(),
+            E::NoCode { .. } | E::NoGpuCode { .. } => Kind::Unsatisfiable,
         }
     }
 }
@@ -241,6 +257,7 @@ failures!(
     sconce_lock::Error,
     sconce_layer::Error,
     sconce_debian::Error,
+    sconce_registry::Error,
     sconce_run::Error,
     sconce_doctor::Error,
     sconce_gpu::Error,

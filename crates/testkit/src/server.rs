@@ -59,7 +59,15 @@ struct World {
     files: HashMap<String, (String, Arc<[u8]>)>,
     once: HashMap<String, VecDeque<Fault>>,
     always: HashMap<String, Fault>,
+    guards: Vec<Guard>,
     requests: Vec<Request>,
+}
+
+/// Who may see the paths that begin with `prefix`.
+struct Guard {
+    prefix: String,
+    authorization: String,
+    challenge: String,
 }
 
 /// The server; it stops when dropped.
@@ -116,6 +124,16 @@ impl Server {
         self.world().always.insert(path.to_owned(), fault);
     }
 
+    /// Paths that begin with `prefix` are shown only to who sends this `Authorization`; others get
+    /// 401 with this `WWW-Authenticate`.
+    pub fn guard(&self, prefix: &str, authorization: &str, challenge: &str) {
+        self.world().guards.push(Guard {
+            prefix: prefix.to_owned(),
+            authorization: authorization.to_owned(),
+            challenge: challenge.to_owned(),
+        });
+    }
+
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.world().requests.clone()
@@ -145,16 +163,27 @@ fn converse(stream: TcpStream, world: &Mutex<World>, stop: &AtomicBool) -> io::R
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
     while let Some(request) = read_request(&mut reader)? {
-        let (fault, file) = {
+        let (fault, file, refused) = {
             let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
             let path = request.path.clone();
             let once = world.once.get_mut(&path).and_then(VecDeque::pop_front);
             let fault = once.or_else(|| world.always.get(&path).cloned());
             let bare = path.split('?').next().unwrap_or_default();
             let file = world.files.get(&path).or_else(|| world.files.get(bare)).cloned();
+            let guard = world.guards.iter().find(|guard| path.starts_with(&guard.prefix));
+            let refused = guard
+                .filter(|guard| request.header("authorization") != Some(&guard.authorization))
+                .map(|guard| guard.challenge.clone());
             world.requests.push(request.clone());
-            (fault, file)
+            (fault, file, refused)
         };
+        if let Some(challenge) = refused {
+            write!(
+                out,
+                "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+            )?;
+            continue;
+        }
         if !answer(&mut out, &request, fault, file, stop)? {
             break;
         }

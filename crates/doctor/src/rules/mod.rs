@@ -4,6 +4,7 @@
 //! write its file and name it below.
 
 mod cdi_stale;
+mod compute_mode;
 mod device_cgroup;
 mod driver_dropped_gpu;
 mod driver_libraries_missing;
@@ -13,8 +14,11 @@ mod driver_not_loaded;
 mod driver_too_old;
 mod fabric_manager;
 mod forward_compat;
+mod gpu_in_use;
 mod gpu_lost;
+mod gpu_memory;
 mod gpu_not_covered;
+mod gpudirect_rdma;
 mod host_name;
 mod image_without_cuda;
 mod library_path;
@@ -69,12 +73,16 @@ pub const RULES: &[&Rule] = &[
     &forward_compat::RULE,
     &small_shm::RULE,
     &memlock::RULE,
+    &gpudirect_rdma::RULE,
     &mig_several::RULE,
     &mig_empty::RULE,
+    &compute_mode::RULE,
     &gpu_lost::RULE,
+    &gpu_memory::RULE,
     &xid::RULE,
     &cdi_stale::RULE,
     &nvml_silent::RULE,
+    &gpu_in_use::RULE,
     &visible_devices::RULE,
     &library_path::RULE,
     &peer_to_peer::RULE,
@@ -88,6 +96,7 @@ pub const OF_START: &[&Rule] = &[
     &node_denied::RULE,
     &fabric_manager::RULE,
     &mig_empty::RULE,
+    &compute_mode::RULE,
     &gpu_lost::RULE,
 ];
 

@@ -53,7 +53,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("wrote {}; `sconce doctor --from` judges it anywhere", path.display());
     }
     let subject = match &args.target {
-        Some(target) => Some(subject::of_target(&Context::open(global)?, target, &snapshot)?),
+        Some(target) => {
+            let subject = subject::of_target(&Context::open(global)?, target, &snapshot)?;
+            if subject.is_none() {
+                eprintln!("note: nothing in `{target}` needs a GPU: the machine alone is judged");
+            }
+            subject
+        }
         None => None,
     };
     let report = examine(&snapshot, subject.as_ref());

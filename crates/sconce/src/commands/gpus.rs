@@ -9,8 +9,9 @@ use std::time::Duration;
 use sconce_doctor::{Severity, Snapshot, Subject, before_start};
 use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
+use sconce_gpu::driver::{self, Driver};
 use sconce_gpu::select::{self, Selection, Wish};
-use sconce_gpu::{Error, Machine, driver, linker};
+use sconce_gpu::{Error, Machine, compat, linker};
 use sconce_run::{Container, Volume};
 use serde_json::json;
 
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
     edits: Option<Edits>,
+    driver: Option<Driver>,
     /// The devices, and the locks on them.
     selection: Option<Selection>,
     /// The machine with the GPUs chosen; absent without any.
@@ -38,7 +40,8 @@ pub struct Gpus {
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
-    let none = Gpus { edits: None, selection: None, seen: None, near: None, asked: false };
+    let none =
+        Gpus { edits: None, driver: None, selection: None, seen: None, near: None, asked: false };
     let named = wish.map(select::parse).transpose()?;
     if named == Some(Wish::None) {
         return Ok(none);
@@ -76,7 +79,14 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
     let buses: Vec<&str> = buses.collect();
     let seen = Some(Snapshot::glance(&machine, &driver.survey).only(&buses));
     let near = affinity::near(&machine, &buses);
-    Ok(Gpus { edits: Some(plan.edits), selection: Some(selection), seen, near, asked })
+    Ok(Gpus {
+        edits: Some(plan.edits),
+        driver: Some(driver),
+        selection: Some(selection),
+        seen,
+        near,
+        asked,
+    })
 }
 
 impl Gpus {
@@ -124,6 +134,35 @@ impl Gpus {
             }
         }
         Ok(())
+    }
+
+    /// Lets a newer libcuda in the image come before the driver's, where that is supported: on
+    /// data-centre GPUs, under the driver branches that the facts list. Never otherwise: see the rule
+    /// forward-compat.
+    pub fn forward(&mut self, lowers: &[PathBuf]) {
+        let (Some(driver), Some(edits), Some(seen)) = (&self.driver, &mut self.edits, &self.seen)
+        else {
+            return;
+        };
+        let datacenter = |gpu: &sconce_doctor::Gpu| {
+            let device = seen.pci.iter().find(|pci| pci.bus_id == gpu.bus_id);
+            let row = device.and_then(|pci| sconce_facts::gpu_by_pci(&pci.device));
+            row.or_else(|| sconce_facts::gpu(&gpu.model).ok()).is_some_and(|row| row.datacenter)
+        };
+        let (Ok(own), true) = (driver.version.parse(), seen.gpus.iter().all(datacenter)) else {
+            return;
+        };
+        let found = compat::find(lowers).filter(|compat| {
+            let newer = compat.version.parse();
+            newer.is_ok_and(|newer| sconce_facts::forward_compatible(&own, &newer))
+        });
+        if let Some(found) = found {
+            eprintln!(
+                "note: the image's libcuda {} is used under the driver {own} (forward compatibility)",
+                found.version
+            );
+            compat::prefer(&found, &driver.survey, edits);
+        }
     }
 
     /// Adds them to the container; `scratch` takes the links and files that come with them.
@@ -188,4 +227,76 @@ impl Gpus {
 /// A file of the image, from the top-most layer that has it.
 fn image_file(lowers: &[PathBuf], path: &str) -> Option<Vec<u8>> {
     lowers.iter().find_map(|lower| fs::read(lower.join(path)).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A start on the recorded H100, with what `change` does to it.
+    fn check(
+        change: impl FnOnce(&mut Snapshot),
+        subject: Option<&Subject>,
+        asked: bool,
+        force: bool,
+    ) -> Result<(), Failure> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../doctor/tests/snapshots/h100-vm.json");
+        let mut seen = Snapshot::load(Path::new(path)).unwrap();
+        change(&mut seen);
+        let seen = Some(seen);
+        let gpus = Gpus { edits: None, driver: None, selection: None, seen, near: None, asked };
+        gpus.check(subject, force)
+    }
+
+    fn torch(cuda: Option<u16>, sm: &str) -> Subject {
+        Subject {
+            name: "an image".into(),
+            cuda_major: cuda,
+            driver_floor: None,
+            architectures: vec![sm.parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused_unless_forced() {
+        let no_uvm = |seen: &mut Snapshot| {
+            seen.nodes.retain(|node| !node.path.ends_with("nvidia-uvm"));
+        };
+        let refused = check(no_uvm, None, false, false).unwrap_err();
+        assert_eq!(refused.kind, Kind::Machine);
+        let words = format!("{refused:?}");
+        for word in
+            ["/dev/nvidia-uvm is missing", "modprobe", "uvm-missing", "--force", "--gpus none"]
+        {
+            assert!(words.contains(word), "{words}");
+        }
+        assert!(check(no_uvm, None, false, true).is_ok());
+        assert!(check(|_| {}, None, true, false).is_ok());
+    }
+
+    #[test]
+    fn image_and_machine_are_judged_together() {
+        assert!(check(|_| {}, Some(&torch(Some(13), "sm_90")), true, false).is_ok());
+        let old = |seen: &mut Snapshot| seen.driver.module = Some("535.104.05".into());
+        let refused = check(old, Some(&torch(Some(13), "sm_90")), true, false).unwrap_err();
+        assert!(format!("{refused:?}").contains("needs driver 580.65.06"), "{refused:?}");
+        let refused = check(|_| {}, Some(&torch(Some(13), "sm_75")), true, false).unwrap_err();
+        assert!(format!("{refused:?}").contains("no code for GPU 0"), "{refused:?}");
+        // A CPU build is a warning.
+        assert!(check(|_| {}, Some(&torch(None, "sm_75")), false, true).is_ok());
+    }
+
+    #[test]
+    fn without_gpus_nothing_is_asked() {
+        let none = Gpus {
+            edits: None,
+            driver: None,
+            selection: None,
+            seen: None,
+            near: None,
+            asked: true,
+        };
+        assert!(none.check(Some(&torch(Some(99), "sm_10")), false).is_ok());
+        assert_eq!(none.count(), 0);
+    }
 }

@@ -1,12 +1,18 @@
 //! `sconce inspect`.
 
+mod locked;
+mod remote;
+
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
 use sconce_facts::DriverVersion;
+use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
-use sconce_inspect::{Options, Tree, inspect};
+use sconce_inspect::{Basis, Moved, Options, Report, Tree, inspect};
+
+use sconce_registry::Reference;
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -14,9 +20,10 @@ use crate::error::{Failure, Kind};
 
 /// Prove from bytes alone what an environment can run on
 ///
-/// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, or an image of
-/// the store; needs no GPU, no Python and no CUDA toolkit. With --for the answer is one sentence and the
-/// exit code: 0 it runs, 1 it does not.
+/// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, a lock or the
+/// folder it lies in, an image of the store, or one in a registry (HOST/NAME:TAG; nothing of it is stored); needs no GPU, no Python and
+/// no CUDA toolkit. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
+/// not.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to look at
@@ -48,23 +55,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => "amd64",
     };
     let platform = args.platform.as_deref().unwrap_or(native);
-    let subject = match Path::new(&args.subject).exists() {
-        true => Subject::open(Path::new(&args.subject), platform)?,
-        false => stored(global, &args.subject)?,
+    let report = match look(global, args, platform)? {
+        Found::Facts(report) => *report,
+        Found::Bytes(subject, basis) => judge(global, args, *subject, basis),
+        Found::Remote(subject, moved) => {
+            let report = judge(global, args, *subject, Basis::Bytes);
+            Report { moved: Some(moved), ..report }
+        }
     };
-    let mut options = Options {
-        threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
-        partial: subject.partial,
-        library_path: args.library_path.clone().or(subject.library_path),
-        skip_copies: !args.copies,
-        ..Options::default()
-    };
-    if let Some(name) = &args.gpu {
-        // An unknown name is refused below, with the nearest right one.
-        let known = || sconce_facts::gpu(name).ok().map(|gpu| gpu.capability);
-        options.gpus.extend(name.parse().ok().or_else(known));
-    }
-    let report = inspect(&args.subject, &subject.tree, &options, &|_, _| {});
     let answer =
         args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref())).transpose()?;
     if args.json {
@@ -80,13 +78,65 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::No as u8) })
 }
 
-/// An image of the store, as its extracted trees show it.
-fn stored(global: &Global, name: &str) -> Result<Subject, Failure> {
+/// What there is to look at.
+enum Found {
+    /// Bytes at hand.
+    Bytes(Box<Subject>, Basis),
+    /// An image in a registry, and what it took to read it.
+    Remote(Box<Subject>, Moved),
+    /// Facts alone.
+    Facts(Box<Report>),
+}
+
+fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> {
+    let bytes = |subject| Found::Bytes(Box::new(subject), Basis::Bytes);
+    let path = Path::new(&args.subject);
+    if let Some(lock) = locked::lock_at(path) {
+        return locked::find(global, &args.subject, &lock);
+    }
+    if path.exists() {
+        return Ok(bytes(Subject::open(path, platform)?));
+    }
+    if Reference::is_meant(&args.subject) {
+        if args.copies {
+            let what =
+                "copies are looked for in whole files, and of an image in a registry none are kept";
+            return Err(Failure::new(Kind::Usage, what).hint("leave out --copies"));
+        }
+        let (subject, moved) = remote::subject(global, &args.subject, platform)?;
+        return Ok(Found::Remote(Box::new(subject), moved));
+    }
     let context = Context::open(global)?;
-    let image = context.store.image(name).map_err(|error| {
-        Failure::from(error).or_hint("name a path, or an image that `sconce images` lists")
+    let image = context.store.image(&args.subject).map_err(|error| {
+        let hint =
+            "name a path, an image that `sconce images` lists, or HOST/NAME:TAG of a registry";
+        Failure::from(error).or_hint(hint)
     })?;
-    let trees = sconce_build::extract(&context.store, &image, context.threads, &context.display)?;
+    Ok(bytes(of_store(&context, &image)?))
+}
+
+fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report {
+    let mut options = Options {
+        threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
+        partial: subject.partial,
+        library_path: args.library_path.clone().or(subject.library_path),
+        skip_copies: !args.copies,
+        basis,
+        ..Options::default()
+    };
+    if let Some(name) = &args.gpu {
+        // An unknown name is refused later, with the nearest right one.
+        let known = || sconce_facts::gpu(name).ok().map(|gpu| gpu.capability);
+        options.gpus.extend(name.parse().ok().or_else(known));
+    }
+    inspect(&args.subject, &subject.tree, &options, &|_, _| {})
+}
+
+/// An image of the store, as its extracted trees show it.
+fn of_store(context: &Context, image: &sconce_store::Image) -> Result<Subject, Failure> {
+    let trees = sconce_build::extract(&context.store, image, context.threads, &context.display)?;
     let tree = Tree::layers(&trees)?;
-    Ok(Subject { what: "image", tree, library_path: None, partial: false })
+    let config = context.store.config(image)?;
+    let env = archive::environment(&image.config.to_string(), &config)?;
+    Ok(Subject::image("image", Image { tree, env }))
 }

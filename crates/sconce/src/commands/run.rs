@@ -168,7 +168,7 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
     let context = Context::open(global)?;
     let project = Project::find(&args.target)?;
     let wish = args.gpus.clone().or_else(|| project.as_ref()?.spec().run.gpus.clone());
-    let gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
+    let mut gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
     gpus.check(None, args.force)?;
     if let Some(project) = &project {
         from_project(args, project, &mut container)?;
@@ -187,6 +187,7 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
     container.scratch = lease.scratch().join("container");
+    gpus.forward(&container.lowers);
     gpus.apply(&mut container, lease.scratch())?;
     Ok(Ready { container, lease, gpus })
 }

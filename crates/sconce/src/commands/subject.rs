@@ -2,7 +2,7 @@
 
 use sconce_build::Project;
 use sconce_doctor::{Snapshot, Subject};
-use sconce_lock::{Host, HostGpu, TorchFacts};
+use sconce_lock::{Host, HostGpu, TorchFacts, TorchWish};
 use sconce_store::Image;
 
 use crate::context::Context;
@@ -33,30 +33,36 @@ pub fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
 
 /// What `target` (a folder, a tag, an image) needs, without building or downloading anything: by
 /// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
-pub fn of_target(context: &Context, target: &str, snapshot: &Snapshot) -> Result<Subject, Failure> {
+/// Nothing where it holds no torch, so that the machine alone is judged.
+pub fn of_target(
+    context: &Context,
+    target: &str,
+    snapshot: &Snapshot,
+) -> Result<Option<Subject>, Failure> {
     let Some(project) = Project::find(target)? else {
         let image = context.store.image(target)?;
-        return of_image(target, &image).ok_or_else(|| {
-            let what = format!("the labels of `{target}` say nothing of a torch");
-            Failure::new(Kind::Document, what)
-                .hint("`sconce inspect` reads what an image needs from its bytes")
-        });
+        if !image.labels.contains_key("dev.sconce.lock") {
+            let what = format!("`{target}` was not built by sconce: no label says what it needs");
+            return Err(Failure::new(Kind::Document, what)
+                .hint("`sconce inspect` reads what an image needs from its bytes"));
+        }
+        return Ok(of_image(target, &image));
     };
     if let Project::Tag { .. } = project
         && let Some(name) = project.name()
         && let Some(digest) = context.store.names()?.get(&name)
         && let Some(subject) = of_image(target, &context.store.image(&digest.hex())?)
     {
-        return Ok(subject);
+        return Ok(Some(subject));
     }
     if let Some(lock) = context.builder(None).existing_lock(&project)? {
-        let torch = lock.facts.torch.as_ref();
-        let torch = torch.ok_or_else(|| {
-            let what =
-                format!("the lock of `{target}` has no torch: it needs no GPU and no driver");
-            Failure::new(Kind::Document, what).hint("`sconce doctor` alone judges the machine")
-        })?;
-        return Ok(of_torch(target, torch));
+        if let Err(stale) = lock.check_spec(project.spec()) {
+            eprintln!("note: judged by the lock as it is: {stale}");
+        }
+        return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(target, torch)));
+    }
+    if project.spec().environment.torch == TorchWish::None {
+        return Ok(None);
     }
     let host = host(snapshot);
     let any = Host { driver: None, gpus: Vec::new(), ..host.clone() };
@@ -67,7 +73,7 @@ pub fn of_target(context: &Context, target: &str, snapshot: &Snapshot) -> Result
         let what = format!("`{target}` has no lock, and the facts know no torch for it");
         Failure::new(Kind::Document, what).hint("`sconce lock` makes one")
     })?;
-    Ok(of_torch(&format!("torch {}", torch.version), &torch))
+    Ok(Some(of_torch(&format!("torch {}", torch.version), &torch)))
 }
 
 /// The machine of a snapshot, as a lock sees it.
@@ -80,5 +86,47 @@ fn host(snapshot: &Snapshot) -> Host {
         machine: snapshot.arch.parse().ok(),
         driver: snapshot.driver_version(),
         gpus: gpus.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sconce_blob::Digest;
+
+    fn image(labels: &[(&str, &str)]) -> Image {
+        let labels =
+            labels.iter().map(|(key, value)| (format!("dev.sconce.{key}"), (*value).into()));
+        Image {
+            manifest: Digest::of(b"manifest"),
+            config: Digest::of(b"config"),
+            layers: Vec::new(),
+            names: Vec::new(),
+            size: 0,
+            created: None,
+            labels: labels.collect(),
+            last_used: std::time::SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn labels_say_what_an_image_needs() {
+        let built = image(&[
+            ("lock", "sha256:0"),
+            ("torch", "2.15.0"),
+            ("cuda", "13.2"),
+            ("driver", "580.65.06"),
+            ("architectures", "sm_80,sm_90,nonsense"),
+        ]);
+        let subject = of_image("mine", &built).unwrap();
+        assert_eq!(
+            (subject.cuda_major, subject.driver_floor.as_deref()),
+            (Some(13), Some("580.65.06"))
+        );
+        assert_eq!(subject.architectures.len(), 2);
+        let cpu =
+            of_image("cpu", &image(&[("lock", "sha256:0"), ("torch", "2.15.0+cpu")])).unwrap();
+        assert_eq!((cpu.cuda_major, cpu.architectures.len()), (None, 0));
+        assert_eq!(of_image("plain", &image(&[("lock", "sha256:0")])), None);
     }
 }

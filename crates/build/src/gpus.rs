@@ -1,0 +1,201 @@
+//! What the wheels' bytes can run on, against the GPUs that the lock promises.
+//!
+//! While a layer is made, the headers of its GPU code are caught from the bytes that pass by anyway,
+//! and remembered under the layer's plan. They are judged by the rules of `sconce inspect`.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use sconce_facts::Capability;
+use sconce_inspect::scan::{self, Scan};
+use sconce_inspect::sieve::{Caught, Sieve};
+use sconce_inspect::verdict::{Outcome, Verdict, verdict};
+use sconce_layer::{LayerPlan, Meta, Unpack};
+use sconce_lock::Facts;
+
+use crate::builder::Builder;
+use crate::error::Error;
+
+/// The memo that leads from a plan's key to what was caught of its layer.
+const MEMO: &str = "gpu-code-1";
+/// A memo has at most 16 MiB; the layer of libtorch_cuda takes 0.4.
+const MAX_MEMO: usize = 15 << 20;
+
+/// Catches GPU code on its way into a tree, or nowhere.
+pub(crate) struct Watch<'a> {
+    inner: Option<&'a dyn Unpack>,
+    caught: Mutex<Vec<(String, Caught)>>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(inner: Option<&'a dyn Unpack>) -> Self {
+        Self { inner, caught: Mutex::default() }
+    }
+}
+
+impl Unpack for Watch<'_> {
+    fn directory(&self, path: &str, meta: &Meta) -> io::Result<()> {
+        self.inner.map_or(Ok(()), |inner| inner.directory(path, meta))
+    }
+
+    fn file(&self, path: &str, meta: &Meta, size: u64) -> io::Result<Box<dyn Write + Send + '_>> {
+        let inner = self.inner.map(|inner| inner.file(path, meta, size)).transpose()?;
+        if !scan::may_be_code(path) {
+            return Ok(inner.unwrap_or_else(|| Box::new(io::sink())));
+        }
+        Ok(Box::new(Watched {
+            inner,
+            sieve: Some(Sieve::new(size)),
+            path: path.to_owned(),
+            caught: &self.caught,
+        }))
+    }
+
+    fn symlink(&self, path: &str, target: &str, meta: &Meta) -> io::Result<()> {
+        self.inner.map_or(Ok(()), |inner| inner.symlink(path, target, meta))
+    }
+
+    fn hardlink(&self, path: &str, target: &str) -> io::Result<()> {
+        self.inner.map_or(Ok(()), |inner| inner.hardlink(path, target))
+    }
+}
+
+/// One file that may have GPU code.
+struct Watched<'a> {
+    inner: Option<Box<dyn Write + Send + 'a>>,
+    sieve: Option<Sieve>,
+    path: String,
+    caught: &'a Mutex<Vec<(String, Caught)>>,
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(inner) = &mut self.inner {
+            inner.write_all(bytes)?;
+        }
+        if let Some(sieve) = &mut self.sieve {
+            sieve.push(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(inner) = &mut self.inner {
+            inner.flush()?;
+        }
+        let Some(sieve) = self.sieve.take() else { return Ok(()) };
+        if let Some(caught) = sieve.finish(&self.path).map_err(io::Error::other)? {
+            let mut all = self.caught.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push((self.path.clone(), caught));
+        }
+        Ok(())
+    }
+}
+
+/// Paths and what was caught of each: the length of the path as `u64`, the path, the catch.
+fn encode(mut files: Vec<(String, Caught)>) -> Vec<u8> {
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut out = Vec::new();
+    for (path, caught) in &files {
+        out.extend_from_slice(&(path.len() as u64).to_le_bytes());
+        out.extend_from_slice(path.as_bytes());
+        caught.write(&mut out);
+    }
+    out
+}
+
+fn decode(mut rest: &[u8]) -> Option<Vec<(String, Caught)>> {
+    let mut files = Vec::new();
+    while !rest.is_empty() {
+        let (len, tail) = rest.split_first_chunk::<8>()?;
+        let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+        let (path, tail) = tail.split_at_checked(len)?;
+        let path = str::from_utf8(path).ok()?.to_owned();
+        rest = tail;
+        files.push((path, Caught::read(&mut rest)?));
+    }
+    Some(files)
+}
+
+impl Builder<'_> {
+    /// Whether it is known what GPU code is in the layer of a plan.
+    pub(crate) fn has_gpu_code(&self, plan: &LayerPlan) -> bool {
+        self.store.memo(MEMO, plan.key()).is_ok_and(|memo| memo.is_some())
+    }
+
+    pub(crate) fn remember_gpu_code(&self, plan: &LayerPlan, watch: Watch) -> Result<(), Error> {
+        let caught = watch.caught.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let bytes = encode(caught);
+        if bytes.len() > MAX_MEMO {
+            let why =
+                format!("the headers of the GPU code in {} are {} bytes", plan.name(), bytes.len());
+            return Err(Error::Memo(why));
+        }
+        Ok(self.store.put_memo(MEMO, plan.key(), &bytes)?)
+    }
+
+    /// The libraries with GPU code in the layers of these plans, as far as they were made here.
+    pub(crate) fn gpu_code(&self, plans: &[LayerPlan]) -> Result<Scan, Error> {
+        let mut scan = Scan::default();
+        for plan in plans {
+            let Some(memo) = self.store.memo(MEMO, plan.key())? else { continue };
+            let bad = || Error::Memo(format!("the GPU code of {}", plan.name()));
+            for (path, caught) in decode(&memo).ok_or_else(bad)? {
+                scan.libraries.extend(scan::gpu_code(&path, &caught.skeleton())?);
+            }
+        }
+        Ok(scan)
+    }
+
+    /// That the wheels have code for every GPU that is promised.
+    pub(crate) fn check_gpus(&self, facts: &Facts, plans: &[LayerPlan]) -> Result<(), Error> {
+        if facts.gpus.is_empty() {
+            return Ok(());
+        }
+        let scan = self.gpu_code(plans)?;
+        for &gpu in &facts.gpus {
+            let verdict = verdict(&scan, gpu, None);
+            self.judge(gpu, &verdict, facts.torch.is_some())?;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, gpu: Capability, verdict: &Verdict, torch: bool) -> Result<(), Error> {
+        let gap = verdict.core_gap();
+        match (verdict.outcome, gap) {
+            (Outcome::NoGpuCode, _) if torch => Err(Error::NoGpuCode { gpu }),
+            (Outcome::Not, Some(gap)) => {
+                let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
+                Err(Error::NoCode { gpu, library: gap.library.clone(), has: has.join(", ") })
+            }
+            (Outcome::Partial, Some(gap)) => {
+                self.progress.note(&format!(
+                    "{} has code for compute capability {gpu} in {} of its {} parts",
+                    gap.library, gap.served, gap.of
+                ));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_caught_survives_the_store() {
+        let caught = Caught { size: 100, parts: vec![(0, 4), (90, 3)], bytes: b"headend".to_vec() };
+        let files = vec![("lib/b.so".to_owned(), caught.clone()), ("lib/a.so".to_owned(), caught)];
+        let bytes = encode(files.clone());
+        let read = decode(&bytes).unwrap();
+        assert_eq!(read, [files[1].clone(), files[0].clone()]);
+        assert_eq!(decode(b""), Some(Vec::new()));
+        for len in 1..bytes.len() {
+            if let Some(fewer) = decode(&bytes[..len]) {
+                assert_eq!(fewer.len(), 1, "{len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Error 46.
+
+use sconce_gpu::nvml::ComputeMode;
+
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "compute-mode",
+    title: "A GPU lets no process compute, or only one",
+    why: "`nvidia-smi -c` closes a GPU to all processes or to all but one. Whoever comes later meets `all CUDA-capable devices are busy or unavailable` (error 46)",
+    fix: "`nvidia-smi -i <index> -c DEFAULT`",
+    references: &[],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    // The others may still do.
+    let all = snapshot.gpus.iter().all(|gpu| gpu.compute_mode == Some(ComputeMode::Prohibited));
+    let closed = snapshot.gpus.iter().filter_map(|gpu| {
+        let (severity, how) = match gpu.compute_mode? {
+            ComputeMode::Default => return None,
+            ComputeMode::Prohibited if all => (Severity::Stops, "lets no process compute"),
+            ComputeMode::Prohibited => (Severity::Warns, "lets no process compute"),
+            ComputeMode::ExclusiveProcess => {
+                (Severity::Notes, "lets one process compute at a time")
+            }
+        };
+        let summary = format!("GPU {} ({}) {how}", gpu.index, gpu.model);
+        let finding = Finding::new(&RULE, severity, summary);
+        Some(finding.seen(format!("compute mode {:?}", gpu.compute_mode?)))
+    });
+    closed.collect()
+}

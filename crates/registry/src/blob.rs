@@ -1,0 +1,176 @@
+//! A blob as it comes: hashed, taken up again where a connection broke off, never stored.
+
+use std::io::{self, Read};
+
+use sconce_blob::{Digest, Hasher};
+use sconce_fetch::http::{Stream, Tries, shown};
+use url::Url;
+
+use crate::client::Registry;
+use crate::error::Error;
+use crate::image::Descriptor;
+
+/// How much must come over one connection for a cut to count as a first failure again, bytes.
+const PROGRESS: u64 = 1 << 20;
+
+/// Reads a blob once. [`BlobReader::verify`] must be asked before what was read is believed; it
+/// also has the error behind a read that failed.
+pub struct BlobReader<'a> {
+    registry: &'a Registry<'a>,
+    url: Url,
+    digest: Digest,
+    size: u64,
+    /// Bytes given so far.
+    at: u64,
+    hasher: Hasher,
+    stream: Option<Stream>,
+    tries: Tries<'a>,
+    /// Where this connection began.
+    began: u64,
+    failure: Option<Error>,
+}
+
+impl<'a> BlobReader<'a> {
+    pub(crate) fn open(
+        registry: &'a Registry<'a>,
+        url: Url,
+        blob: &Descriptor,
+    ) -> Result<Self, Error> {
+        let mut reader = Self {
+            registry,
+            url,
+            digest: blob.digest,
+            size: blob.size,
+            at: 0,
+            hasher: Hasher::new(),
+            stream: None,
+            tries: Tries::new(registry.client.options()),
+            began: 0,
+            failure: None,
+        };
+        reader.connect()?;
+        Ok(reader)
+    }
+
+    /// Asks for what is still missing, until an answer begins.
+    fn connect(&mut self) -> Result<(), Error> {
+        loop {
+            match self.ask() {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    self.began = self.at;
+                    return Ok(());
+                }
+                Err(Error::Fetch(error)) => self.tries.after(error)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn ask(&self) -> Result<Stream, Error> {
+        let range = format!("bytes={}-", self.at);
+        let mut headers = vec![("Accept-Encoding", "identity")];
+        if self.at > 0 {
+            headers.push(("Range", range.as_str()));
+        }
+        let mut stream = self.registry.open(&self.url, &headers, &self.digest.to_string())?;
+        if stream.status == 206 {
+            let start = stream.header("content-range").and_then(first_byte);
+            if start != Some(self.at) {
+                let why = format!("asked for the bytes from {} on, it sends others", self.at);
+                return Err(self.wrong(why));
+            }
+            return Ok(stream);
+        }
+        // The whole again: pass over what is here already.
+        let mut piece = vec![0; 64 << 10];
+        let mut passed = 0;
+        while passed < self.at {
+            let wanted = (self.at - passed).min(piece.len() as u64) as usize;
+            let n = stream.read(&mut piece[..wanted], passed)?;
+            if n == 0 {
+                return Err(self.cut_off(passed));
+            }
+            self.registry.count(n as u64);
+            passed += n as u64;
+        }
+        Ok(stream)
+    }
+
+    fn next(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        while self.at < self.size {
+            let Some(stream) = &mut self.stream else {
+                self.connect()?;
+                continue;
+            };
+            let wanted = (self.size - self.at).min(buf.len() as u64) as usize;
+            match stream.read(&mut buf[..wanted], self.at) {
+                Ok(n) if n > 0 => {
+                    self.at += n as u64;
+                    self.registry.count(n as u64);
+                    self.hasher.update(&buf[..n]);
+                    if self.at - self.began >= PROGRESS {
+                        self.tries.renew();
+                    }
+                    return Ok(n);
+                }
+                Ok(_) => self.again(self.cut_off(self.at))?,
+                Err(error) => self.again(error.into())?,
+            }
+        }
+        Ok(0)
+    }
+
+    /// Drops the connection; the next read makes another one.
+    fn again(&mut self, error: Error) -> Result<(), Error> {
+        self.stream = None;
+        match error {
+            Error::Fetch(error) => Ok(self.tries.after(error)?),
+            error => Err(error),
+        }
+    }
+
+    /// Reads what is left and compares the digest.
+    ///
+    /// # Errors
+    /// [`Error::WrongDigest`], and those of the network.
+    pub fn verify(mut self) -> Result<(), Error> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let mut piece = vec![0; 64 << 10];
+        while self.next(&mut piece)? > 0 {}
+        let actual = self.hasher.finish();
+        match actual == self.digest {
+            true => Ok(()),
+            false => Err(Error::WrongDigest { url: shown(&self.url), wanted: self.digest, actual }),
+        }
+    }
+
+    fn cut_off(&self, got: u64) -> Error {
+        let (url, expected) = (shown(&self.url), Some(self.size));
+        sconce_fetch::Error::CutOff { url, got, expected }.into()
+    }
+
+    fn wrong(&self, why: String) -> Error {
+        Error::Answer { url: shown(&self.url), why }
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.next(buf).map_err(|error| {
+            let words = error.to_string();
+            self.failure = Some(error);
+            io::Error::other(words)
+        })
+    }
+}
+
+/// The first byte of `bytes 7-99/100`.
+fn first_byte(header: &str) -> Option<u64> {
+    header.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}

@@ -1,0 +1,61 @@
+//! A lock as the subject: by the image it was built to, by its wheels, else by what is known.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sconce_inspect::source::Subject;
+use sconce_inspect::{Basis, Known, by_facts};
+use sconce_lock::Lock;
+
+use super::Found;
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// No lock is larger, bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// The lock that `path` is, or that lies in the folder `path`.
+pub fn lock_at(path: &Path) -> Option<PathBuf> {
+    let inside = path.join("sconce.lock");
+    match path.is_dir() {
+        true => inside.is_file().then_some(inside),
+        false => path.extension().is_some_and(|end| end == "lock").then(|| path.to_owned()),
+    }
+}
+
+/// Looks for the bytes that the lock at `path`, called `name`, stands for.
+pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+    };
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > LIMIT {
+        return Err(failed(std::io::Error::other("it is larger than any lock")));
+    }
+    let lock = Lock::parse(&fs::read_to_string(path).map_err(failed)?)?;
+    let context = Context::open(global)?;
+    let built = lock.sealed.as_ref().map(|sealed| sealed.image.hex());
+    if let Some(image) = built.and_then(|image| context.store.image(&image).ok()) {
+        let subject = super::of_store(&context, &image)?;
+        return Ok(Found::Bytes(Box::new(subject), Basis::Image));
+    }
+    let wheels: Vec<(String, PathBuf)> = lock
+        .wheels
+        .iter()
+        .filter_map(|wheel| Some((wheel.file.clone(), context.store.blob_path(wheel.sha256)?)))
+        .collect();
+    if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
+        let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
+        let tree = Subject::wheels(&wheels, &site)?;
+        let subject = Subject { what: "lock", tree, library_path: None, partial: true };
+        return Ok(Found::Bytes(Box::new(subject), Basis::Wheels));
+    }
+    let torch = lock.facts.torch.as_ref().map(|torch| Known {
+        version: &torch.version,
+        cuda: torch.cuda,
+        driver: torch.driver.as_ref(),
+        architectures: &torch.architectures,
+    });
+    Ok(Found::Facts(Box::new(by_facts(name, lock.facts.machine.as_str(), torch))))
+}

@@ -1,0 +1,156 @@
+//! An image in a registry as the subject: its layers pass by, and nothing of them is stored.
+
+use std::io::{self, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sconce_build::Progress;
+use sconce_inspect::archive;
+use sconce_inspect::skeleton::Scraps;
+use sconce_inspect::source::Subject;
+use sconce_inspect::stream::Layer;
+use sconce_inspect::{Moved, Tree};
+use sconce_registry::{Descriptor, Image, Logins, Reference, Registry};
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+use crate::progress::Display;
+
+/// Connections to one registry at a time.
+const MAX_CONNECTIONS: usize = 8;
+/// Bytes taken from the network at a time.
+const PIECE: usize = 256 << 10;
+
+/// Where the files of a layer come from.
+enum Files {
+    /// A tree of the store.
+    Here(PathBuf),
+    /// What was kept of it as it passed by.
+    Passed(Layer),
+}
+
+/// Reads the image that `text` names, for `architecture` as OCI calls it.
+pub fn subject(
+    global: &Global,
+    text: &str,
+    architecture: &str,
+) -> Result<(Subject, Moved), Failure> {
+    let context = Context::open(global)?;
+    let reference = Reference::parse(text)?;
+    let logins = logins()?;
+    let registry = Registry::new(&context.client, reference, &logins);
+    let image = registry.image(architecture)?;
+    let files = layers(&context, &registry, &image)?;
+    let here = files.iter().filter(|files| matches!(files, Files::Here(_))).count();
+    let mut tree = Tree::new();
+    for files in files {
+        match files {
+            Files::Here(path) => tree.add_folder(&path, "")?,
+            Files::Passed(layer) => layer.put(&mut tree),
+        }
+    }
+    let env = archive::environment(&image.digest.to_string(), &image.config)?;
+    let moved = Moved {
+        bytes: registry.moved(),
+        of: image.layers.iter().map(|layer| layer.size).sum(),
+        layers_here: here,
+        layers: image.layers.len(),
+    };
+    Ok((Subject::image("image in a registry", archive::Image { tree, env }), moved))
+}
+
+fn logins() -> Result<Logins, Failure> {
+    let folder = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+    match folder {
+        Some(folder) => Ok(Logins::read(&folder.join("config.json"))?),
+        None => Ok(Logins::default()),
+    }
+}
+
+/// The files of all layers, several at a time, the base first.
+fn layers(
+    context: &Context,
+    registry: &Registry<'_>,
+    image: &Image,
+) -> Result<Vec<Files>, Failure> {
+    let scraps = Scraps::new().map_err(|error| {
+        Failure::of(Kind::Storage, &error, Some("TMPDIR names another folder".into()))
+    })?;
+    let scraps = Arc::new(scraps);
+    let mut found: Vec<Option<Files>> = Vec::new();
+    for diff_id in &image.diff_ids {
+        found.push(context.store.tree(*diff_id).map(Files::Here));
+    }
+    let mut missing: Vec<usize> = (0..found.len()).filter(|&at| found[at].is_none()).collect();
+    // The largest first.
+    missing.sort_by_key(|&at| std::cmp::Reverse(image.layers[at].size));
+    let total = missing.iter().map(|&at| image.layers[at].size).sum();
+    context.display.begin("reading", Some(total));
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let failure = Mutex::new(None);
+    let threads = context.threads.max(2).min(MAX_CONNECTIONS).min(missing.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if locked(&failure).is_some() {
+                        return;
+                    }
+                    match pass(registry, &image.layers[at], &scraps, &context.display) {
+                        Ok(layer) => locked(&results).push((at, layer)),
+                        Err(error) => {
+                            locked(&failure).get_or_insert(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(failure);
+    }
+    for (at, layer) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        found[at] = Some(Files::Passed(layer));
+    }
+    context.display.end(&format!("{} layers", missing.len()));
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets one layer pass by, and believes it only when its digest is right.
+fn pass(
+    registry: &Registry<'_>,
+    layer: &Descriptor,
+    scraps: &Arc<Scraps>,
+    display: &Display,
+) -> Result<Layer, Failure> {
+    let name = layer.digest.to_string();
+    let mut blob = registry.blob(layer)?;
+    let watched = BufReader::with_capacity(PIECE, Watched { inner: &mut blob, display });
+    let files = Layer::read(&name, watched, scraps);
+    // Bytes with another digest explain whatever else is wrong with them.
+    blob.verify()?;
+    Ok(files?)
+}
+
+/// Tells the display what passes.
+struct Watched<'a, R> {
+    inner: R,
+    display: &'a Display,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.display.advance(n as u64);
+        Ok(n)
+    }
+}
