@@ -28,8 +28,8 @@ from sconce_checks.outcome import Failed, NotApplicable
 # Seconds for `import torch`: from a cold network disk it is slow.
 IMPORT_LIMIT = 120
 # Of what a check printed, and of what it says.
-MOST_OUTPUT = 2000
-MOST_DETAIL = 1500
+MOST_OUTPUT = 1000
+MOST_DETAIL = 1800
 MOST_WORDS = 600
 
 
@@ -48,6 +48,14 @@ def say(error):
     return "%s: %s" % (type(error).__name__, words) if words else type(error).__name__
 
 
+def where(error):
+    """The innermost line of the checks' own that an exception came through: `matmul.py:40`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if os.path.basename(os.path.dirname(frame.filename)) == "sconce_checks"]
+    frame = (own or frames)[-1]
+    return "%s:%d" % (os.path.basename(frame.filename), frame.lineno)
+
+
 def judge(name, gpus):
     """Runs a check in this process: (verdict, detail, figures)."""
     try:
@@ -58,8 +66,7 @@ def judge(name, gpus):
     except Failed as reason:
         return "fail", str(reason), None
     except BaseException as error:  # A check may raise anything, SystemExit too: it is its failure.
-        traceback.print_exc()
-        return "fail", say(error), None
+        return "fail", "%s (%s)" % (say(error), where(error)), None
 
 
 def work(name, gpus, limit, answer, output):
@@ -135,9 +142,10 @@ def run(results, name, gpus, limit):
                     detail += " (the kernel does that when memory runs out)"
             else:
                 detail = "it ended without an answer"
-            printed = tail(output)
-            if printed:
-                detail += "; last words: " + printed
+        # What a compiler or a library printed often is the reason.
+        printed = tail(output) if verdict == "fail" else ""
+        if printed:
+            detail += "; last words: " + printed
         report(results, name, verdict, detail, seconds, figures)
 
 
