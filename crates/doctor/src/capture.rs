@@ -125,6 +125,7 @@ fn nodes(machine: &Machine, survey: &driver::Survey) -> Vec<Node> {
     let nodes = gpus.filter_map(|gpu| gpu.node.as_ref());
     let nodes = nodes.chain(caps.filter_map(|capability| capability.node.as_ref()));
     let nodes = nodes.chain(&survey.control).chain(&survey.switches);
+    let devices = machine.text("/proc/devices").unwrap_or_default();
     let mut nodes: Vec<Node> = nodes
         .map(|node| {
             let link = format!("/dev/char/{}:{}", node.major, node.minor);
@@ -132,6 +133,7 @@ fn nodes(machine: &Machine, survey: &driver::Survey) -> Vec<Node> {
             Node {
                 path: node.path.clone(),
                 major: node.major,
+                driver_major: driver_major(&devices, &node.path).filter(|own| *own != node.major),
                 minor: node.minor,
                 mode: node.mode,
                 // Capabilities may only be read; opening them to write fails where all is well.
@@ -143,6 +145,26 @@ fn nodes(machine: &Machine, survey: &driver::Survey) -> Vec<Node> {
     nodes.sort_by(|a, b| a.path.cmp(&b.path));
     nodes.dedup_by(|a, b| a.path == b.path);
     nodes
+}
+
+/// What /proc/devices calls the driver of a node, by how the node's path begins; longer beginnings
+/// first. `nvidia-frontend` is what older drivers call `nvidia`.
+const DEVICES: [(&str, &[&str]); 5] = [
+    ("/dev/nvidia-uvm", &["nvidia-uvm"]),
+    ("/dev/nvidia-caps-imex-channels/", &["nvidia-caps-imex-channels"]),
+    ("/dev/nvidia-caps/", &["nvidia-caps"]),
+    ("/dev/nvidia-nvswitch", &["nvidia-nvswitch"]),
+    ("/dev/nvidia", &["nvidia", "nvidia-frontend"]),
+];
+
+/// The major number that /proc/devices names for the driver of a node.
+fn driver_major(devices: &str, path: &Path) -> Option<u32> {
+    let path = path.to_str()?;
+    let (_, names) = DEVICES.iter().find(|(start, _)| path.starts_with(start))?;
+    devices.lines().find_map(|line| {
+        let (major, name) = line.trim().split_once(' ')?;
+        names.contains(&name).then(|| major.parse().ok())?
+    })
 }
 
 /// Whether marks of a container are here and they are not left over: virtual machines are made of

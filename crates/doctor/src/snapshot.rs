@@ -153,6 +153,9 @@ pub struct Node {
     pub path: PathBuf,
     /// Major number.
     pub major: u32,
+    /// The driver's own major number, where the node has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_major: Option<u32>,
     /// Minor number.
     pub minor: u32,
     /// Permission bits.

@@ -174,6 +174,15 @@ fn drivers_that_can_not_work() {
     "#]],
     );
     check(
+        "old-node",
+        None,
+        expect![[r#"
+        Blocked (1)
+        Stops node-stale: /dev/nvidia-uvm is not the driver's: its major number is 236
+            /proc/devices says 510 for the driver
+    "#]],
+    );
+    check(
         "wsl",
         None,
         expect![[r#"
@@ -497,6 +506,7 @@ fn every_rule_is_met() {
         "mig-empty",
         "volta",
         "worn",
+        "old-node",
     ];
     let subject = Subject {
         name: "an image".into(),

@@ -27,6 +27,7 @@ mod mig_empty;
 mod mig_several;
 mod node_denied;
 mod node_missing;
+mod node_stale;
 mod nvml_silent;
 mod peer_to_peer;
 mod small_shm;
@@ -67,6 +68,7 @@ pub const RULES: &[&Rule] = &[
     &driver_dropped_gpu::RULE,
     &uvm_missing::RULE,
     &node_missing::RULE,
+    &node_stale::RULE,
     &node_denied::RULE,
     &device_cgroup::RULE,
     &fabric_manager::RULE,
@@ -93,6 +95,7 @@ pub const RULES: &[&Rule] = &[
 pub const OF_START: &[&Rule] = &[
     &uvm_missing::RULE,
     &node_missing::RULE,
+    &node_stale::RULE,
     &node_denied::RULE,
     &fabric_manager::RULE,
     &mig_empty::RULE,
