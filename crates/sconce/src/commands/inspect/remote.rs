@@ -111,7 +111,7 @@ fn layers(
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let failure = Mutex::new(None);
-    let threads = context.threads.max(2).min(MAX_CONNECTIONS).min(missing.len());
+    let threads = context.threads.clamp(2, MAX_CONNECTIONS).min(missing.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
