@@ -27,7 +27,7 @@ const PIECE: usize = 256 << 10;
 
 /// The memo that leads from a layer's digest to the blob with its outline.
 const MEMO: &str = "outline-1";
-/// No outline is larger; that of a layer with the whole of torch and CUDA takes some 60 MB.
+/// No outline is larger; the largest of torch 2.15.0's set takes 6 MB.
 const MAX_OUTLINE: u64 = 512 << 20;
 
 /// Where the files of a layer come from.
