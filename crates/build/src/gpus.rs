@@ -18,7 +18,7 @@ use crate::error::Error;
 
 /// The memo that leads from a plan's key to what was caught of its layer.
 const MEMO: &str = "gpu-code-1";
-/// A memo has at most 16 MiB; the layer of libtorch_cuda takes 0.4.
+/// A memo has at most 16 MiB; the largest of torch 2.15.0's set takes 3 MB.
 const MAX_MEMO: usize = 15 << 20;
 
 /// Catches GPU code on its way into a tree, or nowhere.
@@ -197,5 +197,99 @@ mod tests {
                 assert_eq!(fewer.len(), 1, "{len}");
             }
         }
+    }
+
+    /// One container with machine code for these capabilities (ten times major plus minor).
+    fn fatbin(capabilities: &[u32]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for capability in capabilities {
+            let mut entry = [0; 64];
+            entry[0] = 2;
+            entry[4] = 64;
+            entry[8] = 64;
+            entry[28..32].copy_from_slice(&capability.to_le_bytes());
+            body.extend(entry);
+            body.extend([0xab; 64]);
+        }
+        let mut out = 0xBA55_ED50_u32.to_le_bytes().to_vec();
+        out.extend([1, 0, 16, 0]);
+        out.extend((body.len() as u64).to_le_bytes());
+        out.extend(body);
+        out
+    }
+
+    /// Makes the layers of a torch with this code for a lock that promises these GPUs, twice.
+    fn make(code: &[u8], gpus: &[&str]) -> Result<(), Error> {
+        let home = tempfile::tempdir().unwrap();
+        let store = sconce_store::Store::open(home.path()).unwrap();
+        let wheel = sconce_testkit::Wheel::new("torch", "2.99.0")
+            .file("torch/lib/libtorch_cuda.so", code)
+            .file("torch/__init__.py", b"");
+        let sha256 = store.put_bytes(&wheel.build()).unwrap();
+        let facts = Facts {
+            machine: sconce_facts::Machine::X86_64,
+            base: "trixie".into(),
+            python: "3.13".into(),
+            glibc: "2.41".into(),
+            flavour: sconce_lock::Flavour::Runtime,
+            bytecode: false,
+            gpus: gpus.iter().map(|gpu| gpu.parse().unwrap()).collect(),
+            torch: Some(sconce_lock::TorchFacts {
+                version: "2.99.0".into(),
+                cuda: Some("13.2".parse().unwrap()),
+                driver: None,
+                architectures: Vec::new(),
+                cudnn: None,
+                nccl: None,
+                triton: None,
+            }),
+        };
+        let lock = sconce_lock::Lock {
+            spec: sha256,
+            facts,
+            app: sconce_lock::App::default(),
+            indexes: Vec::new(),
+            wheels: vec![sconce_lock::Wheel {
+                name: "torch".into(),
+                version: "2.99.0".into(),
+                file: wheel.file_name(),
+                size: None,
+                sha256,
+                index: "pypi".into(),
+                url: None,
+            }],
+            debs: Vec::new(),
+            sealed: None,
+        };
+        let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());
+        let builder = Builder {
+            store: &store,
+            client: &client,
+            progress: &crate::Silent,
+            threads: 2,
+            mirror: None,
+        };
+        let wheels = builder.open_wheels(&lock).unwrap();
+        let first = builder.wheel_layers(&lock, &wheels, crate::Trees::None, None);
+        let again = builder.wheel_layers(&lock, &wheels, crate::Trees::None, None);
+        // What is remembered says the same.
+        assert_eq!(first.as_ref().err().map(Error::to_string), again.err().map(|e| e.to_string()));
+        first.map(drop)
+    }
+
+    #[test]
+    fn what_the_lock_promises_must_be_in_the_bytes() {
+        make(&fatbin(&[80, 90]), &["8.0", "8.6", "9.0"]).unwrap();
+        make(&fatbin(&[80, 90]), &[]).unwrap();
+        let error = make(&fatbin(&[80, 90]), &["7.0", "9.0"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the lock promises compute capability 7.0 (V100 SXM2, V100 PCIe), but \
+             opt/venv/lib/python3.13/site-packages/torch/lib/libtorch_cuda.so has no code for it: it \
+             has sm_80, sm_90"
+        );
+        let error = make(b"no library at all", &["9.0"]).unwrap_err();
+        assert!(matches!(error, Error::NoGpuCode { .. }), "{error}");
+        make(b"no library at all", &[]).unwrap();
     }
 }

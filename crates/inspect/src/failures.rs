@@ -152,6 +152,15 @@ fn libcudart_cannot_be_opened() {
 }
 
 #[test]
+fn a_library_for_newer_processors_is_found_below_glibc_hwcaps() {
+    let mut world = World::new();
+    world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");
+    let newer = Library::new("libcudart.so.12");
+    world.site("nvidia/cuda_runtime/lib/glibc-hwcaps/x86-64-v3/libcudart.so.12", &newer);
+    world.check(expect![""]);
+}
+
+#[test]
 fn one_wheel_may_take_the_rest_from_elsewhere() {
     let mut world = World::new();
     world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");

@@ -402,7 +402,7 @@ fn next_magic(file: Named<'_>, at: u64, end: u64) -> Result<u64, Error> {
     let mut place = at + 8;
     while place < end {
         let len = PIECE.min(end - place);
-        let bytes = file.range(place, len, PIECE, "GPU code")?;
+        let bytes = file.skim(place, len as usize, "GPU code")?;
         let found = bytes.chunks(8).position(|word| word.starts_with(&MAGIC.to_le_bytes()));
         if let Some(words) = found {
             return Ok(place + words as u64 * 8);

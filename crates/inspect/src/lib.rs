@@ -21,6 +21,7 @@ pub mod inflate;
 pub mod ldcache;
 pub mod loader;
 pub mod names;
+mod outline;
 pub mod packages;
 mod page;
 pub mod read;

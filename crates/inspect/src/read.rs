@@ -21,6 +21,15 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// What the device, the archive or its compression says.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// As [`ReadAt::read_at`], in search of something that will then be read: what stands between
+    /// may come as zeros, and need not be kept for another time.
+    ///
+    /// # Errors
+    /// Those of [`ReadAt::read_at`].
+    fn skim_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(buf, offset)
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
@@ -31,6 +40,10 @@ impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         (**self).read_at(buf, offset)
     }
+
+    fn skim_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        (**self).skim_at(buf, offset)
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for &T {
@@ -40,6 +53,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         (**self).read_at(buf, offset)
+    }
+
+    fn skim_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        (**self).skim_at(buf, offset)
     }
 }
 
@@ -188,6 +205,20 @@ impl<'a> Named<'a> {
         let mut buf = vec![0; len as usize];
         self.exact(&mut buf, offset, what)?;
         Ok(buf)
+    }
+
+    /// As [`Named::range`], by [`ReadAt::skim_at`].
+    ///
+    /// # Errors
+    /// Those of [`Named::range`].
+    pub fn skim(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, Error> {
+        let mut buf = vec![0; len];
+        let n = self.bytes.skim_at(&mut buf, offset).map_err(|source| Error::Read {
+            file: self.name.to_owned(),
+            offset,
+            source,
+        })?;
+        if n < len { Err(self.truncated(offset, what)) } else { Ok(buf) }
     }
 
     fn exact(&self, buf: &mut [u8], offset: u64, what: &'static str) -> Result<(), Error> {

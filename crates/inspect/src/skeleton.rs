@@ -104,6 +104,11 @@ impl Skeleton {
         Self::new(size, [(0, len)], Arc::new(head.to_vec()), 0, Holes::Error)
     }
 
+    /// Offset and length of each kept part, in order.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.parts.iter().map(|part| (part.offset, part.len))
+    }
+
     /// The part at `offset`, or how far it is to the next one.
     fn part(&self, offset: u64) -> Result<Part, u64> {
         let next = self.parts.partition_point(|part| part.offset + part.len <= offset);
@@ -121,12 +126,22 @@ impl ReadAt for Skeleton {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.fill(buf, offset, self.holes)
+    }
+
+    fn skim_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.fill(buf, offset, Holes::Zeros)
+    }
+}
+
+impl Skeleton {
+    fn fill(&self, buf: &mut [u8], offset: u64, holes: Holes) -> io::Result<usize> {
         let wanted = self.size.saturating_sub(offset).min(buf.len() as u64) as usize;
         let mut filled = 0;
         while filled < wanted {
             let at = offset + filled as u64;
             let left = (wanted - filled) as u64;
-            filled += match (self.part(at), self.holes) {
+            filled += match (self.part(at), holes) {
                 (Ok(part), _) => {
                     let skip = at - part.offset;
                     let n = (part.len - skip).min(left) as usize;
@@ -199,6 +214,10 @@ impl ReadAt for Recorder<'_> {
         }
         Ok(n)
     }
+
+    fn skim_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.skim_at(buf, offset)
+    }
 }
 
 /// Ranges in order, those that touch or nearly do made one, cut off at `size`.
@@ -243,6 +262,9 @@ mod tests {
         for at in [51, 4_999, 5_201, 9_000] {
             assert!(skeleton.read_at(&mut buf, at).is_err(), "at {at}");
         }
+        // Who only searches sees nothing there.
+        assert_eq!(skeleton.skim_at(&mut buf, 4_950).unwrap(), 100);
+        assert_eq!((&buf[..50], &buf[50..]), (&[0; 50][..], &bytes[5_000..5_050]));
     }
 
     #[test]

@@ -119,14 +119,14 @@ fn wheels(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use sconce_blob::Digest;
 
     use super::*;
     use crate::zip::tests::forge as wheel;
 
     /// One tar entry: a header in the old GNU way and the bytes.
-    fn entry(name: &str, kind: u8, link: &str, bytes: &[u8]) -> Vec<u8> {
+    pub fn entry(name: &str, kind: u8, link: &str, bytes: &[u8]) -> Vec<u8> {
         let mut head = vec![0; 512];
         head[..name.len()].copy_from_slice(name.as_bytes());
         head[100..107].copy_from_slice(b"0000644");
@@ -142,7 +142,7 @@ mod tests {
         head
     }
 
-    fn tar(entries: &[Vec<u8>]) -> Vec<u8> {
+    pub fn tar(entries: &[Vec<u8>]) -> Vec<u8> {
         [entries.concat(), vec![0; 1024]].concat()
     }
 

@@ -26,12 +26,12 @@ const MAX_FILE: u64 = 16 << 30;
 const HEAD: usize = 64;
 const PIECE: usize = 256 << 10;
 /// Entries of one layer; the largest have some hundred thousand.
-const MAX_ENTRIES: usize = 1 << 20;
+pub(crate) const MAX_ENTRIES: usize = 1 << 20;
 
 /// What is kept of a layer.
 #[derive(Default)]
 pub struct Layer {
-    entries: Vec<(Box<str>, Kind, Option<Arc<Skeleton>>)>,
+    pub(crate) entries: Vec<(Box<str>, Kind, Option<Arc<Skeleton>>)>,
 }
 
 impl Layer {

@@ -72,12 +72,13 @@ impl Reference {
         Ok(Self { host: host.to_owned(), repository, tag, digest })
     }
 
-    /// Whether `text` can only be meant for a registry: it names one, or has an owner and a name.
+    /// Whether `text` is meant for a registry and is no mistyped path: it says `docker://`, names a
+    /// host, or has an owner and a tag or digest.
     pub fn is_meant(text: &str) -> bool {
-        let remote = text.starts_with("docker://")
-            || text
-                .split_once('/')
-                .is_some_and(|(first, rest)| !first.is_empty() && !rest.is_empty());
+        let named = text.split_once('/').is_some_and(|(first, rest)| {
+            is_host(first) || !first.is_empty() && rest.contains([':', '@'])
+        });
+        let remote = text.starts_with("docker://") || named;
         remote && !text.starts_with(['.', '/']) && Self::parse(text).is_ok()
     }
 
@@ -173,7 +174,9 @@ mod tests {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
         for (text, meant) in [
-            ("team/app", true),
+            ("team/app:1", true),
+            ("team/app", false),
+            ("localhost:5000/app", true),
             ("torch:2.15.0", false),
             ("docker://debian", true),
             ("./a/b", false),

@@ -21,7 +21,7 @@ use crate::error::{Failure, Kind};
 /// Prove from bytes alone what an environment can run on
 ///
 /// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, a lock or the
-/// folder it lies in, an image of the store, or one in a registry (HOST/NAME:TAG; nothing of it is stored); needs no GPU, no Python and
+/// folder it lies in, an image of the store, or one in a registry (HOST/NAME:TAG; of its layers only an outline is stored); needs no GPU, no Python and
 /// no CUDA toolkit. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
 /// not.
 #[derive(clap::Args)]
