@@ -270,8 +270,10 @@ mod tests {
             mirror: None,
         };
         let wheels = builder.open_wheels(&lock).unwrap();
-        let first = builder.wheel_layers(&lock, &wheels, crate::Trees::None, None);
-        let again = builder.wheel_layers(&lock, &wheels, crate::Trees::None, None);
+        let plans = crate::wheels::wheel_plans(&lock, &wheels).unwrap();
+        let layers =
+            || builder.wheel_layers(&lock.facts, &plans, crate::Trees::None, &Default::default());
+        let (first, again) = (layers(), layers());
         // What is remembered says the same.
         assert_eq!(first.as_ref().err().map(Error::to_string), again.err().map(|e| e.to_string()));
         first.map(drop)
