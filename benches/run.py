@@ -101,7 +101,9 @@ class Bench:
 
     def wheels_alone(self) -> Series:
         """What the floor does, as a command: the base is there from another image, and nothing is compiled."""
-        base = self.variant("base-only", "torch = false")
+        # Without torch no compiler is in the base: named, it is the same base.
+        compilers = '["gcc", "g++", "libc6-dev", "libpython3.13-dev"]'
+        base = self.variant("base-only", f"torch = false\n[base]\npackages = {compilers}")
         folder = self.variant("wheels-only", 'torch = "2.15.0"\nrequirements = ["numpy"]')
         fresh = self.work / "fresh"
 

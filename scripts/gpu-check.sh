@@ -125,7 +125,7 @@ print(" ".join("-v %s:%s:ro" % (p, p) for p in sorted(places) if os.path.exists(
     # shellcheck disable=SC2086
     must "$sconce" verify --gpus all $mounts --python "$python" "$image"
     # shellcheck disable=SC2086
-    "$sconce" verify --gpus all $mounts --python "$python" --json "$image" >"$out/verify.json"
+    "$sconce" verify --gpus all $mounts --python "$python" --json "$image" | sed "s#${python%/bin/*}#VENV#g" >"$out/verify.json"
   fi
   part "end: $failures failed"
 # What is this machine's alone does not belong into a report.
