@@ -38,6 +38,9 @@ const COMPILER: &str = include_str!("bytecode/compile.py");
 /// Where the program and its list lie inside.
 const WORK: &str = "/run/sconce";
 
+/// Where inside the bytecode comes to lie, a folder for each layer.
+const OUT: &str = ".bytecode";
+
 /// What is compiled into a layer of its own.
 pub(crate) struct Unit {
     /// `bytecode of torch 2.15.0`.
@@ -82,7 +85,7 @@ impl Builder<'_> {
         let python = python_versions(lock);
         let unit = |name: &str, plan: Option<usize>, of: &[u8]| -> Result<Unit, Error> {
             let mut hasher = Hasher::new();
-            hasher.update(b"sconce bytecode 2\n");
+            hasher.update(b"sconce bytecode 3\n");
             hasher.update(python.as_bytes());
             hasher.update(of);
             let key = hasher.finish();
@@ -159,8 +162,10 @@ impl Builder<'_> {
         let changes = self.compile_lists(python, lowers, &lists)?;
 
         let mut count = 0;
-        for (unit, list) in units.iter_mut().filter(|unit| unit.is_missing()).zip(&lists) {
-            let entries = compiled(&changes, python, list)?;
+        let missing = units.iter_mut().filter(|unit| unit.is_missing()).zip(&lists);
+        for (number, (unit, list)) in missing.enumerate() {
+            let made = changes.join(OUT).join(number.to_string());
+            let entries = compiled(&made, python, list)?;
             if entries.is_empty() {
                 self.store.put_memo(MEMO, unit.key, NOTHING)?;
                 unit.state = State::Nothing;
@@ -186,12 +191,11 @@ impl Builder<'_> {
         lists: &[BTreeSet<String>],
     ) -> Result<PathBuf, Error> {
         let work = scratch(self.store, "compiler")?;
-        // A file a line; an empty line between layers. No path that a layer takes has line ends.
-        let lists: Vec<String> = lists
-            .iter()
-            .map(|list| list.iter().map(|path| format!("/{path}\n")).collect())
-            .collect();
-        for (name, text) in [("compile.py", COMPILER), ("list", &lists.join("\n"))] {
+        let lines = |(number, list): (usize, &BTreeSet<String>)| -> String {
+            list.iter().map(|path| format!("{number} /{path}\n")).collect()
+        };
+        let list: String = lists.iter().enumerate().map(lines).collect();
+        for (name, text) in [("compile.py", COMPILER), ("list", &list)] {
             let path = work.join(name);
             fs::write(&path, text).map_err(at("write", &path))?;
         }
@@ -209,6 +213,7 @@ impl Builder<'_> {
             "ignore",
             &format!("{WORK}/compile.py"),
             &format!("{WORK}/list"),
+            &format!("/{OUT}"),
             &self.threads.to_string(),
         ]
         .map(str::to_owned);
@@ -324,14 +329,14 @@ fn compiled_of(source: &str, python: &str) -> String {
     format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""))
 }
 
-/// The bytecode of `sources` among a container's changes, and the folders it is in. A source that
+/// The bytecode of `sources` below a folder, and the folders it is in. A source that
 /// does not compile has none: wheels ship templates and Python 2 now and then.
-fn compiled(changes: &Path, python: &str, sources: &BTreeSet<String>) -> Result<Vec<Entry>, Error> {
+fn compiled(made: &Path, python: &str, sources: &BTreeSet<String>) -> Result<Vec<Entry>, Error> {
     let mut folders = BTreeSet::new();
     let mut entries = Vec::with_capacity(sources.len());
     for source in sources {
         let inside = compiled_of(source, python);
-        let path = changes.join(&inside);
+        let path = made.join(&inside);
         let len = match fs::symlink_metadata(&path) {
             Ok(about) if about.is_file() => about.len(),
             Ok(_) => continue,

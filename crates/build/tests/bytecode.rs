@@ -10,30 +10,32 @@ const COMPILER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bytecode/compil
 
 /// Compiles `layers`, lists of files, and returns what the program did.
 fn compile(folder: &Path, layers: &[&[PathBuf]], workers: &str) -> Output {
-    let lists: Vec<String> = layers
-        .iter()
-        .map(|layer| layer.iter().map(|path| format!("{}\n", path.display())).collect())
-        .collect();
+    let lines = |(number, layer): (usize, &&[PathBuf])| -> String {
+        layer.iter().map(|path| format!("{number} {}\n", path.display())).collect()
+    };
     let list = folder.join("list");
-    fs::write(&list, lists.join("\n")).unwrap();
+    fs::write(&list, layers.iter().enumerate().map(lines).collect::<String>()).unwrap();
     Command::new("python3")
         .args(["-B", "-S", "-s", "-W", "ignore", COMPILER])
         .arg(&list)
+        .arg(folder.join("out"))
         .arg(workers)
         .env("PYTHONHASHSEED", "0")
         .output()
         .unwrap()
 }
 
-/// The bytecode below a folder, by path; removed afterwards.
-fn take(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let cache = folder.join("__pycache__");
+/// The bytecode of a layer, by its place; all is removed afterwards.
+fn take(folder: &Path, number: usize, layer: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let out = folder.join("out");
+    let inside = layer.strip_prefix("/").unwrap();
+    let cache = out.join(number.to_string()).join(inside).join("__pycache__");
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(&cache).unwrap() {
-        let path = entry.unwrap().path();
-        found.insert(path.clone(), fs::read(&path).unwrap());
+        let entry = entry.unwrap();
+        found.insert(entry.file_name().into(), fs::read(entry.path()).unwrap());
     }
-    fs::remove_dir_all(cache).unwrap();
+    fs::remove_dir_all(out).unwrap();
     found
 }
 
@@ -62,14 +64,18 @@ fn bytecode_of_a_layer_depends_on_nothing_else() {
     let (layer, more) = (modules(&one, 150), modules(&other, 70));
 
     assert!(compile(folder.path(), &[&layer], "1").status.success());
-    let alone = take(&one);
+    let alone = take(folder.path(), 0, &one);
     assert_eq!(alone.len(), 150);
-    for (layers, workers) in
-        [([&more[..], &layer[..]], "1"), ([&layer[..], &more[..]], "8"), ([&[], &layer[..]], "3")]
-    {
+    for (layers, workers, number) in [
+        (vec![&more[..], &layer[..]], "1", 1),
+        (vec![&layer[..], &more[..]], "8", 0),
+        // Wheels may share a file: both layers have it, and neither is in the other's way.
+        (vec![&layer[..], &layer[..], &layer[..]], "8", 2),
+        (vec![&[], &layer[..]], "3", 1),
+    ] {
         let output = compile(folder.path(), &layers, workers);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(take(&one) == alone, "{workers} workers gave other bytes");
+        assert!(take(folder.path(), number, &one) == alone, "{workers} workers gave other bytes");
     }
 }
 
@@ -84,7 +90,7 @@ fn what_is_no_python_is_left_out() {
     }
     let output = compile(folder.path(), &[&files], "2");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(take(&layer).len(), 2);
+    assert_eq!(take(folder.path(), 0, &layer).len(), 2);
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn bytecode_that_cannot_be_written_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let layer = modules(&folder.path().join("layer"), 2);
     // A file where Python wants a folder, as root can write nearly anywhere.
-    fs::write(folder.path().join("layer/__pycache__"), "").unwrap();
+    fs::write(folder.path().join("out"), "").unwrap();
     let output = compile(folder.path(), &[&layer], "2");
     assert!(!output.status.success());
     let words = String::from_utf8_lossy(&output.stderr);

@@ -151,6 +151,30 @@ fn a_recorded_h100() {
     assert_eq!(described, serde_json::from_str::<Snapshot>(&recorded.json()).unwrap());
 }
 
+/// With all that is asked today: a driver's real answers.
+#[test]
+fn a_recorded_h200() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/h200-vm.json");
+    let recorded = Snapshot::load(&path).unwrap();
+    expect![[r#"
+        1x NVIDIA H200, driver 580.159.04 (CUDA up to 13.0)
+        ready: nothing stands in the way
+    "#]]
+    .assert_eq(&examine(&recorded, None).text());
+    let gpu = &recorded.gpus[0];
+    assert!(gpu.remapped.is_some() && gpu.compute_mode.is_some() && gpu.used_bytes.is_some());
+    assert_eq!(gpu.processes, Some(0));
+    // An image for Blackwell alone does not run there, nor one that needs a later driver.
+    let blackwell = Subject {
+        name: "an image".into(),
+        cuda_major: Some(13),
+        driver_floor: None,
+        architectures: vec!["sm_100".parse().unwrap()],
+    };
+    let report = examine(&recorded, Some(&blackwell));
+    assert!(report.findings.iter().any(|finding| finding.rule.id == "gpu-not-covered"));
+}
+
 #[test]
 fn drivers_that_can_not_work() {
     check(
