@@ -21,6 +21,20 @@ refused() {
   printf '$ %s\n' "$*"
   if timeout 60 "$@"; then echo 'FAILED: this was to be refused'; failures=$((failures + 1)); else echo "(exit code $?)"; fi
 }
+# Runs a command some times, and prints its median time in milliseconds.
+timed() {
+  python3 - "$@" <<'PYTHON'
+import statistics, subprocess, sys, time
+name, count, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+samples = []
+for _ in range(count + 1):
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    samples.append((time.perf_counter() - start) * 1000)
+samples = samples[1:]
+print(f"{name}: {statistics.median(samples):.1f} ms ({count} runs, {min(samples):.0f}..{max(samples):.0f})")
+PYTHON
+}
 # Runs two commands in turn, and prints the median time of each in milliseconds.
 compare() {
   local name=$1 count=$2; shift 2
@@ -52,7 +66,7 @@ PYTHON
   must "$sconce" doctor --save "$out/snapshot.json"
   must "$sconce" doctor --from "$out/snapshot.json"
   "$sconce" doctor --json >"$out/doctor.json"
-  compare 'doctor (inside is the second time)' 10 "$sconce doctor" "$sconce doctor"
+  timed doctor 10 "$sconce" doctor
 
   must "$sconce" doctor torch:2.15.0
   must "$sconce" doctor pytorch:2.1.0-cuda12.1-cudnn8-runtime
