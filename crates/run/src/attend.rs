@@ -389,8 +389,8 @@ fn prepare(
     notices: &mut dyn FnMut(&str),
 ) -> Result<(Container, Scratch), Error> {
     let mut container = container.clone();
-    let scratch = Scratch::new(&container.scratch)?;
-    container.scratch = scratch.path.clone();
+    let scratch = Scratch::new(&container.folder)?;
+    container.folder = scratch.path.clone();
     for lower in &mut container.lowers {
         *lower = absolute(lower)?;
     }

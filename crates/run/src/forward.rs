@@ -22,7 +22,7 @@ pub(crate) struct Listeners(Vec<(TcpListener, u16)>);
 impl Listeners {
     /// Takes the ports, so that one that is in use is an error before anything starts.
     pub(crate) fn open(container: &Container) -> Result<Self, Error> {
-        if container.network == Network::None
+        if container.network != Network::Host
             && let Some(port) = container.ports.first()
         {
             return Err(Error::Invalid {

@@ -99,11 +99,11 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
     hide_cgroups(in_user_namespace)?;
 
     let keep = container.keep_changes.is_some();
-    let overlay = overlay::mount(&container.lowers, &container.scratch, in_user_namespace, keep)?;
+    let overlay = overlay::mount(&container.lowers, &container.folder, in_user_namespace, keep)?;
     if overlay.in_memory {
         notice(format!(
             "{} cannot hold an overlay's changes; what the container writes to its root stays in memory",
-            container.scratch.display()
+            container.folder.display()
         ));
     }
     let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
@@ -116,7 +116,7 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
     drop(root);
 
     let shares_network = container.network == Network::Host;
-    let etc = etc::write(&container.scratch.join("etc"), plan.hostname, shares_network)?;
+    let etc = etc::write(&container.folder.join("etc"), plan.hostname, shares_network)?;
     let place = Place {
         root: &overlay.root,
         etc: &etc,
@@ -149,7 +149,7 @@ fn contain(plan: &Plan<'_>) -> Result<(), Error> {
 /// Leaves the host's mounts, and its users and network where the request says so.
 fn enter_namespaces(plan: &Plan<'_>) -> Result<(), Error> {
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
-    if plan.container.network == Network::None {
+    if plan.container.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
     match plan.power {
@@ -166,7 +166,7 @@ fn enter_namespaces(plan: &Plan<'_>) -> Result<(), Error> {
     // What the host mounts or unmounts still arrives; nothing goes back.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", flags).doing("separating the container's mounts")?;
-    if plan.container.network == Network::None {
+    if plan.container.network != Network::Host {
         os::raise_loopback().doing("raising the loopback device")?;
     }
     Ok(())
@@ -242,7 +242,7 @@ fn start(
     trace::listen(|text| {
         let _ = control::send(os::borrow(CONTROL), &Message::Reason(text));
     });
-    let scratch = &plan.container.scratch;
+    let scratch = &plan.container.folder;
     let config = scratch.join("config.json");
     let state = scratch.join("state");
     fs::write(&config, document.to_string()).doing_to("writing", &config)?;
@@ -314,11 +314,11 @@ fn tidy(container: &Container, overlay: &Overlay, clean: bool) -> Result<(), Err
     std::env::set_current_dir("/").doing("leaving the scratch folder")?;
     overlay.unmount().doing("unmounting the container's root")?;
     if overlay.in_memory {
-        let memory = container.scratch.join("m");
+        let memory = container.folder.join("m");
         rustix::mount::unmount(&memory, UnmountFlags::DETACH).doing_to("unmounting", &memory)?;
     }
     if let Some(keep) = container.keep_changes.as_ref().filter(|_| clean) {
         fs::rename(&overlay.upper, keep).doing_to("keeping the changes in", keep)?;
     }
-    fs::remove_dir_all(&container.scratch).doing_to("removing", &container.scratch)
+    fs::remove_dir_all(&container.folder).doing_to("removing", &container.folder)
 }

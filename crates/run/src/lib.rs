@@ -19,6 +19,7 @@
 mod attend;
 pub mod cdi;
 mod cgroup;
+mod container;
 mod control;
 mod error;
 mod etc;
@@ -38,112 +39,14 @@ mod terminal;
 mod trace;
 mod user;
 
-use std::path::PathBuf;
-
 pub use attend::{run, run_captured};
+pub use container::{
+    Capabilities, Container, DEFAULT_PIDS, Device, Dns, Network, Seccomp, Stdio, Tmpfs, Ulimit,
+};
 pub use error::Error;
 pub use memory::default_shm_bytes;
 pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
-
-/// A container to be: its root, its command, and what it may use.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Container {
-    /// The image's extracted layers, the top one first. They are never written to.
-    pub lowers: Vec<PathBuf>,
-    /// A folder in which this run makes one of its own, removed afterwards; what killed runs
-    /// left there is removed too. It is made if missing. On a file system that overlays
-    /// cannot write to, what the container changes is kept in memory.
-    pub scratch: PathBuf,
-    /// What to run; the first word is looked for on the environment's PATH.
-    pub command: Vec<String>,
-    /// The whole environment; PATH, HOME, HOSTNAME and (on a terminal) TERM are added where
-    /// they are missing. The last of two equal names counts.
-    pub env: Vec<(String, String)>,
-    /// Where the command starts; made if missing. `/` if not given.
-    pub workdir: Option<PathBuf>,
-    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in the image. Root if not given.
-    pub user: Option<String>,
-    /// Folders and files of the host to show inside.
-    pub volumes: Vec<Volume>,
-    /// Ports of the host that lead to ports inside.
-    pub ports: Vec<Port>,
-    /// Whose network it has.
-    pub network: Network,
-    /// The root cannot be written to; volumes and `/dev/shm` still can.
-    pub read_only: bool,
-    /// Size of `/dev/shm` in bytes; [`default_shm_bytes`] if not given. It costs nothing
-    /// until it is used.
-    pub shm_bytes: Option<u64>,
-    /// Most memory it may use, in bytes.
-    pub memory_bytes: Option<u64>,
-    /// Most processor time it may use, in cores.
-    pub cpus: Option<f64>,
-    /// The processors it runs on, by number; the caller's if not given.
-    pub processors: Option<Vec<usize>>,
-    /// Its host name; the host's own if not given.
-    pub hostname: Option<String>,
-    /// What its standard streams are.
-    pub stdio: Stdio,
-    /// CDI `containerEdits`, as [`cdi::select`] finds them; applied in order, after all else.
-    pub edits: Vec<serde_json::Value>,
-    /// After a clean end, what it changed in its root is moved here (same file system as
-    /// `scratch`) instead of being removed. As overlayfs keeps it: deleted files are
-    /// character devices 0/0.
-    pub keep_changes: Option<PathBuf>,
-}
-
-impl Container {
-    /// A container with everything at its default.
-    pub fn new(
-        lowers: Vec<PathBuf>,
-        scratch: impl Into<PathBuf>,
-        command: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Self {
-        Self {
-            lowers,
-            scratch: scratch.into(),
-            command: command.into_iter().map(Into::into).collect(),
-            env: Vec::new(),
-            workdir: None,
-            user: None,
-            volumes: Vec::new(),
-            ports: Vec::new(),
-            network: Network::Host,
-            read_only: false,
-            shm_bytes: None,
-            memory_bytes: None,
-            cpus: None,
-            processors: None,
-            hostname: None,
-            stdio: Stdio::Output,
-            edits: Vec::new(),
-            keep_changes: None,
-        }
-    }
-}
-
-/// Whose network a container has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Network {
-    /// The host's: every port inside is a port of the host, as HPC runtimes have it.
-    #[default]
-    Host,
-    /// None but its own loopback device.
-    None,
-}
-
-/// What the command's standard streams are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stdio {
-    /// Output goes where the caller's goes; there is no input.
-    #[default]
-    Output,
-    /// The caller's three streams (`-i`).
-    Inherit,
-    /// A terminal of its own, joined to the caller's (`-it`).
-    Terminal,
-}
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

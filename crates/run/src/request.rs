@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
 /// `-v SOURCE:TARGET[:OPTIONS]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// The folder or file of the host; relative to the caller's working directory until
     /// [`crate::run`] looks it up, and made as a folder if it is missing.
@@ -67,7 +69,7 @@ pub(crate) fn absolute(option: &'static str, given: &str, path: &Path) -> Result
 }
 
 /// `-p [ADDRESS:]HOST:CONTAINER`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The host's address to listen on; all of them if not given.
     pub address: Option<std::net::IpAddr>,

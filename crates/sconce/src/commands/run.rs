@@ -186,7 +186,7 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
 
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
-    container.scratch = lease.scratch().join("container");
+    container.folder = lease.scratch().join("container");
     gpus.forward(&container.lowers);
     gpus.apply(&mut container, lease.scratch())?;
     Ok(Ready { container, lease, gpus })
