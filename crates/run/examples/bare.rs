@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use sconce_run::{Container, Stdio};
 
 fn main() -> ExitCode {
+    sconce_run::shim_main();
     let mut arguments = std::env::args().skip(1).peekable();
     let mut stdio = Stdio::Output;
     let mut options = Vec::new();
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
             "--processors" => {
                 container.processors = value.split(',').map(|number| number.parse().ok()).collect();
             }
+            "--seccomp" => container.seccomp = sconce_run::Seccomp::Unconfined,
+            "--cap-add" => container.capabilities.add.push(value),
+            "--hide" => container.hidden.push(value.into()),
             "--edit" => container.edits.extend(serde_json::from_str(&value)),
             "--keep" => container.keep_changes = Some(value.into()),
             _ => return ExitCode::from(125),
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
     container.stdio = stdio;
     // Words that cannot be written are nobody's to read.
     let say = |text: &str| drop(writeln!(std::io::stderr(), "bare: {text}"));
-    match sconce_run::run(&container, &mut |note| say(note)) {
+    match sconce_run::run(&container, Vec::new(), &mut |note| say(note)) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             say(&error.to_string());

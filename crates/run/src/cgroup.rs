@@ -1,15 +1,13 @@
-//! Limits on memory and processors, under cgroup v1, v2 and both.
+//! Limits on memory, processor time and the number of processes, under cgroup v1, v2 and both.
 //!
-//! A group is made only when a limit is asked for; otherwise a container stays in its
-//! caller's group, where batch systems count it. Where a limit cannot be set, the caller is
-//! told once and the container runs without (cgroups(7); Documentation/admin-guide/
-//! cgroup-v1 and cgroup-v2.rst).
+//! Each container gets a group where one can be made; in a job of a batch system only when a limit
+//! is asked for, as the batch system counts and ends what is in its own group. Where a limit that
+//! was asked for cannot be set, the caller is told once and the container runs without (cgroups(7);
+//! Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst).
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-use rustix::process::Pid;
 
 use crate::memory::number_in;
 
@@ -21,64 +19,97 @@ const PERIOD: u64 = 100_000;
 enum Place {
     /// All controllers in one tree: its mount point and this process's group there.
     Unified { mount: PathBuf, own: PathBuf },
-    /// A tree for each controller.
-    Split { memory: Option<PathBuf>, cpu: Option<PathBuf> },
+    /// A tree for each controller: this process's group in those that are used here.
+    Split(Vec<(String, PathBuf)>),
+}
+
+/// What a container may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 for no limit.
+    pub(crate) memory_swap: Option<i64>,
+    /// Cores.
+    pub(crate) cpus: Option<f64>,
+    /// Processes and threads; -1 for no limit.
+    pub(crate) pids: Option<i64>,
+    /// Nobody asked for the limit on processes: where it cannot be set, nothing is said.
+    pub(crate) pids_by_default: bool,
+}
+
+impl Limits {
+    /// The settings: controller, file, value, and whether somebody asked for it.
+    fn settings(&self, unified: bool) -> Vec<(&'static str, &'static str, String, bool)> {
+        let mut rows = Vec::new();
+        let mut set = |controller, v1, v2, value: String, asked| {
+            rows.push((controller, if unified { v2 } else { v1 }, value, asked));
+        };
+        if let Some(bytes) = self.memory {
+            set("memory", "memory.limit_in_bytes", "memory.max", bytes.to_string(), true);
+        }
+        if let Some(total) = self.memory_swap {
+            // v1 limits both together, v2 swap alone.
+            let swap = u64::try_from(total).map(|total| {
+                if unified { total.saturating_sub(self.memory.unwrap_or(0)) } else { total }
+            });
+            let none = if unified { "max" } else { "-1" };
+            let value = swap.map_or(none.to_owned(), |bytes| bytes.to_string());
+            set("memory", "memory.memsw.limit_in_bytes", "memory.swap.max", value, true);
+        }
+        if let Some(cpus) = self.cpus {
+            let quota = (cpus * PERIOD as f64).round().max(1000.0) as u64;
+            let value = if unified { format!("{quota} {PERIOD}") } else { quota.to_string() };
+            set("cpu", "cpu.cfs_quota_us", "cpu.max", value, true);
+        }
+        if let Some(most) = self.pids.filter(|most| *most >= 0) {
+            set("pids", "pids.max", "pids.max", most.to_string(), !self.pids_by_default);
+        }
+        rows
+    }
+}
+
+/// A group of a container.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) path: PathBuf,
+    /// Its `cgroup.procs`.
+    entrance: File,
+    /// `cgroup.procs` of the group that its maker is in: where the shim goes at the end.
+    pub(crate) exit: File,
+    /// The folder it lies in.
+    pub(crate) parent: File,
 }
 
 /// The groups made for one container; they are removed when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    folders: Vec<PathBuf>,
+    pub(crate) made: Vec<Group>,
 }
 
 impl Groups {
-    /// Makes groups named `name` with these limits and puts `process` into them. The second
-    /// answer says, for the user, which limit could not be set and why.
-    pub(crate) fn limit(
-        process: Pid,
-        name: &str,
-        memory: Option<u64>,
-        cpus: Option<f64>,
-    ) -> (Self, Option<String>) {
+    /// Makes groups named `name` with these limits. The second answer says, for the user, which
+    /// limit could not be set and why.
+    pub(crate) fn make(name: &str, limits: &Limits) -> (Self, Option<String>) {
         let mut groups = Self::default();
-        if memory.is_none() && cpus.is_none() {
+        let place = place();
+        let unified = matches!(place, Some(Place::Unified { .. }));
+        let settings = limits.settings(unified);
+        let asked = settings.iter().any(|(.., asked)| *asked);
+        let Some(place) = place else {
+            let note = asked.then(|| "no limits are set: no cgroup file system is mounted".into());
+            return (groups, note);
+        };
+        // A batch system counts and ends what is in the group of its job: leaving it is only for
+        // those who ask for a limit.
+        if settings.is_empty() || (!asked && std::env::var_os("SLURM_JOB_ID").is_some()) {
             return (groups, None);
         }
-        let quota = cpus.map(|cpus| (cpus * PERIOD as f64).round().max(1000.0) as u64);
-        let settings = match place() {
-            Some(Place::Unified { mount, own }) => {
-                // A group with processes cannot hand controllers to a child: the new group
-                // stands beside its caller's.
-                let parent =
-                    if own == mount { mount } else { own.parent().unwrap_or(&mount).to_owned() };
-                let group = parent.join(name);
-                vec![
-                    memory.map(|bytes| (group.clone(), "memory", "memory.max", bytes.to_string())),
-                    quota.map(|quota| (group, "cpu", "cpu.max", format!("{quota} {PERIOD}"))),
-                ]
-            }
-            Some(Place::Split { memory: memory_tree, cpu: cpu_tree }) => {
-                let child = |tree: Option<PathBuf>| tree.unwrap_or_default().join(name);
-                vec![
-                    memory.map(|bytes| {
-                        (child(memory_tree), "memory", "memory.limit_in_bytes", bytes.to_string())
-                    }),
-                    quota.map(|quota| {
-                        (child(cpu_tree), "cpu", "cpu.cfs_quota_us", quota.to_string())
-                    }),
-                ]
-            }
-            None => Vec::new(),
-        };
-        if settings.is_empty() {
-            return (
-                groups,
-                Some("no limits are set: there is no cgroup file system here".to_owned()),
-            );
-        }
         let mut missed = Vec::new();
-        for (group, controller, file, value) in settings.into_iter().flatten() {
-            if let Err(error) = groups.set(process, &group, controller, file, &value) {
+        for (controller, file, value, asked) in settings {
+            if let Err(error) = groups.set(&place, name, controller, file, &value)
+                && asked
+            {
                 missed.push(format!("the {controller} limit is not set ({error})"));
             }
         }
@@ -88,58 +119,122 @@ impl Groups {
 
     fn set(
         &mut self,
-        process: Pid,
-        group: &Path,
+        place: &Place,
+        name: &str,
         controller: &str,
         file: &str,
         value: &str,
     ) -> io::Result<()> {
-        if group.is_relative() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "this machine has no such controller",
-            ));
-        }
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such controller");
+        let (parent, own) = match place {
+            // A group with processes cannot hand controllers to a child: the new group stands
+            // beside its caller's.
+            Place::Unified { mount, own } if own == mount => (mount.as_path(), own),
+            Place::Unified { mount, own } => (own.parent().unwrap_or(mount), own),
+            Place::Split(trees) => {
+                let own = trees.iter().find(|(kind, _)| kind == controller).ok_or_else(missing)?;
+                (own.1.as_path(), &own.1)
+            }
+        };
+        let path = parent.join(name);
         let at = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
-        if !self.folders.iter().any(|made| made == group) {
-            match fs::create_dir(group) {
-                // A run that was killed may have had this process's number.
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(at(group, error));
+        if !self.made.iter().any(|made| made.path == path) {
+            fs::create_dir(&path).map_err(|error| at(&path, error))?;
+            let procs = |folder: &Path| {
+                let file = folder.join("cgroup.procs");
+                File::options().write(true).open(&file).map_err(|error| at(&file, error))
+            };
+            let opened = procs(&path).and_then(|entrance| {
+                let parent = File::open(parent).map_err(|error| at(parent, error))?;
+                Ok(Group { path: path.clone(), entrance, exit: procs(own)?, parent })
+            });
+            match opened {
+                Ok(group) => self.made.push(group),
+                Err(error) => {
+                    // It is empty; the first error is the one to tell.
+                    let _ = fs::remove_dir(&path);
+                    return Err(error);
                 }
-                _ => {}
             }
-            self.folders.push(group.to_owned());
         }
-        let setting = group.join(file);
-        if !setting.exists()
-            && let Some(parent) = group.parent()
-        {
+        let setting = path.join(file);
+        if !setting.exists() && matches!(place, Place::Unified { .. }) {
             let switch = parent.join("cgroup.subtree_control");
             fs::write(&switch, format!("+{controller}")).map_err(|error| at(&switch, error))?;
         }
-        fs::write(&setting, value).map_err(|error| at(&setting, error))?;
-        let processes = group.join("cgroup.procs");
-        fs::write(&processes, process.as_raw_nonzero().to_string())
-            .map_err(|error| at(&processes, error))
+        fs::write(&setting, value).map_err(|error| at(&setting, error))
+    }
+
+    /// Puts the calling process into all of them.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        self.made.iter().try_for_each(|group| (&group.entrance).write_all(b"0"))
     }
 }
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        for folder in &self.folders {
-            // The last process may be leaving still; a group that stays is empty and harmless.
-            for _ in 0..50 {
-                match fs::remove_dir(folder) {
-                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
-                    }
-                    _ => break,
-                }
+        self.made.iter().for_each(|group| remove(&group.path));
+    }
+}
+
+/// Removes a group, waiting a little for its last process to leave. The shim has removed it
+/// already where it ended by itself; a group that stays is empty and harmless.
+pub(crate) fn remove(path: &Path) {
+    for _ in 0..50 {
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
             }
+            _ => break,
         }
+    }
+}
+
+/// How often the memory limit of these groups has killed.
+pub(crate) fn memory_kills(groups: &[PathBuf]) -> u64 {
+    let count = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        line.trim().parse::<u64>().ok()
+    };
+    groups
+        .iter()
+        .flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)))
+        .filter_map(|file| fs::read_to_string(file).ok().and_then(count))
+        .sum()
+}
+
+/// What a container uses, as its cgroups count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Its limit, in bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processor time since the start, in microseconds.
+    pub processor_microseconds: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}
+
+/// What the processes of these groups use.
+pub(crate) fn usage(groups: &[PathBuf]) -> Usage {
+    let number = |names: &[&str]| {
+        let files = groups.iter().flat_map(|group| names.iter().map(|name| group.join(name)));
+        files.into_iter().find_map(|file| number_in(&file))
+    };
+    let processor = groups.iter().find_map(|group| {
+        let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
+    });
+    Usage {
+        memory_bytes: number(&["memory.current", "memory.usage_in_bytes"]),
+        memory_limit_bytes: number(&["memory.max", "memory.limit_in_bytes"])
+            .filter(|limit| *limit < 1 << 60),
+        processor_microseconds: processor
+            .or_else(|| number(&["cpuacct.usage"]).map(|nanoseconds| nanoseconds / 1000)),
+        processes: number(&["pids.current"]),
     }
 }
 
@@ -152,8 +247,9 @@ pub(crate) fn unified() -> bool {
 pub(crate) fn memory_limit() -> Option<u64> {
     let (folder, file, top) = match place()? {
         Place::Unified { mount, own } => (own, "memory.max", mount),
-        Place::Split { memory, .. } => {
-            (memory?, "memory.limit_in_bytes", PathBuf::from("/sys/fs/cgroup/memory"))
+        Place::Split(trees) => {
+            let memory = trees.into_iter().find(|(kind, _)| kind == "memory")?.1;
+            (memory, "memory.limit_in_bytes", PathBuf::from("/sys/fs/cgroup/memory"))
         }
     };
     folder
@@ -167,8 +263,8 @@ pub(crate) fn memory_limit() -> Option<u64> {
 pub(crate) fn processor_limit() -> Option<f64> {
     let (folder, top) = match place()? {
         Place::Unified { mount, own } => (own, mount),
-        Place::Split { cpu, .. } => {
-            let own = cpu?;
+        Place::Split(trees) => {
+            let own = trees.into_iter().find(|(kind, _)| kind == "cpu")?.1;
             let top = own.ancestors().find(|at| at.parent() == Some(Path::new("/sys/fs/cgroup")));
             (own.clone(), top.unwrap_or(&own).to_owned())
         }
@@ -228,9 +324,12 @@ fn parse(groups: &str, mounts: &str) -> Option<Place> {
         point.join(below)
     };
     let split = |controller: &str| Some(join(mount("cgroup", controller)?, group(controller)?));
-    let (memory, cpu) = (split("memory"), split("cpu"));
-    if memory.is_some() || cpu.is_some() {
-        return Some(Place::Split { memory, cpu });
+    let trees: Vec<(String, PathBuf)> = ["memory", "cpu", "pids"]
+        .iter()
+        .filter_map(|kind| Some(((*kind).to_owned(), split(kind)?)))
+        .collect();
+    if !trees.is_empty() {
+        return Some(Place::Split(trees));
     }
     let found = mount("cgroup2", "")?;
     let point = found.1.clone();
@@ -259,10 +358,10 @@ mod tests {
         let hybrid = parse("4:memory:/job/7\n2:cpu,cpuacct:/\n0::/\n", V1);
         assert_eq!(
             hybrid,
-            Some(Place::Split {
-                memory: Some("/sys/fs/cgroup/memory/job/7".into()),
-                cpu: Some("/sys/fs/cgroup/cpu,cpuacct".into()),
-            })
+            Some(Place::Split(vec![
+                ("memory".into(), "/sys/fs/cgroup/memory/job/7".into()),
+                ("cpu".into(), "/sys/fs/cgroup/cpu,cpuacct".into()),
+            ]))
         );
         let v2 = "30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(

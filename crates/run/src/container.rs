@@ -197,6 +197,13 @@ pub struct Tmpfs {
     pub read_only: bool,
 }
 
+impl Tmpfs {
+    /// One on `target` with Docker's defaults.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self { target: target.into(), size: None, mode: None, exec: false, read_only: false }
+    }
+}
+
 /// `--device HOST[:CONTAINER[:rwm]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {

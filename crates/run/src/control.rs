@@ -1,8 +1,9 @@
-//! The words the three processes of a container say to each other.
+//! What a container's processes and those who ask after it say to each other.
 //!
-//! One `SOCK_SEQPACKET` pair joins the caller and the keeper; the container's first process
-//! inherits the keeper's end, so whoever knows something tells the caller directly. A packet
-//! is one tag byte and its payload.
+//! Packets over `SOCK_SEQPACKET` sockets, each one [`Message`] as JSON, some with descriptors. One
+//! pair joins the caller and the shim; the container's first process inherits the shim's end, so
+//! whoever knows something tells the caller directly. Everyone else connects to the socket in the
+//! container's folder.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,65 +13,116 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use serde::{Deserialize, Serialize};
 
-/// Longest payload: an error's text is cut here.
-const LONGEST: usize = 8 << 10;
+/// Longest packet. A request that is longer is refused by its sender; an error's text is cut.
+const LONGEST: usize = 128 << 10;
+/// Longest text of an error or notice.
+const LONGEST_TEXT: usize = 8 << 10;
+/// Most descriptors with a packet.
+const MOST_FDS: usize = 3;
 
 /// One packet.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// Caller to keeper: go on.
+    /// Caller to shim: go on.
     Go,
-    /// Keeper: my user namespace stands, write its maps.
+    /// Shim: my user namespace stands, write its maps.
     MapMe,
-    /// Keeper: something the user should know.
+    /// Shim: something the user should know.
     Notice(String),
-    /// Keeper or its children: why the container library could not do something.
+    /// Shim or its children: why the container library could not do something.
     Reason(String),
-    /// Keeper: it cannot be done.
+    /// It cannot be done.
     Failed { message: String, hint: Option<String> },
-    /// First process: the master side of the container's terminal.
+    /// The command runs.
+    Started,
+    /// The command runs on a terminal, whose master side comes with this.
+    #[serde(skip)]
     Terminal(OwnedFd),
-    /// First process: `execve` failed with this `errno`.
+    /// `execve` failed with this `errno`.
     ExecFailed(i32),
-    /// First process: the command ended with this exit status, or by the signal of this
-    /// number negated.
+    /// The command ended with this exit status, or by the signal of this number negated.
     Ended(i32),
-    /// Caller to keeper: pass this signal on.
+    /// The container's memory limit killed something in it.
+    OutOfMemory,
+    /// To the shim: pass this signal on. KILL ends the whole container.
     Signal(i32),
+    /// To the shim: run another command, on the three descriptors that come with this.
+    Exec(Exec),
+    /// To the shim: show output on the last two descriptors from now on, take input from the first.
+    Attach,
+    /// To the shim: the window of a container's own terminal has changed.
+    Resize { rows: u16, columns: u16 },
+    /// To the shim: say `Ended` when the container does.
+    Wait,
+    /// To the shim: read or write files below this path, as a tar stream on the descriptor that
+    /// comes with this.
+    Copy { path: String, into: bool },
 }
 
-/// The caller's end and the keeper's end.
+/// Another command for a running container.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Exec {
+    /// The command; the first word is looked for on PATH.
+    pub command: Vec<String>,
+    /// Variables beside the container's own.
+    pub env: Vec<(String, String)>,
+    /// Where it starts; the container's own working directory if not given.
+    pub workdir: Option<String>,
+    /// Who it runs as; the container's own user if not given.
+    pub user: Option<String>,
+    /// Rows and columns of the terminal it gets.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// Two ends, joined.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// On the wire a message is tagged JSON; the one that is only a descriptor has a name of its own.
+const TERMINAL: &[u8] = b"terminal";
+
 /// Sends one packet.
 pub(crate) fn send(socket: impl AsFd, message: &Message) -> io::Result<()> {
-    let (tag, payload, fd): (u8, Vec<u8>, Option<BorrowedFd<'_>>) = match message {
-        Message::Go => (b'G', Vec::new(), None),
-        Message::MapMe => (b'M', Vec::new(), None),
-        Message::Notice(text) => (b'N', text.clone().into_bytes(), None),
-        Message::Reason(text) => (b'R', text.clone().into_bytes(), None),
-        Message::Failed { message, hint } => {
-            let text = format!("{message}\0{}", hint.as_deref().unwrap_or_default());
-            (b'F', text.into_bytes(), None)
-        }
-        Message::Terminal(fd) => (b'T', Vec::new(), Some(fd.as_fd())),
-        Message::ExecFailed(errno) => (b'X', errno.to_ne_bytes().to_vec(), None),
-        Message::Ended(status) => (b'W', status.to_ne_bytes().to_vec(), None),
-        Message::Signal(signal) => (b'S', signal.to_ne_bytes().to_vec(), None),
-    };
-    let length = payload.len().min(LONGEST);
-    let parts = [
-        IoSlice::new(std::slice::from_ref(&tag)),
-        IoSlice::new(payload.get(..length).unwrap_or_default()),
-    ];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    match message {
+        Message::Terminal(fd) => send_bytes(socket, TERMINAL, &[fd.as_fd()]),
+        message => send_with(socket, message, &[]),
+    }
+}
+
+/// Sends one packet with descriptors.
+pub(crate) fn send_with(
+    socket: impl AsFd,
+    message: &Message,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let cut = |text: &str| text.chars().take(LONGEST_TEXT).collect::<String>();
+    let bytes = match message {
+        Message::Failed { message, hint } => serde_json::to_vec(&Message::Failed {
+            message: cut(message),
+            hint: hint.as_deref().map(cut),
+        }),
+        Message::Notice(text) => serde_json::to_vec(&Message::Notice(cut(text))),
+        Message::Reason(text) => serde_json::to_vec(&Message::Reason(cut(text))),
+        message => serde_json::to_vec(message),
+    }?;
+    if bytes.len() > LONGEST {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("command and environment are longer than {} KiB", LONGEST >> 10),
+        ));
+    }
+    send_bytes(socket, &bytes, fds)
+}
+
+fn send_bytes(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let parts = [IoSlice::new(bytes)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
     if !fds.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
     rustix::io::retry_on_intr(|| {
         sendmsg(socket.as_fd(), &parts, &mut ancillary, SendFlags::NOSIGNAL)
@@ -80,8 +132,13 @@ pub(crate) fn send(socket: impl AsFd, message: &Message) -> io::Result<()> {
 
 /// Receives one packet; `None` when every other end is closed.
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
-    let mut buffer = vec![0u8; LONGEST + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    Ok(receive_with(socket)?.map(|(message, _)| message))
+}
+
+/// Receives one packet and the descriptors that come with it.
+pub(crate) fn receive_with(socket: impl AsFd) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+    let mut buffer = vec![0u8; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
@@ -91,32 +148,19 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
             other => break other?,
         }
     };
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let Some((tag, payload)) = buffer.get(..received.bytes).and_then(<[u8]>::split_first) else {
-        return Ok(None);
-    };
-    let bad =
-        || io::Error::new(io::ErrorKind::InvalidData, format!("packet '{}'", char::from(*tag)));
-    let text = || String::from_utf8_lossy(payload).into_owned();
-    let number = || <[u8; 4]>::try_from(payload).map(i32::from_ne_bytes).map_err(|_| bad());
-    Ok(Some(match tag {
-        b'G' => Message::Go,
-        b'M' => Message::MapMe,
-        b'N' => Message::Notice(text()),
-        b'R' => Message::Reason(text()),
-        b'F' => {
-            let text = text();
-            let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
-            let hint = (!hint.is_empty()).then(|| hint.to_owned());
-            Message::Failed { message: message.to_owned(), hint }
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
         }
-        b'T' => Message::Terminal(fd.ok_or_else(bad)?),
-        b'X' => Message::ExecFailed(number()?),
-        b'W' => Message::Ended(number()?),
-        b'S' => Message::Signal(number()?),
-        _ => return Err(bad()),
-    }))
+    }
+    let bytes = buffer.get(..received.bytes).unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if bytes == TERMINAL {
+        let master = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
+        return Ok(Some((Message::Terminal(master), fds)));
+    }
+    Ok(Some((serde_json::from_slice(bytes)?, fds)))
 }

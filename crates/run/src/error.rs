@@ -66,14 +66,51 @@ pub enum Error {
     /// The container runtime library refused.
     #[error("the container could not be made: {0}")]
     Container(String),
-    /// The helper process reported what it could not do, in its own words.
+    /// The shim reported what it could not do, in its own words.
     #[error("{message}")]
-    Keeper {
-        /// The helper's error, causes included.
+    Shim {
+        /// The shim's error, causes included.
         message: String,
-        /// The helper's hint.
+        /// The shim's hint.
         hint: Option<String>,
     },
+    /// A living container has the name already.
+    #[error("the name '{name}' is taken by container {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// No container is called so.
+    #[error("no container is called '{0}'")]
+    NoContainer(String),
+    /// Several containers are called so.
+    #[error("'{name}' means {} containers: {}", ids.len(), ids.join(", "))]
+    Ambiguous {
+        /// The name, or the beginning of an id.
+        name: String,
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// Only one that has ended can be removed.
+    #[error("container {0} is running")]
+    Running(String),
+    /// Its streams are its caller's.
+    #[error("the container is attached to the terminal or pipe that it was started from")]
+    Attached,
+    /// `--network private` without its program.
+    #[error("--network private needs pasta, which is not installed")]
+    NoPasta,
+    /// pasta could not join the container's network.
+    #[error("pasta could not set up the container's network: {0}")]
+    Pasta(String),
+    /// The seccomp profile cannot be read or compiled.
+    #[error("the seccomp profile cannot be used")]
+    Seccomp(#[from] crate::seccomp::SeccompError),
+    /// The container runs no more.
+    #[error("container {0} is not running")]
+    NotRunning(String),
     /// The container ended without saying how.
     #[error("the container was lost: {0}")]
     Lost(String),
@@ -111,13 +148,23 @@ impl Error {
                 "use a newer kernel, or export the image and run it with Docker"
             }
             Self::NoUserNamespace { hint, .. } => return Some(hint.clone()),
-            Self::Keeper { hint, .. } => return hint.clone(),
+            Self::Shim { hint, .. } => return hint.clone(),
             Self::Overlay { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "mounting overlays without root needs Linux 5.11 and may be forbidden by a security policy; try as root"
             }
             Self::Overlay { .. } => {
                 "check that the store is on a local file system, or point SCONCE_HOME to one"
             }
+            Self::NameTaken { name, .. } => {
+                return Some(format!("`sconce stop {name}` ends it; --name takes another"));
+            }
+            Self::NoContainer(_) => "`sconce ps -a` lists them",
+            Self::Ambiguous { .. } => "write more of the id",
+            Self::Running(id) => return Some(format!("`sconce stop {id}` ends it")),
+            Self::NoPasta => "install the package passt, or use --network host or none",
+            Self::Attached => "`sconce exec` runs another command in it",
+            Self::Seccomp(error) => return error.hint().map(str::to_owned),
+            Self::NotRunning(_) => "`sconce logs` shows what it wrote, `sconce ps -a` how it ended",
             Self::Listen { .. } => "choose another host port",
             _ => return None,
         };
@@ -132,6 +179,17 @@ impl Error {
             Self::NotFound(_) => 127,
             Self::NotExecutable { .. } => 126,
             _ => 125,
+        }
+    }
+
+    /// What `execve` refused with this `errno`.
+    pub(crate) fn of_exec(command: String, errno: i32) -> Self {
+        match errno {
+            libc::ENOENT | libc::ENOTDIR => Self::NotFound(command),
+            _ => {
+                let source = io::Error::from_raw_os_error(errno);
+                Self::NotExecutable { command, source }
+            }
         }
     }
 

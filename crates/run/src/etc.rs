@@ -2,33 +2,67 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error};
+use crate::{Container, Dns, Network};
 
 /// Writes hosts, hostname and resolv.conf into `folder`; the answer pairs each one's place
 /// inside with its file here.
 pub(crate) fn write(
     folder: &Path,
+    container: &Container,
     hostname: &str,
-    shares_network: bool,
 ) -> Result<Vec<(&'static str, PathBuf)>, Error> {
     fs::create_dir_all(folder).doing_to("creating", folder)?;
     let host = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let shares_network = container.network == Network::Host;
     let own = if shares_network { outward_address() } else { None };
     let base = if shares_network { host("/etc/hosts") } else { String::new() };
+    let mut table = hosts(&base, hostname, own);
+    for (name, address) in &container.hosts {
+        table.push_str(&format!("{address}\t{name}\n"));
+    }
     let files = [
-        ("/etc/hosts", hosts(&base, hostname, own)),
+        ("/etc/hosts", table),
         ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", host("/etc/resolv.conf")),
+        ("/etc/resolv.conf", resolver(&host("/etc/resolv.conf"), &container.dns)),
     ];
     let mut written = Vec::with_capacity(files.len());
     for (place, text) in files {
         let file = folder.join(place.trim_start_matches("/etc/"));
         fs::write(&file, text).doing_to("writing", &file)?;
+        // A --user must be able to read them, whatever the caller's umask.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+            .doing_to("setting the mode of", &file)?;
         written.push((place, file));
     }
     Ok(written)
+}
+
+/// The host's resolver settings with those that were given in place of their kind
+/// (resolv.conf(5)).
+fn resolver(base: &str, dns: &Dns) -> String {
+    let replaced = [
+        ("nameserver", dns.servers.is_empty()),
+        ("search", dns.search.is_empty()),
+        ("domain", dns.search.is_empty()),
+        ("options", dns.options.is_empty()),
+    ];
+    let keeps = |line: &&str| {
+        let word = line.split_whitespace().next();
+        replaced.iter().all(|(kind, stays)| *stays || word != Some(kind))
+    };
+    let mut lines: Vec<String> = base.lines().filter(keeps).map(str::to_owned).collect();
+    lines.extend(dns.servers.iter().map(|server| format!("nameserver {server}")));
+    if !dns.search.is_empty() {
+        lines.push(format!("search {}", dns.search.join(" ")));
+    }
+    if !dns.options.is_empty() {
+        lines.push(format!("options {}", dns.options.join(" ")));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// The host's table, with `localhost` and the container's own name in it. A rendezvous hangs
@@ -66,6 +100,19 @@ fn outward_address() -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_replaces_its_kind() {
+        let base = "nameserver 10.0.0.1\nsearch a.example\noptions ndots:2\n";
+        assert_eq!(resolver(base, &Dns::default()), base);
+        let dns = Dns {
+            servers: vec!["192.0.2.7".parse().expect("address")],
+            search: vec!["b.example".into(), "c.example".into()],
+            options: Vec::new(),
+        };
+        let expected = "options ndots:2\nnameserver 192.0.2.7\nsearch b.example c.example\n";
+        assert_eq!(resolver(base, &dns), expected);
+    }
 
     #[test]
     fn the_name_is_always_there_once() {

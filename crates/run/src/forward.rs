@@ -22,7 +22,7 @@ pub(crate) struct Listeners(Vec<(TcpListener, u16)>);
 impl Listeners {
     /// Takes the ports, so that one that is in use is an error before anything starts.
     pub(crate) fn open(container: &Container) -> Result<Self, Error> {
-        if container.network != Network::Host
+        if container.network == Network::None
             && let Some(port) = container.ports.first()
         {
             return Err(Error::Invalid {
@@ -32,6 +32,10 @@ impl Listeners {
             });
         }
         let mut listeners = Vec::new();
+        // In a private network pasta listens.
+        if container.network == Network::Private {
+            return Ok(Self(listeners));
+        }
         for port in container.ports.iter().filter(|port| needs_forwarding(port)) {
             let listener =
                 listen(port).map_err(|source| Error::Listen { port: port.host, source })?;

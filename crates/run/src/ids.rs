@@ -51,15 +51,26 @@ pub(crate) enum Power {
 /// lacks `CAP_SYS_ADMIN`.
 pub(crate) fn power() -> Result<Power, Error> {
     const CAP_SYS_ADMIN: u32 = 21; // linux/capability.h
+    let mounts = has(CAP_SYS_ADMIN)?;
+    let root = rustix::process::geteuid().is_root();
+    Ok(if mounts && root { Power::Root } else { Power::User })
+}
+
+/// This process can raise hard limits, which takes a capability outside all user namespaces.
+pub(crate) fn raises_limits() -> Result<bool, Error> {
+    const CAP_SYS_RESOURCE: u32 = 24; // linux/capability.h
+    Ok(!inside_namespace()? && has(CAP_SYS_RESOURCE)?)
+}
+
+/// This process has a capability, by its number, in its effective set.
+fn has(capability: u32) -> Result<bool, Error> {
     let status = fs::read_to_string("/proc/self/status").doing("reading /proc/self/status")?;
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
         .unwrap_or(0);
-    let mounts = effective & (1 << CAP_SYS_ADMIN) != 0;
-    let root = rustix::process::geteuid().is_root();
-    Ok(if mounts && root { Power::Root } else { Power::User })
+    Ok(effective & (1 << capability) != 0)
 }
 
 /// This process is in a user namespace other than the machine's first.
@@ -82,6 +93,12 @@ pub(crate) fn is_mapped(map: &str, id: u32) -> Result<bool, Error> {
             _ => false,
         }
     }))
+}
+
+/// Supplementary groups cannot be set in this user namespace (user_namespaces(7)): those of
+/// the caller stay, and with them what they open.
+pub(crate) fn groups_are_fixed() -> bool {
+    fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// Explains why a user namespace was refused.

@@ -1,14 +1,17 @@
 //! An image to a running container: overlay, mounts, namespaces, cgroups, terminal.
 //!
 //! [`run`] takes the image's extracted layers and a request and answers how the command
-//! ended. Three processes do the work:
+//! ended; [`start`] leaves the container running. Three processes do the work:
 //!
-//! - the **caller** keeps the terminal, forwards signals and ports, and waits;
-//! - the **keeper**, forked from it, makes the namespaces and the overlay of the layers, and
-//!   starts the container through libcontainer. It dies with the caller, and every mount
-//!   was made in a namespace of its own: killing sconce leaves nothing mounted;
+//! - the **caller** keeps the terminal, forwards signals, and waits;
+//! - the **shim**, one for each container, makes the namespaces and the overlay of the layers,
+//!   starts the container through libcontainer and stays with it. It runs from a sealed copy of
+//!   this program; an attached one dies with its caller. Every mount was made in a namespace of
+//!   its own: killing it leaves nothing mounted;
 //! - the container's **first process** starts the command and collects orphans. It dies with
-//!   the keeper, and all processes of the container with it.
+//!   the shim, and all processes of the container with it.
+//!
+//! There is no daemon: a container is a folder ([`list`], [`find`]) in which its shim listens.
 //!
 //! What a container of a training job needs is on by default: the host's network, half of
 //! the memory as `/dev/shm`, locked memory and stack as large as the machine allows, a
@@ -16,37 +19,64 @@
 //!
 //! Needs Linux 5.12 (`mount_setattr`), which libcontainer 0.7 uses for every mount.
 
+mod apparmor;
 mod attend;
+mod capabilities;
 pub mod cdi;
 mod cgroup;
+mod clean;
+mod client;
 mod container;
 mod control;
+mod copy;
+mod devices;
 mod error;
 mod etc;
+mod filter;
+mod folder;
 mod forward;
 mod ids;
 mod init;
-mod keeper;
+mod join;
+mod living;
 mod memory;
 mod os;
+mod output;
 mod overlay;
+mod private;
+mod privileges;
+mod process;
 mod processors;
 mod request;
 mod rlimit;
-mod scratch;
+mod sealed;
+pub mod seccomp;
+mod setup;
+mod shim;
+mod signals;
+mod spawn;
 mod spec;
+mod streams;
 mod terminal;
+mod time;
 mod trace;
 mod user;
+mod volumes;
 
-pub use attend::{run, run_captured};
+pub use cgroup::Usage;
+pub use client::{run, run_captured, start};
 pub use container::{
     Capabilities, Container, DEFAULT_PIDS, Device, Dns, Network, Seccomp, Stdio, Tmpfs, Ulimit,
 };
+pub use control::Exec;
 pub use error::Error;
+pub use folder::{Listed, State, find, list};
 pub use memory::default_shm_bytes;
+pub use output::Line;
 pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
+pub use shim::shim_main;
+pub use time::rfc3339;
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +94,22 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+
+    /// From the status that is a signal's number negated for a killed command.
+    pub(crate) fn of(status: i32) -> Self {
+        match status {
+            code @ 0.. => Self::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+            signal => Self::Signal(signal.saturating_neg()),
+        }
+    }
+
+    /// The opposite of [`Exit::of`].
+    pub(crate) fn status(self) -> i32 {
+        match self {
+            Self::Code(code) => code.into(),
+            Self::Signal(signal) => -signal,
         }
     }
 

@@ -1,21 +1,15 @@
-//! The calls that Rust cannot check: fork, signals, exec, and the namespaces' few.
-//!
-//! All `unsafe` of this crate is here, each with the reason why it holds.
+//! The calls that Rust cannot check: fork, exec, ids, and the namespaces' few. Those about signals
+//! are in `signals`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Pid;
 
-/// Signals that are passed on to the container's command.
-pub(crate) const FORWARDED: [i32; 6] =
-    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -41,127 +35,18 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-fn set_of(signals: Option<&[i32]>) -> libc::sigset_t {
-    // SAFETY: a sigset_t is plain data, and both calls only write to the one they are given.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        match signals {
-            None => {
-                libc::sigfillset(&mut set);
-            }
-            Some(signals) => {
-                libc::sigemptyset(&mut set);
-                for signal in signals {
-                    libc::sigaddset(&mut set, *signal);
-                }
-            }
-        }
-        set
-    }
-}
-
-/// Holds back every signal that can be held back. Children inherit this.
-pub(crate) fn block_signals() {
-    let all = set_of(None);
-    // SAFETY: `all` is initialised, and the old mask is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut()) };
-}
-
-/// Waits for any signal that [`block_signals`] holds back.
-pub(crate) fn wait_for_signal() -> i32 {
-    let all = set_of(None);
-    loop {
-        // SAFETY: `all` is initialised; no details of the signal are asked for.
-        let signal = unsafe { libc::sigwaitinfo(&all, std::ptr::null_mut()) };
-        if signal > 0 {
-            return signal;
-        }
-    }
-}
-
-/// Gives every signal its first meaning and lets all through: what a fresh command expects.
-pub(crate) fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is a valid action for any signal; those that refuse keep theirs.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    let none = set_of(Some(&[]));
-    // SAFETY: `none` is initialised, and the old mask is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
-}
-
-/// Where [`note`] writes; -1 while nobody listens.
-static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
-
-/// Writes the signal's number to the pipe. Only async-signal-safe calls.
-extern "C" fn note(signal: libc::c_int) {
-    let fd = SIGNAL_PIPE.load(Ordering::Relaxed);
-    if fd >= 0 {
-        let byte = signal as u8;
-        // SAFETY: errno belongs to the interrupted code and is put back; write takes one
-        // byte from a live local. A full or closed pipe loses the signal and nothing else.
-        unsafe {
-            let errno = *libc::__errno_location();
-            libc::write(fd, (&raw const byte).cast(), 1);
-            *libc::__errno_location() = errno;
-        }
-    }
-}
-
-/// While it lives, signals to this process arrive as bytes on a pipe instead.
-pub(crate) struct SignalPipe {
-    read: OwnedFd,
-    _write: OwnedFd,
-    previous: Vec<(i32, libc::sigaction)>,
-}
-
-impl SignalPipe {
-    /// Listens for [`FORWARDED`] and changes of the window; `None` if another container of
-    /// this process has the signals already.
-    pub(crate) fn new() -> io::Result<Option<Self>> {
-        let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
-        let (read, write) = rustix::pipe::pipe_with(flags)?;
-        let fd = write.as_raw_fd();
-        if SIGNAL_PIPE.compare_exchange(-1, fd, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return Ok(None);
-        }
-        let mut pipe = Self { read, _write: write, previous: Vec::new() };
-        for signal in FORWARDED.into_iter().chain([libc::SIGWINCH]) {
-            // SAFETY: both actions are plain data, zeroed is a valid start, and `note` is an
-            // async-signal-safe function of the type a handler must have.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                let mut previous: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
-                action.sa_flags = libc::SA_RESTART;
-                check(libc::sigaction(signal, &action, &mut previous))?;
-                pipe.previous.push((signal, previous));
-            }
-        }
-        Ok(Some(pipe))
-    }
-
-    /// The end to read signal numbers from, a byte each.
-    pub(crate) fn fd(&self) -> &OwnedFd {
-        &self.read
-    }
-}
-
-impl Drop for SignalPipe {
-    fn drop(&mut self) {
-        for (signal, previous) in &self.previous {
-            // SAFETY: `previous` was filled by the kernel for this very signal.
-            unsafe { libc::sigaction(*signal, previous, std::ptr::null_mut()) };
-        }
-        SIGNAL_PIPE.store(-1, Ordering::SeqCst);
-    }
-}
-
 /// A descriptor that this process is known to hold open for all its life.
 pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: called by the container's first process for the descriptor that its keeper
     // opened for it and that nothing there closes before it ends.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Takes over the descriptor of this number, which whoever started this process left open for it.
+pub(crate) fn take(fd: RawFd) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: called once for each number of those that a shim is started with.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Puts `fd` at number `at`, open across exec; the descriptor it came from stays open.
@@ -190,12 +75,115 @@ pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::unshare(flags) }).map(|_| ())
 }
 
-/// Becomes `uid` and `gid` in all three ways, for good.
-pub(crate) fn become_root() -> io::Result<()> {
+/// Becomes `uid` and `gid` in all three ways (setresuid(2)).
+pub(crate) fn set_ids(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: both take plain numbers; the process is single-threaded.
-    check(unsafe { libc::setresgid(0, 0, 0) })?;
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
     // SAFETY: as above.
-    check(unsafe { libc::setresuid(0, 0, 0) }).map(|_| ())
+    check(unsafe { libc::setresuid(uid, uid, uid) }).map(|_| ())
+}
+
+/// How many capabilities the kernel knows.
+pub(crate) fn capabilities_known() -> u32 {
+    // SAFETY: PR_CAPBSET_READ takes a number and answers -1 for one that is none.
+    (0..64).take_while(|number| unsafe { libc::prctl(libc::PR_CAPBSET_READ, *number) } >= 0).count()
+        as u32
+}
+
+/// Takes a capability, by number, from the bounding set (prctl(2)).
+pub(crate) fn drop_from_bounding_set(number: u32) -> io::Result<()> {
+    // SAFETY: PR_CAPBSET_DROP takes a number.
+    check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number) }).map(|_| ())
+}
+
+/// Joins a new, empty session keyring (keyctl_join_session_keyring(3)): the caller's keys stay
+/// the caller's. A kernel without keyrings has none to share.
+pub(crate) fn leave_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1; // linux/keyctl.h
+    let name = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring; nothing is written.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) };
+    match result {
+        -1 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            error => Err(error),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// `struct mount_attr` (linux/mount.h).
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// Sets mount attributes (`MOUNT_ATTR_*`) on the whole of a detached tree (mount_setattr(2)).
+pub(crate) fn set_mount_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    let attributes = MountAttr { set, clear: 0, propagation: 0, userns: 0 };
+    // SAFETY: the path is an empty C string, and the structure lives through the call and has
+    // the size that is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(result as libc::c_int).map(|_| ())
+}
+
+/// Becomes the program behind `program`, with these arguments and no environment at all. Returns
+/// only if that fails.
+pub(crate) fn execute_fd(program: BorrowedFd<'_>, arguments: &[&CStr]) -> io::Error {
+    let mut argv: Vec<*const libc::c_char> = arguments.iter().map(|word| word.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    let envp = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: the path is an empty C string; argv and envp end in a null pointer and live through
+    // the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
+/// Sends a signal to every other process that this one may signal and sees. Only for process 1 of
+/// a pid namespace.
+pub(crate) fn signal_all_others(signal: rustix::process::Signal) -> io::Result<()> {
+    // SAFETY: kill takes numbers; -1 reaches the processes of this pid namespace only.
+    check(unsafe { libc::kill(-1, signal.as_raw()) }).map(|_| ())
+}
+
+/// Enters namespaces of the process behind `pidfd` (setns(2), Linux 5.8).
+pub(crate) fn enter_namespaces(pidfd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: the calling process is single-threaded; setns takes numbers only.
+    check(unsafe { libc::setns(pidfd.as_raw_fd(), flags) }).map(|_| ())
+}
+
+/// Marks every descriptor from `first` on to be closed at exec.
+pub(crate) fn close_at_exec_from(first: u32) {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4; // linux/close_range.h, Linux 5.11
+    // SAFETY: close_range takes numbers only.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Forbids other processes to look into this one and those it forks (PR_SET_DUMPABLE).
+pub(crate) fn hide_memory() -> io::Result<()> {
+    // SAFETY: PR_SET_DUMPABLE takes a number.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(|_| ())
 }
 
 /// Makes the loopback device of this network namespace usable (netdevice(7)).
@@ -221,7 +209,7 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
 }
 
 /// A command ready to be executed: nothing is allocated between fork and exec.
-pub(crate) struct Image {
+pub(crate) struct Program {
     candidates: Vec<CString>,
     _arguments: Vec<CString>,
     _environment: Vec<CString>,
@@ -229,7 +217,7 @@ pub(crate) struct Image {
     envp: Vec<*const libc::c_char>,
 }
 
-impl Image {
+impl Program {
     /// `candidates` are the paths to try, in order.
     pub(crate) fn new(
         candidates: Vec<CString>,

@@ -5,26 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::Container;
 use crate::user::Identity;
-
-/// What root inside may do: podman's default set (containers/common, `pkg/config/default.go`).
-/// It leaves out `CAP_MKNOD`, which Docker grants: without it and with no device files
-/// allowed on the root (`nodev`), no device cgroup is needed, and a `systemctl
-/// daemon-reload` cannot take the GPUs away (nvidia-container-toolkit#48).
-const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
+use crate::volumes::Staged;
+use crate::{Container, Tmpfs};
 
 /// Docker's `maskedPaths` (moby, `oci/defaults.go`).
 const MASKED: &[&str] = &[
@@ -42,6 +25,19 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
 ];
 
+/// Also masked, for each processor: what it counts tells one guest what others do (moby,
+/// `oci/defaults.go`, GHSA-6fw5-f8r9-fgfm).
+const THROTTLE: &str = "/sys/devices/system/cpu";
+
+fn masked() -> Vec<String> {
+    let processors = std::fs::read_dir(THROTTLE).into_iter().flatten().flatten();
+    let throttle = processors
+        .map(|processor| processor.path().join("thermal_throttle"))
+        .filter(|folder| folder.is_dir())
+        .map(|folder| folder.to_string_lossy().into_owned());
+    MASKED.iter().map(|path| (*path).to_owned()).chain(throttle).collect()
+}
+
 /// Docker's `readonlyPaths` (the same place).
 const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -56,6 +52,7 @@ pub(crate) struct Place<'a> {
     pub(crate) root: &'a Path,
     /// The files for `/etc`: name there, path here.
     pub(crate) etc: &'a [(&'static str, std::path::PathBuf)],
+    pub(crate) volumes: &'a [Staged],
     pub(crate) identity: &'a Identity,
     /// The process is in a user namespace that is not the machine's first.
     pub(crate) in_user_namespace: bool,
@@ -70,38 +67,32 @@ pub(crate) struct Place<'a> {
     pub(crate) workdir: &'a Path,
 }
 
-/// The configuration of `container` in `place`.
+/// The configuration of `container` in `place`. It is that of root with everything: the first
+/// process takes its command's privileges itself ([`crate::privileges`]), as those do that `exec`
+/// adds.
 pub(crate) fn document(container: &Container, place: &Place<'_>) -> Value {
-    let capabilities: &[&str] = if place.identity.uid == 0 { CAPABILITIES } else { &[] };
-    let mut user = json!({ "uid": place.identity.uid, "gid": place.identity.gid });
-    if !place.identity.groups.is_empty() {
-        user["additionalGids"] = json!(place.identity.groups);
+    let mut namespaces = vec!["ipc", "uts", "mount"];
+    if !container.host_pids {
+        namespaces.push("pid");
     }
-    let namespaces: Vec<Value> =
-        ["pid", "ipc", "uts", "mount"].iter().map(|kind| json!({ "type": kind })).collect();
+    let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": place.root, "readonly": container.read_only },
         "hostname": place.hostname,
         "process": {
             "terminal": false,
-            "user": user,
+            "user": { "uid": 0, "gid": 0 },
             "args": container.command,
             "env": [],
             "cwd": place.workdir,
-            "capabilities": {
-                // Docker fills in the same three for root, and the bounding set for all.
-                "bounding": CAPABILITIES,
-                "effective": capabilities,
-                "permitted": capabilities,
-            },
             "noNewPrivileges": false,
         },
         "mounts": mounts(container, place),
         "linux": {
             "cgroupsPath": NO_CGROUP,
             "namespaces": namespaces,
-            "maskedPaths": MASKED,
+            "maskedPaths": masked(),
             "readonlyPaths": READ_ONLY,
         },
     })
@@ -119,7 +110,7 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", &pts),
-        mount("/dev/shm", "tmpfs", &["nosuid", "nodev", "mode=1777", &shm]),
+        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     // A new sysfs shows a network namespace, and only its owner may mount that.
@@ -136,14 +127,41 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
     for (name, file) in place.etc {
         mounts.push(bind(file, Path::new(name), &["bind", "nosuid", "nodev"]));
     }
-    for volume in &container.volumes {
-        let mut options = vec!["rbind", "nodev"];
-        if volume.read_only {
-            options.push("rro");
-        }
-        mounts.push(bind(&volume.source, &volume.target, &options));
-    }
+    let volumes = place.volumes.iter().map(|volume| {
+        (volume.target.as_path(), bind(&volume.source, &volume.target, &["rbind"]))
+    });
+    let given: Vec<&Tmpfs> = container.tmpfs.iter().collect();
+    let writable: Vec<Tmpfs> = match container.read_only {
+        true => WRITABLE.iter().map(|target| Tmpfs::new(*target)).collect(),
+        false => Vec::new(),
+    };
+    let has = |target: &Path| {
+        container.volumes.iter().any(|volume| volume.target == target)
+            || container.tmpfs.iter().any(|tmpfs| tmpfs.target == target)
+    };
+    let more = writable.iter().filter(|tmpfs| !has(&tmpfs.target));
+    let memory = given.into_iter().chain(more).map(|tmpfs| (tmpfs.target.as_path(), in_memory(tmpfs)));
+    // What lies below another comes after it.
+    let mut asked: Vec<(&Path, Value)> = volumes.chain(memory).collect();
+    asked.sort_by_key(|(target, _)| target.components().count());
+    mounts.extend(asked.into_iter().map(|(_, mount)| mount));
     mounts
+}
+
+/// What can be written to under a root that cannot, as podman has it (`--read-only-tmpfs`).
+const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/run"];
+
+fn in_memory(tmpfs: &Tmpfs) -> Value {
+    let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
+    if !tmpfs.exec {
+        options.push("noexec".to_owned());
+    }
+    if tmpfs.read_only {
+        options.push("ro".to_owned());
+    }
+    options.push(format!("mode={:o}", tmpfs.mode.unwrap_or(0o1777)));
+    options.extend(tmpfs.size.map(|size| format!("size={size}")));
+    json!({ "destination": tmpfs.target, "type": "tmpfs", "source": "tmpfs", "options": options })
 }
 
 /// The environment of the command: the request's, and what every program expects.

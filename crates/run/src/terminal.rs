@@ -9,22 +9,55 @@ use rustix::termios::{OptionalActions, Termios, Winsize};
 
 use crate::error::{Doing, Error};
 
-/// The size of the caller's terminal; an error if the caller has none.
-pub(crate) fn size() -> Result<Winsize, Error> {
+/// Rows and columns of the caller's terminal; an error if nobody could type on it. Output may go
+/// elsewhere: `-it | tee log` shows what it did.
+pub(crate) fn size() -> Result<(u16, u16), Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::NotATerminal("input"));
     }
-    if !io::stdout().is_terminal() {
-        return Err(Error::NotATerminal("output"));
-    }
-    rustix::termios::tcgetwinsize(io::stdout()).doing("reading the terminal's size")
+    let size = window().doing("reading the terminal's size")?;
+    Ok((size.ws_row, size.ws_col))
 }
 
-/// The two terminals while a command has them. Dropping it, in a panic too, gives the
-/// caller's terminal back as it was.
+/// The window: standard output's where that is a terminal, else that of the keyboard.
+fn window() -> rustix::io::Result<Winsize> {
+    rustix::termios::tcgetwinsize(io::stdout())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stdin()))
+}
+
+/// A window of so many rows and columns.
+pub(crate) fn of_size((rows, columns): (u16, u16)) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// The caller's terminal in raw mode: keys pass through as they are. Dropping it, in a panic too,
+/// gives it back as it was.
+pub(crate) struct Raw {
+    previous: Termios,
+}
+
+impl Raw {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let what = "switching the terminal to raw mode";
+        let previous = rustix::termios::tcgetattr(io::stdin()).doing(what)?;
+        let mut raw = previous.clone();
+        raw.make_raw();
+        let kept = Self { previous };
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw).doing(what)?;
+        Ok(kept)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.previous);
+    }
+}
+
+/// The two terminals while a command has them.
 pub(crate) struct Joined {
     pub(crate) master: OwnedFd,
-    previous: Termios,
+    _raw: Raw,
     /// Typed, and not yet taken by the container.
     typed: VecDeque<u8>,
     /// The keyboard has not reported its end.
@@ -34,20 +67,16 @@ pub(crate) struct Joined {
 impl Joined {
     /// Passes every key through from now on: the container's terminal gives them meaning.
     pub(crate) fn new(master: OwnedFd) -> Result<Self, Error> {
-        let what = "switching the terminal to raw mode";
-        let previous = rustix::termios::tcgetattr(io::stdin()).doing(what)?;
-        let mut raw = previous.clone();
-        raw.make_raw();
         rustix::io::ioctl_fionbio(&master, true).doing("preparing the container's terminal")?;
-        let joined = Self { master, previous, typed: VecDeque::new(), keyboard_open: true };
-        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw).doing(what)?;
+        let raw = Raw::new()?;
+        let joined = Self { master, _raw: raw, typed: VecDeque::new(), keyboard_open: true };
         joined.resize();
         Ok(joined)
     }
 
     /// Takes over the size of the caller's terminal.
     pub(crate) fn resize(&self) {
-        if let Ok(size) = rustix::termios::tcgetwinsize(io::stdout()) {
+        if let Ok(size) = window() {
             // A container that just ended has no terminal to resize.
             let _ = rustix::termios::tcsetwinsize(&self.master, size);
         }
@@ -105,11 +134,5 @@ impl Joined {
             Err(Errno::INTR | Errno::AGAIN) => Ok(true),
             Err(error) => Err(error).doing("reading the container's terminal"),
         }
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.previous);
     }
 }

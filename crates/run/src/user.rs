@@ -31,6 +31,8 @@ pub(crate) struct Identity {
     /// Supplementary groups.
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
+    /// The image has an entry for it.
+    pub(crate) known: bool,
 }
 
 /// The first entry of a passwd file's text that fits; lines that cannot be read are none.
@@ -48,8 +50,14 @@ pub(crate) fn find(passwd: &str, fits: impl Fn(&Entry) -> bool) -> Option<Entry>
     })
 }
 
-/// Resolves `name`, `uid`, `name:group` or `uid:gid`; nothing given is root.
-pub(crate) fn resolve(given: Option<&str>, passwd: &str, group: &str) -> Result<Identity, Error> {
+/// Resolves `name`, `uid`, `name:group` or `uid:gid`; nothing given is root. `more` are groups by
+/// name or number.
+pub(crate) fn resolve(
+    given: Option<&str>,
+    more: &[String],
+    passwd: &str,
+    group: &str,
+) -> Result<Identity, Error> {
     let given = given.unwrap_or("0");
     let invalid = |why: String| Error::Invalid { option: "--user", given: given.to_owned(), why };
     let (user, wanted_group) = match given.split_once(':') {
@@ -84,7 +92,7 @@ pub(crate) fn resolve(given: Option<&str>, passwd: &str, group: &str) -> Result<
         },
     };
     // As Docker: the groups a named user is a member of, unless a group was asked for.
-    let groups = if wanted_group.is_some() || entry.name.is_empty() {
+    let mut memberships: Vec<u32> = if wanted_group.is_some() || entry.name.is_empty() {
         Vec::new()
     } else {
         groups()
@@ -92,8 +100,20 @@ pub(crate) fn resolve(given: Option<&str>, passwd: &str, group: &str) -> Result<
             .map(|(_, gid, _)| gid)
             .collect()
     };
+    for wanted in more {
+        let named = || groups().find(|(name, ..)| name == wanted).map(|(_, gid, _)| gid);
+        let id = wanted.parse().ok().or_else(named).ok_or_else(|| Error::Invalid {
+            option: "--group-add",
+            given: wanted.clone(),
+            why: format!("the image has no group '{wanted}'"),
+        })?;
+        if !memberships.contains(&id) {
+            memberships.push(id);
+        }
+    }
+    let known = !entry.name.is_empty() || entry.uid == 0;
     let home = if entry.home.is_empty() { "/".to_owned() } else { entry.home };
-    Ok(Identity { uid: entry.uid, gid, groups, home })
+    Ok(Identity { uid: entry.uid, gid, groups: memberships, home, known })
 }
 
 /// The text of a file of the image, the empty text where there is none. Links are followed
@@ -111,6 +131,60 @@ pub(crate) fn read_in(root: impl AsFd, path: &str) -> Result<String, Error> {
     let mut bytes = Vec::new();
     file.take(LARGEST).read_to_end(&mut bytes).doing(format!("reading the image's {path}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Gives a user whom the image does not know a home and an entry in its `/etc/passwd`: caches of
+/// Hugging Face, numba and pip lie in a home, and `getpass.getuser()`, which torch's compiler
+/// calls, fails without an entry.
+pub(crate) fn make_known(
+    root: impl AsFd,
+    identity: &mut Identity,
+    passwd: &str,
+) -> Result<(), Error> {
+    let home = format!("/home/{}", identity.uid);
+    create_folder_in(root.as_fd(), Path::new(&home))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder =
+        rustix::fs::openat2(root.as_fd(), &*home, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+            .doing(format!("opening the image's {home}"))?;
+    let owner = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
+    rustix::fs::fchown(&folder, Some(owner.0), Some(owner.1))
+        .doing(format!("giving {home} to its user"))?;
+    rustix::fs::fchmod(&folder, Mode::RWXU).doing(format!("setting the mode of {home}"))?;
+    let newline = if passwd.is_empty() || passwd.ends_with('\n') { "" } else { "\n" };
+    let line = format!("{newline}user{0}:x:{0}:{1}::{home}:/bin/sh\n", identity.uid, identity.gid);
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(0o644);
+    let what = "writing the image's /etc/passwd";
+    create_folder_in(root.as_fd(), Path::new("/etc"))?;
+    let file = rustix::fs::openat2(root, "/etc/passwd", flags, mode, ResolveFlags::IN_ROOT)
+        .doing(what)?;
+    if File::from(file.try_clone().doing(what)?).metadata().is_ok_and(|about| about.is_file()) {
+        std::io::Write::write_all(&mut File::from(file), line.as_bytes()).doing(what)?;
+    }
+    identity.home = home;
+    Ok(())
+}
+
+/// Removes `path` inside the image where it is a symbolic link.
+pub(crate) fn remove_link_in(root: impl AsFd, path: &str) -> Result<(), Error> {
+    let path = Path::new(path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let what = || format!("replacing the image's {}", path.display());
+    let folder =
+        match rustix::fs::openat2(root, parent, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.doing(what())?,
+        };
+    let about = rustix::fs::statat(&folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    let is_link = about.is_ok_and(|about| {
+        rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Symlink
+    });
+    if is_link {
+        rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty()).doing(what())?;
+    }
+    Ok(())
 }
 
 /// Makes `path` and its parents inside the image where they are missing, as Docker does for
@@ -147,8 +221,9 @@ mod tests {
 
     #[track_caller]
     fn check(given: Option<&str>, uid: u32, gid: u32, groups: &[u32], home: &str) {
-        let expected = Identity { uid, gid, groups: groups.to_vec(), home: home.to_owned() };
-        assert_eq!(resolve(given, PASSWD, GROUP).expect("resolves"), expected);
+        let known = uid != 7;
+        let expected = Identity { uid, gid, groups: groups.to_vec(), home: home.to_owned(), known };
+        assert_eq!(resolve(given, &[], PASSWD, GROUP).expect("resolves"), expected);
     }
 
     #[test]
@@ -158,8 +233,14 @@ mod tests {
         check(Some("1000"), 1000, 1001, &[44], "/home/ann");
         check(Some("ann:video"), 1000, 44, &[], "/home/ann");
         check(Some("7:8"), 7, 8, &[], "/");
+        let more = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            resolve(Some("ann"), &names, PASSWD, GROUP).map(|identity| identity.groups)
+        };
+        assert_eq!(more(&["7", "video", "ann"]).expect("resolves"), [44, 7, 1001]);
+        assert!(more(&["render"]).expect_err("unknown").to_string().contains("--group-add"));
         for bad in ["eve", "ann:nobody", "-1", ""] {
-            let error = resolve(Some(bad), PASSWD, GROUP).expect_err(bad);
+            let error = resolve(Some(bad), &[], PASSWD, GROUP).expect_err(bad);
             assert!(error.to_string().contains("the image has no"), "{error}");
         }
     }

@@ -10,6 +10,8 @@ mod progress;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A container's shim is this program too.
+    sconce_run::shim_main();
     // A reader that goes away (`sconce images | head`) ends us quietly, as it does other tools.
     context::quiet_pipes();
     match cli::main() {

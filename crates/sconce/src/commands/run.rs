@@ -147,7 +147,7 @@ pub struct Ready {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let ready = ready(global, args)?;
-    let exit = sconce_run::run(&ready.container, &mut |text| eprintln!("note: {text}"));
+    let exit = sconce_run::run(&ready.container, Vec::new(), &mut |text| eprintln!("note: {text}"));
     drop((ready.lease, ready.gpus));
     match exit {
         Ok(Exit::Code(code)) => Ok(ExitCode::from(code)),

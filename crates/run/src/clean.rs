@@ -1,0 +1,104 @@
+//! The removal of what containers leave: folders and cgroups of those that were killed.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::WaitOptions;
+
+use crate::cgroup;
+use crate::error::{Doing, Error};
+use crate::folder::{self, State};
+use crate::ids::{self, Power};
+use crate::{Container, control, os};
+use crate::control::Message;
+
+/// Removes what containers left that were killed. What cannot be removed is said and stays: it is
+/// no reason to start nothing.
+pub(crate) fn left(folders: &[(PathBuf, OwnedFd)], notices: &mut dyn FnMut(&str)) {
+    for (path, _lock) in folders {
+        if let Err(error) = one(path) {
+            notices(&format!(
+                "what a container that was killed left in {} could not be removed: {}",
+                path.display(),
+                error.chain()
+            ));
+        }
+    }
+}
+
+/// Cleans after one container that nobody runs any more. A detached one keeps its record and log.
+fn one(path: &Path) -> Result<(), Error> {
+    let state = folder::read::<State>(path, "state.json").ok();
+    for group in state.iter().flat_map(|state| &state.cgroups) {
+        // Only what a shim made, whatever the document says.
+        let name = path.file_name().map(|id| format!("sconce-{}", id.to_string_lossy()));
+        if group.starts_with("/sys/fs/cgroup") && group.file_name().map(|n| n.to_string_lossy().into_owned()) == name {
+            cgroup::remove(group);
+        }
+    }
+    let keeps = folder::read::<Container>(path, "container.json")
+        .is_ok_and(|container| container.detach && !container.remove);
+    match state {
+        Some(mut state) if keeps => {
+            if state.finished.is_none() {
+                state.pid = None;
+                state.finished = Some(folder::now());
+                state.error = Some("its shim was killed".to_owned());
+                folder::write(path, "state.json", &state)?;
+            }
+            remove(&path.join("scratch"))
+        }
+        _ => remove(path),
+    }
+}
+
+/// Removes a tree. Files of a container that ran without root may belong to users that exist in
+/// its user namespace only: they are removed in a namespace with the same maps.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    let removed = std::fs::remove_dir_all(path);
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error)
+            if error.kind() == std::io::ErrorKind::PermissionDenied
+                && ids::power()? == Power::User =>
+        {
+            remove_as_root_inside(path)
+        }
+        other => other.doing_to("removing", path),
+    }
+}
+
+fn remove_as_root_inside(path: &Path) -> Result<(), Error> {
+    let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
+    let child = os::fork(|| {
+        let removed = os::unshare(libc::CLONE_NEWUSER).map_err(ids::refusal).and_then(|()| {
+            control::send(&theirs, &Message::MapMe).doing("asking for id maps")?;
+            let _ = control::receive(&theirs).doing("waiting for id maps")?;
+            os::set_ids(0, 0).map_err(ids::refusal)?;
+            std::fs::remove_dir_all(path).doing_to("removing", path)
+        });
+        match removed {
+            Ok(()) => 0,
+            Err(error) => {
+                let failed = Message::Failed { message: error.chain(), hint: error.hint() };
+                drop(control::send(&theirs, &failed));
+                1
+            }
+        }
+    })
+    .doing("starting a process to clean up")?;
+    drop(theirs);
+    let mut result = Ok(());
+    while let Some(message) = control::receive(&ours).doing("waiting for the clean-up")? {
+        match message {
+            Message::MapMe => {
+                ids::write_maps(child)?;
+                control::send(&ours, &Message::Go).doing("answering the clean-up")?;
+            }
+            Message::Failed { message, hint } => result = Err(Error::Shim { message, hint }),
+            _ => {}
+        }
+    }
+    rustix::process::waitpid(Some(child), WaitOptions::empty()).doing("collecting the clean-up")?;
+    result
+}

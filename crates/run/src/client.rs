@@ -1,0 +1,334 @@
+//! The caller's side of a container: starts the shim, then keeps streams, signals and terminal until
+//! the command has ended.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use crate::cgroup::{Groups, Limits};
+use crate::control::{self, Message};
+use crate::error::{Doing, Error};
+use crate::folder::{self, Folder, State};
+use crate::spawn::Launch;
+use crate::streams::{self, Streams};
+use crate::{
+    Captured, Container, DEFAULT_PIDS, Exit, Stdio, attend, clean, ids, request, signals, terminal,
+};
+
+/// Runs the container until its command ends. `held` are locks that the container needs as long as
+/// it lives; `notices` takes what the user should know, a sentence at a time.
+///
+/// Signals that would end this process go to the command instead while it runs. Call it
+/// from a thread that lives as long as the container: when that thread ends, so does it.
+pub fn run(
+    container: &Container,
+    held: Vec<OwnedFd>,
+    notices: &mut dyn FnMut(&str),
+) -> Result<Exit, Error> {
+    signals::expect_children();
+    let signals = signals::SignalPipe::new().doing("listening for signals")?;
+    let Streams { inner, copies } = Streams::join(container.stdio).doing("joining streams")?;
+    let mut session = Session::start(container, inner, held, notices)?;
+    let copies = copies.start().doing("copying the container's output")?;
+    session.attend(signals.as_ref(), Vec::new(), 0, notices)?;
+    let ended = session.finish();
+    for copy in copies {
+        // One that failed has nobody left to write to.
+        let _ = copy.join();
+    }
+    ended
+}
+
+/// Starts the container and leaves it running: its id, when its command has started.
+pub fn start(
+    container: &Container,
+    held: Vec<OwnedFd>,
+    notices: &mut dyn FnMut(&str),
+) -> Result<String, Error> {
+    signals::expect_children();
+    let container = Container { detach: true, ..container.clone() };
+    let null = || streams::null().doing("opening /dev/null");
+    let mut session = Session::start(&container, [null()?, null()?, null()?], held, notices)?;
+    session.attend(None, Vec::new(), 0, notices)?;
+    session.leave()
+}
+
+/// Runs the container without input and keeps the first `most` bytes of each output. Signals
+/// stay this process's own. Several may run at once.
+pub fn run_captured(
+    container: &Container,
+    most: usize,
+    notices: &mut dyn FnMut(&str),
+) -> Result<Captured, Error> {
+    signals::expect_children();
+    let container = Container { stdio: Stdio::Output, ..container.clone() };
+    let pipe = || streams::pipe().doing("making a pipe");
+    let ((out, to_out), (err, to_err)) = (pipe()?, pipe()?);
+    let inner = [streams::null().doing("opening /dev/null")?, to_out, to_err];
+    let mut session = Session::start(&container, inner, Vec::new(), notices)?;
+    let mut kept = session.attend(None, vec![out, err], most, notices)?.into_iter();
+    let exit = session.finish()?;
+    let (stdout, stderr) = (kept.next().unwrap_or_default(), kept.next().unwrap_or_default());
+    Ok(Captured { exit, stdout, stderr })
+}
+
+/// A container that was started.
+struct Session {
+    control: OwnedFd,
+    shim: Shim,
+    container: Container,
+    folder: Folder,
+    outcome: Outcome,
+    groups: Groups,
+}
+
+/// What the other two processes said.
+#[derive(Default)]
+struct Outcome {
+    started: bool,
+    ended: Option<i32>,
+    exec_failed: Option<i32>,
+    reason: Option<String>,
+    failed: Option<Error>,
+}
+
+/// The shim's process; killed and collected if it is still there when this is dropped.
+struct Shim(Option<Pid>);
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.take() {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The shim removes what it made; what is left here is that of one that was killed.
+        let gone = std::mem::replace(&mut self.shim, Shim(None));
+        drop(gone);
+        if !self.container.detach && self.folder.path.exists() {
+            let _ = clean::remove(&self.folder.path);
+        }
+    }
+}
+
+impl Session {
+    fn start(
+        container: &Container,
+        inner: [OwnedFd; 3],
+        held: Vec<OwnedFd>,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Self, Error> {
+        check(container)?;
+        let power = ids::power()?;
+        let window = match container.stdio {
+            Stdio::Terminal if !container.detach => Some(terminal::size()?),
+            _ => None,
+        };
+        let container = prepare(container, notices)?;
+        let folder = Folder::new(&container.folder, container.name.as_deref())?;
+        clean::left(&folder.left, notices);
+        let limits = Limits {
+            memory: container.memory_bytes,
+            memory_swap: container.memory_swap_bytes,
+            cpus: container.cpus,
+            pids: Some(container.pids.unwrap_or(DEFAULT_PIDS)),
+            pids_by_default: container.pids.is_none(),
+        };
+        let (groups, note) = Groups::make(&format!("sconce-{}", folder.id), &limits);
+        if let Some(note) = note {
+            notices(&note);
+        }
+        let state = State {
+            created: folder::now(),
+            cgroups: groups.made.iter().map(|group| group.path.clone()).collect(),
+            ..State::default()
+        };
+        folder::write(&folder.path, "state.json", &state)?;
+        folder::write(&folder.path, "container.json", &container)?;
+        let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
+        let launch = Launch {
+            folder: &folder.path,
+            lock: &folder.lock,
+            streams: &inner,
+            control: &theirs,
+            held: &held,
+            groups: &groups,
+            power,
+            attached: !container.detach,
+            window,
+        };
+        let pid = launch.fork().doing("starting the shim")?;
+        Ok(Self {
+            control: ours,
+            shim: Shim(Some(pid)),
+            container,
+            folder,
+            outcome: Outcome::default(),
+            groups,
+        })
+    }
+
+    /// Serves the container until it has ended, or until it runs if it is detached.
+    fn attend(
+        &mut self,
+        signals: Option<&signals::SignalPipe>,
+        captured: Vec<OwnedFd>,
+        most: usize,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let control = self.control.try_clone().doing("keeping the socket to the shim")?;
+        attend::attend(&control, signals, captured, most, &mut |message| {
+            self.hear(message, notices)?;
+            Ok(!(self.container.detach && self.outcome.started))
+        })
+    }
+
+    fn hear(&mut self, message: Message, notices: &mut dyn FnMut(&str)) -> Result<(), Error> {
+        match message {
+            Message::MapMe => {
+                if let Some(pid) = self.shim.0
+                    && let Some(note) = ids::write_maps(pid)?
+                    && self.container.user.is_some()
+                {
+                    notices(&note);
+                }
+                control::send(&self.control, &Message::Go).doing("answering the shim")?;
+            }
+            Message::Notice(text) => notices(&text),
+            Message::Reason(text) => {
+                self.outcome.reason.get_or_insert(text);
+            }
+            Message::Failed { message, hint } => {
+                // The first line that was logged is where it began.
+                let message = match self.outcome.reason.take() {
+                    Some(reason) => format!("{message} ({reason})"),
+                    None => message,
+                };
+                self.outcome.failed = Some(Error::Shim { message, hint });
+            }
+            Message::Started => self.outcome.started = true,
+            Message::ExecFailed(errno) => self.outcome.exec_failed = Some(errno),
+            Message::Ended(status) => self.outcome.ended = Some(status),
+            Message::OutOfMemory => {
+                let limit = self.container.memory_bytes;
+                let limit = limit.map_or(String::new(), |bytes| format!(" of {bytes} bytes"));
+                notices(&format!("the memory limit{limit} was reached, and a process killed for it"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Collects the shim and tells how it went.
+    fn finish(mut self) -> Result<Exit, Error> {
+        let shim = match self.shim.0.take() {
+            Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::empty())
+                .doing("collecting the shim")?
+                .map(|(_, status)| status),
+            None => None,
+        };
+        self.refused()?;
+        let lost = || {
+            Error::Lost(match shim.and_then(WaitStatus::terminating_signal) {
+                Some(signal) => format!("its shim was killed by signal {signal}"),
+                None => "it ended without saying how".to_owned(),
+            })
+        };
+        Ok(Exit::of(self.outcome.ended.ok_or_else(lost)?))
+    }
+
+    /// Leaves a container that runs to its shim.
+    fn leave(mut self) -> Result<String, Error> {
+        if !self.outcome.started {
+            self.refused()?;
+            return Err(Error::Lost("it ended before it started".to_owned()));
+        }
+        self.shim.0 = None;
+        // The shim has them now.
+        std::mem::forget(std::mem::take(&mut self.groups));
+        Ok(self.folder.id.clone())
+    }
+
+    /// The error that the shim or the first process reported.
+    fn refused(&mut self) -> Result<(), Error> {
+        if let Some(errno) = self.outcome.exec_failed.take() {
+            let command = self.container.command.first().cloned().unwrap_or_default();
+            return Err(Error::of_exec(command, errno));
+        }
+        self.outcome.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Refuses what cannot work before anything is made.
+fn check(container: &Container) -> Result<(), Error> {
+    if container.command.first().is_none_or(String::is_empty) {
+        return Err(Error::NoCommand);
+    }
+    if container.lowers.is_empty() {
+        return Err(Error::NoLayers);
+    }
+    if let Some(workdir) = &container.workdir {
+        request::absolute("-w", &workdir.to_string_lossy(), workdir)?;
+    }
+    let strings = container.command.iter().chain(container.env.iter().flat_map(|(k, v)| [k, v]));
+    for text in strings.chain(&container.hostname) {
+        if text.contains('\0') {
+            let why = "a NUL byte cannot be passed to a program".to_owned();
+            return Err(Error::Invalid {
+                option: "command",
+                given: text.replace('\0', "\\0"),
+                why,
+            });
+        }
+    }
+    // mount_setattr(2), with which libcontainer makes every mount, is of Linux 5.12.
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (5, 12) {
+        return Err(Error::OldKernel { release });
+    }
+    Ok(())
+}
+
+/// Makes all paths absolute, and folders for missing volumes, as Docker does.
+fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Container, Error> {
+    let mut container = container.clone();
+    if !container.folder.is_dir() {
+        folder::make(&container.folder, true)?;
+    }
+    container.folder = absolute(&container.folder)?;
+    for lower in container.lowers.iter_mut().chain(&mut container.hidden) {
+        *lower = absolute(lower)?;
+    }
+    for volume in &mut container.volumes {
+        if !volume.source.exists() {
+            fs::create_dir_all(&volume.source).doing_to("creating", &volume.source)?;
+            notices(&format!("made the folder {}", volume.source.display()));
+        }
+        volume.source = absolute(&volume.source)?;
+    }
+    if let Some(keep) = &mut container.keep_changes {
+        *keep = std::path::absolute(&*keep).doing_to("finding", &*keep)?;
+    }
+    // The last of two equal names counts.
+    let mut env: Vec<(String, String)> = Vec::with_capacity(container.env.len());
+    for (name, value) in std::mem::take(&mut container.env) {
+        match env.iter_mut().find(|(present, _)| *present == name) {
+            Some((_, present)) => *present = value,
+            None => env.push((name, value)),
+        }
+    }
+    container.env = env;
+    Ok(container)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).doing_to("finding", path)
+}

@@ -1,0 +1,172 @@
+//! More processes in a running container: commands of `exec`, and the reading and writing of `cp`.
+//!
+//! The shim is root of the container's user namespace and was never inside anything else, so it
+//! forks them itself: they join the namespaces of the first process, and take the same privileges
+//! on the same path as the container's own command.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::process::Pid;
+
+use crate::control::{self, Exec, Message};
+use crate::copy;
+use crate::error::{Doing, Error};
+use crate::privileges::Privileges;
+use crate::process::{Process, Refused, Terminal};
+use crate::{init, os, terminal, user};
+
+/// The container to join.
+pub(crate) struct Target<'a> {
+    /// Its first process.
+    pub(crate) life: &'a OwnedFd,
+    /// Its own command.
+    pub(crate) process: &'a Process,
+    /// It has no pid namespace of its own.
+    pub(crate) host_pids: bool,
+}
+
+impl Target<'_> {
+    /// Starts a command on `streams`. The answer is a process that ends as the command does; the
+    /// client hears at once whether it runs.
+    pub(crate) fn exec(
+        &self,
+        exec: &Exec,
+        streams: &[OwnedFd],
+        client: &OwnedFd,
+    ) -> Result<Pid, Error> {
+        self.fork(client, || {
+            let process = self.process_of(exec)?;
+            if std::env::set_current_dir(&process.workdir).is_err() {
+                return Err(Error::Invalid {
+                    option: "-w",
+                    given: process.workdir.display().to_string(),
+                    why: "there is no such folder in the container".to_owned(),
+                });
+            }
+            let what = "joining the command's streams";
+            for (number, stream) in (0..).zip(streams) {
+                os::place(stream.as_fd(), number).doing(what)?;
+            }
+            let terminal = process.terminal.map(Terminal::open).transpose();
+            let terminal = terminal.doing("opening a terminal in the container")?;
+            if let Some(terminal) = &terminal {
+                terminal.give_to(process.privileges.uid).doing("giving the terminal away")?;
+            }
+            let child = match process.start(terminal.as_ref()) {
+                Ok(child) => child,
+                Err(Refused::Prepare(error)) => return Err(error).doing("preparing the command"),
+                Err(Refused::Execute(error)) => {
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    drop(control::send(client, &Message::ExecFailed(errno)));
+                    return Ok(127);
+                }
+            };
+            match terminal {
+                Some(terminal) => {
+                    drop(control::send(client, &Message::Terminal(terminal.into_master())));
+                }
+                None => drop(control::send(client, &Message::Started)),
+            }
+            let null = crate::streams::null().doing("opening /dev/null")?;
+            for number in 0..=2 {
+                os::place(null.as_fd(), number).doing(what)?;
+            }
+            init::stay_with(child, &process.privileges).doing("staying with the command")
+        })
+    }
+
+    /// Reads or writes files for `cp`.
+    pub(crate) fn copy(
+        &self,
+        path: &Path,
+        into: bool,
+        stream: OwnedFd,
+        client: &OwnedFd,
+    ) -> Result<Pid, Error> {
+        let mut stream = Some(stream);
+        self.fork(client, || {
+            // As the container's root with its capabilities, and no more.
+            let privileges = Privileges {
+                uid: 0,
+                gid: 0,
+                groups: Vec::new(),
+                filter: None,
+                no_new_privileges: true,
+                limits: Vec::new(),
+                ..self.process.privileges.clone()
+            };
+            privileges.take().doing("taking the container's privileges")?;
+            let Some(stream) = stream.take() else { return Ok(125) };
+            match into {
+                true => copy::write(path, File::from(stream))?,
+                false => copy::read(path, File::from(stream))?,
+            }
+            Ok(0)
+        })
+    }
+
+    /// Forks a process that joins the container's namespaces and then does `work`, whose answer is
+    /// its status. What goes wrong is said to the client.
+    fn fork(
+        &self,
+        client: &OwnedFd,
+        work: impl FnOnce() -> Result<i32, Error>,
+    ) -> Result<Pid, Error> {
+        if !self.host_pids {
+            // It holds for children only, of which all are the container's.
+            os::enter_namespaces(self.life.as_fd(), libc::CLONE_NEWPID)
+                .doing("joining the container's processes")?;
+        }
+        os::fork(|| {
+            let joined = os::enter_namespaces(
+                self.life.as_fd(),
+                libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
+            )
+            .doing("joining the container's namespaces");
+            match joined.and_then(|()| work()) {
+                Ok(status) => status,
+                Err(error) => {
+                    let failed = Message::Failed { message: error.chain(), hint: error.hint() };
+                    drop(control::send(client, &failed));
+                    126
+                }
+            }
+        })
+        .doing("starting a process in the container")
+    }
+
+    /// The container's own command with what `exec` changes. Called inside, where the image's
+    /// users are.
+    fn process_of(&self, exec: &Exec) -> Result<Process, Error> {
+        let mut process = self.process.clone();
+        process.command.clone_from(&exec.command);
+        process.terminal = exec.terminal.map(terminal::of_size);
+        if let Some(workdir) = &exec.workdir {
+            process.workdir = workdir.into();
+        }
+        let mut set = |name: &str, value: &str| {
+            process.environment.retain(|(present, _)| present != name);
+            process.environment.push((name.to_owned(), value.to_owned()));
+        };
+        if let Some(user) = &exec.user {
+            let root = File::open("/").doing("opening the container's root")?;
+            let passwd = user::read_in(&root, "/etc/passwd")?;
+            let group = user::read_in(&root, "/etc/group")?;
+            let identity = user::resolve(Some(user), &[], &passwd, &group)?;
+            set("HOME", &identity.home);
+            process.privileges.uid = identity.uid;
+            process.privileges.gid = identity.gid;
+            process.privileges.groups = identity.groups;
+            process.privileges.no_new_privileges |= identity.uid != 0;
+        }
+        if process.terminal.is_some() {
+            set("TERM", "xterm");
+        }
+        for (name, value) in &exec.env {
+            set(name, value);
+        }
+        Ok(process)
+    }
+}

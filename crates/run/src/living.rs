@@ -1,0 +1,251 @@
+//! Containers that run: what others than their caller can do with them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::control::{self, Exec, Message};
+use crate::error::{Doing, Error};
+use crate::folder::{self, Listed, State};
+use crate::streams::{self, Streams};
+use crate::terminal;
+use crate::{Exit, Stdio, attend, cgroup, clean, signals};
+
+impl Listed {
+    /// Runs another command in it; `stdio` says what its streams are.
+    pub fn exec(
+        &self,
+        mut exec: Exec,
+        stdio: Stdio,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Exit, Error> {
+        if stdio == Stdio::Terminal {
+            exec.terminal = Some(terminal::size()?);
+        }
+        let signals = signals::SignalPipe::new().doing("listening for signals")?;
+        let socket = self.connect()?;
+        let Streams { inner, copies } = Streams::join(stdio).doing("joining streams")?;
+        let fds = [inner[0].as_fd(), inner[1].as_fd(), inner[2].as_fd()];
+        control::send_with(&socket, &Message::Exec(exec.clone()), &fds)
+            .doing("asking for the command")?;
+        drop(inner);
+        let copies = copies.start().doing("copying the command's output")?;
+        let mut ended = None;
+        let mut refused = None;
+        attend::attend(&socket, signals.as_ref(), Vec::new(), 0, &mut |message| {
+            match message {
+                Message::Notice(text) => notices(&text),
+                Message::Failed { message, hint } => refused = Some(Error::Shim { message, hint }),
+                Message::ExecFailed(errno) => {
+                    let command = exec.command.first().cloned().unwrap_or_default();
+                    refused = Some(Error::of_exec(command, errno));
+                }
+                Message::Ended(status) => ended = Some(status),
+                _ => {}
+            }
+            Ok(ended.is_none())
+        })?;
+        for copy in copies {
+            // One that failed has nobody left to write to.
+            let _ = copy.join();
+        }
+        match (refused, ended) {
+            (Some(error), _) => Err(error),
+            (None, Some(status)) => Ok(Exit::of(status)),
+            // The container's end is that of its commands.
+            (None, None) => Ok(Exit::Signal(libc::SIGKILL)),
+        }
+    }
+
+    /// Joins the caller's streams to those of a detached container until it ends: how it did.
+    pub fn attach(&self) -> Result<Exit, Error> {
+        let signals = signals::SignalPipe::new().doing("listening for signals")?;
+        let terminal = self.container.stdio == Stdio::Terminal;
+        let window = if terminal { Some(terminal::size()?) } else { None };
+        let socket = self.connect()?;
+        let Streams { inner: [input, out, err], copies } =
+            Streams::join(Stdio::Inherit).doing("joining streams")?;
+        let fds = [input.as_fd(), out.as_fd(), err.as_fd()];
+        control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
+        if let Some((rows, columns)) = window {
+            control::send(&socket, &Message::Resize { rows, columns }).doing("attaching")?;
+        }
+        drop((input, out, err));
+        let raw = terminal.then(terminal::Raw::new).transpose()?;
+        let copies = copies.start().doing("copying the container's output")?;
+        let ended = wait_for_end(&socket, signals.as_ref());
+        for copy in copies {
+            let _ = copy.join();
+        }
+        drop(raw);
+        ended.and_then(|exit| exit.map_or_else(|| self.ended(), Ok))
+    }
+
+    /// Passes a signal to it; KILL ends all of it.
+    pub fn kill(&self, signal: i32) -> Result<(), Error> {
+        control::send(self.connect()?, &Message::Signal(signal)).doing("passing on the signal")
+    }
+
+    /// Waits for its end: how it ended.
+    pub fn wait(&self) -> Result<Exit, Error> {
+        let socket = match self.connect() {
+            Err(Error::NotRunning(_)) => return self.ended(),
+            other => other?,
+        };
+        control::send(&socket, &Message::Wait).doing("asking for the end")?;
+        wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
+    }
+
+    /// Sends its stop signal, and KILL if it has not ended within `timeout` (its own, if not
+    /// given).
+    pub fn stop(&self, timeout: Option<Duration>) -> Result<Exit, Error> {
+        let own = Duration::from_secs(self.container.stop_timeout.unwrap_or(10));
+        let socket = self.connect()?;
+        control::send(&socket, &Message::Wait).doing("asking for the end")?;
+        let signal = self.container.stop_signal.unwrap_or(libc::SIGTERM);
+        control::send(&socket, &Message::Signal(signal)).doing("passing on the signal")?;
+        let until = Instant::now() + timeout.unwrap_or(own);
+        if !readable_until(&socket, until)? {
+            control::send(&socket, &Message::Signal(libc::SIGKILL))
+                .doing("passing on the signal")?;
+        }
+        wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
+    }
+
+    /// Copies `path` of the container into the host's folder `to`. Files are the caller's.
+    pub fn copy_out(&self, path: &str, to: &Path) -> Result<(), Error> {
+        let (read, write) = streams::pipe().doing("making a pipe")?;
+        let socket = self.connect()?;
+        let message = Message::Copy { path: path.to_owned(), into: false };
+        control::send_with(&socket, &message, &[write.as_fd()]).doing("asking for the files")?;
+        drop(write);
+        // Names and links are the container's: the library refuses what leads out of `to`.
+        let unpacked = tar::Archive::new(File::from(read)).unpack(to).doing_to("writing to", to);
+        copied(&socket)?;
+        unpacked
+    }
+
+    /// Copies the host's `from` into the container's folder `path`, under the name `name`.
+    pub fn copy_in(&self, from: &Path, name: &Path, path: &str) -> Result<(), Error> {
+        let (read, write) = streams::pipe().doing("making a pipe")?;
+        let socket = self.connect()?;
+        let message = Message::Copy { path: path.to_owned(), into: true };
+        control::send_with(&socket, &message, &[read.as_fd()]).doing("asking for the files")?;
+        drop(read);
+        let mut tar = tar::Builder::new(File::from(write));
+        tar.follow_symlinks(false);
+        let is_folder = std::fs::symlink_metadata(from).doing_to("reading", from)?.is_dir();
+        let added = match is_folder {
+            true => tar.append_dir_all(name, from),
+            false => tar.append_path_with_name(from, name),
+        };
+        let sent = added.and_then(|()| tar.into_inner().map(drop)).doing_to("reading", from);
+        // Where the container refused, that is the reason.
+        copied(&socket)?;
+        sent
+    }
+
+    /// Removes what is left of one that ended.
+    pub fn remove(&self) -> Result<(), Error> {
+        if self.alive {
+            return Err(Error::Running(self.id.clone()));
+        }
+        clean::remove(&self.path)
+    }
+
+    /// What it uses now; nothing where no cgroup counts it.
+    pub fn usage(&self) -> cgroup::Usage {
+        cgroup::usage(&self.state.cgroups)
+    }
+
+    /// The files of its log, the older one first.
+    pub fn logs(&self) -> Vec<std::path::PathBuf> {
+        ["log.1", "log"].iter().map(|name| self.path.join(name)).filter(|p| p.exists()).collect()
+    }
+
+    /// Its shim still lives: asked anew.
+    pub fn lives(&self) -> bool {
+        File::open(&self.path).is_ok_and(|folder| {
+            let lock = rustix::fs::FlockOperation::NonBlockingLockShared;
+            rustix::fs::flock(&folder, lock).is_err()
+        })
+    }
+
+    /// How one ended that runs no more.
+    fn ended(&self) -> Result<Exit, Error> {
+        let state: State = match folder::read(&self.path, "state.json") {
+            Ok(state) => state,
+            // One that leaves no record ended before it was asked.
+            Err(_) => self.state.clone(),
+        };
+        match (state.exit, state.error) {
+            (Some(code), _) => Ok(Exit::Code(code)),
+            (None, Some(error)) => Err(Error::Lost(error)),
+            (None, None) => Err(Error::Lost("it left no word of how it ended".to_owned())),
+        }
+    }
+
+    fn connect(&self) -> Result<OwnedFd, Error> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .doing("making a socket")?;
+        // A socket's path may have 107 bytes: through its folder's descriptor it is short.
+        let folder = File::open(&self.path).doing_to("opening", &self.path)?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{number}/socket"))
+            .doing("naming the container's socket")?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => Ok(socket),
+            Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
+                Err(Error::NotRunning(self.id.clone()))
+            }
+            Err(error) => Err(error).doing("reaching the container's shim"),
+        }
+    }
+}
+
+/// Waits for the end of a container; nothing if the shim went without a word.
+fn wait_for_end(
+    socket: &OwnedFd,
+    signals: Option<&signals::SignalPipe>,
+) -> Result<Option<Exit>, Error> {
+    let mut ended = None;
+    let mut refused = None;
+    attend::attend(socket, signals, Vec::new(), 0, &mut |message| {
+        match message {
+            Message::Ended(status) => ended = Some(Exit::of(status)),
+            Message::Failed { message, hint } => refused = Some(Error::Shim { message, hint }),
+            _ => {}
+        }
+        Ok(ended.is_none() && refused.is_none())
+    })?;
+    refused.map_or(Ok(ended), Err)
+}
+
+/// Waits until a copy is done.
+fn copied(socket: &OwnedFd) -> Result<(), Error> {
+    match wait_for_end(socket, None)? {
+        Some(Exit::Code(0)) => Ok(()),
+        _ => Err(Error::Lost("the copy ended before it was done".to_owned())),
+    }
+}
+
+fn readable_until(socket: &OwnedFd, until: Instant) -> Result<bool, Error> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(count) => return Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error)).doing("waiting for the container"),
+        }
+    }
+}

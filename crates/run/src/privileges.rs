@@ -1,0 +1,78 @@
+//! From root of the container's namespaces to what its command may be.
+//!
+//! One path for a container's first process and for those that `exec` adds, so that neither has
+//! more than the other.
+
+use std::io;
+
+use rustix::process::{Gid, Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::os;
+use crate::seccomp::Filter;
+
+/// What a process of the container is and may do.
+#[derive(Debug, Clone)]
+pub(crate) struct Privileges {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups. They replace the caller's in every case.
+    pub(crate) groups: Vec<u32>,
+    /// setgroups(2) is denied in this user namespace: groups stay as they are.
+    pub(crate) groups_are_fixed: bool,
+    /// The bounding set; root has all of it, others nothing.
+    pub(crate) bounding: u64,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) filter: Option<Filter>,
+    /// Soft and hard limits.
+    pub(crate) limits: Vec<(Resource, Rlimit)>,
+}
+
+impl Privileges {
+    /// Takes them on, for good. The caller is root of its user namespace and single-threaded.
+    ///
+    /// A filter needs `CAP_SYS_ADMIN` or no_new_privs (seccomp(2)), so it comes when the ids have
+    /// changed and before the capabilities go; after it only prctl and capset are called.
+    pub(crate) fn take(&self) -> io::Result<()> {
+        for (resource, limit) in &self.limits {
+            setrlimit(*resource, limit.clone())?;
+        }
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        if !self.groups_are_fixed {
+            let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+            rustix::thread::set_thread_groups(&groups)?;
+        }
+        rustix::thread::set_keep_capabilities(true)?;
+        os::set_ids(self.uid, self.gid)?;
+        rustix::thread::set_keep_capabilities(false)?;
+        // A change of ids empties the effective set and leaves the permitted one.
+        let now = rustix::thread::capabilities(None)?;
+        let permitted = now.permitted;
+        let none = CapabilitySet::empty();
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets { effective: permitted, permitted, inheritable: none },
+        )?;
+        rustix::thread::clear_ambient_capability_set()?;
+        for number in 0..os::capabilities_known() {
+            if self.bounding & (1 << number) == 0 {
+                os::drop_from_bounding_set(number)?;
+            }
+        }
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        if let Some(filter) = &self.filter {
+            filter.install()?;
+        }
+        let left = match self.uid {
+            0 => CapabilitySet::from_bits_retain(self.bounding) & permitted,
+            _ => none,
+        };
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets { effective: left, permitted: left, inheritable: none },
+        )
+        .map_err(io::Error::from)
+    }
+}

@@ -1,0 +1,173 @@
+//! A command in a container: its program, terminal and streams, from the fork to the exec.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+use crate::privileges::Privileges;
+use crate::{os, signals};
+
+/// Where a command is looked for when the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a failed start was at, as its process reports it.
+const PREPARE: u8 = 0;
+const EXECUTE: u8 = 1;
+
+/// What a command is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) command: Vec<String>,
+    /// The whole environment.
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) workdir: PathBuf,
+    pub(crate) privileges: Privileges,
+    /// It gets a terminal of its own, of this size.
+    pub(crate) terminal: Option<Winsize>,
+    /// The AppArmor profile that its program enters.
+    pub(crate) apparmor: Option<String>,
+}
+
+/// A terminal of the container's own `/dev/pts`: the master's side and the command's.
+pub(crate) struct Terminal {
+    pub(crate) master: OwnedFd,
+    slave: OwnedFd,
+}
+
+impl Terminal {
+    /// Opens one in this process's `/dev/pts`, so that `tty` names a file that is there and
+    /// belongs to the command's user.
+    pub(crate) fn open(size: Winsize) -> io::Result<Self> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags)?;
+        rustix::pty::unlockpt(&master)?;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        rustix::termios::tcsetwinsize(&slave, size)?;
+        Ok(Self { master, slave })
+    }
+
+    /// Makes it the terminal of this user.
+    pub(crate) fn give_to(&self, uid: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchown(&self.slave, Some(rustix::fs::Uid::from_raw(uid)), None)?)
+    }
+
+    /// The master's side alone.
+    pub(crate) fn into_master(self) -> OwnedFd {
+        self.master
+    }
+}
+
+/// Why a command did not start.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Something before its program was executed.
+    Prepare(io::Error),
+    /// `execve` itself.
+    Execute(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Prepare(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Refused {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Prepare(error.into())
+    }
+}
+
+impl Process {
+    /// Forks, takes the command's privileges and executes it in this process's namespaces. The
+    /// answer comes when the program runs.
+    pub(crate) fn start(&self, terminal: Option<&Terminal>) -> Result<Pid, Refused> {
+        let program = self.program()?;
+        // The write end closes when the program is executed.
+        let (report, failed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let pid = os::fork(|| {
+            let (stage, error) = match self.prepare(terminal) {
+                Ok(()) => (EXECUTE, program.execute()),
+                Err(error) => (PREPARE, error),
+            };
+            let [a, b, c, d] = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
+            let _ = rustix::io::write(&failed, &[stage, a, b, c, d]);
+            127
+        })?;
+        drop(failed);
+        let mut said = [0; 5];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut said))?;
+        if read == 0 {
+            return Ok(pid);
+        }
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+        let [stage, a, b, c, d] = said;
+        let error = io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+        Err(if stage == EXECUTE { Refused::Execute(error) } else { Refused::Prepare(error) })
+    }
+
+    /// Makes the forked process what the command is to be.
+    fn prepare(&self, terminal: Option<&Terminal>) -> io::Result<()> {
+        // A session of its own: its group takes the keyboard's signals, process 1 none.
+        rustix::process::setsid()?;
+        match terminal {
+            Some(terminal) => {
+                rustix::process::ioctl_tiocsctty(&terminal.slave)?;
+                for fd in 0..=2 {
+                    os::place(terminal.slave.as_fd(), fd)?;
+                }
+            }
+            None => make_null_writable()?,
+        }
+        os::close_at_exec_from(3);
+        if let Some(profile) = &self.apparmor {
+            crate::apparmor::set_exec_profile(profile)?;
+        }
+        self.privileges.take()?;
+        signals::reset_signals();
+        Ok(())
+    }
+
+    /// The command ready to be executed.
+    fn program(&self) -> io::Result<os::Program> {
+        let text = |s: &str| CString::new(s).map_err(io::Error::from);
+        let name = self.command.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let path = self.environment.iter().find(|(key, _)| key == "PATH");
+        let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
+        let candidates = if name.contains('/') {
+            vec![text(name)?]
+        } else {
+            // An empty element of PATH is the working directory (execvp(3)).
+            path.split(':')
+                .map(|folder| if folder.is_empty() { "." } else { folder })
+                .map(|folder| text(&format!("{folder}/{name}")))
+                .collect::<io::Result<_>>()?
+        };
+        let arguments = self.command.iter().map(|s| text(s)).collect::<io::Result<_>>()?;
+        let environment = self
+            .environment
+            .iter()
+            .map(|(key, value)| text(&format!("{key}={value}")))
+            .collect::<io::Result<_>>()?;
+        Ok(os::Program::new(candidates, arguments, environment))
+    }
+}
+
+/// libcontainer opens the container's own `/dev/null` in place of the host's, for reading only:
+/// output that is thrown away would be an error to write.
+fn make_null_writable() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
+    let device = rustix::fs::fstat(&null)?.st_rdev;
+    for fd in 0..=2 {
+        if rustix::fs::fstat(os::borrow(fd)).is_ok_and(|about| about.st_rdev == device) {
+            os::place(null.as_fd(), fd)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! A copy of this program that no container can change.
+//!
+//! A process of a container can reach the program that started it: a script whose interpreter is
+//! `/proc/self/exe`, or `/proc/1/exe`, leads to the host's file, and root inside may then write to
+//! it (CVE-2019-5736). So everything near a container runs from a copy: the same file seen through
+//! an overlay of lower layers only, which the kernel never lets anyone write to or chmod and whose
+//! pages are shared with the file; where overlays cannot be mounted, a sealed memfd
+//! (memfd_create(2)), which costs the program's size in memory. runc does the same in that order.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+/// A descriptor to execute. `spare` is any folder: an overlay needs two lower layers.
+pub(crate) fn program(spare: &Path) -> io::Result<OwnedFd> {
+    through_overlay(spare).or_else(|_| in_memory())
+}
+
+fn through_overlay(spare: &Path) -> io::Result<OwnedFd> {
+    let path = std::fs::read_link("/proc/self/exe")?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // `:` separates layers and `\` escapes (Documentation/filesystems/overlayfs.rst).
+    let mut lower = Vec::new();
+    for (folder, end) in [(folder, Some(b':')), (spare, None)] {
+        for byte in folder.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                lower.push(b'\\');
+            }
+            lower.push(*byte);
+        }
+        lower.extend(end);
+    }
+    rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", lower.as_slice())?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let tree = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = rustix::fs::openat(&tree, name, flags, Mode::empty())?;
+    // The path may lead to another file by now: an upgrade replaced it.
+    let (mine, found) = (rustix::fs::stat("/proc/self/exe")?, rustix::fs::fstat(&copy)?);
+    if (mine.st_size, mine.st_mtime, mine.st_mtime_nsec, mine.st_ino)
+        != (found.st_size, found.st_mtime, found.st_mtime_nsec, found.st_ino)
+    {
+        return Err(Errno::STALE.into());
+    }
+    Ok(copy)
+}
+
+fn in_memory() -> io::Result<OwnedFd> {
+    const MFD_EXEC: u32 = 0x10; // linux/memfd.h, Linux 6.3; older kernels refuse the flag
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let executable = flags | MemfdFlags::from_bits_retain(MFD_EXEC);
+    let copy = match rustix::fs::memfd_create("sconce", executable) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create("sconce", flags)?,
+        other => other?,
+    };
+    let mut copy = std::fs::File::from(copy);
+    io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut copy)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    Ok(copy.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_copy_cannot_be_changed() {
+        let me = std::fs::read("/proc/self/exe").expect("this program");
+        let mode = std::fs::metadata("/proc/self/exe").expect("metadata").permissions().mode();
+        let spare = tempfile::tempdir().expect("a folder");
+        for copy in [program(spare.path()).expect("a copy"), in_memory().expect("in memory")] {
+            let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+            let mut same = Vec::new();
+            File::open(&path).expect("opens").read_to_end(&mut same).expect("reads");
+            assert!(same == me);
+            // A memfd can be opened for writing; every write is refused.
+            if let Ok(file) = File::options().write(true).open(&path) {
+                assert!(std::os::unix::fs::FileExt::write_at(&file, b"x", 0).is_err());
+                assert!(file.set_len(0).is_err());
+            }
+            // A chmod of a memfd's own inode reaches no file.
+            let _ = std::fs::set_permissions(&path, PermissionsExt::from_mode(0o4777));
+        }
+        let after = std::fs::metadata("/proc/self/exe").expect("metadata").permissions().mode();
+        assert_eq!((std::fs::read("/proc/self/exe").expect("me") == me, after), (true, mode));
+    }
+}

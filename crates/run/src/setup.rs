@@ -1,0 +1,302 @@
+//! From a request to a container whose command runs: namespaces, root, mounts, first process.
+//!
+//! It happens in the shim. libcontainer makes the container's mounts and enters its root, as root of
+//! the user namespace the shim is in, so that one path serves root and everyone else.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::fs::StatVfsMountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::Pid;
+
+use crate::control::{self, Message};
+use crate::error::{Doing, Error};
+use crate::init::Init;
+use crate::overlay::Overlay;
+use crate::privileges::Privileges;
+use crate::process::Process;
+use crate::shim::notice;
+use crate::spec::{self, Place};
+use crate::user::Identity;
+use crate::{
+    Container, Network, Stdio, capabilities, cdi, cgroup, devices, etc, ids, os, overlay, private,
+    processors, rlimit, terminal, trace, user, volumes,
+};
+
+/// A container whose first process was started.
+pub(crate) struct Started {
+    pub(crate) init: Pid,
+    pub(crate) overlay: Overlay,
+    /// What `exec` starts from.
+    pub(crate) process: Process,
+    /// The network's process, in a container with one of its own.
+    pub(crate) network: Option<private::Pasta>,
+}
+
+/// Makes `container` in `scratch` and starts it. Its first process has `to_shim` to say how it
+/// goes.
+pub(crate) fn start(
+    container: &Container,
+    scratch: &Path,
+    window: Option<(u16, u16)>,
+    to_shim: OwnedFd,
+) -> Result<Started, Error> {
+    if let Some(text) = container.processors.as_deref().and_then(processors::stay_on) {
+        notice(text);
+    }
+    let in_user_namespace = ids::inside_namespace()?;
+    let network = enter_namespaces(container)?;
+    let held = volumes::hold(&container.volumes, in_user_namespace, &container.hidden)?;
+    let unified_cgroups = cgroup::unified();
+    hide_cgroups(in_user_namespace)?;
+
+    let keep = container.keep_changes.is_some();
+    let overlay = overlay::mount(&container.lowers, scratch, in_user_namespace, keep)?;
+    if overlay.in_memory {
+        notice(format!(
+            "{} cannot hold an overlay's changes; what the container writes to its root stays in memory",
+            scratch.display()
+        ));
+    }
+    let staged = volumes::stage(held, &container.volumes, &scratch.join("volumes"))?;
+    let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
+    let passwd = user::read_in(&root, "/etc/passwd")?;
+    let group = user::read_in(&root, "/etc/group")?;
+    let mut identity = user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
+    check_mapped(container, &identity)?;
+    if !identity.known {
+        user::make_known(&root, &mut identity, &passwd)?;
+    }
+    let workdir = container.workdir.as_deref().unwrap_or(Path::new("/"));
+    user::create_folder_in(&root, workdir)?;
+    // Links that lead to where the image's own system would put the file lead nowhere here.
+    for name in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+        user::remove_link_in(&root, name)?;
+    }
+    drop(root);
+
+    let hostname = container.hostname.clone().unwrap_or_else(|| {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    });
+    let etc = etc::write(&scratch.join("etc"), container, &hostname)?;
+    let place = Place {
+        root: &overlay.root,
+        etc: &etc,
+        volumes: &staged,
+        identity: &identity,
+        in_user_namespace,
+        has_tty_group: ids::is_mapped("gid_map", 5)?,
+        own_network: container.network != Network::Host,
+        unified_cgroups,
+        shm_bytes: container
+            .shm_bytes
+            .unwrap_or_else(|| crate::default_shm_bytes(container.memory_bytes)),
+        hostname: &hostname,
+        workdir,
+    };
+    let mut document = spec::document(container, &place);
+    let mut environment = spec::environment(container, &place);
+    let mut edits = container.edits.clone();
+    edits.extend(devices::edit(&container.devices)?);
+    cdi::apply(&edits, in_user_namespace, &mut document, &mut environment)?;
+    let groups = groups_of(&document, &identity);
+    let privileges = privileges(container, &identity, groups)?;
+    let window = window.or((container.stdio == Stdio::Terminal).then_some((24, 80)));
+    let process = Process {
+        command: container.command.clone(),
+        environment,
+        workdir: workdir.to_owned(),
+        privileges,
+        terminal: window.map(terminal::of_size),
+        apparmor: apparmor(container),
+    };
+    let init = first_process(scratch, &document, &process, to_shim)?;
+    Ok(Started { init, overlay, process, network })
+}
+
+/// Supplementary groups: those of the request, and those that devices need.
+fn groups_of(document: &serde_json::Value, identity: &Identity) -> Vec<u32> {
+    let more = document["process"]["user"]["additionalGids"].as_array().into_iter().flatten();
+    let more = more.filter_map(|gid| u32::try_from(gid.as_u64()?).ok());
+    let mut groups = identity.groups.clone();
+    for gid in more {
+        if !groups.contains(&gid) {
+            groups.push(gid);
+        }
+    }
+    groups
+}
+
+fn privileges(
+    container: &Container,
+    identity: &Identity,
+    groups: Vec<u32>,
+) -> Result<Privileges, Error> {
+    let (limits, note) = rlimit::plan(&container.ulimits, ids::raises_limits()?)?;
+    note.into_iter().for_each(notice);
+    let bounding = capabilities::bounding(&container.capabilities)?;
+    let filter = crate::filter::of(container, bounding)?;
+    Ok(Privileges {
+        uid: identity.uid,
+        gid: identity.gid,
+        groups,
+        groups_are_fixed: ids::groups_are_fixed(),
+        bounding,
+        // Root drops what it has by capabilities; for others a setuid program is the way up.
+        no_new_privileges: container.no_new_privileges || identity.uid != 0,
+        filter,
+        limits,
+    })
+}
+
+/// The AppArmor profile to enter.
+fn apparmor(container: &Container) -> Option<String> {
+    match container.apparmor.as_deref() {
+        Some("unconfined") => None,
+        Some(name) => Some(name.to_owned()),
+        None => crate::apparmor::default_profile(&mut |note| notice(note)),
+    }
+}
+
+/// Leaves the host's mounts, and its network where the request says so.
+fn enter_namespaces(container: &Container) -> Result<Option<private::Pasta>, Error> {
+    let pasta = match container.network {
+        Network::Private => Some(private::Pasta::wait_for_namespace(&container.ports)?),
+        Network::Host | Network::None => None,
+    };
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    if container.network != Network::Host {
+        flags |= libc::CLONE_NEWNET;
+    }
+    os::unshare(flags).map_err(|error| match ids::inside_namespace() {
+        Ok(true) => ids::refusal(error),
+        _ => Error::Os { what: "making the container's namespaces".to_owned(), source: error },
+    })?;
+    // What the host mounts or unmounts still arrives; nothing goes back.
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags).doing("separating the container's mounts")?;
+    if container.network != Network::Host {
+        os::raise_loopback().doing("raising the loopback device")?;
+    }
+    pasta.map(private::Pasta::join).transpose()
+}
+
+/// Shows libcontainer a place without cgroups. It insists on putting the container into
+/// one, and in every tree there is; limits are set already ([`cgroup::Groups`]), and making
+/// and removing a group in each of a dozen v1 trees takes longer than all the rest.
+///
+/// As root the trees are unmounted here and an empty tmpfs stands for a machine without
+/// controllers. Inherited mounts cannot be unmounted in a user namespace, so there it sees
+/// cgroup v2, read-only: it takes the refusal to make [`spec::NO_CGROUP`] for an answer.
+/// That group must not exist, ever: when libcontainer gives up on a container it kills every
+/// process of the container's group.
+fn hide_cgroups(in_user_namespace: bool) -> Result<(), Error> {
+    let top = "/sys/fs/cgroup";
+    if in_user_namespace {
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // Where v2 is all there is, the kernel refuses to mount it on itself: something between.
+        rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k"))
+            .doing_to("hiding", top)?;
+        rustix::mount::mount("cgroup2", top, "cgroup2", flags, None)
+            .doing("mounting this process's cgroup")?;
+        let seen = rustix::fs::statvfs(top).doing("looking at this process's cgroup")?;
+        let group = format!("{top}{}", spec::NO_CGROUP);
+        if !seen.f_flag.contains(StatVfsMountFlags::RDONLY) || Path::new(&group).exists() {
+            return Err(Error::Container(format!("{group} could be made or is there already")));
+        }
+        return Ok(());
+    }
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").doing("reading /proc/self/mountinfo")?;
+    let points: Vec<&str> = mounts
+        .lines()
+        .filter(|line| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup")))
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect();
+    // The last mounted first, and whatever carries the trees at the end.
+    for point in points.into_iter().rev() {
+        rustix::mount::unmount(point, UnmountFlags::DETACH).doing_to("hiding", point)?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k")).doing_to("hiding", top)
+}
+
+/// Refuses a user that does not exist in the keeper's user namespace, where the kernel would
+/// only say "invalid argument".
+fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), Error> {
+    if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        option: "--user",
+        given: container.user.clone().unwrap_or_default(),
+        why: "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
+            .to_owned(),
+    })
+}
+
+/// Hands the configuration to libcontainer; the answer is the first process.
+fn first_process(
+    scratch: &Path,
+    document: &serde_json::Value,
+    process: &Process,
+    to_shim: OwnedFd,
+) -> Result<Pid, Error> {
+    trace::listen(|text| {
+        let _ = control::send(os::borrow(crate::spawn::CONTROL), &Message::Reason(text));
+    });
+    let config = scratch.join("config.json");
+    let state = scratch.join("state");
+    fs::write(&config, document.to_string()).doing_to("writing", &config)?;
+    fs::create_dir_all(&state).doing_to("creating", &state)?;
+    let init = Init { process: process.clone(), control: to_shim.as_raw_fd() };
+    let refused = |error: libcontainer::error::LibcontainerError| {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        Error::Container(text)
+    };
+    let mut container = ContainerBuilder::new("c".to_owned(), SyscallType::default())
+        .with_executor(init)
+        .with_root_path(&state)
+        .map_err(refused)?
+        .as_init(scratch)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(refused)?;
+    let pid = container.pid().map(|pid| pid.as_raw()).and_then(Pid::from_raw);
+    container.start().map_err(refused)?;
+    pid.ok_or_else(|| Error::Lost("it has no first process".to_owned()))
+}
+
+/// Takes the root down and keeps the changes if that was asked for.
+pub(crate) fn tidy(
+    container: &Container,
+    scratch: &Path,
+    overlay: &Overlay,
+    clean: bool,
+) -> Result<(), Error> {
+    std::env::set_current_dir("/").doing("leaving the scratch folder")?;
+    overlay.unmount().doing("unmounting the container's root")?;
+    for (made, place) in [
+        (overlay.in_memory, scratch.join("m")),
+        (!container.volumes.is_empty(), scratch.join("volumes")),
+    ] {
+        if made {
+            rustix::mount::unmount(&place, UnmountFlags::DETACH).doing_to("unmounting", &place)?;
+        }
+    }
+    if let Some(keep) = container.keep_changes.as_ref().filter(|_| clean) {
+        fs::rename(&overlay.upper, keep).doing_to("keeping the changes in", keep)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,483 @@
+//! The process that owns a container: one each, no daemon.
+//!
+//! It makes the container, starts it, and stays until it ends: passes signals on, keeps the output
+//! of one that nobody is attached to, starts what `exec` asks for, and cleans up. It has one thread,
+//! runs from a sealed copy of this program, and an attached one dies with its caller. Every mount
+//! was made in a namespace of its own: killing it leaves nothing mounted, and the container's first
+//! process dies with it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+
+use crate::control::{self, Message};
+use crate::error::{Doing, Error};
+use crate::folder::{self, State};
+use crate::forward::Listeners;
+use crate::output::Output;
+use crate::setup::{self, Started};
+use crate::spawn::{CONTROL, HELD, NAME};
+use crate::{Container, Exit, cgroup, clean, join, os};
+
+/// Takes over if this process was started as a container's shim, and then never returns. A program
+/// that starts containers calls it first thing in `main`.
+pub fn shim_main() {
+    let mut words = std::env::args_os();
+    if words.next().is_none_or(|name| name != NAME) {
+        return;
+    }
+    let words: Vec<_> = words.collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.to_str()?.parse::<RawFd>().ok());
+    let status = match (words.first(), number(1), number(2)) {
+        (Some(folder), Some(held), Some(groups)) => {
+            let window = words.get(3).and_then(|word| {
+                let (rows, columns) = word.to_str()?.split_once('x')?;
+                Some((rows.parse().ok()?, columns.parse().ok()?))
+            });
+            match keep(Path::new(folder), held, groups, window) {
+                Ok(()) => 0,
+                Err(error) => {
+                    let failed = Message::Failed { message: error.chain(), hint: error.hint() };
+                    drop(control::send(os::borrow(CONTROL), &failed));
+                    1
+                }
+            }
+        }
+        _ => 125,
+    };
+    os::exit_now(status)
+}
+
+/// Tells the caller something, if there still is one.
+pub(crate) fn notice(text: impl Into<String>) {
+    drop(control::send(os::borrow(CONTROL), &Message::Notice(text.into())));
+}
+
+/// A cgroup that this process is in, and the way out of it.
+struct Group {
+    exit: fs::File,
+    parent: fs::File,
+    path: PathBuf,
+}
+
+impl Group {
+    /// Leaves and removes it.
+    fn remove(&mut self) -> std::io::Result<()> {
+        use std::io::Write;
+        self.exit.write_all(b"0")?;
+        let name = self.path.file_name().unwrap_or_default();
+        for _ in 0..50 {
+            match rustix::fs::unlinkat(&self.parent, name, rustix::fs::AtFlags::REMOVEDIR) {
+                // The last process may be leaving still.
+                Err(rustix::io::Errno::BUSY) => {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(rustix::io::Errno::BUSY.into())
+    }
+}
+
+/// The life of a shim.
+fn keep(
+    path: &Path,
+    held: RawFd,
+    groups: RawFd,
+    window: Option<(u16, u16)>,
+) -> Result<(), Error> {
+    os::hide_memory().doing("closing this process to others")?;
+    os::close_at_exec_from(3);
+    let container: Container =
+        folder::read(path, "container.json").doing_to("reading", path.join("container.json"))?;
+    let mut state: State =
+        folder::read(path, "state.json").doing_to("reading", path.join("state.json"))?;
+    let groups: Vec<Group> = state
+        .cgroups
+        .iter()
+        .zip(0..groups)
+        .map(|(path, number)| {
+            let at = HELD + held + 2 * number;
+            Group { exit: os::take(at).into(), parent: os::take(at + 1).into(), path: path.clone() }
+        })
+        .collect();
+    let ended = live(path, &container, &mut state, window);
+    state.pid = None;
+    state.finished = Some(folder::now());
+    match &ended {
+        Ok(exit) => state.exit = Some(exit.code()),
+        Err(error) => state.error = Some(error.chain()),
+    }
+    for mut group in groups {
+        if let Err(error) = group.remove() {
+            notice(format!("the cgroup {} stays: {error}", group.path.display()));
+        }
+    }
+    if container.detach && !container.remove && state.started.is_some() {
+        folder::write(path, "state.json", &state)?;
+        clean::remove(&path.join("scratch"))?;
+        let _ = fs::remove_file(path.join("socket"));
+    } else {
+        clean::remove(path)?;
+    }
+    ended.map(drop)
+}
+
+/// From the start of the container to its end.
+fn live(
+    path: &Path,
+    container: &Container,
+    state: &mut State,
+    window: Option<(u16, u16)>,
+) -> Result<Exit, Error> {
+    let scratch = path.join("scratch");
+    let listener = listen(path)?;
+    let ports = Listeners::open(container)?;
+    let output = Output::of(container, path)?;
+    let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
+    let started = setup::start(container, &scratch, window, theirs)?;
+    output.started().doing("letting go of the command's streams")?;
+    state.pid = Some(started.init.as_raw_nonzero().get());
+    state.started = Some(folder::now());
+    folder::write(path, "state.json", state)?;
+    ports.serve().doing("starting to forward ports")?;
+    let mut shim = Shim {
+        container,
+        life: rustix::process::pidfd_open(started.init, PidfdFlags::empty())
+            .doing("watching the container's first process")?,
+        started,
+        init: ours,
+        listener,
+        output,
+        clients: Vec::new(),
+        commands: Vec::new(),
+        listening: true,
+        ended: None,
+        refused: None,
+    };
+    let ended = shim.serve();
+    let kills = cgroup::memory_kills(&state.cgroups);
+    if kills > 0 {
+        state.out_of_memory = true;
+        drop(control::send(os::borrow(CONTROL), &Message::OutOfMemory));
+    }
+    let ended = ended.and_then(|()| shim.end());
+    if let Ok(exit) = &ended {
+        shim.tell(exit);
+    }
+    let clean = ended.is_ok();
+    setup::tidy(container, &scratch, &shim.started.overlay, clean)?;
+    ended
+}
+
+/// Listens where others find this container.
+fn listen(path: &Path) -> Result<OwnedFd, Error> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen};
+    // A socket's path may have 107 bytes: from within the folder it is short.
+    std::env::set_current_dir(path).doing_to("entering", path)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .doing("making a socket")?;
+    let address = SocketAddrUnix::new("socket").doing("naming a socket")?;
+    bind(&socket, &address).doing_to("listening in", path)?;
+    listen(&socket, 16).doing_to("listening in", path)?;
+    Ok(socket)
+}
+
+/// A container that runs.
+struct Shim<'a> {
+    container: &'a Container,
+    started: Started,
+    /// The first process, as something to wait for.
+    life: OwnedFd,
+    /// The first process, as someone to hear.
+    init: OwnedFd,
+    listener: OwnedFd,
+    output: Output,
+    clients: Vec<Client>,
+    /// Commands that `exec` started.
+    commands: Vec<Command>,
+    /// The caller has not gone.
+    listening: bool,
+    /// How the command ended, in the words of the first process.
+    ended: Option<i32>,
+    refused: Option<Error>,
+}
+
+/// Someone connected to the socket.
+struct Client {
+    socket: OwnedFd,
+    /// To be told how the container ends.
+    waits: bool,
+    /// The command it asked for: signals are for that one.
+    command: Option<Pid>,
+    gone: bool,
+}
+
+/// A command beside the container's own.
+struct Command {
+    pid: Pid,
+    life: OwnedFd,
+    /// Who asked for it, to be told how it ends.
+    client: OwnedFd,
+}
+
+/// What a round of waiting found.
+#[derive(Clone, Copy)]
+enum Source {
+    Life,
+    Init,
+    Caller,
+    Listener,
+    Client(usize),
+    Command(usize),
+    Output(usize),
+}
+
+impl Shim<'_> {
+    /// Serves everyone until the first process ends.
+    fn serve(&mut self) -> Result<(), Error> {
+        loop {
+            for source in self.wait()? {
+                match source {
+                    Source::Life => {
+                        while self.hear_init()? {}
+                        return self.output.drain().doing("reading the container's output");
+                    }
+                    Source::Init => drop(self.hear_init()?),
+                    Source::Caller => match control::receive(os::borrow(CONTROL)) {
+                        Ok(Some(Message::Signal(number))) => self.signal(number),
+                        Ok(Some(_)) => {}
+                        _ => self.listening = false,
+                    },
+                    Source::Listener => {
+                        let flags = rustix::net::SocketFlags::CLOEXEC;
+                        if let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+                            self.clients.push(Client { socket, waits: false, command: None, gone: false });
+                        }
+                    }
+                    Source::Client(at) => self.serve_client(at),
+                    Source::Command(at) => self.end_command(at),
+                    Source::Output(at) => self.output.read(at).doing("keeping the output")?,
+                }
+            }
+            self.clients.retain(|client| !client.gone);
+            self.commands.retain(|command| command.pid != Pid::INIT);
+        }
+    }
+
+    fn wait(&self) -> Result<Vec<Source>, Error> {
+        let caller = os::borrow(CONTROL);
+        let mut sources = vec![Source::Init, Source::Listener];
+        let mut fds = vec![
+            PollFd::new(&self.init, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        if self.listening {
+            sources.push(Source::Caller);
+            fds.push(PollFd::new(&caller, PollFlags::IN));
+        }
+        for (at, client) in self.clients.iter().enumerate() {
+            sources.push(Source::Client(at));
+            fds.push(PollFd::new(&client.socket, PollFlags::IN));
+        }
+        for (at, command) in self.commands.iter().enumerate() {
+            sources.push(Source::Command(at));
+            fds.push(PollFd::new(&command.life, PollFlags::IN));
+        }
+        for (at, fd) in self.output.readable() {
+            sources.push(Source::Output(at));
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        // The end comes last: what was said before it is heard before it.
+        sources.push(Source::Life);
+        fds.push(PollFd::new(&self.life, PollFlags::IN));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).doing("waiting for the container"),
+        }
+        let ready = sources.into_iter().zip(&fds);
+        Ok(ready.filter(|(_, fd)| !fd.revents().is_empty()).map(|(source, _)| source).collect())
+    }
+
+    /// Takes one message of the first process; false where there is none.
+    fn hear_init(&mut self) -> Result<bool, Error> {
+        if !readable(&self.init) {
+            return Ok(false);
+        }
+        let heard = control::receive(&self.init).doing("listening to the first process")?;
+        let caller = os::borrow(CONTROL);
+        match heard {
+            None => return Ok(false),
+            Some(Message::Terminal(master)) if self.container.detach => {
+                self.output.show_terminal(master);
+                drop(control::send(caller, &Message::Started));
+            }
+            Some(Message::Ended(status)) => self.ended = Some(status),
+            Some(message) => {
+                match &message {
+                    Message::ExecFailed(errno) => {
+                        let command = self.container.command.first().cloned().unwrap_or_default();
+                        self.refused = Some(Error::of_exec(command, *errno));
+                    }
+                    Message::Failed { message, hint } => {
+                        self.refused =
+                            Some(Error::Shim { message: message.clone(), hint: hint.clone() });
+                    }
+                    _ => {}
+                }
+                // A caller that is gone has no ears.
+                drop(control::send(caller, &message));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Signals the container's first process, which passes it on.
+    fn signal(&self, number: i32) {
+        // STOP would stop the first process, and not what it started.
+        let number = if number == libc::SIGSTOP { libc::SIGTSTP } else { number };
+        if let Some(signal) = Signal::from_named_raw(number) {
+            let _ = rustix::process::pidfd_send_signal(&self.life, signal);
+        }
+    }
+
+    /// Signals a command that `exec` started, if it still runs.
+    fn signal_command(&self, pid: Pid, number: i32) {
+        let command = self.commands.iter().find(|command| command.pid == pid);
+        if let (Some(command), Some(signal)) = (command, Signal::from_named_raw(number)) {
+            let _ = rustix::process::pidfd_send_signal(&command.life, signal);
+        }
+    }
+
+    fn serve_client(&mut self, at: usize) {
+        let Some(client) = self.clients.get_mut(at) else { return };
+        let (message, mut fds) = match control::receive_with(&client.socket) {
+            Ok(Some(received)) => received,
+            _ => {
+                client.gone = true;
+                return;
+            }
+        };
+        let answer = match message {
+            Message::Wait => {
+                client.waits = true;
+                Ok(())
+            }
+            Message::Signal(number) => {
+                let asked = client.command;
+                match asked {
+                    Some(pid) => self.signal_command(pid, number),
+                    None => self.signal(number),
+                }
+                Ok(())
+            }
+            Message::Attach => {
+                client.waits = true;
+                self.output.attach(fds)
+            }
+            Message::Resize { rows, columns } => {
+                self.output.resize(rows, columns);
+                Ok(())
+            }
+            Message::Exec(exec) => match fds.len() {
+                3 => self.exec(at, &exec, &fds),
+                _ => Err(Error::Lost("a command came without its streams".to_owned())),
+            },
+            Message::Copy { path, into } => match fds.pop() {
+                Some(stream) => self.copy(at, &path, into, stream),
+                None => Err(Error::Lost("a copy came without its stream".to_owned())),
+            },
+            _ => Ok(()),
+        };
+        if let (Err(error), Some(client)) = (answer, self.clients.get(at)) {
+            let failed = Message::Failed { message: error.chain(), hint: error.hint() };
+            drop(control::send(&client.socket, &failed));
+        }
+    }
+
+    fn exec(&mut self, at: usize, exec: &control::Exec, fds: &[OwnedFd]) -> Result<(), Error> {
+        let Some(client) = self.clients.get(at) else { return Ok(()) };
+        let target = join::Target {
+            life: &self.life,
+            process: &self.started.process,
+            host_pids: self.container.host_pids,
+        };
+        let pid = target.exec(exec, fds, &client.socket)?;
+        self.remember(at, pid)
+    }
+
+    fn copy(&mut self, at: usize, path: &str, into: bool, stream: OwnedFd) -> Result<(), Error> {
+        let Some(client) = self.clients.get(at) else { return Ok(()) };
+        let target = join::Target {
+            life: &self.life,
+            process: &self.started.process,
+            host_pids: self.container.host_pids,
+        };
+        let pid = target.copy(Path::new(path), into, stream, &client.socket)?;
+        self.remember(at, pid)
+    }
+
+    /// Watches a process for a client.
+    fn remember(&mut self, at: usize, pid: Pid) -> Result<(), Error> {
+        let Some(client) = self.clients.get_mut(at) else { return Ok(()) };
+        client.command = Some(pid);
+        let life = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .doing("watching the command")?;
+        let client = client.socket.try_clone().doing("keeping the client")?;
+        self.commands.push(Command { pid, life, client });
+        Ok(())
+    }
+
+    fn end_command(&mut self, at: usize) {
+        let Some(command) = self.commands.get_mut(at) else { return };
+        let status = rustix::process::waitpid(Some(command.pid), WaitOptions::empty());
+        let ended = status.ok().flatten().map_or(125, |(_, status)| said(status));
+        drop(control::send(&command.client, &Message::Ended(ended)));
+        // No command is process 1 of the host: this one is to be forgotten.
+        command.pid = Pid::INIT;
+    }
+
+    /// How the container ended.
+    fn end(&mut self) -> Result<Exit, Error> {
+        let status = rustix::process::waitpid(Some(self.started.init), WaitOptions::empty())
+            .doing("collecting the container's first process")?;
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        match (self.ended, status.and_then(|(_, status)| status.terminating_signal())) {
+            (Some(status), _) => Ok(Exit::of(status)),
+            // It says itself how the command ended, unless something killed it: `sconce kill`, or
+            // the kernel's out-of-memory killer.
+            (None, Some(signal)) => Ok(Exit::Signal(signal)),
+            (None, None) => Err(Error::Lost("its first process ended without a word".to_owned())),
+        }
+    }
+
+    /// Tells everyone who waits how it ended.
+    fn tell(&self, exit: &Exit) {
+        let message = Message::Ended(exit.status());
+        for client in self.clients.iter().filter(|client| client.waits) {
+            drop(control::send(&client.socket, &message));
+        }
+        drop(control::send(os::borrow(CONTROL), &message));
+    }
+}
+
+/// The status of a process as [`Message::Ended`] has it.
+fn said(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => -signal,
+        (None, None) => 125,
+    }
+}
+
+fn readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+}

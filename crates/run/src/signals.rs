@@ -1,0 +1,171 @@
+//! Signals: held back near a container, heard as bytes by its caller.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::os::check;
+
+/// Signals that are passed on to the container's command, as `docker run` does: all that a program
+/// can be sent on purpose. Not CHLD, PIPE and URG, which are about this process, nor those that
+/// mean a fault of its own. WINCH, TSTP and CONT have meanings of their own on the way.
+pub(crate) const FORWARDED: [i32; 16] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGWINCH,
+];
+
+/// Lets children of this process be waited for: a parent that ignored SIGCHLD hands that on, and
+/// the kernel then collects every child itself (sigaction(2)).
+pub(crate) fn expect_children() {
+    // SAFETY: SIG_DFL is a valid action for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Stops this process as Ctrl-Z does, until it is continued.
+pub(crate) fn stop_myself() {
+    // SAFETY: raise takes a number.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+fn set_of(signals: Option<&[i32]>) -> libc::sigset_t {
+    // SAFETY: a sigset_t is plain data, and both calls only write to the one they are given.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        match signals {
+            None => {
+                libc::sigfillset(&mut set);
+            }
+            Some(signals) => {
+                libc::sigemptyset(&mut set);
+                for signal in signals {
+                    libc::sigaddset(&mut set, *signal);
+                }
+            }
+        }
+        set
+    }
+}
+
+/// Holds back every signal that can be held back. Children inherit this.
+pub(crate) fn block_signals() {
+    let all = set_of(None);
+    // SAFETY: `all` is initialised, and the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut()) };
+}
+
+/// Waits for any signal that [`block_signals`] holds back.
+pub(crate) fn wait_for_signal() -> i32 {
+    let all = set_of(None);
+    loop {
+        // SAFETY: `all` is initialised; no details of the signal are asked for.
+        let signal = unsafe { libc::sigwaitinfo(&all, std::ptr::null_mut()) };
+        if signal > 0 {
+            return signal;
+        }
+    }
+}
+
+/// Gives every signal its first meaning and lets all through: what a fresh command expects.
+pub(crate) fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is a valid action for any signal; those that refuse keep theirs.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let none = set_of(Some(&[]));
+    // SAFETY: `none` is initialised, and the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
+}
+
+/// Where [`note`] writes; -1 while nobody listens.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Writes the signal's number to the pipe. Only async-signal-safe calls.
+extern "C" fn note(signal: libc::c_int) {
+    let fd = SIGNAL_PIPE.load(Ordering::Relaxed);
+    if fd >= 0 {
+        let byte = signal as u8;
+        // SAFETY: errno belongs to the interrupted code and is put back; write takes one
+        // byte from a live local. A full or closed pipe loses the signal and nothing else.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::write(fd, (&raw const byte).cast(), 1);
+            *libc::__errno_location() = errno;
+        }
+    }
+}
+
+/// While it lives, signals to this process arrive as bytes on a pipe instead.
+pub(crate) struct SignalPipe {
+    read: OwnedFd,
+    _write: OwnedFd,
+    previous: Vec<(i32, libc::sigaction)>,
+}
+
+impl SignalPipe {
+    /// Listens for [`FORWARDED`]; `None` if another container of this process has the signals
+    /// already. A signal that is ignored stays ignored (`nohup`).
+    pub(crate) fn new() -> io::Result<Option<Self>> {
+        let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+        let (read, write) = rustix::pipe::pipe_with(flags)?;
+        let fd = write.as_raw_fd();
+        if SIGNAL_PIPE.compare_exchange(-1, fd, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return Ok(None);
+        }
+        let mut pipe = Self { read, _write: write, previous: Vec::new() };
+        for signal in FORWARDED {
+            // SAFETY: both actions are plain data, zeroed is a valid start, and `note` is an
+            // async-signal-safe function of the type a handler must have.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                let mut previous: libc::sigaction = std::mem::zeroed();
+                check(libc::sigaction(signal, std::ptr::null(), &mut previous))?;
+                if previous.sa_sigaction == libc::SIG_IGN {
+                    continue;
+                }
+                action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
+                action.sa_flags = libc::SA_RESTART;
+                check(libc::sigaction(signal, &action, &mut previous))?;
+                pipe.previous.push((signal, previous));
+            }
+        }
+        Ok(Some(pipe))
+    }
+
+    /// The end to read signal numbers from, a byte each.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.read
+    }
+}
+
+impl Drop for SignalPipe {
+    fn drop(&mut self) {
+        for (signal, previous) in &self.previous {
+            // SAFETY: `previous` was filled by the kernel for this very signal.
+            unsafe { libc::sigaction(*signal, previous, std::ptr::null_mut()) };
+        }
+        SIGNAL_PIPE.store(-1, Ordering::SeqCst);
+    }
+}
+
+
+/// Lets other threads of this process take its signals.
+pub(crate) fn leave_to_others() {
+    let all = set_of(None);
+    // SAFETY: `all` is initialised, and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut()) };
+}

@@ -1,0 +1,151 @@
+//! The command's standard streams.
+//!
+//! A container never gets a file of its caller's: with a terminal it could read what is typed to
+//! others and leave it raw, with a file it could truncate it or make it setuid. Pipes that have no
+//! name are handed on as they are; all else is joined to a pipe by a thread that copies.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::JoinHandle;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use crate::Stdio;
+
+/// The file system of pipes without names (linux/magic.h).
+const PIPEFS_MAGIC: u64 = 0x5049_5045;
+/// How much a pipe may hold and one call moves; 1 MiB is what users may ask for (pipe(7)).
+const PIPE_SIZE: usize = 1 << 20;
+
+/// The three descriptors for the command, and what is to be copied between them and the caller's.
+pub(crate) struct Streams {
+    pub(crate) inner: [OwnedFd; 3],
+    pub(crate) copies: Copies,
+}
+
+/// Copies between the caller's streams and the command's.
+#[derive(Default)]
+pub(crate) struct Copies {
+    input: Option<(OwnedFd, OwnedFd)>,
+    outputs: Vec<(OwnedFd, OwnedFd)>,
+}
+
+impl Copies {
+    /// Starts a thread for each, once the command has its ends. The answer is waited for at the
+    /// end; input is not, as nobody needs more of it when the command has ended.
+    pub(crate) fn start(self) -> io::Result<Vec<JoinHandle<()>>> {
+        let spawn = |(from, to): (OwnedFd, OwnedFd)| {
+            std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
+                crate::signals::leave_to_others();
+                copy(&from, &to);
+            })
+        };
+        self.input.map(spawn).transpose()?;
+        self.outputs.into_iter().map(spawn).collect()
+    }
+}
+
+impl Streams {
+    /// Streams for a command that is joined to the caller's.
+    pub(crate) fn join(stdio: Stdio) -> io::Result<Self> {
+        let mut copies = Copies::default();
+        let stdin = rustix::stdio::stdin();
+        let input = match stdio {
+            Stdio::Output | Stdio::Terminal => null()?,
+            Stdio::Inherit if is_nameless_pipe(stdin) => stdin.try_clone_to_owned()?,
+            Stdio::Inherit => {
+                let (read, write) = pipe()?;
+                copies.input = Some((stdin.try_clone_to_owned()?, write));
+                read
+            }
+        };
+        let mut output = |fd: BorrowedFd<'static>| -> io::Result<OwnedFd> {
+            if stdio == Stdio::Terminal {
+                return null();
+            }
+            if is_nameless_pipe(fd) {
+                return fd.try_clone_to_owned();
+            }
+            let (read, write) = pipe()?;
+            copies.outputs.push((read, fd.try_clone_to_owned()?));
+            Ok(write)
+        };
+        let inner = [input, output(rustix::stdio::stdout())?, output(rustix::stdio::stderr())?];
+        Ok(Self { inner, copies })
+    }
+}
+
+/// `/dev/null`, opened anew.
+pub(crate) fn null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
+}
+
+/// A pipe as large as users may have.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // Less is slower and no error.
+    let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
+    Ok((read, write))
+}
+
+fn is_nameless_pipe(fd: BorrowedFd<'_>) -> bool {
+    let fifo = rustix::fs::fstat(fd)
+        .is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Fifo);
+    fifo && rustix::fs::fstatfs(fd).is_ok_and(|about| about.f_type as u64 == PIPEFS_MAGIC)
+}
+
+/// Copies until the end, or until nobody reads. Bytes stay in the kernel where it can move them
+/// itself: not to files opened for appending, nor to some terminals (splice(2)).
+fn copy(from: &OwnedFd, to: &OwnedFd) {
+    loop {
+        match rustix::pipe::splice(from, None, to, None, PIPE_SIZE, SpliceFlags::empty()) {
+            Ok(0) => return,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::INVAL) => break,
+            Err(Errno::AGAIN) => wait(from, to),
+            Err(_) => return,
+        }
+    }
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match rustix::io::read(from, &mut buffer) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => {
+                wait(from, to);
+                continue;
+            }
+            Err(_) => return,
+        };
+        if write_all(to, &buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes everything, waiting where the descriptor is one that does not.
+pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&to, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut fds = [rustix::event::PollFd::new(&to, rustix::event::PollFlags::OUT)];
+                let _ = rustix::event::poll(&mut fds, None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until one side of a copy is ready: a caller's stream may be one that does not block.
+fn wait(from: &OwnedFd, to: &OwnedFd) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let _ = poll(&mut [PollFd::new(from, PollFlags::IN)], None);
+    let _ = poll(&mut [PollFd::new(to, PollFlags::OUT)], None);
+}
