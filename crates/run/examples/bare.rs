@@ -36,6 +36,21 @@ fn main() -> ExitCode {
             "--processors" => {
                 container.processors = value.split(',').map(|number| number.parse().ok()).collect();
             }
+            "--pids" => container.pids = value.parse().ok(),
+            "--ulimit" => {
+                let (name, most) = value.split_once('=').unwrap_or((&value, "0"));
+                let most = most.parse().ok();
+                let ulimit = sconce_run::Ulimit { name: name.to_owned(), soft: most, hard: most };
+                container.ulimits.push(ulimit);
+            }
+            "--device" => {
+                let (source, target) = value.split_once(':').unwrap_or((&value, &value));
+                let device =
+                    sconce_run::Device { source: source.into(), target: target.into() };
+                container.devices.push(device);
+            }
+            "--private" => container.network = sconce_run::Network::Private,
+            "--host-pids" => container.host_pids = true,
             "--seccomp" => container.seccomp = sconce_run::Seccomp::Unconfined,
             "--cap-add" => container.capabilities.add.push(value),
             "--hide" => container.hidden.push(value.into()),

@@ -74,11 +74,32 @@ impl Limits {
 pub(crate) struct Group {
     pub(crate) path: PathBuf,
     /// Its `cgroup.procs`.
-    entrance: File,
-    /// `cgroup.procs` of the group that its maker is in: where the shim goes at the end.
+    pub(crate) entrance: File,
+    /// `cgroup.procs` of the group that its maker is in: where the shim stays, which a memory limit
+    /// must not kill.
     pub(crate) exit: File,
     /// The folder it lies in.
     pub(crate) parent: File,
+}
+
+impl Group {
+    /// The text of one of its files, from a process that no longer sees where it is mounted.
+    fn read(&self, file: &str) -> Option<String> {
+        let path = Path::new(self.path.file_name()?).join(file);
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let opened =
+            rustix::fs::openat(&self.parent, path, flags, rustix::fs::Mode::empty()).ok()?;
+        io::read_to_string(File::from(opened)).ok()
+    }
+
+    /// Removes it, from a process that no longer sees where it is mounted.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        until_empty(|| {
+            let flags = rustix::fs::AtFlags::REMOVEDIR;
+            Ok(rustix::fs::unlinkat(&self.parent, name, flags)?)
+        })
+    }
 }
 
 /// The groups made for one container; they are removed when this is dropped.
@@ -171,6 +192,21 @@ impl Groups {
     pub(crate) fn enter(&self) -> io::Result<()> {
         self.made.iter().try_for_each(|group| (&group.entrance).write_all(b"0"))
     }
+
+    /// How often their memory limit has killed.
+    pub(crate) fn memory_kills(&self) -> u64 {
+        let count = |group: &Group| -> Option<u64> {
+            let text = group.read("memory.events").or_else(|| group.read("memory.oom_control"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+            line.trim().parse().ok()
+        };
+        self.made.iter().filter_map(count).sum()
+    }
+
+    /// Takes the calling process back to where its maker is.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        self.made.iter().try_for_each(|group| (&group.exit).write_all(b"0"))
+    }
 }
 
 impl Drop for Groups {
@@ -182,27 +218,19 @@ impl Drop for Groups {
 /// Removes a group, waiting a little for its last process to leave. The shim has removed it
 /// already where it ended by itself; a group that stays is empty and harmless.
 pub(crate) fn remove(path: &Path) {
+    let _ = until_empty(|| fs::remove_dir(path));
+}
+
+fn until_empty(remove: impl Fn() -> io::Result<()>) -> io::Result<()> {
     for _ in 0..50 {
-        match fs::remove_dir(path) {
+        match remove() {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
-            _ => break,
+            other => return other,
         }
     }
-}
-
-/// How often the memory limit of these groups has killed.
-pub(crate) fn memory_kills(groups: &[PathBuf]) -> u64 {
-    let count = |text: String| {
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
-        line.trim().parse::<u64>().ok()
-    };
-    groups
-        .iter()
-        .flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)))
-        .filter_map(|file| fs::read_to_string(file).ok().and_then(count))
-        .sum()
+    remove()
 }
 
 /// What a container uses, as its cgroups count it.

@@ -27,6 +27,8 @@ pub(crate) struct Init {
     pub(crate) process: Process,
     /// The socket to the shim.
     pub(crate) control: RawFd,
+    /// `cgroup.procs` of the container's cgroups.
+    pub(crate) groups: Vec<RawFd>,
 }
 
 impl Executor for Init {
@@ -65,6 +67,9 @@ impl Init {
     fn run(&self) -> io::Result<i32> {
         let control = os::borrow(self.control);
         os::close_at_exec_from(3);
+        for group in &self.groups {
+            rustix::io::write(os::borrow(*group), b"0")?;
+        }
         let terminal = self.process.terminal.map(Terminal::open).transpose()?;
         if let Some(terminal) = &terminal {
             // The terminal belongs to the command's user, as a login's does.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
+use crate::cgroup::Groups;
 use crate::control::{self, Exec, Message};
 use crate::copy;
 use crate::error::{Doing, Error};
@@ -25,6 +26,7 @@ pub(crate) struct Target<'a> {
     pub(crate) process: &'a Process,
     /// It has no pid namespace of its own.
     pub(crate) host_pids: bool,
+    pub(crate) groups: &'a Groups,
 }
 
 impl Target<'_> {
@@ -120,11 +122,12 @@ impl Target<'_> {
                 .doing("joining the container's processes")?;
         }
         os::fork(|| {
-            let joined = os::enter_namespaces(
-                self.life.as_fd(),
-                libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
-            )
-            .doing("joining the container's namespaces");
+            let joined = self.groups.enter().doing("entering the container's cgroup");
+            let joined = joined.and_then(|()| {
+                let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+                os::enter_namespaces(self.life.as_fd(), flags)
+                    .doing("joining the container's namespaces")
+            });
             match joined.and_then(|()| work()) {
                 Ok(status) => status,
                 Err(error) => {

@@ -13,6 +13,7 @@ use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
 
+use crate::cgroup::Groups;
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::init::Init;
@@ -42,6 +43,7 @@ pub(crate) struct Started {
 pub(crate) fn start(
     container: &Container,
     scratch: &Path,
+    groups: &Groups,
     window: Option<(u16, u16)>,
     to_shim: OwnedFd,
 ) -> Result<Started, Error> {
@@ -49,7 +51,10 @@ pub(crate) fn start(
         notice(text);
     }
     let in_user_namespace = ids::inside_namespace()?;
+    // A cgroup namespace begins where the process is that makes it.
+    groups.enter().doing("entering the container's cgroup")?;
     let network = enter_namespaces(container)?;
+    groups.leave().doing("leaving the container's cgroup")?;
     let held = volumes::hold(&container.volumes, in_user_namespace, &container.hidden)?;
     let unified_cgroups = cgroup::unified();
     hide_cgroups(in_user_namespace)?;
@@ -103,8 +108,8 @@ pub(crate) fn start(
     let mut edits = container.edits.clone();
     edits.extend(devices::edit(&container.devices)?);
     cdi::apply(&edits, in_user_namespace, &mut document, &mut environment)?;
-    let groups = groups_of(&document, &identity);
-    let privileges = privileges(container, &identity, groups)?;
+    let more = groups_of(&document, &identity);
+    let privileges = privileges(container, &identity, more)?;
     let window = window.or((container.stdio == Stdio::Terminal).then_some((24, 80)));
     let process = Process {
         command: container.command.clone(),
@@ -114,7 +119,7 @@ pub(crate) fn start(
         terminal: window.map(terminal::of_size),
         apparmor: apparmor(container),
     };
-    let init = first_process(scratch, &document, &process, to_shim)?;
+    let init = first_process(scratch, &document, &process, groups, to_shim)?;
     Ok(Started { init, overlay, process, network })
 }
 
@@ -245,6 +250,7 @@ fn first_process(
     scratch: &Path,
     document: &serde_json::Value,
     process: &Process,
+    groups: &Groups,
     to_shim: OwnedFd,
 ) -> Result<Pid, Error> {
     trace::listen(|text| {
@@ -254,7 +260,11 @@ fn first_process(
     let state = scratch.join("state");
     fs::write(&config, document.to_string()).doing_to("writing", &config)?;
     fs::create_dir_all(&state).doing_to("creating", &state)?;
-    let init = Init { process: process.clone(), control: to_shim.as_raw_fd() };
+    let init = Init {
+        process: process.clone(),
+        control: to_shim.as_raw_fd(),
+        groups: groups.made.iter().map(|group| group.entrance.as_raw_fd()).collect(),
+    };
     let refused = |error: libcontainer::error::LibcontainerError| {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
@@ -285,18 +295,19 @@ pub(crate) fn tidy(
     overlay: &Overlay,
     clean: bool,
 ) -> Result<(), Error> {
-    std::env::set_current_dir("/").doing("leaving the scratch folder")?;
     overlay.unmount().doing("unmounting the container's root")?;
-    for (made, place) in [
-        (overlay.in_memory, scratch.join("m")),
-        (!container.volumes.is_empty(), scratch.join("volumes")),
-    ] {
-        if made {
-            rustix::mount::unmount(&place, UnmountFlags::DETACH).doing_to("unmounting", &place)?;
-        }
-    }
     if let Some(keep) = container.keep_changes.as_ref().filter(|_| clean) {
         fs::rename(&overlay.upper, keep).doing_to("keeping the changes in", keep)?;
     }
+    unmount(scratch);
     Ok(())
+}
+
+/// Unmounts whatever is mounted below `scratch`: a start may have failed with any part of it.
+pub(crate) fn unmount(scratch: &Path) {
+    let _ = std::env::set_current_dir("/");
+    for place in ["root", "volumes", "m"] {
+        // What is not mounted need not be unmounted.
+        let _ = rustix::mount::unmount(scratch.join(place), UnmountFlags::DETACH);
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
@@ -20,7 +20,8 @@ use crate::forward::Listeners;
 use crate::output::Output;
 use crate::setup::{self, Started};
 use crate::spawn::{CONTROL, HELD, NAME};
-use crate::{Container, Exit, cgroup, clean, join, os};
+use crate::cgroup::{Group, Groups};
+use crate::{Container, Exit, clean, join, os};
 
 /// Takes over if this process was started as a container's shim, and then never returns. A program
 /// that starts containers calls it first thing in `main`.
@@ -56,32 +57,6 @@ pub(crate) fn notice(text: impl Into<String>) {
     drop(control::send(os::borrow(CONTROL), &Message::Notice(text.into())));
 }
 
-/// A cgroup that this process is in, and the way out of it.
-struct Group {
-    exit: fs::File,
-    parent: fs::File,
-    path: PathBuf,
-}
-
-impl Group {
-    /// Leaves and removes it.
-    fn remove(&mut self) -> std::io::Result<()> {
-        use std::io::Write;
-        self.exit.write_all(b"0")?;
-        let name = self.path.file_name().unwrap_or_default();
-        for _ in 0..50 {
-            match rustix::fs::unlinkat(&self.parent, name, rustix::fs::AtFlags::REMOVEDIR) {
-                // The last process may be leaving still.
-                Err(rustix::io::Errno::BUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
-                other => return Ok(other?),
-            }
-        }
-        Err(rustix::io::Errno::BUSY.into())
-    }
-}
-
 /// The life of a shim.
 fn keep(
     path: &Path,
@@ -100,22 +75,29 @@ fn keep(
         .iter()
         .zip(0..groups)
         .map(|(path, number)| {
-            let at = HELD + held + 2 * number;
-            Group { exit: os::take(at).into(), parent: os::take(at + 1).into(), path: path.clone() }
+            let at = HELD + held + 3 * number;
+            Group {
+                path: path.clone(),
+                entrance: os::take(at).into(),
+                exit: os::take(at + 1).into(),
+                parent: os::take(at + 2).into(),
+            }
         })
         .collect();
-    let ended = live(path, &container, &mut state, window);
+    let groups = Groups { made: groups };
+    let ended = live(path, &container, &mut state, &groups, window);
     state.pid = None;
     state.finished = Some(folder::now());
     match &ended {
         Ok(exit) => state.exit = Some(exit.code()),
         Err(error) => state.error = Some(error.chain()),
     }
-    for mut group in groups {
+    for group in &groups.made {
         if let Err(error) = group.remove() {
             notice(format!("the cgroup {} stays: {error}", group.path.display()));
         }
     }
+    std::mem::forget(groups);
     if container.detach && !container.remove && state.started.is_some() {
         folder::write(path, "state.json", &state)?;
         clean::remove(&path.join("scratch"))?;
@@ -131,6 +113,7 @@ fn live(
     path: &Path,
     container: &Container,
     state: &mut State,
+    groups: &Groups,
     window: Option<(u16, u16)>,
 ) -> Result<Exit, Error> {
     let scratch = path.join("scratch");
@@ -138,7 +121,14 @@ fn live(
     let ports = Listeners::open(container)?;
     let output = Output::of(container, path)?;
     let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
-    let started = setup::start(container, &scratch, window, theirs)?;
+    let started = setup::start(container, &scratch, groups, window, theirs);
+    let started = match started {
+        Ok(started) => started,
+        Err(error) => {
+            setup::unmount(&scratch);
+            return Err(error);
+        }
+    };
     output.started().doing("letting go of the command's streams")?;
     state.pid = Some(started.init.as_raw_nonzero().get());
     state.started = Some(folder::now());
@@ -149,6 +139,7 @@ fn live(
         life: rustix::process::pidfd_open(started.init, PidfdFlags::empty())
             .doing("watching the container's first process")?,
         started,
+        groups,
         init: ours,
         listener,
         output,
@@ -159,8 +150,7 @@ fn live(
         refused: None,
     };
     let ended = shim.serve();
-    let kills = cgroup::memory_kills(&state.cgroups);
-    if kills > 0 {
+    if groups.memory_kills() > 0 {
         state.out_of_memory = true;
         drop(control::send(os::borrow(CONTROL), &Message::OutOfMemory));
     }
@@ -168,8 +158,7 @@ fn live(
     if let Ok(exit) = &ended {
         shim.tell(exit);
     }
-    let clean = ended.is_ok();
-    setup::tidy(container, &scratch, &shim.started.overlay, clean)?;
+    setup::tidy(container, &scratch, &shim.started.overlay, ended.is_ok())?;
     ended
 }
 
@@ -191,6 +180,7 @@ fn listen(path: &Path) -> Result<OwnedFd, Error> {
 struct Shim<'a> {
     container: &'a Container,
     started: Started,
+    groups: &'a Groups,
     /// The first process, as something to wait for.
     life: OwnedFd,
     /// The first process, as someone to hear.
@@ -405,6 +395,7 @@ impl Shim<'_> {
             life: &self.life,
             process: &self.started.process,
             host_pids: self.container.host_pids,
+            groups: self.groups,
         };
         let pid = target.exec(exec, fds, &client.socket)?;
         self.remember(at, pid)
@@ -416,6 +407,7 @@ impl Shim<'_> {
             life: &self.life,
             process: &self.started.process,
             host_pids: self.container.host_pids,
+            groups: self.groups,
         };
         let pid = target.copy(Path::new(path), into, stream, &client.socket)?;
         self.remember(at, pid)

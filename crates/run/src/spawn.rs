@@ -23,7 +23,7 @@ use crate::{os, sealed, signals};
 pub(crate) const NAME: &str = "sconce-shim";
 
 /// Where a shim finds its descriptors: the socket to its caller, the lock on its folder, those it
-/// only holds, then two for each cgroup.
+/// only holds, then three for each cgroup ([`crate::cgroup::Group`]).
 pub(crate) const CONTROL: RawFd = 3;
 pub(crate) const HELD: RawFd = 5;
 
@@ -79,8 +79,6 @@ impl Launch<'_> {
     fn become_shim(&self) -> Result<std::convert::Infallible, Error> {
         // The keyboard's signals are the caller's to pass on.
         rustix::process::setsid().doing("leaving the caller's session")?;
-        // The kernel's out-of-memory killer takes the shim last.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-500");
         os::leave_keyring().doing("leaving the caller's keyring")?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         if self.power == Power::User {
@@ -118,7 +116,9 @@ impl Launch<'_> {
     /// Puts every descriptor in its place and closes the rest. All are first moved out of the way:
     /// one may be where another belongs.
     fn place_descriptors(&self) -> Result<(), Error> {
-        let groups = self.groups.made.iter().flat_map(|group| [group.exit.as_fd(), group.parent.as_fd()]);
+        let groups = self.groups.made.iter().flat_map(|group| {
+            [group.entrance.as_fd(), group.exit.as_fd(), group.parent.as_fd()]
+        });
         let wanted = self
             .streams
             .iter()

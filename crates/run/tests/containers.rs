@@ -1,5 +1,6 @@
 //! Containers on this machine, started as root and as an ordinary user.
 
+mod terminal;
 mod world;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
+use terminal::Terminal;
 use world::{As, World, eventually, give_to_nobody, processes_with, texts};
 
 const BOTH: [As; 2] = [As::Root, As::Nobody];
@@ -388,72 +390,4 @@ fn limits_are_set_or_said_not_to_be() {
     let (out, err) = texts(&output);
     assert_eq!(out, "ran\n", "{err}");
     assert_eq!(err.matches("limit is not set").count(), 1, "said once: {err}");
-}
-
-/// A program on a pseudo-terminal of the test.
-struct Terminal {
-    child: std::process::Child,
-    master: fs::File,
-    slave: OwnedFd,
-    seen: String,
-}
-
-impl Terminal {
-    fn start(mut command: std::process::Command, (rows, columns): (u16, u16)) -> Self {
-        use rustix::pty::OpenptFlags;
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = rustix::pty::openpt(flags).expect("a terminal");
-        rustix::pty::grantpt(&master).expect("granted");
-        rustix::pty::unlockpt(&master).expect("unlocked");
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("the other side");
-        let end = || Stdio::from(slave.try_clone().expect("a copy"));
-        command.stdin(end()).stdout(end()).stderr(end());
-        let terminal = Self {
-            master: master.into(),
-            child: {
-                resize(&slave, rows, columns);
-                command.spawn().expect("started")
-            },
-            slave,
-            seen: String::new(),
-        };
-        drop(command);
-        terminal
-    }
-
-    /// Reads until `text` comes.
-    fn expect(&mut self, text: &str) {
-        let mut buffer = [0; 1024];
-        while !self.seen.contains(text) {
-            let mut fds = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];
-            let ten = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
-            let ready = rustix::event::poll(&mut fds, Some(&ten)).expect("polled");
-            assert!(ready > 0, "'{text}' did not come, only: {}", self.seen);
-            let length = self.master.read(&mut buffer).expect("read");
-            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-        let end = self.seen.find(text).expect("found") + text.len();
-        self.seen.drain(..end);
-    }
-
-    fn type_in(&mut self, keys: &[u8]) {
-        self.master.write_all(keys).expect("typed");
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        resize(&self.slave, rows, columns);
-        // It is not the program's controlling terminal here, so the kernel tells nobody.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("told");
-    }
-
-    fn end(&mut self) -> i32 {
-        self.child.wait().expect("ended").code().unwrap_or(-1)
-    }
-}
-
-fn resize(slave: &OwnedFd, rows: u16, columns: u16) {
-    let size =
-        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(slave, size).expect("resized");
 }

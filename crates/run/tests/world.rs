@@ -13,6 +13,7 @@ use std::process::{Command, Output};
 const PROGRAMS: &[&str] = &[
     "sh", "cat", "echo", "id", "ls", "sleep", "stat", "df", "touch", "true", "kill", "env", "stty",
     "tty", "pwd", "rm", "mkdir", "head", "tail", "wc", "hostname", "mount", "setpriv", "mknod",
+    "unshare", "chmod", "dd",
 ];
 
 /// A user that is not root: `nobody` on every Linux.
@@ -42,14 +43,7 @@ impl World {
         );
         let folder = tempfile::Builder::new().prefix("sconce-run-").tempdir().expect("a folder");
         let world = Self { folder, who };
-        let example = std::env::current_exe()
-            .expect("this program")
-            .ancestors()
-            .nth(2)
-            .expect("target folder")
-            .join("examples/bare");
-        assert!(example.is_file(), "build it first: cargo build -p sconce-run --example bare");
-        fs::copy(&example, world.path("bare")).expect("the program copied");
+        fs::copy(bare(), world.path("bare")).expect("the program copied");
         make_root(&world.path("root"));
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).expect("readable");
         if who == As::Nobody {
@@ -94,6 +88,19 @@ impl World {
         command
     }
 
+    /// A shell script on this machine, which finds the program with its folders as `$BARE`.
+    pub fn around(&self, script: &str) -> Output {
+        let bare = self.path("bare").display().to_string();
+        let (scratch, root) = (self.path("scratch"), self.path("root"));
+        Command::new("sh")
+            .args(["-c", script])
+            .current_dir(self.folder.path())
+            .env("BARE", bare)
+            .env("PLACE", format!("{} {}", scratch.display(), root.display()))
+            .output()
+            .expect("started")
+    }
+
     /// Runs a script to its end; what it wrote must end the test with `code`.
     pub fn check(&self, options: &[&str], script: &str, code: i32) -> String {
         let output = self.script(options, script).output().expect("started");
@@ -102,6 +109,14 @@ impl World {
         assert_eq!(self.runs(), 0, "the run's folder stays");
         out
     }
+}
+
+/// The example program, as it was built.
+fn bare() -> PathBuf {
+    let me = std::env::current_exe().expect("this program");
+    let example = me.ancestors().nth(2).expect("target folder").join("examples/bare");
+    assert!(example.is_file(), "build it first: cargo build -p sconce-run --example bare");
+    example
 }
 
 /// Standard output and standard error.
@@ -154,6 +169,12 @@ fn make_root(root: &Path) {
         fs::copy(&found, root.join("usr/bin").join(program)).expect("a program copied");
         let ldd = Command::new("ldd").arg(&found).output().expect("ldd");
         for word in texts(&ldd).0.split_whitespace().filter(|word| word.starts_with('/')) {
+            libraries.insert(word.to_owned());
+        }
+    }
+    // The runtime's own, for tests that execute it inside.
+    for word in texts(&Command::new("ldd").arg(bare()).output().expect("ldd")).0.split_whitespace() {
+        if word.starts_with('/') {
             libraries.insert(word.to_owned());
         }
     }
