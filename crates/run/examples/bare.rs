@@ -45,8 +45,7 @@ fn main() -> ExitCode {
             }
             "--device" => {
                 let (source, target) = value.split_once(':').unwrap_or((&value, &value));
-                let device =
-                    sconce_run::Device { source: source.into(), target: target.into() };
+                let device = sconce_run::Device { source: source.into(), target: target.into() };
                 container.devices.push(device);
             }
             "--private" => container.network = sconce_run::Network::Private,

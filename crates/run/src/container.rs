@@ -88,6 +88,8 @@ pub struct Container {
     pub detach: bool,
     /// Its record and log go when it ends (`--rm`). Only a detached one leaves any.
     pub remove: bool,
+    /// How it was started, for `sconce generate systemd`.
+    pub invocation: Option<Invocation>,
     /// The GPUs it has, in words, for `ps`.
     pub gpus: Vec<String>,
     /// Folders that no volume may show: each is covered where a volume holds it.
@@ -148,12 +150,24 @@ impl Container {
             stdio: Stdio::Output,
             detach: false,
             remove: false,
+            invocation: None,
             gpus: Vec::new(),
             hidden: Vec::new(),
             edits: Vec::new(),
             keep_changes: None,
         }
     }
+}
+
+/// The command line that started a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The program.
+    pub program: PathBuf,
+    /// What stood behind it.
+    pub arguments: Vec<String>,
+    /// Where it was called.
+    pub folder: PathBuf,
 }
 
 /// A network mode.

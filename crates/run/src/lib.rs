@@ -66,7 +66,8 @@ mod volumes;
 pub use cgroup::Usage;
 pub use client::{run, run_captured, start};
 pub use container::{
-    Capabilities, Container, DEFAULT_PIDS, Device, Dns, Network, Seccomp, Stdio, Tmpfs, Ulimit,
+    Capabilities, Container, DEFAULT_PIDS, Device, Dns, Invocation, Network, Seccomp, Stdio, Tmpfs,
+    Ulimit,
 };
 pub use control::Exec;
 pub use error::Error;

@@ -191,8 +191,9 @@ impl Listed {
 
     fn connect(&self) -> Result<OwnedFd, Error> {
         let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .doing("making a socket")?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+                .doing("making a socket")?;
         // A socket's path may have 107 bytes: through its folder's descriptor it is short.
         let folder = File::open(&self.path).doing_to("opening", &self.path)?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
@@ -208,10 +209,20 @@ impl Listed {
     }
 }
 
-/// Waits for the end of a container; nothing if the shim went without a word.
+/// Waits for the end of a container and of its shim, so that nothing of it is left; nothing if the
+/// shim went without a word.
 fn wait_for_end(
     socket: &OwnedFd,
     signals: Option<&signals::SignalPipe>,
+) -> Result<Option<Exit>, Error> {
+    wait_for_word(socket, signals, true)
+}
+
+/// Waits for the word of how something ended, or until the other side is gone after it.
+fn wait_for_word(
+    socket: &OwnedFd,
+    signals: Option<&signals::SignalPipe>,
+    until_gone: bool,
 ) -> Result<Option<Exit>, Error> {
     let mut ended = None;
     let mut refused = None;
@@ -221,14 +232,14 @@ fn wait_for_end(
             Message::Failed { message, hint } => refused = Some(Error::Shim { message, hint }),
             _ => {}
         }
-        Ok(ended.is_none() && refused.is_none())
+        Ok(refused.is_none() && (ended.is_none() || until_gone))
     })?;
     refused.map_or(Ok(ended), Err)
 }
 
 /// Waits until a copy is done.
 fn copied(socket: &OwnedFd) -> Result<(), Error> {
-    match wait_for_end(socket, None)? {
+    match wait_for_word(socket, None, false)? {
         Some(Exit::Code(0)) => Ok(()),
         _ => Err(Error::Lost("the copy ended before it was done".to_owned())),
     }

@@ -34,8 +34,6 @@ pub(crate) struct Started {
     pub(crate) overlay: Overlay,
     /// What `exec` starts from.
     pub(crate) process: Process,
-    /// The network's process, in a container with one of its own.
-    pub(crate) network: Option<private::Pasta>,
 }
 
 /// Makes `container` in `scratch` and starts it. Its first process has `to_shim` to say how it
@@ -53,7 +51,7 @@ pub(crate) fn start(
     let in_user_namespace = ids::inside_namespace()?;
     // A cgroup namespace begins where the process is that makes it.
     groups.enter().doing("entering the container's cgroup")?;
-    let network = enter_namespaces(container)?;
+    enter_namespaces(container)?;
     groups.leave().doing("leaving the container's cgroup")?;
     let held = volumes::hold(&container.volumes, in_user_namespace, &container.hidden)?;
     let unified_cgroups = cgroup::unified();
@@ -71,7 +69,8 @@ pub(crate) fn start(
     let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
     let passwd = user::read_in(&root, "/etc/passwd")?;
     let group = user::read_in(&root, "/etc/group")?;
-    let mut identity = user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
+    let mut identity =
+        user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
     check_mapped(container, &identity)?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
@@ -84,9 +83,10 @@ pub(crate) fn start(
     }
     drop(root);
 
-    let hostname = container.hostname.clone().unwrap_or_else(|| {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    });
+    let hostname = container
+        .hostname
+        .clone()
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let etc = etc::write(&scratch.join("etc"), container, &hostname)?;
     let place = Place {
         root: &overlay.root,
@@ -120,7 +120,7 @@ pub(crate) fn start(
         apparmor: apparmor(container),
     };
     let init = first_process(scratch, &document, &process, groups, to_shim)?;
-    Ok(Started { init, overlay, process, network })
+    Ok(Started { init, overlay, process })
 }
 
 /// Supplementary groups: those of the request, and those that devices need.
@@ -168,7 +168,7 @@ fn apparmor(container: &Container) -> Option<String> {
 }
 
 /// Leaves the host's mounts, and its network where the request says so.
-fn enter_namespaces(container: &Container) -> Result<Option<private::Pasta>, Error> {
+fn enter_namespaces(container: &Container) -> Result<(), Error> {
     let pasta = match container.network {
         Network::Private => Some(private::Pasta::wait_for_namespace(&container.ports)?),
         Network::Host | Network::None => None,
@@ -187,7 +187,7 @@ fn enter_namespaces(container: &Container) -> Result<Option<private::Pasta>, Err
     if container.network != Network::Host {
         os::raise_loopback().doing("raising the loopback device")?;
     }
-    pasta.map(private::Pasta::join).transpose()
+    pasta.map_or(Ok(()), private::Pasta::join)
 }
 
 /// Shows libcontainer a place without cgroups. It insists on putting the container into

@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
+use crate::cgroup::{Group, Groups};
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, State};
@@ -20,7 +21,6 @@ use crate::forward::Listeners;
 use crate::output::Output;
 use crate::setup::{self, Started};
 use crate::spawn::{CONTROL, HELD, NAME};
-use crate::cgroup::{Group, Groups};
 use crate::{Container, Exit, clean, join, os};
 
 /// Takes over if this process was started as a container's shim, and then never returns. A program
@@ -58,12 +58,7 @@ pub(crate) fn notice(text: impl Into<String>) {
 }
 
 /// The life of a shim.
-fn keep(
-    path: &Path,
-    held: RawFd,
-    groups: RawFd,
-    window: Option<(u16, u16)>,
-) -> Result<(), Error> {
+fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> Result<(), Error> {
     os::hide_memory().doing("closing this process to others")?;
     os::close_at_exec_from(3);
     let container: Container =
@@ -89,7 +84,7 @@ fn keep(
     state.pid = None;
     state.finished = Some(folder::now());
     match &ended {
-        Ok(exit) => state.exit = Some(exit.code()),
+        Ok((exit, _)) => state.exit = Some(exit.code()),
         Err(error) => state.error = Some(error.chain()),
     }
     for group in &groups.made {
@@ -105,17 +100,24 @@ fn keep(
     } else {
         clean::remove(path)?;
     }
-    ended.map(drop)
+    // Said last: who hears it may count on all being cleaned up.
+    let (exit, waiting) = ended?;
+    let message = Message::Ended(exit.status());
+    for socket in &waiting {
+        drop(control::send(socket, &message));
+    }
+    drop(control::send(os::borrow(CONTROL), &message));
+    Ok(())
 }
 
-/// From the start of the container to its end.
+/// From the start of the container to its end: how it ended, and who waits to hear that.
 fn live(
     path: &Path,
     container: &Container,
     state: &mut State,
     groups: &Groups,
     window: Option<(u16, u16)>,
-) -> Result<Exit, Error> {
+) -> Result<(Exit, Vec<OwnedFd>), Error> {
     let scratch = path.join("scratch");
     let listener = listen(path)?;
     let ports = Listeners::open(container)?;
@@ -155,11 +157,9 @@ fn live(
         drop(control::send(os::borrow(CONTROL), &Message::OutOfMemory));
     }
     let ended = ended.and_then(|()| shim.end());
-    if let Ok(exit) = &ended {
-        shim.tell(exit);
-    }
     setup::tidy(container, &scratch, &shim.started.overlay, ended.is_ok())?;
-    ended
+    let waiting = shim.clients.into_iter().filter(|client| client.waits);
+    ended.map(|exit| (exit, waiting.map(|client| client.socket).collect()))
 }
 
 /// Listens where others find this container.
@@ -246,7 +246,12 @@ impl Shim<'_> {
                     Source::Listener => {
                         let flags = rustix::net::SocketFlags::CLOEXEC;
                         if let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-                            self.clients.push(Client { socket, waits: false, command: None, gone: false });
+                            self.clients.push(Client {
+                                socket,
+                                waits: false,
+                                command: None,
+                                gone: false,
+                            });
                         }
                     }
                     Source::Client(at) => self.serve_client(at),
@@ -417,8 +422,8 @@ impl Shim<'_> {
     fn remember(&mut self, at: usize, pid: Pid) -> Result<(), Error> {
         let Some(client) = self.clients.get_mut(at) else { return Ok(()) };
         client.command = Some(pid);
-        let life = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .doing("watching the command")?;
+        let life =
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing("watching the command")?;
         let client = client.socket.try_clone().doing("keeping the client")?;
         self.commands.push(Command { pid, life, client });
         Ok(())
@@ -447,15 +452,6 @@ impl Shim<'_> {
             (None, Some(signal)) => Ok(Exit::Signal(signal)),
             (None, None) => Err(Error::Lost("its first process ended without a word".to_owned())),
         }
-    }
-
-    /// Tells everyone who waits how it ended.
-    fn tell(&self, exit: &Exit) {
-        let message = Message::Ended(exit.status());
-        for client in self.clients.iter().filter(|client| client.waits) {
-            drop(control::send(&client.socket, &message));
-        }
-        drop(control::send(os::borrow(CONTROL), &message));
     }
 }
 

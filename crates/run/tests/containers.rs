@@ -1,6 +1,8 @@
 //! Containers on this machine, started as root and as an ordinary user.
 
+#[allow(dead_code)]
 mod terminal;
+#[allow(dead_code)]
 mod world;
 
 use std::fs;

@@ -123,7 +123,8 @@ fn files_and_terminals_of_the_caller_are_not_the_containers() {
         fs::write(&log, "before\n").expect("a log");
         give_to_nobody(&log);
         let file = || fs::OpenOptions::new().append(true).open(&log).expect("the log");
-        let script = "echo out; echo err >&2; chmod 4777 /proc/self/fd/1 /proc/self/fd/2 2>/dev/null
+        let script =
+            "echo out; echo err >&2; chmod 4777 /proc/self/fd/1 /proc/self/fd/2 2>/dev/null
             : > /proc/self/fd/1; : > /proc/self/fd/2; exit 0";
         let status = world.script(&[], script).stdout(file()).stderr(file()).status();
         assert!(status.expect("started").success());
@@ -166,8 +167,10 @@ fn no_volume_shows_the_containers_own_root() {
         world.check(&[&volume, &hide], script, 0);
         assert!(world.path("y").exists());
         let whole = "-v=/:/host";
-        let script = format!("ls /host{place}/scratch/*/scratch/root/proc/self 2>/dev/null && exit 3
-            exit 0");
+        let script = format!(
+            "ls /host{place}/scratch/*/scratch/root/proc/self 2>/dev/null && exit 3
+            exit 0"
+        );
         world.check(&[whole], &script, 0);
     }
 }
@@ -292,10 +295,12 @@ fn a_container_that_was_killed_is_cleaned_up_after() {
     std::env::set_current_dir("/").expect("out");
     deep.push("b");
     let groups = || {
-        let below = |folder: &str| fs::read_dir(folder).map_or(0, |entries| {
-            let names = entries.flatten().map(|entry| entry.file_name());
-            names.filter(|name| name.to_string_lossy().starts_with("sconce-")).count()
-        });
+        let below = |folder: &str| {
+            fs::read_dir(folder).map_or(0, |entries| {
+                let names = entries.flatten().map(|entry| entry.file_name());
+                names.filter(|name| name.to_string_lossy().starts_with("sconce-")).count()
+            })
+        };
         walk("/sys/fs/cgroup", &below)
     };
     let before = groups();

@@ -9,7 +9,7 @@ use std::process::Stdio;
 pub struct Terminal {
     pub child: std::process::Child,
     master: fs::File,
-    slave: OwnedFd,
+    pub slave: OwnedFd,
     seen: String,
 }
 

@@ -173,7 +173,8 @@ fn make_root(root: &Path) {
         }
     }
     // The runtime's own, for tests that execute it inside.
-    for word in texts(&Command::new("ldd").arg(bare()).output().expect("ldd")).0.split_whitespace() {
+    for word in texts(&Command::new("ldd").arg(bare()).output().expect("ldd")).0.split_whitespace()
+    {
         if word.starts_with('/') {
             libraries.insert(word.to_owned());
         }

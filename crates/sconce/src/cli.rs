@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    build, cdi, completions, doctor, images, init, inspect, lock, man, probe, prune, run, verify,
+    attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill, lock,
+    logs, man, probe, prune, ps, rm, run, stats, stop, verify, wait,
 };
 use crate::error::Failure;
 
@@ -36,6 +37,17 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::Args>),
+    Ps(ps::Args),
+    Logs(logs::Args),
+    Exec(exec::Args),
+    Attach(attach::Args),
+    Stop(stop::Args),
+    Kill(kill::Args),
+    Wait(wait::Args),
+    Rm(rm::Args),
+    Cp(cp::Args),
+    Stats(stats::Args),
+    Generate(generate::Args),
     Init(init::Args),
     Lock(lock::Args),
     Build(build::Args),
@@ -62,6 +74,17 @@ pub fn main() -> Result<ExitCode, Failure> {
     let Cli { global, command } = Cli::parse();
     match command {
         Command::Run(args) => run::main(&global, &args),
+        Command::Ps(args) => ps::main(&global, &args),
+        Command::Logs(args) => logs::main(&global, &args),
+        Command::Exec(args) => exec::main(&global, &args),
+        Command::Attach(args) => attach::main(&global, &args),
+        Command::Stop(args) => stop::main(&global, &args),
+        Command::Kill(args) => kill::main(&global, &args),
+        Command::Wait(args) => wait::main(&global, &args),
+        Command::Rm(args) => rm::main(&global, &args),
+        Command::Cp(args) => cp::main(&global, &args),
+        Command::Stats(args) => stats::main(&global, &args),
+        Command::Generate(args) => generate::main(&global, &args),
         Command::Init(args) => init::main(&args),
         Command::Lock(args) => lock::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),

@@ -1,21 +1,32 @@
 //! One file a command: its arguments, its help text, what it does.
 
+pub mod attach;
 pub mod build;
 pub mod cdi;
 pub mod completions;
+pub mod cp;
 mod defaults;
 pub mod doctor;
+pub mod exec;
+pub mod generate;
 pub mod gpus;
 pub mod images;
 pub mod init;
 pub mod inspect;
+pub mod kill;
 pub mod lock;
+pub mod logs;
 pub mod man;
 pub mod probe;
 pub mod prune;
+pub mod ps;
+pub mod rm;
 pub mod run;
+pub mod stats;
+pub mod stop;
 mod subject;
 pub mod verify;
+pub mod wait;
 
 use sconce_facts::{Capability, Machine};
 use sconce_lock::{Host, HostGpu};

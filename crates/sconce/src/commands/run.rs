@@ -35,6 +35,14 @@ pub struct Args {
     /// What to run instead of the image's command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+    /// Leave it running: prints its id
+    #[arg(short, long)]
+    detach: bool,
+    #[arg(long, hide = true)]
+    attached: bool,
+    /// How others call it
+    #[arg(long)]
+    name: Option<String>,
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -146,7 +154,22 @@ pub struct Ready {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let ready = ready(global, args)?;
+    let mut ready = ready(global, args)?;
+    ready.container.name = args.name.clone();
+    ready.container.image = args.target.clone();
+    ready.container.remove = args.rm;
+    let invocation = sconce_run::Invocation {
+        program: std::env::current_exe().unwrap_or_default(),
+        arguments: std::env::args().skip(1).collect(),
+        folder: std::env::current_dir().unwrap_or_default(),
+    };
+    ready.container.invocation = Some(invocation);
+    if args.detach && !args.attached {
+        let id =
+            sconce_run::start(&ready.container, Vec::new(), &mut |text| eprintln!("note: {text}"))?;
+        println!("{id}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let exit = sconce_run::run(&ready.container, Vec::new(), &mut |text| eprintln!("note: {text}"));
     drop((ready.lease, ready.gpus));
     match exit {
@@ -186,7 +209,8 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
 
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = context.store.lease(digest)?;
-    container.folder = lease.scratch().join("container");
+    container.folder = context.store.root().join("containers");
+    container.hidden.push(context.store.root().to_owned());
     gpus.forward(&container.lowers);
     gpus.apply(&mut container, lease.scratch())?;
     Ok(Ready { container, lease, gpus })

@@ -1,0 +1,99 @@
+//! `sconce cp`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::cli::Global;
+use crate::commands::ps;
+use crate::error::{Failure, Kind};
+
+/// Copy a file or folder out of a running container, or into one
+///
+/// As `cp -r`: into DEST where that is a folder, else under its name. Copied files belong to who
+/// copies; inside, to root. Symbolic links stay links.
+#[derive(clap::Args)]
+pub struct Args {
+    /// CONTAINER:PATH or a path of this machine
+    source: String,
+    /// A path of this machine or CONTAINER:PATH
+    dest: String,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    match (inside(&args.source), inside(&args.dest)) {
+        (Some((container, path)), None) => out(global, container, path, Path::new(&args.dest))?,
+        (None, Some((container, path))) => into(global, Path::new(&args.source), container, path)?,
+        _ => {
+            let what = "one of the two must be CONTAINER:PATH, the other a path of this machine";
+            return Err(Failure::new(Kind::Usage, what)
+                .hint("a path of this machine that holds a colon is written ./name:x"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `NAME:PATH`; what begins like a path is one.
+fn inside(given: &str) -> Option<(&str, &str)> {
+    let (container, path) = given.split_once(':')?;
+    (!container.is_empty() && !container.starts_with(['/', '.'])).then_some((container, path))
+}
+
+fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), Failure> {
+    let one = ps::find(global, container)?;
+    let failed = |what: &str, path: &Path, error: std::io::Error| {
+        Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
+    };
+    let name = Path::new(path).file_name().map_or(PathBuf::from("root"), PathBuf::from);
+    let place = if dest.is_dir() { dest.join(&name) } else { dest.to_owned() };
+    let parent = match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // What comes from inside is unpacked apart, and goes to its place when it is whole.
+    let apart = tempfile::Builder::new()
+        .prefix(".sconce-cp-")
+        .tempdir_in(&parent)
+        .map_err(|error| failed("write to", &parent, error))?;
+    one.copy_out(path, apart.path())?;
+    let copied = apart.path().join(&name);
+    if place.is_file() || place.is_symlink() {
+        fs::remove_file(&place).map_err(|error| failed("replace", &place, error))?;
+    }
+    fs::rename(&copied, &place).map_err(|error| failed("write", &place, error))
+}
+
+fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(), Failure> {
+    let one = ps::find(global, container)?;
+    let name = source
+        .canonicalize()
+        .map_err(|error| {
+            Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()))
+        })?
+        .file_name()
+        .map_or(PathBuf::from("root"), PathBuf::from);
+    match one.copy_in(source, &name, path) {
+        // Not a folder there: the last part of the path is the name it gets.
+        Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
+            let path = Path::new(path);
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(Failure::new(Kind::Usage, message));
+            };
+            Ok(one.copy_in(source, Path::new(name), &parent.to_string_lossy())?)
+        }
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn paths_and_containers() {
+        assert_eq!(inside("train:/out/x"), Some(("train", "/out/x")));
+        for path in ["/a:b", "./a:b", "../a:b", "plain", ":x"] {
+            assert_eq!(inside(path), None, "{path}");
+        }
+    }
+}

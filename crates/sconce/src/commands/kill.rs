@@ -1,0 +1,23 @@
+//! `sconce kill`.
+
+use std::process::ExitCode;
+
+use crate::cli::Global;
+use crate::commands::ps;
+use crate::error::Failure;
+
+/// Send a signal to containers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Its name or number; KILL ends all of a container at once
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    /// Names or ids
+    #[arg(required = true)]
+    container: Vec<String>,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let signal = ps::signal(&args.signal)?;
+    ps::each(&args.container, |name| Ok(ps::find(global, name)?.kill(signal)?))
+}

@@ -1,0 +1,125 @@
+//! `sconce logs`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use sconce_run::{Line, Listed};
+
+use crate::cli::Global;
+use crate::commands::ps;
+use crate::error::{Failure, Kind};
+
+/// How often is looked for more.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Show what a detached container wrote
+///
+/// Its standard output goes to standard output, its standard error to standard error.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name or id
+    container: String,
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin with the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    tail: Option<usize>,
+    /// Put the time before each line
+    #[arg(short, long)]
+    timestamps: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let one = ps::find(global, &args.container)?;
+    if !one.container.detach {
+        let what = format!("{} was not started with -d: its output went to its caller", one.id);
+        return Err(Failure::new(Kind::Usage, what));
+    }
+    let unreadable = |path: &Path, error: std::io::Error| {
+        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+    };
+    let mut lines = Vec::new();
+    let mut end = None;
+    for path in one.logs() {
+        let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
+        let mut reader = BufReader::new(file);
+        loop {
+            let mut text = String::new();
+            match reader.read_line(&mut text).map_err(|error| unreadable(&path, error))? {
+                // A line that is being written has no end yet: it is read when it has.
+                0 => break,
+                _ if !text.ends_with('\n') => {
+                    let length = i64::try_from(text.len()).unwrap_or(0);
+                    reader.seek_relative(-length).map_err(|error| unreadable(&path, error))?;
+                    break;
+                }
+                _ => lines.push(text),
+            }
+            if let Some(most) = args.tail
+                && lines.len() > most.saturating_mul(2) + 1024
+            {
+                lines.drain(..lines.len() - most);
+            }
+        }
+        end = Some((path, reader));
+    }
+    let skip = args.tail.map_or(0, |most| lines.len().saturating_sub(most));
+    lines.iter().skip(skip).for_each(|line| show(line, args.timestamps));
+    if args.follow
+        && let Some((path, reader)) = end
+    {
+        follow(&one, reader, args.timestamps).map_err(|error| unreadable(&path, error))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what comes until the container has ended.
+fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::io::Result<()> {
+    let mut begun = String::new();
+    loop {
+        // Asked before reading: what was written before the end is read after it.
+        let last = !one.lives();
+        loop {
+            let mut more = Vec::new();
+            (&mut reader).take(1 << 20).read_until(b'\n', &mut more)?;
+            begun.push_str(&String::from_utf8_lossy(&more));
+            if !begun.ends_with('\n') {
+                break;
+            }
+            show(&begun, timestamps);
+            begun.clear();
+        }
+        // A log that grew too long is begun anew.
+        let now = one.logs().into_iter().next_back().and_then(|path| File::open(path).ok());
+        let position = reader.stream_position()?;
+        if let Some(mut now) = now
+            && now.metadata()?.len() < position
+        {
+            now.seek(SeekFrom::Start(0))?;
+            reader = BufReader::new(now);
+            continue;
+        }
+        if last {
+            return Ok(());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn show(text: &str, timestamps: bool) {
+    let Ok(line) = serde_json::from_str::<Line>(text) else { return };
+    let time = if timestamps { format!("{} ", line.time) } else { String::new() };
+    let text = format!("{time}{}", line.log);
+    match line.stream.as_str() {
+        "stderr" => eprint!("{text}"),
+        _ => {
+            print!("{text}");
+            let _ = std::io::stdout().flush();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Running containers: `sconce ps`, and the words that find one.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sconce_run::{Exit, Listed};
+use serde_json::{Value, json};
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// List containers, the newest first
+///
+/// Those that run; with -a also detached ones that ended and keep their log.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also those that ended
+    #[arg(short, long)]
+    all: bool,
+    /// Only ids
+    #[arg(short = 'Q', long)]
+    ids: bool,
+    /// As JSON: a list of {id, name, image, command, status, exit_code, error, created, started,
+    /// finished, pid, gpus, ports, labels, detached}; times in seconds since 1970
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let mut listed = sconce_run::list(&folder(global)?)?;
+    listed.retain(|one| args.all || one.alive);
+    if args.json {
+        let rows: Vec<Value> = listed.iter().map(describe).collect();
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.ids {
+        listed.iter().for_each(|one| println!("{}", one.id));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = |words: &dyn Fn(&Listed) -> String, least: usize| {
+        listed.iter().map(|one| words(one).chars().count()).max().unwrap_or(0).max(least)
+    };
+    let name = |one: &Listed| one.container.name.clone().unwrap_or_else(|| "-".to_owned());
+    let image = |one: &Listed| one.container.image.clone();
+    let gpus = |one: &Listed| match one.container.gpus.is_empty() {
+        true => "-".to_owned(),
+        false => one.container.gpus.join(","),
+    };
+    let (names, images) = (width(&name, 4), width(&image, 5));
+    let (states, cards) = (width(&status, 6), width(&gpus, 4));
+    println!(
+        "{:<12}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  COMMAND",
+        "ID", "NAME", "IMAGE", "STATUS", "GPUS"
+    );
+    for one in &listed {
+        let mut command = one.container.command.join(" ").replace('\n', " ");
+        if command.chars().count() > 40 {
+            command = command.chars().take(39).chain(['…']).collect();
+        }
+        println!(
+            "{:<12}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  {command}",
+            one.id.get(..12).unwrap_or(&one.id),
+            name(one),
+            image(one),
+            status(one),
+            gpus(one)
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where containers keep their state.
+pub fn folder(global: &Global) -> Result<PathBuf, Failure> {
+    Ok(Context::open(global)?.store.root().join("containers"))
+}
+
+/// The container that people call `name`.
+pub fn find(global: &Global, name: &str) -> Result<Listed, Failure> {
+    Ok(sconce_run::find(&folder(global)?, name)?)
+}
+
+/// The exit code that says how a container ended.
+pub fn exit_code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit.code())
+}
+
+/// `sconce stop`'s and others' names, each of which may fail: the first failure is the answer, and
+/// all are printed.
+pub fn each(
+    names: &[String],
+    mut work: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut failed = None;
+    for name in names {
+        match work(name) {
+            Ok(()) => println!("{name}"),
+            Err(failure) => {
+                if let Some(before) = failed.replace(failure) {
+                    before.print();
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// A signal by its name, with or without SIG, or its number.
+pub fn signal(given: &str) -> Result<i32, Failure> {
+    let upper = given.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let named = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    named.or_else(|| given.parse().ok().filter(|number| (1..=64).contains(number))).ok_or_else(
+        || {
+            Failure::new(Kind::Usage, format!("'{given}' is no signal"))
+                .hint("write a name such as TERM, or a number (`kill -l` lists them)")
+        },
+    )
+}
+
+/// signal(7), as x86-64 and aarch64 number them.
+const SIGNALS: [(&str, i32); 16] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("XCPU", 24),
+    ("WINCH", 28),
+    ("PWR", 30),
+];
+
+/// `up 3 hours`, `exited (1) 2 minutes ago`.
+fn status(one: &Listed) -> String {
+    let ago = |moment: u64| since(moment);
+    if one.alive {
+        return match one.state.started {
+            Some(moment) => format!("up {}", ago(moment)),
+            None => "starting".to_owned(),
+        };
+    }
+    let ended = one.state.finished.map_or(String::new(), |moment| format!(" {} ago", ago(moment)));
+    match (one.state.exit, &one.state.error) {
+        (Some(code), _) if one.state.out_of_memory => format!("out of memory ({code}){ended}"),
+        (Some(code), _) => format!("exited ({code}){ended}"),
+        (None, _) => format!("lost{ended}"),
+    }
+}
+
+/// `3 hours`.
+fn since(moment: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let seconds = now.saturating_sub(moment);
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let unit = units.iter().find(|(size, _)| seconds >= *size);
+    unit.map_or("a moment".to_owned(), |(size, name)| {
+        let count = seconds / size;
+        format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+    })
+}
+
+/// One container as JSON.
+pub fn describe(one: &Listed) -> Value {
+    let (container, state) = (&one.container, &one.state);
+    let status = match (one.alive, state.started, &state.error) {
+        (true, Some(_), _) => "running",
+        (true, None, _) => "starting",
+        (false, _, None) => "exited",
+        (false, _, Some(_)) => "lost",
+    };
+    json!({
+        "id": one.id,
+        "name": container.name,
+        "image": container.image,
+        "command": container.command,
+        "status": status,
+        "exit_code": state.exit,
+        "out_of_memory": state.out_of_memory,
+        "error": state.error,
+        "created": state.created,
+        "started": state.started,
+        "finished": state.finished,
+        "pid": state.pid,
+        "gpus": container.gpus,
+        "ports": container.ports,
+        "labels": container.labels,
+        "detached": container.detach,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (given, number) in [("TERM", 15), ("sigkill", 9), ("SIGUSR1", 10), ("34", 34)] {
+            assert_eq!(signal(given).unwrap(), number, "{given}");
+        }
+        for bad in ["", "0", "65", "TERMINATE", "-9"] {
+            assert_eq!(signal(bad).unwrap_err().kind, Kind::Usage, "{bad}");
+        }
+    }
+}

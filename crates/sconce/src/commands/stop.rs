@@ -1,0 +1,29 @@
+//! `sconce stop`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cli::Global;
+use crate::commands::ps;
+use crate::error::Failure;
+
+/// End containers: their stop signal first, KILL when the time is up
+#[derive(clap::Args)]
+pub struct Args {
+    /// Seconds to wait before KILL; the container's own --stop-timeout, or 10, if not given
+    #[arg(short, long, value_name = "SECONDS")]
+    time: Option<u64>,
+    /// Names or ids
+    #[arg(required = true)]
+    container: Vec<String>,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    ps::each(&args.container, |name| {
+        let one = ps::find(global, name)?;
+        if one.alive {
+            one.stop(args.time.map(Duration::from_secs))?;
+        }
+        Ok(())
+    })
+}
