@@ -33,6 +33,7 @@ mod processors;
 mod request;
 mod rlimit;
 mod scratch;
+pub mod seccomp;
 mod spec;
 mod terminal;
 mod trace;
