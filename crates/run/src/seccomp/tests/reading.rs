@@ -1,136 +1,159 @@
-//! A profile read plainly: the JSON itself, rule by rule, for one call.
+//! A profile read plainly: the JSON itself, rule by rule.
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::seccomp::numbers::{self, Abi, X32_BIT};
+use crate::seccomp::numbers::Abi;
 use crate::seccomp::{Arch, Context, widths};
 
-/// What the call gets, as `SECCOMP_RET_*`.
-pub(super) fn expected(
-    profile: &Value,
-    context: &Context,
-    audit: u32,
-    number: u32,
-    arguments: &[u64; 6],
-) -> u32 {
-    let default = value(&profile["defaultAction"], &profile["defaultErrnoRet"]);
-    let lets_through = |action: u32| action == 0x7fff_0000 || action == 0x7ffc_0000;
-    let (native, native_name) = match context.arch {
-        Arch::X86_64 => (Abi::X86_64, "SCMP_ARCH_X86_64"),
-        Arch::Aarch64 => (Abi::Aarch64, "SCMP_ARCH_AARCH64"),
-    };
-    let mut abis = strings(&profile["architectures"]);
-    for entry in list(&profile["archMap"]) {
-        if entry["architecture"] == native_name {
-            abis.extend(strings(&entry["subArchitectures"]));
+/// A name of a rule: the name, the action, the conditions.
+type Entry<'a> = (&'a str, u32, &'a [Value]);
+
+/// A profile on one machine, seen from one ABI.
+pub(super) struct Reading<'a> {
+    abi: Abi,
+    default: u32,
+    /// The rules hold for this ABI.
+    named: bool,
+    /// For each number, the rules that name its call, in order.
+    by_number: HashMap<u32, Vec<Entry<'a>>>,
+    /// The rules for calls that i386's `socketcall` and `ipc` stand for.
+    multiplexed: Vec<Entry<'a>>,
+    newest: Option<u32>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(profile: &'a Value, context: &Context, abi: Abi) -> Self {
+        let (native, native_name) = match context.arch {
+            Arch::X86_64 => (Abi::X86_64, "SCMP_ARCH_X86_64"),
+            Arch::Aarch64 => (Abi::Aarch64, "SCMP_ARCH_AARCH64"),
+        };
+        let mut names = strings(&profile["architectures"]);
+        for entry in list(&profile["archMap"]) {
+            if entry["architecture"] == native_name {
+                names.extend(strings(&entry["subArchitectures"]));
+            }
         }
-    }
-    let abi = match audit {
-        0xc000_003e if number & X32_BIT != 0 => Abi::X32,
-        0xc000_003e => Abi::X86_64,
-        0x4000_0003 => Abi::X86,
-        0xc000_00b7 => Abi::Aarch64,
-        _ => Abi::Arm,
-    };
-    let possible = match abi {
-        Abi::X86_64 | Abi::X32 | Abi::X86 => context.arch == Arch::X86_64,
-        Abi::Aarch64 | Abi::Arm => context.arch == Arch::Aarch64,
-    };
-    let named = abi == native || abis.iter().any(|name| Abi::named(name) == Some(abi));
-    if !possible || !named {
-        return if lets_through(default) { 0x8000_0000 } else { default };
+        let possible = match abi {
+            Abi::X86_64 | Abi::X32 | Abi::X86 => context.arch == Arch::X86_64,
+            Abi::Aarch64 | Abi::Arm => context.arch == Arch::Aarch64,
+        };
+        let listed = abi == native || names.iter().any(|name| Abi::named(name) == Some(abi));
+        let mut by_number: HashMap<u32, Vec<Entry>> = HashMap::new();
+        let mut multiplexed = Vec::new();
+        for rule in list(&profile["syscalls"]).iter().filter(|rule| included(rule, context)) {
+            let action = value(&rule["action"], &rule["errnoRet"]);
+            for name in strings(&rule["names"]) {
+                let entry = (name, action, list(&rule["args"]));
+                if let Some(number) = abi.number(name) {
+                    by_number.entry(number).or_default().push(entry);
+                }
+                if (0..32)
+                    .any(|operation| through(name, 102, operation) || through(name, 117, operation))
+                {
+                    multiplexed.push(entry);
+                }
+            }
+        }
+        let ordinary = |number: &u32| abi != Abi::Arm || *number < 0xf0000;
+        let newest = by_number.keys().copied().filter(ordinary).max();
+        let default = value(&profile["defaultAction"], &profile["defaultErrnoRet"]);
+        Self { abi, default, named: possible && listed, by_number, multiplexed, newest }
     }
 
-    let (mut always, mut best, mut newest) = (None, None, None);
-    for rule in list(&profile["syscalls"]).iter().filter(|rule| included(rule, context)) {
-        let action = value(&rule["action"], &rule["errnoRet"]);
-        let conditions = list(&rule["args"]);
-        let mut indexes: Vec<_> = conditions.iter().map(|condition| &condition["index"]).collect();
-        indexes.sort_by_key(|index| index.as_u64());
-        indexes.dedup();
-        for name in strings(&rule["names"]) {
-            let Some(its) = abi.number(name) else { continue };
-            if abi != Abi::Arm || its < 0xf0000 {
-                newest = newest.max(Some(its));
-            }
-            let mut holds =
-                conditions.iter().map(|condition| holds(condition, abi, name, arguments));
-            if its == number && conditions.is_empty() {
+    /// What a call gets, as `SECCOMP_RET_*`.
+    pub(super) fn expected(&self, number: u32, arguments: &[u64; 6]) -> u32 {
+        let Self { abi, default, .. } = *self;
+        let lets_through = |action: u32| action == 0x7fff_0000 || action == 0x7ffc_0000;
+        if !self.named {
+            return if lets_through(default) { 0x8000_0000 } else { default };
+        }
+        let (mut always, mut best) = (None, None);
+        for &(name, action, conditions) in self.by_number.get(&number).into_iter().flatten() {
+            if conditions.is_empty() {
                 if action != default {
                     always = always.or(Some(action));
                 }
-            } else if its == number {
-                let one_each = indexes.len() == conditions.len();
-                if if one_each { holds.all(|holds| holds) } else { holds.any(|holds| holds) } {
-                    best = stricter(best, action);
-                }
+                continue;
             }
-            let through = abi == Abi::X86 && through(name, number, arguments[0] as u32);
-            if through && (conditions.is_empty() || !lets_through(action)) {
+            let mut indexes: Vec<u64> =
+                conditions.iter().map(|one| one["index"].as_u64().unwrap()).collect();
+            indexes.sort_unstable();
+            indexes.dedup();
+            let mut answers = conditions.iter().map(|one| holds(one, abi, name, arguments));
+            let one_each = indexes.len() == conditions.len();
+            if if one_each { answers.all(|holds| holds) } else { answers.any(|holds| holds) } {
                 best = stricter(best, action);
             }
         }
-    }
-    match (always, best) {
-        (Some(always), Some(best)) if rank(best) < rank(always) => best,
-        (Some(always), _) => always,
-        (None, Some(best)) => best,
-        (None, None) => match newest {
-            Some(newest) if number > newest && !lets_through(default) => {
-                if abi == Abi::Arm && number >= 0xf0000 { default } else { 0x0005_0026 }
+        if abi == Abi::X86 && (number == 102 || number == 117) {
+            for &(name, action, conditions) in &self.multiplexed {
+                let meant = through(name, number, arguments[0] as u32);
+                if meant && (conditions.is_empty() || !lets_through(action)) {
+                    best = stricter(best, action);
+                }
             }
-            _ => default,
-        },
+        }
+        match (always, best) {
+            (Some(always), Some(best)) if rank(best) < rank(always) => best,
+            (Some(always), _) => always,
+            (None, Some(best)) => best,
+            (None, None) => match self.newest {
+                Some(newest) if number > newest && !lets_through(default) => {
+                    if abi == Abi::Arm && number >= 0xf0000 { default } else { 0x0005_0026 }
+                }
+                _ => default,
+            },
+        }
     }
-}
 
-/// Arguments worth trying for a call: around everything that the profile compares its with.
-pub(super) fn edges(profile: &Value, abi: Abi, number: u32) -> Vec<[u64; 6]> {
-    let is_it = |name: &&str| {
-        abi.number(name) == Some(number)
-            || (abi == Abi::X86 && (number == 102 || number == 117) && abi.number(name).is_some())
-    };
-    let conditions: Vec<&Value> = list(&profile["syscalls"])
-        .iter()
-        .filter(|rule| strings(&rule["names"]).iter().any(is_it))
-        .flat_map(|rule| list(&rule["args"]))
-        .collect();
-    let mut calls = vec![[0; 6]];
-    if abi == Abi::X86 && (number == 102 || number == 117) {
-        calls.extend((0..26).map(|operation| [operation, 0, 0, 0, 0, 0]));
-    }
-    // What can be in a register depends on its width.
-    let fit = |value: u64| if abi.narrow() { value & 0xffff_ffff } else { value };
-    let mut tried = vec![0, 1, u64::MAX];
-    for condition in &conditions {
-        for edge in [&condition["value"], &condition["valueTwo"]] {
-            let edge = edge.as_u64().unwrap_or(0);
-            let near = [edge, edge.wrapping_sub(1), edge.wrapping_add(1), !edge];
-            tried.extend(near);
-            tried.extend([edge ^ 1 << 32, edge ^ 1 << 63, edge & 0xffff_ffff, edge << 32]);
+    /// Arguments worth trying for a call: around everything that the rules compare its with.
+    pub(super) fn edges(&self, number: u32) -> Vec<[u64; 6]> {
+        let abi = self.abi;
+        let multiplexed = abi == Abi::X86 && (number == 102 || number == 117);
+        let entries = self.by_number.get(&number).into_iter().flatten();
+        let entries = entries.chain(self.multiplexed.iter().filter(|_| multiplexed));
+        let conditions: Vec<&Value> = entries.flat_map(|(.., conditions)| *conditions).collect();
+        let mut calls = vec![[0; 6]];
+        if multiplexed {
+            calls.extend((0..26).map(|operation| [operation, 0, 0, 0, 0, 0]));
         }
-    }
-    tried.sort_unstable();
-    tried.dedup();
-    tried.truncate(80);
-    if conditions.is_empty() {
-        return calls;
-    }
-    for (index, value) in (0..6).flat_map(|index| tried.iter().map(move |value| (index, *value))) {
-        // Alone, and beside arguments that pass equalities.
-        let mut alone = [0; 6];
-        alone[index] = fit(value);
-        let mut beside = [0; 6];
+        // What can be in a register depends on its width.
+        let fit = |value: u64| if abi.narrow() { value & 0xffff_ffff } else { value };
+        let mut tried = vec![0, 1, u64::MAX];
         for condition in &conditions {
-            let at = condition["index"].as_u64().unwrap() as usize;
-            beside[at] = fit(condition["value"].as_u64().unwrap());
+            for edge in [&condition["value"], &condition["valueTwo"]] {
+                let edge = edge.as_u64().unwrap_or(0);
+                let near = [edge, edge.wrapping_sub(1), edge.wrapping_add(1), !edge];
+                tried.extend(near);
+                tried.extend([edge ^ 1 << 32, edge ^ 1 << 63, edge & 0xffff_ffff, edge << 32]);
+            }
         }
-        beside[index] = fit(value);
-        calls.extend([alone, beside]);
+        tried.sort_unstable();
+        tried.dedup();
+        tried.truncate(80);
+        if conditions.is_empty() {
+            return calls;
+        }
+        for (index, value) in
+            (0..6).flat_map(|index| tried.iter().map(move |value| (index, *value)))
+        {
+            // Alone, and beside arguments that pass equalities.
+            let mut alone = [0; 6];
+            alone[index] = fit(value);
+            let mut beside = [0; 6];
+            for condition in &conditions {
+                let at = condition["index"].as_u64().unwrap() as usize;
+                beside[at] = fit(condition["value"].as_u64().unwrap());
+            }
+            beside[index] = fit(value);
+            calls.extend([alone, beside]);
+        }
+        calls.sort_unstable();
+        calls.dedup();
+        calls
     }
-    calls.sort_unstable();
-    calls.dedup();
-    calls
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -233,12 +256,11 @@ fn through(name: &str, number: u32, operation: u32) -> bool {
 fn the_plain_reading_reads_dockers_words() {
     let profile: Value = serde_json::from_str(
         r#"{ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 5, "syscalls": [
-            { "name": "read", "names": ["read"], "action": "SCMP_ACT_ALLOW" } ] }"#,
+            { "names": ["read"], "action": "SCMP_ACT_ALLOW" } ] }"#,
     )
     .unwrap();
     let context = Context { capabilities: &[], kernel: (6, 1), arch: Arch::X86_64 };
-    let ask = |number| expected(&profile, &context, 0xc000_003e, number, &[0; 6]);
-    assert_eq!(ask(0), 0x7fff_0000);
-    assert_eq!(ask(1), 0x0005_0026, "newer than all that is named");
-    assert!(numbers::known("read"));
+    let reading = Reading::new(&profile, &context, Abi::X86_64);
+    assert_eq!(reading.expected(0, &[0; 6]), 0x7fff_0000);
+    assert_eq!(reading.expected(1, &[0; 6]), 0x0005_0026, "newer than all that is named");
 }
