@@ -125,7 +125,8 @@ impl Groups {
         file: &str,
         value: &str,
     ) -> io::Result<()> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such controller");
+        let missing =
+            || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such controller");
         let (parent, own) = match place {
             // A group with processes cannot hand controllers to a child: the new group stands
             // beside its caller's.

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use rustix::process::WaitOptions;
 
 use crate::cgroup;
+use crate::control::Message;
 use crate::error::{Doing, Error};
 use crate::folder::{self, State};
 use crate::ids::{self, Power};
 use crate::{Container, control, os};
-use crate::control::Message;
 
 /// Removes what containers left that were killed. What cannot be removed is said and stays: it is
 /// no reason to start nothing.
@@ -32,7 +32,9 @@ fn one(path: &Path) -> Result<(), Error> {
     for group in state.iter().flat_map(|state| &state.cgroups) {
         // Only what a shim made, whatever the document says.
         let name = path.file_name().map(|id| format!("sconce-{}", id.to_string_lossy()));
-        if group.starts_with("/sys/fs/cgroup") && group.file_name().map(|n| n.to_string_lossy().into_owned()) == name {
+        if group.starts_with("/sys/fs/cgroup")
+            && group.file_name().map(|n| n.to_string_lossy().into_owned()) == name
+        {
             cgroup::remove(group);
         }
     }

@@ -218,7 +218,9 @@ impl Session {
             Message::OutOfMemory => {
                 let limit = self.container.memory_bytes;
                 let limit = limit.map_or(String::new(), |bytes| format!(" of {bytes} bytes"));
-                notices(&format!("the memory limit{limit} was reached, and a process killed for it"));
+                notices(&format!(
+                    "the memory limit{limit} was reached, and a process killed for it"
+                ));
             }
             _ => {}
         }

@@ -191,8 +191,9 @@ impl Listed {
 
     fn connect(&self) -> Result<OwnedFd, Error> {
         let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .doing("making a socket")?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+                .doing("making a socket")?;
         // A socket's path may have 107 bytes: through its folder's descriptor it is short.
         let folder = File::open(&self.path).doing_to("opening", &self.path)?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&folder);

@@ -28,7 +28,8 @@ pub(crate) struct Pasta {
 
 impl Pasta {
     pub(crate) fn wait_for_namespace(ports: &[Port]) -> Result<Self, Error> {
-        let program = PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
+        let program =
+            PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
         let namespace = format!("/proc/{}/ns/net", rustix::process::getpid().as_raw_nonzero());
         let what = "preparing the container's network";
         let (wait, go) = streams::pipe().doing(what)?;
@@ -64,9 +65,8 @@ impl Pasta {
             return Ok(self);
         }
         let mut text = [0; 4096];
-        let count = std::fs::File::from(self.errors.try_clone().doing(what)?)
-            .read(&mut text)
-            .unwrap_or(0);
+        let count =
+            std::fs::File::from(self.errors.try_clone().doing(what)?).read(&mut text).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(..count).unwrap_or_default());
         Err(Error::Pasta(text.lines().last().unwrap_or("it gave no reason").to_owned()))
     }
@@ -92,6 +92,9 @@ mod tests {
     fn ports_as_pasta_reads_them() {
         let port = |text: &str| text.parse::<Port>().expect("a port");
         assert_eq!(forwarded(&[]), "none");
-        assert_eq!(forwarded(&[port("8080:80"), port("127.0.0.1:6006:6006")]), "8080:80,127.0.0.1/6006:6006");
+        assert_eq!(
+            forwarded(&[port("8080:80"), port("127.0.0.1:6006:6006")]),
+            "8080:80,127.0.0.1/6006:6006"
+        );
     }
 }

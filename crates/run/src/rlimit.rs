@@ -57,7 +57,8 @@ pub(crate) fn plan(
 ) -> Result<(Vec<(Resource, Rlimit)>, Option<String>), Error> {
     let mut limits: Vec<(Resource, Rlimit)> = Vec::new();
     let mut low = Vec::new();
-    for wanted in WANTED.iter().filter(|wanted| asked.iter().all(|given| given.name != wanted.name)) {
+    for wanted in WANTED.iter().filter(|wanted| asked.iter().all(|given| given.name != wanted.name))
+    {
         let Some(resource) = resource(wanted.name) else { continue };
         let now = getrlimit(resource);
         if at_least(now.current, wanted.value) {

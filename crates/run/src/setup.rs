@@ -66,7 +66,8 @@ pub(crate) fn start(
     let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
     let passwd = user::read_in(&root, "/etc/passwd")?;
     let group = user::read_in(&root, "/etc/group")?;
-    let mut identity = user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
+    let mut identity =
+        user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
     check_mapped(container, &identity)?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
@@ -79,9 +80,10 @@ pub(crate) fn start(
     }
     drop(root);
 
-    let hostname = container.hostname.clone().unwrap_or_else(|| {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    });
+    let hostname = container
+        .hostname
+        .clone()
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let etc = etc::write(&scratch.join("etc"), container, &hostname)?;
     let place = Place {
         root: &overlay.root,

@@ -83,12 +83,7 @@ impl Group {
 }
 
 /// The life of a shim.
-fn keep(
-    path: &Path,
-    held: RawFd,
-    groups: RawFd,
-    window: Option<(u16, u16)>,
-) -> Result<(), Error> {
+fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> Result<(), Error> {
     os::hide_memory().doing("closing this process to others")?;
     os::close_at_exec_from(3);
     let container: Container =
@@ -256,7 +251,12 @@ impl Shim<'_> {
                     Source::Listener => {
                         let flags = rustix::net::SocketFlags::CLOEXEC;
                         if let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-                            self.clients.push(Client { socket, waits: false, command: None, gone: false });
+                            self.clients.push(Client {
+                                socket,
+                                waits: false,
+                                command: None,
+                                gone: false,
+                            });
                         }
                     }
                     Source::Client(at) => self.serve_client(at),
@@ -425,8 +425,8 @@ impl Shim<'_> {
     fn remember(&mut self, at: usize, pid: Pid) -> Result<(), Error> {
         let Some(client) = self.clients.get_mut(at) else { return Ok(()) };
         client.command = Some(pid);
-        let life = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .doing("watching the command")?;
+        let life =
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing("watching the command")?;
         let client = client.socket.try_clone().doing("keeping the client")?;
         self.commands.push(Command { pid, life, client });
         Ok(())

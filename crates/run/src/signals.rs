@@ -162,7 +162,6 @@ impl Drop for SignalPipe {
     }
 }
 
-
 /// Lets other threads of this process take its signals.
 pub(crate) fn leave_to_others() {
     let all = set_of(None);

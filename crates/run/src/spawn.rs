@@ -118,7 +118,8 @@ impl Launch<'_> {
     /// Puts every descriptor in its place and closes the rest. All are first moved out of the way:
     /// one may be where another belongs.
     fn place_descriptors(&self) -> Result<(), Error> {
-        let groups = self.groups.made.iter().flat_map(|group| [group.exit.as_fd(), group.parent.as_fd()]);
+        let groups =
+            self.groups.made.iter().flat_map(|group| [group.exit.as_fd(), group.parent.as_fd()]);
         let wanted = self
             .streams
             .iter()

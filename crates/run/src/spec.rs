@@ -127,9 +127,10 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
     for (name, file) in place.etc {
         mounts.push(bind(file, Path::new(name), &["bind", "nosuid", "nodev"]));
     }
-    let volumes = place.volumes.iter().map(|volume| {
-        (volume.target.as_path(), bind(&volume.source, &volume.target, &["rbind"]))
-    });
+    let volumes = place
+        .volumes
+        .iter()
+        .map(|volume| (volume.target.as_path(), bind(&volume.source, &volume.target, &["rbind"])));
     let given: Vec<&Tmpfs> = container.tmpfs.iter().collect();
     let writable: Vec<Tmpfs> = match container.read_only {
         true => WRITABLE.iter().map(|target| Tmpfs::new(*target)).collect(),
@@ -140,7 +141,8 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
             || container.tmpfs.iter().any(|tmpfs| tmpfs.target == target)
     };
     let more = writable.iter().filter(|tmpfs| !has(&tmpfs.target));
-    let memory = given.into_iter().chain(more).map(|tmpfs| (tmpfs.target.as_path(), in_memory(tmpfs)));
+    let memory =
+        given.into_iter().chain(more).map(|tmpfs| (tmpfs.target.as_path(), in_memory(tmpfs)));
     // What lies below another comes after it.
     let mut asked: Vec<(&Path, Value)> = volumes.chain(memory).collect();
     asked.sort_by_key(|(target, _)| target.components().count());

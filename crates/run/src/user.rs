@@ -153,12 +153,13 @@ pub(crate) fn make_known(
     rustix::fs::fchmod(&folder, Mode::RWXU).doing(format!("setting the mode of {home}"))?;
     let newline = if passwd.is_empty() || passwd.ends_with('\n') { "" } else { "\n" };
     let line = format!("{newline}user{0}:x:{0}:{1}::{home}:/bin/sh\n", identity.uid, identity.gid);
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o644);
     let what = "writing the image's /etc/passwd";
     create_folder_in(root.as_fd(), Path::new("/etc"))?;
-    let file = rustix::fs::openat2(root, "/etc/passwd", flags, mode, ResolveFlags::IN_ROOT)
-        .doing(what)?;
+    let file =
+        rustix::fs::openat2(root, "/etc/passwd", flags, mode, ResolveFlags::IN_ROOT).doing(what)?;
     if File::from(file.try_clone().doing(what)?).metadata().is_ok_and(|about| about.is_file()) {
         std::io::Write::write_all(&mut File::from(file), line.as_bytes()).doing(what)?;
     }

@@ -46,7 +46,8 @@ fn hold_one(volume: &Volume, nosuid: bool, hidden: &[PathBuf]) -> Result<Held, E
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &volume.source, flags).doing_to("opening the volume", &volume.source)?;
+    let tree =
+        open_tree(CWD, &volume.source, flags).doing_to("opening the volume", &volume.source)?;
     // Device files work in /dev only, from where --device brings them.
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     if nosuid {
@@ -110,7 +111,6 @@ fn cover(tree: impl AsFd, below: &Path) -> std::io::Result<()> {
     let path = if below.as_os_str().is_empty() { Path::new(".") } else { below };
     let folder = rustix::fs::openat2(tree, path, flags, Mode::empty(), resolve)?;
     let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
-    let flags =
-        MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RDONLY;
+    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RDONLY;
     Ok(rustix::mount::mount("tmpfs", place, "tmpfs", flags, Some(c"mode=0555,size=4k"))?)
 }
