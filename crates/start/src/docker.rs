@@ -294,7 +294,7 @@ pub fn page() -> String {
          **works**: `sconce run` does it. **taken**: read, and nothing need be done. **refused**: an \
          error, in the words given here. After the target everything is the command's, options and \
          `--` too. What fails before the command starts is exit code 125.\n\n\
-         | flag | | |\n|---|---|---|\n",
+         | flag | verdict | |\n|---|---|---|\n",
     );
     for flag in flags() {
         let short = flag.short.map_or(String::new(), |letter| format!("`-{letter}`, "));
