@@ -17,11 +17,13 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("doctor", &["facts", "gpu"]),
     ("run", &["blob", "store"]),
     ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
+    ("inside", &["gpu", "run", "verify"]),
+    ("start", &["blob", "build", "doctor", "facts", "gpu", "lock", "registry", "run", "store"]),
     (
         "sconce",
         &[
-            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inspect", "layer",
-            "lock", "registry", "run", "store", "verify",
+            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
+            "layer", "lock", "registry", "run", "start", "store", "verify",
         ],
     ),
 ];

@@ -225,6 +225,28 @@ pub struct Run {
     pub ports: Vec<String>,
     /// `host:container[:ro]`.
     pub volumes: Vec<String>,
+    /// `dir[:options]`.
+    pub tmpfs: Vec<String>,
+    /// `node[:target]`.
+    pub devices: Vec<String>,
+    /// Variables that do not change the image.
+    pub env: BTreeMap<String, String>,
+    /// `name`, `uid`, `name:group` or `uid:gid`.
+    pub user: Option<String>,
+    /// Where the command starts.
+    pub workdir: Option<String>,
+    /// "none" or "private"; the host's if not given.
+    pub network: Option<String>,
+    /// The container's host name.
+    pub hostname: Option<String>,
+    /// Memory limit as the user wrote it.
+    pub memory: Option<String>,
+    /// Processors as the user wrote them.
+    pub cpus: Option<String>,
+    /// `name=soft[:hard]`.
+    pub ulimits: Vec<String>,
+    /// The root cannot be written to.
+    pub read_only: bool,
 }
 
 impl Spec {

@@ -163,7 +163,46 @@ pub(crate) const KEYS: &[Key] = &[
         &[r#"The size of /dev/shm: "8g". "auto" goes by the machine's memory."#],
     ),
     key("run", "ports", "[]", &[r#"Ports to publish: ["6006:6006"]."#]),
-    key("run", "volumes", "[]", &[r#"Folders to mount: ["./data:/data"]."#]),
+    key(
+        "run",
+        "volumes",
+        "[]",
+        &[
+            r#"Folders to mount: ["./data:/data", "~/cache:/cache", "$SCRATCH/out:/out", "/models:/models:ro"]."#,
+            "$NAME is a variable of whoever starts it, and must be set; $$ is a dollar sign.",
+        ],
+    ),
+    key("run", "tmpfs", "[]", &[r#"Folders in memory: ["/cache:size=8g"]."#]),
+    key("run", "devices", "[]", &[r#"Device nodes, besides those of the GPUs: ["/dev/fuse"]."#]),
+    key(
+        "run",
+        "env",
+        "{}",
+        &[r#"Variables, which `-e` overrules: { HF_HOME = "/cache/hf", HF_TOKEN = "$HF_TOKEN" }."#],
+    ),
+    key(
+        "run",
+        "user",
+        r#""auto""#,
+        &[r#"Who it runs as: "1000:1000". "auto" is the image's user."#],
+    ),
+    key("run", "workdir", r#""auto""#, &[r#"Where it starts. "auto" is the image's folder."#]),
+    key(
+        "run",
+        "network",
+        r#""host""#,
+        &[r#""host", "private" (one of its own, through pasta) or "none"."#],
+    ),
+    key("run", "hostname", r#""auto""#, &[r#"Its host name. "auto" is this machine's."#]),
+    key("run", "memory", r#""auto""#, &[r#"The most memory: "64g". "auto" is no limit."#]),
+    key("run", "cpus", r#""auto""#, &[r#"The most processors: "8", "0.5". "auto" is no limit."#]),
+    key("run", "ulimits", "[]", &[r#"Limits of its processes: ["nofile=65536", "core=0"]."#]),
+    key(
+        "run",
+        "read-only",
+        "false",
+        &["Whether its root is read-only; volumes, /dev/shm, /tmp, /var/tmp and /run are not."],
+    ),
 ];
 
 /// The annotated file: every key commented out with its default.

@@ -1,5 +1,6 @@
 //! Reading `sconce.toml`, with the place and the nearest right spelling of whatever is wrong.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use pep440_rs::{Version, VersionSpecifiers};
@@ -12,6 +13,10 @@ use crate::spec::{
     CudaWish, DriverWish, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
 };
 use crate::spec_keys::{KEYS, SECTIONS};
+
+/// `run.network`; the host's is the default.
+const NETWORKS: [(&str, Option<&str>); 3] =
+    [("host", None), ("none", Some("none")), ("private", Some("private"))];
 
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
     let document = Document::parse(text).map_err(|error| Error::Spec {
@@ -130,21 +135,24 @@ impl Field<'_> {
             ("app", "include") => spec.app.include = self.strings()?,
             ("app", "workdir") => spec.app.workdir = self.workdir()?,
             ("app", "command") => spec.app.command = self.command()?,
-            ("app", "env") => {
-                let table = self.item.as_table_like();
-                for (name, item) in table.ok_or_else(|| self.must_be("a table of strings"))?.iter()
-                {
-                    let text = item.as_str().ok_or_else(|| self.must_be("a table of strings"))?;
-                    if name.is_empty() || name.contains('=') || text.contains('\0') {
-                        return Err(self.must_be("a table of names without `=` and values"));
-                    }
-                    spec.app.env.insert(name.to_owned(), text.to_owned());
-                }
-            }
+            ("app", "env") => spec.app.env = self.variables()?,
             ("run", "gpus") => spec.run.gpus = self.run_gpus()?,
             ("run", "shm") => spec.run.shm = self.auto()?,
             ("run", "ports") => spec.run.ports = self.strings()?,
             ("run", "volumes") => spec.run.volumes = self.strings()?,
+            ("run", "tmpfs") => spec.run.tmpfs = self.strings()?,
+            ("run", "devices") => spec.run.devices = self.strings()?,
+            ("run", "env") => spec.run.env = self.variables()?,
+            ("run", "user") => spec.run.user = self.auto()?,
+            ("run", "workdir") => spec.run.workdir = self.auto()?,
+            ("run", "network") => {
+                spec.run.network = self.one_of(&NETWORKS)?.map(str::to_owned);
+            }
+            ("run", "hostname") => spec.run.hostname = self.auto()?,
+            ("run", "memory") => spec.run.memory = self.auto()?,
+            ("run", "cpus") => spec.run.cpus = self.auto()?,
+            ("run", "ulimits") => spec.run.ulimits = self.strings()?,
+            ("run", "read-only") => spec.run.read_only = self.bool()?,
             // A row of KEYS without a line here: the template's test reads every key and fails.
             _ => return Err(self.must_be("left out: this sconce does not read it")),
         }
@@ -178,6 +186,19 @@ impl Field<'_> {
         let array = self.item.as_array().ok_or_else(|| self.must_be(expected))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         array.iter().map(text).collect::<Option<_>>().ok_or_else(|| self.must_be(expected))
+    }
+
+    fn variables(&self) -> Result<BTreeMap<String, String>, Error> {
+        let table = self.item.as_table_like();
+        let mut variables = BTreeMap::new();
+        for (name, item) in table.ok_or_else(|| self.must_be("a table of strings"))?.iter() {
+            let text = item.as_str().ok_or_else(|| self.must_be("a table of strings"))?;
+            if name.is_empty() || name.contains('=') || text.contains('\0') {
+                return Err(self.must_be("a table of names without `=` and values"));
+            }
+            variables.insert(name.to_owned(), text.to_owned());
+        }
+        Ok(variables)
     }
 
     fn one_of<T: Copy>(&self, values: &[(&str, T)]) -> Result<T, Error> {

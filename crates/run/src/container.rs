@@ -86,6 +86,8 @@ pub struct Container {
     pub stdio: Stdio,
     /// It outlives its caller (`-d`); its output goes to a log.
     pub detach: bool,
+    /// Its id is written here once it has one (`--cidfile`); a file that is there is an error.
+    pub id_file: Option<PathBuf>,
     /// Its record and log go when it ends (`--rm`). Only a detached one leaves any.
     pub remove: bool,
     /// How it was started, for `sconce generate systemd`.
@@ -149,6 +151,7 @@ impl Container {
             stop_timeout: None,
             stdio: Stdio::Output,
             detach: false,
+            id_file: None,
             remove: false,
             invocation: None,
             gpus: Vec::new(),

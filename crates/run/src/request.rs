@@ -90,6 +90,11 @@ impl std::str::FromStr for Port {
         };
         let ports = match given.rsplit_once('/') {
             None | Some((_, "tcp")) => given.trim_end_matches("/tcp"),
+            Some((_, "udp")) => {
+                return Err(invalid(
+                    "only TCP is forwarded; with the host's network a UDP port inside is one of this machine already: leave it out",
+                ));
+            }
             Some(_) => return Err(invalid("only TCP ports can be forwarded")),
         };
         let number = |text: &str| match text.parse::<u16>() {
@@ -137,7 +142,7 @@ pub fn parse_size(option: &'static str, given: &str) -> Result<u64, Error> {
             .map(|bytes| bytes as u64),
     };
     match bytes {
-        Some(0) => Err(invalid("nothing fits into that")),
+        Some(0) => Err(invalid("it must be more than nothing")),
         Some(bytes) => Ok(bytes),
         None => Err(invalid("sizes are numbers with k, m, g or t, as in 8g")),
     }

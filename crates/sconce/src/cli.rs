@@ -1,14 +1,17 @@
 //! The command line: what there is to call, and what is common to all of it.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill, lock,
     logs, man, probe, prune, ps, rm, run, stats, stop, verify, wait,
 };
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
 /// From a bare NVIDIA driver to a running, verified PyTorch-CUDA container in one command.
 #[derive(Parser)]
@@ -66,12 +69,12 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
-8 this machine can't; 125 the container could not be started; 130 interrupted. `run` passes on the \
-exit code of its command.";
+8 this machine can't; 130 interrupted. `run` passes on the exit code of its command; 125 is whatever \
+kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.
 pub fn main() -> Result<ExitCode, Failure> {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = parse(std::env::args_os().collect())?;
     match command {
         Command::Run(args) => run::main(&global, &args),
         Command::Ps(args) => ps::main(&global, &args),
@@ -100,12 +103,103 @@ pub fn main() -> Result<ExitCode, Failure> {
     }
 }
 
+/// Reads a command line. What follows `run` and `verify` is read by the table of Docker's flags first:
+/// clap then sees only options that it knows.
+fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
+    let mut cli = Cli::command();
+    cli.build();
+    let Some(at) = command_at(&cli, &words) else { return Ok(Cli::parse_from(words)) };
+    let (name, after) = match words[at].to_str() {
+        Some("run") => ("run", AfterTarget::Command),
+        Some("verify") => ("verify", AfterTarget::Options),
+        _ => return Ok(Cli::parse_from(words)),
+    };
+    let rest = words.split_off(at + 1);
+    // `-h` is the host's name, but nobody who types it alone wants to give one.
+    let help = rest.len() == 1 && rest[0] == "-h";
+    let rest = if help { vec!["--help".into()] } else { rest };
+    let declared: Vec<Declared> = cli.find_subcommand(name).map_or(Vec::new(), declared);
+    let read = docker::read(name, &declared, after, rest);
+    let failed = |failure: Failure| if name == "run" { failure.before_start() } else { failure };
+    words.extend(read.map_err(|error| failed(error.into()))?);
+    Cli::try_parse_from(words).map_err(|error| match error.kind() {
+        ErrorKind::MissingRequiredArgument => {
+            let what = format!("`sconce {name}` needs a target: a folder, a tag or an image");
+            failed(Failure::new(Kind::Usage, what).hint(format!(
+                "`sconce {name} --help` has examples; options come before the target"
+            )))
+        }
+        _ if !error.use_stderr() => error.exit(),
+        _ => {
+            let words = error.to_string();
+            let what =
+                words.trim().trim_start_matches("error: ").lines().next().unwrap_or_default();
+            failed(Failure::new(Kind::Usage, what))
+        }
+    })
+}
+
+/// Where the name of the command stands: behind the options that come before it.
+fn command_at(cli: &clap::Command, words: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while let Some(word) = words.get(at) {
+        let text = word.to_string_lossy();
+        if !text.starts_with('-') {
+            return Some(at);
+        }
+        let takes = |arg: &&clap::Arg| {
+            let long = arg.get_long().is_some_and(|long| text == format!("--{long}"));
+            let short = arg.get_short().is_some_and(|short| text == format!("-{short}"));
+            (long || short) && arg.get_action().takes_values()
+        };
+        at += if cli.get_arguments().any(|arg| takes(&arg)) { 2 } else { 1 };
+    }
+    None
+}
+
+/// The options of a command, as the table of Docker's flags is held against them.
+fn declared(command: &clap::Command) -> Vec<Declared> {
+    let options = command.get_arguments().filter(|arg| !arg.is_positional());
+    let declared = options.filter_map(|arg| {
+        Some(Declared {
+            name: arg.get_long()?.to_owned(),
+            short: arg.get_short(),
+            takes_value: arg.get_action().takes_values(),
+        })
+    });
+    declared.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use sconce_start::docker::{Verdict, flags};
 
     #[test]
     fn the_command_line_holds_together() {
         super::Cli::command().debug_assert();
+    }
+
+    /// What the table says works is declared, with the same letter and a value where Docker has one;
+    /// what it says is taken or refused is not.
+    #[test]
+    fn the_table_of_dockers_flags_is_true() {
+        let mut cli = super::Cli::command();
+        cli.build();
+        let declared = super::declared(cli.find_subcommand("run").unwrap());
+        for flag in flags() {
+            let found = declared.iter().find(|declared| declared.name == flag.name);
+            assert_eq!(found.is_some(), flag.verdict == Verdict::Works, "--{}", flag.name);
+            let Some(found) = found else { continue };
+            assert_eq!(found.takes_value, flag.value.is_some(), "--{}", flag.name);
+            assert_eq!(found.short, flag.short, "--{}", flag.name);
+        }
+        let letters: Vec<char> = declared.iter().filter_map(|declared| declared.short).collect();
+        for letter in letters {
+            assert!(
+                flags().iter().any(|flag| flag.short == Some(letter)),
+                "-{letter} is not Docker's"
+            );
+        }
     }
 }

@@ -5,11 +5,9 @@ pub mod build;
 pub mod cdi;
 pub mod completions;
 pub mod cp;
-mod defaults;
 pub mod doctor;
 pub mod exec;
 pub mod generate;
-pub mod gpus;
 pub mod images;
 pub mod init;
 pub mod inspect;
@@ -17,6 +15,7 @@ pub mod kill;
 pub mod lock;
 pub mod logs;
 pub mod man;
+mod options;
 pub mod probe;
 pub mod prune;
 pub mod ps;
@@ -24,26 +23,5 @@ pub mod rm;
 pub mod run;
 pub mod stats;
 pub mod stop;
-mod subject;
 pub mod verify;
 pub mod wait;
-
-use sconce_facts::{Capability, Machine};
-use sconce_lock::{Host, HostGpu};
-
-/// This machine, as a lock sees it. A driver that does not work is none: `doctor` says why.
-fn host() -> Host {
-    let mut host = Host { machine: Machine::current(), driver: None, gpus: Vec::new() };
-    if let Ok(driver) = sconce_gpu::driver::find(&sconce_gpu::Machine::host()) {
-        host.driver = driver.version.parse().ok();
-        host.gpus = driver
-            .gpus()
-            .iter()
-            .filter_map(|gpu| {
-                let capability: Capability = sconce_facts::gpu(&gpu.model).ok()?.capability;
-                Some(HostGpu { name: gpu.model.clone(), capability })
-            })
-            .collect();
-    }
-    host
-}

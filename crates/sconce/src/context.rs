@@ -13,6 +13,11 @@ use crate::cli::Global;
 use crate::error::Failure;
 use crate::progress::Display;
 
+/// The environment that sconce was called with, as far as it is text.
+pub fn environment() -> sconce_start::Environment<'static> {
+    sconce_start::Environment(&|name| std::env::var(name).ok())
+}
+
 /// An open store and what goes with it.
 pub struct Context {
     pub store: Store,

@@ -24,6 +24,10 @@ pub enum Kind {
     Machine = 8,
     /// The container could not be started. The same number as Docker's.
     Container = 125,
+    /// The command is in the image, and can't be executed.
+    NotExecutable = 126,
+    /// The command is not in the image.
+    NotFound = 127,
     /// Stopped by Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -74,6 +78,16 @@ impl Failure {
 }
 
 impl Failure {
+    /// The same as what kept a container from starting; 126 and 127 say what is wrong with the command,
+    /// as in a shell.
+    pub fn before_start(self) -> Self {
+        let kind = match self.kind {
+            Kind::NotExecutable | Kind::NotFound | Kind::Interrupted => self.kind,
+            _ => Kind::Container,
+        };
+        Self { kind, ..self }
+    }
+
     /// The same with this hint, where there is none yet.
     pub fn or_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert(hint.into());
@@ -174,6 +188,8 @@ impl Kinded for sconce_run::Error {
         match self {
             E::Invalid { .. } | E::NotATerminal(_) => Kind::Usage,
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
+            E::NotExecutable { .. } => Kind::NotExecutable,
+            E::NotFound(_) => Kind::NotFound,
             _ => Kind::Container,
         }
     }
@@ -215,6 +231,42 @@ impl Kinded for sconce_registry::Error {
             E::Logins { .. } => Kind::Document,
             E::Fetch(error) => error.kind(),
             E::Denied { .. } | E::NotFound { .. } | E::Answer { .. } => Kind::Network,
+        }
+    }
+}
+
+impl Kinded for sconce_start::Error {
+    fn kind(&self) -> Kind {
+        use sconce_start::Error as E;
+        match self {
+            E::NotBuilt(_) | E::NoPath(_) => Kind::Usage,
+            E::Refused { .. }
+            | E::UnknownFlag { .. }
+            | E::NoValue { .. }
+            | E::Option { .. }
+            | E::SameTarget { .. }
+            | E::SamePort { .. }
+            | E::WrongTarget { .. } => Kind::Usage,
+            E::Foreign { .. } | E::Doctor { .. } | E::Driver(_) => Kind::Machine,
+            E::Config(_) | E::NoLabels(_) | E::Unforeseen(_) => Kind::Document,
+            E::ImageFile { .. } => Kind::Integrity,
+            E::File { .. } => Kind::Storage,
+            E::Build(error) => error.kind(),
+            E::Gpu(error) => error.kind(),
+            E::Lock(error) => error.kind(),
+            E::Run(error) => error.kind(),
+            E::Store(error) => error.kind(),
+            _ => Kind::Usage,
+        }
+    }
+}
+
+impl Kinded for sconce_inside::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Run(error) => error.kind(),
+            Self::Myself(_) => Kind::Machine,
+            _ => Kind::Storage,
         }
     }
 }
@@ -262,5 +314,7 @@ failures!(
     sconce_doctor::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,
-    sconce_build::Error
+    sconce_build::Error,
+    sconce_start::Error,
+    sconce_inside::Error
 );

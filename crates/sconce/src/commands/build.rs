@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sconce_build::Trees;
+use sconce_start::Target;
 use sconce_store::Image;
 use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::lock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::bytes_in_words;
@@ -20,7 +20,7 @@ use crate::progress::bytes_in_words;
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
-    #[arg(default_value = ".", value_name = "DIR|TAG")]
+    #[arg(default_value = ".", value_name = "TARGET")]
     project: String,
     /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
@@ -52,10 +52,10 @@ impl std::str::FromStr for Output {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let project = lock::find(&args.project)?;
+    let project = Target::find_project(&args.project, "build")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
-    let locked = builder.lock(&project, &crate::commands::host(), false)?;
+    let locked = builder.lock(&project, &sconce_start::host(), false)?;
     let ready = builder.ready(&project, locked.lock, Trees::None)?;
     let image = builder.image(ready.image)?;
     // Engines want a tag behind the name.

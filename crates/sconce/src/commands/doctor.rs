@@ -7,7 +7,6 @@ use sconce_doctor::{Snapshot, examine};
 use sconce_gpu::Machine;
 
 use crate::cli::Global;
-use crate::commands::subject;
 use crate::context::Context;
 use crate::error::Failure;
 
@@ -21,7 +20,7 @@ use crate::error::Failure;
 pub struct Args {
     /// What to judge together with the machine: a folder with a sconce.toml, a tag such as
     /// torch:2.15.0, or an image of the store
-    #[arg(value_name = "DIR|TAG|IMAGE")]
+    #[arg(value_name = "TARGET")]
     target: Option<String>,
     /// Judge a snapshot saved elsewhere instead of this machine
     #[arg(long, value_name = "FILE")]
@@ -54,7 +53,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let subject = match &args.target {
         Some(target) => {
-            let subject = subject::of_target(&Context::open(global)?, target, &snapshot)?;
+            let context = Context::open(global)?;
+            let builder = context.builder(None);
+            let subject = sconce_start::of_target(target, "doctor", &builder, &snapshot)?;
             if subject.is_none() {
                 eprintln!("note: nothing in `{target}` needs a GPU: the machine alone is judged");
             }

@@ -11,8 +11,7 @@ use sconce_facts::DriverVersion;
 use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
 use sconce_inspect::{Basis, Moved, Options, Report, Tree, inspect};
-
-use sconce_registry::Reference;
+use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -90,28 +89,40 @@ enum Found {
 
 fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> {
     let bytes = |subject| Found::Bytes(Box::new(subject), Basis::Bytes);
-    let path = Path::new(&args.subject);
-    if let Some(lock) = locked::lock_at(path) {
-        return locked::find(global, &args.subject, &lock);
+    let text = &args.subject;
+    if let Some(lock) = locked::lock_at(Path::new(text)) {
+        return locked::find(global, text, &lock);
     }
-    if path.exists() {
-        return Ok(bytes(Subject::open(path, platform)?));
-    }
-    if Reference::is_meant(&args.subject) {
-        if args.copies {
+    let target = Target::find(text)?;
+    match &target {
+        Target::Path(path)
+        | Target::Layout { path, tag: None }
+        | Target::Archive { path, tag: None } => return Ok(bytes(Subject::open(path, platform)?)),
+        Target::Layout { tag: Some(tag), .. } | Target::Archive { tag: Some(tag), .. } => {
+            let what = format!("the image tagged `{tag}` can't be looked at alone");
+            return Err(Failure::new(Kind::Usage, what)
+                .hint("leave the tag out where there is one image, or `sconce run` it first"));
+        }
+        // Without a lock it is a folder like any other.
+        Target::Folder(_) => return Ok(bytes(Subject::open(Path::new(text), platform)?)),
+        Target::Reference(_) if args.copies => {
             let what =
                 "copies are looked for in whole files, and of an image in a registry none are kept";
             return Err(Failure::new(Kind::Usage, what).hint("leave out --copies"));
         }
-        let (subject, moved) = remote::subject(global, &args.subject, platform)?;
-        return Ok(Found::Remote(Box::new(subject), moved));
+        Target::Reference(_) => {
+            let (subject, moved) = remote::subject(global, text, platform)?;
+            return Ok(Found::Remote(Box::new(subject), moved));
+        }
+        Target::Tag(_) | Target::Image(_) => {}
     }
     let context = Context::open(global)?;
-    let image = context.store.image(&args.subject).map_err(|error| {
+    let image = target.stored(&context.store).map_err(|error| {
         let hint =
             "name a path, an image that `sconce images` lists, or HOST/NAME:TAG of a registry";
         Failure::from(error).or_hint(hint)
     })?;
+    let image = image.ok_or_else(|| sconce_start::Error::NotBuilt(text.clone()))?;
     Ok(bytes(of_store(&context, &image)?))
 }
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use sconce_build::Project;
 use sconce_lock::Lock;
+use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -17,7 +17,7 @@ use crate::error::{Failure, Kind};
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
-    #[arg(default_value = ".", value_name = "DIR|TAG")]
+    #[arg(default_value = ".", value_name = "TARGET")]
     project: String,
     /// Say why each thing was chosen and what was refused; resolves anew, and writes nothing if a
     /// lock is there
@@ -39,7 +39,7 @@ pub struct Args {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let project = find(&args.project)?;
+    let project = Target::find_project(&args.project, "lock")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     if args.check {
@@ -67,7 +67,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         builder.keep_lock(&project, &Lock { sealed: None, ..lock })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let host = crate::commands::host();
+    let host = sconce_start::host();
     if args.explain {
         let before = builder.existing_lock(&project)?;
         let locked = builder.lock(&project, &host, true)?;
@@ -96,15 +96,4 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The project that `text` names; an image is none.
-pub fn find(text: &str) -> Result<Project, Failure> {
-    Project::find(text)?.ok_or_else(|| {
-        Failure::new(
-            Kind::Usage,
-            format!("`{text}` is neither a folder with a sconce.toml nor a tag"),
-        )
-        .hint("`sconce init DIR` makes a project; tags look like torch:2.15.0")
-    })
 }

@@ -17,7 +17,7 @@ const WITH_GPUS: [(&str, &str, &str); 1] =
 
 /// The variables for a container with so many GPUs, which may use so many processors at once (nothing
 /// for all there are). `-e`, the image and `[app] env` come before them.
-pub fn variables(gpus: usize, processors: Option<f64>) -> BTreeMap<String, String> {
+pub(crate) fn variables(gpus: usize, processors: Option<f64>) -> BTreeMap<String, String> {
     let of_gpus = WITH_GPUS.iter().filter(|_| gpus > 0);
     let rows = ALWAYS.iter().chain(of_gpus);
     let mut all: BTreeMap<String, String> =
@@ -33,7 +33,7 @@ pub fn variables(gpus: usize, processors: Option<f64>) -> BTreeMap<String, Strin
 
 /// The processors to stay on: those near the GPUs, unless the caller was already kept on some
 /// (`allowed`, by taskset or a batch system), who knows better.
-pub fn processors(near: Option<&Near>, allowed: Option<&[usize]>) -> Option<Vec<usize>> {
+pub(crate) fn processors(near: Option<&Near>, allowed: Option<&[usize]>) -> Option<Vec<usize>> {
     let near = near?;
     let free = near.online.iter().all(|processor| allowed.is_some_and(|a| a.contains(processor)));
     free.then(|| near.processors.clone())

@@ -1,15 +1,15 @@
 //! What is to run, as `doctor` and a start judge it: from an image's labels, a lock, or the facts.
 
-use sconce_build::Project;
+use sconce_build::Builder;
 use sconce_doctor::{Snapshot, Subject};
 use sconce_lock::{Host, HostGpu, TorchFacts, TorchWish};
 use sconce_store::Image;
 
-use crate::context::Context;
-use crate::error::{Failure, Kind};
+use crate::error::Error;
+use crate::target::{Kind, Target};
 
 /// What an image's labels say it needs; nothing if sconce did not build it, or it holds no torch.
-pub fn of_image(name: &str, image: &Image) -> Option<Subject> {
+pub(crate) fn of_image(name: &str, image: &Image) -> Option<Subject> {
     let label = |key: &str| image.labels.get(&format!("dev.sconce.{key}"));
     label("torch")?;
     let architectures = label("architectures").map_or("", String::as_str);
@@ -22,7 +22,7 @@ pub fn of_image(name: &str, image: &Image) -> Option<Subject> {
 }
 
 /// What a lock's torch needs.
-pub fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
+pub(crate) fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
     Subject {
         name: name.to_owned(),
         cuda_major: torch.cuda.map(|cuda| cuda.major),
@@ -31,35 +31,35 @@ pub fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
     }
 }
 
-/// What `target` (a folder, a tag, an image) needs, without building or downloading anything: by
+/// What `text` (a folder, a tag, an image) needs, without building or downloading anything: by
 /// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
 /// Nothing where it holds no torch, so that the machine alone is judged.
+///
+/// # Errors
+/// Another kind of target, an image that says nothing of itself, a project for which there is no torch.
 pub fn of_target(
-    context: &Context,
-    target: &str,
+    text: &str,
+    command: &'static str,
+    builder: &Builder<'_>,
     snapshot: &Snapshot,
-) -> Result<Option<Subject>, Failure> {
-    let Some(project) = Project::find(target)? else {
-        let image = context.store.image(target)?;
-        if !image.labels.contains_key("dev.sconce.lock") {
-            let what = format!("`{target}` was not built by sconce: no label says what it needs");
-            return Err(Failure::new(Kind::Document, what)
-                .hint("`sconce inspect` reads what an image needs from its bytes"));
+) -> Result<Option<Subject>, Error> {
+    let target = Target::find_for(text, command, Kind::JUDGED)?;
+    if let Some(image) = target.stored(builder.store)? {
+        let subject = of_image(text, &image);
+        if target.project().is_none() {
+            let built = image.labels.contains_key("dev.sconce.lock");
+            return if built { Ok(subject) } else { Err(Error::NoLabels(text.to_owned())) };
         }
-        return Ok(of_image(target, &image));
-    };
-    if let Project::Tag { .. } = project
-        && let Some(name) = project.name()
-        && let Some(digest) = context.store.names()?.get(&name)
-        && let Some(subject) = of_image(target, &context.store.image(&digest.hex())?)
-    {
-        return Ok(Some(subject));
+        if subject.is_some() {
+            return Ok(subject);
+        }
     }
-    if let Some(lock) = context.builder(None).existing_lock(&project)? {
+    let Some(project) = target.project() else { return Err(Error::NotBuilt(text.to_owned())) };
+    if let Some(lock) = builder.existing_lock(project)? {
         if let Err(stale) = lock.check_spec(project.spec()) {
-            eprintln!("note: judged by the lock as it is: {stale}");
+            builder.progress.note(&format!("judged by the lock as it is: {stale}"));
         }
-        return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(target, torch)));
+        return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(text, torch)));
     }
     if project.spec().environment.torch == TorchWish::None {
         return Ok(None);
@@ -69,10 +69,7 @@ pub fn of_target(
     // Where no release fits this machine, the rules say what is wrong with the one asked for.
     let torch = sconce_lock::foresee(project.spec(), &host)
         .or_else(|refused| sconce_lock::foresee(project.spec(), &any).map_err(|_| refused))?;
-    let torch = torch.ok_or_else(|| {
-        let what = format!("`{target}` has no lock, and the facts know no torch for it");
-        Failure::new(Kind::Document, what).hint("`sconce lock` makes one")
-    })?;
+    let torch = torch.ok_or_else(|| Error::Unforeseen(text.to_owned()))?;
     Ok(Some(of_torch(&format!("torch {}", torch.version), &torch)))
 }
 

@@ -11,11 +11,12 @@ use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::driver::{self, Driver};
 use sconce_gpu::select::{self, Selection, Wish};
-use sconce_gpu::{Error, Machine, compat, linker};
+use sconce_gpu::{Machine, compat, linker};
 use sconce_run::{Container, Volume};
 use serde_json::json;
 
-use crate::error::{Failure, Kind};
+use crate::error::Error;
+use crate::image_file;
 
 /// Where processes of all users find each other's locks on GPUs.
 const LOCKS: &str = "/tmp/sconce-gpus";
@@ -32,14 +33,18 @@ pub struct Gpus {
     /// The machine with the GPUs chosen; absent without any.
     seen: Option<Snapshot>,
     /// The processors near them, where that is a choice.
-    pub near: Option<Near>,
+    pub(crate) near: Option<Near>,
     /// Whether GPUs were asked for, and not only had because they are there.
     asked: bool,
 }
 
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
-pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Failure> {
+pub(crate) fn choose(
+    wish: Option<&str>,
+    driver_root: Option<&Path>,
+    note: &dyn Fn(&str),
+) -> Result<Gpus, Error> {
     let none =
         Gpus { edits: None, driver: None, selection: None, seen: None, near: None, asked: false };
     let named = wish.map(select::parse).transpose()?;
@@ -57,24 +62,18 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
             driver
         }
         (Ok(driver), _) => driver,
-        (Err(Error::NoDriver { .. }), None) => return Ok(none),
+        (Err(sconce_gpu::Error::NoDriver { .. }), None) => return Ok(none),
         (Err(error), None) => {
-            eprintln!("note: no GPU in the container: {error}");
+            note(&format!("no GPU in the container: {error}"));
             return Ok(none);
         }
-        (Err(error), Some(_)) => {
-            let hint = error.hint();
-            let failure = Failure::of(Kind::Machine, &error, hint);
-            return Err(failure.or_hint("`--gpus none` runs without GPUs"));
-        }
+        (Err(error), Some(_)) => return Err(Error::Driver(error)),
     };
     let asked = named.is_some();
     let wish = named.unwrap_or(Wish::All);
     let selection = select::choose(&wish, &driver, Path::new(LOCKS))?;
     let plan = cdi::plan(&machine, &driver, &selection)?;
-    for note in selection.notes.iter().chain(&plan.notes) {
-        eprintln!("note: {note}");
-    }
+    selection.notes.iter().chain(&plan.notes).for_each(|text| note(text));
     let buses = selection.devices.iter().map(|device| device.gpu.bus_id.as_str());
     let buses: Vec<&str> = buses.collect();
     let seen = Some(Snapshot::glance(&machine, &driver.survey).only(&buses));
@@ -103,6 +102,12 @@ impl Gpus {
         devices.map(|device| device.gpu.index).collect::<BTreeSet<_>>().len()
     }
 
+    /// The devices, as `sconce ps` shows them: `0 NVIDIA H100 80GB HBM3`.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        devices.map(|device| format!("{} {}", device.name(), device.gpu.model)).collect()
+    }
+
     /// How many were chosen; a MIG instance counts as one.
     pub fn count(&self) -> usize {
         self.selection.as_ref().map_or(0, |selection| selection.devices.len())
@@ -110,7 +115,12 @@ impl Gpus {
 
     /// Asks doctor's rules: of the machine, or with `subject` of the two together. What can't work is
     /// refused in the finding's words unless `force` is given; a warning is a line.
-    pub fn check(&self, subject: Option<&Subject>, force: bool) -> Result<(), Failure> {
+    pub(crate) fn check(
+        &self,
+        subject: Option<&Subject>,
+        force: bool,
+        note: &dyn Fn(&str),
+    ) -> Result<(), Error> {
         let Some(seen) = &self.seen else { return Ok(()) };
         for finding in before_start(seen, subject) {
             let mut what = finding.summary.clone();
@@ -123,12 +133,12 @@ impl Gpus {
                         "{}\n(rule {}; --force starts all the same, --gpus none without GPUs)",
                         finding.rule.fix, finding.rule.id
                     );
-                    return Err(Failure::new(Kind::Machine, what).hint(hint));
+                    return Err(Error::Doctor { what, hint });
                 }
                 // A CPU build on a machine with GPUs is what many mean, unless they ask for GPUs.
                 Severity::Warns if subject.is_some() && !self.asked => {}
                 Severity::Stops | Severity::Warns => {
-                    eprintln!("note: {} (`sconce doctor` says more)", finding.summary);
+                    note(&format!("{} (`sconce doctor` says more)", finding.summary));
                 }
                 Severity::Notes => {}
             }
@@ -139,7 +149,7 @@ impl Gpus {
     /// Lets a newer libcuda in the image come before the driver's, where that is supported: on
     /// data-centre GPUs, under the driver branches that the facts list. Never otherwise: see the rule
     /// forward-compat.
-    pub fn forward(&mut self, lowers: &[PathBuf]) {
+    pub(crate) fn forward(&mut self, lowers: &[PathBuf], note: &dyn Fn(&str)) {
         let (Some(driver), Some(edits), Some(seen)) = (&self.driver, &mut self.edits, &self.seen)
         else {
             return;
@@ -157,20 +167,18 @@ impl Gpus {
             newer.is_ok_and(|newer| sconce_facts::forward_compatible(&own, &newer))
         });
         if let Some(found) = found {
-            eprintln!(
-                "note: the image's libcuda {} is used under the driver {own} (forward compatibility)",
+            note(&format!(
+                "the image's libcuda {} is used under the driver {own} (forward compatibility)",
                 found.version
-            );
+            ));
             compat::prefer(&found, &driver.survey, edits);
         }
     }
 
     /// Adds them to the container; `scratch` takes the links and files that come with them.
-    pub fn apply(&self, container: &mut Container, scratch: &Path) -> Result<(), Failure> {
+    pub(crate) fn apply(&self, container: &mut Container, scratch: &Path) -> Result<(), Error> {
         let Some(edits) = &self.edits else { return Ok(()) };
-        let write = |error: std::io::Error| {
-            Failure::new(Kind::Storage, format!("can't write to {}: {error}", scratch.display()))
-        };
+        let write = |source| Error::File { what: "write to", path: scratch.to_owned(), source };
         let mounts = edits.mounts.iter().map(|mount| {
             let way = if mount.read_only { "ro" } else { "rw" };
             json!({
@@ -212,7 +220,7 @@ impl Gpus {
             }
         }
         if !edits.linker.is_empty() {
-            let cache = image_file(&container.lowers, "etc/ld.so.cache");
+            let cache = image_file::read(&container.lowers, "etc/ld.so.cache")?;
             let bytes = linker::with(cache.as_deref(), &edits.linker)?;
             let path = inside(Path::new("/etc/ld.so.cache"));
             parent(&path).and_then(|()| fs::write(&path, bytes)).map_err(write)?;
@@ -222,11 +230,6 @@ impl Gpus {
         }
         Ok(())
     }
-}
-
-/// A file of the image, from the top-most layer that has it.
-fn image_file(lowers: &[PathBuf], path: &str) -> Option<Vec<u8>> {
-    lowers.iter().find_map(|lower| fs::read(lower.join(path)).ok())
 }
 
 #[cfg(test)]
@@ -239,13 +242,13 @@ mod tests {
         subject: Option<&Subject>,
         asked: bool,
         force: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../doctor/tests/snapshots/h100-vm.json");
         let mut seen = Snapshot::load(Path::new(path)).unwrap();
         change(&mut seen);
         let seen = Some(seen);
         let gpus = Gpus { edits: None, driver: None, selection: None, seen, near: None, asked };
-        gpus.check(subject, force)
+        gpus.check(subject, force, &|_| {})
     }
 
     fn torch(cuda: Option<u16>, sm: &str) -> Subject {
@@ -263,7 +266,7 @@ mod tests {
             seen.nodes.retain(|node| !node.path.ends_with("nvidia-uvm"));
         };
         let refused = check(no_uvm, None, false, false).unwrap_err();
-        assert_eq!(refused.kind, Kind::Machine);
+        assert!(matches!(refused, Error::Doctor { .. }));
         let words = format!("{refused:?}");
         for word in
             ["/dev/nvidia-uvm is missing", "modprobe", "uvm-missing", "--force", "--gpus none"]
@@ -296,7 +299,7 @@ mod tests {
             near: None,
             asked: true,
         };
-        assert!(none.check(Some(&torch(Some(99), "sm_10")), false).is_ok());
+        assert!(none.check(Some(&torch(Some(99), "sm_10")), false, &|_| {}).is_ok());
         assert_eq!(none.count(), 0);
     }
 }

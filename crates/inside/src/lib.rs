@@ -1,0 +1,14 @@
+//! What runs in a container for sconce: programs and a file of answers are put into it, it is started,
+//! and the answers are read while they are written.
+//!
+//! A [`Session`] makes the checks of `sconce-verify` in one container after the other; [`probe`] is
+//! the half of it that runs inside. What comes from inside is not trusted: files are bounded, and a
+//! program that ends, hangs or lies is an answer of its own.
+
+mod error;
+pub mod probe;
+mod session;
+mod stage;
+
+pub use error::Error;
+pub use session::{Listener, Session};

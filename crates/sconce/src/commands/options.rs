@@ -1,0 +1,361 @@
+//! The options of a container, as `run` and `verify` have them: Docker's where Docker has them.
+//! `crates/start/data/docker.toml` says what becomes of the rest.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+use sconce_run::{Stdio, parse_cpus, parse_env, parse_size};
+use sconce_start::{Device, Error, Mount, Request, SecurityOption};
+
+use crate::cli::Global;
+use crate::context::environment;
+use crate::error::Failure;
+
+/// What decides the container, and not how it is attended.
+#[derive(clap::Args, Default)]
+pub struct Options {
+    /// Which GPUs: all, none, a number, indexes or UUIDs with commas
+    #[arg(long, value_name = "WHICH")]
+    gpus: Option<String>,
+    /// Set a variable: NAME=VALUE, or NAME to pass this machine's on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Set variables from a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Show a folder or file of this machine inside: HOST:CONTAINER[:ro]
+    #[arg(short, long, value_name = "HOST:CONTAINER")]
+    volume: Vec<String>,
+    /// A port of this machine that leads to one inside: HOST:CONTAINER
+    #[arg(short, long, value_name = "HOST:CONTAINER")]
+    publish: Vec<String>,
+    /// Who it runs as: name or uid, with :group or :gid
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Where the command starts
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Size of /dev/shm, such as 8g; half of the machine's memory if not given
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Start even where `sconce doctor` says that it can't work
+    #[arg(long)]
+    force: bool,
+    /// Run on all processors, not only on those near the GPUs
+    #[arg(long)]
+    no_affinity: bool,
+    /// Leave out the variables that sconce sets for training, and the affinity (see docs/run.md)
+    #[arg(long)]
+    no_defaults: bool,
+    /// Where the driver's files are, if not in the usual folders
+    #[arg(long, value_name = "DIR")]
+    driver_root: Option<PathBuf>,
+    /// When to make what isn't in the store: missing or never
+    #[arg(long, value_name = "WHEN")]
+    pull: Option<String>,
+    /// Must be this machine's: linux/amd64 or linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    security: Security,
+}
+
+/// More of this machine's files.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Files")]
+struct Files {
+    /// A mount: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<String>,
+    /// A folder in memory: DIR[:size=64m,mode=700]
+    #[arg(long, value_name = "DIR")]
+    tmpfs: Vec<String>,
+    /// A device node of this machine, such as /dev/fuse
+    #[arg(long, value_name = "NODE")]
+    device: Vec<String>,
+    /// The root can't be written to; volumes, /dev/shm, /tmp, /var/tmp and /run still can
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Its network.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Network")]
+struct Network {
+    /// host, none or private
+    #[arg(long, value_name = "MODE")]
+    network: Option<String>,
+    /// Its host name; this machine's if not given
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// A line of /etc/hosts: NAME:IP
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// A name server instead of this machine's
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// A search domain instead of this machine's
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// An option of resolv.conf(5) instead of this machine's
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
+}
+
+/// What it may use.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Most memory, such as 64g
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Most memory and swap together; -1 for no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Most processor time, such as 4 or 0.5 processors
+    #[arg(long, value_name = "N")]
+    cpus: Option<String>,
+    /// The same as a quota, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true, hide_short_help = true)]
+    cpu_quota: Option<String>,
+    /// What the quota is of, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", hide_short_help = true)]
+    cpu_period: Option<String>,
+    /// The processors it runs on, such as 0-3,8
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Most processes and threads; -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pids_limit: Option<String>,
+    /// A limit of its processes: NAME=SOFT[:HARD], such as nofile=1024
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+}
+
+/// What it may do.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Security")]
+struct Security {
+    /// Add a capability, such as SYS_PTRACE
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a capability; ALL for all
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// seccomp=unconfined, seccomp=FILE, apparmor=PROFILE or no-new-privileges
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Another group of the command, by name or gid
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// `host` shows it this machine's processes
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
+}
+
+impl Options {
+    /// The options as a request.
+    pub fn request(&self) -> Result<Request, Failure> {
+        let mut request = Request {
+            gpus: self.gpus.clone(),
+            driver_root: self.driver_root.clone(),
+            force: self.force,
+            no_affinity: self.no_affinity,
+            no_defaults: self.no_defaults,
+            user: self.user.clone(),
+            workdir: self.workdir.clone(),
+            stdio: Stdio::Output,
+            ..Request::default()
+        };
+        request.shm_bytes = size("--shm-size", self.shm_size.as_deref())?;
+        let env = environment();
+        for path in &self.env_file {
+            request.env.extend(sconce_start::env_file(path, &env)?);
+        }
+        for variable in &self.env {
+            request.env.extend(parse_env(variable, |name| env.get(name))?);
+        }
+        for volume in &self.volume {
+            request.binds.push(sconce_start::volume(volume, &env)?);
+        }
+        for ports in &self.publish {
+            request.ports.extend(sconce_start::ports(ports)?);
+        }
+        if let Some(platform) = &self.platform {
+            sconce_start::platform(platform)?;
+        }
+        self.pull()?;
+        self.files.add(&mut request)?;
+        self.network.add(&mut request)?;
+        self.limits.add(&mut request)?;
+        self.security.add(&mut request)?;
+        Ok(request)
+    }
+
+    /// What holds for the command: nothing is fetched with `--pull never`.
+    pub fn global(&self, global: &Global) -> Global {
+        let never = self.pull.as_deref() == Some("never");
+        Global { offline: global.offline || never, ..global.clone() }
+    }
+
+    fn pull(&self) -> Result<(), Failure> {
+        let why = match self.pull.as_deref() {
+            None | Some("missing" | "never") => return Ok(()),
+            Some("always") => "`sconce lock --upgrade` looks for newer versions; run it before",
+            Some(_) => "there are missing and never",
+        };
+        let given = self.pull.clone().unwrap_or_default();
+        Err(Error::Option { option: "--pull".into(), given, why: why.into() }.into())
+    }
+}
+
+fn size(option: &'static str, given: Option<&str>) -> Result<Option<u64>, Failure> {
+    Ok(given.map(|given| parse_size(option, given)).transpose()?)
+}
+
+impl Files {
+    fn add(&self, request: &mut Request) -> Result<(), Failure> {
+        for mount in &self.mount {
+            match sconce_start::mount(mount, &environment())? {
+                Mount::Bind(bind) => request.binds.push(bind),
+                Mount::Tmpfs(tmpfs) => request.tmpfs.push(tmpfs),
+            }
+        }
+        for tmpfs in &self.tmpfs {
+            request.tmpfs.push(sconce_start::tmpfs(tmpfs)?);
+        }
+        let mut gpus = Vec::new();
+        for device in &self.device {
+            match sconce_start::device(device)? {
+                Device::Node(node) => request.devices.push(node),
+                Device::Gpus(name) => gpus.push(name),
+            }
+        }
+        if !gpus.is_empty() {
+            if request.gpus.is_some() {
+                let why = "GPUs are chosen with --gpus already; leave one of the two out";
+                let given = format!("nvidia.com/gpu={}", gpus[0]);
+                let option = "--device".into();
+                return Err(Error::Option { option, given, why: why.into() }.into());
+            }
+            request.gpus = Some(format!("device={}", gpus.join(",")));
+        }
+        request.read_only = self.read_only;
+        Ok(())
+    }
+}
+
+impl Network {
+    fn add(&self, request: &mut Request) -> Result<(), Failure> {
+        request.network = self.network.as_deref().map(sconce_start::network).transpose()?;
+        request.hostname.clone_from(&self.hostname);
+        for line in &self.add_host {
+            request.hosts.push(sconce_start::host_line(line)?);
+        }
+        for server in &self.dns {
+            let server = server.parse().map_err(|_| Error::Option {
+                option: "--dns".into(),
+                given: server.clone(),
+                why: "that is no IP address".into(),
+            })?;
+            request.dns.servers.push(server);
+        }
+        // A line of resolv.conf ends at white space.
+        let words = |option: &str, words: &[String]| match words.iter().find(|word| {
+            word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control())
+        }) {
+            None => Ok(words.to_vec()),
+            Some(word) => Err(Error::Option {
+                option: option.into(),
+                given: word.clone(),
+                why: "write one word; give the option again for another".into(),
+            }),
+        };
+        request.dns.search = words("--dns-search", &self.dns_search)?;
+        request.dns.options = words("--dns-option", &self.dns_option)?;
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn add(&self, request: &mut Request) -> Result<(), Failure> {
+        request.memory_bytes = size("--memory", self.memory.as_deref())?;
+        if let Some(swap) = &self.memory_swap {
+            request.memory_swap_bytes = sconce_start::swap(swap, request.memory_bytes)?;
+        }
+        let quota =
+            sconce_start::cpus_of_quota(self.cpu_quota.as_deref(), self.cpu_period.as_deref())?;
+        request.cpus = match (&self.cpus, quota) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Option {
+                    option: "--cpu-quota".into(),
+                    given: self.cpu_quota.clone().unwrap_or_default(),
+                    why: "--cpus says the same; leave one of the two out".into(),
+                }
+                .into());
+            }
+            (Some(cpus), None) => Some(parse_cpus(cpus)?),
+            (None, quota) => quota,
+        };
+        request.processors =
+            self.cpuset_cpus.as_deref().map(sconce_start::processors).transpose()?;
+        if let Some(given) = &self.pids_limit {
+            // As Docker: 0 is no limit too.
+            let limit = given.parse::<i64>().ok().filter(|limit| *limit >= -1);
+            let limit = limit.ok_or_else(|| Error::Option {
+                option: "--pids-limit".into(),
+                given: given.clone(),
+                why: "write a number; -1 is no limit".into(),
+            })?;
+            request.pids = Some(if limit == 0 { -1 } else { limit });
+        }
+        for limit in &self.ulimit {
+            let limit = sconce_start::ulimit(limit)?;
+            request.ulimits.retain(|known| known.name != limit.name);
+            request.ulimits.push(limit);
+        }
+        Ok(())
+    }
+}
+
+impl Security {
+    fn add(&self, request: &mut Request) -> Result<(), Failure> {
+        for name in &self.cap_add {
+            request.capabilities.add.push(sconce_start::capability("--cap-add", name)?);
+        }
+        for name in &self.cap_drop {
+            request.capabilities.drop.push(sconce_start::capability("--cap-drop", name)?);
+        }
+        for option in &self.security_opt {
+            match sconce_start::security_option(option)? {
+                SecurityOption::Seccomp(seccomp) => request.seccomp = seccomp,
+                SecurityOption::AppArmor(profile) => request.apparmor = Some(profile),
+                SecurityOption::NoNewPrivileges(on) => request.no_new_privileges = on,
+                SecurityOption::Nothing => {}
+            }
+        }
+        request.groups.clone_from(&self.group_add);
+        request.host_pids = match self.pid.as_deref() {
+            None | Some("" | "private") => false,
+            Some("host") => true,
+            Some(given) => {
+                return Err(Error::Option {
+                    option: "--pid".into(),
+                    given: given.to_owned(),
+                    why: "there is host; `sconce exec` starts more in a container that runs".into(),
+                }
+                .into());
+            }
+        };
+        Ok(())
+    }
+}

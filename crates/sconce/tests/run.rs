@@ -1,0 +1,90 @@
+//! `sconce run` of an image that somebody else made: needs root, or user namespaces.
+
+mod world;
+
+use std::fs;
+use std::process::Command;
+
+use world::World;
+
+fn run(world: &World, options: &[&str], command: &[&str]) -> String {
+    let words = [&["run", "--gpus", "none", "-q"], options, &["oci:image"], command].concat();
+    let (code, out, err) = world.says(&words);
+    assert_eq!(code, 0, "{words:?}\n{out}{err}");
+    out
+}
+
+#[test]
+fn after_the_target_everything_is_the_commands() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Entrypoint": ["echo"], "Cmd": ["from the image"]}"#);
+    assert_eq!(run(&world, &[], &[]), "from the image\n");
+    let words = ["-h", "--help", "--gpus", "all", "--", "--privileged", "-q"];
+    assert_eq!(run(&world, &[], &words), words.join(" ") + "\n");
+    assert_eq!(run(&world, &["--"], &["--rm"]), "--rm\n");
+    assert_eq!(run(&world, &["--entrypoint", ""], &["echo", "x"]), "x\n");
+    assert_eq!(run(&world, &["--entrypoint", "pwd", "-w", "/tmp"], &[]), "/tmp\n");
+}
+
+#[test]
+fn null_in_the_configuration_is_nothing() {
+    let world = World::new();
+    world.image(r#"{"Cmd": null, "Entrypoint": null, "Env": null, "Labels": null}"#);
+    assert_eq!(run(&world, &["-e", "A=1"], &["sh", "-c", "echo $A"]), "1\n");
+    let (code, _, err) = world.says(&["run", "--gpus", "none", "oci:image"]);
+    assert!(code == 125 && err.contains("names no command"), "{err}");
+    assert_eq!(world.says(&["run", "--gpus", "none", "oci:image", "nowhere"]).0, 127);
+    assert_eq!(world.says(&["run", "--gpus", "none", "oci:image", "/etc/passwd"]).0, 126);
+}
+
+#[test]
+fn an_archive_is_taken_in_and_run() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "x"]}"#);
+    let tar = Command::new("tar")
+        .args(["--create", "--file"])
+        .arg(world.path("image.tar"))
+        .arg("--directory")
+        .arg(world.path("image"))
+        .args(["blobs", "index.json", "oci-layout"])
+        .status();
+    assert!(tar.unwrap().success());
+    for target in ["docker-archive:image.tar", "./image.tar", "./image"] {
+        let (code, out, err) = world.says(&["run", "-q", "--gpus", "none", target]);
+        assert_eq!((code, out.as_str()), (0, "x\n"), "{target}\n{err}");
+    }
+}
+
+#[test]
+fn volumes_are_mounted_parents_first() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    for (folder, file) in [("a", "outer"), ("b", "inner")] {
+        fs::create_dir_all(world.path(folder).join("in")).unwrap();
+        fs::write(world.path(folder).join(file), "").unwrap();
+    }
+    let options = ["-v", "./b:/data/in", "-v", "./a:/data"];
+    let seen = run(&world, &options, &["sh", "-c", "ls /data /data/in"]);
+    assert!(seen.contains("outer") && seen.contains("inner"), "{seen}");
+    // The home folder behind `=`, where no shell replaces it; a missing folder is made.
+    run(&world, &["--volume=~/new:/new"], &["true"]);
+    assert!(world.path("home/new").is_dir());
+    fs::write(world.path("env.list"), "QUOTED=\"a b\"\n#no\nPLAIN=1\n").unwrap();
+    let seen = run(
+        &world,
+        &["--env-file", "env.list", "-e", "PLAIN=2"],
+        &["sh", "-c", "echo $QUOTED $PLAIN"],
+    );
+    assert_eq!(seen, "\"a b\" 2\n");
+}
+
+#[test]
+fn a_port_that_can_not_be_kept_to_an_address_is_said() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let words = ["run", "--gpus", "none", "-p", "127.0.0.1:48731:48731", "oci:image", "true"];
+    let (code, _, err) = world.says(&words);
+    assert_eq!(code, 0, "{err}");
+    let notes: Vec<&str> = err.lines().filter(|line| line.contains("127.0.0.1:48731")).collect();
+    assert!(notes.len() == 1 && notes[0].contains("--network private"), "{err}");
+}

@@ -1,0 +1,36 @@
+//! What a start is: the target that a person names, what they ask of the container, the GPUs it
+//! gets, the defaults, and the container that comes of it all.
+//!
+//! Nothing here starts a container or prints: [`ready`] gives a [`sconce_run::Container`], and
+//! remarks go to a callback. [`Request`] is serialisable, so that whatever starts containers on
+//! other machines or later can say the same as `sconce run`.
+
+pub mod docker;
+mod env;
+mod error;
+mod gpus;
+mod image_file;
+mod limits;
+mod machine;
+mod network;
+mod project;
+mod ready;
+mod request;
+mod security;
+mod subject;
+mod target;
+mod variables;
+mod volumes;
+
+pub use env::{Environment, env_file, label, label_file};
+pub use error::Error;
+pub use gpus::Gpus;
+pub use limits::{cpus_of_quota, processors, signal, swap, ulimit};
+pub use machine::{host, platform};
+pub use network::{host_line, network, ports};
+pub use ready::{Ready, ready};
+pub use request::{ImageConfig, Request};
+pub use security::{SecurityOption, capability, security_option};
+pub use subject::of_target;
+pub use target::{Kind, Target};
+pub use volumes::{Bind, Device, Mount, device, mount, tmpfs, volume};

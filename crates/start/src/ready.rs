@@ -1,0 +1,121 @@
+//! From a request to a container that only waits for its start.
+
+use sconce_blob::Digest;
+use sconce_build::{Builder, Trees};
+use sconce_doctor::Subject;
+use sconce_facts::Machine;
+use sconce_run::Container;
+use sconce_store::{Image, Lease};
+
+use crate::env::Environment;
+use crate::error::Error;
+use crate::gpus::{self, Gpus};
+use crate::request::{ImageConfig, Request};
+use crate::target::Target;
+use crate::{host, subject, variables};
+
+/// A container that only waits for its start.
+pub struct Ready {
+    /// What is to be started.
+    pub container: Container,
+    /// Keeps the image and holds the scratch folder.
+    pub lease: Lease,
+    /// Keeps the GPUs.
+    pub gpus: Gpus,
+}
+
+/// Makes all that the container of `target`, written as `text`, needs; what isn't there is locked,
+/// downloaded and built. Remarks go to the builder's watcher.
+///
+/// What can be wrong in the words is found first, then what `sconce doctor` knows to fail: both before
+/// anything is downloaded.
+///
+/// # Errors
+/// A request, a target or a machine that can't work; a build that fails.
+pub fn ready(
+    mut request: Request,
+    target: &Target,
+    text: &str,
+    builder: &Builder<'_>,
+    env: &Environment<'_>,
+) -> Result<Ready, Error> {
+    let note = |text: &str| builder.progress.note(text);
+    if let Some(project) = target.project() {
+        request.add_project(project, env)?;
+    }
+    request.check()?;
+    request.remarks().iter().for_each(|remark| note(remark));
+    let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
+    gpus.check(None, request.force, &note)?;
+    let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
+    let digest = image(target, text, builder, &check)?;
+    let image = builder.store.image(&digest.hex())?;
+    let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
+    let config = ImageConfig::read(&builder.store.config(&image)?)?;
+    let quota = sconce_run::processor_limit();
+    let mut container = request.container(config, gpus.count(), quota)?;
+    container.lowers = lowers;
+    container.image = text.to_owned();
+    container.gpus = gpus.names();
+    container.hidden.push(builder.store.root().to_owned());
+    if container.processors.is_none() && !request.no_affinity && !request.no_defaults {
+        let allowed = sconce_run::processors();
+        container.processors = variables::processors(gpus.near.as_ref(), allowed.as_deref());
+    }
+    // From here on only the lease keeps the image; the store is free for others to prune.
+    let lease = builder.store.lease(digest)?;
+    container.folder = builder.store.root().join("containers");
+    gpus.forward(&container.lowers, &note);
+    gpus.apply(&mut container, lease.scratch())?;
+    Ok(Ready { container, lease, gpus })
+}
+
+/// The image to start, made or taken in if need be. `check` judges it as soon as it is known what it
+/// needs.
+fn image(
+    target: &Target,
+    text: &str,
+    builder: &Builder<'_>,
+    check: &dyn Fn(&Subject) -> Result<(), Error>,
+) -> Result<Digest, Error> {
+    let store = builder.store;
+    let judged = |image: Image| {
+        subject::of_image(text, &image).map_or(Ok(()), |subject| check(&subject))?;
+        Ok(image.manifest)
+    };
+    // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
+    if let Some(image) = target.stored(store)? {
+        return judged(image);
+    }
+    let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
+    let taken = match target {
+        Target::Layout { path, tag } => {
+            builder.progress.begin("reading", None);
+            store.read_layout(path, tag.as_deref(), architecture, &[])?
+        }
+        Target::Archive { path, tag } => {
+            builder.progress.begin("reading", None);
+            store.read_archive(path, tag.as_deref(), architecture, &[])?
+        }
+        Target::Folder(project) | Target::Tag(project) => {
+            let mirror = project.spec().base.mirror.as_deref();
+            let builder = Builder { mirror, ..*builder };
+            let locked = builder.lock(project, &host(), false)?;
+            if Machine::current() != Some(locked.lock.facts.machine) {
+                return Err(Error::Foreign { wanted: locked.lock.facts.machine.to_string() });
+            }
+            if let Some(torch) = &locked.lock.facts.torch {
+                check(&subject::of_torch(text, torch))?;
+            }
+            for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
+                builder.progress.note(note);
+            }
+            return Ok(builder.ready(project, locked.lock, Trees::All)?.image);
+        }
+        Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
+            return Err(Error::NotBuilt(text.to_owned()));
+        }
+    };
+    builder.progress.end(&format!("image {}", taken.short()));
+    judged(store.image(&taken.hex())?)
+}

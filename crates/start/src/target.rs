@@ -1,0 +1,353 @@
+//! What a person names: the one place that decides it, and the words for it.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sconce_build::{Error as BuildError, Project};
+use sconce_lock::Spec;
+use sconce_registry::Reference;
+use sconce_store::{Image, Store};
+
+use crate::error::Error;
+
+/// What was named.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A folder with a sconce.toml.
+    Folder(Project),
+    /// A tag that people know: `torch:2.15.0`.
+    Tag(Project),
+    /// An image of the store, by name or digest; or nothing at all, which only the store knows.
+    Image(String),
+    /// An image in a registry: `HOST/NAME:TAG`, `docker://NAME`.
+    Reference(String),
+    /// An OCI layout: `oci:DIR[:TAG]`, or a folder with an `oci-layout`.
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// Which of its images.
+        tag: Option<String>,
+    },
+    /// An image in a tar: `docker-archive:FILE[:TAG]`, `oci-archive:FILE[:TAG]`, or a tar.
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Which of its images.
+        tag: Option<String>,
+    },
+    /// Any other file or folder, which only `sconce inspect` reads. A name without a slash may still be
+    /// that of an image: [`Target::stored`] looks.
+    Path(PathBuf),
+}
+
+/// The kinds of [`Target`], for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Target::Folder`].
+    Folder,
+    /// [`Target::Tag`].
+    Tag,
+    /// [`Target::Image`].
+    Image,
+    /// [`Target::Reference`].
+    Reference,
+    /// [`Target::Layout`].
+    Layout,
+    /// [`Target::Archive`].
+    Archive,
+    /// [`Target::Path`].
+    Path,
+}
+
+impl Kind {
+    /// What can be locked and built.
+    pub const BUILDABLE: &[Self] = &[Self::Folder, Self::Tag];
+    /// What can be judged without reading its bytes.
+    pub const JUDGED: &[Self] = &[Self::Folder, Self::Tag, Self::Image];
+    /// What can be started.
+    pub const STARTABLE: &[Self] =
+        &[Self::Folder, Self::Tag, Self::Image, Self::Layout, Self::Archive];
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Folder => "a folder with a sconce.toml",
+            Self::Tag => "a tag such as torch:2.15.0",
+            Self::Image => "an image of the store",
+            Self::Reference => "an image in a registry",
+            Self::Layout => "an OCI layout",
+            Self::Archive => "an image archive",
+            Self::Path => "a file or folder",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.words())
+    }
+}
+
+/// Prefixes that say what follows, as skopeo has them (containers-transports(5)).
+const LAYOUT: &str = "oci:";
+const ARCHIVES: [&str; 2] = ["docker-archive:", "oci-archive:"];
+
+impl Target {
+    /// What `text` means. A prefix decides; then what is written like a path, and a name at which there
+    /// is a project, a layout or a file; then a tag; then a registry's reference. What is left is for
+    /// the store to know, unless there is a folder of that name.
+    ///
+    /// # Errors
+    /// A path at which there is nothing; a project or a tag that can't be read.
+    pub fn find(text: &str) -> Result<Self, Error> {
+        if let Some(rest) = text.strip_prefix(LAYOUT) {
+            let (path, tag) = at_tag(rest);
+            return Ok(Self::Layout { path, tag });
+        }
+        if let Some(rest) = ARCHIVES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            let (path, tag) = at_tag(rest);
+            return Ok(Self::Archive { path, tag });
+        }
+        let path = Path::new(text);
+        if let Some(found) = Self::at(path)? {
+            return Ok(found);
+        }
+        let is_path = text.starts_with(['.', '/']);
+        if !is_path && Spec::is_tag(text) {
+            let spec = Box::new(Spec::from_tag(text)?);
+            return Ok(Self::Tag(Project::Tag { tag: text.to_owned(), spec }));
+        }
+        if !text.is_empty() && path.exists() {
+            return Ok(Self::Path(path.to_owned()));
+        }
+        if is_path {
+            return Err(Error::NoPath(path.to_owned()));
+        }
+        if Reference::is_meant(text) {
+            return Ok(Self::Reference(text.to_owned()));
+        }
+        Ok(Self::Image(text.to_owned()))
+    }
+
+    /// What `text` means to a command that takes these kinds.
+    ///
+    /// # Errors
+    /// As [`Target::find`], and a target of another kind, with what to do instead.
+    pub fn find_for(text: &str, command: &'static str, takes: &[Kind]) -> Result<Self, Error> {
+        let found = Self::find(text)?;
+        let kind = found.kind();
+        // A folder's name without a slash may be an image's.
+        let bare = kind == Kind::Path && takes.contains(&Kind::Image) && !text.contains('/');
+        if takes.contains(&kind) || bare {
+            return Ok(found);
+        }
+        if let Self::Path(path) = &found
+            && path.is_dir()
+            && takes.contains(&Kind::Folder)
+        {
+            return Err(BuildError::NoSpec(path.clone()).into());
+        }
+        let hint = match &found {
+            Self::Reference(_) if takes.contains(&Kind::Archive) => {
+                let name = text.trim_start_matches("docker://");
+                Some(format!(
+                    "`skopeo copy docker://{name} docker-archive:image.tar`, then `sconce {command} docker-archive:image.tar`"
+                ))
+            }
+            Self::Reference(_) | Self::Path(_) => {
+                Some(format!("`sconce inspect {text}` says what it can run on"))
+            }
+            Self::Layout { .. } | Self::Archive { .. } => Some(format!(
+                "`sconce inspect {text}` says what it can run on, `sconce run {text}` starts it"
+            )),
+            Self::Image(_) => {
+                Some("`sconce init DIR` makes a project; tags look like torch:2.15.0".into())
+            }
+            Self::Folder(_) | Self::Tag(_) => None,
+        };
+        Err(Error::WrongTarget {
+            command,
+            takes: listed(takes),
+            text: format!("`{text}`"),
+            is: match &found {
+                Self::Image(_) => "neither of them",
+                _ => kind.words(),
+            },
+            hint,
+        })
+    }
+
+    /// A project, layout or tar at `path`; nothing where there is something else or nothing.
+    fn at(path: &Path) -> Result<Option<Self>, Error> {
+        if path.join("sconce.toml").exists() {
+            return Ok(Some(Self::Folder(Project::folder(path)?)));
+        }
+        if path.join("oci-layout").is_file() {
+            return Ok(Some(Self::Layout { path: path.to_owned(), tag: None }));
+        }
+        if path.is_file() && is_tar(path) {
+            return Ok(Some(Self::Archive { path: path.to_owned(), tag: None }));
+        }
+        Ok(None)
+    }
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Folder(_) => Kind::Folder,
+            Self::Tag(_) => Kind::Tag,
+            Self::Image(_) => Kind::Image,
+            Self::Reference(_) => Kind::Reference,
+            Self::Layout { .. } => Kind::Layout,
+            Self::Archive { .. } => Kind::Archive,
+            Self::Path(_) => Kind::Path,
+        }
+    }
+
+    /// The project that it is, if it is one.
+    #[must_use]
+    pub const fn project(&self) -> Option<&Project> {
+        match self {
+            Self::Folder(project) | Self::Tag(project) => Some(project),
+            _ => None,
+        }
+    }
+
+    /// The project that it is.
+    ///
+    /// # Errors
+    /// As [`Target::find_for`] for what can be built.
+    pub fn find_project(text: &str, command: &'static str) -> Result<Project, Error> {
+        match Self::find_for(text, command, Kind::BUILDABLE)? {
+            Self::Folder(project) | Self::Tag(project) => Ok(project),
+            _ => Err(Error::NotBuilt(text.to_owned())),
+        }
+    }
+
+    /// The image of the store that it means as things are: one of that name or digest, or what a tag
+    /// was built to before. Nothing where it has to be made or taken in first.
+    ///
+    /// # Errors
+    /// There is no such image; with the nearest name.
+    pub fn stored(&self, store: &Store) -> Result<Option<Image>, Error> {
+        match self {
+            Self::Image(name) => match store.image(name) {
+                Ok(image) => Ok(Some(image)),
+                // `torhc:2.15.0` is rather a tag with a slip than an image.
+                Err(error) => match Spec::from_tag(name) {
+                    Err(tag) if name.contains(':') => Err(tag.into()),
+                    _ => Err(error.into()),
+                },
+            },
+            Self::Path(path) => Ok(Some(store.image(&path.to_string_lossy())?)),
+            Self::Tag(project) => match project
+                .name()
+                .map(|name| store.names().map(|names| names.get(&name).copied()))
+            {
+                Some(found) => Ok(found?.map(|digest| store.image(&digest.hex())).transpose()?),
+                None => Ok(None),
+            },
+            Self::Folder(_) | Self::Reference(_) | Self::Layout { .. } | Self::Archive { .. } => {
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// `PATH[:TAG]`.
+fn at_tag(text: &str) -> (PathBuf, Option<String>) {
+    match text.split_once(':') {
+        Some((path, tag)) if !tag.is_empty() => (path.into(), Some(tag.to_owned())),
+        Some((path, _)) => (path.into(), None),
+        None => (text.into(), None),
+    }
+}
+
+/// A file that ends in `.tar`, or has the mark of one (POSIX ustar, at byte 257).
+fn is_tar(path: &Path) -> bool {
+    if path.extension().is_some_and(|end| end == "tar") {
+        return true;
+    }
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(262).read_to_end(&mut head));
+    read.is_ok() && head.get(257..262) == Some(b"ustar")
+}
+
+/// `a, b or c`.
+fn listed(kinds: &[Kind]) -> String {
+    let words: Vec<&str> = kinds.iter().map(|kind| kind.words()).collect();
+    match words.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn one_place_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["project", "layout", "plain", "both"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        for name in ["project/sconce.toml", "both/sconce.toml", "x.tar", "x.whl"] {
+            fs::write(at(name), "").unwrap();
+        }
+        for name in ["layout/oci-layout", "both/oci-layout"] {
+            fs::write(at(name), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        }
+        let mut tar = vec![0; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        fs::write(at("unnamed"), tar).unwrap();
+        let kind = |text: &str| Target::find(text).unwrap().kind();
+        for (text, expected) in [
+            (at("project"), Kind::Folder),
+            (at("both"), Kind::Folder),
+            (at("layout"), Kind::Layout),
+            (format!("oci:{}:v1", at("layout")), Kind::Layout),
+            (at("x.tar"), Kind::Archive),
+            (at("unnamed"), Kind::Archive),
+            ("docker-archive:nowhere.tar".into(), Kind::Archive),
+            (at("x.whl"), Kind::Path),
+            (at("plain"), Kind::Path),
+            ("torch:2.9.1".into(), Kind::Tag),
+            ("torch".into(), Kind::Tag),
+            ("mine".into(), Kind::Image),
+            ("mine:1".into(), Kind::Image),
+            ("0123456789ab".into(), Kind::Image),
+            ("nvcr.io/nvidia/pytorch:24.01-py3".into(), Kind::Reference),
+            ("docker://alpine".into(), Kind::Reference),
+        ] {
+            assert_eq!(kind(&text), expected, "{text}");
+        }
+        assert!(matches!(Target::find("./nowhere"), Err(Error::NoPath(_))));
+        let Target::Layout { path, tag } = Target::find("oci:some/dir:v1").unwrap() else {
+            panic!()
+        };
+        assert_eq!((path, tag.as_deref()), ("some/dir".into(), Some("v1")));
+    }
+
+    #[test]
+    fn what_a_command_can_not_take_is_refused_in_a_sentence() {
+        let refused = |text: &str, takes| {
+            let error = Target::find_for(text, "build", takes).unwrap_err();
+            (error.to_string(), error.hint().unwrap_or_default())
+        };
+        let (words, hint) = refused("ghcr.io/a/b:1", Kind::BUILDABLE);
+        assert_eq!(
+            words,
+            "`sconce build` takes a folder with a sconce.toml or a tag such as torch:2.15.0; `ghcr.io/a/b:1` is an image in a registry"
+        );
+        assert!(hint.contains("sconce inspect ghcr.io/a/b:1"), "{hint}");
+        let (_, hint) = refused("docker://alpine:3", Kind::STARTABLE);
+        assert!(hint.contains("skopeo copy docker://alpine:3 docker-archive:image.tar"), "{hint}");
+        assert!(refused("mine", Kind::BUILDABLE).0.ends_with("`mine` is neither of them"));
+    }
+}

@@ -1,0 +1,362 @@
+//! What is shown inside of this machine's files: `-v`, `--mount`, `--tmpfs`, `--device`.
+
+use std::path::{Component, Path, PathBuf};
+
+use sconce_run::{Tmpfs, Volume, parse_size};
+use serde::{Deserialize, Serialize};
+
+use crate::env::Environment;
+use crate::error::Error;
+
+/// A folder or file of this machine that is mounted into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// What and where.
+    pub volume: Volume,
+    /// A missing source is made as a folder. Docker does so for `-v`; not for `--mount`, and here
+    /// not for `:ro`, where an empty folder is never what was meant.
+    pub create: bool,
+}
+
+/// One `--mount`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// `type=bind`.
+    Bind(Bind),
+    /// `type=tmpfs`.
+    Tmpfs(Tmpfs),
+}
+
+/// One `--device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A node, or a folder of nodes.
+    Node(sconce_run::Device),
+    /// A CDI name of GPUs, `nvidia.com/gpu=0`: what `--gpus` takes.
+    Gpus(String),
+}
+
+/// Reads `-v HOST:CONTAINER[:OPTIONS]`; a leading `~/` is the home folder, which a shell does not
+/// see behind `--volume=`.
+///
+/// # Errors
+/// What `-v` can't be.
+pub fn volume(given: &str, env: &Environment<'_>) -> Result<Bind, Error> {
+    let mut volume: Volume = given.parse()?;
+    volume.source = env.home("-v", given, &volume.source)?;
+    Ok(Bind { create: !volume.read_only, volume })
+}
+
+/// Reads `--mount type=bind,source=…,target=…`, in Docker's words.
+///
+/// # Errors
+/// Unknown keys, types other than bind and tmpfs, a missing source or target.
+pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
+    let wrong = |why: String| Error::option("--mount", given, why);
+    let (mut kind, mut source, mut target) = (None, None, None);
+    let (mut read_only, mut size, mut mode) = (false, None, None);
+    for field in fields(given).ok_or_else(|| wrong("a quote is not closed".into()))? {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_ascii_lowercase(), value),
+            None => (field.to_ascii_lowercase(), "true"),
+        };
+        match key.as_str() {
+            "type" => kind = Some(value.to_ascii_lowercase()),
+            "source" | "src" => source = Some(value.to_owned()),
+            "target" | "destination" | "dst" => target = Some(value.to_owned()),
+            "readonly" | "ro" => {
+                read_only =
+                    truth(value).ok_or_else(|| wrong(format!("`{key}` is true or false")))?
+            }
+            "tmpfs-size" => size = Some(parse_size("--mount tmpfs-size", value)?),
+            "tmpfs-mode" => {
+                mode = Some(
+                    octal(value)
+                        .ok_or_else(|| wrong(format!("`{value}` is no mode such as 1777")))?,
+                )
+            }
+            "consistency" => {}
+            "bind-propagation" if matches!(value, "private" | "rprivate") => {}
+            "bind-propagation" => {
+                return Err(wrong(
+                    "mounts made later are not passed on; leave bind-propagation out".into(),
+                ));
+            }
+            "bind-recursive" if value == "enabled" => {}
+            "bind-nonrecursive" if truth(value) == Some(false) => {}
+            "bind-recursive" | "bind-nonrecursive" => {
+                return Err(wrong("what is mounted below the source is always shown; leave it out, or name a folder without".into()));
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "`{key}` is no key of it; there are type, source, target, readonly, tmpfs-size and tmpfs-mode"
+                )));
+            }
+        }
+    }
+    let target = target.ok_or_else(|| wrong("target=DIR is missing".into()))?;
+    let target = place("--mount", given, &target)?;
+    match kind.as_deref() {
+        Some("bind") => {
+            let source = source.filter(|source| !source.is_empty());
+            let source = source.ok_or_else(|| wrong("source=DIR is missing".into()))?;
+            let source = env.home("--mount", given, Path::new(&source))?;
+            Ok(Mount::Bind(Bind { volume: Volume { source, target, read_only }, create: false }))
+        }
+        Some("tmpfs") if source.is_some() => Err(wrong("a tmpfs has no source".into())),
+        Some("tmpfs") => Ok(Mount::Tmpfs(Tmpfs { target, size, mode, exec: false, read_only })),
+        None | Some("volume") => Err(wrong(
+            "there are no named volumes; type=bind,source=DIR,target=DIR shows a folder".into(),
+        )),
+        Some(other) => Err(wrong(format!("type {other} is not there; there are bind and tmpfs"))),
+    }
+}
+
+/// Reads `--tmpfs DIR[:OPTIONS]`.
+///
+/// # Errors
+/// A relative folder, an option other than size, mode and the flags of mount(8) that hold anyway.
+pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
+    let wrong = |why: String| Error::option("--tmpfs", given, why);
+    let (target, options) = given.split_once(':').unwrap_or((given, ""));
+    let target = place("--tmpfs", given, target)?;
+    let mut tmpfs = Tmpfs { target, size: None, mode: None, exec: false, read_only: false };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", size)) => tmpfs.size = Some(parse_size("--tmpfs size", size)?),
+            Some(("mode", mode)) => {
+                let mode = octal(mode);
+                tmpfs.mode =
+                    Some(mode.ok_or_else(|| wrong(format!("{option} is no mode such as 1777")))?);
+            }
+            None if option == "exec" => tmpfs.exec = true,
+            None if option == "noexec" => tmpfs.exec = false,
+            None if option == "ro" => tmpfs.read_only = true,
+            None if matches!(option, "rw" | "nosuid" | "nodev" | "async" | "relatime") => {}
+            _ => {
+                return Err(wrong(format!(
+                    "`{option}` is no option of it; there are size, mode, exec, noexec, ro and rw"
+                )));
+            }
+        }
+    }
+    Ok(tmpfs)
+}
+
+/// Reads `--device NODE[:TARGET[:rwm]]`, or a CDI name.
+///
+/// # Errors
+/// Relative paths, rights that can't be taken away, CDI names of other vendors.
+pub fn device(given: &str) -> Result<Device, Error> {
+    let wrong = |why: &str| Error::option("--device", given, why);
+    if !given.starts_with('/') && given.contains('=') {
+        return match given.strip_prefix("nvidia.com/gpu=") {
+            Some(name) if !name.is_empty() => Ok(Device::Gpus(name.to_owned())),
+            _ => {
+                Err(wrong("of CDI names nvidia.com/gpu=… is known; name the nodes in /dev instead"))
+            }
+        };
+    }
+    let rights = |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
+    let parts: Vec<&str> = given.split(':').collect();
+    let (source, target, wanted) = match parts.as_slice() {
+        [source] => (*source, *source, "rwm"),
+        [source, last] if rights(last) => (*source, *source, *last),
+        [source, target] => (*source, *target, "rwm"),
+        [source, target, wanted] if rights(wanted) => (*source, *target, *wanted),
+        _ => return Err(wrong("write NODE, NODE:TARGET or NODE:TARGET:rwm")),
+    };
+    if !(wanted.contains('r') && wanted.contains('w')) {
+        return Err(wrong("a device is given for reading and writing; leave the rights out"));
+    }
+    if !source.starts_with('/') {
+        return Err(wrong("the node is an absolute path, as in /dev/fuse"));
+    }
+    let target = place("--device", given, target)?;
+    Ok(Device::Node(sconce_run::Device { source: source.into(), target }))
+}
+
+/// A place in the container: absolute, without `..`, not the root itself, and in one spelling.
+pub(crate) fn place(option: &str, given: &str, path: &str) -> Result<PathBuf, Error> {
+    let path = Path::new(path);
+    if !path.is_absolute() {
+        return Err(Error::option(option, given, "the path in the container must start with /"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::option(option, given, "the path in the container must not hold '..'"));
+    }
+    if path == Path::new("/") {
+        return Err(Error::option(option, given, "the whole root cannot be replaced"));
+    }
+    Ok(path.components().collect())
+}
+
+/// Sorts mounts so that a folder comes before what is mounted beneath it, and refuses two in one place.
+pub(crate) fn arrange(binds: &mut [Bind], tmpfs: &mut [Tmpfs]) -> Result<(), Error> {
+    for bind in &mut *binds {
+        bind.volume.target = bind.volume.target.components().collect();
+    }
+    let depth = |path: &Path| path.components().count();
+    binds.sort_by_key(|bind| depth(&bind.volume.target));
+    tmpfs.sort_by_key(|tmpfs| depth(&tmpfs.target));
+    let sources = binds
+        .iter()
+        .map(|bind| (&bind.volume.target, bind.volume.source.display().to_string()))
+        .chain(tmpfs.iter().map(|tmpfs| (&tmpfs.target, "a tmpfs".to_owned())));
+    let mut seen: Vec<(&PathBuf, String)> = Vec::new();
+    for (target, source) in sources {
+        if let Some((_, first)) = seen.iter().find(|(known, _)| *known == target) {
+            let (first, second) = (first.clone(), source);
+            return Err(Error::SameTarget { target: target.clone(), first, second });
+        }
+        seen.push((target, source));
+    }
+    Ok(())
+}
+
+/// Refuses sources that must be there and are not. Nothing is made: that is `sconce_run`'s work.
+pub(crate) fn check_sources(binds: &[Bind], devices: &[sconce_run::Device]) -> Result<(), Error> {
+    let missing = |path: &Path| path.symlink_metadata().is_err();
+    for bind in binds.iter().filter(|bind| !bind.create) {
+        let source = &bind.volume.source;
+        if missing(source) {
+            let target = bind.volume.target.display();
+            let given = format!("{}:{target}", source.display());
+            return Err(Error::option("volume", given, "the source is not there; make it first"));
+        }
+    }
+    for device in devices {
+        if missing(&device.source) {
+            let given = device.source.display().to_string();
+            return Err(Error::option("--device", given, "this machine has no such node"));
+        }
+    }
+    Ok(())
+}
+
+/// The fields of one line of CSV (RFC 4180), as Docker reads `--mount`; nothing if a quote is left open.
+fn fields(line: &str) -> Option<Vec<String>> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = line.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                fields.last_mut()?.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            _ => fields.last_mut()?.push(char),
+        }
+    }
+    (!quoted).then_some(fields)
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn octal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env() -> Environment<'static> {
+        Environment(&|name| (name == "HOME").then(|| "/home/ann".to_owned()))
+    }
+
+    fn bind(source: &str, target: &str, read_only: bool, create: bool) -> Bind {
+        let volume = Volume { source: source.into(), target: target.into(), read_only };
+        Bind { volume, create }
+    }
+
+    #[test]
+    fn volumes_are_made_unless_read_only() {
+        let read = |given| volume(given, &env()).unwrap();
+        assert_eq!(read("./data:/data"), bind("./data", "/data", false, true));
+        assert_eq!(read("/data:/data:ro"), bind("/data", "/data", true, false));
+        assert_eq!(read("~/data:/data"), bind("/home/ann/data", "/data", false, true));
+        assert!(volume("~bob/x:/data", &env()).is_err());
+    }
+
+    #[test]
+    fn mounts_in_dockers_words() {
+        let read = |given| mount(given, &env());
+        let same = |given, expected| match read(given).unwrap() {
+            Mount::Bind(found) => assert_eq!(found, expected, "{given}"),
+            Mount::Tmpfs(found) => panic!("{given}: {found:?}"),
+        };
+        same("type=bind,source=/a,target=/b", bind("/a", "/b", false, false));
+        same("type=bind,src=~/a,dst=/b,readonly", bind("/home/ann/a", "/b", true, false));
+        same(
+            "\"type=bind\",\"src=/a,b\",destination=/b/,ro=false",
+            bind("/a,b", "/b", false, false),
+        );
+        let Mount::Tmpfs(found) = read("type=tmpfs,dst=/t,tmpfs-size=1g,tmpfs-mode=700").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((found.size, found.mode), (Some(1 << 30), Some(0o700)));
+        for (bad, word) in [
+            ("source=/a,target=/b", "type=bind"),
+            ("type=volume,source=data,target=/b", "no named volumes"),
+            ("type=bind,target=/b", "source=DIR"),
+            ("type=bind,source=/a", "target=DIR"),
+            ("type=bind,source=/a,target=b", "start with /"),
+            ("type=bind,source=/a,target=/b,volume-opt=x", "volume-opt"),
+            ("type=npipe,source=/a,target=/b", "npipe"),
+            ("type=bind,\"source=/a,target=/b", "quote"),
+            ("type=bind,source=/a,target=/b,bind-propagation=shared", "propagation"),
+        ] {
+            let words = read(bad).unwrap_err().to_string();
+            assert!(words.contains(word), "{bad}: {words}");
+        }
+    }
+
+    #[test]
+    fn folders_in_memory() {
+        let found = tmpfs("/run:rw,size=64m,mode=755,exec").unwrap();
+        assert_eq!((found.size, found.mode, found.exec), (Some(64 << 20), Some(0o755), true));
+        assert!(tmpfs("/run:uid=5").unwrap_err().to_string().contains("uid=5"));
+        assert!(tmpfs("run").is_err());
+    }
+
+    #[test]
+    fn devices() {
+        let node = |given| match device(given).unwrap() {
+            Device::Node(node) => {
+                (node.source.display().to_string(), node.target.display().to_string())
+            }
+            Device::Gpus(name) => (String::new(), name),
+        };
+        assert_eq!(node("/dev/fuse"), ("/dev/fuse".into(), "/dev/fuse".into()));
+        assert_eq!(node("/dev/fuse:rwm"), ("/dev/fuse".into(), "/dev/fuse".into()));
+        assert_eq!(node("/dev/a:/dev/b:rw"), ("/dev/a".into(), "/dev/b".into()));
+        assert_eq!(node("nvidia.com/gpu=all"), (String::new(), "all".into()));
+        for bad in ["/dev/a:/dev/b:r", "dev/a", "vendor.com/net=0", "/dev/a:/b:/c:rwm"] {
+            assert!(device(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parents_come_first_and_each_place_once() {
+        let mut binds =
+            vec![bind("/a", "/data/in//x", false, true), bind("/b", "/data", false, true)];
+        arrange(&mut binds, &mut []).unwrap();
+        assert_eq!(binds[0].volume.target, Path::new("/data"));
+        assert_eq!(binds[1].volume.target, Path::new("/data/in/x"));
+        binds.push(bind("/c", "/data/", false, true));
+        let words = arrange(&mut binds, &mut []).unwrap_err().to_string();
+        assert_eq!(words, "two mounts at /data: /b and /c");
+        let mut tmp = vec![tmpfs("/data").unwrap()];
+        assert!(arrange(&mut binds[..2], &mut tmp).is_err());
+    }
+}
