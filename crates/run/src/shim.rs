@@ -20,7 +20,7 @@ use crate::folder::{self, State};
 use crate::forward::Listeners;
 use crate::output::Output;
 use crate::setup::{self, Started};
-use crate::spawn::{CONTROL, HELD, NAME};
+use crate::spawn::{CONTROL, HELD, LOCK, NAME};
 use crate::{Container, Exit, clean, join, os};
 
 /// Takes over if this process was started as a container's shim, and then never returns. A program
@@ -80,7 +80,9 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         })
         .collect();
     let groups = Groups { made: groups };
-    let ended = live(path, &container, &mut state, &groups, window);
+    // Open to the last: who connects too late sees its end, and then reads the state.
+    let listener = listen(path)?;
+    let ended = live(path, &container, &mut state, &groups, &listener, window);
     state.pid = None;
     state.finished = Some(folder::now());
     match &ended {
@@ -100,26 +102,28 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
     } else {
         clean::remove(path)?;
     }
-    // Said last: who hears it may count on all being cleaned up.
-    let (exit, waiting) = ended?;
+    // Said last: who hears it may count on all being cleaned up, and on nobody holding it.
+    rustix::fs::flock(os::borrow(LOCK), rustix::fs::FlockOperation::Unlock)
+        .doing("letting go of the container's folder")?;
+    let (exit, clients) = ended?;
     let message = Message::Ended(exit.status());
-    for socket in &waiting {
-        drop(control::send(socket, &message));
+    for client in clients.iter().filter(|client| client.waits) {
+        drop(control::send(&client.socket, &message));
     }
     drop(control::send(os::borrow(CONTROL), &message));
     Ok(())
 }
 
-/// From the start of the container to its end: how it ended, and who waits to hear that.
+/// From the start of the container to its end: how it ended, and who is connected.
 fn live(
     path: &Path,
     container: &Container,
     state: &mut State,
     groups: &Groups,
+    listener: &OwnedFd,
     window: Option<(u16, u16)>,
-) -> Result<(Exit, Vec<OwnedFd>), Error> {
+) -> Result<(Exit, Vec<Client>), Error> {
     let scratch = path.join("scratch");
-    let listener = listen(path)?;
     let ports = Listeners::open(container)?;
     let output = Output::of(container, path)?;
     let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
@@ -158,8 +162,7 @@ fn live(
     }
     let ended = ended.and_then(|()| shim.end());
     setup::tidy(container, &scratch, &shim.started.overlay, ended.is_ok())?;
-    let waiting = shim.clients.into_iter().filter(|client| client.waits);
-    ended.map(|exit| (exit, waiting.map(|client| client.socket).collect()))
+    ended.map(|exit| (exit, shim.clients))
 }
 
 /// Listens where others find this container.
@@ -185,7 +188,7 @@ struct Shim<'a> {
     life: OwnedFd,
     /// The first process, as someone to hear.
     init: OwnedFd,
-    listener: OwnedFd,
+    listener: &'a OwnedFd,
     output: Output,
     clients: Vec<Client>,
     /// Commands that `exec` started.
@@ -245,7 +248,7 @@ impl Shim<'_> {
                     },
                     Source::Listener => {
                         let flags = rustix::net::SocketFlags::CLOEXEC;
-                        if let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+                        if let Ok(socket) = rustix::net::accept_with(self.listener, flags) {
                             self.clients.push(Client {
                                 socket,
                                 waits: false,
@@ -269,7 +272,7 @@ impl Shim<'_> {
         let mut sources = vec![Source::Init, Source::Listener];
         let mut fds = vec![
             PollFd::new(&self.init, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(self.listener, PollFlags::IN),
         ];
         if self.listening {
             sources.push(Source::Caller);

@@ -25,6 +25,7 @@ pub(crate) const NAME: &str = "sconce-shim";
 /// Where a shim finds its descriptors: the socket to its caller, the lock on its folder, those it
 /// only holds, then three for each cgroup ([`crate::cgroup::Group`]).
 pub(crate) const CONTROL: RawFd = 3;
+pub(crate) const LOCK: RawFd = 4;
 pub(crate) const HELD: RawFd = 5;
 
 /// What a shim is started with.
