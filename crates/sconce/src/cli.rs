@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill, lock,
-    logs, man, probe, prune, ps, rm, run, stats, stop, verify, wait,
+    logs, man, probe, prune, ps, rm, rmi, run, stats, stop, verify, wait,
 };
 use crate::error::{Failure, Kind};
 
@@ -60,6 +60,7 @@ enum Command {
     Cdi(cdi::Args),
     Images(images::Args),
     Prune(prune::Args),
+    Rmi(rmi::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -98,6 +99,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
         Command::Prune(args) => prune::main(&global, &args),
+        Command::Rmi(args) => rmi::main(&global, &args),
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => man::main(&args),
     }

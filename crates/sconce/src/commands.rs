@@ -20,6 +20,7 @@ pub mod probe;
 pub mod prune;
 pub mod ps;
 pub mod rm;
+pub mod rmi;
 pub mod run;
 pub mod stats;
 pub mod stop;

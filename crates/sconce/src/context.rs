@@ -27,10 +27,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the store that the environment names.
+    /// Opens the store that the environment names, over those below it.
     pub fn open(global: &Global) -> Result<Self, Failure> {
-        let root = sconce_store::default_root(|name| std::env::var_os(name))?;
-        let store = Store::open(root)?;
+        let env = |name: &str| std::env::var_os(name);
+        let options = sconce_store::Options {
+            lowers: sconce_store::lower_roots(env)?,
+            note: Some(Box::new(|note| eprintln!("note: {note}"))),
+            remover: None,
+        };
+        let store = Store::open_with(sconce_store::default_root(env)?, options)?;
         let netrc = std::env::var_os("NETRC")
             .map(PathBuf::from)
             .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))

@@ -1,8 +1,8 @@
 //! Blobs with bytes of their own: `blobs/sha256/<2 digits>/<64 digits>`, read-only files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::ioctl_ficlone;
@@ -10,6 +10,9 @@ use sconce_blob::{Digest, Hasher};
 
 use crate::Store;
 use crate::error::{Error, at};
+
+/// The mode of a blob's file. Who may not read a store doesn't get past its folder.
+const READ_ONLY: u32 = 0o444;
 
 /// Bytes copied at a time.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -25,12 +28,15 @@ pub struct BlobWriter {
 impl Store {
     /// Whether the blob is there, real or virtual.
     pub fn has_blob(&self, digest: Digest) -> bool {
-        self.real_path(digest).exists() || self.virtual_path(digest).exists()
+        self.pins().pin(digest);
+        self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
     }
 
-    /// The file of a real blob; `None` when there is none (it may be virtual).
+    /// The file of a real blob; `None` when there is none (it may be virtual, or in a store that
+    /// must be checked first, as [`Store::open_blob`] does).
     pub fn blob_path(&self, digest: Digest) -> Option<PathBuf> {
-        Some(self.real_path(digest)).filter(|path| path.exists())
+        self.pins().pin(digest);
+        self.places().find_map(|place| place.find_blob(digest))
     }
 
     /// Begins a new blob.
@@ -106,14 +112,14 @@ impl Store {
             fs::remove_file(path).map_err(at("remove", path))?;
             return Err(Error::WrongDigest { what: what.to_owned(), expected, actual: digest });
         }
-        let target = self.real_path(digest);
+        let target = self.place().blob(digest);
+        fs::set_permissions(path, Permissions::from_mode(READ_ONLY))
+            .map_err(at("set the mode of", path))?;
+        self.pins().pin(digest);
         if target.exists() {
             return fs::remove_file(path).map_err(at("remove", path));
         }
-        make_parent(&target)?;
-        let mut permissions = fs::metadata(path).map_err(at("look at", path))?.permissions();
-        permissions.set_readonly(true);
-        fs::set_permissions(path, permissions).map_err(at("protect", path))?;
+        target.parent().map_or(Ok(()), |folder| self.folder(folder))?;
         self.mark_unsynced("blob", digest)?;
         fs::rename(path, &target).map_err(at("rename into place", &target))
     }
@@ -130,12 +136,16 @@ impl Store {
         Err(Error::WrongDigest { what, expected: digest, actual })
     }
 
-    pub(crate) fn real_path(&self, digest: Digest) -> PathBuf {
-        let hex = digest.hex();
-        let mut path = self.root().join("blobs/sha256");
-        path.push(&hex[..2]);
-        path.push(hex);
-        path
+    /// Copies a blob in from a store that isn't believed, so that nobody can change it once it was
+    /// checked. Says whether one had it.
+    pub(crate) fn import(&self, digest: Digest) -> Result<bool, Error> {
+        for place in self.untrusted() {
+            let Some(reader) = self.read_from(digest, &[place])? else { continue };
+            let what = format!("blob {} in {}", digest.short(), place.root().display());
+            self.put_stream(reader, &what, Some(digest))?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 }
 
@@ -194,19 +204,12 @@ pub(crate) fn hash(source: &mut impl Read) -> io::Result<(Digest, u64)> {
     Ok((hasher.finish(), len))
 }
 
-pub(crate) fn make_parent(path: &Path) -> Result<(), Error> {
-    match path.parent() {
-        Some(folder) => fs::create_dir_all(folder).map_err(at("create", folder)),
-        None => Ok(()),
-    }
-}
-
 /// A new file for this handle alone to write.
 fn create_read_only(path: &Path) -> Result<File, Error> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o444)
+        .mode(READ_ONLY)
         .open(path)
         .map_err(at("create", path))
 }

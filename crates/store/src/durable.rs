@@ -16,7 +16,7 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::lock::ObjectLock;
+use crate::files::{list, remove_file};
 
 /// Markers older than this are settled when the store is next opened: the kernel has written most
 /// of their bytes by then (`vm.dirty_expire_centisecs` is 30 s by default).
@@ -26,9 +26,14 @@ impl Store {
     /// Notes that `kind` `digest` is about to appear without being on the disk for sure.
     pub(crate) fn mark_unsynced(&self, kind: &str, digest: Digest) -> Result<(), Error> {
         let folder = self.markers()?;
-        fs::create_dir_all(&folder).map_err(at("create", &folder))?;
+        self.folder(&folder)?;
         let marker = folder.join(format!("{kind}-{}", digest.hex()));
-        File::create(&marker).map(drop).map_err(at("create", &marker))
+        match self.create(&marker) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(())
+            }
+            result => result.map(drop),
+        }
     }
 
     /// Waits until all that was put into the store is on the disk. Call it where nobody waits,
@@ -43,7 +48,7 @@ impl Store {
         let root = self.root();
         let folder = File::open(root).map_err(at("open", root))?;
         syncfs(&folder).map_err(at("sync", root))?;
-        markers.iter().try_for_each(|marker| remove(marker))
+        markers.iter().try_for_each(|marker| remove_file(marker).map(drop))
     }
 
     /// Checks what an earlier boot left unsynced; settles old markers of this boot aside.
@@ -63,10 +68,10 @@ impl Store {
                 }
                 continue;
             }
-            let _lock = ObjectLock::wait(self.root().join("locks/recover"))?;
+            let _lock = self.wait_for(self.root().join("locks/recover"))?;
             for marker in list(&folder)? {
                 self.check_marked(&marker)?;
-                remove(&marker)?;
+                remove_file(&marker)?;
             }
             match fs::remove_dir(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -84,11 +89,11 @@ impl Store {
             return Ok(());
         };
         match kind {
-            "tree" => crate::remove::all(&self.tree_path(digest)),
+            "tree" => self.discard(&self.place().tree(digest)),
             "blob" => match self.verify(digest) {
                 Ok(()) | Err(Error::MissingBlob(_)) => Ok(()),
                 Err(Error::WrongDigest { .. } | Error::Corrupt { .. }) => {
-                    crate::remove::all(&self.real_path(digest))
+                    self.discard(&self.place().blob(digest))
                 }
                 Err(error) => Err(error),
             },
@@ -97,23 +102,12 @@ impl Store {
     }
 
     fn markers(&self) -> Result<PathBuf, Error> {
-        let path = Path::new("/proc/sys/kernel/random/boot_id");
-        let boot = fs::read_to_string(path).map_err(at("read", path))?;
-        Ok(self.root().join("unsynced").join(boot.trim()))
+        Ok(self.root().join("unsynced").join(boot()?))
     }
 }
 
-fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at("list", folder))?.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(at("list", folder)(error)),
-    }
-}
-
-fn remove(marker: &Path) -> Result<(), Error> {
-    match fs::remove_file(marker) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", marker)(error)),
-        _ => Ok(()),
-    }
+/// The id of this boot (random(4)).
+pub(crate) fn boot() -> Result<String, Error> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).map_err(at("read", path))?.trim().to_owned())
 }

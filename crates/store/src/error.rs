@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use sconce_blob::Digest;
 
+use crate::remove::under;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,6 +47,88 @@ pub enum Error {
     /// Neither `SCONCE_HOME`, `XDG_DATA_HOME` nor `HOME` is set to an absolute path.
     #[error("no folder for the store: neither SCONCE_HOME, XDG_DATA_HOME nor HOME is set")]
     NoHome,
+    /// The store belongs to somebody else.
+    #[error("the store {} belongs to uid {owner}; you are uid {you}", shell(root))]
+    NotYours {
+        /// The store.
+        root: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who calls.
+        you: u32,
+    },
+    /// Root would make a store in a folder of somebody else.
+    #[error(
+        "the store {} would be made in {}, which belongs to uid {owner}: they could neither use nor remove what root makes there",
+        shell(root),
+        shell(folder)
+    )]
+    NotYourFolder {
+        /// The store that would be made.
+        root: PathBuf,
+        /// The folder that is there.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A part of the store belongs to somebody else.
+    #[error("{} belongs to uid {owner}, but the store it is in to uid {of}", shell(path))]
+    Mixed {
+        /// The store.
+        root: PathBuf,
+        /// The part.
+        path: PathBuf,
+        /// Whose that is.
+        owner: u32,
+        /// Whose the store is.
+        of: u32,
+    },
+    /// Others can write to the store, and nothing says that they should.
+    #[error("others can write to the store {}: {} has mode {mode:04o}", shell(root), shell(path))]
+    Exposed {
+        /// The store.
+        root: PathBuf,
+        /// The store or a folder in it.
+        path: PathBuf,
+        /// The mode.
+        mode: u32,
+    },
+    /// A folder that should be the caller's alone is not.
+    #[error("{} must be a folder of mode 0700 that you own", shell(.0))]
+    NotPrivate(PathBuf),
+    /// The request would change a store that is read-only here.
+    #[error("{what} is in the store {}, which is read-only here", shell(store))]
+    ReadOnly {
+        /// What was to be changed.
+        what: String,
+        /// The store.
+        store: PathBuf,
+    },
+    /// An image that was found lacks a part, which another store had.
+    #[error(
+        "image {image} is incomplete: blob {missing} is neither in this store nor in one below it"
+    )]
+    Incomplete {
+        /// The image.
+        image: Digest,
+        /// The part.
+        missing: Digest,
+    },
+    /// A folder could not be removed, or not all of it.
+    #[error("can't remove {}{}: {source}", shell(left.first().unwrap_or(path)), and_more(left, *more))]
+    Unremovable {
+        /// The folder.
+        path: PathBuf,
+        /// What stayed: paths below it, at most 16.
+        left: Vec<PathBuf>,
+        /// How many paths more there are.
+        more: usize,
+        /// The uids of what stayed.
+        owners: Vec<u32>,
+        /// Why the first stayed.
+        #[source]
+        source: io::Error,
+    },
     /// The folder holds other things.
     #[error("{} is not a sconce store: it has files but no `version`", .0.display())]
     NotAStore(PathBuf),
@@ -149,6 +233,43 @@ impl Error {
             Self::NotWritable { .. } => {
                 "point SCONCE_HOME at a folder that you may write".to_owned()
             }
+            Self::NotYours { root, you: 0, owner } => format!(
+                "run sconce as uid {owner}, without sudo; or give root a store of its own: `export SCONCE_HOME=/root/.local/share/sconce`; beside that, root can use the images of this one: `export SCONCE_STORES={}`",
+                shell(root)
+            ),
+            Self::NotYours { root, .. } => format!(
+                "point SCONCE_HOME at a folder of your own; beside that, you can use the images of this store: `export SCONCE_STORES={}`",
+                shell(root)
+            ),
+            Self::NotYourFolder { root, owner, .. } => format!(
+                "run sconce as uid {owner}, without sudo; or give root a store of its own: `export SCONCE_HOME=/root/.local/share/sconce`; or make this folder root's: `mkdir -p -m 700 {}`",
+                shell(root)
+            ),
+            Self::Mixed { root, of, .. } => format!(
+                "`{}chown -R {of} {}` gives all of it to the store's owner, if you trust what is in it",
+                sudo(),
+                shell(root)
+            ),
+            Self::Exposed { root, mode, .. } if mode & 0o1000 != 0 => format!(
+                "use a folder of its own: `export SCONCE_HOME={}`",
+                shell(&root.join("sconce"))
+            ),
+            Self::Exposed { root, .. } => format!(
+                "`chmod 700 {0}` makes it yours alone; `chmod 2770 {0}` shares it with its group on purpose",
+                shell(root)
+            ),
+            Self::NotPrivate(path) => format!("remove it: `rm -rf {}`", shell(path)),
+            Self::ReadOnly { .. } => {
+                "only the owner of that store can remove its images".to_owned()
+            }
+            Self::Incomplete { image, .. } => format!(
+                "`sconce rmi {}` removes what is left of it; then build it again",
+                image.short()
+            ),
+            Self::Unremovable { path, left, owners, source, .. } => {
+                let cause = source.raw_os_error().map(Errno::from_raw_os_error);
+                return unremovable_hint(path, left.first().unwrap_or(path), owners, cause);
+            }
             Self::NoHome => "set SCONCE_HOME to a folder with some tens of GB free".to_owned(),
             Self::NotAStore(_) => {
                 "point SCONCE_HOME at an empty folder, or at one that does not exist yet".to_owned()
@@ -180,6 +301,18 @@ impl Error {
 }
 
 impl Error {
+    /// The same after the folder it tells of was moved.
+    pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
+        if let Self::Unremovable { path, left, .. } = &mut self {
+            for path in left.iter_mut().chain([path]) {
+                if let Ok(below) = path.strip_prefix(from) {
+                    *path = under(to, below);
+                }
+            }
+        }
+        self
+    }
+
     /// A failed file operation: `action` is a verb, as in "can't {action} {path}". A full disk and
     /// missing rights are told apart.
     pub fn of_io(action: &'static str, path: &Path, source: io::Error) -> Self {
@@ -215,4 +348,48 @@ pub(crate) fn at<E: Into<io::Error>>(
 ) -> impl FnOnce(E) -> Error + use<E> {
     let path = path.to_owned();
     move |error| Error::of_io(action, &path, error.into())
+}
+
+fn unremovable_hint(
+    path: &Path,
+    first: &Path,
+    owners: &[u32],
+    cause: Option<Errno>,
+) -> Option<String> {
+    let you = rustix::process::geteuid().as_raw();
+    let (path, first, sudo) = (shell(path), shell(first), sudo());
+    match cause {
+        Some(Errno::XDEV | Errno::BUSY) => {
+            Some(format!("something is mounted there: `{sudo}umount {first}`, then try again"))
+        }
+        Some(Errno::ACCESS | Errno::PERM) if you != 0 && owners.iter().any(|uid| *uid != you) => {
+            Some(format!("it holds files of another user: `{sudo}rm -rf {path}`"))
+        }
+        Some(Errno::PERM) => Some(format!(
+            "it may be marked immutable or append-only: `{sudo}chattr -R -f -i -a {path}`, then try again"
+        )),
+        _ => None,
+    }
+}
+
+/// What a command that root must run begins with.
+fn sudo() -> &'static str {
+    if rustix::process::geteuid().is_root() { "" } else { "sudo " }
+}
+
+/// A path as a shell takes it.
+pub(crate) fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+fn and_more(left: &[PathBuf], more: usize) -> String {
+    match (left.len() + more).saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
 }

@@ -19,7 +19,8 @@ use tar::EntryType;
 use crate::Store;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
-use crate::tree::{Meta, TreeBuilder, Twice};
+use crate::meta::Meta;
+use crate::tree::{TreeBuilder, Twice};
 
 /// Chunks waiting between two threads: what bounds the memory.
 const WAITING: usize = 8;
@@ -47,7 +48,7 @@ impl Store {
         if let Some(tree) = self.tree(diff_id) {
             return Ok(tree);
         }
-        let layer = self.layer(diff_id)?.ok_or(Error::MissingLayer(diff_id))?;
+        let layer = self.layer_anywhere(diff_id)?.ok_or(Error::MissingLayer(diff_id))?;
         let mut blob = BufReader::with_capacity(CHUNK, self.open_blob(layer.digest)?);
         let builder = self.create_tree(Twice::Replace)?;
         let name = Path::new("layer");
@@ -78,7 +79,7 @@ impl Store {
     ) -> Result<Vec<PathBuf>, Error> {
         let mut missing = Vec::new();
         for diff_id in diff_ids.iter().filter(|diff_id| self.tree(**diff_id).is_none()) {
-            let size = self.layer(*diff_id)?.map(|layer| layer.size);
+            let size = self.layer_anywhere(*diff_id)?.map(|layer| layer.size);
             missing.push((size, *diff_id));
         }
         missing.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
@@ -104,7 +105,7 @@ impl Store {
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(diff_ids.iter().map(|diff_id| self.tree_path(*diff_id)).collect()),
+            None => diff_ids.iter().map(|diff_id| self.extract(*diff_id, progress)).collect(),
         }
     }
 }

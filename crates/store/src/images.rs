@@ -1,29 +1,24 @@
-//! Images: a manifest, its config and its layers; the names people give them; their last use.
-//!
-//! `images/<manifest digest>.json` lists what the image is made of; its time of modification is
-//! that of the image's last use. `refs/<name>` holds a manifest digest.
+//! Images: found by name or digest in this store and those below, listed, put.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use sconce_blob::Digest;
-use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::error::{Error, at};
+use crate::files::{list, open_regular, read_small};
 use crate::layers::Layer;
-use crate::lock::{Scratch, SharedLock};
-use crate::store::{read_small, sync_parent};
+use crate::lock::lock_shared;
+use crate::names::check_name;
+use crate::place::Place;
+use crate::record::{self, DOCUMENT_LIMIT, Record};
 
-/// The largest manifest, config or index that is read, bytes. Registries take 4 MiB.
-pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
-
-/// The largest number of layers in an image. Docker's own limit is 125.
-const MAX_LAYERS: usize = 1000;
-
-/// An image in the store.
+/// An image in the store or one below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Digest of the manifest: the image's own digest.
@@ -40,86 +35,10 @@ pub struct Image {
     pub created: Option<String>,
     /// Labels of the config.
     pub labels: BTreeMap<String, String>,
-    /// When it was last put or used.
+    /// When it was last put or used. Of an image in a store below that is what its owner knows.
     pub last_used: SystemTime,
-}
-
-/// Keeps an image and its trees from being pruned while it lives, also after the store is closed,
-/// and holds a folder for the container that uses it.
-#[derive(Debug)]
-pub struct Lease {
-    scratch: Scratch,
-    _lock: SharedLock,
-}
-
-impl Lease {
-    /// A folder on the store's file system that goes with the lease, or with the process.
-    pub fn scratch(&self) -> &Path {
-        &self.scratch.path
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record {
-    manifest: Digest,
-    config: Digest,
-    size: u64,
-    created: Option<String>,
-    labels: BTreeMap<String, String>,
-    layers: Vec<Layer>,
-}
-
-/// What is read of an OCI image manifest (image-spec, manifest.md); Docker's schema 2 is alike.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
-/// An OCI content descriptor (image-spec, descriptor.md).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) platform: Option<Platform>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// The platform of a manifest in an index (image-spec, image-index.md).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Platform {
-    pub(crate) architecture: String,
-    pub(crate) os: String,
-}
-
-/// What is read of an OCI image config (image-spec, config.md).
-#[derive(Deserialize)]
-pub(crate) struct Config {
-    #[serde(default)]
-    pub(crate) architecture: String,
-    #[serde(default)]
-    pub(crate) os: String,
-    created: Option<String>,
-    #[serde(default)]
-    config: RunConfig,
-    pub(crate) rootfs: RootFs,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RunConfig {
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct RootFs {
-    pub(crate) diff_ids: Vec<Digest>,
+    /// The folder of the store that it was found in.
+    pub store: PathBuf,
 }
 
 impl Store {
@@ -133,77 +52,51 @@ impl Store {
     ) -> Result<Digest, Error> {
         names.iter().try_for_each(|name| check_name(name))?;
         let digest = Digest::of(manifest);
-        let record = self.record(digest, manifest, config)?;
+        let record = record::of_documents(digest, manifest, config)?;
         for layer in &record.layers {
             self.put_layer(layer)?;
         }
         self.put_bytes(config)?;
         self.put_bytes(manifest)?;
-        let path = self.image_path(digest);
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
-        self.write_small(&path, &bytes)?;
-        self.touch(digest)?;
+        self.put_record(&record)?;
         names.iter().try_for_each(|name| self.put_name(name, digest))?;
         Ok(digest)
     }
 
-    /// Gives an image another name, taking it from the image that had it.
-    pub fn put_name(&self, name: &str, image: Digest) -> Result<(), Error> {
-        check_name(name)?;
-        if !self.image_path(image).exists() {
-            return Err(Error::NoImage { name: image.to_string(), nearest: None });
-        }
-        self.write_small(&self.name_path(name), format!("{image}\n").as_bytes())
-    }
-
-    /// Takes a name away; the image stays until it is pruned. Says whether it was there.
-    pub fn remove_name(&self, name: &str) -> Result<bool, Error> {
-        let path = self.name_path(name);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_parent(&path).map(|()| true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(at("remove", &path)(error)),
-        }
-    }
-
-    /// All names and the images they mean.
-    pub fn names(&self) -> Result<BTreeMap<String, Digest>, Error> {
-        let folder = self.root().join("refs");
-        let mut names = BTreeMap::new();
-        for entry in fs::read_dir(&folder).map_err(at("list", &folder))? {
-            let entry = entry.map_err(at("list", &folder))?;
-            let Some(name) = entry.file_name().to_str().and_then(decode) else { continue };
-            if let Some(digest) = self.named(&name)? {
-                names.insert(name, digest);
-            }
-        }
-        Ok(names)
-    }
-
-    /// All images, the one used last first.
+    /// All images of this store and those below, the one used last first.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         let names = self.names()?;
+        let mut digests = Vec::new();
+        for place in self.places().chain(self.untrusted()) {
+            digests.extend(self.or_skip(place, place.images())?.unwrap_or_default());
+        }
+        digests.sort();
+        digests.dedup();
         let mut images = Vec::new();
-        for digest in self.image_digests()? {
-            let of_image = names.iter().filter(|(_, named)| **named == digest);
-            let of_image = of_image.map(|(name, _)| name.clone()).collect();
-            images.extend(self.load(digest, of_image)?);
+        for digest in digests {
+            images.extend(self.load(digest, &names)?);
         }
         images.sort_by_key(|image| std::cmp::Reverse((image.last_used, image.manifest)));
         Ok(images)
     }
 
-    /// The image a person means: by name, by digest, or by the first digits (6 or more) of one.
+    /// The image a person means: by name, by digest, or by the first digits (6 or more) of one. It
+    /// stays for as long as the store is open.
     pub fn image(&self, name: &str) -> Result<Image, Error> {
         let digest = match self.named(name)? {
             Some(digest) => digest,
             None => self.by_digest(name)?,
         };
-        let names = self.names()?;
-        let names = names.into_iter().filter(|(_, named)| *named == digest).map(|(name, _)| name);
-        self.load(digest, names.collect())?
-            .ok_or_else(|| Error::NoImage { name: name.to_owned(), nearest: None })
+        self.pins().pin(digest);
+        let none = || Error::NoImage { name: name.to_owned(), nearest: None };
+        let image = self.load(digest, &self.names()?)?.ok_or_else(none)?;
+        if image.store != self.root()
+            && let Some(lock) = lock_shared(&Place::new(image.store.clone()).image(digest))?
+        {
+            self.hold(lock);
+        }
+        self.check_whole(&image)?;
+        Ok(image)
     }
 
     /// The config's bytes, canonical JSON as it was put.
@@ -216,54 +109,82 @@ impl Store {
         self.read_blob(image.manifest, DOCUMENT_LIMIT)
     }
 
-    /// Notes that the image is used, and keeps it for as long as the lease lives.
-    pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
-        let lock = SharedLock::shared(self.lock_path("image", image))?;
-        self.touch(image)?;
-        Ok(Lease { scratch: Scratch::create(&self.root().join("tmp"))?, _lock: lock })
+    /// Writes the record of an image, or notes its use where it is there.
+    pub(crate) fn put_record(&self, record: &Record) -> Result<(), Error> {
+        let path = self.place().image(record.manifest);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
+        self.pins().pin(record.manifest);
+        self.write_small(&path, &bytes)?;
+        touch(&path)
     }
 
-    pub(crate) fn image_path(&self, digest: Digest) -> PathBuf {
-        self.root().join("images").join(format!("{}.json", digest.hex()))
-    }
-
-    fn image_digests(&self) -> Result<Vec<Digest>, Error> {
-        let folder = self.root().join("images");
-        let mut digests = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(at("list", &folder))? {
-            let name = entry.map_err(at("list", &folder))?.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            digests.extend(stem.and_then(|stem| stem.parse::<Digest>().ok()));
+    /// An image by its digest; `None` when no store has it.
+    pub(crate) fn load(
+        &self,
+        manifest: Digest,
+        names: &BTreeMap<String, Digest>,
+    ) -> Result<Option<Image>, Error> {
+        let believed = self.places().map(|place| (place, false));
+        for (place, check) in believed.chain(self.untrusted().map(|place| (place, true))) {
+            let read = place.record(manifest, check);
+            let Some((record, last_used)) = self.or_skip(place, read)?.flatten() else { continue };
+            let Record { config, size, created, labels, layers, .. } = record;
+            let names = names.iter().filter(|(_, named)| **named == manifest);
+            let names = names.map(|(name, _)| name.clone()).collect();
+            let store = place.root().to_owned();
+            return Ok(Some(Image {
+                manifest,
+                config,
+                layers,
+                names,
+                size,
+                created,
+                labels,
+                last_used,
+                store,
+            }));
         }
-        digests.sort();
-        Ok(digests)
+        Ok(None)
     }
 
-    fn touch(&self, image: Digest) -> Result<(), Error> {
-        let path = self.image_path(image);
-        File::options()
-            .append(true)
-            .open(&path)
-            .and_then(|file| file.set_modified(SystemTime::now()))
-            .map_err(at("note the use of", &path))
-    }
-
-    fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
-        if check_name(name).is_err() {
-            return Ok(None);
+    /// What was read from a store; a fault of one below is said and stops nobody.
+    pub(crate) fn or_skip<T>(
+        &self,
+        place: &Place,
+        read: Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        match read {
+            Err(error) if place.root() != self.root() => {
+                self.note(&format!("left out: {error}"));
+                Ok(None)
+            }
+            read => read.map(Some),
         }
-        let path = self.name_path(name);
-        let Some(bytes) = read_small(&path)? else { return Ok(None) };
-        let digest = String::from_utf8_lossy(&bytes).trim().parse();
-        digest.map(Some).map_err(|error| Error::Corrupt { path, why: format!("{error}") })
+    }
+
+    /// That all parts of an image are somewhere: a store below may have been pruned.
+    fn check_whole(&self, image: &Image) -> Result<(), Error> {
+        let has =
+            |digest| self.places().chain(self.untrusted()).any(|place| place.has_blob(digest));
+        let layers = image.layers.iter().filter(|layer| self.tree(layer.diff_id).is_none());
+        let parts = layers.map(|layer| layer.digest).chain([image.config, image.manifest]);
+        match parts.into_iter().find(|digest| !has(*digest)) {
+            Some(missing) => Err(Error::Incomplete { image: image.manifest, missing }),
+            None => Ok(()),
+        }
     }
 
     fn by_digest(&self, name: &str) -> Result<Digest, Error> {
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
         let mut found = Vec::new();
         if digits.len() >= 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            found = self.image_digests()?;
-            found.retain(|digest| digest.hex().starts_with(digits));
+            for place in self.places().chain(self.untrusted()) {
+                found.extend(self.or_skip(place, place.images())?.unwrap_or_default());
+            }
+            found.retain(|digest: &Digest| digest.hex().starts_with(digits));
+            found.sort();
+            found.dedup();
         }
         match found[..] {
             [digest] => Ok(digest),
@@ -283,106 +204,59 @@ impl Store {
             }),
         }
     }
+}
 
-    fn load(&self, manifest: Digest, names: Vec<String>) -> Result<Option<Image>, Error> {
-        let path = self.image_path(manifest);
+impl Place {
+    /// The digests of the images in this store.
+    pub(crate) fn images(&self) -> Result<Vec<Digest>, Error> {
+        let digest = |path: &PathBuf| {
+            path.file_name()?.to_str()?.strip_suffix(".json")?.parse::<Digest>().ok()
+        };
+        Ok(list(&self.folder("images"))?.iter().filter_map(digest).collect())
+    }
+
+    /// The record of an image in this store and when it was last used. To `check` it is to make it
+    /// anew from the documents, which their digests prove.
+    pub(crate) fn record(
+        &self,
+        manifest: Digest,
+        check: bool,
+    ) -> Result<Option<(Record, SystemTime)>, Error> {
+        let path = self.image(manifest);
         let Some(bytes) = read_small(&path)? else { return Ok(None) };
-        let record: Record = serde_json::from_slice(&bytes)
+        let mut record: Record = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
         let last_used =
             fs::metadata(&path).and_then(|meta| meta.modified()).map_err(at("look at", &path))?;
-        let Record { config, size, created, labels, layers, .. } = record;
-        Ok(Some(Image { manifest, config, layers, names, size, created, labels, last_used }))
+        if check {
+            let config = self.document(record.config)?;
+            record = record::of_documents(manifest, &self.document(manifest)?, &config)?;
+        }
+        Ok(Some((record, last_used)))
     }
 
-    fn record(&self, digest: Digest, manifest: &[u8], config: &[u8]) -> Result<Record, Error> {
-        let bad = |why: String| Error::BadDocument { what: format!("manifest {digest}"), why };
-        if manifest.len() as u64 > DOCUMENT_LIMIT || config.len() as u64 > DOCUMENT_LIMIT {
-            return Err(bad(format!("it or its config is larger than {DOCUMENT_LIMIT} bytes")));
+    /// A small blob of this store, checked.
+    fn document(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        let path = self.find_blob(digest).ok_or(Error::MissingBlob(digest))?;
+        let file = open_regular(&path).map_err(at("open", &path))?;
+        let mut bytes = Vec::new();
+        file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", &path))?;
+        match Digest::of(&bytes) {
+            actual if actual == digest => Ok(bytes),
+            actual => {
+                let what = path.display().to_string();
+                Err(Error::WrongDigest { what, expected: digest, actual })
+            }
         }
-        let parsed: Manifest =
-            serde_json::from_slice(manifest).map_err(|error| bad(error.to_string()))?;
-        let config_digest = Digest::of(config);
-        if parsed.config.digest != config_digest {
-            return Err(bad(format!(
-                "it names the config {}, but the config given is {config_digest}",
-                parsed.config.digest
-            )));
-        }
-        let read: Config = serde_json::from_slice(config)
-            .map_err(|error| bad(format!("its config can't be read: {error}")))?;
-        if parsed.layers.len() != read.rootfs.diff_ids.len() {
-            return Err(bad(format!(
-                "it has {} layers, but its config has {} DiffIDs",
-                parsed.layers.len(),
-                read.rootfs.diff_ids.len()
-            )));
-        }
-        if parsed.layers.len() > MAX_LAYERS {
-            return Err(bad(format!("{} layers are too many", parsed.layers.len())));
-        }
-        let mut size = (manifest.len() + config.len()) as u64;
-        let mut layers = Vec::new();
-        for (layer, diff_id) in parsed.layers.into_iter().zip(read.rootfs.diff_ids) {
-            size = size.checked_add(layer.size).ok_or_else(|| bad("its size overflows".into()))?;
-            let Descriptor { digest, size, media_type, .. } = layer;
-            layers.push(Layer { diff_id, digest, size, media_type });
-        }
-        Ok(Record {
-            manifest: digest,
-            config: config_digest,
-            size,
-            created: read.created,
-            labels: read.config.labels.unwrap_or_default(),
-            layers,
-        })
-    }
-
-    fn name_path(&self, name: &str) -> PathBuf {
-        self.root().join("refs").join(encode(name))
     }
 }
 
-/// Anything a person can type as one word: file name encoding makes it safe.
-fn check_name(name: &str) -> Result<(), Error> {
-    let bad = |why| Err(Error::BadName { name: name.to_owned(), why });
-    if name.is_empty() {
-        return bad("it is empty");
-    }
-    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return bad("it has white space or control characters");
-    }
-    if encode(name).len() > 255 {
-        return bad("it is too long");
-    }
-    Ok(())
-}
-
-/// A file name for an image name: bytes that mean something in a path become `%XX`.
-fn encode(name: &str) -> String {
-    let mut out = String::new();
-    for (index, byte) in name.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || b"-_:+@".contains(&byte);
-        if plain || (byte == b'.' && index > 0) {
-            out.push(byte as char);
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-fn decode(file: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = file.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
-            let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
-            out.push((high << 4 | low) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
+/// Notes that an image is used.
+pub(crate) fn touch(record: &Path) -> Result<(), Error> {
+    let file = open_regular(record).map_err(at("open", record))?;
+    // `UTIME_NOW` is allowed to whoever may write the file, a time of one's own to its owner alone
+    // (utimensat(2)).
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    futimens(&file, &Timestamps { last_access: now, last_modification: now })
+        .map_err(at("note the use of", record))
 }

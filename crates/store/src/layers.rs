@@ -1,14 +1,12 @@
 //! Layers: which blob has which uncompressed bytes. `layers/<DiffID>.json`.
 
-use std::fs;
-use std::path::PathBuf;
-
 use sconce_blob::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
-use crate::error::{Error, at};
-use crate::store::read_small;
+use crate::error::Error;
+use crate::files::{read_small, remove_file};
+use crate::place::Place;
 
 /// A layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,48 +27,60 @@ impl Store {
         if !self.has_blob(layer.digest) {
             return Err(Error::MissingBlob(layer.digest));
         }
-        let path = self.layer_path(layer.diff_id);
+        let path = self.place().layer(layer.diff_id);
         let bytes = serde_json::to_vec(layer)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
+        self.pins().pin(layer.diff_id);
         self.write_small(&path, &bytes)
     }
 
     /// The layer with this DiffID, if its blob is here.
     pub fn layer(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {
-        let path = self.layer_path(diff_id);
-        let Some(bytes) = read_small(&path)? else { return Ok(None) };
-        let layer: Layer = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Corrupt { path, why: error.to_string() })?;
-        Ok(Some(layer).filter(|layer| self.has_blob(layer.digest)))
+        self.layer_in(diff_id, self.places())
+    }
+
+    /// As [`Store::layer`], but also from stores that aren't believed: whoever inflates the blob
+    /// finds out whether it is the layer's.
+    pub(crate) fn layer_anywhere(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {
+        self.layer_in(diff_id, self.places().chain(self.untrusted()))
+    }
+
+    fn layer_in<'a>(
+        &self,
+        diff_id: Digest,
+        mut places: impl Iterator<Item = &'a Place>,
+    ) -> Result<Option<Layer>, Error> {
+        self.pins().pin(diff_id);
+        places.find_map(|place| place.read_layer(diff_id).transpose()).transpose().map(|layer| {
+            layer.filter(|layer| layer.diff_id == diff_id && self.has_blob(layer.digest))
+        })
     }
 
     /// Remembers `bytes` under a key, such as the outcome of a step under the digest of its
     /// inputs. What they name may be pruned: look before you rely on it.
     pub fn put_memo(&self, kind: &str, key: Digest, bytes: &[u8]) -> Result<(), Error> {
-        self.write_small(&self.memo_path(kind, key), bytes)
+        self.write_small(&self.place().memo(kind, key), bytes)
     }
 
     /// What was remembered under a key.
     pub fn memo(&self, kind: &str, key: Digest) -> Result<Option<Vec<u8>>, Error> {
-        read_small(&self.memo_path(kind, key))
+        let found = self.places().find_map(|place| read_small(&place.memo(kind, key)).transpose());
+        found.transpose()
     }
 
     /// Forgets what was remembered under a key.
     pub fn forget_memo(&self, kind: &str, key: Digest) -> Result<(), Error> {
-        let path = self.memo_path(kind, key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(at("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_file(&self.place().memo(kind, key)).map(drop)
     }
+}
 
-    pub(crate) fn layer_path(&self, diff_id: Digest) -> PathBuf {
-        self.root().join("layers").join(format!("{}.json", diff_id.hex()))
-    }
-
-    fn memo_path(&self, kind: &str, key: Digest) -> PathBuf {
-        self.root().join("memo").join(format!("{kind}-{}", key.hex()))
+impl Place {
+    /// The record of a layer in this store.
+    pub(crate) fn read_layer(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {
+        let path = self.layer(diff_id);
+        let Some(bytes) = read_small(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::Corrupt { path, why: error.to_string() })
     }
 }

@@ -1,16 +1,29 @@
-//! Locks between processes and threads: flock(2) on files under `locks/` and on scratch folders.
+//! Locks between processes and threads: flock(2) on files under `locks/`, on the records of images
+//! and on scratch folders.
 //!
-//! The kernel drops a lock when its holder dies, however it dies, so none is ever stale.
+//! The kernel drops a lock when its holder dies, however it dies, so none is ever stale. A file
+//! needs only to be readable to be locked, so the images of a store that is read-only here can be
+//! kept from being pruned as well.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::Store;
 use crate::error::{Error, at};
+use crate::files::open_regular;
+
+/// How long to wait for a lock that is only ever held for moments.
+const MOMENTS: Duration = Duration::from_secs(10);
+
+/// How long to sleep between two attempts at such a lock.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The exclusive right to make one object; given up when dropped.
 #[derive(Debug)]
@@ -19,28 +32,59 @@ pub struct ObjectLock {
     _file: File,
 }
 
-impl ObjectLock {
-    /// Waits for the lock file at `path`.
-    pub(crate) fn wait(path: PathBuf) -> Result<Self, Error> {
+impl Store {
+    /// Waits for the exclusive right to make the object called `kind` and `name`, so that two
+    /// processes (or threads) don't do the same work: look whether it is there once you hold it.
+    pub fn lock(&self, kind: &str, name: sconce_blob::Digest) -> Result<ObjectLock, Error> {
+        self.wait_for(self.place().lock(kind, name))
+    }
+
+    /// As [`Store::lock`], but `None` when another holds it.
+    pub fn try_lock(
+        &self,
+        kind: &str,
+        name: sconce_blob::Digest,
+    ) -> Result<Option<ObjectLock>, Error> {
+        let path = self.place().lock(kind, name);
         loop {
-            let file = open(&path)?;
-            retry(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
+            let file = self.lock_file(&path)?;
+            if !attempt(&file).map_err(at("lock", &path))? {
+                return Ok(None);
+            }
             if still_there(&file, &path)? {
-                return Ok(Self { path, _file: file });
+                return Ok(Some(ObjectLock { path, _file: file }));
             }
         }
     }
 
-    /// Takes the lock if nobody holds it.
-    pub(crate) fn attempt(path: PathBuf) -> Result<Option<Self>, Error> {
+    pub(crate) fn wait_for(&self, path: PathBuf) -> Result<ObjectLock, Error> {
         loop {
-            let file = open(&path)?;
-            match retry(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                result => result.map_err(at("lock", &path))?,
-            }
+            let file = self.lock_file(&path)?;
+            retry(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
             if still_there(&file, &path)? {
-                return Ok(Some(Self { path, _file: file }));
+                return Ok(ObjectLock { path, _file: file });
+            }
+        }
+    }
+
+    /// Opens a lock file, making it where there is none. It appears with the mode it keeps:
+    /// others of a group may be waiting for it.
+    fn lock_file(&self, path: &Path) -> Result<File, Error> {
+        let open = || OpenOptions::new().read(true).write(true).open(path);
+        loop {
+            match open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => return result.map_err(at("open", path)),
+            }
+            let fresh = self.scratch_path();
+            self.create(&fresh)?;
+            let linked = fs::hard_link(&fresh, path);
+            fs::remove_file(&fresh).map_err(at("remove", &fresh))?;
+            match linked {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(at("create", path)(error));
+                }
+                _ => {}
             }
         }
     }
@@ -53,134 +97,76 @@ impl Drop for ObjectLock {
     }
 }
 
-/// A lock many may hold together, or one alone. Its file stays.
+/// What became of an attempt to hold a file alone.
 #[derive(Debug)]
-pub(crate) struct SharedLock {
-    path: PathBuf,
-    file: File,
+pub(crate) enum TryLock {
+    /// Nobody else holds it, for as long as this lives.
+    Held(File),
+    /// Somebody holds it.
+    Busy,
+    /// There is no such file.
+    Gone,
 }
 
-impl SharedLock {
-    /// Waits while somebody holds it alone.
-    pub(crate) fn shared(path: PathBuf) -> Result<Self, Error> {
-        let file = open(&path)?;
-        retry(&file, FlockOperation::LockShared).map_err(at("lock", &path))?;
-        Ok(Self { path, file })
-    }
-
-    /// Makes a shared lock one's own for the time of `work`; `None` when others hold it.
-    pub(crate) fn alone<T>(&self, work: impl FnOnce() -> T) -> Result<Option<T>, Error> {
-        match retry(&self.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                let result = work();
-                self.share()?;
-                Ok(Some(result))
-            }
-            Err(Errno::WOULDBLOCK) => {
-                // A failed conversion may have dropped what was held (flock(2)).
-                self.share()?;
-                Ok(None)
-            }
-            Err(error) => Err(at("lock", &self.path)(error)),
+/// Locks the file at `path` against being removed; `None` when it isn't there (any more).
+pub(crate) fn lock_shared(path: &Path) -> Result<Option<File>, Error> {
+    let begun = Instant::now();
+    loop {
+        let file = match open_regular(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at("open", path)(error)),
+        };
+        match retry(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) if still_there(&file, path)? => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < MOMENTS => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(Error::Busy(path.to_owned())),
+            Err(error) => return Err(at("lock", path)(error)),
         }
     }
-
-    fn share(&self) -> Result<(), Error> {
-        retry(&self.file, FlockOperation::LockShared).map_err(at("lock", &self.path))
-    }
 }
 
-/// Whether some process holds the lock at `path`; nobody holds one that is not there.
-pub(crate) fn is_held(path: &Path) -> Result<bool, Error> {
-    let file = match File::open(path) {
+/// Tries to hold the file at `path` alone.
+pub(crate) fn try_exclusive(path: &Path) -> Result<TryLock, Error> {
+    let file = match open_regular(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TryLock::Gone),
         Err(error) => return Err(at("open", path)(error)),
     };
-    match retry(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(false),
-        Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(at("lock", path)(error)),
+    match attempt(&file).map_err(at("lock", path))? {
+        false => Ok(TryLock::Busy),
+        true if still_there(&file, path)? => Ok(TryLock::Held(file)),
+        true => Ok(TryLock::Gone),
     }
 }
 
-/// A folder of this process under `tmp/`, removed when dropped, or by the next process when this
-/// one was killed.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
-    _folder: File,
+/// Takes an exclusive lock unless others hold one.
+pub(crate) fn attempt(file: impl AsFd) -> rustix::io::Result<bool> {
+    match retry(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
-impl Scratch {
-    /// Makes one in `tmp`.
-    pub(crate) fn create(tmp: &Path) -> Result<Self, Error> {
-        for attempt in 0_u32.. {
-            let path = tmp.join(format!("{}-{attempt}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(at("create", &path)(error)),
-            }
-            // Between the two steps somebody may take the new folder for a dead process's one.
-            let folder = match File::open(&path) {
-                Ok(folder) => folder,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(at("open", &path)(error)),
-            };
-            match retry(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if still_there(&folder, &path)? => {
-                    return Ok(Self { path, _folder: folder });
-                }
-                Ok(()) | Err(Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(at("lock", &path)(error)),
-            }
+/// Waits for an exclusive lock that others hold for moments only; `false` when they hold on.
+pub(crate) fn wait_moments(file: impl AsFd) -> rustix::io::Result<bool> {
+    let begun = Instant::now();
+    while !attempt(&file)? {
+        if begun.elapsed() >= MOMENTS {
+            return Ok(false);
         }
-        Err(Error::Busy(tmp.to_owned()))
+        std::thread::sleep(PAUSE);
     }
-
-    /// Removes the folders of dead processes.
-    pub(crate) fn clean(tmp: &Path) -> Result<(), Error> {
-        for entry in fs::read_dir(tmp).map_err(at("list", tmp))? {
-            let path = entry.map_err(at("list", tmp))?.path();
-            let folder = match File::open(&path) {
-                Ok(folder) => folder,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(at("open", &path)(error)),
-            };
-            match retry(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if still_there(&folder, &path)? => crate::remove::all(&path)?,
-                Ok(()) | Err(Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(at("lock", &path)(error)),
-            }
-        }
-        Ok(())
-    }
+    Ok(true)
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What can't be removed now, the next process removes.
-        let _ = crate::remove::all(&self.path);
-    }
-}
-
-fn open(path: &Path) -> Result<File, Error> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(at("open", path))
-}
-
-fn retry(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
-    rustix::io::retry_on_intr(|| flock(file, operation))
+pub(crate) fn retry(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| flock(&file, operation))
 }
 
 /// Whether `path` still names the locked file: its last holder may have removed it.
-fn still_there(file: &File, path: &Path) -> Result<bool, Error> {
+pub(crate) fn still_there(file: &File, path: &Path) -> Result<bool, Error> {
     let ours = file.metadata().map_err(at("look at", path))?;
     match fs::symlink_metadata(path) {
         Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),

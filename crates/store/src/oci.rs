@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::Store;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
-use crate::images::{Config, DOCUMENT_LIMIT, Descriptor, Image, Platform};
-use crate::store::sync_parent;
+use crate::files::sync_parent;
+use crate::images::Image;
+use crate::record::{Config, DOCUMENT_LIMIT, Descriptor, Platform};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -325,7 +326,7 @@ impl Partial {
         partial.push(format!(".partial-{}", std::process::id()));
         let path = to.with_file_name(partial);
         // One that a killed process with our number left behind.
-        crate::remove::all(&path)?;
+        crate::remove::remove_tree(&path)?;
         Ok(Self { path })
     }
 
@@ -339,6 +340,6 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         // Gone already when it got to its place.
-        let _ = crate::remove::all(&self.path);
+        let _ = crate::remove::remove_tree(&self.path);
     }
 }

@@ -1,23 +1,27 @@
-//! Garbage collection: what no image needs goes.
+//! Garbage collection beside whatever else goes on: what no image and no process needs goes.
+//!
+//! Objects are chosen and moved away while nobody can pin any (`pins.rs`), which takes as long as
+//! the renames, and deleted afterwards.
 
-use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use sconce_blob::{Digest, Segment};
+use sconce_blob::Digest;
 
 use crate::Store;
-use crate::error::{Error, at};
-use crate::images::Image;
-use crate::lock::is_held;
+use crate::disk::bytes_below;
+use crate::error::Error;
+use crate::sweep::{Claim, Sweep};
 
-/// What may go. Images in use by a container always stay.
+/// What may go. What a container or another process uses always stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Which images go.
     pub images: Which,
+    /// How much may stay, bytes on disk. As long as the store takes no more, nothing goes but
+    /// images unused for the time of [`Which::UnusedFor`]; else what no image needs goes, and then
+    /// one image after the other, the one used longest ago first.
+    pub keep_bytes: Option<u64>,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -40,126 +44,105 @@ pub struct Pruned {
     pub bytes: u64,
     /// Images, each by its names or digest.
     pub images: Vec<String>,
+    /// Images that would have gone, but are in use, each by its names or digest.
+    pub in_use: Vec<String>,
     /// Blobs and virtual blobs.
     pub blobs: usize,
     /// Extracted trees.
     pub trees: usize,
 }
 
-impl Store {
-    /// Removes images by `policy`, then every blob, tree and record that no image left needs,
-    /// cut-off downloads among them. `keep` are blobs to spare, such as those of locks in use.
-    /// [`Error::Busy`] when another process has the store open.
-    pub fn prune(&self, policy: &Policy, keep: &[Digest]) -> Result<Pruned, Error> {
-        self.settle()?;
-        match self.users().alone(|| self.sweep(policy, keep))? {
-            Some(result) => result,
-            None => Err(Error::Busy(self.root().to_owned())),
-        }
-    }
+/// What became of an image whose name was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The names that are gone.
+    pub names: Vec<String>,
+    /// The image they meant, if it is gone too: no name was left, and nobody uses it.
+    pub image: Option<Digest>,
+    /// Whether it stayed, without a name, because a container or another process uses it.
+    pub in_use: bool,
+    /// Bytes on disk that are free now.
+    pub bytes: u64,
+}
 
-    fn sweep(&self, policy: &Policy, keep: &[Digest]) -> Result<Pruned, Error> {
-        let mut pruned = Pruned::default();
-        let mut blobs: HashSet<Digest> = keep.iter().copied().collect();
-        let mut layers = HashSet::new();
-        for image in self.images()? {
-            let in_use = is_held(&self.lock_path("image", image.manifest))?;
-            if in_use || !goes(&image, &policy.images) {
-                blobs.extend([image.manifest, image.config]);
-                blobs.extend(image.layers.iter().map(|layer| layer.digest));
-                layers.extend(image.layers.iter().map(|layer| layer.diff_id));
-                continue;
+impl Store {
+    /// Removes images by `policy`, then every blob, tree and record that neither an image left nor
+    /// another process needs, interrupted downloads included. `keep` are blobs to spare, such as
+    /// those of locks in use. What this process itself looked up or put is not spared: call it when
+    /// no other thread is at work. Stores below are not touched. [`Error::Busy`] when another process
+    /// keeps prunes out, which happens only when the disk is too full for it to write its pins.
+    pub fn prune(&self, policy: &Policy, keep: &[Digest]) -> Result<Pruned, Error> {
+        self.remove_leftovers()?;
+        self.settle()?;
+        let mut sweep = Sweep::new(self);
+        // Without the lock first: sizes and the parts of virtual blobs take longest to find out.
+        let plan = sweep.plan(policy, keep, Claim::Look)?;
+        if policy.dry_run {
+            let mut pruned = plan.pruned;
+            for object in plan.objects {
+                pruned.bytes += sweep.size(&object.path)?;
+                pruned.count(object.kind);
             }
-            if !policy.dry_run {
-                for name in &image.names {
-                    self.remove_name(name)?;
-                }
-                crate::remove::all(&self.image_path(image.manifest))?;
-            }
-            pruned.images.push(match &image.names[..] {
-                [] => image.manifest.to_string(),
-                names => names.join(", "),
-            });
+            return Ok(pruned);
         }
-        for digest in blobs.clone() {
-            if let Some(assembly) = self.assembly(digest)? {
-                blobs.extend(assembly.segments.iter().filter_map(|segment| match segment {
-                    Segment::Blob { digest, .. } => Some(*digest),
-                    Segment::Literal { .. } => None,
-                }));
-            }
-        }
-        let mut sweep = |path: PathBuf| -> Result<(), Error> {
-            pruned.bytes += disk_bytes(&path)?;
-            match policy.dry_run {
-                true => Ok(()),
-                false => self.discard(&path),
-            }
-        };
-        for parent in ["blobs/sha256", "virtual"] {
-            for folder in list(&self.root().join(parent))? {
-                for path in list(&folder)? {
-                    if digest_in(&path).is_none_or(|digest| !blobs.contains(&digest)) {
-                        sweep(path)?;
-                        pruned.blobs += 1;
-                    }
-                }
-            }
-        }
-        for path in list(&self.root().join("trees"))? {
-            if digest_in(&path).is_none_or(|digest| !layers.contains(&digest)) {
-                sweep(path)?;
-                pruned.trees += 1;
-            }
-        }
-        for path in list(&self.root().join("layers"))? {
-            if digest_in(&path).is_none_or(|digest| !layers.contains(&digest)) {
-                sweep(path)?;
-            }
-        }
-        list(&self.root().join("partial"))?.into_iter().try_for_each(&mut sweep)?;
-        // Memos are small, and whoever reads one looks whether what it names is still there.
-        // Without them all that stays would have to be made again to be known.
-        if policy.images == Which::All {
-            list(&self.root().join("memo"))?.into_iter().try_for_each(&mut sweep)?;
+        let done = self.pins().exclusively(|| {
+            let plan = sweep.plan(policy, keep, Claim::Remove)?;
+            Ok((plan.pruned, sweep.move_away(plan.objects)?))
+        })?;
+        let (mut pruned, moved) = done.ok_or_else(|| Error::Busy(self.root().to_owned()))??;
+        for (kind, trash) in moved {
+            pruned.bytes += bytes_below(&trash)?;
+            self.remove_or_set_aside(&trash);
+            pruned.count(kind);
         }
         Ok(pruned)
     }
 
-    /// Moves a thing out of the way first: a kill in the middle leaves nothing that looks whole.
-    fn discard(&self, path: &Path) -> Result<(), Error> {
-        let grave = self.scratch_path();
-        fs::rename(path, &grave).map_err(at("remove", path))?;
-        crate::remove::all(&grave)
-    }
-}
-
-fn goes(image: &Image, which: &Which) -> bool {
-    let unused = SystemTime::now().duration_since(image.last_used).unwrap_or_default();
-    match which {
-        Which::Unnamed => image.names.is_empty(),
-        Which::UnusedFor(time) => image.names.is_empty() || unused >= *time,
-        Which::All => true,
-    }
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = fs::read_dir(folder).map_err(at("list", folder))?;
-    entries.map(|entry| Ok(entry.map_err(at("list", folder))?.path())).collect()
-}
-
-fn digest_in(path: &Path) -> Option<Digest> {
-    path.file_stem()?.to_str()?.parse().ok()
-}
-
-/// Bytes that `path` and all below it take on the disk.
-fn disk_bytes(path: &Path) -> Result<u64, Error> {
-    let meta = fs::symlink_metadata(path).map_err(at("look at", path))?;
-    let mut bytes = meta.blocks() * 512;
-    if meta.is_dir() {
-        for entry in list(path)? {
-            bytes += disk_bytes(&entry)?;
+    /// Removes a name, or all names of the image with a digest or its first digits. An image that
+    /// has no name left goes, with all that only it needs, unless it is in use.
+    pub fn remove_image(&self, word: &str) -> Result<Removed, Error> {
+        let (digest, names) = match self.place().named(word)? {
+            Some(digest) => (digest, vec![word.to_owned()]),
+            None => {
+                let image = match self.image(word) {
+                    Err(Error::Incomplete { image, .. }) => image,
+                    result => result?.manifest,
+                };
+                let names = self.place().names()?.into_iter();
+                (image, names.filter(|(_, of)| *of == image).map(|(name, _)| name).collect())
+            }
+        };
+        if names.is_empty() && !self.place().image(digest).exists() {
+            let store = self.load(digest, &BTreeMap::new())?.map(|image| image.store);
+            let store = store.unwrap_or_else(|| self.root().to_owned());
+            return Err(Error::ReadOnly { what: format!("`{word}`"), store });
         }
+        let mut removed = Removed::default();
+        let mut sweep = Sweep::new(self);
+        let done = self.pins().exclusively(|| {
+            for name in names {
+                self.remove_name(&name)?;
+                removed.names.push(name);
+            }
+            let others = sweep.others()?;
+            let named = self.place().names()?.into_values().any(|of| of == digest);
+            if named || !self.place().image(digest).exists() {
+                return Ok(Vec::new());
+            }
+            let Some(image) = self.load(digest, &BTreeMap::new())? else { return Ok(Vec::new()) };
+            let free = !others.contains(&digest);
+            if !(free && sweep.claim(digest, &BTreeMap::new(), Claim::Remove)?) {
+                removed.in_use = true;
+                return Ok(Vec::new());
+            }
+            removed.image = Some(digest);
+            let objects = sweep.only_of(&image, &others)?;
+            sweep.move_away(objects)
+        })?;
+        for (_, trash) in done.ok_or_else(|| Error::Busy(self.root().to_owned()))?? {
+            removed.bytes += bytes_below(&trash)?;
+            self.remove_or_set_aside(&trash);
+        }
+        Ok(removed)
     }
-    Ok(bytes)
 }

@@ -1,15 +1,17 @@
 //! Reading a blob, real or virtual, as one stream.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sconce_blob::{Assembly, Digest, Segment};
 
 use crate::Store;
 use crate::error::{Error, at};
+use crate::files::open_regular;
+use crate::place::Place;
 
 /// The bytes of a blob from the beginning to the end.
 pub struct BlobReader {
@@ -25,28 +27,59 @@ pub struct BlobReader {
 }
 
 impl Store {
-    /// Opens a blob. A virtual one is opened only when all its parts are there.
+    /// Opens a blob. A virtual one is opened only when all its parts are there; one of a store that
+    /// isn't believed is copied in and checked first.
     pub fn open_blob(&self, digest: Digest) -> Result<BlobReader, Error> {
-        let assembly = match self.blob_path(digest) {
-            Some(path) => {
-                let len = fs::metadata(&path).map_err(at("look at", &path))?.len();
-                let mut assembly = Assembly::default();
-                assembly.blob(digest, 0, len);
-                assembly
+        self.pins().pin(digest);
+        let places: Vec<&Place> = self.places().collect();
+        match self.read_from(digest, &places)? {
+            Some(reader) => Ok(reader),
+            None if self.import(digest)? => {
+                self.read_from(digest, &[self.place()])?.ok_or(Error::MissingBlob(digest))
             }
-            None => self.assembly(digest)?.ok_or(Error::MissingBlob(digest))?,
-        };
+            None => Err(Error::MissingBlob(digest)),
+        }
+    }
+
+    /// Opens a blob whose parts lie in these stores; `None` when none of them has it.
+    pub(crate) fn read_from(
+        &self,
+        digest: Digest,
+        places: &[&Place],
+    ) -> Result<Option<BlobReader>, Error> {
+        let find = |digest| places.iter().find_map(|place| place.find_blob(digest));
         let mut files = HashMap::new();
-        for segment in &assembly.segments {
-            if let Segment::Blob { digest, .. } = segment
-                && !files.contains_key(digest)
-            {
-                let path = self.blob_path(*digest).ok_or(Error::MissingBlob(*digest))?;
-                files.insert(*digest, File::open(&path).map_err(at("open", &path))?);
+        let mut open = |digest: Digest, path: PathBuf| -> Result<u64, Error> {
+            let file = open_regular(&path).map_err(at("open", &path))?;
+            let len = file.metadata().map_err(at("look at", &path))?.len();
+            files.insert(digest, file);
+            Ok(len)
+        };
+        let mut assembly = Assembly::default();
+        if let Some(path) = find(digest) {
+            let len = open(digest, path)?;
+            assembly.blob(digest, 0, len);
+        } else {
+            let mut found = None;
+            for place in places {
+                found = place.assembly(digest)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            let Some(found) = found else { return Ok(None) };
+            assembly = found;
+            let mut opened = HashSet::new();
+            for segment in &assembly.segments {
+                if let Segment::Blob { digest, .. } = segment
+                    && opened.insert(*digest)
+                {
+                    open(*digest, find(*digest).ok_or(Error::MissingBlob(*digest))?)?;
+                }
             }
         }
         let len = assembly.len();
-        Ok(BlobReader { assembly, files, len, left: len, segment: 0, within: 0, literal: 0 })
+        Ok(Some(BlobReader { assembly, files, len, left: len, segment: 0, within: 0, literal: 0 }))
     }
 
     /// Reads a small blob (a manifest, a config) whole and checks its digest.

@@ -1,48 +1,76 @@
-//! The store's folder: where each thing lies, how it is opened, and how small files are written.
+//! The store's folder: how it is opened, what is made in it, and with which modes.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::fs::FlockOperation;
 use sconce_blob::Digest;
 
+use crate::access::{self, Sharing};
 use crate::error::{Error, at};
-use crate::lock::{ObjectLock, Scratch, SharedLock};
+use crate::files::{list, make_folder, open_folder, read_small, sync_parent};
+use crate::lock::retry;
+use crate::lowers::{Lower, LowerRoot};
+use crate::pins::Pins;
+use crate::place::{FOLDERS, Place};
+use crate::remove::remove_tree;
+use crate::scratch::{self, Scratch};
 
-/// The format this program writes. A change that an older sconce would misread raises it.
-const FORMAT: u64 = 1;
+/// The format this program writes. A change that an older sconce would misread raises it: 2 came
+/// with prunes beside other processes, which one of format 1 would not spare.
+pub(crate) const FORMAT: u64 = 2;
 
-/// The largest small file (record, reference, memo) that is read, bytes.
-const SMALL_LIMIT: u64 = 16 << 20;
-
-const FOLDERS: [&str; 10] = [
-    "blobs/sha256",
-    "virtual",
-    "trees",
-    "layers",
-    "images",
-    "refs",
-    "memo",
-    "partial",
-    "unsynced",
-    "locks",
-];
-
-/// An open store. Clones share it; while one lives, no other process prunes.
+/// An open store. Clones share it; while one lives, no prune of another process takes what was
+/// found or put through it.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
-    root: PathBuf,
+    place: Place,
+    sharing: Sharing,
+    lowers: Vec<Lower>,
+    /// Locks on images of lower stores.
+    held: Mutex<Vec<File>>,
+    pins: Pins,
     scratch: Scratch,
-    users: SharedLock,
     next: AtomicU64,
+    options: Options,
+    /// Whether it was said that trees in this store lack what layers have.
+    stripped_noted: AtomicBool,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("root", &self.place.root()).finish_non_exhaustive()
+    }
+}
+
+/// Takes a remark for a person, one or two sentences without a full stop at the end.
+pub type Note = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Removes what it can of the folder it is given.
+pub type Remover = Box<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+
+/// How a store is opened.
+#[derive(Default)]
+pub struct Options {
+    /// Stores to read where this one lacks something, the first to be asked first.
+    pub lowers: Vec<LowerRoot>,
+    /// Hears what a person should know and what stops nobody: lower stores that are left out,
+    /// leftovers that can't be removed, what trees of a shared store lack.
+    pub note: Option<Note>,
+    /// Is asked to remove a dead process's folder where [`remove_tree`] can't: files that a
+    /// rootless container made under other ids. It is called while the folder is locked.
+    pub remover: Option<Remover>,
 }
 
 /// Where the store lies when nothing else is said: `$SCONCE_HOME`, else `$XDG_DATA_HOME/sconce`,
@@ -63,86 +91,175 @@ pub fn default_root(env: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, E
 }
 
 impl Store {
-    /// Opens the store in `root`, making it where there is none. Removes what killed processes
-    /// left, and checks what may have suffered when the machine lost power.
+    /// Opens the store in `root` alone, making it where there is none.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(root, Options::default())
+    }
+
+    /// Opens the store in `root`, making it where there is none. Refuses one that belongs to
+    /// somebody else or that others can write to without being declared a group's store
+    /// (`docs/store.md`). Removes what killed processes left, and checks what may have suffered
+    /// when the machine lost power.
+    pub fn open_with(root: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let root = root.as_ref();
-        fs::create_dir_all(root).map_err(at("create", root))?;
+        access::make_root(root)?;
         let root = root.canonicalize().map_err(at("resolve", root))?;
-        let version = root.join("version");
-        match read_small(&version)? {
-            Some(bytes) => check_format(&root, &version, &bytes)?,
-            None => {
-                // `locks` and `tmp` alone are another process that makes the store right now.
-                let mut entries = fs::read_dir(&root).map_err(at("list", &root))?;
-                let foreign = entries.any(|entry| {
-                    entry.is_ok_and(|entry| {
-                        let name = entry.file_name();
-                        !FOLDERS.iter().any(|ours| Some(*ours) == name.to_str())
-                            && !matches!(name.to_str(), Some("blobs" | "tmp" | "version"))
-                    })
-                });
-                if foreign {
-                    return Err(Error::NotAStore(root));
-                }
-            }
+        let folder = open_folder(&root).map_err(at("open", &root))?;
+        let meta = folder.metadata().map_err(at("look at", &root))?;
+        access::check_owner(&root, &meta)?;
+        let format = check_format(&root)?;
+        let sharing = access::close(&root, &folder)?;
+        let place = Place::new(root);
+        if format != Some(FORMAT) {
+            // Others of a group may be at it: the folders are there before the version is.
+            retry(&folder, FlockOperation::LockExclusive).map_err(at("lock", place.root()))?;
         }
-        let tmp = root.join("tmp");
-        for folder in FOLDERS.iter().map(|name| root.join(name)).chain([tmp.clone()]) {
-            fs::create_dir_all(&folder).map_err(at("create", &folder))?;
+        for name in FOLDERS {
+            make_folder(&place.folder(name), sharing.folders())?;
         }
-        let users = SharedLock::shared(root.join("locks/users"))?;
-        Scratch::clean(&tmp)?;
-        let scratch = Scratch::create(&tmp)?;
-        let inner = Inner { root, scratch, users, next: AtomicU64::new(0) };
+        let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
+        let gc = open_gc_lock(&place.folder("locks/gc"), sharing)?;
+        let pins = Pins::new(scratch.path().to_owned(), gc);
+        let note = |text: &str| options.note.iter().for_each(|note| note(text));
+        let lowers =
+            options.lowers.iter().filter_map(|lower| Lower::open(lower, place.root(), &note));
+        let lowers = lowers.collect();
+        let inner = Inner {
+            place,
+            sharing,
+            lowers,
+            held: Mutex::default(),
+            pins,
+            scratch,
+            next: AtomicU64::new(0),
+            options,
+            stripped_noted: AtomicBool::new(false),
+        };
         let store = Self { inner: Arc::new(inner) };
-        store.write_small(&version, format!("{FORMAT}\n").as_bytes())?;
+        store.write_small(&store.place().folder("version"), format!("{FORMAT}\n").as_bytes())?;
+        drop(folder);
+        store.clean()?;
         store.recover()?;
         Ok(store)
     }
 
     /// The store's folder, absolute.
     pub fn root(&self) -> &Path {
-        &self.inner.root
+        self.place().root()
     }
 
-    /// Waits for the exclusive right to make the object called `kind` and `name`, so that two
-    /// processes (or threads) don't do the same work: look whether it is there once you hold it.
-    pub fn lock(&self, kind: &str, name: Digest) -> Result<ObjectLock, Error> {
-        ObjectLock::wait(self.lock_path(kind, name))
-    }
-
-    /// As [`Store::lock`], but `None` when another holds it.
-    pub fn try_lock(&self, kind: &str, name: Digest) -> Result<Option<ObjectLock>, Error> {
-        ObjectLock::attempt(self.lock_path(kind, name))
+    /// Where the state of running containers lies, made if it isn't there: of mode 0700, and in a
+    /// store of several users one for each. Nothing of the store looks into it.
+    pub fn containers(&self) -> Result<PathBuf, Error> {
+        let mut path = self.place().folder("containers");
+        if self.sharing().is_private() {
+            make_folder(&path, 0o700)?;
+            return Ok(path);
+        }
+        make_folder(&path, self.sharing().folders())?;
+        path.push(rustix::process::geteuid().as_raw().to_string());
+        make_folder(&path, 0o700)?;
+        access::check_private(&path)?;
+        Ok(path)
     }
 
     /// A fresh folder for work of this process, on the store's file system. It goes with the
     /// process, or when the last clone of this store is dropped.
     pub fn scratch_dir(&self) -> Result<PathBuf, Error> {
         let path = self.scratch_path();
-        fs::create_dir(&path).map_err(at("create", &path))?;
+        make_folder(&path, 0o755)?;
         Ok(path)
     }
 
     /// Where the partial download of the file with this digest lies, whether it is there or not.
     /// Hold `lock("partial", digest)` while you touch it.
     pub fn partial_path(&self, digest: Digest) -> PathBuf {
-        self.root().join("partial").join(digest.hex())
+        let mut name = digest.hex();
+        if !self.sharing().is_private() {
+            // Only who began a file can go on with it.
+            name.push_str(&format!(".{}", rustix::process::geteuid().as_raw()));
+        }
+        self.place().folder("partial").join(name)
     }
 
-    pub(crate) fn lock_path(&self, kind: &str, name: Digest) -> PathBuf {
-        self.root().join("locks").join(format!("{kind}-{}", name.hex()))
+    pub(crate) fn place(&self) -> &Place {
+        &self.inner.place
     }
 
-    pub(crate) fn users(&self) -> &SharedLock {
-        &self.inner.users
+    pub(crate) fn sharing(&self) -> Sharing {
+        self.inner.sharing
+    }
+
+    pub(crate) fn lowers(&self) -> &[Lower] {
+        &self.inner.lowers
+    }
+
+    /// The store and those below it that are believed.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        let lowers = self.lowers().iter().filter(|lower| lower.trusted);
+        std::iter::once(self.place()).chain(lowers.map(|lower| &lower.place))
+    }
+
+    /// The stores below it of which only what a digest proves is believed.
+    pub(crate) fn untrusted(&self) -> impl Iterator<Item = &Place> {
+        self.lowers().iter().filter(|lower| !lower.trusted).map(|lower| &lower.place)
+    }
+
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// Keeps a lock for as long as this store is open.
+    pub(crate) fn hold(&self, lock: File) {
+        self.inner.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lock);
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        self.inner.options.note.iter().for_each(|note| note(text));
+    }
+
+    /// Says once that trees here lack what their layers have.
+    pub(crate) fn note_stripped(&self) {
+        if !self.inner.stripped_noted.swap(true, Ordering::Relaxed) {
+            self.note(&format!(
+                "other users can read the store {}, so set-user-ID bits, file capabilities and device nodes are not extracted",
+                self.root().display()
+            ));
+        }
+    }
+
+    pub(crate) fn scratch(&self) -> &Path {
+        self.inner.scratch.path()
     }
 
     /// A path in this process's scratch folder that nothing has yet.
     pub(crate) fn scratch_path(&self) -> PathBuf {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        self.inner.scratch.path.join(number.to_string())
+        self.scratch().join(number.to_string())
+    }
+
+    /// Makes a file of this store's mode for small files, whatever the umask.
+    pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
+        let file = File::create_new(path).map_err(at("create", path))?;
+        let permissions = Permissions::from_mode(self.sharing().files());
+        file.set_permissions(permissions).map_err(at("set the mode of", path))?;
+        Ok(file)
+    }
+
+    /// Makes a folder of the store that may be there. It appears with the mode it keeps.
+    pub(crate) fn folder(&self, path: &Path) -> Result<(), Error> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let fresh = self.scratch_path();
+        make_folder(&fresh, self.sharing().folders())?;
+        match fs::rename(&fresh, path) {
+            Err(error) if path.is_dir() => {
+                drop(error);
+                fs::remove_dir(&fresh).map_err(at("remove", &fresh))
+            }
+            result => result.map_err(at("create", path)),
+        }
     }
 
     /// Writes a small file so that it is there whole or not at all, also after a power cut.
@@ -152,49 +269,117 @@ impl Store {
             return Ok(());
         }
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(at("create", folder))?;
+            self.folder(folder)?;
         }
         let temporary = self.scratch_path();
-        let mut file = File::create_new(&temporary).map_err(at("create", &temporary))?;
+        let mut file = self.create(&temporary)?;
         file.write_all(bytes).map_err(at("write", &temporary))?;
         file.sync_all().map_err(at("sync", &temporary))?;
         fs::rename(&temporary, path).map_err(at("rename into place", path))?;
         sync_parent(path)
     }
-}
 
-/// Makes the name of `path` survive a power cut.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("sync", folder))
-}
-
-/// Reads a small file; `None` when there is none.
-pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    use std::io::Read;
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at("open", path)(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(SMALL_LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", path))?;
-    if bytes.len() as u64 > SMALL_LIMIT {
-        return Err(Error::Corrupt {
-            path: path.to_owned(),
-            why: format!("more than {SMALL_LIMIT} bytes"),
-        });
+    /// Removes the folders of dead processes.
+    fn clean(&self) -> Result<(), Error> {
+        let fault = |error: Error| self.note(&error.to_string());
+        scratch::for_each_dead(
+            &self.place().folder("tmp"),
+            |path| self.remove_or_set_aside(path),
+            fault,
+        )
     }
-    Ok(Some(bytes))
-}
 
-fn check_format(root: &Path, version: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let found = str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    match found {
-        Some(found) if found > FORMAT => {
-            Err(Error::NewerFormat { root: root.to_owned(), found, known: FORMAT })
+    /// Takes a file or folder out of the store and removes it: a kill in the middle leaves nothing
+    /// that looks whole.
+    pub(crate) fn discard(&self, path: &Path) -> Result<(), Error> {
+        let trash = self.scratch_path();
+        match fs::rename(path, &trash) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(at("remove", path))?,
         }
-        Some(_) => Ok(()),
-        None => Err(Error::Corrupt { path: version.to_owned(), why: "not a number".to_owned() }),
+        self.remove_or_set_aside(&trash);
+        Ok(())
     }
+
+    /// Removes a folder that nobody uses. What stays of it is moved to `leftovers/`, where it is in
+    /// nobody's way, and said.
+    pub(crate) fn remove_or_set_aside(&self, path: &Path) {
+        let Err(error) = self.remove(path) else { return };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let left = self.place().folder("leftovers");
+        let aside = (0..1000)
+            .map(|number| left.join(format!("{name}.{number}")))
+            .find(|aside| fs::symlink_metadata(aside).is_err())
+            .filter(|aside| fs::rename(path, aside).is_ok());
+        self.note_leftover(&error.moved(path, aside.as_deref().unwrap_or(path)));
+    }
+
+    /// Removes a folder, with the help of [`Options::remover`] where there is one.
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        let first = remove_tree(path);
+        match (&first, &self.inner.options.remover) {
+            (Err(Error::Unremovable { .. }), Some(remover)) if remover(path).is_ok() => {
+                remove_tree(path)
+            }
+            _ => first,
+        }
+    }
+
+    /// Tries once more to remove what could not be removed before, and says what still can't.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), Error> {
+        for path in list(&self.place().folder("leftovers"))? {
+            if let Err(error) = self.remove(&path) {
+                self.note_leftover(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_leftover(&self, error: &Error) {
+        let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
+        self.note(&format!("a killed run left files behind: {error}{hint}"));
+    }
+}
+
+fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    match options.read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result.map_err(at("open", path)),
+    }
+    let file = options.create(true).open(path).map_err(at("create", path))?;
+    let permissions = Permissions::from_mode(sharing.files());
+    file.set_permissions(permissions).map_err(at("set the mode of", path))?;
+    Ok(file)
+}
+
+/// The format of the store at `root`; `None` when it is none.
+pub(crate) fn format_of(root: &Path) -> Result<Option<u64>, Error> {
+    let version = root.join("version");
+    let Some(bytes) = read_small(&version)? else { return Ok(None) };
+    match str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()) {
+        Some(format) => Ok(Some(format)),
+        None => Err(Error::Corrupt { path: version, why: "not a number".to_owned() }),
+    }
+}
+
+/// That the folder is a store this program can read, or can become one.
+fn check_format(root: &Path) -> Result<Option<u64>, Error> {
+    let format = format_of(root)?;
+    match format {
+        Some(found) if found > FORMAT => {
+            return Err(Error::NewerFormat { root: root.to_owned(), found, known: FORMAT });
+        }
+        Some(_) => {}
+        None => {
+            // Our folders alone are another process that makes the store right now.
+            for path in list(root)? {
+                let name = path.file_name().unwrap_or_default();
+                if !FOLDERS.iter().any(|ours| *ours == name) && name != "version" {
+                    return Err(Error::NotAStore(root.to_owned()));
+                }
+            }
+        }
+    }
+    Ok(format)
 }

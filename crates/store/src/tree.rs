@@ -6,7 +6,11 @@
 //! into one builder.
 //!
 //! As root of the first user namespace owners are kept; otherwise everything belongs to the
-//! caller. A whiteout becomes a character device 0/0, which every user may make since Linux 5.8;
+//! caller. In a store that others can read, modes and owners of layers are not theirs to use on this
+//! machine: everything belongs to the caller, folders have mode 0755 (0775 where a group writes, so
+//! that each of it can prune), files 0755 or 0644, and there are no device nodes or capabilities.
+//!
+//! A whiteout becomes a character device 0/0, which every user may make since Linux 5.8;
 //! an opaque directory gets `user.overlay.opaque`, and `trusted.overlay.opaque` where that is
 //! allowed (Documentation/filesystems/overlayfs.rst).
 
@@ -14,45 +18,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mkdirat,
+    mknodat, openat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::{Error, at};
+use crate::meta::{Meta, Rules, times};
+use crate::remove::remove_tree;
+use crate::walk::PATH_MAX;
 
 /// Folder descriptors kept open for the next file in the same folder.
 const OPEN_FOLDERS: usize = 128;
 
 /// Files from this size on get their blocks reserved: fewer extents, and a full disk shows early.
 const RESERVE_FROM: u64 = 1 << 20;
-
-/// Owner, permissions and time of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meta {
-    /// Permission bits, at most 0o7777.
-    pub mode: u32,
-    /// Numeric owner.
-    pub uid: u32,
-    /// Numeric group.
-    pub gid: u32,
-    /// Modification time, whole seconds since 1970.
-    pub mtime: i64,
-}
-
-impl Meta {
-    /// A directory of root, 0755, time 0: what a parent gets that no entry describes.
-    pub const DIRECTORY: Self = Self { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
-}
 
 /// What happens when a path comes twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +58,7 @@ pub struct TreeBuilder {
     path: PathBuf,
     root: Arc<OwnedFd>,
     twice: Twice,
-    keep_owners: bool,
-    umask: u32,
+    rules: Rules,
     folders: Mutex<HashMap<PathBuf, Arc<OwnedFd>>>,
     metas: Mutex<BTreeMap<PathBuf, Meta>>,
     whiteouts: Mutex<Vec<PathBuf>>,
@@ -90,9 +77,15 @@ pub struct TreeFile<'a> {
 }
 
 impl Store {
-    /// The tree of a layer, if it was extracted.
+    /// The tree of a layer, if it was extracted, here or in a store below whose trees can be taken as
+    /// they are. Root takes none without the modes and owners of the layer: it can have them.
     pub fn tree(&self, diff_id: Digest) -> Option<PathBuf> {
-        Some(self.tree_path(diff_id)).filter(|path| path.exists())
+        self.pins().pin(diff_id);
+        let root = rustix::process::geteuid().is_root();
+        let below = self.lowers().iter().filter(|lower| lower.trusted && (lower.exact || !root));
+        std::iter::once(self.place())
+            .chain(below.map(|lower| &lower.place))
+            .find_map(|place| place.find_tree(diff_id))
     }
 
     /// Begins a tree.
@@ -106,18 +99,13 @@ impl Store {
             path,
             root: Arc::new(root),
             twice,
-            keep_owners: owners_can_be_kept(),
-            umask: umask(),
+            rules: Rules::of(self.sharing()),
             folders: Mutex::default(),
             metas: Mutex::new(metas),
             whiteouts: Mutex::default(),
             unfinished: AtomicUsize::new(0),
             done: false,
         })
-    }
-
-    pub(crate) fn tree_path(&self, diff_id: Digest) -> PathBuf {
-        self.root().join("trees").join(diff_id.hex())
     }
 }
 
@@ -154,7 +142,6 @@ impl TreeBuilder {
         let (parent, name) = self.parent(path)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Special bits come after the owner, who would clear them (chown(2)).
         let mode = Mode::from_raw_mode((meta.mode & 0o777) as RawMode);
         let file = self.make(&parent, name, path, |parent, name| {
             openat(parent, name, flags, mode).map(File::from)
@@ -167,6 +154,9 @@ impl TreeBuilder {
                 }
                 _ => {}
             }
+        }
+        if meta.mode & 0o6000 != 0 {
+            self.left_out();
         }
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         let file = TreeFile { builder: self, file, meta, size, left: size };
@@ -187,11 +177,7 @@ impl TreeBuilder {
         let (parent, name) = self.parent(path)?;
         self.make(&parent, name, path, |parent, name| symlinkat(target.as_ref(), parent, name))?;
         let fault = || at("write", &self.path.join(path));
-        if self.keep_owners && (meta.uid, meta.gid) != (0, 0) {
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            chownat(&*parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(fault())?;
-        }
+        self.rules.own(&parent, name, meta).map_err(fault())?;
         utimensat(&*parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
     }
 
@@ -208,8 +194,8 @@ impl TreeBuilder {
         })
     }
 
-    /// A device node or named pipe of a layer made elsewhere. Only root can make devices; without
-    /// that right they are left out, as rootless engines do.
+    /// A device node or named pipe of a layer made elsewhere. Devices are left out where they can't
+    /// be made, as rootless engines do, and where others could open them.
     pub(crate) fn node(
         &self,
         path: &Path,
@@ -217,21 +203,26 @@ impl TreeBuilder {
         kind: FileType,
         device: u64,
     ) -> Result<(), Error> {
-        if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) && !self.keep_owners {
+        let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+        if is_device && !self.rules.keep_owners() {
+            self.left_out();
             return Ok(());
         }
         let (parent, name) = self.parent(path)?;
-        self.make(&parent, name, path, |parent, name| {
-            mknodat(parent, name, kind, Mode::empty(), device)
+        let made = self.make(&parent, name, path, |parent, name| {
+            match mknodat(parent, name, kind, Mode::empty(), device) {
+                // Root of a container may lack the right to.
+                Err(Errno::PERM) if is_device => Ok(false),
+                result => result.map(|()| true),
+            }
         })?;
-        let fault = || at("write", &self.path.join(path));
-        if self.keep_owners {
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            chownat(&*parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(fault())?;
+        if !made {
+            return Ok(());
         }
-        chmodat(&*parent, name, Mode::from_raw_mode(meta.mode as RawMode), AtFlags::empty())
-            .map_err(fault())?;
+        let fault = || at("write", &self.path.join(path));
+        self.rules.own(&parent, name, meta).map_err(fault())?;
+        let mode = Mode::from_raw_mode(self.rules.mode(meta, false) as RawMode);
+        chmodat(&*parent, name, mode, AtFlags::empty()).map_err(fault())?;
         utimensat(&*parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
     }
 
@@ -266,14 +257,15 @@ impl TreeBuilder {
         let set = |name| rustix::fs::lsetxattr(&full, name, b"y", XattrFlags::empty());
         set("user.overlay.opaque").map_err(at("mark opaque", &full))?;
         match set("trusted.overlay.opaque") {
-            Err(error) if self.keep_owners => Err(at("mark opaque", &full)(error)),
+            Err(error) if self.rules.keep_owners() => Err(at("mark opaque", &full)(error)),
             _ => Ok(()),
         }
     }
 
     /// Extended attributes a file needs to work, such as `security.capability`; kept as root.
     pub(crate) fn xattr(&self, path: &Path, name: &str, value: &[u8]) -> Result<(), Error> {
-        if !self.keep_owners {
+        if !self.rules.keep_owners() {
+            self.left_out();
             return Ok(());
         }
         self.parent(path)?;
@@ -295,9 +287,10 @@ impl TreeBuilder {
             self.apply_whiteout(&path)?;
         }
         for (path, meta) in std::mem::take(&mut *locked(&self.metas)) {
-            self.dress_folder(&path, meta)?;
+            self.finish_folder(&path, meta)?;
         }
-        let target = self.store.tree_path(diff_id);
+        let target = self.store.place().tree(diff_id);
+        self.store.pins().pin(diff_id);
         self.store.mark_unsynced("tree", diff_id)?;
         match fs::rename(&self.path, &target) {
             Ok(()) => self.done = true,
@@ -311,32 +304,30 @@ impl TreeBuilder {
         Ok(target)
     }
 
-    fn dress_folder(&self, path: &Path, meta: Meta) -> Result<(), Error> {
+    fn finish_folder(&self, path: &Path, mut meta: Meta) -> Result<(), Error> {
         let full = self.path.join(path);
         let fault = || at("write", &full);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = match path.file_name() {
-            None => openat(&*self.root, ".", flags, Mode::empty()),
+            None => {
+                // Only who may write a folder may move it, and a mounted root shows its own mode.
+                meta.mode |= 0o700;
+                openat(&*self.root, ".", flags, Mode::empty())
+            }
             Some(name) => {
                 let parent = self.folder(path.parent().unwrap_or(Path::new("")))?;
                 openat(&*parent, name, flags, Mode::empty())
             }
         }
         .map_err(fault())?;
-        self.dress(&folder, meta, 0o777).map_err(fault())
+        self.rules.apply(&folder, meta, true).map_err(fault())
     }
 
-    /// Sets owner, mode and time of an open file that was made with mode `made`.
-    fn dress(&self, file: impl AsFd, meta: Meta, made: u32) -> rustix::io::Result<()> {
-        let mut exact = made & !self.umask == meta.mode;
-        if self.keep_owners && (meta.uid, meta.gid) != (0, 0) {
-            fchown(&file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
-            exact &= meta.mode & 0o7000 == 0;
+    /// Tells the user, once, what trees of a shared store lack.
+    fn left_out(&self) {
+        if !self.store.sharing().is_private() {
+            self.store.note_stripped();
         }
-        if !exact {
-            fchmod(&file, Mode::from_raw_mode((meta.mode & 0o7777) as RawMode))?;
-        }
-        futimens(&file, &times(meta.mtime))
     }
 
     /// Makes one entry, taking care of what has its name already.
@@ -362,7 +353,7 @@ impl TreeBuilder {
             Err(Errno::ISDIR) => {
                 locked(&self.folders).clear();
                 locked(&self.metas).retain(|folder, _| !folder.starts_with(path));
-                crate::remove::all(&self.path.join(path))
+                remove_tree(&self.path.join(path))
             }
             result => result.map_err(at("remove", &self.path.join(path))),
         }
@@ -376,21 +367,31 @@ impl TreeBuilder {
 
     /// Opens a folder of the tree, making what is missing on the way.
     fn folder(&self, path: &Path) -> Result<Arc<OwnedFd>, Error> {
-        if path.as_os_str().is_empty() {
-            return Ok(self.root.clone());
+        let mut missing = Vec::new();
+        let mut folder = self.root.clone();
+        for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+            if let Some(known) = locked(&self.folders).get(above) {
+                folder = known.clone();
+                break;
+            }
+            missing.push(above);
         }
-        if let Some(folder) = locked(&self.folders).get(path) {
-            return Ok(folder.clone());
+        while let Some(next) = missing.pop() {
+            folder = self.enter(&folder, next)?;
         }
-        let parent = self.folder(path.parent().unwrap_or(Path::new("")))?;
+        Ok(folder)
+    }
+
+    /// Opens the folder `path`, which is in `parent`, making it if it is missing.
+    fn enter(&self, parent: &OwnedFd, path: &Path) -> Result<Arc<OwnedFd>, Error> {
         let name = path.file_name().ok_or_else(|| bad(path, "it has no name"))?;
         let open = || {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(&*parent, name, flags, Mode::empty())
+            openat(parent, name, flags, Mode::empty())
         };
         let folder = match open() {
             Err(Errno::NOENT) => {
-                match mkdirat(&*parent, name, Mode::from_raw_mode(0o777)) {
+                match mkdirat(parent, name, Mode::RWXU) {
                     Ok(()) => {
                         locked(&self.metas).entry(path.to_owned()).or_insert(Meta::DIRECTORY);
                     }
@@ -421,7 +422,7 @@ impl Drop for TreeBuilder {
     fn drop(&mut self) {
         if !self.done {
             // What stays behind goes with the scratch folder.
-            let _ = crate::remove::all(&self.path);
+            let _ = remove_tree(&self.path);
         }
     }
 }
@@ -429,7 +430,7 @@ impl Drop for TreeBuilder {
 impl TreeFile<'_> {
     /// Everything is written: the metadata comes last, so that the time stays what it is.
     fn complete(&self) -> io::Result<()> {
-        self.builder.dress(&self.file, self.meta, self.meta.mode & 0o777)?;
+        self.builder.rules.apply(&self.file, self.meta, false)?;
         self.builder.unfinished.fetch_sub(1, Ordering::Release);
         Ok(())
     }
@@ -461,6 +462,9 @@ fn check(path: &Path) -> Result<(), Error> {
     if path.is_absolute() {
         return Err(bad(path, "the path is absolute"));
     }
+    if path.as_os_str().len() >= PATH_MAX {
+        return Err(bad(path, "the path is longer than a path can be"));
+    }
     match path.components().all(|part| matches!(part, Component::Normal(_))) {
         true => Ok(()),
         false => Err(bad(path, "the path has a `..` or `.` part")),
@@ -475,30 +479,6 @@ fn bad(path: &Path, why: &str) -> Error {
     }
 }
 
-fn times(seconds: i64) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Root of a namespace that has all ids (user_namespaces(7)) may give files to anyone.
-fn owners_can_be_kept() -> bool {
-    rustix::process::geteuid().is_root()
-        && fs::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
-}
-
-/// This process's umask, read without changing it (proc(5), Linux 4.7). Where it can't be read
-/// every mode is set by hand.
-fn umask() -> u32 {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-            u32::from_str_radix(line.trim(), 8).ok()
-        })
-        .unwrap_or(0o777)
 }

@@ -13,12 +13,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Read;
 
 use sconce_blob::{Assembly, Digest, Segment};
 
 use crate::Store;
 use crate::error::{Error, at};
+use crate::files::open_regular;
+use crate::place::Place;
 
 const MAGIC: &[u8; 8] = b"SCONCEV1";
 const LITERAL: u32 = u32::MAX;
@@ -31,7 +33,7 @@ impl Store {
     /// computed `digest` over the assembled bytes; each blob it is made of must be in the store.
     /// [`Store::verify`] checks it against the bytes.
     pub fn put_virtual(&self, digest: Digest, assembly: &Assembly) -> Result<(), Error> {
-        let path = self.virtual_path(digest);
+        let path = self.place().virtual_blob(digest);
         let refuse = |why: String| Error::Corrupt { path: path.clone(), why };
         check(assembly).map_err(&refuse)?;
         let mut lengths = HashMap::new();
@@ -40,14 +42,8 @@ impl Store {
             let size = match lengths.get(&digest) {
                 Some(size) => *size,
                 None => {
-                    let file = self.real_path(digest);
-                    let size = match fs::metadata(&file) {
-                        Ok(meta) => meta.len(),
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                            return Err(Error::MissingBlob(digest));
-                        }
-                        Err(error) => return Err(at("look at", &file)(error)),
-                    };
+                    let file = self.blob_path(digest).ok_or(Error::MissingBlob(digest))?;
+                    let size = fs::metadata(&file).map_err(at("look at", &file))?.len();
                     lengths.insert(digest, size);
                     size
                 }
@@ -56,31 +52,39 @@ impl Store {
                 return Err(refuse(format!("a segment ends past the end of {digest}")));
             }
         }
-        if path.exists() {
-            return Ok(());
+        self.pins().pin(digest);
+        match path.exists() {
+            true => Ok(()),
+            false => self.write_small(&path, &encode(assembly)),
         }
-        self.write_small(&path, &encode(assembly))
     }
 
     /// The assembly of a virtual blob; `None` when `digest` isn't one.
     pub fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
-        let path = self.virtual_path(digest);
-        match fs::metadata(&path) {
-            Ok(meta) if meta.len() > LIMIT => {
-                Err(Error::Corrupt { path, why: format!("more than {LIMIT} bytes") })
+        self.pins().pin(digest);
+        for place in self.places() {
+            if let Some(assembly) = place.assembly(digest)? {
+                return Ok(Some(assembly));
             }
-            Ok(_) => {
-                let bytes = fs::read(&path).map_err(at("read", &path))?;
-                decode(&bytes).map(Some).map_err(|why| Error::Corrupt { path, why })
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at("look at", &path)(error)),
         }
+        Ok(None)
     }
+}
 
-    pub(crate) fn virtual_path(&self, digest: Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.root().join("virtual").join(Path::new(&hex[..2])).join(&hex)
+impl Place {
+    /// The assembly of a virtual blob of this store.
+    pub(crate) fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
+        let path = self.virtual_blob(digest);
+        let mut bytes = Vec::new();
+        match open_regular(&path) {
+            Ok(file) => file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", &path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at("open", &path)(error)),
+        };
+        if bytes.len() as u64 > LIMIT {
+            return Err(Error::Corrupt { path, why: format!("more than {LIMIT} bytes") });
+        }
+        decode(&bytes).map(Some).map_err(|why| Error::Corrupt { path, why })
     }
 }
 

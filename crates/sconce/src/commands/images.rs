@@ -1,8 +1,10 @@
 //! `sconce images`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use sconce_store::Image;
 use serde_json::json;
 
 use crate::cli::Global;
@@ -11,16 +13,24 @@ use crate::error::Failure;
 use crate::progress::bytes_in_words;
 
 /// List the images in the store, the one used last first
+///
+/// Images in the stores that SCONCE_STORES names and in the machine's own are listed as well, with
+/// the folder of their store.
 #[derive(clap::Args)]
 pub struct Args {
-    /// As JSON: a list of {names, digest, size, created, last_used, labels}; sizes in bytes, times
-    /// in seconds since 1970
+    /// List images without a name too
+    #[arg(short, long)]
+    all: bool,
+    /// As JSON: a list of {names, digest, size, created, last_used, labels, store, read_only}, also of
+    /// images without a name; sizes in bytes, times in seconds since 1970, `store` the folder of the
+    /// store that an image is in, `read_only` whether that is another store than yours
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
+    let root = context.store.root();
     let images = context.store.images()?;
     if args.json {
         let rows: Vec<_> = images
@@ -34,6 +44,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                     "created": image.created,
                     "last_used": used.map_or(0, |time| time.as_secs()),
                     "labels": image.labels,
+                    "store": image.store,
+                    "read_only": image.store != root,
                 })
             })
             .collect();
@@ -44,19 +56,53 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("no images yet: `sconce run` or `sconce build` makes them");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<44} {:<14} {:>10}  {:<10} USED", "NAME", "DIGEST", "SIZE", "TORCH");
-    for image in images {
+    let (shown, hidden): (Vec<&Image>, Vec<&Image>) =
+        images.iter().partition(|image| args.all || !image.names.is_empty());
+    let several = images.iter().any(|image| image.store != root);
+    let row = |cells: [&str; 6]| {
+        let [name, digest, size, torch, used, store] = cells;
+        let store = if several { store } else { "" };
+        let line = format!("{name:<44} {digest:<14} {size:>10}  {torch:<10} {used:<15} {store}");
+        println!("{}", line.trim_end());
+    };
+    row(["NAME", "DIGEST", "SIZE", "TORCH", "USED", "STORE"]);
+    for image in &shown {
         let names = if image.names.is_empty() { "-".into() } else { image.names.join(", ") };
         let torch = image.labels.get("dev.sconce.torch").map_or("-", String::as_str);
         let used = image.last_used.elapsed().map_or(0, |age| age.as_secs());
-        println!(
-            "{names:<44} {:<14} {:>10}  {torch:<10} {}",
-            image.manifest.short(),
-            bytes_in_words(image.size),
-            age_in_words(used)
-        );
+        row([
+            &names,
+            &image.manifest.short(),
+            &bytes_in_words(image.size),
+            torch,
+            &age_in_words(used),
+            &image.store.display().to_string(),
+        ]);
+    }
+    println!("{}", total(&shown));
+    if !hidden.is_empty() {
+        eprintln!("{} more have no name: `sconce images --all` lists them", hidden.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `3 images, 5.2 GB`: what a registry would hold for them, layers that they share once.
+fn total(images: &[&Image]) -> String {
+    let documents: u64 = images
+        .iter()
+        .map(|image| image.size - image.layers.iter().map(|layer| layer.size).sum::<u64>())
+        .sum();
+    let layers: BTreeMap<_, u64> = images
+        .iter()
+        .flat_map(|image| &image.layers)
+        .map(|layer| (layer.digest, layer.size))
+        .collect();
+    let bytes = documents + layers.values().sum::<u64>();
+    let images = match images.len() {
+        1 => "1 image".to_owned(),
+        count => format!("{count} images"),
+    };
+    format!("{images}, {} in all, shared layers counted once", bytes_in_words(bytes))
 }
 
 /// `3 hours ago`.

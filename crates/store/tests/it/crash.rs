@@ -1,37 +1,23 @@
 //! Kills, full disks, power cuts, and two processes at once.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sconce_blob::{Assembly, Digest};
 use sconce_store::{Error, Meta, Store, Twice};
 
+use crate::process::{child_process, listen, say};
 use crate::{noise, store};
 
-/// Runs [`child`] in a process of its own.
-fn child_process(root: &Path, work: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--ignored", "--exact", "crash::child", "--nocapture", "--test-threads=1"])
-        .env("STORE_ROOT", root)
-        .env("STORE_WORK", work)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    command
-}
-
-/// What the other process does; not a test of its own.
-#[test]
-#[ignore = "runs in a process of its own, which other tests start"]
-fn child() {
-    let store = Store::open(std::env::var_os("STORE_ROOT").unwrap()).unwrap();
-    match std::env::var("STORE_WORK").unwrap().as_str() {
+/// What the other process does.
+pub fn work(store: &Store, work: &str) {
+    match work {
         "endless" => {
             for number in 1.. {
-                put_everything(&store, number);
+                put_everything(store, number);
                 say("done");
             }
         }
@@ -50,7 +36,7 @@ fn child() {
             say("holding");
             std::thread::sleep(Duration::from_secs(600));
         }
-        "fill" => match fill(&store) {
+        "fill" => match fill(store) {
             Err(error @ Error::NoSpace { .. }) if error.hint().is_some() => say("no space"),
             Err(error) => say(&format!("another error: {error}")),
             Ok(()) => say("there was room"),
@@ -59,18 +45,8 @@ fn child() {
     }
 }
 
-fn say(text: &str) {
-    std::io::stdout().write_all(format!("SAID {text}\n").as_bytes()).unwrap();
-}
-
-fn listen(child: &mut Child) -> impl Iterator<Item = String> + use<> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // The harness may write its own words before ours on the same line.
-    lines.map_while(Result::ok).filter_map(|line| Some(line.split_once("SAID ")?.1.to_owned()))
-}
-
 /// A blob, a virtual blob, a tree of it and an image.
-fn put_everything(store: &Store, number: u64) {
+pub fn put_everything(store: &Store, number: u64) {
     let bytes = noise(400_000, number);
     let part = store.put_bytes(&bytes).unwrap();
     let mut assembly = Assembly::default();
@@ -99,7 +75,7 @@ fn put_everything(store: &Store, number: u64) {
 }
 
 /// That all that looks whole is whole.
-fn check_everything(store: &Store) -> usize {
+pub fn check_everything(store: &Store) -> usize {
     let mut blobs = 0;
     for kind in ["blobs/sha256", "virtual"] {
         for folder in fs::read_dir(store.root().join(kind)).unwrap() {
@@ -131,7 +107,7 @@ fn a_kill_leaves_nothing_half_made() {
     let root = folder.path().join("home");
     let mut blobs = 0;
     for round in 0..12_u64 {
-        let mut child = child_process(&root, "endless").spawn().unwrap();
+        let mut child = child_process(&root, "crash endless").spawn().unwrap();
         listen(&mut child).next().unwrap();
         std::thread::sleep(Duration::from_micros(round * 7_919 % 40_000));
         child.kill().unwrap();
@@ -149,7 +125,7 @@ fn work_is_done_once() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("home");
     let mut children: Vec<_> =
-        (0..4).map(|_| child_process(&root, "once").spawn().unwrap()).collect();
+        (0..4).map(|_| child_process(&root, "crash once").spawn().unwrap()).collect();
     let mut said: Vec<_> = children.iter_mut().flat_map(listen).collect();
     said.sort();
     assert_eq!(said, ["made it", "was there", "was there", "was there"]);
@@ -159,7 +135,7 @@ fn work_is_done_once() {
 #[test]
 fn a_dead_holder_holds_nothing() {
     let (_folder, store) = store();
-    let mut child = child_process(store.root(), "hold").spawn().unwrap();
+    let mut child = child_process(store.root(), "crash hold").spawn().unwrap();
     assert_eq!(listen(&mut child).next().as_deref(), Some("holding"));
     assert!(store.try_lock("work", Digest::of(b"work")).unwrap().is_none());
     child.kill().unwrap();
@@ -167,7 +143,7 @@ fn a_dead_holder_holds_nothing() {
     drop(store.lock("work", Digest::of(b"work")).unwrap());
     let left = fs::read_dir(store.root().join("locks")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["users"]);
+    assert_eq!(left, ["gc"]);
 }
 
 /// Files no larger than a limit stand in for a full disk: `ENOSPC` takes the same way as `EFBIG`.
@@ -176,7 +152,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("home");
     drop(Store::open(&root).unwrap());
-    let inner = child_process(&root, "fill");
+    let inner = child_process(&root, "crash fill");
     // The signal that comes with it is ignored, as sconce itself must (setrlimit(2)).
     let mut command = Command::new("sh");
     command.arg("-c").arg("trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"");

@@ -1,16 +1,15 @@
-//! Images: put, named, listed, pruned, written out and taken in.
+//! Images: put, named, listed, written out and taken in.
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use sconce_blob::{Assembly, Digest};
-use sconce_store::{Error, Layer, Policy, Store, Which};
+use sconce_store::{Error, Layer, Store};
 
 use crate::{header, noise, store, tar};
 
 /// An image of one real and one virtual layer. Images of different seeds share the real one.
-fn put_image(store: &Store, names: &[&str], seed: u64) -> Digest {
+pub fn put_image(store: &Store, names: &[&str], seed: u64) -> Digest {
     let base = tar(&[(header(b'0', "base", 1000), &noise(1000, 77))]);
     let part = store.put_bytes(&noise(5000, seed)).unwrap();
     let content = header(b'0', "part", 5000);
@@ -95,59 +94,6 @@ fn an_image_needs_its_layers() {
     let put = store.put_image(&[], text.as_bytes(), config.as_bytes());
     assert!(matches!(put, Err(Error::MissingBlob(_))));
     assert!(store.images().unwrap().is_empty());
-}
-
-#[test]
-fn prune_takes_what_no_image_needs() {
-    let (_folder, store) = store();
-    let named = put_image(&store, &["a:1"], 1);
-    let unnamed = put_image(&store, &[], 2);
-    let spared = store.put_bytes(b"of a lock in use").unwrap();
-    let loose = store.put_bytes(b"of nothing").unwrap();
-    fs::write(store.partial_path(loose), b"half").unwrap();
-    let layers = |name: &str| store.image(name).unwrap().layers;
-    let (named_layers, unnamed_layers) = (layers("a:1"), layers(&unnamed.hex()));
-    for layer in named_layers.iter().chain(&unnamed_layers) {
-        store.extract(layer.diff_id, &|_| {}).unwrap();
-    }
-    let policy = |images, dry_run| Policy { images, dry_run };
-    let lease = store.lease(unnamed).unwrap();
-    let kept = store.prune(&policy(Which::All, true), &[spared, loose]).unwrap();
-    assert_eq!(kept.images, ["a:1"]);
-    drop(lease);
-    let dry = store.prune(&policy(Which::Unnamed, true), &[spared]).unwrap();
-    assert!(store.has_blob(loose) && store.partial_path(loose).exists());
-    let done = store.prune(&policy(Which::Unnamed, false), &[spared]).unwrap();
-    assert_eq!(dry, done);
-    assert_eq!((done.images.len(), done.trees), (1, 1));
-    // Manifest, config, virtual layer and its wheel of the one; the loose one.
-    assert_eq!(done.blobs, 5);
-    assert!(done.bytes > 0);
-    assert!(!store.has_blob(loose) && !store.partial_path(loose).exists());
-    assert!(store.has_blob(spared));
-    assert!(store.tree(unnamed_layers[1].diff_id).is_none());
-    let image = store.image("a:1").unwrap();
-    assert_eq!(image.manifest, named);
-    for layer in &image.layers {
-        store.verify(layer.digest).unwrap();
-        assert!(store.tree(layer.diff_id).is_some());
-    }
-    let unused = policy(Which::UnusedFor(Duration::from_secs(3600)), false);
-    assert!(store.prune(&unused, &[]).unwrap().images.is_empty());
-    store.prune(&policy(Which::All, false), &[]).unwrap();
-    assert!(store.images().unwrap().is_empty() && store.names().unwrap().is_empty());
-    let files = |name: &str| fs::read_dir(store.root().join(name)).unwrap().count();
-    assert_eq!((files("trees"), files("layers"), files("images"), files("refs")), (0, 0, 0, 0));
-}
-
-#[test]
-fn prune_waits_for_no_one() {
-    let (_folder, store) = store();
-    let other = Store::open(store.root()).unwrap();
-    let policy = Policy { images: Which::All, dry_run: false };
-    assert!(matches!(store.prune(&policy, &[]), Err(Error::Busy(_))));
-    drop(other);
-    store.prune(&policy, &[]).unwrap();
 }
 
 fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {

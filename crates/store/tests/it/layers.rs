@@ -137,9 +137,9 @@ fn only_a_store_is_opened_as_one() {
     let (_folder, store) = store();
     let root = store.root().to_owned();
     drop(store);
-    fs::write(root.join("version"), "2\n").unwrap();
+    fs::write(root.join("version"), "3\n").unwrap();
     let error = Store::open(&root).unwrap_err();
-    assert!(matches!(error, Error::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, Error::NewerFormat { found: 3, known: 2, .. }), "{error}");
     fs::write(root.join("version"), "one\n").unwrap();
     assert!(matches!(Store::open(&root), Err(Error::Corrupt { .. })));
 }

@@ -3,6 +3,11 @@
 mod crash;
 mod images;
 mod layers;
+mod lowers;
+mod process;
+mod prune;
+mod remove;
+mod sharing;
 mod trees;
 
 use sconce_blob::Digest;

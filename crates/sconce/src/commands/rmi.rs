@@ -1,0 +1,79 @@
+//! `sconce rmi`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::progress::bytes_in_words;
+
+/// Remove images by name or digest
+///
+/// A name is removed; when it was the last of its image, the image goes, with all that only it needs.
+/// A digest, or its first digits, stands for all names of its image. An image that is in use loses
+/// its names and goes with a later `sconce prune`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce rmi torch:2.9.1
+  sconce rmi 4f2a91c07b33 my-project")]
+pub struct Args {
+    /// Names, digests or the first six or more digits of digests
+    #[arg(value_name = "NAME|DIGEST", required = true)]
+    images: Vec<String>,
+    /// As JSON: a list of {names, image, in_use, bytes}, one for each argument: the names that are
+    /// gone, the digest of the image if it is gone too, whether it stays because it is in use, and the
+    /// bytes on disk that were freed
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let mut rows = Vec::new();
+    let mut first = None;
+    for word in &args.images {
+        let removed = match context.store.remove_image(word) {
+            Ok(removed) => removed,
+            Err(error) => {
+                let failure = Failure::from(error);
+                // The others go nevertheless; the exit code is that of the first.
+                match first {
+                    None => first = Some(failure),
+                    Some(_) => failure.print(),
+                }
+                continue;
+            }
+        };
+        rows.push(json!({
+            "names": removed.names,
+            "image": removed.image,
+            "in_use": removed.in_use,
+            "bytes": removed.bytes,
+        }));
+        if args.json {
+            continue;
+        }
+        for name in &removed.names {
+            println!("{name}");
+        }
+        match removed.image {
+            Some(image) => {
+                println!("{image}");
+                eprintln!("freed {}", bytes_in_words(removed.bytes));
+            }
+            None if removed.in_use => {
+                eprintln!(
+                    "note: `{word}` is in use: `sconce prune` removes the image once it is not"
+                );
+            }
+            None => {}
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+    }
+    first.map_or(Ok(ExitCode::SUCCESS), Err)
+}

@@ -1,0 +1,81 @@
+//! Small files and folders: opened without waiting or following links, made with their exact modes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::error::{Error, at};
+
+/// The largest small file (record, reference, memo) that is read, bytes.
+const SMALL_LIMIT: u64 = 16 << 20;
+
+/// Opens a regular file: a pipe would be waited for, a link could lead anywhere.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+    }
+}
+
+/// Opens a folder, not a link to one.
+pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Reads a small file; `None` when there is none.
+pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(SMALL_LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", path))?;
+    if bytes.len() as u64 > SMALL_LIMIT {
+        return Err(Error::Corrupt {
+            path: path.to_owned(),
+            why: format!("more than {SMALL_LIMIT} bytes"),
+        });
+    }
+    Ok(Some(bytes))
+}
+
+/// Makes a folder with exactly this mode, whatever the umask; one that is there stays as it is.
+pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
+    match DirBuilder::new().mode(mode & 0o700).create(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(at("set the mode of", path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(at("create", path)(error)),
+    }
+}
+
+/// The paths of what is in a folder; none where there is no folder.
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at("list", folder))?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(at("list", folder)(error)),
+    }
+}
+
+/// Removes a file; nothing there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<bool, Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at("remove", path)(error)),
+    }
+}
+
+/// Makes the name of `path` survive a power cut.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("sync", folder))
+}

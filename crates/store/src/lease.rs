@@ -1,0 +1,84 @@
+//! Leases: an image that is being used, and a folder for whatever uses it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use sconce_blob::Digest;
+
+use crate::Store;
+use crate::error::Error;
+use crate::images::touch;
+use crate::lock::lock_shared;
+use crate::place::Place;
+use crate::record::Record;
+use crate::scratch::Scratch;
+
+/// Keeps an image and its trees from being pruned while it lives, also after the store is closed,
+/// and holds a folder for the container that uses it.
+///
+/// Both hang on flock(2) locks. Such a lock belongs to the open file, not to a process: whoever
+/// inherits the descriptors holds the lease as well, and it ends when the last of them is closed,
+/// however their processes end.
+#[derive(Debug)]
+pub struct Lease {
+    scratch: Scratch,
+    images: Vec<File>,
+}
+
+impl Store {
+    /// Notes that the image is used, and keeps it for as long as the lease lives.
+    pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
+        let none = || Error::NoImage { name: image.to_string(), nearest: None };
+        self.pins().pin(image);
+        let found = self.load(image, &self.names()?)?.ok_or_else(none)?;
+        let mut images = Vec::new();
+        if found.store != self.root() {
+            images.push(
+                lock_shared(&Place::new(found.store.clone()).image(image))?.ok_or_else(none)?,
+            );
+            // Trees of it that are here are pruned by a record that is here.
+            if found.layers.iter().any(|layer| self.place().find_tree(layer.diff_id).is_some()) {
+                self.put_record(&Record::from(found))?;
+            }
+        }
+        let record = self.place().image(image);
+        if let Some(lock) = lock_shared(&record)? {
+            touch(&record)?;
+            images.push(lock);
+        }
+        if images.is_empty() {
+            return Err(none());
+        }
+        let scratch = Scratch::create(&self.place().folder("tmp"), self.sharing())?;
+        Ok(Lease { scratch, images })
+    }
+}
+
+impl Lease {
+    /// A folder on the store's file system that goes with the lease, or with the process.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The descriptors that hold the lease, the folder's first, for a process that goes on when
+    /// this one ends; [`Lease::from_fds`] makes a lease of them again. They are closed on exec
+    /// unless that is taken off them (fcntl(2), `FD_CLOEXEC`). The folder is not removed when they
+    /// are closed, but when the store is opened next.
+    pub fn into_fds(self) -> Result<Vec<OwnedFd>, Error> {
+        let mut fds = vec![self.scratch.into_lock()?];
+        fds.extend(self.images.into_iter().map(OwnedFd::from));
+        Ok(fds)
+    }
+
+    /// A lease that [`Lease::into_fds`] gave out, with the folder that [`Lease::scratch`] named.
+    pub fn from_fds(scratch: PathBuf, fds: Vec<OwnedFd>) -> Result<Self, Error> {
+        let mut fds = fds.into_iter();
+        let folder = fds.next().ok_or_else(|| Error::Corrupt {
+            path: scratch.clone(),
+            why: "no lock came with it".to_owned(),
+        })?;
+        let scratch = Scratch::adopt(scratch, folder)?;
+        Ok(Self { scratch, images: fds.map(File::from).collect() })
+    }
+}

@@ -1,0 +1,128 @@
+//! Names that people give to images: `refs/<encoded name>` holds a manifest digest.
+
+use std::collections::BTreeMap;
+
+use sconce_blob::Digest;
+
+use crate::Store;
+use crate::error::Error;
+use crate::files::{list, read_small, remove_file, sync_parent};
+use crate::place::Place;
+
+impl Store {
+    /// Gives an image another name, taking it from the image that had it.
+    pub fn put_name(&self, name: &str, image: Digest) -> Result<(), Error> {
+        check_name(name)?;
+        self.pins().pin(image);
+        if !self.places().chain(self.untrusted()).any(|place| place.image(image).exists()) {
+            return Err(Error::NoImage { name: image.to_string(), nearest: None });
+        }
+        self.write_small(&self.place().name(name), format!("{image}\n").as_bytes())
+    }
+
+    /// Takes a name away; the image stays until it is pruned. Says whether it was there.
+    pub fn remove_name(&self, name: &str) -> Result<bool, Error> {
+        let path = self.place().name(name);
+        let was_there = remove_file(&path)?;
+        if was_there {
+            sync_parent(&path)?;
+        }
+        Ok(was_there)
+    }
+
+    /// All names and the images they mean. A name of this store hides one of a store below.
+    pub fn names(&self) -> Result<BTreeMap<String, Digest>, Error> {
+        let mut names = BTreeMap::new();
+        for place in self.places().chain(self.untrusted()) {
+            for (name, image) in self.or_skip(place, place.names())?.unwrap_or_default() {
+                names.entry(name).or_insert(image);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The image that a name means.
+    pub(crate) fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
+        if check_name(name).is_err() {
+            return Ok(None);
+        }
+        for place in self.places().chain(self.untrusted()) {
+            if let Some(image) = self.or_skip(place, place.named(name))?.flatten() {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Place {
+    /// The file of a name.
+    pub(crate) fn name(&self, name: &str) -> std::path::PathBuf {
+        self.folder("refs").join(encode(name))
+    }
+
+    /// The names in this store.
+    pub(crate) fn names(&self) -> Result<BTreeMap<String, Digest>, Error> {
+        let mut names = BTreeMap::new();
+        for path in list(&self.folder("refs"))? {
+            let file = path.file_name().and_then(|file| file.to_str());
+            let Some(name) = file.and_then(decode) else { continue };
+            if let Some(digest) = self.named(&name)? {
+                names.insert(name, digest);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The image that a name means in this store.
+    pub(crate) fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
+        let path = self.name(name);
+        let Some(bytes) = read_small(&path)? else { return Ok(None) };
+        let digest = String::from_utf8_lossy(&bytes).trim().parse();
+        digest.map(Some).map_err(|error| Error::Corrupt { path, why: format!("{error}") })
+    }
+}
+
+/// Anything a person can type as one word: file name encoding makes it safe.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    let bad = |why| Err(Error::BadName { name: name.to_owned(), why });
+    if name.is_empty() {
+        return bad("it is empty");
+    }
+    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return bad("it has white space or control characters");
+    }
+    if encode(name).len() > 255 {
+        return bad("it is too long");
+    }
+    Ok(())
+}
+
+/// A file name for an image name: bytes that mean something in a path become `%XX`.
+fn encode(name: &str) -> String {
+    let mut out = String::new();
+    for (index, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || b"-_:+@".contains(&byte);
+        if plain || (byte == b'.' && index > 0) {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn decode(file: &str) -> Option<String> {
+    let mut out = Vec::new();
+    let mut bytes = file.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
+            let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
+            out.push((high << 4 | low) as u8);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}

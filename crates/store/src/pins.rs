@@ -1,0 +1,119 @@
+//! Pins: what each process has looked up or put stays in the store until the process closes it.
+//!
+//! Before a process looks for an object in its store, or puts one there, it appends the object's
+//! digest to the file `pins` in its scratch folder, holding a shared lock on `locks/gc`. A prune
+//! takes that lock exclusively, reads the pins of all live processes, and moves away what neither a
+//! pin nor a remaining image needs. It deletes after it has released the lock, so nobody waits
+//! longer than its renames take. (Nix calls these temporary roots.)
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::FlockOperation;
+use sconce_blob::Digest;
+
+use crate::error::{Error, at};
+use crate::lock::{retry, wait_moments};
+use crate::scratch::live;
+
+/// The name of the file in a scratch folder: digests of 32 bytes each.
+const FILE: &str = "pins";
+
+/// The pins of this process.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    gc: File,
+    file: Option<File>,
+    pinned: HashSet<Digest>,
+    /// A pin could not be written (the disk is full): the shared lock is kept instead, so that no
+    /// prune begins until this process is done.
+    holds_gc: bool,
+}
+
+impl Pins {
+    /// Keeps pins in the scratch folder `folder`; `gc` is the open lock file.
+    pub(crate) fn new(folder: PathBuf, gc: File) -> Self {
+        let state = State { gc, file: None, pinned: HashSet::new(), holds_gc: false };
+        Self { folder, state: Mutex::new(state) }
+    }
+
+    /// Pins an object. Look for it, or put it, afterwards.
+    pub(crate) fn pin(&self, digest: Digest) {
+        let mut state = self.state();
+        if state.pinned.contains(&digest) {
+            return;
+        }
+        // A file system without locks made opening the store fail already.
+        let _ = retry(&state.gc, FlockOperation::LockShared);
+        match state.write(&self.folder, digest) {
+            Ok(()) => drop(state.pinned.insert(digest)),
+            Err(_) => state.holds_gc = true,
+        }
+        if !state.holds_gc {
+            let _ = retry(&state.gc, FlockOperation::Unlock);
+        }
+    }
+
+    /// Does `work` while no other process or thread can pin anything, then drops the pins of this
+    /// process. `None` when others keep the lock. `work` must not pin: that would deadlock.
+    pub(crate) fn exclusively<T>(&self, work: impl FnOnce() -> T) -> Result<Option<T>, Error> {
+        let mut state = self.state();
+        let fault = || at("lock the garbage collection of", &self.folder);
+        if !wait_moments(&state.gc).map_err(fault())? {
+            return Ok(None);
+        }
+        let result = work();
+        state.pinned.clear();
+        state.holds_gc = false;
+        let emptied = state.file.as_ref().map_or(Ok(()), |file| file.set_len(0));
+        retry(&state.gc, FlockOperation::Unlock).map_err(fault())?;
+        emptied.map_err(at("empty", &self.folder.join(FILE)))?;
+        Ok(Some(result))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, folder: &Path, digest: Digest) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let path = folder.join(FILE);
+                let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+                // Other members of a group read it when they prune.
+                file.set_permissions(Permissions::from_mode(0o640))?;
+                none.insert(file)
+            }
+        };
+        file.write_all(digest.as_bytes())
+    }
+}
+
+/// The pins of all other live processes. Call it with the lock held exclusively.
+pub(crate) fn of_others(tmp: &Path, own: &Path) -> Result<HashSet<Digest>, Error> {
+    let mut digests = HashSet::new();
+    for folder in live(tmp, own)? {
+        let path = folder.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                digests.extend(bytes.as_chunks::<32>().0.iter().map(|c| Digest::from_bytes(*c)));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("read", &path)(error)),
+        }
+    }
+    Ok(digests)
+}
