@@ -56,14 +56,6 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file is far larger than any honest one.
-    #[error("{path} has more than {limit} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The most that is read.
-        limit: u64,
-    },
     /// An image tag that stands for nothing known.
     #[error("`{tag}` is no tag that sconce knows: {why}")]
     Tag {
@@ -186,8 +178,7 @@ impl Error {
                  or leave the index out"
                     .into(),
             ),
-            Self::TooLarge { .. }
-            | Self::Index { .. }
+            Self::Index { .. }
             | Self::Pylock { .. }
             | Self::Debian { .. } => None,
         }

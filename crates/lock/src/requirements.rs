@@ -1,7 +1,5 @@
 //! Files of Python requirements.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -73,7 +71,7 @@ impl RequirementsFile {
     /// Reads its text; a relative path counts from `folder`.
     ///
     /// # Errors
-    /// It can't be read, or is too large.
+    /// It can't be read, is no regular file, or is too large.
     pub fn load(&mut self, folder: &Path) -> Result<(), Error> {
         self.path = folder.join(&self.path);
         self.text = Some(read_text(&self.path)?);
@@ -83,14 +81,8 @@ impl RequirementsFile {
 
 /// The text of a file that a person wrote.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    let read = file.take(LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
-    if read as u64 > LIMIT {
-        return Err(Error::TooLarge { path: path.to_owned(), limit: LIMIT });
-    }
-    Ok(text)
+    sconce_open::read_to_string(path, LIMIT)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -215,10 +215,7 @@ fn failed(error: UvError) -> IndexError {
 }
 
 fn read(path: &Path) -> Result<String, UvError> {
-    let io = |source| UvError::io("read", path, source);
-    let mut text = String::new();
-    File::open(path).map_err(io)?.take(LIMIT).read_to_string(&mut text).map_err(io)?;
-    Ok(text)
+    sconce_open::read_to_string(path, LIMIT).map_err(|source| UvError::io("read", path, source))
 }
 
 /// uv's words, bounded.

@@ -12,6 +12,7 @@ use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::driver::{self, Driver};
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Error, Machine, compat, linker};
+use sconce_open::Layers;
 use sconce_run::{Container, Volume};
 use serde_json::json;
 
@@ -22,6 +23,9 @@ const LOCKS: &str = "/tmp/sconce-gpus";
 
 /// How long NVML may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The largest file of an image that is read on the host, bytes.
+const LIMIT: u64 = 16 << 20;
 
 /// What was chosen. The GPUs stay locked while it lives.
 pub struct Gpus {
@@ -212,7 +216,7 @@ impl Gpus {
             }
         }
         if !edits.linker.is_empty() {
-            let cache = image_file(&container.lowers, "etc/ld.so.cache");
+            let cache = image_file(&container.lowers, "etc/ld.so.cache")?;
             let bytes = linker::with(cache.as_deref(), &edits.linker)?;
             let path = inside(Path::new("/etc/ld.so.cache"));
             parent(&path).and_then(|()| fs::write(&path, bytes)).map_err(write)?;
@@ -224,9 +228,12 @@ impl Gpus {
     }
 }
 
-/// A file of the image, from the top-most layer that has it.
-fn image_file(lowers: &[PathBuf], path: &str) -> Option<Vec<u8>> {
-    lowers.iter().find_map(|lower| fs::read(lower.join(path)).ok())
+/// A file of the image, links followed inside the image alone; `None` where it has none.
+fn image_file(lowers: &[PathBuf], path: &str) -> Result<Option<Vec<u8>>, Failure> {
+    let read = Layers::open(lowers).and_then(|layers| layers.read(Path::new(path), LIMIT));
+    read.map_err(|error| {
+        Failure::new(Kind::Container, format!("the image's /{path} can't be read: {error}"))
+    })
 }
 
 #[cfg(test)]

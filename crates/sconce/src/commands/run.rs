@@ -135,6 +135,9 @@ struct ConfigFile {
     config: Option<ImageConfig>,
 }
 
+/// The largest file of variables that is read, bytes.
+const ENV_FILE_LIMIT: u64 = 16 << 20;
+
 /// A container that only waits for its start.
 pub struct Ready {
     /// What is to be started.
@@ -358,7 +361,7 @@ fn configure(
 }
 
 fn read_env_file(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
+    sconce_open::read_argument(path, ENV_FILE_LIMIT).map_err(|error| {
         Failure::new(Kind::Document, format!("can't read --env-file {}: {error}", path.display()))
     })
 }
