@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    build, cdi, completions, doctor, images, init, inspect, lock, man, probe, prune, run, verify,
+    build, cdi, completions, doctor, images, init, inspect, lock, man, probe, prune, run, trust,
+    verify,
 };
 use crate::error::Failure;
 
@@ -45,6 +46,7 @@ enum Command {
     Cdi(cdi::Args),
     Images(images::Args),
     Prune(prune::Args),
+    Trust(trust::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -54,7 +56,7 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
-8 this machine can't; 125 the container could not be started; 130 interrupted. `run` passes on the \
+8 this machine can't; 9 the project is not trusted; 125 the container could not be started; 130 interrupted. `run` passes on the \
 exit code of its command.";
 
 /// Reads the arguments and does what they say.
@@ -72,6 +74,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
         Command::Prune(args) => prune::main(&global, &args),
+        Command::Trust(args) => trust::main(&global, &args),
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => man::main(&args),
     }

@@ -15,6 +15,7 @@ pub mod probe;
 pub mod prune;
 pub mod run;
 mod subject;
+pub mod trust;
 pub mod verify;
 
 use sconce_facts::{Capability, Machine};

@@ -10,6 +10,7 @@ use sconce_doctor::{Severity, Snapshot, Subject, before_start};
 use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::driver::{self, Driver};
+use sconce_gpu::job::Job;
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Error, Machine, compat, linker};
 use sconce_open::Layers;
@@ -17,9 +18,6 @@ use sconce_run::{Container, Volume};
 use serde_json::json;
 
 use crate::error::{Failure, Kind};
-
-/// Where processes of all users find each other's locks on GPUs.
-const LOCKS: &str = "/tmp/sconce-gpus";
 
 /// How long NVML may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,8 +52,11 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
     if let Some(root) = driver_root {
         machine = machine.with_driver_root(root);
     }
+    let job = Job::of(&|name| std::env::var(name).ok());
     let driver = match (driver::find(&machine), &named) {
-        (Ok(mut driver), Some(Wish::Count(_) | Wish::Named(_))) => {
+        (Ok(mut driver), wish)
+            if job.names_instances() || matches!(wish, Some(Wish::Count(_) | Wish::Named(_))) =>
+        {
             // UUIDs of MIG instances, and which GPUs are busy, only NVML knows.
             driver::with_nvml(&machine, &mut driver.survey, PATIENCE);
             driver
@@ -74,7 +75,13 @@ pub fn choose(wish: Option<&str>, driver_root: Option<&Path>) -> Result<Gpus, Fa
     };
     let asked = named.is_some();
     let wish = named.unwrap_or(Wish::All);
-    let selection = select::choose(&wish, &driver, Path::new(LOCKS))?;
+    let selection = match select::choose(&wish, &machine, &driver, &job) {
+        Err(error @ Error::NoneGiven { .. }) if !asked => {
+            eprintln!("note: no GPU in the container: {error}");
+            return Ok(none);
+        }
+        selection => selection?,
+    };
     let plan = cdi::plan(&machine, &driver, &selection)?;
     for note in selection.notes.iter().chain(&plan.notes) {
         eprintln!("note: {note}");

@@ -10,6 +10,7 @@ use sconce_blob::Digest;
 use sconce_build::{Project, Trees};
 use sconce_doctor::Subject;
 use sconce_lock::Spec;
+use sconce_lock::reaches::When;
 use sconce_run::{
     Container, Exit, Network, Port, Stdio, Volume, parse_cpus, parse_env, parse_size,
 };
@@ -21,6 +22,7 @@ use crate::commands::gpus::{self, Gpus};
 use crate::commands::{defaults, subject};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::trust;
 
 /// Start a container from a folder, a tag or an image; make what isn't there
 ///
@@ -89,6 +91,9 @@ pub struct Args {
     /// Start even where `sconce doctor` says that it can't work
     #[arg(long)]
     pub force: bool,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    pub trust: bool,
     /// Run on all processors, not only on those near the GPUs
     #[arg(long)]
     no_affinity: bool,
@@ -149,7 +154,10 @@ pub struct Ready {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let ready = ready(global, args)?;
+    let ready = ready(global, args).map_err(|failure| match failure.kind {
+        Kind::Untrusted => failure.kind(Kind::Container),
+        _ => failure,
+    })?;
     let exit = sconce_run::run(&ready.container, &mut |text| eprintln!("note: {text}"));
     drop((ready.lease, ready.gpus));
     match exit {
@@ -170,6 +178,10 @@ pub fn ready(global: &Global, args: &Args) -> Result<Ready, Failure> {
     request(args, &mut container)?;
     let context = Context::open(global)?;
     let project = Project::find(&args.target)?;
+    if let Some(project) = &project {
+        let lock = context.builder(None).existing_lock(project)?;
+        trust::check(project, lock.as_ref(), When::Run, args.trust)?;
+    }
     let wish = args.gpus.clone().or_else(|| project.as_ref()?.spec().run.gpus.clone());
     let mut gpus = gpus::choose(wish.as_deref(), args.driver_root.as_deref())?;
     gpus.check(None, args.force)?;

@@ -62,6 +62,9 @@ pub struct Args {
     /// Start even where `sconce doctor` says that it can't work
     #[arg(long)]
     force: bool,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    trust: bool,
     /// Make only these checks
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -128,6 +131,7 @@ fn as_run(args: &Args) -> run::Args {
     run.env_file.clone_from(&args.env_file);
     run.user.clone_from(&args.user);
     run.force = args.force;
+    run.trust = args.trust;
     run
 }
 
