@@ -4,26 +4,33 @@
 /// walk (lock, layer, image, run, check) is known to anything on its left.
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("blob", &[]),
+    ("open", &[]),
     ("facts", &[]),
-    ("lock", &["blob", "facts"]),
+    ("lock", &["blob", "facts", "open"]),
     ("layer", &["blob"]),
     ("debian", &["blob", "layer"]),
     ("store", &["blob"]),
-    ("fetch", &["blob", "debian", "lock", "store"]),
-    ("registry", &["blob", "fetch"]),
-    ("inspect", &["blob", "facts"]),
-    ("gpu", &[]),
+    ("fetch", &["blob", "debian", "lock", "open", "store"]),
+    ("registry", &["blob", "fetch", "open"]),
+    ("inspect", &["blob", "facts", "open"]),
+    ("gpu", &["open"]),
     ("verify", &[]),
-    ("doctor", &["facts", "gpu"]),
+    ("doctor", &["facts", "gpu", "open"]),
     ("run", &["blob", "store"]),
-    ("build", &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "run", "store"]),
+    (
+        "build",
+        &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],
+    ),
     ("inside", &["gpu", "run", "verify"]),
-    ("start", &["blob", "build", "doctor", "facts", "gpu", "lock", "registry", "run", "store"]),
+    (
+        "start",
+        &["blob", "build", "doctor", "facts", "gpu", "lock", "open", "registry", "run", "store"],
+    ),
     (
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
-            "layer", "lock", "registry", "run", "start", "store", "verify",
+            "layer", "lock", "open", "registry", "run", "start", "store", "verify",
         ],
     ),
 ];

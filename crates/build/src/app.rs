@@ -1,13 +1,14 @@
 //! The person's own code: one more layer on top of the environment.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use sconce_blob::{Digest, Hasher, HashingReader};
-use sconce_layer::{Content, Entry, Kind, Meta, check_path};
+use sconce_blob::{Digest, Hasher};
+use sconce_layer::{Content, Entry, Kind, Meta, ReadAt, check_path};
 use sconce_lock::App;
+use sconce_open::{Folder, Found};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::{Builder, Environment, NamedLayer, Trees};
@@ -27,6 +28,9 @@ const MEMO: &str = "app";
 
 /// Never part of an app: caches, version control, and what sconce itself writes.
 const LEFT_OUT: [&str; 6] = [".git", ".hg", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache"];
+
+/// How much of a file is hashed at once, bytes.
+const PIECE: u64 = 1 << 20;
 
 impl Builder<'_> {
     /// Puts the files that `app` includes, read from `folder`, on top of an environment.
@@ -76,7 +80,7 @@ fn key(environment: Digest, entries: &[Entry]) -> Result<Digest, Error> {
             Kind::Directory => ("directory", Vec::new()),
             Kind::Symlink { target } => ("symlink", target.clone().into_bytes()),
             Kind::Hardlink { target } => ("hardlink", target.clone().into_bytes()),
-            Kind::File(content) => ("file", digest_of(content)?.as_bytes().to_vec()),
+            Kind::File(content) => ("file", digest_of(&entry.path, content)?.as_bytes().to_vec()),
         };
         let (length, mode) = (content.len(), entry.meta.mode);
         hasher.update(format!("{kind} {mode:o} {length} {}\0", entry.path).as_bytes());
@@ -85,41 +89,64 @@ fn key(environment: Digest, entries: &[Entry]) -> Result<Digest, Error> {
     Ok(hasher.finish())
 }
 
-fn digest_of(content: &Content) -> Result<Digest, Error> {
-    match content {
-        Content::Path { path, .. } => {
-            let mut reader = HashingReader::new(fs::File::open(path).map_err(at("open", path))?);
-            std::io::copy(&mut reader, &mut std::io::sink()).map_err(at("read", path))?;
-            Ok(reader.into_hasher().finish())
+fn digest_of(path: &str, content: &Content) -> Result<Digest, Error> {
+    let Content::Range { source, offset, len } = content else {
+        return Err(Error::Memo("an app is made of files in its folder".into()));
+    };
+    let mut hasher = Hasher::new();
+    let mut piece = vec![0; (*len).min(PIECE) as usize];
+    let mut done = 0;
+    while done < *len {
+        let n = (len - done).min(PIECE) as usize;
+        source
+            .read_exact_at(&mut piece[..n], offset + done)
+            .map_err(|error| bad(path, format!("can't be read: {error}")))?;
+        hasher.update(&piece[..n]);
+        done += n as u64;
+    }
+    Ok(hasher.finish())
+}
+
+/// A file of the project, opened beneath its folder each time it is read: thousands of them may
+/// wait for their turn, more than there are descriptors.
+struct Included {
+    folder: Arc<Folder>,
+    path: String,
+    len: u64,
+}
+
+impl ReadAt for Included {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let file = self.folder.file(Path::new(&self.path))?;
+        if file.metadata()?.len() != self.len {
+            // Its length stands before it in the layer already.
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Content::Bytes(bytes) => Ok(Digest::of(bytes)),
-        // Apps are made of files on disk; anything else is simply never found again.
-        Content::Range { offset, len, .. } => Ok(Digest::of(format!("{offset} {len}").as_bytes())),
+        ReadAt::read_at(&file, buf, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.len)
     }
 }
 
 /// The entries of an app's layer, below its working directory.
 fn entries(app: &App, folder: &Path) -> Result<Vec<Entry>, Error> {
-    let mut found = BTreeMap::new();
     let workdir = app.workdir.trim_matches('/');
+    let open = Folder::open(folder).map_err(at("open", folder))?;
+    let mut walk = Walk { folder: Arc::new(open), workdir, found: BTreeMap::new() };
     for include in &app.include {
-        let bad = |why: &str| Error::Include { path: include.clone(), why: why.into() };
         let relative = include.trim_start_matches("./").trim_end_matches('/');
         if relative == "." || relative.is_empty() {
-            add_folder(folder, workdir, folder, &mut found)?;
+            walk.folder(String::new())?;
             continue;
         }
-        check_path(relative).map_err(|fault| bad(&format!("can't be used: {fault}")))?;
-        let path = folder.join(relative);
-        let inside = join(workdir, relative);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(bad("is not there"));
-            }
-            Err(error) => return Err(at("read", &path)(error)),
-            Ok(_) => add(&path, &inside, folder, &mut found)?,
+        check_path(relative).map_err(|fault| bad(include, format!("can't be used: {fault}")))?;
+        if let Some(folder) = walk.add(relative)? {
+            walk.folder(folder)?;
         }
     }
+    let mut found = walk.found;
     if found.is_empty() {
         return Ok(Vec::new());
     }
@@ -138,66 +165,81 @@ fn directory(path: String) -> Entry {
     Entry { path, kind: Kind::Directory, meta: Meta::DIRECTORY }
 }
 
+fn bad(path: &str, why: impl Into<String>) -> Error {
+    Error::Include { path: path.to_owned(), why: why.into() }
+}
+
 fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-fn add(
-    path: &Path,
-    inside: &str,
-    root: &Path,
-    found: &mut BTreeMap<String, Entry>,
-) -> Result<(), Error> {
-    let about = fs::symlink_metadata(path).map_err(at("read", path))?;
-    let bad = |why: String| Error::Include { path: path.display().to_string(), why };
-    check_path(inside).map_err(|fault| bad(format!("can't be used: {fault}")))?;
-    let entry = if about.is_dir() {
-        found.insert(inside.to_owned(), directory(inside.to_owned()));
-        return add_folder(path, inside, root, found);
-    } else if about.is_symlink() {
-        let target = fs::read_link(path).map_err(at("read", path))?;
-        let target = target
-            .to_str()
-            .ok_or_else(|| bad("points to a name that is not UTF-8".into()))?
-            .to_owned();
-        Entry { path: inside.to_owned(), kind: Kind::Symlink { target }, meta: Meta::SYMLINK }
-    } else if about.is_file() {
-        // What matters of a mode is whether it runs: the umask must not change the image.
-        let program = about.permissions().mode() & 0o111 != 0;
-        let meta = if program { Meta::PROGRAM } else { Meta::FILE };
-        let content = Content::Path { path: path.to_owned(), len: about.len() };
-        Entry { path: inside.to_owned(), kind: Kind::File(content), meta }
-    } else {
-        return Err(bad("is neither a file, a folder nor a symbolic link".into()));
-    };
-    found.insert(inside.to_owned(), entry);
-    Ok(())
+/// The project's folder, and what of it has been found to be in the app.
+struct Walk<'a> {
+    folder: Arc<Folder>,
+    workdir: &'a str,
+    found: BTreeMap<String, Entry>,
 }
 
-fn add_folder(
-    path: &Path,
-    inside: &str,
-    root: &Path,
-    found: &mut BTreeMap<String, Entry>,
-) -> Result<(), Error> {
-    for entry in fs::read_dir(path).map_err(at("list", path))? {
-        let entry = entry.map_err(at("list", path))?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            let path = entry.path().display().to_string();
-            return Err(Error::Include { path, why: "has a name that is not UTF-8".into() });
+impl Walk<'_> {
+    /// Adds what is at `path`; a folder is given back, to be walked.
+    fn add(&mut self, path: &str) -> Result<Option<String>, Error> {
+        let inside = join(self.workdir, path);
+        check_path(&inside).map_err(|fault| bad(path, format!("can't be used: {fault}")))?;
+        let found = self.folder.look(Path::new(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => bad(path, "is not there"),
+            _ => bad(path, format!("can't be taken: {error}")),
+        })?;
+        let entry = match found {
+            Found::Folder => {
+                self.found.insert(inside.clone(), directory(inside));
+                return Ok(Some(path.to_owned()));
+            }
+            Found::Link(target) => {
+                let target = target.into_string();
+                let target = target.map_err(|_| bad(path, "points to a name that is not UTF-8"))?;
+                Entry { path: inside, kind: Kind::Symlink { target }, meta: Meta::SYMLINK }
+            }
+            Found::File { mode, len } => {
+                // What matters of a mode is whether it runs: the umask must not change the image.
+                let meta = if mode & 0o111 != 0 { Meta::PROGRAM } else { Meta::FILE };
+                let (folder, name) = (Arc::clone(&self.folder), path.to_owned());
+                let source = Arc::new(Included { folder, path: name, len });
+                let kind = Kind::File(Content::Range { source, offset: 0, len });
+                Entry { path: inside, kind, meta }
+            }
         };
-        let ours = path == root && matches!(name, "sconce.toml" | "sconce.lock");
-        if ours || LEFT_OUT.contains(&name) {
-            continue;
-        }
-        add(&entry.path(), &join(inside, name), root, found)?;
+        self.found.insert(entry.path.clone(), entry);
+        Ok(None)
     }
-    Ok(())
+
+    /// Adds all that is in a folder of the project, all the way down.
+    fn folder(&mut self, start: String) -> Result<(), Error> {
+        let mut pending = vec![start];
+        while let Some(folder) = pending.pop() {
+            let names = self.folder.names(Path::new(&folder));
+            let names = names.map_err(|error| bad(&folder, format!("can't be listed: {error}")))?;
+            for name in names {
+                let path = Path::new(&folder).join(&name).display().to_string();
+                let Some(name) = name.to_str() else {
+                    return Err(bad(&path, "has a name that is not UTF-8"));
+                };
+                let ours = folder.is_empty() && matches!(name, "sconce.toml" | "sconce.lock");
+                if ours || LEFT_OUT.contains(&name) {
+                    continue;
+                }
+                pending.extend(self.add(&path)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+
     use super::*;
 
     fn paths(include: &[&str], make: impl Fn(&Path)) -> Result<Vec<String>, Error> {
@@ -225,6 +267,63 @@ mod tests {
         assert!(matches!(paths(&["../a.py"], |_| ()), Err(Error::Include { .. })));
         assert!(matches!(paths(&["/etc/passwd"], |_| ()), Err(Error::Include { .. })));
         assert!(paths(&[], |_| ()).unwrap().is_empty());
+    }
+
+    /// The words in which an include is refused.
+    fn refused(include: &str, make: impl Fn(&Path)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path());
+        let app = App { include: vec![include.into()], ..App::default() };
+        let error = entries(&app, folder.path()).unwrap_err().to_string();
+        error.replace(&folder.path().display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn what_leads_out_or_waits_is_refused_by_name() {
+        let to_etc = |folder: &Path| symlink("/etc", folder.join("etc")).unwrap();
+        assert_eq!(
+            refused("etc/passwd", to_etc),
+            "`etc/passwd` of [app] include can't be taken: it leads out of DIR through the link etc -> /etc"
+        );
+        let fifo = |folder: &Path| {
+            fs::create_dir(folder.join("src")).unwrap();
+            let made = Command::new("mkfifo").arg(folder.join("src/pipe")).status();
+            assert!(made.unwrap().success());
+        };
+        assert_eq!(
+            refused("src", fifo),
+            "`src/pipe` of [app] include can't be taken: it is a FIFO (named pipe), not a regular file"
+        );
+    }
+
+    /// Links are kept as links, wherever they point: they mean something in the image.
+    #[test]
+    fn links_stay_links_and_lead_on_inside() {
+        let found = paths(&["lib/a.py", "data"], |folder| {
+            fs::create_dir(folder.join("src")).unwrap();
+            fs::write(folder.join("src/a.py"), "x").unwrap();
+            symlink("src", folder.join("lib")).unwrap();
+            symlink("/mnt/data", folder.join("data")).unwrap();
+        });
+        assert_eq!(found.unwrap(), ["app", "app/data", "app/lib", "app/lib/a.py"]);
+    }
+
+    /// The layer is written after the walk: what was swapped for a link meanwhile lets nothing out.
+    #[test]
+    fn a_folder_swapped_after_the_walk_lets_nothing_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("src")).unwrap();
+        fs::write(folder.path().join("src/key"), "inside").unwrap();
+        fs::write(outside.path().join("key"), "secret").unwrap();
+        let app = App { include: vec!["src".into()], ..App::default() };
+        let entries = entries(&app, folder.path()).unwrap();
+        fs::rename(folder.path().join("src"), folder.path().join("old")).unwrap();
+        symlink(outside.path(), folder.path().join("src")).unwrap();
+        let file = entries.iter().find(|entry| entry.path == "app/src/key").unwrap();
+        let Kind::File(content) = &file.kind else { panic!("{file:?}") };
+        let error = digest_of(&file.path, content).unwrap_err().to_string();
+        assert!(error.contains("leads out of"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What a person names: a folder with a `sconce.toml`, a tag, or an image in the store; and the way
 //! from each to a lock and an image.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -117,14 +116,9 @@ impl Builder<'_> {
         let text = match project {
             Project::Folder { folder, .. } => {
                 let path = folder.join("sconce.lock");
-                match fs::metadata(&path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                    Err(error) => return Err(at("read", &path)(error)),
-                    Ok(about) if about.len() > LOCK_LIMIT => {
-                        let error = std::io::Error::other("it is larger than any lock");
-                        return Err(at("read", &path)(error));
-                    }
-                    Ok(_) => fs::read_to_string(&path).map_err(at("read", &path))?,
+                match sconce_open::read_to_string(&path, LOCK_LIMIT) {
+                    Err(error) if sconce_open::is_missing(&error) => return Ok(None),
+                    read => read.map_err(at("read", &path))?,
                 }
             }
             Project::Tag { tag, .. } => {

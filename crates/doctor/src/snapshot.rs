@@ -214,15 +214,11 @@ impl Snapshot {
         fs::write(path, self.json()).map_err(|source| Error::Write { path: path.into(), source })
     }
 
-    /// Reads a saved one.
+    /// Reads a saved one; `/dev/stdin` is one that is piped in.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let read = |source| Error::Read { path: path.into(), source };
         let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
-        let length = fs::metadata(path).map_err(read)?.len();
-        if length > LONGEST {
-            return Err(damaged(format!("it has {length} bytes, more than {LONGEST}")));
-        }
-        let text = fs::read_to_string(path).map_err(read)?;
+        let text = sconce_open::read_argument(path, LONGEST).map_err(read)?;
         #[derive(Deserialize)]
         struct Schema {
             schema: u32,

@@ -368,11 +368,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
     let fault = |source| Error::Read { path: path.to_owned(), source };
-    let len = fs::metadata(path).map_err(fault)?.len();
-    if len > MAX_FILE {
-        return Err(fault(io::ErrorKind::FileTooLarge.into()));
-    }
-    fs::read(path).map_err(fault)
+    sconce_open::read(path, MAX_FILE).map_err(fault)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -132,6 +132,9 @@ fn download_unless(
     let url = parse(&wanted.url)?;
     if let Some(path) = local_path(&url)? {
         progress.started(&wanted.name, 0, wanted.size);
+        // A lock may name anything: only a regular file is copied.
+        let fault = |source| Error::File { action: "open", path: path.clone(), source };
+        sconce_open::file(&path).map_err(fault)?;
         store.put_file(&path, Some(wanted.digest))?;
         progress.advanced(&wanted.name, wanted.size.unwrap_or_default());
         progress.finished(&wanted.name);

@@ -359,12 +359,7 @@ fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {
     // A folder that is served over HTTP answers with its index page: so does one on disk.
     let page = path.join("index.html");
     let path = if path.is_dir() { &page } else { path };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(fault)?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(fault)?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::TooLarge { url: url.to_string(), limit });
-    }
+    let bytes = sconce_open::read(path, limit).map_err(fault)?;
     let html = path.extension().is_some_and(|extension| extension == "html");
     let content_type = if html { "text/html" } else { "application/octet-stream" };
     Ok(Answer { bytes, content_type: content_type.to_owned(), url })

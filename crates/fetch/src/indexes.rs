@@ -221,19 +221,11 @@ fn config_home(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, Error> {
-    use std::io::Read;
-    let fault = |source| Error::File { action: "read", path: path.to_owned(), source };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(fault(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(CONFIG_LIMIT).read_to_end(&mut bytes).map_err(fault)?;
-    let why = "not UTF-8".to_owned();
-    let bad = |_| Error::BadConfig { path: path.to_owned(), why };
-    String::from_utf8(bytes).map(Some).map_err(bad)
+    match sconce_open::read_to_string(path, CONFIG_LIMIT) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if sconce_open::is_missing(&error) => Ok(None),
+        Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Logins from a netrc file, the format of ftp(1) that pip, uv and curl read.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use crate::error::Error;
+
+/// The largest file that is read, bytes.
+const LIMIT: u64 = 1 << 20;
 
 /// A user name and password. Its `Debug` shows neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,9 +33,9 @@ pub struct Netrc {
 impl Netrc {
     /// Reads `path`; a file that isn't there has no logins.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        match fs::read_to_string(path) {
+        match sconce_open::read_to_string(path, LIMIT) {
             Ok(text) => Ok(Self::parse(&text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if sconce_open::is_missing(&error) => Ok(Self::default()),
             Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
         }
     }

@@ -361,8 +361,8 @@ fn libcuda_version(machine: &Machine, folder: &Path, arch: &str) -> Option<Strin
 fn is_library_for(machine: &Machine, path: &Path, arch: &str) -> bool {
     let Some(at) = machine.at(path) else { return false };
     let mut head = [0u8; 20];
-    let read = std::fs::File::open(at)
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    let read =
+        sconce_open::file(&at).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
     let wanted: u16 = if arch == "aarch64" { 183 } else { 62 };
     read.is_ok()
         && head.starts_with(b"\x7fELF")

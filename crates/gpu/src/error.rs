@@ -98,10 +98,34 @@ pub enum Error {
         /// Who holds the others.
         busy: String,
     },
-    /// A lock file could not be made or opened.
-    #[error("the lock {path} can't be used")]
+    /// A GPU was named that the caller's job does not have.
+    #[error("GPU `{name}` is not this job's: {said} gives it {given}")]
+    NotGiven {
+        /// What was asked for.
+        name: String,
+        /// The variables that say so.
+        said: String,
+        /// What the job has.
+        given: String,
+    },
+    /// The caller's job has no GPU.
+    #[error("this job has no GPU: {said}")]
+    NoneGiven {
+        /// The variables that say so.
+        said: String,
+    },
+    /// The variables that say what a job was given can't be followed.
+    #[error("`{said}` can't be followed: {reason}")]
+    Job {
+        /// The variable and its value.
+        said: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What stands for a GPU could not be locked.
+    #[error("{path}, by which the GPU is locked, can't be used")]
     Lock {
-        /// The lock file.
+        /// The folder or file of the kernel.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -175,8 +199,16 @@ impl Error {
             Self::NotEnough { .. } => {
                 "ask for fewer, wait for the others, or name GPUs to share them on purpose: --gpus device=0,1"
             }
+            Self::NotGiven { .. } => "name one of these, or leave --gpus out to get them all",
+            Self::NoneGiven { .. } => {
+                "ask the batch system for GPUs, unset the variable if it is not meant, or say --gpus none"
+            }
+            Self::Job { .. } => {
+                "name GPUs by UUID (`nvidia-smi -L`), set CUDA_DEVICE_ORDER=PCI_BUS_ID to count as nvidia-smi \
+                 does, or unset the variable if it is not meant"
+            }
             Self::Lock { .. } => {
-                "the folder for locks must be writable for you, or the file deleted by its owner"
+                "GPUs are locked by their folders in /sys and /proc/driver/nvidia: both must be mounted here"
             }
             Self::Read { .. } => return None,
             Self::Cdi { .. } => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -216,26 +216,11 @@ impl Machine {
         fs::read_link(folder.join(path.file_name()?)).ok()
     }
 
-    /// The bytes of a plain file; `None` if there is none. Longer ones than 16 MiB are an error.
+    /// The bytes of a regular file; `None` if nothing is there. Longer ones than 16 MiB, and what is
+    /// no regular file, are errors.
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let Some(at) = self.at(path) else { return Ok(None) };
-        // A pipe or a device in a file's place must not block: only plain files are read.
-        let mut options = fs::OpenOptions::new();
-        let open = options.read(true).custom_flags(NONBLOCK).open(&at);
-        let file = match open {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if !file.metadata()?.is_file() {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 16 MiB"));
-        }
-        Ok(Some(bytes))
+        sconce_open::read_if_there(&at, LONGEST)
     }
 
     /// The text of a small file, trimmed; `None` when it is not there or can't be read.

@@ -7,18 +7,19 @@
 //! One plain number is a count, as for Docker; several are indices. `0:1` is MIG instance 1 of GPU 0.
 //! Indices are those of `nvidia-smi`.
 //!
-//! A count takes idle GPUs: each is locked with `flock` exclusively, in a folder that all sconce
-//! processes of the machine share, until the [`Guard`] is dropped. GPUs that were named are shared
-//! on purpose: they are locked shared, so that counts pass them by. The kernel lets go of the locks
-//! of a process that dies.
+//! All of it is of what the caller's job was given ([`Job`]); without one that is the machine.
+//!
+//! A count takes idle GPUs: each is locked exclusively until the [`Guard`] is dropped ([`crate::lock`]).
+//! GPUs that were named are shared on purpose: they are locked shared, so that counts pass them by.
+//! The kernel lets go of the locks of a process that dies.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::fs::TryLockError;
 
 use crate::Error;
 use crate::driver::{Driver, Gpu};
+use crate::job::{Given, Job};
+use crate::lock::{self, Guard};
+use crate::machine::{Machine, Opening};
 use crate::mig::Instance;
 
 /// The CDI kind of NVIDIA's GPUs.
@@ -179,17 +180,6 @@ impl Device {
             None => self.gpu.uuid.as_deref(),
         }
     }
-
-    /// The lock's file name: the UUID where known, else the bus, which does not change while a
-    /// machine runs.
-    fn lock_name(&self) -> String {
-        let key = self.gpu.bus_id.clone();
-        let instance = self.instance.as_ref();
-        let instance =
-            instance.map(|mig| format!("-gi{}-ci{}", mig.gpu_instance, mig.compute_instance));
-        let name = format!("gpu-{key}{}.lock", instance.unwrap_or_default());
-        name.replace(['/', ':'], "-")
-    }
 }
 
 /// What was chosen; the GPUs stay locked as long as it lives.
@@ -215,60 +205,79 @@ impl Selection {
     }
 }
 
-/// Locks on GPUs. Dropping it, or the death of the process, lets go of them. The files stay: were
-/// they deleted, two processes could hold locks on two files of one name.
-#[derive(Debug, Default)]
-pub struct Guard {
-    files: Vec<File>,
-}
-
-impl Guard {
-    /// How many locks are held.
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether no lock is held.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-}
-
-/// Chooses GPUs and locks them in the folder `locks`, which is made if it is not there (1777, as
-/// `/tmp`: all users of the machine must find the same files).
-pub fn choose(wish: &Wish, driver: &Driver, locks: &Path) -> Result<Selection, Error> {
+/// Chooses GPUs among those that the job was given, and locks them.
+pub fn choose(
+    wish: &Wish,
+    machine: &Machine,
+    driver: &Driver,
+    job: &Job,
+) -> Result<Selection, Error> {
     let mut selection =
         Selection { devices: Vec::new(), guard: Guard::default(), notes: Vec::new() };
-    let all = devices(driver.gpus());
+    if *wish == Wish::None {
+        return Ok(selection);
+    }
+    let gpus = open_to_us(machine, driver.gpus());
+    let all = devices(&gpus);
+    if all.is_empty() {
+        let gpu = gpus.first().map_or(0, |gpu| gpu.index);
+        return Err(Error::Mig { gpu, state: "without an instance".into() });
+    }
+    let given = job.given(&gpus, &all)?;
+    if given.devices.is_empty() {
+        return Err(Error::NoneGiven { said: given.said });
+    }
     match wish {
-        Wish::None => return Ok(selection),
-        Wish::All => selection.devices = all,
+        Wish::None | Wish::All => selection.devices.clone_from(&given.devices),
         Wish::Named(names) => {
             for name in names {
-                let device = find(name, driver.gpus(), &all)?;
+                let device = find(name, &gpus, &all)?;
+                if !given.devices.contains(&device) {
+                    return Err(not_given(name, &given));
+                }
                 if !selection.devices.contains(&device) {
                     selection.devices.push(device);
                 }
             }
         }
-        Wish::Count(wanted) => return idle(*wanted, all, locks),
-    }
-    if selection.devices.is_empty() {
-        let gpu = driver.gpus().first().map_or(0, |gpu| gpu.index);
-        return Err(Error::Mig { gpu, state: "without an instance".into() });
+        Wish::Count(wanted) => return idle(*wanted, given, machine),
     }
     for device in &selection.devices {
-        let lock = open(locks, device)?;
-        match lock.try_lock_shared() {
-            Ok(()) => selection.guard.files.push(lock),
+        let file = lock::open(machine, device)?;
+        match file.try_lock_shared() {
+            Ok(()) => selection.guard.files.push(file),
             Err(TryLockError::WouldBlock) => selection.notes.push(format!(
-                "GPU {} is in use by a container that was given it alone",
-                device.name()
+                "GPU {} is in use by a container that was given it alone{}",
+                device.name(),
+                lock::holder(&file)
             )),
-            Err(TryLockError::Error(source)) => return Err(broken(locks, device, source)),
+            Err(TryLockError::Error(source)) => return Err(lock::broken(device, source)),
         }
     }
     Ok(selection)
+}
+
+/// The GPUs that the caller can open, in the order of their buses, in which NVML counts them. Where
+/// none can be opened, all: what is wrong is then said by whoever needs the nodes.
+fn open_to_us(machine: &Machine, gpus: &[Gpu]) -> Vec<Gpu> {
+    let opens = |gpu: &&Gpu| {
+        let node = gpu.node.as_ref();
+        node.is_some_and(|node| !matches!(machine.open(node), Opening::Forbidden | Opening::Denied))
+    };
+    let open: Vec<Gpu> = gpus.iter().filter(opens).cloned().collect();
+    if open.is_empty() { gpus.to_vec() } else { open }
+}
+
+fn not_given(name: &Name, given: &Given) -> Error {
+    let names = given.devices.iter().map(|device| match device.uuid() {
+        Some(uuid) => format!("{} ({uuid})", device.name()),
+        None => device.name(),
+    });
+    Error::NotGiven {
+        name: name.to_string(),
+        said: given.said.clone(),
+        given: names.collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// All that can be given: a GPU in MIG mode is its instances.
@@ -312,12 +321,14 @@ fn find(name: &Name, gpus: &[Gpu], all: &[Device]) -> Result<Device, Error> {
         Err(Error::Mig { gpu: gpu.index, state })
     };
     match name {
-        Name::Index(index) => {
-            whole(gpus.iter().find(|gpu| gpu.index == *index).ok_or_else(unknown)?)
-        }
+        Name::Index(index) => whole(gpus.get(*index as usize).ok_or_else(unknown)?),
         Name::Mig(gpu, instance) => {
-            let wanted = format!("{gpu}:{instance}");
-            all.iter().find(|device| device.name() == wanted).cloned().ok_or_else(unknown)
+            let gpu = gpus.get(*gpu as usize).ok_or_else(unknown)?;
+            let is = |device: &&Device| {
+                device.gpu.bus_id == gpu.bus_id
+                    && device.instance.as_ref().is_some_and(|mig| mig.index == *instance)
+            };
+            all.iter().find(is).cloned().ok_or_else(unknown)
         }
         Name::Uuid(uuid) if uuid.starts_with("GPU-") => {
             let has = |gpu: &&Gpu| gpu.uuid.as_ref().is_some_and(|known| known.starts_with(uuid));
@@ -340,12 +351,12 @@ fn find(name: &Name, gpus: &[Gpu], all: &[Device]) -> Result<Device, Error> {
 }
 
 /// Takes the first `wanted` devices that nobody holds and nothing computes on.
-fn idle(wanted: usize, all: Vec<Device>, locks: &Path) -> Result<Selection, Error> {
+fn idle(wanted: usize, given: Given, machine: &Machine) -> Result<Selection, Error> {
     let mut chosen = Vec::new();
     let mut files = Vec::new();
     let mut busy = Vec::new();
-    let total = all.len();
-    for device in all {
+    let total = given.devices.len();
+    for device in given.devices {
         // NVML counts the processes of a whole GPU only.
         let told = device.gpu.nvml.as_ref().filter(|_| device.instance.is_none());
         let processes = told.and_then(|told| told.processes).unwrap_or(0);
@@ -353,51 +364,27 @@ fn idle(wanted: usize, all: Vec<Device>, locks: &Path) -> Result<Selection, Erro
             busy.push(format!("{}: {processes} processes compute on it", device.name()));
             continue;
         }
-        let lock = open(locks, &device)?;
-        match lock.try_lock() {
+        let file = lock::open(machine, &device)?;
+        match file.try_lock() {
             Ok(()) => {
                 if chosen.len() < wanted {
                     chosen.push(device);
-                    files.push(lock);
+                    files.push(file);
                 }
             }
             Err(TryLockError::WouldBlock) => {
-                busy.push(format!("{}: another sconce container has it", device.name()));
+                let holder = lock::holder(&file);
+                busy.push(format!("{}: another sconce container has it{holder}", device.name()));
             }
-            Err(TryLockError::Error(source)) => return Err(broken(locks, &device, source)),
+            Err(TryLockError::Error(source)) => return Err(lock::broken(&device, source)),
         }
         if chosen.len() == wanted {
             return Ok(Selection { devices: chosen, guard: Guard { files }, notes: Vec::new() });
         }
     }
-    let busy = if busy.is_empty() { "there are no others".to_owned() } else { busy.join("; ") };
-    Err(Error::NotEnough { wanted, idle: chosen.len(), total, busy })
-}
-
-/// Opens the lock of a device, making folder and file for everyone.
-fn open(locks: &Path, device: &Device) -> Result<File, Error> {
-    let name = device.lock_name();
-    let path = locks.join(&name);
-    let made = || -> io::Result<File> {
-        if !locks.is_dir() {
-            fs::create_dir_all(locks)?;
-            fs::set_permissions(locks, Permissions::from_mode(0o1777))?;
-        }
-        let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        // Opened before made: in a sticky folder the kernel refuses O_CREAT on another user's file.
-        match OpenOptions::new().read(true).custom_flags(no_link).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened,
-        }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).custom_flags(no_link).open(&path)?;
-        // For every user, whatever the umask. Only its owner may say so; the loser of a race need not.
-        let _ = file.set_permissions(Permissions::from_mode(0o666));
-        Ok(file)
-    };
-    made().map_err(|source| Error::Lock { path, source })
-}
-
-fn broken(locks: &Path, device: &Device, source: io::Error) -> Error {
-    Error::Lock { path: locks.join(device.lock_name()), source }
+    let mut why = if busy.is_empty() { "there are no others".to_owned() } else { busy.join("; ") };
+    if !given.said.is_empty() {
+        why = format!("{}; {why}", given.said);
+    }
+    Err(Error::NotEnough { wanted, idle: chosen.len(), total, busy: why })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use sconce_gpu::cdi::{self, Document, Edits, Origin};
 use sconce_gpu::driver::{self, Driver};
+use sconce_gpu::job::Job;
 use sconce_gpu::{linker, select};
 use world::{World, world};
 
@@ -18,9 +19,9 @@ fn driver(world: &World) -> Driver {
     driver
 }
 
-fn selection(driver: &Driver, wish: &str) -> select::Selection {
-    let locks = tempfile::tempdir().unwrap();
-    select::choose(&select::parse(wish).unwrap(), driver, locks.path()).unwrap()
+fn selection(world: &World, driver: &Driver, wish: &str) -> select::Selection {
+    let wish = select::parse(wish).unwrap();
+    select::choose(&wish, &world.machine, driver, &Job::default()).unwrap()
 }
 
 fn text(edits: &Edits) -> String {
@@ -61,7 +62,7 @@ fn text(edits: &Edits) -> String {
 fn one_of_two_gpus() {
     let world = world("prefix");
     let driver = driver(&world);
-    let edits = cdi::edits(&driver, &selection(&driver, "device=0")).unwrap();
+    let edits = cdi::edits(&driver, &selection(&world, &driver, "device=0")).unwrap();
     expect![[r#"
         mount /run/nvidia-persistenced/socket /run/nvidia-persistenced/socket rw
         mount /usr/local/nvidia/bin/nvidia-smi /usr/bin/nvidia-smi ro
@@ -116,7 +117,7 @@ fn a_loader_of_its_own_comes_along() {
         companion("glibc/ld-linux-x86-64.so.2", "glibc/ld-linux-x86-64.so.2"),
         companion("lib64/libnvidia-ml.so.1", "lib64/libnvidia-ml.so.580.159.04"),
     ];
-    let edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let edits = cdi::edits(&driver, &selection(&world, &driver, "all")).unwrap();
     let all = text(&edits);
     let lines = all.lines().filter(|line| {
         ["nvidia-smi", "glibc", "libnvidia-ml", "share", "gsp"]
@@ -152,7 +153,7 @@ fn nodes_for_the_network_and_storage() {
     let nodes = |name: &str| {
         let world = world(name);
         let driver = driver(&world);
-        let edits = cdi::edits(&driver, &selection(&driver, "device=0")).unwrap();
+        let edits = cdi::edits(&driver, &selection(&world, &driver, "device=0")).unwrap();
         let all = text(&edits);
         let new = |line: &&str| {
             ["infiniband", "gdrdrv", "nvidia-fs", "imex", "udev", "cufile"]
@@ -178,7 +179,7 @@ fn nodes_for_the_network_and_storage() {
 fn forward_compatibility() {
     let world = world("a100-mig");
     let driver = driver(&world);
-    let mut edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let mut edits = cdi::edits(&driver, &selection(&world, &driver, "all")).unwrap();
     let compat = sconce_gpu::compat::Compat {
         folder: "/usr/local/cuda-13.0/compat".into(),
         version: "580.65.06".into(),
@@ -204,7 +205,7 @@ fn forward_compatibility() {
 fn one_mig_instance() {
     let world = world("a100-mig");
     let driver = driver(&world);
-    let edits = cdi::edits(&driver, &selection(&driver, "0:1")).unwrap();
+    let edits = cdi::edits(&driver, &selection(&world, &driver, "0:1")).unwrap();
     let nodes: Vec<String> =
         edits.nodes.iter().map(|node| node.path.display().to_string()).collect();
     expect!["/dev/nvidia-caps/nvidia-cap21 /dev/nvidia-caps/nvidia-cap22 /dev/nvidia-modeset /dev/nvidia-uvm /dev/nvidia-uvm-tools /dev/nvidia0 /dev/nvidiactl"].assert_eq(&nodes.join(" "));
@@ -215,7 +216,7 @@ fn one_mig_instance() {
 fn mig_changed_under_us() {
     let mut world = world("a100-mig");
     let driver = driver(&world);
-    let chosen = selection(&driver, "0:1");
+    let chosen = selection(&world, &driver, "0:1");
     fs::remove_dir_all(world.root.join("proc/driver/nvidia/capabilities")).unwrap();
     let mut given = world.machine.given().unwrap().clone();
     given.node.retain(|node| !node.path.ends_with("nvidia-cap22"));
@@ -229,8 +230,8 @@ fn mig_changed_under_us() {
     // Looked at again, the instance is not there to be chosen; the old choice names its node.
     let again = driver::find(&world.machine).unwrap();
     let wish = sconce_gpu::select::parse("0:1").unwrap();
-    let locks = tempfile::tempdir().unwrap();
-    let error = sconce_gpu::select::choose(&wish, &again, locks.path()).unwrap_err();
+    let job = Job::default();
+    let error = select::choose(&wish, &world.machine, &again, &job).unwrap_err();
     expect!["there is no GPU `0:1` on this machine; there is: 0 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000000); 1 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000001)"].assert_eq(&error.to_string());
     let mut gone = chosen;
     for capability in gone.devices[0].instance.iter_mut().flat_map(|mig| &mut mig.capabilities) {
@@ -245,14 +246,14 @@ fn mig_changed_under_us() {
 fn none_gives_nothing() {
     let world = world("h100");
     let driver = driver(&world);
-    assert_eq!(cdi::edits(&driver, &selection(&driver, "none")).unwrap(), Edits::default());
+    assert_eq!(cdi::edits(&driver, &selection(&world, &driver, "none")).unwrap(), Edits::default());
 }
 
 #[test]
 fn a_missing_node_is_named() {
     let world = world("no-uvm");
     let driver = driver(&world);
-    let error = cdi::edits(&driver, &selection(&driver, "all")).unwrap_err();
+    let error = cdi::edits(&driver, &selection(&world, &driver, "all")).unwrap_err();
     expect!["the device node /dev/nvidia-uvm is missing"].assert_eq(&error.to_string());
 }
 
@@ -261,7 +262,7 @@ fn a_missing_node_is_named() {
 fn the_linker_cache_has_the_driver() {
     let world = world("h100");
     let driver = driver(&world);
-    let edits = cdi::edits(&driver, &selection(&driver, "all")).unwrap();
+    let edits = cdi::edits(&driver, &selection(&world, &driver, "all")).unwrap();
     let image = fs::read("/etc/ld.so.cache").unwrap();
     let before = linker::parse(&image).unwrap().len();
     let cache = linker::with(Some(&image), &edits.linker).unwrap();
@@ -339,7 +340,7 @@ fn planned(documents: &[(&str, String)], says: Expect) {
         fs::write(at, text).unwrap();
     }
     let driver = driver(&world);
-    let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+    let plan = cdi::plan(&world.machine, &driver, &selection(&world, &driver, "all")).unwrap();
     let mut out = match &plan.origin {
         Origin::Generated => "generated\n".to_owned(),
         Origin::Documents(paths) => format!("{paths:?}\n{}", text(&plan.edits)),
@@ -449,10 +450,13 @@ fn documents_that_are_none() {
     std::os::unix::fs::symlink("e.json", folder.join("e.json")).unwrap();
     fs::write(folder.join("f.txt"), "{").unwrap();
     let driver = driver(&world);
-    let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+    let plan = cdi::plan(&world.machine, &driver, &selection(&world, &driver, "all")).unwrap();
     assert_eq!(plan.origin, Origin::Generated);
-    expect!["the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"]
-        .assert_eq(&plan.notes.join("\n"));
+    expect![[r#"
+        can't read /etc/cdi/a.json: it is a folder, not a regular file
+        can't read /etc/cdi/b.json: it is a FIFO (named pipe), not a regular file
+        the CDI document /etc/cdi/c.json is not valid: 5242880 bytes, more than 4194304"#]]
+    .assert_eq(&plan.notes.join("\n"));
 }
 
 /// Links below links would be made through the first, outside of the container.
@@ -466,7 +470,7 @@ fn links_do_not_lead_out() {
         fs::create_dir_all(world.root.join("etc/cdi")).unwrap();
         fs::write(world.root.join("etc/cdi/a.json"), document).unwrap();
         let driver = driver(&world);
-        let plan = cdi::plan(&world.machine, &driver, &selection(&driver, "all")).unwrap();
+        let plan = cdi::plan(&world.machine, &driver, &selection(&world, &driver, "all")).unwrap();
         assert_eq!(plan.origin, Origin::Generated, "{path}");
         let note = format!("/etc/cdi/a.json is not used: it links {path}, a folder");
         assert_eq!(plan.notes, [note]);

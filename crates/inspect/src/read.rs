@@ -91,12 +91,12 @@ pub struct OnDisk {
 }
 
 impl OnDisk {
-    /// Opens `path` for reading.
+    /// Opens the regular file at `path` for reading.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, and for what is no regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::from_file(File::open(path)?)
+        Self::from_file(sconce_open::file(path)?)
     }
 
     /// A file that is open for reading.

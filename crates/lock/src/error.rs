@@ -56,13 +56,19 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file is far larger than any honest one.
-    #[error("{path} has more than {limit} bytes")]
-    TooLarge {
+    /// A line of a file of requirements is refused.
+    #[error("{}, line {number}: `{text}`: {why}", path.display())]
+    Requirement {
         /// The file.
         path: PathBuf,
-        /// The most that is read.
-        limit: u64,
+        /// The line, from 1.
+        number: usize,
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+        /// Whether something would have to be built.
+        builds: bool,
     },
     /// An image tag that stands for nothing known.
     #[error("`{tag}` is no tag that sconce knows: {why}")]
@@ -161,6 +167,11 @@ pub enum Error {
     },
 }
 
+/// What to do where something would have to be built.
+pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you trust the code (`pip wheel --no-deps DIR`) and name \
+     that file, or name a release that an index has as a wheel; the project's own code goes into the \
+     image with `include` under [app]";
+
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -174,6 +185,8 @@ impl Error {
             Self::Unsatisfiable { .. } => {
                 Some("loosen the requirement named above, or ask for another torch".into())
             }
+            Self::Requirement { builds: true, .. } => Some(NO_BUILDS.into()),
+            Self::Requirement { .. } => None,
             Self::Read { .. } => Some("the path is taken from the folder of sconce.toml".into()),
             Self::LockVersion { .. } => {
                 Some("use the sconce that wrote it, or write it anew with `sconce lock`".into())
@@ -186,8 +199,7 @@ impl Error {
                  or leave the index out"
                     .into(),
             ),
-            Self::TooLarge { .. }
-            | Self::Index { .. }
+            Self::Index { .. }
             | Self::Pylock { .. }
             | Self::Debian { .. } => None,
         }

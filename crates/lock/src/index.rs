@@ -13,8 +13,10 @@ use crate::spec::{Flavour, IndexWish};
 pub struct PythonRequest {
     /// PEP 508 requirements.
     pub requirements: Vec<String>,
-    /// Files with more of them: requirements.txt or pyproject.toml.
+    /// Files with more of them: pyproject.toml. A requirements.txt is handed over line by line.
     pub files: Vec<PathBuf>,
+    /// Options of a requirements.txt, as it writes them: `--extra-index-url …`, `--find-links …`.
+    pub options: Vec<String>,
     /// PEP 508 constraints.
     pub constraints: Vec<String>,
     /// The Debian release: it decides Python and glibc.

@@ -1,15 +1,19 @@
 //! Files of Python requirements.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::pyproject;
+use crate::requirements_txt::{self, Ask, Fault, Line};
 
 /// No honest specification, requirements file or lock is larger.
 const LIMIT: u64 = 16 << 20;
+/// Files that one includes, all together.
+const MOST_INCLUDED: usize = 64;
+/// Files that include each other.
+const MOST_DEEP: usize = 16;
 
 /// Whether a line is a requirement (PEP 508), and if not, why.
 pub(crate) fn check_requirement(line: &str) -> Result<(), String> {
@@ -53,6 +57,25 @@ pub struct RequirementsFile {
     pub kind: FileKind,
     /// Its text, once loaded.
     pub text: Option<String>,
+    /// The files that it includes (`-r`, `-c`), once loaded, in the order of their lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub included: Vec<Included>,
+    /// The lines of a requirements.txt and of the files it includes, once loaded.
+    #[serde(skip)]
+    pub lines: Vec<Line>,
+    /// The same for constraints.
+    #[serde(skip)]
+    pub constraints: Vec<Line>,
+}
+
+/// A file that a requirements.txt includes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Included {
+    /// Where it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
 }
 
 impl RequirementsFile {
@@ -67,30 +90,73 @@ impl RequirementsFile {
             name if name.ends_with(".txt") || name.ends_with(".in") => FileKind::Requirements,
             _ => return None,
         };
-        Some(Self { path, kind, text: None })
+        let (included, lines, constraints) = (Vec::new(), Vec::new(), Vec::new());
+        Some(Self { path, kind, text: None, included, lines, constraints })
     }
 
-    /// Reads its text; a relative path counts from `folder`.
+    /// Reads its text and that of the files it includes; a relative path counts from `folder`.
     ///
     /// # Errors
-    /// It can't be read, or is too large.
+    /// One of them can't be read, is too large, or asks for what would have to be built.
     pub fn load(&mut self, folder: &Path) -> Result<(), Error> {
         self.path = folder.join(&self.path);
-        self.text = Some(read_text(&self.path)?);
+        let text = read_text(&self.path)?;
+        match self.kind {
+            FileKind::Requirements => {
+                self.include(&self.path.clone(), &text, false, &mut Vec::new())?
+            }
+            FileKind::Pyproject => {
+                pyproject::check(&text).map_err(|fault| refused(&self.path, fault))?;
+            }
+            FileKind::Pylock => {}
+        }
+        self.text = Some(text);
+        Ok(())
+    }
+
+    /// Takes the lines of a file and of those it includes; `open` are the files on the way to it.
+    fn include(
+        &mut self,
+        path: &Path,
+        text: &str,
+        constraints: bool,
+        open: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        open.push(path.to_owned());
+        for line in requirements_txt::parse(text, path).map_err(|fault| refused(path, fault))? {
+            let Ask::File { path: name, constraints: also } = &line.ask else {
+                if constraints { &mut self.constraints } else { &mut self.lines }.push(line);
+                continue;
+            };
+            let fault = |why: &str| {
+                let (number, why) = (line.number, why.to_owned());
+                refused(path, Fault { number, text: name.clone(), why, builds: false })
+            };
+            let inner = path.parent().unwrap_or(Path::new("")).join(name);
+            if open.contains(&inner) || open.len() > MOST_DEEP {
+                return Err(fault("it includes itself"));
+            }
+            if self.included.len() == MOST_INCLUDED {
+                return Err(fault(&format!("more than {MOST_INCLUDED} files are included")));
+            }
+            let text = read_text(&inner)?;
+            self.included.push(Included { path: inner.clone(), text: text.clone() });
+            self.include(&inner, &text, constraints || *also, open)?;
+        }
+        open.pop();
         Ok(())
     }
 }
 
+fn refused(path: &Path, fault: Fault) -> Error {
+    let Fault { number, text, why, builds } = fault;
+    Error::Requirement { path: path.to_owned(), number, text, why, builds }
+}
+
 /// The text of a file that a person wrote.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    let read = file.take(LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
-    if read as u64 > LIMIT {
-        return Err(Error::TooLarge { path: path.to_owned(), limit: LIMIT });
-    }
-    Ok(text)
+    sconce_open::read_to_string(path, LIMIT)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::explain::Explanation;
 use crate::index::{DebianRequest, Index, IndexError, PythonAnswer, PythonRequest};
 use crate::pylock::{Package, Pylock, PylockWheel, Source};
+use crate::requirements::FileKind;
+use crate::requirements_txt::Ask;
 use crate::spec::{Flavour, Requirements, Spec, TorchWish};
 use crate::target::Target;
 use crate::verify::Set;
@@ -97,10 +99,25 @@ impl Resolution<'_> {
     ) -> Result<PythonAnswer, IndexError> {
         self.questions += 1;
         let environment = &self.spec.environment;
-        let (mut requirements, files) = match &environment.requirements {
-            Requirements::List(list) => (list.clone(), Vec::new()),
-            Requirements::File(file) => (Vec::new(), vec![file.path.clone()]),
-        };
+        let (mut requirements, mut options, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut constraints: Vec<String> = constraints.iter().map(|&text| text.into()).collect();
+        match &environment.requirements {
+            Requirements::List(list) => requirements.clone_from(list),
+            Requirements::File(file) if file.kind == FileKind::Requirements => {
+                for (lines, into) in
+                    [(&file.lines, &mut requirements), (&file.constraints, &mut constraints)]
+                {
+                    for line in lines {
+                        match &line.ask {
+                            Ask::Requirement(text) => into.push(text.clone()),
+                            Ask::Option(text) => options.push(text.clone()),
+                            Ask::File { .. } => {}
+                        }
+                    }
+                }
+            }
+            Requirements::File(file) => files.push(file.path.clone()),
+        }
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());
         requirements.extend(torch);
@@ -110,7 +127,8 @@ impl Resolution<'_> {
         self.index.python(&PythonRequest {
             requirements,
             files,
-            constraints: constraints.iter().map(|text| (*text).to_owned()).collect(),
+            options,
+            constraints,
             base,
             machine: self.wishes.machine,
             indexes: environment.indexes.clone(),

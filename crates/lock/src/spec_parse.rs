@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use pep440_rs::{Version, VersionSpecifiers};
 use sconce_facts::{CudaVersion, nearest};
 use toml_edit::{Document, Item, TableLike, Value};
 
-use crate::error::{Error, Place};
+use crate::error::{Error, NO_BUILDS, Place};
 use crate::requirements::{RequirementsFile, check_requirement};
+use crate::requirements_txt::checked;
 use crate::spec::{
     CudaWish, DriverWish, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
 };
@@ -291,6 +293,11 @@ impl Field<'_> {
         let Some(path) = self.item.as_str() else {
             let list = self.strings()?;
             for line in &list {
+                checked(line, Path::new("")).map_err(|(why, builds)| {
+                    let message = format!("`{}`: {why}", cut(line));
+                    let hint = builds.then(|| NO_BUILDS.to_owned());
+                    self.reader.error(self.span.clone(), message, hint)
+                })?;
                 check_requirement(line).map_err(|message| {
                     let message = format!("`{}`: {message}", cut(line));
                     self.reader.error(self.span.clone(), message, None)

@@ -4,7 +4,6 @@
 //! docker/cli `configfile` for `auths`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use base64::Engine;
@@ -45,15 +44,10 @@ impl Logins {
     /// no error.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bad = |why: String| Error::Logins { path: path.to_owned(), why };
-        match fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) => return Err(bad(error.to_string())),
-            Ok(about) if about.len() > MAX_FILE => return Err(bad("larger than any".to_owned())),
-            Ok(_) => {}
-        }
-        let text = fs::read(path).map_err(|error| bad(error.to_string()))?;
+        let text = sconce_open::read_if_there(path, MAX_FILE);
+        let Some(text) = text.map_err(|error| bad(error.to_string()))? else {
+            return Ok(Self::default());
+        };
         Self::parse(&text).map_err(|(line, column)| {
             bad(format!("no such file as `docker login` writes (line {line}, column {column})"))
         })

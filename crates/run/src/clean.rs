@@ -57,16 +57,11 @@ fn one(path: &Path) -> Result<(), Error> {
 /// Removes a tree. Files of a container that ran without root may belong to users that exist in
 /// its user namespace only: they are removed in a namespace with the same maps.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    let removed = std::fs::remove_dir_all(path);
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error)
-            if error.kind() == std::io::ErrorKind::PermissionDenied
-                && ids::power()? == Power::User =>
-        {
+    match sconce_store::remove_tree(path) {
+        Err(sconce_store::Error::Unremovable { .. }) if ids::power()? == Power::User => {
             remove_as_root_inside(path)
         }
-        other => other.doing_to("removing", path),
+        other => Ok(other?),
     }
 }
 
@@ -77,7 +72,7 @@ fn remove_as_root_inside(path: &Path) -> Result<(), Error> {
             control::send(&theirs, &Message::MapMe).doing("asking for id maps")?;
             let _ = control::receive(&theirs).doing("waiting for id maps")?;
             os::set_ids(0, 0).map_err(ids::refusal)?;
-            std::fs::remove_dir_all(path).doing_to("removing", path)
+            Ok(sconce_store::remove_tree(path)?)
         });
         match removed {
             Ok(()) => 0,

@@ -93,6 +93,9 @@ pub enum Error {
         /// Their ids.
         ids: Vec<String>,
     },
+    /// Something that is left cannot be removed.
+    #[error(transparent)]
+    Store(#[from] sconce_store::Error),
     /// Only one that has ended can be removed.
     #[error("container {0} is running")]
     Running(String),
@@ -162,6 +165,7 @@ impl Error {
             Self::Ambiguous { .. } => "write more of the id",
             Self::Running(id) => return Some(format!("`sconce stop {id}` ends it")),
             Self::NoPasta => "install the package passt, or use --network host or none",
+            Self::Store(error) => return error.hint(),
             Self::Attached => "`sconce exec` runs another command in it",
             Self::Seccomp(error) => return error.hint().map(str::to_owned),
             Self::NotRunning(_) => "`sconce logs` shows what it wrote, `sconce ps -a` how it ended",

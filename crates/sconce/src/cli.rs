@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill, lock,
-    logs, man, probe, prune, ps, rm, rmi, run, stats, stop, verify, wait,
+    logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait,
 };
 use crate::error::{Failure, Kind};
 
@@ -61,6 +61,7 @@ enum Command {
     Images(images::Args),
     Prune(prune::Args),
     Rmi(rmi::Args),
+    Trust(trust::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -70,7 +71,8 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
-8 this machine can't; 130 interrupted. `run` passes on the exit code of its command; 125 is whatever \
+8 this machine can't; 9 the project is not trusted; 130 \
+interrupted. `run` passes on the exit code of its command; 125 is whatever \
 kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.
@@ -100,6 +102,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Images(args) => images::main(&global, &args),
         Command::Prune(args) => prune::main(&global, &args),
         Command::Rmi(args) => rmi::main(&global, &args),
+        Command::Trust(args) => trust::main(&global, &args),
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => man::main(&args),
     }

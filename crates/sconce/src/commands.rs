@@ -24,5 +24,6 @@ pub mod rmi;
 pub mod run;
 pub mod stats;
 pub mod stop;
+pub mod trust;
 pub mod verify;
 pub mod wait;

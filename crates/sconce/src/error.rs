@@ -22,6 +22,8 @@ pub enum Kind {
     Storage = 7,
     /// This machine can't: no user namespaces, no uv and no pip, no GPU.
     Machine = 8,
+    /// The project asks for what is outside its folder, and is not trusted (`sconce trust`).
+    Untrusted = 9,
     /// The container could not be started. The same number as Docker's.
     Container = 125,
     /// The command is in the image, and can't be executed.
@@ -198,7 +200,7 @@ impl Kinded for sconce_run::Error {
 impl Kinded for sconce_gpu::Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Wish { .. } => Kind::Usage,
+            Self::Wish { .. } | Self::NotGiven { .. } => Kind::Usage,
             _ => Kind::Machine,
         }
     }

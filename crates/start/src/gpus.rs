@@ -10,16 +10,16 @@ use sconce_doctor::{Severity, Snapshot, Subject, before_start};
 use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::driver::{self, Driver};
+use sconce_gpu::job::Job;
 use sconce_gpu::select::{self, Selection, Wish};
 use sconce_gpu::{Machine, compat, linker};
 use sconce_run::{Container, Volume};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::image_file;
 
-/// Where processes of all users find each other's locks on GPUs.
-const LOCKS: &str = "/tmp/sconce-gpus";
+/// The largest linker's cache that is read, bytes: one of 10,000 libraries has 2 MB.
+const LARGEST_CACHE: u64 = 16 << 20;
 
 /// How long NVML may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,8 +55,11 @@ pub(crate) fn choose(
     if let Some(root) = driver_root {
         machine = machine.with_driver_root(root);
     }
+    let job = Job::of(&|name| std::env::var(name).ok());
     let driver = match (driver::find(&machine), &named) {
-        (Ok(mut driver), Some(Wish::Count(_) | Wish::Named(_))) => {
+        (Ok(mut driver), wish)
+            if job.names_instances() || matches!(wish, Some(Wish::Count(_) | Wish::Named(_))) =>
+        {
             // UUIDs of MIG instances, and which GPUs are busy, only NVML knows.
             driver::with_nvml(&machine, &mut driver.survey, PATIENCE);
             driver
@@ -71,7 +74,13 @@ pub(crate) fn choose(
     };
     let asked = named.is_some();
     let wish = named.unwrap_or(Wish::All);
-    let selection = select::choose(&wish, &driver, Path::new(LOCKS))?;
+    let selection = match select::choose(&wish, &machine, &driver, &job) {
+        Err(error @ sconce_gpu::Error::NoneGiven { .. }) if !asked => {
+            note(&format!("no GPU in the container: {error}"));
+            return Ok(none);
+        }
+        selection => selection?,
+    };
     let plan = cdi::plan(&machine, &driver, &selection)?;
     selection.notes.iter().chain(&plan.notes).for_each(|text| note(text));
     let buses = selection.devices.iter().map(|device| device.gpu.bus_id.as_str());
@@ -89,6 +98,11 @@ pub(crate) fn choose(
 }
 
 impl Gpus {
+    /// The locks on the GPUs, for a process that outlives this one.
+    pub(crate) fn into_locks(self) -> Vec<std::os::fd::OwnedFd> {
+        self.selection.map_or_else(Vec::new, |selection| selection.guard.into_descriptors())
+    }
+
     /// How many devices CUDA will show: of several MIG instances it takes one.
     pub fn devices(&self) -> usize {
         let devices = self.selection.iter().flat_map(|selection| &selection.devices);
@@ -220,7 +234,12 @@ impl Gpus {
             }
         }
         if !edits.linker.is_empty() {
-            let cache = image_file::read(&container.lowers, "etc/ld.so.cache")?;
+            let cache = sconce_open::Layers::open(&container.lowers)
+                .and_then(|layers| layers.read(Path::new("etc/ld.so.cache"), LARGEST_CACHE))
+                .map_err(|why| Error::ImageFile {
+                    path: "etc/ld.so.cache".to_owned(),
+                    why: why.to_string(),
+                })?;
             let bytes = linker::with(cache.as_deref(), &edits.linker)?;
             let path = inside(Path::new("/etc/ld.so.cache"));
             parent(&path).and_then(|()| fs::write(&path, bytes)).map_err(write)?;

@@ -9,7 +9,6 @@ pub mod docker;
 mod env;
 mod error;
 mod gpus;
-mod image_file;
 mod limits;
 mod machine;
 mod network;

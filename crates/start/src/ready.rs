@@ -1,5 +1,7 @@
 //! From a request to a container that only waits for its start.
 
+use std::os::fd::OwnedFd;
+
 use sconce_blob::Digest;
 use sconce_build::{Builder, Trees};
 use sconce_doctor::Subject;
@@ -22,6 +24,19 @@ pub struct Ready {
     pub lease: Lease,
     /// Keeps the GPUs.
     pub gpus: Gpus,
+}
+
+impl Ready {
+    /// The container, and the locks on its image and GPUs for its shim to hold: what this process
+    /// holds goes when it ends.
+    ///
+    /// # Errors
+    /// The store's lock can't be passed on.
+    pub fn into_held(self) -> Result<(Container, Vec<OwnedFd>), Error> {
+        let mut held = self.lease.into_fds()?;
+        held.extend(self.gpus.into_locks());
+        Ok((self.container, held))
+    }
 }
 
 /// Makes all that the container of `target`, written as `text`, needs; what isn't there is locked,
@@ -64,7 +79,7 @@ pub fn ready(
     }
     // From here on only the lease keeps the image; the store is free for others to prune.
     let lease = builder.store.lease(digest)?;
-    container.folder = builder.store.root().join("containers");
+    container.folder = builder.store.containers()?;
     gpus.forward(&container.lowers, &note);
     gpus.apply(&mut container, lease.scratch())?;
     Ok(Ready { container, lease, gpus })

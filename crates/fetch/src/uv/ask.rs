@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -66,7 +66,9 @@ pub(super) fn setting(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Setting,
 }
 
 impl Uv {
-    /// Resolves Python requirements for a target, wheels only. What `Index::python` asks for.
+    /// Resolves Python requirements for a target, wheels only. A request holds nothing that would have
+    /// to be built ([`sconce_lock::RequirementsFile::load`] refuses it): `--only-binary` and
+    /// `--no-build` keep uv from building all but what is editable. What `Index::python` asks for.
     ///
     /// # Errors
     /// [`IndexError::NoSolution`] with uv's words, or a [`UvError`] in [`IndexError::Failed`].
@@ -91,7 +93,7 @@ impl Uv {
             command.arg("--constraints").arg(path);
         }
         command.arg("-");
-        self.run(command, &request.requirements)?;
+        self.run(command, &request.options, &request.requirements)?;
         let pylock = read(&output).map_err(failed)?;
         let mut answer = PythonAnswer { pylock, ..PythonAnswer::default() };
         // What does not parse here is said by whoever takes the answer.
@@ -146,10 +148,16 @@ impl Uv {
         format!("file://{}", path.display())
     }
 
-    fn run(&self, mut command: Command, requirements: &[String]) -> Result<String, IndexError> {
+    fn run(
+        &self,
+        mut command: Command,
+        options: &[String],
+        requirements: &[String],
+    ) -> Result<String, IndexError> {
         let io = |what, source| failed(UvError::io(what, &self.program, source));
         let mut child = command.spawn().map_err(|source| io("run", source))?;
-        let input = requirements.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let lines = options.iter().chain(requirements);
+        let input = lines.map(|line| format!("{line}\n")).collect::<String>();
         if let Some(mut stdin) = child.stdin.take() {
             // uv may refuse its arguments before it reads: what it says then matters, not the broken pipe.
             let _ = stdin.write_all(input.as_bytes());
@@ -186,7 +194,7 @@ impl Uv {
             .collect();
         let mut command = self.command(request, wishes);
         command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
-        let text = self.run(command, &pins)?;
+        let text = self.run(command, &request.options, &pins)?;
         let backend = request.torch_backend.as_deref();
         let known = Known { wishes, configured: &self.setting.extra, backend };
         let named: BTreeMap<String, (String, String)> = annotations(&text)
@@ -215,10 +223,7 @@ fn failed(error: UvError) -> IndexError {
 }
 
 fn read(path: &Path) -> Result<String, UvError> {
-    let io = |source| UvError::io("read", path, source);
-    let mut text = String::new();
-    File::open(path).map_err(io)?.take(LIMIT).read_to_string(&mut text).map_err(io)?;
-    Ok(text)
+    sconce_open::read_to_string(path, LIMIT).map_err(|source| UvError::io("read", path, source))
 }
 
 /// uv's words, bounded.

@@ -79,6 +79,7 @@ fn request() -> PythonRequest {
     PythonRequest {
         requirements: vec!["foo-bar".into(), "torch<=2.15.0".into()],
         files: Vec::new(),
+        options: Vec::new(),
         constraints: vec!["numpy<2".into()],
         base: trixie(),
         machine: "x86_64".parse().unwrap(),

@@ -206,7 +206,7 @@ fn from_documents(
     notes: &mut Vec<String>,
 ) -> Result<Option<(Edits, Vec<PathBuf>)>, Error> {
     let registry = load(machine);
-    notes.extend(registry.problems.iter().map(ToString::to_string));
+    notes.extend(registry.problems.iter().map(|problem| crate::error::in_full(problem)));
     let mut chosen: BTreeMap<&Path, (&Document, Vec<&ContainerEdits>)> = BTreeMap::new();
     for device in &selection.devices {
         let names = [Some(device.name()), device.uuid().map(str::to_owned)];

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sconce_build::Trees;
+use sconce_lock::reaches::When;
 use sconce_start::Target;
 use sconce_store::Image;
 use serde_json::json;
@@ -12,6 +13,7 @@ use crate::cli::Global;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::bytes_in_words;
+use crate::trust;
 
 /// Make the image of a project or tag
 ///
@@ -25,6 +27,9 @@ pub struct Args {
     /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
     output: Vec<Output>,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    trust: bool,
     /// As JSON: {image, environment, size, layers: [{name, diff_id, digest, size}]}
     #[arg(long)]
     json: bool,
@@ -55,6 +60,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let project = Target::find_project(&args.project, "build")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
+    let lock = builder.existing_lock(&project)?;
+    trust::check(&project, lock.as_ref(), When::Lock, args.trust)?;
     let locked = builder.lock(&project, &sconce_start::host(), false)?;
     let ready = builder.ready(&project, locked.lock, Trees::None)?;
     let image = builder.image(ready.image)?;

@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use sconce_lock::Lock;
+use sconce_lock::reaches::When;
 use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::trust;
 
 /// Work out exactly what an environment is, and write it down
 ///
@@ -32,6 +34,9 @@ pub struct Args {
     /// Take the seal off; the next build seals anew
     #[arg(long, conflicts_with_all = ["explain", "upgrade"])]
     unseal: bool,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    trust: bool,
     /// With --explain: as JSON {choices: [{subject, choice, why, refused}], notes}
     #[arg(long, requires = "explain")]
     json: bool,
@@ -67,6 +72,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         builder.keep_lock(&project, &Lock { sealed: None, ..lock })?;
         return Ok(ExitCode::SUCCESS);
     }
+    // A lock that can't be read is not used either.
+    let before = builder.existing_lock(&project).ok().flatten();
+    trust::check(&project, before.as_ref(), When::Lock, args.trust)?;
     let host = sconce_start::host();
     if args.explain {
         let before = builder.existing_lock(&project)?;

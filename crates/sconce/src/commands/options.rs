@@ -41,6 +41,9 @@ pub struct Options {
     /// Start even where `sconce doctor` says that it can't work
     #[arg(long)]
     force: bool,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    pub trust: bool,
     /// Run on all processors, not only on those near the GPUs
     #[arg(long)]
     no_affinity: bool,

@@ -74,7 +74,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// Where containers keep their state.
 pub fn folder(global: &Global) -> Result<PathBuf, Failure> {
-    Ok(Context::open(global)?.store.root().join("containers"))
+    Ok(Context::open(global)?.store.containers()?)
 }
 
 /// The container that people call `name`.

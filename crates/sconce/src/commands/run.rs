@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::commands::options::Options;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
+use crate::trust;
 
 /// Start a container from a folder, a tag or an image; make what isn't there
 ///
@@ -87,11 +88,13 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let target = Target::find_for(&args.target, "run", sconce_start::Kind::STARTABLE)?;
     let context = Context::open(&args.options.global(global))?;
     let builder = context.builder(None);
+    trust::check_target(&target, &builder, args.options.trust)?;
     let mut ready = sconce_start::ready(request, &target, &args.target, &builder, &environment())?;
     ready.container.invocation = Some(invocation()?);
     let mut note = |text: &str| eprintln!("note: {text}");
     if ready.container.detach {
-        println!("{}", sconce_run::start(&ready.container, Vec::new(), &mut note)?);
+        let (container, held) = ready.into_held()?;
+        println!("{}", sconce_run::start(&container, held, &mut note)?);
         return Ok(ExitCode::SUCCESS);
     }
     let exit = sconce_run::run(&ready.container, Vec::new(), &mut note);

@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::commands::options::Options;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::trust;
 use crate::progress::Display;
 
 /// Prove from inside a container that its GPUs and its PyTorch work
@@ -45,6 +46,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(&args.options.global(global))?;
     let builder = context.builder(None);
     let environment = crate::context::environment();
+    trust::check_target(&target, &builder, args.options.trust)?;
     let ready = sconce_start::ready(request, &target, &args.target, &builder, &environment)?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
     let mut lines = Lines { print: !args.json, quiet: global.quiet, waiting: None };

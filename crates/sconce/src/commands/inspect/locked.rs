@@ -1,6 +1,5 @@
 //! A lock as the subject: by the image it was built to, by its wheels, else by what is known.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sconce_inspect::source::Subject;
@@ -29,11 +28,7 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
     let failed = |error: std::io::Error| {
         Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
     };
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > LIMIT {
-        return Err(failed(std::io::Error::other("it is larger than any lock")));
-    }
-    let lock = Lock::parse(&fs::read_to_string(path).map_err(failed)?)?;
+    let lock = Lock::parse(&sconce_open::read_to_string(path, LIMIT).map_err(failed)?)?;
     let context = Context::open(global)?;
     let built = lock.sealed.as_ref().map(|sealed| sealed.image.hex());
     if let Some(image) = built.and_then(|image| context.store.image(&image).ok()) {

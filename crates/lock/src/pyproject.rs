@@ -1,0 +1,144 @@
+//! What a pyproject.toml asks for, as far as uv reads it: `[project] dependencies` (PEP 621) and
+//! `[tool.uv.sources]` for them. Whatever would have to be built is refused.
+
+use std::path::Path;
+
+use toml_edit::{Document, Item, TableLike};
+
+use crate::error::Place as TextPlace;
+use crate::place::{Place, place, wheel_place};
+use crate::requirements_txt::{Fault, checked};
+use crate::wheel_name::normalise;
+
+/// A place that a dependency is taken from, and the line that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Direct {
+    pub number: usize,
+    /// As it is written.
+    pub text: String,
+    pub place: Place,
+}
+
+/// What a pyproject.toml takes from elsewhere than the indexes of sconce.toml.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// Wheels at a place of their own.
+    pub direct: Vec<Direct>,
+    /// Indexes that a source names: the line, the name, the address.
+    pub indexes: Vec<(usize, String, String)>,
+}
+
+/// Checks a pyproject.toml; what it takes from elsewhere.
+pub(crate) fn check(text: &str) -> Result<Sources, Fault> {
+    let number = |item: &Item| item.span().map_or(1, |span| TextPlace::at(text, span.start).line);
+    let fault = |number, text: &str, why: String, builds| Fault {
+        number,
+        text: text.chars().take(120).collect(),
+        why,
+        builds,
+    };
+    let document = Document::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        fault(TextPlace::at(text, at).line, "", error.message().trim().replace('\n', "; "), false)
+    })?;
+    let Some(project) = document.get("project").and_then(Item::as_table_like) else {
+        let why = "it has no [project] table: what it needs is known only by running its build \
+                   backend";
+        return Err(fault(1, "[project]", why.into(), true));
+    };
+    if let Some(dynamic) = project.get("dynamic")
+        && strings(dynamic).iter().any(|name| name == "dependencies")
+    {
+        let why = "its dependencies are dynamic: only its build backend, run, could tell them";
+        return Err(fault(number(dynamic), "dynamic", why.into(), true));
+    }
+    let mut found = Sources::default();
+    let mut names = Vec::new();
+    let dependencies = project.get("dependencies").into_iter();
+    let optional = project.get("optional-dependencies").and_then(Item::as_table_like);
+    let optional = optional.into_iter().flat_map(|table| table.iter().map(|(_, item)| item));
+    for (list, item) in
+        dependencies.map(|item| (true, item)).chain(optional.map(|item| (false, item)))
+    {
+        for requirement in strings(item) {
+            let checked = checked(&requirement, Path::new("/"));
+            checked.map_err(|(why, builds)| fault(number(item), &requirement, why, builds))?;
+            let name = requirement
+                .trim()
+                .split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
+            names.extend(name.take(1).map(normalise));
+            if let Some((_, target)) = requirement.split_once('@').filter(|_| list) {
+                let target = target.split(" ;").next().unwrap_or(target).trim();
+                found.direct.push(Direct {
+                    number: number(item),
+                    text: requirement.clone(),
+                    place: place(target),
+                });
+            }
+        }
+    }
+    let uv = |key: &str| document.get("tool")?.get("uv")?.get(key);
+    let mut wanted = Vec::new();
+    for (name, item) in
+        uv("sources").and_then(Item::as_table_like).into_iter().flat_map(|table| table.iter())
+    {
+        if !names.contains(&normalise(name)) {
+            continue;
+        }
+        for table in tables(item) {
+            let words = format!("tool.uv.sources.{name}");
+            let place = source(table).map_err(|why| fault(number(item), &words, why, true))?;
+            let text = || words.clone();
+            found.direct.extend(place.map(|place| Direct {
+                number: number(item),
+                text: text(),
+                place,
+            }));
+            wanted.extend(table.get("index").and_then(Item::as_str).map(str::to_owned));
+        }
+    }
+    for table in uv("index").map(tables).into_iter().flatten() {
+        let text = |key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
+        if let (Some(name), Some(url)) = (text("name"), text("url"))
+            && wanted.contains(&name)
+        {
+            let line = uv("index").map_or(1, number);
+            found.indexes.push((line, name, url));
+        }
+    }
+    Ok(found)
+}
+
+/// The place that a source of uv's names (uv, "Dependency sources"); in words, why it must be built.
+fn source(table: &dyn TableLike) -> Result<Option<Place>, String> {
+    let text = |key: &str| table.get(key).and_then(Item::as_str);
+    if table.contains_key("git") {
+        return Err("it is a repository, whose code would run here to build it".into());
+    }
+    if table.contains_key("workspace")
+        || table.get("editable").is_some_and(|item| item.as_bool() != Some(false))
+    {
+        return Err("it is a folder, whose code would run here to build it".into());
+    }
+    match text("path").or_else(|| text("url")) {
+        Some(target) => wheel_place(target).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn strings(item: &Item) -> Vec<String> {
+    let values = item.as_array().into_iter().flat_map(|array| array.iter());
+    values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+/// One table, or a list of them (a source for each marker).
+fn tables(item: &Item) -> Vec<&dyn TableLike> {
+    if let Some(tables) = item.as_array_of_tables() {
+        return tables.iter().map(|table| table as &dyn TableLike).collect();
+    }
+    if let Some(array) = item.as_array() {
+        let tables = array.iter().filter_map(|value| value.as_inline_table());
+        return tables.map(|table| table as &dyn TableLike).collect();
+    }
+    item.as_table_like().into_iter().collect()
+}

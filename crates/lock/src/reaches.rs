@@ -1,0 +1,274 @@
+//! What a project's own files reach for outside its folder.
+//!
+//! A project that was cloned is not trusted: `volumes = ["/:/host"]` in its sconce.toml would give
+//! its code the machine. What is here is a list of such reaches, with the file and the line of each;
+//! whether a person accepts them is for others to ask. Options of a command line are the person's
+//! own and none of this. `include` under [app] is not either: it never leads out.
+//!
+//! Only paths are looked up (links are followed, so that a link inside to something outside is a
+//! reach); nothing is opened.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sconce_blob::{Digest, Hasher};
+
+use crate::document::Lock;
+use crate::place::{Place, place, scheme, variables};
+use crate::pylock::{Pylock, Source};
+use crate::pyproject;
+use crate::requirements::{FileKind, RequirementsFile};
+use crate::requirements_txt::{Ask, Line};
+use crate::spec::{Requirements, Spec};
+use crate::wheel_name::without_credentials;
+
+/// When a reach is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// While the environment is locked or built.
+    Lock,
+    /// When the container is started.
+    Run,
+}
+
+/// One thing outside its folder that a project's files ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// When it is made.
+    pub when: When,
+    /// The file that asks, and the line or key: `requirements.txt, line 3`.
+    pub asks: String,
+    /// What is done: `reads /data/wheels`.
+    pub what: String,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.asks)
+    }
+}
+
+/// The digest of a list of reaches, by which a person's trust in it is remembered. Where the asking
+/// lines stand does not matter.
+pub fn digest(reaches: &[Reach]) -> Digest {
+    let mut all: Vec<&str> = reaches.iter().map(|reach| reach.what.as_str()).collect();
+    all.sort_unstable();
+    let mut hasher = Hasher::new();
+    for what in all {
+        hasher.update(what.as_bytes());
+        hasher.update(b"\0");
+    }
+    hasher.finish()
+}
+
+/// What the files of the project in `folder` reach for: a loaded specification, and the lock beside
+/// it if there is one. `env` looks a variable up: some logins in it go by the name of an index, and a
+/// project gives names.
+pub fn reaches(
+    spec: &Spec,
+    lock: Option<&Lock>,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<Reach> {
+    let root = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let mut list = List { folder, root, env, found: Vec::new() };
+    list.environment(spec);
+    list.volumes(spec);
+    if let Some(lock) = lock {
+        let urls = lock.wheels.iter().filter_map(|wheel| wheel.url.as_deref());
+        for url in urls.chain(lock.indexes.iter().filter_map(|row| row.url.as_deref())) {
+            list.place("sconce.lock", folder, url);
+        }
+    }
+    list.found
+}
+
+struct List<'a> {
+    folder: &'a Path,
+    /// The folder, links followed.
+    root: PathBuf,
+    env: &'a dyn Fn(&str) -> Option<OsString>,
+    found: Vec<Reach>,
+}
+
+impl List<'_> {
+    fn add(&mut self, when: When, asks: &str, what: String) {
+        if !self.found.iter().any(|reach| reach.what == what) {
+            self.found.push(Reach { when, asks: asks.to_owned(), what });
+        }
+    }
+
+    fn environment(&mut self, spec: &Spec) {
+        let environment = &spec.environment;
+        match &environment.requirements {
+            Requirements::List(list) => {
+                for text in list {
+                    self.requirement("sconce.toml, requirements", text);
+                }
+            }
+            Requirements::File(file) => self.file(file),
+        }
+        for index in &environment.indexes {
+            let asks = format!("sconce.toml, index `{}`", index.name);
+            self.place(&asks, self.folder, &index.url);
+            self.login(&asks, &index.name, &index.url);
+        }
+        if let Some(mirror) = spec.base.mirror.as_deref().filter(|url| scheme(url) == Some("file"))
+        {
+            self.place("sconce.toml, mirror", self.folder, mirror);
+        }
+    }
+
+    fn file(&mut self, file: &RequirementsFile) {
+        self.path("sconce.toml, requirements", &file.path);
+        for included in &file.included {
+            self.path(&name(&file.path), &included.path);
+        }
+        for line in file.lines.iter().chain(&file.constraints) {
+            self.line(line);
+        }
+        let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
+        let text = file.text.as_deref().unwrap_or_default();
+        // What is no such file has been refused, or will be when it is read as one.
+        match file.kind {
+            FileKind::Pyproject => {
+                let sources = pyproject::check(text).unwrap_or_default();
+                for direct in sources.direct {
+                    let asks = format!("{}, line {}", name(&file.path), direct.number);
+                    self.variables(&asks, &direct.text);
+                    if let Place::Local(path) = direct.place {
+                        self.path(&asks, &folder.join(path));
+                    }
+                }
+                for (number, index, url) in sources.indexes {
+                    let asks = format!("{}, line {number}", name(&file.path));
+                    self.place(&asks, &folder, &url);
+                    self.login(&asks, &index, &url);
+                }
+            }
+            FileKind::Pylock => {
+                let asks = name(&file.path);
+                let packages = Pylock::parse(text).map(|lock| lock.packages).unwrap_or_default();
+                for package in packages {
+                    let direct = package.wheels.iter().filter_map(|wheel| match &wheel.source {
+                        Source::Direct(url) | Source::Index(Some(url)) => Some(url.as_str()),
+                        Source::Index(None) => None,
+                    });
+                    for url in direct.chain(package.index.as_deref()) {
+                        self.place(&asks, &folder, url);
+                    }
+                }
+            }
+            FileKind::Requirements => {}
+        }
+    }
+
+    fn line(&mut self, line: &Line) {
+        let asks = format!("{}, line {}", name(&line.file), line.number);
+        match &line.ask {
+            Ask::Requirement(text) => self.requirement(&asks, text),
+            Ask::Option(text) => {
+                self.variables(&asks, text);
+                if let Some((_, value)) = text.split_once(' ') {
+                    self.place(&asks, self.folder, value);
+                }
+            }
+            Ask::File { .. } => {}
+        }
+    }
+
+    /// A requirement in the form in which uv gets it.
+    fn requirement(&mut self, asks: &str, text: &str) {
+        self.variables(asks, text);
+        let direct = match text.split_once('@') {
+            Some((name, target)) if !name.contains([':', '/']) => Some(target.trim()),
+            _ if scheme(text).is_some() => Some(text),
+            _ => None,
+        };
+        if let Some(target) = direct {
+            let target = target.split([' ', '\t', '[']).next().unwrap_or(target);
+            self.place(asks, self.folder, target);
+        }
+    }
+
+    fn variables(&mut self, asks: &str, text: &str) {
+        for variable in variables(text) {
+            let what = format!("puts your variable {variable} into `{text}`");
+            self.add(When::Lock, asks, what);
+        }
+    }
+
+    /// A path or address; what is on the network is asked as any index is.
+    fn place(&mut self, asks: &str, folder: &Path, text: &str) {
+        if variables(text).next().is_some() {
+            return;
+        }
+        if let Place::Local(path) = place(text) {
+            self.path(asks, &folder.join(path));
+        }
+    }
+
+    fn path(&mut self, asks: &str, path: &Path) {
+        if let Some(outside) = self.outside(path) {
+            self.add(When::Lock, asks, format!("reads {}", outside.display()));
+        }
+    }
+
+    /// uv sends `UV_INDEX_<NAME>_USERNAME` and `…_PASSWORD` to the index of that name (uv, "Providing
+    /// credentials directly"), whatever its address.
+    fn login(&mut self, asks: &str, index: &str, url: &str) {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        let name: String = index.chars().map(plain).collect();
+        for part in ["USERNAME", "PASSWORD"] {
+            let variable = format!("UV_INDEX_{name}_{part}");
+            if (self.env)(&variable).is_some_and(|value| !value.is_empty()) {
+                let what = format!("sends your {variable} to {}", without_credentials(url));
+                self.add(When::Lock, asks, what);
+            }
+        }
+    }
+
+    fn volumes(&mut self, spec: &Spec) {
+        for volume in &spec.run.volumes {
+            let mut parts = volume.split(':');
+            let (source, target) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+            let read_only = parts.any(|options| options.split(',').any(|option| option == "ro"));
+            let mode = if read_only { "read-only" } else { "writable" };
+            // Where the shell's signs lead is not for here to say: not inside, to be sure.
+            let outside = match source.starts_with('~') || source.contains('$') {
+                true => Some(PathBuf::from(source)),
+                false => self.outside(&self.folder.join(source)),
+            };
+            if let Some(outside) = outside {
+                let what = format!("mounts {} at {target}, {mode}", outside.display());
+                self.add(When::Run, "sconce.toml, [run] volumes", what);
+            }
+        }
+    }
+
+    /// The path, links followed, if it leads out of the project's folder. What is not there counts by
+    /// the nearest folder above it that is.
+    fn outside(&self, path: &Path) -> Option<PathBuf> {
+        let mut missing = Vec::new();
+        let mut there = path;
+        let real = loop {
+            if let Ok(real) = there.canonicalize() {
+                break real;
+            }
+            // `..` behind something that is not there leads nowhere that can be told.
+            let (Some(name), Some(parent)) = (there.file_name(), there.parent()) else {
+                return Some(path.to_owned());
+            };
+            missing.push(name);
+            there = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        };
+        let real = missing.iter().rev().fold(real, |path, name| path.join(name));
+        (!real.starts_with(&self.root)).then_some(real)
+    }
+}
+
+/// A file's name, for messages.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

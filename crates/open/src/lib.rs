@@ -1,0 +1,136 @@
+//! Opening the files that people, projects and images hand us.
+//!
+//! A document may be a FIFO that nobody writes to, a link to `/dev/zero`, or a link out of the
+//! folder it was found in. So every document is opened here: regular files only, looked at before
+//! they are opened (opening some devices has effects), read up to a limit, and, where they belong
+//! to a folder, beneath that folder by the kernel's own walk ([`Folder`]; openat2(2)).
+//!
+//! Errors are [`io::Error`]s, as those of `std::fs`: the caller names the path. What was refused
+//! here and not by the kernel has a [`Refusal`] inside.
+//!
+//! Files of the kernel (`/proc`, `/sys`) and files that sconce wrote itself need none of this.
+
+mod folder;
+mod layers;
+mod refusal;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+pub use folder::{Folder, Found};
+pub use layers::Layers;
+pub use refusal::Refusal;
+
+/// Opens a regular file for reading. Links are followed, as whoever named the path expects.
+///
+/// # Errors
+/// The kernel's, and [`Refusal::Kind`] for what is no regular file.
+pub fn file(path: &Path) -> io::Result<File> {
+    regular(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The bytes of a regular file.
+///
+/// # Errors
+/// Those of [`file()`], and [`Refusal::TooLarge`] for one of more than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bounded(file(path)?, limit)
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// Those of [`read`], and [`Refusal::NotText`].
+pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
+    text(read(path, limit)?)
+}
+
+/// The bytes of a regular file; `None` where nothing is at the path.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_if_there(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    match read(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of a file that a person named on the command line. As [`read_to_string`], but
+/// `/dev/stdin` and `/dev/fd/N` (which a shell makes of `<(command)`) are read to their end
+/// whatever stands behind them: the person has opened it.
+///
+/// # Errors
+/// Those of [`read_to_string`].
+pub fn read_argument(path: &Path, limit: u64) -> io::Result<String> {
+    if !is_descriptor(path) {
+        return read_to_string(path, limit);
+    }
+    text(bounded(File::open(path)?, limit)?)
+}
+
+/// Whether an error says that nothing is at a path.
+pub fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// All of a file, up to `limit` bytes.
+///
+/// # Errors
+/// The kernel's, and [`Refusal::TooLarge`].
+pub fn bounded(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(Refusal::TooLarge { limit }.into());
+    }
+    Ok(bytes)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| Refusal::NotText.into())
+}
+
+/// Whether a path is spelt as one of our own descriptors. Links to those don't count: a project
+/// could have one.
+fn is_descriptor(path: &Path) -> bool {
+    let parts: Option<Vec<&str>> = path
+        .components()
+        .filter(|part| *part != Component::RootDir)
+        .map(|part| part.as_os_str().to_str())
+        .collect();
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    path.is_absolute()
+        && match parts.as_deref() {
+            Some(["dev", "stdin"]) => true,
+            Some(["dev", "fd", n] | ["proc", "self", "fd", n]) => number(n),
+            _ => false,
+        }
+}
+
+/// Opens what `handle`, an `O_PATH` descriptor, stands for, if that is a regular file.
+fn regular(handle: OwnedFd) -> io::Result<File> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode);
+    if kind != FileType::RegularFile {
+        return Err(Refusal::Kind(refusal::name(kind)).into());
+    }
+    // A regular file of the kernel may wait for ever (/proc/kmsg): it then answers EAGAIN.
+    reopen(&handle, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+}
+
+/// Opens the very file that an `O_PATH` descriptor stands for (proc_pid_fd(5)).
+fn reopen(handle: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
+    match rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => Err(Refusal::NoProc.into()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests;
