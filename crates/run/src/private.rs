@@ -4,19 +4,25 @@
 //! bridge, no firewall rule, no privilege. It is started here for one container and ends when the
 //! container's network does.
 
+use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::{Port, os, signals, streams};
 
 /// Where the program is looked for: a shim has no PATH.
 const PLACES: &[&str] = &["/usr/local/bin/pasta", "/usr/bin/pasta", "/bin/pasta"];
+
+/// How long it may take to set up the namespace.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that becomes pasta when the namespace is there. It is forked before, as it must stay
 /// in the host's.
@@ -24,48 +30,73 @@ pub(crate) struct Pasta {
     pid: Pid,
     go: OwnedFd,
     errors: OwnedFd,
+    /// pasta writes its number here when all is set up.
+    ready: PathBuf,
 }
 
 impl Pasta {
-    pub(crate) fn wait_for_namespace(ports: &[Port]) -> Result<Self, Error> {
-        let program =
-            PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
-        let namespace = format!("/proc/{}/ns/net", rustix::process::getpid().as_raw_nonzero());
+    pub(crate) fn wait_for_namespace(ports: &[Port], scratch: &Path) -> Result<Self, Error> {
+        let program = PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
         let what = "preparing the container's network";
-        let (wait, go) = streams::pipe().doing(what)?;
+        let (wait, go) = control::pair().doing(what)?;
         let (errors, to_errors) = streams::pipe().doing(what)?;
+        let ready = scratch.join("pasta.pid");
+        let shim = rustix::process::getpid();
         let pid = os::fork(|| {
-            let mut byte = [0];
-            if !matches!(rustix::io::read(&wait, &mut byte), Ok(1)) {
+            // It ends with the shim, whatever ends that: it holds the namespace itself.
+            let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let namespace = match control::receive_with(&wait) {
+                Ok(Some((_, mut fds))) => fds.pop(),
+                _ => None,
+            };
+            let (Some(namespace), Ok(())) = (namespace, bound) else { return 1 };
+            if rustix::process::getppid() != Some(shim)
+                || rustix::io::fcntl_setfd(&namespace, rustix::io::FdFlags::empty()).is_err()
+            {
                 return 1;
             }
             signals::reset_signals();
             let mut command = Command::new(program);
-            command.args(["--quiet", "--config-net", "--no-map-gw"]);
+            command.args(["--foreground", "--quiet", "--config-net", "--no-map-gw"]);
             command.args(["-T", "none", "-U", "none", "-u", "none"]);
-            command.args(["-t", &forwarded(ports)]);
+            command.args(["-t", &forwarded(ports)]).arg("--pid").arg(&ready);
             if rustix::process::geteuid().is_root() {
                 command.args(["--runas", "0"]);
             }
-            command.args(["--netns", &namespace]).stderr(std::process::Stdio::from(to_errors));
+            command.args(["--netns", &format!("/proc/self/fd/{}", namespace.as_raw_fd())]);
+            // The container's own streams are open here: their readers wait for the end.
+            command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::from(to_errors));
             drop(command.exec());
             127
         })
         .doing(what)?;
-        Ok(Self { pid, go, errors })
+        Ok(Self { pid, go, errors, ready })
     }
 
     /// Joins the namespace that this process is in now.
     pub(crate) fn join(self) -> Result<(), Error> {
         let what = "joining the container's network";
-        rustix::io::write(&self.go, b"g").doing(what)?;
-        // It goes into the background when all is set up.
-        let status = rustix::process::waitpid(Some(self.pid), WaitOptions::empty()).doing(what)?;
-        if status.and_then(|(_, status)| status.exit_status()) == Some(0) {
-            return Ok(());
+        let namespace = File::open("/proc/self/ns/net").doing(what)?;
+        control::send_with(&self.go, &Message::Go, &[namespace.as_fd()]).doing(what)?;
+        drop(namespace);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if std::fs::metadata(&self.ready).is_ok_and(|about| about.len() > 0) {
+                return Ok(());
+            }
+            let ended = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).doing(what)?;
+            if ended.is_some() {
+                break;
+            }
+            if Instant::now() > until {
+                let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+                return Err(Error::Pasta("it was not ready within ten seconds".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
         let mut text = [0; 4096];
-        let count = std::fs::File::from(self.errors).read(&mut text).unwrap_or(0);
+        let count = File::from(self.errors).read(&mut text).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(..count).unwrap_or_default());
         Err(Error::Pasta(text.lines().last().unwrap_or("it gave no reason").to_owned()))
     }

@@ -7,13 +7,16 @@ use std::process::Stdio;
 
 /// A program on a pseudo-terminal of the test.
 pub struct Terminal {
+    /// The program.
     pub child: std::process::Child,
     master: fs::File,
+    /// The side that the program has.
     pub slave: OwnedFd,
     seen: String,
 }
 
 impl Terminal {
+    /// Starts a program on a terminal of so many rows and columns.
     pub fn start(mut command: std::process::Command, (rows, columns): (u16, u16)) -> Self {
         use rustix::pty::OpenptFlags;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -53,10 +56,12 @@ impl Terminal {
         before
     }
 
+    /// Types keys.
     pub fn type_in(&mut self, keys: &[u8]) {
         self.master.write_all(keys).expect("typed");
     }
 
+    /// Changes the size of the window.
     pub fn resize(&self, rows: u16, columns: u16) {
         resize(&self.slave, rows, columns);
         // It is not the program's controlling terminal here, so the kernel tells nobody.
@@ -64,6 +69,7 @@ impl Terminal {
         rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("told");
     }
 
+    /// Waits for the program's end: its status.
     pub fn end(&mut self) -> i32 {
         self.child.wait().expect("ended").code().unwrap_or(-1)
     }

@@ -103,6 +103,7 @@ mod tests {
             created: None,
             labels: labels.collect(),
             last_used: std::time::SystemTime::UNIX_EPOCH,
+            store: "/store".into(),
         }
     }
 
