@@ -22,8 +22,8 @@ const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
 /// Folders whose owner and mode are looked at beside the store's own.
-const CHECKED: [&str; 7] =
-    ["blobs", "blobs/sha256", "virtual", "trees", "layers", "images", "refs"];
+const CHECKED: [&str; 8] =
+    ["blobs", "blobs/sha256", "virtual", "trees", "layers", "images", "refs", "memo"];
 
 /// Who may use a store: the mode that its folders have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,9 @@ impl Sharing {
     const PRIVATE: Self = Self(0o700);
 
     fn of(mode: u32) -> Self {
-        match mode & SETGID {
-            0 => Self::PRIVATE,
-            _ => Self(mode & 0o2777 | 0o700),
+        match mode & SETGID != 0 && mode & 0o077 != 0 {
+            true => Self(mode & 0o2777 | 0o700),
+            false => Self::PRIVATE,
         }
     }
 
@@ -167,7 +167,12 @@ pub(crate) fn is_trusted(root: &Path, folder: &Metadata) -> bool {
         is_shared_by_group(folder) && is_member(folder.gid()) && meta.gid() == folder.gid()
     };
     let good = |meta: &Metadata| {
-        let others = if group(meta) { OTHERS_WRITE } else { OTHERS_WRITE | GROUP_WRITES };
+        let others = match group(meta) {
+            // Nobody gets past the store's own folder.
+            _ if folder.mode() & 0o077 == 0 => 0,
+            true => OTHERS_WRITE,
+            false => OTHERS_WRITE | GROUP_WRITES,
+        };
         (meta.uid() == 0 || meta.uid() == you || group(meta)) && meta.mode() & others == 0
     };
     good(folder)

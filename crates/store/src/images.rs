@@ -13,7 +13,6 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::files::{list, open_regular, read_small};
 use crate::layers::Layer;
-use crate::lock::lock_shared;
 use crate::names::check_name;
 use crate::place::Place;
 use crate::record::{self, DOCUMENT_LIMIT, Record};
@@ -90,10 +89,8 @@ impl Store {
         self.pins().pin(digest);
         let none = || Error::NoImage { name: name.to_owned(), nearest: None };
         let image = self.load(digest, &self.names()?)?.ok_or_else(none)?;
-        if image.store != self.root()
-            && let Some(lock) = lock_shared(&Place::new(image.store.clone()).image(digest))?
-        {
-            self.hold(lock);
+        if image.store != self.root() {
+            self.hold(&Place::new(image.store.clone()).image(digest))?;
         }
         self.check_whole(&image)?;
         Ok(image)

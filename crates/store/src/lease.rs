@@ -1,5 +1,6 @@
 //! Leases: an image that is being used, and a folder for whatever uses it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use sconce_blob::Digest;
 use crate::Store;
 use crate::error::Error;
 use crate::images::touch;
+use crate::layers::Layer;
 use crate::lock::lock_shared;
 use crate::place::Place;
 use crate::record::Record;
@@ -32,23 +34,30 @@ impl Store {
         let none = || Error::NoImage { name: image.to_string(), nearest: None };
         self.pins().pin(image);
         let found = self.load(image, &self.names()?)?.ok_or_else(none)?;
-        let mut images = Vec::new();
-        if found.store != self.root() {
-            images.push(
-                lock_shared(&Place::new(found.store.clone()).image(image))?.ok_or_else(none)?,
-            );
-            // Trees of it that are here are pruned by a record that is here.
-            if found.layers.iter().any(|layer| self.place().find_tree(layer.diff_id).is_some()) {
+        let own = |layer: &&Layer| self.place().find_tree(layer.diff_id).is_some();
+        let (here, below): (Vec<&Layer>, Vec<&Layer>) = found.layers.iter().partition(own);
+        let below = below.into_iter().filter_map(|layer| self.tree_below(layer.diff_id));
+        let mut records: BTreeSet<PathBuf> = below.map(|(_, record)| record).collect();
+        let is_here = found.store == self.root();
+        if !is_here {
+            records.insert(Place::new(found.store.clone()).image(image));
+            // What is here of it is kept and pruned by a record that is here.
+            if !here.is_empty() {
                 self.put_record(&Record::from(found))?;
             }
         }
-        let record = self.place().image(image);
-        if let Some(lock) = lock_shared(&record)? {
-            touch(&record)?;
-            images.push(lock);
+        let mut images = Vec::new();
+        for record in records {
+            images.extend(self.lock_below(&record)?.ok_or_else(none)?);
         }
-        if images.is_empty() {
-            return Err(none());
+        let record = self.place().image(image);
+        match lock_shared(&record)? {
+            Some(lock) => {
+                touch(&record)?;
+                images.push(lock);
+            }
+            None if is_here => return Err(none()),
+            None => {}
         }
         let scratch = Scratch::create(&self.place().folder("tmp"), self.sharing())?;
         Ok(Lease { scratch, images })

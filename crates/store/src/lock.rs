@@ -19,8 +19,11 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::files::open_regular;
 
-/// How long to wait for a lock that is only ever held for moments.
-const MOMENTS: Duration = Duration::from_secs(10);
+/// How long to wait for prunes and processes that can't write their pins.
+const GC_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait for the record of an image, which a prune holds only while it removes it.
+const RECORD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long to sleep between two attempts at such a lock.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -54,6 +57,37 @@ impl Store {
             if still_there(&file, &path)? {
                 return Ok(Some(ObjectLock { path, _file: file }));
             }
+        }
+    }
+
+    /// Keeps an image of a store below from being pruned for as long as this store is open. Says
+    /// whether it is there.
+    pub(crate) fn hold(&self, record: &Path) -> Result<bool, Error> {
+        let mut held = self.held();
+        if held.contains_key(record) {
+            return Ok(true);
+        }
+        match self.lock_below(record)? {
+            None => Ok(false),
+            Some(lock) => {
+                held.insert(record.to_owned(), lock);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Locks the record of an image in a store below, which other users may lock too: one who does
+    /// so exclusively must not stop anybody.
+    pub(crate) fn lock_below(&self, record: &Path) -> Result<Option<Option<File>>, Error> {
+        match lock_shared(record) {
+            Err(Error::Busy(_)) => {
+                self.note(&format!(
+                    "another user locks {}, so its owner could prune the image while it is used",
+                    record.display()
+                ));
+                Ok(Some(None))
+            }
+            lock => Ok(lock?.map(Some)),
         }
     }
 
@@ -109,6 +143,7 @@ pub(crate) enum TryLock {
 }
 
 /// Locks the file at `path` against being removed; `None` when it isn't there (any more).
+/// [`Error::Busy`] when somebody holds it exclusively for longer than a prune does.
 pub(crate) fn lock_shared(path: &Path) -> Result<Option<File>, Error> {
     let begun = Instant::now();
     loop {
@@ -120,7 +155,9 @@ pub(crate) fn lock_shared(path: &Path) -> Result<Option<File>, Error> {
         match retry(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) if still_there(&file, path)? => return Ok(Some(file)),
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < MOMENTS => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < RECORD_PATIENCE => {
+                std::thread::sleep(PAUSE)
+            }
             Err(Errno::WOULDBLOCK) => return Err(Error::Busy(path.to_owned())),
             Err(error) => return Err(at("lock", path)(error)),
         }
@@ -149,11 +186,11 @@ pub(crate) fn attempt(file: impl AsFd) -> rustix::io::Result<bool> {
     }
 }
 
-/// Waits for an exclusive lock that others hold for moments only; `false` when they hold on.
-pub(crate) fn wait_moments(file: impl AsFd) -> rustix::io::Result<bool> {
+/// Waits for the lock of garbage collection; `false` when others keep it.
+pub(crate) fn wait_for_gc(file: impl AsFd) -> rustix::io::Result<bool> {
     let begun = Instant::now();
     while !attempt(&file)? {
-        if begun.elapsed() >= MOMENTS {
+        if begun.elapsed() >= GC_PATIENCE {
             return Ok(false);
         }
         std::thread::sleep(PAUSE);

@@ -1,10 +1,13 @@
 //! Stores below the user's own: read where that lacks something, never written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use sconce_blob::Digest;
 
 use crate::access::{self, MACHINE_STORE};
 use crate::durable::boot;
@@ -50,6 +53,8 @@ pub(crate) struct Lower {
     pub(crate) trusted: bool,
     /// Whether its trees have the modes and owners of their layers.
     pub(crate) exact: bool,
+    /// An image that has a layer, by DiffID: who uses the layer's tree locks that image.
+    images: OnceLock<HashMap<Digest, Digest>>,
 }
 
 impl Lower {
@@ -70,6 +75,23 @@ impl Lower {
                 None
             }
         }
+    }
+
+    /// The tree of a layer and the record of an image that keeps it. A tree that no image needs goes
+    /// with the next prune, so it isn't offered.
+    pub(crate) fn find_tree(&self, diff_id: Digest) -> Option<(PathBuf, PathBuf)> {
+        let image = *self.images.get_or_init(|| self.images_by_layer()).get(&diff_id)?;
+        Some((self.place.find_tree(diff_id)?, self.place.image(image)))
+    }
+
+    fn images_by_layer(&self) -> HashMap<Digest, Digest> {
+        let mut images = HashMap::new();
+        for image in self.place.images().unwrap_or_default() {
+            if let Ok(Some((record, _))) = self.place.record(image, false) {
+                images.extend(record.layers.iter().map(|layer| (layer.diff_id, image)));
+            }
+        }
+        images
     }
 
     fn check(lower: &LowerRoot, own: &Path) -> Result<Option<Self>, String> {
@@ -100,7 +122,12 @@ impl Lower {
         }
         let place =
             Place::new(root.clone()).without(torn(&root).map_err(|error| error.to_string())?);
-        Ok(Some(Self { place, trusted, exact: access::has_exact_trees(&meta) }))
+        Ok(Some(Self {
+            place,
+            trusted,
+            exact: access::has_exact_trees(&meta),
+            images: OnceLock::new(),
+        }))
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::fs::FlockOperation;
 use sconce_blob::Digest;
 
 use crate::error::{Error, at};
-use crate::lock::{retry, wait_moments};
+use crate::lock::{retry, wait_for_gc};
 use crate::scratch::live;
 
 /// The name of the file in a scratch folder: digests of 32 bytes each.
@@ -69,7 +69,7 @@ impl Pins {
     pub(crate) fn exclusively<T>(&self, work: impl FnOnce() -> T) -> Result<Option<T>, Error> {
         let mut state = self.state();
         let fault = || at("lock the garbage collection of", &self.folder);
-        if !wait_moments(&state.gc).map_err(fault())? {
+        if !wait_for_gc(&state.gc).map_err(fault())? {
             return Ok(None);
         }
         let result = work();

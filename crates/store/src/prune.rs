@@ -72,8 +72,10 @@ impl Store {
     /// no other thread is at work. Stores below are not touched. [`Error::Busy`] when another process
     /// keeps prunes out, which happens only when the disk is too full for it to write its pins.
     pub fn prune(&self, policy: &Policy, keep: &[Digest]) -> Result<Pruned, Error> {
-        self.remove_leftovers()?;
-        self.settle()?;
+        if !policy.dry_run {
+            self.remove_leftovers()?;
+            self.settle()?;
+        }
         let mut sweep = Sweep::new(self);
         // Without the lock first: sizes and the parts of virtual blobs take longest to find out.
         let plan = sweep.plan(policy, keep, Claim::Look)?;

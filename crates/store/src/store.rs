@@ -1,14 +1,14 @@
 //! The store's folder: how it is opened, what is made in it, and with which modes.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FlockOperation;
 use sconce_blob::Digest;
@@ -38,8 +38,9 @@ struct Inner {
     place: Place,
     sharing: Sharing,
     lowers: Vec<Lower>,
-    /// Locks on images of lower stores.
-    held: Mutex<Vec<File>>,
+    /// Images of stores below that are kept from being pruned, by the path of their record. `None`
+    /// where another user keeps them locked.
+    held: Mutex<HashMap<PathBuf, Option<File>>>,
     pins: Pins,
     scratch: Scratch,
     next: AtomicU64,
@@ -209,9 +210,8 @@ impl Store {
         &self.inner.pins
     }
 
-    /// Keeps a lock for as long as this store is open.
-    pub(crate) fn hold(&self, lock: File) {
-        self.inner.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lock);
+    pub(crate) fn held(&self) -> MutexGuard<'_, HashMap<PathBuf, Option<File>>> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn note(&self, text: &str) {

@@ -81,11 +81,18 @@ impl Store {
     /// they are. Root takes none without the modes and owners of the layer: it can have them.
     pub fn tree(&self, diff_id: Digest) -> Option<PathBuf> {
         self.pins().pin(diff_id);
+        self.place().find_tree(diff_id).or_else(|| {
+            let (tree, image) = self.tree_below(diff_id)?;
+            self.hold(&image).ok()?.then_some(tree)
+        })
+    }
+
+    /// The tree of a layer in a store below, and the record of the image that keeps it.
+    pub(crate) fn tree_below(&self, diff_id: Digest) -> Option<(PathBuf, PathBuf)> {
         let root = rustix::process::geteuid().is_root();
-        let below = self.lowers().iter().filter(|lower| lower.trusted && (lower.exact || !root));
-        std::iter::once(self.place())
-            .chain(below.map(|lower| &lower.place))
-            .find_map(|place| place.find_tree(diff_id))
+        let mut usable =
+            self.lowers().iter().filter(|lower| lower.trusted && (lower.exact || !root));
+        usable.find_map(|lower| lower.find_tree(diff_id))
     }
 
     /// Begins a tree.

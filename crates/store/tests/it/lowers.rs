@@ -108,6 +108,45 @@ fn what_a_store_lacks_is_found_below_and_nothing_is_written_there() {
     assert_eq!(lower.prune(&EVERYTHING, &[]).unwrap().images, ["a:1, b:1"]);
 }
 
+/// An app of one's own on an environment of the machine: its container runs on trees from below.
+#[test]
+fn a_lease_keeps_the_trees_that_it_uses_below() {
+    let (folder, lower) = store();
+    put_image(&lower, &["environment:1"], 1);
+    let layers = lower.image("environment:1").unwrap().layers;
+    let base = lower.extract(layers[0].diff_id, &|_| {}).unwrap();
+    let lower_root = lower.root().to_owned();
+    drop(lower);
+    let (store, _) = over(&folder.path().join("own"), &[&lower_root]);
+    // It shares its first layer with the one below.
+    let own = put_image(&store, &["app:1"], 2);
+    let image = store.image("app:1").unwrap();
+    assert_eq!(store.extract(image.layers[0].diff_id, &|_| {}).unwrap(), base);
+    store.extract(image.layers[1].diff_id, &|_| {}).unwrap();
+    // Looked up it stays, and so it does for a container once the store is closed.
+    let lower = Store::open(&lower_root).unwrap();
+    assert_eq!(lower.prune(&EVERYTHING, &[]).unwrap().in_use, ["environment:1"]);
+    let lease = store.lease(own).unwrap();
+    drop(store);
+    assert_eq!(lower.prune(&EVERYTHING, &[]).unwrap().in_use, ["environment:1"]);
+    assert!(base.exists());
+    drop(lease);
+    assert_eq!(lower.prune(&EVERYTHING, &[]).unwrap().images, ["environment:1"]);
+}
+
+#[test]
+fn a_lock_of_another_user_stops_nobody() {
+    let (folder, lower) = store();
+    let image = put_image(&lower, &["a:1"], 1);
+    let record = lower.root().join("images").join(format!("{}.json", image.hex()));
+    let hostile = fs::File::open(record).unwrap();
+    rustix::fs::flock(&hostile, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (store, said) = over(&folder.path().join("own"), &[lower.root()]);
+    store.image("a:1").unwrap();
+    drop(store.lease(image).unwrap());
+    assert!(said.lock().unwrap()[0].contains("another user locks"), "{said:?}");
+}
+
 #[test]
 fn a_pruned_store_below_is_said_and_mended_by_building_again() {
     let (folder, lower) = store();

@@ -1,0 +1,157 @@
+//! `sconce images`, `rmi` and `prune`, started as a user starts them.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use sconce_blob::Digest;
+use sconce_store::Store;
+
+/// `sconce` with a store of its own, no store of the machine, and these arguments.
+fn sconce(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.env("SCONCE_HOME", home).env("SCONCE_STORES", "").args(args);
+    command
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// What it prints on standard output and standard error; it must end with `code`.
+fn run(mut command: Command, code: i32) -> (String, String) {
+    let output = command.output().unwrap();
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(code), "out: {out}\nerr: {err}");
+    (out, err)
+}
+
+/// An image without layers.
+fn put_image(store: &Store, names: &[&str], seed: u64) -> Digest {
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Labels": {"seed": seed.to_string(), "dev.sconce.torch": "2.15.0"}},
+        "rootfs": {"type": "layers", "diff_ids": []},
+    })
+    .to_string();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                   "digest": Digest::of(config.as_bytes()).to_string(), "size": config.len()},
+        "layers": [],
+    })
+    .to_string();
+    store.put_image(names, manifest.as_bytes(), config.as_bytes()).unwrap()
+}
+
+#[test]
+fn images_have_a_total_and_hide_those_without_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    put_image(&store, &["a:1", "b:1"], 1);
+    let unnamed = put_image(&store, &[], 2);
+    drop(store);
+    let (out, err) = run(sconce(&home, &["images"]), 0);
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("NAME") && lines[0].ends_with("USED"), "{out}");
+    assert!(lines[1].starts_with("a:1, b:1") && lines[1].ends_with("just now"), "{out}");
+    assert!(lines[2].starts_with("1 image, ") && lines.len() == 3, "{out}");
+    assert_eq!(err, "1 more have no name: `sconce images --all` lists them\n");
+    let (out, err) = run(sconce(&home, &["images", "--all"]), 0);
+    assert!(out.contains(&unnamed.short()) && out.contains("\n2 images, "), "{out}");
+    assert_eq!(err, "");
+    let (out, _) = run(sconce(&home, &["images", "--json"]), 0);
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    for key in ["names", "digest", "size", "created", "last_used", "labels"] {
+        assert!(rows[0].get(key).is_some(), "{key}");
+    }
+    assert_eq!(rows[0]["store"], home.to_str().unwrap());
+    assert_eq!(rows[0]["read_only"], false);
+}
+
+#[test]
+fn a_store_below_is_shown_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, below) = (folder.path().join("home"), folder.path().join("below"));
+    put_image(&Store::open(&below).unwrap(), &["below:1"], 1);
+    put_image(&Store::open(&home).unwrap(), &["own:1"], 2);
+    let over = |args: &[&str]| {
+        let mut command = sconce(&home, args);
+        command.env("SCONCE_STORES", format!("{}:/no/such/store", below.display()));
+        command
+    };
+    let (out, err) = run(over(&["images"]), 0);
+    let row = |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(row("below:1").ends_with(below.to_str().unwrap()), "{out}");
+    assert!(row("own:1").ends_with(home.to_str().unwrap()), "{out}");
+    assert!(err.contains("note: skipping the store /no/such/store: "), "{err}");
+    let (_, err) = run(over(&["rmi", "below:1"]), 7);
+    assert!(err.contains("read-only here"), "{err}");
+    run(over(&["prune", "--all"]), 0);
+    let (out, _) = run(over(&["images"]), 0);
+    assert!(out.contains("below:1") && !out.contains("own:1"), "{out}");
+}
+
+#[test]
+fn names_and_images_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    let image = put_image(&store, &["a:1", "b:1"], 1);
+    let other = put_image(&store, &["c:1"], 2);
+    drop(store);
+    let (out, _) = run(sconce(&home, &["rmi", "a:1"]), 0);
+    assert_eq!(out, "a:1\n");
+    // All that can be removed is, and what can't be is said.
+    let (out, err) = run(sconce(&home, &["rmi", "none:1", &image.short(), "c:1"]), 2);
+    assert!(out.contains(&format!("b:1\n{image}\n")) && out.contains(&format!("c:1\n{other}\n")));
+    assert!(err.contains("no image `none:1`") && err.contains("freed"), "{err}");
+    let (_, err) = run(sconce(&home, &["images"]), 0);
+    assert!(err.contains("no images yet"), "{err}");
+    let (_, err) = run(sconce(&home, &["rmi"]), 2);
+    assert!(err.contains("NAME|DIGEST"), "{err}");
+}
+
+#[test]
+fn prune_by_age_and_size_and_beside_a_container() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    let image = put_image(&store, &["a:1"], 1);
+    let lease = store.lease(image).unwrap();
+    drop(store);
+    for old in ["0", "0h", "0d"] {
+        let (out, err) = run(sconce(&home, &["prune", "--unused-for", old]), 0);
+        assert!(out.is_empty() && err.contains("note: a:1 is in use and stays"), "{err}");
+    }
+    drop(lease);
+    let (out, _) = run(sconce(&home, &["prune", "--unused-for", "12h"]), 0);
+    assert_eq!(out, "");
+    let (out, _) = run(sconce(&home, &["prune", "--keep-size", "50g"]), 0);
+    assert_eq!(out, "");
+    let (out, err) = run(sconce(&home, &["prune", "--keep-size", "1k", "--dry-run"]), 0);
+    assert!(out == "a:1\n" && err.starts_with("would free"), "{out}{err}");
+    let (out, _) = run(sconce(&home, &["prune", "--keep-size", "1k", "--json"]), 0);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["images"][0], &report["in_use"]), (&"a:1".into(), &serde_json::json!([])));
+    for (option, value) in [("--unused-for", "soon"), ("--keep-size", "much")] {
+        run(sconce(&home, &["prune", option, value]), 2);
+    }
+}
+
+#[test]
+fn an_exposed_store_is_refused_with_what_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("a home");
+    run(sconce(&home, &["images"]), 0);
+    fs::set_permissions(&home, Permissions::from_mode(0o777)).unwrap();
+    let (_, err) = run(sconce(&home, &["images"]), 7);
+    assert!(err.contains("others can write to the store"), "{err}");
+    let hint = err.split('`').nth(1).unwrap();
+    assert!(Command::new("sh").args(["-c", hint]).status().unwrap().success(), "{hint}");
+    run(sconce(&home, &["images"]), 0);
+}
