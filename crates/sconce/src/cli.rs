@@ -56,7 +56,7 @@ enum Command {
     Build(build::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     Cdi(cdi::Args),
     Images(images::Args),
     Prune(prune::Args),

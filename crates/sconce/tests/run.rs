@@ -88,3 +88,48 @@ fn a_port_that_can_not_be_kept_to_an_address_is_said() {
     let notes: Vec<&str> = err.lines().filter(|line| line.contains("127.0.0.1:48731")).collect();
     assert!(notes.len() == 1 && notes[0].contains("--network private"), "{err}");
 }
+
+/// Each option shows inside: what the request says is what the container has.
+#[test]
+fn options_reach_the_container() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let sees = |options: &[&str], script: &str| run(&world, options, &["sh", "-c", script]);
+    let limits = ["--ulimit", "nofile=77:99", "--ulimit", "core=0"];
+    assert_eq!(sees(&limits, "ulimit -n; ulimit -Hn; ulimit -c"), "77\n99\n0\n");
+    assert_eq!(sees(&["--group-add", "users", "--group-add", "4242"], "id -G"), "0 100 4242\n");
+    let names = ["--dns", "9.9.9.9", "--dns-search", "lab", "--dns-option", "ndots:2"];
+    let resolver = sees(&names, "cat /etc/resolv.conf");
+    assert_eq!(resolver, "nameserver 9.9.9.9\nsearch lab\noptions ndots:2\n");
+    let hosts =
+        sees(&["-h", "node7", "--add-host", "db:10.1.2.3"], "cat /etc/hosts; echo $HOSTNAME");
+    assert!(hosts.contains("10.1.2.3\tdb\n") && hosts.ends_with("node7\n"), "{hosts}");
+    let mounts = ["--tmpfs", "/t:size=1m,mode=700", "--mount", "type=tmpfs,dst=/u,readonly"];
+    let listed = sees(&mounts, "ls -ld /t /u; : > /t/x && echo wrote; echo > /u/x || echo not");
+    assert!(listed.starts_with("drwx------") && listed.ends_with("wrote\nnot\n"), "{listed}");
+    let status = "while read key value; do case $key in CapEff:|NoNewPrivs:|Seccomp:) echo $key $value;; esac; done < /proc/self/status";
+    let bare = sees(&["--cap-drop", "ALL", "--security-opt", "no-new-privileges"], status);
+    assert_eq!(bare, "CapEff: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n");
+    let open = sees(&["--security-opt", "seccomp=unconfined"], status);
+    assert!(open.ends_with("NoNewPrivs: 0\nSeccomp: 0\n"), "{open}");
+    let device =
+        sees(&["--device", "/dev/null:/dev/nothing"], "echo x > /dev/nothing; ls /dev/nothing");
+    assert_eq!(device, "/dev/nothing\n");
+}
+
+/// Only what is typed needs a terminal: the output of `-it` may go through a pipe.
+#[test]
+fn a_terminal_may_be_piped_on() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let line = format!(
+        "{} run -q --gpus none -it oci:image sh -c 'test -t 0 && echo typed' | cat",
+        env!("CARGO_BIN_EXE_sconce")
+    );
+    // script(1) of util-linux gives the line a terminal.
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(world.path(""));
+    script.env("SCONCE_HOME", world.path("store")).stdin(std::process::Stdio::null());
+    let (code, out, err) = world::texts(&script.output().unwrap());
+    assert!(code == 0 && out.contains("typed"), "{out}{err}");
+}

@@ -99,7 +99,7 @@ fn make_root(root: &Path) {
     }
     std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
-    fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
+    fs::write(root.join("etc/group"), "root:x:0:\nusers:x:100:\n").unwrap();
     let mut files = BTreeSet::new();
     for program in PROGRAMS {
         let found = ["/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(program));
