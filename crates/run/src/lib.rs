@@ -16,6 +16,8 @@
 //!
 //! Needs Linux 5.12 (`mount_setattr`), which libcontainer 0.7 uses for every mount.
 
+#[allow(dead_code)]
+mod apparmor;
 mod attend;
 pub mod cdi;
 mod cgroup;
