@@ -154,7 +154,7 @@ fn selected<'a>(profile: &'a Profile, context: &Context) -> impl Iterator<Item =
             && wanted.kernel.is_none_or(|kernel| context.kernel >= kernel)
             && !unwanted.capabilities.iter().any(has)
             && !unwanted.architectures.iter().any(is_arch)
-            && !unwanted.kernel.is_some_and(|kernel| context.kernel >= kernel)
+            && unwanted.kernel.is_none_or(|kernel| context.kernel < kernel)
     })
 }
 
