@@ -13,6 +13,7 @@ use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
 
+use crate::apparmor::{AppArmor, Confinement};
 use crate::cgroup::Groups;
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
@@ -114,7 +115,7 @@ pub(crate) fn start(
         workdir: workdir.to_owned(),
         privileges,
         terminal: window.map(terminal::of_size),
-        apparmor: apparmor(container),
+        apparmor: apparmor_profile(container)?,
     };
     let init = first_process(scratch, &document, &process, groups, to_shim)?;
     Ok(Started { init, overlay, process })
@@ -155,12 +156,23 @@ fn privileges(
     })
 }
 
-/// The AppArmor profile to enter.
-fn apparmor(container: &Container) -> Option<String> {
+/// The AppArmor profile to enter: the one that was named, or sconce's own where it can be loaded.
+fn apparmor_profile(container: &Container) -> Result<Option<String>, Error> {
+    let host = AppArmor::host();
     match container.apparmor.as_deref() {
-        Some("unconfined") => None,
-        Some(name) => Some(name.to_owned()),
-        None => crate::apparmor::default_profile(&mut |note| notice(note)),
+        Some("unconfined") => Ok(None),
+        // A profile that nobody loaded is refused at the start of the command, by its name.
+        Some(name) => Ok(Some(name.to_owned())),
+        None => match host.ensure_loaded()? {
+            Confinement::Profile(name) => Ok(Some(name.to_owned())),
+            Confinement::None(why) => {
+                // Root could have had it; without root there never is one.
+                if host.available() && !ids::inside_namespace()? {
+                    notice(format!("no AppArmor profile: {why}"));
+                }
+                Ok(None)
+            }
+        },
     }
 }
 

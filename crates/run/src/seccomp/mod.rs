@@ -2,19 +2,20 @@
 //!
 //! A [`Profile`] is read in Docker's format, Docker's own default among them. It is compiled for one
 //! machine and one set of capabilities into a [`Filter`], a classic BPF program that the kernel
-//! runs before every system call (seccomp(2)). Nothing here needs libseccomp; what a profile
-//! means is what runc and libseccomp make of it, except where that would let through what the
-//! profile refuses:
+//! runs before every system call (seccomp(2)). libseccomp is not needed. Profiles mean what they
+//! mean under runc, which uses libseccomp, except where that allows what the profile refuses:
 //!
-//! - an argument that the kernel reads as 32 bits is compared as 32 bits. libseccomp compares
-//!   all 64, so `socket(1 << 32 | AF_VSOCK, ...)` passes a rule that lets `AF_VSOCK` out;
-//! - a rule with conditions that allows `socket` does not allow it through i386's `socketcall`,
-//!   where conditions cannot be checked;
-//! - a process of an architecture that the profile does not name gets the default action, or is
-//!   killed if the default lets calls through.
+//! - An argument that the kernel reads as 32 bits is compared as 32 bits. libseccomp compares all
+//!   64, so that `socket(1 << 32 | AF_VSOCK, ...)` passes Docker's rule against `AF_VSOCK`.
+//! - A rule with conditions that refuses a call counts beside one without that allows it.
+//!   libseccomp drops it.
+//! - A rule with conditions that allows `socket` does not allow it through i386's `socketcall`,
+//!   where conditions cannot be checked.
+//! - A process of an architecture that the profile does not name gets the default action, or is
+//!   killed if the default allows calls.
 //!
-//! Calls that are newer than every call that the profile names answer ENOSYS, as under runc:
-//! a C library then does without them.
+//! Calls that are newer than every call that the profile names fail with ENOSYS, as under runc:
+//! C libraries then fall back to older ones.
 //!
 //! Sources: seccomp(2), the kernel's seccomp_filter.rst, moby's `profiles/seccomp`, the OCI
 //! runtime specification's `linux.seccomp`, libseccomp's `src/db.c` and `src/syscalls.c`, runc's

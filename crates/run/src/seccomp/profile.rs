@@ -138,7 +138,8 @@ fn rule(place: &str, group: Group, notes: &mut Vec<String>) -> Result<Rule, Secc
             argument: argument.index,
             operator: argument.op,
             value: argument.value,
-            value_two: argument.value_two.unwrap_or_default(),
+            // libseccomp drops bits outside of the mask, which could never be equal.
+            value_two: argument.value_two.unwrap_or_default() & argument.value,
         });
     }
     Ok(Rule {

@@ -154,7 +154,7 @@ fn selected<'a>(profile: &'a Profile, context: &Context) -> impl Iterator<Item =
             && wanted.kernel.is_none_or(|kernel| context.kernel >= kernel)
             && !unwanted.capabilities.iter().any(has)
             && !unwanted.architectures.iter().any(is_arch)
-            && !unwanted.kernel.is_some_and(|kernel| context.kernel >= kernel)
+            && unwanted.kernel.is_none_or(|kernel| context.kernel < kernel)
     })
 }
 
@@ -164,14 +164,16 @@ pub(super) fn calls(profile: &Profile, context: &Context, abi: Abi) -> Result<Ca
     let mut tests = 0;
     let (first, last) = abi.bounds();
     for rule in selected(profile, context) {
+        let adds_nothing = rule.conditions.is_empty() && rule.action == profile.default;
         for name in &rule.names {
-            if let Some(number) = abi.number(name) {
-                if (first..=last).contains(&number) {
-                    calls.last = calls.last.max(Some(number));
-                }
+            let number = abi.number(name);
+            calls.last = calls.last.max(number.filter(|number| (first..=last).contains(number)));
+            if adds_nothing {
+                continue;
+            }
+            if let Some(number) = number {
                 let narrow = |argument| abi.narrow() || widths::narrow(name, argument);
-                let call = calls.by_number.entry(number).or_default();
-                call.add(rule, profile.default, narrow);
+                calls.by_number.entry(number).or_default().add(rule, narrow);
                 tests += rule.conditions.len();
             }
             if let Some((number, operation)) = multiplexed(abi, name)
@@ -197,15 +199,13 @@ pub(super) fn calls(profile: &Profile, context: &Context, abi: Abi) -> Result<Ca
 }
 
 impl Call {
-    fn add(&mut self, rule: &Rule, default: Action, narrow: impl Fn(u32) -> bool) {
+    fn add(&mut self, rule: &Rule, narrow: impl Fn(u32) -> bool) {
         let test = |condition: &Condition| Test {
             condition: *condition,
             narrow: narrow(condition.argument),
         };
         if rule.conditions.is_empty() {
-            if rule.action != default {
-                self.always = self.always.or(Some(rule.action));
-            }
+            self.always = self.always.or(Some(rule.action));
         } else if tests_an_argument_twice(&rule.conditions) {
             let rules =
                 rule.conditions.iter().map(|condition| (rule.action, vec![test(condition)]));

@@ -89,6 +89,9 @@ impl<'a> Reading<'a> {
         }
         if abi == Abi::X86 && (number == 102 || number == 117) {
             for &(name, action, conditions) in &self.multiplexed {
+                if conditions.is_empty() && action == default {
+                    continue;
+                }
                 let meant = through(name, number, arguments[0] as u32);
                 if meant && (conditions.is_empty() || !lets_through(action)) {
                     best = stricter(best, action);
@@ -216,7 +219,7 @@ fn holds(condition: &Value, abi: Abi, name: &str, arguments: &[u64; 6]) -> bool 
     match condition["op"].as_str().unwrap() {
         "SCMP_CMP_NE" => is != cut(value),
         "SCMP_CMP_EQ" => is == cut(value),
-        "SCMP_CMP_MASKED_EQ" => is & value == cut(second),
+        "SCMP_CMP_MASKED_EQ" => is & value == cut(second & value),
         "SCMP_CMP_LT" => is < value,
         "SCMP_CMP_LE" => is <= value,
         "SCMP_CMP_GE" => is >= value,

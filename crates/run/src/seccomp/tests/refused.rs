@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::machine;
+use crate::seccomp::numbers::Abi;
 use crate::seccomp::{Arch, Context, Profile, SeccompError};
 
 fn refusal(text: &str) -> String {
@@ -115,11 +117,35 @@ fn more_rules_than_the_kernel_takes_are_refused_at_once() {
     let error = parse(&profile).compile(&context()).unwrap_err();
     assert!(matches!(error, SeccompError::TooLong), "{error}");
 
-    let rules: Vec<Value> = (0..1500)
+    let rules: Vec<Value> = (0..2500)
         .map(|value| json!({ "name": "ioctl", "action": "SCMP_ACT_ALLOW", "args": [arg(value)] }))
         .collect();
     let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules });
-    assert!(parse(&profile).compile(&context()).unwrap().program().len() < 4096);
+    let error = parse(&profile).compile(&context()).unwrap_err();
+    assert!(matches!(error, SeccompError::TooLong), "{error}");
+}
+
+#[test]
+fn conditional_jumps_reach_across_a_long_program() {
+    let rules: Vec<Value> = (0..1500)
+        .map(|value| {
+            let arg = json!({ "index": 1, "value": value, "op": "SCMP_CMP_EQ" });
+            json!({ "name": "ioctl", "action": "SCMP_ACT_ALLOW", "args": [arg] })
+        })
+        .chain([json!({ "names": ["read", "exit"], "action": "SCMP_ACT_ALLOW" })])
+        .collect();
+    let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules });
+    let filter = parse(&profile).compile(&context()).unwrap();
+    machine::check(filter.program());
+    assert!((3000..4096).contains(&filter.program().len()));
+    let ask = |name, request| super::ask(&filter, Abi::X86_64, name, &[0, request]);
+    for request in (0..1500).step_by(7).chain([1499]) {
+        assert_eq!(ask("ioctl", request), super::ALLOW, "{request}");
+    }
+    assert_eq!(ask("ioctl", 1500), super::EPERM);
+    assert_eq!(ask("write", 0), super::EPERM);
+    assert_eq!(ask("read", 0), super::ALLOW);
+    assert_eq!(ask("exit", 0), super::ALLOW);
 }
 
 #[test]
