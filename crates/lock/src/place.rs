@@ -35,8 +35,9 @@ pub(crate) fn place(text: &str) -> Place {
             let path = path.split(['?', '#']).next().unwrap_or(path);
             Place::Local(decoded(path).unwrap_or_else(|| path.to_owned()))
         }
-        Some(_) => Place::Network(text.to_owned()),
-        None => Place::Local(text.split('#').next().unwrap_or(text).to_owned()),
+        Some(_) if text.contains("://") => Place::Network(text.to_owned()),
+        // `x:/../y` is a path, as for whoever opens it.
+        _ => Place::Local(text.split('#').next().unwrap_or(text).to_owned()),
     }
 }
 
@@ -174,6 +175,7 @@ mod tests {
         assert_eq!(place("file://localhost/a/c.whl#x"), local("/a/c.whl"));
         assert_eq!(place("file:../c.whl"), local("../c.whl"));
         assert_eq!(place("wheels"), local("wheels"));
+        assert_eq!(place("x:/../../y"), local("x:/../../y"));
         assert_eq!(place("https://h.invalid/"), Place::Network("https://h.invalid/".into()));
         assert_eq!(file_url(std::path::Path::new("/a b/ü")), "file:///a%20b/%C3%BC");
     }
