@@ -15,6 +15,7 @@ pub mod linker;
 mod machine;
 pub mod mig;
 pub mod nvml;
+mod opening;
 pub mod programs;
 pub mod select;
 
