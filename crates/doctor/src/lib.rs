@@ -9,6 +9,7 @@ mod capture;
 mod causes;
 mod error;
 mod fix;
+pub mod fleet;
 mod log;
 mod page;
 mod report;

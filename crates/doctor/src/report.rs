@@ -175,11 +175,21 @@ fn machine(snapshot: &Snapshot) -> String {
 
 /// Without control characters: a snapshot from elsewhere, or a file name, must neither speak to the
 /// terminal nor write lines of its own.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
 impl Report {
+    /// What tells one report from another, for those who wait for a change: rules and severities, and of what is
+    /// more than a note its summary. Figures in notes, such as memory in use, change all the time.
+    pub fn essence(&self) -> Vec<(&'static str, Severity, &str)> {
+        let findings = self.findings.iter().map(|one| match one.severity {
+            Severity::Notes => (one.rule.id, one.severity, ""),
+            Severity::Stops | Severity::Warns => (one.rule.id, one.severity, one.summary.as_str()),
+        });
+        findings.collect()
+    }
+
     /// For people: verdict, then each finding with evidence, fix and references.
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", plain(&self.machine));

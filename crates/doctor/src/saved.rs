@@ -9,7 +9,7 @@ use crate::Error;
 use crate::snapshot::{SCHEMA, Snapshot};
 
 /// Bytes of a snapshot file.
-const LONGEST: u64 = 4 << 20;
+pub(crate) const LONGEST: u64 = 4 << 20;
 
 impl Snapshot {
     /// As JSON, private text cut.
@@ -44,15 +44,21 @@ impl Snapshot {
             return Err(damaged(format!("it has {length} bytes, more than {LONGEST}")));
         }
         let text = fs::read_to_string(path).map_err(read)?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a saved one; `path` is what an error calls it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
         #[derive(Deserialize)]
         struct Schema {
             schema: u32,
         }
-        let schema = serde_json::from_str::<Schema>(&text).map_err(|e| damaged(e.to_string()))?;
+        let schema = serde_json::from_str::<Schema>(text).map_err(|e| damaged(e.to_string()))?;
         if schema.schema > SCHEMA {
             return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
         }
-        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
     }
 }
 
