@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::fix::Step;
 use crate::rules::{OF_PAIR, OF_START, RULES, Rule};
 use crate::snapshot::{Snapshot, Subject};
+use crate::state::Trouble;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -122,8 +123,9 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     findings.sort_by_key(|finding| finding.severity);
     let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !snapshot.wsl;
     let worst = findings.first().map(|finding| finding.severity);
-    // Whatever the rules overlook, a GPU that can't be used is not nothing.
-    let troubled = snapshot.devices().iter().any(|device| device.trouble.is_some());
+    // Whatever the rules overlook, a GPU that can't be used is not nothing. One that was not given is.
+    let mut troubles = snapshot.devices().into_iter().filter_map(|device| device.trouble);
+    let troubled = troubles.any(|trouble| trouble != Trouble::Denied);
     let verdict = match worst {
         _ if nothing && snapshot.driver.module.is_none() => Verdict::NoGpu,
         Some(Severity::Stops) => Verdict::Blocked,

@@ -267,7 +267,7 @@ fn a_sick_machine() {
         None,
         expect![[r#"
             Blocked (1)
-            Stops forward-compat: a compatibility libcuda comes first that is not newer than the driver: cuInit fails with error 803
+            Stops forward-compat: a compatibility libcuda comes first that is older than the driver: cuInit fails with error 803
                 /usr/local/cuda/compat/libcuda.so.1
                 it is of driver 575.1.1, the driver is 580.159.04
             Warns gpu-lost: H100 SXM5 80GB at 0000:9d:00.0 is on the bus and the driver does not show it

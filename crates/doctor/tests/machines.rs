@@ -174,20 +174,14 @@ fn a_fabric_without_its_subnet_manager() {
     check(
         "b200-no-nvlsm",
         expect![[r#"
-        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
-        blocked: a container with GPUs can't work here as it is
+            2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  the NVLink fabric of 2 GPU(s) is not up: the module ib_umad is not loaded, nvlsm is not running [nvlsm]
-               fix:  install NVLink's subnet manager (package `nvlsm`, from NVIDIA's repository)
-               then: load what it speaks through, now and at each start: `modprobe ib_umad`, `sh -c 'echo ib_umad > /etc/modules-load.d/ib_umad.conf'`
-               then: start fabric manager, which starts it: `systemctl restart nvidia-fabricmanager`
-
-        STOPS  the NVLink fabric of 2 GPU(s) is not up [fabric-manager]
-               seen: GPU 0: InProgress, GPU 1: InProgress
-               fix:  install fabric manager of the very version of the driver
-               then: start it, and see why it stopped if it does: `systemctl enable --now nvidia-fabricmanager`, `journalctl -u nvidia-fabricmanager -n 50`
-               see:  pytorch/pytorch#35710, wilicc/gpu-burn#92, NVIDIA/gpu-operator#544
-    "#]],
+            STOPS  the NVLink fabric of 2 GPU(s) is not up: the module ib_umad is not loaded, nvlsm is not running [nvlsm]
+                   fix:  install NVLink's subnet manager (package `nvlsm`, from NVIDIA's repository)
+                   then: load what it speaks through, now and at each start: `modprobe ib_umad`, `sh -c 'echo ib_umad > /etc/modules-load.d/ib_umad.conf'`
+                   then: start fabric manager, which starts it: `systemctl restart nvidia-fabricmanager`
+        "#]],
     );
 }
 
@@ -202,6 +196,45 @@ fn a_virtual_gpu_without_a_licence() {
         warns  GPU 0 (NVIDIA H100 80GB HBM3) is a virtual GPU without a licence [vgpu-license]
                fix:  put the licence server's client token below /etc/nvidia/ClientConfigToken
                then: ask for the licence, and see the answer: `systemctl restart nvidia-gridd`, `journalctl -u nvidia-gridd -n 20`
+    "#]],
+    );
+}
+
+/// NVML would hang as well, and is not asked.
+#[test]
+fn a_gpu_that_hangs() {
+    check(
+        "hung",
+        expect![[r#"
+        2x NVIDIA H100 80GB HBM3, driver 580.159.04
+        ready, with warnings
+
+        warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:04:00.0 does not come back [gpu-lost]
+               seen: opening /dev/nvidia1 had not returned when it was given up
+               fix:  until then: `--gpus all` goes on without it
+               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+
+        warns  NVML does not answer [nvml-silent]
+               seen: NVML was not asked: the driver does not come back from opening a node
+               fix:  `nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine
+    "#]],
+    );
+}
+
+#[test]
+fn a_job_that_was_given_one_of_two() {
+    check(
+        "job",
+        expect![[r#"
+        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready: nothing stands in the way
+
+        notes  /dev/nvidia1 can't be opened [node-denied]
+               seen: EPERM: the device cgroup or a security module forbids it (/dev/nvidia1 195:1, mode 0666)
+               fix:  give the job its GPUs: the device cgroup of this session or service (`DeviceAllow=` of its unit, or the scheduler's) leaves them out
+               see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
     "#]],
     );
 }

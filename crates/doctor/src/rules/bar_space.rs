@@ -1,9 +1,8 @@
 //! No address space for a GPU.
 
 use super::Rule;
-use crate::Step;
 use crate::causes::{Cause, findings};
-use crate::{Finding, Snapshot, Subject};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

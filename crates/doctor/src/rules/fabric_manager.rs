@@ -2,7 +2,7 @@
 
 use sconce_gpu::nvml::Fabric;
 
-use super::Rule;
+use super::{Rule, nvlsm};
 use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -40,7 +40,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if !not_up.is_empty() {
         seen.push(format!("the NVLink fabric of {} GPU(s) is not up", not_up.len()));
     }
-    if seen.is_empty() {
+    if seen.is_empty() || nvlsm::is_missing(snapshot) {
         return Vec::new();
     }
     // The first is the cause of the others.

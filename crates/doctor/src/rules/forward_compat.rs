@@ -20,6 +20,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
     let compat: Option<DriverVersion> = parse(&snapshot.compat_version);
     let driver: Option<DriverVersion> = snapshot.driver_version();
+    // The driver's own, in another folder.
+    if compat.is_some() && compat == driver {
+        return Vec::new();
+    }
     let devices = snapshot.devices();
     let classes: Vec<Option<bool>> =
         devices.iter().map(|device| device.facts().map(|facts| facts.datacenter)).collect();
@@ -30,9 +34,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             Severity::Stops,
             "a compatibility libcuda comes first, and these are no data-centre GPUs: cuInit fails with error 804",
         ),
-        (Some(compat), Some(driver)) if compat <= driver => (
+        (Some(compat), Some(driver)) if compat < driver => (
             Severity::Stops,
-            "a compatibility libcuda comes first that is not newer than the driver: cuInit fails with error 803",
+            "a compatibility libcuda comes first that is older than the driver: cuInit fails with error 803",
         ),
         (Some(compat), Some(driver)) if datacenter && forward_compatible(driver, compat) => (
             Severity::Notes,

@@ -1,10 +1,9 @@
 //! A GPU that another driver has.
 
 use super::Rule;
-use crate::Step;
 use crate::causes::{Cause, findings};
 use crate::fix;
-use crate::{Finding, Snapshot, Subject};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

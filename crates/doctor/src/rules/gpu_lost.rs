@@ -1,14 +1,13 @@
 //! Gone, with or without an Xid, and for no reason that is known.
 
-use super::Rule;
 use sconce_gpu::Opening;
 
-use crate::Step;
+use super::Rule;
 use crate::causes;
 use crate::fix;
 use crate::log;
 use crate::state::{Device, Trouble};
-use crate::{Finding, Snapshot, Subject};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

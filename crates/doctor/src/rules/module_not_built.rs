@@ -2,8 +2,7 @@
 
 use super::Rule;
 use crate::fix;
-use crate::{Finding, Snapshot, Subject};
-use crate::{Severity, Step};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

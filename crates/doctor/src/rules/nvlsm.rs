@@ -1,10 +1,14 @@
 //! HGX B200: the subnet manager.
 
-use super::Rule;
 use sconce_gpu::nvml::Fabric;
 
-use crate::{Finding, Snapshot, Subject};
-use crate::{Severity, Step};
+use super::Rule;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
+
+/// Whether it is why the fabric is not up, for those who ask.
+pub(super) fn is_missing(snapshot: &Snapshot) -> bool {
+    !check(snapshot, None).is_empty()
+}
 
 /// The rule.
 pub const RULE: Rule = Rule {

@@ -1,8 +1,7 @@
 //! Narrow PCIe.
 
 use super::Rule;
-use crate::Severity;
-use crate::{Finding, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

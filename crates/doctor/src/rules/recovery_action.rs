@@ -1,10 +1,9 @@
 //! What the driver itself asks for.
 
 use super::Rule;
-use crate::Step;
 use crate::fix;
 use crate::state::Trouble;
-use crate::{Finding, Snapshot, Subject};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

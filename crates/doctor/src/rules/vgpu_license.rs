@@ -1,8 +1,7 @@
 //! A virtual GPU without a licence.
 
 use super::Rule;
-use crate::{Finding, Snapshot, Subject};
-use crate::{Severity, Step};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {

@@ -1,12 +1,11 @@
 //! Xid lines of the kernel log.
 
-use super::Rule;
 use sconce_facts::Action;
 
+use super::Rule;
 use crate::actions::{self, newest, times};
 use crate::log;
-use crate::{Finding, Snapshot, Subject};
-use crate::{Severity, Step};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
