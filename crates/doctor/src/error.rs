@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a snapshot could not be saved or read.
+/// Why a snapshot could not be saved, read or asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,6 +43,14 @@ pub enum Error {
         /// The newest known here.
         newest: u32,
     },
+    /// A word that names no machines.
+    #[error("`{word}` names no machines: {reason}")]
+    Host {
+        /// The word.
+        word: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -53,6 +61,7 @@ impl Error {
             Self::Damaged { .. } => {
                 "take it again with `sconce doctor --save FILE`; a snapshot can be edited, but only values"
             }
+            Self::Host { .. } => "machines are given as `node1 node[2-8]`",
             Self::Newer { .. } => "judge it with the sconce that wrote it, or a later one",
         };
         Some(hint.to_owned())

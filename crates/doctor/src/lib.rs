@@ -4,15 +4,25 @@
 //! pure functions of it and of the [`Subject`] that is to run. So a snapshot saved on one machine is
 //! judged the same on any other.
 
+mod actions;
 mod capture;
+mod causes;
 mod error;
+mod fix;
+pub mod fleet;
+mod log;
 mod page;
 mod report;
 pub mod rules;
+mod saved;
 mod snapshot;
+mod state;
 
 pub use error::Error;
+pub use fix::{Place, Step};
 pub use page::page;
 pub use report::{Finding, Report, Severity, Verdict, before_start, examine};
 pub use rules::Rule;
-pub use snapshot::{Cdi, Driver, Gpu, Node, Pci, Snapshot, Subject};
+pub use snapshot::{
+    Cdi, Driver, Gpu, Imex, Link, LogError, MigInstance, Node, Os, Pci, Snapshot, Subject,
+};

@@ -11,8 +11,9 @@ pub fn page() -> String {
          Generated from the rules in `crates/doctor/src/rules`; a test fails when they differ \
          (`UPDATE_EXPECT=1 cargo test -p sconce-doctor` writes it anew).\n\n\
          A finding **stops** (it can't work), **warns** (it works until something common is done, or at \
-         a part of its speed) or **notes**. Exit codes: 0 it can run, 1 something stops it, 3 there is \
-         no NVIDIA GPU.\n\n| rule | looks for |\n|---|---|\n",
+         a part of its speed) or **notes**. Exit codes: 0 it can run, 1 something stops it, 10 there is \
+         no NVIDIA GPU. A fix is written for any machine here; the report fills in numbers, package names of the \
+         distribution, and where it is to be done.\n\n| rule | looks for |\n|---|---|\n",
     );
     for rule in RULES {
         _ = writeln!(out, "| [`{0}`](#{0}) | {1} |", rule.id, rule.title);

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::fix::Step;
 use crate::rules::{OF_PAIR, OF_START, RULES, Rule};
 use crate::snapshot::{Snapshot, Subject};
+use crate::state::Trouble;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,18 +33,34 @@ pub struct Finding {
     pub summary: String,
     /// What was seen.
     pub evidence: Vec<String>,
+    /// What to do on this machine; empty where the rule's own advice is all there is.
+    pub steps: Vec<Step>,
 }
 
 impl Finding {
     /// A finding of `rule`.
     pub fn new(rule: &'static Rule, severity: Severity, summary: impl Into<String>) -> Self {
-        Self { rule, severity, summary: summary.into(), evidence: Vec::new() }
+        Self { rule, severity, summary: summary.into(), evidence: Vec::new(), steps: Vec::new() }
     }
 
     /// Adds what was seen.
     pub fn seen(mut self, evidence: impl Into<String>) -> Self {
         self.evidence.push(evidence.into());
         self
+    }
+
+    /// With what to do about it on this machine.
+    pub(crate) fn fix(mut self, steps: Vec<Step>) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// What to do, a line for each step; `inside` is whether a container was looked at.
+    pub fn advice(&self, inside: bool) -> Vec<String> {
+        match self.steps.is_empty() {
+            true => vec![self.rule.fix.to_owned()],
+            false => self.steps.iter().map(|step| step.line(inside)).collect(),
+        }
     }
 }
 
@@ -61,13 +79,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The exit code of `sconce doctor`: 0 it can run, 1 it can't, 3 there is no GPU. (2 is a wrong
-    /// command line's.)
+    /// The exit code of `sconce doctor`: 0 it can run, 1 it can't, 10 there is no GPU. (The others are those of
+    /// every command: 2 a wrong command line, 6 a damaged snapshot.)
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Ready | Self::ReadyWithWarnings => 0,
             Self::Blocked => 1,
-            Self::NoGpu => 3,
+            Self::NoGpu => 10,
         }
     }
 
@@ -94,6 +112,8 @@ pub struct Report {
     pub machine: String,
     /// What was to run.
     pub subject: Option<String>,
+    /// Whether this was seen from inside a container.
+    pub container: bool,
 }
 
 /// Judges a snapshot by all rules, with what is to run there where that is known.
@@ -103,14 +123,19 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     findings.sort_by_key(|finding| finding.severity);
     let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !snapshot.wsl;
     let worst = findings.first().map(|finding| finding.severity);
+    // Whatever the rules overlook, a GPU that can't be used is not nothing. One that was not given is.
+    let mut troubles = snapshot.devices().into_iter().filter_map(|device| device.trouble);
+    let troubled = troubles.any(|trouble| trouble != Trouble::Denied);
     let verdict = match worst {
         _ if nothing && snapshot.driver.module.is_none() => Verdict::NoGpu,
         Some(Severity::Stops) => Verdict::Blocked,
         Some(Severity::Warns) => Verdict::ReadyWithWarnings,
+        Some(Severity::Notes) | None if troubled => Verdict::ReadyWithWarnings,
         Some(Severity::Notes) | None => Verdict::Ready,
     };
     let subject = subject.map(|subject| subject.name.clone());
-    Report { verdict, findings, machine: machine(snapshot), subject }
+    let container = snapshot.container;
+    Report { verdict, findings, machine: machine(snapshot), subject, container }
 }
 
 /// What a start can meet: without a subject of the machine, with one of the pair; worst first. Rules
@@ -126,7 +151,9 @@ pub fn before_start(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Findi
 /// `2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)`.
 fn machine(snapshot: &Snapshot) -> String {
     let mut models: Vec<(&str, usize)> = Vec::new();
-    for gpu in &snapshot.gpus {
+    let devices = snapshot.devices();
+    let given: Vec<_> = devices.iter().filter_map(|device| device.gpu).collect();
+    for gpu in &given {
         match models.iter_mut().find(|(model, _)| *model == gpu.model) {
             Some((_, count)) => *count += 1,
             None => models.push((&gpu.model, 1)),
@@ -135,6 +162,9 @@ fn machine(snapshot: &Snapshot) -> String {
     let gpus: Vec<String> =
         models.iter().map(|(model, count)| format!("{count}x {model}")).collect();
     let mut line = if gpus.is_empty() { "no GPU seen".to_owned() } else { gpus.join(", ") };
+    if given.len() < snapshot.gpus.len() {
+        _ = write!(line, " (of {} on the machine)", snapshot.gpus.len());
+    }
     match &snapshot.driver.module {
         Some(version) => _ = write!(line, ", driver {version}"),
         None => line += ", no driver loaded",
@@ -147,11 +177,21 @@ fn machine(snapshot: &Snapshot) -> String {
 
 /// Without control characters: a snapshot from elsewhere, or a file name, must neither speak to the
 /// terminal nor write lines of its own.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
 impl Report {
+    /// What tells one report from another, for those who wait for a change: rules and severities, and of what is
+    /// more than a note its summary. Figures in notes, such as memory in use, change all the time.
+    pub fn essence(&self) -> Vec<(&'static str, Severity, &str)> {
+        let findings = self.findings.iter().map(|one| match one.severity {
+            Severity::Notes => (one.rule.id, one.severity, ""),
+            Severity::Stops | Severity::Warns => (one.rule.id, one.severity, one.summary.as_str()),
+        });
+        findings.collect()
+    }
+
     /// For people: verdict, then each finding with evidence, fix and references.
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", plain(&self.machine));
@@ -159,7 +199,7 @@ impl Report {
             _ = writeln!(out, "for {}", plain(subject));
         }
         _ = writeln!(out, "{}", self.verdict.says());
-        for finding in &self.findings {
+        for (at, finding) in self.findings.iter().enumerate() {
             let word = match finding.severity {
                 Severity::Stops => "STOPS",
                 Severity::Warns => "warns",
@@ -169,7 +209,17 @@ impl Report {
             for seen in &finding.evidence {
                 _ = writeln!(out, "       seen: {}", plain(seen));
             }
-            _ = writeln!(out, "       fix:  {}", finding.rule.fix);
+            // Findings of one rule with one remedy need it once, after the last.
+            let next = self.findings.get(at + 1);
+            let same =
+                |next: &Finding| (next.rule.id, &next.steps) == (finding.rule.id, &finding.steps);
+            if next.is_some_and(same) {
+                continue;
+            }
+            for (at, line) in finding.advice(self.container).iter().enumerate() {
+                let word = if at == 0 { "fix: " } else { "then:" };
+                _ = writeln!(out, "       {word} {}", plain(line));
+            }
             if !finding.rule.references.is_empty() {
                 _ = writeln!(out, "       see:  {}", finding.rule.references.join(", "));
             }
@@ -188,7 +238,8 @@ impl Report {
                     "severity": finding.severity,
                     "summary": finding.summary,
                     "evidence": finding.evidence,
-                    "fix": finding.rule.fix,
+                    "fix": finding.advice(self.container).join("; then "),
+                    "steps": finding.steps,
                     "references": finding.rule.references,
                 })
             })

@@ -6,26 +6,20 @@
 //! cut on saving.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sconce_facts::{Capability, Sm};
 use sconce_gpu::Opening;
-use sconce_gpu::nvml::{ComputeMode, Fabric, Remapped};
+use sconce_gpu::nvml::{ComputeMode, Fabric, Health, Remapped};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-
 /// The newest schema.
-const SCHEMA: u32 = 1;
-/// Bytes of a snapshot file.
-const LONGEST: u64 = 4 << 20;
-
+pub(crate) const SCHEMA: u32 = 2;
 /// A machine at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
-    /// The version of this format: 1.
+    /// The version of this format: 2. What came with 2 is absent in a snapshot of 1.
     pub schema: u32,
     /// The processor: `x86_64`, `aarch64`.
     pub arch: String,
@@ -72,10 +66,75 @@ pub struct Snapshot {
     pub host_name_resolves: Option<bool>,
     /// A libcuda of CUDA's compatibility package that comes before the driver's.
     pub compat_libcuda: Option<PathBuf>,
+    /// The driver that one is of.
+    #[serde(default)]
+    pub compat_version: Option<String>,
     /// PCI bridges with ACS redirection on; absent when it could not be read.
     pub acs_bridges: Option<Vec<String>>,
     /// Whether the IOMMU translates for devices.
     pub iommu_translates: bool,
+    /// The distribution.
+    #[serde(default)]
+    pub os: Option<Os>,
+    /// Whether Secure Boot is on; absent when the firmware does not say.
+    #[serde(default)]
+    pub secure_boot: Option<bool>,
+    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`.
+    #[serde(default)]
+    pub lockdown: Option<String>,
+    /// Container engines that are installed: `docker`, `podman`, `containerd`, `crio`.
+    #[serde(default)]
+    pub engines: Vec<String>,
+    /// What hands out this machine: `kubernetes`, `slurm`.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// Whether NVLink's subnet manager (nvlsm) runs; looked for beside fabric manager.
+    #[serde(default)]
+    pub nvlsm: bool,
+    /// IMEX: memory shared between machines over NVLink.
+    #[serde(default)]
+    pub imex: Option<Imex>,
+    /// Every Xid and SXid of the kernel's log, oldest first; `kernel_log` holds the newest lines only.
+    #[serde(default)]
+    pub errors: Vec<LogError>,
+    /// Seconds since the machine started.
+    #[serde(default)]
+    pub uptime_seconds: Option<u64>,
+}
+
+/// What os-release(5) says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Os {
+    /// `ID`: `ubuntu`.
+    pub id: String,
+    /// `ID_LIKE`, word by word, nearest first.
+    #[serde(default)]
+    pub like: Vec<String>,
+    /// `VERSION_ID`: `24.04`.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// IMEX on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imex {
+    /// How many channels have a node.
+    pub channels: u32,
+    /// Whether its daemon runs.
+    pub service: bool,
+}
+
+/// An error line of the kernel's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogError {
+    /// When, in seconds since the machine started.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    /// The line.
+    pub line: String,
 }
 
 /// The driver, as a snapshot knows it.
@@ -97,6 +156,12 @@ pub struct Driver {
     pub nvml_silence: Option<String>,
     /// The newest CUDA it serves, as NVML counts it: 13000.
     pub cuda: Option<u32>,
+    /// Kernel releases below /lib/modules that have its module; absent when that can't be seen.
+    #[serde(default)]
+    pub built_for: Option<Vec<String>>,
+    /// Whether nvidia_uvm may use the kernel's heterogeneous memory management.
+    #[serde(default)]
+    pub hmm: Option<bool>,
 }
 
 /// A display device of NVIDIA's.
@@ -107,6 +172,29 @@ pub struct Pci {
     pub bus_id: String,
     /// `2330`.
     pub device: String,
+    /// The kernel driver that holds it: `nvidia`, `vfio-pci`, `nouveau`.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// Sizes of its memory windows (BARs) in bytes, 0 for one that got no address; absent when unknown.
+    #[serde(default)]
+    pub bars: Option<Vec<u64>>,
+    /// Its PCIe link.
+    #[serde(default)]
+    pub link: Option<Link>,
+}
+
+/// A PCIe link, now and at best.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Lanes now.
+    pub width: u32,
+    /// Lanes that the device has.
+    pub width_max: u32,
+    /// Generation now; it falls while the GPU idles.
+    pub generation: u32,
+    /// Generation that the device knows.
+    pub generation_max: u32,
 }
 
 /// A GPU.
@@ -143,6 +231,28 @@ pub struct Gpu {
     /// Memory rows that wait for a reset, or could not be remapped.
     #[serde(default)]
     pub remapped: Option<Remapped>,
+    /// Whether NVML knows it; absent when NVML was not asked.
+    #[serde(default)]
+    pub answers: Option<bool>,
+    /// Why not, where NVML said: `GPU is lost (15)`.
+    #[serde(default)]
+    pub silence: Option<String>,
+    /// Clocks, power, licence.
+    #[serde(default)]
+    pub health: Health,
+    /// Its MIG instances.
+    #[serde(default)]
+    pub mig: Vec<MigInstance>,
+}
+
+/// A MIG instance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigInstance {
+    /// GPU instance.
+    pub gpu_instance: u32,
+    /// Compute instance within it.
+    pub compute_instance: u32,
 }
 
 /// A device node.
@@ -192,44 +302,6 @@ pub struct Subject {
 }
 
 impl Snapshot {
-    /// As JSON, private text cut.
-    pub fn json(&self) -> String {
-        let mut redacted = self.clone();
-        let driver = &mut redacted.driver;
-        let variables = redacted.environment.values_mut();
-        let lines = redacted.kernel_log.iter_mut().flatten();
-        let documents = redacted.cdi.iter_mut();
-        let said = documents.flat_map(|cdi| cdi.stale.iter_mut().chain(&mut cdi.problem));
-        let texts = variables.chain(lines).chain(said).chain(&mut driver.nvml_silence);
-        texts.for_each(|text| *text = redact(text));
-        let paths = driver.folder.iter_mut().chain(&mut redacted.compat_libcuda);
-        paths.for_each(|path| *path = redact(&path.to_string_lossy()).into());
-        // Serialising plain data has no way to fail.
-        let value = serde_json::to_value(&redacted).unwrap_or_default();
-        format!("{value:#}\n")
-    }
-
-    /// Saves it, private text cut.
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
-        fs::write(path, self.json()).map_err(|source| Error::Write { path: path.into(), source })
-    }
-
-    /// Reads a saved one; `/dev/stdin` is one that is piped in.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let read = |source| Error::Read { path: path.into(), source };
-        let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
-        let text = sconce_open::read_argument(path, LONGEST).map_err(read)?;
-        #[derive(Deserialize)]
-        struct Schema {
-            schema: u32,
-        }
-        let schema = serde_json::from_str::<Schema>(&text).map_err(|e| damaged(e.to_string()))?;
-        if schema.schema > SCHEMA {
-            return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
-        }
-        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
-    }
-
     /// The same machine with these GPUs only, by their buses: what a container is given. GPUs that the
     /// driver does not show stay in it.
     #[must_use]
@@ -248,71 +320,12 @@ impl Snapshot {
         self.driver.module.as_deref()?.parse().ok()
     }
 
-    /// The schema written by this version.
-    pub(crate) const fn schema() -> u32 {
-        SCHEMA
-    }
-}
-
-/// What stands before a private word, and which bytes end that word. Processes and serial numbers
-/// stand in the driver's log lines, UUIDs there and in variables.
-const PRIVATE: &[(&str, &str)] = &[
-    ("/home/", "/:, ')"),
-    ("name=", ",)"),
-    ("pid=", ", )"),
-    ("GPU-", ", ):/"),
-    ("MIG-", ", )"),
-    ("Serial Number: ", ","),
-    ("Serial Number:", ","),
-];
-
-/// Cuts what names a person, a process or a card, and who built a module on which machine
-/// (`(user@host)`).
-fn redact(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    let first = |rest: &str| {
-        let found = PRIVATE.iter().filter_map(|row| Some((rest.find(row.0)?, row)));
-        found.min_by_key(|(at, (word, _))| (*at, std::cmp::Reverse(word.len())))
-    };
-    while let Some((start, (word, ends))) = first(rest) {
-        let after = start + word.len();
-        out += rest.get(..after).unwrap_or("");
-        out.push('…');
-        rest = rest.get(after..).unwrap_or("");
-        let end = rest.find(|char| ends.contains(char)).unwrap_or(rest.len());
-        rest = rest.get(end..).unwrap_or("");
-    }
-    out += rest;
-    let words = out.split(' ').map(|word| match word.starts_with('(') && word.contains('@') {
-        true => "…",
-        false => word,
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::redact;
-
-    #[test]
-    fn names_are_cut() {
-        for (text, cut) in [
-            ("/home/ada/lib:/opt:/home/bob", "/home/…/lib:/opt:/home/…"),
-            (
-                "NVRM: Xid (PCI:0000:04:00): 31, pid=4711, name=secret model, Ch 8",
-                "NVRM: Xid (PCI:0000:04:00): 31, pid=…, name=…, Ch 8",
-            ),
-            (
-                "NVRM: GPU at PCI:0000:04:00: GPU-24b5e5dc-83d9-2bf3-da09-4969bbcbf529",
-                "NVRM: GPU at PCI:0000:04:00: GPU-…",
-            ),
-            ("NVRM: GPU Board Serial Number: 1652923004711", "NVRM: GPU Board Serial Number: …"),
-            ("/data/a@b/cuda", "/data/a@b/cuda"),
-            ("GPU-1d5a,MIG-77,0", "GPU-…,MIG-…,0"),
-            ("x86_64  580.1  Release Build  (ada@desk)  ", "x86_64  580.1  Release Build  …  "),
-        ] {
-            assert_eq!(redact(text), cut);
-        }
+    /// How many NVSwitches the driver has nodes for.
+    pub(crate) fn switches(&self) -> usize {
+        let switches = self.nodes.iter().filter(|node| {
+            let name = node.path.file_name().unwrap_or_default().to_string_lossy();
+            name.strip_prefix("nvidia-nvswitch").is_some_and(|rest| rest.parse::<u32>().is_ok())
+        });
+        switches.count()
     }
 }

@@ -8,11 +8,13 @@ mod base;
 mod cuda;
 mod gpu;
 mod machine;
+mod packages;
 mod suggest;
 mod table;
 mod tag;
 mod torch;
 mod uv;
+mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
@@ -22,6 +24,7 @@ pub use cuda::{
 };
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use machine::Machine;
+pub use packages::{Distribution, driver_branch, install};
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;
 pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};
@@ -29,6 +32,7 @@ pub use torch::{
     Build, Caveat, Devel, Release, Variant, caveats, devel, newest_release, release, releases,
 };
 pub use uv::{UvRow, uv};
+pub use xid::{Action, NvLink, SXid, Xid, nvlink, sxid, xid};
 
 /// A text that is no version, capability or architecture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

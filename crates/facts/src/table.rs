@@ -10,9 +10,12 @@ pub const TABLES: &[(&str, &str)] = &[
     ("cuda.toml", CUDA),
     ("devel.toml", DEVEL),
     ("gpus.toml", GPUS),
+    ("packages.toml", PACKAGES),
+    ("sxid.toml", SXID),
     ("tags.toml", TAGS),
     ("torch.toml", TORCH),
     ("uv.toml", UV),
+    ("xid.toml", XID),
 ];
 
 pub(crate) const BASE: &str = include_str!("../data/base.toml");
@@ -21,9 +24,12 @@ pub(crate) const CAVEATS: &str = include_str!("../data/caveats.toml");
 pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
+pub(crate) const PACKAGES: &str = include_str!("../data/packages.toml");
+pub(crate) const SXID: &str = include_str!("../data/sxid.toml");
 pub(crate) const TAGS: &str = include_str!("../data/tags.toml");
 pub(crate) const TORCH: &str = include_str!("../data/torch.toml");
 pub(crate) const UV: &str = include_str!("../data/uv.toml");
+pub(crate) const XID: &str = include_str!("../data/xid.toml");
 
 /// Reads one embedded table.
 ///

@@ -17,6 +17,7 @@ pub mod lock;
 mod machine;
 pub mod mig;
 pub mod nvml;
+mod opening;
 pub mod programs;
 pub mod select;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::nvml;
+use crate::{nvml, opening};
 
 /// No file read here is longer; a linker cache has some 100 KiB.
 const LONGEST: u64 = 16 << 20;
@@ -96,6 +96,21 @@ pub enum Opening {
     Dead,
     /// Another error.
     Failed,
+    /// It had not opened when patience ran out: the driver, or the GPU, hangs.
+    Hung,
+}
+
+impl Opening {
+    /// What an errno of open(2) means.
+    pub(crate) fn of(code: i32) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_raw_os_error(code) {
+            Errno::PERM => Self::Forbidden,
+            Errno::ACCESS => Self::Denied,
+            Errno::NODEV | Errno::NXIO | Errno::IO => Self::Dead,
+            _ => Self::Failed,
+        }
+    }
 }
 
 fn everyone() -> u32 {
@@ -272,23 +287,37 @@ impl Machine {
         self.given.as_ref()?.node.iter().find(|node| node.path == path)
     }
 
-    /// What opening the node gives. The driver's nodes are opened without waiting, so that an idle
-    /// GPU is not made ready for it.
+    /// What opening the node gives at once. The driver only notes that a GPU is wanted and says yes; whether it
+    /// starts, [`Machine::open_all`] finds out.
     pub fn open(&self, node: &Node) -> Opening {
         if self.given.is_some() {
             return node.open.unwrap_or(Opening::Fine);
         }
         let Some(at) = self.at(&node.path) else { return Opening::Dead };
         let open = fs::OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).open(at);
-        match open.map_err(|error| error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)) {
+        match open.map_err(|error| error.raw_os_error()) {
             Ok(_) => Opening::Fine,
-            Err(Some(rustix::io::Errno::PERM)) => Opening::Forbidden,
-            Err(Some(rustix::io::Errno::ACCESS)) => Opening::Denied,
-            Err(Some(
-                rustix::io::Errno::NODEV | rustix::io::Errno::NXIO | rustix::io::Errno::IO,
-            )) => Opening::Dead,
-            Err(_) => Opening::Failed,
+            Err(Some(code)) => Opening::of(code),
+            Err(None) => Opening::Failed,
         }
+    }
+
+    /// What opening the nodes gives when one waits for it as CUDA does, all at once and within `patience`. An idle
+    /// GPU without persistence takes a second or two. Capabilities (`/dev/nvidia-caps`) are opened to read, as they
+    /// are meant to be.
+    pub fn open_all(&self, nodes: &[Node], patience: Duration) -> Vec<Opening> {
+        if self.given.is_some() {
+            return nodes.iter().map(|node| self.open(node)).collect();
+        }
+        let paths: Vec<(PathBuf, bool)> = nodes
+            .iter()
+            .map(|node| {
+                let at = self.at(&node.path).unwrap_or_else(|| node.path.clone());
+                (at, node.path.starts_with("/dev/nvidia-caps"))
+            })
+            .collect();
+        let paths: Vec<(&Path, bool)> = paths.iter().map(|(path, read)| (&**path, *read)).collect();
+        opening::open_all(&paths, patience)
     }
 
     /// What NVML answers within `patience`; `library` is where libnvidia-ml lies on the machine.

@@ -16,7 +16,10 @@ use std::time::Duration;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+mod health;
+
 use crate::error::in_full;
+pub use health::{Health, Vgpu};
 
 /// More GPUs or MIG instances than any machine has: a library that says more is not believed.
 const MOST: c_uint = 256;
@@ -37,6 +40,8 @@ pub struct Answers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuAnswers {
+    /// The `nvmlReturn_t` of asking for it, where that failed: then nothing else is known.
+    pub silence: Option<i32>,
     /// `GPU-…`.
     pub uuid: Option<String>,
     /// `NVIDIA H100 80GB HBM3`.
@@ -63,6 +68,8 @@ pub struct GpuAnswers {
     pub compute_mode: Option<ComputeMode>,
     /// Memory rows taken out of use; absent on generations without (before Ampere).
     pub remapped: Option<Remapped>,
+    /// Clocks, power, licence.
+    pub health: Health,
 }
 
 /// `nvmlComputeMode_t`.
@@ -154,14 +161,15 @@ pub enum Silence {
     NotGiven,
 }
 
-/// The names of `nvmlReturn_t` that `nvmlInit` can give.
-fn say(code: i32) -> &'static str {
+/// The names of `nvmlReturn_t` that `nvmlInit` and asking for a GPU can give.
+pub fn say(code: i32) -> &'static str {
     const NAMES: &[(i32, &str)] = &[
         (4, "Insufficient Permissions"),
         (8, "Insufficient External Power"),
         (9, "Driver Not Loaded"),
         (12, "Shared Library Not Found"),
         (15, "GPU is lost"),
+        (16, "Reset required"),
         (17, "The operating system has blocked the request"),
         (18, "Driver/library version mismatch"),
         (999, "Unknown Error"),
@@ -321,7 +329,10 @@ impl Nvml {
                 // SAFETY: the signature is nvml.h's; `device` outlives the call.
                 let code = unsafe { by_index(index, &mut device) };
                 // A GPU that is lost or not permitted keeps its place, without answers.
-                if code == 0 { self.gpu(device) } else { GpuAnswers::default() }
+                match code {
+                    0 => self.gpu(device),
+                    _ => GpuAnswers { silence: Some(code), ..GpuAnswers::default() },
+                }
             })
             .collect()
     }
@@ -332,6 +343,7 @@ impl Nvml {
         let pci = self.get(c"nvmlDeviceGetPciInfo_v3", device, pci);
         let mig = self.mig_mode(device);
         GpuAnswers {
+            silence: None,
             uuid: self.text(c"nvmlDeviceGetUUID", device),
             name: self.text(c"nvmlDeviceGetName", device),
             minor: self.get::<c_uint>(c"nvmlDeviceGetMinorNumber", device, 0),
@@ -351,6 +363,7 @@ impl Nvml {
                 _ => None,
             },
             remapped: self.remapped(device),
+            health: self.health(device),
         }
     }
 

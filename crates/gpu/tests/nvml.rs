@@ -36,6 +36,9 @@ int nvmlDeviceGetCount_v2(unsigned int *count) {
     return 0;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **device) {
+#ifdef LOST
+    if (index == 1) return 15;
+#endif
     if (index > 1) return 2;
     *device = (void *)(unsigned long)(index + 1);
     return 0;
@@ -71,6 +74,23 @@ int nvmlDeviceGetComputeInstanceId(void *device, unsigned int *id) { ANSWER(*id 
 int nvmlDeviceGetComputeMode(void *device, unsigned int *mode) { ANSWER(*mode = IS(1) ? 3 : 0); }
 int nvmlDeviceGetRemappedRows(void *device, unsigned int *a, unsigned int *b, unsigned int *pending, unsigned int *failed) {
     ANSWER(*a = 5; *b = 1; *pending = IS(2); *failed = 0);
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) { ANSWER(*reasons = 0x48); }
+int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned int *limit) { ANSWER(*limit = 500000); }
+int nvmlDeviceGetPowerManagementDefaultLimit(void *device, unsigned int *limit) { ANSWER(*limit = 700000); }
+int nvmlDeviceGetPersistenceMode(void *device, unsigned int *mode) { ANSWER(*mode = IS(1)); }
+int nvmlDeviceGetVirtualizationMode(void *device, int *mode) { ANSWER(*mode = IS(1) ? 2 : 0); }
+typedef struct { unsigned int year; unsigned short month, day, hour, min, sec; unsigned char status; } expiry;
+typedef struct { int code; unsigned int state; char info[128], product[128]; unsigned int enabled; expiry expires; } feature;
+typedef struct { int supported; unsigned int count; feature features[3]; } features;
+int nvmlDeviceGetGridLicensableFeatures_v4(void *device, features *all) {
+    memset(all, 0, sizeof *all);
+    all->supported = 1;
+    all->count = 2;
+#ifdef LICENSED
+    all->features[1].state = 1;
+#endif
+    return 0;
 }
 int nvmlDeviceGetGpuFabricInfo(void *device, fabric *info) { ANSWER(info->state = IS(1) ? 2 : 3; info->status = 0); }
 "#;
@@ -127,6 +147,27 @@ fn everything_is_asked() {
         Some("GPU-1") Some(1) Some("0000:04:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(0) mig Some(false) [] fabric Some(InProgress) Some(ExclusiveProcess) Some(Remapped { pending: false, failed: false })
         Some("GPU-2") Some(0) Some("0000:0b:00.0") Some(40) of Some(100) Some((9, 0)) processes Some(3) mig Some(true) [MigAnswers { uuid: Some("MIG-7"), gpu_instance: Some(4), compute_instance: Some(0), memory_bytes: Some(100) }] fabric Some(Completed) Some(Default) Some(Remapped { pending: true, failed: false })"#]].assert_eq(&gpus.join("\n"));
     assert_eq!((answers.driver.as_deref(), answers.cuda), (Some("580.159.04"), Some(13000)));
+}
+
+#[test]
+fn clocks_power_and_licence() {
+    let health = ask(&[]).unwrap().gpus[0].health;
+    assert_eq!(health.clock_reasons, Some(0x48));
+    assert_eq!((health.power_limit_mw, health.power_default_mw), (Some(500_000), Some(700_000)));
+    assert_eq!(health.persistence, Some(true));
+    assert_eq!(health.vgpu.unwrap().licensed, Some(false));
+    let both = ask(&["LICENSED"]).unwrap();
+    assert_eq!(both.gpus[0].health.vgpu.unwrap().licensed, Some(true));
+    assert_eq!(both.gpus[1].health.vgpu, None);
+}
+
+#[test]
+fn a_lost_gpu_keeps_its_place_and_says_why() {
+    let answers = ask(&["LOST"]).unwrap();
+    assert_eq!(answers.gpus[0].silence, None);
+    let lost = nvml::GpuAnswers { silence: Some(15), ..nvml::GpuAnswers::default() };
+    assert_eq!(answers.gpus[1], lost);
+    assert_eq!(nvml::say(15), "GPU is lost");
 }
 
 /// Every call answers NOT_SUPPORTED: the GPUs are there, and nothing is known of them.

@@ -208,7 +208,12 @@ impl Kinded for sconce_gpu::Error {
 
 impl Kinded for sconce_doctor::Error {
     fn kind(&self) -> Kind {
-        Kind::Document
+        use sconce_doctor::Error as E;
+        match self {
+            E::Read { .. } | E::Write { .. } => Kind::Storage,
+            E::Host { .. } => Kind::Usage,
+            _ => Kind::Integrity,
+        }
     }
 }
 

@@ -145,7 +145,8 @@ impl Gpus {
                 Severity::Stops if !force => {
                     let hint = format!(
                         "{}\n(rule {}; --force starts all the same, --gpus none without GPUs)",
-                        finding.rule.fix, finding.rule.id
+                        finding.advice(seen.container).join("\n"),
+                        finding.rule.id
                     );
                     return Err(Error::Doctor { what, hint });
                 }

@@ -1,14 +1,14 @@
 //! Documents of another driver.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "cdi-stale",
     title: "A CDI document does not fit the machine",
     why: "Documents in /etc/cdi and /var/run/cdi name files and device numbers of the driver of the day they were written. After an upgrade containers of Docker, podman and containerd fail to start or load the wrong libraries. sconce passes such documents over",
-    fix: "`sconce cdi generate` or `nvidia-ctk cdi generate` writes it anew, at best at each boot",
+    fix: "`nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` writes it anew, at best at each boot",
     references: &["NVIDIA/nvidia-container-toolkit#856"],
     check,
 };
@@ -23,7 +23,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         } else if !cdi.stale.is_empty() && snapshot.driver.module.is_some() {
             let finding =
                 Finding::new(&RULE, Severity::Warns, format!("the CDI document {path} is stale"));
-            findings.push(cdi.stale.iter().cloned().fold(finding, Finding::seen));
+            let finding = cdi.stale.iter().cloned().fold(finding, Finding::seen);
+            let write = format!("nvidia-ctk cdi generate --output={path}");
+            let steps = vec![Step::host("write it anew, at best at each start", &[&write])];
+            findings.push(finding.fix(steps));
         }
     }
     findings

@@ -3,7 +3,7 @@
 use sconce_gpu::nvml::ComputeMode;
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -29,7 +29,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         };
         let summary = format!("GPU {} ({}) {how}", gpu.index, gpu.model);
         let finding = Finding::new(&RULE, severity, summary);
-        Some(finding.seen(format!("compute mode {:?}", gpu.compute_mode?)))
+        let open = format!("nvidia-smi -i {} -c DEFAULT", gpu.index);
+        let step = Step::host("let all compute again, if it was not meant", &[&open]);
+        Some(finding.seen(format!("compute mode {:?}", gpu.compute_mode?)).fix(vec![step]))
     });
     closed.collect()
 }

@@ -1,7 +1,7 @@
 //! Links that systemd needs.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -25,5 +25,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let summary =
         "GPU nodes have no /dev/char links: a reload of systemd takes GPUs from containers";
     let finding = Finding::new(&RULE, Severity::Notes, summary);
-    vec![finding.seen(format!("missing: {}", bare.join(", ")))]
+    let link = Step::host(
+        "link them, if Docker or containerd run GPU containers here",
+        &["nvidia-ctk system create-dev-char-symlinks --create-all"],
+    );
+    vec![finding.seen(format!("missing: {}", bare.join(", "))).fix(vec![link])]
 }

@@ -1,36 +1,36 @@
-//! Ends of support, from the facts.
+//! Ends of support.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::causes::{Cause, findings, last_branch};
+use crate::fix;
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "driver-dropped-gpu",
     title: "The driver no longer supports this GPU",
-    why: "Driver branches end support for old generations: the module loads and leaves the card alone",
-    fix: "install the last driver branch that supports the card",
+    why: "Driver branches end support for old generations: the module loads and leaves the card alone. 580 is the last for Maxwell, Pascal and Volta, 470 for Kepler",
+    fix: "install the last driver branch that supports the card, with its proprietary kernel modules, and restart",
     references: &[],
     check,
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let Some(driver) = snapshot.driver_version() else { return Vec::new() };
-    let mut findings = Vec::new();
-    for pci in &snapshot.pci {
-        let Some(gpu) = sconce_facts::gpu_by_pci(&pci.device) else { continue };
-        let Some(last) = gpu.capability.row().and_then(|row| row.last_driver.as_ref()) else {
-            continue;
+    let driver = snapshot.driver.module.as_deref().unwrap_or_default();
+    let says = format!("is no longer supported by the driver {driver}");
+    findings(&RULE, snapshot, Cause::DriverNewer, &says, |devices| {
+        let last = devices.iter().filter_map(|device| last_branch(device.facts()?)).min();
+        let mut steps = match last {
+            Some(last) => {
+                let words = "install driver {branch}, the last that supports it";
+                vec![fix::install(snapshot, "driver-proprietary", Some(last), words)]
+            }
+            None => vec![Step::host(
+                "install the legacy driver that the kernel log names, or take the GPU out",
+                &[],
+            )],
         };
-        let Ok(branch) = last.trim_start_matches('R').parse::<u32>() else { continue };
-        if driver.branch() > branch {
-            let summary = format!(
-                "{} at {} is supported up to {last}, the driver is {driver}",
-                gpu.name, pci.bus_id
-            );
-            // The others may still do.
-            let severity = if snapshot.gpus.is_empty() { Severity::Stops } else { Severity::Warns };
-            findings.push(Finding::new(&RULE, severity, summary));
-        }
-    }
-    findings
+        steps.extend(fix::reboot(snapshot));
+        steps
+    })
 }

@@ -1,14 +1,15 @@
 //! Driver half upgraded.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::fix;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "driver-mismatch",
     title: "Module and libraries are of different releases",
     why: "The driver was upgraded while its old module stayed loaded: NVML says `Driver/library version mismatch`, CUDA says error 803. A container that ran through the upgrade keeps the old libraries",
-    fix: "on the host: reboot; or stop every GPU program and `rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && modprobe nvidia`",
+    fix: "restart the machine, or stop every GPU program and load the modules again; a container only needs a new start",
     references: &["NVIDIA/nvidia-container-toolkit#394"],
     check,
 };
@@ -29,8 +30,13 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         finding = finding.seen(format!("libraries in {}", folder.display()));
     }
     if snapshot.container {
-        finding = finding
-            .seen("from inside a container: its libraries are those of its start, start it anew");
+        let what = "start it again: it has the driver's libraries of the day it was started";
+        let restart = Step::host(what, &["docker restart <container>"]);
+        return vec![finding.fix(vec![restart])];
     }
-    vec![finding]
+    let mut steps = fix::reboot(snapshot);
+    let mut reload = fix::reload();
+    reload.what = format!("or {}", reload.what);
+    steps.push(reload);
+    vec![finding.fix(steps)]
 }

@@ -1,6 +1,8 @@
 //! A GPU and no driver.
 
-use super::Rule;
+use super::{Rule, module_not_built};
+use crate::causes::last_branch;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Subject};
 
 /// The rule.
@@ -8,7 +10,7 @@ pub const RULE: Rule = Rule {
     id: "driver-missing",
     title: "A GPU is on the bus and no driver is installed",
     why: "Without the kernel module there is no /dev/nvidia*, and CUDA says that there is no device",
-    fix: "install NVIDIA's driver from your distribution (`nvidia-open` or `nvidia-driver`); if nouveau holds the card, blacklist it and reboot",
+    fix: "install NVIDIA's driver from your distribution or from NVIDIA's repository, and restart",
     references: &[],
     check,
 };
@@ -19,6 +21,8 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         || snapshot.pci.is_empty()
         || driver.module.is_some()
         || driver.libraries.is_some()
+        || module_not_built::not_built(snapshot).is_some()
+        || snapshot.container
     {
         return Vec::new();
     }
@@ -33,5 +37,14 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if snapshot.modules.iter().any(|name| name == "nouveau") {
         finding = finding.seen("the nouveau module is loaded");
     }
-    vec![finding]
+    let known = snapshot.pci.iter().filter_map(|pci| sconce_facts::gpu_by_pci(&pci.device));
+    let last = known.clone().filter_map(last_branch).min();
+    let first = known.filter_map(|gpu| Some(gpu.first_driver.as_ref()?.branch())).max();
+    let branch = sconce_facts::driver_branch().max(first.unwrap_or_default());
+    let branch = branch.min(last.unwrap_or(u32::MAX));
+    let flavour = if last.is_some() { "driver-proprietary" } else { "driver-open" };
+    let mut steps =
+        vec![fix::install(snapshot, flavour, Some(branch), "install NVIDIA's driver {branch}")];
+    steps.extend(fix::reboot(snapshot));
+    vec![finding.fix(steps)]
 }

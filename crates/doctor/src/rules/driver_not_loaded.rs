@@ -1,14 +1,15 @@
 //! Libraries without a module.
 
-use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use super::{Rule, module_not_built, secure_boot};
+use crate::fix;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "driver-not-loaded",
     title: "The driver is installed and its kernel module is not loaded",
     why: "The libraries alone reach no GPU. The module may have failed to build for a new kernel, be blocked by Secure Boot, or be kept out by nouveau",
-    fix: "`modprobe nvidia`, then `dmesg | grep -i nvidia` for the reason; after a kernel upgrade the module must be built again (dkms)",
+    fix: "`modprobe nvidia`, then `dmesg --level err,warn` for the reason; after a kernel upgrade the module must be built again (dkms)",
     references: &[],
     check,
 };
@@ -17,7 +18,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let (None, Some(version)) = (&snapshot.driver.module, &snapshot.driver.libraries) else {
         return Vec::new();
     };
-    if snapshot.wsl {
+    // Causes that have a rule of their own.
+    let explained =
+        secure_boot::refused(snapshot).is_some() || module_not_built::not_built(snapshot).is_some();
+    if snapshot.wsl || explained {
         return Vec::new();
     }
     let summary = format!("the driver {version} is installed, but its kernel module is not loaded");
@@ -25,8 +29,15 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if let Some(kernel) = &snapshot.kernel {
         finding = finding.seen(format!("kernel {kernel}"));
     }
-    if snapshot.modules.iter().any(|name| name == "nouveau") {
-        finding = finding.seen("the nouveau module is loaded");
+    let nouveau = snapshot.modules.iter().any(|name| name == "nouveau")
+        || snapshot.pci.iter().any(|pci| pci.driver.as_deref() == Some("nouveau"));
+    if nouveau {
+        let finding = finding.seen("the nouveau module is loaded and has the GPUs");
+        return vec![finding.fix(fix::without_nouveau(snapshot))];
     }
-    vec![finding]
+    let load = Step::host(
+        "load it, and see what the kernel says",
+        &["modprobe -a nvidia nvidia_uvm", "dmesg --level err,warn"],
+    );
+    vec![finding.fix(vec![load])]
 }

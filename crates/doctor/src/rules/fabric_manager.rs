@@ -2,8 +2,9 @@
 
 use sconce_gpu::nvml::Fabric;
 
-use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use super::{Rule, nvlsm};
+use crate::fix;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -16,11 +17,7 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let switches = snapshot.nodes.iter().filter(|node| {
-        let name = node.path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix("nvidia-nvswitch").is_some_and(|rest| rest.parse::<u32>().is_ok())
-    });
-    let switches = switches.count();
+    let switches = snapshot.switches();
     let not_up: Vec<String> = snapshot
         .gpus
         .iter()
@@ -28,23 +25,40 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         .filter(|(_, state)| *state != Fabric::Completed)
         .map(|(index, state)| format!("GPU {index}: {state:?}"))
         .collect();
-    let mut findings = Vec::new();
-    if switches > 0 && !snapshot.fabric_manager && !snapshot.container {
-        let summary = format!("{switches} NVSwitches are here and fabric manager is not running");
-        findings.push(Finding::new(&RULE, Severity::Stops, summary));
-    }
+    let module = snapshot.driver.module.as_deref();
+    let other =
+        snapshot.fabric_manager_version.as_deref().filter(|version| Some(*version) != module);
+    let mut seen = Vec::new();
     // It refuses to start: `fabric manager NVIDIA GPU driver interface version … don't match`.
-    if let (Some(version), Some(module), true) =
-        (&snapshot.fabric_manager_version, &snapshot.driver.module, switches > 0)
-        && version != module
-    {
-        let summary = format!("fabric manager is of version {version}, the driver is {module}");
-        findings.push(Finding::new(&RULE, Severity::Stops, summary));
+    if let (Some(version), Some(module), true) = (other, module, switches > 0) {
+        seen.push(format!("fabric manager is of version {version}, the driver is {module}"));
+    }
+    let stopped = switches > 0 && !snapshot.fabric_manager && !snapshot.container;
+    if stopped {
+        seen.push(format!("{switches} NVSwitches are here and fabric manager is not running"));
     }
     if !not_up.is_empty() {
-        let summary = format!("the NVLink fabric of {} GPU(s) is not up", not_up.len());
-        let finding = Finding::new(&RULE, Severity::Stops, summary);
-        findings.push(finding.seen(not_up.join(", ")));
+        seen.push(format!("the NVLink fabric of {} GPU(s) is not up", not_up.len()));
     }
-    findings
+    if seen.is_empty() || nvlsm::is_missing(snapshot) {
+        return Vec::new();
+    }
+    // The first is the cause of the others.
+    let finding = Finding::new(&RULE, Severity::Stops, seen.remove(0));
+    let finding = seen.into_iter().fold(finding, Finding::seen);
+    let states = (!not_up.is_empty()).then(|| not_up.join(", "));
+    let finding = states.into_iter().fold(finding, Finding::seen);
+    let mut steps = Vec::new();
+    if other.is_some() || snapshot.fabric_manager_version.is_none() {
+        let words = "install fabric manager of the very version of the driver";
+        steps.push(fix::install(snapshot, "fabric-manager", None, words));
+    }
+    steps.push(Step::host(
+        "start it, and see why it stopped if it does",
+        &[
+            "systemctl enable --now nvidia-fabricmanager",
+            "journalctl -u nvidia-fabricmanager -n 50",
+        ],
+    ));
+    vec![finding.fix(steps)]
 }

@@ -1,7 +1,9 @@
 //! Error 804.
 
+use sconce_facts::{DriverVersion, forward_compatible};
+
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -14,10 +16,42 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let found = snapshot.compat_libcuda.as_ref().map(|path| {
-        let summary = "a libcuda that is not the driver's comes first";
-        let finding = Finding::new(&RULE, Severity::Warns, summary);
-        finding.seen(format!("{}", path.display()))
-    });
-    found.into_iter().collect()
+    let Some(path) = &snapshot.compat_libcuda else { return Vec::new() };
+    let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
+    let compat: Option<DriverVersion> = parse(&snapshot.compat_version);
+    let driver: Option<DriverVersion> = snapshot.driver_version();
+    // The driver's own, in another folder.
+    if compat.is_some() && compat == driver {
+        return Vec::new();
+    }
+    let devices = snapshot.devices();
+    let classes: Vec<Option<bool>> =
+        devices.iter().map(|device| device.facts().map(|facts| facts.datacenter)).collect();
+    let consumer = classes.contains(&Some(false));
+    let datacenter = !classes.is_empty() && classes.iter().all(|class| *class == Some(true));
+    let (severity, summary) = match (&compat, &driver) {
+        _ if consumer => (
+            Severity::Stops,
+            "a compatibility libcuda comes first, and these are no data-centre GPUs: cuInit fails with error 804",
+        ),
+        (Some(compat), Some(driver)) if compat < driver => (
+            Severity::Stops,
+            "a compatibility libcuda comes first that is older than the driver: cuInit fails with error 803",
+        ),
+        (Some(compat), Some(driver)) if datacenter && forward_compatible(driver, compat) => (
+            Severity::Notes,
+            "a newer libcuda comes before the driver's, as forward compatibility means it",
+        ),
+        _ => (Severity::Warns, "a libcuda that is not the driver's comes first"),
+    };
+    let mut finding = Finding::new(&RULE, severity, summary).seen(path.display().to_string());
+    if let (Some(compat), Some(driver)) = (&compat, &driver) {
+        finding = finding.seen(format!("it is of driver {compat}, the driver is {driver}"));
+    }
+    if severity == Severity::Notes {
+        let what = "nothing: CUDA newer than the driver needs it";
+        return vec![finding.fix(vec![Step::container(what, &[])])];
+    }
+    let what = "take its folder out of LD_LIBRARY_PATH and of /etc/ld.so.conf.d";
+    vec![finding.fix(vec![Step::container(what, &["ldconfig"])])]
 }

@@ -1,36 +1,63 @@
-//! Fallen off the bus, with or without an Xid.
+//! Gone, with or without an Xid, and for no reason that is known.
+
+use sconce_gpu::Opening;
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::causes;
+use crate::fix;
+use crate::log;
+use crate::state::{Device, Trouble};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "gpu-lost",
-    title: "A GPU is on the bus and the driver does not show it",
-    why: "The GPU failed to start or has fallen off the bus (power, heat, a loose riser); not always is there an Xid line. Then nvidia-smi says `No devices were found` or leaves it out",
-    fix: "power the machine off and on, not just reboot; then reseat the card, look at its power and its PCIe errors, and replace it if it comes again",
+    title: "A GPU does not start, or has gone",
+    why: "The GPU failed to start or has fallen off the bus (power, heat, a loose riser); not always is there an Xid line. Then nvidia-smi says `No devices were found`, `GPU is lost` or leaves it out. Causes in software have rules of their own and come first",
+    fix: "restart the machine (a GPU that is gone refuses a reset); if it comes back so: power off, reseat the card, look at its power and its PCIe errors, replace it",
     references: &["NVIDIA/open-gpu-kernel-modules#507", "NVIDIA/NVSentinel#155"],
     check,
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    if snapshot.driver.module.is_none() || snapshot.container {
-        return Vec::new();
-    }
-    let shown = |bus_id: &str| snapshot.gpus.iter().any(|gpu| gpu.bus_id == bus_id);
-    let lost = snapshot.pci.iter().filter(|pci| !shown(&pci.bus_id));
-    let finding = |pci: &crate::Pci| {
-        let known = sconce_facts::gpu_by_pci(&pci.device);
-        let name = known.map_or("a GPU", |gpu| gpu.name.as_str());
-        let summary =
-            format!("{name} at {} is on the bus and the driver does not show it", pci.bus_id);
-        // The others may still do.
-        let severity = if snapshot.gpus.is_empty() { Severity::Stops } else { Severity::Warns };
-        let finding = Finding::new(&RULE, severity, summary);
-        let log = snapshot.kernel_log.iter().flatten();
-        let lines =
-            log.rev().filter(|line| line.contains(pci.bus_id.trim_end_matches(".0"))).take(3);
-        lines.fold(finding, |finding, line| finding.seen(line.clone()))
+    causes::without(snapshot).into_iter().map(|device| finding(snapshot, &device)).collect()
+}
+
+fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
+    let node = device.gpu.map(|gpu| format!("/dev/nvidia{}", gpu.minor)).unwrap_or_default();
+    let (what, seen) = match device.trouble {
+        Some(Trouble::Dead(Opening::Hung)) => (
+            "does not come back",
+            Some(format!("opening {node} had not returned when it was given up")),
+        ),
+        Some(Trouble::Dead(_)) => ("does not start", Some(format!("opening {node} fails"))),
+        Some(Trouble::Silent) => {
+            let why = device.gpu.and_then(|gpu| gpu.silence.as_deref());
+            let seen = why.map_or_else(
+                || "NVML answers for others, and nothing for this one".to_owned(),
+                |why| format!("NVML: {why}"),
+            );
+            ("is lost", Some(seen))
+        }
+        _ => ("is on the bus and the driver does not show it", None),
     };
-    lost.map(finding).collect()
+    let finding = Finding::new(&RULE, snapshot.loss(), format!("{} {what}", device.name()));
+    let finding = seen.into_iter().fold(finding, Finding::seen);
+    let log = snapshot.kernel_log.iter().flatten().rev();
+    let mut lines: Vec<&String> =
+        log.filter(|line| log::names(line, device.bus_id)).take(3).collect();
+    lines.reverse();
+    let finding = lines.into_iter().cloned().fold(finding, Finding::seen);
+    let mut steps = fix::reboot(snapshot);
+    if let Some(last) = steps.last_mut() {
+        last.what = "restart the machine: a GPU that is gone refuses a reset".into();
+    }
+    if snapshot.left() > 0 && snapshot.cluster.is_none() {
+        steps.insert(0, Step::host("until then: `--gpus all` goes on without it", &[]));
+    }
+    steps.push(Step::host(
+        "if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced",
+        &[],
+    ));
+    finding.fix(steps)
 }

@@ -19,7 +19,9 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     };
     let list: Vec<String> = subject.architectures.iter().map(ToString::to_string).collect();
     let mut findings = Vec::new();
-    for gpu in &snapshot.gpus {
+    let devices = snapshot.devices();
+    let given: Vec<&crate::Gpu> = devices.iter().filter_map(|device| device.gpu).collect();
+    for gpu in &given {
         let Some(capability) = gpu.capability else { continue };
         if subject.architectures.iter().any(|sm| sm.runs_on(capability)) {
             continue;
@@ -32,7 +34,7 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
             capability.sm()
         );
         // The others may still do.
-        let some = snapshot.gpus.iter().filter_map(|gpu| gpu.capability);
+        let some = given.iter().filter_map(|gpu| gpu.capability);
         let mut some = some.filter(|gpu| subject.architectures.iter().any(|sm| sm.runs_on(*gpu)));
         let severity = if some.next().is_some() { Severity::Warns } else { Severity::Stops };
         let finding = Finding::new(&RULE, severity, summary);

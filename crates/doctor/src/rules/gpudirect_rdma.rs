@@ -1,7 +1,7 @@
 //! InfiniBand that goes through the processor's memory.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -21,5 +21,13 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     }
     let summary = "InfiniBand is here, and nothing lets it reach the GPUs' memory";
     let finding = Finding::new(&RULE, Severity::Warns, summary);
-    vec![finding.seen("neither nvidia_peermem nor the open kernel module is loaded")]
+    let finding = finding.seen("neither nvidia_peermem nor the open kernel module is loaded");
+    let load = Step::host(
+        "load it, now and at each start",
+        &[
+            "modprobe nvidia_peermem",
+            "sh -c 'echo nvidia-peermem > /etc/modules-load.d/nvidia-peermem.conf'",
+        ],
+    );
+    vec![finding.fix(vec![load])]
 }

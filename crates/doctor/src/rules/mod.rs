@@ -3,7 +3,9 @@
 //! A rule's constant is its page in the manual (`docs/doctor.md` is generated from it). To add one,
 //! write its file and name it below.
 
+mod bar_space;
 mod cdi_stale;
+mod clocks;
 mod compute_mode;
 mod device_cgroup;
 mod driver_dropped_gpu;
@@ -11,27 +13,43 @@ mod driver_libraries_missing;
 mod driver_mismatch;
 mod driver_missing;
 mod driver_not_loaded;
+mod driver_older_than_gpu;
 mod driver_too_old;
 mod fabric_manager;
 mod forward_compat;
+mod gpu_held;
 mod gpu_in_use;
 mod gpu_lost;
 mod gpu_memory;
 mod gpu_not_covered;
 mod gpudirect_rdma;
+mod gsp_firmware;
+mod hmm;
 mod host_name;
 mod image_without_cuda;
+mod imex;
 mod library_path;
 mod memlock;
 mod mig_empty;
 mod mig_several;
+mod module_not_built;
+mod needs_open_module;
+mod needs_proprietary_module;
 mod node_denied;
 mod node_missing;
 mod node_stale;
+mod nvlsm;
 mod nvml_silent;
+mod pcie_link;
 mod peer_to_peer;
+mod power_cable;
+mod power_limit;
+mod recovery_action;
+mod secure_boot;
 mod small_shm;
+mod sxid;
 mod uvm_missing;
+mod vgpu_license;
 mod visible_devices;
 mod wsl;
 mod xid;
@@ -47,7 +65,7 @@ pub struct Rule {
     pub title: &'static str,
     /// Why that matters, with the messages that people meet; no full stop at the end.
     pub why: &'static str,
-    /// What to do; no full stop at the end.
+    /// What to do, where the finding has no steps for the machine; no full stop at the end.
     pub fix: &'static str,
     /// Issue threads in which it was met.
     pub references: &'static [&'static str],
@@ -55,40 +73,58 @@ pub struct Rule {
     pub check: fn(&Snapshot, Option<&Subject>) -> Vec<Finding>,
 }
 
-/// All rules, the causes that explain others first.
+/// All rules, the causes that explain others first, those of least consequence last.
 pub const RULES: &[&Rule] = &[
     &wsl::RULE,
     &driver_missing::RULE,
+    &secure_boot::RULE,
+    &module_not_built::RULE,
     &driver_not_loaded::RULE,
     &driver_libraries_missing::RULE,
     &driver_mismatch::RULE,
-    &driver_too_old::RULE,
     &gpu_not_covered::RULE,
     &image_without_cuda::RULE,
+    &gpu_held::RULE,
+    &needs_open_module::RULE,
+    &needs_proprietary_module::RULE,
+    &driver_older_than_gpu::RULE,
     &driver_dropped_gpu::RULE,
+    &bar_space::RULE,
+    &power_cable::RULE,
+    &gsp_firmware::RULE,
+    &gpu_lost::RULE,
+    &recovery_action::RULE,
     &uvm_missing::RULE,
     &node_missing::RULE,
     &node_stale::RULE,
     &node_denied::RULE,
-    &device_cgroup::RULE,
+    &nvlsm::RULE,
     &fabric_manager::RULE,
+    &mig_empty::RULE,
+    &compute_mode::RULE,
+    &nvml_silent::RULE,
+    &gpu_memory::RULE,
+    &sxid::RULE,
+    &xid::RULE,
     &forward_compat::RULE,
+    &vgpu_license::RULE,
+    &clocks::RULE,
+    &pcie_link::RULE,
+    &visible_devices::RULE,
     &small_shm::RULE,
     &memlock::RULE,
     &gpudirect_rdma::RULE,
-    &mig_several::RULE,
-    &mig_empty::RULE,
-    &compute_mode::RULE,
-    &gpu_lost::RULE,
-    &gpu_memory::RULE,
-    &xid::RULE,
-    &cdi_stale::RULE,
-    &nvml_silent::RULE,
-    &gpu_in_use::RULE,
-    &visible_devices::RULE,
-    &library_path::RULE,
     &peer_to_peer::RULE,
+    &cdi_stale::RULE,
+    &mig_several::RULE,
+    &gpu_in_use::RULE,
+    &library_path::RULE,
     &host_name::RULE,
+    &hmm::RULE,
+    &imex::RULE,
+    &power_limit::RULE,
+    &device_cgroup::RULE,
+    &driver_too_old::RULE,
 ];
 
 /// Those that a container of sconce's meets on this machine, whatever runs in it.
@@ -100,6 +136,11 @@ pub const OF_START: &[&Rule] = &[
     &fabric_manager::RULE,
     &mig_empty::RULE,
     &compute_mode::RULE,
+    &needs_open_module::RULE,
+    &needs_proprietary_module::RULE,
+    &driver_older_than_gpu::RULE,
+    &driver_dropped_gpu::RULE,
+    &bar_space::RULE,
     &gpu_lost::RULE,
 ];
 

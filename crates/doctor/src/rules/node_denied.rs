@@ -5,7 +5,7 @@ use std::path::Path;
 use sconce_gpu::Opening;
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Node, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -18,30 +18,99 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    // A node that does not open because its GPU is dead is `gpu-lost`'s.
+    let mut denied: Vec<(&Node, bool)> = Vec::new();
     for node in &snapshot.nodes {
-        let reason = match node.open {
-            Opening::Forbidden => "EPERM: the device cgroup or a security module forbids it",
-            Opening::Denied if snapshot.selinux => {
-                "EACCES: its mode or SELinux, which enforces, forbids it"
-            }
-            Opening::Denied => "EACCES: its mode forbids it",
-            Opening::Dead => "nothing answers behind it",
-            Opening::Failed => "it fails to open",
-            Opening::Fine => continue,
-        };
-        // Only these are needed to compute.
-        let needed = ["nvidiactl", "nvidia-uvm"].iter().any(|name| node.path.ends_with(name))
-            || snapshot
-                .gpus
-                .iter()
-                .any(|gpu| node.path == Path::new(&format!("/dev/nvidia{}", gpu.minor)));
-        let severity = if needed { Severity::Stops } else { Severity::Notes };
-        let summary = format!("{} can't be opened", node.path.display());
-        findings.push(
-            Finding::new(&RULE, severity, summary)
-                .seen(format!("{reason} ({}:{}, mode {:04o})", node.major, node.minor, node.mode)),
-        );
+        let gpu = snapshot
+            .gpus
+            .iter()
+            .find(|gpu| node.path == Path::new(&format!("/dev/nvidia{}", gpu.minor)));
+        let control = is_control(node);
+        let refused = matches!(node.open, Opening::Forbidden | Opening::Denied);
+        if refused || (node.open != Opening::Fine && gpu.is_none()) {
+            denied.push((node, control || gpu.is_some()));
+        }
+    }
+    let (needed, others): (Vec<_>, Vec<_>) = denied.into_iter().partition(|(_, needed)| *needed);
+    let control = needed.iter().any(|(node, _)| is_control(node));
+    let severity = match snapshot.left() {
+        0 => Severity::Stops,
+        _ if control => Severity::Stops,
+        // A job that was given some of the machine's GPUs can't open the others': that is as meant.
+        _ => Severity::Notes,
+    };
+    let mut findings = Vec::new();
+    for (nodes, severity) in [(needed, severity), (others, Severity::Notes)] {
+        // What else does not open needs no word where it is known that nothing does.
+        if nodes.is_empty() || (severity == Severity::Notes && !findings.is_empty()) {
+            continue;
+        }
+        let nodes: Vec<&Node> = nodes.into_iter().map(|(node, _)| node).collect();
+        findings.push(finding(snapshot, severity, &nodes));
     }
     findings
+}
+
+fn finding(snapshot: &Snapshot, severity: Severity, nodes: &[&Node]) -> Finding {
+    let names: Vec<String> = nodes.iter().map(|node| node.path.display().to_string()).collect();
+    let summary = format!("{} can't be opened", names.join(", "));
+    let mut finding = Finding::new(&RULE, severity, summary);
+    let mut reasons: Vec<Opening> = Vec::new();
+    for node in nodes {
+        if !reasons.contains(&node.open) {
+            reasons.push(node.open);
+            let reason = reason(snapshot, node.open);
+            finding = finding.seen(format!(
+                "{reason} ({} {}:{}, mode {:04o})",
+                node.path.display(),
+                node.major,
+                node.minor,
+                node.mode
+            ));
+        }
+    }
+    let mut steps = Vec::new();
+    if reasons.contains(&Opening::Forbidden) && snapshot.container {
+        steps.push(Step::host(
+            "start the container again: its device rules were lost, mostly to a reload of systemd",
+            &["docker restart <container>"],
+        ));
+        steps.push(Step::host(
+            "so that it does not come again: give GPUs by CDI, or link the nodes below /dev/char",
+            &["nvidia-ctk system create-dev-char-symlinks --create-all"],
+        ));
+    } else if reasons.contains(&Opening::Forbidden) {
+        steps.push(Step::host(
+            "give the job its GPUs: the device cgroup of this session or service (`DeviceAllow=` of its unit, or the scheduler's) leaves them out",
+            &[],
+        ));
+    }
+    if reasons.contains(&Opening::Denied) {
+        steps.push(match snapshot.selinux {
+            true => Step::host("let containers use devices", &["setsebool -P container_use_devices 1"]),
+            false => Step::host(
+                "let the user open them: make the driver create them for all (`NVreg_DeviceFileMode=0666`), or join the group that they have",
+                &["chmod 0666 /dev/nvidiactl /dev/nvidia-uvm"],
+            ),
+        });
+    }
+    finding.fix(steps)
+}
+
+fn reason(snapshot: &Snapshot, open: Opening) -> &'static str {
+    match open {
+        Opening::Forbidden => "EPERM: the device cgroup or a security module forbids it",
+        Opening::Denied if snapshot.selinux => {
+            "EACCES: its mode or SELinux, which enforces, forbids it"
+        }
+        Opening::Denied => "EACCES: its mode forbids it",
+        Opening::Dead => "nothing answers behind it",
+        Opening::Hung => "it does not come back",
+        Opening::Failed | Opening::Fine => "it fails to open",
+    }
+}
+
+/// Whether every CUDA program needs it, whatever its GPU.
+fn is_control(node: &Node) -> bool {
+    ["nvidiactl", "nvidia-uvm"].iter().any(|name| node.path.ends_with(name))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -20,12 +20,33 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if snapshot.driver.module.is_none() {
         return Vec::new();
     }
-    let gpus = snapshot.gpus.iter().map(|gpu| format!("/dev/nvidia{}", gpu.minor));
-    let missing: Vec<String> =
-        gpus.chain(["/dev/nvidiactl".to_owned()]).filter(|path| !has(path)).collect();
+    let gone: Vec<&crate::Gpu> = snapshot.gpus.iter().filter(|gpu| !snapshot.given(gpu)).collect();
+    // A container has the nodes of the GPUs that it was given; none at all is worth a word.
+    if snapshot.container && has("/dev/nvidiactl") && gone.len() < snapshot.gpus.len() {
+        return Vec::new();
+    }
+    let missing = gone.iter().map(|gpu| format!("/dev/nvidia{}", gpu.minor));
+    let missing: Vec<String> = missing
+        .chain(["/dev/nvidiactl".to_owned()].into_iter().filter(|path| !has(path)))
+        .collect();
     if missing.is_empty() {
         return Vec::new();
     }
+    if snapshot.container {
+        let finding = Finding::new(&RULE, Severity::Stops, "this container was given no GPU");
+        let start = Step::host("start it with GPUs", &["docker run --gpus all <image>"]);
+        return vec![finding.seen(format!("missing: {}", missing.join(", "))).fix(vec![start])];
+    }
+    let severity = match has("/dev/nvidiactl") && gone.len() < snapshot.gpus.len() {
+        true => Severity::Warns,
+        false => Severity::Stops,
+    };
+    let make: Vec<String> =
+        gone.iter().map(|gpu| format!("nvidia-modprobe -c {}", gpu.minor)).collect();
+    let mut make: Vec<&str> = make.iter().map(String::as_str).collect();
+    if make.is_empty() {
+        make.push("nvidia-modprobe");
+    }
     let summary = format!("missing device nodes: {}", missing.join(", "));
-    vec![Finding::new(&RULE, Severity::Stops, summary)]
+    vec![Finding::new(&RULE, severity, summary).fix(vec![Step::host("make them", &make)])]
 }

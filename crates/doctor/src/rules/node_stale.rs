@@ -1,7 +1,7 @@
 //! Nodes that lead elsewhere.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -18,8 +18,16 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let findings = stale.map(|(node, driver)| {
         let path = node.path.display();
         let summary = format!("{path} is not the driver's: its major number is {}", node.major);
-        Finding::new(&RULE, Severity::Stops, summary)
-            .seen(format!("/proc/devices says {driver} for the driver"))
+        let finding = Finding::new(&RULE, Severity::Stops, summary)
+            .seen(format!("/proc/devices says {driver} for the driver"));
+        let step = match snapshot.container {
+            true => Step::host("start the container again", &["docker restart <container>"]),
+            false => {
+                let remove = format!("rm {path}");
+                Step::host("remove it and have it made anew", &[&remove, "nvidia-modprobe -u -c 0"])
+            }
+        };
+        finding.fix(vec![step])
     });
     findings.collect()
 }

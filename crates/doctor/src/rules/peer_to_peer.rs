@@ -14,7 +14,7 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    if snapshot.gpus.len() < 2 {
+    if snapshot.devices().len() < 2 {
         return Vec::new();
     }
     let bridges = snapshot.acs_bridges.as_deref().unwrap_or_default();

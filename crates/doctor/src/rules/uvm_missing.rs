@@ -1,7 +1,7 @@
 //! CUDA without unified memory.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -22,5 +22,17 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         Finding::new(&RULE, Severity::Stops, "/dev/nvidia-uvm is missing: CUDA can't start");
     let loaded = snapshot.modules.iter().any(|name| name == "nvidia_uvm");
     let state = if loaded { "is loaded, its node was not made" } else { "is not loaded" };
-    vec![finding.seen(format!("the module nvidia_uvm {state}"))]
+    let finding = finding.seen(format!("the module nvidia_uvm {state}"));
+    let load = Step::host(
+        "load it and make its nodes, now and at each start",
+        &[
+            "modprobe nvidia_uvm",
+            "nvidia-modprobe -u -c 0",
+            "sh -c 'echo nvidia-uvm > /etc/modules-load.d/nvidia-uvm.conf'",
+        ],
+    );
+    let given =
+        Step::host("then start the container again, with GPUs", &["docker restart <container>"]);
+    let steps = if snapshot.container { vec![load, given] } else { vec![load] };
+    vec![finding.fix(steps)]
 }

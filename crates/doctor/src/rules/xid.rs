@@ -1,72 +1,138 @@
 //! Xid lines of the kernel log.
 
+use sconce_facts::Action;
+
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::actions::{self, newest, times};
+use crate::log;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "xid",
     title: "The kernel log has GPU errors",
-    why: "The driver reports GPU errors as Xid lines. Some are the program (an illegal address), some the hardware",
-    fix: "look the number up in NVIDIA's Xid catalogue; for hardware reset the GPU (`nvidia-smi -r`) or reboot, and replace it if it comes again",
+    why: "The driver reports GPU errors as Xid lines. Some are the program (an illegal address), some the hardware; NVIDIA's catalogue says of each number what to do",
+    fix: "what the catalogue says: start the program again; or reset the GPU (`nvidia-smi --gpu-reset -i <index>`), restart the machine, or have the card replaced",
     references: &["NVIDIA/open-gpu-kernel-modules#507"],
     check,
 };
 
-/// None stops: the log also tells of what a reset has cured since; a GPU that is still gone is
-/// `gpu-lost`'s to find. Xids worth a word of their own: number, severity, meaning (NVIDIA's "XID Errors" catalogue).
-const XIDS: &[(u32, Severity, &str)] = &[
-    (
-        13,
-        Severity::Notes,
-        "a kernel made an error (out of range, illegal instruction): mostly the program",
-    ),
-    (31, Severity::Notes, "a kernel touched memory that is not mapped: mostly the program"),
-    (43, Severity::Notes, "a program's channel was stopped after its own error"),
-    (45, Severity::Notes, "channels were cleaned up after an earlier error or a kill"),
-    (48, Severity::Warns, "a double-bit memory error: reset the GPU"),
-    (61, Severity::Warns, "the GPU's own controller stopped: reset the GPU"),
-    (62, Severity::Warns, "the GPU's own controller halted: reset the GPU"),
-    (63, Severity::Warns, "a memory row was remapped or a page retired: reset when idle"),
-    (64, Severity::Warns, "remapping a memory row failed: reset, then replace"),
-    (74, Severity::Warns, "an NVLink error: check links and bridges"),
-    (79, Severity::Warns, "the GPU has fallen off the bus: power, heat or PCIe"),
-    (92, Severity::Warns, "many single-bit memory errors"),
-    (94, Severity::Warns, "a contained memory error: the program died, reset when idle"),
-    (95, Severity::Warns, "an uncontained memory error: reset the GPU before using it"),
-    (119, Severity::Warns, "the GPU's system processor (GSP) does not answer: reset the GPU"),
-    (120, Severity::Warns, "the GPU's system processor (GSP) failed: reset the GPU"),
-];
-
-/// `NVRM: Xid (PCI:0000:04:00): 79, pid=…` -> 79.
-fn number(line: &str) -> Option<u32> {
-    let (_, rest) = line.split_once("Xid (")?;
-    let (_, rest) = rest.split_once("): ")?;
-    let digits = rest.split(|char: char| !char.is_ascii_digit()).next()?;
-    digits.parse().ok()
-}
-
+/// None stops: the log also tells of what a reset has cured since. A GPU that is gone, or waits for what Xid 154 asked,
+/// is found by rules of its own; its errors that led there are their evidence and not told twice.
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
-    let lines = snapshot.kernel_log.iter().flatten();
-    for (number, line) in lines.filter_map(|line| Some((number(line)?, line))) {
-        let row = XIDS.iter().find(|(known, ..)| *known == number);
-        let (severity, what) =
-            row.map_or((Severity::Notes, "see the catalogue"), |row| (row.1, row.2));
-        let start = format!("Xid {number}:");
-        match findings.iter_mut().find(|finding| finding.summary.starts_with(&start)) {
-            // The newest three of a kind are enough.
-            Some(finding) => {
-                if finding.evidence.len() >= 3 {
-                    finding.evidence.remove(0);
-                }
-                finding.evidence.push(line.clone());
-            }
-            None => {
-                let summary = format!("Xid {number}: {what}");
-                findings.push(Finding::new(&RULE, severity, summary).seen(line.clone()));
-            }
+    let devices = snapshot.devices();
+    let gone = |bus: &str| {
+        devices.iter().any(|device| device.trouble.is_some() && device.bus_id.starts_with(bus))
+    };
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
+    for entry in log::entries(snapshot) {
+        if entry.switch || entry.code == 154 {
+            continue;
+        }
+        let (action, what, unit) = judge(&entry);
+        if gone(entry.bus) && severity(action) != Severity::Notes {
+            continue;
+        }
+        match kinds.iter_mut().find(|kind| (kind.code, kind.unit) == (entry.code, unit)) {
+            Some(kind) => kind.entries.push(entry),
+            None => kinds.push(Kind { code: entry.code, unit, action, what, entries: vec![entry] }),
         }
     }
-    findings
+    kinds.into_iter().map(|kind| finding(snapshot, kind)).collect()
+}
+
+/// Errors of one number, and with NVLink 5 of one unit.
+struct Kind<'a> {
+    code: u32,
+    unit: &'a str,
+    action: Action,
+    what: &'static str,
+    entries: Vec<log::Entry<'a>>,
+}
+
+/// What the catalogue says about a line.
+fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
+    let Some(row) = sconce_facts::xid(entry.code) else {
+        return (Action::ContactSupport, "a number that NVIDIA's catalogue calls unused", "");
+    };
+    if row.action != Action::ByLink {
+        return (row.action, &row.what, "");
+    }
+    // `NETIR_LINK_EVT Fatal XC0 i0 Link 09 (0x004505c6 0x00000000 …)`, after pid and name where they are known.
+    let Some((said, words)) = entry.rest.split_once(" (0x") else {
+        return (Action::CheckLink, &row.what, "");
+    };
+    let said = said.rsplit_once(", ").map_or(said, |(_, said)| said);
+    let (unit, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let mut words = words
+        .trim_end_matches(')')
+        .split(' ')
+        .map(|word| u32::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let known = match (words.next().flatten(), words.next().flatten()) {
+        (Some(info), Some(status)) => sconce_facts::nvlink(entry.code, unit, info, status),
+        _ => None,
+    };
+    let action = match known {
+        Some(row) if row.action == Action::ByLine => Action::ResetGpu,
+        Some(row) => row.action,
+        None if rest.starts_with("Fatal") => Action::ResetGpu,
+        None => Action::Ignore,
+    };
+    (action, &row.what, unit)
+}
+
+fn severity(action: Action) -> Severity {
+    match action {
+        Action::Ignore | Action::RestartApp | Action::SeeOther => Severity::Notes,
+        _ => Severity::Warns,
+    }
+}
+
+fn finding(snapshot: &Snapshot, kind: Kind<'_>) -> Finding {
+    let gpus: Vec<&crate::Gpu> = snapshot
+        .gpus
+        .iter()
+        .filter(|gpu| kind.entries.iter().any(|entry| gpu.bus_id.starts_with(entry.bus)))
+        .collect();
+    let indices: Vec<String> = gpus.iter().map(|gpu| gpu.index.to_string()).collect();
+    let on = match indices.is_empty() {
+        true => String::new(),
+        false => format!(" on GPU {}", indices.join(", ")),
+    };
+    let unit = if kind.unit.is_empty() { String::new() } else { format!(" ({})", kind.unit) };
+    let Kind { code, what, .. } = kind;
+    let summary = format!("Xid {code}{on}: {what}{unit}{}", times(kind.entries.len()));
+    let repeated = repeats(&kind);
+    let severity = if repeated { Severity::Warns } else { severity(kind.action) };
+    let finding = Finding::new(&RULE, severity, summary);
+    let finding = newest(snapshot, &kind.entries).fold(finding, Finding::seen);
+    let mut steps = actions::steps(snapshot, kind.action, &gpus);
+    if repeated {
+        let what = "it comes again and again on one GPU: have it tested with nothing else running";
+        steps.push(Step::host(what, &["dcgmi diag -r 3"]));
+    }
+    finding.fix(steps)
+}
+
+/// Whether a GPU has an error in five bursts within a day: no longer the program's (NVSentinel's
+/// health-events-analyzer, values.yaml: bursts of 3 minutes; 31 and 45 excluded).
+fn repeats(kind: &Kind<'_>) -> bool {
+    const BURST: u64 = 180;
+    const DAY: u64 = 86_400;
+    if matches!(kind.code, 31 | 45) || kind.action == Action::Ignore {
+        return false;
+    }
+    kind.entries.iter().any(|entry| {
+        let Some(first) = entry.seconds else { return false };
+        let same = kind.entries.iter().filter(|other| other.bus == entry.bus);
+        let times =
+            same.filter_map(|other| other.seconds).filter(|at| (first..first + DAY).contains(at));
+        let mut last = None;
+        let bursts = times.filter(|at| {
+            let new = last.is_none_or(|last: u64| at.abs_diff(last) > BURST);
+            last = Some(*at);
+            new
+        });
+        bursts.count() >= 5
+    })
 }

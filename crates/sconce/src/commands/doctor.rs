@@ -1,57 +1,89 @@
 //! `sconce doctor`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use sconce_doctor::{Snapshot, examine};
+use sconce_doctor::fleet::{self, Fleet};
+use sconce_doctor::{Report, Snapshot, Subject, examine};
 use sconce_gpu::Machine;
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
 /// Say what keeps GPU containers from running here, and how to mend it
 ///
 /// Captures a snapshot of the machine (files, device nodes, kernel log, limits) and judges it by
 /// rules; docs/doctor.md has a page for each. With a folder, a tag or an image named, the pair is
-/// judged: will this run here? Nothing is built or downloaded for it. Exit code: 0 it runs, 1
-/// something blocks, 3 there is no GPU.
+/// judged: will this run here? Nothing is built or downloaded for it. With two or more names, or
+/// brackets, they are machines: each is asked over ssh, and one table says who deviates. Exit code:
+/// 0 it runs, 1 something stops it, 10 there is no GPU; of machines the worst, 5 for one that does
+/// not answer.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce doctor                      this machine
+  sconce doctor torch:2.15.0         will this run here?
+  sconce doctor --save here.json     a snapshot to send to somebody
+  sconce doctor --watch              again at each change
+  sconce doctor gpu1 gpu[2-8]        eight machines, over ssh")]
 pub struct Args {
     /// What to judge together with the machine: a folder with a sconce.toml, a tag such as
-    /// torch:2.15.0, or an image of the store
-    #[arg(value_name = "TARGET")]
-    target: Option<String>,
+    /// torch:2.15.0, or an image of the store; or machines, two or more, as in gpu1 gpu[2-8]
+    #[arg(value_name = "TARGET|HOST")]
+    targets: Vec<String>,
+    /// The names are machines, even if it is one
+    #[arg(long, requires = "targets")]
+    hosts: bool,
+    /// What sconce is called on the machines
+    #[arg(long, value_name = "PROGRAM", default_value = "sconce")]
+    remote_program: String,
     /// Judge a snapshot saved elsewhere instead of this machine
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Write the snapshot, without names and addresses of this machine
+    /// Write the snapshot, without names and addresses of this machine; to standard output, and
+    /// nothing else, with `-`
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     save: Option<PathBuf>,
     /// Where the driver's files are, if not in the usual folders
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
     driver_root: Option<PathBuf>,
-    /// As JSON: {verdict, findings}
+    /// Look again every so many seconds (10 if not said), and say it when something has changed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10",
+        value_parser = clap::value_parser!(u64).range(1..=86_400),
+        conflicts_with_all = ["from", "save"]
+    )]
+    watch: Option<u64>,
+    /// As JSON: {verdict, findings}; docs/format/doctor.md
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let several = args.targets.len() > 1 || args.targets.iter().any(|word| word.contains('['));
+    if args.hosts || several {
+        return hosts(args);
+    }
     let snapshot = match &args.from {
         Some(path) => Snapshot::load(path)?,
-        None => {
-            let mut machine = Machine::host();
-            if let Some(root) = &args.driver_root {
-                machine = machine.with_driver_root(root);
-            }
-            Snapshot::capture(&machine)
-        }
+        None => capture(args),
     };
     if let Some(path) = &args.save {
+        if path == Path::new("-") {
+            print!("{}", snapshot.json());
+            return Ok(ExitCode::SUCCESS);
+        }
         snapshot.save(path)?;
         eprintln!("wrote {}; `sconce doctor --from` judges it anywhere", path.display());
     }
-    let subject = match &args.target {
+    let subject = match args.targets.first() {
         Some(target) => {
             let context = Context::open(global)?;
             let builder = context.builder(None);
@@ -64,11 +96,73 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         None => None,
     };
     let report = examine(&snapshot, subject.as_ref());
+    show(args, &report)?;
+    match args.watch {
+        Some(seconds) => watch(args, Duration::from_secs(seconds), subject.as_ref(), report),
+        None => Ok(ExitCode::from(report.verdict.exit_code())),
+    }
+}
+
+fn capture(args: &Args) -> Snapshot {
+    let machine = Machine::host();
+    Snapshot::capture(&match &args.driver_root {
+        Some(root) => machine.with_driver_root(root),
+        None => machine,
+    })
+}
+
+fn show(args: &Args, report: &Report) -> Result<(), Failure> {
+    match (args.json, args.watch) {
+        // A report a line, for those who read along.
+        (true, Some(_)) => println!("{}", report.json()),
+        (true, None) => {
+            let text = serde_json::to_string_pretty(&report.json()).map_err(Failure::unwritable)?;
+            println!("{text}");
+        }
+        (false, _) => print!("{}", report.text()),
+    }
+    Ok(())
+}
+
+/// Judges the machine again and again, and shows the report when what it finds has changed. Ends with Ctrl-C.
+fn watch(
+    args: &Args,
+    pause: Duration,
+    subject: Option<&Subject>,
+    mut last: Report,
+) -> Result<ExitCode, Failure> {
+    loop {
+        thread::sleep(pause);
+        let report = examine(&capture(args), subject);
+        if report.essence() != last.essence() {
+            if !args.json {
+                println!("\n--- changed ---");
+            }
+            show(args, &report)?;
+        }
+        last = report;
+    }
+}
+
+/// Asks several machines, and shows them as one table.
+fn hosts(args: &Args) -> Result<ExitCode, Failure> {
+    if args.from.is_some()
+        || args.save.is_some()
+        || args.watch.is_some()
+        || args.driver_root.is_some()
+    {
+        let what = "`--from`, `--save`, `--driver-root` and `--watch` are for this machine alone";
+        return Err(
+            Failure::new(Kind::Usage, what).hint("name no machines, or leave the option out")
+        );
+    }
+    let names = fleet::names(&args.targets)?;
+    let fleet = Fleet::judge(fleet::ask(&names, &args.remote_program));
     if args.json {
-        let text = serde_json::to_string_pretty(&report.json()).map_err(Failure::unwritable)?;
+        let text = serde_json::to_string_pretty(&fleet.json()).map_err(Failure::unwritable)?;
         println!("{text}");
     } else {
-        print!("{}", report.text());
+        print!("{}", fleet.text());
     }
-    Ok(ExitCode::from(report.verdict.exit_code()))
+    Ok(ExitCode::from(fleet.exit_code()))
 }

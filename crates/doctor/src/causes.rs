@@ -1,0 +1,202 @@
+//! Why a GPU can't be used: the kernel's own words first, then what the facts know. The rules of single causes ask
+//! here, so that each GPU has one cause and `gpu-lost` is left with those that have none.
+
+use sconce_facts::Capability;
+
+use crate::log;
+use crate::rules::Rule;
+use crate::snapshot::Snapshot;
+use crate::state::{Device, Trouble};
+use crate::{Finding, Step};
+
+/// A cause; each has a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Another kernel driver holds it.
+    Held,
+    /// Only the open kernel modules serve it.
+    NeedsOpenModule,
+    /// Only the proprietary kernel modules serve it.
+    NeedsProprietaryModule,
+    /// The driver's branch is older than the GPU.
+    DriverOlder,
+    /// The driver's branch is newer than the GPU's last.
+    DriverNewer,
+    /// The firmware of the machine gave it no room in the address space.
+    BarSpace,
+    /// It lacks a power cable.
+    PowerCable,
+    /// Its system processor (GSP) did not start.
+    Gsp,
+}
+
+/// Messages of the driver and the kernel, and what they mean; the first that fits decides.
+const MESSAGES: &[(Cause, &[&str], &str)] = &[
+    (
+        Cause::NeedsOpenModule,
+        &["requires use of the NVIDIA open kernel modules"],
+        "kernel log of the proprietary module with a Blackwell GPU, driver 570 (NVIDIA/open-gpu-kernel-modules#815)",
+    ),
+    (
+        Cause::NeedsProprietaryModule,
+        &["is not supported by open nvidia.ko", "required GPU System Processor (GSP)"],
+        "NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c",
+    ),
+    (
+        Cause::DriverNewer,
+        &["Legacy drivers", "legacy drivers"],
+        "kernel log with a Kepler GPU: `is supported through the NVIDIA 470.xx Legacy drivers`",
+    ),
+    (
+        Cause::DriverOlder,
+        &["installed in this system is not supported by the"],
+        "kernel log: `installed in this system is not supported by the NVIDIA … driver release`",
+    ),
+    (
+        Cause::BarSpace,
+        &[
+            "This PCI I/O region assigned to your NVIDIA device is invalid",
+            "BAR0 is 0M @",
+            "BAR1 is 0M @",
+            "can't assign; no space",
+        ],
+        "NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv-pci.c; the kernel's drivers/pci/setup-res.c",
+    ),
+    (
+        Cause::PowerCable,
+        &["power cables", "power cable"],
+        "driver README, \"GPU does not have the necessary power cables connected\"; Xid 54",
+    ),
+    (
+        Cause::Gsp,
+        &[
+            "Cannot initialize GSP firmware RM",
+            "RmFetchGspRmImages",
+            "GFW_BOOT",
+            "GFW boot",
+            "failed to load firmware nvidia/",
+            "Direct firmware load for nvidia/",
+        ],
+        "NVIDIA/open-gpu-kernel-modules src/nvidia/src/kernel/gpu/gsp",
+    ),
+    (
+        Cause::Held,
+        &["NVIDIA probe routine was not called"],
+        "NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv.c: another driver obtained ownership",
+    ),
+];
+
+/// The cause for a GPU in trouble, with the lines that say it; none where nothing says why.
+fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a str>)> {
+    match device.trouble? {
+        Trouble::Held => return Some((Cause::Held, Vec::new())),
+        // Other rules name these.
+        Trouble::Denied | Trouble::Recovery => return None,
+        Trouble::Hidden | Trouble::Dead(_) | Trouble::Silent => {}
+    }
+    for (cause, says, _) in MESSAGES {
+        let lines = log::about(snapshot, device.bus_id, says);
+        // That a GPU is held is said of none by name, so of one that the driver shows it is not said.
+        if lines.is_empty() || (*cause == Cause::Held && device.gpu.is_some()) {
+            continue;
+        }
+        // One message serves both ways; the facts know on which side of the driver the GPU is.
+        let cause = match (*cause, dropped(snapshot, device)) {
+            (Cause::DriverOlder, true) => Cause::DriverNewer,
+            (cause, _) => cause,
+        };
+        return Some((cause, lines));
+    }
+    if device.trouble == Some(Trouble::Silent) {
+        return None;
+    }
+    let cause = by_facts(snapshot, device)?;
+    Some((cause, Vec::new()))
+}
+
+/// Without a word in the log: what this GPU and this driver can't do together.
+fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
+    /// The first generation with the open modules (Turing), and the first without the proprietary ones (Blackwell):
+    /// NVIDIA's driver installation guide, "Kernel Modules".
+    const FIRST_OPEN: Capability = Capability { major: 7, minor: 5 };
+    const ONLY_OPEN: Capability = Capability { major: 10, minor: 0 };
+    let unassigned = |pci: &crate::Pci| pci.bars.as_ref().is_some_and(|bars| bars.contains(&0));
+    if device.pci.is_some_and(unassigned) {
+        return Some(Cause::BarSpace);
+    }
+    let facts = device.facts()?;
+    let driver = snapshot.driver_version()?;
+    if dropped(snapshot, device) {
+        return Some(Cause::DriverNewer);
+    }
+    match snapshot.driver.open {
+        Some(true) if facts.capability < FIRST_OPEN => return Some(Cause::NeedsProprietaryModule),
+        Some(false) if facts.capability >= ONLY_OPEN => return Some(Cause::NeedsOpenModule),
+        _ => {}
+    }
+    let first = facts.first_driver.as_ref()?;
+    (driver < *first).then_some(Cause::DriverOlder)
+}
+
+/// Whether the driver's branch is past the last that supports the GPU.
+fn dropped(snapshot: &Snapshot, device: &Device<'_>) -> bool {
+    let last = device.facts().and_then(last_branch);
+    let driver = snapshot.driver_version().map(|version| version.branch());
+    driver.zip(last).is_some_and(|(driver, last)| driver > last)
+}
+
+/// The last driver branch that supports a GPU, where there is one.
+pub(crate) fn last_branch(gpu: &sconce_facts::Gpu) -> Option<u32> {
+    let last = gpu.capability.row()?.last_driver.as_ref()?;
+    last.trim_start_matches('R').parse().ok()
+}
+
+/// GPUs with this cause, with the lines that say it.
+pub(crate) fn with(snapshot: &Snapshot, cause: Cause) -> Vec<(Device<'_>, Vec<&str>)> {
+    let devices = snapshot.devices().into_iter();
+    let found = devices.filter_map(|device| {
+        let (found, lines) = of(snapshot, &device)?;
+        (found == cause).then_some((device, lines))
+    });
+    found.collect()
+}
+
+/// GPUs in trouble for which nothing says why.
+pub(crate) fn without(snapshot: &Snapshot) -> Vec<Device<'_>> {
+    let devices = snapshot.devices().into_iter();
+    let unknown = devices.filter(|device| {
+        !matches!(device.trouble, None | Some(Trouble::Denied | Trouble::Recovery))
+            && of(snapshot, device).is_none()
+    });
+    unknown.collect()
+}
+
+/// The finding of a cause's rule: all its GPUs in one, what `says` of them, and the steps that mend it.
+pub(crate) fn findings(
+    rule: &'static Rule,
+    snapshot: &Snapshot,
+    cause: Cause,
+    says: &str,
+    steps: impl FnOnce(&[Device<'_>]) -> Vec<Step>,
+) -> Vec<Finding> {
+    let found = with(snapshot, cause);
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let (devices, lines): (Vec<Device<'_>>, Vec<Vec<&str>>) = found.into_iter().unzip();
+    let finding = Finding::new(rule, snapshot.loss(), format!("{} {says}", list(&devices)));
+    let mut said: Vec<&str> = Vec::new();
+    for line in lines.into_iter().flatten() {
+        if !said.contains(&line) && said.len() < 6 {
+            said.push(line);
+        }
+    }
+    let finding = said.into_iter().fold(finding, Finding::seen);
+    vec![finding.fix(steps(&devices))]
+}
+
+/// `GPU 3 (…) at …, GPU 4 (…) at …`.
+pub(crate) fn list(devices: &[Device<'_>]) -> String {
+    let names: Vec<String> = devices.iter().map(Device::name).collect();
+    names.join(", ")
+}

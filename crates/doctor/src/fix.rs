@@ -1,0 +1,140 @@
+//! What to do about a finding: steps with the commands that do them, on this machine.
+
+use serde::Serialize;
+
+use crate::snapshot::{Gpu, Snapshot};
+
+/// Where a step is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// On the machine itself, commands as root.
+    Host,
+    /// In the container that was looked at.
+    Container,
+    /// Where the cluster's own commands work.
+    Cluster,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Where.
+    pub place: Place,
+    /// What is to be done.
+    pub what: String,
+    /// Commands that do it, in order; empty where there are none.
+    pub commands: Vec<String>,
+}
+
+impl Step {
+    /// A step on the machine itself.
+    pub(crate) fn host(what: impl Into<String>, commands: &[&str]) -> Self {
+        Self::new(Place::Host, what, commands)
+    }
+
+    /// A step in the container.
+    pub(crate) fn container(what: impl Into<String>, commands: &[&str]) -> Self {
+        Self::new(Place::Container, what, commands)
+    }
+
+    fn new(place: Place, what: impl Into<String>, commands: &[&str]) -> Self {
+        let commands = commands.iter().map(|command| (*command).to_owned()).collect();
+        Self { place, what: what.into(), commands }
+    }
+
+    /// As a line. Where is said only if it is not here: `inside` is whether a container was looked at.
+    pub(crate) fn line(&self, inside: bool) -> String {
+        let place = match self.place {
+            Place::Host if inside => "on the host: ",
+            Place::Container if inside => "in the container: ",
+            Place::Cluster => "in the cluster: ",
+            Place::Host | Place::Container => "",
+        };
+        let commands: Vec<String> =
+            self.commands.iter().map(|command| format!("`{command}`")).collect();
+        match commands.is_empty() {
+            true => format!("{place}{}", self.what),
+            false => format!("{place}{}: {}", self.what, commands.join(", ")),
+        }
+    }
+}
+
+/// Steps that end with a restart of the machine.
+pub(crate) fn reboot(snapshot: &Snapshot) -> Vec<Step> {
+    let mut steps = drain(snapshot);
+    steps.push(Step::host("restart the machine", &["systemctl reboot"]));
+    steps
+}
+
+/// Steps that reset GPUs: all of them and the switches on a board with NVSwitch, where the driver resets no single
+/// one of them (Fabric Manager user guide, "GPU reset"); else the one.
+pub(crate) fn reset(snapshot: &Snapshot, gpus: &[&Gpu]) -> Vec<Step> {
+    let mut steps = drain(snapshot);
+    if snapshot.switches() > 0 || gpus.is_empty() {
+        let what = "stop what uses any GPU, then reset all of them, and the NVSwitches, together";
+        steps.push(Step::host(what, &["nvidia-smi --gpu-reset"]));
+        return steps;
+    }
+    let list: Vec<String> = gpus.iter().map(|gpu| gpu.index.to_string()).collect();
+    let command = format!("nvidia-smi --gpu-reset -i {}", list.join(","));
+    let what = format!("stop what uses GPU {}, then reset it", list.join(", "));
+    steps.push(Step::host(what, &[&command]));
+    steps
+}
+
+/// Takes the machine out of its cluster before something that its other users would notice.
+fn drain(snapshot: &Snapshot) -> Vec<Step> {
+    /// Node names are mostly the host's; in a container they are not.
+    const DRAINS: [(&str, &str); 2] = [
+        ("kubernetes", "kubectl drain <node> --ignore-daemonsets --delete-emptydir-data"),
+        ("slurm", "scontrol update nodename=<node> state=drain reason=gpu"),
+    ];
+    let found = DRAINS.iter().find(|(name, _)| snapshot.cluster.as_deref() == Some(name));
+    let step = found.map(|(_, command)| Step::new(Place::Cluster, "drain the node", &[command]));
+    step.into_iter().collect()
+}
+
+/// Loads the driver's modules again: nothing is removed unless all of it can be, and whatever was removed is loaded
+/// again (modprobe(8): `-r` takes the modules in order and stops at the first that is in use).
+pub(crate) fn reload() -> Step {
+    Step::host(
+        "stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again",
+        &[
+            "systemctl stop nvidia-persistenced",
+            "sh -c 'modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm'",
+        ],
+    )
+}
+
+/// Installs a part of the driver (`driver-open`, `fabric-manager`, …; see the facts) of a branch or, without one, of
+/// the one that is loaded. `words` says it where the distribution is not known.
+pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, words: &str) -> Step {
+    let own = snapshot.driver_version().map(|version| version.branch());
+    let branch = branch.or(own).unwrap_or_else(sconce_facts::driver_branch).to_string();
+    let words = words.replace("{branch}", &branch);
+    // A container's distribution is not its host's.
+    let os = snapshot.os.as_ref().filter(|_| !snapshot.container);
+    let found = os.and_then(|os| {
+        let major = os.version.as_deref().and_then(|text| text.split('.').next()?.parse().ok());
+        let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major };
+        sconce_facts::install(distribution, what)
+    });
+    let kernel = snapshot.kernel.as_deref().unwrap_or("$(uname -r)");
+    let version = snapshot.driver.module.as_deref().unwrap_or_default();
+    let fill = |command: &String| {
+        let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
+        command.replace("{version}", version)
+    };
+    let commands = found.unwrap_or_default().iter().map(fill).collect();
+    Step { place: Place::Host, what: words, commands }
+}
+
+/// Keeps nouveau from taking the GPUs.
+pub(crate) fn without_nouveau(snapshot: &Snapshot) -> Vec<Step> {
+    let block = "sh -c 'echo blacklist nouveau > /etc/modprobe.d/blacklist-nouveau.conf'";
+    let mut steps = vec![Step::host("keep nouveau from loading", &[block])];
+    steps.push(install(snapshot, "initramfs", None, "make the initial RAM disk anew"));
+    steps.extend(reboot(snapshot));
+    steps
+}

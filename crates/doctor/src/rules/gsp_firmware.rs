@@ -1,0 +1,46 @@
+//! The GPU's system processor.
+
+use super::Rule;
+use crate::causes::{Cause, findings};
+use crate::fix;
+use crate::{Finding, Snapshot, Step, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "gsp-firmware",
+    title: "The GPU's system processor (GSP) does not start",
+    why: "From Turing on the driver boots a processor on the GPU with firmware of exactly its own version. It fails when the file is missing, when an earlier driver left the GPU in another state, or when the GPU's own firmware does not boot: `Cannot initialize GSP firmware RM`, `RmInitAdapter failed! (0x62:…)`",
+    fix: "switch the machine off and on (a restart does not reset the GPU); if a firmware file is missing, install the driver again; if it stays, another driver release or a newer VBIOS",
+    references: &["NVIDIA/open-gpu-kernel-modules#446"],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    let says = "does not start: its system processor (GSP) fails";
+    let file =
+        ["RmFetchGspRmImages", "failed to load firmware nvidia/", "firmware load for nvidia/"];
+    let log = snapshot.kernel_log.iter().flatten();
+    let missing = log.into_iter().any(|line| file.iter().any(|words| line.contains(words)));
+    findings(&RULE, snapshot, Cause::Gsp, says, |_| {
+        if missing {
+            let flavour = match snapshot.driver.open {
+                Some(false) => "driver-proprietary",
+                _ => "driver-open",
+            };
+            let words = "install driver {branch} again: its firmware file is not there";
+            let mut steps = vec![fix::install(snapshot, flavour, None, words)];
+            steps.extend(fix::reboot(snapshot));
+            return steps;
+        }
+        vec![
+            Step::host(
+                "switch the machine off, wait half a minute, and switch it on: a restart does not reset the GPU",
+                &["systemctl poweroff"],
+            ),
+            Step::host(
+                "if it fails again: another release of the driver; then a newer VBIOS from the card's maker, or another slot; at last the card is broken",
+                &[],
+            ),
+        ]
+    })
+}

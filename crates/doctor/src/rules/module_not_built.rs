@@ -1,0 +1,44 @@
+//! A kernel without the driver.
+
+use super::Rule;
+use crate::fix;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "module-not-built",
+    title: "The driver's module was not built for this kernel",
+    why: "Each kernel needs a module built for it. After a kernel upgrade without headers, or with a failed build, the new kernel starts without the driver",
+    fix: "install the kernel's headers and build it: `dkms autoinstall`, then `modprobe nvidia`; or start the older kernel",
+    references: &[],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    not_built(snapshot).into_iter().collect()
+}
+
+/// The finding, for those who ask whether it is the cause.
+pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
+    let built = snapshot.driver.built_for.as_ref()?;
+    let kernel = snapshot.kernel.as_ref()?;
+    let installed = snapshot.driver.libraries.is_some() || !built.is_empty();
+    if snapshot.driver.module.is_some()
+        || snapshot.container
+        || !installed
+        || built.contains(kernel)
+    {
+        return None;
+    }
+    let summary = format!("the driver's module was not built for this kernel, {kernel}");
+    let finding = Finding::new(&RULE, Severity::Stops, summary);
+    let finding = match built.is_empty() {
+        true => finding.seen("no kernel of this machine has it"),
+        false => finding.seen(format!("it is there for {}", built.join(", "))),
+    };
+    Some(finding.fix(vec![
+        fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
+        Step::host("build the module and load it", &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"]),
+        Step::host("if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver", &[]),
+    ]))
+}

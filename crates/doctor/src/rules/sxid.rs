@@ -1,0 +1,51 @@
+//! SXid lines of the kernel log.
+
+use sconce_facts::Action;
+
+use super::Rule;
+use crate::actions::{self, newest, times};
+use crate::log;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "sxid",
+    title: "The kernel log has errors of NVSwitches",
+    why: "NVSwitches report errors as SXid lines. A fatal one takes down a link or the whole fabric: NCCL hangs, CUDA says 802; one that is not fatal was mended by the switch itself",
+    fix: "reset all GPUs and switches together (`nvidia-smi --gpu-reset` with nothing running), or restart the machine, as the catalogue says for the number",
+    references: &[],
+    check,
+};
+
+fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    let mut kinds: Vec<(u32, bool, Vec<log::Entry<'_>>)> = Vec::new();
+    for entry in log::entries(snapshot).into_iter().filter(|entry| entry.switch) {
+        // Each error has more lines, of data; the first says which it is.
+        let fatal = match entry.rest.split(',').next() {
+            Some("Fatal") => true,
+            Some("Non-fatal") => false,
+            _ => continue,
+        };
+        match kinds.iter_mut().find(|kind| kind.0 == entry.code && kind.1 == fatal) {
+            Some(kind) => kind.2.push(entry),
+            None => kinds.push((entry.code, fatal, vec![entry])),
+        }
+    }
+    let findings = kinds.into_iter().map(|(code, fatal, entries)| {
+        let row = sconce_facts::sxid(code);
+        let what = row.map_or("see the Fabric Manager user guide", |row| row.name.as_str());
+        let word = if fatal { "fatal" } else { "not fatal" };
+        let summary = format!("SXid {code}, {word}: {what}{}", times(entries.len()));
+        let severity = if fatal { Severity::Warns } else { Severity::Notes };
+        let finding = Finding::new(&RULE, severity, summary);
+        let finding = newest(snapshot, &entries).fold(finding, Finding::seen);
+        match fatal {
+            true => {
+                let action = row.map_or(Action::ResetFabric, |row| row.action);
+                finding.fix(actions::steps(snapshot, action, &[]))
+            }
+            false => finding.fix(vec![Step::host("nothing, unless it comes again and again", &[])]),
+        }
+    });
+    findings.collect()
+}

@@ -1,0 +1,127 @@
+//! A snapshot as a file: JSON, private text cut; versions of the format.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::Error;
+use crate::snapshot::{SCHEMA, Snapshot};
+
+/// Bytes of a snapshot file.
+pub(crate) const LONGEST: u64 = 4 << 20;
+
+impl Snapshot {
+    /// As JSON, private text cut.
+    pub fn json(&self) -> String {
+        let mut redacted = self.clone();
+        let driver = &mut redacted.driver;
+        let variables = redacted.environment.values_mut();
+        let errors = redacted.errors.iter_mut().map(|error| &mut error.line);
+        let lines = redacted.kernel_log.iter_mut().flatten().chain(errors);
+        let documents = redacted.cdi.iter_mut();
+        let said = documents.flat_map(|cdi| cdi.stale.iter_mut().chain(&mut cdi.problem));
+        let texts = variables.chain(lines).chain(said).chain(&mut driver.nvml_silence);
+        texts.for_each(|text| *text = redact(text));
+        let paths = driver.folder.iter_mut().chain(&mut redacted.compat_libcuda);
+        paths.for_each(|path| *path = redact(&path.to_string_lossy()).into());
+        // Serialising plain data has no way to fail.
+        let value = serde_json::to_value(&redacted).unwrap_or_default();
+        format!("{value:#}\n")
+    }
+
+    /// Saves it, private text cut.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        fs::write(path, self.json()).map_err(|source| Error::Write { path: path.into(), source })
+    }
+
+    /// Reads a saved one.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let read = |source| Error::Read { path: path.into(), source };
+        let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
+        let length = fs::metadata(path).map_err(read)?.len();
+        if length > LONGEST {
+            return Err(damaged(format!("it has {length} bytes, more than {LONGEST}")));
+        }
+        let text = sconce_open::read_argument(path, LONGEST).map_err(read)?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a saved one; `path` is what an error calls it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
+        #[derive(Deserialize)]
+        struct Schema {
+            schema: u32,
+        }
+        let schema = serde_json::from_str::<Schema>(text).map_err(|e| damaged(e.to_string()))?;
+        if schema.schema > SCHEMA {
+            return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
+        }
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+/// What stands before a private word, and which bytes end that word. Processes and serial numbers
+/// stand in the driver's log lines, UUIDs there and in variables.
+const PRIVATE: &[(&str, &str)] = &[
+    ("/home/", "/:, ')"),
+    ("name=", ",)"),
+    ("pid=", ", )"),
+    ("GPU-", ", ):/"),
+    ("MIG-", ", )"),
+    ("Serial Number: ", ","),
+    ("Serial Number:", ","),
+    ("serial number is ", " ,"),
+];
+
+/// Cuts what names a person, a process or a card, and who built a module on which machine
+/// (`(user@host)`).
+fn redact(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    let first = |rest: &str| {
+        let found = PRIVATE.iter().filter_map(|row| Some((rest.find(row.0)?, row)));
+        found.min_by_key(|(at, (word, _))| (*at, std::cmp::Reverse(word.len())))
+    };
+    while let Some((start, (word, ends))) = first(rest) {
+        let after = start + word.len();
+        out += rest.get(..after).unwrap_or("");
+        out.push('…');
+        rest = rest.get(after..).unwrap_or("");
+        let end = rest.find(|char| ends.contains(char)).unwrap_or(rest.len());
+        rest = rest.get(end..).unwrap_or("");
+    }
+    out += rest;
+    let words = out.split(' ').map(|word| match word.starts_with('(') && word.contains('@') {
+        true => "…",
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn names_are_cut() {
+        for (text, cut) in [
+            ("/home/ada/lib:/opt:/home/bob", "/home/…/lib:/opt:/home/…"),
+            (
+                "NVRM: Xid (PCI:0000:04:00): 31, pid=4711, name=secret model, Ch 8",
+                "NVRM: Xid (PCI:0000:04:00): 31, pid=…, name=…, Ch 8",
+            ),
+            (
+                "NVRM: GPU at PCI:0000:04:00: GPU-24b5e5dc-83d9-2bf3-da09-4969bbcbf529",
+                "NVRM: GPU at PCI:0000:04:00: GPU-…",
+            ),
+            ("NVRM: GPU Board Serial Number: 1652923004711", "NVRM: GPU Board Serial Number: …"),
+            ("/data/a@b/cuda", "/data/a@b/cuda"),
+            ("GPU-1d5a,MIG-77,0", "GPU-…,MIG-…,0"),
+            ("x86_64  580.1  Release Build  (ada@desk)  ", "x86_64  580.1  Release Build  …  "),
+        ] {
+            assert_eq!(redact(text), cut);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The state of each GPU that the kernel lists, whoever knows of it: the PCI bus, the driver, NVML.
+
+use std::path::Path;
+
+use sconce_gpu::Opening;
+
+use crate::log;
+use crate::report::Severity;
+use crate::snapshot::{Gpu, Pci, Snapshot};
+
+/// A GPU of the machine; in a container, one that it was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Device<'a> {
+    /// `0000:18:00.0`.
+    pub bus_id: &'a str,
+    /// What the PCI bus says.
+    pub pci: Option<&'a Pci>,
+    /// What the driver says.
+    pub gpu: Option<&'a Gpu>,
+    /// Why no container can use it.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a GPU can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Another kernel driver has it, as that of virtual machines.
+    Held,
+    /// It is on the bus and the driver does not show it.
+    Hidden,
+    /// Its node does not open.
+    Dead(Opening),
+    /// NVML answers, but not for it.
+    Silent,
+    /// It wants a reset or more (Xid 154).
+    Recovery,
+    /// Its node is missing or may not be opened; rules of their own say so.
+    Denied,
+}
+
+impl Device<'_> {
+    /// `GPU 3 (NVIDIA H100 80GB HBM3) at 0000:33:00.0`.
+    pub fn name(&self) -> String {
+        let known = self.pci.and_then(|pci| sconce_facts::gpu_by_pci(&pci.device));
+        match (self.gpu, known, self.pci) {
+            (Some(gpu), ..) => format!("GPU {} ({}) at {}", gpu.index, gpu.model, self.bus_id),
+            (_, Some(known), _) => format!("{} at {}", known.name, self.bus_id),
+            (_, _, Some(pci)) => format!("a GPU (10de:{}) at {}", pci.device, self.bus_id),
+            _ => format!("a GPU at {}", self.bus_id),
+        }
+    }
+
+    /// What the facts know of it.
+    pub fn facts(&self) -> Option<&'static sconce_facts::Gpu> {
+        self.pci
+            .and_then(|pci| sconce_facts::gpu_by_pci(&pci.device))
+            .or_else(|| sconce_facts::gpu(&self.gpu?.model).ok())
+    }
+}
+
+impl Snapshot {
+    /// Every GPU to be judged. In a container the kernel lists all of the machine's; those without a node were not
+    /// given to it.
+    pub(crate) fn devices(&self) -> Vec<Device<'_>> {
+        let gpu_at = |bus_id: &str| self.gpus.iter().find(|gpu| gpu.bus_id == bus_id);
+        let on_bus = self.pci.iter().map(|pci| (pci.bus_id.as_str(), Some(pci)));
+        // A container may see no PCI bus.
+        let elsewhere = self.gpus.iter().map(|gpu| gpu.bus_id.as_str());
+        let elsewhere = elsewhere
+            .filter(|bus_id| !self.pci.iter().any(|pci| pci.bus_id == *bus_id))
+            .map(|bus_id| (bus_id, None));
+        let all = on_bus.chain(elsewhere).map(|(bus_id, pci)| {
+            let gpu = gpu_at(bus_id);
+            Device { bus_id, pci, gpu, trouble: self.trouble(bus_id, pci, gpu) }
+        });
+        all.filter(|device| !self.container || device.gpu.is_some_and(|gpu| self.given(gpu)))
+            .collect()
+    }
+
+    /// Whether the node of a GPU is there.
+    pub(crate) fn given(&self, gpu: &Gpu) -> bool {
+        self.opening(gpu).is_some()
+    }
+
+    fn opening(&self, gpu: &Gpu) -> Option<Opening> {
+        let path = format!("/dev/nvidia{}", gpu.minor);
+        let node = self.nodes.iter().find(|node| node.path == Path::new(&path))?;
+        Some(node.open)
+    }
+
+    fn trouble(&self, bus_id: &str, pci: Option<&Pci>, gpu: Option<&Gpu>) -> Option<Trouble> {
+        self.driver.module.as_ref()?;
+        let Some(gpu) = gpu else {
+            let holder = pci.and_then(|pci| pci.driver.as_deref());
+            let held = holder.is_some_and(|driver| driver != "nvidia");
+            return Some(if held { Trouble::Held } else { Trouble::Hidden });
+        };
+        match self.opening(gpu) {
+            Some(open @ (Opening::Dead | Opening::Failed | Opening::Hung)) => {
+                return Some(Trouble::Dead(open));
+            }
+            Some(Opening::Forbidden | Opening::Denied) | None => return Some(Trouble::Denied),
+            Some(Opening::Fine) => {}
+        }
+        if self.driver.nvml && !gpu.answers.unwrap_or_else(|| answered(gpu)) {
+            return Some(Trouble::Silent);
+        }
+        self.recovery(bus_id).map(|_| Trouble::Recovery)
+    }
+
+    /// The recovery that the driver last asked for (Xid 154), unless it has been done since: `Node Reboot Required`
+    /// of `GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`.
+    pub(crate) fn recovery(&self, bus_id: &str) -> Option<(&str, &str)> {
+        let entries = log::entries(self);
+        let asked = entries.iter().rev().filter(|entry| !entry.switch && entry.code == 154);
+        let last = asked.into_iter().find(|entry| log::names(entry.line, bus_id))?;
+        let (_, action) = last.rest.rsplit_once(" to ")?;
+        let (code, words) = action.split_once(' ')?;
+        let words = words.trim_matches(['(', ')', '.']);
+        (!matches!(code, "0x0" | "0")).then_some((words, last.line))
+    }
+
+    /// How many GPUs can be used.
+    pub(crate) fn left(&self) -> usize {
+        self.devices().iter().filter(|device| device.trouble.is_none()).count()
+    }
+
+    /// How bad the loss of a GPU is: the others may still do.
+    pub(crate) fn loss(&self) -> Severity {
+        if self.left() == 0 { Severity::Stops } else { Severity::Warns }
+    }
+}
+
+/// Whether a snapshot of schema 1 holds any answer of NVML about this GPU.
+fn answered(gpu: &Gpu) -> bool {
+    gpu.fabric.is_some()
+        || gpu.memory_bytes.is_some()
+        || gpu.used_bytes.is_some()
+        || gpu.processes.is_some()
+        || gpu.compute_mode.is_some()
+        || gpu.remapped.is_some()
+}

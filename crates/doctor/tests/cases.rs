@@ -1,0 +1,307 @@
+//! Machines in trouble, as snapshots of schema 1: what is found, and in which order. The kernel's lines in them are
+//! the driver's own; the rest is described.
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use sconce_doctor::{Snapshot, examine};
+
+/// The report of `tests/snapshots/cases/<name>.json`.
+fn check(name: &str, says: Expect) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
+    let snapshot = Snapshot::load(&folder.join(format!("{name}.json"))).unwrap();
+    says.assert_eq(&examine(&snapshot, None).text());
+}
+
+#[test]
+fn gpus_that_nvml_does_not_know() {
+    check(
+        "rminitadapter-open-fails",
+        expect![[r#"
+        1x NVIDIA GeForce RTX 3090, driver 550.144.03 (CUDA up to 12.4)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  GPU 0 (NVIDIA GeForce RTX 3090) at 0000:98:00.0 does not start: its system processor (GSP) fails [gsp-firmware]
+               seen: NVRM: RmInitAdapter: Cannot initialize GSP firmware RM
+               seen: NVRM: gpuWaitForGfwBootComplete_TU102: failed to wait for GFW_BOOT: (progress 0x3)
+               seen: NVRM: kgspWaitForGfwBootOk_TU102: failed to wait for GFW boot complete: 0x65 VBIOS version 94.02.59.00.05
+               fix:  switch the machine off, wait half a minute, and switch it on: a restart does not reset the GPU: `systemctl poweroff`
+               then: if it fails again: another release of the driver; then a newer VBIOS from the card's maker, or another slot; at last the card is broken
+               see:  NVIDIA/open-gpu-kernel-modules#446
+
+        notes  the driver 550.144.03 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "xid79-node-opens",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  GPU 3 (NVIDIA H100 80GB HBM3) at 0000:33:00.0 is lost [gpu-lost]
+               seen: NVML answers for others, and nothing for this one
+               seen: NVRM: Xid (PCI:0000:33:00): 79, pid=…, name=…, GPU has fallen off the bus.
+               seen: NVRM: GPU 0000:33:00.0: GPU has fallen off the bus.
+               seen: NVRM: GPU 0000:33:00.0: GPU serial number is 165…
+               fix:  until then: `--gpus all` goes on without it
+               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "lost-gpu-log-rolled-over",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  GPU 3 (NVIDIA H100 80GB HBM3) at 0000:33:00.0 is lost [gpu-lost]
+               seen: NVML answers for others, and nothing for this one
+               fix:  until then: `--gpus all` goes on without it
+               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+}
+
+#[test]
+fn gpus_that_the_driver_refuses() {
+    check(
+        "needs-open-modules",
+        expect![[r#"
+        no GPU seen, driver 570.124.06 (CUDA up to 12.8)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  a GPU (10de:2b85) at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are loaded [needs-open-module]
+               seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
+               fix:  install the open kernel modules of driver 570 in place of the proprietary
+               then: restart the machine: `systemctl reboot`
+               see:  NVIDIA/open-gpu-kernel-modules#815
+
+        notes  the driver 570.124.06 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "driver-older-than-gpu",
+        expect![[r#"
+        no GPU seen, driver 550.163.01 (CUDA up to 12.4)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  a GPU (10de:2b85) at 0000:18:00.0 is newer than the driver 550.163.01, which does not know it [driver-older-than-gpu]
+               seen: NVRM: installed in this system is not supported by the
+               fix:  install driver 580 or newer
+               then: restart the machine: `systemctl reboot`
+
+        notes  the driver 550.163.01 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "vfio-passthrough",
+        expect![[r#"
+        1x NVIDIA A40, driver 535.183.01 (CUDA up to 12.2)
+        ready, with warnings
+
+        warns  a GPU (10de:2235) at 0000:21:00.0 is held by another kernel driver (vfio-pci, nouveau), not by NVIDIA's [gpu-held]
+               seen: NVRM: The NVIDIA probe routine was not called for 1 device(s).
+               fix:  see which driver has it: `lspci -nnk -d 10de:`
+               then: leave it so if virtual machines are to have it; else give it to NVIDIA's driver: `sh -c 'echo 0000:21:00.0 > /sys/bus/pci/devices/0000:21:00.0/driver/unbind'`, `sh -c 'echo > /sys/bus/pci/devices/0000:21:00.0/driver_override'`, `sh -c 'echo 0000:21:00.0 > /sys/bus/pci/drivers/nvidia/bind'`
+
+        notes  the driver 535.183.01 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+}
+
+#[test]
+fn containers() {
+    check(
+        "cdi-container-1-of-8",
+        expect![[r#"
+        1x NVIDIA H100 80GB HBM3 (of 8 on the machine), driver 550.127.05 (CUDA up to 12.4)
+        ready: nothing stands in the way
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "cgroup-lost",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  /dev/nvidia-uvm, /dev/nvidia0, /dev/nvidia1, /dev/nvidia2, /dev/nvidia3, /dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7, /dev/nvidiactl can't be opened [node-denied]
+               seen: EPERM: the device cgroup or a security module forbids it (/dev/nvidia-uvm 510:0, mode 0666)
+               fix:  on the host: start the container again: its device rules were lost, mostly to a reload of systemd: `docker restart <container>`
+               then: on the host: so that it does not come again: give GPUs by CDI, or link the nodes below /dev/char: `nvidia-ctk system create-dev-char-symlinks --create-all`
+               see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+}
+
+#[test]
+fn switches() {
+    check(
+        "sxid-20034-fatal",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  SXid 20034, fatal: LTSSM Fault Up [sxid]
+               seen: nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "sxid-nonfatal",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready: nothing stands in the way
+
+        notes  SXid 28006, not fatal: MC TS crumbstore MCTO [sxid]
+               seen: nvidia-nvswitch0: SXid (PCI:0000:84:00.0): 28006, Non-fatal, Link 26 MC TS crumbstore MCTO
+
+        notes  SXid 12028, not fatal: egress nonposted PRIV error [sxid]
+               seen: nvidia-nvswitch1: SXid (PCI:0000:85:00.0): 12028, Non-fatal, Link 32 egress non-posted PRIV error
+               fix:  nothing, unless it comes again and again
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+}
+
+#[test]
+fn errors_of_hopper_and_blackwell() {
+    check(
+        "x121",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready: nothing stands in the way
+
+        notes  Xid 121 on GPU 0: C2C Error [xid]
+               seen: NVRM: Xid (PCI:0000:18:00): 121, pid=1, name=python, C2C Link corrected error
+               fix:  nothing: it was dealt with; if it comes often, ask the machine's vendor
+               see:  NVIDIA/open-gpu-kernel-modules#507
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "x140",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  Xid 140 on GPU 0: ECC Unrecovered Error [xid]
+               seen: NVRM: Xid (PCI:0000:18:00): 140, pid=1, name=python, Unrecovered ECC error
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+               see:  NVIDIA/open-gpu-kernel-modules#507
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "x143",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  Xid 143 on GPU 0: GPU Initialization Error [xid]
+               seen: NVRM: Xid (PCI:0000:18:00): 143, pid=1, GPU initialization failure
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+               see:  NVIDIA/open-gpu-kernel-modules#507
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "x149",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  Xid 149 on GPU 0: NVLINK: NETIR Error (NETIR_LINK_EVT) [xid]
+               seen: NVRM: Xid (PCI:0000:18:00): 149, pid='<unknown>', name=<unknown>, NETIR_LINK_EVT Fatal XC0 i0 Link 09 (0x004505c6 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000)
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+               see:  NVIDIA/open-gpu-kernel-modules#507
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "x154",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+        ready, with warnings
+
+        warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:18:00.0: GPU Reset Required [recovery-action]
+               seen: NVRM: Xid (PCI:0000:18:00): 154, pid=1, name=python, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]],
+    );
+    check(
+        "b200-154-reboot",
+        expect![[r#"
+        8x NVIDIA B200, driver 580.126.20 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  GPU 0 (NVIDIA B200) at 0000:18:00.0: Node Reboot Required [recovery-action]
+               seen: NVRM: Xid (PCI:0000:18:00): 154, pid='<unknown>', name=<unknown>, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)
+               fix:  restart the machine: `systemctl reboot`
+    "#]],
+    );
+}

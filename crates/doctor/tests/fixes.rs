@@ -1,0 +1,198 @@
+//! Each command of each fix: it splits into words as a shell does it, its program is one that `programs.toml` knows, with
+//! options that it has.
+
+#[path = "../../gpu/tests/world/mod.rs"]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use sconce_doctor::{Os, Snapshot, examine, rules};
+use serde::Deserialize;
+use world::world;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Program {
+    #[serde(default)]
+    words: Vec<String>,
+    #[serde(default)]
+    options: Vec<String>,
+    #[serde(default)]
+    arguments: bool,
+    #[serde(default)]
+    placeholders: bool,
+    source: String,
+}
+
+fn programs() -> BTreeMap<String, Program> {
+    toml::from_str(include_str!("programs.toml")).unwrap()
+}
+
+/// All snapshots of the tests, on each distribution, in a container and outside of one, in a cluster or none.
+fn snapshots() -> Vec<Snapshot> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = |folder: &str| {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    let mut machines: Vec<Snapshot> = files("../gpu/tests/worlds")
+        .iter()
+        .map(|path| Snapshot::capture(&world(path.file_stem().unwrap().to_str().unwrap()).machine))
+        .collect();
+    let cases = files("tests/snapshots/cases");
+    machines.extend(cases.iter().map(|path| Snapshot::load(path).unwrap()));
+    let os = |id: &str, like: &[&str], version: &str| {
+        let like = like.iter().map(|word| (*word).to_owned()).collect();
+        Some(Os { id: id.into(), like, version: Some(version.into()) })
+    };
+    let distributions = [
+        None,
+        os("ubuntu", &["debian"], "24.04"),
+        os("debian", &[], "13"),
+        os("rocky", &["rhel", "centos", "fedora"], "9.6"),
+        os("almalinux", &["rhel", "centos", "fedora"], "10.0"),
+        os("fedora", &[], "44"),
+        os("nixos", &[], "26.05"),
+    ];
+    let mut all = Vec::new();
+    for machine in machines {
+        for os in &distributions {
+            for (container, cluster) in
+                [(false, None), (true, Some("kubernetes")), (false, Some("slurm"))]
+            {
+                let mut seen = machine.clone();
+                seen.os.clone_from(os);
+                seen.container |= container;
+                seen.cluster = cluster.map(str::to_owned);
+                all.push(seen);
+            }
+        }
+    }
+    all
+}
+
+/// The words of a command: quotes group and go, nothing else is special.
+fn split(command: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let (mut word, mut open, mut begun) = (String::new(), None, false);
+    for char in command.chars() {
+        match (char, open) {
+            (quote @ ('\'' | '"'), None) => (open, begun) = (Some(quote), true),
+            (quote, Some(other)) if quote == other => open = None,
+            (' ', None) if begun => {
+                words.push(std::mem::take(&mut word));
+                begun = false;
+            }
+            (' ', None) => {}
+            (char, _) => {
+                word.push(char);
+                begun = true;
+            }
+        }
+    }
+    if open.is_some() {
+        return Err(format!("a quote is open in `{command}`"));
+    }
+    if begun {
+        words.push(word);
+    }
+    Ok(words)
+}
+
+fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), String> {
+    let words = split(command)?;
+    let (name, rest) = words.split_first().ok_or("no program")?;
+    let program = programs
+        .get(name.trim_end_matches(".sh"))
+        .ok_or_else(|| format!("`{name}` of `{command}` is in no table"))?;
+    if name == "sh" {
+        let script = rest.get(1).ok_or("no script")?;
+        for part in script.split("; ") {
+            check(programs, part.split(" > ").next().unwrap())?;
+        }
+        return Ok(());
+    }
+    let mut rest = rest.iter();
+    if !program.words.is_empty() {
+        let first = rest.next().ok_or_else(|| format!("`{command}` does nothing"))?;
+        if !program.words.contains(first) {
+            return Err(format!("`{first}` is no word of {name}: `{command}`"));
+        }
+    }
+    for word in rest {
+        let option = word.split('=').next().unwrap();
+        let placeholder = word.contains('<') || word.contains('…') || word.contains('{');
+        if placeholder && !program.placeholders {
+            return Err(format!("`{word}` can't be typed: `{command}`"));
+        }
+        if word.starts_with('-') && !program.options.iter().any(|known| known == option) {
+            return Err(format!("`{word}` is no option of {name}: `{command}`"));
+        }
+        if !word.starts_with('-') && !program.arguments && !placeholder {
+            return Err(format!("{name} takes no arguments: `{command}`"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn commands_can_be_typed() {
+    let programs = programs();
+    let mut met = BTreeSet::new();
+    for seen in snapshots() {
+        for finding in examine(&seen, None).findings {
+            for command in finding.steps.iter().flat_map(|step| &step.commands) {
+                if met.insert(command.clone()) {
+                    check(&programs, command)
+                        .unwrap_or_else(|why| panic!("{}: {why}", finding.rule.id));
+                }
+            }
+        }
+    }
+    assert!(met.len() > 60, "{} commands were met", met.len());
+    for wanted in [
+        "apt-get install -y nvidia-driver-570-server-open",
+        "apt-get install -y nvidia-fabricmanager-580",
+        "dnf module enable -y nvidia-driver:570-open",
+        "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+    ] {
+        assert!(met.contains(wanted), "{wanted} is missing of {met:#?}");
+    }
+}
+
+/// The manual's advice has placeholders for numbers; its programs and options are known as well.
+#[test]
+fn advice_names_programs_that_exist() {
+    let programs = programs();
+    for rule in rules::RULES {
+        let quoted = rule.fix.split('`').skip(1).step_by(2);
+        for command in quoted.filter(|text| text.contains(' ')) {
+            let typed = command.replace("<index>", "0").replace("<watts>", "300");
+            let typed = typed.replace("<minor>", "0").replace("<bridge>", "0");
+            let name = typed.split(' ').next().unwrap();
+            if programs.contains_key(name) {
+                check(&programs, &typed).unwrap_or_else(|why| panic!("{}: {why}", rule.id));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_finds_what_it_is_for() {
+    let programs = programs();
+    assert!(programs.values().all(|program| !program.source.is_empty()));
+    for wrong in [
+        "nvidia-smi -r -i 3",
+        "nvidia-smi --gpu-reset -i <index>",
+        "nvidia-container-reset",
+        "nvidia-ctk cdi generate --out=/etc/cdi/nvidia.yaml",
+        "systemctl restrt nvidia-persistenced",
+        "sh -c 'modprobe --remove nvidia'",
+        "sh -c 'echo",
+        "dkms build nvidia",
+    ] {
+        assert!(check(&programs, wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,85 @@
+//! What installs the driver and its parts, by distribution.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::table;
+
+/// A distribution, as os-release(5) names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Distribution<'a> {
+    /// `ID`.
+    pub id: &'a str,
+    /// The words of `ID_LIKE`.
+    pub like: &'a [String],
+    /// The major number of `VERSION_ID`.
+    pub major: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    branch: u32,
+    package: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    family: String,
+    from: Option<u32>,
+    below: Option<u32>,
+    what: String,
+    run: Vec<String>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::PACKAGES));
+
+/// The driver branch to install where nothing else decides.
+pub fn driver_branch() -> u32 {
+    TABLE.branch
+}
+
+/// Commands that install `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`), with
+/// `{branch}`, `{version}` and `{kernel}` to be filled in; none where the facts know of none.
+pub fn install(distribution: Distribution<'_>, what: &str) -> Option<&'static [String]> {
+    let fits = |row: &&Row, family: &str| {
+        let major =
+            |holds: fn(u32, u32) -> bool, bound: Option<u32>| match (bound, distribution.major) {
+                (None, _) => true,
+                (Some(bound), Some(major)) => holds(major, bound),
+                (Some(_), None) => false,
+            };
+        row.what == what
+            && row.family == family
+            && major(|major, from| major >= from, row.from)
+            && major(|major, below| major < below, row.below)
+    };
+    let like = distribution.like.iter().map(String::as_str);
+    // What a distribution is like stands nearest first (os-release(5)).
+    let mut families = std::iter::once(distribution.id).chain(like);
+    families
+        .find_map(|family| TABLE.package.iter().find(|row| fits(row, family)))
+        .map(|row| &*row.run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn driver(id: &str, like: &[&str], major: u32) -> Option<&'static [String]> {
+        let like: Vec<String> = like.iter().map(|word| (*word).to_owned()).collect();
+        install(Distribution { id, like: &like, major: Some(major) }, "driver-open")
+    }
+
+    #[test]
+    fn a_distribution_or_what_it_is_like() {
+        let ubuntu = driver("ubuntu", &["debian"], 24).unwrap();
+        assert!(ubuntu.concat().contains("nvidia-driver-{branch}-server-open"));
+        assert_eq!(driver("pop", &["ubuntu", "debian"], 22).unwrap(), ubuntu);
+        assert!(driver("debian", &[], 12).unwrap().concat().contains("nvidia-open-kernel-dkms"));
+        let rocky = driver("rocky", &["rhel", "centos", "fedora"], 9).unwrap();
+        assert!(rocky.concat().contains("nvidia-driver:{branch}-open"));
+        assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().len(), 1);
+        assert!(driver("nixos", &[], 25).is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! The driver's error numbers: Xid of GPUs, SXid of NVSwitches, and what NVIDIA says to do.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::table;
+
+/// What to do about an error, in the words of NVIDIA's catalogue ("resolution bucket").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Nothing: the driver or the hardware dealt with it.
+    Ignore,
+    /// Start the program again.
+    RestartApp,
+    /// Reset the GPU.
+    ResetGpu,
+    /// Reset all GPUs and NVSwitches of the machine.
+    ResetFabric,
+    /// Restart the machine, or the virtual machine.
+    RestartHost,
+    /// Look at the cables of its power.
+    CheckPower,
+    /// Look at the cooling.
+    CheckCooling,
+    /// Look at connectors, bridges and cables of NVLink.
+    CheckLink,
+    /// Update driver, firmware or hypervisor.
+    UpdateSoftware,
+    /// Ask NVIDIA or the vendor of the machine.
+    ContactSupport,
+    /// Another error that comes with it decides.
+    SeeOther,
+    /// Unit and status of the line decide: [`nvlink`].
+    ByLink,
+    /// The line itself names the recovery (Xid 154).
+    ByLine,
+}
+
+/// An error of a GPU.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Xid {
+    /// The number.
+    pub code: u32,
+    /// NVIDIA's name: `ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS`.
+    pub name: String,
+    /// NVIDIA's description.
+    pub what: String,
+    /// What to do at once.
+    #[serde(rename = "do")]
+    pub action: Action,
+}
+
+/// A kind of NVLink 5 error, within one of the numbers 144 to 150.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NvLink {
+    /// The number.
+    pub xid: u32,
+    /// Names of the unit in the line, by driver release: `NETIR_LINK_EVT`, `NETIR_LINK_DOWN`.
+    pub units: Vec<String>,
+    /// The first word after the link, bit 31 first, `-` for any; by driver release.
+    pub bits: [String; 2],
+    /// The second word; 0 is any.
+    pub status: u32,
+    /// What to do at once.
+    #[serde(rename = "do")]
+    pub action: Action,
+    /// Whether the link, or more, is down.
+    pub fatal: bool,
+}
+
+/// An error of an NVSwitch.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SXid {
+    /// The number.
+    pub code: u32,
+    /// NVIDIA's name for it.
+    pub name: String,
+    /// What to do when it was fatal.
+    #[serde(rename = "do")]
+    pub action: Action,
+    /// Whether the guide lists it as fatal.
+    pub fatal: bool,
+    /// Where that is said, if not in the guide.
+    pub source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Xids {
+    xid: Vec<Xid>,
+    link: Vec<NvLink>,
+}
+
+#[derive(Deserialize)]
+struct SXids {
+    sxid: Vec<SXid>,
+}
+
+static XIDS: LazyLock<Xids> = LazyLock::new(|| table::read(table::XID));
+static SXIDS: LazyLock<SXids> = LazyLock::new(|| table::read(table::SXID));
+
+/// The error of a GPU with that number; none for numbers that NVIDIA lists as unused.
+pub fn xid(code: u32) -> Option<&'static Xid> {
+    XIDS.xid.iter().find(|row| row.code == code)
+}
+
+/// The kind of NVLink 5 error: number, unit, and the first two words of the line.
+pub fn nvlink(code: u32, unit: &str, info: u32, status: u32) -> Option<&'static NvLink> {
+    let fits = |bits: &String| {
+        let mut places = bits.bytes().rev().enumerate();
+        places.all(|(at, bit)| bit == b'-' || u32::from(bit == b'1') == info >> at & 1)
+    };
+    let rows = XIDS.link.iter().filter(|row| {
+        row.xid == code
+            && row.units.iter().any(|name| name == unit)
+            && row.bits.iter().any(fits)
+            && (row.status == 0 || row.status == status)
+    });
+    // A row of that very status says more than one for any.
+    rows.max_by_key(|row| row.status)
+}
+
+/// The error of an NVSwitch with that number.
+pub fn sxid(code: u32) -> Option<&'static SXid> {
+    SXIDS.sxid.iter().find(|row| row.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found() {
+        assert_eq!(xid(79).unwrap().action, Action::RestartHost);
+        assert_eq!(xid(140).unwrap().action, Action::ResetGpu);
+        assert_eq!(xid(121).unwrap().action, Action::Ignore);
+        assert!(xid(1).is_none() && xid(4000).is_none());
+        assert!(sxid(20034).unwrap().fatal && !sxid(12028).unwrap().fatal);
+        let down = nvlink(149, "NETIR_LINK_EVT", 0x0045_05c6, 0).unwrap();
+        assert!(down.fatal && down.action == Action::ResetGpu);
+        assert!(nvlink(149, "NETIR_LINK_EVT", 0xffff_ffff, 0).is_none());
+    }
+
+    #[test]
+    fn rows_are_in_order_and_bits_are_a_word() {
+        assert!(XIDS.xid.is_sorted_by_key(|row| row.code));
+        assert!(SXIDS.sxid.is_sorted_by(|a, b| a.code < b.code));
+        for row in &XIDS.link {
+            assert!((144..=150).contains(&row.xid) && !row.units.is_empty());
+            for bits in &row.bits {
+                assert!(bits.len() == 32 && bits.bytes().all(|b| b"01-".contains(&b)), "{bits}");
+            }
+        }
+    }
+}
