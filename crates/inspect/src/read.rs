@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::Error;
 
 /// A source of bytes that can be read at any offset, from many threads.
@@ -91,12 +93,18 @@ pub struct OnDisk {
 }
 
 impl OnDisk {
-    /// Opens `path` for reading.
+    /// Opens the regular file at `path` for reading.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, and [`io::ErrorKind::InvalidInput`] for a pipe, a socket or a device: opening
+    /// or reading one may wait for ever.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::from_file(File::open(path)?)
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Self::from_file(file)
     }
 
     /// A file that is open for reading.

@@ -54,7 +54,7 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
-8 this machine can't; 125 the container could not be started; 130 interrupted. `run` passes on the \
+8 this machine can't; 9 yes, but in part; 10 can't tell; 125 the container could not be started; 130 interrupted. `run` passes on the \
 exit code of its command.";
 
 /// Reads the arguments and does what they say.

@@ -22,6 +22,10 @@ pub enum Kind {
     Storage = 7,
     /// This machine can't: no user namespaces, no uv and no pip, no GPU.
     Machine = 8,
+    /// The answer is yes, but not for all of it (`inspect --for`).
+    InPart = 9,
+    /// What there is does not decide the question (`inspect --for`).
+    CantTell = 10,
     /// The container could not be started. The same number as Docker's.
     Container = 125,
     /// Stopped by Ctrl-C or SIGTERM.
