@@ -154,14 +154,14 @@ impl Builder<'_> {
         }
         let scan = self.gpu_code(plans)?;
         for &gpu in &facts.gpus {
-            let verdict = verdict(&scan, gpu, None);
+            let verdict = verdict(&scan, gpu, None, None);
             self.judge(gpu, &verdict, facts.torch.is_some())?;
         }
         Ok(())
     }
 
     fn judge(&self, gpu: Capability, verdict: &Verdict, torch: bool) -> Result<(), Error> {
-        let gap = verdict.core_gap();
+        let gap = verdict.gaps.first();
         match (verdict.outcome, gap) {
             (Outcome::NoGpuCode, _) if torch => Err(Error::NoGpuCode { gpu }),
             (Outcome::Not, Some(gap)) => {

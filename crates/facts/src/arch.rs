@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{ParseError, table};
+use crate::{DriverVersion, ParseError, table};
 
 /// A GPU's compute capability, e.g. 9.0. Prints and parses as `9.0`; `sm_90` and `sm90` parse too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,8 +151,17 @@ pub struct CapabilityRow {
     pub first_cuda: String,
     /// The last one, where support has ended.
     pub last_cuda: Option<String>,
+    /// The first driver that runs any GPU of it, where one is known.
+    pub first_driver: Option<DriverVersion>,
     /// The last driver branch, where support has ended: "R580".
     pub last_driver: Option<String>,
+}
+
+impl CapabilityRow {
+    /// The number of the last driver branch, where support has ended: 580 of "R580".
+    pub fn last_branch(&self) -> Option<u32> {
+        self.last_driver.as_deref()?.strip_prefix('R')?.parse().ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -208,5 +217,20 @@ mod tests {
     fn rows_rise() {
         assert!(capabilities().is_sorted_by_key(|row| row.cc));
         assert_eq!(capability("7.0".parse().unwrap()).unwrap().last_cuda.as_deref(), Some("12.9"));
+    }
+
+    #[test]
+    fn drivers_bound_a_capability() {
+        for row in capabilities() {
+            assert_eq!(row.last_driver.is_some(), row.last_branch().is_some(), "{}", row.cc);
+            let Some(first) = &row.first_driver else { continue };
+            // A capability's first driver is its oldest GPU's, and no newer than the toolkit's that
+            // first compiles for it.
+            for gpu in crate::gpus().iter().filter(|gpu| gpu.capability == row.cc) {
+                assert!(gpu.first_driver.as_ref().is_none_or(|own| own >= first), "{}", gpu.name);
+            }
+            let toolkit = row.first_cuda.parse().ok().and_then(crate::toolkit_driver);
+            assert!(toolkit.is_none_or(|driver| driver >= first), "{}", row.cc);
+        }
     }
 }

@@ -120,6 +120,16 @@ mod tests {
             ("NVIDIA H100 80GB HBM3", "9.0"),
             ("NVIDIA A100-SXM4-80GB", "8.0"),
             ("Tesla T4", "7.5"),
+            ("5080", "12.0"),
+            ("RTX 3090 Ti", "8.6"),
+            ("3090ti", "8.6"),
+            ("GeForce GTX 1080 Ti", "6.1"),
+            ("1080ti", "6.1"),
+            ("L20", "8.9"),
+            ("A800", "8.0"),
+            ("H20", "9.0"),
+            ("H800", "9.0"),
+            ("B200 NVL", "10.0"),
         ] {
             assert_eq!(gpu(name).unwrap().capability.to_string(), cc, "{name}");
         }

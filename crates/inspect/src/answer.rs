@@ -1,21 +1,90 @@
-//! Does it run on this GPU, with this driver? One sentence, and yes or no.
+//! Does it run on this GPU, with this driver? Yes, in part, no or can't tell, and why, in one sentence.
 
-use sconce_facts::{Capability, DriverVersion};
+use sconce_facts::{Capability, DriverVersion, Gpu};
 use serde::Serialize;
 
 use crate::Error;
+use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
 use crate::report::{Basis, Report};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::{self, Outcome, Verdict};
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// It runs.
+    Yes,
+    /// It runs, but some of it will fail.
+    InPart,
+    /// It does not run.
+    No,
+    /// What was looked at does not decide it.
+    CantTell,
+}
 
 /// The answer to `--for GPU --driver VERSION`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// Whether it runs.
-    pub ready: bool,
+    pub says: Says,
     /// Why, in one sentence.
     pub sentence: String,
+}
+
+impl Answer {
+    /// Whether it runs, if only in part.
+    pub fn ready(&self) -> bool {
+        matches!(self.says, Says::Yes | Says::InPart)
+    }
+
+    fn no(why: String) -> Self {
+        Self { says: Says::No, sentence: format!("No: {why}.") }
+    }
+
+    fn cant_tell(why: String) -> Self {
+        Self { says: Says::CantTell, sentence: format!("Can't tell: {why}.") }
+    }
+}
+
+/// What was asked for.
+struct Asked<'a> {
+    /// The GPU's name, or the capability's (`sm_90`).
+    name: String,
+    capability: Capability,
+    /// The GPUs it may be.
+    gpus: Vec<&'static Gpu>,
+    driver: Option<&'a DriverVersion>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(gpu: &str, driver: Option<&'a DriverVersion>) -> Result<Self, Error> {
+        if let Ok(capability) = gpu.parse::<Capability>() {
+            let gpus = verdict::of(capability).collect();
+            return Ok(Self { name: capability.sm(), capability, gpus, driver });
+        }
+        match sconce_facts::gpu(gpu) {
+            Ok(row) => {
+                let (name, capability) = (row.name.clone(), row.capability);
+                Ok(Self { name, capability, gpus: vec![row], driver })
+            }
+            Err(unknown) => Err(Error::UnknownGpu { name: unknown.name, nearest: unknown.near }),
+        }
+    }
+
+    /// The first driver that is known to list one of these GPUs. A list can lag behind what a driver
+    /// runs, so below it nothing is certain.
+    fn listed_since(&self) -> Option<&'static DriverVersion> {
+        let firsts: Option<Vec<_>> =
+            self.gpus.iter().map(|gpu| gpu.first_driver.as_ref()).collect();
+        firsts?.into_iter().min()
+    }
+
+    /// The driver it is to run with, in words.
+    fn with(&self) -> String {
+        self.driver.map_or(String::new(), |driver| format!(" with driver {driver}"))
+    }
 }
 
 impl Report {
@@ -30,108 +99,241 @@ impl Report {
     }
 
     /// Whether it runs on the GPU called `gpu` (a name, or a capability like `9.0` or `sm_90`) with
-    /// this driver, and why, in one sentence.
+    /// this driver, and why.
     ///
     /// # Errors
     /// [`Error::UnknownGpu`].
     pub fn answer(&self, gpu: &str, driver: Option<&DriverVersion>) -> Result<Answer, Error> {
-        let (name, capability) = match gpu.parse::<Capability>() {
-            Ok(capability) => (capability.sm(), capability),
-            Err(_) => match sconce_facts::gpu(gpu) {
-                Ok(row) => (row.name.clone(), row.capability),
-                Err(unknown) => {
-                    return Err(Error::UnknownGpu { name: unknown.name, nearest: unknown.near });
-                }
-            },
-        };
-        let Some(verdict) = self.on(capability) else {
+        let asked = Asked::new(gpu, driver)?;
+        if let Some(answer) = self.host(&asked) {
+            return Ok(answer);
+        }
+        let Some(verdict) = self.on(asked.capability) else {
             return Err(Error::UnknownGpu { name: gpu.to_owned(), nearest: None });
         };
-        let no = |sentence: String| Ok(Answer { ready: false, sentence });
-        let host =
-            sconce_facts::gpu(gpu).ok().and_then(|row| row.host).map(|host| host.to_string());
-        if let Some(host) = host.filter(|host| *host != self.machine) {
-            return no(format!(
-                "No: {name} comes with {host} processors only, and this is for {}.",
-                self.machine
-            ));
-        }
-        let cuda = self.drivers.cuda.as_deref().unwrap_or("CUDA");
-        if let (Basis::Facts, Some(torch)) = (self.basis, &self.contents.torch)
-            && verdict.outcome == Outcome::NoGpuCode
-            && torch.cuda.is_some()
+        // What is certainly in the way first, then what is not known, then what fails in part.
+        let answer = self
+            .gpu_and_driver(&asked, verdict)
+            .or_else(|| self.code(&asked, verdict))
+            .or_else(|| self.floor(&asked))
+            .or_else(|| self.broken())
+            .or_else(|| self.jit(&asked, verdict))
+            .or_else(|| self.unknown(&asked))
+            .or_else(|| self.in_part(&asked, verdict))
+            .unwrap_or_else(|| self.yes(&asked, verdict));
+        Ok(answer)
+    }
+
+    /// The processor that the GPU comes with.
+    fn host(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let hosts: Option<Vec<&str>> =
+            asked.gpus.iter().map(|gpu| gpu.host.map(|host| host.as_str())).collect();
+        let host = hosts.filter(|hosts| hosts.iter().all(|host| *host != self.machine))?;
+        let host = host.first()?;
+        // Files of GPU code are for no processor.
+        (self.machine != Machine::Cuda.name()).then(|| {
+            Answer::no(format!(
+                "{} comes with {host} processors only, and this is for {}",
+                asked.name, self.machine
+            ))
+        })
+    }
+
+    /// Drivers that are too old or too new for the GPU itself.
+    fn gpu_and_driver(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        let row = asked.capability.row()?;
+        let Asked { name, capability, .. } = asked;
+        let last = row.last_branch();
+        let needed = verdict.driver.as_deref().and_then(|text| text.parse::<DriverVersion>().ok());
+        if let Some((needed, last)) = needed.zip(last)
+            && needed.branch() > last
         {
-            let version = &torch.version;
-            return no(format!(
-                "Not known: nothing is known of torch {version}'s GPU code, and its wheel is not here."
-            ));
+            return Some(Answer::no(format!(
+                "it needs driver {needed} or newer, and branch {last} is the last that runs {name} (compute capability {capability})"
+            )));
+        }
+        let driver = asked.driver?;
+        if let Some(last) = last.filter(|last| driver.branch() > *last) {
+            return Some(Answer::no(format!(
+                "branch {last} is the last driver that runs {name} (compute capability {capability}), and this one is {driver}"
+            )));
+        }
+        let first = row.first_driver.as_ref().filter(|first| driver < *first)?;
+        Some(Answer::no(format!(
+            "{name} (compute capability {capability}) needs driver {first} or newer, and this one is {driver}"
+        )))
+    }
+
+    /// Code for the GPU.
+    fn code(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        let torch = self.contents.torch.as_ref();
+        // NVIDIA's libraries beside a torch for CPUs are there for nobody.
+        let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+        let unused =
+            || self.libraries.iter().all(|library| names::is_of_nvidia(&name(&library.path)));
+        if let Some(torch) = torch.filter(|torch| torch.cuda.is_none() && unused()) {
+            return Some(Answer::no(format!("torch {} is a CPU-only build", torch.version)));
         }
         match verdict.outcome {
-            Outcome::NoGpuCode => {
-                let what = match &self.contents.torch {
-                    Some(torch) => format!("torch {} is a CPU-only build", torch.version),
-                    None => "there is no GPU code in it".to_owned(),
-                };
-                return no(format!("No: {what}."));
-            }
+            Outcome::Unlinked => Some(Answer::cant_tell(
+                "its GPU code is for the device linker, which makes code for a GPU only when the program asks for it".to_owned(),
+            )),
+            Outcome::NoGpuCode => Some(match torch {
+                Some(torch) if self.basis == Basis::Facts => Answer::cant_tell(format!(
+                    "nothing is known of torch {}'s GPU code, and its wheel is not here",
+                    torch.version
+                )),
+                Some(torch) => Answer::no(format!(
+                    "torch {} is built for CUDA {}, and there is no GPU code here",
+                    torch.version,
+                    torch.cuda.as_deref().unwrap_or("")
+                )),
+                None => Answer::cant_tell(
+                    "there is no GPU code in it, so nothing here decides it".to_owned(),
+                ),
+            }),
             Outcome::Not => {
-                let gap = verdict.core_gap();
-                let (library, has) = gap.map_or((String::new(), String::new()), |gap| {
-                    let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
-                    (gap.library.clone(), has.join(", "))
-                });
-                return no(format!(
-                    "No: {library} has no code for {name} (compute capability {capability}); it has {has}."
-                ));
+                let gap = verdict.gaps.first()?;
+                let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
+                let what = match gap.served {
+                    0 => "has no code".to_owned(),
+                    served => format!("has code in {served} of its {} parts only", gap.of),
+                };
+                Some(Answer::no(format!(
+                    "{} {what} for {} (compute capability {}); it has {}",
+                    gap.library,
+                    asked.name,
+                    asked.capability,
+                    has.join(", ")
+                )))
             }
-            Outcome::Native | Outcome::Jit | Outcome::Partial => {}
+            Outcome::Native | Outcome::Jit | Outcome::Partial => None,
         }
-        let floor: Option<DriverVersion> =
-            self.drivers.floor.as_deref().and_then(|text| text.parse().ok());
-        if let Some((driver, floor)) = driver.zip(floor.as_ref())
-            && driver < floor
-        {
-            return no(format!(
-                "No: CUDA {cuda} needs driver {floor} or newer, and this one is {driver}."
-            ));
+    }
+
+    fn floor(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let floor: DriverVersion = self.drivers.floor.as_deref()?.parse().ok()?;
+        let driver = asked.driver.filter(|driver| **driver < floor)?;
+        let cuda = self.drivers.cuda.as_deref().unwrap_or("");
+        Some(Answer::no(format!(
+            "CUDA {cuda} needs driver {floor} or newer, and this one is {driver}"
+        )))
+    }
+
+    /// Findings that stop it, and bytes that could not be read and may be what matters.
+    fn broken(&self) -> Option<Answer> {
+        let is_lost =
+            |finding: &&Finding| matches!(finding.kind, Kind::BadBytes | Kind::Unreadable);
+        let words = |finding: &Finding| {
+            format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject)
+        };
+        let stops = self.errors().find(|finding| !is_lost(finding));
+        let lost = || self.errors().filter(is_lost).find(|finding| finding.subject.contains(".so"));
+        stops
+            .map(|finding| Answer::no(words(finding)))
+            .or_else(|| lost().map(|finding| Answer::cant_tell(words(finding))))
+    }
+
+    /// PTX that is all there is, and that the driver must be able to compile.
+    fn jit(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        let driver = asked.driver?;
+        // With code for the GPU in all the rest, what fails is a part.
+        let part = self.contents.torch.is_some()
+            && !verdict
+                .jit
+                .iter()
+                .any(|(library, _)| library.rsplit('/').next().is_some_and(names::is_core));
+        verdict.jit.iter().find_map(|(library, isa)| {
+            let (major, minor) = isa;
+            let only = format!("{library} has only PTX {major}.{minor} for {}", asked.name);
+            let Some(needed) = names::ptx_driver(*isa) else {
+                return Some(Answer::cant_tell(format!(
+                    "{only}, and it is not known which driver compiles that"
+                )));
+            };
+            (driver < needed).then(|| {
+                let why = format!("{only}, which needs driver {needed}; this one is {driver}");
+                match part {
+                    true => {
+                        Answer { says: Says::InPart, sentence: format!("Yes, in part: {why}.") }
+                    }
+                    false => Answer::no(why),
+                }
+            })
+        })
+    }
+
+    /// What is not known of the driver.
+    fn unknown(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let driver = asked.driver?;
+        if let Some(first) = asked.listed_since().filter(|first| driver < *first) {
+            return Some(Answer::cant_tell(format!(
+                "driver {first} is the first that is known to list {}, and this one is {driver}",
+                asked.name
+            )));
         }
-        if let Some(error) = self.errors().find(|error| error.kind != Kind::BadBytes) {
-            return no(format!("No: {} ({}).", error.message.trim_end_matches('.'), error.subject));
+        if self.drivers.floor.is_some() {
+            return None;
         }
-        let too_new = verdict.jit.iter().find_map(|(library, isa)| {
-            let needed = names::ptx_driver(*isa)?;
-            driver.filter(|driver| *driver < needed).map(|driver| (library, isa, needed, driver))
-        });
-        if let Some((library, (major, minor), needed, driver)) = too_new {
-            return no(format!(
-                "No: {library} has only PTX {major}.{minor} for {name}, which needs driver {needed}; this one is {driver}."
-            ));
-        }
-        let with = driver.map_or(String::new(), |driver| format!(" with driver {driver}"));
-        let sentence = match (verdict.outcome, verdict.gaps.first()) {
-            (Outcome::Partial, Some(gap)) => format!(
-                "Yes, in part: it runs on {name}{with}, but {} has nothing for it in {} of its {} parts.",
-                gap.library,
-                gap.of - gap.served.min(gap.of),
-                gap.of
+        Some(Answer::cant_tell(match &self.drivers.cuda {
+            Some(cuda) => format!("it is not known which driver CUDA {cuda} needs"),
+            None => format!(
+                "it has code for {}, and nothing in it tells which CUDA it uses and so which driver it needs",
+                asked.name
             ),
+        }))
+    }
+
+    /// What will fail while the rest runs.
+    fn in_part(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        let gap = verdict.gaps.first().map(|gap| format!("{} {}", gap.library, gap.words()));
+        let lacking = || {
+            let finding = self
+                .findings
+                .iter()
+                .find(|finding| finding.gpu && finding.severity != Severity::Note)?;
+            Some(format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject))
+        };
+        let what = gap.or_else(lacking)?;
+        Some(Answer {
+            says: Says::InPart,
+            sentence: format!(
+                "Yes, in part: it runs on {}{}, but {what}.",
+                asked.name,
+                asked.with()
+            ),
+        })
+    }
+
+    fn yes(&self, asked: &Asked<'_>, verdict: &Verdict) -> Answer {
+        let listed = asked.listed_since();
+        let needed = verdict
+            .driver
+            .as_deref()
+            .and_then(|text| text.parse::<DriverVersion>().ok())
+            .into_iter()
+            .chain(listed.cloned())
+            .max();
+        let drivers = match (asked.driver, needed, verdict.last_driver) {
+            (Some(driver), _, _) => format!(" with driver {driver}"),
+            (None, Some(needed), Some(last)) => {
+                format!(" from driver {needed} up to branch {}", last.trim_start_matches('R'))
+            }
+            (None, Some(needed), None) => format!(" from driver {needed} on"),
+            (None, None, _) => String::new(),
+        };
+        let name = &asked.name;
+        let sentence = match (verdict.outcome, &self.drivers.cuda) {
             (Outcome::Jit, _) => format!(
-                "Yes: it runs on {name}{with}; the driver compiles {} of its libraries when they are first used.",
+                "Yes: it runs on {name}{drivers}; the driver compiles {} of its libraries when they are first used.",
                 verdict.jit.len()
             ),
-            _ => format!(
-                "Yes: it has machine code for {name} and CUDA {cuda} runs{}.",
-                if with.is_empty() {
-                    self.drivers
-                        .floor
-                        .as_ref()
-                        .map_or(String::new(), |floor| format!(" from driver {floor} on"))
-                } else {
-                    with
-                }
-            ),
+            (_, Some(cuda)) => {
+                format!("Yes: it has machine code for {name} and CUDA {cuda} runs{drivers}.")
+            }
+            (_, None) => format!("Yes: it has machine code for {name}{drivers}."),
         };
-        Ok(Answer { ready: true, sentence })
+        Answer { says: Says::Yes, sentence }
     }
 
     /// The whole report as JSON.

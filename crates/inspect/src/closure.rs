@@ -4,23 +4,19 @@
 //! extension module first, then every other library as Python would open it. What the loader would
 //! not find, or would bind to another file than the one it was built with, is a finding.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::bindings::Bindings;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
-use crate::names;
-use crate::packages::is_python_library;
-use crate::read::Named;
+use crate::names::{self, Choice};
+use crate::opened;
+use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
-use crate::symbols::{Symbols, gnu_hash};
 use crate::tree::Tree;
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
-/// Missing symbols named for one library.
-const MAX_SYMBOLS: usize = 4;
-/// Bytes of symbol tables kept at once.
-const MAX_SYMBOL_BYTES: usize = 160 << 20;
 
 /// What playing the processes through gave.
 #[derive(Default)]
@@ -29,6 +25,8 @@ pub struct Closure {
     pub findings: Vec<Finding>,
     /// The process in which torch is imported: which file each library is.
     pub torch: Process,
+    /// Libraries from outside of the tree that some process loads.
+    pub outside: BTreeSet<usize>,
 }
 
 /// A name nobody found, and who asked.
@@ -37,20 +35,24 @@ struct Absent {
     by: BTreeSet<String>,
     in_torch: bool,
     optional: bool,
+    gpu: bool,
 }
 
 /// Plays the processes of an environment through.
-pub fn check(tree: &Tree, loader: &Loader<'_>) -> Closure {
-    let mut closure = Closure { torch: torch_process(tree, loader), ..Closure::default() };
+pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
+    let python = python(tree, loader);
+    let mut closure = Closure { torch: torch_process(loader, python), ..Closure::default() };
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
-    let mut bound = Bound::default();
+    let mut bindings = Bindings::new(loader, python);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
+    let mut missing_builds = Builds::default();
 
     let torch = closure.torch.clone();
     note_missing(loader, &torch, &torch, true, &mut absent);
-    bound.take(loader, &torch);
+    bindings.take(&torch, &torch);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
-    closure.findings.extend(plugins(loader, &torch));
+    closure.findings.extend(plugins(loader, &torch, &torch));
+    closure.findings.extend(opened::check(loader, &torch, &torch, contents));
 
     for root in roots(loader) {
         if seen.contains(&root) {
@@ -58,54 +60,89 @@ pub fn check(tree: &Tree, loader: &Loader<'_>) -> Closure {
         }
         let mut process = Process::default();
         loader.load(&mut process, root);
+        missing_builds.take(loader, &process, &torch);
         note_missing(loader, &process, &torch, false, &mut absent);
-        bound.take(loader, &process);
+        bindings.take(&process, &torch);
+        closure.findings.extend(plugins(loader, &process, &torch));
+        closure.findings.extend(opened::check(loader, &process, &torch, contents));
         seen.extend(process.loaded.iter().map(|loaded| loaded.library));
-        if torch.loaded.is_empty() {
-            closure.findings.extend(plugins(loader, &process));
-        }
     }
-    closure
-        .findings
-        .extend(absent.into_iter().map(|(name, absent)| missing(loader, &name, absent)));
-    closure.findings.extend(bound.versions(loader));
-    closure.findings.extend(bound.symbols(tree, loader));
+    let is_outside = |at: &usize| loader.library(*at).is_some_and(|library| library.outside);
+    closure.outside = seen.into_iter().filter(is_outside).collect();
+    let cuda = contents.cuda_major();
+    for (name, absent) in absent {
+        closure.findings.push(missing(loader, &name, absent, cuda, &missing_builds, &torch));
+    }
+    closure.findings.extend(bindings.versions());
+    closure.findings.extend(bindings.symbols(tree, contents));
     closure.findings.extend(shadows(loader, &torch));
     closure.findings.extend(other_machines(loader));
     closure
 }
 
+/// Which builds of libraries that come in several can't be loaded.
+#[derive(Default)]
+struct Builds {
+    whole: BTreeSet<&'static str>,
+}
+
+impl Builds {
+    fn take(&mut self, loader: &Loader<'_>, process: &Process, torch: &Process) {
+        let Some(root) = process.loaded.first().and_then(|root| loader.library(root.library))
+        else {
+            return;
+        };
+        let Some(row) = names::alternative(root.name()) else { return };
+        let there = |name: &str| torch.get(name).is_some() || loader.comes_from_outside(name);
+        if process.missing.iter().all(|missing| there(&missing.name)) {
+            self.whole.insert(&row.names);
+        }
+    }
+
+    /// Whether the program does without the library at `path`, because it takes another build.
+    fn are_spare(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        names::alternative(name).is_some_and(|row| {
+            row.spare || row.by == Choice::Cuda || self.whole.contains(row.names.as_str())
+        })
+    }
+}
+
+/// The program of Python, where the tree has one.
+fn python(tree: &Tree, loader: &Loader<'_>) -> Option<usize> {
+    ["opt/venv/bin/python", "usr/bin/python3", "usr/local/bin/python3", "bin/python"]
+        .iter()
+        .filter_map(|program| tree.resolve(program))
+        .find_map(|real| loader.all().find(|(_, library)| library.path == real))
+        .map(|(at, _)| at)
+}
+
 /// Python, what `import torch` opens first, and torch's extension module.
-fn torch_process(tree: &Tree, loader: &Loader<'_>) -> Process {
+fn torch_process(loader: &Loader<'_>, python: Option<usize>) -> Process {
     let mut process = Process::default();
+    process.preloads = true;
     let module = |library: &Library| {
         let inside = library.path.starts_with("torch/") || library.path.contains("/torch/");
         inside
             && (library.name().starts_with("_C.") || library.name() == "_C.so")
             && library.path.rsplit('/').nth(1) == Some("torch")
     };
-    let all = || (0..).map_while(|at| loader.library(at).map(|library| (at, library)));
     let Some((torch, library)) =
-        all().find(|(_, library)| library.dynamic.is_some() && module(library))
+        loader.all().find(|(_, library)| library.dynamic.is_some() && module(library))
     else {
         // No extension module (a library folder alone): take torch's own library.
-        if let Some((at, _)) = all().find(|(_, library)| names::is_core(library.name())) {
+        if let Some((at, _)) = loader.all().find(|(_, library)| names::is_core(library.name())) {
             loader.load(&mut process, at);
         }
         return process;
     };
-    for program in ["opt/venv/bin/python", "usr/bin/python3", "usr/local/bin/python3", "bin/python"]
-    {
-        let real = tree.resolve(program);
-        if let Some((at, _)) = all().find(|(_, library)| Some(&library.path) == real.as_ref()) {
-            loader.load(&mut process, at);
-            break;
-        }
+    if let Some(python) = python {
+        loader.load(&mut process, python);
     }
     let folder = library.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let first = format!("{folder}/lib/libtorch_global_deps.so");
     let first = first.trim_start_matches('/');
-    if let Some((at, _)) = all().find(|(_, library)| library.path == first) {
+    if let Some((at, _)) = loader.all().find(|(_, library)| library.path == first) {
         loader.load(&mut process, at);
     }
     loader.load(&mut process, torch);
@@ -115,9 +152,9 @@ fn torch_process(tree: &Tree, loader: &Loader<'_>) -> Process {
 /// Libraries to start from: first those that no other one needs, then all.
 fn roots(loader: &Loader<'_>) -> Vec<usize> {
     let all = || {
-        (0..)
-            .map_while(|at| loader.library(at).map(|library| (at, library)))
-            .filter(|(_, library)| library.dynamic.is_some())
+        loader
+            .all()
+            .filter(|(_, library)| library.dynamic.is_some() && !library.outside)
             .filter(|(_, library)| library.machine == loader.machine())
     };
     let needed: BTreeSet<&str> = all()
@@ -129,14 +166,6 @@ fn roots(loader: &Loader<'_>) -> Vec<usize> {
     first.into_iter().chain(rest).map(|(at, _)| at).collect()
 }
 
-fn path_of<'a>(loader: &Loader<'a>, process: &Process, at: usize) -> &'a str {
-    process
-        .loaded
-        .get(at)
-        .and_then(|loaded| loader.library(loaded.library))
-        .map_or("", |library| library.path.as_str())
-}
-
 fn note_missing(
     loader: &Loader<'_>,
     process: &Process,
@@ -144,20 +173,25 @@ fn note_missing(
     in_torch: bool,
     absent: &mut BTreeMap<String, Absent>,
 ) {
+    let of_others = process.missing.iter().any(|missing| names::is_of_other_gpus(&missing.name));
     for missing in &process.missing {
         // Extension modules of other packages rely on torch having loaded its libraries before.
         let there = !in_torch && torch.get(&missing.name).is_some();
         if there || loader.comes_from_outside(&missing.name) {
             continue;
         }
-        let path = path_of(loader, process, missing.by);
-        let optional = names::is_optional(path.rsplit('/').next().unwrap_or(path));
+        let library =
+            process.loaded.get(missing.by).and_then(|loaded| loader.library(loaded.library));
+        let Some(library) = library else { continue };
+        let optional = of_others || names::is_optional(library.name());
+        let gpu = library.has_gpu_code() || names::is_opened(&missing.name);
         let entry = absent
             .entry(missing.name.clone())
             .or_insert_with(|| Absent { optional: true, ..Absent::default() });
-        entry.by.insert(path.to_owned());
+        entry.by.insert(library.path.clone());
         entry.in_torch |= in_torch;
         entry.optional &= optional;
+        entry.gpu |= gpu && !optional && !names::is_spare(&missing.name);
     }
 }
 
@@ -170,10 +204,22 @@ fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a String>) -> Vec<String> {
     out
 }
 
-fn missing(loader: &Loader<'_>, name: &str, absent: Absent) -> Finding {
+fn missing(
+    loader: &Loader<'_>,
+    name: &str,
+    absent: Absent,
+    cuda: Option<u16>,
+    builds: &Builds,
+    torch: &Process,
+) -> Finding {
+    let spare = absent.by.iter().all(|path| builds.are_spare(path));
+    let optional = absent.optional || spare;
+    let gpu = absent.gpu && !optional;
     let severity = match () {
         () if absent.in_torch => Severity::Error,
-        () if absent.optional => Severity::Note,
+        () if optional => Severity::Note,
+        // Without torch, what has code for a GPU is what there is to run.
+        () if gpu && torch.loaded.is_empty() => Severity::Error,
         () => Severity::Warning,
     };
     let first = absent.by.iter().next().map_or("", String::as_str);
@@ -184,6 +230,9 @@ fn missing(loader: &Loader<'_>, name: &str, absent: Absent) -> Finding {
         .map(|library| library.path.clone())
         .collect();
     if places.is_empty() {
+        let fix = names::how_to_get(name, cuda).unwrap_or_else(|| {
+            format!("install what brings {name}, or the set of packages {first} was built with")
+        });
         return Finding::new(
             severity,
             Kind::LibraryMissing,
@@ -191,10 +240,22 @@ fn missing(loader: &Loader<'_>, name: &str, absent: Absent) -> Finding {
             format!("{name} is nowhere, and {first} needs it"),
         )
         .evidence(listed(absent.by.iter()))
-        .fix(format!("install what brings {name}, or the set of packages torch was built with"));
+        .fix(fix)
+        .gpu(gpu);
     }
     // Python code may load it by its full path first, so only torch's own case is certain.
-    let severity = if absent.in_torch { severity } else { Severity::Note };
+    let severity = match severity {
+        severity if absent.in_torch => severity,
+        Severity::Error => Severity::Warning,
+        _ => Severity::Note,
+    };
+    let folder = places.first().and_then(|place| place.rsplit_once('/')).map_or("", |(f, _)| f);
+    let fix = match absent.in_torch {
+        true => "set RPATH, or take the wheels that torch was installed with".to_owned(),
+        false => {
+            format!("import the package that loads it first, or put {folder} into LD_LIBRARY_PATH")
+        }
+    };
     Finding::new(
         severity,
         Kind::LibraryUnreachable,
@@ -203,20 +264,25 @@ fn missing(loader: &Loader<'_>, name: &str, absent: Absent) -> Finding {
     )
     .evidence(places.into_iter().map(|place| format!("is at {place}")))
     .evidence(absent.by.iter().take(MAX_EVIDENCE).map(|path| format!("needed by {path}")))
-    .fix("import the package that loads it first, or set RPATH or LD_LIBRARY_PATH")
+    .fix(fix)
+    .gpu(gpu && severity == Severity::Warning)
 }
 
 /// Libraries that a loaded one opens by name: there, and from its own set?
-fn plugins(loader: &Loader<'_>, process: &Process) -> Vec<Finding> {
+fn plugins(loader: &Loader<'_>, process: &Process, torch: &Process) -> Vec<Finding> {
     let mut out = Vec::new();
     for (at, loaded) in process.loaded.iter().enumerate() {
         let Some(library) = loader.library(loaded.library) else { continue };
         let Some(row) = names::plugins(library.soname()) else { continue };
+        if row.if_there.as_ref().is_some_and(|name| loader.named(name).is_empty()) {
+            continue;
+        }
         let folder =
             |path: &str| path.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned());
         let mut absent = Vec::new();
         let mut foreign = Vec::new();
-        for name in &row.names {
+        // What stands in its data is looked for with all that it opens by name.
+        for name in row.names.iter().filter(|name| !library.opens.contains(name)) {
             let wanted: Vec<&str> = loader
                 .sonames()
                 .map(|(soname, _)| soname)
@@ -225,12 +291,16 @@ fn plugins(loader: &Loader<'_>, process: &Process) -> Vec<Finding> {
             let found = wanted.iter().find_map(|soname| {
                 process
                     .get(soname)
+                    .or_else(|| torch.get(soname))
                     .map(|loaded| (loaded.library, loaded.found))
                     .or_else(|| loader.find(process, at, soname).map(|(l, _, found)| (l, found)))
             });
             match found.and_then(|(at, found)| Some((loader.library(at)?, found))) {
                 None => absent.push(name.clone()),
-                Some((plugin, found)) if folder(&plugin.path) != folder(&library.path) => {
+                Some((plugin, found))
+                    if folder(&plugin.path) != folder(&library.path)
+                        && plugin.soname().starts_with(&names::stem(library.soname())) =>
+                {
                     foreign.push(format!("{} ({})", plugin.path, found.words()));
                 }
                 Some(_) => {}
@@ -244,12 +314,18 @@ fn plugins(loader: &Loader<'_>, process: &Process) -> Vec<Finding> {
                     library.path.clone(),
                     format!(
                         "{} opens {} at run time and will not find it",
-                        row.of,
+                        library.name(),
                         absent.join(", ")
                     ),
                 )
                 .evidence([format!("seen as: {}", row.fails)])
-                .fix("install the whole package, or remove the other copy of it"),
+                .fix(
+                    absent
+                        .first()
+                        .and_then(|name| names::how_to_get(name, names::cuda_major(name)))
+                        .unwrap_or_else(|| "install the whole package again".to_owned()),
+                )
+                .gpu(true),
             );
         }
         if !foreign.is_empty() {
@@ -258,7 +334,7 @@ fn plugins(loader: &Loader<'_>, process: &Process) -> Vec<Finding> {
                     Severity::Error,
                     Kind::MixedCudnn,
                     library.path.clone(),
-                    format!("{} would get parts of itself from another copy", row.of),
+                    format!("{} would get parts of itself from another copy", library.name()),
                 )
                 .evidence(foreign)
                 .evidence(["seen as: CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH".to_owned()])
@@ -267,163 +343,6 @@ fn plugins(loader: &Loader<'_>, process: &Process) -> Vec<Finding> {
         }
     }
     out
-}
-
-/// Which library each one's needs are bound to.
-#[derive(Default)]
-struct Bound {
-    /// (who needs, the name) to who provides.
-    to: BTreeMap<(usize, String), usize>,
-}
-
-impl Bound {
-    fn take(&mut self, loader: &Loader<'_>, process: &Process) {
-        for loaded in &process.loaded {
-            let Some(dynamic) = loader.library(loaded.library).and_then(|l| l.dynamic.as_ref())
-            else {
-                continue;
-            };
-            for name in &dynamic.needed {
-                if let Some(provider) = process.get(name) {
-                    self.to.entry((loaded.library, name.clone())).or_insert(provider.library);
-                }
-            }
-        }
-    }
-
-    /// Versions that the library that wins does not define.
-    fn versions(&self, loader: &Loader<'_>) -> Vec<Finding> {
-        let mut out = Vec::new();
-        for ((by, name), provider) in &self.to {
-            let Some((by, provider)) = loader.library(*by).zip(loader.library(*provider)) else {
-                continue;
-            };
-            let Some((needs, has)) = by.dynamic.as_ref().zip(provider.dynamic.as_ref()) else {
-                continue;
-            };
-            // A library without versions takes any (ld.so only warns).
-            if has.versions_defined.is_empty() {
-                continue;
-            }
-            let lacking: Vec<String> = needs
-                .versions_needed
-                .iter()
-                .filter(|need| need.library == *name && !need.weak)
-                .filter(|need| !has.versions_defined.contains(&need.version))
-                .map(|need| need.version.clone())
-                .collect();
-            if lacking.is_empty() {
-                continue;
-            }
-            let kind = if name == "libc.so.6" { Kind::GlibcTooOld } else { Kind::VersionMissing };
-            out.push(
-                Finding::new(
-                    Severity::Error,
-                    kind,
-                    by.path.clone(),
-                    format!(
-                        "needs {} of {name}, which {} does not have",
-                        lacking.join(", "),
-                        provider.path
-                    ),
-                )
-                .evidence(
-                    has.versions_defined
-                        .iter()
-                        .next_back()
-                        .map(|last| format!("it has up to {last}")),
-                )
-                .fix(if kind == Kind::GlibcTooOld {
-                    "take a base with a newer glibc, or a build for an older one".to_owned()
-                } else {
-                    format!("let the {name} it was built with win")
-                }),
-            );
-        }
-        out
-    }
-
-    /// Versioned symbols that the library that wins does not have: the way an older copy of an
-    /// NVIDIA library shows (`undefined symbol: __nvJitLinkComplete_12_4`).
-    fn symbols(&self, tree: &Tree, loader: &Loader<'_>) -> Vec<Finding> {
-        let mut tables = Tables { tree, loader, kept: HashMap::new(), bytes: 0 };
-        let mut by: BTreeMap<usize, Vec<(&str, usize)>> = BTreeMap::new();
-        for ((library, name), provider) in &self.to {
-            by.entry(*library).or_default().push((name, *provider));
-        }
-        let mut out = Vec::new();
-        for (library, providers) in by {
-            let Some(library_ref) = loader.library(library) else { continue };
-            let Some(dynamic) = &library_ref.dynamic else { continue };
-            let Some(symbols) = tables.read(library) else { continue };
-            // glibc keeps every symbol of a version it defines: versions were checked above.
-            let need_of: HashMap<u16, (&str, usize)> = dynamic
-                .versions_needed
-                .iter()
-                .filter(|need| !names::from_system(&need.library))
-                .filter_map(|need| {
-                    let (_, provider) = providers.iter().find(|(name, _)| *name == need.library)?;
-                    Some((need.index, (need.version.as_str(), *provider)))
-                })
-                .collect();
-            let mut lacking: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-            for import in symbols.imports() {
-                let Some((version, provider)) = need_of.get(&import.version) else { continue };
-                let Some(table) = tables.get(*provider) else { continue };
-                if table.exports(import.name, gnu_hash(import.name)).is_empty() {
-                    let names = lacking.entry(*provider).or_default();
-                    names.push(format!("{}, version {version}", import.name));
-                }
-            }
-            for (provider, names) in lacking {
-                let provider = loader.library(provider).map_or("", |library| library.path.as_str());
-                let first = names.first().map_or("", String::as_str);
-                out.push(
-                    Finding::new(
-                        Severity::Error,
-                        Kind::SymbolMissing,
-                        library_ref.path.clone(),
-                        format!("undefined symbol: {first}; {provider}, which wins, does not have it"),
-                    )
-                    .evidence(names.iter().take(MAX_SYMBOLS).cloned())
-                    .fix("take the older copy out of LD_LIBRARY_PATH, or install the set torch was built with"),
-                );
-            }
-        }
-        out
-    }
-}
-
-/// Symbol tables, the last few kept.
-struct Tables<'a> {
-    tree: &'a Tree,
-    loader: &'a Loader<'a>,
-    kept: HashMap<usize, Option<Symbols>>,
-    bytes: usize,
-}
-
-impl Tables<'_> {
-    fn read(&self, library: usize) -> Option<Symbols> {
-        let library = self.loader.library(library)?;
-        let bytes = self.tree.open(&library.path).ok()?;
-        let dynamic = library.dynamic.as_ref()?;
-        // What is malformed here was malformed for the scan too, or only costs this check.
-        Symbols::read(Named::new(&library.path, &*bytes), dynamic).ok().flatten()
-    }
-
-    fn get(&mut self, library: usize) -> Option<&Symbols> {
-        if !self.kept.contains_key(&library) {
-            let symbols = self.read(library);
-            let size = symbols.as_ref().map_or(0, Symbols::bytes);
-            if self.bytes + size > MAX_SYMBOL_BYTES {
-                self.kept.clear();
-                self.bytes = 0;
-            }
-            self.bytes += size;
-            self.kept.insert(library, symbols);
-        }
-        self.kept.get(&library)?.as_ref()
-    }
 }
 
 /// Several copies of a library of which a process can have one: which wins?
@@ -475,8 +394,9 @@ fn shadows(loader: &Loader<'_>, torch: &Process) -> Vec<Finding> {
 
 /// Libraries for another processor, which the loader passes over.
 fn other_machines(loader: &Loader<'_>) -> Option<Finding> {
-    let others: Vec<String> = (0..)
-        .map_while(|at| loader.library(at))
+    let others: Vec<String> = loader
+        .all()
+        .map(|(_, library)| library)
         .filter(|library| library.dynamic.is_some() && library.machine != loader.machine())
         .map(|library| format!("{} ({})", library.path, library.machine.name()))
         .collect();

@@ -52,7 +52,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The path is none of the things that can be inspected.
-    #[error("{}: neither a wheel, a folder, a virtual environment, an OCI layout nor a docker-archive", path.display())]
+    #[error("{}: neither a wheel, a folder, a virtual environment, a library, a cubin, fatbin or PTX file, an OCI layout nor a docker-archive", path.display())]
     Unknown {
         /// What was given.
         path: PathBuf,

@@ -2,10 +2,11 @@
 
 use sconce_facts::{CudaVersion, DriverVersion, Sm, SmKind};
 
+use crate::drivers::Drivers;
 use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Form, Tally, Target, Variant};
 use crate::packages::Torch;
-use crate::report::{Basis, Drivers, Options, Report, inspect};
+use crate::report::{Basis, Options, Report, inspect};
 use crate::scan::{Library, Scan};
 use crate::tree::Tree;
 use crate::verdict;
@@ -44,7 +45,7 @@ pub fn by_facts(subject: &str, machine: &str, torch: Option<Known<'_>>) -> Repor
     if !torch.architectures.is_empty() {
         scan.libraries.push(library(&torch));
     }
-    report.gpus = verdict::verdicts(&scan, torch.driver);
+    report.gpus = verdict::verdicts(&scan, machine, torch.driver, None);
     report
 }
 
@@ -55,15 +56,8 @@ fn library(torch: &Known<'_>) -> Library {
     let one = Tally { entries: 1, ..Tally::default() };
     gpu.codes = torch.architectures.iter().map(|sm| (code(*sm), one)).collect();
     gpu.sets.insert(gpu.codes.keys().copied().collect(), 1);
-    Library {
-        path: format!("torch {}", torch.version),
-        size: 0,
-        machine: Machine::X86_64,
-        dynamic: None,
-        gpu,
-        embedded: Fatbin::default(),
-        relocatable: Fatbin::default(),
-    }
+    let path = format!("torch {}", torch.version);
+    Library { gpu, ..Library::unread(&path, 0, Machine::X86_64) }
 }
 
 fn code(sm: Sm) -> Code {
@@ -94,8 +88,8 @@ mod tests {
         let answer = |report: &Report, gpu: &str, driver: &str| {
             report.answer(gpu, Some(&driver.parse().unwrap())).unwrap()
         };
-        assert!(answer(&report, "h100", "535.104.05").ready);
-        assert!(!answer(&report, "h100", "470.82.01").ready);
+        assert!(answer(&report, "h100", "535.104.05").ready());
+        assert!(!answer(&report, "h100", "470.82.01").ready());
         let no = answer(&report, "v100", "535.104.05");
         assert_eq!(
             no.sentence,
@@ -104,7 +98,11 @@ mod tests {
         assert!(report.page(false).contains("by what is known of this torch"));
 
         let unknown = by_facts("x", "x86_64", Some(Known { architectures: &[], ..known }));
-        assert!(answer(&unknown, "h100", "535.104.05").sentence.starts_with("Not known"));
+        assert!(
+            answer(&unknown, "h100", "535.104.05")
+                .sentence
+                .starts_with("Can't tell: nothing is known")
+        );
         let cpu = Known { architectures: &[], cuda: None, driver: None, ..known };
         let cpu = by_facts("x", "x86_64", Some(cpu));
         assert_eq!(

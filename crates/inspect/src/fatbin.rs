@@ -14,10 +14,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use sconce_facts::CudaVersion;
 use serde::{Serialize, Serializer};
 
 use crate::Error;
-use crate::read::{Fields, Named, Slice};
+use crate::cubin::Notes;
+use crate::elf::Elf;
+use crate::read::{Fields, Named};
+use crate::unpack;
 
 /// Marks a container.
 pub const MAGIC: u32 = 0xBA55_ED50;
@@ -31,6 +35,10 @@ pub(crate) const MAX_HEADER: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 1 << 20;
 /// Findings about one library; a file of garbage would give one for each of its words.
 const MAX_FLAWS: usize = 16;
+/// So many entries are looked into to tell whether there is a kernel in any.
+pub(crate) const MAX_FIRST: usize = 4;
+/// A cubin smaller than this has no notes, bytes when unpacked.
+const MIN_TELLING: u64 = 1 << 10;
 /// Different sets of targets in the containers of one library.
 const MAX_SETS: usize = 4096;
 
@@ -139,6 +147,8 @@ pub struct Entry {
     pub code: Code,
     /// Where its payload starts in the file.
     pub payload: u64,
+    /// Bytes of its payload in the file, without padding.
+    pub packed: u64,
     /// Bytes it takes in the file, padding and its share of a concat entry included.
     pub size: u64,
     /// Bytes when unpacked.
@@ -184,17 +194,20 @@ pub struct Fatbin {
     pub sets: BTreeMap<Vec<Code>, u64>,
     /// What is wrong with them; at most a few.
     pub flaws: Vec<Flaw>,
-    /// The first entry.
-    pub first: Option<Entry>,
+    /// The first entries.
+    first: Vec<Entry>,
+    /// The smallest cubin that is large enough to say where it comes from.
+    smallest: Option<Entry>,
     /// How many entries were read.
     entries: usize,
 }
 
 impl Fatbin {
-    /// A bare cubin of `bytes` bytes.
-    pub fn single(code: Code, bytes: u64) -> Self {
+    /// A bare cubin, or PTX of this ISA, of `bytes` bytes.
+    pub fn single(code: Code, bytes: u64, ptx_isa: Option<(u16, u16)>) -> Self {
         let mut fatbin = Self { containers: 1, ..Self::default() };
-        fatbin.codes.insert(code, Tally { entries: 1, bytes, ..Tally::default() });
+        let tally = Tally { entries: 1, bytes, ptx_isa, oldest_ptx_isa: ptx_isa };
+        fatbin.codes.insert(code, tally);
         fatbin.sets.insert(vec![code], 1);
         fatbin
     }
@@ -300,6 +313,8 @@ impl Fatbin {
             let share = u128::from(packed) * u128::from(row.u64(8)) / u128::from(whole.max(1));
             let mut member = entry(row, at + header, u64::try_from(share).unwrap_or(packed));
             member.unpacked = row.u64(8);
+            // All of them are one payload: none is unpacked alone.
+            member.packed = u64::MAX;
             member.packing = packing(head.u64(40));
             self.add(member, set);
         }
@@ -308,7 +323,13 @@ impl Fatbin {
 
     fn add(&mut self, entry: Entry, set: &mut Vec<Code>) {
         self.entries += 1;
-        self.first.get_or_insert(entry);
+        if self.first.len() < MAX_FIRST {
+            self.first.push(entry);
+        }
+        let telling = entry.code.form == Form::Cubin && entry.unpacked >= MIN_TELLING;
+        if telling && self.smallest.is_none_or(|known| entry.packed < known.packed) {
+            self.smallest = Some(entry);
+        }
         if let Form::Unknown(kind) = entry.code.form {
             self.flaw(entry.payload, format!("entry of unknown kind {kind:#x}"));
         }
@@ -343,16 +364,26 @@ impl Fatbin {
         self.codes.values().map(|tally| tally.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Whether all there is is one cubin without a single kernel, as the linker leaves behind in
+    /// Whether all there is are a few cubins without a single kernel, as the linker leaves behind in
     /// libcufftw.
     pub fn is_hollow(&self, file: Named<'_>) -> bool {
-        let Some(entry) = self.first.filter(|_| self.entries == 1) else { return false };
-        if entry.code.form != Form::Cubin || entry.packing != Packing::None {
-            return false;
-        }
-        let cubin = Slice::new(file.bytes, entry.payload, entry.unpacked);
-        crate::elf::Elf::parse(Named::new(file.name, &cubin))
-            .is_ok_and(|elf| !elf.sections.iter().any(|section| section.name.starts_with(".text")))
+        let few = self.entries == self.first.len() && !self.first.is_empty();
+        let hollow = |entry: &Entry| {
+            entry.code.form == Form::Cubin
+                && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
+                    Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| {
+                        !elf.sections.iter().any(|section| section.name.starts_with(".text"))
+                    })
+                })
+        };
+        few && self.first.iter().all(hollow)
+    }
+
+    /// The release of the toolkit that made the smallest cubin, where that says so.
+    pub fn toolkit(&self, file: Named<'_>) -> Option<CudaVersion> {
+        let cubin = unpack::payload(file.bytes, self.smallest.as_ref()?)?;
+        let file = Named::new(file.name, &cubin);
+        Notes::read(file, &Elf::parse(file).ok()?).toolkit
     }
 
     /// Whether nothing was found.
@@ -379,6 +410,7 @@ fn entry(head: Fields<'_>, payload: u64, size: u64) -> Entry {
     Entry {
         code: Code { form, target: Target { number: head.u32(28), variant } },
         payload,
+        packed: if compressed == 0 { head.u64(8) } else { compressed },
         size,
         unpacked: if compressed == 0 { head.u64(8) } else { head.u64(56) },
         version: (head.u16(26), head.u16(24)),

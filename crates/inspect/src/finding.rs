@@ -20,6 +20,8 @@ pub enum Severity {
 pub enum Kind {
     /// Bytes that contradict their format.
     BadBytes,
+    /// Files or folders that could not be read at all.
+    Unreadable,
     /// torch is a CPU-only build.
     CpuOnlyTorch,
     /// A needed library is nowhere.
@@ -32,6 +34,10 @@ pub enum Kind {
     VersionMissing,
     /// The library that wins does not have a symbol that is needed.
     SymbolMissing,
+    /// A folder of LD_LIBRARY_PATH is not there.
+    LibraryPath,
+    /// A package lacks a file that it opens when it works.
+    FileMissing,
     /// Another copy of a library wins over the one it was built with.
     Shadowed,
     /// Parts of cuDNN come from different releases.
@@ -74,6 +80,9 @@ pub struct Finding {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// Whether it keeps code for a GPU from running.
+    #[serde(skip)]
+    pub gpu: bool,
 }
 
 impl Finding {
@@ -92,6 +101,7 @@ impl Finding {
             offset: None,
             evidence: Vec::new(),
             fix: None,
+            gpu: false,
         }
     }
 
@@ -106,6 +116,13 @@ impl Finding {
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
+        self
+    }
+
+    /// With whether it keeps code for a GPU from running.
+    #[must_use]
+    pub const fn gpu(mut self, gpu: bool) -> Self {
+        self.gpu = gpu;
         self
     }
 

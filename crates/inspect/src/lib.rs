@@ -5,7 +5,11 @@
 
 mod answer;
 pub mod archive;
+mod bindings;
+mod checks;
 pub mod closure;
+pub mod cubin;
+mod drivers;
 pub mod dynamic;
 pub mod elf;
 mod error;
@@ -20,10 +24,16 @@ mod frames;
 pub mod inflate;
 pub mod ldcache;
 pub mod loader;
+pub mod mentions;
 pub mod names;
+#[cfg(test)]
+mod once_wrong;
+mod opened;
 mod outline;
+mod outside;
 pub mod packages;
 mod page;
+mod ptx;
 pub mod read;
 pub mod report;
 pub mod scan;
@@ -33,11 +43,13 @@ pub mod source;
 pub mod stream;
 pub mod symbols;
 pub mod tree;
+mod unpack;
 pub mod verdict;
 pub mod weight;
 pub mod zip;
 
-pub use answer::Answer;
+pub use answer::{Answer, Says};
+pub use drivers::Drivers;
 pub use error::Error;
 pub use facts::{Known, by_facts};
 pub use page::bytes;

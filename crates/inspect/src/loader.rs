@@ -8,18 +8,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
-use crate::ldcache;
-use crate::names;
 use crate::read::Named;
 use crate::scan::{Library, Scan};
 use crate::tree::Tree;
+use crate::{ldcache, names, outside};
 
 /// A process with more libraries than this is a loop or a lie.
 const MAX_LOADED: usize = 4096;
 
 /// Folders of builds for newer processors, below every folder that is searched (ld.so(8), "Hardware
 /// capabilities"; glibc 2.33 and later).
-const HWCAPS: &[&str] =
+pub(crate) const HWCAPS: &[&str] =
     &["glibc-hwcaps/x86-64-v2/", "glibc-hwcaps/x86-64-v3/", "glibc-hwcaps/x86-64-v4/"];
 
 /// How a library was found.
@@ -39,6 +38,8 @@ pub enum Found {
     Default,
     /// Named by a path.
     Path,
+    /// Loaded by `import torch` from a folder of sys.path, because it was not found otherwise.
+    Preloaded,
 }
 
 impl Found {
@@ -52,6 +53,7 @@ impl Found {
             Self::Cache => "by ld.so.cache",
             Self::Default => "in a default directory",
             Self::Path => "by its path",
+            Self::Preloaded => "by torch itself, from sys.path",
         }
     }
 }
@@ -87,6 +89,8 @@ pub struct Process {
     pub loaded: Vec<Loaded>,
     /// What is not found.
     pub missing: Vec<Missing>,
+    /// Whether torch looks for NVIDIA's libraries in sys.path before them.
+    pub preloads: bool,
     by_name: HashMap<String, usize>,
 }
 
@@ -136,7 +140,7 @@ impl<'a> Loader<'a> {
             cache: HashMap::new(),
             library_path: library_path
                 .filter(|path| !path.is_empty())
-                .map(|path| path.split([':', ';']).map(str::to_owned).collect())
+                .map(|path| outside::folders(path).map(str::to_owned).collect())
                 .unwrap_or_default(),
             machine,
             findings: Vec::new(),
@@ -187,6 +191,11 @@ impl<'a> Loader<'a> {
         self.by_soname.iter().map(|(name, libraries)| (*name, libraries.as_slice()))
     }
 
+    /// All libraries of the scan with their numbers.
+    pub fn all(&self) -> impl Iterator<Item = (usize, &'a Library)> + use<'a> {
+        self.scan.libraries.iter().enumerate()
+    }
+
     /// The library at number `at` of the scan.
     pub fn library(&self, at: usize) -> Option<&'a Library> {
         self.scan.libraries.get(at)
@@ -233,9 +242,33 @@ impl<'a> Loader<'a> {
                         }
                     }
                 }
-                None => process.missing.push(Missing { by: at, name: name.clone() }),
+                None => match self.preloaded(name).filter(|_| process.preloads) {
+                    Some(library) => {
+                        let path = library.path.clone();
+                        let number = self.by_path.get(path.as_str()).copied();
+                        if let Some(number) = number {
+                            let found = Found::Preloaded;
+                            self.add(process, number, path, name.clone(), Some(at), found);
+                        }
+                    }
+                    None => process.missing.push(Missing { by: at, name: name.clone() }),
+                },
             }
         }
+    }
+
+    /// What `import torch` loads for `name` from a folder of sys.path.
+    fn preloaded(&self, name: &str) -> Option<&'a Library> {
+        if !names::is_preloaded(name) {
+            return None;
+        }
+        let below = format!("/lib/{name}");
+        self.named(name).iter().filter_map(|at| self.library(*at)).find(|library| {
+            let path = library.path.as_str();
+            path.ends_with(&below)
+                && (path.starts_with("nvidia/") || path.contains("/nvidia/"))
+                && library.machine == self.machine
+        })
     }
 
     fn add(
@@ -319,8 +352,12 @@ impl<'a> Loader<'a> {
     /// The loadable library at `path`, links followed, if it is for this processor: the loader goes
     /// on behind one that is not.
     fn at(&self, path: &str) -> Option<usize> {
-        let real = self.tree.resolve(path)?;
-        let at = *self.by_path.get(real.as_str())?;
+        // One that lies outside has the path it has on the machine.
+        let outside = path.starts_with('/').then(|| self.by_path.get(path)).flatten();
+        let at = match outside {
+            Some(at) => *at,
+            None => *self.by_path.get(self.tree.resolve(path)?.as_str())?,
+        };
         let library = self.scan.libraries.get(at)?;
         (library.machine == self.machine).then_some(at)
     }

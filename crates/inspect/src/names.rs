@@ -1,6 +1,7 @@
 //! What is known by name, from `data/names.toml`: libraries opened at run time, libraries that come
 //! from the driver or the system, and the CUDA that a PTX version needs.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
@@ -18,6 +19,78 @@ struct Table {
     optional: Names,
     single: Names,
     core: Names,
+    opened: Opened,
+    alternative: Vec<Alternative>,
+    other_gpus: Names,
+    per_gpu: Names,
+    cuda: Vec<Cuda>,
+    preload: Names,
+    symbols: Vec<Symbols>,
+    python: Names,
+    torch: Names,
+    package: Vec<Package>,
+    files: Vec<Files>,
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    names: Vec<String>,
+    spare: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Cuda {
+    major: u16,
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Symbols {
+    library: String,
+    starts: Vec<String>,
+}
+
+/// Builds of one library of which a program takes one.
+#[derive(Debug, Deserialize)]
+pub struct Alternative {
+    /// Their file names; `*` at the end stands for any ending.
+    pub names: String,
+    /// How the program chooses.
+    pub by: Choice,
+    /// Whether the program does its other work when none can be loaded.
+    #[serde(default)]
+    pub spare: bool,
+}
+
+/// How a program chooses among the builds of a library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// The one whose name ends in torch's CUDA, `124` for 12.4.
+    Cuda,
+    /// The first that can be loaded.
+    Load,
+}
+
+/// The package that brings a library.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    libraries: Vec<String>,
+    name: String,
+    cuda_13: Option<String>,
+    #[serde(default)]
+    debian: bool,
+}
+
+/// Files of a package of which one must be there.
+#[derive(Debug, Deserialize)]
+pub struct Files {
+    /// The Python package.
+    pub package: String,
+    /// Where they lie below site-packages.
+    pub one_of: Vec<String>,
+    /// What is seen when none is there.
+    pub fails: String,
 }
 
 #[derive(Deserialize)]
@@ -33,12 +106,14 @@ struct Names {
 /// Libraries that a library opens by name.
 #[derive(Debug, Deserialize)]
 pub struct Plugin {
-    /// The SONAME of the one that opens them.
+    /// The SONAME of the one that opens them; `*` at the end stands for any ending.
     pub of: String,
     /// Their names; `*` at the end stands for any ending.
     pub names: Vec<String>,
     /// What is seen when one is not there.
     pub fails: String,
+    /// A library without which nothing is opened.
+    pub if_there: Option<String>,
 }
 
 /// Something a report names first.
@@ -85,7 +160,8 @@ fn starts(names: &Names, name: &str) -> bool {
 
 /// What the library with this SONAME opens by name.
 pub fn plugins(soname: &str) -> Option<&'static Plugin> {
-    ROWS.plugin.iter().find(|row| row.of == soname)
+    let soname = unmangled(soname);
+    ROWS.plugin.iter().find(|row| is_like(&row.of, &soname))
 }
 
 /// Whether only the driver's installation brings this library.
@@ -106,6 +182,126 @@ pub fn is_optional(name: &str) -> bool {
 /// Whether one process must have one copy of this library.
 pub fn is_single(name: &str) -> bool {
     starts(&ROWS.single, name)
+}
+
+/// A SONAME as it was before auditwheel (or torchvision's own script) put a hash into it:
+/// `libcudart.so.12` of `libcudart-9335f6a2.so.12` and `libcudart.9335f6a2.so.12`.
+pub fn unmangled(soname: &str) -> Cow<'_, str> {
+    let hashed = soname.find(".so").and_then(|end| {
+        let (stem, hash) = soname[..end].rsplit_once(['-', '.'])?;
+        let hex = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        hex.then(|| format!("{stem}{}", &soname[end..]))
+    });
+    hashed.map_or(Cow::Borrowed(soname), Cow::Owned)
+}
+
+/// The part of a SONAME before `.so`, without auditwheel's hash: `libcudnn`.
+pub fn stem(soname: &str) -> String {
+    let soname = unmangled(soname);
+    soname.split_once(".so").map_or(&*soname, |(stem, _)| stem).to_owned()
+}
+
+/// Whether this text in a library's data is the name of a library that it may open: of NVIDIA's, and
+/// with a version behind `.so`.
+pub fn is_opened(text: &str) -> bool {
+    let Some((stem, version)) = text.split_once(".so.") else { return false };
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
+    stem.bytes().all(plain)
+        && version.starts_with(|c: char| c.is_ascii_digit())
+        && version.bytes().all(|c| c.is_ascii_digit() || c == b'.')
+        && ROWS.opened.names.iter().any(|start| text.starts_with(start.as_str()))
+}
+
+/// Whether a program does without this library when it can't be opened.
+pub fn is_spare(name: &str) -> bool {
+    ROWS.opened.spare.iter().any(|start| name.starts_with(start.as_str()))
+}
+
+/// The row of builds that the library of this file name is one of.
+pub fn alternative(name: &str) -> Option<&'static Alternative> {
+    ROWS.alternative.iter().find(|row| is_like(&row.names, name))
+}
+
+impl Alternative {
+    /// What stands in the name for which build it is: `124` of `libbitsandbytes_cuda124.so`.
+    pub fn build<'a>(&self, name: &'a str) -> &'a str {
+        let rest = name.strip_prefix(self.names.trim_end_matches('*')).unwrap_or("");
+        &rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())]
+    }
+}
+
+/// Whether this library is there for GPUs of other makers.
+pub fn is_of_other_gpus(name: &str) -> bool {
+    starts(&ROWS.other_gpus, name)
+}
+
+/// Whether each GPU uses only the kernels of this library that are made for it.
+pub fn is_per_gpu(soname: &str) -> bool {
+    starts(&ROWS.per_gpu, soname)
+}
+
+/// Whether this is one of the libraries that NVIDIA brings and others only use.
+pub fn is_of_nvidia(soname: &str) -> bool {
+    let soname = unmangled(soname);
+    is_single(&soname) || is_per_gpu(&soname)
+}
+
+/// The CUDA major that a library of this SONAME belongs to.
+pub fn cuda_major(soname: &str) -> Option<u16> {
+    let soname = unmangled(soname);
+    let is = |known: &String| {
+        soname
+            .strip_prefix(known.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    ROWS.cuda.iter().find(|row| row.names.iter().any(is)).map(|row| row.major)
+}
+
+/// Whether `import torch` looks for this library in every folder of sys.path.
+pub fn is_preloaded(name: &str) -> bool {
+    starts(&ROWS.preload, name)
+}
+
+/// Whether a symbol without a version may come from the library called `library`, which is not in
+/// what is inspected.
+pub fn may_bring(library: &str, symbol: &str) -> bool {
+    ROWS.symbols
+        .iter()
+        .filter(|row| library.starts_with(row.library.as_str()))
+        .any(|row| row.starts.iter().any(|start| symbol.starts_with(start.as_str())))
+}
+
+/// Whether the program of Python brings this symbol.
+pub fn is_of_python(symbol: &str) -> bool {
+    starts(&ROWS.python, symbol)
+}
+
+/// How to get the library called `name`, for this CUDA major where it matters.
+pub fn how_to_get(name: &str, cuda: Option<u16>) -> Option<String> {
+    let row = ROWS
+        .package
+        .iter()
+        .find(|row| row.libraries.iter().any(|start| name.starts_with(start)))?;
+    let package = row.cuda_13.as_ref().filter(|_| cuda == Some(13)).unwrap_or(&row.name);
+    Some(match row.debian {
+        true => format!("install the Debian package {package}"),
+        false => format!("install {package} (pip install {package})"),
+    })
+}
+
+/// Whether a file of this name is a module that Python imports.
+pub fn is_module(name: &str) -> bool {
+    name.ends_with(".so") && !name.starts_with("lib")
+}
+
+/// Files that packages must have.
+pub fn files() -> &'static [Files] {
+    &ROWS.files
+}
+
+/// Whether this is one of torch's own libraries.
+pub fn is_of_torch(name: &str) -> bool {
+    starts(&ROWS.torch, name)
 }
 
 /// Whether this is torch's own GPU code.
@@ -148,6 +344,31 @@ mod tests {
             }
         }
         assert!(table.contains_key("date"));
+    }
+
+    #[test]
+    fn names_with_a_hash_and_names_in_data() {
+        assert_eq!(unmangled("libcudart-9335f6a2.so.12.1.105"), "libcudart.so.12.1.105");
+        assert_eq!(unmangled("libnvjpeg.f00ca762.so.12"), "libnvjpeg.so.12");
+        for plain in ["libcudart.so.12", "libnvrtc-builtins.so.12.4", "libtorch-builtin1.so", "x"] {
+            assert_eq!(unmangled(plain), plain);
+        }
+        assert!(is_opened("libcublas.so.12") && is_opened("libcudnn_ops.so.9.1.0"));
+        for text in ["libcublas.so", "libcublas.so.12 missing", "libfoo.so.1", "libcuda.so.1", ""] {
+            assert!(!is_opened(text), "{text}");
+        }
+        assert_eq!(cuda_major("libcudart-9335f6a2.so.11.0"), Some(11));
+        assert_eq!(
+            (cuda_major("libcufft.so.11"), cuda_major("libcufft.so.12")),
+            (Some(12), Some(13))
+        );
+        assert_eq!((cuda_major("libcurand.so.10"), cuda_major("libcudart.so.123")), (None, None));
+        let row = alternative("libbitsandbytes_cuda124.so").unwrap();
+        assert_eq!((row.build("libbitsandbytes_cuda124.so"), row.by), ("124", Choice::Cuda));
+        assert_eq!(
+            how_to_get("libcudnn.so.9", Some(13)).unwrap(),
+            "install nvidia-cudnn-cu13 (pip install nvidia-cudnn-cu13)"
+        );
     }
 
     #[test]

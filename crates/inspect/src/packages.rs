@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use sconce_facts::CudaVersion;
 use serde::Serialize;
 
 use crate::names;
@@ -96,6 +97,58 @@ pub struct Contents {
     pub glibc: Option<String>,
     /// All packages, by name.
     pub packages: Vec<Package>,
+}
+
+impl Contents {
+    /// The CUDA major that torch was built with.
+    pub fn cuda_major(&self) -> Option<u16> {
+        let cuda = self.torch.as_ref()?.cuda.as_deref()?;
+        cuda.parse::<CudaVersion>().ok().map(|cuda| cuda.major)
+    }
+
+    /// The Python package whose directory the file at `path` lies in.
+    fn owner(&self, path: &str) -> Option<&Package> {
+        let site = ["site-packages/", "dist-packages/"];
+        let start = site.iter().find_map(|site| Some(path.rfind(site)? + site.len())).unwrap_or(0);
+        let folder = normalise(path[start..].split('/').next()?.trim_end_matches(".libs"));
+        self.packages.iter().find(|package| package.name == folder)
+    }
+
+    /// What to do about a module at `path` that was built for other libraries than there are: for
+    /// another torch, where `torch` says so.
+    pub fn rebuild(&self, path: &str, torch: bool) -> String {
+        let name = match self.owner(path) {
+            Some(package) => package.name.clone(),
+            None => path.rsplit('/').next().unwrap_or(path).to_owned(),
+        };
+        let there = self.torch.as_ref().map(|torch| torch.version.as_str());
+        let pinned = self.owner(path).and_then(|package| {
+            package.requires.iter().find_map(|line| pin(line).filter(|(name, _)| name == "torch"))
+        });
+        if let Some(there) = there.filter(|_| name == "torch") {
+            let version = there.split('+').next().unwrap_or(there);
+            return format!("install torch=={version} again, with the packages that it asks for");
+        }
+        match (torch, there, pinned) {
+            (true, Some(there), Some((_, version))) => format!(
+                "install a {name} made for torch {there}, or torch {version}, which this one was made for"
+            ),
+            (true, Some(there), None) => format!("install or build {name} for torch {there}"),
+            _ => format!("install or build {name} for the libraries that are there"),
+        }
+    }
+}
+
+/// The package and version that a `Requires-Dist` line pins; nothing of a range, which is the
+/// resolver's business, and of what only an extra asks for.
+pub fn pin(line: &str) -> Option<(String, &str)> {
+    let (requirement, marker) = line.split_once(';').unwrap_or((line, ""));
+    let (name, version) = requirement.split_once("==")?;
+    if version.contains(['*', ',']) || marker.contains("extra") {
+        return None;
+    }
+    let name = name.split('[').next().unwrap_or(name).trim_end_matches(['(', ' ']);
+    Some((normalise(name.trim()), version.trim().trim_end_matches(')').trim()))
 }
 
 /// A distribution's name as PEP 503 normalises it.
@@ -349,7 +402,7 @@ fn python(tree: &Tree) -> Option<String> {
         .iter()
         .flat_map(|folder| tree.files_below(folder))
         .filter_map(|(path, _)| program(path.rsplit('/').next()?))
-        .max()
+        .max_by_key(|version| numbers(version))
         .or_else(|| {
             tree.files().find_map(|(path, _)| {
                 let at = path.find("/python3.").filter(|at| path[*at..].contains("-packages/"))?;

@@ -8,6 +8,10 @@ use crate::verdict::{Outcome, Verdict};
 
 /// Packages listed by weight.
 const HEAVIEST: usize = 8;
+/// Libraries that leave a GPU out, shown of each.
+const GAPS: usize = 4;
+/// GPUs of one capability named.
+const NAMES: usize = 8;
 /// Findings of one severity shown.
 const SHOWN: usize = 12;
 const WIDTH: usize = 100;
@@ -37,7 +41,8 @@ impl Ink {
                 Outcome::Native => "32",
                 Outcome::Jit => "36",
                 Outcome::Partial => "33",
-                Outcome::Not | Outcome::NoGpuCode => "31",
+                Outcome::Not => "31",
+                Outcome::Unlinked | Outcome::NoGpuCode => "2",
             },
             text,
         )
@@ -135,31 +140,28 @@ impl Report {
         if self.gpus.iter().all(|verdict| verdict.outcome == Outcome::NoGpuCode) {
             let words = match (self.basis, &self.contents.torch) {
                 (Basis::Facts, Some(torch)) if torch.cuda.is_some() => "not known",
-                _ => "no GPU code at all",
+                _ => "no GPU code, so nothing here decides it",
             };
-            return writeln!(out, "  {}", ink.outcome(Outcome::Not, words));
+            return writeln!(out, "  {}", ink.outcome(Outcome::NoGpuCode, words));
         }
         for verdict in self.gpus.iter().filter(|verdict| !verdict.gpus.is_empty()) {
             let word = match verdict.outcome {
                 Outcome::Native => "runs",
                 Outcome::Jit => "runs, part by JIT",
                 Outcome::Partial => "runs in part",
-                Outcome::Not | Outcome::NoGpuCode => "does not run",
+                Outcome::Not => "does not run",
+                Outcome::Unlinked | Outcome::NoGpuCode => "not decided",
             };
             let word = ink.outcome(verdict.outcome, &format!("{word:<18}"));
             let names = short_names(verdict);
             writeln!(out, "  {:>5}  {word} {}", verdict.capability.to_string(), plain(&names))?;
             if verdict.outcome == Outcome::Partial {
-                for gap in &verdict.gaps {
-                    let what = match gap.served {
-                        0 => "has nothing for it".to_owned(),
-                        served => format!("has code for it in {served} of {} parts only", gap.of),
-                    };
-                    writeln!(
-                        out,
-                        "         {}",
-                        ink.dim(&format!("{} {what}", plain(&gap.library)))
-                    )?;
+                for gap in verdict.gaps.iter().take(GAPS) {
+                    let line = format!("{} {}", plain(&gap.library), gap.words());
+                    writeln!(out, "         {}", ink.dim(&line))?;
+                }
+                if let more @ 1.. = verdict.gaps.len().saturating_sub(GAPS) {
+                    writeln!(out, "         {}", ink.dim(&format!("and {more} more")))?;
                 }
             }
         }
@@ -260,7 +262,7 @@ impl Report {
     }
 }
 
-/// The first few GPUs of a verdict, each product once: `H100, H200, GH200 …`.
+/// The first few GPUs of a verdict, each product once: `H100, H200, GH200 and 3 more`.
 fn short_names(verdict: &Verdict) -> String {
     let mut names: Vec<&str> = Vec::new();
     for gpu in &verdict.gpus {
@@ -273,7 +275,10 @@ fn short_names(verdict: &Verdict) -> String {
             names.push(short);
         }
     }
-    names.join(", ")
+    let more = names.len().saturating_sub(NAMES);
+    names.truncate(NAMES);
+    let all = names.join(", ");
+    if more > 0 { format!("{all} and {more} more") } else { all }
 }
 
 #[cfg(test)]

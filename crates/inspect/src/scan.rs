@@ -1,16 +1,20 @@
 //! Every library of a tree: what the loader reads of it, and the GPU code in it.
 
-use std::sync::Mutex;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::Error;
+use sconce_facts::CudaVersion;
+
+use crate::cubin::{self, Notes};
 use crate::dynamic::Dynamic;
 use crate::elf::{Elf, Kind as ElfKind, Machine, PT_LOAD};
-use crate::fatbin::{Code, Fatbin, Form, Tally, Target, Variant};
+use crate::fatbin::{Code, Fatbin, Form, Tally};
 use crate::finding::{Finding, Kind, Severity};
-use crate::read::{Named, ReadAt};
+use crate::read::{Named, OnDisk, ReadAt};
 use crate::tree::Tree;
+use crate::{Error, mentions, ptx};
 
 /// The section the compiler puts GPU code into; the CUDA runtime loads it from there.
 const LOADED: &str = ".nv_fatbin";
@@ -26,6 +30,9 @@ const NOT_CODE: [&str; 33] = [
     "rst", "json", "yaml", "yml", "toml", "html", "css", "js", "csv", "npz", "npy", "png", "svg",
     "gz", "xz", "a", "cmake", "typed", "gz",
 ];
+
+/// What to do about a file that is not what it should be.
+const AGAIN: &str = "install the package it belongs to again, or make the file readable";
 
 /// One ELF file.
 #[derive(Clone, Debug)]
@@ -44,6 +51,15 @@ pub struct Library {
     pub embedded: Fatbin,
     /// GPU code for the device linker only.
     pub relocatable: Fatbin,
+    /// Whether [`Library::gpu`] is what stood there for the device linker, and nothing else.
+    pub unlinked: bool,
+    /// NVIDIA's libraries that it names in its data, to open them when it runs; of libraries with
+    /// GPU code.
+    pub opens: Vec<String>,
+    /// The release of the toolkit that made its GPU code, where that says so.
+    pub toolkit: Option<CudaVersion>,
+    /// Whether it lies on the machine, outside of what is inspected.
+    pub outside: bool,
 }
 
 impl Library {
@@ -60,6 +76,41 @@ impl Library {
     /// Code that may be loaded, with how much there is of it.
     pub fn codes(&self) -> impl Iterator<Item = (&Code, &Tally)> {
         self.gpu.codes.iter().chain(&self.embedded.codes)
+    }
+
+    /// An ELF file of which nothing is known but its name and size.
+    pub fn unread(path: &str, size: u64, machine: Machine) -> Self {
+        Self {
+            path: path.to_owned(),
+            size,
+            machine,
+            dynamic: None,
+            gpu: Fatbin::default(),
+            embedded: Fatbin::default(),
+            relocatable: Fatbin::default(),
+            unlinked: false,
+            opens: Vec::new(),
+            toolkit: None,
+            outside: false,
+        }
+    }
+
+    /// Its bytes: in `tree`, or on the machine.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open(&self, tree: &Tree) -> Result<Arc<dyn ReadAt>, Error> {
+        if !self.outside {
+            return tree.open(&self.path);
+        }
+        let path = Path::new(&self.path);
+        let error = |source| Error::Open { path: path.to_owned(), source };
+        Ok(Arc::new(OnDisk::open(path).map_err(error)?))
+    }
+
+    /// Whether there is any GPU code in it.
+    pub fn has_gpu_code(&self) -> bool {
+        self.fatbins().iter().any(|fatbin| !fatbin.is_empty())
     }
 
     /// The name others need it by: its SONAME, else its file name.
@@ -112,7 +163,8 @@ pub fn scan(tree: &Tree, threads: usize, progress: &(dyn Fn(usize, usize) + Sync
 }
 
 impl Scan {
-    fn take(&mut self, path: &str, result: Result<Option<Library>, Error>) {
+    /// Adds what reading one file gave.
+    pub(crate) fn take(&mut self, path: &str, result: Result<Option<Library>, Error>) {
         match result {
             Ok(None) => {}
             Ok(Some(library)) => {
@@ -127,9 +179,13 @@ impl Scan {
             Err(error) => {
                 let text = error.to_string();
                 let message = text.strip_prefix(&format!("{path}: ")).unwrap_or(&text);
-                let mut finding = Finding::new(Severity::Error, Kind::BadBytes, path, message);
+                let kind = match error {
+                    Error::Open { .. } | Error::Read { .. } => Kind::Unreadable,
+                    _ => Kind::BadBytes,
+                };
+                let mut finding = Finding::new(Severity::Error, kind, path, message);
                 finding.offset = error.offset();
-                finding.fix = error.hint();
+                finding.fix = error.hint().or_else(|| Some(AGAIN.to_owned()));
                 self.findings.push(finding);
             }
         }
@@ -161,30 +217,26 @@ pub fn gpu_code(path: &str, bytes: &dyn ReadAt) -> Result<Option<Library>, Error
 fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>, Error> {
     let file = Named::new(path, bytes);
     let head: [u8; 16] = file.array(0, "first bytes")?;
-    let mut library = Library {
-        path: path.to_owned(),
-        size: file.size(),
-        machine: Machine::Cuda,
-        dynamic: None,
-        gpu: Fatbin::default(),
-        embedded: Fatbin::default(),
-        relocatable: Fatbin::default(),
-    };
+    let mut library = Library::unread(path, file.size(), Machine::Cuda);
     if head.starts_with(&crate::fatbin::MAGIC.to_le_bytes()) {
         library.gpu.walk(file, 0, file.size())?;
         return Ok(Some(library));
     }
     if !Elf::sniff(&head) {
-        return Ok(None);
+        return Ok(ptx::is_named(path).then(|| ptx::read(file)).transpose()?.flatten().map(
+            |gpu| {
+                library.gpu = gpu;
+                library
+            },
+        ));
     }
     let elf = Elf::parse(file)?;
     library.machine = elf.machine;
     if elf.machine == Machine::Cuda {
-        // The capability stands in the second byte of e_flags since ABI version 8 (CUDA 12.8),
-        // in the first before.
-        let number = if head[8] >= 8 { elf.flags >> 8 & 0xff } else { elf.flags & 0xff };
-        let target = Target { number, variant: Variant::Plain };
-        library.gpu = Fatbin::single(Code { form: Form::Cubin, target }, file.size());
+        let target = cubin::target(file, &elf, head[8]);
+        let code = Code { form: Form::Cubin, target };
+        library.gpu = Fatbin::single(code, file.size(), None);
+        library.toolkit = Notes::read(file, &elf).toolkit;
         return Ok(Some(library));
     }
     if dynamic && !matches!(elf.kind, ElfKind::Relocatable) {
@@ -207,8 +259,57 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     if library.gpu.is_hollow(file) {
         library.gpu = Fatbin::default();
     }
-    if library.gpu.is_empty() {
+    if library.gpu.is_empty() && !library.relocatable.is_empty() {
         std::mem::swap(&mut library.gpu, &mut library.relocatable);
+        library.unlinked = true;
+    }
+    if dynamic && library.has_gpu_code() {
+        library.toolkit = library.gpu.toolkit(file);
+        library.opens = mentions::names(file, &elf)?;
     }
     Ok(Some(library))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forge::{self, cubin_file, packed};
+
+    const NOTE: &str = "ptxas\0Cuda compilation tools, release 12.8, V12.8.93\0-arch sm_100a ";
+
+    fn codes(bytes: Vec<u8>) -> String {
+        let library = library("lib", &bytes).unwrap().unwrap();
+        let codes: Vec<_> = library.codes().map(|(code, _)| code.to_string()).collect();
+        let toolkit = library.toolkit.map_or(String::new(), |toolkit| format!(" by {toolkit}"));
+        codes.join(" ") + &toolkit
+    }
+
+    #[test]
+    fn a_bare_cubin_keeps_its_suffix() {
+        let kernel = [".text.k", ".note.nv.tkinfo"];
+        assert_eq!(codes(cubin_file(&kernel, NOTE, 8, 0x6006402)), "sm_100a by 12.8");
+        assert_eq!(codes(cubin_file(&[".text.k"], "", 8, 0x6006402)), "sm_100");
+        assert_eq!(codes(cubin_file(&[".text.k"], "", 8, 0x600640a)), "sm_100a");
+        assert_eq!(codes(cubin_file(&[".text.k"], "", 7, 0x5a0d5a)), "sm_90a");
+        assert_eq!(codes(cubin_file(&[".text.k"], "", 7, 0x5a055a)), "sm_90");
+    }
+
+    #[test]
+    fn cubins_without_a_kernel_are_seen_through_any_packing() {
+        let hollow = cubin_file(&[".nv.info", ".data"], "", 7, 90);
+        let full = cubin_file(
+            &[".nv.info", ".text.kernel", ".note.nv.tkinfo", ".x", ".y", ".z", ".u", ".v", ".w"],
+            NOTE,
+            8,
+            90,
+        );
+        for flags in [0, 0x2000, 0x8000] {
+            let library = |cubins: &[Vec<u8>]| {
+                codes(forge::Library::new("lib").code(&[packed(cubins, flags)]).build())
+            };
+            assert_eq!(library(std::slice::from_ref(&hollow)), "", "{flags:x}");
+            assert_eq!(library(&[hollow.clone(), hollow.clone()]), "", "{flags:x}");
+            assert_eq!(library(&[hollow.clone(), full.clone()]), "sm_90 by 12.8", "{flags:x}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::fatbin::{CONCAT, CONTAINER, ENTRY, MAGIC, MAX_HEADER};
+use crate::fatbin::{CONCAT, CONTAINER, ENTRY, MAGIC, MAX_FIRST, MAX_HEADER};
 use crate::read::{Fields, ReadAt};
 use crate::skeleton::{Holes, Skeleton};
 
@@ -19,7 +19,7 @@ const HEAD: u64 = 4096;
 /// of torch 2.1 to 2.15 and of CUDA 11 to 13 that have GPU code).
 const NAMES: u64 = 64 << 10;
 const SECTION: u64 = 64;
-/// The first entry's payload, which may be a cubin without kernels.
+/// So much of the first entries' payloads, which may be cubins without kernels.
 const FIRST: u64 = 16 << 10;
 /// No more is kept of one file, bytes; all files of torch 2.15.0's set together need 7 MB.
 const MAX_KEPT: usize = 64 << 20;
@@ -63,7 +63,7 @@ pub struct Sieve {
     kept: usize,
     dropped: bool,
     containers: u64,
-    first: bool,
+    entries: usize,
 }
 
 /// What was caught of a file with GPU code.
@@ -134,7 +134,7 @@ impl Sieve {
             kept: 0,
             dropped: false,
             containers: 0,
-            first: true,
+            entries: 0,
         }
     }
 
@@ -247,7 +247,8 @@ impl Sieve {
                 let Some(next) = next.filter(|next| *next <= stop && header >= ENTRY) else {
                     return self.back(start, head);
                 };
-                if mem::take(&mut self.first) {
+                self.entries += 1;
+                if self.entries <= MAX_FIRST {
                     self.windows.push((start, (start + header + FIRST).min(next)));
                 }
                 if fields.u16(0) == CONCAT && (ENTRY..=MAX_HEADER).contains(&header) {

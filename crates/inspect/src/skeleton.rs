@@ -98,12 +98,6 @@ impl Skeleton {
         Self { size, parts: parts.into_iter().map(place).collect(), kept, holes }
     }
 
-    /// A file of `size` bytes of which only the first are kept.
-    pub fn head(size: u64, head: &[u8]) -> Self {
-        let len = head.len() as u64;
-        Self::new(size, [(0, len)], Arc::new(head.to_vec()), 0, Holes::Error)
-    }
-
     /// Offset and length of each kept part, in order.
     pub fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
         self.parts.iter().map(|part| (part.offset, part.len))

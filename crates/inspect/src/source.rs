@@ -8,7 +8,7 @@ use crate::Error;
 use crate::archive::{self, Image};
 use crate::read::{OnDisk, ReadAt};
 use crate::tree::Tree;
-use crate::zip;
+use crate::{fatbin, ptx, zip};
 
 /// Something to inspect.
 pub struct Subject {
@@ -20,11 +20,15 @@ pub struct Subject {
     pub library_path: Option<String>,
     /// Whether it is a part of an environment only: a wheel, a layer, a library.
     pub partial: bool,
+    /// Whether it runs on the machine itself and not as an image: folders that LD_LIBRARY_PATH names
+    /// are the machine's.
+    pub on_machine: bool,
 }
 
 impl Subject {
-    /// Opens `path`: a wheel, the tar of `docker save`, a single layer, an OCI layout, a folder of
-    /// wheels (all of them as one environment), or any other folder.
+    /// Opens `path`: a wheel, the tar of `docker save`, a single layer, an OCI layout, a library, a
+    /// cubin, fatbin or PTX file, a folder of wheels (all of them as one environment), or any other
+    /// folder.
     ///
     /// `architecture` is OCI's name (`amd64`, `arm64`) of the one wanted where an image has several.
     ///
@@ -44,7 +48,13 @@ impl Subject {
         if zip::sniff(head) {
             let mut tree = Tree::new();
             zip::add_wheel(&mut tree, &name, &bytes, "")?;
-            return Ok(Self { what: "wheel", tree, library_path: None, partial: true });
+            return Ok(Self {
+                what: "wheel",
+                tree,
+                library_path: None,
+                partial: true,
+                on_machine: true,
+            });
         }
         let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
         if packed || archive::sniff(head) {
@@ -54,16 +64,28 @@ impl Subject {
                 Err(Error::Malformed { what: "docker-archive", .. }) => {
                     let mut tree = Tree::new();
                     archive::add_layer(&mut tree, &name, &bytes, 256)?;
-                    Ok(Self { what: "layer", tree, library_path: None, partial: true })
+                    Ok(Self {
+                        what: "layer",
+                        tree,
+                        library_path: None,
+                        partial: true,
+                        on_machine: false,
+                    })
                 }
                 Err(error) => Err(error),
             };
         }
-        if head.starts_with(&[0x7f, b'E', b'L', b'F']) {
+        let what = match () {
+            () if head.starts_with(b"\x7fELF") => Some("library"),
+            () if head.starts_with(&fatbin::MAGIC.to_le_bytes()) => Some("fatbin"),
+            () if ptx::is_named(&name) => Some("PTX"),
+            () => None,
+        };
+        if let Some(what) = what {
             let mut tree = Tree::new();
             let file = path.file_name().and_then(|name| name.to_str()).unwrap_or("library");
             tree.add_file(file, bytes);
-            return Ok(Self { what: "library", tree, library_path: None, partial: true });
+            return Ok(Self { what, tree, library_path: None, partial: true, on_machine: true });
         }
         Err(Error::Unknown { path: path.to_owned() })
     }
@@ -76,10 +98,17 @@ impl Subject {
         if !wheels.is_empty() {
             let named = wheels.into_iter().map(|path| (path.display().to_string(), path));
             let tree = Self::wheels(&named.collect::<Vec<_>>(), "")?;
-            return Ok(Self { what: "wheels", tree, library_path: None, partial: false });
+            return Ok(Self {
+                what: "wheels",
+                tree,
+                library_path: None,
+                partial: false,
+                on_machine: true,
+            });
         }
         let what = if path.join("pyvenv.cfg").is_file() { "virtual environment" } else { "folder" };
-        Ok(Self { what, tree: Tree::folder(path)?, library_path: None, partial: false })
+        let tree = Tree::folder(path)?;
+        Ok(Self { what, tree, library_path: None, partial: false, on_machine: true })
     }
 
     /// Wheels (their names, and where they lie) as one environment, their packages in the directory
@@ -100,7 +129,7 @@ impl Subject {
     /// An image's files with the environment of its configuration.
     pub fn image(what: &'static str, image: Image) -> Self {
         let library_path = image.env("LD_LIBRARY_PATH").map(str::to_owned);
-        Self { what, tree: image.tree, library_path, partial: false }
+        Self { what, tree: image.tree, library_path, partial: false, on_machine: false }
     }
 }
 
@@ -120,6 +149,7 @@ fn wheels(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use expect_test::expect;
     use sconce_blob::Digest;
 
     use super::*;
@@ -217,6 +247,30 @@ pub(crate) mod tests {
         assert_eq!((subject.what, names(&subject).len()), ("layer", 3));
         fs::write(&path, b"neither").unwrap();
         assert!(matches!(Subject::open(&path, "amd64"), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn files_of_gpu_code() {
+        use crate::forge::{cubin, fatbin};
+        let dir = tempfile::tempdir().unwrap();
+        let look = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let subject = Subject::open(&path, "amd64").unwrap();
+            let options = crate::Options { partial: true, ..crate::Options::default() };
+            let report = crate::inspect(name, &subject.tree, &options, &|_, _| {});
+            let says = |gpu| report.answer(gpu, None).unwrap().sentence;
+            format!("{} {} / {}", subject.what, says("h100"), says("gb10"))
+        };
+        let code = fatbin(&[cubin(90)]);
+        expect!["fatbin Yes: it has machine code for H100 SXM5 80GB from driver 525.85.05 on. / No: k.fatbin has no code for GB10 (compute capability 12.1); it has sm_90."].assert_eq(&look("k.fatbin", &code));
+        let ptx = "//\n// Generated by NVIDIA NVVM Compiler\n//\n.version 8.0\n.target sm_80\n.address_size 64\n// and so on\n";
+        expect!["PTX Yes: it runs on H100 SXM5 80GB from driver 525.85.05 on; the driver compiles 1 of its libraries when they are first used. / Yes: it runs on GB10 from driver 580.94.13 on; the driver compiles 1 of its libraries when they are first used."].assert_eq(&look("k.ptx", ptx.as_bytes()));
+        fs::write(
+            dir.path().join("x.ptx"),
+            "none at all, and longer than sixty-four bytes, as every real one is",
+        )
+        .unwrap();
     }
 
     #[test]

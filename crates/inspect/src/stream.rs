@@ -18,7 +18,7 @@ use crate::read::{Named, OnDisk, ReadAt};
 use crate::skeleton::{Recorder, Scraps, Skeleton};
 use crate::symbols::Symbols;
 use crate::tree::Tree;
-use crate::{packages, scan};
+use crate::{packages, ptx, scan};
 
 /// A library or text of this size is looked at; larger ones are no library.
 const MAX_FILE: u64 = 16 << 30;
@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 16 << 30;
 const HEAD: usize = 64;
 const PIECE: usize = 256 << 10;
 /// Entries of one layer; the largest have some hundred thousand.
-pub(crate) const MAX_ENTRIES: usize = 1 << 20;
+pub(crate) const MAX_ENTRIES: usize = 2_000_000;
 
 /// What is kept of a layer.
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Layer {
         for (path, kind, kept) in self.entries {
             archive::place(tree, &path, kind, |tree, path, _, size| match kept {
                 Some(kept) => tree.add_file(path, kept),
-                None => tree.add_file(path, Arc::new(Skeleton::head(size, &[]))),
+                None => tree.add_blank(path, size),
             });
         }
     }
@@ -99,7 +99,7 @@ fn keep(
     scraps: &Arc<Scraps>,
 ) -> io::Result<Option<Skeleton>> {
     let code = scan::may_be_code(path);
-    let text = packages::is_read(path);
+    let text = packages::is_read(path) || ptx::is_named(path);
     if !(code || text) || size > MAX_FILE {
         return Ok(None);
     }
@@ -109,7 +109,7 @@ fn keep(
     let head = &head[..n];
     let library = head.starts_with(b"\x7fELF") || head.starts_with(&MAGIC.to_le_bytes());
     if !(text || code && library) {
-        return Ok(Some(Skeleton::head(size, head)));
+        return Ok(None);
     }
     spool.set_len(0)?;
     spool.write_all_at(head, 0)?;

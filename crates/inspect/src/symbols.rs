@@ -20,13 +20,91 @@ pub struct Import<'a> {
     pub version: u16,
 }
 
+/// The GNU hash table of one library: which names it may offer, without the names.
+pub struct GnuHash {
+    bytes: Vec<u8>,
+    /// Symbols there are, as far as the table tells.
+    count: u64,
+}
+
+impl GnuHash {
+    /// Reads the table; `None` for a library without one.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Truncated`] with the offset.
+    pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
+        const WHAT: &str = "symbol hash table";
+        let Some(start) = dynamic.symbols.gnu_hash else { return Ok(None) };
+        let head: [u8; 16] = file.array(start, WHAT)?;
+        let head = Fields(&head);
+        let (buckets, first, bloom) = (head.u32(0), head.u32(4), head.u32(8));
+        let fixed = 16 + u64::from(bloom) * 8 + u64::from(buckets) * 4;
+        let table = file.range(start, fixed, MAX_TABLE, WHAT)?;
+        let bucket = |at: u32| {
+            Fields(&table).u32((fixed - u64::from(buckets) * 4) as usize + at as usize * 4)
+        };
+        // The last symbol: the end of the chain that starts furthest.
+        let furthest = (0..buckets).map(bucket).max().unwrap_or(0);
+        let count = if furthest < first || furthest == 0 {
+            u64::from(first)
+        } else {
+            chain_end(file, start + fixed, furthest, first)? + 1
+        };
+        let len = fixed + (count - u64::from(first)).saturating_mul(4);
+        Ok(Some(Self { bytes: file.range(start, len, MAX_TABLE, WHAT)?, count }))
+    }
+
+    /// The number of the first symbol that is in the table.
+    fn first(&self) -> usize {
+        Fields(&self.bytes).u32(4) as usize
+    }
+
+    /// Bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it offers a name with this [`gnu_hash`]. Two names have the same hash once in two
+    /// thousand million.
+    pub fn has(&self, hash: u32) -> bool {
+        self.symbols(hash).next().is_some()
+    }
+
+    /// Numbers of the symbols whose names have this hash but for its last bit.
+    fn symbols(&self, hash: u32) -> impl Iterator<Item = usize> + '_ {
+        let table = Fields(&self.bytes);
+        let (buckets, first, bloom, shift) =
+            (table.u32(0), table.u32(4), table.u32(8), table.u32(12));
+        let filtered = bloom > 0 && {
+            let word = table.u64(16 + ((hash / 64) % bloom) as usize * 8);
+            let other = hash.checked_shr(shift).unwrap_or(0);
+            word >> (hash % 64) & word >> (other % 64) & 1 == 0
+        };
+        let start = 16 + bloom as usize * 8;
+        let mut next = match buckets {
+            0 => None,
+            _ if filtered => None,
+            _ => Some(table.u32(start + (hash % buckets) as usize * 4)),
+        };
+        let chain = std::iter::from_fn(move || {
+            let at = next.take().filter(|at| *at >= first && *at != 0)?;
+            let place = start + (buckets as usize + (at - first) as usize) * 4;
+            (place + 4 <= self.bytes.len()).then_some(())?;
+            let value = table.u32(place);
+            // The last value of a chain is odd.
+            next = (value & 1 == 0).then(|| at.checked_add(1)).flatten();
+            Some((at as usize, value))
+        });
+        chain.filter(move |(_, value)| value | 1 == hash | 1).map(|(at, _)| at)
+    }
+}
+
 /// The symbol tables of one library, held in memory while its closure is checked.
 pub struct Symbols {
     strings: Vec<u8>,
     symbols: Vec<u8>,
     versions: Vec<u8>,
-    hash: Vec<u8>,
-    first_hashed: usize,
+    hash: GnuHash,
 }
 
 impl Symbols {
@@ -36,40 +114,17 @@ impl Symbols {
     /// [`Error::Malformed`] or [`Error::Truncated`] with the offset.
     pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
         let tables = dynamic.symbols;
-        let (Some(hash_at), Some(symbols_at)) = (tables.gnu_hash, tables.symbols) else {
-            return Ok(None);
-        };
-        const WHAT: &str = "symbol hash table";
-        let head: [u8; 16] = file.array(hash_at, WHAT)?;
-        let head = Fields(&head);
-        let (buckets, first, bloom) = (head.u32(0), head.u32(4), head.u32(8));
-        let fixed = 16 + u64::from(bloom) * 8 + u64::from(buckets) * 4;
-        let table = file.range(hash_at, fixed, MAX_TABLE, WHAT)?;
-        let bucket = |at: u32| {
-            Fields(&table).u32((fixed - u64::from(buckets) * 4) as usize + at as usize * 4)
-        };
-        // The last symbol: the end of the chain that starts furthest.
-        let furthest = (0..buckets).map(bucket).max().unwrap_or(0);
-        let chains = hash_at + fixed;
-        let count = if furthest < first || furthest == 0 {
-            u64::from(first)
-        } else {
-            chain_end(file, chains, furthest, first)? + 1
-        };
-        let hash_len = fixed + (count - u64::from(first)).saturating_mul(4);
+        let Some(symbols_at) = tables.symbols else { return Ok(None) };
+        let Some(hash) = GnuHash::read(file, dynamic)? else { return Ok(None) };
+        let (count, strings) = (hash.count, tables.strings_size);
         let symbols =
             file.range(symbols_at, count.saturating_mul(SYMBOL as u64), MAX_TABLE, "symbols")?;
         let versions = match tables.versions {
             Some(at) => file.range(at, count.saturating_mul(2), MAX_TABLE, "symbol versions")?,
             None => Vec::new(),
         };
-        Ok(Some(Self {
-            strings: file.range(tables.strings, tables.strings_size, MAX_TABLE, "symbol names")?,
-            symbols,
-            versions,
-            hash: file.range(hash_at, hash_len, MAX_TABLE, WHAT)?,
-            first_hashed: first as usize,
-        }))
+        let strings = file.range(tables.strings, strings, MAX_TABLE, "symbol names")?;
+        Ok(Some(Self { strings, symbols, versions, hash }))
     }
 
     /// Global symbols it takes from others; weak ones, which may stay away, are left out.
@@ -77,7 +132,7 @@ impl Symbols {
         self.symbols
             .chunks_exact(SYMBOL)
             .enumerate()
-            .take(self.first_hashed)
+            .take(self.hash.first())
             .skip(1)
             .map(|(at, row)| (at, row[4], Fields(row)))
             .filter(|(_, info, row)| info >> 4 == 1 && row.u16(6) == 0)
@@ -90,7 +145,7 @@ impl Symbols {
 
     /// Bytes the tables take in memory.
     pub fn bytes(&self) -> usize {
-        self.strings.len() + self.symbols.len() + self.versions.len() + self.hash.len()
+        self.strings.len() + self.symbols.len() + self.versions.len() + self.hash.bytes()
     }
 
     /// The version number of symbol `at`, its "hidden" bit left out.
@@ -100,41 +155,13 @@ impl Symbols {
 
     /// Version numbers under which it offers `name`; `hash` is [`gnu_hash`] of it.
     pub fn exports(&self, name: &str, hash: u32) -> Vec<u16> {
-        let table = Fields(&self.hash);
-        let (buckets, first, bloom, shift) =
-            (table.u32(0), table.u32(4), table.u32(8), table.u32(12));
-        if buckets == 0 {
-            return Vec::new();
-        }
-        if bloom > 0 {
-            let word = table.u64(16 + ((hash / 64) % bloom) as usize * 8);
-            let other = hash.checked_shr(shift).unwrap_or(0);
-            if word >> (hash % 64) & word >> (other % 64) & 1 == 0 {
-                return Vec::new();
-            }
-        }
-        let start = 16 + bloom as usize * 8;
-        let mut at = table.u32(start + (hash % buckets) as usize * 4);
-        let mut found = Vec::new();
-        while at >= first && at != 0 {
-            let place = start + (buckets as usize + (at - first) as usize) * 4;
-            if place + 4 > self.hash.len() {
-                break;
-            }
-            let value = table.u32(place);
-            if value | 1 == hash | 1 {
-                let row = at as usize * SYMBOL;
-                let Some(row) = self.symbols.get(row..row + SYMBOL).map(Fields) else { break };
-                if row.u16(6) != 0 && text_at(&self.strings, row.u32(0) as usize) == name {
-                    found.push(self.version(at as usize));
-                }
-            }
-            if value & 1 == 1 {
-                break;
-            }
-            at += 1;
-        }
-        found
+        let is = |at: &usize| {
+            let row = at.checked_mul(SYMBOL).and_then(|at| self.symbols.get(at..at + SYMBOL));
+            row.map(Fields).is_some_and(|row| {
+                row.u16(6) != 0 && text_at(&self.strings, row.u32(0) as usize) == name
+            })
+        };
+        self.hash.symbols(hash).filter(is).map(|at| self.version(at)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //! front: `opt/venv/bin/python`. Symbolic links are kept as links and followed inside the tree, so
 //! an image's absolute links never reach the machine it lies on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Bound;
@@ -14,11 +14,14 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::read::{OnDisk, ReadAt};
+use crate::skeleton::{Holes, Skeleton};
 
 /// As many links as Linux follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 /// Directories below each other; deeper ones are loops or lies.
 const MAX_DEPTH: usize = 128;
+/// Troubles that are told one by one.
+const MAX_TROUBLES: usize = 256;
 
 /// Where a file's bytes are.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ enum Bytes {
     Reader(Arc<dyn ReadAt>),
     /// Behind something that makes a reader.
     Opener(Arc<dyn Opener>),
+    /// Not kept, because nobody needs them: neither code nor a text that is read.
+    Blank,
 }
 
 /// Makes the reader of a file's bytes when they are wanted, so that a reader's memory (a decoder,
@@ -71,6 +76,19 @@ pub struct Tree {
     roots: Vec<Root>,
     /// Paths of lower layers that upper ones hide, with their bytes.
     hidden: Vec<(String, u64)>,
+    /// Directories of which nothing older is left in this layer.
+    cleared: HashSet<Box<str>>,
+    /// What of it could not be listed or read.
+    troubles: Vec<Trouble>,
+}
+
+/// Something of a tree that could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its path in the tree.
+    pub path: String,
+    /// Why not.
+    pub why: String,
 }
 
 impl Tree {
@@ -111,38 +129,79 @@ impl Tree {
         let root = self.roots.len() as u32;
         let prefix = if below.is_empty() { String::new() } else { format!("{below}/") };
         self.roots.push(Root { path: path.to_owned(), below: prefix });
-        let mut pending = vec![(path.to_owned(), below.to_owned(), 0)];
-        while let Some((folder, name, depth)) = pending.pop() {
-            let list = |source| Error::Open { path: folder.clone(), source };
-            for entry in fs::read_dir(&folder).map_err(list)? {
-                let entry = entry.map_err(list)?;
-                // A name that is no UTF-8 is no library, and Python packages have none.
-                let Ok(part) = entry.file_name().into_string() else { continue };
-                let child = if name.is_empty() { part.clone() } else { format!("{name}/{part}") };
-                let kind = entry.file_type().map_err(list)?;
-                if let Some(victim) = part.strip_prefix(".wh.") {
-                    self.whiteout(&name, victim);
-                } else if kind.is_dir() {
-                    self.insert(&child, Node::Directory);
-                    if is_opaque(&entry.path()) {
-                        self.remove_below(&format!("{child}/"));
+        // The folder itself must be there; what lies in it may vanish or be closed to us.
+        let list = |source| Error::Open { path: path.to_owned(), source };
+        let first = fs::read_dir(path).map_err(list)?;
+        let mut pending = vec![(Some(first), path.to_owned(), below.to_owned(), 0)];
+        while let Some((listing, folder, name, depth)) = pending.pop() {
+            let listing = match listing.map_or_else(|| fs::read_dir(&folder), Ok) {
+                Ok(listing) => listing,
+                Err(error) => {
+                    self.trouble(&name, &error.to_string());
+                    continue;
+                }
+            };
+            for entry in listing {
+                let added = entry.and_then(|entry| self.add_entry(&entry, root, &name));
+                match added {
+                    Ok(Some((folder, child))) if depth < MAX_DEPTH => {
+                        pending.push((None, folder, child, depth + 1));
                     }
-                    if depth < MAX_DEPTH {
-                        pending.push((entry.path(), child, depth + 1));
+                    Ok(Some((_, child))) => {
+                        self.trouble(
+                            &child,
+                            &format!("more than {MAX_DEPTH} folders below each other"),
+                        );
                     }
-                } else if kind.is_symlink() {
-                    let target = fs::read_link(entry.path()).map_err(list)?;
-                    let target = target.to_string_lossy().into_owned().into_boxed_str();
-                    self.insert(&child, Node::Link(target));
-                } else if kind.is_file() {
-                    let size = entry.metadata().map_err(list)?.len();
-                    self.insert(&child, Node::File { size, bytes: Bytes::Disk(root) });
-                } else if kind.is_char_device() {
-                    self.remove(&child);
+                    Ok(None) => {}
+                    Err(error) => self.trouble(&name, &error.to_string()),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds what one entry of a folder on disk is, in the directory `name`; a folder is given back.
+    fn add_entry(
+        &mut self,
+        entry: &fs::DirEntry,
+        root: u32,
+        name: &str,
+    ) -> io::Result<Option<(PathBuf, String)>> {
+        // A name that is no UTF-8 is no library, and Python packages have none.
+        let Ok(part) = entry.file_name().into_string() else { return Ok(None) };
+        let child = if name.is_empty() { part.clone() } else { format!("{name}/{part}") };
+        let kind = entry.file_type()?;
+        if let Some(victim) = part.strip_prefix(".wh.") {
+            self.whiteout(name, victim);
+        } else if kind.is_dir() {
+            self.insert(&child, Node::Directory);
+            if is_opaque(&entry.path()) {
+                self.remove_below(&format!("{child}/"));
+            }
+            return Ok(Some((entry.path(), child)));
+        } else if kind.is_symlink() {
+            let target = fs::read_link(entry.path())?;
+            let target = target.to_string_lossy().into_owned().into_boxed_str();
+            self.insert(&child, Node::Link(target));
+        } else if kind.is_file() {
+            let size = entry.metadata()?.len();
+            self.insert(&child, Node::File { size, bytes: Bytes::Disk(root) });
+        } else if kind.is_char_device() {
+            self.remove(&child);
+        }
+        Ok(None)
+    }
+
+    fn trouble(&mut self, path: &str, why: &str) {
+        if self.troubles.len() < MAX_TROUBLES {
+            self.troubles.push(Trouble { path: path.to_owned(), why: why.to_owned() });
+        }
+    }
+
+    /// What could not be listed or read; at most a few hundred.
+    pub fn troubles(&self) -> &[Trouble] {
+        &self.troubles
     }
 
     /// Adds a file whose bytes are behind a reader.
@@ -158,6 +217,15 @@ impl Tree {
         if let Some(path) = normal(path) {
             self.parents(&path);
             self.insert(&path, Node::File { size, bytes: Bytes::Opener(opener) });
+        }
+    }
+
+    /// Adds a file of `size` bytes that are neither code nor a text that is read, so that they need
+    /// not be kept; they read as zeros.
+    pub fn add_blank(&mut self, path: &str, size: u64) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::File { size, bytes: Bytes::Blank });
         }
     }
 
@@ -202,6 +270,7 @@ impl Tree {
     /// What is added from now on lies over what is there.
     pub fn begin_layer(&mut self) {
         self.layer = self.layer.saturating_add(1);
+        self.cleared.clear();
     }
 
     fn get(&self, path: &str) -> Option<&Node> {
@@ -238,7 +307,16 @@ impl Tree {
         self.remove_below(&format!("{path}/"));
     }
 
+    /// Removes what older layers have below `prefix`. Nothing older comes there again before the
+    /// next layer, so a directory is gone through once, however often an archive asks for it.
     fn remove_below(&mut self, prefix: &str) {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let below = self.nodes.range::<str, _>(from).next();
+        if below.is_none_or(|(path, _)| !path.starts_with(prefix))
+            || !self.cleared.insert(prefix.into())
+        {
+            return;
+        }
         let old = self
             .nodes
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
@@ -355,6 +433,10 @@ impl Tree {
         match self.get(path) {
             Some(Node::File { bytes: Bytes::Reader(reader), .. }) => Ok(Arc::clone(reader)),
             Some(Node::File { bytes: Bytes::Opener(opener), .. }) => opener.open(),
+            Some(Node::File { bytes: Bytes::Blank, size }) => {
+                let none = Arc::new(Vec::new()) as Arc<dyn ReadAt>;
+                Ok(Arc::new(Skeleton::new(*size, [], none, 0, Holes::Zeros)))
+            }
             Some(Node::File { bytes: Bytes::Disk(root), .. }) => {
                 let missing = || error(io::ErrorKind::NotFound.into());
                 let root = self.roots.get(*root as usize).ok_or_else(missing)?;
@@ -474,5 +556,48 @@ mod tests {
         let hidden: Vec<_> =
             tree.hidden().iter().map(|(path, size)| (path.as_str(), *size)).collect();
         assert_eq!(hidden, [("c", 1), ("a/one", 5), ("b/three", 7)]);
+    }
+
+    #[test]
+    fn an_archive_may_hide_the_same_directory_again_and_again() {
+        // Gone through each time, this would be a thousand million steps.
+        let mut tree = tree(&["d/old"]);
+        tree.begin_layer();
+        for number in 0..50_000 {
+            tree.add_blank(&format!("d/{number}"), 1);
+        }
+        let start = std::time::Instant::now();
+        for _ in 0..20_000 {
+            tree.whiteout("d", ".wh..opq");
+            tree.whiteout("", ".wh..opq");
+        }
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+        assert_eq!(tree.files().count(), 50_000);
+        assert_eq!(tree.hidden().len(), 1);
+    }
+
+    #[test]
+    fn what_vanishes_or_lies_too_deep_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d/".repeat(MAX_DEPTH + 2));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("x.so"), "x").unwrap();
+        fs::write(dir.path().join("libgone.so"), [7; 100]).unwrap();
+        let fifo = dir.path().join("pipe.so");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let tree = Tree::folder(dir.path()).unwrap();
+        assert_eq!(tree.troubles().len(), 1, "{:?}", tree.troubles());
+        assert!(tree.troubles()[0].why.contains("folders below each other"));
+        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["libgone.so"]);
+        // A pipe that takes the place of a file after it was listed is not waited for.
+        fs::remove_file(dir.path().join("libgone.so")).unwrap();
+        fs::rename(&fifo, dir.path().join("libgone.so")).unwrap();
+        let report = crate::inspect("x", &tree, &crate::Options::default(), &|_, _| {});
+        let lost = report.findings.iter().find(|finding| finding.subject == "libgone.so").unwrap();
+        assert_eq!(lost.kind, crate::finding::Kind::Unreadable);
+        assert!(lost.message.contains("not a regular file"), "{}", lost.message);
+        assert!(crate::Subject::open(&dir.path().join("libgone.so"), "amd64").is_err());
     }
 }

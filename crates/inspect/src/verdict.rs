@@ -3,23 +3,25 @@
 //! Rules (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility"; CUDA
 //! Compatibility, "Minor Version Compatibility"): a cubin runs on its generation from its own step
 //! on, with suffix `a` on exactly its capability; PTX is compiled by the driver for its capability
-//! and later ones, if the driver knows its ISA.
+//! and later ones, if the driver knows its ISA. NVVM IR becomes code only in the device linker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sconce_facts::{Capability, DriverVersion, Sm, SmKind};
+use sconce_facts::{Capability, DriverVersion, Gpu, Sm, SmKind};
 use serde::Serialize;
 
+use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Form, Target, Variant};
-use crate::names;
+use crate::names::{self, Choice};
 use crate::scan::{Library, Scan};
 
-/// A library is built with one list of GPUs when one of them has code in at least this share of its
-/// containers, in percent. Libraries like cuBLASLt choose among kernels made for single GPUs
-/// instead and stay far below (61% in 13.4.1.3).
+/// A library of NVIDIA's that chooses among kernels made for single GPUs, as cuBLASLt does (61% of
+/// its containers at most in 13.4.1.3), is held to have one list of GPUs only when one of them has
+/// code in at least this share of its containers, in percent.
 const UNIFORM: u64 = 90;
-/// In such a library a GPU with code in less than this share of the containers is left out of most
-/// of it. torch 2.15.0's libtorch_cuda_linalg: 3% for sm_75, 100% for the others.
+/// A GPU with code in less than this share of the containers that the best served GPU has code in is
+/// left out of most of the library, in percent. torch 2.15.0's libtorch_cuda_linalg: 3% for sm_75,
+/// 100% for the others.
 const GAP: u64 = 25;
 
 /// How one library serves one GPU.
@@ -71,15 +73,23 @@ pub fn sm(target: Target) -> Option<Sm> {
     Some(Sm { capability, kind })
 }
 
-/// How the GPU code `gpu_code` serves `gpu`; `None` when there is no GPU code.
-pub fn service(gpu_code: &Fatbin, gpu: Capability) -> Option<Service> {
-    let all: u64 = gpu_code.sets.values().sum();
-    if all == 0 || gpu_code.codes.is_empty() {
+/// Whether the driver can load this code for `gpu`: NVVM IR needs the device linker first.
+fn loadable(code: Code, gpu: Capability) -> bool {
+    code.form != Form::Nvvm && usable(code, gpu)
+}
+
+/// How the GPU code `gpu_code` serves `gpu`; `None` when there is none that a driver could load.
+/// `per_gpu` says that each GPU uses only the kernels made for it.
+pub fn service(gpu_code: &Fatbin, gpu: Capability, per_gpu: bool) -> Option<Service> {
+    let loads = |set: &[Code]| set.iter().any(|code| code.form != Form::Nvvm);
+    let sets = || gpu_code.sets.iter().filter(|(set, _)| loads(set));
+    let all: u64 = sets().map(|(_, n)| n).sum();
+    if all == 0 {
         return None;
     }
     let served = |gpu: Capability, only: Option<Form>| -> u64 {
-        let fits = |code: &Code| only.is_none_or(|form| code.form == form) && usable(*code, gpu);
-        gpu_code.sets.iter().filter(|(set, _)| set.iter().any(fits)).map(|(_, n)| n).sum()
+        let fits = |code: &Code| only.is_none_or(|form| code.form == form) && loadable(*code, gpu);
+        sets().filter(|(set, _)| set.iter().any(fits)).map(|(_, n)| n).sum()
     };
     let here = served(gpu, None);
     if here == 0 {
@@ -93,7 +103,7 @@ pub fn service(gpu_code: &Fatbin, gpu: Capability) -> Option<Service> {
         .map(|sm| served(sm.capability, None))
         .max()
         .unwrap_or(here);
-    if best * 100 >= all * UNIFORM && here * 100 < all * GAP {
+    if here * 100 < best * GAP && (!per_gpu || best * 100 >= all * UNIFORM) {
         return Some(Service::Partial { served: here, of: all });
     }
     if served(gpu, Some(Form::Cubin)) > 0 {
@@ -102,7 +112,7 @@ pub fn service(gpu_code: &Fatbin, gpu: Capability) -> Option<Service> {
     let isa = gpu_code
         .codes
         .iter()
-        .filter(|(code, _)| code.form == Form::Ptx && usable(**code, gpu))
+        .filter(|(code, _)| code.form == Form::Ptx && loadable(**code, gpu))
         .filter_map(|(_, tally)| tally.ptx_isa)
         .max();
     Some(isa.map_or(Service::Native, |isa| Service::Jit { isa }))
@@ -110,9 +120,13 @@ pub fn service(gpu_code: &Fatbin, gpu: Capability) -> Option<Service> {
 
 /// How a library serves `gpu`: by the code the runtime loads, else by what it loads itself.
 fn library_service(library: &Library, gpu: Capability) -> Option<Service> {
-    match service(&library.gpu, gpu) {
+    if library.unlinked {
+        return None;
+    }
+    let per_gpu = names::is_per_gpu(&names::unmangled(library.soname()));
+    match service(&library.gpu, gpu, per_gpu) {
         None | Some(Service::Nothing) if !library.embedded.is_empty() => {
-            service(&library.embedded, gpu)
+            service(&library.embedded, gpu, per_gpu)
         }
         known => known,
     }
@@ -130,6 +144,8 @@ pub enum Outcome {
     Partial,
     /// torch (or, without torch, everything) has nothing for it.
     Not,
+    /// All there is needs the device linker before anything can load it.
+    Unlinked,
     /// There is no GPU code at all.
     NoGpuCode,
 }
@@ -146,19 +162,16 @@ pub struct Verdict {
     /// Libraries the driver compiles code for, with the newest PTX ISA among it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jit: Vec<(String, (u16, u16))>,
-    /// Libraries with nothing, or with nothing in most of their parts, and what is there.
+    /// Libraries with nothing, or with nothing in most of their parts, and what is there; the one
+    /// that matters most first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// The lowest driver, where one is known: the CUDA runtime's floor, or what JIT needs.
+    /// The lowest driver, where one is known: the largest of the CUDA runtime's floor, the first
+    /// driver of the capability and what JIT needs.
     pub driver: Option<String>,
-}
-
-impl Verdict {
-    /// The gap that matters most: of torch's own library if it has one, else the first.
-    pub fn core_gap(&self) -> Option<&Gap> {
-        let core = |gap: &&Gap| gap.library.rsplit('/').next().is_some_and(names::is_core);
-        self.gaps.iter().find(core).or(self.gaps.first())
-    }
+    /// The last driver branch that runs GPUs of this capability, where support has ended: `R580`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_driver: Option<&'static str>,
 }
 
 /// A library without code for a GPU.
@@ -172,36 +185,125 @@ pub struct Gap {
     pub of: u64,
     /// What it has code for.
     pub has: Vec<Code>,
+    /// Whether it is what there is to run: torch's own code, else a package's own modules.
+    #[serde(skip)]
+    pub core: bool,
+    /// Bytes of its GPU code.
+    #[serde(skip)]
+    bytes: u64,
 }
 
-/// The verdict on GPUs of one capability; `floor` is the driver the CUDA runtime needs.
-pub fn verdict(scan: &Scan, capability: Capability, floor: Option<&DriverVersion>) -> Verdict {
-    let gpu_libraries = || {
-        scan.libraries
-            .iter()
-            .filter_map(|library| Some((library, library_service(library, capability)?)))
-    };
-    let mut jit = Vec::new();
-    let mut gaps = Vec::new();
-    for (library, service) in gpu_libraries() {
-        match service {
-            Service::Native => {}
-            Service::Jit { isa } => jit.push((library.path.clone(), isa)),
-            Service::Partial { served, of } => gaps.push(gap(library, served, of)),
-            Service::Nothing => {
-                gaps.push(gap(library, 0, library.gpu.containers + library.embedded.containers));
-            }
+impl Gap {
+    /// What it has for the GPU, in words.
+    pub fn words(&self) -> String {
+        match self.served {
+            0 => "has nothing for it".to_owned(),
+            served => format!("has code for it in {served} of its {} parts only", self.of),
         }
     }
-    let core = || gpu_libraries().filter(|(library, _)| names::is_core(library.name()));
-    let dead = |mut libraries: Box<dyn Iterator<Item = (&Library, Service)> + '_>| {
-        libraries.all(|(_, service)| service == Service::Nothing)
+}
+
+/// The libraries whose code for `gpu` counts, and how they serve it. Of builds of which a program
+/// takes one, that one; files that are GPU code and nothing else only where there is nothing else,
+/// since a program picks among them.
+fn counting<'a>(
+    scan: &'a Scan,
+    gpu: Capability,
+    cuda: Option<&str>,
+) -> Vec<(&'a Library, Service)> {
+    let mut out: Vec<(&Library, Service)> = Vec::new();
+    let mut builds: BTreeMap<&str, Vec<(&Library, Service)>> = BTreeMap::new();
+    let bare = |library: &Library| library.machine == Machine::Cuda;
+    let only_bare = scan.libraries.iter().filter(|library| library.has_gpu_code()).all(bare);
+    for library in scan.libraries.iter().filter(|library| only_bare || !bare(library)) {
+        let Some(service) = library_service(library, gpu) else { continue };
+        match names::alternative(library.name()) {
+            Some(row) => builds.entry(&row.names).or_default().push((library, service)),
+            None => out.push((library, service)),
+        }
+    }
+    let digits: String = cuda.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    for libraries in builds.into_values() {
+        let is_meant = |library: &Library| {
+            names::alternative(library.name())
+                .is_some_and(|row| row.by == Choice::Cuda && row.build(library.name()) == digits)
+        };
+        let meant = libraries.iter().find(|(library, _)| is_meant(library));
+        let best = || libraries.iter().min_by_key(|(_, service)| service.rank());
+        out.extend(meant.or_else(best).copied());
+    }
+    out
+}
+
+impl Service {
+    /// The better, the lower.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Native => 0,
+            Self::Jit { .. } => 1,
+            Self::Partial { .. } => 2,
+            Self::Nothing => 3,
+        }
+    }
+
+    /// Whether calls into the library would mostly fail.
+    const fn fails(self) -> bool {
+        matches!(self, Self::Partial { .. } | Self::Nothing)
+    }
+}
+
+/// Which of these libraries are what there is to run: torch's own code; without it the modules that
+/// Python imports; without them all that NVIDIA does not bring.
+fn core<'a>(libraries: &[(&'a Library, Service)]) -> BTreeSet<&'a str> {
+    let nvidias = |library: &Library| names::is_of_nvidia(library.soname());
+    let with = |is: &dyn Fn(&Library) -> bool| -> BTreeSet<&'a str> {
+        let libraries = libraries.iter().filter(|(library, _)| is(library));
+        libraries.map(|(library, _)| library.path.as_str()).collect()
     };
-    let outcome = if gpu_libraries().next().is_none() {
-        Outcome::NoGpuCode
-    } else if core().any(|(_, service)| service == Service::Nothing)
-        || dead(Box::new(gpu_libraries()))
-    {
+    let ranks: [&dyn Fn(&Library) -> bool; 4] = [
+        &|library| names::is_core(library.name()),
+        &|library| names::is_module(library.name()) && !nvidias(library),
+        &|library| !nvidias(library),
+        &|_| true,
+    ];
+    ranks.iter().map(|is| with(*is)).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// The verdict on GPUs of one capability; `floor` is the driver the CUDA runtime needs, `cuda` the
+/// CUDA that torch was built with.
+pub fn verdict(
+    scan: &Scan,
+    capability: Capability,
+    floor: Option<&DriverVersion>,
+    cuda: Option<&str>,
+) -> Verdict {
+    let libraries = counting(scan, capability, cuda);
+    let core = core(&libraries);
+    let mut jit = Vec::new();
+    let mut gaps = Vec::new();
+    for (library, service) in &libraries {
+        let (served, of) = match *service {
+            Service::Native => continue,
+            Service::Jit { isa } => {
+                jit.push((library.path.clone(), isa));
+                continue;
+            }
+            Service::Partial { served, of } => (served, of),
+            Service::Nothing => (0, library.gpu.containers + library.embedded.containers),
+        };
+        let core = core.contains(library.path.as_str());
+        gaps.push(Gap { core, ..gap(library, served, of) });
+    }
+    gaps.sort_by(|a, b| (b.core, b.bytes, &a.library).cmp(&(a.core, a.bytes, &b.library)));
+    let is_core = |library: &&(&Library, Service)| core.contains(library.0.path.as_str());
+    let of_torch = libraries.iter().any(|(library, _)| names::is_core(library.name()));
+    let mut fails = libraries.iter().filter(is_core).map(|(_, service)| service.fails());
+    // torch's own code is one program in several files; modules of packages are many programs.
+    let dead = if of_torch { fails.any(|fails| fails) } else { fails.all(|fails| fails) };
+    let outcome = if libraries.is_empty() {
+        let any = scan.libraries.iter().any(Library::has_gpu_code);
+        if any { Outcome::Unlinked } else { Outcome::NoGpuCode }
+    } else if dead {
         Outcome::Not
     } else if !gaps.is_empty() {
         Outcome::Partial
@@ -210,19 +312,24 @@ pub fn verdict(scan: &Scan, capability: Capability, floor: Option<&DriverVersion
     } else {
         Outcome::Native
     };
-    let needed = jit.iter().filter_map(|(_, isa)| names::ptx_driver(*isa)).chain(floor).max();
+    let row = capability.row();
+    let first = row.and_then(|row| row.first_driver.as_ref());
+    let ptx = jit.iter().filter_map(|(_, isa)| names::ptx_driver(*isa));
+    let needed = ptx.chain(floor).chain(first).max();
     Verdict {
         capability,
-        gpus: sconce_facts::gpus()
-            .iter()
-            .filter(|gpu| gpu.capability == capability)
-            .map(|gpu| gpu.name.as_str())
-            .collect(),
+        gpus: of(capability).map(|gpu| gpu.name.as_str()).collect(),
         outcome,
         jit,
         gaps,
         driver: needed.map(|driver| driver.as_str().to_owned()),
+        last_driver: row.and_then(|row| row.last_driver.as_deref()),
     }
+}
+
+/// The GPUs of one capability.
+pub fn of(capability: Capability) -> impl Iterator<Item = &'static Gpu> {
+    sconce_facts::gpus().iter().filter(move |gpu| gpu.capability == capability)
 }
 
 fn gap(library: &Library, served: u64, of: u64) -> Gap {
@@ -231,16 +338,35 @@ fn gap(library: &Library, served: u64, of: u64) -> Gap {
         .map(|(code, _)| *code)
         .filter(|code| !matches!(code.form, Form::Unknown(_)))
         .collect();
-    Gap { library: library.path.clone(), served, of, has: has.into_iter().collect() }
+    Gap {
+        library: library.path.clone(),
+        served,
+        of,
+        has: has.into_iter().collect(),
+        core: false,
+        bytes: library.gpu.bytes().saturating_add(library.embedded.bytes()),
+    }
 }
 
-/// Verdicts on every known capability, oldest first.
-pub fn verdicts(scan: &Scan, floor: Option<&DriverVersion>) -> Vec<Verdict> {
+/// Verdicts on every known capability, oldest first, for libraries of `machine`: those whose every
+/// GPU comes with another processor are left out.
+pub fn verdicts(
+    scan: &Scan,
+    machine: &str,
+    floor: Option<&DriverVersion>,
+    cuda: Option<&str>,
+) -> Vec<Verdict> {
     let mut capabilities: Vec<Capability> =
         sconce_facts::capabilities().iter().map(|row| row.cc).collect();
+    capabilities.retain(|capability| {
+        let fits = |gpu: &Gpu| gpu.host.is_none_or(|host| host.as_str() == machine);
+        machine == Machine::Cuda.name()
+            || of(*capability).next().is_none()
+            || of(*capability).any(fits)
+    });
     capabilities.sort();
     capabilities.dedup();
-    capabilities.into_iter().map(|capability| verdict(scan, capability, floor)).collect()
+    capabilities.into_iter().map(|capability| verdict(scan, capability, floor, cuda)).collect()
 }
 
 #[cfg(test)]
@@ -257,7 +383,7 @@ mod tests {
     }
 
     fn on(code: &Fatbin, capability: &str) -> Option<Service> {
-        service(code, capability.parse().unwrap())
+        service(code, capability.parse().unwrap(), false)
     }
 
     #[test]
@@ -289,7 +415,28 @@ mod tests {
         let mut all = vec![fatbin(&[cubin(90)]); 6];
         all.extend(vec![fatbin(&[cubin(100)]); 6]);
         all.push(fatbin(&[cubin(75)]));
-        assert_eq!(on(&code(&all), "7.5"), Some(Service::Native));
+        let code = code(&all);
+        assert_eq!(service(&code, "7.5".parse().unwrap(), true), Some(Service::Native));
+        // In a library that is not known to choose so, one part among many is no service.
+        assert_eq!(on(&code, "7.5"), Some(Service::Partial { served: 1, of: 13 }));
+    }
+
+    #[test]
+    fn one_part_among_seventy_is_no_service() {
+        // Most of it for Hopper alone, so that no GPU has nine tenths of it.
+        let mut all = vec![fatbin(&[cubin(90)]); 55];
+        all.extend(vec![fatbin(&[cubin(100)]); 14]);
+        all.push(fatbin(&[cubin(80)]));
+        assert_eq!(on(&code(&all), "8.0"), Some(Service::Partial { served: 1, of: 70 }));
+    }
+
+    #[test]
+    fn nvvm_alone_is_for_the_device_linker() {
+        let nvvm = forge::Code { kind: 8, ..cubin(90) };
+        assert_eq!(on(&code(&[fatbin(&[nvvm])]), "9.0"), None);
+        let both = code(&[fatbin(&[nvvm]), fatbin(&[cubin(90)])]);
+        assert_eq!(on(&both, "9.0"), Some(Service::Native));
+        assert_eq!(on(&both, "8.0"), Some(Service::Nothing));
     }
 
     #[test]

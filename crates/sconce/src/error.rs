@@ -24,6 +24,10 @@ pub enum Kind {
     Machine = 8,
     /// The project asks for what is outside its folder, and is not trusted (`sconce trust`).
     Untrusted = 9,
+    /// The answer is yes, but not for all of it (`inspect --for`).
+    InPart = 11,
+    /// What there is does not decide the question (`inspect --for`).
+    CantTell = 12,
     /// The container could not be started. The same number as Docker's.
     Container = 125,
     /// The command is in the image, and can't be executed.

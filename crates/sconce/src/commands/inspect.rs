@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use sconce_facts::DriverVersion;
 use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
-use sconce_inspect::{Basis, Moved, Options, Report, Tree, inspect};
+use sconce_inspect::{Basis, Moved, Options, Report, Says, Tree, inspect};
 use sconce_start::Target;
 
 use crate::cli::Global;
@@ -22,7 +22,7 @@ use crate::error::{Failure, Kind};
 /// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, a lock or the
 /// folder it lies in, an image of the store, or one in a registry (HOST/NAME:TAG; of its layers only an outline is stored); needs no GPU, no Python and
 /// no CUDA toolkit. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
-/// not.
+/// not, 11 it runs in part, 12 what was looked at does not decide it.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to look at
@@ -34,7 +34,8 @@ pub struct Args {
     /// The driver it must run on, such as 535.104.05
     #[arg(long, value_name = "VERSION", requires = "gpu")]
     driver: Option<DriverVersion>,
-    /// LD_LIBRARY_PATH to assume; the image's own if not given
+    /// LD_LIBRARY_PATH to assume; if not given, the image's own, or this machine's for what runs on
+    /// it. Folders that a folder or wheel does not have are this machine's
     #[arg(long, value_name = "PATHS")]
     library_path: Option<String>,
     /// Of an image for several processors, the one to look at
@@ -73,8 +74,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         None if !args.json => print!("{}", report.page(std::io::stdout().is_terminal())),
         None => {}
     }
-    let ready = answer.is_none_or(|answer| answer.ready);
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::No as u8) })
+    Ok(match answer.map(|answer| answer.says) {
+        None | Some(Says::Yes) => ExitCode::SUCCESS,
+        Some(Says::No) => ExitCode::from(Kind::No as u8),
+        Some(Says::InPart) => ExitCode::from(Kind::InPart as u8),
+        Some(Says::CantTell) => ExitCode::from(Kind::CantTell as u8),
+    })
 }
 
 /// What there is to look at.
@@ -131,6 +136,9 @@ fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report
         threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
         partial: subject.partial,
         library_path: args.library_path.clone().or(subject.library_path),
+        on_machine: subject
+            .on_machine
+            .then(|| std::env::var("LD_LIBRARY_PATH").unwrap_or_default()),
         skip_copies: !args.copies,
         basis,
         ..Options::default()

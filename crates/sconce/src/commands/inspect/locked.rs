@@ -44,7 +44,8 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
     if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
         let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
         let tree = Subject::wheels(&wheels, &site)?;
-        let subject = Subject { what: "lock", tree, library_path: None, partial: true };
+        let subject =
+            Subject { what: "lock", tree, library_path: None, partial: true, on_machine: false };
         return Ok(Found::Bytes(Box::new(subject), Basis::Wheels));
     }
     let torch = lock.facts.torch.as_ref().map(|torch| Known {

@@ -1,0 +1,219 @@
+//! What can be said of an environment as a whole, one check each.
+
+use std::collections::BTreeSet;
+
+use crate::drivers::Drivers;
+use crate::finding::{Finding, Kind, Severity};
+use crate::names;
+use crate::packages::{self, Contents};
+use crate::scan::Library;
+use crate::tree::{Tree, Trouble};
+use crate::verdict::{Outcome, Verdict};
+
+/// What the packages say of each other and of torch.
+pub fn contents(contents: &Contents) -> Vec<Finding> {
+    let mut out = Vec::new();
+    let Some(torch) = &contents.torch else { return out };
+    if torch.cuda.is_none() {
+        out.push(
+            Finding::new(
+                Severity::Warning,
+                Kind::CpuOnlyTorch,
+                torch.path.clone(),
+                format!("torch {} is a CPU-only build: it will not use any GPU", torch.version),
+            )
+            .evidence(["torch/version.py: cuda = None"])
+            .fix("install a CUDA build of torch"),
+        );
+    }
+    for package in &contents.packages {
+        let of_torch = package.name == "torch";
+        for (name, wanted) in package.requires.iter().filter_map(|line| packages::pin(line)) {
+            // torch's own pins, and what others pin of torch; the rest is the resolver's business.
+            if !of_torch && name != "torch" {
+                continue;
+            }
+            let there = contents.packages.iter().find(|package| package.name == name);
+            let Some(there) = there.filter(|there| !same_version(&there.version, wanted)) else {
+                continue;
+            };
+            let (subject, fix) = match of_torch {
+                true => (name.clone(), format!("install {name}=={wanted}")),
+                false => (
+                    package.name.clone(),
+                    format!(
+                        "install the {} that was built for torch {}",
+                        package.name, there.version
+                    ),
+                ),
+            };
+            let built = match of_torch {
+                true => torch.version.as_str(),
+                false => package.version.as_str(),
+            };
+            out.push(
+                Finding::new(
+                    Severity::Warning,
+                    Kind::VersionMismatch,
+                    subject,
+                    format!(
+                        "{} {built} was built for {name} {wanted}; {} is installed",
+                        package.name, there.version
+                    ),
+                )
+                .evidence([format!(
+                    "{}/METADATA: Requires-Dist: {name}=={wanted}",
+                    package.metadata
+                )])
+                .fix(fix),
+            );
+        }
+    }
+    out
+}
+
+/// Files that a package needs when it works.
+pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for row in names::files() {
+        let installed = contents.packages.iter().filter(|package| package.name == row.package);
+        for package in installed {
+            let site = package.metadata.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let there = |path: &String| tree.resolve(&format!("{site}/{path}")).is_some();
+            // A wheel's metadata alone says nothing about its files.
+            if package.files == 0 || row.one_of.iter().any(there) {
+                continue;
+            }
+            let name = row.one_of.first().and_then(|path| path.rsplit('/').next()).unwrap_or("");
+            out.push(
+                Finding::new(
+                    Severity::Warning,
+                    Kind::FileMissing,
+                    package.name.clone(),
+                    format!("{} {} has no {name}", package.name, package.version),
+                )
+                .evidence([format!("seen as: {}", row.fails)])
+                .fix(format!("install {}=={} again", package.name, package.version))
+                .gpu(true),
+            );
+        }
+    }
+    out
+}
+
+/// A file or folder that could not be looked at.
+pub fn unreadable(trouble: &Trouble) -> Finding {
+    Finding::new(Severity::Warning, Kind::Unreadable, trouble.path.clone(), trouble.why.clone())
+        .fix("let this user read it, and inspect again")
+}
+
+/// PEP 440 equality of plain versions: `13.0.3` is `13.0.3.0`, a local part does not count unless
+/// both have one.
+fn same_version(a: &str, b: &str) -> bool {
+    let public = |text: &str| text.split('+').next().unwrap_or(text).to_owned();
+    let (a, b) = if a.contains('+') && b.contains('+') {
+        (a.to_owned(), b.to_owned())
+    } else {
+        (public(a), public(b))
+    };
+    match (packages::numbers(&a), packages::numbers(&b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.eq_ignore_ascii_case(&b),
+    }
+}
+
+/// Libraries of the driver that lie in the environment, and CUDA runtimes of several majors.
+pub fn drivers(drivers: &Drivers, libraries: &[Library]) -> Vec<Finding> {
+    let mut out: Vec<Finding> = drivers
+        .compat
+        .iter()
+        .map(|folder| {
+            Finding::new(
+                Severity::Note,
+                Kind::CompatLibrary,
+                folder.clone(),
+                "holds a libcuda for forward compatibility: error 804 on GPUs that are not for data centres, and it must not win over a newer driver's",
+            )
+            .fix("keep it out of LD_LIBRARY_PATH and ld.so.conf unless the machine is known")
+        })
+        .collect();
+    for library in libraries {
+        let name = library.name();
+        let real = name.starts_with("libcuda.so.1") || name.starts_with("libnvidia-ml.so.1");
+        if real
+            && library.dynamic.is_some()
+            && !library.path.contains("/compat/")
+            && !library.path.contains("/stubs/")
+        {
+            out.push(
+                Finding::new(
+                    Severity::Warning,
+                    Kind::DriverLibrary,
+                    library.path.clone(),
+                    "a library of the driver lies in the environment; it works with exactly one driver",
+                )
+                .fix("remove it: the machine's own is put into the container"),
+            );
+        }
+    }
+    let majors: BTreeSet<String> = libraries
+        .iter()
+        .map(|library| names::unmangled(library.soname()).into_owned())
+        .filter_map(|soname| {
+            Some(soname.strip_prefix("libcudart.so.")?.split('.').next()?.to_owned())
+        })
+        .collect();
+    if majors.len() > 1 {
+        let majors: Vec<String> = majors.into_iter().collect();
+        out.push(Finding::new(
+            Severity::Note,
+            Kind::VersionMismatch,
+            "libcudart",
+            format!("CUDA runtimes of several majors: {}", majors.join(", ")),
+        ));
+    }
+    out
+}
+
+/// torch.compile needs a C compiler (and Triton's own libraries) at run time.
+pub fn compiler(tree: &Tree, whole: bool, contents: &Contents) -> Option<Finding> {
+    let triton = contents.packages.iter().any(|package| package.name == "triton");
+    let compilers = ["usr/bin/cc", "usr/bin/gcc", "usr/bin/clang", "usr/local/bin/gcc"];
+    if !whole || !triton || compilers.iter().any(|path| tree.resolve(path).is_some()) {
+        return None;
+    }
+    Some(
+        Finding::new(
+            Severity::Warning,
+            Kind::NoCompiler,
+            "triton",
+            "there is no C compiler: torch.compile will fail",
+        )
+        .evidence(compilers)
+        .fix("install gcc and libc6-dev in the image"),
+    )
+}
+
+/// Libraries that leave a GPU out on which the rest runs.
+pub fn gaps(gpus: &[Verdict]) -> Vec<Finding> {
+    let known = gpus.iter().filter(|verdict| !verdict.gpus.is_empty());
+    let partial = known.filter(|verdict| verdict.outcome == Outcome::Partial);
+    partial
+        .flat_map(|verdict| verdict.gaps.iter().map(move |gap| (verdict, gap)))
+        .map(|(verdict, gap)| {
+            let has: Vec<String> = gap.has.iter().map(ToString::to_string).collect();
+            let what = if gap.served == 0 {
+                "has no code".to_owned()
+            } else {
+                format!("has code in {} of its {} parts only", gap.served, gap.of)
+            };
+            Finding::new(
+                Severity::Warning,
+                Kind::NoCode,
+                gap.library.clone(),
+                format!("{what} for compute capability {}: calls into it fail with `no kernel image is available`", verdict.capability),
+            )
+            .evidence([format!("has {}", has.join(" "))])
+        })
+        .collect()
+}

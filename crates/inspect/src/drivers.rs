@@ -1,0 +1,101 @@
+//! Which CUDA an environment uses, and which drivers that runs on.
+//!
+//! torch says it itself. Elsewhere the CUDA runtime is a library of its own, or it is linked
+//! statically: then the names of other CUDA libraries, the notes of the tools that made the GPU code
+//! and the PTX say it.
+
+use sconce_facts::{CudaVersion, Floor};
+use serde::Serialize;
+
+use crate::names;
+use crate::packages::Contents;
+use crate::scan::Library;
+use crate::tree::Tree;
+
+/// Which drivers it runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Drivers {
+    /// The CUDA it uses: torch's own word, else what its libraries show.
+    pub cuda: Option<String>,
+    /// Its major version.
+    pub cuda_major: Option<u16>,
+    /// The lowest driver any code for this CUDA major starts on.
+    pub floor: Option<String>,
+    /// The newest PTX ISA in any library, which a driver must know to compile it.
+    pub newest_ptx: Option<(u16, u16)>,
+    /// The first driver that knows it.
+    pub newest_ptx_driver: Option<String>,
+    /// Directories with libraries for forward compatibility.
+    pub compat: Vec<String>,
+}
+
+/// What the libraries of an environment say of its CUDA.
+pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
+    let newest_ptx =
+        libraries.iter().flat_map(Library::codes).filter_map(|(_, tally)| tally.ptx_isa).max();
+    let mut compat: Vec<String> = tree
+        .files()
+        .filter(|(path, _)| path.contains("/compat/") && path.contains("/libcuda.so"))
+        .filter_map(|(path, _)| path.rsplit_once('/'))
+        .map(|(folder, _)| folder.to_owned())
+        .collect();
+    compat.dedup();
+    let said = contents.torch.as_ref().and_then(|torch| torch.cuda.clone());
+    let (cuda, major) = match said.as_deref().and_then(|text| text.parse::<CudaVersion>().ok()) {
+        Some(built) => (said, Some(built.major)),
+        None => match shown(libraries) {
+            Some((major, Some(release))) => (Some(release.to_string()), Some(major)),
+            Some((major, None)) => (Some(major.to_string()), Some(major)),
+            None => (said, None),
+        },
+    };
+    Drivers {
+        cuda,
+        cuda_major: major,
+        floor: major
+            .and_then(sconce_facts::floor)
+            .map(|Floor { driver, .. }| driver.as_str().to_owned()),
+        newest_ptx,
+        newest_ptx_driver: newest_ptx
+            .and_then(names::ptx_driver)
+            .map(|driver| driver.as_str().to_owned()),
+        compat,
+    }
+}
+
+/// The CUDA that libraries show: its major, and the release where the code itself says it.
+fn shown(libraries: &[Library]) -> Option<(u16, Option<CudaVersion>)> {
+    let gpu = || libraries.iter().filter(|library| library.has_gpu_code());
+    // Of builds for several CUDAs a program takes one that the machine has: the oldest is the floor.
+    let plain = || gpu().filter(|library| names::alternative(library.name()).is_none());
+    let runtime = || {
+        libraries
+            .iter()
+            .map(|library| library.soname())
+            .filter(|soname| names::unmangled(soname).starts_with("libcudart.so."))
+            .filter_map(names::cuda_major)
+            .max()
+    };
+    let needed = |library: &Library| {
+        let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
+        needed.filter_map(|name| names::cuda_major(name)).max()
+    };
+    // Names in data may be tried one after the other, so they say it only when they agree.
+    let opened = |library: &Library| {
+        let mut majors = library.opens.iter().filter_map(|name| names::cuda_major(name));
+        let first = majors.next()?;
+        majors.all(|major| major == first).then_some(first)
+    };
+    let ptx = |library: &Library| {
+        library.codes().filter_map(|(_, tally)| names::ptx_cuda(tally.ptx_isa?)).max()
+    };
+    let release = || plain().filter_map(|library| library.toolkit.max(ptx(library))).max();
+    let major = runtime()
+        .or_else(|| plain().filter_map(needed).max())
+        .or_else(|| release().map(|release| release.major))
+        .or_else(|| plain().filter_map(opened).max())
+        .or_else(|| {
+            gpu().filter_map(|library| needed(library).or_else(|| opened(library))).min()
+        })?;
+    Some((major, release().filter(|release| release.major == major)))
+}

@@ -1,0 +1,340 @@
+//! Verdicts that were wrong once: environments for which a yes would be false, and a no as well.
+
+use expect_test::expect;
+
+use crate::Says;
+use crate::failures::{SITE, World};
+use crate::finding::Severity;
+use crate::forge::{self, Library, cubin, fatbin, ptx};
+use crate::report::{Options, inspect};
+use crate::tree::Tree;
+
+#[test]
+fn drivers_too_old_and_too_new_for_the_gpu_itself() {
+    let mut world = World::new();
+    let all: Vec<_> = [70, 80, 90, 100].map(cubin).into();
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&all)]));
+    expect!["No: branch 580 is the last driver that runs V100 SXM2 (compute capability 7.0), and this one is 590.44.01."]
+        .assert_eq(&world.answer("v100", "590.44.01"));
+    expect!["No: B200 180GB (compute capability 10.0) needs driver 570.26 or newer, and this one is 525.60.13."]
+        .assert_eq(&world.answer("b200", "525.60.13"));
+    expect!["No: H100 SXM5 80GB (compute capability 9.0) needs driver 520.56.06 or newer, and this one is 418.40.04."]
+        .assert_eq(&world.answer("h100", "418.40.04"));
+    // Listed from 525.85.05 on, and lists can lag.
+    expect!["Can't tell: driver 525.85.05 is the first that is known to list H100 SXM5 80GB, and this one is 525.60.13."]
+        .assert_eq(&world.answer("h100", "525.60.13"));
+    let from = |gpu| world.report().answer(gpu, None).unwrap().sentence;
+    expect!["Yes: it has machine code for B200 180GB and CUDA 12.4 runs from driver 570.86.15 on."]
+        .assert_eq(&from("b200"));
+    expect!["Yes: it has machine code for V100 SXM2 and CUDA 12.4 runs from driver 525.60.13 up to branch 580."]
+        .assert_eq(&from("v100"));
+}
+
+#[test]
+fn ptx_that_only_drivers_know_which_do_not_run_the_gpu() {
+    let mut world = World::new();
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&[ptx(70, (9, 1))])]));
+    expect!["No: it needs driver 590.44.01 or newer, and branch 580 is the last that runs V100 SXM2 (compute capability 7.0)."]
+        .assert_eq(&world.answer("v100", "580.65.06"));
+}
+
+#[test]
+fn an_extension_for_another_torch() {
+    // torchaudio 2.6.0 beside torch 2.7.1: libtorchaudio.so takes c10's symbols without a version.
+    let mut world = World::new();
+    let c10 = Library::new("libc10.so").exports("_ZN3c106detail_old", None);
+    world.site("torch/lib/libc10.so", &c10);
+    let python = Library::new("libtorch_python.so").needs(&["libtorch_cuda.so", "libc10.so"]);
+    world.site("torch/lib/libtorch_python.so", &python.runpath("$ORIGIN"));
+    world.file(
+        &format!("{SITE}/torchaudio-2.6.0.dist-info/METADATA"),
+        b"Name: torchaudio\nVersion: 2.6.0\nRequires-Dist: torch==2.6.0\n",
+    );
+    // No RUNPATH: torch has loaded libc10.so before.
+    let audio = Library::new("libtorchaudio.so")
+        .needs(&["libc10.so", "libc.so.6"])
+        .imports("_ZN3c106detail_old", None)
+        .imports("PyList_New", None);
+    world.site("torchaudio/lib/libtorchaudio.so", &audio);
+    world.check(expect![""]);
+    world.site("torchaudio/lib/libtorchaudio.so", &audio.imports("_ZN3c106detail_new", None));
+    world.check(expect![[r#"
+        Error SymbolMissing SITE/torchaudio/lib/libtorchaudio.so: undefined symbol: _ZN3c106detail_new; no library that is loaded with it has it
+            _ZN3c106detail_new
+    "#]]);
+    expect!["No: undefined symbol: _ZN3c106detail_new; no library that is loaded with it has it (SITE/torchaudio/lib/libtorchaudio.so)."].assert_eq(&world.answer("h100", "535.104.05"));
+}
+
+#[test]
+fn symbols_that_only_seem_to_be_missing() {
+    let mut world = World::new();
+    let weak = Library::new("").needs(&["libcuda.so.1", "libz.so.1"]);
+    // From the driver; from a library of the tree that another one brings in.
+    let module = weak.imports("cuInit", None).imports("inflate", None);
+    world.site("x/_x.abi3.so", &module);
+    world.put(
+        "usr/lib/x86_64-linux-gnu/libz.so.1",
+        &Library::new("libz.so.1").exports("inflate", None),
+    );
+    // A plug-in takes what its host has: nobody imports it.
+    world.site("y/libplugin.so", &Library::new("libplugin.so").imports("host_does_it", None));
+    world.check(expect![""]);
+}
+
+#[test]
+fn versions_compare_as_versions() {
+    let mut world = World::new();
+    let library =
+        Library::new("libx.so.6").defines(&["GLIBCXX_3.4.9", "GLIBCXX_3.4.28", "CXXABI_1.3"]);
+    world.put("usr/lib/x86_64-linux-gnu/libx.so.6", &library);
+    let module = Library::new("").needs(&["libx.so.6"]).version("libx.so.6", "GLIBCXX_3.4.30");
+    world.site("x/ext.so", &module);
+    world.check(expect![[r#"
+        Error VersionMissing SITE/x/ext.so: needs GLIBCXX_3.4.30 of libx.so.6, which usr/lib/x86_64-linux-gnu/libx.so.6 does not have
+            it has up to GLIBCXX_3.4.28
+    "#]]);
+}
+
+#[test]
+fn what_torch_preloads_from_sys_path() {
+    // torch in one site-packages, NVIDIA's wheels in another: torch looks through sys.path.
+    let mut world = World::new();
+    world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");
+    world.put(
+        "usr/lib/python3/dist-packages/nvidia/cuda_runtime/lib/libcudart.so.12",
+        &Library::new("libcudart.so.12"),
+    );
+    world.check(expect![""]);
+}
+
+/// Packages without torch.
+fn bare() -> World {
+    World { tree: Tree::new(), library_path: None }
+}
+
+#[test]
+fn a_package_that_opens_cublas_by_name() {
+    // ctranslate2: the runtime is linked in, cuBLAS is a name in the data; its own SONAME has
+    // auditwheel's hash.
+    let mut world = bare();
+    let opens = b"\0libcublas.so.12\0libnccl.so.2\0";
+    let library = Library::new("libctranslate2-a7a60d30.so.4.8.5")
+        .code(&[fatbin(&[cubin(80), cubin(90)])])
+        .data(opens);
+    world.site("ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5", &library);
+    world.check(expect![[r#"
+        Error PluginMissing SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5: opens libcublas.so.12 when it runs, which is nowhere
+            seen as: RuntimeError: Library libcublas.so.12 is not found or cannot be loaded
+    "#]]);
+    expect!["No: opens libcublas.so.12 when it runs, which is nowhere (SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5)."].assert_eq(&world.answer("h100", "535.104.05"));
+    // The same of a package that no row knows.
+    let mut world = bare();
+    world.site(
+        "other/libother.so",
+        &Library::new("libother.so").code(&[fatbin(&[cubin(90)])]).data(b"\0libcufft.so.11\0"),
+    );
+    world.check(expect![[r#"
+        Error PluginMissing SITE/other/libother.so: opens libcufft.so.11 when it runs, which is nowhere
+    "#]]);
+    world.site("nvidia/cufft/lib/libcufft.so.11", &Library::new("libcufft.so.11"));
+    world.check(expect![[r#"
+        Warning LibraryUnreachable SITE/other/libother.so: opens libcufft.so.11 when it runs, which is not where the loader looks
+    "#]]);
+    let mut world = World::new();
+    world.site("ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5", &library);
+    world.site("nvidia/cublas/lib/libcublas.so.12", &Library::new("libcublas.so.12"));
+    world.check(expect![[r#"
+        Warning LibraryUnreachable SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5: opens libcublas.so.12 when it runs, which is not where the loader looks
+            seen as: RuntimeError: Library libcublas.so.12 is not found or cannot be loaded
+    "#]]);
+}
+
+#[test]
+fn onnxruntime_without_cudnn() {
+    let mut world = bare();
+    let provider = Library::new("libonnxruntime_providers_cuda.so")
+        .needs(&["libcudnn.so.9", "libcublas.so.12"])
+        .code(&[fatbin(&[cubin(90)])]);
+    world.site("onnxruntime/capi/libonnxruntime_providers_cuda.so", &provider);
+    let tensorrt =
+        Library::new("libonnxruntime_providers_tensorrt.so").needs(&["libnvinfer.so.10"]);
+    world.site("onnxruntime/capi/libonnxruntime_providers_tensorrt.so", &tensorrt);
+    world.check(expect![[r#"
+        Error LibraryMissing libcublas.so.12: libcublas.so.12 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so needs it
+            SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so
+        Error LibraryMissing libcudnn.so.9: libcudnn.so.9 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so needs it
+            SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so
+        Note LibraryMissing libnvinfer.so.10: libnvinfer.so.10 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_tensorrt.so needs it
+            SITE/onnxruntime/capi/libonnxruntime_providers_tensorrt.so
+    "#]]);
+}
+
+#[test]
+fn builds_of_one_library_are_alternatives() {
+    let mut world = World::new();
+    let build = |cuda: &str, major: &str, codes: &[forge::Code]| {
+        Library::new(&format!("libbitsandbytes_cuda{cuda}.so"))
+            .needs(&[&format!("libcublas.so.{major}")])
+            .code(&[fatbin(codes)])
+    };
+    world.site("nvidia/cublas/lib/libcublas.so.12", &Library::new("libcublas.so.12"));
+    world.site("bitsandbytes/libbitsandbytes_cuda118.so", &build("118", "11", &[cubin(80)]));
+    world.site(
+        "bitsandbytes/libbitsandbytes_cuda124.so",
+        &build("124", "12", &[cubin(80), cubin(90)]),
+    );
+    world.site("bitsandbytes/libbitsandbytes_cuda130.so", &build("130", "13", &[cubin(120)]));
+    let rocm =
+        Library::new("libbitsandbytes_rocm63.so").needs(&["libamdhip64.so.6", "libhipblas.so.2"]);
+    world.site("bitsandbytes/libbitsandbytes_rocm63.so", &rocm);
+    for part in ["4", "5", "6"] {
+        let library = Library::new("").needs(&[&format!("libavutil.so.{part}"), "libc.so.6"]);
+        world.site(&format!("torio/lib/_torio_ffmpeg{part}.so"), &library);
+    }
+    world.put("usr/lib/x86_64-linux-gnu/libavutil.so.5", &Library::new("libavutil.so.5"));
+    let errors: Vec<_> = world
+        .report()
+        .findings
+        .iter()
+        .filter(|f| f.severity != Severity::Note)
+        .map(|f| f.message.clone())
+        .collect();
+    assert_eq!(errors, [] as [&str; 0]);
+    expect![
+        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05."
+    ]
+    .assert_eq(&world.answer("h100", "535.104.05"));
+    world.site("bitsandbytes/libbitsandbytes_cuda124.so", &build("124", "12", &[cubin(80)]));
+    expect!["Yes, in part: it runs on H100 SXM5 80GB with driver 535.104.05, but SITE/bitsandbytes/libbitsandbytes_cuda124.so has nothing for it."].assert_eq(&world.answer("h100", "535.104.05"));
+}
+
+#[test]
+fn the_gap_that_matters_is_named() {
+    let mut world = World::new();
+    world.site("a/liba.so", &Library::new("liba.so").code(&[fatbin(&[cubin(80)])]));
+    let many = vec![fatbin(&[cubin(80)]); 9];
+    world.site("flash/flash.cpython-313-x86_64-linux-gnu.so", &Library::new("").code(&many));
+    let report = world.report();
+    let answer = report.answer("h100", None).unwrap();
+    assert_eq!(answer.says, Says::InPart);
+    expect!["Yes, in part: it runs on H100 SXM5 80GB, but SITE/flash/flash.cpython-313-x86_64-linux-gnu.so has nothing for it."].assert_eq(&answer.sentence.replace(SITE, "SITE"));
+    // Without torch the module is what there is to run, whatever NVIDIA's libraries can do.
+    let mut world = bare();
+    world.site("flash/flash.cpython-313-x86_64-linux-gnu.so", &Library::new("").code(&many));
+    world.site(
+        "nvidia/cublas/lib/libcublas.so.12",
+        &Library::new("libcublas.so.12").code(&[fatbin(&[cubin(90)])]),
+    );
+    expect!["No: SITE/flash/flash.cpython-313-x86_64-linux-gnu.so has no code for H100 SXM5 80GB (compute capability 9.0); it has sm_80."].assert_eq(&world.answer("h100", "535.104.05"));
+}
+
+#[test]
+fn the_cuda_of_a_runtime_that_is_linked_in() {
+    let answer = |library: Library| {
+        let mut world = bare();
+        world.site("x/lib/libx.so", &library);
+        world.answer("a100", "470.82.01")
+    };
+    let code = || Library::new("libx.so").code(&[fatbin(&[cubin(80), cubin(90), ptx(80, (8, 4))])]);
+    expect!["No: CUDA 12.4 needs driver 525.60.13 or newer, and this one is 470.82.01."]
+        .assert_eq(&answer(code()));
+    let cubins = || Library::new("libx.so").code(&[fatbin(&[cubin(90)])]);
+    let mut world = bare();
+    world.site("x/lib/libx.so", &cubins());
+    expect!["Can't tell: it has code for H100 SXM5 80GB, and nothing in it tells which CUDA it uses and so which driver it needs."].assert_eq(&world.answer("h100", "535.104.05"));
+    let mut world = bare();
+    world.site("x/lib/libx.so", &cubins().data(b"\0libcublas.so.13\0"));
+    world.site("x/lib/libcublas.so.13", &Library::new("libcublas.so.13"));
+    expect!["No: CUDA 13 needs driver 580.65.06 or newer, and this one is 535.104.05."]
+        .assert_eq(&world.answer("h100", "535.104.05"));
+}
+
+#[test]
+fn nothing_here_decides_it() {
+    let mut world = bare();
+    world.site("x/ext.so", &Library::new(""));
+    let answer = |world: &World| world.report().answer("h100", None).unwrap();
+    expect!["Can't tell: there is no GPU code in it, so nothing here decides it."]
+        .assert_eq(&answer(&world).sentence);
+    let nvvm = forge::Code { kind: 8, ..cubin(90) };
+    world.site("x/libx.so", &Library::new("").code(&[fatbin(&[nvvm])]));
+    assert_eq!(answer(&world).says, Says::CantTell);
+    expect!["Can't tell: its GPU code is for the device linker, which makes code for a GPU only when the program asks for it."].assert_eq(&answer(&world).sentence);
+}
+
+#[test]
+fn capabilities_of_other_processors_are_left_out() {
+    let report = World::new().report();
+    for capability in ["8.7", "11.0", "12.1"] {
+        assert!(report.on(capability.parse().unwrap()).is_none(), "{capability}");
+    }
+    expect!["No: GB10 comes with aarch64 processors only, and this is for x86_64."]
+        .assert_eq(&World::new().answer("gb10", "580.95.05"));
+    expect!["No: sm_121 comes with aarch64 processors only, and this is for x86_64."]
+        .assert_eq(&World::new().answer("12.1", "580.95.05"));
+}
+
+#[test]
+fn triton_without_ptxas() {
+    let mut world = World::new();
+    world.file(
+        &format!("{SITE}/triton-3.1.0.dist-info/METADATA"),
+        b"Name: triton\nVersion: 3.1.0\n",
+    );
+    world.file(&format!("{SITE}/triton-3.1.0.dist-info/RECORD"), b"triton/__init__.py,,\n");
+    world.file(&format!("{SITE}/triton/__init__.py"), b"1");
+    world.put("usr/bin/gcc", &Library::new(""));
+    world.check(expect![[r#"
+        Warning FileMissing triton: triton 3.1.0 has no ptxas
+            seen as: RuntimeError: Cannot find ptxas
+        Warning FileMissing triton: triton 3.1.0 has no libdevice.10.bc
+            seen as: libdevice.10.bc: cannot open file, in every kernel with math functions
+    "#]]);
+}
+
+#[test]
+fn folders_of_the_machine_in_library_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let nvjitlink = |minor: &str| {
+        Library::new("libnvJitLink.so.12")
+            .defines(&["libnvJitLink.so.12"])
+            .exports(&format!("__nvJitLinkComplete_12_{minor}"), Some("libnvJitLink.so.12"))
+            .code(&[fatbin(&[cubin(35)])])
+    };
+    std::fs::write(dir.path().join("libnvJitLink.so.12"), nvjitlink("1").build()).unwrap();
+    // Nobody asks for this one, so its GPU code counts for nothing.
+    std::fs::write(dir.path().join("libother.so"), nvjitlink("1").build()).unwrap();
+    let mut world = bare();
+    let cusparse = Library::new("libcusparse.so.12")
+        .needs(&["libnvJitLink.so.12"])
+        .runpath("$ORIGIN/../../nvjitlink/lib")
+        .imports("__nvJitLinkComplete_12_4", Some(("libnvJitLink.so.12", "libnvJitLink.so.12")));
+    world.site("nvidia/cusparse/lib/libcusparse.so.12", &cusparse);
+    world.site("nvidia/nvjitlink/lib/libnvJitLink.so.12", &nvjitlink("4"));
+    let folder = dir.path().to_str().unwrap();
+    let look = |library_path: Option<&str>, on_machine: Option<&str>| {
+        let options = Options {
+            library_path: library_path.map(str::to_owned),
+            on_machine: on_machine.map(str::to_owned),
+            ..Options::default()
+        };
+        let report = inspect("venv", &world.tree, &options, &|_, _| {});
+        let lines = report.findings.iter().filter(|finding| finding.severity != Severity::Note);
+        lines
+            .map(|f| format!("{:?} {}\n", f.kind, f.message))
+            .collect::<String>()
+            .replace(folder, "DIR")
+    };
+    let expected = expect![[r#"
+        SymbolMissing undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12; DIR/libnvJitLink.so.12, which wins, does not have it
+    "#]];
+    expected.assert_eq(&look(Some(folder), Some("")));
+    // The machine's own LD_LIBRARY_PATH, which is the commonest way to break a virtual environment.
+    expected.assert_eq(&look(None, Some(folder)));
+    // An image does not see the machine's folders.
+    assert_eq!(look(Some(folder), None), "");
+    assert_eq!(
+        look(Some("/nowhere/at/all"), Some("")),
+        "LibraryPath LD_LIBRARY_PATH names a folder that is not there: the loader passes over it\n"
+    );
+}
