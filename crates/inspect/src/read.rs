@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-
 use crate::Error;
 
 /// A source of bytes that can be read at any offset, from many threads.

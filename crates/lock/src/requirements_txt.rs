@@ -360,7 +360,11 @@ mod tests {
             asks("-i https://${U}:${P}@h.invalid/"),
             ["1 --index-url https://${U}:${P}@h.invalid/"]
         );
-        assert_eq!(asks("a @ https://h.test/a-1-py3-none-any.whl#x=1 # y").len(), 1, "as uv has it, a comment needs a blank");
+        assert_eq!(
+            asks("a @ https://h.test/a-1-py3-none-any.whl#x=1 # y").len(),
+            1,
+            "as uv has it, a comment needs a blank"
+        );
     }
 
     /// Each would run code of the project's on this machine, or reach uv without being understood.

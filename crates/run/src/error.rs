@@ -159,7 +159,9 @@ impl Error {
                 "check that the store is on a local file system, or point SCONCE_HOME to one"
             }
             Self::NameTaken { name, .. } => {
-                return Some(format!("`sconce rm -f {name}` ends and removes it; or choose another"));
+                return Some(format!(
+                    "`sconce rm -f {name}` ends and removes it; or choose another"
+                ));
             }
             Self::NoContainer(_) => "`sconce ps -a` lists them",
             Self::Ambiguous { .. } => "write more of the id",

@@ -36,7 +36,8 @@ pub(crate) struct Pasta {
 
 impl Pasta {
     pub(crate) fn wait_for_namespace(ports: &[Port], scratch: &Path) -> Result<Self, Error> {
-        let program = PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
+        let program =
+            PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
         let what = "preparing the container's network";
         let (wait, go) = control::pair().doing(what)?;
         let (errors, to_errors) = streams::pipe().doing(what)?;
@@ -85,7 +86,8 @@ impl Pasta {
             if std::fs::metadata(&self.ready).is_ok_and(|about| about.len() > 0) {
                 return Ok(());
             }
-            let ended = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).doing(what)?;
+            let ended =
+                rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).doing(what)?;
             if ended.is_some() {
                 break;
             }

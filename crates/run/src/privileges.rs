@@ -5,10 +5,11 @@
 
 use std::io;
 
-use rustix::process::{Gid, Resource, Rlimit, setrlimit};
+use rustix::process::{Gid, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::os;
+use crate::rlimit::Limits;
 use crate::seccomp::Filter;
 
 /// What a process of the container is and may do.
@@ -25,7 +26,7 @@ pub(crate) struct Privileges {
     pub(crate) no_new_privileges: bool,
     pub(crate) filter: Option<Filter>,
     /// Soft and hard limits.
-    pub(crate) limits: Vec<(Resource, Rlimit)>,
+    pub(crate) limits: Limits,
 }
 
 impl Privileges {
@@ -35,7 +36,7 @@ impl Privileges {
     /// changed and before the capabilities go; after it only prctl and capset are called.
     pub(crate) fn take(&self) -> io::Result<()> {
         for (resource, limit) in &self.limits {
-            setrlimit(*resource, limit.clone())?;
+            setrlimit(*resource, *limit)?;
         }
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         if !self.groups_are_fixed {

@@ -49,13 +49,13 @@ const WANTED: &[Wanted] = &[
     Wanted { name: "nofile", value: Some(1 << 20), hurts_with: None },
 ];
 
+/// Limits to set.
+pub(crate) type Limits = Vec<(Resource, Rlimit)>;
+
 /// The limits of a container's processes, and what the user should know of them. `raises` says
 /// that hard limits can be raised here (`CAP_SYS_RESOURCE` outside user namespaces).
-pub(crate) fn plan(
-    asked: &[Ulimit],
-    raises: bool,
-) -> Result<(Vec<(Resource, Rlimit)>, Option<String>), Error> {
-    let mut limits: Vec<(Resource, Rlimit)> = Vec::new();
+pub(crate) fn plan(asked: &[Ulimit], raises: bool) -> Result<(Limits, Option<String>), Error> {
+    let mut limits = Limits::new();
     let mut low = Vec::new();
     for wanted in WANTED.iter().filter(|wanted| asked.iter().all(|given| given.name != wanted.name))
     {

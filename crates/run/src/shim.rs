@@ -270,10 +270,8 @@ impl Shim<'_> {
     fn wait(&self) -> Result<Vec<Source>, Error> {
         let caller = os::borrow(CONTROL);
         let mut sources = vec![Source::Init, Source::Listener];
-        let mut fds = vec![
-            PollFd::new(&self.init, PollFlags::IN),
-            PollFd::new(self.listener, PollFlags::IN),
-        ];
+        let mut fds =
+            vec![PollFd::new(&self.init, PollFlags::IN), PollFd::new(self.listener, PollFlags::IN)];
         if self.listening {
             sources.push(Source::Caller);
             fds.push(PollFd::new(&caller, PollFlags::IN));

@@ -206,7 +206,11 @@ fn variables_of_a_document() {
     let text = "[environment]\ntorch = false\n[run]\nvolumes = [\"$SCRATCH_X/a:/a:ro\"]\n";
     fs::write(world.path("project/sconce.toml"), text).unwrap();
     refused(&world, &["run", "--trust", "project"], &["run.volumes", "SCRATCH_X is not set"]);
-    let output = world.sconce(&["run", "--trust", "project"]).env("SCRATCH_X", "/no/where").output().unwrap();
+    let output = world
+        .sconce(&["run", "--trust", "project"])
+        .env("SCRATCH_X", "/no/where")
+        .output()
+        .unwrap();
     let (code, _, err) = world::texts(&output);
     assert!(code == 125 && err.contains("/no/where/a"), "{err}");
 }

@@ -11,8 +11,8 @@ use crate::cli::Global;
 use crate::commands::options::Options;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
-use crate::trust;
 use crate::progress::Display;
+use crate::trust;
 
 /// Prove from inside a container that its GPUs and its PyTorch work
 ///
