@@ -52,7 +52,7 @@ fn what_opens_and_what_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let locked = dir.path().join("locked");
     fs::write(&locked, "").unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     let paths = [Path::new("/dev/null"), &dir.path().join("nothing"), &locked];
     let nodes: Vec<Node> = paths.iter().map(|path| node(path)).collect();
     let openings = Machine::host().open_all(&nodes, Duration::from_secs(20));

@@ -14,10 +14,10 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let without = snapshot.gpus.iter().filter_map(|gpu| {
-        (gpu.health.vgpu?.licensed == Some(false))
-            .then(|| format!("GPU {} ({})", gpu.index, gpu.model))
-    });
+    let unlicensed =
+        |gpu: &&crate::Gpu| gpu.health.vgpu.is_some_and(|vgpu| vgpu.licensed == Some(false));
+    let without = snapshot.gpus.iter().filter(unlicensed);
+    let without = without.map(|gpu| format!("GPU {} ({})", gpu.index, gpu.model));
     let without: Vec<String> = without.collect();
     if without.is_empty() {
         return Vec::new();
