@@ -179,11 +179,12 @@ impl Fleet {
                 }
             }
             let most = counts.values().max().copied().unwrap_or_default();
+            // Where two values are as common, each machine is told with its own.
+            let tie = counts.values().filter(|count| **count == most).count() > 1;
             for row in &mut rows {
-                // Where no value is more common than another, nobody deviates.
                 let common = |value: &String| counts.get(value).copied().unwrap_or_default();
                 if let Ok((_, columns)) = &row.judged
-                    && common(&columns[at]) < most
+                    && (tie || common(&columns[at]) < most)
                 {
                     row.deviates.push(name);
                 }

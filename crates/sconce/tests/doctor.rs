@@ -93,12 +93,50 @@ fn several_machines() {
         ("gpu4", "cases/xid79-node-opens.json"),
         ("gpu5", "cases/b200-154-reboot.json"),
     ];
-    let calls = fleet(&hosts, &["gpu1", "gpu[2-5]"], 0, expect![""]);
+    let calls = fleet(
+        &hosts,
+        &["gpu1", "gpu[2-5]"],
+        0,
+        expect![[r#"
+        gpu1  ready      -; GPUs and driver differ: 1x NVIDIA H100 80GB HBM3 (of 8 on the machine), driver 550.127.05 (CUDA up to 12.4)
+        gpu2  ready      -
+        gpu3  ready      -
+        gpu4  warns      gpu-lost
+        gpu5  warns      recovery-action; GPUs and driver differ: 8x NVIDIA B200, driver 580.126.20 (CUDA up to 13.0)
+        most: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4); 5.15.0-122-generic
+    "#]],
+    );
     assert_eq!(calls.lines().count(), 5);
     let call = "-o BatchMode=yes -o ConnectTimeout=10 -- gpu4 sconce doctor --save -";
     assert!(calls.lines().any(|line| line == call), "{calls}");
     let hosts = [("gpu1", "cases/x121.json"), ("gpu2", "cases/needs-open-modules.json")];
-    fleet(&hosts, &["gpu[1-3]"], 1, expect![""]);
-    fleet(&hosts[..1], &["gpu1", "gpu9"], 5, expect![""]);
-    fleet(&hosts[..1], &["--hosts", "gpu1", "--remote-program", "/opt/sconce"], 0, expect![""]);
+    fleet(
+        &hosts,
+        &["gpu[1-3]"],
+        1,
+        expect![[r#"
+            gpu1  ready      -; GPUs and driver differ: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+            gpu2  BLOCKED    needs-open-module; GPUs and driver differ: no GPU seen, driver 570.124.06 (CUDA up to 12.8)
+            gpu3  no answer  ssh: Could not resolve hostname gpu3
+        "#]],
+    );
+    fleet(
+        &hosts[..1],
+        &["gpu1", "gpu9"],
+        5,
+        expect![[r#"
+        gpu1  ready      -
+        gpu9  no answer  ssh: Could not resolve hostname gpu9
+        most: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4); 5.15.0-122-generic
+    "#]],
+    );
+    fleet(
+        &hosts[..1],
+        &["--hosts", "gpu1", "--remote-program", "/opt/sconce"],
+        0,
+        expect![[r#"
+        gpu1  ready      -
+        most: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4); 5.15.0-122-generic
+    "#]],
+    );
 }

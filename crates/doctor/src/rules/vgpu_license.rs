@@ -14,9 +14,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let without = snapshot.gpus.iter().filter(|gpu| {
-        gpu.health.vgpu.as_ref().is_some_and(|vgpu| vgpu.licensed == Some(false))
-    });
+    let unlicensed =
+        |gpu: &&crate::Gpu| gpu.health.vgpu.is_some_and(|vgpu| vgpu.licensed == Some(false));
+    let without = snapshot.gpus.iter().filter(unlicensed);
     let without = without.map(|gpu| format!("GPU {} ({})", gpu.index, gpu.model));
     let without: Vec<String> = without.collect();
     if without.is_empty() {
