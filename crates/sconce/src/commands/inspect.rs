@@ -14,6 +14,7 @@ use sconce_inspect::{Basis, Moved, Options, Report, Says, Tree, inspect};
 use sconce_start::Target;
 
 use crate::cli::Global;
+use crate::commands::ps;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -21,7 +22,7 @@ use crate::error::{Failure, Kind};
 ///
 /// Takes a virtual environment, a wheel, a folder, an OCI layout, a docker-archive, a lock or the
 /// folder it lies in, an image of the store, or one in a registry (HOST/NAME:TAG; of its layers only an outline is stored); needs no GPU, no Python and
-/// no CUDA toolkit. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
+/// no CUDA toolkit. The name of a container gives what `sconce ps` knows of it, as JSON. With --for the answer is one sentence and the exit code: 0 it runs, 1 it does
 /// not, 11 it runs in part, 12 what was looked at does not decide it.
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,6 +55,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         "aarch64" => "arm64",
         _ => "amd64",
     };
+    if let Some(container) = container(global, &args.subject)? {
+        println!("{}", serde_json::to_string_pretty(&container).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let platform = args.platform.as_deref().unwrap_or(native);
     let report = match look(global, args, platform)? {
         Found::Facts(report) => *report,
@@ -80,6 +85,24 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some(Says::InPart) => ExitCode::from(Kind::InPart as u8),
         Some(Says::CantTell) => ExitCode::from(Kind::CantTell as u8),
     })
+}
+
+/// What `sconce ps` knows of the container of this name or id, and how it was asked for. A path comes
+/// before a container of its name.
+fn container(global: &Global, name: &str) -> Result<Option<serde_json::Value>, Failure> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if !plain || Path::new(name).exists() {
+        return Ok(None);
+    }
+    match sconce_run::find(&ps::folder(global)?, name) {
+        Ok(one) => {
+            let mut about = ps::describe(&one);
+            about["request"] = serde_json::to_value(&one.container).map_err(Failure::unwritable)?;
+            Ok(Some(about))
+        }
+        Err(sconce_run::Error::NoContainer(_)) => Ok(None),
+        Err(error) => Err(Failure::from(error)),
+    }
 }
 
 /// What there is to look at.
