@@ -44,7 +44,6 @@ pub(super) fn read(machine: &Machine) -> Log {
         None => kmsg(),
     };
     let Some(records) = records else { return Log::default() };
-    let ours = |line: &str| OURS.iter().any(|words| words.iter().all(|word| line.contains(word)));
     let mut records: Vec<LogError> = records;
     records.retain(|record| ours(&record.line));
     let lines = records.iter().rev().take(MOST_LINES).rev();
@@ -52,6 +51,10 @@ pub(super) fn read(machine: &Machine) -> Log {
     records.retain(|record| record.line.contains("Xid ("));
     let surplus = records.len().saturating_sub(MOST_ERRORS);
     Log { lines, errors: records.split_off(surplus) }
+}
+
+fn ours(line: &str) -> bool {
+    OURS.iter().any(|words| words.iter().all(|word| line.contains(word)))
 }
 
 /// A line of dmesg(1), `[   12.345678] text`, or one without a time.
@@ -80,13 +83,14 @@ fn kmsg() -> Option<Vec<LogError>> {
             Ok(0) => break,
             Ok(length) => {
                 bytes += length;
-                let record = String::from_utf8_lossy(record.get(..length)?).into_owned();
+                let record = String::from_utf8_lossy(record.get(..length)?);
                 let (head, line) = record.split_once(';').unwrap_or(("", &record));
-                let seconds = head.split(',').nth(2).and_then(|time| time.parse::<u64>().ok());
-                records.push(LogError {
-                    seconds: seconds.map(|micros| micros / 1_000_000),
-                    line: line.lines().next().unwrap_or("").to_owned(),
-                });
+                let line = line.lines().next().unwrap_or("");
+                if ours(line) {
+                    let seconds = head.split(',').nth(2).and_then(|time| time.parse::<u64>().ok());
+                    let seconds = seconds.map(|micros| micros / 1_000_000);
+                    records.push(LogError { seconds, line: line.to_owned() });
+                }
             }
             // EPIPE: records were overwritten while reading; the next read goes on after them.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
