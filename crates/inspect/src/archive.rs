@@ -173,9 +173,10 @@ pub fn add_layer(
 ) -> Result<(), Error> {
     let layer = unpacked(name, layer, max_states)?;
     tree.begin_layer();
+    let source = tree.add_source(Arc::clone(&layer));
     walk(Named::new(name, &*layer), &mut |path, kind| {
         place(tree, path, kind, |tree, path, offset, size| {
-            tree.add_file(path, Arc::new(Slice::new(Arc::clone(&layer), offset, size)));
+            tree.add_part(path, source, offset, size);
         });
     })
 }

@@ -220,6 +220,9 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     let mut library = Library::unread(path, file.size(), Machine::Cuda);
     if head.starts_with(&crate::fatbin::MAGIC.to_le_bytes()) {
         library.gpu.walk(file, 0, file.size())?;
+        if library.gpu.is_hollow(file) {
+            library.gpu = Fatbin::default();
+        }
         return Ok(Some(library));
     }
     if !Elf::sniff(&head) {
@@ -308,6 +311,7 @@ mod tests {
                 codes(forge::Library::new("lib").code(&[packed(cubins, flags)]).build())
             };
             assert_eq!(library(std::slice::from_ref(&hollow)), "", "{flags:x}");
+            assert_eq!(codes(packed(std::slice::from_ref(&hollow), flags)), "", "{flags:x}");
             assert_eq!(library(&[hollow.clone(), hollow.clone()]), "", "{flags:x}");
             assert_eq!(library(&[hollow.clone(), full.clone()]), "sm_90 by 12.8", "{flags:x}");
         }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Error;
-use crate::read::{OnDisk, ReadAt};
+use crate::read::{OnDisk, ReadAt, Slice};
 use crate::skeleton::{Holes, Skeleton};
 
 /// As many links as Linux follows (`MAXSYMLINKS`).
@@ -30,6 +30,8 @@ enum Bytes {
     Disk(u32),
     /// Behind a reader.
     Reader(Arc<dyn ReadAt>),
+    /// In source number `source`, from `offset` on.
+    Part { source: u32, offset: u64 },
     /// Behind something that makes a reader.
     Opener(Arc<dyn Opener>),
     /// Not kept, because nobody needs them: neither code nor a text that is read.
@@ -74,6 +76,8 @@ pub struct Tree {
     /// The layer being added: whiteouts hide what older ones have.
     layer: u16,
     roots: Vec<Root>,
+    /// Archives whose parts are files.
+    sources: Vec<Arc<dyn ReadAt>>,
     /// Paths of lower layers that upper ones hide, with their bytes.
     hidden: Vec<(String, u64)>,
     /// Directories of which nothing older is left in this layer.
@@ -209,6 +213,21 @@ impl Tree {
         if let Some(path) = normal(path) {
             self.parents(&path);
             self.insert(&path, Node::File { size: bytes.size(), bytes: Bytes::Reader(bytes) });
+        }
+    }
+
+    /// Takes an archive, of which [`Tree::add_part`] makes files, and says its number.
+    pub fn add_source(&mut self, source: Arc<dyn ReadAt>) -> u32 {
+        self.sources.push(source);
+        self.sources.len() as u32 - 1
+    }
+
+    /// Adds a file that is `size` bytes of archive number `source` from `offset` on: of millions of
+    /// files none has a reader of its own.
+    pub fn add_part(&mut self, path: &str, source: u32, offset: u64, size: u64) {
+        if let Some(path) = normal(path) {
+            self.parents(&path);
+            self.insert(&path, Node::File { size, bytes: Bytes::Part { source, offset } });
         }
     }
 
@@ -433,6 +452,11 @@ impl Tree {
         match self.get(path) {
             Some(Node::File { bytes: Bytes::Reader(reader), .. }) => Ok(Arc::clone(reader)),
             Some(Node::File { bytes: Bytes::Opener(opener), .. }) => opener.open(),
+            Some(Node::File { bytes: Bytes::Part { source, offset }, size }) => {
+                let missing = || error(io::ErrorKind::NotFound.into());
+                let source = self.sources.get(*source as usize).ok_or_else(missing)?;
+                Ok(Arc::new(Slice::new(Arc::clone(source), *offset, *size)))
+            }
             Some(Node::File { bytes: Bytes::Blank, size }) => {
                 let none = Arc::new(Vec::new()) as Arc<dyn ReadAt>;
                 Ok(Arc::new(Skeleton::new(*size, [], none, 0, Holes::Zeros)))
