@@ -11,11 +11,11 @@
 //!   libseccomp drops it.
 //! - A rule with conditions that allows `socket` does not allow it through i386's `socketcall`,
 //!   where conditions cannot be checked.
-//! - A process of an architecture that the profile does not name gets the default action, or is
-//!   killed if the default allows calls.
 //!
-//! Calls that are newer than every call that the profile names fail with ENOSYS, as under runc:
-//! C libraries then fall back to older ones.
+//! A process of an architecture that the profile does not name gets the default action, or is
+//! killed if that allows calls (libseccomp kills it in any case). Calls that are newer than every
+//! call that the profile names fail with ENOSYS, as under runc: C libraries then fall back to
+//! older ones.
 //!
 //! Sources: seccomp(2), the kernel's seccomp_filter.rst, moby's `profiles/seccomp`, the OCI
 //! runtime specification's `linux.seccomp`, libseccomp's `src/db.c` and `src/syscalls.c`, runc's
