@@ -9,7 +9,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("lock", &["blob", "facts", "open"]),
     ("layer", &["blob"]),
     ("debian", &["blob", "layer"]),
-    ("store", &["blob"]),
+    ("store", &["blob", "open"]),
     ("fetch", &["blob", "debian", "lock", "open", "store"]),
     ("registry", &["blob", "fetch", "open"]),
     ("inspect", &["blob", "facts", "open"]),

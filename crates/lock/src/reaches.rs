@@ -75,6 +75,7 @@ pub fn reaches(
     let mut list = List { folder, root, env, found: Vec::new() };
     list.environment(spec);
     list.volumes(spec);
+    list.container(spec);
     if let Some(lock) = lock {
         let urls = lock.wheels.iter().filter_map(|wheel| wheel.url.as_deref());
         for url in urls.chain(lock.indexes.iter().filter_map(|row| row.url.as_deref())) {
@@ -247,6 +248,22 @@ impl List<'_> {
         }
     }
 
+    /// Devices, and variables that go into the container.
+    fn container(&mut self, spec: &Spec) {
+        for device in &spec.run.devices {
+            let node = device.split(':').next().unwrap_or(device);
+            let what = format!("gives the container {node}");
+            self.add(When::Run, "sconce.toml, [run] devices", what);
+        }
+        for (name, value) in &spec.run.env {
+            for variable in dollars(value) {
+                let asks = format!("sconce.toml, [run] env, {name}");
+                let what = format!("gives the container your variable {variable}");
+                self.add(When::Run, &asks, what);
+            }
+        }
+    }
+
     /// The path, links followed, if it leads out of the project's folder. What is not there counts by
     /// the nearest folder above it that is.
     fn outside(&self, path: &Path) -> Option<PathBuf> {
@@ -266,6 +283,26 @@ impl List<'_> {
         let real = missing.iter().rev().fold(real, |path, name| path.join(name));
         (!real.starts_with(&self.root)).then_some(real)
     }
+}
+
+/// The variables that a value under [run] stands on: `$NAME` and `${NAME}`; `$$` is a dollar sign.
+fn dollars(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let braced = rest.strip_prefix('{').unwrap_or(rest);
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let name = &braced[..braced.find(|c| !word(c)).unwrap_or(braced.len())];
+        if !name.is_empty() {
+            found.push(name);
+        }
+    }
+    found
 }
 
 /// A file's name, for messages.
@@ -314,6 +351,7 @@ mod tests {
              indexes = [{ name = \"a\", url = \"./whl\" }, { name = \"b\", url = \"https://h.invalid/s\" }]\n\
              [base]\nmirror = \"https://m.invalid/debian\"\n\
              [run]\nports = [\"80:80\"]\n\
+             env = { A = \"1\", B = \"$$5\" }\nuser = \"0\"\ntmpfs = [\"/t\"]\n\
              volumes = [\".:/app\", \"./data:/d\", \"./link/x:/e\", \"./not/there:/f\", \"./a/../b:/g\"]\n",
             make,
             None,
@@ -334,7 +372,8 @@ mod tests {
             "[environment]\nrequirements = \"link/r.txt\"\n\
              indexes = [{ name = \"lab-x\", url = \"https://u:p@h.invalid/s\" }, { name = \"c\", url = \"x:/../../w\" }]\n\
              [base]\nmirror = \"file:///srv/debian\"\n\
-             [run]\nvolumes = [\"./link:/d:ro,z\", \"../other/new:/e\", \"~/x:/f\", \"$HOME/y:/g\"]\n",
+             [run]\ndevices = [\"/dev/sda:/dev/x\"]\nenv = { A = \"x$TOKEN-${OTHER}$$NO\" }\n\
+             volumes = [\"./link:/d:ro,z\", \"../other/new:/e\", \"~/x:/f\", \"$HOME/y:/g\"]\n",
             make,
             None,
             &[
@@ -347,6 +386,9 @@ mod tests {
                 "mounts ../other/new at /e, writable (sconce.toml, [run] volumes)",
                 "mounts ~/x at /f, writable (sconce.toml, [run] volumes)",
                 "mounts $HOME/y at /g, writable (sconce.toml, [run] volumes)",
+                "gives the container /dev/sda (sconce.toml, [run] devices)",
+                "gives the container your variable TOKEN (sconce.toml, [run] env, A)",
+                "gives the container your variable OTHER (sconce.toml, [run] env, A)",
             ],
         );
     }

@@ -1,7 +1,5 @@
 //! Variables and labels: files of them, and this machine's own.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -118,12 +116,8 @@ pub fn label_file(path: &Path) -> Result<Vec<(String, String)>, Error> {
 
 fn lines(path: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::File { what: "read", path: path.to_owned(), source };
-    let mut text = String::new();
-    // A pipe will do as well: `--env-file <(…)`.
-    let read = File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_string(&mut text));
-    if read.map_err(failed)? as u64 > LIMIT {
-        return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
-    }
+    // What a shell pipes in will do as well: `--env-file <(…)`.
+    let text = sconce_open::read_argument(path, LIMIT).map_err(failed)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim_start);
     Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())

@@ -1,7 +1,5 @@
 //! `--cap-add`, `--cap-drop` and `--security-opt`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use sconce_run::Seccomp;
@@ -118,12 +116,7 @@ pub fn security_option(given: &str) -> Result<SecurityOption, Error> {
 fn profile(path: &Path) -> Result<String, Error> {
     let failed =
         |source| Error::File { what: "read the seccomp profile", path: path.to_owned(), source };
-    let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(PROFILE_LIMIT + 1).read_to_string(&mut text));
-    if read.map_err(failed)? as u64 > PROFILE_LIMIT {
-        return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
-    }
+    let text = sconce_open::read_argument(path, PROFILE_LIMIT).map_err(failed)?;
     let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
     parsed.map_err(|error| failed(std::io::Error::other(error)))?;
     Ok(text)

@@ -270,7 +270,7 @@ fn is_tar(path: &Path) -> bool {
         return true;
     }
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(262).read_to_end(&mut head));
+    let read = sconce_open::file(path).and_then(|file| file.take(262).read_to_end(&mut head));
     read.is_ok() && head.get(257..262) == Some(b"ustar")
 }
 

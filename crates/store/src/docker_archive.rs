@@ -99,7 +99,7 @@ impl Store {
         names: &[&str],
     ) -> Result<Digest, Error> {
         let corrupt = |why: String| Error::Corrupt { path: from.to_owned(), why };
-        let file = File::open(from).map_err(at("open", from))?;
+        let file = sconce_open::file(from).map_err(at("open", from))?;
         let len = file.metadata().map_err(at("look at", from))?.len();
         let mut places = HashMap::new();
         let mut archive = tar::Archive::new(&file);

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sconce_blob::{Digest, Hasher};
+use sconce_open::{Folder, Found};
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
@@ -77,15 +78,15 @@ impl Store {
         architecture: &str,
         names: &[&str],
     ) -> Result<Digest, Error> {
+        let folder = Folder::open(from).map_err(at("open", from))?;
         let open = |name: &str| {
-            let path = from.join(name);
+            let (path, name) = (from.join(name), Path::new(name));
             // A link could show files of this machine; a layout has no need of any.
-            let meta = fs::symlink_metadata(&path).map_err(at("look at", &path))?;
-            if !meta.is_file() {
+            let Found::File { len, .. } = folder.look(name).map_err(at("look at", &path))? else {
                 return Err(Error::Corrupt { path, why: "not a regular file".to_owned() });
-            }
-            let file = File::open(&path).map_err(at("open", &path))?;
-            Ok((Box::new(file) as Box<dyn Read>, meta.len()))
+            };
+            let file = folder.file(name).map_err(at("open", &path))?;
+            Ok((Box::new(file) as Box<dyn Read>, len))
         };
         self.take_in(&open, &from.display().to_string(), tag, architecture, names)
     }
