@@ -286,7 +286,7 @@ mod tests {
         let error = make(&fatbin(&[80, 90]), &["7.0", "9.0"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the lock promises compute capability 7.0 (V100 SXM2, V100 PCIe), but \
+            "the lock promises compute capability 7.0 (V100 SXM2, V100 PCIe, Titan V), but \
              opt/venv/lib/python3.13/site-packages/torch/lib/libtorch_cuda.so has no code for it: it \
              has sm_80, sm_90"
         );
