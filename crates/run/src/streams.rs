@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags};
+use rustix::pipe::PipeFlags;
 
 use crate::Stdio;
 
 /// The file system of pipes without names (linux/magic.h).
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
-/// How much a pipe may hold and one call moves; 1 MiB is what users may ask for (pipe(7)).
+/// How much a pipe may hold; 1 MiB is what users may ask for (pipe(7)).
 const PIPE_SIZE: usize = 1 << 20;
 
 /// The three descriptors for the command, and what is to be copied between them and the caller's.
@@ -97,31 +97,25 @@ fn is_nameless_pipe(fd: BorrowedFd<'_>) -> bool {
     fifo && rustix::fs::fstatfs(fd).is_ok_and(|about| about.f_type as u64 == PIPEFS_MAGIC)
 }
 
-/// Copies until the end, or until nobody reads. Bytes stay in the kernel where it can move them
-/// itself: not to files opened for appending, nor to some terminals (splice(2)).
+/// Copies until the end, or until nobody reads. Not with splice(2): it takes a file's position when
+/// it begins to wait, so that output and errors in one file (`>log 2>&1`) would overwrite each
+/// other.
 fn copy(from: &OwnedFd, to: &OwnedFd) {
-    loop {
-        match rustix::pipe::splice(from, None, to, None, PIPE_SIZE, SpliceFlags::empty()) {
-            Ok(0) => return,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::INVAL) => break,
-            Err(Errno::AGAIN) => wait(from, to),
-            Err(_) => return,
-        }
-    }
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; 256 << 10];
     loop {
         let count = match rustix::io::read(from, &mut buffer) {
             Ok(0) => return,
             Ok(count) => count,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => {
-                wait(from, to);
+                // The caller's stream may be one that does not block.
+                let mut fds = [rustix::event::PollFd::new(from, rustix::event::PollFlags::IN)];
+                let _ = rustix::event::poll(&mut fds, None);
                 continue;
             }
             Err(_) => return,
         };
-        if write_all(to, &buffer[..count]).is_err() {
+        if write_all(to, buffer.get(..count).unwrap_or_default()).is_err() {
             return;
         }
     }
@@ -141,11 +135,4 @@ pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// Waits until one side of a copy is ready: a caller's stream may be one that does not block.
-fn wait(from: &OwnedFd, to: &OwnedFd) {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let _ = poll(&mut [PollFd::new(from, PollFlags::IN)], None);
-    let _ = poll(&mut [PollFd::new(to, PollFlags::OUT)], None);
 }

@@ -132,6 +132,11 @@ fn files_and_terminals_of_the_caller_are_not_the_containers() {
         assert!(text.starts_with("before\n") && text.contains("out\n") && text.contains("err\n"));
         let mode = fs::metadata(&log).expect("the log").permissions().mode();
         assert_eq!(mode & 0o7000, 0, "{mode:o}");
+        // Both in one file, as in a job's log: nothing is lost, before, between and after.
+        let around =
+            "{ echo first; $BARE $PLACE sh -c 'echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three'
+            echo last; } > joint 2>&1; cat joint";
+        assert_eq!(texts(&world.around(around)).0, "first\none\ntwo\nthree\nlast\n");
         // Input from a file cannot be written to either.
         let input = fs::OpenOptions::new().read(true).write(true).open(&log).expect("the log");
         let mut command = world.script(&["-i"], "head -n 1; echo x 2>/dev/null >&0; exit 0");
