@@ -7,7 +7,7 @@
 //! pages are shared with the file; where overlays cannot be mounted, a sealed memfd
 //! (memfd_create(2)), which costs the program's size in memory. runc does the same in that order.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -64,18 +64,30 @@ fn in_memory() -> io::Result<OwnedFd> {
         Err(Errno::INVAL) => rustix::fs::memfd_create("sconce", flags)?,
         other => other?,
     };
-    let mut copy = std::fs::File::from(copy);
-    io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut copy)?;
+    // By reads and writes: pages that splice or sendfile still hold cannot be sealed.
+    let mut program = std::fs::File::open("/proc/self/exe")?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match program.read(&mut buffer)? {
+            0 => break,
+            count => crate::streams::write_all(&copy, buffer.get(..count).unwrap_or_default())?,
+        }
+    }
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&copy, seals)?;
-    Ok(copy.into())
+    for _ in 0..50 {
+        match rustix::fs::fcntl_add_seals(&copy, seals) {
+            // Another process's look at memory pins pages for a moment.
+            Err(Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return Ok(other.map(|()| copy)?),
+        }
+    }
+    Err(Errno::BUSY.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::io::Read;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::PermissionsExt;
 
