@@ -2,6 +2,7 @@
 //! the command has ended.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -133,6 +134,12 @@ impl Session {
         let container = prepare(container, notices)?;
         let folder = Folder::new(&container.folder, container.name.as_deref())?;
         clean::left(&folder.left, notices);
+        if let Some(file) = &container.id_file {
+            // One that is there already may be another container's.
+            let written = fs::File::create_new(file)
+                .and_then(|mut file| file.write_all(folder.id.as_bytes()));
+            written.doing_to("writing the id to", file)?;
+        }
         let limits = Limits {
             memory: container.memory_bytes,
             memory_swap: container.memory_swap_bytes,
