@@ -159,6 +159,10 @@ impl Builder<'_> {
             find_sources(root, if unit.plan.is_none() { &stdlib } else { &site }, &mut list)?;
             lists.push(list);
         }
+        // A base from another user's store can't be changed, not even by making a folder in it.
+        if let Some(folders) = self.store.folders_over(&lowers)? {
+            lowers.insert(0, folders);
+        }
         let changes = self.compile_lists(python, lowers, &lists)?;
 
         let mut count = 0;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sconce_blob::Digest;
 use sconce_layer::{Meta, Unpack};
 use sconce_store::{Image, Store, TreeBuilder};
 
@@ -92,8 +91,8 @@ impl Unpack for Sources {
     }
 }
 
-/// Extracts the layers of `image` that have no tree yet, several at a time, and returns all
-/// trees, the top one first.
+/// Extracts the layers of `image` that have no tree yet, several at a time, and returns what to
+/// mount, the top folder first.
 pub fn extract(
     store: &Store,
     image: &Image,
@@ -130,9 +129,7 @@ pub fn extract(
         }
         progress.end(&format!("{} layers", missing.len()));
     }
-    let tree = |diff_id: Digest| store.tree(diff_id);
-    let trees = image.layers.iter().rev().filter_map(|layer| tree(layer.diff_id)).collect();
-    Ok(trees)
+    Ok(store.mount_layers(image)?)
 }
 
 /// A fresh empty folder of this process below the store.

@@ -122,27 +122,24 @@ impl Store {
         manifest: Digest,
         names: &BTreeMap<String, Digest>,
     ) -> Result<Option<Image>, Error> {
-        let believed = self.places().map(|place| (place, false));
-        for (place, check) in believed.chain(self.untrusted().map(|place| (place, true))) {
+        let trusted = self.places().map(|place| (place, false));
+        let mut found: Option<(Record, SystemTime, &Place)> = None;
+        for (place, check) in trusted.chain(self.untrusted().map(|place| (place, true))) {
             let read = place.record(manifest, check);
-            let Some((record, last_used)) = self.or_skip(place, read)?.flatten() else { continue };
-            let Record { config, size, created, labels, layers, .. } = record;
-            let names = names.iter().filter(|(_, named)| **named == manifest);
-            let names = names.map(|(name, _)| name.clone()).collect();
-            let store = place.root().to_owned();
-            return Ok(Some(Image {
-                manifest,
-                config,
-                layers,
-                names,
-                size,
-                created,
-                labels,
-                last_used,
-                store,
-            }));
+            let Some((record, used)) = self.or_skip(place, read)?.flatten() else { continue };
+            // A record here without its manifest only notes the use of an image below.
+            let last_used = found.as_ref().map_or(used, |(_, before, _)| used.max(*before));
+            found = Some((record, last_used, place));
+            if place.has_blob(manifest) {
+                break;
+            }
         }
-        Ok(None)
+        let Some((record, last_used, place)) = found else { return Ok(None) };
+        let Record { config, size, created, labels, layers, .. } = record;
+        let names = names.iter().filter(|(_, named)| **named == manifest);
+        let names = names.map(|(name, _)| name.clone()).collect();
+        let store = place.root().to_owned();
+        Ok(Some(Image { manifest, config, layers, names, size, created, labels, last_used, store }))
     }
 
     /// What was read from a store; a fault of one below is said and stops nobody.

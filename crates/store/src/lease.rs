@@ -9,6 +9,7 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::Error;
+use crate::folders::folders_key;
 use crate::images::touch;
 use crate::layers::Layer;
 use crate::lock::lock_shared;
@@ -42,7 +43,8 @@ impl Store {
         if !is_here {
             records.insert(Place::new(found.store.clone()).image(image));
             // What is here of it is kept and pruned by a record that is here.
-            if !here.is_empty() {
+            let folders = self.place().find_tree(folders_key(image));
+            if !here.is_empty() || folders.is_some() {
                 self.put_record(&Record::from(found))?;
             }
         }

@@ -8,6 +8,7 @@ mod durable;
 mod error;
 mod extract;
 mod files;
+mod folders;
 mod images;
 mod layers;
 mod lease;

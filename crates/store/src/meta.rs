@@ -6,8 +6,8 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, RawMode, Timespec, Timestamps, Uid, chownat, fchmod, fchown, fstat,
-    futimens,
+    AtFlags, Gid, Mode, RawMode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, fstat, futimens,
 };
 
 use crate::access::Sharing;
@@ -29,6 +29,10 @@ impl Meta {
     /// A directory of root, 0755, time 0: what a parent gets that no entry describes.
     pub const DIRECTORY: Self = Self { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
 }
+
+/// The extended attribute that keeps the mode of a layer's folder, in octal digits, where the folder
+/// itself must have another.
+pub(crate) const MODE: &str = "user.sconce.mode";
 
 /// What becomes of the metadata of a layer in a store.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,11 @@ impl Rules {
         if made.st_mode & 0o7777 != mode {
             fchmod(&file, Mode::from_raw_mode(mode as RawMode))?;
         }
+        if is_folder && mode != meta.mode {
+            // For `folders.rs`; some file systems have no attributes.
+            let text = format!("{:o}", meta.mode & 0o7777);
+            let _ = fsetxattr(&file, MODE, text.as_bytes(), XattrFlags::empty());
+        }
         futimens(&file, &times(meta.mtime))
     }
 
@@ -96,7 +105,7 @@ pub(crate) fn times(seconds: i64) -> Timestamps {
 }
 
 /// Root of a namespace that has all ids (user_namespaces(7)) may give files to anyone.
-fn owners_can_be_kept() -> bool {
+pub(crate) fn owners_can_be_kept() -> bool {
     rustix::process::geteuid().is_root()
         && fs::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))

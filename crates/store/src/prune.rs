@@ -114,10 +114,11 @@ impl Store {
                 (image, names.filter(|(_, of)| *of == image).map(|(name, _)| name).collect())
             }
         };
-        if names.is_empty() && !self.place().image(digest).exists() {
-            let store = self.load(digest, &BTreeMap::new())?.map(|image| image.store);
-            let store = store.unwrap_or_else(|| self.root().to_owned());
-            return Err(Error::ReadOnly { what: format!("`{word}`"), store });
+        if names.is_empty()
+            && let Some(image) = self.load(digest, &BTreeMap::new())?
+            && image.store != self.root()
+        {
+            return Err(Error::ReadOnly { what: format!("`{word}`"), store: image.store });
         }
         let mut removed = Removed::default();
         let mut sweep = Sweep::new(self);

@@ -12,6 +12,7 @@ use crate::Store;
 use crate::disk::bytes_below;
 use crate::error::{Error, at};
 use crate::files::{list, remove_file};
+use crate::folders::folders_key;
 use crate::images::Image;
 use crate::lock::{TryLock, try_exclusive};
 use crate::pins;
@@ -101,11 +102,11 @@ impl<'a> Sweep<'a> {
             let Some(image) = store.load(digest, &names)? else { continue };
             let chosen = goes(&image, &policy.images);
             if chosen && !others.contains(&digest) && self.claim(digest, &names, claim)? {
-                plan.pruned.images.push(shown(&image));
+                plan.pruned.images.push(self.shown(&image));
                 continue;
             }
             if chosen {
-                plan.pruned.in_use.push(shown(&image));
+                plan.pruned.in_use.push(self.shown(&image));
             }
             staying.push((image, chosen || others.contains(&digest)));
         }
@@ -119,9 +120,9 @@ impl<'a> Sweep<'a> {
             let oldest = staying.iter().rposition(|(_, in_use)| !in_use);
             let Some(oldest) = oldest.filter(|_| bytes > keep) else { break needed };
             if self.claim(staying[oldest].0.manifest, &names, claim)? {
-                plan.pruned.images.push(shown(&staying.remove(oldest).0));
+                plan.pruned.images.push(self.shown(&staying.remove(oldest).0));
             } else {
-                plan.pruned.in_use.push(shown(&staying[oldest].0));
+                plan.pruned.in_use.push(self.shown(&staying[oldest].0));
                 staying[oldest].1 = true;
             }
         };
@@ -230,6 +231,7 @@ impl<'a> Sweep<'a> {
             needed.blobs.extend([image.manifest, image.config]);
             needed.blobs.extend(image.layers.iter().map(|layer| layer.digest));
             needed.layers.extend(image.layers.iter().map(|layer| layer.diff_id));
+            needed.layers.insert(folders_key(image.manifest));
         }
         let place = self.store.place();
         for diff_id in others {
@@ -246,6 +248,17 @@ impl<'a> Sweep<'a> {
             needed.blobs.extend(parts.iter());
         }
         Ok(needed)
+    }
+
+    fn shown(&self, image: &Image) -> String {
+        let mut shown = match &image.names[..] {
+            [] => image.manifest.to_string(),
+            names => names.join(", "),
+        };
+        if image.store != self.store.root() {
+            shown.push_str(" (its parts in this store)");
+        }
+        shown
     }
 
     pub(crate) fn size(&mut self, path: &Path) -> Result<u64, Error> {
@@ -275,13 +288,6 @@ impl Pruned {
             Kind::Tree => self.trees += 1,
             Kind::Layer | Kind::Partial | Kind::Memo => {}
         }
-    }
-}
-
-fn shown(image: &Image) -> String {
-    match &image.names[..] {
-        [] => image.manifest.to_string(),
-        names => names.join(", "),
     }
 }
 

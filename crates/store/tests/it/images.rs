@@ -41,6 +41,27 @@ pub fn put_image(store: &Store, names: &[&str], seed: u64) -> Digest {
     store.put_image(names, manifest.as_bytes(), config.as_bytes()).unwrap()
 }
 
+/// An image of layers that are in the store, uncompressed.
+pub fn put_image_of(store: &Store, name: &str, layers: &[Digest]) -> Digest {
+    let ids: Vec<_> = layers.iter().map(Digest::to_string).collect();
+    let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": ids}}).to_string();
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|id| {
+            let size = store.open_blob(*id).unwrap().len();
+            let media_type = "application/vnd.oci.image.layer.v1.tar";
+            serde_json::json!({"mediaType": media_type, "digest": id.to_string(), "size": size})
+        })
+        .collect();
+    let config_digest = Digest::of(config.as_bytes()).to_string();
+    let manifest = serde_json::json!({
+        "config": {"mediaType": "c", "digest": config_digest, "size": config.len()},
+        "layers": layers,
+    })
+    .to_string();
+    store.put_image(&[name], manifest.as_bytes(), config.as_bytes()).unwrap()
+}
+
 #[test]
 fn images_are_found_by_name_and_digest() {
     let (_folder, store) = store();

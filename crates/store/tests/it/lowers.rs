@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use sconce_blob::Digest;
 use sconce_store::{Error, LowerRoot, MACHINE_STORE, Options, Policy, Store, Which, lower_roots};
 
-use crate::images::put_image;
+use crate::images::{put_image, put_image_of};
 use crate::process::{NOBODY, child_of, need_root, open_folder, said};
-use crate::store;
+use crate::sharing::with_mode;
+use crate::{header, link, put_layer, store, tar};
 
 const EVERYTHING: Policy = Policy { images: Which::All, keep_bytes: None, dry_run: false };
 
@@ -193,7 +194,8 @@ fn what_others_could_write_is_believed_only_as_far_as_digests_go() {
     let lease = store.lease(image).unwrap();
     // What is here of it stays as long as it is used, and as long as it has a name below.
     store.prune(&Policy { images: Which::Unnamed, ..EVERYTHING }, &[]).unwrap();
-    assert_eq!(store.prune(&EVERYTHING, &[]).unwrap().in_use, ["a:1"]);
+    let pruned = store.prune(&EVERYTHING, &[]).unwrap();
+    assert_eq!(pruned.in_use, ["a:1 (its parts in this store)"]);
     assert!(layers.iter().all(|layer| store.tree(layer.diff_id).is_some()));
     drop(lease);
     drop(store);
@@ -278,4 +280,84 @@ fn a_store_of_the_machine_is_read_by_all_and_believed_if_only_root_can_write_it(
     fs::create_dir(&marker).unwrap();
     fs::write(marker.join(format!("tree-{}", layers[0].diff_id.hex())), "").unwrap();
     assert!(extract(true)[0].starts_with(&root.display().to_string()));
+}
+
+/// The kernel lets nobody change a folder of a user whom the namespace doesn't have, so the folders
+/// of the image come from the caller.
+#[test]
+fn trees_of_another_user_are_mounted_below_folders_of_ones_own() {
+    need_root();
+    let folder = open_folder();
+    let (machine, root) = (folder.path().join("machine"), folder.path().join("home"));
+    fs::create_dir(&machine).unwrap();
+    fs::set_permissions(&machine, Permissions::from_mode(0o2755)).unwrap();
+    fs::create_dir(&root).unwrap();
+    std::os::unix::fs::chown(&root, Some(NOBODY.uid), Some(NOBODY.gid)).unwrap();
+    let dir = |name: &str, mode| (with_mode(header(b'5', name, 0), mode), &b""[..]);
+    let file = |name: &str| (header(b'0', name, 0), &b""[..]);
+    let base = tar(&[
+        dir("tmp/", 0o1777),
+        dir("root/", 0o700),
+        dir("closed/in/", 0o000),
+        dir("gone/below/", 0o755),
+        dir("replaced/below/", 0o755),
+        dir("link/", 0o755),
+        dir("opaque/old/", 0o755),
+        dir("kept/old/", 0o755),
+        file("kept/old/file"),
+    ]);
+    let upper = tar(&[
+        file(".wh.gone"),
+        file("replaced"),
+        (link(b'2', "link", "/etc"), b""),
+        file("opaque/.wh..wh..opq"),
+        dir("opaque/new/", 0o2750),
+        dir("kept/new/", 0o755),
+    ]);
+    let store = Store::open(&machine).unwrap();
+    let ids = [put_layer(&store, &base), put_layer(&store, &upper)];
+    let image = put_image_of(&store, "a:1", &ids);
+    let trees = ids.map(|id| store.extract(id, &|_| {}).unwrap());
+    let roots = store.mount_layers(&store.image("a:1").unwrap()).unwrap();
+    assert_eq!(roots, [trees[1].clone(), trees[0].clone()]);
+    drop(store);
+    let mount = || {
+        let mut command = child_of(NOBODY, "077", folder.path(), &root, "sharing mount a:1");
+        command.env("STORE_LOWERS", &machine);
+        said(command)
+    };
+    let mounted = mount();
+    assert_eq!(mounted[1..], [&trees[1], &trees[0]].map(|tree| tree.display().to_string()));
+    let top = PathBuf::from(&mounted[0]);
+    assert!(top.starts_with(root.join("trees")), "{mounted:?}");
+    let mut found: Vec<(String, u32)> = Vec::new();
+    for (path, ..) in snapshot(&top) {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        assert!(meta.is_dir() && meta.uid() == NOBODY.uid, "{}", path.display());
+        let name = path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned();
+        found.push((name, meta.mode() & 0o7777));
+    }
+    let wanted = [
+        ("closed", 0o755),
+        ("closed/in", 0o000),
+        ("kept", 0o755),
+        ("kept/new", 0o755),
+        ("kept/old", 0o755),
+        ("opaque", 0o755),
+        ("opaque/new", 0o750),
+        ("root", 0o700),
+        ("tmp", 0o1777),
+    ];
+    assert_eq!(found, wanted.map(|(name, mode)| (name.to_owned(), mode)));
+    // Made once, kept as long as the image has a name below, gone with what is here of it.
+    assert_eq!(mount(), mounted);
+    let prune = |images| {
+        let work = format!("sharing prune-{images}");
+        let mut command = child_of(NOBODY, "077", folder.path(), &root, &work);
+        command.env("STORE_LOWERS", &machine);
+        said(command)
+    };
+    assert_eq!(prune("unnamed"), ["pruned 0"]);
+    assert_eq!(prune("all"), ["pruned 1"]);
+    assert!(!top.exists() && machine.join("images").join(format!("{}.json", image.hex())).exists());
 }

@@ -175,8 +175,8 @@ fn builders_and_pruners_do_not_disturb_each_other() {
         let said = listen(&mut child);
         (child, said)
     };
-    let builders = [start("sharing build 40"), start("sharing build 40")];
-    let pruners = [start("sharing prune 40"), start("sharing prune 40")];
+    let builders = [start("sharing build 25"), start("sharing build 25")];
+    let pruners = [start("sharing prune 25"), start("sharing prune 25")];
     for (mut child, said) in builders.into_iter().chain(pruners) {
         let said: Vec<String> = said.collect();
         assert!(child.wait().unwrap().success(), "{said:?}");

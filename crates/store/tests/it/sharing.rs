@@ -24,8 +24,18 @@ pub fn work(store: &Store, work: &str) {
             }
             say("built");
         }
-        "prune" => {
-            let policy = Policy { images: Which::All, keep_bytes: None, dry_run: false };
+        "mount" => {
+            let name = std::env::var("STORE_WORK").unwrap();
+            let image = store.image(name.rsplit_once(' ').unwrap().1).unwrap();
+            for path in store.mount_layers(&image).unwrap() {
+                say(&path.display().to_string());
+            }
+            // The use is noted here, so that what was made stays as long as the image is wanted.
+            drop(store.lease(image.manifest).unwrap());
+        }
+        "prune" | "prune-all" | "prune-unnamed" => {
+            let images = if work == "prune-unnamed" { Which::Unnamed } else { Which::All };
+            let policy = Policy { images, keep_bytes: None, dry_run: false };
             let pruned: usize = (0..count).map(|_| store.prune(&policy, &[]).unwrap().trees).sum();
             say(&format!("pruned {pruned}"));
         }
@@ -134,7 +144,7 @@ fn trees_have_the_modes_of_their_layers_whatever_the_umask() {
 
 const ROOT: User = User { uid: 0, gid: 0 };
 
-fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
+pub fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
     header.set_mode(mode);
     header.set_cksum();
     header

@@ -1,0 +1,164 @@
+//! What an overlay of an image is mounted from, also where the image's trees belong to another user.
+//!
+//! A container without root runs in a user namespace that has the caller's ids alone. The kernel
+//! lets nobody there change a folder whose owner the namespace doesn't have, not even by copying
+//! it up (user_namespaces(7), overlayfs.rst). So for trees of another user, a tree of folders goes
+//! on top: all folders that the layers show together, owned by the caller and otherwise empty. Files
+//! below them stay the other user's: they can be read, removed and replaced, but not changed in
+//! place.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, fgetxattr, fstat, statat};
+use sconce_blob::Digest;
+
+use crate::Store;
+use crate::error::{Error, at};
+use crate::files::make_folder;
+use crate::images::Image;
+use crate::layers::Layer;
+use crate::meta::{MODE, Meta, Rules, owners_can_be_kept};
+use crate::walk::{Cursor, Entering};
+
+impl Store {
+    /// What to mount an image from, the top folder first: the trees of its layers, which must all
+    /// have been extracted, below the tree of their folders where one is needed.
+    pub fn mount_layers(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        let tree =
+            |layer: &Layer| self.tree(layer.diff_id).ok_or(Error::MissingLayer(layer.diff_id));
+        let mut trees = image.layers.iter().rev().map(tree).collect::<Result<Vec<_>, _>>()?;
+        if are_anothers(&trees)? {
+            let key = folders_key(image.manifest);
+            self.pins().pin(key);
+            let _lock = self.lock("tree", key)?;
+            let folders = self.place().tree(key);
+            if self.place().find_tree(key).is_none() {
+                let fresh = self.make_folders(&trees)?;
+                self.mark_unsynced("tree", key)?;
+                fs::rename(&fresh, &folders).map_err(at("rename into place", &folders))?;
+            }
+            trees.insert(0, folders);
+        }
+        Ok(trees)
+    }
+
+    /// The tree of all folders that `trees`, the top one first, show together, if any of them belongs
+    /// to another user. It goes with this process.
+    pub fn folders_over(&self, trees: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
+        are_anothers(trees)?.then(|| self.make_folders(trees)).transpose()
+    }
+
+    fn make_folders(&self, trees: &[PathBuf]) -> Result<PathBuf, Error> {
+        let mut folders = BTreeMap::new();
+        for tree in trees.iter().rev() {
+            merge(tree, &mut folders)?;
+        }
+        let root = self.scratch_dir()?;
+        for path in folders.keys() {
+            make_folder(&root.join(path), 0o700)?;
+        }
+        let rules = Rules::of(self.sharing());
+        // From the inside out: a mode may close a folder.
+        for (path, mode) in folders.into_iter().rev() {
+            let mode = rules.mode(Meta { mode, ..Meta::DIRECTORY }, true);
+            let path = root.join(path);
+            fs::set_permissions(&path, Permissions::from_mode(mode))
+                .map_err(at("set the mode of", &path))?;
+        }
+        Ok(root)
+    }
+}
+
+/// Whether any of these trees belongs to another user, which makes no difference to root.
+fn are_anothers(trees: &[PathBuf]) -> Result<bool, Error> {
+    let you = rustix::process::geteuid().as_raw();
+    for tree in trees {
+        if fs::metadata(tree).map_err(at("look at", tree))?.uid() != you {
+            return Ok(!owners_can_be_kept());
+        }
+    }
+    Ok(false)
+}
+
+/// What the tree of an image's folders is called. Each user of a store has one.
+pub(crate) fn folders_key(image: Digest) -> Digest {
+    let you = rustix::process::geteuid().as_raw();
+    Digest::of(format!("folders of {image} for {you}").as_bytes())
+}
+
+/// Adds the folders of a tree to those of the layers below it, with their modes, and takes away what
+/// the tree hides of them.
+fn merge(tree: &Path, folders: &mut BTreeMap<PathBuf, u32>) -> Result<(), Error> {
+    let fault = || at("read", tree);
+    let name = CString::new(tree.as_os_str().as_encoded_bytes())
+        .map_err(|_| fault()(rustix::io::Errno::INVAL))?;
+    let mut cursor = Cursor::open(CWD, &name, Entering::AsIs).map_err(fault())?;
+    let mut levels = vec![folders_in(&cursor, folders).map_err(fault())?];
+    while let Some(level) = levels.last_mut() {
+        match level.pop() {
+            None => {
+                levels.pop();
+                cursor.up().map_err(fault())?;
+            }
+            Some(name) => {
+                let path = cursor.path_of(&name);
+                cursor.down(&name).map_err(fault())?;
+                let mut mark = [0; 8];
+                if fgetxattr(cursor.folder(), "user.overlay.opaque", &mut mark).is_ok() {
+                    hide(&path, folders);
+                }
+                folders.insert(path, mode(&cursor).map_err(fault())?);
+                levels.push(folders_in(&cursor, folders).map_err(fault())?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of the folders in the folder at hand. Everything else hides a folder of its name.
+fn folders_in(
+    cursor: &Cursor,
+    folders: &mut BTreeMap<PathBuf, u32>,
+) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    cursor.entries(|name, kind| {
+        let is_folder = match kind {
+            FileType::Directory => true,
+            FileType::Unknown => statat(cursor.folder(), name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|meta| FileType::from_raw_mode(meta.st_mode) == FileType::Directory),
+            _ => false,
+        };
+        if is_folder {
+            names.push(name.to_owned());
+        } else {
+            hide(&cursor.path_of(name), folders);
+        }
+    })?;
+    Ok(names)
+}
+
+/// Takes away a folder and all below it.
+fn hide(path: &Path, folders: &mut BTreeMap<PathBuf, u32>) {
+    // Paths are in the order of their parts: what is below a folder follows it.
+    let below = folders.range(path.to_owned()..).map(|(below, _)| below);
+    let hidden: Vec<PathBuf> = below.take_while(|below| below.starts_with(path)).cloned().collect();
+    for path in hidden {
+        folders.remove(&path);
+    }
+}
+
+/// The mode that the layer gave the folder at hand.
+fn mode(cursor: &Cursor) -> rustix::io::Result<u32> {
+    let mut text = [0; 8];
+    let kept = fgetxattr(cursor.folder(), MODE, &mut text)
+        .ok()
+        .and_then(|len| u32::from_str_radix(str::from_utf8(text.get(..len)?).ok()?, 8).ok());
+    Ok(match kept {
+        Some(mode) => mode & 0o1777,
+        None => fstat(cursor.folder())?.st_mode & 0o1777,
+    })
+}
