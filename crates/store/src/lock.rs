@@ -101,12 +101,16 @@ impl Store {
         }
     }
 
-    /// Opens a lock file, making it where there is none. It appears with the mode it keeps:
-    /// others of a group may be waiting for it.
+    /// Opens a lock file, making it where there is none.
     fn lock_file(&self, path: &Path) -> Result<File, Error> {
-        let open = || OpenOptions::new().read(true).write(true).open(path);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        if self.sharing().is_private() {
+            return options.create(true).truncate(false).open(path).map_err(at("open", path));
+        }
+        // It must appear with the mode it keeps: another user may be waiting to open it.
         loop {
-            match open() {
+            match options.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result.map_err(at("open", path)),
             }

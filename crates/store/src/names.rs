@@ -66,7 +66,9 @@ impl Place {
         let mut names = BTreeMap::new();
         for path in list(&self.folder("refs"))? {
             let file = path.file_name().and_then(|file| file.to_str());
-            let Some(name) = file.and_then(decode) else { continue };
+            let Some(name) = file.and_then(decode).filter(|name| check_name(name).is_ok()) else {
+                continue;
+            };
             if let Some(digest) = self.named(&name)? {
                 names.insert(name, digest);
             }

@@ -1,6 +1,6 @@
 //! `sconce images`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -69,12 +69,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     for image in &shown {
         let names = if image.names.is_empty() { "-".into() } else { image.names.join(", ") };
         let torch = image.labels.get("dev.sconce.torch").map_or("-", String::as_str);
+        // Whoever made the image wrote it.
+        let torch: String = torch.chars().filter(|c| !c.is_control()).collect();
         let used = image.last_used.elapsed().map_or(0, |age| age.as_secs());
         row([
             &names,
             &image.manifest.short(),
             &bytes_in_words(image.size),
-            torch,
+            &torch,
             &age_in_words(used),
             &image.store.display().to_string(),
         ]);
@@ -88,16 +90,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// `3 images, 5.2 GB`: what a registry would hold for them, layers that they share once.
 fn total(images: &[&Image]) -> String {
-    let documents: u64 = images
-        .iter()
-        .map(|image| image.size - image.layers.iter().map(|layer| layer.size).sum::<u64>())
-        .sum();
-    let layers: BTreeMap<_, u64> = images
-        .iter()
-        .flat_map(|image| &image.layers)
-        .map(|layer| (layer.digest, layer.size))
-        .collect();
-    let bytes = documents + layers.values().sum::<u64>();
+    let mut bytes = 0_u64;
+    let mut counted = BTreeSet::new();
+    for image in images {
+        bytes = bytes.saturating_add(image.size);
+        for layer in &image.layers {
+            if !counted.insert(layer.digest) {
+                bytes = bytes.saturating_sub(layer.size);
+            }
+        }
+    }
     let images = match images.len() {
         1 => "1 image".to_owned(),
         count => format!("{count} images"),

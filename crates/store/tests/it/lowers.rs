@@ -184,6 +184,9 @@ fn what_others_could_write_is_believed_only_as_far_as_digests_go() {
     let (store, words) = over(&root, &[&theirs]);
     assert!(words.lock().unwrap()[0].contains("can write to the store"), "{words:?}");
     assert_eq!(store.image("a:1").unwrap().layers, layers);
+    // A name that would write to the terminal is none.
+    fs::write(theirs.join("refs/x%1B[2J"), image.to_string()).unwrap();
+    assert_eq!(store.images().unwrap()[0].names, ["a:1"]);
     assert_eq!(store.memo("kind", image).unwrap(), None);
     // Neither a tree nor a file as it stands there: it could be changed at any time.
     assert!(layers.iter().all(|layer| store.tree(layer.diff_id).is_none()));
