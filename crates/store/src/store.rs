@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use sconce_blob::Digest;
 
 use crate::access::{self, Sharing};
@@ -246,19 +247,24 @@ impl Store {
         Ok(file)
     }
 
-    /// Makes a folder of the store that may be there. It appears with the mode it keeps.
+    /// Makes a folder of the store that may be there.
     pub(crate) fn folder(&self, path: &Path) -> Result<(), Error> {
-        if path.is_dir() {
-            return Ok(());
+        if self.sharing().is_private() || path.is_dir() {
+            return make_folder(path, self.sharing().folders());
         }
+        // It must appear with the mode it keeps: another user may be waiting to write into it. And
+        // it must not take the place of theirs, which would be gone for whoever is about to.
         let fresh = self.scratch_path();
         make_folder(&fresh, self.sharing().folders())?;
-        match fs::rename(&fresh, path) {
-            Err(error) if path.is_dir() => {
-                drop(error);
-                fs::remove_dir(&fresh).map_err(at("remove", &fresh))
+        match renameat_with(CWD, &fresh, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => fs::remove_dir(&fresh).map_err(at("remove", &fresh)),
+            // Not every file system knows the flag (rename(2)).
+            Err(Errno::INVAL) => {
+                fs::remove_dir(&fresh).map_err(at("remove", &fresh))?;
+                make_folder(path, self.sharing().folders())
             }
-            result => result.map_err(at("create", path)),
+            Err(error) => Err(at("create", path)(error)),
         }
     }
 
