@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::signal;
-use crate::volumes::{Bind, arrange, check_sources};
+use crate::volumes::{Bind, check_places, check_sources};
 use crate::{network, variables};
 
 /// What is asked. [`Request::default`] asks for nothing: the image and the defaults decide.
@@ -137,7 +137,7 @@ impl Request {
     /// # Errors
     /// The first of these.
     pub fn check(&self) -> Result<(), Error> {
-        arrange(&mut self.binds.clone(), &mut self.tmpfs.clone())?;
+        check_places(&self.binds, &self.tmpfs)?;
         network::check_ports(&self.ports)?;
         check_sources(&self.binds, &self.devices)?;
         if let Some(path) = self.id_file.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
@@ -167,9 +167,7 @@ impl Request {
         gpus: usize,
         processors: Option<f64>,
     ) -> Result<Container, Error> {
-        let mut binds = self.binds.clone();
-        let mut tmpfs = self.tmpfs.clone();
-        arrange(&mut binds, &mut tmpfs)?;
+        check_places(&self.binds, &self.tmpfs)?;
         let mut env = BTreeMap::new();
         if !self.no_defaults {
             let quota = [self.cpus, processors].into_iter().flatten().reduce(f64::min);
@@ -206,8 +204,8 @@ impl Request {
             workdir: self.workdir.clone().or_else(|| given(config.working_dir).map(PathBuf::from)),
             user: self.user.clone().or_else(|| given(config.user)),
             groups: self.groups.clone(),
-            volumes: binds.into_iter().map(|bind| bind.volume).collect(),
-            tmpfs,
+            volumes: self.binds.iter().map(|bind| bind.volume.clone()).collect(),
+            tmpfs: self.tmpfs.clone(),
             devices: self.devices.clone(),
             ports: self.ports.clone(),
             network: self.network.unwrap_or_default(),

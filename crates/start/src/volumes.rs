@@ -191,23 +191,19 @@ pub(crate) fn place(option: &str, given: &str, path: &str) -> Result<PathBuf, Er
     Ok(path.components().collect())
 }
 
-/// Sorts mounts so that a folder comes before what is mounted beneath it, and refuses two in one place.
-pub(crate) fn arrange(binds: &mut [Bind], tmpfs: &mut [Tmpfs]) -> Result<(), Error> {
-    for bind in &mut *binds {
-        bind.volume.target = bind.volume.target.components().collect();
-    }
-    let depth = |path: &Path| path.components().count();
-    binds.sort_by_key(|bind| depth(&bind.volume.target));
-    tmpfs.sort_by_key(|tmpfs| depth(&tmpfs.target));
+/// Refuses two mounts in one place. In which order they are made is `sconce_run`'s to decide, which knows
+/// all of them.
+pub(crate) fn check_places(binds: &[Bind], tmpfs: &[Tmpfs]) -> Result<(), Error> {
     let sources = binds
         .iter()
         .map(|bind| (&bind.volume.target, bind.volume.source.display().to_string()))
         .chain(tmpfs.iter().map(|tmpfs| (&tmpfs.target, "a tmpfs".to_owned())));
     let mut seen: Vec<(&PathBuf, String)> = Vec::new();
     for (target, source) in sources {
+        // Paths are compared by their parts: `/data/` is `/data`.
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == target) {
             let (first, second) = (first.clone(), source);
-            return Err(Error::SameTarget { target: target.clone(), first, second });
+            return Err(Error::SameTarget { target: target.components().collect(), first, second });
         }
         seen.push((target, source));
     }
@@ -347,16 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn parents_come_first_and_each_place_once() {
+    fn each_place_once() {
         let mut binds =
             vec![bind("/a", "/data/in//x", false, true), bind("/b", "/data", false, true)];
-        arrange(&mut binds, &mut []).unwrap();
-        assert_eq!(binds[0].volume.target, Path::new("/data"));
-        assert_eq!(binds[1].volume.target, Path::new("/data/in/x"));
+        check_places(&binds, &[]).unwrap();
         binds.push(bind("/c", "/data/", false, true));
-        let words = arrange(&mut binds, &mut []).unwrap_err().to_string();
+        let words = check_places(&binds, &[]).unwrap_err().to_string();
         assert_eq!(words, "two mounts at /data: /b and /c");
-        let mut tmp = vec![tmpfs("/data").unwrap()];
-        assert!(arrange(&mut binds[..2], &mut tmp).is_err());
+        let tmp = [tmpfs("/data").unwrap()];
+        assert!(check_places(&binds[..2], &tmp).is_err());
     }
 }
