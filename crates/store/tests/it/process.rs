@@ -53,7 +53,7 @@ fn as_child(mut command: Command, root: &Path, work: &str) -> Command {
         .env("STORE_WORK", work)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::inherit());
     command
 }
 
