@@ -22,12 +22,23 @@ pub(crate) fn attend(
 ) -> Result<Vec<Vec<u8>>, Error> {
     let pipes = captured.into_iter().map(|fd| Pipe { fd: Some(fd), kept: Vec::new() }).collect();
     let mut attendance = Attendance { control, signals, pipes, terminal: None, listening: true };
-    while attendance.goes_on() {
-        for source in attendance.wait()? {
-            attendance.serve(source, most, hear)?;
-        }
-    }
+    attendance.run(most, hear)?;
     Ok(attendance.pipes.into_iter().map(|pipe| pipe.kept).collect())
+}
+
+/// The same for a container whose terminal is with its shim. False when the user left it.
+pub(crate) fn attend_terminal(
+    control: &OwnedFd,
+    signals: Option<&SignalPipe>,
+    terminal: Joined,
+    hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    let terminal = Some(terminal);
+    let mut attendance =
+        Attendance { control, signals, pipes: Vec::new(), terminal, listening: true };
+    attendance.pass_on(libc::SIGWINCH);
+    attendance.run(0, hear)?;
+    Ok(!attendance.left())
 }
 
 struct Attendance<'a> {
@@ -39,7 +50,27 @@ struct Attendance<'a> {
 }
 
 impl Attendance<'_> {
+    fn run(
+        &mut self,
+        most: usize,
+        hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        while self.goes_on() {
+            for source in self.wait()? {
+                self.serve(source, most, hear)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|joined| joined.left)
+    }
+
     fn goes_on(&self) -> bool {
+        if self.left() {
+            return false;
+        }
         self.listening || self.terminal.is_some() || self.pipes.iter().any(|pipe| pipe.fd.is_some())
     }
 
@@ -95,7 +126,11 @@ impl Attendance<'_> {
     fn pass_on(&self, number: i32) {
         let send = || drop(control::send(self.control, &Message::Signal(number)));
         match (number, &self.terminal) {
-            (libc::SIGWINCH, Some(joined)) => joined.resize(),
+            (libc::SIGWINCH, Some(joined)) => {
+                if let Some((rows, columns)) = joined.resize() {
+                    drop(control::send(self.control, &Message::Resize { rows, columns }));
+                }
+            }
             // Ctrl-Z: the container stops, then this process, as a job of the shell.
             (libc::SIGTSTP, _) => {
                 send();

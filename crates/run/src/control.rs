@@ -66,8 +66,8 @@ pub(crate) enum Message {
 pub struct Exec {
     /// The command; the first word is looked for on PATH.
     pub command: Vec<String>,
-    /// Variables beside the container's own.
-    pub env: Vec<(String, String)>,
+    /// Variables beside the container's own; without a value, those to leave out.
+    pub env: Vec<(String, Option<String>)>,
     /// Where it starts; the container's own working directory if not given.
     pub workdir: Option<String>,
     /// Who it runs as; the container's own user if not given.

@@ -149,26 +149,26 @@ impl Target<'_> {
         if let Some(workdir) = &exec.workdir {
             process.workdir = workdir.into();
         }
-        let mut set = |name: &str, value: &str| {
+        let mut set = |name: &str, value: Option<&str>| {
             process.environment.retain(|(present, _)| present != name);
-            process.environment.push((name.to_owned(), value.to_owned()));
+            process.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
         };
         if let Some(user) = &exec.user {
             let root = File::open("/").doing("opening the container's root")?;
             let passwd = user::read_in(&root, "/etc/passwd")?;
             let group = user::read_in(&root, "/etc/group")?;
             let identity = user::resolve(Some(user), &[], &passwd, &group)?;
-            set("HOME", &identity.home);
+            set("HOME", Some(&identity.home));
             process.privileges.uid = identity.uid;
             process.privileges.gid = identity.gid;
             process.privileges.groups = identity.groups;
             process.privileges.no_new_privileges |= identity.uid != 0;
         }
         if process.terminal.is_some() {
-            set("TERM", "xterm");
+            set("TERM", Some("xterm"));
         }
         for (name, value) in &exec.env {
-            set(name, value);
+            set(name, value.as_deref());
         }
         Ok(process)
     }

@@ -62,27 +62,58 @@ impl Listed {
     }
 
     /// Joins the caller's streams to those of a detached container until it ends: how it did.
-    pub fn attach(&self) -> Result<Exit, Error> {
+    /// Nothing when the user left it running, by Ctrl-P, Ctrl-Q on its terminal.
+    pub fn attach(&self) -> Result<Option<Exit>, Error> {
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
-        let terminal = self.container.stdio == Stdio::Terminal;
-        let window = if terminal { Some(terminal::size()?) } else { None };
+        let ended = match self.container.stdio {
+            Stdio::Terminal => match self.attach_terminal(signals.as_ref())? {
+                None => return Ok(None),
+                Some(end) => end.result()?,
+            },
+            _ => self.attach_streams(signals.as_ref())?,
+        };
+        ended.map_or_else(|| self.ended(), Ok).map(Some)
+    }
+
+    fn attach_streams(&self, signals: Option<&signals::SignalPipe>) -> Result<Option<Exit>, Error> {
         let socket = self.connect()?;
         let Streams { inner: [input, out, err], copies } =
             Streams::join(Stdio::Inherit).doing("joining streams")?;
         let fds = [input.as_fd(), out.as_fd(), err.as_fd()];
         control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
-        if let Some((rows, columns)) = window {
-            control::send(&socket, &Message::Resize { rows, columns }).doing("attaching")?;
-        }
         drop((input, out, err));
-        let raw = terminal.then(terminal::Raw::new).transpose()?;
         let copies = copies.start().doing("copying the container's output")?;
-        let ended = wait_for_end(&socket, signals.as_ref());
+        let ended = wait_for_end(&socket, signals);
         for copy in copies {
             let _ = copy.join();
         }
-        drop(raw);
-        ended.and_then(|exit| exit.map_or_else(|| self.ended(), Ok))
+        ended
+    }
+
+    fn attach_terminal(&self, signals: Option<&signals::SignalPipe>) -> Result<Option<End>, Error> {
+        // Before anything is asked of the shim: that there is a terminal.
+        terminal::size()?;
+        let socket = self.connect()?;
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .doing("making a pair of sockets")?;
+        let fds = [theirs.as_fd(), theirs.as_fd(), theirs.as_fd()];
+        control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
+        drop(theirs);
+        let mut end = End { until_gone: true, ..End::default() };
+        let joined = terminal::Joined::to_shim(ours)?;
+        let stayed =
+            attend::attend_terminal(
+                &socket,
+                signals,
+                joined,
+                &mut |message| Ok(end.hear(message)),
+            )?;
+        Ok(stayed.then_some(end))
     }
 
     /// Passes a signal to it; KILL ends all of it.
@@ -224,17 +255,34 @@ fn wait_for_word(
     signals: Option<&signals::SignalPipe>,
     until_gone: bool,
 ) -> Result<Option<Exit>, Error> {
-    let mut ended = None;
-    let mut refused = None;
-    attend::attend(socket, signals, Vec::new(), 0, &mut |message| {
+    let mut end = End { until_gone, ..End::default() };
+    attend::attend(socket, signals, Vec::new(), 0, &mut |message| Ok(end.hear(message)))?;
+    end.result()
+}
+
+/// What a shim says of the end of something.
+#[derive(Default)]
+struct End {
+    ended: Option<Exit>,
+    refused: Option<Error>,
+    /// The shim's own end is waited for as well.
+    until_gone: bool,
+}
+
+impl End {
+    /// Takes a message; false when no more is to be waited for.
+    fn hear(&mut self, message: Message) -> bool {
         match message {
-            Message::Ended(status) => ended = Some(Exit::of(status)),
-            Message::Failed { message, hint } => refused = Some(Error::Shim { message, hint }),
+            Message::Ended(status) => self.ended = Some(Exit::of(status)),
+            Message::Failed { message, hint } => self.refused = Some(Error::Shim { message, hint }),
             _ => {}
         }
-        Ok(refused.is_none() && (ended.is_none() || until_gone))
-    })?;
-    refused.map_or(Ok(ended), Err)
+        self.refused.is_none() && (self.ended.is_none() || self.until_gone)
+    }
+
+    fn result(self) -> Result<Option<Exit>, Error> {
+        self.refused.map_or(Ok(self.ended), Err)
+    }
 }
 
 /// Waits until a copy is done.

@@ -37,7 +37,7 @@ pub(crate) fn exit_now(status: i32) -> ! {
 
 /// A descriptor that this process is known to hold open for all its life.
 pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: called by the container's first process for the descriptor that its keeper
+    // SAFETY: called by the container's first process for the descriptor that its shim
     // opened for it and that nothing there closes before it ends.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Privileges {
 impl Privileges {
     /// Takes them on, for good. The caller is root of its user namespace and single-threaded.
     ///
-    /// A filter needs `CAP_SYS_ADMIN` or no_new_privs (seccomp(2)), so it comes when the ids have
-    /// changed and before the capabilities go; after it only prctl and capset are called.
+    /// A filter needs `CAP_SYS_ADMIN` or no_new_privs (seccomp(2)): with the latter it comes last of
+    /// all, otherwise before the capabilities go, and must then allow capset.
     pub(crate) fn take(&self) -> io::Result<()> {
         for (resource, limit) in &self.limits {
             setrlimit(*resource, *limit)?;
@@ -63,8 +63,9 @@ impl Privileges {
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true)?;
         }
-        if let Some(filter) = &self.filter {
-            filter.install()?;
+        let filter = || self.filter.as_ref().map_or(Ok(()), Filter::install);
+        if !self.no_new_privileges {
+            filter()?;
         }
         let left = match self.uid {
             0 => CapabilitySet::from_bits_retain(self.bounding) & permitted,
@@ -73,7 +74,10 @@ impl Privileges {
         rustix::thread::set_capabilities(
             None,
             CapabilitySets { effective: left, permitted: left, inheritable: none },
-        )
-        .map_err(io::Error::from)
+        )?;
+        if self.no_new_privileges {
+            filter()?;
+        }
+        Ok(())
     }
 }

@@ -129,9 +129,8 @@ impl Process {
         if let Some(profile) = &self.apparmor {
             crate::apparmor::set_exec_profile(profile)?;
         }
-        self.privileges.take()?;
         signals::reset_signals();
-        Ok(())
+        Ok(self.privileges.take()?)
     }
 
     /// The command ready to be executed.

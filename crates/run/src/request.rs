@@ -160,12 +160,12 @@ pub fn parse_cpus(given: &str) -> Result<f64, Error> {
     }
 }
 
-/// `-e NAME=VALUE`, or `-e NAME` to take the value from `host`. `None` where the host has
-/// none: the variable is not set, as Docker has it.
+/// `-e NAME=VALUE`, or `-e NAME` to take the value from `host`. No value where the host has
+/// none: the container has no such variable then, also when the image does, as in Docker.
 pub fn parse_env(
     given: &str,
     host: impl Fn(&str) -> Option<String>,
-) -> Result<Option<(String, String)>, Error> {
+) -> Result<(String, Option<String>), Error> {
     let (name, value) = match given.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (given, host(given)),
@@ -177,7 +177,7 @@ pub fn parse_env(
             why: "write NAME=VALUE, or NAME to pass this machine's value on".to_owned(),
         });
     }
-    Ok(value.map(|value| (name.to_owned(), value)))
+    Ok((name.to_owned(), value))
 }
 
 #[cfg(test)]
@@ -239,11 +239,11 @@ mod tests {
     #[test]
     fn environment() {
         let host = |name: &str| (name == "KEY").then(|| "from here".to_owned());
-        let pair = |k: &str, v: &str| Some((k.to_owned(), v.to_owned()));
+        let pair = |k: &str, v: &str| (k.to_owned(), Some(v.to_owned()));
         assert_eq!(parse_env("A=b=c", host).expect("valid"), pair("A", "b=c"));
         assert_eq!(parse_env("A=", host).expect("valid"), pair("A", ""));
         assert_eq!(parse_env("KEY", host).expect("valid"), pair("KEY", "from here"));
-        assert_eq!(parse_env("OTHER", host).expect("valid"), None);
+        assert_eq!(parse_env("OTHER", host).expect("valid"), ("OTHER".to_owned(), None));
         assert!(parse_env("=x", host).is_err());
         assert!(parse_env("", host).is_err());
     }

@@ -46,10 +46,11 @@ fn through_overlay(spare: &Path) -> io::Result<OwnedFd> {
     let tree = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(&tree, name, flags, Mode::empty())?;
-    // The path may lead to another file by now: an upgrade replaced it.
+    // The path may lead to another file by now: an upgrade replaced it. Inode numbers don't tell, an
+    // overlay may have its own (overlayfs.rst, "Inode properties").
     let (mine, found) = (rustix::fs::stat("/proc/self/exe")?, rustix::fs::fstat(&copy)?);
-    if (mine.st_size, mine.st_mtime, mine.st_mtime_nsec, mine.st_ino)
-        != (found.st_size, found.st_mtime, found.st_mtime_nsec, found.st_ino)
+    if (mine.st_size, mine.st_mtime, mine.st_mtime_nsec, mine.st_ctime, mine.st_ctime_nsec)
+        != (found.st_size, found.st_mtime, found.st_mtime_nsec, found.st_ctime, found.st_ctime_nsec)
     {
         return Err(Errno::STALE.into());
     }

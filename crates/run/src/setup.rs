@@ -134,6 +134,9 @@ fn groups_of(document: &serde_json::Value, identity: &Identity) -> Vec<u32> {
     groups
 }
 
+/// How many notes on a seccomp profile are shown.
+const SHOWN: usize = 5;
+
 fn privileges(
     container: &Container,
     identity: &Identity,
@@ -143,6 +146,11 @@ fn privileges(
     note.into_iter().for_each(notice);
     let bounding = capabilities::bounding(&container.capabilities)?;
     let filter = crate::filter::of(container, bounding)?;
+    let notes = filter.as_ref().map_or(&[][..], |filter| filter.notes());
+    notes.iter().take(SHOWN).for_each(|note| notice(format!("the seccomp profile: {note}")));
+    if notes.len() > SHOWN {
+        notice(format!("the seccomp profile: {} more notes like these", notes.len() - SHOWN));
+    }
     Ok(Privileges {
         uid: identity.uid,
         gid: identity.gid,
@@ -243,7 +251,7 @@ fn hide_cgroups(in_user_namespace: bool) -> Result<(), Error> {
     rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k")).doing_to("hiding", top)
 }
 
-/// Refuses a user that does not exist in the keeper's user namespace, where the kernel would
+/// Refuses a user that does not exist in the shim's user namespace, where the kernel would
 /// only say "invalid argument".
 fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), Error> {
     if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {

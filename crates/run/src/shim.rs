@@ -6,6 +6,7 @@
 //! was made in a namespace of its own: killing it leaves nothing mounted, and the container's first
 //! process dies with it.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -60,6 +61,10 @@ pub(crate) fn notice(text: impl Into<String>) {
 /// The life of a shim.
 fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> Result<(), Error> {
     os::hide_memory().doing("closing this process to others")?;
+    // What ps(1) shows, and what is named as the holder of a GPU: 15 bytes at most.
+    let id = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = CString::new(format!("sconce-{}", id.get(..8).unwrap_or_default()));
+    rustix::thread::set_name(&name.unwrap_or_default()).doing("naming this process")?;
     os::close_at_exec_from(3);
     let container: Container =
         folder::read(path, "container.json").doing_to("reading", path.join("container.json"))?;

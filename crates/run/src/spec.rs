@@ -43,10 +43,10 @@ const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The cgroup that libcontainer is told to use. It does not exist: see
-/// `keeper::hide_cgroups`.
+/// `setup::hide_cgroups`.
 pub(crate) const NO_CGROUP: &str = "/sconce-uses-no-cgroup-of-libcontainer";
 
-/// What the keeper found out about the place the container will stand in.
+/// What the shim found out about the place the container will stand in.
 pub(crate) struct Place<'a> {
     /// The mounted root.
     pub(crate) root: &'a Path,
@@ -58,7 +58,7 @@ pub(crate) struct Place<'a> {
     pub(crate) in_user_namespace: bool,
     /// Group 5 (`tty`) exists in this user namespace.
     pub(crate) has_tty_group: bool,
-    /// The keeper has a network namespace of its own.
+    /// The shim has a network namespace of its own.
     pub(crate) own_network: bool,
     /// The machine has only cgroup v2.
     pub(crate) unified_cgroups: bool,

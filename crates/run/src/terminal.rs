@@ -54,10 +54,20 @@ impl Drop for Raw {
     }
 }
 
-/// The two terminals while a command has them.
+/// The keys that leave a container one is attached to, Docker's: Ctrl-P, Ctrl-Q.
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// The caller's terminal, and what it is joined to.
 pub(crate) struct Joined {
+    /// The container's terminal, or a socket to the shim that has it.
     pub(crate) master: OwnedFd,
     _raw: Raw,
+    /// The container's terminal is with its shim: this process may leave it.
+    attached: bool,
+    /// Ctrl-P was typed: what it means, the next key decides.
+    leaving: bool,
+    /// The keys to leave were typed.
+    pub(crate) left: bool,
     /// Typed, and not yet taken by the container.
     typed: VecDeque<u8>,
     /// The keyboard has not reported its end.
@@ -67,19 +77,39 @@ pub(crate) struct Joined {
 impl Joined {
     /// Passes every key through from now on: the container's terminal gives them meaning.
     pub(crate) fn new(master: OwnedFd) -> Result<Self, Error> {
-        rustix::io::ioctl_fionbio(&master, true).doing("preparing the container's terminal")?;
-        let raw = Raw::new()?;
-        let joined = Self { master, _raw: raw, typed: VecDeque::new(), keyboard_open: true };
+        let joined = Self::with(master, false)?;
         joined.resize();
         Ok(joined)
     }
 
-    /// Takes over the size of the caller's terminal.
-    pub(crate) fn resize(&self) {
-        if let Ok(size) = window() {
-            // A container that just ended has no terminal to resize.
-            let _ = rustix::termios::tcsetwinsize(&self.master, size);
+    /// Passes keys to the shim that has the container's terminal, until Ctrl-P, Ctrl-Q.
+    pub(crate) fn to_shim(socket: OwnedFd) -> Result<Self, Error> {
+        Self::with(socket, true)
+    }
+
+    fn with(master: OwnedFd, attached: bool) -> Result<Self, Error> {
+        rustix::io::ioctl_fionbio(&master, true).doing("preparing the container's terminal")?;
+        Ok(Self {
+            master,
+            _raw: Raw::new()?,
+            attached,
+            leaving: false,
+            left: false,
+            typed: VecDeque::new(),
+            keyboard_open: true,
+        })
+    }
+
+    /// Takes over the size of the caller's terminal; or answers with it, rows and columns, where the
+    /// shim has to.
+    pub(crate) fn resize(&self) -> Option<(u16, u16)> {
+        let size = window().ok()?;
+        if self.attached {
+            return Some((size.ws_row, size.ws_col));
         }
+        // A container that just ended has no terminal to resize.
+        let _ = rustix::termios::tcsetwinsize(&self.master, size);
+        None
     }
 
     /// More keys can be taken: those before have gone.
@@ -97,11 +127,32 @@ impl Joined {
         let mut buffer = [0; 4096];
         match rustix::io::read(io::stdin(), &mut buffer) {
             Ok(0) | Err(Errno::IO) => self.keyboard_open = false,
-            Ok(length) => self.typed.extend(buffer.iter().take(length)),
+            Ok(length) => self.take(buffer.get(..length).unwrap_or_default()),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error).doing("reading the terminal"),
         }
         self.write_keys()
+    }
+
+    /// Keeps what is for the container.
+    fn take(&mut self, keys: &[u8]) {
+        if !self.attached {
+            self.typed.extend(keys);
+            return;
+        }
+        let [first, second] = DETACH;
+        for key in keys {
+            if self.leaving && *key == second {
+                self.left = true;
+                return;
+            }
+            if std::mem::replace(&mut self.leaving, *key == first) {
+                self.typed.push_back(first);
+            }
+            if !self.leaving {
+                self.typed.push_back(*key);
+            }
+        }
     }
 
     /// Passes on what the container will take now.

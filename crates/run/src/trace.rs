@@ -1,7 +1,7 @@
 //! The reasons that libcontainer only logs.
 //!
 //! Its errors end at "failed to prepare rootfs"; which mount and which errno stand in its
-//! log. The keeper listens to that log and sends the lines to the caller, who shows them if
+//! log. The shim listens to that log and sends the lines to the caller, who shows them if
 //! the container could not be made.
 
 use std::fmt::{Debug, Write};
@@ -12,7 +12,7 @@ use tracing_core::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher};
 
 /// Hands every error that is logged in this process and those it forks to `take`.
 pub(crate) fn listen(take: fn(String)) {
-    // It can be set once in a process, and the keeper does so once.
+    // It can be set once in a process, and the shim does so once.
     drop(dispatcher::set_global_default(Dispatch::new(Errors { take })));
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::{Doing, Error};
 
 /// Most that is read of a passwd or group file.
-const LARGEST: u64 = 1 << 20;
+const LARGEST: u64 = 16 << 20;
 
 /// One line of passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,11 @@ pub(crate) fn read_in(root: impl AsFd, path: &str) -> Result<String, Error> {
         return Ok(String::new());
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST).read_to_end(&mut bytes).doing(format!("reading the image's {path}"))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).doing(format!("reading the image's {path}"))?;
+    if bytes.len() as u64 > LARGEST {
+        let most = LARGEST >> 20;
+        return Err(Error::Container(format!("the image's {path} is larger than {most} MiB")));
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

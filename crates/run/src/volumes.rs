@@ -46,8 +46,17 @@ fn hold_one(volume: &Volume, nosuid: bool, hidden: &[PathBuf]) -> Result<Held, E
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree =
-        open_tree(CWD, &volume.source, flags).doing_to("opening the volume", &volume.source)?;
+    let opening = || format!("opening the volume {}", volume.source.display());
+    // The path was judged without links: one that is there by now leads elsewhere.
+    let handle = rustix::fs::openat2(
+        CWD,
+        &volume.source,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+    .doing(opening())?;
+    let tree = open_tree(&handle, "", flags | OpenTreeFlags::AT_EMPTY_PATH).doing(opening())?;
     // Device files work in /dev only, from where --device brings them.
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     if nosuid {

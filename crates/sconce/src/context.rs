@@ -70,15 +70,3 @@ impl Context {
         }
     }
 }
-
-/// Lets a closed pipe end the process as it ends other tools, instead of a panic in `println!`.
-pub fn quiet_pipes() {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let words = info.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if words.contains("failed printing to stdout") {
-            std::process::exit(141);
-        }
-        hook(info);
-    }));
-}

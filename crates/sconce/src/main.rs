@@ -1,6 +1,10 @@
 //! The `sconce` command: takes a machine from a bare NVIDIA driver to a running, verified
 //! PyTorch-CUDA container, and proves what it says.
 
+// First: its macros are for all that follow.
+#[macro_use]
+mod output;
+
 mod cli;
 mod commands;
 mod context;
@@ -13,8 +17,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // A container's shim is this program too.
     sconce_run::shim_main();
-    // A reader that goes away (`sconce images | head`) ends us quietly, as it does other tools.
-    context::quiet_pipes();
     match cli::main() {
         Ok(code) => code,
         Err(failure) => {

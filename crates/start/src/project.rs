@@ -29,7 +29,7 @@ impl Request {
         self.add_files(run, folder, env)?;
         let mut variables = Vec::new();
         for (name, value) in &run.env {
-            variables.push((name.clone(), env.expand(&format!("run.env.{name}"), value)?));
+            variables.push((name.clone(), Some(env.expand(&format!("run.env.{name}"), value)?)));
         }
         self.env.splice(0..0, variables);
         if self.ports.is_empty() {
@@ -145,7 +145,7 @@ mod tests {
         let env = Environment(&host);
         let mut request = Request {
             binds: vec![volume("/mine:/data/", &env).unwrap()],
-            env: vec![("A".into(), "mine".into())],
+            env: vec![("A".into(), Some("mine".into()))],
             ports: network::ports("1:1").unwrap(),
             user: Some("0".into()),
             ulimits: vec![limits::ulimit("nofile=5").unwrap()],

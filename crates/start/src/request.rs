@@ -43,8 +43,9 @@ pub struct Request {
     pub no_affinity: bool,
     /// Nothing is set for training: neither variables nor the affinity.
     pub no_defaults: bool,
-    /// Its variables; the last of two equal names counts.
-    pub env: Vec<(String, String)>,
+    /// Its variables; the last of two equal names counts, and one without a value takes away the
+    /// image's.
+    pub env: Vec<(String, Option<String>)>,
     /// Where the command starts; the image's folder if not given.
     pub workdir: Option<PathBuf>,
     /// Who it runs as; the image's user if not given.
@@ -176,7 +177,12 @@ impl Request {
         let of_image = config.env.unwrap_or_default();
         let of_image = of_image.iter().filter_map(|variable| variable.split_once('='));
         env.extend(of_image.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        env.extend(self.env.iter().cloned());
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => drop(env.insert(name.clone(), value.clone())),
+                None => drop(env.remove(name)),
+            }
+        }
         let labels = config.labels.unwrap_or_default().into_iter();
         let mut labels: BTreeMap<String, String> =
             labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
@@ -262,10 +268,11 @@ mod tests {
         assert_eq!(made.labels.len(), 2);
         let asked = container(IMAGE, |request| {
             request.user = Some("0".into());
-            request.env = vec![pair("A", "1"), pair("A", "2")];
+            request.env = vec![("A".into(), Some("1".into())), ("A".into(), Some("2".into()))];
+            request.env.push(("PATH".into(), None));
             request.labels = vec![pair("a", "2")];
         });
-        assert_eq!(asked.env[0], pair("A", "2"));
+        assert_eq!(asked.env, [pair("A", "2")]);
         assert_eq!((asked.user.as_deref(), asked.labels["a"].as_str()), (Some("0"), "2"));
     }
 

@@ -91,10 +91,12 @@ impl State {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let path = folder.join(FILE);
-                let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-                // Other members of a group read it when they prune.
+                let fresh = folder.join("pins.new");
+                let file = OpenOptions::new().append(true).create_new(true).open(&fresh)?;
+                // Other members of a group read it when they prune, also without the lock when they
+                // only look: it appears with its mode.
                 file.set_permissions(Permissions::from_mode(0o640))?;
+                std::fs::rename(&fresh, folder.join(FILE))?;
                 none.insert(file)
             }
         };

@@ -8,7 +8,8 @@ use crate::error::Failure;
 
 /// Join a detached container's output, and input if it takes any, until it ends
 ///
-/// Signals go to the container; its exit code becomes this one's.
+/// Signals go to the container; its exit code becomes this one's. Ctrl-P, Ctrl-Q leaves a container that
+/// has a terminal, and it runs on.
 #[derive(clap::Args)]
 pub struct Args {
     /// Name or id
@@ -16,5 +17,11 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    Ok(ps::exit_code(ps::find(global, &args.container)?.attach()?))
+    match ps::find(global, &args.container)?.attach()? {
+        Some(exit) => Ok(ps::exit_code(exit)),
+        None => {
+            eprintln!("{0} runs on; `sconce attach {0}` joins it again", args.container);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }

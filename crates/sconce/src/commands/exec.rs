@@ -37,7 +37,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let one = ps::find(global, &args.container)?;
     let host = |name: &str| std::env::var(name).ok();
     let env = args.env.iter().map(|given| parse_env(given, host));
-    let env = env.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let env = env.collect::<Result<_, _>>()?;
     let exec = Exec {
         command: args.command.clone(),
         env,

@@ -1,7 +1,7 @@
 //! `sconce logs`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -117,9 +117,6 @@ fn show(text: &str, timestamps: bool) {
     let text = format!("{time}{}", line.log);
     match line.stream.as_str() {
         "stderr" => eprint!("{text}"),
-        _ => {
-            print!("{text}");
-            let _ = std::io::stdout().flush();
-        }
+        _ => print!("{text}"),
     }
 }

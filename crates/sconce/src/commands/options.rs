@@ -182,10 +182,11 @@ impl Options {
         request.shm_bytes = size("--shm-size", self.shm_size.as_deref())?;
         let env = environment();
         for path in &self.env_file {
-            request.env.extend(sconce_start::env_file(path, &env)?);
+            let variables = sconce_start::env_file(path, &env)?;
+            request.env.extend(variables.into_iter().map(|(name, value)| (name, Some(value))));
         }
         for variable in &self.env {
-            request.env.extend(parse_env(variable, |name| env.get(name))?);
+            request.env.push(parse_env(variable, |name| env.get(name))?);
         }
         for volume in &self.volume {
             request.binds.push(sconce_start::volume(volume, &env)?);

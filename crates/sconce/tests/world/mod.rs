@@ -7,16 +7,34 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 9] = ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep"];
+const PROGRAMS: [&str; 10] =
+    ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty"];
+
+/// `nobody` on every Linux.
+const NOBODY: u32 = 65534;
 
 /// Where a test works.
 pub struct World {
     folder: tempfile::TempDir,
+    nobody: bool,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), nobody: false }
+    }
+
+    /// One whose `sconce` an ordinary user calls; needs root to become that user.
+    #[allow(dead_code)]
+    pub fn of_nobody() -> Self {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let world = Self { nobody: true, ..Self::new() };
+        fs::copy(env!("CARGO_BIN_EXE_sconce"), world.path("sconce")).unwrap();
+        let folder = world.folder.path();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        chown(folder, Some(NOBODY), Some(NOBODY))
+            .expect("tests that become nobody are run by root");
+        world
     }
 
     /// A path in its folder.
@@ -26,7 +44,15 @@ impl World {
 
     /// `sconce`, called in its folder, with a store there.
     pub fn sconce(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+        let mut command = match self.nobody {
+            false => Command::new(env!("CARGO_BIN_EXE_sconce")),
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+                command.arg(self.path("sconce"));
+                command
+            }
+        };
         command.current_dir(self.folder.path()).args(words);
         command.env("SCONCE_HOME", self.path("store")).env("HOME", self.path("home"));
         command.stdin(std::process::Stdio::null());

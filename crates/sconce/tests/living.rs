@@ -1,0 +1,200 @@
+//! Containers that outlive the command that started them, as root and as an ordinary user.
+
+#[allow(dead_code)]
+#[path = "../../run/tests/terminal.rs"]
+mod terminal;
+mod world;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use terminal::Terminal;
+use world::World;
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin", "COLOUR=red"]}"#;
+
+fn worlds() -> [World; 2] {
+    [World::new(), World::of_nobody()]
+}
+
+/// Starts a detached container named `name`.
+#[track_caller]
+fn start(world: &World, name: &str, options: &[&str], script: &str) -> String {
+    let words = [
+        &["run", "-q", "-d", "--gpus", "none", "--name", name],
+        options,
+        &["oci:image", "sh", "-c", script],
+    ];
+    let (code, out, err) = world.says(&words.concat());
+    assert_eq!(code, 0, "{out}{err}");
+    out.trim().to_owned()
+}
+
+#[track_caller]
+fn ok(world: &World, words: &[&str]) -> String {
+    let (code, out, err) = world.says(words);
+    assert_eq!(code, 0, "{words:?}\n{out}{err}");
+    out
+}
+
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Nothing is left of any container.
+#[track_caller]
+fn nothing_left(world: &World) {
+    assert_eq!(ok(world, &["ps", "--all", "--ids"]), "");
+    let left: Vec<_> = fs::read_dir(world.path("store/containers")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_day_of_one_container() {
+    for world in worlds() {
+        world.image(CONFIG);
+        let script = "echo begun; trap 'echo bye; exit 7' TERM; while :; do sleep 0.1; done";
+        let cid = world.path("cid");
+        let id = start(&world, "train", &["--cidfile", cid.to_str().unwrap()], script);
+        assert_eq!(fs::read_to_string(&cid).unwrap(), id);
+        let (code, _, err) =
+            world.says(&["run", "-d", "--gpus", "none", "--cidfile", "cid", "oci:image", "true"]);
+        assert!(code == 125 && err.contains("cid"), "an id file that is there: {err}");
+        let taken = ["run", "-d", "--gpus", "none", "--name", "train", "oci:image", "true"];
+        let (code, _, err) = world.says(&taken);
+        assert!(code == 125 && err.contains("train"), "{err}");
+
+        let rows: serde_json::Value = serde_json::from_str(&ok(&world, &["ps", "--json"])).unwrap();
+        assert_eq!((&rows[0]["name"], &rows[0]["status"]), (&"train".into(), &"running".into()));
+        assert_eq!(rows[0]["id"], *id);
+        let shown: serde_json::Value =
+            serde_json::from_str(&ok(&world, &["inspect", "--json", "train"])).unwrap();
+        assert_eq!(shown["id"], *id);
+        eventually("its first line is logged", || ok(&world, &["logs", "train"]) == "begun\n");
+
+        let exec = |words: &[&str]| ok(&world, &[&["exec"], words].concat());
+        assert_eq!(exec(&["-e", "A=1", "train", "sh", "-c", "echo $A $COLOUR"]), "1 red\n");
+        assert_eq!(exec(&["-e", "COLOUR", "train", "sh", "-c", "echo ${COLOUR-gone}"]), "gone\n");
+        assert_eq!(exec(&["-w", "/tmp", "train", "pwd"]), "/tmp\n");
+        assert_eq!(world.says(&["exec", "train", "sh", "-c", "exit 3"]).0, 3);
+        assert_eq!(world.says(&["exec", "train", "nowhere"]).0, 127);
+
+        fs::write(world.path("in"), "from here").unwrap();
+        ok(&world, &["cp", "in", "train:/tmp/copied"]);
+        assert_eq!(exec(&["train", "cat", "/tmp/copied"]), "from here");
+        ok(&world, &["cp", "train:/tmp/copied", "out"]);
+        assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
+
+        assert!(ok(&world, &["stats", "train"]).contains("train"));
+        let unit = ok(&world, &["generate", "systemd", "train"]);
+        assert!(unit.contains("[Service]") && unit.contains("oci:image"), "{unit}");
+
+        let (code, _, err) = world.says(&["rm", "train"]);
+        assert!(code != 0 && err.contains("is running"), "a running one is not removed: {err}");
+        ok(&world, &["stop", "train"]);
+        assert_eq!(ok(&world, &["wait", "train"]), "7\n");
+        assert_eq!(ok(&world, &["logs", "train"]), "begun\nbye\n");
+        assert_eq!(ok(&world, &["ps", "--ids"]), "");
+        let rows: serde_json::Value =
+            serde_json::from_str(&ok(&world, &["ps", "--all", "--json"])).unwrap();
+        assert_eq!((&rows[0]["status"], &rows[0]["exit_code"]), (&"exited".into(), &7.into()));
+        assert_ne!(world.says(&["exec", "train", "true"]).0, 0);
+        ok(&world, &["rm", "train"]);
+        nothing_left(&world);
+    }
+}
+
+#[test]
+fn kill_wait_and_rm_with_force() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "one", &[], "sleep 600");
+        let mut waiting = world.sconce(&["wait", "one"]);
+        let waiting = waiting.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        ok(&world, &["kill", "one"]);
+        let output = waiting.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "137\n");
+        start(&world, "two", &["--rm"], "sleep 600");
+        ok(&world, &["kill", "-s", "TERM", "two"]);
+        eventually("`--rm` leaves nothing", || !ok(&world, &["ps", "--all"]).contains("two"));
+        start(&world, "three", &[], "sleep 600");
+        ok(&world, &["rm", "--force", "one", "three"]);
+        nothing_left(&world);
+    }
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    for world in worlds() {
+        world.image(CONFIG);
+        let script = "for i in 1 2 3 4 5; do echo $i; echo e$i >&2; sleep 0.1; done";
+        start(&world, "talk", &[], script);
+        let (code, out, err) = world.says(&["logs", "--follow", "talk"]);
+        assert_eq!((code, out.as_str()), (0, "1\n2\n3\n4\n5\n"));
+        assert_eq!(err, "e1\ne2\ne3\ne4\ne5\n");
+        assert_eq!(ok(&world, &["logs", "--tail", "2", "talk"]).lines().count(), 1);
+        ok(&world, &["rm", "talk"]);
+        nothing_left(&world);
+    }
+}
+
+/// The terminal is the container's own: who attaches brings the size of the window, may leave and
+/// come back.
+#[test]
+fn a_terminal_is_attached_left_and_attached_again() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "shell", &["-i", "-t"], "exec sh");
+        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (33, 77));
+        screen.type_in(b"stty size\r");
+        screen.expect("33 77");
+        screen.resize(44, 99);
+        eventually("the window's new size arrives", || {
+            screen.type_in(b"stty size; echo so far\r");
+            screen.expect("so far\r\n");
+            screen.expect("so far\r\n").contains("44 99")
+        });
+        // Ctrl-P alone is the container's.
+        screen.type_in(b"\x10two\r");
+        screen.expect("two: not found");
+        screen.type_in(b"\x10\x11");
+        screen.expect("shell runs on");
+        assert_eq!(screen.end(), 0);
+        assert!(ok(&world, &["ps"]).contains("shell"));
+
+        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (20, 50));
+        screen.type_in(b"stty size\r");
+        screen.expect("20 50");
+        screen.type_in(b"exit 4\r");
+        assert_eq!(screen.end(), 4);
+        ok(&world, &["rm", "shell"]);
+
+        start(&world, "execd", &[], "sleep 600");
+        let mut screen = Terminal::start(world.sconce(&["exec", "-it", "execd", "sh"]), (25, 70));
+        screen.type_in(b"stty size\r");
+        screen.expect("25 70");
+        screen.type_in(b"exit 9\r");
+        assert_eq!(screen.end(), 9);
+        ok(&world, &["rm", "-f", "execd"]);
+        nothing_left(&world);
+    }
+}
+
+/// The command that starts it, its session and its terminal may end: it stays.
+#[test]
+fn it_outlives_the_terminal_that_started_it() {
+    let world = World::new();
+    world.image(CONFIG);
+    let words = ["run", "-d", "--gpus", "none", "--name", "long", "oci:image", "sleep", "600"];
+    let mut screen = Terminal::start(world.sconce(&words), (24, 80));
+    assert_eq!(screen.end(), 0);
+    drop(screen);
+    assert!(ok(&world, &["ps"]).contains("long"));
+    ok(&world, &["rm", "-f", "long"]);
+    nothing_left(&world);
+}
