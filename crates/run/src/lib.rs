@@ -40,6 +40,7 @@ mod init;
 mod join;
 mod living;
 mod memory;
+mod no_cgroups;
 mod os;
 mod output;
 mod overlay;

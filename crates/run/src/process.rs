@@ -130,7 +130,7 @@ impl Process {
             crate::apparmor::set_exec_profile(profile)?;
         }
         signals::reset_signals();
-        Ok(self.privileges.take()?)
+        self.privileges.take()
     }
 
     /// The command ready to be executed.

@@ -9,8 +9,7 @@ use std::path::Path;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::fs::StatVfsMountFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
 
 use crate::apparmor::{AppArmor, Confinement};
@@ -25,8 +24,8 @@ use crate::shim::notice;
 use crate::spec::{self, Place};
 use crate::user::Identity;
 use crate::{
-    Container, Network, Stdio, capabilities, cdi, cgroup, devices, etc, ids, os, overlay, private,
-    processors, rlimit, terminal, trace, user, volumes,
+    Container, Network, Stdio, capabilities, cdi, cgroup, devices, etc, ids, no_cgroups, os,
+    overlay, private, processors, rlimit, terminal, trace, user, volumes,
 };
 
 /// A container whose first process was started.
@@ -53,7 +52,7 @@ pub(crate) fn start(
     enter_namespaces(container, scratch, groups)?;
     let held = volumes::hold(&container.volumes, in_user_namespace, &container.hidden)?;
     let unified_cgroups = cgroup::unified();
-    hide_cgroups(in_user_namespace)?;
+    no_cgroups::hide(in_user_namespace)?;
 
     let keep = container.keep_changes.is_some();
     let overlay = overlay::mount(&container.lowers, scratch, in_user_namespace, keep)?;
@@ -63,7 +62,11 @@ pub(crate) fn start(
             scratch.display()
         ));
     }
-    let staged = volumes::stage(held, &container.volumes, &scratch.join("volumes"))?;
+    let stage = scratch.join("volumes");
+    let staged = volumes::stage(held, &container.volumes, &stage)?;
+    if !in_user_namespace {
+        no_cgroups::leave_out(&stage, &staged)?;
+    }
     let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
     let passwd = user::read_in(&root, "/etc/passwd")?;
     let group = user::read_in(&root, "/etc/group")?;
@@ -208,47 +211,6 @@ fn enter_namespaces(container: &Container, scratch: &Path, groups: &Groups) -> R
         os::raise_loopback().doing("raising the loopback device")?;
     }
     pasta.map_or(Ok(()), private::Pasta::join)
-}
-
-/// Shows libcontainer a place without cgroups. It insists on putting the container into
-/// one, and in every tree there is; limits are set already ([`cgroup::Groups`]), and making
-/// and removing a group in each of a dozen v1 trees takes longer than all the rest.
-///
-/// As root the trees are unmounted here and an empty tmpfs stands for a machine without
-/// controllers. Inherited mounts cannot be unmounted in a user namespace, so there it sees
-/// cgroup v2, read-only: it takes the refusal to make [`spec::NO_CGROUP`] for an answer.
-/// That group must not exist, ever: when libcontainer gives up on a container it kills every
-/// process of the container's group.
-fn hide_cgroups(in_user_namespace: bool) -> Result<(), Error> {
-    let top = "/sys/fs/cgroup";
-    if in_user_namespace {
-        let flags =
-            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        // Where v2 is all there is, the kernel refuses to mount it on itself: something between.
-        rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k"))
-            .doing_to("hiding", top)?;
-        rustix::mount::mount("cgroup2", top, "cgroup2", flags, None)
-            .doing("mounting this process's cgroup")?;
-        let seen = rustix::fs::statvfs(top).doing("looking at this process's cgroup")?;
-        let group = format!("{top}{}", spec::NO_CGROUP);
-        if !seen.f_flag.contains(StatVfsMountFlags::RDONLY) || Path::new(&group).exists() {
-            return Err(Error::Container(format!("{group} could be made or is there already")));
-        }
-        return Ok(());
-    }
-    let mounts =
-        fs::read_to_string("/proc/self/mountinfo").doing("reading /proc/self/mountinfo")?;
-    let points: Vec<&str> = mounts
-        .lines()
-        .filter(|line| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup")))
-        .filter_map(|line| line.split(' ').nth(4))
-        .collect();
-    // The last mounted first, and whatever carries the trees at the end.
-    for point in points.into_iter().rev() {
-        rustix::mount::unmount(point, UnmountFlags::DETACH).doing_to("hiding", point)?;
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k")).doing_to("hiding", top)
 }
 
 /// Refuses a user that does not exist in the shim's user namespace, where the kernel would

@@ -43,7 +43,7 @@ const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The cgroup that libcontainer is told to use. It does not exist: see
-/// `setup::hide_cgroups`.
+/// [`crate::no_cgroups::hide`].
 pub(crate) const NO_CGROUP: &str = "/sconce-uses-no-cgroup-of-libcontainer";
 
 /// What the shim found out about the place the container will stand in.

@@ -177,6 +177,11 @@ fn no_volume_shows_the_containers_own_root() {
             exit 0"
         );
         world.check(&[whole], &script, 0);
+        // libcontainer, which must not find a cgroup to use, would have made this one.
+        for tree in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+            let group = tree.path().join("sconce-uses-no-cgroup-of-libcontainer");
+            assert!(!group.exists(), "{}", group.display());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What becomes of a command whose words or results nobody can take.
 
+#[allow(dead_code)]
 mod world;
 
 use std::fs::File;
