@@ -16,9 +16,15 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-/// A descriptor to execute. `spare` is any folder: an overlay needs two lower layers.
+/// Folders that every machine has. An overlay needs a second lower layer, any folder that is neither
+/// below nor above the program's own: the kernel refuses layers that overlap.
+const SPARE: [&str; 3] = ["/dev/shm", "/usr/lib", "/var"];
+
+/// A descriptor to execute. `spare` is a folder of ours.
 pub(crate) fn program(spare: &Path) -> io::Result<OwnedFd> {
-    through_overlay(spare).or_else(|_| in_memory())
+    let spares = [spare].into_iter().chain(SPARE.iter().map(Path::new));
+    let copy = spares.map(through_overlay).find_map(Result::ok);
+    copy.map_or_else(in_memory, Ok)
 }
 
 fn through_overlay(spare: &Path) -> io::Result<OwnedFd> {
@@ -26,6 +32,9 @@ fn through_overlay(spare: &Path) -> io::Result<OwnedFd> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::NotFound.into());
     };
+    if spare.starts_with(folder) || folder.starts_with(spare) {
+        return Err(Errno::LOOP.into());
+    }
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // `:` separates layers and `\` escapes (Documentation/filesystems/overlayfs.rst).
     let mut lower = Vec::new();
@@ -91,6 +100,20 @@ mod tests {
     use std::fs::File;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::PermissionsExt;
+
+    /// Wherever the program lies: beside its store, or above it, as in a home folder.
+    #[test]
+    fn a_copy_shares_the_programs_memory() {
+        let me = std::env::current_exe().expect("this program");
+        let folder = me.parent().expect("a folder");
+        let beside = tempfile::tempdir().expect("a folder");
+        let below = tempfile::tempdir_in(folder).expect("a folder");
+        for spare in [beside.path(), below.path(), folder] {
+            let copy = program(spare).expect("a copy");
+            let kind = rustix::fs::fstatfs(&copy).expect("its file system").f_type;
+            assert_eq!(kind, 0x794c_7630, "no overlay with {}", spare.display()); // linux/magic.h
+        }
+    }
 
     #[test]
     fn a_copy_cannot_be_changed() {
