@@ -5,7 +5,7 @@
 //!               state.json       how it goes (`State`), replaced by rename
 //!               socket           where the shim listens
 //!               log, log.1       output of a detached container
-//!               scratch/         mount points, writable layer; gone when the container is
+//!               scratch/         writable layer, mount point of the stage; gone when the container is
 //! ```
 //!
 //! A shim holds a lock on its container's folder for as long as it lives, and the kernel lets go of

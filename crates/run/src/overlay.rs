@@ -1,9 +1,9 @@
 //! The image's layers and a writable one, mounted as one root.
 //!
-//! Each layer is reached through a one-letter symbolic link below the scratch folder, and
-//! the mount is made from there: the option string stays within the kernel's one page for
-//! as many layers as an image may have, and no layer's path can hold a `:` or `,` that the
-//! kernel would read as its own (Documentation/filesystems/overlayfs.rst).
+//! Each layer is reached through a short symbolic link below the stage, and the mount is made
+//! from there: the option string stays within the kernel's one page for as many layers as an
+//! image may have, and no layer's path can hold a `:` or `,` that the kernel would read as its
+//! own (Documentation/filesystems/overlayfs.rst).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,28 +23,29 @@ pub(crate) struct Overlay {
     pub(crate) in_memory: bool,
 }
 
-/// Mounts `lowers` (the top one first) below a new writable layer. The calling process must
-/// be in a mount namespace of its own. `user_xattrs` is for user namespaces, where the
+/// Mounts `lowers` (the top one first) below a new writable layer in `scratch`, at `root` on the
+/// `stage` in memory that lies in `scratch`. `user_xattrs` is for user namespaces, where the
 /// kernel keeps the overlay's marks in `user.*` (Linux 5.11).
 pub(crate) fn mount(
     lowers: &[PathBuf],
     scratch: &Path,
+    stage: &Path,
     user_xattrs: bool,
     keep_upper: bool,
 ) -> Result<Overlay, Error> {
-    let root = scratch.join("root");
-    let links = scratch.join("l");
+    let root = stage.join("root");
+    let links = stage.join("l");
     for folder in [&root, &links] {
-        std::fs::create_dir_all(folder).doing_to("creating", folder)?;
+        std::fs::create_dir(folder).doing_to("creating", folder)?;
     }
     let mut names = Vec::with_capacity(lowers.len());
     for (index, lower) in lowers.iter().enumerate() {
         let name = format!("l/{index:x}");
-        std::os::unix::fs::symlink(lower, scratch.join(&name)).doing_to("linking to", lower)?;
+        std::os::unix::fs::symlink(lower, stage.join(&name)).doing_to("linking to", lower)?;
         names.push(name);
     }
     // The folder the process stands in is part of the mount's options, so stand there.
-    std::env::set_current_dir(scratch).doing_to("entering", scratch)?;
+    std::env::set_current_dir(stage).doing_to("entering", stage)?;
     let lowerdir = names.join(":");
     let marks = if user_xattrs { ",userxattr" } else { "" };
     let attempt = |writable: &str, volatile: &str| -> Result<(), Errno> {
@@ -63,8 +64,8 @@ pub(crate) fn mount(
     };
     prepare(scratch)?;
     // `volatile` (Linux 5.10): the changes are thrown away, so nothing need wait for a disk.
-    let on_disk = match attempt("", ",volatile") {
-        Err(Errno::INVAL) => attempt("", ""),
+    let on_disk = match attempt("../", ",volatile") {
+        Err(Errno::INVAL) => attempt("../", ""),
         other => other,
     };
     let failed = |errno: Errno| Error::Overlay { layers: lowers.len(), source: errno.into() };
@@ -72,8 +73,8 @@ pub(crate) fn mount(
         Ok(()) => Ok(Overlay { root, upper: scratch.join("upper"), in_memory: false }),
         // Overlays and network file systems cannot hold another overlay's changes.
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::REMOTE | Errno::XDEV) if !keep_upper => {
-            let memory = scratch.join("m");
-            std::fs::create_dir_all(&memory).doing_to("creating", &memory)?;
+            let memory = stage.join("m");
+            std::fs::create_dir(&memory).doing_to("creating", &memory)?;
             rustix::mount::mount("tmpfs", &memory, "tmpfs", MountFlags::NODEV, Some(c"mode=0755"))
                 .doing_to("mounting a tmpfs on", &memory)?;
             prepare(&memory)?;

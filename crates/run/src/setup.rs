@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
 
 use crate::apparmor::{AppArmor, Confinement};
@@ -36,6 +36,19 @@ pub(crate) struct Started {
     pub(crate) process: Process,
 }
 
+/// The folder of a scratch folder where the shim, and it alone, sees a file system in memory: what is
+/// small, needed for the start and gone with it costs no disk any work.
+const STAGE: &str = "stage";
+
+fn mount_stage(scratch: &Path) -> Result<PathBuf, Error> {
+    let stage = scratch.join(STAGE);
+    fs::create_dir(&stage).doing_to("creating", &stage)?;
+    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", &stage, "tmpfs", flags, Some(c"mode=0700"))
+        .doing_to("mounting a tmpfs on", &stage)?;
+    Ok(stage)
+}
+
 /// Makes `container` in `scratch` and starts it. Its first process has `to_shim` to say how it
 /// goes.
 pub(crate) fn start(
@@ -55,15 +68,15 @@ pub(crate) fn start(
     no_cgroups::hide(in_user_namespace)?;
 
     let keep = container.keep_changes.is_some();
-    let overlay = overlay::mount(&container.lowers, scratch, in_user_namespace, keep)?;
+    let stage = mount_stage(scratch)?;
+    let overlay = overlay::mount(&container.lowers, scratch, &stage, in_user_namespace, keep)?;
     if overlay.in_memory {
         notice(format!(
             "{} cannot hold an overlay's changes; what the container writes to its root stays in memory",
             scratch.display()
         ));
     }
-    let stage = scratch.join("volumes");
-    let staged = volumes::stage(held, &container.volumes, &stage)?;
+    let staged = volumes::stage(held, &container.volumes, &stage.join("volumes"))?;
     if !in_user_namespace {
         no_cgroups::leave_out(&stage, &staged)?;
     }
@@ -88,7 +101,7 @@ pub(crate) fn start(
         .hostname
         .clone()
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-    let etc = etc::write(&scratch.join("etc"), container, &hostname)?;
+    let etc = etc::write(&stage.join("etc"), container, &hostname)?;
     let place = Place {
         root: &overlay.root,
         etc: &etc,
@@ -120,7 +133,7 @@ pub(crate) fn start(
         terminal: window.map(terminal::of_size),
         apparmor: apparmor_profile(container)?,
     };
-    let init = first_process(scratch, &document, &process, groups, to_shim)?;
+    let init = first_process(&stage, &document, &process, groups, to_shim)?;
     Ok(Started { init, overlay, process })
 }
 
@@ -229,7 +242,7 @@ fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), 
 
 /// Hands the configuration to libcontainer; the answer is the first process.
 fn first_process(
-    scratch: &Path,
+    stage: &Path,
     document: &serde_json::Value,
     process: &Process,
     groups: &Groups,
@@ -238,8 +251,8 @@ fn first_process(
     trace::listen(|text| {
         let _ = control::send(os::borrow(crate::spawn::CONTROL), &Message::Reason(text));
     });
-    let config = scratch.join("config.json");
-    let state = scratch.join("state");
+    let config = stage.join("config.json");
+    let state = stage.join("state");
     fs::write(&config, document.to_string()).doing_to("writing", &config)?;
     fs::create_dir_all(&state).doing_to("creating", &state)?;
     let init = Init {
@@ -260,7 +273,7 @@ fn first_process(
         .with_executor(init)
         .with_root_path(&state)
         .map_err(refused)?
-        .as_init(scratch)
+        .as_init(stage)
         .with_systemd(false)
         .with_detach(true)
         .build()
@@ -288,8 +301,6 @@ pub(crate) fn tidy(
 /// Unmounts whatever is mounted below `scratch`: a start may have failed with any part of it.
 pub(crate) fn unmount(scratch: &Path) {
     let _ = std::env::set_current_dir("/");
-    for place in ["root", "volumes", "m"] {
-        // What is not mounted need not be unmounted.
-        let _ = rustix::mount::unmount(scratch.join(place), UnmountFlags::DETACH);
-    }
+    // With all that is mounted on it. What is not mounted need not be unmounted.
+    let _ = rustix::mount::unmount(scratch.join(STAGE), UnmountFlags::DETACH);
 }

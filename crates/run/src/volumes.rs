@@ -78,7 +78,7 @@ fn hold_one(volume: &Volume, nosuid: bool, hidden: &[PathBuf]) -> Result<Held, E
     Ok(Held { tree, is_folder, covered })
 }
 
-/// Attaches what is held below `stage`, which is made and lies in memory.
+/// Attaches what is held below `stage`, which is made.
 pub(crate) fn stage(
     held: Vec<Held>,
     volumes: &[Volume],
@@ -88,9 +88,6 @@ pub(crate) fn stage(
         return Ok(Vec::new());
     }
     std::fs::create_dir(stage).doing_to("creating", stage)?;
-    let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    rustix::mount::mount("tmpfs", stage, "tmpfs", flags, Some(c"mode=0700,size=1m"))
-        .doing_to("mounting a tmpfs on", stage)?;
     let mut staged = Vec::with_capacity(held.len());
     for ((number, held), volume) in held.into_iter().enumerate().zip(volumes) {
         let source = stage.join(number.to_string());
