@@ -96,6 +96,8 @@ pub struct Container {
     pub gpus: Vec<String>,
     /// Folders that no volume may show: each is covered where a volume holds it.
     pub hidden: Vec<PathBuf>,
+    /// A folder that is removed when it ends.
+    pub leased: Option<PathBuf>,
     /// CDI `containerEdits`, as [`crate::cdi::select`] finds them; applied in order, after all else.
     pub edits: Vec<serde_json::Value>,
     /// After a clean end, what it changed in its root is moved here (same file system as
@@ -156,6 +158,7 @@ impl Container {
             invocation: None,
             gpus: Vec::new(),
             hidden: Vec::new(),
+            leased: None,
             edits: Vec::new(),
             keep_changes: None,
         }

@@ -136,8 +136,19 @@ pub(crate) fn stay_with(main: Pid, privileges: &Privileges) -> io::Result<i32> {
 
 /// Passes signals to `main` until it ends, collecting every child that ends before.
 fn watch(main: Pid, alone: bool) -> rustix::process::WaitStatus {
+    let mut settled = false;
     loop {
-        let number = signals::wait_for_signal();
+        let number = match settled {
+            true => signals::wait_for_signal(),
+            false => match signals::wait_a_second_for_signal() {
+                Some(number) => number,
+                None => {
+                    os::give_back_code();
+                    settled = true;
+                    continue;
+                }
+            },
+        };
         if number == libc::SIGCHLD {
             // Signals of one kind may fold into one: collect all there are.
             while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {

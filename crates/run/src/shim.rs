@@ -107,6 +107,9 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
     } else {
         clean::remove(path)?;
     }
+    if let Some(folder) = &container.leased {
+        clean::remove(folder)?;
+    }
     // Said last: who hears it may count on all being cleaned up, and on nobody holding it.
     rustix::fs::flock(os::borrow(LOCK), rustix::fs::FlockOperation::Unlock)
         .doing("letting go of the container's folder")?;
@@ -159,6 +162,7 @@ fn live(
         listening: true,
         ended: None,
         refused: None,
+        settled: false,
     };
     let ended = shim.serve();
     if groups.memory_kills() > 0 {
@@ -203,6 +207,8 @@ struct Shim<'a> {
     /// How the command ended, in the words of the first process.
     ended: Option<i32>,
     refused: Option<Error>,
+    /// Nothing happened for a second: what only the start needed was given back.
+    settled: bool,
 }
 
 /// Someone connected to the socket.
@@ -272,7 +278,7 @@ impl Shim<'_> {
         }
     }
 
-    fn wait(&self) -> Result<Vec<Source>, Error> {
+    fn wait(&mut self) -> Result<Vec<Source>, Error> {
         let caller = os::borrow(CONTROL);
         let mut sources = vec![Source::Init, Source::Listener];
         let mut fds =
@@ -296,7 +302,12 @@ impl Shim<'_> {
         // The end comes last: what was said before it is heard before it.
         sources.push(Source::Life);
         fds.push(PollFd::new(&self.life, PollFlags::IN));
-        match poll(&mut fds, None) {
+        let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        match poll(&mut fds, (!self.settled).then_some(&second)) {
+            Ok(0) => {
+                os::give_back_code();
+                self.settled = true;
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).doing("waiting for the container"),
         }

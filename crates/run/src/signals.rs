@@ -80,6 +80,15 @@ pub(crate) fn wait_for_signal() -> i32 {
     }
 }
 
+/// The same for a second at most.
+pub(crate) fn wait_a_second_for_signal() -> Option<i32> {
+    let all = set_of(None);
+    let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+    // SAFETY: `all` and `second` are initialised; no details of the signal are asked for.
+    let signal = unsafe { libc::sigtimedwait(&all, std::ptr::null_mut(), &second) };
+    (signal > 0).then_some(signal)
+}
+
 /// Gives every signal its first meaning and lets all through: what a fresh command expects.
 pub(crate) fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {

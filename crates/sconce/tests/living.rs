@@ -185,6 +185,19 @@ fn a_terminal_is_attached_left_and_attached_again() {
     }
 }
 
+/// Without any command that would clean up after it.
+#[test]
+fn one_that_ends_alone_leaves_nothing() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "short", &["--rm"], "sleep 0.2");
+        for folder in ["containers", "tmp"] {
+            let folder = world.path("store").join(folder);
+            eventually("its folders go", || fs::read_dir(&folder).unwrap().next().is_none());
+        }
+    }
+}
+
 /// The command that starts it, its session and its terminal may end: it stays.
 #[test]
 fn it_outlives_the_terminal_that_started_it() {

@@ -32,7 +32,8 @@ impl Ready {
     ///
     /// # Errors
     /// The store's lock can't be passed on.
-    pub fn into_held(self) -> Result<(Container, Vec<OwnedFd>), Error> {
+    pub fn into_held(mut self) -> Result<(Container, Vec<OwnedFd>), Error> {
+        self.container.leased = Some(self.lease.scratch().to_owned());
         let mut held = self.lease.into_fds()?;
         held.extend(self.gpus.into_locks());
         Ok((self.container, held))
