@@ -83,8 +83,8 @@ impl Builder<'_> {
         }
         let total: u64 = wanted.iter().filter_map(|file| file.size).sum();
         self.progress.begin("downloading", Some(total));
-        let watch = Watch { progress: self.progress, said: Mutex::default() };
-        downloads::download_all(self.client, self.store, wanted, PARALLEL, &watch)?;
+        let stage = InStage { progress: self.progress, said: Mutex::default() };
+        downloads::download_all(self.client, self.store, wanted, PARALLEL, &stage)?;
         self.progress.end(&format!("{} files", wanted.len()));
         Ok(())
     }
@@ -126,12 +126,12 @@ impl Builder<'_> {
     }
 }
 
-struct Watch<'a> {
+struct InStage<'a> {
     progress: &'a dyn Progress,
     said: Mutex<Option<String>>,
 }
 
-impl downloads::Progress for Watch<'_> {
+impl downloads::DownloadProgress for InStage<'_> {
     fn started(&self, _: &str, have: u64, _: Option<u64>) {
         self.progress.advance(have);
     }

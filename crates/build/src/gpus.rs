@@ -22,18 +22,18 @@ const MEMO: &str = "gpu-code-1";
 const MAX_MEMO: usize = 15 << 20;
 
 /// Catches GPU code on its way into a tree, or nowhere.
-pub(crate) struct Watch<'a> {
+pub(crate) struct Sifter<'a> {
     inner: Option<&'a dyn Unpack>,
     caught: Mutex<Vec<(String, Caught)>>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Sifter<'a> {
     pub(crate) fn new(inner: Option<&'a dyn Unpack>) -> Self {
         Self { inner, caught: Mutex::default() }
     }
 }
 
-impl Unpack for Watch<'_> {
+impl Unpack for Sifter<'_> {
     fn directory(&self, path: &str, meta: &Meta) -> io::Result<()> {
         self.inner.map_or(Ok(()), |inner| inner.directory(path, meta))
     }
@@ -43,7 +43,7 @@ impl Unpack for Watch<'_> {
         if !scan::may_be_code(path) {
             return Ok(inner.unwrap_or_else(|| Box::new(io::sink())));
         }
-        Ok(Box::new(Watched {
+        Ok(Box::new(SiftedFile {
             inner,
             sieve: Some(Sieve::new(size)),
             path: path.to_owned(),
@@ -61,14 +61,14 @@ impl Unpack for Watch<'_> {
 }
 
 /// One file that may have GPU code.
-struct Watched<'a> {
+struct SiftedFile<'a> {
     inner: Option<Box<dyn Write + Send + 'a>>,
     sieve: Option<Sieve>,
     path: String,
     caught: &'a Mutex<Vec<(String, Caught)>>,
 }
 
-impl Write for Watched<'_> {
+impl Write for SiftedFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(inner) = &mut self.inner {
             inner.write_all(bytes)?;
@@ -123,8 +123,8 @@ impl Builder<'_> {
         self.store.memo(MEMO, plan.key()).is_ok_and(|memo| memo.is_some())
     }
 
-    pub(crate) fn remember_gpu_code(&self, plan: &LayerPlan, watch: Watch) -> Result<(), Error> {
-        let caught = watch.caught.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn remember_gpu_code(&self, plan: &LayerPlan, sifter: Sifter) -> Result<(), Error> {
+        let caught = sifter.caught.into_inner().unwrap_or_else(PoisonError::into_inner);
         let bytes = encode(caught);
         if bytes.len() > MAX_MEMO {
             let why =

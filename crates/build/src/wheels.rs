@@ -11,7 +11,7 @@ use sconce_store::{TreeBuilder, Twice};
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
-use crate::gpus::Watch;
+use crate::gpus::Sifter;
 use crate::progress::Progress;
 use crate::trees::{Sources, Tree};
 use crate::venv::PREFIX;
@@ -21,7 +21,7 @@ const MEMO: &str = "wheel-layer";
 
 struct Count<'a>(&'a dyn Progress);
 
-impl sconce_layer::Progress for Count<'_> {
+impl sconce_layer::LayerProgress for Count<'_> {
     fn unpacked(&self, bytes: u64) {
         self.0.advance(bytes);
     }
@@ -97,11 +97,11 @@ impl Builder<'_> {
             }
         }
         let unpackers: Vec<Tree> = builders.iter().map(Tree).collect();
-        let watches: Vec<Watch> = missing
+        let sifters: Vec<Sifter> = missing
             .iter()
             .enumerate()
             .map(|(at, plan)| {
-                Watch::new(match (unpackers.get(at), sources.get(plan)) {
+                Sifter::new(match (unpackers.get(at), sources.get(plan)) {
                     (Some(tree), _) => Some(tree as &dyn Unpack),
                     (None, Some(sources)) => Some(sources as &dyn Unpack),
                     (None, None) => None,
@@ -110,16 +110,16 @@ impl Builder<'_> {
             .collect();
         let jobs: Vec<Job> = missing
             .iter()
-            .zip(&watches)
-            .map(|(&plan, watch)| Job { plan: &plans[plan], unpack: Some(watch) })
+            .zip(&sifters)
+            .map(|(&plan, sifter)| Job { plan: &plans[plan], unpack: Some(sifter) })
             .collect();
         let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
         self.progress.begin("building", Some(unpacked));
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
         let made = sconce_layer::assemble_all(&jobs, threads, &Count(self.progress))?;
         drop(jobs);
-        for (&at, watch) in missing.iter().zip(watches) {
-            self.remember_gpu_code(&plans[at], watch)?;
+        for (&at, sifter) in missing.iter().zip(sifters) {
+            self.remember_gpu_code(&plans[at], sifter)?;
         }
         drop(unpackers);
         let mut builders = builders.into_iter();

@@ -41,7 +41,7 @@ pub struct Wanted {
 }
 
 /// Told how downloads go, from several threads at once. `name` is [`Wanted::name`].
-pub trait Progress: Sync {
+pub trait DownloadProgress: Sync {
     /// A file begins; `have` bytes of it are here from an earlier run.
     fn started(&self, name: &str, have: u64, total: Option<u64>);
     /// More bytes of it have come.
@@ -58,7 +58,7 @@ pub trait Progress: Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
-impl Progress for Silent {
+impl DownloadProgress for Silent {
     fn started(&self, _: &str, _: u64, _: Option<u64>) {}
     fn advanced(&self, _: &str, _: u64) {}
     fn restarted(&self, _: &str, _: u64) {}
@@ -73,7 +73,7 @@ pub fn download_all(
     store: &Store,
     wanted: &[Wanted],
     parallel: usize,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<(), Error> {
     let mut queue: Vec<&Wanted> =
         wanted.iter().filter(|file| store.blob_path(file.digest).is_none()).collect();
@@ -114,7 +114,7 @@ pub fn download(
     client: &Client,
     store: &Store,
     wanted: &Wanted,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<(), Error> {
     download_unless(client, store, wanted, progress, &|| false)
 }
@@ -123,7 +123,7 @@ fn download_unless(
     client: &Client,
     store: &Store,
     wanted: &Wanted,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
     stop: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
     if store.blob_path(wanted.digest).is_some() {
@@ -246,7 +246,7 @@ struct Transfer<'a> {
     client: &'a Client,
     url: &'a Url,
     wanted: &'a Wanted,
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
     stop: &'a dyn Fn() -> bool,
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sconce_blob::Digest;
-use sconce_fetch::downloads::{Progress, Silent, Wanted, download, download_all};
+use sconce_fetch::downloads::{DownloadProgress, Silent, Wanted, download, download_all};
 use sconce_fetch::http::{Client, Options};
 use sconce_fetch::{Error, Netrc, pypi};
 use sconce_store::Store;
@@ -444,7 +444,7 @@ struct Seen {
     cancel: Option<Arc<AtomicBool>>,
 }
 
-impl Progress for Seen {
+impl DownloadProgress for Seen {
     fn started(&self, _: &str, have: u64, _: Option<u64>) {
         self.have.fetch_add(have, Ordering::Relaxed);
     }

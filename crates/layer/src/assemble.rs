@@ -59,7 +59,7 @@ pub struct Job<'a> {
 }
 
 /// Is told how the work goes, from any thread.
-pub trait Progress: Sync {
+pub trait LayerProgress: Sync {
     /// So many more bytes of files have been unpacked.
     fn unpacked(&self, bytes: u64) {
         let _ = bytes;
@@ -72,14 +72,14 @@ pub trait Progress: Sync {
     }
 }
 
-impl Progress for () {}
+impl LayerProgress for () {}
 
 /// Assembles all layers. The results stand in the order of the jobs. On an error nothing is
 /// finished any more, and trees begun are left as they are.
 pub fn assemble_all(
     jobs: &[Job<'_>],
     threads: NonZeroUsize,
-    progress: &dyn Progress,
+    progress: &dyn LayerProgress,
 ) -> Result<Vec<Layer>, Error> {
     let mut tasks: Vec<(u64, Task)> = (0..jobs.len())
         .flat_map(|job| {
@@ -143,7 +143,7 @@ impl Parts {
 
 struct Work<'a> {
     jobs: &'a [Job<'a>],
-    progress: &'a dyn Progress,
+    progress: &'a dyn LayerProgress,
     tasks: Mutex<Vec<Task>>,
     results: Mutex<Vec<Parts>>,
     failure: Mutex<Option<Error>>,

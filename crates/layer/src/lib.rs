@@ -23,7 +23,7 @@ mod unpack;
 mod wheel;
 mod zip;
 
-pub use assemble::{Job, Layer, Progress, assemble_all};
+pub use assemble::{Job, Layer, LayerProgress, assemble_all};
 pub use content::ContentFault;
 pub use entry::{Content, Entry, Kind, MAX_PART, MAX_PATH, Meta, PathFault, ReadAt, check_path};
 pub use error::Error;

@@ -20,7 +20,7 @@ use crate::entry::{Content, Entry, Kind, Meta, ReadAt, check_path};
 use crate::gzip;
 use crate::record::cut;
 use crate::tar::{self, Type};
-use crate::{Error, Layer, Progress, Unpack};
+use crate::{Error, Layer, LayerProgress, Unpack};
 
 /// The tar is cut into gzip members of this many bytes. Part of the format.
 const PIECE: usize = 1 << 20;
@@ -41,7 +41,7 @@ pub fn plain(
     out: &mut dyn Write,
     unpack: Option<&dyn Unpack>,
     threads: NonZeroUsize,
-    progress: &dyn Progress,
+    progress: &dyn LayerProgress,
 ) -> Result<Layer, Error> {
     let entries = arrange(entries)?;
     let (sender, work) = sync_channel::<Order>(threads.get());

@@ -143,7 +143,7 @@ fn unpack_all<'p>(
         order.iter().map(|_| Mutex::new(None)).collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
-        let mut scratch = Scratch::new(options.scratch);
+        let mut scratch = Spool::new(options.scratch);
         while !failed.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let (Some(slot), Some(package)) =
@@ -178,7 +178,7 @@ fn unpack_all<'p>(
     Ok(all)
 }
 
-fn unpack(package: &DebFile, scratch: &mut Scratch<'_>) -> Result<Unpacked, Error> {
+fn unpack(package: &DebFile, scratch: &mut Spool<'_>) -> Result<Unpacked, Error> {
     let name = format!("{} {}", package.name, package.version);
     let fault = |source: DebError| Error::Deb { deb: name.clone(), source };
     let deb = Deb::open(&*package.source).map_err(fault)?;
@@ -235,13 +235,13 @@ fn merged(path: &str, kind: EntryKind) -> Option<String> {
 }
 
 /// A file that content is put into, one piece behind the other; made when first needed.
-struct Scratch<'a> {
+struct Spool<'a> {
     folder: &'a Path,
     file: Option<(Arc<File>, BufWriter<File>)>,
     len: u64,
 }
 
-impl<'a> Scratch<'a> {
+impl<'a> Spool<'a> {
     fn new(folder: &'a Path) -> Self {
         Self { folder, file: None, len: 0 }
     }
