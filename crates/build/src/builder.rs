@@ -97,6 +97,21 @@ impl Builder<'_> {
 
     fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
         self.download(lock)?;
+        loop {
+            match self.build_from_store(lock, trees, key) {
+                // One wheel more is known for it each time: the others' layers are there by now.
+                Err(error) if self.note_wrong_record(lock, &error)? => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn build_from_store(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+        key: Digest,
+    ) -> Result<Environment, Error> {
         let wheels = self.open_wheels(lock)?;
         let plans = wheel_plans(lock, &wheels)?;
         let mut units = self.bytecode_units(lock, &plans)?;

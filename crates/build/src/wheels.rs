@@ -18,6 +18,9 @@ use crate::venv::PREFIX;
 
 /// The memo that leads from a plan's key to its layer.
 const MEMO: &str = "wheel-layer";
+/// The memo that says of a wheel what is wrong with its RECORD, where that showed only when its files
+/// were read.
+const WRONG_RECORD: &str = "wrong-record";
 
 struct Count<'a>(&'a dyn Progress);
 
@@ -46,9 +49,39 @@ impl Builder<'_> {
                 .blob_path(wheel.sha256)
                 .ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
             let file = File::open(&path).map_err(at("open", &path))?;
-            wheels.push(Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?);
+            let opened = match self.store.memo(WRONG_RECORD, wheel.sha256)? {
+                None => Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?,
+                Some(why) => {
+                    let why = String::from_utf8_lossy(&why);
+                    Wheel::open_without_record(&wheel.file, wheel.sha256, Arc::new(file), &why)?
+                }
+            };
+            if let Some(why) = opened.unsound_record() {
+                self.progress.note(&format!(
+                    "{}: {why}; RECORD is made from the files, as the wheel has the hash that the lock names",
+                    wheel.file
+                ));
+            }
+            wheels.push(opened);
         }
         Ok(wheels)
+    }
+
+    /// Notes that the RECORD of a wheel of the lock is wrong. False if that was known, or is no
+    /// reason for `error`.
+    pub(crate) fn note_wrong_record(&self, lock: &Lock, error: &Error) -> Result<bool, Error> {
+        let Error::Layer(sconce_layer::Error::Hash { wheel, entry, .. }) = error else {
+            return Ok(false);
+        };
+        let Some(wheel) = lock.wheels.iter().find(|locked| locked.file == *wheel) else {
+            return Ok(false);
+        };
+        if self.store.memo(WRONG_RECORD, wheel.sha256)?.is_some() {
+            return Ok(false);
+        }
+        let why = format!("the hash of `{entry}` in RECORD is another file's");
+        self.store.put_memo(WRONG_RECORD, wheel.sha256, why.as_bytes())?;
+        Ok(true)
     }
 
     /// The layers of `plans`, in the order of the image. The Python sources of those whose number

@@ -184,6 +184,8 @@ pub enum PathFault {
     Traversal,
     #[error("the path holds a NUL or a line break")]
     Control,
+    #[error("a part begins with `.wh.`: in an image's layer that deletes what lies below it")]
+    Whiteout,
     #[error("the path is longer than {MAX_PATH} bytes, or a part of it than {MAX_PART}")]
     TooLong,
 }
@@ -194,8 +196,10 @@ pub const MAX_PATH: usize = 3072;
 pub const MAX_PART: usize = 255;
 
 /// A path in a layer is relative, of plain parts joined by one `/`: no `.`, `..`, empty part,
-/// NUL or line break, and within the limits of the kernel. Backslashes are plain characters
-/// here, as they are for the kernel.
+/// NUL or line break, and within the limits of the kernel. Nor does a part begin as a whiteout
+/// (OCI image specification, layer.md): a file of that name would delete another, or not, as the
+/// layer is unpacked here or there. Backslashes are plain characters here, as they are for the
+/// kernel.
 pub fn check_path(path: &str) -> Result<(), PathFault> {
     if path.is_empty() {
         return Err(PathFault::Empty);
@@ -208,6 +212,9 @@ pub fn check_path(path: &str) -> Result<(), PathFault> {
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(PathFault::Traversal);
+    }
+    if path.split('/').any(|part| part.starts_with(".wh.")) {
+        return Err(PathFault::Whiteout);
     }
     if path.len() > MAX_PATH || path.split('/').any(|part| part.len() > MAX_PART) {
         return Err(PathFault::TooLong);
@@ -233,10 +240,13 @@ mod tests {
             ("a\0b", PathFault::Control),
             ("a\nb", PathFault::Control),
             (&long, PathFault::TooLong),
+            ("a/.wh.b", PathFault::Whiteout),
+            (".wh..wh..opq", PathFault::Whiteout),
+            (".wh./b", PathFault::Whiteout),
         ] {
             assert_eq!(check_path(path), Err(fault), "{path:?}");
         }
-        for path in ["a", "usr/bin/[", "...", "a/..b", "a\\b", "ä/ö"] {
+        for path in ["a", "usr/bin/[", "...", "a/..b", "a\\b", "ä/ö", ".whl", "a.wh.b"] {
             assert_eq!(check_path(path), Ok(()), "{path:?}");
         }
     }

@@ -5,7 +5,6 @@ use std::io;
 use crate::content::ContentFault;
 use crate::entry::PathFault;
 use crate::metadata::MetadataFault;
-use crate::record::RecordFault;
 use crate::zip::{ZipError, ZipFault};
 
 /// Why a layer could not be made.
@@ -48,19 +47,7 @@ pub enum Error {
         /// The digest in RECORD.
         listed: String,
     },
-    /// RECORD itself is unsound.
-    #[error("{wheel}: {record}{}: {fault}", on_line(*line))]
-    Record {
-        /// File name of the wheel.
-        wheel: String,
-        /// Path of RECORD in the wheel.
-        record: String,
-        /// Which line, from 1.
-        line: Option<usize>,
-        /// What is wrong.
-        fault: RecordFault,
-    },
-    /// Another file of a wheel's description is missing or unsound.
+    /// A file of a wheel's description is missing or unsound.
     #[error("{wheel}: {file}: {fault}")]
     Metadata {
         /// File name of the wheel.
@@ -159,10 +146,6 @@ fn of_entry(entry: Option<&str>) -> String {
     entry.map(|entry| format!("entry `{entry}` ")).unwrap_or_default()
 }
 
-fn on_line(line: Option<usize>) -> String {
-    line.map(|line| format!(", line {line}")).unwrap_or_default()
-}
-
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -181,7 +164,7 @@ impl Error {
                      broken: use another version, or tell its authors"
                 ));
             }
-            Self::Record { wheel, .. } | Self::Metadata { wheel, .. } => {
+            Self::Metadata { wheel, .. } => {
                 return Some(format!(
                     "{wheel} was built wrongly: use another version, or rebuild it with a current \
                      build back end"

@@ -47,11 +47,13 @@ impl Venv {
     /// What makes the environment and must not come from a wheel.
     fn reserves(&self, path: &str) -> bool {
         let inside = path.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/'));
-        match inside {
-            Some("pyvenv.cfg" | "bin/python" | "bin/python3") => true,
-            Some(name) => name.strip_prefix("bin/python") == Some(&self.python),
-            None => false,
-        }
+        let versioned = format!("bin/python{}", self.python);
+        let reserved = ["pyvenv.cfg", "lib64", "bin/python", "bin/python3", versioned.as_str()];
+        // Nor may it be a folder in which something lies.
+        inside.is_some_and(|inside| {
+            let below = |name: &str| inside.strip_prefix(name).is_some_and(|r| r.starts_with('/'));
+            reserved.iter().any(|name| inside == *name || below(name))
+        })
     }
 
     /// `path` as RECORD has it: relative to site-packages.

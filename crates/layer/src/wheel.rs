@@ -1,5 +1,8 @@
 //! A wheel: a sound zip whose description agrees with its content (PyPA, "Binary distribution
 //! format"). Files' bytes are compared with RECORD later, when they are unpacked anyway.
+//!
+//! RECORD vouches for nothing that the digest of the whole wheel doesn't, and installers don't insist
+//! on it: of a wheel whose RECORD is wrong the files themselves are hashed instead.
 
 use std::sync::Arc;
 
@@ -9,7 +12,8 @@ use crate::Error;
 use crate::content::Inflater;
 use crate::entry::ReadAt;
 use crate::metadata::{EntryPoint, MetadataFault, entry_points, field, normalized};
-use crate::record::{self, RecordFault, RecordHash, cut};
+use crate::record::{self, RecordFault, RecordHash, RecordHasher, cut};
+use crate::sha::Sha256;
 use crate::zip::{self, ZipEntry};
 
 /// RECORD may be this long, bytes (torch: 1.4 MB).
@@ -23,6 +27,7 @@ pub struct Wheel {
     pub(crate) files: Vec<WheelFile>,
     pub(crate) dist_info: String,
     pub(crate) entry_points: Vec<EntryPoint>,
+    unsound: Option<String>,
     name: String,
     version: String,
 }
@@ -46,6 +51,25 @@ impl Wheel {
     /// Opens the wheel of this file name. `digest` is that of all its bytes: whoever calls has
     /// verified it, and the layers made from the wheel refer to it.
     pub fn open(file_name: &str, digest: Digest, source: Arc<dyn ReadAt>) -> Result<Self, Error> {
+        Self::read(file_name, digest, source, None)
+    }
+
+    /// The same with RECORD left aside, because of what `why` says: every file is read and hashed.
+    pub fn open_without_record(
+        file_name: &str,
+        digest: Digest,
+        source: Arc<dyn ReadAt>,
+        why: &str,
+    ) -> Result<Self, Error> {
+        Self::read(file_name, digest, source, Some(why.to_owned()))
+    }
+
+    fn read(
+        file_name: &str,
+        digest: Digest,
+        source: Arc<dyn ReadAt>,
+        mut unsound: Option<String>,
+    ) -> Result<Self, Error> {
         let size =
             source.size().map_err(|source| Error::Read { what: file_name.to_owned(), source })?;
         let entries = zip::read(&*source).map_err(|error| Error::zip(file_name, error))?;
@@ -61,6 +85,8 @@ impl Wheel {
             fault: MetadataFault::Missing,
         })?;
 
+        blob.check(&dist_info, "", check_folder(&dist_info, name))?;
+
         let mut inflater = Inflater::new();
         let wheel = blob.text(&mut inflater, &entries, &format!("{dist_info}/WHEEL"))?;
         blob.check(&dist_info, "WHEEL", check_format(&wheel))?;
@@ -73,9 +99,25 @@ impl Wheel {
         } else {
             Vec::new()
         };
-        let files = blob.record(&mut inflater, entries, &format!("{dist_info}/RECORD"))?;
+        let record = format!("{dist_info}/RECORD");
+        let listed = match unsound {
+            None => blob.record(&mut inflater, &entries, &record)?,
+            Some(_) => Err(String::new()),
+        };
+        let files = match listed {
+            Ok(files) => files,
+            Err(why) => {
+                unsound.get_or_insert(why);
+                blob.hashed(&mut inflater, entries, &record)?
+            }
+        };
         let (name, version) = (normalized(name), version.to_owned());
-        Ok(Self { blob: Arc::new(blob), files, dist_info, entry_points, name, version })
+        Ok(Self { blob: Arc::new(blob), files, dist_info, entry_points, unsound, name, version })
+    }
+
+    /// What is wrong with its RECORD, if anything is.
+    pub fn unsound_record(&self) -> Option<&str> {
+        self.unsound.as_deref()
     }
 
     /// The file name it was opened by.
@@ -168,54 +210,93 @@ impl WheelBlob {
         })
     }
 
-    /// Joins the files with their lines of RECORD; RECORD itself is left out.
+    /// Joins the files with their lines of RECORD, if all is as it should be; else what is not.
+    /// RECORD itself is left out.
     fn record(
+        &self,
+        inflater: &mut Inflater,
+        entries: &[ZipEntry],
+        path: &str,
+    ) -> Result<Result<Vec<WheelFile>, String>, Error> {
+        let Some(entry) = entries.iter().find(|entry| entry.name == path) else {
+            let (wheel, file) = (self.file_name.clone(), path.to_owned());
+            return Err(Error::Metadata { wheel, file, fault: MetadataFault::Missing });
+        };
+        let bytes = self.whole(inflater, entry, MAX_RECORD)?;
+        Ok(join(&bytes, entries, path).map_err(|(line, fault)| match line {
+            Some(line) => format!("line {line} of {path}: {fault}"),
+            None => format!("{path}: {fault}"),
+        }))
+    }
+
+    /// The files with the hashes that they have; RECORD is left out.
+    fn hashed(
         &self,
         inflater: &mut Inflater,
         entries: Vec<ZipEntry>,
         path: &str,
     ) -> Result<Vec<WheelFile>, Error> {
-        let Some(entry) = entries.iter().find(|entry| entry.name == path) else {
-            let (wheel, file) = (self.file_name.clone(), path.to_owned());
-            return Err(Error::Metadata { wheel, file, fault: MetadataFault::Missing });
-        };
-        let fail = |line, fault| Error::Record {
-            wheel: self.file_name.clone(),
-            record: path.to_owned(),
-            line,
-            fault,
-        };
-        let bytes = self.whole(inflater, entry, MAX_RECORD)?;
-        let mut rows = record::parse(&bytes).map_err(|(line, fault)| fail(Some(line), fault))?;
+        let mut buffer = vec![0; 256 << 10];
         let mut files = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let row = rows.remove(&entry.name);
-            if entry.name == path {
-                continue;
-            }
-            // Signatures are made after RECORD (PEP 427).
-            let signature =
-                entry.name.strip_prefix(path).is_some_and(|end| matches!(end, ".jws" | ".p7s"));
-            let hash = match row {
-                _ if signature => None,
-                None => return Err(fail(None, RecordFault::Unlisted(cut(&entry.name)))),
-                Some(row) => {
-                    if let Some(listed) = row.size.filter(|&size| size != entry.size) {
-                        let (path, real) = (cut(&entry.name), entry.size);
-                        let fault = RecordFault::OtherSize { path, listed, real };
-                        return Err(fail(Some(row.line), fault));
-                    }
-                    let fault = || RecordFault::NoHash(cut(&entry.name));
-                    Some(row.hash.ok_or_else(|| fail(Some(row.line), fault()))?)
-                }
+        for entry in entries.into_iter().filter(|entry| entry.name != path) {
+            let fault = |fault| {
+                let (wheel, offset) = (self.file_name.clone(), entry.data);
+                Error::Content { wheel, entry: cut(&entry.name), offset, fault }
             };
+            let mut hash = None;
+            if !is_signature(&entry.name, path) {
+                let mut hasher = RecordHasher::Sha256(Sha256::new());
+                let mut reader = inflater.open(&*self.source, &entry);
+                loop {
+                    match reader.fill(&mut buffer).map_err(fault)? {
+                        0 => break,
+                        count => hasher.update(&buffer[..count]),
+                    }
+                }
+                hash = Some(hasher.finish());
+            }
             files.push(WheelFile { entry, hash });
-        }
-        if let Some((path, row)) = rows.into_iter().min_by_key(|(_, row)| row.line) {
-            return Err(fail(Some(row.line), RecordFault::Absent(cut(&path))));
         }
         Ok(files)
     }
+}
+
+/// Joins files with their lines of RECORD; a fault comes with its line where it has one.
+fn join(
+    record: &[u8],
+    entries: &[ZipEntry],
+    path: &str,
+) -> Result<Vec<WheelFile>, (Option<usize>, RecordFault)> {
+    let mut rows = record::parse(record).map_err(|(line, fault)| (Some(line), fault))?;
+    let mut files = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let row = rows.remove(&entry.name);
+        if entry.name == path {
+            continue;
+        }
+        let hash = match row {
+            _ if is_signature(&entry.name, path) => None,
+            None => return Err((None, RecordFault::Unlisted(cut(&entry.name)))),
+            Some(row) => {
+                if let Some(listed) = row.size.filter(|&size| size != entry.size) {
+                    let (path, real) = (cut(&entry.name), entry.size);
+                    return Err((Some(row.line), RecordFault::OtherSize { path, listed, real }));
+                }
+                let fault = || RecordFault::NoHash(cut(&entry.name));
+                Some(row.hash.ok_or_else(|| (Some(row.line), fault()))?)
+            }
+        };
+        files.push(WheelFile { entry: entry.clone(), hash });
+    }
+    match rows.into_iter().min_by_key(|(_, row)| row.line) {
+        Some((path, row)) => Err((Some(row.line), RecordFault::Absent(cut(&path)))),
+        None => Ok(files),
+    }
+}
+
+/// Signatures are made after RECORD, and have no line in it (PEP 427).
+fn is_signature(name: &str, record: &str) -> bool {
+    name.strip_prefix(record).is_some_and(|end| matches!(end, ".jws" | ".p7s"))
 }
 
 /// From `name-version(-build)-python-abi-platform.whl`.
@@ -237,6 +318,15 @@ fn dist_info(entries: &[ZipEntry]) -> Option<String> {
     });
     let folder = found.next()?.to_owned();
     found.next().is_none().then_some(folder)
+}
+
+/// Another project's folder would be taken for that project's (PyPA, "The .dist-info directory").
+fn check_folder(folder: &str, expected: &str) -> Result<(), MetadataFault> {
+    let found = folder.split('-').next().unwrap_or_default();
+    if normalized(found) == normalized(expected) {
+        return Ok(());
+    }
+    Err(MetadataFault::OtherName { found: cut(found), expected: cut(expected) })
 }
 
 fn check_format(wheel: &str) -> Result<(), MetadataFault> {

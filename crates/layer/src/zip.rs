@@ -5,7 +5,7 @@
 //! overlap, and names must be plain UTF-8 paths without duplicates. Sizes and CRC come from the
 //! central directory (a local header with bit 3 set has none).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use crate::entry::{PathFault, ReadAt, check_path};
 
@@ -106,8 +106,6 @@ pub enum ZipFault {
     Backslash,
     #[error("the name comes twice")]
     Duplicate,
-    #[error("the name differs from `{0}` in upper and lower case alone")]
-    Case(String),
     #[error("it is a symbolic link, device or other special file (Unix mode {0:o})")]
     Special(u32),
     #[error("it is a directory but has content")]
@@ -473,17 +471,12 @@ fn check_local(entry: &ZipEntry, bytes: &[u8]) -> Result<u16, ZipFault> {
     if agrees { Ok(extra_len) } else { Err(ZipFault::Disagreement) }
 }
 
-/// No name twice, not even with other case: a wheel is also read on systems that fold it.
+/// No name twice. Names that differ in case alone are two files on Linux.
 fn names(entries: &[ZipEntry]) -> Result<(), ZipError> {
-    let mut seen: HashMap<String, &str> = HashMap::with_capacity(entries.len());
+    let mut seen: HashSet<&str> = HashSet::with_capacity(entries.len());
     for entry in entries {
-        if let Some(other) = seen.insert(entry.name.to_lowercase(), &entry.name) {
-            let fault = if other == entry.name {
-                ZipFault::Duplicate
-            } else {
-                ZipFault::Case(shown(other.as_bytes()))
-            };
-            return Err(within(entry, entry.header, fault));
+        if !seen.insert(&entry.name) {
+            return Err(within(entry, entry.header, ZipFault::Duplicate));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Wheels that mean harm, or were cut off: each gets an error that names file and place.
 
-use crate::world::{Draft, Member, make, open, zip};
-use sconce_layer::{ContentFault, Error, PathFault, RecordFault, ZipFault};
+use crate::world::{Draft, Member, Opened, make, open, zip};
+use sconce_layer::{ContentFault, Error, PathFault, Wheel, ZipFault};
 
 fn draft() -> Draft {
     Draft::new("demo").file("demo/a.py", b"a = 1\n").file("demo/b.py", b"b = 2\n")
@@ -46,7 +46,8 @@ refused! {
     backslash: plain("demo\\c.py") => ZipFault::Backslash,
     drive_with_backslash: plain("C:\\c.py") => ZipFault::Backslash,
     duplicate: plain("demo/a.py") => ZipFault::Duplicate,
-    case_clash: plain("demo/A.py") => ZipFault::Case(_),
+    whiteout: plain("demo/.wh.a.py") => ZipFault::Name(PathFault::Whiteout),
+    opaque: plain(".wh..wh..opq") => ZipFault::Name(PathFault::Whiteout),
     long_name: plain(&"n".repeat(300)) => ZipFault::Name(PathFault::TooLong),
     symlink: Member { mode: 0o120_777, ..plain("demo/link") } => ZipFault::Special(0o120_777),
     device: Member { mode: 0o060_600, ..plain("demo/sda") } => ZipFault::Special(_),
@@ -159,10 +160,16 @@ fn content_that_is_not_what_it_says() {
     assert!(matches!(fault, ContentFault::Corrupt(_)), "{fault:?}");
 }
 
+/// Of a wheel whose RECORD is wrong the files are hashed: the installed RECORD is that of a right one.
 #[test]
-fn record_must_agree() {
+fn a_wrong_record_is_left_aside() {
     let sound = draft();
     let path = "demo-1.0.dist-info/RECORD";
+    let installed = |wheel: Opened| {
+        let made = make(vec![wheel], 1).unwrap();
+        made.trees[0].text(&format!("opt/venv/lib/python3.13/site-packages/{path}"))
+    };
+    let wanted = installed(sound.open().unwrap());
     let right = |skip: &str| {
         let mut text = String::new();
         for member in &sound.members {
@@ -175,34 +182,66 @@ fn record_must_agree() {
         }
         text + path + ",,\n"
     };
-    let opened = |record: String| {
-        let mut draft = sound.clone();
-        draft.record = Some(record);
-        match draft.open().map(|_| ()) {
-            Err(Error::Record { fault, record, .. }) => {
-                assert_eq!(record, path);
-                fault
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(opened(right("demo/b.py")), RecordFault::Unlisted("demo/b.py".into()));
-    let absent = right("") + "demo/c.py,,\n";
-    assert_eq!(opened(absent), RecordFault::Absent("demo/c.py".into()));
-    let unhashed = right("demo/b.py") + "demo/b.py,,\n";
-    assert_eq!(opened(unhashed), RecordFault::NoHash("demo/b.py".into()));
-    let weak = right("demo/b.py") + "demo/b.py,md5=1B2M2Y8AsgTpgAmY7PhCfg,6\n";
-    assert!(matches!(opened(weak), RecordFault::Hash(_)));
-    let other_size = right("").replace(",6\n", ",7\n");
-    assert!(matches!(opened(other_size), RecordFault::OtherSize { listed: 7, real: 6, .. }));
+    for (record, why) in [
+        (right("demo/b.py"), "`demo/b.py` is in the wheel but not listed"),
+        (right("") + "demo/c.py,,\n", "`demo/c.py` is listed but is not in the wheel"),
+        (right("demo/b.py") + "demo/b.py,,\n", "`demo/b.py` is listed without a hash"),
+        (right("demo/b.py") + "demo/b.py,md5=1B2M2Y8AsgTpgAmY7PhCfg,6\n", "the hash `md5="),
+        (right("").replace(",6\n", ",7\n"), "has 6 bytes, not 7"),
+        (right("") + &right(""), "is listed twice"),
+        ("\"".to_owned(), "`path,hash,size`"),
+    ] {
+        let wheel = Draft { record: Some(record), ..sound.clone() }.open().unwrap();
+        let found = wheel.wheel.unsound_record().expect("a reason").to_owned();
+        assert!(found.contains(why), "{found}");
+        assert_eq!(installed(wheel), wanted, "{why}");
+    }
+    assert_eq!(sound.open().unwrap().wheel.unsound_record(), None);
 
-    let mut lying = sound.clone();
-    lying.record =
-        Some(right("demo/b.py") + "demo/b.py," + &crate::world::record_hash(b"c") + ",6\n");
-    match made(lying) {
+    // A wrong hash shows when the files are read.
+    let record = right("demo/b.py") + "demo/b.py," + &crate::world::record_hash(b"c") + ",6\n";
+    let lying = Draft { record: Some(record), ..sound.clone() };
+    match made(lying.clone()) {
         Error::Hash { entry, .. } => assert_eq!(entry, "demo/b.py"),
         other => panic!("{other:?}"),
     }
+    let bytes = std::sync::Arc::new(lying.bytes());
+    let digest = sconce_blob::Digest::of(&bytes);
+    let name = "demo-1.0-py3-none-any.whl";
+    let wheel = Wheel::open_without_record(name, digest, bytes.clone(), "it lies").unwrap();
+    assert_eq!(wheel.unsound_record(), Some("it lies"));
+    assert_eq!(installed(Opened { wheel, bytes }), wanted);
+}
+
+#[test]
+fn names_that_differ_in_case_alone_are_two_files() {
+    let both = draft().file("demo/A.py", b"other");
+    let made = make(vec![both.open().unwrap()], 1).unwrap();
+    let site = "opt/venv/lib/python3.13/site-packages/demo";
+    assert_eq!(made.trees[0].text(&format!("{site}/A.py")), "other");
+    assert_ne!(made.trees[0].text(&format!("{site}/a.py")), "other");
+}
+
+#[test]
+fn the_environment_itself_is_no_wheels_to_make() {
+    for path in ["bin/python", "bin/python/x", "bin/python3.13/x", "lib64/x", "pyvenv.cfg"] {
+        let wheel = draft().file(&format!("{{}}.data/data/{path}"), b"x").open().unwrap();
+        let error = make(vec![wheel], 1).err().expect("it was accepted");
+        assert!(matches!(error, Error::Reserved { .. }), "{path}: {error}");
+    }
+    make(vec![draft().file("{}.data/data/bin/python-x", b"x").open().unwrap()], 1).unwrap();
+}
+
+#[test]
+fn a_folder_of_another_project_is_refused() {
+    let mut draft = draft();
+    for member in &mut draft.members {
+        let name = String::from_utf8(member.name.clone()).unwrap();
+        member.name = name.replace("demo-1.0.dist-info", "victim-1.0.dist-info").into_bytes();
+    }
+    draft.record = Some(String::new());
+    let error = draft.open().err().expect("it was accepted");
+    assert!(error.to_string().contains("it describes `victim`, not `demo`"), "{error}");
 }
 
 #[test]

@@ -239,6 +239,11 @@ fn another_implementation_of_the_format_page_gets_the_same_digests() {
     let wheels = [
         everything(),
         Draft::new("second").file("second.py", b"2\n").file("demo/__init__.py", b""),
+        // Its RECORD names a file that isn't there, and not all that are.
+        Draft {
+            record: Some("ghost.py,,\nthird.py,sha256=x,\n".to_owned()),
+            ..Draft::new("third").file("third.py", b"3\n")
+        },
     ];
     let made = make(wheels.iter().map(|draft| draft.open().unwrap()).collect(), 1).unwrap();
     let paths = wheels.iter().map(|draft| {

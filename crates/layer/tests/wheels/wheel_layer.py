@@ -58,9 +58,9 @@ def tar_header(path, directory, size, mode):
     return out + tar_block(b"5" if directory else b"0", name, size, mode)
 
 
-def record_hash(data):
-    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest())
-    return "sha256=" + digest.decode().rstrip("=")
+def record_hash(data, algorithm="sha256"):
+    digest = base64.urlsafe_b64encode(hashlib.new(algorithm, data).digest())
+    return f"{algorithm}=" + digest.decode().rstrip("=")
 
 
 class File:
@@ -89,6 +89,27 @@ def entry_points(text):
     return {name: re.sub(r"\[.*", "", value).strip() for name, value in points.items()}
 
 
+def hashes(archive, infos, own):
+    """The hashes of RECORD by name, or of the files themselves where RECORD is wrong."""
+    names = [i.filename for i in infos if i.filename not in (own, f"{own}.jws", f"{own}.p7s")]
+    contents = {name: archive.read(name) for name in names}
+    rows = list(csv.reader(archive.read(own).decode().splitlines()))
+    digests = {row[0]: row[1].rstrip("=") for row in rows}
+    sizes = {row[0]: row[2] for row in rows}
+
+    def holds(name):
+        algorithm, _, _ = digests.get(name, "").partition("=")
+        if algorithm not in ("sha256", "sha384", "sha512"):
+            return False
+        size = sizes[name] in ("", str(len(contents[name])))
+        return size and record_hash(contents[name], algorithm) == digests[name]
+
+    known = {*names, own, f"{own}.jws", f"{own}.p7s"}
+    if len(digests) == len(rows) and known.issuperset(digests) and all(map(holds, names)):
+        return digests
+    return {name: record_hash(content) for name, content in contents.items()}
+
+
 def installed(wheel, prefix, python):
     """All files of one wheel by path in the layer."""
     prefix = prefix.strip("/")
@@ -97,8 +118,7 @@ def installed(wheel, prefix, python):
     infos = [info for info in archive.infolist() if not info.is_dir()]
     top = [info.filename.split("/") for info in infos]
     info_dir = next(p[0] for p in top if len(p) == 2 and p[0].endswith(".dist-info"))
-    rows = csv.reader(archive.read(f"{info_dir}/RECORD").decode().splitlines())
-    digests = {row[0]: row[1].rstrip("=") for row in rows}
+    digests = hashes(archive, infos, f"{info_dir}/RECORD")
     points = {}
     if f"{info_dir}/entry_points.txt" in digests:
         points = entry_points(archive.read(f"{info_dir}/entry_points.txt").decode())
