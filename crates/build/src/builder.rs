@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::Client;
+use sconce_layer::{Planned, Stray};
 use sconce_lock::Lock;
 use sconce_store::{Image, Layer, Store};
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,13 @@ impl Builder<'_> {
         key: Digest,
     ) -> Result<Environment, Error> {
         let wheels = self.open_wheels(lock)?;
-        let plans = wheel_plans(lock, &wheels)?;
+        let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
+        for Stray { path, more, first, second } in strays {
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            self.progress.note(&format!(
+                "{first} and {second} both put {path}{more} at the top of site-packages: one of the two is there"
+            ));
+        }
         let mut units = self.bytecode_units(lock, &plans)?;
         let compile = units.iter().any(Unit::is_missing);
 

@@ -302,6 +302,11 @@ fn python_versions(lock: &Lock) -> String {
     debs.map(|deb| format!("{} {}\n", deb.name, deb.version)).collect()
 }
 
+/// The longest name of a source that Python can write bytecode of. It writes to a file whose name has
+/// `.cpython-313.pyc` for `.py` and a number of up to 20 digits behind that (`_write_atomic` in
+/// importlib/_bootstrap_external.py), and names have 255 bytes (NAME_MAX).
+const LONGEST_NAME: usize = 255 - ".cpython-313t".len() - "c".len() - ".".len() - 20;
+
 /// Adds the plain `.py` files below `folder` of a tree; links are not followed.
 fn find_sources(tree: &Path, folder: &str, found: &mut BTreeSet<String>) -> Result<(), Error> {
     let path = tree.join(folder);
@@ -319,7 +324,11 @@ fn find_sources(tree: &Path, folder: &str, found: &mut BTreeSet<String>) -> Resu
         let inside = format!("{folder}/{name}");
         if kind.is_dir() {
             find_sources(tree, &inside, found)?;
-        } else if kind.is_file() && name.ends_with(".py") && !name.contains('\n') {
+        } else if kind.is_file()
+            && name.ends_with(".py")
+            && name.len() <= LONGEST_NAME
+            && !name.contains('\n')
+        {
             found.insert(inside);
         }
     }

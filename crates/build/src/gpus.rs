@@ -270,7 +270,7 @@ mod tests {
             mirror: None,
         };
         let wheels = builder.open_wheels(&lock).unwrap();
-        let plans = crate::wheels::wheel_plans(&lock, &wheels).unwrap();
+        let plans = crate::wheels::wheel_plans(&lock, &wheels).unwrap().layers;
         let layers =
             || builder.wheel_layers(&lock.facts, &plans, crate::Trees::None, &Default::default());
         let (first, again) = (layers(), layers());

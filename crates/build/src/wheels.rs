@@ -5,7 +5,7 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use sconce_layer::{Job, LayerPlan, Unpack, Venv, Wheel};
+use sconce_layer::{Job, LayerPlan, Planned, Unpack, Venv, Wheel};
 use sconce_lock::{Facts, Lock};
 use sconce_store::{TreeBuilder, Twice};
 
@@ -31,9 +31,9 @@ impl sconce_layer::LayerProgress for Count<'_> {
 }
 
 /// How the wheels of a lock lie in layers, in the order of the image.
-pub(crate) fn wheel_plans(lock: &Lock, wheels: &[Wheel]) -> Result<Vec<LayerPlan>, Error> {
+pub(crate) fn wheel_plans(lock: &Lock, wheels: &[Wheel]) -> Result<Planned, Error> {
     if wheels.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Planned::default());
     }
     let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
     Ok(sconce_layer::plan(wheels, &venv)?)

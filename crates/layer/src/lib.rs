@@ -30,7 +30,7 @@ pub use error::Error;
 pub use install::Venv;
 pub use metadata::MetadataFault;
 pub use plain::plain;
-pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, plan};
+pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, Planned, Stray, plan};
 pub use record::RecordFault;
 pub use unpack::Unpack;
 pub use wheel::Wheel;

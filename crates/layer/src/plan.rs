@@ -21,6 +21,29 @@ pub const OWN_LAYER: u64 = 8 << 20;
 /// While more wheels than this would have one, the bound doubles: engines stop at 125 layers.
 pub const MAX_OWN_LAYERS: usize = 64;
 
+/// The layers of an environment.
+#[derive(Default)]
+pub struct Planned {
+    /// In the order of the image.
+    pub layers: Vec<LayerPlan>,
+    /// Files that two wheels put in one place by mistake.
+    pub strays: Vec<Stray>,
+}
+
+/// A file with two contents that nothing is likely to read, such as a LICENSE at the top of
+/// site-packages: an image has one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// One of them, below site-packages.
+    pub path: String,
+    /// How many more the two wheels have.
+    pub more: usize,
+    /// The file name of a wheel.
+    pub first: String,
+    /// And of another.
+    pub second: String,
+}
+
 /// A layer of wheels, ready to be assembled.
 pub struct LayerPlan {
     name: String,
@@ -181,15 +204,15 @@ impl LayerPlan {
 /// Plans the layers of an environment: one for each large wheel by name, then one that the small
 /// ones share. The order in which the wheels are given does not matter.
 ///
-/// Files of the same path and content may come from several wheels. A layer of its own has all
-/// files of its wheel, so that it depends on nothing but that wheel; in the shared layer the
-/// first wheel by name keeps the file.
-pub fn plan(wheels: &[Wheel], venv: &Venv) -> Result<Vec<LayerPlan>, Error> {
+/// Files of the same path and content may come from several wheels, and stray ones of any content. A
+/// layer of its own has all files of its wheel, so that it depends on nothing but that wheel; in the
+/// shared layer the first wheel by name keeps the file.
+pub fn plan(wheels: &[Wheel], venv: &Venv) -> Result<Planned, Error> {
     let mut wheels: Vec<&Wheel> = wheels.iter().collect();
     wheels.sort_by_key(|wheel| (wheel.name(), wheel.file_name()));
     let installed: Vec<Vec<Installed>> =
         wheels.iter().map(|wheel| install(wheel, venv)).collect::<Result<_, _>>()?;
-    check_overlap(&wheels, &installed)?;
+    let strays = check_overlap(&wheels, &installed, &venv.site_packages())?;
 
     let mut own = OWN_LAYER;
     while wheels.iter().filter(|wheel| wheel.size() >= own).count() > MAX_OWN_LAYERS {
@@ -217,23 +240,39 @@ pub fn plan(wheels: &[Wheel], venv: &Venv) -> Result<Vec<LayerPlan>, Error> {
         let digests = shared_wheels.iter().map(|wheel| wheel.digest()).collect();
         plans.push(LayerPlan::new(name, digests, shared));
     }
-    Ok(plans)
+    Ok(Planned { layers: plans, strays })
 }
 
 fn title(wheel: &Wheel) -> String {
     format!("{} {}", wheel.name(), wheel.version())
 }
 
-/// One path, one content; and what is a directory for one wheel is no file of another.
-fn check_overlap(wheels: &[&Wheel], installed: &[Vec<Installed>]) -> Result<(), Error> {
+/// One path, one content; and what is a directory for one wheel is no file of another. The answer are
+/// the strays that several wheels have with other content.
+fn check_overlap(
+    wheels: &[&Wheel],
+    installed: &[Vec<Installed>],
+    site: &str,
+) -> Result<Vec<Stray>, Error> {
+    let mut strays: BTreeMap<(usize, usize), Stray> = BTreeMap::new();
     let count = installed.iter().map(Vec::len).sum();
     let mut seen: HashMap<&str, (usize, &Installed)> = HashMap::with_capacity(count);
     for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
         if let Some((first, other)) = seen.insert(&file.path, (n, file)) {
             let same = file.size == other.size && file.hash == other.hash && file.hash.is_some();
-            if !same {
+            if same {
+                continue;
+            }
+            if !is_stray(&file.path, site) {
                 return Err(conflict(&file.path, wheels[first], wheels[n]));
             }
+            let stray = strays.entry((first, n)).or_insert_with(|| Stray {
+                path: cut(file.path.strip_prefix(site).unwrap_or(&file.path).trim_matches('/')),
+                more: 0,
+                first: wheels[first].file_name().to_owned(),
+                second: wheels[n].file_name().to_owned(),
+            });
+            stray.more += 1;
         }
     }
     for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
@@ -243,7 +282,64 @@ fn check_overlap(wheels: &[&Wheel], installed: &[Vec<Installed>]) -> Result<(), 
             }
         }
     }
-    Ok(())
+    let mut strays: Vec<Stray> = strays.into_values().collect();
+    strays.iter_mut().for_each(|stray| stray.more -= 1);
+    Ok(strays)
+}
+
+/// What lies at the top of site-packages by mistake: setuptools leaves folders and modules of these
+/// names out when it looks for packages (setuptools/discovery.py, `FlatLayoutPackageFinder` and
+/// `FlatLayoutModuleFinder`; without `util`, `utils` and `python`, which are imported), and nothing
+/// imports a file that is no module.
+const STRAY_FOLDERS: [&str; 23] = [
+    "ci",
+    "bin",
+    "debian",
+    "doc",
+    "docs",
+    "documentation",
+    "manpages",
+    "news",
+    "newsfragments",
+    "changelog",
+    "test",
+    "tests",
+    "unit_test",
+    "unit_tests",
+    "example",
+    "examples",
+    "scripts",
+    "tools",
+    "build",
+    "benchmark",
+    "benchmarks",
+    "exercise",
+    "exercises",
+];
+const STRAY_MODULES: [&str; 11] = [
+    "setup.py",
+    "conftest.py",
+    "toxfile.py",
+    "noxfile.py",
+    "pavement.py",
+    "dodo.py",
+    "tasks.py",
+    "fabfile.py",
+    "conanfile.py",
+    "manage.py",
+    "build_backend.py",
+];
+
+fn is_stray(path: &str, site: &str) -> bool {
+    let inside = path.strip_prefix(site).and_then(|rest| rest.strip_prefix('/'));
+    inside.is_some_and(|inside| match inside.split_once('/') {
+        Some((folder, _)) => STRAY_FOLDERS.contains(&folder),
+        None => {
+            let module =
+                [".py", ".so", ".pyc", ".pyd", ".pth"].iter().any(|end| inside.ends_with(end));
+            !module || STRAY_MODULES.contains(&inside)
+        }
+    })
 }
 
 fn conflict(path: &str, first: &Wheel, second: &Wheel) -> Error {

@@ -210,6 +210,30 @@ fn two_wheels_may_share_a_file_but_not_a_path() {
 }
 
 #[test]
+fn strays_at_the_top_of_site_packages_are_no_conflict() {
+    let wheel = |name: &str, path: &str| {
+        let draft = Draft::new(name).file(path, name.as_bytes());
+        draft.file("LICENSE", name.as_bytes()).open().unwrap()
+    };
+    let planned = |path: &str| {
+        let wheels = [wheel("b", path), wheel("a", path)].map(|opened| opened.wheel);
+        plan(&wheels, &venv())
+    };
+    for path in ["tests/__init__.py", "docs/conf.py", "setup.py", "README.md"] {
+        let strays = planned(path).unwrap().strays;
+        assert_eq!((strays.len(), strays[0].more), (1, 1), "{path}: {strays:?}");
+        assert!(strays[0].first.starts_with("a-") && strays[0].second.starts_with("b-"));
+    }
+    for path in ["cv2/__init__.py", "module.py", "module.so", "utils/x.py", "x.pth"] {
+        let error = planned(path).err().expect("a conflict").to_string();
+        assert!(error.contains(path), "{error}");
+    }
+    let made = make(vec![wheel("b", "b/x.py"), wheel("a", "a/x.py")], 1).unwrap();
+    let seen = made.trees[0].text("opt/venv/lib/python3.13/site-packages/LICENSE");
+    assert_eq!(seen, "a", "the first by name is the one that is seen");
+}
+
+#[test]
 fn system_tar_and_gzip_take_the_layer() {
     let folder = tempfile::tempdir().unwrap();
     let made = make(vec![everything().open().unwrap()], 1).unwrap();
@@ -269,7 +293,7 @@ fn another_implementation_agrees_on_real_wheels() {
         }
         let source = Arc::new(File::open(file.path()).unwrap());
         let digest = Digest::of(&std::fs::read(file.path()).unwrap());
-        let plans = plan(&[Wheel::open(&name, digest, source).unwrap()], &venv()).unwrap();
+        let plans = plan(&[Wheel::open(&name, digest, source).unwrap()], &venv()).unwrap().layers;
         let jobs = [Job { plan: &plans[0], unpack: None }];
         let layers = assemble_all(&jobs, NonZeroUsize::new(2).unwrap(), &()).unwrap();
         assert_eq!(second_implementation([file.path()]), layers[0], "{name}");

@@ -209,7 +209,7 @@ pub struct Made {
 pub fn make(wheels: Vec<Opened>, threads: usize) -> Result<Made, Error> {
     let (wheels, bytes): (Vec<Wheel>, Vec<Arc<Vec<u8>>>) =
         wheels.into_iter().map(|opened| (opened.wheel, opened.bytes)).unzip();
-    let plans = plan(&wheels, &venv())?;
+    let plans = plan(&wheels, &venv())?.layers;
     let trees: Vec<Tree> = plans.iter().map(|_| Tree::default()).collect();
     let jobs: Vec<Job<'_>> = plans
         .iter()
