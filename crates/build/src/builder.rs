@@ -65,11 +65,11 @@ impl Builder<'_> {
     /// sealed, the image is the one it promises, or this is an error.
     pub fn environment(&self, lock: &Lock, trees: Trees) -> Result<Environment, Error> {
         let key = environment_key(lock);
-        let built = match self.built(key)? {
+        let built = match self.built(key, trees)? {
             Some(environment) => environment,
             None => {
                 let _alone = self.store.lock("environment", key)?;
-                match self.built(key)? {
+                match self.built(key, trees)? {
                     Some(environment) => environment,
                     None => self.build(lock, trees, key)?,
                 }
@@ -84,11 +84,20 @@ impl Builder<'_> {
     }
 
     /// The environment under `key`, if it was built and nothing of it was pruned since.
-    fn built(&self, key: Digest) -> Result<Option<Environment>, Error> {
+    fn built(&self, key: Digest, trees: Trees) -> Result<Option<Environment>, Error> {
         let Some(bytes) = self.store.memo("environment", key)? else { return Ok(None) };
         let environment: Environment =
             serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
-        Ok(self.image(environment.image).is_ok().then_some(environment))
+        let Ok(image) = self.image(environment.image) else { return Ok(None) };
+        if trees == Trees::None {
+            // An image that may go elsewhere is no good without its blobs.
+            for layer in &image.layers {
+                if self.store.layer(layer.diff_id)?.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(environment))
     }
 
     /// The image of this digest.
@@ -102,6 +111,9 @@ impl Builder<'_> {
             match self.build_from_store(lock, trees, key) {
                 // One wheel more is known for it each time: the others' layers are there by now.
                 Err(error) if self.note_wrong_record(lock, &error)? => {}
+                Err(Error::Layer(_) | Error::Debian(_)) if self.mend_inputs(lock)? => {
+                    self.download(lock)?;
+                }
                 result => return result,
             }
         }
@@ -141,6 +153,17 @@ impl Builder<'_> {
         self.store.put_memo("environment", key, &bytes)?;
         self.store.settle()?;
         Ok(environment)
+    }
+
+    /// After a fault in what was downloaded: removes what is damaged.
+    fn mend_inputs(&self, lock: &Lock) -> Result<bool, Error> {
+        let wheels = lock.wheels.iter().map(|wheel| wheel.sha256);
+        let inputs: Vec<Digest> = wheels.chain(lock.debs.iter().map(|deb| deb.sha256)).collect();
+        let mended = self.store.mend_blobs(&inputs)?;
+        if mended > 0 {
+            self.progress.note(&format!("{mended} damaged files of the store are fetched again"));
+        }
+        Ok(mended > 0)
     }
 
     /// The layer remembered under a key, if it is still in the store.

@@ -28,4 +28,4 @@ pub use error::Error;
 pub use progress::{Progress, Silent};
 pub use project::{Locked, Project, Ready};
 pub use seal::seal;
-pub use trees::extract;
+pub use trees::{extract, mend};

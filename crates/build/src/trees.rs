@@ -125,11 +125,23 @@ pub fn extract(
             }
         });
         if let Some(error) = failure.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
+            mend(store, image, progress)?;
             return Err(error.into());
         }
         progress.end(&format!("{} layers", missing.len()));
     }
     Ok(store.mount_layers(image)?)
+}
+
+/// After a fault: removes what is damaged of an image, and says so.
+pub fn mend(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
+    let mended = store.mend_layers(&image.layers)?;
+    if mended > 0 {
+        progress.note(&format!(
+            "{mended} damaged layers were removed from the store; `sconce build` makes them anew"
+        ));
+    }
+    Ok(())
 }
 
 /// A fresh empty folder of this process below the store.

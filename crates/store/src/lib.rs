@@ -14,6 +14,7 @@ mod layers;
 mod lease;
 mod lock;
 mod lowers;
+mod mend;
 mod meta;
 mod names;
 mod oci;

@@ -301,7 +301,7 @@ fn goes(image: &Image, which: &Which) -> bool {
 }
 
 /// The blobs that a virtual one is made of.
-fn parts_of(assembly: &Assembly) -> HashSet<Digest> {
+pub(crate) fn parts_of(assembly: &Assembly) -> HashSet<Digest> {
     let parts = assembly.segments.iter().filter_map(|segment| match segment {
         Segment::Blob { digest, .. } => Some(*digest),
         Segment::Literal { .. } => None,

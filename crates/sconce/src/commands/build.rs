@@ -69,7 +69,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let tagged = |name: String| if name.contains(':') { name } else { format!("{name}:latest") };
     let names: Vec<String> = project.name().map(tagged).into_iter().collect();
     for output in &args.output {
-        write(&context, &image, &names, output)?;
+        if let Err(failure) = write(&context, &image, &names, output) {
+            sconce_build::mend(&context.store, &image, &context.display)?;
+            return Err(failure);
+        }
     }
     if args.json {
         let layers: Vec<_> = image

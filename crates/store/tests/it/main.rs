@@ -4,6 +4,7 @@ mod crash;
 mod images;
 mod layers;
 mod lowers;
+mod mend;
 mod process;
 mod prune;
 mod remove;
