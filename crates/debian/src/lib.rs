@@ -19,6 +19,7 @@ mod mirrors;
 mod openpgp;
 mod packages;
 mod relation;
+mod renamed;
 mod resolve;
 mod tar;
 mod target;

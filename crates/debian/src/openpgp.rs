@@ -159,7 +159,11 @@ impl Keyring {
     /// the signed part is refused, so nothing unsigned can be read by mistake. `now` is in
     /// seconds since 1970.
     pub fn verify(&self, signed: &[u8], now: u64) -> Result<Signed, SignatureError> {
-        let malformed = |reason: String| SignatureError::Malformed { reason };
+        // rPGP lists bytes that it can't place, which may be all of them.
+        let malformed = |reason: String| {
+            let shown = reason.split(" [").next().unwrap_or_default();
+            SignatureError::Malformed { reason: shown.chars().take(200).collect() }
+        };
         if signed.len() > MAX_SIGNED {
             return Err(malformed("larger than 16 MiB".into()));
         }
@@ -378,6 +382,17 @@ mod tests {
                 assert_eq!(may_sign(key, subkey, now), Ok(()), "{fingerprint}");
             }
             assert!(may_sign(key, None, 2_100_000_000).is_err(), "{fingerprint} expires");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_said_in_a_line() {
+        let signed = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\ntext\n\
+            -----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\n";
+        let keyring = Keyring::debian().unwrap();
+        for text in [signed.repeat(2), signed.repeat(2000), signed.replace("iQ==", "!!!!")] {
+            let words = keyring.verify(text.as_bytes(), 0).unwrap_err().to_string();
+            assert!(words.len() < 300 && !words.contains(", "), "{words}");
         }
     }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::packages::{Package, Packages};
 use crate::relation::{self, Group, Relation, display_group};
+use crate::renamed::renamed;
 use crate::{Error, Target};
 
 /// A package, exactly: what a lock keeps of it.
@@ -121,8 +122,17 @@ impl<'a> Work<'a> {
             name: name.to_owned(),
             release: self.target.release.codename.clone(),
             arch: self.target.arch.to_string(),
-            nearest: self.packages.nearest(name).map(str::to_owned),
+            nearest: self
+                .now_called(name)
+                .or_else(|| self.packages.nearest(name))
+                .map(str::to_owned),
         })
+    }
+
+    /// What has the files of a package that is no more; before trixie without the `t64`.
+    fn now_called(&self, name: &str) -> Option<&'static str> {
+        let new = renamed(name)?;
+        [new, new.trim_end_matches("t64")].into_iter().find(|new| self.packages.get(new).is_some())
     }
 
     fn choose(
@@ -336,6 +346,20 @@ mod tests {
             "cmakee",
             "cmake 3",
             expect![["Debian trixie has no package `cmakee` for amd64; did you mean `cmake`?"]],
+        );
+        check(
+            "libgl1-mesa-glx",
+            "libgl1 1\n libglu1-mesa 9",
+            expect![[
+                "Debian trixie has no package `libgl1-mesa-glx` for amd64; did you mean `libgl1`?"
+            ]],
+        );
+        check(
+            "libssl1.1",
+            "libssl3 3",
+            expect![[
+                "Debian trixie has no package `libssl1.1` for amd64; did you mean `libssl3`?"
+            ]],
         );
         check(
             "../a",
