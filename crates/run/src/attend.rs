@@ -1,4 +1,4 @@
-//! Serving a command that runs in a container: what its shim says, signals, and the terminal.
+//! The caller's side of a running command: messages of its shim, signals, and the terminal.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -122,7 +122,7 @@ impl Attendance<'_> {
         Ok(())
     }
 
-    /// Passes a signal to the command. One that it is too late for has ended it already.
+    /// Passes a signal to the command, if it still runs.
     fn pass_on(&self, number: i32) {
         let send = || drop(control::send(self.control, &Message::Signal(number)));
         match (number, &self.terminal) {
@@ -140,7 +140,7 @@ impl Attendance<'_> {
         }
     }
 
-    /// Waits until something can be read, and says what.
+    /// Waits until something can be read: what.
     fn wait(&self) -> Result<Vec<Source>, Error> {
         let stdin = io::stdin();
         let mut sources = Vec::new();
@@ -178,7 +178,7 @@ impl Attendance<'_> {
     }
 }
 
-/// What a round of waiting found.
+/// A descriptor that is ready.
 #[derive(Clone, Copy)]
 enum Source {
     Control,

@@ -34,7 +34,7 @@ pub(crate) struct Limits {
     pub(crate) cpus: Option<f64>,
     /// Processes and threads; -1 for no limit.
     pub(crate) pids: Option<i64>,
-    /// Nobody asked for the limit on processes: where it cannot be set, nothing is said.
+    /// The limit on processes is the default: no notice where it cannot be set.
     pub(crate) pids_by_default: bool,
 }
 
@@ -175,7 +175,7 @@ impl Groups {
             match opened {
                 Ok(group) => self.made.push(group),
                 Err(error) => {
-                    // It is empty; the first error is the one to tell.
+                    // It is empty; the first error is the one to report.
                     let _ = fs::remove_dir(&path);
                     return Err(error);
                 }

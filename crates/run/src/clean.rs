@@ -12,8 +12,8 @@ use crate::folder::{self, State};
 use crate::ids::{self, Power};
 use crate::{Container, control, os};
 
-/// Removes what containers left that were killed. What cannot be removed is said and stays: it is
-/// no reason to start nothing.
+/// Removes what containers left that were killed. What cannot be removed stays, with a
+/// notice: it must not keep other containers from starting.
 pub(crate) fn left(folders: &[(PathBuf, OwnedFd)], notices: &mut dyn FnMut(&str)) {
     for (path, _lock) in folders {
         if let Err(error) = one(path) {

@@ -85,7 +85,7 @@ struct Session {
     groups: Groups,
 }
 
-/// What the other two processes said.
+/// What the shim and the first process have reported.
 #[derive(Default)]
 struct Outcome {
     started: bool,
@@ -234,7 +234,7 @@ impl Session {
         Ok(())
     }
 
-    /// Collects the shim and tells how it went.
+    /// Waits for the shim: how the container ended.
     fn finish(mut self) -> Result<Exit, Error> {
         let shim = match self.shim.0.take() {
             Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::empty())

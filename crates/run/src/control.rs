@@ -1,4 +1,4 @@
-//! What a container's processes and those who ask after it say to each other.
+//! The protocol between a container's processes, its caller and its clients.
 //!
 //! Packets over `SOCK_SEQPACKET` sockets, each one [`Message`] as JSON, some with descriptors. One
 //! pair joins the caller and the shim; the container's first process inherits the shim's end, so
@@ -33,7 +33,7 @@ pub(crate) enum Message {
     Notice(String),
     /// Shim or its children: why the container library could not do something.
     Reason(String),
-    /// It cannot be done.
+    /// The request failed.
     Failed { message: String, hint: Option<String> },
     /// The command runs.
     Started,

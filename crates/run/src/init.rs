@@ -42,8 +42,8 @@ impl Executor for Init {
         os::exit_now(status)
     }
 
-    /// Runs before the runtime's parent is told that all is ready: from here on this process
-    /// dies with its parent, and if the parent is gone already that telling fails.
+    /// Runs before libcontainer's parent process learns that all is ready: from here on this process
+    /// dies with its parent, and if the parent is gone already, sending that message fails.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         die_with_parent()
             .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
@@ -90,8 +90,7 @@ impl Init {
         };
         // The filter is the command's alone: this loop must work under any.
         Privileges { filter: None, ..self.process.privileges.clone() }.take()?;
-        // A change of ids makes a process dumpable or not as the machine says, and forgets the
-        // other.
+        // Changing ids resets the dumpable flag to the machine's default (prctl(2), PR_SET_DUMPABLE).
         os::hide_memory()?;
         die_with_parent()?;
         // The command's pipes and terminal must see their end when the command closes them.
@@ -119,8 +118,8 @@ impl Init {
     }
 }
 
-/// Stays with a command that was added to a container, in the first process's way; the status to
-/// exit with. What is started in a container by its shim is as little to the container as that.
+/// Waits for a command that `exec` added, with the same privileges and the same protection from it as
+/// the first process has; the status to exit with.
 pub(crate) fn stay_with(main: Pid, privileges: &Privileges) -> io::Result<i32> {
     Privileges { filter: None, ..privileges.clone() }.take()?;
     os::hide_memory()?;
@@ -166,7 +165,7 @@ fn watch(main: Pid, alone: bool) -> rustix::process::WaitStatus {
             false => rustix::process::kill_process_group(main, signal).map_err(Into::into),
         };
         let _ = match signal {
-            // STOP itself cannot be held back: the shim says TSTP for it.
+            // STOP cannot be blocked: the shim sends TSTP instead.
             Signal::TSTP => everyone(Signal::STOP),
             Signal::CONT => everyone(Signal::CONT),
             Signal::INT | Signal::QUIT => {

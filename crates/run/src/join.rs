@@ -30,8 +30,8 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Starts a command on `streams`. The answer is a process that ends as the command does; the
-    /// client hears at once whether it runs.
+    /// Starts a command on `streams`. The returned process ends as the command does; the client gets
+    /// a message as soon as it runs or failed.
     pub(crate) fn exec(
         &self,
         exec: &Exec,
@@ -110,7 +110,7 @@ impl Target<'_> {
     }
 
     /// Forks a process that joins the container's namespaces and then does `work`, whose answer is
-    /// its status. What goes wrong is said to the client.
+    /// its status. An error is sent to the client.
     fn fork(
         &self,
         client: &OwnedFd,

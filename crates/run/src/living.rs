@@ -1,4 +1,4 @@
-//! Containers that run: what others than their caller can do with them.
+//! Running containers: exec, attach, kill, stop, wait, cp and rm.
 
 use std::fs::File;
 use std::io;
@@ -50,7 +50,7 @@ impl Listed {
             Ok(ended.is_none())
         })?;
         for copy in copies {
-            // One that failed has nobody left to write to.
+            // A copy fails when its reader is gone.
             let _ = copy.join();
         }
         match (refused, ended) {
@@ -206,11 +206,11 @@ impl Listed {
         })
     }
 
-    /// How one ended that runs no more.
+    /// The exit of a container that has ended.
     fn ended(&self) -> Result<Exit, Error> {
         let state: State = match folder::read(&self.path, "state.json") {
             Ok(state) => state,
-            // One that leaves no record ended before it was asked.
+            // It removed its record (`--rm`) before this read.
             Err(_) => self.state.clone(),
         };
         match (state.exit, state.error) {
@@ -240,8 +240,7 @@ impl Listed {
     }
 }
 
-/// Waits for the end of a container and of its shim, so that nothing of it is left; nothing if the
-/// shim went without a word.
+/// Waits until a container and its shim have ended; `None` if the shim ended without reporting an exit.
 fn wait_for_end(
     socket: &OwnedFd,
     signals: Option<&signals::SignalPipe>,
@@ -249,7 +248,7 @@ fn wait_for_end(
     wait_for_word(socket, signals, true)
 }
 
-/// Waits for the word of how something ended, or until the other side is gone after it.
+/// Waits for the message of how something ended, and with `until_gone` for the shim's own end.
 fn wait_for_word(
     socket: &OwnedFd,
     signals: Option<&signals::SignalPipe>,
@@ -260,7 +259,7 @@ fn wait_for_word(
     end.result()
 }
 
-/// What a shim says of the end of something.
+/// What a shim has reported about an end.
 #[derive(Default)]
 struct End {
     ended: Option<Exit>,

@@ -35,8 +35,7 @@ struct Wanted {
     name: &'static str,
     /// `None` is unlimited.
     value: Option<u64>,
-    /// The user hears of a lower limit on machines that have this folder, as it will hurt
-    /// there; elsewhere it is only lower.
+    /// A lower limit is a notice on machines that have this folder, where it will hurt.
     hurts_with: Option<&'static str>,
 }
 

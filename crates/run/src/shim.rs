@@ -53,12 +53,12 @@ pub fn shim_main() {
     os::exit_now(status)
 }
 
-/// Tells the caller something, if there still is one.
+/// Sends a notice to the caller, if it is still there.
 pub(crate) fn notice(text: impl Into<String>) {
     drop(control::send(os::borrow(CONTROL), &Message::Notice(text.into())));
 }
 
-/// The life of a shim.
+/// Runs a shim from start to end.
 fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> Result<(), Error> {
     os::hide_memory().doing("closing this process to others")?;
     // What ps(1) shows, and what is named as the holder of a GPU: 15 bytes at most.
@@ -85,7 +85,7 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         })
         .collect();
     let groups = Groups { made: groups };
-    // Open to the last: who connects too late sees its end, and then reads the state.
+    // Open until the process ends: a client that connects too late sees end of file and reads the state.
     let listener = listen(path)?;
     let ended = live(path, &container, &mut state, &groups, &listener, window);
     state.pid = None;
@@ -110,7 +110,7 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
     if let Some(folder) = &container.leased {
         clean::remove(folder)?;
     }
-    // Said last: who hears it may count on all being cleaned up, and on nobody holding it.
+    // Sent last: by then everything is cleaned up and the folder's lock is free.
     rustix::fs::flock(os::borrow(LOCK), rustix::fs::FlockOperation::Unlock)
         .doing("letting go of the container's folder")?;
     let (exit, clients) = ended?;
@@ -193,28 +193,28 @@ struct Shim<'a> {
     container: &'a Container,
     started: Started,
     groups: &'a Groups,
-    /// The first process, as something to wait for.
+    /// A pidfd of the first process.
     life: OwnedFd,
-    /// The first process, as someone to hear.
+    /// The control socket to the first process.
     init: OwnedFd,
     listener: &'a OwnedFd,
     output: Output,
     clients: Vec<Client>,
     /// Commands that `exec` started.
     commands: Vec<Command>,
-    /// The caller has not gone.
+    /// The caller is still connected.
     listening: bool,
-    /// How the command ended, in the words of the first process.
+    /// The command's status as the first process reported it.
     ended: Option<i32>,
     refused: Option<Error>,
     /// Nothing happened for a second: what only the start needed was given back.
     settled: bool,
 }
 
-/// Someone connected to the socket.
+/// A connection to the socket.
 struct Client {
     socket: OwnedFd,
-    /// To be told how the container ends.
+    /// Gets a message when the container ends.
     waits: bool,
     /// The command it asked for: signals are for that one.
     command: Option<Pid>,
@@ -225,11 +225,11 @@ struct Client {
 struct Command {
     pid: Pid,
     life: OwnedFd,
-    /// Who asked for it, to be told how it ends.
+    /// The client that started it; gets a message when it ends.
     client: OwnedFd,
 }
 
-/// What a round of waiting found.
+/// A descriptor that is ready.
 #[derive(Clone, Copy)]
 enum Source {
     Life,
@@ -242,16 +242,16 @@ enum Source {
 }
 
 impl Shim<'_> {
-    /// Serves everyone until the first process ends.
+    /// Serves the caller, clients and output until the first process ends.
     fn serve(&mut self) -> Result<(), Error> {
         loop {
             for source in self.wait()? {
                 match source {
                     Source::Life => {
-                        while self.hear_init()? {}
+                        while self.read_init()? {}
                         return self.output.drain().doing("reading the container's output");
                     }
-                    Source::Init => drop(self.hear_init()?),
+                    Source::Init => drop(self.read_init()?),
                     Source::Caller => match control::receive(os::borrow(CONTROL)) {
                         Ok(Some(Message::Signal(number))) => self.signal(number),
                         Ok(Some(_)) => {}
@@ -299,7 +299,7 @@ impl Shim<'_> {
             sources.push(Source::Output(at));
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        // The end comes last: what was said before it is heard before it.
+        // Last, so that messages sent before the end are read before it.
         sources.push(Source::Life);
         fds.push(PollFd::new(&self.life, PollFlags::IN));
         let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -316,7 +316,7 @@ impl Shim<'_> {
     }
 
     /// Takes one message of the first process; false where there is none.
-    fn hear_init(&mut self) -> Result<bool, Error> {
+    fn read_init(&mut self) -> Result<bool, Error> {
         if !readable(&self.init) {
             return Ok(false);
         }
@@ -341,7 +341,7 @@ impl Shim<'_> {
                     }
                     _ => {}
                 }
-                // A caller that is gone has no ears.
+                // The caller may be gone.
                 drop(control::send(caller, &message));
             }
         }
@@ -449,9 +449,9 @@ impl Shim<'_> {
     fn end_command(&mut self, at: usize) {
         let Some(command) = self.commands.get_mut(at) else { return };
         let status = rustix::process::waitpid(Some(command.pid), WaitOptions::empty());
-        let ended = status.ok().flatten().map_or(125, |(_, status)| said(status));
+        let ended = status.ok().flatten().map_or(125, |(_, status)| status_of(status));
         drop(control::send(&command.client, &Message::Ended(ended)));
-        // No command is process 1 of the host: this one is to be forgotten.
+        // No command is the host's process 1: this marks it for removal.
         command.pid = Pid::INIT;
     }
 
@@ -464,8 +464,8 @@ impl Shim<'_> {
         }
         match (self.ended, status.and_then(|(_, status)| status.terminating_signal())) {
             (Some(status), _) => Ok(Exit::of(status)),
-            // It says itself how the command ended, unless something killed it: `sconce kill`, or
-            // the kernel's out-of-memory killer.
+            // It reports the command's status itself, unless it was killed: by `sconce kill`, or by the
+            // kernel's out-of-memory killer.
             (None, Some(signal)) => Ok(Exit::Signal(signal)),
             (None, None) => Err(Error::Lost("its first process ended without a word".to_owned())),
         }
@@ -473,7 +473,7 @@ impl Shim<'_> {
 }
 
 /// The status of a process as [`Message::Ended`] has it.
-fn said(status: WaitStatus) -> i32 {
+fn status_of(status: WaitStatus) -> i32 {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => -signal,

@@ -1,4 +1,4 @@
-//! Signals: held back near a container, heard as bytes by its caller.
+//! Signals: blocked in a container's own processes, read as bytes from a pipe by its caller.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -89,7 +89,7 @@ pub(crate) fn wait_a_second_for_signal() -> Option<i32> {
     (signal > 0).then_some(signal)
 }
 
-/// Gives every signal its first meaning and lets all through: what a fresh command expects.
+/// Resets every signal to its default action and unblocks all, as a new program expects.
 pub(crate) fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {
         // SAFETY: SIG_DFL is a valid action for any signal; those that refuse keep theirs.
@@ -100,7 +100,7 @@ pub(crate) fn reset_signals() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
 }
 
-/// Where [`note`] writes; -1 while nobody listens.
+/// Where [`note`] writes; -1 without a [`SignalPipe`].
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
 /// Writes the signal's number to the pipe. Only async-signal-safe calls.

@@ -1,4 +1,4 @@
-//! From the caller to a shim: a fork, the caller's own things left behind, and this program anew.
+//! Starts a shim: a fork that drops everything of the caller's and executes this program anew.
 //!
 //! The forked process leaves the caller's session, groups, keyring and descriptors, enters the
 //! container's cgroups and, without root, a user namespace, and then executes a sealed copy of this
@@ -19,7 +19,7 @@ use crate::error::{Doing, Error};
 use crate::ids::{self, Power};
 use crate::{os, sealed, signals};
 
-/// The name that this program has as a shim.
+/// `argv[0]` of a shim.
 pub(crate) const NAME: &str = "sconce-shim";
 
 /// Where a shim finds its descriptors: the socket to its caller, the lock on its folder, those it
@@ -35,7 +35,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) lock: &'a OwnedFd,
     pub(crate) streams: &'a [OwnedFd; 3],
     pub(crate) control: &'a OwnedFd,
-    /// Descriptors that it keeps open and never looks at: locks.
+    /// Locks that it keeps open until it ends.
     pub(crate) held: &'a [OwnedFd],
     pub(crate) groups: &'a Groups,
     pub(crate) power: Power,
@@ -46,7 +46,7 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Starts it. What it has to say comes over the other end of `control`.
+    /// Starts it. Its messages come over the other end of `control`.
     pub(crate) fn fork(&self) -> io::Result<Pid> {
         let caller = rustix::process::getpid();
         let failed = |error: &Error| Message::Failed { message: error.chain(), hint: error.hint() };
@@ -64,7 +64,7 @@ impl Launch<'_> {
         })
     }
 
-    /// Leaves what is the caller's, as far as the caller's descriptors are needed for that.
+    /// The part of it that needs the caller's descriptors.
     fn leave(&self, caller: Pid) -> Result<(), Error> {
         if self.attached {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
