@@ -167,7 +167,6 @@ impl Session {
             held: &held,
             groups: &groups,
             power,
-            attached: !container.detach,
             window,
         };
         let pid = launch.fork().doing("starting the shim")?;

@@ -6,6 +6,7 @@
 //! returns to the runtime library that called it, has no privilege beyond the command's, and is
 //! not dumpable, so the container cannot reach this program through `/proc/1`.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 
@@ -66,10 +67,12 @@ impl Init {
     /// Starts the command and stays until it ends. The status to exit with.
     fn run(&self) -> io::Result<i32> {
         let control = os::borrow(self.control);
-        os::close_at_exec_from(3);
         for group in &self.groups {
             rustix::io::write(os::borrow(*group), b"0")?;
         }
+        // The shim's descriptors are the host's folders, locks and cgroups: none may be within reach of
+        // the container, be it by `/proc/1/fd`.
+        os::close_all_but(&[self.control]);
         let terminal = self.process.terminal.map(Terminal::open).transpose()?;
         if let Some(terminal) = &terminal {
             // The terminal belongs to the command's user, as a login's does.
@@ -79,7 +82,8 @@ impl Init {
         if !alone {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
-        let main = match self.process.start(terminal.as_ref()) {
+        let step_down = || step_down(&self.process.privileges, c"sconce-init");
+        let main = match self.process.start(terminal.as_ref(), step_down) {
             Ok(main) => main,
             Err(Refused::Execute(error)) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -88,17 +92,11 @@ impl Init {
             }
             Err(Refused::Prepare(error)) => return Err(error),
         };
-        // The filter is the command's alone: this loop must work under any.
-        Privileges { filter: None, ..self.process.privileges.clone() }.take()?;
-        // Changing ids resets the dumpable flag to the machine's default (prctl(2), PR_SET_DUMPABLE).
-        os::hide_memory()?;
-        die_with_parent()?;
         // The command's pipes and terminal must see their end when the command closes them.
         match terminal {
             Some(terminal) => control::send(control, &Message::Terminal(terminal.into_master()))?,
             None => control::send(control, &Message::Started)?,
         }
-        rustix::thread::set_name(c"sconce-init")?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
         for fd in 0..=2 {
             os::place(null.as_fd(), fd)?;
@@ -118,19 +116,25 @@ impl Init {
     }
 }
 
-/// Waits for a command that `exec` added, with the same privileges and the same protection from it as
-/// the first process has; the status to exit with.
-pub(crate) fn stay_with(main: Pid, privileges: &Privileges) -> io::Result<i32> {
-    Privileges { filter: None, ..privileges.clone() }.take()?;
+/// Becomes a process that waits beside a command: with no more privileges than it, closed to it, and
+/// gone when the parent is.
+pub(crate) fn step_down(privileges: &Privileges, name: &CStr) -> io::Result<()> {
+    privileges.of_waiting().take()?;
+    // Changing ids resets the dumpable flag to the machine's default (prctl(2), PR_SET_DUMPABLE), and
+    // what is sent when the parent dies.
     os::hide_memory()?;
     die_with_parent()?;
-    rustix::thread::set_name(c"sconce-exec")?;
+    Ok(rustix::thread::set_name(name)?)
+}
+
+/// Waits for a command that `exec` added; the status to exit with.
+pub(crate) fn stay_with(main: Pid) -> i32 {
     let status = watch(main, false);
-    Ok(match (status.exit_status(), status.terminating_signal()) {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
         (None, None) => 125,
-    })
+    }
 }
 
 /// Passes signals to `main` until it ends, collecting every child that ends before.

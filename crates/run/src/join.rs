@@ -5,7 +5,7 @@
 //! on the same path as the container's own command.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::process::Pid;
@@ -38,9 +38,12 @@ impl Target<'_> {
         streams: &[OwnedFd],
         client: &OwnedFd,
     ) -> Result<Pid, Error> {
-        self.fork(client, || {
+        let kept = streams.iter().chain([client]).map(AsRawFd::as_raw_fd).collect();
+        self.fork(client, kept, || {
             let process = self.process_of(exec)?;
-            if std::env::set_current_dir(&process.workdir).is_err() {
+            // A link may lead out, to what is no path inside (getcwd(2)).
+            let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
+            if std::env::set_current_dir(&process.workdir).is_err() || !inside() {
                 return Err(Error::Invalid {
                     option: "-w",
                     given: process.workdir.display().to_string(),
@@ -56,7 +59,8 @@ impl Target<'_> {
             if let Some(terminal) = &terminal {
                 terminal.give_to(process.privileges.uid).doing("giving the terminal away")?;
             }
-            let child = match process.start(terminal.as_ref()) {
+            let step_down = || init::step_down(&process.privileges, c"sconce-exec");
+            let child = match process.start(terminal.as_ref(), step_down) {
                 Ok(child) => child,
                 Err(Refused::Prepare(error)) => return Err(error).doing("preparing the command"),
                 Err(Refused::Execute(error)) => {
@@ -75,7 +79,7 @@ impl Target<'_> {
             for number in 0..=2 {
                 os::place(null.as_fd(), number).doing(what)?;
             }
-            init::stay_with(child, &process.privileges).doing("staying with the command")
+            Ok(init::stay_with(child))
         })
     }
 
@@ -87,14 +91,15 @@ impl Target<'_> {
         stream: OwnedFd,
         client: &OwnedFd,
     ) -> Result<Pid, Error> {
+        let kept = vec![client.as_raw_fd(), stream.as_raw_fd()];
         let mut stream = Some(stream);
-        self.fork(client, || {
+        self.fork(client, kept, || {
             // As the container's root with its capabilities, and no more.
             let privileges = Privileges {
                 uid: 0,
                 gid: 0,
                 groups: Vec::new(),
-                filter: None,
+                filter: self.process.privileges.waiting_filter.clone(),
                 no_new_privileges: true,
                 limits: Vec::new(),
                 ..self.process.privileges.clone()
@@ -109,11 +114,12 @@ impl Target<'_> {
         })
     }
 
-    /// Forks a process that joins the container's namespaces and then does `work`, whose answer is
-    /// its status. An error is sent to the client.
+    /// Forks a process that joins the container's namespaces, closes all descriptors but `kept` and then
+    /// does `work`, whose answer is its status. An error is sent to the client.
     fn fork(
         &self,
         client: &OwnedFd,
+        kept: Vec<RawFd>,
         work: impl FnOnce() -> Result<i32, Error>,
     ) -> Result<Pid, Error> {
         if !self.host_pids {
@@ -128,6 +134,9 @@ impl Target<'_> {
                 os::enter_namespaces(self.life.as_fd(), flags)
                     .doing("joining the container's namespaces")
             });
+            // The rest are the host's folders, locks and cgroups, which a link of the container's could
+            // reach through `/proc/self/fd`.
+            let joined = joined.map(|()| os::close_all_but(&kept));
             match joined.and_then(|()| work()) {
                 Ok(status) => status,
                 Err(error) => {

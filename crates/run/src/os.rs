@@ -68,6 +68,21 @@ pub(crate) fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
+/// Closes every descriptor from 3 on but those of `kept`, for good.
+pub(crate) fn close_all_but(kept: &[RawFd]) {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if fd > first {
+            // SAFETY: as for `close_from`.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd + 1;
+    }
+    close_from(first);
+}
+
 /// Leaves the namespaces that `flags` names.
 pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: the calling process is single-threaded and just forked; no descriptor or lock

@@ -25,11 +25,19 @@ pub(crate) struct Privileges {
     pub(crate) bounding: u64,
     pub(crate) no_new_privileges: bool,
     pub(crate) filter: Option<Filter>,
+    /// The filter of the processes of ours that wait beside the command.
+    pub(crate) waiting_filter: Option<Filter>,
     /// Soft and hard limits.
     pub(crate) limits: Limits,
 }
 
 impl Privileges {
+    /// Those of a process that waits beside the command: as little as the command's, for a container
+    /// with CAP_SYS_PTRACE can make it do anything.
+    pub(crate) fn of_waiting(&self) -> Self {
+        Self { filter: self.waiting_filter.clone(), ..self.clone() }
+    }
+
     /// Takes them on, for good. The caller is root of its user namespace and single-threaded.
     ///
     /// A filter needs `CAP_SYS_ADMIN` or no_new_privs (seccomp(2)): with the latter it comes last of

@@ -86,13 +86,21 @@ impl From<rustix::io::Errno> for Refused {
 
 impl Process {
     /// Forks, takes the command's privileges and executes it in this process's namespaces. The
-    /// answer comes when the program runs.
-    pub(crate) fn start(&self, terminal: Option<&Terminal>) -> Result<Pid, Refused> {
+    /// answer comes when the program runs. Before it does, this process gives up its own privileges by
+    /// `step_down`: the command must find nobody with more than its own.
+    pub(crate) fn start(
+        &self,
+        terminal: Option<&Terminal>,
+        step_down: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Pid, Refused> {
         let program = self.program()?;
+        let (gate, open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         // The write end closes when the program is executed.
         let (report, failed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let pid = os::fork(|| {
-            let (stage, error) = match self.prepare(terminal) {
+            let waited = rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut [0]));
+            let prepared = waited.map_err(io::Error::from).and_then(|_| self.prepare(terminal));
+            let (stage, error) = match prepared {
                 Ok(()) => (EXECUTE, program.execute()),
                 Err(error) => (PREPARE, error),
             };
@@ -101,6 +109,12 @@ impl Process {
             127
         })?;
         drop(failed);
+        let stepped_down = step_down();
+        if stepped_down.is_err() {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+        }
+        rustix::io::retry_on_intr(|| rustix::io::write(&open, &[0]))?;
+        stepped_down?;
         let mut said = [0; 5];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut said))?;
         if read == 0 {

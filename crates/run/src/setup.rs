@@ -24,8 +24,8 @@ use crate::shim::notice;
 use crate::spec::{self, Place};
 use crate::user::Identity;
 use crate::{
-    Container, Network, Stdio, capabilities, cdi, cgroup, devices, etc, ids, no_cgroups, os,
-    overlay, private, processors, rlimit, terminal, trace, user, volumes,
+    Container, Network, Seccomp, Stdio, capabilities, cdi, cgroup, devices, etc, ids, no_cgroups,
+    os, overlay, private, processors, rlimit, terminal, trace, user, volumes,
 };
 
 /// A container whose first process was started.
@@ -175,6 +175,10 @@ fn privileges(
         bounding,
         // Root drops what it has by capabilities; for others a setuid program is the way up.
         no_new_privileges: container.no_new_privileges || identity.uid != 0,
+        waiting_filter: match &container.seccomp {
+            Seccomp::Default => filter.clone(),
+            _ => crate::filter::of_waiting(container, bounding)?,
+        },
         filter,
         limits,
     })

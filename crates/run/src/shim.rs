@@ -2,7 +2,7 @@
 //!
 //! It makes the container, starts it, and stays until it ends: passes signals on, keeps the output
 //! of one that nobody is attached to, starts what `exec` asks for, and cleans up. It has one thread,
-//! runs from a sealed copy of this program, and an attached one dies with its caller. Every mount
+//! runs from a sealed copy of this program, and an attached one ends when its caller does. Every mount
 //! was made in a namespace of its own: killing it leaves nothing mounted, and the container's first
 //! process dies with it.
 
@@ -255,7 +255,14 @@ impl Shim<'_> {
                     Source::Caller => match control::receive(os::borrow(CONTROL)) {
                         Ok(Some(Message::Signal(number))) => self.signal(number),
                         Ok(Some(_)) => {}
-                        _ => self.listening = false,
+                        _ => {
+                            self.listening = false;
+                            // An attached container ends with its caller, whatever ended that.
+                            if !self.container.detach {
+                                let _ =
+                                    rustix::process::pidfd_send_signal(&self.life, Signal::KILL);
+                            }
+                        }
                     },
                     Source::Listener => {
                         let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use crate::cgroup::Groups;
 use crate::control::{self, Message};
@@ -39,8 +39,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) held: &'a [OwnedFd],
     pub(crate) groups: &'a Groups,
     pub(crate) power: Power,
-    /// It dies with its caller.
-    pub(crate) attached: bool,
     /// Rows and columns of the terminal that the caller shows.
     pub(crate) window: Option<(u16, u16)>,
 }
@@ -48,10 +46,9 @@ pub(crate) struct Launch<'a> {
 impl Launch<'_> {
     /// Starts it. Its messages come over the other end of `control`.
     pub(crate) fn fork(&self) -> io::Result<Pid> {
-        let caller = rustix::process::getpid();
         let failed = |error: &Error| Message::Failed { message: error.chain(), hint: error.hint() };
         os::fork(|| {
-            if let Err(error) = self.leave(caller) {
+            if let Err(error) = self.leave() {
                 drop(control::send(self.control, &failed(&error)));
                 return 1;
             }
@@ -65,14 +62,7 @@ impl Launch<'_> {
     }
 
     /// The part of it that needs the caller's descriptors.
-    fn leave(&self, caller: Pid) -> Result<(), Error> {
-        if self.attached {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                .doing("binding the container's life to the caller's")?;
-            if rustix::process::getppid() != Some(caller) {
-                return Err(Error::Lost("the caller is gone".to_owned()));
-            }
-        }
+    fn leave(&self) -> Result<(), Error> {
         signals::block_signals();
         self.groups.enter().doing("entering the container's cgroup")
     }

@@ -84,7 +84,9 @@ pub(crate) fn document(container: &Container, place: &Place<'_>) -> Value {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
             "args": container.command,
-            "env": [],
+            // Without HOME libcontainer asks the C library for it, which loads the image's NSS modules
+            // into a process that has all privileges still. The command's environment is another.
+            "env": ["HOME=/"],
             "cwd": place.workdir,
             "noNewPrivileges": false,
         },

@@ -269,7 +269,48 @@ fn killing_the_caller_leaves_nothing() {
         });
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert!(!mounts.contains(&world.path("scratch").display().to_string()));
-        // Its folder stays behind, and the next run removes it.
+        assert_eq!(world.runs(), 0, "its folder");
+    }
+}
+
+/// At any moment of its start as well.
+#[test]
+fn killing_the_caller_early_leaves_nothing() {
+    for who in BOTH {
+        let world = World::new(who);
+        let mark = format!("early-{}-{who:?}", std::process::id());
+        let shim = format!("sconce-shim\0{}", world.path("scratch").display());
+        for step in 0..30 {
+            let script = format!(": {mark}; sleep 1000");
+            let mut child = world.script(&[], &script).spawn().expect("started");
+            std::thread::sleep(std::time::Duration::from_millis(4 * step));
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+        eventually("all processes are gone", || {
+            processes_with(&mark) == 0 && processes_with(&shim) == 0
+        });
+        // One that had not come so far is cleaned up after by the next.
+        world.check(&[], "true", 0);
+    }
+}
+
+/// A shim that is killed takes the container with it; the next run removes the folder.
+#[test]
+fn killing_the_shim_ends_the_container() {
+    for who in BOTH {
+        let world = World::new(who);
+        let mark = format!("shim-{}-{who:?}", std::process::id());
+        let script = format!(": {mark}; echo up; sleep 1000 & sleep 1000");
+        let mut child = world.script(&[], &script).stdout(Stdio::piped()).spawn().expect("started");
+        let mut up = [0; 3];
+        child.stdout.take().expect("stdout").read_exact(&mut up).expect("up");
+        let shim = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()));
+        let shim: i32 = shim.expect("children").trim().parse().expect("one child");
+        let shim = rustix::process::Pid::from_raw(shim).expect("a shim");
+        rustix::process::kill_process(shim, rustix::process::Signal::KILL).expect("killed");
+        assert_eq!(child.wait().expect("ended").code(), Some(125));
+        eventually("all processes are gone", || processes_with(&mark) == 0);
         assert_eq!(world.runs(), 1);
         world.check(&[], "true", 0);
     }

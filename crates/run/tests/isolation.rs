@@ -40,6 +40,73 @@ __attribute__((constructor)) static void inside(void) {
 }
 "#;
 
+/// A C library's module for users, as an image may have one.
+const NSS: &str = r#"
+#include <fcntl.h>
+#include <unistd.h>
+__attribute__((constructor)) static void inside(void) { close(open("/nss-ran", O_CREAT | O_WRONLY, 0644)); }
+"#;
+
+/// The runtime asks no C library for users once it is inside: that would load the image's modules into
+/// a process with all privileges (the pattern of CVE-2019-14271).
+#[test]
+fn no_library_of_the_image_runs_before_the_command() {
+    for who in BOTH {
+        let world = World::new(who);
+        fs::write(world.path("nss.c"), NSS).expect("a source");
+        let libraries = ["lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"]
+            .map(|folder| world.path("root").join(folder));
+        let libc = libraries.iter().find(|folder| folder.join("libc.so.6").exists());
+        let module = libc.expect("the root has a C library").join("libnss_evil.so.2");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-w", "-o"])
+            .arg(&module)
+            .arg(world.path("nss.c"))
+            .status()
+            .expect("a C compiler");
+        assert!(built.success());
+        fs::write(world.path("root/etc/nsswitch.conf"), "passwd: evil files\ngroup: evil files\n")
+            .expect("a configuration");
+        for options in [&[][..], &["-u=1234:99"], &["-w=/tmp"]] {
+            if who == As::Nobody && options == ["-u=1234:99"] {
+                continue; // It has no other ids.
+            }
+            world.check(options, "test ! -e /nss-ran", 0);
+        }
+        // The module is one that this C library would load.
+        world.check(&[], "id nobody-of-this-name 2>/dev/null; test -e /nss-ran", 0);
+        // Nor is a file of users read that never ends.
+        fs::remove_file(world.path("root/etc/passwd")).expect("removed");
+        let fifo = Command::new("mkfifo").arg(world.path("root/etc/passwd")).status();
+        assert!(fifo.expect("started").success());
+        world.check(&[], "true", 0);
+    }
+}
+
+/// Even with the power to look into it, the first process has nothing of the host's open.
+#[test]
+fn the_first_process_holds_nothing_of_the_hosts() {
+    for who in BOTH {
+        let world = World::new(who);
+        let script = "for fd in /proc/1/fd/*; do echo $(stat -c %N $fd); done";
+        let seen = world.check(&["--cap-add=SYS_PTRACE"], script, 0);
+        assert!(seen.contains("/dev/null"), "it can be looked at: {seen}");
+        let other = seen.lines().filter(|line| !line.contains("/dev/null"));
+        // What it closed meanwhile has no name any more.
+        let other = other.filter(|line| !line.is_empty() && !line.contains("'socket:["));
+        let other: Vec<&str> = other.collect();
+        assert!(other.is_empty(), "{other:?}");
+        // And no more of the kernel than the command.
+        let filters = world.check(
+            &["--cap-add=SYS_PTRACE"],
+            "for p in 1 self; do while read k v; do
+            case $k in Seccomp:) echo $v;; esac; done < /proc/$p/status; done",
+            0,
+        );
+        assert_eq!(filters, "2\n2\n");
+    }
+}
+
 #[test]
 fn the_hosts_program_is_out_of_reach() {
     for who in BOTH {

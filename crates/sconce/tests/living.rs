@@ -185,6 +185,31 @@ fn a_terminal_is_attached_left_and_attached_again() {
     }
 }
 
+/// A link of the container's to a descriptor of the process that joins it (the pattern of
+/// CVE-2024-21626).
+#[test]
+fn nothing_of_the_host_is_open_to_exec_and_cp() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "trap", &["-w", "/w"], "sleep 600");
+        for number in 3..20 {
+            let place = format!("rm -rf /w; ln -s /proc/self/fd/{number} /w");
+            ok(&world, &["exec", "-w", "/", "trap", "sh", "-c", &place]);
+            for words in [&["exec", "trap", "ls"][..], &["exec", "-w", "/w", "trap", "ls", ".."]] {
+                let (code, out, _) = world.says(words);
+                assert!(code != 0 || !out.contains("container.json"), "{number}: {out}");
+                assert!(code != 0 || !out.contains("containers"), "{number}: {out}");
+            }
+            for inside in ["/w/container.json", "/w/../version", "/w/../../version"] {
+                let (code, _, err) = world.says(&["cp", &format!("trap:{inside}"), "stolen"]);
+                assert!(code != 0 && !world.path("stolen").exists(), "{number} {inside}: {err}");
+            }
+        }
+        ok(&world, &["rm", "-f", "trap"]);
+        nothing_left(&world);
+    }
+}
+
 /// Without any command that would clean up after it.
 #[test]
 fn one_that_ends_alone_leaves_nothing() {

@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 10] =
-    ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty"];
+const PROGRAMS: [&str; 12] =
+    ["sh", "cat", "echo", "env", "id", "ls", "ln", "pwd", "rm", "true", "sleep", "stty"];
 
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65534;
