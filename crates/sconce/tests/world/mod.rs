@@ -7,8 +7,7 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 10] =
-    ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty"];
+const PROGRAMS: [&str; 14] = ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty", "mkdir", "touch", "chmod", "chown"];
 
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65534;
