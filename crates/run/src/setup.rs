@@ -203,7 +203,9 @@ fn apparmor_profile(container: &Container) -> Result<Option<String>, Error> {
 /// Leaves the host's mounts, and its network where the request says so.
 fn enter_namespaces(container: &Container, scratch: &Path, groups: &Groups) -> Result<(), Error> {
     let pasta = match container.network {
-        Network::Private => Some(private::Pasta::wait_for_namespace(&container.ports, scratch)?),
+        Network::Private => {
+            Some(private::Pasta::wait_for_namespace(&container.ports, scratch, groups)?)
+        }
         Network::Host | Network::None => None,
     };
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;

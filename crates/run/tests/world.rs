@@ -107,9 +107,17 @@ impl World {
         command
     }
 
-    /// A shell script on this machine, which finds the program with its folders as `$BARE`.
+    /// A shell script on this machine, run by root, which finds the program as `$BARE` and its folders
+    /// as `$PLACE`.
     pub fn around(&self, script: &str) -> Output {
         let bare = self.path("bare").display().to_string();
+        let bare = match self.who {
+            As::Root => bare,
+            As::Nobody => {
+                format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {bare}")
+            }
+            As::Mapped => panic!("it takes more than words to become this user"),
+        };
         let (scratch, root) = (self.path("scratch"), self.path("root"));
         Command::new("sh")
             .args(["-c", script])
