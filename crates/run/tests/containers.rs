@@ -247,6 +247,29 @@ fn orphans_are_collected() {
     assert_eq!(world.check(&[], script, 0), "0\n");
 }
 
+/// `--pid host`: it sees this machine's processes, and its own end with it all the same.
+#[test]
+fn the_machines_processes() {
+    let world = World::new(As::Root);
+    let mark = format!("mark-{}-pids", std::process::id());
+    let me = std::process::id();
+    let script = format!(
+        "test -d /proc/{me} || exit 9; test $$ -gt 2 || exit 8
+        # Another's memory and files are still its own.
+        cat /proc/{me}/environ >/dev/null 2>&1 && exit 7; ls /proc/{me}/root/ >/dev/null 2>&1 && exit 6
+        (sh -c ': {mark}; sleep 1000; :' &) ; sh -c ': {mark}; sleep 1000; :' & sleep 0.3; exit 3"
+    );
+    world.check(&["--host-pids"], &script, 3);
+    assert_eq!(processes_with(&mark), 0, "what it started stays");
+    world.check(&["--host-pids"], "kill -TERM $$", 128 + 15);
+    for who in [As::Nobody, As::Mapped] {
+        let output = World::new(who).script(&["--host-pids"], "true").output().expect("started");
+        assert_eq!(output.status.code(), Some(125));
+        let (_, err) = texts(&output);
+        assert!(err.contains("--pid 'host': only root can show"), "{err}");
+    }
+}
+
 #[test]
 fn killing_the_caller_leaves_nothing() {
     for who in ALL {
