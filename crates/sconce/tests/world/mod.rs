@@ -7,7 +7,10 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 14] = ["sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty", "mkdir", "touch", "chmod", "chown"];
+const PROGRAMS: [&str; 16] = [
+    "sh", "cat", "echo", "env", "id", "ls", "pwd", "true", "sleep", "stty", "mkdir", "touch",
+    "chmod", "chown", "stat", "readlink",
+];
 
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65534;
