@@ -111,12 +111,22 @@ impl World {
     /// as `$PLACE`.
     pub fn around(&self, script: &str) -> Output {
         let bare = self.path("bare").display().to_string();
-        let bare = match self.who {
-            As::Root => bare,
-            As::Nobody => {
+        let bare = match (&self.mapped, self.who) {
+            (Some(user), _) => {
+                // It takes more than words to become this user.
+                let command = user.command(&self.path("bare"));
+                let words = std::iter::once(command.get_program()).chain(command.get_args());
+                let words = words.map(|word| format!("'{}' ", word.to_string_lossy()));
+                let script = format!("#!/bin/sh\nexec {}\"$@\"\n", words.collect::<String>());
+                let file = self.path("as-mapped");
+                fs::write(&file, script).expect("a script");
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+                file.display().to_string()
+            }
+            (None, As::Nobody) => {
                 format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {bare}")
             }
-            As::Mapped => panic!("it takes more than words to become this user"),
+            (None, _) => bare,
         };
         let (scratch, root) = (self.path("scratch"), self.path("root"));
         Command::new("sh")
