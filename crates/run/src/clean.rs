@@ -54,9 +54,13 @@ fn one(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a tree. Files of a container that ran without root may belong to users that exist in
-/// its user namespace only: they are removed in a namespace with the same maps.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+/// Removes a folder that a container wrote to, and all below it. Files of one that ran without root
+/// may belong to users that exist in its user namespace only: they are removed in a namespace with
+/// the same maps.
+///
+/// # Errors
+/// [`Error::Store`] names what stays.
+pub fn remove(path: &Path) -> Result<(), Error> {
     match sconce_store::remove_tree(path) {
         Err(sconce_store::Error::Unremovable { .. }) if ids::power()? == Power::User => {
             remove_as_root_inside(path)

@@ -12,6 +12,7 @@ use crate::cgroup::{Groups, Limits};
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, State};
+use crate::ids::Power;
 use crate::spawn::Launch;
 use crate::streams::{self, Streams};
 use crate::{
@@ -127,6 +128,16 @@ impl Session {
     ) -> Result<Self, Error> {
         check(container)?;
         let power = ids::power()?;
+        if container.host_pids && power == Power::User {
+            // A /proc can only be mounted by who owns the pid namespace it shows
+            // (user_namespaces(7)).
+            return Err(Error::Invalid {
+                option: "--pid",
+                given: "host".to_owned(),
+                why: "only root can show a container this machine's processes; leave it out, or run sconce as root"
+                    .to_owned(),
+            });
+        }
         let window = match container.stdio {
             Stdio::Terminal if !container.detach => Some(terminal::size()?),
             _ => None,

@@ -167,6 +167,7 @@ impl Error {
             Self::Ambiguous { .. } => "write more of the id",
             Self::Running(id) => return Some(format!("`sconce stop {id}` ends it")),
             Self::NoPasta => "install the package passt, or use --network host or none",
+            Self::Pasta(said) => return crate::private::hint(said).map(str::to_owned),
             Self::Store(error) => return error.hint(),
             Self::Attached => "`sconce exec` runs another command in it",
             Self::Seccomp(error) => return error.hint().map(str::to_owned),

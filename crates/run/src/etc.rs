@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error};
-use crate::{Container, Dns, Network};
+use crate::{Container, Dns, Network, private};
 
 /// Writes hosts, hostname and resolv.conf into `folder`; the answer pairs each one's place
 /// inside with its file here.
@@ -24,10 +24,16 @@ pub(crate) fn write(
     for (name, address) in &container.hosts {
         table.push_str(&format!("{address}\t{name}\n"));
     }
+    let base = host("/etc/resolv.conf");
+    let mut dns = container.dns.clone();
+    let private = container.network == Network::Private;
+    if private && dns.servers.is_empty() && private::resolves_on_loopback(&base) {
+        dns.servers.push(IpAddr::V4(private::RESOLVER));
+    }
     let files = [
         ("/etc/hosts", table),
         ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", resolver(&host("/etc/resolv.conf"), &container.dns)),
+        ("/etc/resolv.conf", resolver(&base, &dns)),
     ];
     let mut written = Vec::with_capacity(files.len());
     for (place, text) in files {

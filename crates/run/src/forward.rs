@@ -1,7 +1,8 @@
-//! `-p` on the host's network.
+//! `-p`.
 //!
-//! There a port inside is the same port of the host, and nothing need be done; only where
-//! the numbers or the address differ does a thread pass connections on.
+//! On the host's network a port inside is the same port of the host, and nothing need be done; only
+//! where the numbers differ does a thread pass connections on. On a private network pasta does
+//! ([`crate::private`]).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -32,14 +33,16 @@ impl Listeners {
             });
         }
         let mut listeners = Vec::new();
-        // In a private network pasta listens.
-        if container.network == Network::Private {
-            return Ok(Self(listeners));
-        }
-        for port in container.ports.iter().filter(|port| needs_forwarding(port)) {
+        let private = container.network == Network::Private;
+        for port in container.ports.iter().filter(|port| private || needs_forwarding(port)) {
             let listener =
                 listen(port).map_err(|source| Error::Listen { port: port.host, source })?;
             listeners.push((listener, port.container));
+        }
+        // In a private network pasta listens. Of several ports it would leave out one that is in use,
+        // and say nothing.
+        if private {
+            listeners.clear();
         }
         Ok(Self(listeners))
     }

@@ -65,6 +65,7 @@ mod user;
 mod volumes;
 
 pub use cgroup::Usage;
+pub use clean::remove;
 pub use client::{run, run_captured, start};
 pub use container::{
     Capabilities, Container, DEFAULT_PIDS, Device, Dns, Invocation, Network, Seccomp, Stdio, Tmpfs,

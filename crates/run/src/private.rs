@@ -2,10 +2,14 @@
 //!
 //! pasta copies what the container sends and receives through ordinary sockets of the host: no
 //! bridge, no firewall rule, no privilege. It is started here for one container and ends when the
-//! container's network does.
+//! container's shim does.
+//!
+//! Services of the host's loopback device stay out of reach, but for its resolver, where there is one
+//! (systemd-resolved, dnsmasq): queries by UDP to [`RESOLVER`] are passed on to it.
 
 use std::fs::File;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +18,43 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::cgroup::Groups;
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::{Port, os, signals, streams};
 
 /// Where the program is looked for: a shim has no PATH.
 const PLACES: &[&str] = &["/usr/local/bin/pasta", "/usr/bin/pasta", "/bin/pasta"];
+
+/// Where the container finds a resolver of the host's loopback device: a link-local address (RFC
+/// 3927), which podman uses for the same.
+pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// What pasta says, and what can be done about it.
+const HINTS: &[(&str, &str)] = &[
+    (
+        "tun",
+        "pasta needs /dev/net/tun: `modprobe tun` and `chmod 666 /dev/net/tun` as root, or use --network host or none",
+    ),
+    // Of "External interface not usable" and, since 2023_06_25, "No external routable interface".
+    (
+        "xternal",
+        "this machine has no default route, which pasta needs; use --network none, or host",
+    ),
+];
+
+/// What can be done about what pasta said.
+pub(crate) fn hint(said: &str) -> Option<&'static str> {
+    HINTS.iter().find(|(part, _)| said.contains(part)).map(|(_, hint)| *hint)
+}
+
+/// The host's own programs find their resolver on its loopback device.
+pub(crate) fn resolves_on_loopback(resolv_conf: &str) -> bool {
+    resolv_conf
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
+        .any(|address| address.is_loopback())
+}
 
 /// How long it may take to set up the namespace.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +70,11 @@ pub(crate) struct Pasta {
 }
 
 impl Pasta {
-    pub(crate) fn wait_for_namespace(ports: &[Port], scratch: &Path) -> Result<Self, Error> {
+    pub(crate) fn wait_for_namespace(
+        ports: &[Port],
+        scratch: &Path,
+        groups: &Groups,
+    ) -> Result<Self, Error> {
         let program =
             PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
         let what = "preparing the container's network";
@@ -46,6 +85,11 @@ impl Pasta {
         let pid = os::fork(|| {
             // It ends with the shim, whatever ends that: it holds the namespace itself.
             let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            // It is no process of the container: neither counted in its limits nor in the way when
+            // its cgroups are removed.
+            if groups.leave().is_err() {
+                return 1;
+            }
             let namespace = match control::receive_with(&wait) {
                 Ok(Some((_, mut fds))) => fds.pop(),
                 _ => None,
@@ -61,6 +105,11 @@ impl Pasta {
             command.args(["--foreground", "--quiet", "--config-net", "--no-map-gw"]);
             command.args(["-T", "none", "-U", "none", "-u", "none"]);
             command.args(["-t", &forwarded(ports)]).arg("--pid").arg(&ready);
+            if std::fs::read_to_string("/etc/resolv.conf")
+                .is_ok_and(|text| resolves_on_loopback(&text))
+            {
+                command.args(["--dns-forward", &RESOLVER.to_string()]);
+            }
             if rustix::process::geteuid().is_root() {
                 command.args(["--runas", "0"]);
             }
@@ -119,6 +168,17 @@ fn forwarded(ports: &[Port]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resolvers_of_the_loopback_device() {
+        assert!(resolves_on_loopback("search a\nnameserver 127.0.0.53\n"));
+        assert!(resolves_on_loopback("nameserver 192.0.2.1\nnameserver\t127.0.0.1"));
+        for text in
+            ["", "nameserver", "nameserver 192.0.2.53", "#nameserver 127.0.0.1", "nameserver ::1"]
+        {
+            assert!(!resolves_on_loopback(text), "{text}");
+        }
+    }
 
     #[test]
     fn ports_as_pasta_reads_them() {

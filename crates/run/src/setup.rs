@@ -207,7 +207,9 @@ fn apparmor_profile(container: &Container) -> Result<Option<String>, Error> {
 /// Leaves the host's mounts, and its network where the request says so.
 fn enter_namespaces(container: &Container, scratch: &Path, groups: &Groups) -> Result<(), Error> {
     let pasta = match container.network {
-        Network::Private => Some(private::Pasta::wait_for_namespace(&container.ports, scratch)?),
+        Network::Private => {
+            Some(private::Pasta::wait_for_namespace(&container.ports, scratch, groups)?)
+        }
         Network::Host | Network::None => None,
     };
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
@@ -236,11 +238,18 @@ fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), 
     if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
         return Ok(());
     }
+    let why = match ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)? {
+        false => {
+            "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
+        }
+        true => {
+            "without root, users go as far as your ranges in /etc/subuid and /etc/subgid: longer ones are needed"
+        }
+    };
     Err(Error::Invalid {
         option: "--user",
         given: container.user.clone().unwrap_or_default(),
-        why: "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
-            .to_owned(),
+        why: why.to_owned(),
     })
 }
 

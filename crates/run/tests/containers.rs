@@ -1,4 +1,4 @@
-//! Containers on this machine, started as root and as an ordinary user.
+//! Containers on this machine, started as root and as ordinary users.
 
 #[allow(dead_code)]
 mod terminal;
@@ -12,13 +12,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use terminal::Terminal;
-use world::{As, World, eventually, give_to_nobody, processes_with, texts};
+use world::{As, World, eventually, processes_with, texts};
 
-const BOTH: [As; 2] = [As::Root, As::Nobody];
+const ALL: [As; 3] = [As::Root, As::Nobody, As::Mapped];
 
 #[test]
 fn the_command_and_its_status() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         assert_eq!(world.check(&[], "id -u; id -g; pwd; echo $HOME", 0), "0\n0\n/\n/root\n");
         world.check(&[], "exit 3", 3);
@@ -40,7 +40,7 @@ fn the_command_and_its_status() {
 
 #[test]
 fn the_root_can_be_written_and_the_image_is_not() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         world.check(&[], "echo changed > /etc/passwd; rm /usr/bin/head; mkdir /new", 0);
         let passwd = fs::read_to_string(world.path("root/etc/passwd")).expect("passwd");
@@ -53,7 +53,7 @@ fn the_root_can_be_written_and_the_image_is_not() {
 
 #[test]
 fn changes_can_be_kept() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let keep = world.path("kept");
         world.check(&[&format!("--keep={}", keep.display())], "mkdir /new; echo hi > /new/file", 0);
@@ -63,16 +63,13 @@ fn changes_can_be_kept() {
 
 #[test]
 fn volumes_files_and_folders() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         fs::create_dir(world.path("data")).expect("data");
         fs::write(world.path("data/in"), "in\n").expect("in");
         fs::write(world.path("one"), "one\n").expect("one");
-        for path in ["data", "data/in", "one"] {
-            if who == As::Nobody {
-                give_to_nobody(&world.path(path));
-            }
-        }
+        world.give("data");
+        world.give("one");
         let options = ["-v=./data:/data", "-v=./one:/etc/one:ro", "-v=./missing/here:/made"];
         let script = "cat /data/in /etc/one; echo out > /data/out; echo m > /made/m
             echo x 2>/dev/null > /etc/one && exit 9; exit 0";
@@ -85,7 +82,7 @@ fn volumes_files_and_folders() {
 
 #[test]
 fn what_a_training_job_needs() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         // Shared memory far above Docker's 64 MB, and a name that resolves.
         let script = "df -k /dev/shm | tail -n 1; grep() { while read l; do case $l in
@@ -105,7 +102,7 @@ fn what_a_training_job_needs() {
 
 #[test]
 fn it_is_separate_from_the_machine() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let script = "test $$ = 2 || exit 1      # process 1 is the reaper
             test -e /proc/3 && exit 2
@@ -122,7 +119,7 @@ fn it_is_separate_from_the_machine() {
 
 #[test]
 fn device_edits_are_applied() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let edit = format!(
             r#"--edit={{"env":["DEVICE=yes"],"deviceNodes":[{{"path":"/dev/thing","hostPath":"/dev/null"}}],
@@ -137,7 +134,7 @@ fn device_edits_are_applied() {
 
 #[test]
 fn no_network_is_loopback_alone() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let out = world.check(&["--none"], "cat /proc/net/dev | tail -n +3", 0);
         assert_eq!(out.lines().count(), 1, "{out}");
@@ -167,7 +164,7 @@ fn users_of_the_image() {
 
 #[test]
 fn pipes_pass_through() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let mut child = world
             .script(&["-i"], "cat; echo err >&2")
@@ -190,7 +187,7 @@ fn pipes_pass_through() {
 
 #[test]
 fn output_can_be_thrown_away() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let mut command = world.script(&[], "echo out && echo err >&2");
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -201,7 +198,7 @@ fn output_can_be_thrown_away() {
 /// Most machines have cgroup v2 and nothing else; this one may have both.
 #[test]
 fn where_cgroup_v2_is_alone() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let command = world.command(&[], &["sh", "-c", "echo in; ls /sys/fs/cgroup | head -n 1"]);
         let mut alone = std::process::Command::new("unshare");
@@ -217,7 +214,7 @@ fn where_cgroup_v2_is_alone() {
 
 #[test]
 fn signals_reach_the_command() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10)] {
             let script = format!(
@@ -250,9 +247,32 @@ fn orphans_are_collected() {
     assert_eq!(world.check(&[], script, 0), "0\n");
 }
 
+/// `--pid host`: it sees this machine's processes, and its own end with it all the same.
+#[test]
+fn the_machines_processes() {
+    let world = World::new(As::Root);
+    let mark = format!("mark-{}-pids", std::process::id());
+    let me = std::process::id();
+    let script = format!(
+        "test -d /proc/{me} || exit 9; test $$ -gt 2 || exit 8
+        # Another's memory and files are still its own.
+        cat /proc/{me}/environ >/dev/null 2>&1 && exit 7; ls /proc/{me}/root/ >/dev/null 2>&1 && exit 6
+        (sh -c ': {mark}; sleep 1000; :' &) ; sh -c ': {mark}; sleep 1000; :' & sleep 0.3; exit 3"
+    );
+    world.check(&["--host-pids"], &script, 3);
+    assert_eq!(processes_with(&mark), 0, "what it started stays");
+    world.check(&["--host-pids"], "kill -TERM $$", 128 + 15);
+    for who in [As::Nobody, As::Mapped] {
+        let output = World::new(who).script(&["--host-pids"], "true").output().expect("started");
+        assert_eq!(output.status.code(), Some(125));
+        let (_, err) = texts(&output);
+        assert!(err.contains("--pid 'host': only root can show"), "{err}");
+    }
+}
+
 #[test]
 fn killing_the_caller_leaves_nothing() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let mark = format!("mark-{}-{who:?}", std::process::id());
         let script = format!(": {mark}; echo up; sleep 1000 & sleep 1000");
@@ -317,7 +337,7 @@ fn killing_the_shim_ends_the_container() {
 
 #[test]
 fn a_terminal_is_a_terminal() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let script = "tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.05; done";
         let mut terminal = Terminal::start(world.script(&["-t"], script), (33, 77));
@@ -398,7 +418,7 @@ fn another_port_is_forwarded() {
 fn processors_are_kept() {
     let all = sconce_run::processors().expect("this machine says");
     let last = all.last().copied().expect("one");
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let option = format!("--processors={last}");
         let script = "sh -c 'cat /proc/self/status' | head -n 200";

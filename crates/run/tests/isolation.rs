@@ -12,9 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use terminal::Terminal;
-use world::{As, World, eventually, give_to_nobody, texts};
+use world::{As, World, eventually, texts};
 
-const BOTH: [As; 2] = [As::Root, As::Nobody];
+const ALL: [As; 3] = [As::Root, As::Nobody, As::Mapped];
 
 /// A library that runs in the runtime's own program when the image's loader preloads it.
 const PRELOAD: &str = r#"
@@ -109,7 +109,7 @@ fn the_first_process_holds_nothing_of_the_hosts() {
 
 #[test]
 fn the_hosts_program_is_out_of_reach() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         fs::write(world.path("inside.c"), PRELOAD).expect("a source");
         let built = Command::new("cc")
@@ -141,7 +141,7 @@ fn the_hosts_program_is_out_of_reach() {
 
 #[test]
 fn nothing_of_the_caller_comes_along() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         // Descriptors, under the name that systemd gives them.
         let mut command = world.script(&[], "ls /proc/self/fd; echo $LISTEN_FDS");
@@ -184,11 +184,11 @@ fn ignored_signals_stay_ignored() {
 
 #[test]
 fn files_and_terminals_of_the_caller_are_not_the_containers() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let log = world.path("log");
         fs::write(&log, "before\n").expect("a log");
-        give_to_nobody(&log);
+        world.give("log");
         let file = || fs::OpenOptions::new().append(true).open(&log).expect("the log");
         let script =
             "echo out; echo err >&2; chmod 4777 /proc/self/fd/1 /proc/self/fd/2 2>/dev/null
@@ -221,7 +221,7 @@ fn files_and_terminals_of_the_caller_are_not_the_containers() {
 
 #[test]
 fn no_volume_shows_the_containers_own_root() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let place = world.path("").display().to_string();
         let volume = format!("-v={place}:/above");
@@ -232,7 +232,7 @@ fn no_volume_shows_the_containers_own_root() {
         // And a folder that is to be hidden is, also from writes.
         let hide = format!("--hide={}", world.path("scratch").display());
         fs::create_dir_all(world.path("scratch")).expect("scratch");
-        give_to_nobody(&world.path("scratch"));
+        world.give("scratch");
         let script = "test -z \"$(ls /above/scratch)\" || exit 3
             touch /above/scratch/x 2>/dev/null && exit 4; touch /above/y";
         world.check(&[&volume, &hide], script, 0);
@@ -276,7 +276,7 @@ fn devices_below_a_volume_are_no_devices() {
 
 #[test]
 fn the_kernel_is_behind_a_filter() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let script = "unshare -U true 2>/dev/null && exit 3; unshare -r true 2>/dev/null && exit 4
             unshare -m true 2>/dev/null && exit 5; exit 0";
@@ -303,7 +303,7 @@ fn what_tells_of_others_is_masked() {
     world.check(&[], script, 0);
     let script = "while read a place b options c; do case $place in /dev/shm) echo $options;; esac
         done < /proc/self/mounts";
-    for who in BOTH {
+    for who in ALL {
         let options = World::new(who).check(&[], script, 0);
         for option in ["nosuid", "nodev", "noexec"] {
             assert!(options.contains(option), "{options}");
@@ -331,7 +331,7 @@ fn limits_hold() {
 
 #[test]
 fn devices_are_given_by_name() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let script = "test -c /dev/mine && echo x > /dev/mine";
         world.check(&["--device=/dev/null:/dev/mine"], script, 0);
@@ -343,7 +343,7 @@ fn devices_are_given_by_name() {
 
 #[test]
 fn images_with_links_for_resolv_conf_start() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let link = world.path("root/etc/resolv.conf");
         std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", link).expect("link");

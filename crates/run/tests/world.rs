@@ -5,19 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use sconce_testkit::MappedUser;
 
 /// Programs of the root: coreutils and the shell, which every Debian or Ubuntu has.
 const PROGRAMS: &[&str] = &[
     "sh", "cat", "echo", "id", "ls", "sleep", "stat", "df", "touch", "true", "kill", "env", "stty",
     "tty", "pwd", "rm", "mkdir", "head", "tail", "wc", "hostname", "mount", "setpriv", "mknod",
-    "unshare", "chmod", "dd",
+    "unshare", "chmod", "dd", "chown",
 ];
 
 /// A user that is not root: `nobody` on every Linux.
-pub const NOBODY: u32 = 65534;
+const NOBODY: u32 = 65534;
 
 /// Who starts the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +28,15 @@ pub enum As {
     Root,
     /// A user without rights and without ranges in /etc/subuid.
     Nobody,
+    /// A user without rights and with a range of ids in /etc/subuid and /etc/subgid.
+    Mapped,
 }
 
 /// A temporary folder with a root file system, the program, and room for scratch.
 pub struct World {
     folder: tempfile::TempDir,
     who: As,
+    mapped: Option<MappedUser>,
 }
 
 impl World {
@@ -39,17 +44,30 @@ impl World {
     pub fn new(who: As) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
-            "these tests start containers as root and as nobody, and so must be run by root"
+            "these tests start containers as root and as others, and so must be run by root"
         );
         let folder = tempfile::Builder::new().prefix("sconce-run-").tempdir().expect("a folder");
-        let world = Self { folder, who };
+        let mapped = (who == As::Mapped).then(|| MappedUser::new(folder.path()));
+        let world = Self { folder, who, mapped };
         fs::copy(bare(), world.path("bare")).expect("the program copied");
         make_root(&world.path("root"));
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).expect("readable");
-        if who == As::Nobody {
-            give(&world.path(""), NOBODY);
-        }
+        world.give("");
         world
+    }
+
+    /// Who starts the container, by number.
+    fn uid(&self) -> u32 {
+        match self.who {
+            As::Root => 0,
+            As::Nobody => NOBODY,
+            As::Mapped => MappedUser::ID,
+        }
+    }
+
+    /// Makes a path in the world's folder, and all below it, belong to who starts the container.
+    pub fn give(&self, name: &str) {
+        give(&self.path(name), self.uid());
     }
 
     /// How many folders of runs there are.
@@ -70,9 +88,10 @@ impl World {
     /// The program with `options` and a command to run inside.
     pub fn command(&self, options: &[&str], inside: &[&str]) -> Command {
         let program = self.path("bare");
-        let mut command = match self.who {
-            As::Root => Command::new(program),
-            As::Nobody => {
+        let mut command = match (&self.mapped, self.who) {
+            (Some(user), _) => user.command(&program),
+            (None, As::Root) => Command::new(program),
+            (None, _) => {
                 let mut command = Command::new("setpriv");
                 let id = NOBODY.to_string();
                 command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(program);
@@ -88,9 +107,27 @@ impl World {
         command
     }
 
-    /// A shell script on this machine, which finds the program with its folders as `$BARE`.
+    /// A shell script on this machine, run by root, which finds the program as `$BARE` and its folders
+    /// as `$PLACE`.
     pub fn around(&self, script: &str) -> Output {
         let bare = self.path("bare").display().to_string();
+        let bare = match (&self.mapped, self.who) {
+            (Some(user), _) => {
+                // It takes more than words to become this user.
+                let command = user.command(&self.path("bare"));
+                let words = std::iter::once(command.get_program()).chain(command.get_args());
+                let words = words.map(|word| format!("'{}' ", word.to_string_lossy()));
+                let script = format!("#!/bin/sh\nexec {}\"$@\"\n", words.collect::<String>());
+                let file = self.path("as-mapped");
+                fs::write(&file, script).expect("a script");
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+                file.display().to_string()
+            }
+            (None, As::Nobody) => {
+                format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {bare}")
+            }
+            (None, _) => bare,
+        };
         let (scratch, root) = (self.path("scratch"), self.path("root"));
         Command::new("sh")
             .args(["-c", script])
@@ -193,9 +230,4 @@ fn give(path: &Path, id: u32) {
             give(&entry.path(), id);
         }
     }
-}
-
-/// Makes `path` belong to nobody.
-pub fn give_to_nobody(path: &Path) {
-    chown(path, Some(NOBODY), Some(NOBODY)).expect("owner");
 }

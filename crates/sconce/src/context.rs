@@ -1,5 +1,6 @@
 //! What commands have at hand: the store, the client, the display.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -33,7 +34,7 @@ impl Context {
         let options = sconce_store::Options {
             lowers: sconce_store::lower_roots(env)?,
             note: Some(Box::new(|note| eprintln!("note: {note}"))),
-            remover: None,
+            remover: Some(Box::new(|path| sconce_run::remove(path).map_err(io::Error::other))),
         };
         let store = Store::open_with(sconce_store::default_root(env)?, options)?;
         let netrc = std::env::var_os("NETRC")

@@ -89,6 +89,25 @@ fn a_port_that_can_not_be_kept_to_an_address_is_said() {
     assert!(notes.len() == 1 && notes[0].contains("--network private"), "{err}");
 }
 
+/// What a network of its own does not have is refused before anything starts.
+#[test]
+fn a_private_network_does_not_reach_this_machine() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "ExposedPorts": {"53/udp": {}, "6006/tcp": {}}}"#);
+    let seen = run(&world, &["--add-host", "me:host-gateway", "-P"], &["cat", "/etc/hosts"]);
+    assert!(seen.contains("127.0.0.1\tme\n"), "{seen}");
+    for (option, value, words) in [
+        ("--add-host", Some("me:host-gateway"), "does not reach this machine's services"),
+        ("-P", None, "only single TCP ports are forwarded"),
+    ] {
+        let mut line = vec!["run", "--gpus", "none", "--network", "private", option];
+        line.extend(value);
+        let (code, out, err) = world.says(&[&line[..], &["oci:image", "echo", "x"]].concat());
+        assert_eq!((code, out.as_str()), (125, ""), "{err}");
+        assert!(err.contains(option) && err.contains(words), "{err}");
+    }
+}
+
 /// Each option shows inside: what the request says is what the container has.
 #[test]
 fn options_reach_the_container() {

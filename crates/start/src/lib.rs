@@ -26,7 +26,7 @@ pub use error::Error;
 pub use gpus::Gpus;
 pub use limits::{cpus_of_quota, processors, signal, swap, ulimit};
 pub use machine::{host, platform};
-pub use network::{host_line, network, ports};
+pub use network::{HostAddress, host_line, network, ports};
 pub use ready::{Ready, ready};
 pub use request::{ImageConfig, Request};
 pub use security::{SecurityOption, capability, security_option};

@@ -1,8 +1,9 @@
-//! `--network`, `-p` and `--add-host`.
+//! `--network`, `-p`, `-P` and `--add-host`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use sconce_run::{Network, Port};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
@@ -73,11 +74,64 @@ pub fn ports(given: &str) -> Result<Vec<Port>, Error> {
     (0..=length).map(one).collect()
 }
 
+/// What a line of `/etc/hosts` gives to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostAddress {
+    /// An address that was given.
+    Ip(IpAddr),
+    /// `host-gateway`: where this machine is reached.
+    Machine,
+}
+
+impl HostAddress {
+    /// The address of `name` in a container with this network.
+    ///
+    /// # Errors
+    /// This machine is not reached from there.
+    pub(crate) fn of(self, name: &str, network: Network) -> Result<IpAddr, Error> {
+        match (self, network) {
+            (Self::Ip(address), _) => Ok(address),
+            (Self::Machine, Network::Host) => Ok(Ipv4Addr::LOCALHOST.into()),
+            (Self::Machine, Network::Private | Network::None) => Err(Error::option(
+                "--add-host",
+                format!("{name}:host-gateway"),
+                "a network of its own does not reach this machine's services; `--network host` does",
+            )),
+        }
+    }
+}
+
+/// The ports of `-P`: those that the image exposes (`6006/tcp`), each at its own number, but for those
+/// in `given`. With this machine's network they are ports of this machine already.
+///
+/// # Errors
+/// A port that is none, and one that is not TCP.
+pub(crate) fn exposed<'a>(
+    ports: impl Iterator<Item = &'a str>,
+    given: &[Port],
+    network: Network,
+) -> Result<Vec<Port>, Error> {
+    if network != Network::Private {
+        return Ok(Vec::new());
+    }
+    let ports = ports.map(|port| port.parse::<Port>().map_err(|_| exposed_otherwise(port)));
+    let mut ports = ports.collect::<Result<Vec<_>, _>>()?;
+    ports.retain(|port| !given.iter().any(|other| other.container == port.container));
+    Ok(ports)
+}
+
+fn exposed_otherwise(port: &str) -> Error {
+    let why =
+        "the image exposes this, and only single TCP ports are forwarded; choose with -p instead";
+    Error::option("-P", port, why)
+}
+
 /// Reads `--add-host NAME:IP`; `=` will do for the colon, and `host-gateway` is this machine.
 ///
 /// # Errors
 /// No name, or no IP address.
-pub fn host_line(given: &str) -> Result<(String, IpAddr), Error> {
+pub fn host_line(given: &str) -> Result<(String, HostAddress), Error> {
     let wrong = |why| Error::option("--add-host", given, why);
     let at = given.find('=').or_else(|| given.find(':'));
     let (name, address) = at.map_or((given, ""), |at| (&given[..at], &given[at + 1..]));
@@ -86,8 +140,11 @@ pub fn host_line(given: &str) -> Result<(String, IpAddr), Error> {
     }
     let address = address.trim_start_matches('[').trim_end_matches(']');
     let address = match address {
-        "host-gateway" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        text => text.parse().map_err(|_| wrong("write NAME:IP, with an IP address"))?,
+        "host-gateway" => HostAddress::Machine,
+        text => {
+            let address = text.parse().map_err(|_| wrong("write NAME:IP, with an IP address"))?;
+            HostAddress::Ip(address)
+        }
     };
     Ok((name.to_owned(), address))
 }
@@ -171,12 +228,35 @@ mod tests {
 
     #[test]
     fn lines_of_hosts() {
-        assert_eq!(host_line("db:10.0.0.1").unwrap(), ("db".into(), "10.0.0.1".parse().unwrap()));
-        assert_eq!(host_line("db=[::1]").unwrap(), ("db".into(), "::1".parse().unwrap()));
-        assert_eq!(host_line("db:::1").unwrap(), ("db".into(), "::1".parse().unwrap()));
-        assert_eq!(host_line("me:host-gateway").unwrap().1, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let line = |name: &str, address: &str| {
+            (name.to_owned(), HostAddress::Ip(address.parse().unwrap()))
+        };
+        assert_eq!(host_line("db:10.0.0.1").unwrap(), line("db", "10.0.0.1"));
+        assert_eq!(host_line("db=[::1]").unwrap(), line("db", "::1"));
+        assert_eq!(host_line("db:::1").unwrap(), line("db", "::1"));
+        let (name, machine) = host_line("me:host-gateway").unwrap();
+        assert_eq!(machine.of(&name, Network::Host).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        for network in [Network::Private, Network::None] {
+            let error = machine.of(&name, network).unwrap_err().to_string();
+            assert!(error.contains("me:host-gateway"), "{error}");
+        }
         for bad in ["db", ":1.1.1.1", "a b:1.1.1.1", "db:here", "a\n1.1.1.1 bank:1.1.1.1"] {
             assert!(host_line(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn exposed_ports() {
+        let given = ports("9000:80").unwrap();
+        let of = |image: &[&str], network| exposed(image.iter().copied(), &given, network);
+        let numbers = |found: Vec<Port>| -> Vec<(u16, u16)> {
+            found.iter().map(|port| (port.host, port.container)).collect()
+        };
+        assert_eq!(numbers(of(&["80/tcp", "6006"], Network::Private).unwrap()), [(6006, 6006)]);
+        assert!(of(&["80/tcp", "53/udp"], Network::Host).unwrap().is_empty());
+        for bad in ["53/udp", "x", "80-90/tcp", ""] {
+            let error = of(&[bad], Network::Private).unwrap_err().to_string();
+            assert!(error.contains("choose with -p"), "{error}");
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::signal;
+use crate::network::HostAddress;
 use crate::volumes::{Bind, check_places, check_sources};
 use crate::{network, variables};
 
@@ -60,12 +61,14 @@ pub struct Request {
     pub devices: Vec<sconce_run::Device>,
     /// Ports of this machine that lead to ports inside.
     pub ports: Vec<Port>,
+    /// `-P`: the ports that the image exposes are published as well.
+    pub publish_all: bool,
     /// Its network mode; the host's if not given.
     pub network: Option<Network>,
     /// Its host name; this machine's if not given.
     pub hostname: Option<String>,
     /// More lines of `/etc/hosts`.
-    pub hosts: Vec<(String, IpAddr)>,
+    pub hosts: Vec<(String, HostAddress)>,
     /// What replaces this machine's resolver settings.
     pub dns: Dns,
     /// It sees this machine's processes.
@@ -112,6 +115,7 @@ pub struct ImageConfig {
     working_dir: Option<String>,
     labels: Option<BTreeMap<String, Option<String>>>,
     stop_signal: Option<String>,
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 impl ImageConfig {
@@ -140,6 +144,7 @@ impl Request {
     pub fn check(&self) -> Result<(), Error> {
         check_places(&self.binds, &self.tmpfs)?;
         network::check_ports(&self.ports)?;
+        self.hosts()?;
         check_sources(&self.binds, &self.devices)?;
         if let Some(path) = self.id_file.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
             let given = path.display().to_string();
@@ -154,6 +159,15 @@ impl Request {
         network::remarks(&self.ports, self.network.unwrap_or_default())
     }
 
+    /// The lines of `/etc/hosts` in its network.
+    fn hosts(&self) -> Result<Vec<(String, IpAddr)>, Error> {
+        let network = self.network.unwrap_or_default();
+        let line = |(name, address): &(String, HostAddress)| {
+            Ok((name.clone(), address.of(name, network)?))
+        };
+        self.hosts.iter().map(line).collect()
+    }
+
     /// The container that is asked for, of an image with this configuration: what the image and the
     /// defaults say where the request says nothing. `gpus` is how many it gets, `processors` the
     /// processor time the caller itself may use, where that is limited.
@@ -161,7 +175,7 @@ impl Request {
     /// Its layers, folder, edits and the processors near its GPUs are left to [`crate::ready`].
     ///
     /// # Errors
-    /// Two mounts in one place; a stop signal of the image that is none.
+    /// Two mounts in one place; a stop signal or an exposed port of the image that is none.
     pub fn container(
         &self,
         config: ImageConfig,
@@ -203,6 +217,13 @@ impl Request {
             (None, Some(name)) => Some(signal("the image's StopSignal", &name)?),
             (None, None) => None,
         };
+        let network = self.network.unwrap_or_default();
+        let mut ports = self.ports.clone();
+        if self.publish_all {
+            let exposed = config.exposed_ports.unwrap_or_default();
+            ports.extend(network::exposed(exposed.keys().map(String::as_str), &ports, network)?);
+            network::check_ports(&ports)?;
+        }
         Ok(Container {
             name: self.name.clone(),
             labels,
@@ -213,8 +234,8 @@ impl Request {
             volumes: self.binds.iter().map(|bind| bind.volume.clone()).collect(),
             tmpfs: self.tmpfs.clone(),
             devices: self.devices.clone(),
-            ports: self.ports.clone(),
-            network: self.network.unwrap_or_default(),
+            ports,
+            network,
             host_pids: self.host_pids,
             read_only: self.read_only,
             shm_bytes: self.shm_bytes,
@@ -225,7 +246,7 @@ impl Request {
             pids: self.pids,
             ulimits: self.ulimits.clone(),
             hostname: self.hostname.clone(),
-            hosts: self.hosts.clone(),
+            hosts: self.hosts()?,
             dns: self.dns.clone(),
             capabilities: self.capabilities.clone(),
             seccomp: self.seccomp.clone(),

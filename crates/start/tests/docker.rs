@@ -92,7 +92,7 @@ fn lines_are_read_as_docker_reads_them() {
 #[test]
 fn what_needs_nothing_is_left_out_and_the_rest_refused() {
     check("--init --ipc=host --runtime nvidia --expose 80 IMAGE", "-- IMAGE");
-    check("-iPt IMAGE", "--interactive --tty -- IMAGE");
+    check("-ic 0 -t IMAGE", "--interactive --tty -- IMAGE");
     check("--privileged=false --sig-proxy IMAGE", "-- IMAGE");
     check("--restart= --restart NO IMAGE", "-- IMAGE");
     assert!(

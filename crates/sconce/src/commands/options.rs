@@ -29,6 +29,9 @@ pub struct Options {
     /// A port of this machine that leads to one inside: HOST:CONTAINER
     #[arg(short, long, value_name = "HOST:CONTAINER")]
     publish: Vec<String>,
+    /// Publish the ports that the image exposes, each at its own number
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// Who it runs as: name or uid, with :group or :gid
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
@@ -194,6 +197,7 @@ impl Options {
         for ports in &self.publish {
             request.ports.extend(sconce_start::ports(ports)?);
         }
+        request.publish_all = self.publish_all;
         if let Some(platform) = &self.platform {
             sconce_start::platform(platform)?;
         }

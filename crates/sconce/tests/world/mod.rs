@@ -7,8 +7,10 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 12] =
-    ["sh", "cat", "echo", "env", "id", "ls", "ln", "pwd", "rm", "true", "sleep", "stty"];
+const PROGRAMS: [&str; 18] = [
+    "sh", "cat", "echo", "env", "id", "ls", "ln", "pwd", "rm", "true", "sleep", "stty", "mkdir",
+    "touch", "chmod", "chown", "stat", "readlink",
+];
 
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65534;
