@@ -79,8 +79,11 @@ impl Folder {
             let path = entry.path();
             let is_ours = entry.file_name().to_str().is_some_and(is_id);
             // Another user's folder cannot be opened, and is not ours to remove.
+            // What ended and is kept has a record, and no scratch folder any more.
+            let unfinished =
+                || path.join("scratch").exists() || !path.join("container.json").exists();
             if is_ours
-                && path.join("scratch").exists()
+                && unfinished()
                 && let Ok(folder) = File::open(&path)
                 && rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok()
             {

@@ -167,7 +167,8 @@ impl Target<'_> {
             let passwd = user::read_in(&root, "/etc/passwd")?;
             let group = user::read_in(&root, "/etc/group")?;
             let identity = user::resolve(Some(user), &[], &passwd, &group)?;
-            set("HOME", Some(&identity.home));
+            // Nobody made a home for one that the image does not know.
+            set("HOME", Some(if identity.known { &identity.home } else { "/tmp" }));
             process.privileges.uid = identity.uid;
             process.privileges.gid = identity.gid;
             process.privileges.groups = identity.groups;

@@ -49,13 +49,19 @@ pub(crate) fn hide(in_user_namespace: bool) -> Result<(), Error> {
 /// Takes cgroup trees out of staged volumes, where libcontainer would find them after all. In a user
 /// namespace it looks at one place only.
 pub(crate) fn leave_out(stage: &Path, staged: &[Staged]) -> Result<(), Error> {
+    let mut all = Vec::new();
     for point in cgroup_mounts()?.into_iter().filter(|point| point.starts_with(stage)) {
         rustix::mount::unmount(&point, UnmountFlags::DETACH).doing_to("leaving out", &point)?;
         let below =
             |volume: &Staged| Some(volume.target.join(point.strip_prefix(&volume.source).ok()?));
-        if let Some(shown) = staged.iter().find_map(below) {
-            notice(format!("{} is empty: cgroup trees are not shown", shown.display()));
-        }
+        all.extend(staged.iter().find_map(below));
+    }
+    if let Some(first) = all.last() {
+        let more = match all.len() {
+            1 => String::new(),
+            count => format!(" and {} more folders", count - 1),
+        };
+        notice(format!("{}{more} are empty: cgroup trees are not shown", first.display()));
     }
     Ok(())
 }

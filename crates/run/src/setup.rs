@@ -44,7 +44,7 @@ fn mount_stage(scratch: &Path) -> Result<PathBuf, Error> {
     let stage = scratch.join(STAGE);
     fs::create_dir(&stage).doing_to("creating", &stage)?;
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    rustix::mount::mount("tmpfs", &stage, "tmpfs", flags, Some(c"mode=0700"))
+    rustix::mount::mount("tmpfs", &stage, "tmpfs", flags, Some(c"mode=0700,size=16m"))
         .doing_to("mounting a tmpfs on", &stage)?;
     Ok(stage)
 }
@@ -88,9 +88,23 @@ pub(crate) fn start(
     check_mapped(container, &identity)?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
+        if container.read_only {
+            identity.home = "/tmp".to_owned();
+        }
     }
     let workdir = container.workdir.as_deref().unwrap_or(Path::new("/"));
-    user::create_folder_in(&root, workdir)?;
+    let below = staged
+        .iter()
+        .filter_map(|volume| Some((volume, workdir.strip_prefix(&volume.target).ok()?)));
+    match below.min_by_key(|(_, rest)| rest.components().count()) {
+        None => user::create_folder_in(&root, workdir)?,
+        // In a volume it is made as Docker does; where that can't be, its absence is the error.
+        Some((volume, rest)) => {
+            if let Ok(folder) = fs::File::open(&volume.source) {
+                let _ = user::create_folder_in(&folder, &Path::new("/").join(rest));
+            }
+        }
+    }
     // Links that lead to where the image's own system would put the file lead nowhere here.
     for name in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
         user::remove_link_in(&root, name)?;

@@ -105,6 +105,8 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         clean::remove(&path.join("scratch"))?;
         let _ = fs::remove_file(path.join("socket"));
     } else {
+        // Without it the rest is nobody's, should this process be killed here.
+        let _ = fs::remove_file(path.join("container.json"));
         clean::remove(path)?;
     }
     if let Some(folder) = &container.leased {

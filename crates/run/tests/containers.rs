@@ -296,7 +296,7 @@ fn killing_the_caller_leaves_nothing() {
 /// At any moment of its start as well.
 #[test]
 fn killing_the_caller_early_leaves_nothing() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let mark = format!("early-{}-{who:?}", std::process::id());
         let shim = format!("sconce-shim\0{}", world.path("scratch").display());
@@ -318,7 +318,7 @@ fn killing_the_caller_early_leaves_nothing() {
 /// A shim that is killed takes the container with it, and its caller cleans up.
 #[test]
 fn killing_the_shim_ends_the_container() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let mark = format!("shim-{}-{who:?}", std::process::id());
         let script = format!(": {mark}; echo up; sleep 1000 & sleep 1000");

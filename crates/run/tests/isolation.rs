@@ -51,7 +51,7 @@ __attribute__((constructor)) static void inside(void) { close(open("/nss-ran", O
 /// a process with all privileges (the pattern of CVE-2019-14271).
 #[test]
 fn no_library_of_the_image_runs_before_the_command() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         fs::write(world.path("nss.c"), NSS).expect("a source");
         let libraries = ["lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"]
@@ -86,7 +86,7 @@ fn no_library_of_the_image_runs_before_the_command() {
 /// Even with the power to look into it, the first process has nothing of the host's open.
 #[test]
 fn the_first_process_holds_nothing_of_the_hosts() {
-    for who in BOTH {
+    for who in ALL {
         let world = World::new(who);
         let script = "for fd in /proc/1/fd/*; do echo $(stat -c %N $fd); done";
         let seen = world.check(&["--cap-add=SYS_PTRACE"], script, 0);

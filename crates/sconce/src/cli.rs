@@ -1,6 +1,6 @@
 //! The command line: what there is to call, and what is common to all of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -12,6 +12,7 @@ use crate::commands::{
     logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait,
 };
 use crate::error::{Failure, Kind};
+use crate::missing;
 
 /// From a bare NVIDIA driver to a running, verified PyTorch-CUDA container in one command.
 #[derive(Parser)]
@@ -114,10 +115,13 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let mut cli = Cli::command();
     cli.build();
     let Some(at) = command_at(&cli, &words) else { return Ok(Cli::parse_from(words)) };
+    if let Some(failure) = words[at].to_str().and_then(missing::command) {
+        return Err(failure);
+    }
     let (name, after) = match words[at].to_str() {
         Some("run") => ("run", AfterTarget::Command),
         Some("verify") => ("verify", AfterTarget::Options),
-        _ => return Ok(Cli::parse_from(words)),
+        _ => return Cli::try_parse_from(&words).map_err(|error| plain(&words[at], error)),
     };
     let rest = words.split_off(at + 1);
     // `-h` is the host's name, but nobody who types it alone wants to give one.
@@ -142,6 +146,31 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
             failed(Failure::new(Kind::Usage, what))
         }
     })
+}
+
+/// What clap found, without its guesses, which name things that nobody typed. Help is printed here.
+fn plain(command: &OsStr, error: clap::Error) -> Failure {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let command = command.to_string_lossy();
+    let words = error.to_string();
+    let what = words.trim().trim_start_matches("error: ").lines().next().unwrap_or_default();
+    let option =
+        what.strip_prefix("unexpected argument '").and_then(|rest| rest.split('\'').next());
+    let what = match option {
+        Some(option) => format!("`sconce {command}` takes no `{option}`"),
+        None => what.to_owned(),
+    };
+    let failure = Failure::new(Kind::Usage, what);
+    match error.kind() {
+        // "did you mean" is worth something for a command's name.
+        ErrorKind::InvalidSubcommand => match words.lines().find(|line| line.contains("tip:")) {
+            Some(tip) => failure.hint(tip.trim().trim_start_matches("tip: ")),
+            None => failure.hint("`sconce --help` lists the commands"),
+        },
+        _ => failure.hint(format!("`sconce {command} --help` lists what it takes")),
+    }
 }
 
 /// Where the name of the command stands: behind the options that come before it.

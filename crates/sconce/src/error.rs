@@ -38,6 +38,14 @@ pub enum Kind {
     Interrupted = 130,
 }
 
+/// No error has more characters.
+const LONGEST: usize = 4000;
+
+/// A character as a terminal may show it.
+fn shown(c: char) -> Vec<char> {
+    if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] }
+}
+
 /// A failure with its kind, its causes and what to do about it.
 #[derive(Debug)]
 pub struct Failure {
@@ -76,7 +84,9 @@ impl Failure {
 
     /// Prints it on standard error.
     pub fn print(&self) {
-        eprintln!("error: {}", self.what);
+        // An image's own words may be in it.
+        let what: String = self.what.chars().take(LONGEST).flat_map(shown).collect();
+        eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
             eprintln!("  to do: {}", hint.replace('\n', "\n         "));
         }

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod context;
 mod error;
+mod missing;
 mod progress;
 mod trust;
 

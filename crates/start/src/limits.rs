@@ -3,6 +3,45 @@
 use sconce_run::{Ulimit, parse_size};
 
 use crate::error::Error;
+use crate::request::Request;
+
+/// The least memory that a container can start in, bytes: Docker's own bound.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+/// That this machine has what is asked for.
+///
+/// # Errors
+/// Too little memory, more processors than there are, a host name that is none.
+pub(crate) fn check_machine(request: &Request) -> Result<(), Error> {
+    if let Some(bytes) = request.memory_bytes.filter(|bytes| *bytes < LEAST_MEMORY) {
+        return Err(Error::option("-m", bytes.to_string(), "a container needs 6m at the least"));
+    }
+    let there = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let there = there.trim();
+    if let (Some(wanted), Ok(online)) = (&request.processors, processors(there))
+        && let Some(missing) = wanted.iter().find(|number| !online.contains(number))
+    {
+        let why = format!("there is no processor {missing}; this machine has {there}");
+        return Err(Error::option("--cpuset-cpus", missing.to_string(), why));
+    }
+    if let (Some(wanted), Ok(online)) = (request.cpus, processors(there))
+        && wanted > online.len() as f64
+    {
+        let why = format!("this machine has {} processors", online.len());
+        return Err(Error::option("--cpus", wanted.to_string(), why));
+    }
+    let is_name = |name: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
+    };
+    match request.hostname.as_deref().filter(|name| !is_name(name)) {
+        Some(name) => {
+            let why = "a host name has up to 64 letters, digits, dashes, dots and underscores";
+            Err(Error::option("--hostname", name, why))
+        }
+        None => Ok(()),
+    }
+}
 
 /// Limits by the names that Docker takes (docker/go-units, ulimit.go).
 const ULIMITS: [&str; 15] = [

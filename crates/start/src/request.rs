@@ -9,7 +9,7 @@ use sconce_run::{Capabilities, Container, Dns, Network, Port, Seccomp, Stdio, Tm
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::limits::signal;
+use crate::limits::{self, signal};
 use crate::network::HostAddress;
 use crate::volumes::{Bind, check_places, check_sources};
 use crate::{network, variables};
@@ -145,6 +145,7 @@ impl Request {
         check_places(&self.binds, &self.tmpfs)?;
         network::check_ports(&self.ports)?;
         self.hosts()?;
+        limits::check_machine(self)?;
         check_sources(&self.binds, &self.devices)?;
         if let Some(path) = self.id_file.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
             let given = path.display().to_string();

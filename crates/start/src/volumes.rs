@@ -200,6 +200,11 @@ pub(crate) fn check_places(binds: &[Bind], tmpfs: &[Tmpfs]) -> Result<(), Error>
         .chain(tmpfs.iter().map(|tmpfs| (&tmpfs.target, "a tmpfs".to_owned())));
     let mut seen: Vec<(&PathBuf, String)> = Vec::new();
     for (target, source) in sources {
+        let target_path: &Path = target;
+        if target_path == Path::new("/dev") || target_path.starts_with("/proc") {
+            let why = "/dev and /proc are the container's own; --device brings single devices";
+            return Err(Error::option("-v", format!("{source}:{}", target.display()), why));
+        }
         // Paths are compared by their parts: `/data/` is `/data`.
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == target) {
             let (first, second) = (first.clone(), source);

@@ -287,6 +287,11 @@ impl Error {
             Self::NoImage { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`? `sconce images` lists what is there")
             }
+            Self::NoImage { name, .. } if !name.contains(['/', '@']) && !name.is_empty() => {
+                format!(
+                    "`sconce images` lists what is there; one of a registry comes by `skopeo copy docker://{name} docker-archive:image.tar`, and `sconce run docker-archive:image.tar`"
+                )
+            }
             Self::NoImage { .. } => "`sconce images` lists what is there".to_owned(),
             Self::Ambiguous { .. } => "give more digits".to_owned(),
             Self::Busy(_) => "wait until it is done, then try again".to_owned(),

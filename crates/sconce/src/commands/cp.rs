@@ -21,6 +21,11 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if args.source == "-" || args.dest == "-" {
+        let what = "`cp` copies files and folders, not tar streams";
+        let hint = "`sconce exec NAME tar -c PATH` writes one; a file of that name is `./-`";
+        return Err(Failure::new(Kind::Usage, what).hint(hint));
+    }
     match (inside(&args.source), inside(&args.dest)) {
         (Some((container, path)), None) => out(global, container, path, Path::new(&args.dest))?,
         (None, Some((container, path))) => into(global, Path::new(&args.source), container, path)?,
@@ -57,6 +62,12 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         .map_err(|error| failed("write to", &parent, error))?;
     one.copy_out(path, apart.path())?;
     let copied = apart.path().join(&name);
+    if copied.is_dir() && !copied.is_symlink() && fs::symlink_metadata(&place).is_ok() {
+        let what = format!("{path} is a folder, and {} is there already", place.display());
+        return Err(
+            Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
+        );
+    }
     if place.is_file() || place.is_symlink() {
         fs::remove_file(&place).map_err(|error| failed("replace", &place, error))?;
     }

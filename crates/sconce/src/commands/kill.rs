@@ -17,7 +17,18 @@ pub struct Args {
     container: Vec<String>,
 }
 
+/// The signal that nothing survives.
+const KILL: i32 = 9;
+
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let signal = ps::signal(&args.signal)?;
-    ps::each(&args.container, |name| Ok(ps::find(global, name)?.kill(signal)?))
+    ps::each(&args.container, |name| {
+        let one = ps::find(global, name)?;
+        one.kill(signal)?;
+        if signal == KILL {
+            // So that `sconce kill NAME && sconce rm NAME` works; it left no record if it was `--rm`.
+            let _ = one.wait();
+        }
+        Ok(())
+    })
 }

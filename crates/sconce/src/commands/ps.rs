@@ -36,7 +36,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
         return Ok(ExitCode::SUCCESS);
     }
-    if args.ids {
+    // `ps -q`, as Docker has it.
+    if args.ids || global.quiet {
         listed.iter().for_each(|one| println!("{}", one.id));
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,7 +45,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         listed.iter().map(|one| words(one).chars().count()).max().unwrap_or(0).max(least)
     };
     let name = |one: &Listed| one.container.name.clone().unwrap_or_else(|| "-".to_owned());
-    let image = |one: &Listed| one.container.image.clone();
+    let image = |one: &Listed| plain(&one.container.image);
     let gpus = |one: &Listed| match one.container.gpus.is_empty() {
         true => "-".to_owned(),
         false => one.container.gpus.join(","),
@@ -56,7 +57,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         "ID", "NAME", "IMAGE", "STATUS", "GPUS"
     );
     for one in &listed {
-        let mut command = one.container.command.join(" ").replace('\n', " ");
+        let mut command = plain(&one.container.command.join(" "));
         if command.chars().count() > 40 {
             command = command.chars().take(39).chain(['…']).collect();
         }
@@ -70,6 +71,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A text of an image or a container, fit for a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Where containers keep their state.

@@ -116,6 +116,21 @@ impl World {
     }
 }
 
+/// A test that failed must leave no container behind.
+impl Drop for World {
+    fn drop(&mut self) {
+        let running =
+            || fs::read_dir(self.path("store/containers")).into_iter().flatten().flatten();
+        let ids: Vec<String> =
+            running().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        if !ids.is_empty() {
+            let mut words = vec!["rm", "--force"];
+            words.extend(ids.iter().map(String::as_str));
+            let _ = self.sconce(&words).output();
+        }
+    }
+}
+
 pub fn texts(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
