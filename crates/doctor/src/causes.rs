@@ -14,6 +14,8 @@ use crate::{Finding, Step};
 pub(crate) enum Cause {
     /// Another kernel driver holds it.
     Held,
+    /// The driver was told to leave it alone.
+    Excluded,
     /// Only the open kernel modules serve it.
     NeedsOpenModule,
     /// Only the proprietary kernel modules serve it.
@@ -90,6 +92,7 @@ const MESSAGES: &[(Cause, &[&str], &str)] = &[
 fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a str>)> {
     match device.trouble? {
         Trouble::Held => return Some((Cause::Held, Vec::new())),
+        Trouble::Excluded => return Some((Cause::Excluded, Vec::new())),
         // Other rules name these.
         Trouble::Denied | Trouble::Recovery => return None,
         Trouble::Hidden | Trouble::Dead(_) | Trouble::Silent => {}

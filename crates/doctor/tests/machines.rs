@@ -125,6 +125,24 @@ fn gpus_and_drivers_that_do_not_fit() {
 }
 
 #[test]
+fn a_gpu_that_the_driver_was_told_to_leave_alone() {
+    check(
+        "excluded",
+        expect![[r#"
+        1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  H100 SXM5 80GB at 0000:0b:00.0 is excluded by an option of the driver's module [gpu-excluded]
+               seen: the kernel's command line: nvidia.NVreg_ExcludedGpus=GPU-1d5a7d1c-0001-4a7e-9c1c-000000000002
+               seen: /etc/modprobe.d/exclude.conf: options nvidia NVreg_ExcludedGpus=GPU-1d5a7d1c-0001-4a7e-9c1c-000000000002
+               fix:  leave it so if the GPU was excluded because it fails; else take the option out
+               then: make the initial RAM disk anew
+               then: restart the machine: `systemctl reboot`
+    "#]],
+    );
+}
+
+#[test]
 fn a_node_of_a_cluster() {
     check(
         "cluster-node",
