@@ -50,6 +50,9 @@ fn exit_codes() {
     bare["gpus"] = serde_json::json!([]);
     bare["driver"] = serde_json::json!({ "nvml": false });
     assert_eq!(edited(bare.to_string()), 10);
+    // A driver without a GPU is not ready for any.
+    bare["driver"] = serde_json::from_str::<serde_json::Value>(&text).unwrap()["driver"].clone();
+    assert_eq!(edited(bare.to_string()), 10);
 }
 
 #[test]
