@@ -167,10 +167,12 @@ impl Report {
     /// Code for the GPU.
     fn code(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
         let torch = self.contents.torch.as_ref();
-        // NVIDIA's libraries beside a torch for CPUs are there for nobody.
+        // Beside a torch for CPUs NVIDIA's libraries, and modules that are linked with torch, are there for nobody.
         let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-        let unused =
-            || self.libraries.iter().all(|library| names::is_of_nvidia(&name(&library.path)));
+        let unused = || {
+            let mut libraries = self.libraries.iter();
+            libraries.all(|library| library.with_torch || names::is_of_nvidia(&name(&library.path)))
+        };
         if let Some(torch) = torch.filter(|torch| torch.cuda.is_none() && unused()) {
             return Some(Answer::no(format!("torch {} is a CPU-only build", torch.version)));
         }
