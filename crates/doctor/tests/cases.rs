@@ -83,37 +83,37 @@ fn gpus_that_the_driver_refuses() {
     check(
         "needs-open-modules",
         expect![[r#"
-        no GPU seen, driver 570.124.06 (CUDA up to 12.8)
-        blocked: a container with GPUs can't work here as it is
+            no GPU seen, driver 570.124.06 (CUDA up to 12.8)
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  a GPU (10de:2b85) at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are loaded [needs-open-module]
-               seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
-               fix:  install the open kernel modules of driver 570 in place of the proprietary
-               then: restart the machine: `systemctl reboot`
-               see:  NVIDIA/open-gpu-kernel-modules#815
+            STOPS  RTX 5090 at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are loaded [needs-open-module]
+                   seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
+                   fix:  install the open kernel modules of driver 570 in place of the proprietary
+                   then: restart the machine: `systemctl reboot`
+                   see:  NVIDIA/open-gpu-kernel-modules#815
 
-        notes  the driver 570.124.06 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 570.124.06 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
     check(
         "driver-older-than-gpu",
         expect![[r#"
-        no GPU seen, driver 550.163.01 (CUDA up to 12.4)
-        blocked: a container with GPUs can't work here as it is
+            no GPU seen, driver 550.163.01 (CUDA up to 12.4)
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  a GPU (10de:2b85) at 0000:18:00.0 is newer than the driver 550.163.01, which does not know it [driver-older-than-gpu]
-               seen: NVRM: installed in this system is not supported by the
-               fix:  install driver 580 or newer
-               then: restart the machine: `systemctl reboot`
+            STOPS  RTX 5090 at 0000:18:00.0 is newer than the driver 550.163.01, which does not know it [driver-older-than-gpu]
+                   seen: NVRM: installed in this system is not supported by the
+                   fix:  install driver 580 or newer
+                   then: restart the machine: `systemctl reboot`
 
-        notes  the driver 550.163.01 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 550.163.01 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
     check(
         "vfio-passthrough",
@@ -121,7 +121,7 @@ fn gpus_that_the_driver_refuses() {
             1x NVIDIA A40, driver 535.183.01 (CUDA up to 12.2)
             ready, with warnings
 
-            warns  a GPU (10de:2235) at 0000:21:00.0 is held by another kernel driver (vfio-pci, nouveau), not by NVIDIA's [gpu-held]
+            warns  A40 at 0000:21:00.0 is held by another kernel driver (vfio-pci, nouveau), not by NVIDIA's [gpu-held]
                    seen: NVRM: The NVIDIA probe routine was not called for 1 device(s).
                    fix:  see which driver has it: `lspci -nnk -d 10de:`
                    then: leave it so if virtual machines are to have it; else give it to NVIDIA's driver: `sh -c 'echo 0000:21:00.0 > /sys/bus/pci/devices/0000:21:00.0/driver/unbind'`, `sh -c 'echo > /sys/bus/pci/devices/0000:21:00.0/driver_override'`, `sh -c 'echo 0000:21:00.0 > /sys/bus/pci/drivers/nvidia/bind'`
