@@ -14,7 +14,7 @@ const TEXTS: &str = ".rodata";
 /// Of one library no more is searched, bytes; the largest `.rodata` seen among libraries with GPU
 /// code has 72 MB.
 const MAX_SEARCHED: u64 = 128 << 20;
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 /// No library's name is longer.
 const MAX_NAME: usize = 64;
 /// Names of one library.
