@@ -3,8 +3,9 @@
 
     scripts/check-cuobjdump.py [--sconce target/release/sconce] [--large] [--only NAME] [--cache DIR]
 
-Downloads the wheels of scripts/cuobjdump-wheels.txt and nvidia-cuda-cuobjdump with pip; `--large` takes the
-large ones too. Exits with 1 when the two disagree about a library.
+Downloads the wheels of scripts/cuobjdump-wheels.txt and nvidia-cuda-cuobjdump with pip, each wheel while the one
+before it is compared, and deletes it afterwards unless `--cache` names a folder that keeps it; `--large` takes the large
+ones too. Exits with 1 when the two disagree about a library, or when a wheel has none to compare.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def listed(cuobjdump: Path, library: Path) -> collections.Counter | None:
     """What cuobjdump lists of one library; None when it refuses the file."""
     counts: collections.Counter = collections.Counter()
     for option in ("--list-elf", "--list-ptx"):
-        ran = subprocess.run([str(cuobjdump), option, str(library)], capture_output=True, text=True, timeout=300)
+        ran = subprocess.run([str(cuobjdump), option, str(library)], capture_output=True, text=True, timeout=900)
         if ran.returncode and "does not contain device code" not in ran.stderr + ran.stdout:
             return None
         for line in ran.stdout.splitlines():
@@ -71,7 +72,7 @@ def ours(entry: dict) -> collections.Counter:
 def compare(sconce: Path, cuobjdump: Path, wheel: Path) -> tuple[int, list[str], list[str]]:
     """How many libraries agree, which do not, and which cuobjdump refuses."""
     report = json.loads(subprocess.run([str(sconce), "inspect", str(wheel), "--json"], check=True,
-                                       capture_output=True, text=True, timeout=300).stdout)
+                                       capture_output=True, text=True, timeout=900).stdout)
     same, different, refused = 0, [], []
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
         for entry in report["libraries"]:
@@ -104,18 +105,28 @@ def main() -> int:
             cuobjdump = Path(archive.extract(name, scratch))
             cuobjdump.chmod(0o755)
         rows = [row for row in wheels(options.large) if not options.only or options.only in row]
-        total, wrong = 0, 0
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            for row, wheel in zip(rows, pool.map(lambda row: download(row, folder), rows)):
+        total, wrong, empty = 0, 0, []
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(download, rows[0], folder) if rows else None
+            for at, row in enumerate(rows):
+                wheel = coming.result()
+                if at + 1 < len(rows):
+                    coming = pool.submit(download, rows[at + 1], folder)
                 same, different, refused = compare(options.sconce, cuobjdump, wheel)
+                if not options.cache:
+                    wheel.unlink()
                 total += same
                 wrong += len(different)
+                if not same and not different:
+                    empty.append(row)
                 note = f", cuobjdump refuses {', '.join(refused)}" if refused else ""
                 print(f"{row}: {same} agree, {len(different)} do not{note}", flush=True)
                 for line in different:
-                    print(f"  {line}")
-    print(f"{len(rows)} wheels, {total} libraries agree, {wrong} do not")
-    return 1 if wrong or not total else 0
+                    print(f"  {line}", flush=True)
+    print(f"{len(rows) - len(empty)} wheels compared, {total} libraries agree, {wrong} do not")
+    for row in empty:
+        print(f"{row} has nothing to compare: take it off the list")
+    return 1 if wrong or empty or not total else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ pub(crate) fn steps(snapshot: &Snapshot, action: Action, gpus: &[&Gpu]) -> Vec<S
             words("nothing: it was dealt with; if it comes often, ask the machine's vendor")
         }
         Action::RestartApp => words(
-            "start the program again, and look for the error in it first (`compute-sanitizer` finds bad addresses)",
+            "start the program again; if the error comes with one program alone, look for it there (`compute-sanitizer` finds bad addresses)",
         ),
         Action::SeeOther => words("nothing by itself: the error that came with it says what to do"),
         Action::ResetGpu => fix::reset(snapshot, gpus),

@@ -14,6 +14,8 @@ use crate::{Finding, Step};
 pub(crate) enum Cause {
     /// Another kernel driver holds it.
     Held,
+    /// The driver was told to leave it alone.
+    Excluded,
     /// Only the open kernel modules serve it.
     NeedsOpenModule,
     /// Only the proprietary kernel modules serve it.
@@ -26,7 +28,7 @@ pub(crate) enum Cause {
     BarSpace,
     /// It lacks a power cable.
     PowerCable,
-    /// Its system processor (GSP) did not start.
+    /// Its system processor (GSP) did not start, or no longer answers.
     Gsp,
 }
 
@@ -81,15 +83,23 @@ const MESSAGES: &[(Cause, &[&str], &str)] = &[
     ),
     (
         Cause::Held,
-        &["NVIDIA probe routine was not called"],
-        "NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv.c: another driver obtained ownership",
+        &["NVIDIA probe routine was not called", "is already bound to"],
+        "NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv.c, nv-pci.c: another driver obtained ownership",
+    ),
+    (
+        Cause::Gsp,
+        &["waiting for RPC response from GPU", "GSP Timeout", "GSP RPC Timeout"],
+        "NVIDIA/open-gpu-kernel-modules src/nvidia/src/kernel/gpu/gsp/kernel_gsp.c; Xid 119",
     ),
 ];
+/// A GPU that has gone answers nothing, its system processor neither.
+const GONE: &[&str] = &["fallen off the bus"];
 
 /// The cause for a GPU in trouble, with the lines that say it; none where nothing says why.
 fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a str>)> {
     match device.trouble? {
         Trouble::Held => return Some((Cause::Held, Vec::new())),
+        Trouble::Excluded => return Some((Cause::Excluded, Vec::new())),
         // Other rules name these.
         Trouble::Denied | Trouble::Recovery => return None,
         Trouble::Hidden | Trouble::Dead(_) | Trouble::Silent => {}
@@ -98,6 +108,9 @@ fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a
         let lines = log::about(snapshot, device.bus_id, says);
         // That a GPU is held is said of none by name, so of one that the driver shows it is not said.
         if lines.is_empty() || (*cause == Cause::Held && device.gpu.is_some()) {
+            continue;
+        }
+        if *cause == Cause::Gsp && !log::about(snapshot, device.bus_id, GONE).is_empty() {
             continue;
         }
         // One message serves both ways; the facts know on which side of the driver the GPU is.

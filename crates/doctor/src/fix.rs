@@ -130,10 +130,15 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
     Step { place: Place::Host, what: words, commands }
 }
 
-/// Keeps nouveau from taking the GPUs.
-pub(crate) fn without_nouveau(snapshot: &Snapshot) -> Vec<Step> {
-    let block = "sh -c 'echo blacklist nouveau > /etc/modprobe.d/blacklist-nouveau.conf'";
-    let mut steps = vec![Step::host("keep nouveau from loading", &[block])];
+/// Keeps these modules from taking the GPUs.
+pub(crate) fn without(snapshot: &Snapshot, modules: &[&str]) -> Vec<Step> {
+    let block = |name: &&str| {
+        format!("sh -c 'echo blacklist {name} > /etc/modprobe.d/blacklist-{name}.conf'")
+    };
+    let block: Vec<String> = modules.iter().map(block).collect();
+    let block: Vec<&str> = block.iter().map(String::as_str).collect();
+    let what = format!("keep {} from loading", modules.join(" and "));
+    let mut steps = vec![Step::host(what, &block)];
     steps.push(install(snapshot, "initramfs", None, "make the initial RAM disk anew"));
     steps.extend(reboot(snapshot));
     steps

@@ -129,6 +129,8 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     let verdict = match worst {
         _ if nothing && snapshot.driver.module.is_none() => Verdict::NoGpu,
         Some(Severity::Stops) => Verdict::Blocked,
+        // A driver without a GPU.
+        _ if nothing => Verdict::NoGpu,
         Some(Severity::Warns) => Verdict::ReadyWithWarnings,
         Some(Severity::Notes) | None if troubled => Verdict::ReadyWithWarnings,
         Some(Severity::Notes) | None => Verdict::Ready,

@@ -21,7 +21,9 @@ impl Snapshot {
         let lines = redacted.kernel_log.iter_mut().flatten().chain(errors);
         let documents = redacted.cdi.iter_mut();
         let said = documents.flat_map(|cdi| cdi.stale.iter_mut().chain(&mut cdi.problem));
-        let texts = variables.chain(lines).chain(said).chain(&mut driver.nvml_silence);
+        let options = driver.excluding.iter_mut();
+        let texts = variables.chain(lines).chain(said).chain(options);
+        let texts = texts.chain(&mut driver.nvml_silence);
         texts.for_each(|text| *text = redact(text));
         let paths = driver.folder.iter_mut().chain(&mut redacted.compat_libcuda);
         paths.for_each(|path| *path = redact(&path.to_string_lossy()).into());

@@ -162,6 +162,9 @@ pub struct Driver {
     /// Whether nvidia_uvm may use the kernel's heterogeneous memory management.
     #[serde(default)]
     pub hmm: Option<bool>,
+    /// Where it was told to leave GPUs alone: the kernel command line's word, or a file and its line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluding: Vec<String>,
 }
 
 /// A display device of NVIDIA's.
@@ -181,6 +184,9 @@ pub struct Pci {
     /// Its PCIe link.
     #[serde(default)]
     pub link: Option<Link>,
+    /// Whether the driver was told to leave it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub excluded: bool,
 }
 
 /// A PCIe link, now and at best.

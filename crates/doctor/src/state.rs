@@ -26,6 +26,8 @@ pub(crate) struct Device<'a> {
 pub(crate) enum Trouble {
     /// Another kernel driver has it, as that of virtual machines.
     Held,
+    /// The driver was told to leave it alone.
+    Excluded,
     /// It is on the bus and the driver does not show it.
     Hidden,
     /// Its node does not open.
@@ -90,6 +92,9 @@ impl Snapshot {
 
     fn trouble(&self, bus_id: &str, pci: Option<&Pci>, gpu: Option<&Gpu>) -> Option<Trouble> {
         self.driver.module.as_ref()?;
+        if pci.is_some_and(|pci| pci.excluded) {
+            return Some(Trouble::Excluded);
+        }
         let Some(gpu) = gpu else {
             let holder = pci.and_then(|pci| pci.driver.as_deref());
             let held = holder.is_some_and(|driver| driver != "nvidia");

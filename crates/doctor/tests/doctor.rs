@@ -537,6 +537,7 @@ fn every_rule_is_met() {
         "volta-open",
         "no-window",
         "vgpu",
+        "excluded",
     ];
     let subject = Subject {
         name: "an image".into(),

@@ -24,6 +24,10 @@ struct Program {
     #[serde(default)]
     placeholders: bool,
     source: String,
+    /// The Debian package to whose manual pages `scripts/check-programs.py` holds this row.
+    package: Option<String>,
+    /// Why it can't be held to one.
+    unchecked: Option<String>,
 }
 
 fn programs() -> BTreeMap<String, Program> {
@@ -54,6 +58,8 @@ fn snapshots() -> Vec<Snapshot> {
         os("rocky", &["rhel", "centos", "fedora"], "9.6"),
         os("almalinux", &["rhel", "centos", "fedora"], "10.0"),
         os("fedora", &[], "44"),
+        os("sles", &["suse"], "15.7"),
+        os("opensuse-leap", &["suse", "opensuse"], "16.0"),
         os("nixos", &[], "26.05"),
     ];
     let mut all = Vec::new();
@@ -157,8 +163,34 @@ fn commands_can_be_typed() {
         "apt-get install -y nvidia-fabricmanager-580",
         "dnf module enable -y nvidia-driver:570-open",
         "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+        "zypper --non-interactive install cuda-drivers-fabricmanager-580",
     ] {
         assert!(met.contains(wanted), "{wanted} is missing of {met:#?}");
+    }
+}
+
+/// No distribution is told to use another's package manager, whatever else is not known of it.
+#[test]
+fn each_distribution_has_its_own_package_manager() {
+    const MANAGERS: [&str; 5] = ["apt-get", "dnf", "zypper", "update-initramfs", "dracut"];
+    for seen in snapshots().iter().filter(|seen| !seen.container) {
+        let os = seen.os.as_ref().map(|os| os.id.as_str());
+        let own: &[&str] = match os {
+            Some("ubuntu" | "debian") => &["apt-get", "update-initramfs"],
+            Some("rocky" | "almalinux" | "fedora") => &["dnf", "dracut"],
+            Some("sles" | "opensuse-leap") => &["zypper", "dracut"],
+            _ => &[],
+        };
+        for finding in examine(seen, None).findings {
+            for command in finding.steps.iter().flat_map(|step| &step.commands) {
+                let program = command.split(' ').next().unwrap();
+                assert!(
+                    !MANAGERS.contains(&program) || own.contains(&program),
+                    "{os:?}: `{command}` of {}",
+                    finding.rule.id
+                );
+            }
+        }
     }
 }
 
@@ -182,7 +214,13 @@ fn advice_names_programs_that_exist() {
 #[test]
 fn the_check_finds_what_it_is_for() {
     let programs = programs();
-    assert!(programs.values().all(|program| !program.source.is_empty()));
+    for (name, program) in &programs {
+        assert!(!program.source.is_empty(), "{name} has no source");
+        assert!(
+            program.package.is_some() != program.unchecked.is_some(),
+            "{name}: package or unchecked"
+        );
+    }
     for wrong in [
         "nvidia-smi -r -i 3",
         "nvidia-smi --gpu-reset -i <index>",

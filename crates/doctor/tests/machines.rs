@@ -125,47 +125,65 @@ fn gpus_and_drivers_that_do_not_fit() {
 }
 
 #[test]
+fn a_gpu_that_the_driver_was_told_to_leave_alone() {
+    check(
+        "excluded",
+        expect![[r#"
+        1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  H100 SXM5 80GB at 0000:0b:00.0 is excluded by an option of the driver's module [gpu-excluded]
+               seen: the kernel's command line: nvidia.NVreg_ExcludedGpus=GPU-1d5a7d1c-0001-4a7e-9c1c-000000000002
+               seen: /etc/modprobe.d/exclude.conf: options nvidia NVreg_ExcludedGpus=GPU-1d5a7d1c-0001-4a7e-9c1c-000000000002
+               fix:  leave it so if the GPU was excluded because it fails; else take the option out
+               then: make the initial RAM disk anew
+               then: restart the machine: `systemctl reboot`
+    "#]],
+    );
+}
+
+#[test]
 fn a_node_of_a_cluster() {
     check(
         "cluster-node",
         expect![[r#"
-        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
-        ready, with warnings
+            2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+            ready, with warnings
 
-        warns  GPU 1 (NVIDIA H100 80GB HBM3) at 0000:0b:00.0 is lost [gpu-lost]
-               seen: NVML: GPU is lost (15)
-               seen: NVRM: Xid (PCI:0000:0b:00): 79, pid=6, name=a, GPU has fallen off the bus.
-               fix:  in the cluster: drain the node: `scontrol update nodename=<node> state=drain reason=gpu`
-               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
-               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
-               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+            warns  GPU 1 (NVIDIA H100 80GB HBM3) at 0000:0b:00.0 is lost [gpu-lost]
+                   seen: NVML: GPU is lost (15)
+                   seen: NVRM: Xid (PCI:0000:0b:00): 79, pid=6, name=a, GPU has fallen off the bus.
+                   fix:  in the cluster: drain the node: `scontrol update nodename=<node> state=drain reason=gpu`
+                   then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+                   then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+                   see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
 
-        warns  Xid 13 on GPU 0: Graphics Engine Exception (5 times) [xid]
-               seen: 16 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=3, name=a, Graphics Exception
-               seen: 13 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=4, name=a, Graphics Exception
-               seen: 11 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=5, name=a, Graphics Exception
-               fix:  start the program again, and look for the error in it first (`compute-sanitizer` finds bad addresses)
-               then: it comes again and again on one GPU: have it tested with nothing else running: `dcgmi diag -r 3`
-               see:  NVIDIA/open-gpu-kernel-modules#507
+            warns  Xid 13 on GPU 0: Graphics Engine Exception (5 times) [xid]
+                   seen: 16 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=3, name=a, Graphics Exception
+                   seen: 13 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=4, name=a, Graphics Exception
+                   seen: 11 h ago: NVRM: Xid (PCI:0000:04:00): 13, pid=5, name=a, Graphics Exception
+                   fix:  start the program again; if the error comes with one program alone, look for it there (`compute-sanitizer` finds bad addresses)
+                   then: it comes again and again on one GPU: have it tested with nothing else running: `dcgmi diag -r 3`
+                   see:  NVIDIA/open-gpu-kernel-modules#507
 
-        warns  the clocks of GPU 0 (NVIDIA H100 80GB HBM3) are held down by the hardware: too hot [clocks]
-               fix:  see reasons, temperatures and power; then look at fans, filters and power supplies: `nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER -i 0`
+            warns  the clocks of GPU 0 (NVIDIA H100 80GB HBM3) are held down by the hardware: too hot [clocks]
+                   fix:  see reasons, temperatures and power; then look at fans, filters and power supplies: `nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER -i 0`
 
-        warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:04:00.0 has 8 PCIe lanes of generation 5, of 16 of generation 5 [pcie-link]
-               fix:  look into the mainboard's manual for a slot with all lanes; reseat the card and its riser
+            warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:04:00.0 has 8 PCIe lanes of generation 5, of 16 of generation 5 [pcie-link]
+                   fix:  look into the mainboard's manual for a slot with all lanes; reseat the card and its riser
 
-        notes  if cuInit fails with error 3 here, HMM is the cause: it is on, with the open modules on this kernel [hmm]
-               seen: kernel 5.14.0-570.23.1.el9_6.x86_64
-               fix:  only then: switch it off: `sh -c 'echo options nvidia_uvm uvm_disable_hmm=1 > /etc/modprobe.d/nvidia-uvm-hmm.conf'`
-               then: stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again: `systemctl stop nvidia-persistenced`, `sh -c 'modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm'`
-               see:  NVIDIA/open-gpu-kernel-modules#901, NVIDIA/open-gpu-kernel-modules#947, NVIDIA/open-gpu-kernel-modules#797
+            notes  if cuInit fails with error 3 here, HMM is the cause: it is on, with the open modules on this kernel [hmm]
+                   seen: kernel 5.14.0-570.23.1.el9_6.x86_64
+                   fix:  only then: switch it off: `sh -c 'echo options nvidia_uvm uvm_disable_hmm=1 > /etc/modprobe.d/nvidia-uvm-hmm.conf'`
+                   then: stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again: `systemctl stop nvidia-persistenced`, `sh -c 'modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm'`
+                   see:  NVIDIA/open-gpu-kernel-modules#901, NVIDIA/open-gpu-kernel-modules#947, NVIDIA/open-gpu-kernel-modules#797
 
-        notes  1 IMEX channel(s) are here and nvidia-imex is not running [imex]
-               fix:  list the rack's machines in /etc/nvidia-imex/nodes_config.cfg, then start it: `systemctl enable --now nvidia-imex`
+            notes  1 IMEX channel(s) are here and nvidia-imex is not running [imex]
+                   fix:  list the rack's machines in /etc/nvidia-imex/nodes_config.cfg, then start it: `systemctl enable --now nvidia-imex`
 
-        notes  GPU 0 (NVIDIA H100 80GB HBM3) may take 500 W, 200 W less than by default [power-limit]
-               fix:  if it was not meant, set it back: `nvidia-smi -i 0 -pl 700`
-    "#]],
+            notes  GPU 0 (NVIDIA H100 80GB HBM3) may take 500 W, 200 W less than by default [power-limit]
+                   fix:  if it was not meant, set it back: `nvidia-smi -i 0 -pl 700`
+        "#]],
     );
 }
 

@@ -132,6 +132,8 @@ pub struct Survey {
     pub parameters: Option<String>,
     /// GPUs the module shows.
     pub gpus: Vec<Gpu>,
+    /// Buses of GPUs that the module was told to leave alone (`NVreg_ExcludedGpus`).
+    pub excluded: Vec<String>,
     /// NVIDIA display devices on the PCI bus: bus id and device id (`20b0`).
     pub pci: Vec<(String, String)>,
     /// Whether this is WSL.
@@ -229,12 +231,14 @@ pub fn survey(machine: &Machine) -> Survey {
     let module = module_version(machine);
     let windows = machine.node(Path::new("/dev/dxg")).is_some()
         || machine.is_dir(Path::new("/usr/lib/wsl/lib"));
+    let (gpus, excluded) = gpus(machine);
     let mut survey = Survey {
         arch: arch(machine),
         wsl: windows && module.is_none(),
         module,
         pci: pci(machine),
-        gpus: gpus(machine),
+        gpus,
+        excluded,
         control: CONTROL.iter().filter_map(|path| machine.node(Path::new(path))).collect(),
         ..Survey::default()
     };
@@ -444,10 +448,11 @@ fn share(machine: &Machine, folder: &Path) -> Vec<(PathBuf, &'static str)> {
     SHARE.iter().filter_map(first).collect()
 }
 
-/// The GPUs that the module shows in /proc, in the order of their buses.
-fn gpus(machine: &Machine) -> Vec<Gpu> {
+/// The GPUs that the module shows in /proc, in the order of their buses, and the buses of those that it was told to
+/// leave alone (`GPU Excluded: Yes`; NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv-procfs.c).
+fn gpus(machine: &Machine) -> (Vec<Gpu>, Vec<String>) {
     let folder = Path::new("/proc/driver/nvidia/gpus");
-    let mut gpus = Vec::new();
+    let (mut gpus, mut excluded) = (Vec::new(), Vec::new());
     for bus_id in machine.names(folder).into_iter().take(256) {
         let path = folder.join(&bus_id).join("information");
         let Some(text) = path.to_str().and_then(|path| machine.text(path)) else { continue };
@@ -455,13 +460,13 @@ fn gpus(machine: &Machine) -> Vec<Gpu> {
             let mut lines = text.lines().filter_map(|line| line.split_once(':'));
             lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
         };
+        if field("GPU Excluded").is_some_and(|value| value == "Yes") {
+            excluded.push(bus_id);
+            continue;
+        }
         let Some(minor) = field("Device Minor").and_then(|minor| minor.parse().ok()) else {
             continue;
         };
-        let excluded = field("GPU Excluded").is_some_and(|value| value == "Yes");
-        if excluded {
-            continue;
-        }
         let instances = mig::instances(machine, minor);
         gpus.push(Gpu {
             index: 0,
@@ -480,7 +485,7 @@ fn gpus(machine: &Machine) -> Vec<Gpu> {
     for (index, gpu) in gpus.iter_mut().enumerate() {
         gpu.index = index as u32;
     }
-    gpus
+    (gpus, excluded)
 }
 
 /// NVIDIA's display devices (vendor 0x10de, class 0x03….) on the PCI bus.

@@ -167,10 +167,12 @@ impl Report {
     /// Code for the GPU.
     fn code(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
         let torch = self.contents.torch.as_ref();
-        // NVIDIA's libraries beside a torch for CPUs are there for nobody.
+        // Beside a torch for CPUs NVIDIA's libraries, and modules that are linked with torch, are there for nobody.
         let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-        let unused =
-            || self.libraries.iter().all(|library| names::is_of_nvidia(&name(&library.path)));
+        let unused = || {
+            let mut libraries = self.libraries.iter();
+            libraries.all(|library| library.with_torch || names::is_of_nvidia(&name(&library.path)))
+        };
         if let Some(torch) = torch.filter(|torch| torch.cuda.is_none() && unused()) {
             return Some(Answer::no(format!("torch {} is a CPU-only build", torch.version)));
         }
@@ -294,7 +296,16 @@ impl Report {
                 .find(|finding| finding.gpu && finding.severity != Severity::Note)?;
             Some(format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject))
         };
-        let what = gap.or_else(lacking)?;
+        let driver = asked.driver;
+        let newer = || {
+            let mut newer = self.drivers.newer.iter();
+            let too_new = newer.find(|newer| {
+                let floor = newer.floor.parse::<DriverVersion>();
+                driver.is_some_and(|driver| floor.is_ok_and(|floor| *driver < floor))
+            });
+            Some(too_new?.words())
+        };
+        let what = gap.or_else(newer).or_else(lacking)?;
         Some(Answer {
             says: Says::InPart,
             sentence: format!(
@@ -325,15 +336,18 @@ impl Report {
         let name = &asked.name;
         let sentence = match (verdict.outcome, &self.drivers.cuda) {
             (Outcome::Jit, _) => format!(
-                "Yes: it runs on {name}{drivers}; the driver compiles {} of its libraries when they are first used.",
+                "Yes: it runs on {name}{drivers}; the driver compiles {} of its libraries when they are first used",
                 verdict.jit.len()
             ),
             (_, Some(cuda)) => {
-                format!("Yes: it has machine code for {name} and CUDA {cuda} runs{drivers}.")
+                format!("Yes: it has machine code for {name} and CUDA {cuda} runs{drivers}")
             }
-            (_, None) => format!("Yes: it has machine code for {name}{drivers}."),
+            (_, None) => format!("Yes: it has machine code for {name}{drivers}"),
         };
-        Answer { says: Says::Yes, sentence }
+        // Of a driver that is named it has been said already whether it will do.
+        let newer = self.drivers.newer.first().filter(|_| asked.driver.is_none());
+        let newer = newer.map_or(String::new(), |newer| format!("; {}", newer.words()));
+        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}.") }
     }
 
     /// The whole report as JSON.

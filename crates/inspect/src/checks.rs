@@ -23,7 +23,8 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
                 format!("torch {} is a CPU-only build: it will not use any GPU", torch.version),
             )
             .evidence(["torch/version.py: cuda = None"])
-            .fix("install a CUDA build of torch"),
+            .fix("install a CUDA build of torch")
+            .gpu(true),
         );
     }
     for package in &contents.packages {

@@ -27,6 +27,28 @@ pub struct Drivers {
     pub newest_ptx_driver: Option<String>,
     /// Directories with libraries for forward compatibility.
     pub compat: Vec<String>,
+    /// Libraries of a newer CUDA major than `cuda_major`, which need a newer driver than the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub newer: Vec<Newer>,
+}
+
+/// A library of a newer CUDA major than the environment's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Newer {
+    /// Its path.
+    pub library: String,
+    /// The major version of its CUDA.
+    pub cuda_major: u16,
+    /// The lowest driver that starts it.
+    pub floor: String,
+}
+
+impl Newer {
+    /// `x/libx.so is of CUDA 13, which needs driver 580.65.06 or newer`.
+    pub fn words(&self) -> String {
+        let Self { library, cuda_major, floor } = self;
+        format!("{library} is of CUDA {cuda_major}, which needs driver {floor} or newer")
+    }
 }
 
 /// What the libraries of an environment say of its CUDA.
@@ -60,7 +82,48 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
             .and_then(names::ptx_driver)
             .map(|driver| driver.as_str().to_owned()),
         compat,
+        newer: major.map(|major| newer(libraries, major)).unwrap_or_default(),
     }
+}
+
+/// Libraries of a CUDA newer than `major`. NVIDIA's own say nothing: only what needs them uses them.
+fn newer(libraries: &[Library], major: u16) -> Vec<Newer> {
+    let own = |library: &&Library| {
+        !library.outside
+            && !names::is_of_nvidia(library.soname())
+            && names::alternative(library.name()).is_none()
+    };
+    let found = libraries.iter().filter(own).filter_map(|library| {
+        let own = needed(library).or_else(|| {
+            release(library).map(|release| release.major).or_else(|| opened(library))
+        })?;
+        let floor = sconce_facts::floor(own).filter(|_| own > major)?;
+        let floor = floor.driver.as_str().to_owned();
+        Some(Newer { library: library.path.clone(), cuda_major: own, floor })
+    });
+    let mut found: Vec<Newer> = found.collect();
+    found.sort_by(|a, b| (b.cuda_major, &a.library).cmp(&(a.cuda_major, &b.library)));
+    found
+}
+
+/// The CUDA major of the libraries that it is linked with.
+fn needed(library: &Library) -> Option<u16> {
+    let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
+    needed.filter_map(|name| names::cuda_major(name)).max()
+}
+
+/// The CUDA major of the libraries that it opens by name. It may try names one after the other, so they say it only
+/// when they agree.
+fn opened(library: &Library) -> Option<u16> {
+    let mut majors = library.opens.iter().filter_map(|name| names::cuda_major(name));
+    let first = majors.next()?;
+    majors.all(|major| major == first).then_some(first)
+}
+
+/// The release of CUDA whose tools made its GPU code.
+fn release(library: &Library) -> Option<CudaVersion> {
+    let isas = library.codes().filter_map(|(_, tally)| tally.ptx_isa);
+    library.toolkit.max(isas.filter_map(names::ptx_cuda).max())
 }
 
 /// The CUDA that libraries show: its major, and the release where the code itself says it.
@@ -76,20 +139,7 @@ fn shown(libraries: &[Library]) -> Option<(u16, Option<CudaVersion>)> {
             .filter_map(names::cuda_major)
             .max()
     };
-    let needed = |library: &Library| {
-        let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
-        needed.filter_map(|name| names::cuda_major(name)).max()
-    };
-    // Names in data may be tried one after the other, so they say it only when they agree.
-    let opened = |library: &Library| {
-        let mut majors = library.opens.iter().filter_map(|name| names::cuda_major(name));
-        let first = majors.next()?;
-        majors.all(|major| major == first).then_some(first)
-    };
-    let ptx = |library: &Library| {
-        library.codes().filter_map(|(_, tally)| names::ptx_cuda(tally.ptx_isa?)).max()
-    };
-    let release = || plain().filter_map(|library| library.toolkit.max(ptx(library))).max();
+    let release = || plain().filter_map(release).max();
     let major = runtime()
         .or_else(|| plain().filter_map(needed).max())
         .or_else(|| release().map(|release| release.major))

@@ -430,16 +430,20 @@ const fn packing(flags: u64) -> Packing {
 
 /// The next 8-aligned place (counted from `at`) behind `at` where a container's magic stands.
 fn next_magic(file: Named<'_>, at: u64, end: u64) -> Result<u64, Error> {
+    /// libcufft has 18,000 gaps of a few bytes: the search starts small.
+    const FIRST_PIECE: u64 = 256;
     const PIECE: u64 = 64 << 10;
     let mut place = at + 8;
+    let mut piece = FIRST_PIECE;
     while place < end {
-        let len = PIECE.min(end - place);
+        let len = piece.min(end - place);
         let bytes = file.skim(place, len as usize, "GPU code")?;
         let found = bytes.chunks(8).position(|word| word.starts_with(&MAGIC.to_le_bytes()));
         if let Some(words) = found {
             return Ok(place + words as u64 * 8);
         }
         place += len;
+        piece = (piece * 4).min(PIECE);
     }
     Ok(end)
 }

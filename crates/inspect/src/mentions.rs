@@ -14,7 +14,7 @@ const TEXTS: &str = ".rodata";
 /// Of one library no more is searched, bytes; the largest `.rodata` seen among libraries with GPU
 /// code has 72 MB.
 const MAX_SEARCHED: u64 = 128 << 20;
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 /// No library's name is longer.
 const MAX_NAME: usize = 64;
 /// Names of one library.
@@ -26,13 +26,16 @@ const MAX_NAMES: usize = 256;
 /// Only when reading fails; sections that end beyond the file are cut off.
 pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
+    let mut buffer = Vec::new();
     for section in elf.sections.iter().filter(|section| section.name == TEXTS) {
         let end = section.offset.saturating_add(section.size.min(MAX_SEARCHED)).min(file.size());
         let mut at = section.offset;
         while at < end {
             let len = (end - at).min(PIECE);
-            let piece = file.skim(at, len as usize, "texts")?;
-            search(file, at, &piece, &mut out)?;
+            buffer.resize(buffer.len().max(len as usize), 0);
+            let piece = &mut buffer[..len as usize];
+            file.skim_into(piece, at, "texts")?;
+            search(file, at, piece, &mut out)?;
             if len < PIECE {
                 break;
             }
@@ -46,18 +49,27 @@ pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
 }
 
 fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> Result<(), Error> {
-    let mut at = 0;
-    for text in piece.split(|byte| *byte == 0) {
-        let whole = at > 0 && at + text.len() < piece.len();
-        let place = start + at as u64;
-        at += text.len() + 1;
-        if !whole || text.len() > MAX_NAME || !text.starts_with(b"lib") || out.len() >= MAX_NAMES {
+    for dot in memchr::memmem::find_iter(piece, b".so.") {
+        if out.len() >= MAX_NAMES {
+            break;
+        }
+        let before = &piece[dot.saturating_sub(MAX_NAME)..dot];
+        let after = &piece[dot..piece.len().min(dot + MAX_NAME)];
+        // Whole texts only: a zero stands on both sides.
+        let zeros = before.iter().rposition(|byte| *byte == 0);
+        let Some((zero, end)) = zeros.zip(after.iter().position(|byte| *byte == 0)) else {
+            continue;
+        };
+        let first = dot - (before.len() - zero) + 1;
+        let text = &piece[first..dot + end];
+        if text.len() > MAX_NAME || !text.starts_with(b"lib") {
             continue;
         }
         let Some(name) = str::from_utf8(text).ok().filter(|name| names::is_opened(name)) else {
             continue;
         };
         // Read, not only passed over, so that what is kept of a layer has it.
+        let place = start + first as u64;
         file.range(place, text.len() as u64, MAX_NAME as u64, "library name")?;
         out.push(name.to_owned());
     }

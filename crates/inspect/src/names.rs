@@ -48,6 +48,9 @@ struct Cuda {
 struct Symbols {
     library: String,
     starts: Vec<String>,
+    /// Beginnings of names that it does not bring.
+    #[serde(default)]
+    but: Vec<String>,
 }
 
 /// Builds of one library of which a program takes one.
@@ -265,10 +268,10 @@ pub fn is_preloaded(name: &str) -> bool {
 /// Whether a symbol without a version may come from the library called `library`, which is not in
 /// what is inspected.
 pub fn may_bring(library: &str, symbol: &str) -> bool {
-    ROWS.symbols
-        .iter()
-        .filter(|row| library.starts_with(row.library.as_str()))
-        .any(|row| row.starts.iter().any(|start| symbol.starts_with(start.as_str())))
+    ROWS.symbols.iter().filter(|row| library.starts_with(row.library.as_str())).any(|row| {
+        let begins = |names: &[String]| names.iter().any(|name| symbol.starts_with(name.as_str()));
+        begins(&row.starts) && !begins(&row.but)
+    })
 }
 
 /// Whether the program of Python brings this symbol.

@@ -176,6 +176,12 @@ impl Report {
             Some(floor) => writeln!(out, "  CUDA {} runs from driver {floor} on", plain(cuda))?,
             None => writeln!(out, "  CUDA {}: no driver floor is known", plain(cuda))?,
         }
+        for newer in drivers.newer.iter().take(GAPS) {
+            writeln!(out, "  {}", plain(&newer.words()))?;
+        }
+        if let more @ 1.. = drivers.newer.len().saturating_sub(GAPS) {
+            writeln!(out, "  and {more} more")?;
+        }
         let jit: Vec<(u16, u16)> =
             self.gpus.iter().flat_map(|verdict| verdict.jit.iter().map(|(_, isa)| *isa)).collect();
         if let Some((major, minor)) = jit.into_iter().max() {

@@ -213,12 +213,21 @@ impl<'a> Named<'a> {
     /// Those of [`Named::range`].
     pub fn skim(&self, offset: u64, len: usize, what: &'static str) -> Result<Vec<u8>, Error> {
         let mut buf = vec![0; len];
-        let n = self.bytes.skim_at(&mut buf, offset).map_err(|source| Error::Read {
+        self.skim_into(&mut buf, offset, what)?;
+        Ok(buf)
+    }
+
+    /// As [`Named::skim`], into a buffer that is used again.
+    ///
+    /// # Errors
+    /// Those of [`Named::range`].
+    pub fn skim_into(&self, buf: &mut [u8], offset: u64, what: &'static str) -> Result<(), Error> {
+        let n = self.bytes.skim_at(buf, offset).map_err(|source| Error::Read {
             file: self.name.to_owned(),
             offset,
             source,
         })?;
-        if n < len { Err(self.truncated(offset, what)) } else { Ok(buf) }
+        if n < buf.len() { Err(self.truncated(offset, what)) } else { Ok(()) }
     }
 
     fn exact(&self, buf: &mut [u8], offset: u64, what: &'static str) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Flaw, Tally};
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::Loader;
+use crate::names;
 use crate::packages::{self, Contents};
 use crate::scan::{self, Library};
 use crate::tree::Tree;
@@ -60,6 +61,9 @@ pub struct GpuLibrary {
     /// What is wrong with them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<Flaw>,
+    /// Whether it is linked with torch, and runs only with it.
+    #[serde(skip)]
+    pub with_torch: bool,
 }
 
 /// A code and how much there is of it.
@@ -227,6 +231,11 @@ fn gpu_library(library: &Library) -> GpuLibrary {
         embedded: tallies(&library.embedded),
         relocatable_bytes: library.relocatable.bytes(),
         flaws: library.gpu.flaws.clone(),
+        with_torch: library
+            .dynamic
+            .iter()
+            .flat_map(|dynamic| &dynamic.needed)
+            .any(|name| names::is_of_torch(name)),
     }
 }
 

@@ -1,10 +1,15 @@
-//! `sconce doctor` as a user starts it: exit codes, a snapshot on standard output, and several machines over an ssh that
-//! answers from files.
+//! `sconce doctor` as a user starts it: exit codes, a snapshot on standard output, a machine that changes while it is
+//! watched, and several machines over an ssh that answers from files.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 
@@ -44,6 +49,9 @@ fn exit_codes() {
     bare["pci"] = serde_json::json!([]);
     bare["gpus"] = serde_json::json!([]);
     bare["driver"] = serde_json::json!({ "nvml": false });
+    assert_eq!(edited(bare.to_string()), 10);
+    // A driver without a GPU is not ready for any.
+    bare["driver"] = serde_json::from_str::<serde_json::Value>(&text).unwrap()["driver"].clone();
     assert_eq!(edited(bare.to_string()), 10);
 }
 
@@ -139,4 +147,124 @@ fn several_machines() {
         most: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4); 5.15.0-122-generic
     "#]],
     );
+}
+
+/// `sconce doctor --watch=1` on a machine whose driver's files are in a folder of the test's.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+    driver: tempfile::TempDir,
+}
+
+impl Watch {
+    /// Longer than any look takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn start(args: &[&str]) -> Self {
+        let driver = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sconce"))
+            .args(["doctor", "--watch=1", "--driver-root"])
+            .arg(driver.path())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .take_while(|line| send.send(line.clone()).is_ok())
+                .count()
+        });
+        Self { child, lines, driver }
+    }
+
+    fn library(&self) -> PathBuf {
+        self.driver.path().join("usr/lib/x86_64-linux-gnu/libcuda.so.580.65.06")
+    }
+
+    /// Puts a libcuda of driver 580.65.06 where the driver's files are.
+    fn install(&self) {
+        let mut header = [0u8; 64];
+        header[..5].copy_from_slice(b"\x7fELF\x02");
+        header[18] = 62;
+        fs::create_dir_all(self.library().parent().unwrap()).unwrap();
+        let new = self.driver.path().join("new");
+        fs::write(&new, header).unwrap();
+        fs::rename(new, self.library()).unwrap();
+    }
+
+    /// Reads until a line has `text` in it.
+    fn until(&self, text: &str) -> String {
+        let end = Instant::now() + Self::PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line =
+                self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no line with {text}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Nothing is printed during several looks, the rest of a report before them apart.
+    fn silent(&self) {
+        while self.lines.recv_timeout(Duration::from_millis(500)).is_ok() {}
+        if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(3500)) {
+            panic!("nothing has changed, and it says: {line}");
+        }
+    }
+
+    /// Sends a signal; the process ends of it, with all that it printed whole.
+    fn end(mut self, signal: &str, number: i32) {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        let end = Instant::now() + Self::PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "it goes on after {signal}");
+            thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.signal(), Some(number));
+        assert!(self.lines.recv_timeout(Self::PATIENCE).is_err(), "it printed half a report");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_machine_is_judged_again_when_it_changes() {
+    let watch = Watch::start(&[]);
+    watch.until("GPU");
+    watch.silent();
+    watch.install();
+    watch.until("--- changed ---");
+    watch.until("580.65.06");
+    fs::write(watch.driver.path().join("other"), "of no concern").unwrap();
+    watch.silent();
+    fs::remove_file(watch.library()).unwrap();
+    watch.until("--- changed ---");
+    watch.silent();
+    watch.end("-INT", 2);
+}
+
+#[test]
+fn each_judgement_is_a_line_of_json() {
+    let watch = Watch::start(&["--json"]);
+    let report = |line: String| serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    let first = report(watch.until("{"));
+    assert_eq!(first["schema"], 1);
+    watch.install();
+    let second = report(watch.until("{"));
+    assert!(second["findings"].to_string().contains("580.65.06"), "{second}");
+    watch.end("-TERM", 15);
 }

@@ -17,6 +17,7 @@ pub(super) fn device(machine: &Machine, bus_id: &str, device: &str) -> Pci {
         driver,
         bars: machine.text(&format!("{folder}/resource")).map(|text| windows(&text)),
         link: link(|name| machine.text(&format!("{folder}/{name}"))),
+        excluded: false,
     }
 }
 

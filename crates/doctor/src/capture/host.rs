@@ -77,6 +77,42 @@ pub(super) fn built_for(machine: &Machine) -> Option<Vec<String>> {
     Some(kernels.into_iter().filter(has).collect())
 }
 
+/// Where the driver is told to leave GPUs alone: on the kernel's command line, or in a file of modprobe.d(5).
+pub(super) fn excluding(machine: &Machine) -> Vec<String> {
+    /// Options of nvidia.ko (NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv-reg.h).
+    const OPTIONS: [&str; 3] = ["NVreg_ExcludedGpus", "NVreg_ExcludeAllGpus", "NVreg_GpuBlacklist"];
+    /// In the order of modprobe.d(5).
+    const FOLDERS: [&str; 5] = [
+        "/etc/modprobe.d",
+        "/run/modprobe.d",
+        "/usr/local/lib/modprobe.d",
+        "/usr/lib/modprobe.d",
+        "/lib/modprobe.d",
+    ];
+    let names_one = |text: &str| OPTIONS.iter().any(|option| text.contains(option));
+    let line = machine.text("/proc/cmdline").unwrap_or_default();
+    let words = line.split_whitespace().filter(|word| names_one(word));
+    let mut found: Vec<String> =
+        words.map(|word| format!("the kernel's command line: {word}")).collect();
+    let mut seen = Vec::new();
+    for folder in FOLDERS {
+        // /lib is a link to /usr/lib on most machines.
+        let Some(real) = machine.resolve(Path::new(folder)) else { continue };
+        if seen.contains(&real) {
+            continue;
+        }
+        seen.push(real);
+        for name in machine.names(Path::new(folder)).iter().filter(|name| name.ends_with(".conf")) {
+            let path = format!("{folder}/{name}");
+            let text = machine.text(&path).unwrap_or_default();
+            let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+            found.extend(lines.filter(|l| names_one(l)).map(|line| format!("{path}: {line}")));
+        }
+    }
+    found.truncate(16);
+    found
+}
+
 /// Seconds since the start, from proc_uptime(5).
 pub(super) fn uptime(machine: &Machine) -> Option<u64> {
     machine.text("/proc/uptime")?.split('.').next()?.parse().ok()

@@ -71,7 +71,10 @@ impl Snapshot {
         let pci: Vec<Pci> = survey
             .pci
             .iter()
-            .map(|(bus_id, device)| bus::device(machine, bus_id, device))
+            .map(|(bus_id, device)| Pci {
+                excluded: survey.excluded.contains(bus_id),
+                ..bus::device(machine, bus_id, device)
+            })
             .collect();
         let by_bus = |bus_id: &str| {
             let device = &pci.iter().find(|one| one.bus_id == bus_id)?.device;
@@ -162,6 +165,10 @@ impl Snapshot {
                 hmm: machine
                     .text("/sys/module/nvidia_uvm/parameters/uvm_disable_hmm")
                     .map(|disabled| disabled == "N"),
+                excluding: match survey.excluded.is_empty() {
+                    true => Vec::new(),
+                    false => host::excluding(machine),
+                },
             },
             pci,
         }

@@ -1,7 +1,7 @@
 //! A module without libraries.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -18,5 +18,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         return Vec::new();
     };
     let summary = format!("the kernel module {version} is loaded, but libcuda was found nowhere");
-    vec![Finding::new(&RULE, Severity::Stops, summary)]
+    let finding = Finding::new(&RULE, Severity::Stops, summary);
+    if !snapshot.container {
+        return vec![finding];
+    }
+    let what = "the host's driver gives a container its libraries: start it with GPUs; if the image sets NVIDIA_DRIVER_CAPABILITIES, it must have `compute` and `utility`";
+    vec![finding.fix(vec![Step::host(what, &["docker run --gpus all <image>"])])]
 }

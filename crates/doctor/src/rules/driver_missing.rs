@@ -1,6 +1,6 @@
 //! A GPU and no driver.
 
-use super::{Rule, module_not_built};
+use super::{Rule, gpu_held, module_not_built};
 use crate::causes::last_branch;
 use crate::fix;
 use crate::{Finding, Severity, Snapshot, Subject};
@@ -22,6 +22,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         || driver.module.is_some()
         || driver.libraries.is_some()
         || module_not_built::not_built(snapshot).is_some()
+        || gpu_held::keep_the_module_out(snapshot)
         || snapshot.container
     {
         return Vec::new();

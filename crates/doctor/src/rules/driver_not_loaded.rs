@@ -1,6 +1,6 @@
 //! Libraries without a module.
 
-use super::{Rule, module_not_built, secure_boot};
+use super::{Rule, gpu_held, module_not_built, secure_boot};
 use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -19,8 +19,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         return Vec::new();
     };
     // Causes that have a rule of their own.
-    let explained =
-        secure_boot::refused(snapshot).is_some() || module_not_built::not_built(snapshot).is_some();
+    let explained = secure_boot::refused(snapshot).is_some()
+        || module_not_built::not_built(snapshot).is_some()
+        || gpu_held::keep_the_module_out(snapshot);
     if snapshot.wsl || explained {
         return Vec::new();
     }
@@ -33,8 +34,13 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         || snapshot.pci.iter().any(|pci| pci.driver.as_deref() == Some("nouveau"));
     if nouveau {
         let finding = finding.seen("the nouveau module is loaded and has the GPUs");
-        return vec![finding.fix(fix::without_nouveau(snapshot))];
+        return vec![finding.fix(fix::without(snapshot, &["nouveau"]))];
     }
+    // What the module said before it went.
+    let said = snapshot.kernel_log.iter().flatten().rev().filter(|line| line.contains("NVRM"));
+    let mut said: Vec<&String> = said.take(3).collect();
+    said.reverse();
+    let finding = said.into_iter().cloned().fold(finding, Finding::seen);
     let load = Step::host(
         "load it, and see what the kernel says",
         &["modprobe -a nvidia nvidia_uvm", "dmesg --level err,warn"],

@@ -20,7 +20,34 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    causes::without(snapshot).into_iter().map(|device| finding(snapshot, &device)).collect()
+    let known = causes::without(snapshot);
+    let known = known.iter().map(|device| finding(snapshot, device));
+    known.chain(left_the_bus(snapshot).into_iter().map(|bus| left(snapshot, bus))).collect()
+}
+
+/// Buses on which a GPU was, that Xid 79 is about, and that the kernel lists no longer.
+pub(super) fn left_the_bus(snapshot: &Snapshot) -> Vec<&str> {
+    if snapshot.container {
+        return Vec::new();
+    }
+    let here = |bus: &str| {
+        snapshot.pci.iter().any(|pci| pci.bus_id.starts_with(bus))
+            || snapshot.gpus.iter().any(|gpu| gpu.bus_id.starts_with(bus))
+    };
+    let entries = log::entries(snapshot);
+    let gone = entries.iter().filter(|entry| !entry.switch && entry.code == 79);
+    let mut buses: Vec<&str> = gone.map(|entry| entry.bus).filter(|bus| !here(bus)).collect();
+    buses.sort_unstable();
+    buses.dedup();
+    buses
+}
+
+fn left(snapshot: &Snapshot, bus: &str) -> Finding {
+    let summary = format!("the GPU at {bus} has left the PCI bus");
+    let finding = Finding::new(&RULE, snapshot.loss(), summary);
+    let lines = snapshot.kernel_log.iter().flatten().filter(|line| log::names(line, bus));
+    let finding = lines.take(3).cloned().fold(finding, Finding::seen);
+    finding.fix(steps(snapshot))
 }
 
 fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
@@ -48,6 +75,10 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
         log.filter(|line| log::names(line, device.bus_id)).take(3).collect();
     lines.reverse();
     let finding = lines.into_iter().cloned().fold(finding, Finding::seen);
+    finding.fix(steps(snapshot))
+}
+
+fn steps(snapshot: &Snapshot) -> Vec<Step> {
     let mut steps = fix::reboot(snapshot);
     if let Some(last) = steps.last_mut() {
         last.what = "restart the machine: a GPU that is gone refuses a reset".into();
@@ -59,5 +90,5 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
         "if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced",
         &[],
     ));
-    finding.fix(steps)
+    steps
 }

@@ -17,6 +17,7 @@ mod driver_older_than_gpu;
 mod driver_too_old;
 mod fabric_manager;
 mod forward_compat;
+mod gpu_excluded;
 mod gpu_held;
 mod gpu_in_use;
 mod gpu_lost;
@@ -85,6 +86,7 @@ pub const RULES: &[&Rule] = &[
     &gpu_not_covered::RULE,
     &image_without_cuda::RULE,
     &gpu_held::RULE,
+    &gpu_excluded::RULE,
     &needs_open_module::RULE,
     &needs_proprietary_module::RULE,
     &driver_older_than_gpu::RULE,

@@ -23,22 +23,43 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     let built = snapshot.driver.built_for.as_ref()?;
     let kernel = snapshot.kernel.as_ref()?;
     let installed = snapshot.driver.libraries.is_some() || !built.is_empty();
-    if snapshot.driver.module.is_some()
-        || snapshot.container
-        || !installed
-        || built.contains(kernel)
-    {
+    if snapshot.driver.module.is_some() || snapshot.container || !installed {
         return None;
     }
-    let summary = format!("the driver's module was not built for this kernel, {kernel}");
-    let finding = Finding::new(&RULE, Severity::Stops, summary);
-    let finding = match built.is_empty() {
-        true => finding.seen("no kernel of this machine has it"),
-        false => finding.seen(format!("it is there for {}", built.join(", "))),
+    let refused = refused(snapshot);
+    let finding = match (built.contains(kernel), refused) {
+        (true, None) => return None,
+        (true, Some(line)) => {
+            let summary = format!(
+                "this kernel, {kernel}, refuses the driver's module: it was built for another"
+            );
+            let finding = Finding::new(&RULE, Severity::Stops, summary).seen(line);
+            // dkms takes it for built.
+            let again = "build it again for this kernel (`dkms status` says what dkms calls it, `dkms install --force` builds and installs it), then load it";
+            let steps = vec![Step::host(again, &["modprobe -a nvidia nvidia_uvm"])];
+            return Some(finding.fix(steps));
+        }
+        (false, _) => {
+            let summary = format!("the driver's module was not built for this kernel, {kernel}");
+            let finding = Finding::new(&RULE, Severity::Stops, summary);
+            match built.is_empty() {
+                true => finding.seen("no kernel of this machine has it"),
+                false => finding.seen(format!("it is there for {}", built.join(", "))),
+            }
+        }
     };
     Some(finding.fix(vec![
         fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
         Step::host("build the module and load it", &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"]),
         Step::host("if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver", &[]),
     ]))
+}
+
+/// The kernel's word that a module of the driver's was built for another (the kernel's kernel/module/main.c,
+/// `check_modinfo`, and version.c, `check_version`).
+fn refused(snapshot: &Snapshot) -> Option<&str> {
+    const SAYS: [&str; 2] = ["version magic", "disagrees about version of symbol"];
+    let lines = snapshot.kernel_log.iter().flatten().map(String::as_str);
+    let mut lines = lines.filter(|line| line.starts_with("nvidia"));
+    lines.find(|line| SAYS.iter().any(|words| line.contains(words)))
 }

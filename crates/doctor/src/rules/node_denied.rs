@@ -5,6 +5,7 @@ use std::path::Path;
 use sconce_gpu::Opening;
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Node, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -93,6 +94,11 @@ fn finding(snapshot: &Snapshot, severity: Severity, nodes: &[&Node]) -> Finding 
                 &["chmod 0666 /dev/nvidiactl /dev/nvidia-uvm"],
             ),
         });
+    }
+    if reasons.contains(&Opening::Hung) {
+        steps.extend(fix::reboot(snapshot));
+    } else if reasons.iter().any(|open| matches!(open, Opening::Dead | Opening::Failed)) {
+        steps.push(fix::reload());
     }
     finding.fix(steps)
 }

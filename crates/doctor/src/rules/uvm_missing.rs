@@ -15,7 +15,9 @@ pub const RULE: Rule = Rule {
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let node = snapshot.nodes.iter().any(|node| node.path.ends_with("nvidia-uvm"));
-    if snapshot.driver.module.is_none() || node {
+    // A container without any node was given no GPU: that is the cause, and `node-missing`'s.
+    let control = snapshot.nodes.iter().any(|node| node.path.ends_with("nvidiactl"));
+    if snapshot.driver.module.is_none() || node || (snapshot.container && !control) {
         return Vec::new();
     }
     let finding =

@@ -3,6 +3,7 @@
 use sconce_facts::Action;
 
 use super::Rule;
+use super::gpu_lost::left_the_bus;
 use crate::actions::{self, newest, times};
 use crate::log;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
@@ -21,8 +22,12 @@ pub const RULE: Rule = Rule {
 /// is found by rules of its own; its errors that led there are their evidence and not told twice.
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let devices = snapshot.devices();
+    let left = left_the_bus(snapshot);
     let gone = |bus: &str| {
-        devices.iter().any(|device| device.trouble.is_some() && device.bus_id.starts_with(bus))
+        left.contains(&bus)
+            || devices
+                .iter()
+                .any(|device| device.trouble.is_some() && device.bus_id.starts_with(bus))
     };
     let mut kinds: Vec<Kind<'_>> = Vec::new();
     for entry in log::entries(snapshot) {
