@@ -171,6 +171,11 @@ mod tests {
         let mut heir = std::process::Command::new("sleep").arg("60").stdin(lock).spawn().unwrap();
         let other = open();
         assert!(matches!(other.try_lock(), Err(fs::TryLockError::WouldBlock)));
+        // The kernel lets the parent go on a moment before the child has its new name.
+        let comm = format!("/proc/{}/comm", heir.id());
+        while fs::read_to_string(&comm).unwrap() != "sleep\n" {
+            std::thread::yield_now();
+        }
         let words = holder(&other);
         heir.kill().unwrap();
         heir.wait().unwrap();

@@ -225,11 +225,17 @@ mod tests {
         for name in ["00000000000000aa", "run-x", "other"] {
             fs::create_dir_all(folder.path().join(name).join("scratch")).expect("a folder");
         }
-        fs::create_dir(folder.path().join("00000000000000bb")).expect("one that ended well");
+        let ended = folder.path().join("00000000000000bb");
+        fs::create_dir(&ended).expect("one that ended well");
+        fs::write(ended.join("container.json"), "{}").expect("its record");
+        // One whose maker was killed before it had anything.
+        fs::create_dir(folder.path().join("00000000000000cc")).expect("a folder");
         let first = Folder::new(folder.path(), None).expect("a container");
         let real = fs::canonicalize(folder.path()).expect("path");
-        let left: Vec<&PathBuf> = first.left.iter().map(|(path, _)| path).collect();
-        assert_eq!(left, [&real.join("00000000000000aa")]);
+        let mut left: Vec<&PathBuf> = first.left.iter().map(|(path, _)| path).collect();
+        left.sort();
+        let wanted = ["00000000000000aa", "00000000000000cc"].map(|name| real.join(name));
+        assert_eq!(left, wanted.iter().collect::<Vec<_>>());
         let mode = fs::metadata(&first.path).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         let second = Folder::new(folder.path(), None).expect("another");

@@ -160,6 +160,10 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
         what.strip_prefix("unexpected argument '").and_then(|rest| rest.split('\'').next());
     let what = match option {
         Some(option) => format!("`sconce {command}` takes no `{option}`"),
+        None if error.kind() == ErrorKind::MissingRequiredArgument => {
+            let missing = words.lines().map(str::trim).filter(|line| line.starts_with('<'));
+            format!("`sconce {command}` needs {}", missing.collect::<Vec<_>>().join(" and "))
+        }
         None => what.to_owned(),
     };
     let failure = Failure::new(Kind::Usage, what);

@@ -24,12 +24,6 @@ pub(crate) fn check_machine(request: &Request) -> Result<(), Error> {
         let why = format!("there is no processor {missing}; this machine has {there}");
         return Err(Error::option("--cpuset-cpus", missing.to_string(), why));
     }
-    if let (Some(wanted), Ok(online)) = (request.cpus, processors(there))
-        && wanted > online.len() as f64
-    {
-        let why = format!("this machine has {} processors", online.len());
-        return Err(Error::option("--cpus", wanted.to_string(), why));
-    }
     let is_name = |name: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         !name.is_empty() && name.len() <= 64 && name.chars().all(plain)

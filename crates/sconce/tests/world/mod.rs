@@ -30,7 +30,8 @@ impl World {
     #[allow(dead_code)]
     pub fn of_nobody() -> Self {
         use std::os::unix::fs::{PermissionsExt, chown};
-        let world = Self { nobody: true, ..Self::new() };
+        let mut world = Self::new();
+        world.nobody = true;
         fs::copy(env!("CARGO_BIN_EXE_sconce"), world.path("sconce")).unwrap();
         let folder = world.folder.path();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
