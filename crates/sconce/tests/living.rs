@@ -90,6 +90,12 @@ fn a_day_of_one_container() {
         ok(&world, &["cp", "train:/tmp/copied", "out"]);
         assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
 
+        // A folder takes the place of nothing that is there.
+        let (code, _, err) = world.says(&["cp", "train:/tmp", "out"]);
+        assert!(code == 2 && err.contains("out is there already"), "{err}");
+        assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
+        assert_eq!(world.says(&["cp", "train:/tmp", "-"]).0, 2);
+
         assert!(ok(&world, &["stats", "train"]).contains("train"));
         let unit = ok(&world, &["generate", "systemd", "train"]);
         assert!(unit.contains("[Service]") && unit.contains("oci:image"), "{unit}");
@@ -123,7 +129,13 @@ fn kill_wait_and_rm_with_force() {
         ok(&world, &["kill", "-s", "TERM", "two"]);
         eventually("`--rm` leaves nothing", || !ok(&world, &["ps", "--all"]).contains("two"));
         start(&world, "three", &[], "sleep 600");
-        ok(&world, &["rm", "--force", "one", "three"]);
+        let three = ok(&world, &["ps", "-q"]);
+        assert_eq!(three.lines().count(), 1, "{three}");
+        // Who kills one may remove it at once.
+        ok(&world, &["kill", three.trim()]);
+        ok(&world, &["rm", "three"]);
+        start(&world, "four", &[], "sleep 600");
+        ok(&world, &["rm", "--force", "one", "four"]);
         nothing_left(&world);
     }
 }

@@ -223,3 +223,29 @@ fn help_is_help() {
         assert!(code == 0 && out.contains("--security-opt"), "{words:?}: {code}");
     }
 }
+
+/// What Docker has and sconce has not, and options that a command has not.
+#[test]
+fn what_is_not_here_is_said_with_what_to_do() {
+    let world = World::new();
+    for (words, says) in [
+        (&["start", "x"][..], "`sconce run` starts a new one"),
+        (&["pull", "ubuntu"], "skopeo copy"),
+        (&["top", "x"], "sconce exec NAME ps"),
+        (&["exec", "-d", "x", "true"], "`sconce exec` takes no `-d`"),
+        (&["stats", "--no-stream"], "`sconce stats` takes no `--no-stream`"),
+        (&["ps", "--filter", "x"], "`sconce ps` takes no `--filter`"),
+        (&["rmi"], "needs <NAME|DIGEST>"),
+    ] {
+        let (code, out, err) = world.says(words);
+        assert_eq!((code, out.as_str()), (2, ""), "{words:?}\n{err}");
+        assert!(err.contains(says) && err.contains("to do: "), "{words:?}\n{err}");
+        clean(&words.join(" "), &err);
+    }
+    refused(&world, &["run", "ubuntu", "true"], &["skopeo copy docker://ubuntu"]);
+    refused(&world, &["run", "-v", "/tmp:/dev", "ubuntu", "true"], &["--device brings single"]);
+    refused(&world, &["run", "-v", "/tmp:/proc/x", "ubuntu", "true"], &["--device brings single"]);
+    refused(&world, &["run", "-m", "1k", "ubuntu", "true"], &["6m at the least"]);
+    refused(&world, &["run", "--cpuset-cpus", "1000", "ubuntu", "true"], &["no processor 1000"]);
+    refused(&world, &["run", "--hostname", "a b", "ubuntu", "true"], &["a host name has"]);
+}
