@@ -246,6 +246,7 @@ mod tests {
         };
         let lock = sconce_lock::Lock {
             spec: sha256,
+            inputs: None,
             facts,
             app: sconce_lock::App::default(),
             indexes: Vec::new(),

@@ -26,6 +26,6 @@ pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;
 pub use progress::{Progress, Silent};
-pub use project::{Locked, Project, Ready};
+pub use project::{Locked, Policy, Project, Ready, write_whole};
 pub use seal::seal;
 pub use trees::{extract, mend};

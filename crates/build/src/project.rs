@@ -2,10 +2,11 @@
 //! from each to a lock and an image.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
-use sconce_lock::{Explanation, Host, Lock, Spec};
+use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade};
 
 use crate::builder::{Builder, Environment, Trees};
 use crate::error::{Error, at};
@@ -37,6 +38,24 @@ pub enum Project {
     },
 }
 
+/// What may become of the lock that a project has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policy {
+    /// One that fits `sconce.toml` is kept, unless something is to be upgraded; one that does not is
+    /// written anew, with as few changes as can be.
+    Update(Upgrade),
+    /// It must be there, and fit.
+    Locked,
+    /// It must be there, and is taken as it is.
+    Frozen,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::Update(Upgrade::Nothing)
+    }
+}
+
 /// How a lock came about.
 #[derive(Debug)]
 pub struct Locked {
@@ -44,6 +63,8 @@ pub struct Locked {
     pub lock: Lock,
     /// Why each thing was chosen; `None` when the lock was there already.
     pub explanation: Option<Explanation>,
+    /// What differs from the lock that was there before.
+    pub changes: Vec<Change>,
 }
 
 /// An image that can be started.
@@ -66,6 +87,17 @@ impl Project {
             false => return Err(Error::NoSpec(folder.to_owned())),
         };
         Ok(Self::Folder { folder: folder.to_owned(), spec: Box::new(spec) })
+    }
+
+    /// The project in a folder with this text as its `sconce.toml`.
+    pub fn of_text(folder: &Path, text: &str) -> Result<Self, Error> {
+        let spec = Box::new(Spec::of_text(text, folder)?);
+        Ok(Self::Folder { folder: folder.to_owned(), spec })
+    }
+
+    /// The text of the `sconce.toml` in a folder.
+    pub fn text(folder: &Path) -> Result<String, Error> {
+        Ok(Spec::text(&folder.join("sconce.toml"))?)
     }
 
     /// What `text` means, or nothing if it is neither a folder nor a tag: then it may be an image.
@@ -131,19 +163,58 @@ impl Builder<'_> {
         Ok(Some(Lock::parse(&text)?))
     }
 
-    /// The project's lock: the one it has if that fits what is wanted, else a new one, which is
-    /// kept. `anew` resolves in any case.
-    pub fn lock(&self, project: &Project, host: &Host, anew: bool) -> Result<Locked, Error> {
-        let spec = project.spec();
-        if !anew && let Some(lock) = self.existing_lock(project)? {
-            match lock.check_spec(spec) {
-                Ok(()) => return Ok(Locked { lock, explanation: None }),
+    /// The project's lock, as the policy has it; a new one is kept.
+    ///
+    /// # Errors
+    /// The lock is not there or does not fit, and may not be written; a new one can't be made.
+    pub fn lock(&self, project: &Project, host: &Host, policy: &Policy) -> Result<Locked, Error> {
+        let kept = |lock| Locked { lock, explanation: None, changes: Vec::new() };
+        let missing = || Error::Lock(sconce_lock::Error::LockMissing);
+        let upgrade = match policy {
+            Policy::Frozen => return self.existing_lock(project)?.ok_or_else(missing).map(kept),
+            Policy::Locked => {
+                let lock = self.existing_lock(project)?.ok_or_else(missing)?;
+                lock.check_spec(project.spec())?;
+                return Ok(kept(lock));
+            }
+            Policy::Update(upgrade) => upgrade,
+        };
+        let before = match (self.existing_lock(project), upgrade) {
+            // A lock that can't be read is written anew where that was asked for.
+            (Err(error), Upgrade::All) => {
+                self.progress.note(&format!("the lock that is there is not used: {error}"));
+                None
+            }
+            (before, _) => before?,
+        };
+        if *upgrade == Upgrade::Nothing
+            && let Some(lock) = &before
+        {
+            match lock.check_spec(project.spec()) {
+                Ok(()) => return Ok(kept(lock.clone())),
                 Err(stale) => self.progress.note(&format!("locking again: {stale}")),
             }
         }
+        let locked = self.resolve(project, host, before.as_ref(), upgrade)?;
+        self.keep_lock(project, &locked.lock)?;
+        Ok(locked)
+    }
+
+    /// A new lock for a project, which is not written; `before` is the one that is there.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn resolve(
+        &self,
+        project: &Project,
+        host: &Host,
+        before: Option<&Lock>,
+        upgrade: &Upgrade,
+    ) -> Result<Locked, Error> {
         self.progress.begin("locking", None);
         let mut world = World::new(self, project);
-        let (lock, explanation) = sconce_lock::resolve(spec, host, &mut world)?;
+        let previous = Previous { lock: before, upgrade };
+        let (lock, explanation) = sconce_lock::resolve(project.spec(), host, previous, &mut world)?;
         self.progress.end(&format!(
             "{}{} Python and {} Debian packages",
             lock.facts.torch.as_ref().map_or(String::new(), |torch| {
@@ -153,8 +224,8 @@ impl Builder<'_> {
             lock.wheels.len(),
             lock.debs.len()
         ));
-        self.keep_lock(project, &lock)?;
-        Ok(Locked { lock, explanation: Some(explanation) })
+        let changes = before.map_or(Vec::new(), |before| sconce_lock::changes(before, &lock));
+        Ok(Locked { lock, explanation: Some(explanation), changes })
     }
 
     /// Writes a project's lock to where it belongs.
@@ -182,8 +253,8 @@ impl Builder<'_> {
             }
         };
         let image = match project {
-            Project::Folder { folder, spec } => {
-                self.app(&lock, &environment, &spec.app, folder, trees)?.image
+            Project::Folder { folder, .. } => {
+                self.app(&lock, &environment, &lock.app, folder, trees)?.image
             }
             Project::Tag { .. } => environment.image,
         };
@@ -196,8 +267,12 @@ impl Builder<'_> {
     }
 }
 
-/// Writes a file so that it is whole or not there at all.
-fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+/// Writes a file of a project so that it is whole or as it was. A link is replaced: a project that was
+/// cloned must not lead a write elsewhere.
+///
+/// # Errors
+/// It can't be written.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -206,8 +281,9 @@ fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
         let mut file = tempfile::Builder::new().prefix(".sconce.lock").tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         // A temporary file is its owner's alone; a lock is for the whole team.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
+        let before = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let mode = before.map_or(0o644, |about| about.permissions().mode() & 0o777);
+        file.as_file().set_permissions(PermissionsExt::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

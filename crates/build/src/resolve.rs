@@ -1,13 +1,17 @@
 //! The world that a resolution asks: uv for Python packages, signed indexes for Debian's.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use sconce_debian::Target;
-use sconce_fetch::apt;
 use sconce_fetch::uv::{self, Uv};
+use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, PythonAnswer, PythonRequest,
+    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, PythonAnswer,
+    PythonRequest,
 };
 
 use crate::builder::Builder;
@@ -47,7 +51,48 @@ impl<'a> World<'a> {
     }
 }
 
+/// Pages of an index under way at a time.
+const PAGES: usize = 8;
+
 impl Index for World<'_> {
+    fn releases(
+        &mut self,
+        packages: &[String],
+    ) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError> {
+        let client = self.builder.client;
+        // uv answers from its cache without a network; there is no such cache for pages.
+        if client.options().offline {
+            return Ok(BTreeMap::new());
+        }
+        let configured = indexes::configured(&|name| std::env::var_os(name));
+        let base = configured.and_then(|configured| configured.default_index());
+        let base = base.map_err(IndexError::failed)?;
+        let (next, pages) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..PAGES.min(packages.len()) {
+                scope.spawn(|| {
+                    while let Some(name) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let page = pypi::files(client, &base, name);
+                        let mut pages = pages.lock().unwrap_or_else(|held| held.into_inner());
+                        pages.insert(name.clone(), page);
+                    }
+                });
+            }
+        });
+        let mut found = BTreeMap::new();
+        for (name, page) in pages.into_inner().unwrap_or_else(|held| held.into_inner()) {
+            match page {
+                Ok(files) => {
+                    found.insert(name, files.into_iter().map(listed).collect());
+                }
+                // uv found the package all the same: it is on another index.
+                Err(sconce_fetch::Error::Status { status: 404 | 403 | 410, .. }) => {}
+                Err(error) => return Err(IndexError::failed(error)),
+            }
+        }
+        Ok(found)
+    }
+
     fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
         let uv = self.uv()?;
         let answer = uv.python(request)?;
@@ -81,6 +126,11 @@ impl Index for World<'_> {
         );
         Ok(DebianAnswer { debs: debs.map_err(unfit)? })
     }
+}
+
+fn listed(file: pypi::Listed) -> ListedFile {
+    let pypi::Listed { name, uploaded, requires_python, yanked, .. } = file;
+    ListedFile { name, uploaded, requires_python, yanked }
 }
 
 /// The packages that `roots` need, from the signed lists of a release.

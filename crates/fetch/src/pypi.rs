@@ -28,6 +28,12 @@ pub struct Listed {
     pub url: String,
     /// Its SHA-256, where the index says it.
     pub digest: Option<Digest>,
+    /// When it came (PEP 700), as the index says it.
+    pub uploaded: Option<String>,
+    /// The Pythons it is for, PEP 440.
+    pub requires_python: Option<String>,
+    /// Whether it was taken back (PEP 592).
+    pub yanked: bool,
 }
 
 /// The page of a `project` in the index at `base` (`https://HOST/simple`).
@@ -55,7 +61,14 @@ pub fn find_links(client: &Client, place: &str) -> Result<Vec<Listed>, Error> {
         if let (Some(name), Ok(url)) =
             (path.file_name().and_then(|name| name.to_str()), Url::from_file_path(&path))
         {
-            files.push(Listed { name: name.to_owned(), url: url.into(), digest: None });
+            files.push(Listed {
+                name: name.to_owned(),
+                url: url.into(),
+                digest: None,
+                uploaded: None,
+                requires_python: None,
+                yanked: false,
+            });
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -115,6 +128,26 @@ struct PageFile {
     url: String,
     #[serde(default)]
     hashes: Hashes,
+    #[serde(rename = "upload-time")]
+    uploaded: Option<String>,
+    #[serde(rename = "requires-python")]
+    requires_python: Option<String>,
+    #[serde(default)]
+    yanked: Yanked,
+}
+
+/// `false`, `true`, or why (PEP 691).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Yanked {
+    Is(bool),
+    Because(#[allow(dead_code, reason = "that there is one is all")] String),
+}
+
+impl Default for Yanked {
+    fn default() -> Self {
+        Self::Is(false)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -127,7 +160,18 @@ fn json(bytes: &[u8], base: &Url) -> Result<Vec<Listed>, String> {
     let files = page.files.into_iter().filter_map(|file| {
         let url = base.join(&file.url).ok()?;
         let digest = file.hashes.sha256.and_then(|text| text.to_lowercase().parse().ok());
-        Some(Listed { name: file.filename, url: bare(url), digest })
+        let yanked = match file.yanked {
+            Yanked::Is(yanked) => yanked,
+            Yanked::Because(_) => true,
+        };
+        Some(Listed {
+            name: file.filename,
+            url: bare(url),
+            digest,
+            uploaded: file.uploaded,
+            requires_python: file.requires_python,
+            yanked,
+        })
     });
     Ok(files.collect())
 }
@@ -165,7 +209,14 @@ fn html(text: &str, page: &Url) -> Vec<Listed> {
                 let last = url.path_segments().and_then(|mut parts| parts.next_back());
                 let Some(last) = last.filter(|last| !last.is_empty()) else { continue };
                 let name = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
-                files.push(Listed { name: name.into_owned(), digest, url: bare(url) });
+                files.push(Listed {
+                    name: name.into_owned(),
+                    digest,
+                    url: bare(url),
+                    uploaded: None,
+                    requires_python: attribute(attributes, "data-requires-python"),
+                    yanked: attribute(attributes, "data-yanked").is_some(),
+                });
             }
             _ => {}
         }
@@ -225,7 +276,9 @@ mod tests {
     fn show(files: Vec<Listed>) -> String {
         let line = |file: Listed| {
             let digest = file.digest.map(|digest| digest.short()).unwrap_or_default();
-            format!("{} {} {digest}\n", file.name, file.url)
+            let python = file.requires_python.unwrap_or_default();
+            let yanked = if file.yanked { " yanked" } else { "" };
+            format!("{} {} {digest} {python}{yanked}\n", file.name, file.url)
         };
         files.into_iter().map(line).collect()
     }
@@ -236,17 +289,17 @@ mod tests {
         let html_page = format!(
             "<!DOCTYPE html><html><!-- <a href=\"x.whl\">x</a> --><body>\
              <a data-requires-python=\"&gt;=3.9\" href=\"../../f/a-1%2Bcu12-py3-none-any.whl#sha256={SHA}\">a-1...</a>\n\
-             <A HREF='https://files.example.invalid/a-2.tar.gz?x=1&amp;y=2'>a-2.tar.gz</A><a name=x></a>"
+             <A HREF='https://files.example.invalid/a-2.tar.gz?x=1&amp;y=2' data-yanked=\"old\">a-2.tar.gz</A><a name=x></a>"
         );
         let json_page = format!(
             r#"{{"meta": {{"api-version": "1.1"}}, "name": "a", "files": [
               {{"filename": "a-1+cu12-py3-none-any.whl", "url": "../../f/a-1%2Bcu12-py3-none-any.whl",
-                "hashes": {{"sha256": "{SHA}"}}, "yanked": false}},
-              {{"filename": "a-2.tar.gz", "hashes": {{}},
+                "hashes": {{"sha256": "{SHA}"}}, "yanked": false, "requires-python": ">=3.9"}},
+              {{"filename": "a-2.tar.gz", "hashes": {{}}, "yanked": "old",
                 "url": "https://files.example.invalid/a-2.tar.gz?x=1&y=2"}}]}}"#
         );
-        let want = "a-1+cu12-py3-none-any.whl https://index.example.invalid/f/a-1%2Bcu12-py3-none-any.whl e3b0c44298fc\n\
-                    a-2.tar.gz https://files.example.invalid/a-2.tar.gz?x=1&y=2 \n";
+        let want = "a-1+cu12-py3-none-any.whl https://index.example.invalid/f/a-1%2Bcu12-py3-none-any.whl e3b0c44298fc >=3.9\n\
+                    a-2.tar.gz https://files.example.invalid/a-2.tar.gz?x=1&y=2   yanked\n";
         assert_eq!(show(html(&html_page, &page)), want);
         assert_eq!(show(json(json_page.as_bytes(), &page).unwrap()), want);
     }

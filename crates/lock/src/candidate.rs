@@ -105,6 +105,13 @@ impl Candidate {
         }
     }
 
+    /// The same release on another base, if it has a wheel for its Python.
+    pub fn on(&self, base: &'static Base, wishes: &Wishes) -> Option<Self> {
+        let has = self.release.build(wishes.machine).python.contains(&base.python_tag());
+        (has && wishes.bases.iter().any(|known| known.release == base.release))
+            .then_some(Self { base, ..*self })
+    }
+
     /// Constraints that keep known trouble out.
     pub fn constraints(&self) -> Vec<&'static str> {
         let caveats = sconce_facts::caveats(&self.release.version, &[]);

@@ -6,17 +6,19 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::spec::{App, Flavour, Spec};
+use crate::wheel_name::normalise;
 use crate::{read, write};
 
-/// The newest version of the format that this sconce reads, and writes where it must: a lock without
-/// promised GPUs is one of version 1.
-pub const VERSION: i64 = 2;
+/// The newest version of the format that this sconce reads, and writes where it must.
+pub const VERSION: i64 = 3;
 
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
     /// The digest of the specification it was made for ([`Spec::digest`]).
     pub spec: Digest,
+    /// The parts of the specification that decided its packages; not in locks before version 3.
+    pub inputs: Option<Inputs>,
     /// What it rests on.
     pub facts: Facts,
     /// The image's configuration and what of the user's code is in it.
@@ -29,6 +31,16 @@ pub struct Lock {
     pub debs: Vec<DebPin>,
     /// What it builds to, once built.
     pub sealed: Option<Sealed>,
+}
+
+/// What decided the packages of a lock, so that another edit of `sconce.toml` moves none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// Of the wheels ([`Spec::wheels_digest`]).
+    pub wheels: Digest,
+    /// Of the debs: release, processor, flavour and the packages asked for.
+    pub debs: Digest,
 }
 
 /// What a lock rests on.
@@ -202,6 +214,11 @@ impl Lock {
     /// The wheel of a package, by its normalised name.
     pub fn wheel(&self, name: &str) -> Option<&Wheel> {
         self.wheels.iter().find(|wheel| wheel.name == name)
+    }
+
+    /// Whether a package is in it, however its name is spelled.
+    pub fn has_wheel(&self, name: &str) -> bool {
+        self.wheel(&normalise(name)).is_some()
     }
 
     /// Bytes of all wheels and debs, as far as sizes are known.

@@ -88,6 +88,14 @@ pub enum Error {
         /// What to change.
         hint: Option<String>,
     },
+    /// `sconce.toml` can't be changed as asked.
+    #[error("{message}")]
+    Edit {
+        /// What keeps from it.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
     /// No torch fits the wishes.
     #[error("no torch fits: {message}")]
     NoTorch {
@@ -99,12 +107,26 @@ pub enum Error {
         hint: Option<String>,
     },
     /// The requirements can't be met together.
-    #[error("the Python requirements cannot be met:\n{words}")]
+    #[error(
+        "the Python requirements cannot be met:\n{words}{}",
+        match sources.as_slice() {
+            [] => String::new(),
+            some => format!("\nthere as source only: {}", some.join(", ")),
+        }
+    )]
     Unsatisfiable {
         /// The resolver's words.
         words: String,
+        /// Every requirement of the user's own that is there as source only.
+        sources: Vec<String>,
         /// What was tried and refused before.
         refused: Vec<Refused>,
+    },
+    /// What was asked for is there only in releases that nobody can want.
+    #[error("no release that fits can be meant:{}", relics.iter().map(|r| format!("\n  {r}")).collect::<String>())]
+    Relics {
+        /// One for each requirement, in a sentence.
+        relics: Vec<String>,
     },
     /// The index could not be asked.
     #[error("could not ask the {what}")]
@@ -159,6 +181,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// There is no lock, and none may be written.
+    #[error("there is no sconce.lock")]
+    LockMissing,
     /// The lock is older than the specification.
     #[error("sconce.lock is not of this sconce.toml: {what}")]
     LockStale {
@@ -176,12 +201,18 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spec { hint, .. } | Self::Wish { hint, .. } | Self::NoTorch { hint, .. } => {
+            Self::Spec { hint, .. } | Self::Wish { hint, .. } | Self::Edit { hint, .. } | Self::NoTorch { hint, .. } => {
                 hint.clone()
             }
             Self::Tag { near, .. } => {
                 near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
             }
+            Self::Relics { .. } => Some(
+                "name the version that you want (`name==1.2`), or build a wheel of the newest where you \
+                 trust its code (`pip wheel --no-deps name`) and name that file"
+                    .into(),
+            ),
+            Self::Unsatisfiable { sources, .. } if !sources.is_empty() => Some(NO_BUILDS.into()),
             Self::Unsatisfiable { .. } => {
                 Some("loosen the requirement named above, or ask for another torch".into())
             }
@@ -189,11 +220,15 @@ impl Error {
             Self::Requirement { .. } => None,
             Self::Read { .. } => Some("the path is taken from the folder of sconce.toml".into()),
             Self::LockVersion { .. } => {
-                Some("use the sconce that wrote it, or write it anew with `sconce lock`".into())
+                Some(
+                    "use the sconce that wrote it, or write it anew with `sconce lock --upgrade`".into(),
+                )
             }
-            Self::LockEdited { .. } | Self::LockSyntax { .. } | Self::LockStale { .. } => Some(
-                "change sconce.toml instead, and write the lock anew with `sconce lock`".into(),
+            Self::LockMissing => Some("write it with `sconce lock`".into()),
+            Self::LockEdited { .. } | Self::LockSyntax { .. } => Some(
+                "change sconce.toml instead, and write the lock anew with `sconce lock --upgrade`".into(),
             ),
+            Self::LockStale { .. } => Some("bring it up to date with `sconce lock`".into()),
             Self::Misfit { .. } => Some(
                 "a package index that you named holds other builds than PyPI; ask for another torch \
                  or leave the index out"
@@ -216,7 +251,9 @@ impl Error {
     pub(crate) fn from_index(what: &'static str, error: IndexError) -> Self {
         match error {
             IndexError::NoSolution { words } if what == "Debian archive" => Self::Debian { words },
-            IndexError::NoSolution { words } => Self::Unsatisfiable { words, refused: Vec::new() },
+            IndexError::NoSolution { words } => {
+                Self::Unsatisfiable { words, sources: Vec::new(), refused: Vec::new() }
+            }
             IndexError::Failed(source) => Self::Index { what, source },
         }
     }

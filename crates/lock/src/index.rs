@@ -19,6 +19,8 @@ pub struct PythonRequest {
     pub options: Vec<String>,
     /// PEP 508 constraints.
     pub constraints: Vec<String>,
+    /// Packages and the versions to keep where they still fit: those of the lock that is there.
+    pub preferences: Vec<(String, String)>,
     /// The Debian release: it decides Python and glibc.
     pub base: &'static Base,
     /// The processor.
@@ -38,6 +40,19 @@ pub struct PythonAnswer {
     pub indexes: BTreeMap<String, String>,
     /// Index name -> its address without credentials, for every name in `indexes`.
     pub addresses: BTreeMap<String, String>,
+}
+
+/// A file that an index has of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Its name.
+    pub name: String,
+    /// When it came, as the index says it: `2024-05-01T…`.
+    pub uploaded: Option<String>,
+    /// The Pythons it is for, PEP 440.
+    pub requires_python: Option<String>,
+    /// Whether it was taken back (PEP 592).
+    pub yanked: bool,
 }
 
 /// A question to the Debian archive.
@@ -92,6 +107,15 @@ pub trait Index {
     /// # Errors
     /// No solution, or the index could not be asked.
     fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError>;
+
+    /// All files that the default index has of these packages; a package that it hasn't is left out.
+    ///
+    /// # Errors
+    /// The index could not be asked.
+    fn releases(
+        &mut self,
+        packages: &[String],
+    ) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError>;
 
     /// Resolves the Debian packages of an image.
     ///

@@ -3,12 +3,15 @@
 //! Nothing here touches the network or the clock: [`resolve`] asks the [`Index`] it is handed.
 
 mod candidate;
+mod change;
 mod document;
+mod edit;
 mod error;
 mod explain;
 mod foresee;
 mod index;
 mod place;
+mod previous;
 mod pylock;
 mod pyproject;
 pub mod reaches;
@@ -26,13 +29,18 @@ mod verify;
 mod wheel_name;
 mod write;
 
+pub use change::{Change, changes};
 pub use document::{
-    DebPin, Facts, IndexKind, IndexRow, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
+pub use edit::{add, remove};
 pub use error::{Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
-pub use index::{DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest};
+pub use index::{
+    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, PythonAnswer, PythonRequest,
+};
+pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source};
 pub use requirements::{FileKind, Included, RequirementsFile};
 pub use requirements_txt::{Ask, Line};

@@ -422,6 +422,7 @@ mod tests {
         };
         let lock = Lock {
             spec: Digest::of(b""),
+            inputs: None,
             facts,
             app: App::default(),
             indexes: vec![row("./whl"), row("/srv/index")],

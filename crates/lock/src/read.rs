@@ -7,7 +7,7 @@ use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::document::{
-    DebPin, Facts, IndexKind, IndexRow, Lock, Sealed, TorchFacts, VERSION, Wheel,
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
 use crate::error::{Error, Place};
 use crate::spec::{App, Flavour};
@@ -26,6 +26,7 @@ struct Document {
     #[serde(rename = "digest")]
     _digest: Digest,
     spec: Digest,
+    inputs: Option<Inputs>,
     environment: Environment,
     torch: Option<Torch>,
     app: AppRow,
@@ -128,8 +129,19 @@ fn check_digest(text: &str, version: i64) -> Result<(), Error> {
 
 impl Document {
     fn into_lock(self) -> Result<Lock, String> {
-        let Self { _version, _digest, spec, environment, torch, app, index, wheel, deb, sealed } =
-            self;
+        let Self {
+            _version,
+            _digest,
+            spec,
+            inputs,
+            environment,
+            torch,
+            app,
+            index,
+            wheel,
+            deb,
+            sealed,
+        } = self;
         let flavour = [Flavour::Runtime, Flavour::Devel]
             .into_iter()
             .find(|flavour| flavour.as_str() == environment.flavour)
@@ -142,6 +154,7 @@ impl Document {
         check_debs(&deb, &index)?;
         Ok(Lock {
             spec,
+            inputs,
             facts: Facts {
                 machine: environment.platform,
                 base: environment.base,

@@ -2,7 +2,9 @@
 
 use expect_test::{Expect, expect};
 
-use crate::document::{DebPin, Facts, IndexKind, IndexRow, Layer, Lock, Sealed, TorchFacts, Wheel};
+use crate::document::{
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, Wheel,
+};
 use crate::spec::{App, Flavour};
 use crate::{Error, write};
 use sconce_blob::Digest;
@@ -11,6 +13,7 @@ fn lock() -> Lock {
     let digest = Digest::of(b"x");
     Lock {
         spec: digest,
+        inputs: None,
         facts: Facts {
             machine: "x86_64".parse().unwrap(),
             base: "trixie".into(),
@@ -72,12 +75,17 @@ fn promised() -> Lock {
     lock
 }
 
+fn with_inputs() -> Lock {
+    let inputs = Inputs { wheels: Digest::of(b"w"), debs: Digest::of(b"d") };
+    Lock { inputs: Some(inputs), ..promised() }
+}
+
 /// A text with a right digest over whatever stands after it.
 fn resigned(text: &str) -> String {
     let body = text.splitn(4, '\n').nth(3).unwrap();
-    let version = if text.contains("\nversion = 2\n") { 2 } else { 1 };
+    let version = text.lines().nth(1).unwrap();
     let digest = Digest::of(body.as_bytes());
-    format!("{}version = {version}\ndigest = \"{digest}\"\n{body}", write::HEADER)
+    format!("{}{version}\ndigest = \"{digest}\"\n{body}", write::HEADER)
 }
 
 #[track_caller]
@@ -89,7 +97,7 @@ fn wrong(text: &str, expected: Expect) {
 
 #[test]
 fn text_and_back() {
-    for lock in [lock(), sealed(), promised()] {
+    for lock in [lock(), sealed(), promised(), with_inputs()] {
         let text = lock.to_text();
         assert_eq!(Lock::parse(&text).unwrap(), lock);
         assert_eq!(resigned(&text), text);
@@ -98,6 +106,7 @@ fn text_and_back() {
     assert_ne!(lock().to_text(), sealed().to_text());
     assert!(lock().to_text().contains("\nversion = 1\n"));
     assert!(promised().to_text().contains("\nversion = 2\n"));
+    assert!(with_inputs().to_text().contains("\nversion = 3\n"));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! From a specification to a lock: torch from the facts, the rest from the resolver, checked against the facts.
 
+mod keep;
+mod relics;
 mod taken;
 mod torch;
 mod wishes;
+mod words;
 
 pub(crate) use wishes::wishes;
 
@@ -12,10 +15,11 @@ use pep440_rs::Version;
 use sconce_facts::{Base, Capability, CudaVersion, DriverVersion, Machine};
 
 use crate::candidate::Wishes;
-use crate::document::{DebPin, Facts, IndexKind, IndexRow, Lock, TorchFacts, Wheel};
+use crate::document::{DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::index::{DebianRequest, Index, IndexError, PythonAnswer, PythonRequest};
+use crate::index::{Index, IndexError, PythonAnswer, PythonRequest};
+use crate::previous::Previous;
 use crate::pylock::{Package, Pylock, PylockWheel, Source};
 use crate::requirements::FileKind;
 use crate::requirements_txt::Ask;
@@ -47,18 +51,27 @@ pub struct HostGpu {
 /// The most questions put to the resolver for one lock.
 const MOST_QUESTIONS: usize = 40;
 
-/// Works out what a specification is, exactly.
+/// Works out what a specification is, exactly, and changes as little as it can of the lock that is there.
 ///
 /// # Errors
 /// No torch fits the wishes, the requirements can't be met, or an index could not be asked.
 pub fn resolve(
     spec: &Spec,
     host: &Host,
+    previous: Previous<'_>,
     index: &mut dyn Index,
 ) -> Result<(Lock, Explanation), Error> {
+    if let Some(kept) = keep::with_wheels_of(spec, previous, index)? {
+        return Ok(kept);
+    }
     let mut explanation = Explanation::default();
-    let wishes = wishes(spec, host, &mut explanation)?;
-    let mut resolution = Resolution { spec, wishes, index, explanation, questions: 0 };
+    let mut wishes = wishes(spec, host, &mut explanation)?;
+    if let Some(lock) = previous.kept() {
+        // Another Python would move every wheel.
+        wishes.bases.sort_by_key(|base| base.release != lock.facts.base);
+    }
+    let mut resolution =
+        Resolution { spec, wishes, previous, index, explanation, questions: 0, moved: false };
     let chosen = match (&spec.environment.torch, taken::pylock_of(spec)?) {
         (_, Some(pylock)) => resolution.take_pylock(&pylock)?,
         (TorchWish::None, None) => resolution.without_torch()?,
@@ -78,9 +91,12 @@ struct Chosen {
 struct Resolution<'a> {
     spec: &'a Spec,
     wishes: Wishes,
+    previous: Previous<'a>,
     index: &'a mut dyn Index,
     explanation: Explanation,
     questions: usize,
+    /// The requirements led to another Python than the torch alone would have.
+    moved: bool,
 }
 
 impl Resolution<'_> {
@@ -129,6 +145,7 @@ impl Resolution<'_> {
             files,
             options,
             constraints,
+            preferences: self.previous.wheels().filter_map(keep::preference).collect(),
             base,
             machine: self.wishes.machine,
             indexes: environment.indexes.clone(),
@@ -136,8 +153,29 @@ impl Resolution<'_> {
         })
     }
 
+    /// Asks for one requirement alone.
+    fn ask_for(
+        &mut self,
+        base: &'static Base,
+        requirement: String,
+    ) -> Result<PythonAnswer, IndexError> {
+        self.questions += 1;
+        self.index.python(&PythonRequest {
+            requirements: vec![requirement],
+            files: Vec::new(),
+            options: Vec::new(),
+            constraints: Vec::new(),
+            preferences: Vec::new(),
+            base,
+            machine: self.wishes.machine,
+            indexes: self.spec.environment.indexes.clone(),
+            torch_backend: None,
+        })
+    }
+
     fn without_torch(&mut self) -> Result<Chosen, Error> {
         let mut first = None;
+        let mut relics = Vec::new();
         for base in self.wishes.bases.clone() {
             let nothing = matches!(&self.spec.environment.requirements, Requirements::List(list) if list.is_empty());
             let answer = if nothing {
@@ -147,19 +185,26 @@ impl Resolution<'_> {
             };
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(error @ IndexError::NoSolution { .. }) => {
-                    first.get_or_insert(error);
+                Err(IndexError::NoSolution { words }) => {
+                    first.get_or_insert(words);
                     continue;
                 }
                 Err(error) => return Err(Error::from_index("package index", error)),
             };
             let wheels = if nothing { Vec::new() } else { self.wheels(&answer, base)? };
             no_torch_in(&wheels)?;
+            let found = self.relics(&wheels, base)?;
+            if !found.is_empty() {
+                relics = if relics.is_empty() { found } else { relics };
+                continue;
+            }
             self.explanation.choose("torch", "none", "torch = false", Vec::new());
             return Ok(Chosen { base, torch: None, wheels, addresses: answer.addresses });
         }
-        let none = || IndexError::NoSolution { words: String::new() };
-        Err(Error::from_index("package index", first.unwrap_or_else(none)))
+        Err(match relics.is_empty() {
+            true => self.unsatisfiable(first.unwrap_or_default(), Vec::new()),
+            false => Error::Relics { relics },
+        })
     }
 
     /// The rows of a lock for an answer.
@@ -180,26 +225,20 @@ impl Resolution<'_> {
             {
                 "the newest Debian, and the torch has wheels for its Python".to_owned()
             }
+            (None, None) if self.moved => "your requirements can be met on its Python".to_owned(),
             (None, None) => "the torch is at home on its Python".to_owned(),
         };
         let choice = format!("Debian {} with Python {}", base.release, base.python);
         self.explanation.choose("base", choice, why, Vec::new());
-        let request = DebianRequest {
-            base,
-            machine: self.wishes.machine,
-            flavour: self.wishes.flavour,
-            torch: torch.is_some(),
-            packages: self.spec.base.packages.clone(),
-            mirror: self.spec.base.mirror.clone(),
-        };
-        let answer = self.index.debian(&request);
-        let mut debs = answer.map_err(|error| Error::from_index("Debian archive", error))?.debs;
-        debs.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
+        let machine = self.wishes.machine;
+        let request = keep::debian_request(self.spec, base, machine, torch.is_some());
+        let (digest, debs) = keep::debs(&request, self.previous.kept(), self.index)?;
         let mut gpus: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
         gpus.sort();
         gpus.dedup();
         let lock = Lock {
             spec: self.spec.digest(),
+            inputs: Some(Inputs { wheels: self.spec.wheels_digest(), debs: digest }),
             facts: Facts {
                 machine: self.wishes.machine,
                 base: base.release.clone(),

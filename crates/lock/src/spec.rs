@@ -263,9 +263,23 @@ impl Spec {
     /// # Errors
     /// As [`Spec::parse`], or a file can't be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = crate::requirements::read_text(path)?;
-        let mut spec = Self::parse(&text)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::of_text(&Self::text(path)?, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// The text of a `sconce.toml`.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn text(path: &Path) -> Result<String, Error> {
+        crate::requirements::read_text(path)
+    }
+
+    /// As [`Spec::load`], of this text in place of the `sconce.toml` in `folder`.
+    ///
+    /// # Errors
+    /// As [`Spec::load`].
+    pub fn of_text(text: &str, folder: &Path) -> Result<Self, Error> {
+        let mut spec = Self::parse(text)?;
         if let Requirements::File(file) = &mut spec.environment.requirements {
             file.load(folder)?;
         }
@@ -283,6 +297,13 @@ impl Spec {
         // Plain structs with string keys: there is nothing in them that TOML can't hold.
         let text = toml::to_string(self).unwrap_or_default();
         Digest::of(text.as_bytes())
+    }
+
+    /// The digest of what decides the wheels of a lock: `[environment]` and the Debian release.
+    pub fn wheels_digest(&self) -> Digest {
+        let environment = Environment { bytecode: true, ..self.environment.clone() };
+        let base = BaseWish { debian: self.base.debian.clone(), ..BaseWish::default() };
+        Self { environment, base, ..Self::default() }.digest()
     }
 }
 

@@ -20,7 +20,11 @@ pub(crate) fn text(lock: &Lock) -> String {
 
 /// The lowest version that has all that is in this lock, so that older readers take what they can.
 fn version(lock: &Lock) -> i64 {
-    if lock.facts.gpus.is_empty() { 1 } else { VERSION }
+    match (&lock.inputs, lock.facts.gpus.is_empty()) {
+        (Some(_), _) => VERSION,
+        (None, false) => 2,
+        (None, true) => 1,
+    }
 }
 
 pub(crate) fn unsealed_digest(lock: &Lock) -> Digest {
@@ -30,6 +34,11 @@ pub(crate) fn unsealed_digest(lock: &Lock) -> Digest {
 fn body(lock: &Lock) -> String {
     let mut out = Text::default();
     out.string("spec", &lock.spec.to_string());
+    if let Some(inputs) = &lock.inputs {
+        out.section("[inputs]");
+        out.string("wheels", &inputs.wheels.to_string());
+        out.string("debs", &inputs.debs.to_string());
+    }
 
     out.section("[environment]");
     let facts = &lock.facts;

@@ -4,7 +4,7 @@ mod world;
 
 use expect_test::{Expect, expect};
 use sconce_facts::Machine;
-use sconce_lock::{Error, Explanation, Host, HostGpu, Lock, Spec, foresee, resolve};
+use sconce_lock::{Error, Explanation, Host, HostGpu, Lock, Previous, Spec, foresee, resolve};
 use world::World;
 
 fn x86() -> Host {
@@ -13,7 +13,7 @@ fn x86() -> Host {
 
 fn with(spec: &str, host: &Host, world: &mut World) -> Result<(Lock, Explanation), Error> {
     let spec = Spec::parse(spec).unwrap_or_else(|error| panic!("{error}"));
-    let (lock, explanation) = resolve(&spec, host, world)?;
+    let (lock, explanation) = resolve(&spec, host, Previous::NONE, world)?;
     assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
     lock.check_spec(&spec).unwrap();
     Ok((lock, explanation))
@@ -416,9 +416,10 @@ fn requirements_that_ask_for_an_older_torch() {
           none on this machine and none asked for, so no floor
         torch: 2.14.0 (CUDA 13.0)
           the newest that fits; needs driver 580.65.06 or newer
-          not torch 2.15.0, torch 2.14.1: the requirements do not allow it: there is no torch==2.15.0
+          not torch 2.15.0, torch 2.14.1: there is no torch==2.15.0
         base: Debian trixie with Python 3.13
           the newest Debian, and the torch has wheels for its Python
+        note: torch 2.15.0 was not taken: there is no torch==2.15.0
         note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.8.0 (~=3.8.0)
     "#]].assert_eq(&explanation.render());
     // One that only Debian's older Python can have.
@@ -479,6 +480,15 @@ fn a_real_answer_becomes_a_lock() {
             let pylock = include_str!("data/pylock.torch-2-15-0.toml").to_owned();
             Ok(sconce_lock::PythonAnswer { pylock, ..Default::default() })
         }
+        fn releases(
+            &mut self,
+            packages: &[String],
+        ) -> Result<
+            std::collections::BTreeMap<String, Vec<sconce_lock::ListedFile>>,
+            sconce_lock::IndexError,
+        > {
+            self.0.releases(packages)
+        }
         fn debian(
             &mut self,
             request: &sconce_lock::DebianRequest,
@@ -487,7 +497,7 @@ fn a_real_answer_becomes_a_lock() {
         }
     }
     let (lock, explanation) =
-        resolve(&Spec::default(), &x86(), &mut Recorded(World::default())).unwrap();
+        resolve(&Spec::default(), &x86(), Previous::NONE, &mut Recorded(World::default())).unwrap();
     assert_eq!(lock.wheels.len(), 29);
     assert_eq!(lock.wheel("nvidia-cublas").unwrap().size, Some(404_870_805));
     expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));

@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill, lock,
-    logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait,
+    add, attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill,
+    lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -53,6 +53,8 @@ enum Command {
     Stats(stats::Args),
     Generate(generate::Args),
     Init(init::Args),
+    Add(add::Add),
+    Remove(add::Remove),
     Lock(lock::Args),
     Build(build::Args),
     Inspect(inspect::Args),
@@ -93,6 +95,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Stats(args) => stats::main(&global, &args),
         Command::Generate(args) => generate::main(&global, &args),
         Command::Init(args) => init::main(&args),
+        Command::Add(args) => add::add(&global, &args),
+        Command::Remove(args) => add::remove(&global, &args),
         Command::Lock(args) => lock::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),
         Command::Doctor(args) => doctor::main(&global, &args),

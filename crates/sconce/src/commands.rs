@@ -1,5 +1,6 @@
 //! One file a command: its arguments, its help text, what it does.
 
+pub mod add;
 pub mod attach;
 pub mod build;
 pub mod cdi;
@@ -13,6 +14,7 @@ pub mod init;
 pub mod inspect;
 pub mod kill;
 pub mod lock;
+mod locking;
 pub mod logs;
 pub mod man;
 mod options;

@@ -152,10 +152,13 @@ impl Kinded for sconce_lock::Error {
     fn kind(&self) -> Kind {
         use sconce_lock::Error as E;
         match self {
-            E::NoTorch { .. } | E::Unsatisfiable { .. } | E::Misfit { .. } | E::Debian { .. } => {
-                Kind::Unsatisfiable
-            }
+            E::NoTorch { .. }
+            | E::Unsatisfiable { .. }
+            | E::Relics { .. }
+            | E::Misfit { .. }
+            | E::Debian { .. } => Kind::Unsatisfiable,
             E::Wish { .. } => Kind::Unsatisfiable,
+            E::Edit { .. } => Kind::Usage,
             E::Index { source, .. } => match &**source {
                 cause if cause.is::<sconce_fetch::uv::UvError>() => Kind::Machine,
                 cause => match cause.downcast_ref::<sconce_build::Error>() {
@@ -164,7 +167,7 @@ impl Kinded for sconce_lock::Error {
                 },
             },
             E::LockEdited { .. } => Kind::Integrity,
-            E::LockStale { .. } => Kind::No,
+            E::LockStale { .. } | E::LockMissing => Kind::No,
             _ => Kind::Document,
         }
     }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use sconce_blob::Digest;
-use sconce_build::{Builder, Trees};
+use sconce_build::{Builder, Policy, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
 use sconce_run::Container;
@@ -64,7 +64,7 @@ pub fn ready(
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
     let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
-    let digest = image(target, text, builder, &check)?;
+    let digest = image(target, text, builder, &request.lock, &check)?;
     let image = builder.store.image(&digest.hex())?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let config = ImageConfig::read(&builder.store.config(&image)?)?;
@@ -92,6 +92,7 @@ fn image(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
+    policy: &Policy,
     check: &dyn Fn(&Subject) -> Result<(), Error>,
 ) -> Result<Digest, Error> {
     let store = builder.store;
@@ -116,12 +117,15 @@ fn image(
         Target::Folder(project) | Target::Tag(project) => {
             let mirror = project.spec().base.mirror.as_deref();
             let builder = Builder { mirror, ..*builder };
-            let locked = builder.lock(project, &host(), false)?;
+            let locked = builder.lock(project, &host(), policy)?;
             if Machine::current() != Some(locked.lock.facts.machine) {
                 return Err(Error::Foreign { wanted: locked.lock.facts.machine.to_string() });
             }
             if let Some(torch) = &locked.lock.facts.torch {
                 check(&subject::of_torch(text, torch))?;
+            }
+            for change in &locked.changes {
+                builder.progress.note(&change.to_string());
             }
             for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
                 builder.progress.note(note);

@@ -38,6 +38,9 @@ pub struct Request {
     pub gpus: Option<String>,
     /// Where the driver's files are, if not in the usual folders.
     pub driver_root: Option<PathBuf>,
+    /// What may become of the project's lock.
+    #[serde(skip)]
+    pub lock: sconce_build::Policy,
     /// It starts even where `sconce doctor` says that it can't work.
     pub force: bool,
     /// It runs on all processors, not only on those near the GPUs.

@@ -80,6 +80,11 @@ impl Uv {
         let wishes: Vec<_> =
             request.indexes.iter().map(|wish| (wish.clone(), self.address(wish))).collect();
         let output = scratch.path().join("pylock.toml");
+        if !request.preferences.is_empty() {
+            // uv keeps what its output file has already, where that still fits.
+            fs::write(&output, pylock_of(&request.preferences))
+                .map_err(|source| failed(UvError::io("create", &output, source)))?;
+        }
         let mut command = self.command(request, &wishes);
         command.arg("--output-file").arg(&output);
         for file in &request.files {
@@ -216,6 +221,19 @@ impl Uv {
             self.locations.insert(wheel.sha256, place.clone());
         }
     }
+}
+
+/// The least pylock.toml that says which versions there are (PEP 751).
+fn pylock_of(versions: &[(String, String)]) -> String {
+    let mut text = String::from("lock-version = \"1.0\"\ncreated-by = \"sconce\"\n");
+    for (name, version) in versions {
+        let package: toml::Table = [("name", name), ("version", version)]
+            .map(|(key, value)| (key.to_owned(), toml::Value::String(value.clone())))
+            .into_iter()
+            .collect();
+        text += &format!("[[packages]]\n{package}");
+    }
+    text
 }
 
 fn failed(error: UvError) -> IndexError {

@@ -67,7 +67,7 @@ pwd >$here/cwd
 cat >$here/input
 while [ $# -gt 0 ]; do
   case "$1" in
-    --output-file) cp $here/pylock "$2" ;;
+    --output-file) rm -f $here/preferences; [ -e "$2" ] && cp "$2" $here/preferences; cp $here/pylock "$2" ;;
     --constraints) cp "$2" $here/constraints ;;
     --emit-index-annotation) printf 'foo-bar==1.0\n    # from https://lab.example.invalid/simple\n' ;;
   esac
@@ -81,6 +81,7 @@ fn request() -> PythonRequest {
         files: Vec::new(),
         options: Vec::new(),
         constraints: vec!["numpy<2".into()],
+        preferences: Vec::new(),
         base: trixie(),
         machine: "x86_64".parse().unwrap(),
         indexes: Vec::new(),
@@ -116,6 +117,20 @@ fn asks_for_the_target_and_reads_the_answer() {
     assert_eq!(fs::read_to_string(bench.path("cwd")).unwrap(), "/\n");
     let digest = "11".repeat(32).parse().unwrap();
     assert!(uv.locations()[&digest].ends_with("/foo_bar-1.0-py3-none-any.whl"));
+}
+
+#[test]
+fn what_is_locked_is_preferred() {
+    let bench = Bench::new(ANSWERS);
+    let preferences = vec![("foo-bar".to_owned(), "0.9".to_owned())];
+    let request = PythonRequest { preferences, ..request() };
+    bench.uv(&[]).python(&request).unwrap();
+    let seen = fs::read_to_string(bench.path("preferences")).unwrap();
+    let parsed = sconce_lock::Pylock::parse(&seen).unwrap();
+    assert_eq!(parsed.packages[0].name, "foo-bar");
+    assert_eq!(parsed.packages[0].version, Some("0.9".parse().unwrap()));
+    bench.uv(&[]).python(&self::request()).unwrap();
+    assert!(!bench.path("preferences").exists());
 }
 
 #[test]
@@ -246,6 +261,13 @@ fn real_uv_resolves_torch() {
         ) -> Result<sconce_lock::PythonAnswer, IndexError> {
             self.0.python(request)
         }
+        fn releases(
+            &mut self,
+            _: &[String],
+        ) -> Result<std::collections::BTreeMap<String, Vec<sconce_lock::ListedFile>>, IndexError>
+        {
+            Ok(Default::default())
+        }
         fn debian(
             &mut self,
             _: &sconce_lock::DebianRequest,
@@ -260,7 +282,8 @@ fn real_uv_resolves_torch() {
     let mut index = Real(uv);
     let spec = Spec::parse(&text).unwrap();
     let host = sconce_lock::Host { machine: Some("x86_64".parse().unwrap()), ..Default::default() };
-    let (lock, explanation) = sconce_lock::resolve(&spec, &host, &mut index).unwrap();
+    let (lock, explanation) =
+        sconce_lock::resolve(&spec, &host, sconce_lock::Previous::NONE, &mut index).unwrap();
     assert_eq!(sconce_lock::Lock::parse(&lock.to_text()).unwrap(), lock);
     if let Some(out) = std::env::var_os("SCONCE_TEST_OUT") {
         fs::write(out, format!("{}\n{}", lock.to_text(), explanation.render())).unwrap();

@@ -17,6 +17,27 @@ use crate::refusal;
 use crate::spec::{CudaWish, Flavour, TorchWish};
 use crate::verify::drifting;
 
+/// What came of asking for a group of candidates.
+enum Try {
+    /// A set that fits.
+    Found(Found),
+    /// The requirements do not allow it, in the resolver's words.
+    No(String),
+    /// The set is not what that release was built with.
+    Misfit { version: String, message: String },
+    /// Requirements got releases that nobody can want; for each, why.
+    Relics(Vec<String>),
+}
+
+/// A set that fits.
+struct Found {
+    candidate: Candidate,
+    /// Its place in the group that was asked for.
+    at: usize,
+    wheels: Vec<Wheel>,
+    addresses: BTreeMap<String, String>,
+}
+
 impl Resolution<'_> {
     /// torch from the facts, newest first; the resolver may take an older one when the requirements say so.
     pub(super) fn with_torch(&mut self) -> Result<Chosen, Error> {
@@ -31,6 +52,9 @@ impl Resolution<'_> {
             }
             return Err(refusal::no_torch(&self.wishes, &refused));
         }
+        if let Some(kept) = self.torch_of_previous(&left)? {
+            return Ok(kept);
+        }
         let newest = left.first().map(|candidate| candidate.release.version.clone());
         refused.retain(|(release, _)| {
             let at =
@@ -41,97 +65,243 @@ impl Resolution<'_> {
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
         let mut first_words = None;
         let mut misfit = None;
-        while let Some(head) = left.first().copied() {
+        'groups: while let Some(head) = left.first().copied() {
             if self.questions >= MOST_QUESTIONS {
                 break;
             }
-            let group: Vec<_> = left.iter().take_while(|c| alike(c, &head)).copied().collect();
-            let backend = head.channel.backend();
-            // PyTorch's own builds carry a local version, which ranges treat in their own way: one at a time.
-            let group = if backend.is_some() { vec![head] } else { group };
-            let cuda = group.iter().map(|c| c.cuda).reduce(|a, b| if a == b { a } else { None });
-            let group = match (self.wishes.flavour, cuda.flatten()) {
-                // What devel adds depends on the CUDA: one at a time where it is not the same for all.
-                (Flavour::Devel, None) => vec![head],
-                _ => group,
-            };
-            let cuda = group.first().and_then(|c| c.cuda);
-            let asked = range(&group);
-            let answer = self.ask(head.base, Some(asked), cuda, &head.constraints(), backend);
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(IndexError::NoSolution { words }) => {
-                    for candidate in &group {
-                        let why =
-                            format!("the requirements do not allow it: {}", first_line(&words));
-                        told.push(Refused {
-                            what: format!("torch {}", candidate.release.version),
-                            why,
-                        });
+            let group = self.group(&left, head);
+            let mut relics = Vec::new();
+            let mut words = None;
+            // An older torch only after the same one on another Python.
+            for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
+                match self.attempt(&group)? {
+                    Try::Found(found) => {
+                        let found = self.newer_elsewhere(&group, found, &mut told)?;
+                        self.moved = found.candidate.base.release != head.base.release;
+                        return Ok(self.chosen(
+                            found.candidate,
+                            found.wheels,
+                            found.addresses,
+                            told,
+                        ));
                     }
-                    first_words.get_or_insert(words);
-                    left.drain(..group.len());
-                    continue;
-                }
-                Err(error) => return Err(Error::from_index("package index", error)),
-            };
-            let wheels = self.wheels(&answer, head.base)?;
-            let Some(found) = wheels.iter().find(|wheel| wheel.name == "torch") else {
-                return Err(Error::Misfit {
-                    torch: head.release.version.clone(),
-                    message: "it is not in the set at all".into(),
-                });
-            };
-            let Some(at) = group.iter().position(|c| same_version(c, &found.version)) else {
-                return Err(Error::Misfit {
-                    torch: found.version.clone(),
-                    message: "it is not one of those asked for".into(),
-                });
-            };
-            let Some(candidate) = group.get(at).copied() else { continue };
-            let pins = candidate.requires(self.wishes.machine);
-            match meets(&wheels, pins, self.target(head.base)) {
-                Ok(()) => {
-                    self.tell_backed_off(&group, at, &mut told);
-                    return Ok(self.chosen(candidate, wheels, answer.addresses, told));
-                }
-                Err(message) => {
-                    let version = candidate.release.version.clone();
-                    told.push(Refused { what: format!("torch {version}"), why: message.clone() });
-                    left.retain(|other| other.release.version != version);
-                    misfit.get_or_insert(Error::Misfit { torch: version, message });
+                    Try::No(why) => {
+                        self.tell_refused(&group, &why, &mut told);
+                        words.get_or_insert(why);
+                    }
+                    Try::Relics(why) => {
+                        self.tell(&group, &why.join("; "), &mut told);
+                        relics = if relics.is_empty() { why } else { relics };
+                    }
+                    Try::Misfit { version, message } => {
+                        told.push(Refused {
+                            what: format!("torch {version}"),
+                            why: message.clone(),
+                        });
+                        left.retain(|other| other.release.version != version);
+                        misfit.get_or_insert(Error::Misfit { torch: version, message });
+                        continue 'groups;
+                    }
                 }
             }
+            // No torch makes a wheel of what is there as source only.
+            if !relics.is_empty() {
+                return Err(Error::Relics { relics });
+            }
+            first_words = first_words.or(words);
+            left.drain(..group.len());
         }
         Err(match (misfit, first_words) {
             (Some(misfit), _) => misfit,
-            (None, words) => {
-                Error::Unsatisfiable { words: words.unwrap_or_default(), refused: told }
-            }
+            (None, words) => self.unsatisfiable(words.unwrap_or_default(), told),
         })
     }
 
+    /// The torch of the lock that is there, if it still fits.
+    fn torch_of_previous(&mut self, left: &[Candidate]) -> Result<Option<Chosen>, Error> {
+        let Some(wheel) = self.previous.wheel("torch") else { return Ok(None) };
+        let version = wheel.version.clone();
+        let Some(candidate) = left.iter().find(|c| same_version(c, &version)).copied() else {
+            return Ok(None);
+        };
+        let base = self.previous.kept().and_then(|lock| sconce_facts::base(&lock.facts.base).ok());
+        let same_base = base.and_then(|base| candidate.on(base, &self.wishes));
+        let Try::Found(found) = self.attempt(&[same_base.unwrap_or(candidate)])? else {
+            return Ok(None);
+        };
+        Ok(Some(self.chosen(found.candidate, found.wheels, found.addresses, Vec::new())))
+    }
+
+    /// The candidates at the head of `left` that one question can ask for.
+    fn group(&self, left: &[Candidate], head: Candidate) -> Vec<Candidate> {
+        // PyTorch's own builds carry a local version, which ranges treat in their own way: one at a time.
+        if head.channel.backend().is_some() {
+            return vec![head];
+        }
+        let group: Vec<_> = left.iter().take_while(|c| alike(c, &head)).copied().collect();
+        let cuda = group.iter().map(|c| c.cuda).reduce(|a, b| if a == b { a } else { None });
+        match (self.wishes.flavour, cuda.flatten()) {
+            // What devel adds depends on the CUDA: one at a time where it is not the same for all.
+            (Flavour::Devel, None) => vec![head],
+            _ => group,
+        }
+    }
+
+    /// The same releases on the other Pythons that may be had.
+    fn elsewhere(&self, group: &[Candidate]) -> Vec<Vec<Candidate>> {
+        let Some(head) = group.first() else { return Vec::new() };
+        let others = self.wishes.bases.iter().filter(|base| base.release != head.base.release);
+        let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
+            group.iter().filter_map(|candidate| candidate.on(base, &self.wishes)).collect()
+        };
+        others.map(|base| on(&base)).filter(|group| !group.is_empty()).collect()
+    }
+
+    /// Asks for a group: the same base, channel and constraints, newest first.
+    fn attempt(&mut self, group: &[Candidate]) -> Result<Try, Error> {
+        let Some(head) = group.first().copied() else { return Ok(Try::No(String::new())) };
+        let backend = head.channel.backend();
+        let answer =
+            self.ask(head.base, Some(range(group)), head.cuda, &head.constraints(), backend);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(IndexError::NoSolution { words }) => return Ok(Try::No(words)),
+            Err(error) => return Err(Error::from_index("package index", error)),
+        };
+        let wheels = self.wheels(&answer, head.base)?;
+        let Some(found) = wheels.iter().find(|wheel| wheel.name == "torch") else {
+            return Err(Error::Misfit {
+                torch: head.release.version.clone(),
+                message: "it is not in the set at all".into(),
+            });
+        };
+        let Some(at) = group.iter().position(|c| same_version(c, &found.version)) else {
+            return Err(Error::Misfit {
+                torch: found.version.clone(),
+                message: "it is not one of those asked for".into(),
+            });
+        };
+        let Some(candidate) = group.get(at).copied() else { return Ok(Try::No(String::new())) };
+        let pins = candidate.requires(self.wishes.machine);
+        if let Err(message) = meets(&wheels, pins, self.target(head.base)) {
+            return Ok(Try::Misfit { version: candidate.release.version.clone(), message });
+        }
+        let relics = self.relics(&wheels, head.base)?;
+        if !relics.is_empty() {
+            return Ok(Try::Relics(relics));
+        }
+        Ok(Try::Found(Found { candidate, at, wheels, addresses: answer.addresses }))
+    }
+
+    /// What was found, or a newer torch on another Python if that makes nothing older that was asked for.
+    fn newer_elsewhere(
+        &mut self,
+        group: &[Candidate],
+        found: Found,
+        told: &mut Vec<Refused>,
+    ) -> Result<Found, Error> {
+        let newer = group.get(..found.at).unwrap_or_default();
+        for group in self.elsewhere(newer) {
+            if self.questions >= MOST_QUESTIONS {
+                break;
+            }
+            if let Try::Found(other) = self.attempt(&group)?
+                && self.none_older(&other.wheels, &found.wheels)
+            {
+                let why = "it holds torch to an older release there".to_owned();
+                let what = format!("Python {}", found.candidate.base.python);
+                told.push(Refused { what, why });
+                return Ok(other);
+            }
+        }
+        self.tell_backed_off(group, &found, told);
+        Ok(found)
+    }
+
+    /// Whether no package that was asked for is older in `one` than in `other`.
+    fn none_older(&self, one: &[Wheel], other: &[Wheel]) -> bool {
+        let version = |wheels: &[Wheel], name: &str| {
+            wheels.iter().find(|wheel| wheel.name == name)?.version.parse::<Version>().ok()
+        };
+        self.direct_names().iter().all(|name| version(one, name) >= version(other, name))
+    }
+
+    /// A group that the requirements do not allow.
+    fn tell_refused(&mut self, group: &[Candidate], words: &str, told: &mut Vec<Refused>) {
+        let why = self.in_a_line(words);
+        self.tell(group, &why, told);
+    }
+
+    /// Why the resolver found no solution: the requirements that it rests on, else its first words.
+    fn in_a_line(&self, words: &str) -> String {
+        match self.culprits(words).as_slice() {
+            [] => first_line(words),
+            some => format!("{} does not allow it", some.join(" and ")),
+        }
+    }
+
+    /// A group that was not taken, and why.
+    fn tell(&mut self, group: &[Candidate], why: &str, told: &mut Vec<Refused>) {
+        let several = self.wishes.bases.len() > 1;
+        for candidate in group {
+            let on = match several {
+                true => format!(" on Python {}", candidate.base.python),
+                false => String::new(),
+            };
+            told.push(Refused {
+                what: format!("torch {}{on}", candidate.release.version),
+                why: why.to_owned(),
+            });
+        }
+        if let Some(newest) = group.first() {
+            let what = &newest.release.version;
+            let on =
+                if several { format!(" on Python {}", newest.base.python) } else { String::new() };
+            self.explanation.note(format!("torch {what}{on} was not taken: {why}"));
+        }
+    }
+
     /// The releases of a group that are newer than the one taken: ask why not.
-    fn tell_backed_off(&mut self, group: &[Candidate], at: usize, told: &mut Vec<Refused>) {
+    fn tell_backed_off(&mut self, group: &[Candidate], found: &Found, told: &mut Vec<Refused>) {
         let Some((newest, passed)) =
-            group.get(..at).and_then(|passed| Some((passed.first()?, passed)))
+            group.get(..found.at).and_then(|passed| Some((passed.first()?, passed)))
         else {
             return;
         };
         let asked = Some(format!("torch=={}", newest.release.version));
         let backend = newest.channel.backend();
         let answer = self.ask(newest.base, asked, newest.cuda, &newest.constraints(), backend);
+        let version = &newest.release.version;
         let why = match answer {
-            Err(IndexError::NoSolution { words }) => {
-                format!("the requirements do not allow it: {}", first_line(&words))
+            Err(IndexError::NoSolution { words }) => self.in_a_line(&words),
+            Ok(answer) => {
+                let wheels = self.wheels(&answer, newest.base).unwrap_or_default();
+                match self.older(&wheels, &found.wheels).as_slice() {
+                    [] => "the newest of your other requirements ask for an older torch".to_owned(),
+                    older => format!("it would take older releases: {}", older.join(", ")),
+                }
             }
-            // It could be had, with older versions of what was asked for.
-            _ => "the newest of your other requirements ask for an older torch".to_owned(),
+            Err(_) => "the newest of your other requirements ask for an older torch".to_owned(),
         };
+        self.explanation.note(format!("torch {version} was not taken: {why}"));
         for candidate in passed {
             let what = format!("torch {}", candidate.release.version);
             told.push(Refused { what, why: why.clone() });
         }
+    }
+
+    /// What was asked for and would be older: "vllm 0.5.1 instead of 0.33.0".
+    fn older(&self, there: &[Wheel], here: &[Wheel]) -> Vec<String> {
+        let of = |wheels: &[Wheel], name: &str| {
+            let wheel = wheels.iter().find(|wheel| wheel.name == name)?;
+            wheel.version.parse::<Version>().ok()
+        };
+        let names = self.direct_names();
+        let older = names.iter().filter_map(|name| {
+            let (there, here) = (of(there, name)?, of(here, name)?);
+            (there < here).then(|| format!("{name} {there} instead of {here}"))
+        });
+        older.collect()
     }
 
     pub(super) fn chosen(
@@ -189,6 +359,14 @@ impl Resolution<'_> {
     fn why(&self, candidate: &Candidate) -> String {
         let mut parts = Vec::new();
         match &self.wishes.torch {
+            _ if self
+                .previous
+                .wheel("torch")
+                .is_some_and(|w| same_version(candidate, &w.version)) =>
+            {
+                let text = "the lock has it, and it still fits (`sconce lock --upgrade` looks for a newer one)";
+                parts.push(text.to_owned());
+            }
             TorchWish::Versions(specifiers) => {
                 parts.push(format!("the newest that is {specifiers}"))
             }

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Index, IndexError, PythonAnswer, PythonRequest, Target,
+    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, PythonAnswer,
+    PythonRequest, Target,
 };
 
 /// Newest versions of packages that torch pins with a range.
@@ -20,6 +21,16 @@ pub struct World {
     pub allowed: Option<VersionSpecifiers>,
     /// Packages whose version is another than torch pins.
     pub swapped: BTreeMap<&'static str, &'static str>,
+    /// Requirements that the index of one Python cannot meet, with that Python and uv's words.
+    pub unmet: Vec<(&'static str, &'static str, &'static str)>,
+    /// The version that a package gets, where that is not 1.0.
+    pub versions: BTreeMap<&'static str, &'static str>,
+    /// The same where it depends on the Python.
+    pub versions_on: BTreeMap<(&'static str, &'static str), &'static str>,
+    /// All files of a package: name and day.
+    pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
+    /// How often the Debian archive was asked.
+    pub debian: usize,
     /// Every question that was asked.
     pub asked: Vec<PythonRequest>,
 }
@@ -30,6 +41,16 @@ impl World {
         let markers = target.markers().unwrap();
         let no = |words: &str| IndexError::NoSolution { words: words.to_owned() };
         let mut set: Vec<(String, String)> = Vec::new();
+        let unmet = self.unmet.iter().find(|(requirement, python, _)| {
+            *python == request.base.python && request.requirements.iter().any(|r| r == requirement)
+        });
+        if let Some((_, _, words)) = unmet {
+            return Err(no(words));
+        }
+        let preferred = |name: &str| {
+            let found = request.preferences.iter().find(|(of, _)| of == name)?;
+            Some(found.1.clone())
+        };
         for text in &request.requirements {
             let wanted: Requirement<VerbatimUrl> = text.parse().unwrap();
             let specifiers = match wanted.version_or_url {
@@ -38,7 +59,11 @@ impl World {
             };
             if wanted.name.as_ref() != "torch" {
                 if wanted.name.as_ref() != "cuda-toolkit" {
-                    set.push((wanted.name.to_string(), "1.0".into()));
+                    let name = wanted.name.as_ref();
+                    let here = self.versions_on.get(&(name, request.base.python.as_str()));
+                    let newest = here.or(self.versions.get(name)).map_or("1.0", |version| version);
+                    let kept = preferred(name).filter(|v| specifiers.contains(&v.parse().unwrap()));
+                    set.push((name.to_owned(), kept.unwrap_or_else(|| newest.into())));
                 }
                 for extra in &wanted.extras {
                     set.push((format!("nvidia-{extra}"), "13.2.1".into()));
@@ -116,7 +141,25 @@ impl Index for World {
         Ok(answer)
     }
 
+    fn releases(
+        &mut self,
+        packages: &[String],
+    ) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError> {
+        let file = |(name, day): &(&str, &str)| ListedFile {
+            name: (*name).to_owned(),
+            uploaded: Some(format!("{day}T00:00:00Z")),
+            requires_python: None,
+            yanked: false,
+        };
+        let of = |name: &String| {
+            let files = self.files.get(name.as_str())?;
+            Some((name.clone(), files.iter().map(file).collect()))
+        };
+        Ok(packages.iter().filter_map(of).collect())
+    }
+
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
+        self.debian += 1;
         let mut names = vec![format!("python{}", request.base.python)];
         names.extend(request.packages.iter().cloned());
         let deb = |name: &String| DebPin {

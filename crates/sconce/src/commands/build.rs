@@ -10,6 +10,8 @@ use sconce_store::Image;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::lock::say;
+use crate::commands::locking::Locking;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::bytes_in_words;
@@ -30,6 +32,8 @@ pub struct Args {
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
+    #[command(flatten)]
+    locking: Locking,
     /// As JSON: {image, environment, size, layers: [{name, diff_id, digest, size}]}
     #[arg(long)]
     json: bool,
@@ -62,7 +66,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let builder = context.builder(mirror.as_deref());
     let lock = builder.existing_lock(&project)?;
     trust::check(&project, lock.as_ref(), When::Lock, args.trust)?;
-    let locked = builder.lock(&project, &sconce_start::host(), false)?;
+    let locked = builder.lock(&project, &sconce_start::host(), &args.locking.policy())?;
+    say(&locked);
     let ready = builder.ready(&project, locked.lock, Trees::None)?;
     let image = builder.image(ready.image)?;
     // Engines want a tag behind the name.

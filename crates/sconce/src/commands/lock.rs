@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use sconce_lock::Lock;
+use sconce_build::{Locked, Policy};
 use sconce_lock::reaches::When;
+use sconce_lock::{Lock, Upgrade};
 use sconce_start::Target;
 
 use crate::cli::Global;
@@ -15,7 +16,8 @@ use crate::trust;
 ///
 /// Torch is chosen from the facts for the GPUs and the driver you name; the rest is resolved by uv
 /// for the target, wheels only, and checked; Debian's packages come from its signed indexes. A lock
-/// that fits sconce.toml is left alone unless --upgrade is given.
+/// that fits sconce.toml is left alone; of one that does not, as little is changed as can be, and what
+/// changed is said by name and version.
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
@@ -25,14 +27,17 @@ pub struct Args {
     /// lock is there
     #[arg(long)]
     explain: bool,
-    /// Resolve anew even if the lock fits
-    #[arg(long)]
+    /// Take the newest of everything that fits, whatever the lock has
+    #[arg(short = 'U', long)]
     upgrade: bool,
+    /// Take the newest of this package; the others stay where they can. May be given more than once
+    #[arg(short = 'P', long, value_name = "NAME", conflicts_with = "upgrade")]
+    upgrade_package: Vec<String>,
     /// Only say whether the lock fits sconce.toml (exit code 1 if not)
-    #[arg(long, conflicts_with_all = ["explain", "upgrade", "unseal"])]
+    #[arg(long, conflicts_with_all = ["explain", "upgrade", "upgrade_package", "unseal"])]
     check: bool,
     /// Take the seal off; the next build seals anew
-    #[arg(long, conflicts_with_all = ["explain", "upgrade"])]
+    #[arg(long, conflicts_with_all = ["explain", "upgrade", "upgrade_package"])]
     unseal: bool,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
@@ -77,14 +82,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     trust::check(&project, before.as_ref(), When::Lock, args.trust)?;
     let host = sconce_start::host();
     if args.explain {
-        let before = builder.existing_lock(&project)?;
-        let locked = builder.lock(&project, &host, true)?;
-        if let Some(before) = before.filter(|lock| lock.check_spec(project.spec()).is_ok()) {
-            if before.digest() != locked.lock.digest() {
-                eprintln!("note: `sconce lock --upgrade` would change the lock that is there");
+        let fits = |lock: &&Lock| lock.check_spec(project.spec()).is_ok();
+        let locked = match before.as_ref().filter(fits) {
+            Some(before) => {
+                let locked = builder.resolve(&project, &host, Some(before), &Upgrade::All)?;
+                if !locked.changes.is_empty() {
+                    eprintln!("note: `sconce lock --upgrade` would change the lock that is there");
+                }
+                locked
             }
-            builder.keep_lock(&project, &before)?;
-        }
+            None => builder.lock(&project, &host, &upgrade(args))?,
+        };
         let explanation = locked.explanation.unwrap_or_default();
         if args.json {
             let text = serde_json::to_string_pretty(&explanation).map_err(Failure::unwritable)?;
@@ -94,14 +102,33 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let locked = builder.lock(&project, &host, args.upgrade)?;
-    match locked.explanation {
-        None => eprintln!("the lock fits; nothing to do"),
-        Some(explanation) => {
-            for note in &explanation.notes {
-                eprintln!("note: {note}");
-            }
+    if let Some(lock) = &before {
+        for name in args.upgrade_package.iter().filter(|name| !lock.has_wheel(name)) {
+            eprintln!("note: `{name}` is not in the lock");
         }
     }
+    let locked = builder.lock(&project, &host, &upgrade(args))?;
+    if locked.explanation.is_none() {
+        eprintln!("the lock fits; nothing to do");
+    }
+    say(&locked);
     Ok(ExitCode::SUCCESS)
+}
+
+fn upgrade(args: &Args) -> Policy {
+    Policy::Update(match (args.upgrade, args.upgrade_package.is_empty()) {
+        (true, _) => Upgrade::All,
+        (_, false) => Upgrade::Packages(args.upgrade_package.clone()),
+        _ => Upgrade::Nothing,
+    })
+}
+
+/// What a new lock changed, a line each, and what to know about it.
+pub fn say(locked: &Locked) {
+    for change in &locked.changes {
+        eprintln!("{change}");
+    }
+    for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
+        eprintln!("note: {note}");
+    }
 }

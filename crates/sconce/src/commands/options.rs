@@ -8,6 +8,7 @@ use sconce_run::{Stdio, parse_cpus, parse_env, parse_size};
 use sconce_start::{Device, Error, Mount, Request, SecurityOption};
 
 use crate::cli::Global;
+use crate::commands::locking::Locking;
 use crate::context::environment;
 use crate::error::Failure;
 
@@ -47,6 +48,8 @@ pub struct Options {
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     pub trust: bool,
+    #[command(flatten)]
+    lock: Locking,
     /// Run on all processors, not only on those near the GPUs
     #[arg(long)]
     no_affinity: bool,
@@ -175,6 +178,7 @@ impl Options {
             gpus: self.gpus.clone(),
             driver_root: self.driver_root.clone(),
             force: self.force,
+            lock: self.lock.policy(),
             no_affinity: self.no_affinity,
             no_defaults: self.no_defaults,
             user: self.user.clone(),

@@ -1,0 +1,388 @@
+//! Releases that nobody can want: what the resolver falls back to when the newest release of a
+//! requirement has no wheel (a pre-release, 0.0.0, one that is years older).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
+use sconce_facts::Base;
+
+use super::words::source_only;
+use super::{MOST_QUESTIONS, Resolution};
+use crate::document::Wheel;
+use crate::error::Error;
+use crate::index::{IndexError, ListedFile};
+use crate::requirements_txt::Ask;
+use crate::spec::Requirements;
+use crate::target::Target;
+use crate::wheel_name::{WheelName, normalise};
+
+/// A release so much older than the newest, in days, is one that nobody can want unless they ask for it.
+const OLD: i64 = 2 * 365;
+
+/// Endings of source distributions (PEP 625, and what came before).
+const SOURCES: &[&str] = &[".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz"];
+
+/// A package that the user's own files ask for by name.
+pub(super) struct Direct {
+    pub name: String,
+    pub specifiers: Vec<VersionSpecifiers>,
+}
+
+/// What an index has of one release.
+#[derive(Default)]
+struct Release {
+    wheel_fits: bool,
+    wheel: bool,
+    source: bool,
+    uploaded: Option<i64>,
+}
+
+/// Whether a pick can be meant.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    /// It can, but a person should know this.
+    Note(String),
+    /// It can't.
+    Relic(String),
+    /// It is years older than a release that has a wheel: something that was asked for holds it back, or
+    /// something that the newest needs is there as source only.
+    HeldBack {
+        newest: Version,
+    },
+}
+
+impl Resolution<'_> {
+    /// What is asked for by name and holds for a target, with its constraints.
+    pub(super) fn direct(&self, target: Target) -> Vec<Direct> {
+        let (mut lines, mut constraints): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+        match &self.spec.environment.requirements {
+            Requirements::List(list) => lines.extend(list.iter().map(String::as_str)),
+            Requirements::File(file) => {
+                for (from, into) in
+                    [(&file.lines, &mut lines), (&file.constraints, &mut constraints)]
+                {
+                    into.extend(from.iter().filter_map(|line| match &line.ask {
+                        Ask::Requirement(text) => Some(text.as_str()),
+                        Ask::Option(_) | Ask::File { .. } => None,
+                    }));
+                }
+            }
+        }
+        let mut found: BTreeMap<String, Direct> = BTreeMap::new();
+        for (text, asked) in
+            lines.iter().map(|l| (l, true)).chain(constraints.iter().map(|l| (l, false)))
+        {
+            let text = text.split(" --hash").next().unwrap_or(text);
+            let Ok(parsed) = text.parse::<Requirement<VerbatimUrl>>() else { continue };
+            let holds =
+                target.markers().is_ok_and(|markers| parsed.evaluate_markers(&markers, &[]));
+            let specifiers = match parsed.version_or_url {
+                None => None,
+                Some(VersionOrUrl::VersionSpecifier(specifiers)) => Some(specifiers),
+                Some(VersionOrUrl::Url(_)) => continue,
+            };
+            let name = normalise(parsed.name.as_ref());
+            if !holds || (!asked && !found.contains_key(&name)) {
+                continue;
+            }
+            let new = || Direct { name: name.clone(), specifiers: Vec::new() };
+            found.entry(name.clone()).or_insert_with(new).specifiers.extend(specifiers);
+        }
+        found.into_values().collect()
+    }
+
+    /// The names of what is asked for.
+    pub(super) fn direct_names(&self) -> Vec<String> {
+        let bases = self.wishes.bases.iter();
+        let names = bases.flat_map(|base| self.direct(self.target(base)));
+        names.map(|direct| direct.name).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The requirements in a refusal of uv's that are the user's own.
+    pub(super) fn culprits(&self, words: &str) -> Vec<String> {
+        let names = self.direct_names();
+        let ours: Vec<&str> = ["torch", "pip", "cuda-toolkit"]
+            .into_iter()
+            .filter(|n| !names.iter().any(|m| m == n))
+            .collect();
+        super::words::culprits(words, &ours)
+    }
+
+    /// The requirements that got a release which nobody can want, each with why; the rest is noted. What
+    /// the lock that is there has already is not asked about again.
+    pub(super) fn relics(
+        &mut self,
+        wheels: &[Wheel],
+        base: &'static Base,
+    ) -> Result<Vec<String>, Error> {
+        let target = self.target(base);
+        let known = |wheel: &Wheel| {
+            self.previous.lock.and_then(|lock| lock.wheel(&wheel.name)).map(|w| &w.version)
+        };
+        let picks: Vec<(Direct, &Wheel)> = self
+            .direct(target)
+            .into_iter()
+            .filter(|direct| direct.name != "torch")
+            .filter_map(|direct| {
+                let wheel = wheels.iter().find(|wheel| wheel.name == direct.name)?;
+                let same = known(wheel) == Some(&wheel.version);
+                (wheel.index == "pypi" && !same).then_some((direct, wheel))
+            })
+            .collect();
+        let names: Vec<String> = picks.iter().map(|(direct, _)| direct.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listed = self.index.releases(&names);
+        let listed = listed.map_err(|error| Error::from_index("package index", error))?;
+        let mut relics = Vec::new();
+        for (direct, wheel) in picks {
+            let Some(files) = listed.get(&direct.name) else { continue };
+            match judge(&direct, &wheel.version, files, target) {
+                Verdict::Fine => {}
+                Verdict::Note(text) => self.explanation.note(text),
+                Verdict::Relic(text) => relics.push(text),
+                Verdict::HeldBack { newest } => {
+                    match self.held_back(&direct.name, &newest, base)? {
+                        (true, why) => relics.push(format!(
+                            "{} {}: its newest release, {newest}, needs {why}",
+                            direct.name, wheel.version
+                        )),
+                        (false, why) => self.explanation.note(format!(
+                            "{} {} is years older than its newest release, {newest}: {why}",
+                            direct.name, wheel.version
+                        )),
+                    }
+                }
+            }
+        }
+        Ok(relics)
+    }
+
+    /// Why the newest release of a package, which has a wheel, was not taken; true where what it needs is
+    /// there as source only.
+    fn held_back(
+        &mut self,
+        name: &str,
+        newest: &Version,
+        base: &'static Base,
+    ) -> Result<(bool, String), Error> {
+        if self.questions >= MOST_QUESTIONS {
+            return Ok((false, "why was not looked into".into()));
+        }
+        match self.ask_for(base, format!("{name}=={newest}")) {
+            Ok(_) => Ok((false, "another requirement holds it back".into())),
+            Err(IndexError::NoSolution { words }) => {
+                let sources = source_only(&words);
+                let sources: Vec<_> = sources.iter().filter(|source| *source != name).collect();
+                match sources.as_slice() {
+                    [] => Ok((false, super::first_line(&words))),
+                    some => {
+                        let some: Vec<_> = some.iter().map(|name| name.as_str()).collect();
+                        Ok((true, format!("{}, which is there as source only", some.join(", "))))
+                    }
+                }
+            }
+            Err(error) => Err(Error::from_index("package index", error)),
+        }
+    }
+
+    /// The error for requirements that can't be met: all of those without a wheel are named at once.
+    pub(super) fn unsatisfiable(
+        &mut self,
+        words: String,
+        refused: Vec<crate::explain::Refused>,
+    ) -> Error {
+        let mut sources: BTreeSet<String> = BTreeSet::new();
+        if !source_only(&words).is_empty() {
+            let names = self.direct_names();
+            let listed = self.index.releases(&names).unwrap_or_default();
+            for base in self.wishes.bases.iter().take(1) {
+                let target = self.target(base);
+                for direct in self.direct(target) {
+                    let Some(files) = listed.get(&direct.name) else { continue };
+                    let releases = releases(files, target);
+                    let mut allowed =
+                        releases.iter().filter(|(v, _)| allows(&direct, v)).peekable();
+                    if allowed.peek().is_some() && allowed.all(|(_, release)| !release.wheel) {
+                        sources.insert(direct.name);
+                    }
+                }
+            }
+        }
+        Error::Unsatisfiable { words, refused, sources: sources.into_iter().collect() }
+    }
+}
+
+fn allows(direct: &Direct, version: &Version) -> bool {
+    direct.specifiers.iter().all(|specifiers| specifiers.contains(version))
+}
+
+/// The releases of a page that a target's Python can have, yanked files left out.
+fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> {
+    let python: Option<Version> = target.base.python_full.parse().ok();
+    let mut releases: BTreeMap<Version, Release> = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.yanked) {
+        let required = file.requires_python.as_deref().and_then(|text| text.parse().ok());
+        let out = |specifiers: VersionSpecifiers| {
+            python.as_ref().is_some_and(|python| !specifiers.contains(python))
+        };
+        if required.is_some_and(out) {
+            continue;
+        }
+        let (version, wheel) = match file.name.parse::<WheelName>() {
+            Ok(wheel) => (wheel.version.clone(), Some(wheel)),
+            Err(_) => match source_version(&file.name) {
+                Some(version) => (version, None),
+                None => continue,
+            },
+        };
+        let release = releases.entry(version).or_default();
+        release.wheel |= wheel.is_some();
+        release.source |= wheel.is_none();
+        release.wheel_fits |= wheel.is_some_and(|wheel| target.rank(&wheel).is_some());
+        let uploaded = file.uploaded.as_deref().and_then(day);
+        release.uploaded = release.uploaded.into_iter().chain(uploaded).min();
+    }
+    releases
+}
+
+fn source_version(name: &str) -> Option<Version> {
+    let stem = SOURCES.iter().find_map(|ending| name.strip_suffix(ending))?;
+    stem.rsplit_once('-')?.1.parse().ok()
+}
+
+/// The day of a date as RFC 3339 begins (`2024-05-01T…`), counted from 1970 (Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", days_from_civil).
+fn day(text: &str) -> Option<i64> {
+    let mut parts = text.get(..10)?.split('-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year - era * 400;
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+}
+
+fn judge(direct: &Direct, picked: &str, files: &[ListedFile], target: Target) -> Verdict {
+    let Ok(picked) = picked.parse::<Version>() else { return Verdict::Fine };
+    let name = &direct.name;
+    let releases = releases(files, target);
+    let asked_for_pre = direct.specifiers.iter().flat_map(|s| s.iter()).any(|s| s.any_prerelease());
+    let newest = releases
+        .iter()
+        .filter(|(version, _)| allows(direct, version))
+        .rfind(|(version, _)| asked_for_pre || !version.any_prerelease());
+    let pre = picked.any_prerelease() && !asked_for_pre;
+    let Some((newest, release)) = newest else {
+        return match pre {
+            true => Verdict::Note(format!(
+                "{name} {picked} is a pre-release: there is no other release"
+            )),
+            false => Verdict::Fine,
+        };
+    };
+    if picked >= *newest {
+        return match pre {
+            true => Verdict::Relic(format!(
+                "{name} {picked}: a pre-release that nobody asked for; the newest release is {newest}"
+            )),
+            false => Verdict::Fine,
+        };
+    }
+    let ours = releases.get(&picked).and_then(|release| release.uploaded);
+    let age = ours.zip(release.uploaded).map(|(ours, newest)| newest - ours);
+    let old = age.is_some_and(|days| days >= OLD);
+    let empty = picked.release().iter().all(|part| *part == 0);
+    if release.wheel_fits {
+        return match pre || empty || old {
+            true => Verdict::HeldBack { newest: newest.clone() },
+            false => Verdict::Fine,
+        };
+    }
+    let lack = match release.wheel {
+        true => format!("has no wheel for Python {} on {}", target.base.python, target.machine),
+        false => "is there as source only".to_owned(),
+    };
+    let text = format!("its newest release, {newest}, {lack}");
+    let kind = match (pre, empty, old) {
+        (true, ..) => "a pre-release that nobody asked for",
+        (_, true, _) => "an empty release",
+        (.., true) => "years older",
+        _ => return Verdict::Note(format!("{name} {picked} was taken: {text}")),
+    };
+    Verdict::Relic(format!("{name} {picked} ({kind}) is all that there is as a wheel: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(direct: &str, picked: &str, files: &[(&str, &str)]) -> Verdict {
+        let file = |(name, day): &(&str, &str)| ListedFile {
+            name: (*name).into(),
+            uploaded: Some(format!("{day}T00:00:00Z")),
+            requires_python: None,
+            yanked: false,
+        };
+        let files: Vec<_> = files.iter().map(file).collect();
+        let base = sconce_facts::base("trixie").unwrap();
+        let target = Target { machine: sconce_facts::Machine::X86_64, base };
+        let name = crate::resolve::words::name_of(direct);
+        let rest = direct.trim_start_matches(&name);
+        let specifiers = (!rest.is_empty()).then(|| rest.parse().unwrap()).into_iter().collect();
+        judge(&Direct { name, specifiers }, picked, &files, target)
+    }
+
+    #[test]
+    fn relics() {
+        let deepspeed = [
+            ("deepspeed-0.3.1.dev3-py3-none-any.whl", "2020-09-10"),
+            ("deepspeed-0.3.1.tar.gz", "2020-10-01"),
+            ("deepspeed-0.19.8.tar.gz", "2026-10-01"),
+        ];
+        let text = "deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a \
+                    wheel: its newest release, 0.19.8, is there as source only";
+        assert_eq!(judged("deepspeed", "0.3.1.dev3", &deepspeed), Verdict::Relic(text.into()));
+        // Asked for, it is meant.
+        assert_eq!(judged("deepspeed==0.3.1.dev3", "0.3.1.dev3", &deepspeed), Verdict::Fine);
+        assert_eq!(
+            judged("deepspeed<0.3.1", "0.3.1.dev3", &deepspeed),
+            Verdict::Note(
+                "deepspeed 0.3.1.dev3 is a pre-release: there is no other release".into()
+            )
+        );
+        let old = [("a-1.0-py3-none-any.whl", "2020-01-01"), ("a-2.0.tar.gz", "2022-01-01")];
+        assert!(
+            matches!(judged("a", "1.0", &old), Verdict::Relic(text) if text.contains("years older"))
+        );
+        let fresh = [("a-1.0-py3-none-any.whl", "2021-12-01"), ("a-2.0.tar.gz", "2022-01-01")];
+        let note = "a 1.0 was taken: its newest release, 2.0, is there as source only";
+        assert_eq!(judged("a", "1.0", &fresh), Verdict::Note(note.into()));
+        assert_eq!(judged("a<2", "1.0", &fresh), Verdict::Fine);
+        let python = [
+            ("a-1.0-py3-none-any.whl", "2019-12-01"),
+            ("a-2.0-cp311-cp311-manylinux_2_17_x86_64.whl", "2022-01-01"),
+        ];
+        assert!(
+            matches!(judged("a", "1.0", &python), Verdict::Relic(text) if text.contains("no wheel for Python 3.13"))
+        );
+        let held =
+            [("a-1.0-py3-none-any.whl", "2019-12-01"), ("a-2.0-py3-none-any.whl", "2022-01-01")];
+        assert_eq!(judged("a", "1.0", &held), Verdict::HeldBack { newest: "2.0".parse().unwrap() });
+        let empty = [("a-0.0.0-py3-none-any.whl", "2022-01-01"), ("a-0.1.tar.gz", "2022-01-02")];
+        assert!(
+            matches!(judged("a", "0.0.0", &empty), Verdict::Relic(text) if text.contains("empty"))
+        );
+    }
+
+    #[test]
+    fn days() {
+        assert_eq!(day("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(day("2024-02-29"), Some(19_782));
+        assert_eq!(day("2024-03-01"), Some(19_783));
+        assert_eq!(day("yesterday!"), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! What a second lock changes of the first, and what it refuses to fall back to.
+
+mod world;
+
+use expect_test::{Expect, expect};
+use sconce_lock::{Error, Explanation, Host, Lock, Previous, Spec, Upgrade, changes, resolve};
+use world::World;
+
+fn host() -> Host {
+    Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() }
+}
+
+fn lock(
+    spec: &str,
+    before: Option<&Lock>,
+    upgrade: &Upgrade,
+    world: &mut World,
+) -> (Lock, Explanation) {
+    let spec = Spec::parse(spec).unwrap();
+    let previous = Previous { lock: before, upgrade };
+    let (lock, explanation) =
+        resolve(&spec, &host(), previous, world).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
+    (lock, explanation)
+}
+
+fn first(spec: &str, world: &mut World) -> Lock {
+    lock(spec, None, &Upgrade::Nothing, world).0
+}
+
+#[track_caller]
+fn changed(before: &Lock, now: &Lock, expected: Expect) {
+    let lines: Vec<String> =
+        changes(before, now).iter().map(|change| format!("{change}\n")).collect();
+    expected.assert_eq(&lines.concat());
+}
+
+const FEW: &str = "[environment]\ngpus = ['h100']\nrequirements = ['einops', 'numpy']\n";
+
+#[test]
+fn an_edit_elsewhere_moves_no_wheel_and_asks_no_index() {
+    let mut world = World::default();
+    let before = first(FEW, &mut world);
+    world.versions.insert("einops", "2.0");
+    let (asked, debian) = (world.asked.len(), world.debian);
+    for edit in ["[app]\ncommand = ['true']\n", "[run]\nshm = '8g'\n", ""] {
+        let (now, _) = lock(&format!("{FEW}{edit}"), Some(&before), &Upgrade::Nothing, &mut world);
+        changed(&before, &now, expect![""]);
+        assert_eq!((world.asked.len(), world.debian), (asked, debian), "{edit}");
+    }
+    // More Debian packages: Debian alone is asked.
+    let (now, _) = lock(
+        &format!("{FEW}[base]\npackages = ['git']\n"),
+        Some(&before),
+        &Upgrade::Nothing,
+        &mut world,
+    );
+    changed(
+        &before,
+        &now,
+        expect![[r#"
+        + git (Debian) 1.0-1
+    "#]],
+    );
+    assert_eq!((world.asked.len(), world.debian), (asked, debian + 1));
+    let (now, _) = lock(
+        &FEW.replace("gpus", "bytecode = false\ngpus"),
+        Some(&before),
+        &Upgrade::Nothing,
+        &mut world,
+    );
+    assert!(!now.facts.bytecode && world.asked.len() == asked);
+}
+
+#[test]
+fn what_is_locked_stays() {
+    let mut world = World { allowed: Some("<2.15".parse().unwrap()), ..World::default() };
+    let before = first(FEW, &mut world);
+    let torch = before.facts.torch.as_ref().unwrap().version.clone();
+    assert_eq!(torch, "2.14.1");
+    // Newer releases of everything are there now.
+    world.allowed = None;
+    world.versions = [("einops", "2.0"), ("numpy", "3.0"), ("rich", "9.0")].into();
+    let more = FEW.replace("'numpy'", "'numpy', 'rich'");
+    let debian = world.debian;
+    let (now, explanation) = lock(&more, Some(&before), &Upgrade::Nothing, &mut world);
+    changed(
+        &before,
+        &now,
+        expect![[r#"
+        + rich 9.0
+    "#]],
+    );
+    assert_eq!(world.debian, debian, "Debian's packages stay as well");
+    let torch = explanation.choices.iter().find(|choice| choice.subject == "torch").unwrap();
+    assert!(torch.why.contains("the lock has it"), "{torch:?}");
+
+    let (now, _) =
+        lock(&more, Some(&before), &Upgrade::Packages(vec!["Einops".into()]), &mut world);
+    changed(
+        &before,
+        &now,
+        expect![[r#"
+        einops 1.0 -> 2.0
+        + rich 9.0
+    "#]],
+    );
+    let (now, _) = lock(&more, Some(&before), &Upgrade::Packages(vec!["torch".into()]), &mut world);
+    assert_eq!(now.facts.torch.as_ref().unwrap().version, "2.15.0");
+    assert_eq!(now.wheel("einops").unwrap().version, "1.0");
+    let (now, _) = lock(&more, Some(&before), &Upgrade::All, &mut world);
+    assert_eq!(now.facts.torch.as_ref().unwrap().version, "2.15.0");
+    assert_eq!(now.wheel("numpy").unwrap().version, "3.0");
+    assert_eq!(world.debian, debian + 1);
+
+    // What was asked for another version moves, and what is no more wanted goes.
+    let (now, _) = lock(
+        &FEW.replace("'einops', 'numpy'", "'einops>=1.5'"),
+        Some(&before),
+        &Upgrade::Nothing,
+        &mut world,
+    );
+    changed(
+        &before,
+        &now,
+        expect![[r#"
+        einops 1.0 -> 2.0
+        - numpy 1.0
+    "#]],
+    );
+}
+
+/// The torch of a lock goes where it no longer fits.
+#[test]
+fn a_torch_that_no_longer_fits_moves() {
+    let mut world = World { allowed: Some("<2.15".parse().unwrap()), ..World::default() };
+    let before = first("", &mut world);
+    world.allowed = None;
+    let (now, _) =
+        lock("[environment]\ntorch = '2.13.0'", Some(&before), &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.13.0");
+    // One made on another Python stays there.
+    let before = first("[environment]\npython = '3.11'\n", &mut world);
+    let (now, _) =
+        lock("[environment]\nrequirements = ['x']", Some(&before), &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.python, "3.11");
+    let (now, _) =
+        lock("[environment]\nrequirements = ['x']", Some(&before), &Upgrade::All, &mut world);
+    assert_eq!(now.facts.python, "3.13");
+}
+
+const NUMPY: &str =
+    "And because you require numpy<2, we can conclude that your requirements are unsatisfiable.";
+
+/// A requirement that has no wheels for the newest Python does not send torch back four years.
+#[test]
+fn another_python_before_an_older_torch() {
+    let mut world = World { unmet: vec![("numpy<2", "3.13", NUMPY)], ..World::default() };
+    let spec = "[environment]\ngpus = ['h100']\nrequirements = ['numpy<2']\n";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    let torch = now.facts.torch.as_ref().unwrap();
+    assert_eq!((torch.version.as_str(), now.facts.python.as_str()), ("2.15.0", "3.11"));
+    expect!["torch 2.15.0 on Python 3.13 was not taken: numpy<2 does not allow it"]
+        .assert_eq(&explanation.notes[0]);
+    assert!(explanation.render().contains(
+        "not torch 2.15.0 on Python 3.13, torch 2.14.1 on Python 3.13, torch 2.14.0 on Python 3.13"
+    ), "{}", explanation.render());
+    assert!(world.asked.len() < 4, "{}", world.asked.len());
+}
+
+fn relics(spec: &str, world: &mut World, expected: Expect) {
+    let spec = Spec::parse(spec).unwrap();
+    let error = resolve(&spec, &host(), Previous::NONE, world).unwrap_err();
+    assert!(matches!(error, Error::Relics { .. }), "{error}");
+    expected.assert_eq(&format!("{error}\n{}", error.hint().unwrap()));
+}
+
+#[test]
+fn no_release_that_nobody_can_want() {
+    let mut world = World::default();
+    world.versions = [("deepspeed", "0.3.1.dev3"), ("old", "1.0")].into();
+    world.files.insert(
+        "deepspeed",
+        vec![
+            ("deepspeed-0.3.1.dev3-py3-none-any.whl", "2020-09-10"),
+            ("deepspeed-0.19.8.tar.gz", "2026-10-01"),
+        ],
+    );
+    world.files.insert(
+        "old",
+        vec![("old-1.0-py3-none-any.whl", "2020-09-10"), ("old-2.0.tar.gz", "2026-10-01")],
+    );
+    let both = "[environment]\ngpus = ['h100']\nrequirements = ['deepspeed', 'old', 'einops']";
+    relics(
+        both,
+        &mut world,
+        expect![[r#"
+        no release that fits can be meant:
+          deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
+          old 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, is there as source only
+        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+    );
+    relics(
+        "[environment]\ntorch = false\nrequirements = ['deepspeed']",
+        &mut world,
+        expect![[r#"
+        no release that fits can be meant:
+          deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
+        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+    );
+    // Asked for, they are meant; and what is locked is not asked about again.
+    let named = both.replace("'deepspeed', 'old'", "'deepspeed==0.3.1.dev3', 'old<2'");
+    let before = first(&named, &mut world);
+    lock(both, Some(&before), &Upgrade::Nothing, &mut world);
+}
+
+/// A newest release that only another Python has is taken there.
+#[test]
+fn another_python_before_a_relic() {
+    let mut world = World::default();
+    world.versions_on = [(("fast", "3.13"), "1.0"), (("fast", "3.11"), "2.0")].into();
+    world.files.insert(
+        "fast",
+        vec![
+            ("fast-1.0-py3-none-any.whl", "2020-09-10"),
+            ("fast-2.0-cp311-cp311-manylinux_2_17_x86_64.whl", "2026-10-01"),
+        ],
+    );
+    let spec = "[environment]\nrequirements = ['fast']";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(
+        (now.facts.python.as_str(), now.wheel("fast").unwrap().version.as_str()),
+        ("3.11", "2.0")
+    );
+    assert_eq!(now.facts.torch.unwrap().version, "2.15.0");
+    expect!["torch 2.15.0 on Python 3.13 was not taken: fast 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, has no wheel for Python 3.13 on x86_64"].assert_eq(&explanation.notes[0]);
+    relics(
+        "[environment]\npython = '3.13'\nrequirements = ['fast']",
+        &mut world,
+        expect![[r#"
+        no release that fits can be meant:
+          fast 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, has no wheel for Python 3.13 on x86_64
+        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+    );
+}

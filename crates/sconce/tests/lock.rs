@@ -1,0 +1,211 @@
+//! `sconce lock`, `add`, `remove` and `--locked`, started as a user starts them, with a uv that answers from a
+//! table and an index on loopback.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use sconce_lock::{
+    DebianAnswer, DebianRequest, Host, Index, IndexError, ListedFile, Lock, Previous, PythonAnswer,
+    PythonRequest, Spec, resolve,
+};
+use sconce_testkit::PackageIndex;
+
+/// Answers each requirement with the version that `preferences` or `versions` has of it, else 1.0; one that is
+/// called `no-such` can't be had.
+const UV: &str = r#"#!/bin/sh
+[ "$1" = --version ] && echo 'uv 99.0.0' && exit
+here=${0%/*}
+echo "$@" >>$here/called
+cat >$here/input
+while [ $# -gt 0 ]; do
+  [ "$1" = --output-file ] && out=$2
+  shift
+done
+if grep -q '^no-such' $here/input; then
+  echo 'error: No solution found when resolving dependencies' >&2
+  echo '  cause: Because no-such was not found and you require no-such, we can conclude that your requirements are unsatisfiable.' >&2
+  exit 1
+fi
+[ -e "$out" ] && cp "$out" $here/preferences || : >$here/preferences
+echo 'lock-version = "1.0"' >$out
+sed 's/[<>=].*//' $here/input | sort -u | while read name; do
+  version=$(grep -A1 "^name = \"$name\"" $here/preferences | sed -n 's/^version = "\(.*\)"/\1/p')
+  [ -n "$version" ] || version=$(sed -n "s/^$name //p" $here/versions)
+  [ -n "$version" ] || version=1.0
+  echo "[[packages]]"
+  echo "name = \"$name\""
+  echo "version = \"$version\""
+  echo "wheels = [{ url = \"http://127.0.0.1:9/$name-$version-py3-none-any.whl\", hashes = { sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" } }]"
+done >>$out
+"#;
+
+struct World {
+    dir: tempfile::TempDir,
+    index: PackageIndex,
+}
+
+/// The world of the first lock: every requirement in version 1.0, no Debian package.
+struct First;
+
+impl Index for First {
+    fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        let row = |name: &String| {
+            format!(
+                "[[packages]]\nname = \"{name}\"\nversion = \"1.0\"\nwheels = [{{ url = \
+                 \"http://127.0.0.1:9/{name}-1.0-py3-none-any.whl\", hashes = {{ sha256 = \"{}\" }} }}]\n",
+                "1".repeat(64)
+            )
+        };
+        let rows: String = request.requirements.iter().map(row).collect();
+        Ok(PythonAnswer { pylock: format!("lock-version = \"1.0\"\n{rows}"), ..Default::default() })
+    }
+
+    fn releases(&mut self, _: &[String]) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn debian(&mut self, _: &DebianRequest) -> Result<DebianAnswer, IndexError> {
+        Ok(DebianAnswer::default())
+    }
+}
+
+impl World {
+    /// A project that is locked.
+    fn new(toml: &str) -> Self {
+        let world = Self { dir: tempfile::tempdir().unwrap(), index: PackageIndex::json() };
+        fs::create_dir(world.path("project")).unwrap();
+        world.write("sconce.toml", toml);
+        let host = Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() };
+        let spec = Spec::load(&world.path("project/sconce.toml")).unwrap();
+        let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut First).unwrap();
+        world.write("sconce.lock", &lock.to_text());
+        fs::write(world.path("uv"), UV).unwrap();
+        fs::write(world.path("versions"), "").unwrap();
+        fs::set_permissions(world.path("uv"), Permissions::from_mode(0o755)).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path("project").join(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path("project").join(name)).unwrap()
+    }
+
+    fn lock(&self) -> Lock {
+        Lock::parse(&self.read("sconce.lock")).unwrap()
+    }
+
+    /// Exit code and standard error.
+    fn sconce(&self, words: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_sconce"))
+            .args(words)
+            .current_dir(self.path("project"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("SCONCE_HOME", self.path("store"))
+            .env("SCONCE_STORES", "")
+            .env("SCONCE_UV", self.path("uv"))
+            .env("UV_NO_CONFIG", "1")
+            .env("UV_DEFAULT_INDEX", self.index.url())
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[track_caller]
+    fn says(&self, words: &[&str], code: i32, expected: &[&str]) -> String {
+        let (got, said) = self.sconce(words);
+        assert_eq!(got, code, "{words:?}: {said}");
+        for line in expected {
+            assert!(said.contains(line), "`{line}` is not in:\n{said}");
+        }
+        said
+    }
+
+    /// Whether uv was called since this was last asked.
+    fn uv_was_called(&self) -> bool {
+        fs::remove_file(self.path("called")).is_ok()
+    }
+}
+
+const TOML: &str = "[environment]\ntorch = false\nrequirements = [\n    \"einops\", # shapes\n]\n";
+
+#[test]
+fn an_edit_elsewhere_asks_no_index() {
+    let world = World::new(TOML);
+    fs::write(world.path("versions"), "einops 2.0\n").unwrap();
+    let before = world.lock();
+    let said = world.says(&["lock"], 0, &["the lock fits"]);
+    assert!(!world.uv_was_called(), "{said}");
+    world
+        .write("sconce.toml", &format!("{TOML}[app]\ncommand = [\"true\"]\n[run]\nshm = \"1g\"\n"));
+    world.says(&["lock", "--check"], 1, &["sconce.lock is not of this sconce.toml"]);
+    let said = world.says(&["lock"], 0, &[]);
+    assert!(!world.uv_was_called() && !said.contains("einops"), "{said}");
+    assert_eq!(world.lock().wheels, before.wheels);
+    assert_eq!(world.lock().app.command, ["true"]);
+    world.says(&["lock", "--check"], 0, &["the lock fits"]);
+}
+
+#[test]
+fn add_and_remove_edit_and_lock_in_one_go() {
+    let world = World::new(TOML);
+    fs::write(world.path("versions"), "einops 2.0\nrich 9.0\n").unwrap();
+    let said = world.says(&["add", "rich>=8", "tqdm"], 0, &["\n+ rich 9.0\n", "\n+ tqdm 1.0\n"]);
+    assert!(!said.contains("einops"), "what is locked stays: {said}");
+    let lines = TOML.replace("shapes\n", "shapes\n    \"rich>=8\",\n    \"tqdm\",\n");
+    assert_eq!(world.read("sconce.toml"), lines);
+    world.says(&["lock", "--check"], 0, &[]);
+    world.says(&["remove", "Tqdm"], 0, &["\n- tqdm 1.0\n"]);
+    assert_eq!(world.read("sconce.toml"), lines.replace("    \"tqdm\",\n", ""));
+    world.says(&["lock", "--upgrade-package", "einops"], 0, &["\neinops 1.0 -> 2.0\n"]);
+
+    // Nothing is half done.
+    let before = (world.read("sconce.toml"), world.read("sconce.lock"));
+    world.says(&["add", "no-such"], 4, &["you require no-such"]);
+    world.says(&["add", "../folder"], 2, &["`../folder`: it is a folder"]);
+    world.says(&["remove", "no-such"], 2, &["`no-such` is not in the requirements"]);
+    assert_eq!((world.read("sconce.toml"), world.read("sconce.lock")), before);
+}
+
+#[test]
+fn locked_and_frozen_write_nothing() {
+    let world = World::new(TOML);
+    let before = world.read("sconce.lock");
+    // It fits: what is missing is only its wheels.
+    for flag in ["--locked", "--frozen"] {
+        world.says(&["build", "--offline", flag], 5, &["offline, and"]);
+    }
+    world.write("sconce.toml", &TOML.replace("einops", "rich"));
+    let said = world.says(
+        &["build", "--offline", "--locked"],
+        1,
+        &["sconce.lock is not of this sconce.toml"],
+    );
+    assert!(said.contains("`sconce lock`"), "{said}");
+    world.says(
+        &["run", "--offline", "--locked", ".", "true"],
+        125,
+        &["sconce.lock is not of this"],
+    );
+    world.says(&["build", "--offline", "--frozen"], 5, &["offline, and", "einops-1.0"]);
+    assert_eq!(world.read("sconce.lock"), before);
+    fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    for flag in ["--locked", "--frozen"] {
+        world.says(&["build", "--offline", flag], 1, &["there is no sconce.lock"]);
+    }
+    world.says(&["build", "--locked", "--frozen"], 2, &[]);
+    assert!(!world.uv_was_called());
+}
