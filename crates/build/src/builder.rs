@@ -1,6 +1,7 @@
 //! The order of the work: downloads, base, wheels, bytecode, configuration.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::Client;
@@ -28,6 +29,8 @@ pub struct Builder<'a> {
     pub progress: &'a dyn Progress,
     /// How many threads may work at once.
     pub threads: usize,
+    /// The folder that relative paths in a lock count from; that of the project.
+    pub project: Option<&'a Path>,
     /// The Debian mirror that `base.mirror` names, if any.
     pub mirror: Option<&'a str>,
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use sconce_fetch::downloads::{self, Wanted};
 use sconce_fetch::{apt, indexes, pypi};
-use sconce_lock::{DebPin, IndexKind, Lock, Wheel};
+use sconce_lock::{DebPin, IndexKind, IndexWish, Lock, Wheel};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -39,16 +39,41 @@ impl Builder<'_> {
         if offline && !names.is_empty() {
             return Err(sconce_fetch::Error::Offline { missing: names }.into());
         }
-        for wheel in missing {
-            wanted.push(Wanted {
+        let debs = self.wanted_debs(&debs)?;
+        wanted.extend(self.wanted_wheels(lock, &missing)?);
+        wanted.extend(debs.iter().cloned());
+        let Err(error) = self.download_all(&wanted) else { return Ok(()) };
+        // An address that was remembered is a hint: what the lock and the configuration say decides.
+        let missing: Vec<&Wheel> =
+            missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
+        let mut remembered = false;
+        for wheel in &missing {
+            remembered |= self.store.memo(URL, wheel.sha256)?.is_some();
+            self.store.forget_memo(URL, wheel.sha256)?;
+        }
+        if !remembered {
+            return Err(error);
+        }
+        let mut again = self.wanted_wheels(lock, &missing)?;
+        let before = |file: &Wanted| wanted.iter().any(|old| old.url == file.url);
+        if again.iter().all(before) {
+            return Err(error);
+        }
+        again.extend(debs);
+        again.retain(|file| self.store.blob_path(file.digest).is_none());
+        self.download_all(&again)
+    }
+
+    fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
+        let one = |wheel: &&Wheel| {
+            Ok(Wanted {
                 name: wheel.file.clone(),
                 url: self.wheel_url(lock, wheel)?,
                 digest: wheel.sha256,
                 size: wheel.size,
-            });
-        }
-        wanted.extend(self.wanted_debs(&debs)?);
-        self.download_all(&wanted)
+            })
+        };
+        wheels.iter().map(one).collect()
     }
 
     /// Downloads Debian packages.
@@ -90,11 +115,11 @@ impl Builder<'_> {
     }
 
     fn wheel_url(&self, lock: &Lock, wheel: &Wheel) -> Result<String, Error> {
+        if let Some(url) = &wheel.url {
+            return Ok(self.from_project(url));
+        }
         if let Some(bytes) = self.store.memo(URL, wheel.sha256)? {
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
-        }
-        if let Some(url) = &wheel.url {
-            return Ok(url.clone());
         }
         let configured = indexes::configured(&|name| std::env::var_os(name))?;
         let row = lock
@@ -102,6 +127,19 @@ impl Builder<'_> {
             .iter()
             .find(|row| row.kind == IndexKind::Python && row.name == wheel.index);
         let base = match row.and_then(|row| row.url.clone()) {
+            Some(url) if IndexWish { name: String::new(), url: url.clone() }.is_folder() => {
+                let folder = self.from_project(&url);
+                let found = self.in_find_links(&[folder], wheel);
+                return found.ok_or_else(|| {
+                    sconce_fetch::Error::NotInIndex {
+                        index: url,
+                        file: wheel.file.clone(),
+                        digest: wheel.sha256,
+                        other: None,
+                    }
+                    .into()
+                });
+            }
             Some(url) => url,
             None => configured.default_index()?,
         };
@@ -114,6 +152,16 @@ impl Builder<'_> {
         };
         self.store.put_memo(URL, wheel.sha256, url.as_bytes())?;
         Ok(url)
+    }
+
+    /// An address of a lock: a path counts from the folder of the project.
+    fn from_project(&self, url: &str) -> String {
+        if url.contains("://") {
+            return url.to_owned();
+        }
+        let path = self.project.unwrap_or(Path::new(".")).join(url);
+        let path = path.canonicalize().unwrap_or(path);
+        format!("file://{}", path.display())
     }
 
     /// A flat collection of files that has the wheel. One that can't be read has nothing: the

@@ -264,6 +264,7 @@ mod tests {
         };
         let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());
         let builder = Builder {
+            project: None,
             store: &store,
             client: &client,
             progress: &crate::Silent,

@@ -12,6 +12,7 @@ mod download;
 mod error;
 mod gpus;
 mod image;
+mod native;
 mod plain;
 mod progress;
 mod project;

@@ -243,7 +243,11 @@ impl Builder<'_> {
 
     /// Builds what isn't there, seals the lock if it had no seal, and names the image.
     pub fn ready(&self, project: &Project, lock: Lock, trees: Trees) -> Result<Ready, Error> {
-        let environment = self.environment(&lock, trees)?;
+        let here = match project {
+            Project::Folder { folder, .. } => Some(folder.as_path()),
+            Project::Tag { .. } => None,
+        };
+        let environment = Builder { project: here, ..*self }.environment(&lock, trees)?;
         let lock = match lock.sealed {
             Some(_) => lock,
             None => {

@@ -6,18 +6,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use sconce_blob::Digest;
 use sconce_debian::Target;
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, PythonAnswer,
-    PythonRequest,
+    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, Native,
+    PythonAnswer, PythonRequest, Wheel,
 };
 
 use crate::builder::Builder;
 use crate::download::URL;
 use crate::error::Error;
 use crate::image::architecture;
+use crate::native;
 use crate::project::Project;
 
 /// The indexes of this machine's configuration.
@@ -25,6 +27,13 @@ pub(crate) struct World<'a> {
     builder: &'a Builder<'a>,
     folder: PathBuf,
     uv: Option<Uv>,
+}
+
+impl World<'_> {
+    /// Where the resolver found a wheel.
+    fn address(&self, wheel: &Wheel) -> Option<String> {
+        self.uv.as_ref()?.locations().get(&wheel.sha256).cloned()
+    }
 }
 
 impl<'a> World<'a> {
@@ -105,6 +114,29 @@ impl Index for World<'_> {
         Ok(answer)
     }
 
+    fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {
+        let places: Vec<_> =
+            wheels.iter().map(|(wheel, known)| (wheel, *known, self.address(wheel))).collect();
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let builder = self.builder;
+        std::thread::scope(|scope| {
+            for _ in 0..PAGES.min(places.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((wheel, known, url)) = places.get(at) else { break };
+                        let answer = match url {
+                            Some(url) => asked(builder, wheel, *known, url),
+                            None => Err("where it is is not known".to_owned()),
+                        };
+                        found.lock().unwrap_or_else(|held| held.into_inner()).insert(at, answer);
+                    }
+                });
+            }
+        });
+        found.into_inner().unwrap_or_else(|held| held.into_inner()).into_values().collect()
+    }
+
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
         let target = Target::new(&request.base.release, architecture(request.machine))
             .map_err(IndexError::failed)?;
@@ -126,6 +158,24 @@ impl Index for World<'_> {
         );
         Ok(DebianAnswer { debs: debs.map_err(unfit)? })
     }
+}
+
+/// The memo of what a wheel says about itself.
+const NATIVE: &str = "native";
+
+/// What a wheel says about itself: asked once.
+fn asked(builder: &Builder<'_>, wheel: &Wheel, known: bool, url: &str) -> Result<Native, String> {
+    let key = Digest::of(format!("{} {known}", wheel.sha256).as_bytes());
+    if let Ok(Some(bytes)) = builder.store.memo(NATIVE, key)
+        && let Ok(native) = serde_json::from_slice(&bytes)
+    {
+        return Ok(native);
+    }
+    let native = native::native(builder.client, url, known).map_err(|error| error.to_string())?;
+    if let Ok(bytes) = serde_json::to_vec(&native) {
+        builder.store.put_memo(NATIVE, key, &bytes).map_err(|error| error.to_string())?;
+    }
+    Ok(native)
 }
 
 fn listed(file: pypi::Listed) -> ListedFile {

@@ -5,6 +5,7 @@
 
 mod arch;
 mod base;
+mod companions;
 mod cuda;
 mod gpu;
 mod machine;
@@ -18,6 +19,7 @@ mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
+pub use companions::{Agree, built_for, companion};
 pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,

@@ -7,6 +7,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("base.toml", BASE),
     ("capabilities.toml", CAPABILITIES),
     ("caveats.toml", CAVEATS),
+    ("companions.toml", COMPANIONS),
     ("cuda.toml", CUDA),
     ("devel.toml", DEVEL),
     ("gpus.toml", GPUS),
@@ -21,6 +22,7 @@ pub const TABLES: &[(&str, &str)] = &[
 pub(crate) const BASE: &str = include_str!("../data/base.toml");
 pub(crate) const CAPABILITIES: &str = include_str!("../data/capabilities.toml");
 pub(crate) const CAVEATS: &str = include_str!("../data/caveats.toml");
+pub(crate) const COMPANIONS: &str = include_str!("../data/companions.toml");
 pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");

@@ -159,7 +159,10 @@ impl Client {
     }
 
     /// Tries until it goes well, a failure is not a passing one, or the tries are used up.
-    fn patiently<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn patiently<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut tries = Tries::new(&self.options);
         loop {
             match attempt() {

@@ -188,16 +188,23 @@ struct Lazy {
     entry: Entry,
 }
 
+/// Where an entry's packed bytes start.
+///
+/// # Errors
+/// [`Error::Malformed`] or [`Error::Truncated`]: there is no such entry.
+pub fn start(file: Named<'_>, entry: &Entry) -> Result<u64, Error> {
+    const WHAT: &str = "zip local header";
+    let head: [u8; 30] = file.array(entry.header, WHAT)?;
+    let head = Fields(&head);
+    if head.u32(0) != LOCAL {
+        return Err(file.malformed(entry.header, WHAT, "it is not there"));
+    }
+    Ok(entry.header + 30 + u64::from(head.u16(26)) + u64::from(head.u16(28)))
+}
+
 impl Opener for Lazy {
     fn open(&self) -> Result<Arc<dyn ReadAt>, Error> {
-        const WHAT: &str = "zip local header";
-        let file = Named::new(&self.name, &*self.archive);
-        let head: [u8; 30] = file.array(self.entry.header, WHAT)?;
-        let head = Fields(&head);
-        if head.u32(0) != LOCAL {
-            return Err(file.malformed(self.entry.header, WHAT, "it is not there"));
-        }
-        let start = self.entry.header + 30 + u64::from(head.u16(26)) + u64::from(head.u16(28));
+        let start = start(Named::new(&self.name, &*self.archive), &self.entry)?;
         let packed = Slice::new(Arc::clone(&self.archive), start, self.entry.packed);
         Ok(if self.entry.deflated {
             Arc::new(Inflated::raw(packed, self.entry.size))

@@ -153,6 +153,14 @@ pub enum Error {
         /// Which pin is broken by what.
         message: String,
     },
+    /// What stands beside torch is built for another CUDA, and nothing else is left to try.
+    #[error("torch {torch} and the packages beside it do not fit: {message}")]
+    Beside {
+        /// The torch.
+        torch: String,
+        /// Which package is built for what.
+        message: String,
+    },
     /// The Debian packages can't be resolved.
     #[error("the Debian packages cannot be resolved: {words}")]
     Debian {
@@ -232,6 +240,11 @@ impl Error {
             Self::Misfit { .. } => Some(
                 "a package index that you named holds other builds than PyPI; ask for another torch \
                  or leave the index out"
+                    .into(),
+            ),
+            Self::Beside { .. } => Some(
+                "leave the version of torch open, or ask for a release of that package which is built \
+                 for the CUDA of this torch"
                     .into(),
             ),
             Self::Index { .. }

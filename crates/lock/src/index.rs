@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sconce_facts::{Base, Machine};
+use sconce_facts::{Base, CudaVersion, Machine};
+use serde::{Deserialize, Serialize};
 
-use crate::document::DebPin;
+use crate::document::{DebPin, Wheel};
 use crate::spec::{Flavour, IndexWish};
 
 /// A question to the Python resolver.
@@ -17,8 +18,14 @@ pub struct PythonRequest {
     pub files: Vec<PathBuf>,
     /// Options of a requirements.txt, as it writes them: `--extra-index-url …`, `--find-links …`.
     pub options: Vec<String>,
+    /// Extras of those files.
+    pub extras: Vec<String>,
+    /// Dependency groups (PEP 735), each with its file.
+    pub groups: Vec<(PathBuf, String)>,
     /// PEP 508 constraints.
     pub constraints: Vec<String>,
+    /// PEP 508 requirements that stand in for whatever others ask of their packages.
+    pub overrides: Vec<String>,
     /// Packages and the versions to keep where they still fit: those of the lock that is there.
     pub preferences: Vec<(String, String)>,
     /// The Debian release: it decides Python and glibc.
@@ -27,6 +34,9 @@ pub struct PythonRequest {
     pub machine: Machine,
     /// Indexes besides the default one, in the order they are asked.
     pub indexes: Vec<IndexWish>,
+    /// What the user's files of requirements name besides: a name for the lock, and the address of the
+    /// index or the folder as uv gets it.
+    pub elsewhere: Vec<(String, String)>,
     /// PyTorch's own index for a CUDA release: "cu126", or "cpu".
     pub torch_backend: Option<String>,
 }
@@ -34,12 +44,14 @@ pub struct PythonRequest {
 /// The resolver's answer.
 #[derive(Debug, Clone, Default)]
 pub struct PythonAnswer {
-    /// A pylock.toml (PEP 751).
+    /// A pylock.toml (PEP 751); paths of files in it are absolute.
     pub pylock: String,
     /// Package name (normalised) -> index name, for packages that are not from the default index.
     pub indexes: BTreeMap<String, String>,
     /// Index name -> its address without credentials, for every name in `indexes`.
     pub addresses: BTreeMap<String, String>,
+    /// The project's folder, absolute, links followed: paths in it are locked as seen from there.
+    pub folder: Option<PathBuf>,
 }
 
 /// A file that an index has of a package.
@@ -53,6 +65,17 @@ pub struct ListedFile {
     pub requires_python: Option<String>,
     /// Whether it was taken back (PEP 592).
     pub yanked: bool,
+}
+
+/// What a wheel's own bytes say about the CUDA that its code for torch is built for; empty where it has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Native {
+    /// The release that its version.py names.
+    pub cuda: Option<CudaVersion>,
+    /// The major whose libraries its modules need.
+    pub major: Option<u16>,
+    /// Where that shows: "torchaudio/lib/_torchaudio.abi3.so needs libcudart.so.13".
+    pub why: Option<String>,
 }
 
 /// A question to the Debian archive.
@@ -116,6 +139,10 @@ pub trait Index {
         &mut self,
         packages: &[String],
     ) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError>;
+
+    /// What wheels of an answer are built for, in their order; with each whether it is known to be for torch.
+    /// One that could not be asked has the reason instead.
+    fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>>;
 
     /// Resolves the Debian packages of an image.
     ///

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod foresee;
 mod index;
+mod local;
 mod place;
 mod previous;
 mod pylock;
@@ -38,7 +39,7 @@ pub use error::{Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use index::{
-    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, PythonAnswer, PythonRequest,
+    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, PythonAnswer, PythonRequest,
 };
 pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source};

@@ -1,8 +1,9 @@
 //! What a pyproject.toml asks for, as far as uv reads it: `[project] dependencies` (PEP 621) and
 //! `[tool.uv.sources]` for them. Whatever would have to be built is refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pep440_rs::VersionSpecifiers;
 use toml_edit::{Document, Item, TableLike};
 
 use crate::error::Place as TextPlace;
@@ -26,6 +27,75 @@ pub(crate) struct Sources {
     pub direct: Vec<Direct>,
     /// Indexes that a source names: the line, the name, the address.
     pub indexes: Vec<(usize, String, String)>,
+}
+
+/// What a pyproject.toml says besides what uv reads in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Project {
+    pub path: PathBuf,
+    /// Its dependencies, with the line of their list.
+    pub dependencies: Vec<(usize, String)>,
+    /// `[tool.uv] constraint-dependencies`, with their line.
+    pub constraints: Vec<(usize, String)>,
+    /// `[tool.uv] override-dependencies`.
+    pub overrides: Vec<String>,
+    /// `requires-python`.
+    pub python: Option<VersionSpecifiers>,
+    /// The indexes that its sources name: name and address.
+    pub indexes: Vec<(String, String)>,
+    /// The names under `[project.optional-dependencies]`.
+    pub extras: Vec<String>,
+    /// The names under `[dependency-groups]` (PEP 735).
+    pub groups: Vec<String>,
+}
+
+/// Reads a pyproject.toml at `path`.
+pub(crate) fn read(text: &str, path: &Path) -> Result<Project, Fault> {
+    let sources = check(text)?;
+    let fault = |number, text: &str, why: String| Fault {
+        number,
+        text: text.chars().take(120).collect(),
+        why,
+        builds: false,
+    };
+    let document = Document::parse(text).map_err(|error| fault(1, "", error.to_string()))?;
+    let number = |item: &Item| item.span().map_or(1, |span| TextPlace::at(text, span.start).line);
+    let project = |key: &str| document.get("project")?.get(key);
+    let uv = |key: &str| document.get("tool")?.get("uv")?.get(key);
+    let list = |item: Option<&Item>| -> Vec<(usize, String)> {
+        let item = item.into_iter();
+        item.flat_map(|item| strings(item).into_iter().map(|text| (number(item), text))).collect()
+    };
+    let names = |item: Option<&Item>| -> Vec<String> {
+        let table = item.and_then(Item::as_table_like).into_iter();
+        table.flat_map(|table| table.iter().map(|(name, _)| normalise(name))).collect()
+    };
+    let python = match project("requires-python") {
+        None => None,
+        Some(item) => {
+            let text = item.as_str().unwrap_or_default();
+            let parsed = text.parse().map_err(|error| {
+                fault(number(item), &format!("requires-python = {text:?}"), format!("{error}"))
+            });
+            Some(parsed?)
+        }
+    };
+    let overrides = list(uv("override-dependencies"));
+    let constraints = list(uv("constraint-dependencies"));
+    for (number, requirement) in overrides.iter().chain(&constraints) {
+        let checked = checked(requirement, Path::new("/"));
+        checked.map_err(|(why, builds)| Fault { builds, ..fault(*number, requirement, why) })?;
+    }
+    Ok(Project {
+        path: path.to_owned(),
+        dependencies: list(project("dependencies")),
+        constraints,
+        overrides: overrides.into_iter().map(|(_, text)| text).collect(),
+        python,
+        indexes: sources.indexes.into_iter().map(|(_, name, url)| (name, url)).collect(),
+        extras: names(project("optional-dependencies")),
+        groups: names(document.get("dependency-groups")),
+    })
 }
 
 /// Checks a pyproject.toml; what it takes from elsewhere.

@@ -131,23 +131,12 @@ impl List<'_> {
         }
         let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
         let text = file.text.as_deref().unwrap_or_default();
+        for project in &file.projects {
+            let own = file.included.iter().find(|included| included.path == project.path);
+            self.project(&project.path, own.map_or(text, |included| &included.text));
+        }
         // What is no such file has been refused, or will be when it is read as one.
         match file.kind {
-            FileKind::Pyproject => {
-                let sources = pyproject::check(text).unwrap_or_default();
-                for direct in sources.direct {
-                    let asks = format!("{}, line {}", name(&file.path), direct.number);
-                    self.variables(&asks, &direct.text);
-                    if let Place::Local(path) = direct.place {
-                        self.path(&asks, &folder.join(path));
-                    }
-                }
-                for (number, index, url) in sources.indexes {
-                    let asks = format!("{}, line {number}", name(&file.path));
-                    self.place(&asks, &folder, &url);
-                    self.login(&asks, &index, &url);
-                }
-            }
             FileKind::Pylock => {
                 let asks = name(&file.path);
                 let packages = Pylock::parse(text).map(|lock| lock.packages).unwrap_or_default();
@@ -161,7 +150,24 @@ impl List<'_> {
                     }
                 }
             }
-            FileKind::Requirements => {}
+            FileKind::Requirements | FileKind::Pyproject => {}
+        }
+    }
+
+    fn project(&mut self, path: &Path, text: &str) {
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let sources = pyproject::check(text).unwrap_or_default();
+        for direct in sources.direct {
+            let asks = format!("{}, line {}", name(path), direct.number);
+            self.variables(&asks, &direct.text);
+            if let Place::Local(local) = direct.place {
+                self.path(&asks, &folder.join(local));
+            }
+        }
+        for (number, index, url) in sources.indexes {
+            let asks = format!("{}, line {number}", name(path));
+            self.place(&asks, &folder, &url);
+            self.login(&asks, &index, &url);
         }
     }
 
@@ -175,7 +181,7 @@ impl List<'_> {
                     self.place(&asks, self.folder, value);
                 }
             }
-            Ask::File { .. } => {}
+            Ask::RequireHashes | Ask::File { .. } => {}
         }
     }
 

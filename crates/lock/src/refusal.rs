@@ -1,7 +1,7 @@
 //! What to say when no torch fits, in words a researcher understands.
 
 use pep440_rs::Version;
-use sconce_facts::Release;
+use sconce_facts::{Machine, Release};
 
 use crate::candidate::{Reason, WantedGpu, Wishes, consider};
 use crate::error::Error;
@@ -89,7 +89,10 @@ pub(crate) fn hint(wishes: &Wishes, release: &'static Release, reason: &Reason) 
         }
         Reason::OldDriver { floor, .. } => Some(match other_release(wishes) {
             Some(other) => format!("{other}; or a driver from {floor} on"),
-            None => format!("a driver from {floor} on"),
+            None => match older_cuda(wishes) {
+                Some(older) => format!("{older}; or a driver from {floor} on"),
+                None => format!("a driver from {floor} on"),
+            },
         }),
         Reason::NoNvcc { .. } => Some(match other_release(wishes) {
             Some(other) => format!("{other}; or flavour = \"runtime\""),
@@ -126,6 +129,27 @@ fn other_release(wishes: &Wishes) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The newest release that a driver runs, in a build on PyTorch's own index for an older CUDA.
+fn older_cuda(wishes: &Wishes) -> Option<String> {
+    let driver = wishes.driver.as_ref()?;
+    let fits = |release: &'static Release| {
+        release.variants.iter().rev().filter_map(|variant| variant.cuda()).find(|cuda| {
+            let cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
+            let open = Wishes { torch: TorchWish::Newest, cuda, ..wishes.clone() };
+            // That a build is there at all is documented for x86_64 alone.
+            consider(release, &open, true).is_ok_and(|candidate| {
+                candidate.architectures.is_some() || wishes.machine == Machine::X86_64
+            })
+        })
+    };
+    let mut releases = sconce_facts::releases().iter().rev();
+    let (release, cuda) = releases.find_map(|release| Some((release, fits(release)?)))?;
+    let version = &release.version;
+    Some(format!(
+        "the newest torch that driver {driver} runs is {version} with CUDA {cuda}: torch = \"{version}\", cuda = \"{cuda}\""
+    ))
 }
 
 /// A build of the same release on PyTorch's own index that would do.

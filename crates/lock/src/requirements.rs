@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::pyproject;
+use crate::pyproject::{self, Project};
 use crate::requirements_txt::{self, Ask, Fault, Line};
 
 /// No honest specification, requirements file or lock is larger.
@@ -66,6 +66,12 @@ pub struct RequirementsFile {
     /// The same for constraints.
     #[serde(skip)]
     pub constraints: Vec<Line>,
+    /// The pyproject.toml among them, once loaded.
+    #[serde(skip)]
+    pub(crate) projects: Vec<Project>,
+    /// The items of a list in sconce.toml, with the line that each begins at.
+    #[serde(skip)]
+    items: Option<Vec<(usize, String)>>,
 }
 
 /// A file that a requirements.txt includes.
@@ -90,8 +96,19 @@ impl RequirementsFile {
             name if name.ends_with(".txt") || name.ends_with(".in") => FileKind::Requirements,
             _ => return None,
         };
+        Some(Self::of_kind(path, kind))
+    }
+
+    /// A list in sconce.toml that names files: its items are read as the lines of a requirements.txt.
+    pub(crate) fn of_list(items: Vec<(usize, String)>) -> Self {
+        let path = PathBuf::from("sconce.toml");
+        Self { items: Some(items), ..Self::of_kind(path, FileKind::Requirements) }
+    }
+
+    fn of_kind(path: PathBuf, kind: FileKind) -> Self {
         let (included, lines, constraints) = (Vec::new(), Vec::new(), Vec::new());
-        Some(Self { path, kind, text: None, included, lines, constraints })
+        let (projects, items) = (Vec::new(), None);
+        Self { path, kind, text: None, included, lines, constraints, projects, items }
     }
 
     /// Reads its text and that of the files it includes; a relative path counts from `folder`.
@@ -100,14 +117,22 @@ impl RequirementsFile {
     /// One of them can't be read, is too large, or asks for what would have to be built.
     pub fn load(&mut self, folder: &Path) -> Result<(), Error> {
         self.path = folder.join(&self.path);
-        let text = read_text(&self.path)?;
+        let path = self.path.clone();
+        if let Some(items) = self.items.clone() {
+            for (number, item) in &items {
+                let mut lines = requirements_txt::parse(item, &path)
+                    .map_err(|fault| refused(&path, Fault { number: *number, ..fault }))?;
+                lines.iter_mut().for_each(|line| line.number = *number);
+                self.take(&path, lines, false, &mut vec![path.clone()])?;
+            }
+            let items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
+            self.text = Some(items.join("\n"));
+            return Ok(());
+        }
+        let text = read_text(&path)?;
         match self.kind {
-            FileKind::Requirements => {
-                self.include(&self.path.clone(), &text, false, &mut Vec::new())?
-            }
-            FileKind::Pyproject => {
-                pyproject::check(&text).map_err(|fault| refused(&self.path, fault))?;
-            }
+            FileKind::Requirements => self.include(&path, &text, false, &mut Vec::new())?,
+            FileKind::Pyproject => self.project(&path, &text)?,
             FileKind::Pylock => {}
         }
         self.text = Some(text);
@@ -123,7 +148,33 @@ impl RequirementsFile {
         open: &mut Vec<PathBuf>,
     ) -> Result<(), Error> {
         open.push(path.to_owned());
-        for line in requirements_txt::parse(text, path).map_err(|fault| refused(path, fault))? {
+        let lines = requirements_txt::parse(text, path).map_err(|fault| refused(path, fault))?;
+        self.take(path, lines, constraints, open)?;
+        open.pop();
+        Ok(())
+    }
+
+    /// The dependencies of a project, as far as they are known without it; uv reads the file itself.
+    fn project(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let found = pyproject::read(text, path).map_err(|fault| refused(path, fault))?;
+        let line = |(number, text): (usize, String)| Line {
+            file: path.to_owned(),
+            number,
+            ask: Ask::Requirement(text),
+        };
+        self.constraints.extend(found.constraints.iter().cloned().map(line));
+        self.projects.push(found);
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        path: &Path,
+        lines: Vec<Line>,
+        constraints: bool,
+        open: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        for line in lines {
             let Ask::File { path: name, constraints: also } = &line.ask else {
                 if constraints { &mut self.constraints } else { &mut self.lines }.push(line);
                 continue;
@@ -139,13 +190,70 @@ impl RequirementsFile {
             if self.included.len() == MOST_INCLUDED {
                 return Err(fault(&format!("more than {MOST_INCLUDED} files are included")));
             }
-            let text = read_text(&inner)?;
+            let text = read_text(&inner).map_err(|error| match error {
+                Error::Read { source, .. } => fault(&format!("can't be read: {source}")),
+                error => error,
+            })?;
             self.included.push(Included { path: inner.clone(), text: text.clone() });
-            self.include(&inner, &text, constraints || *also, open)?;
+            match Self::new(&inner).map(|file| file.kind) {
+                Some(FileKind::Pyproject) if constraints || *also => {
+                    return Err(fault("a pyproject.toml can't be constraints"));
+                }
+                Some(FileKind::Pyproject) => self.project(&inner, &text)?,
+                Some(FileKind::Pylock) => {
+                    return Err(fault(
+                        "a pylock.toml is taken as it is: `requirements = \"pylock.toml\"`",
+                    ));
+                }
+                _ => self.include(&inner, &text, constraints || *also, open)?,
+            }
         }
-        open.pop();
         Ok(())
     }
+}
+
+/// What a file of another tool's is turned into, by its name; nothing for a name that says nothing.
+pub(crate) fn other_tool(path: &str) -> Option<&'static str> {
+    /// Names, and the sentence that says the way (uv, "Exporting a lockfile"; poetry-plugin-export; conda-lock).
+    const OTHERS: &[(&[&str], &str)] = &[
+        (
+            &["uv.lock"],
+            "`uv export --format pylock.toml -o pylock.toml` writes it as a file that is read: \
+             requirements = \"pylock.toml\"",
+        ),
+        (
+            &["poetry.lock"],
+            "`poetry export -o requirements.txt` writes it as a file that is read: \
+             requirements = \"requirements.txt\"",
+        ),
+        (
+            &["pdm.lock"],
+            "`pdm export -o requirements.txt` writes it as a file that is read: \
+             requirements = \"requirements.txt\"",
+        ),
+        (
+            &["Pipfile", "Pipfile.lock"],
+            "`pipenv requirements > requirements.txt` writes it as a file that is read: \
+             requirements = \"requirements.txt\"",
+        ),
+        (
+            &["environment.yml", "environment.yaml", "conda.yml", "conda.yaml", "meta.yaml"],
+            "conda's packages are not PyPI's: name what stands under `pip:`, and the Python packages \
+             above it, in a requirements.txt; libraries belong in `packages` under [base]",
+        ),
+        (
+            &["Dockerfile", "Containerfile"],
+            "what its `pip install` names belongs in `requirements`, what its `apt-get install` names in \
+             `packages` under [base], ENV and CMD in `env` and `command` under [app]",
+        ),
+        (
+            &["setup.py", "setup.cfg"],
+            "what it needs is known only by running it: name it under [project] dependencies of a \
+             pyproject.toml, or in a requirements.txt",
+        ),
+    ];
+    let name = Path::new(path).file_name()?.to_str()?;
+    OTHERS.iter().find(|(names, _)| names.contains(&name)).map(|(_, way)| *way)
 }
 
 fn refused(path: &Path, fault: Fault) -> Error {

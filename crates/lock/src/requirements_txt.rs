@@ -26,6 +26,8 @@ pub enum Ask {
     Requirement(String),
     /// Where else packages are: an option as uv gets it.
     Option(String),
+    /// Every package must have a hash (`--require-hashes`).
+    RequireHashes,
     /// Another file, whose lines are requirements, or constraints (`-c`).
     File {
         /// As it is written.
@@ -56,6 +58,8 @@ enum Means {
     Place(&'static str),
     /// A word without a value, handed on under this name.
     Flag(&'static str),
+    /// `--require-hashes`.
+    Hashes,
     /// Says nothing about what is chosen; with true it has a value.
     Nothing(bool),
 }
@@ -70,7 +74,8 @@ const OPTIONS: &[(&[&str], Means)] = &[
     (&["-f", "--find-links"], Means::Place("--find-links")),
     (&["--no-index"], Means::Flag("--no-index")),
     (&["--only-binary", "--trusted-host", "--use-feature"], Means::Nothing(true)),
-    (&["--prefer-binary", "--require-hashes", "--pre"], Means::Nothing(false)),
+    (&["--require-hashes"], Means::Hashes),
+    (&["--prefer-binary", "--pre"], Means::Nothing(false)),
 ];
 
 /// Reads the text of `file`; relative paths in it count from its folder.
@@ -159,6 +164,7 @@ fn options(line: &str, folder: &Path) -> Asks {
                 asks.push(Ask::Option(format!("{name} {value}")));
             }
             Means::Flag(name) => asks.push(Ask::Option(name.to_owned())),
+            Means::Hashes => asks.push(Ask::RequireHashes),
             Means::Nothing(_) => {}
         }
     }
@@ -183,7 +189,7 @@ fn option(text: &str) -> Result<Option<(Means, String, &str)>, (String, bool)> {
             if !ends && spelling.len() > 2 {
                 continue;
             }
-            if matches!(means, Means::Flag(_) | Means::Nothing(false)) {
+            if matches!(means, Means::Flag(_) | Means::Hashes | Means::Nothing(false)) {
                 if rest.starts_with('=') {
                     continue;
                 }
@@ -320,6 +326,7 @@ mod tests {
         let lines = parse(text, Path::new("/p/r.txt")).unwrap();
         let show = |line: Line| match line.ask {
             Ask::Requirement(text) | Ask::Option(text) => format!("{} {text}", line.number),
+            Ask::RequireHashes => format!("{} --require-hashes", line.number),
             Ask::File { path, constraints } => format!("{} {path} {constraints}", line.number),
         };
         lines.into_iter().map(show).collect()

@@ -1,5 +1,7 @@
 //! From a specification to a lock: torch from the facts, the rest from the resolver, checked against the facts.
 
+mod companions;
+mod hashes;
 mod keep;
 mod relics;
 mod taken;
@@ -10,6 +12,7 @@ mod words;
 pub(crate) use wishes::wishes;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use pep440_rs::Version;
 use sconce_facts::{Base, Capability, CudaVersion, DriverVersion, Machine};
@@ -26,7 +29,7 @@ use crate::requirements_txt::Ask;
 use crate::spec::{Flavour, Requirements, Spec, TorchWish};
 use crate::target::Target;
 use crate::verify::Set;
-use crate::wheel_name::without_credentials;
+use crate::wheel_name::{normalise, without_credentials};
 
 /// The machine that the resolution runs on.
 #[derive(Debug, Clone, Default)]
@@ -127,13 +130,36 @@ impl Resolution<'_> {
                         match &line.ask {
                             Ask::Requirement(text) => into.push(text.clone()),
                             Ask::Option(text) => options.push(text.clone()),
-                            Ask::File { .. } => {}
+                            Ask::RequireHashes | Ask::File { .. } => {}
                         }
                     }
                 }
             }
-            Requirements::File(file) => files.push(file.path.clone()),
+            Requirements::File(_) => {}
         }
+        let projects = environment.projects();
+        files.extend(projects.iter().map(|project| project.path.clone()));
+        let has =
+            |name: &str| projects.iter().find(|project| project.groups.contains(&normalise(name)));
+        let groups = environment.groups.iter();
+        let groups = groups.filter_map(|name| Some((has(name)?.path.clone(), name.clone())));
+        if let Requirements::File(file) = &environment.requirements
+            && file.kind == FileKind::Pyproject
+        {
+            constraints.extend(file.constraints.iter().filter_map(|line| match &line.ask {
+                Ask::Requirement(text) => Some(text.clone()),
+                Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
+            }));
+        }
+        let mut elsewhere: Vec<(String, String)> =
+            projects.iter().flat_map(|project| project.indexes.clone()).collect();
+        let options_of = options.iter().filter_map(|option: &String| option.split_once(' '));
+        elsewhere.extend(
+            options_of
+                .enumerate()
+                .map(|(at, (_, address))| (format!("requirements-{}", at + 1), address.to_owned())),
+        );
+        let overrides = projects.iter().flat_map(|project| project.overrides.clone()).collect();
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());
         requirements.extend(torch);
@@ -144,11 +170,15 @@ impl Resolution<'_> {
             requirements,
             files,
             options,
+            extras: environment.extras.clone(),
+            groups: groups.collect(),
             constraints,
+            overrides,
             preferences: self.previous.wheels().filter_map(keep::preference).collect(),
             base,
             machine: self.wishes.machine,
             indexes: environment.indexes.clone(),
+            elsewhere,
             torch_backend: backend,
         })
     }
@@ -163,12 +193,16 @@ impl Resolution<'_> {
         self.index.python(&PythonRequest {
             requirements: vec![requirement],
             files: Vec::new(),
+            extras: Vec::new(),
+            groups: Vec::new(),
+            overrides: Vec::new(),
             options: Vec::new(),
             constraints: Vec::new(),
             preferences: Vec::new(),
             base,
             machine: self.wishes.machine,
             indexes: self.spec.environment.indexes.clone(),
+            elsewhere: Vec::new(),
             torch_backend: None,
         })
     }
@@ -209,11 +243,32 @@ impl Resolution<'_> {
 
     /// The rows of a lock for an answer.
     fn wheels(&self, answer: &PythonAnswer, base: &'static Base) -> Result<Vec<Wheel>, Error> {
-        let wrong = |message| Error::Pylock { file: "the resolver's answer".into(), message };
+        let wrong =
+            |message: String| Error::Pylock { file: "the resolver's answer".into(), message };
         let pylock = Pylock::parse(&answer.pylock).map_err(wrong)?;
-        let set = pylock.select(self.target(base)).map_err(wrong)?;
+        let target = self.target(base);
+        let set = pylock.select(target).map_err(wrong)?;
+        let hashes = self.hashes()?;
+        hashes.complete(set.iter().map(|(package, _)| package.name.as_str()))?;
         let index = |name: &str| answer.indexes.get(name).cloned().unwrap_or_else(|| "pypi".into());
-        Ok(set.iter().map(|(package, wheel)| row(package, wheel, index(&package.name))).collect())
+        let mut rows = Vec::with_capacity(set.len());
+        for (package, best) in set {
+            let allowed = |wheel: &&PylockWheel| hashes.allow(&package.name, wheel.sha256);
+            let fits = package.wheels.iter().filter(allowed);
+            let fits = fits.filter_map(|wheel| Some((target.rank(&wheel.name)?, wheel)));
+            let wheel = match fits.min_by_key(|(rank, _)| *rank) {
+                _ if allowed(&best) => best,
+                Some((_, wheel)) => wheel,
+                None => {
+                    let refused = hashes.refuse(&package.name, &best.name.file, best.sha256);
+                    return Err(
+                        refused.unwrap_or_else(|| wrong(format!("{}: no wheel", package.name)))
+                    );
+                }
+            };
+            rows.push(row(package, wheel, index(&package.name), answer.folder.as_deref()));
+        }
+        Ok(rows)
     }
 
     fn finish(mut self, chosen: Chosen) -> Result<(Lock, Explanation), Error> {
@@ -265,10 +320,18 @@ fn toolkit(cuda: CudaVersion) -> Option<String> {
     Some(format!("cuda-toolkit[{}]=={cuda}.*", row.extras.join(",")))
 }
 
-fn row(package: &Package, wheel: &PylockWheel, index: String) -> Wheel {
+fn row(package: &Package, wheel: &PylockWheel, index: String, folder: Option<&Path>) -> Wheel {
     let (index, url) = match &wheel.source {
         Source::Index(_) => (index, None),
-        Source::Direct(url) => ("direct".to_owned(), Some(without_credentials(url))),
+        Source::Direct(url) => {
+            let path = url.strip_prefix("file://").map(Path::new);
+            let inner = folder.and_then(|folder| path?.strip_prefix(folder).ok());
+            let url = match inner {
+                Some(inner) => format!("./{}", inner.display()),
+                None => without_credentials(url).to_owned(),
+            };
+            ("direct".to_owned(), Some(url))
+        }
     };
     Wheel {
         name: package.name.clone(),

@@ -9,7 +9,9 @@ use sconce_facts::{DriverVersion, Machine};
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
+use crate::pyproject::Project;
 use crate::requirements::RequirementsFile;
+use crate::wheel_name::normalise;
 use crate::{spec_keys, spec_parse};
 
 /// The whole of `sconce.toml`. [`Spec::default`] is the empty file.
@@ -43,6 +45,12 @@ pub struct Environment {
     pub platform: Option<Machine>,
     /// Python packages besides torch.
     pub requirements: Requirements,
+    /// Extras of a pyproject.toml among the requirements.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<String>,
+    /// Dependency groups of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Indexes besides the default one.
     pub indexes: Vec<IndexWish>,
     /// What it is for.
@@ -61,10 +69,47 @@ impl Default for Environment {
             python: None,
             platform: None,
             requirements: Requirements::default(),
+            extras: Vec::new(),
+            groups: Vec::new(),
             indexes: Vec::new(),
             flavour: Flavour::default(),
             bytecode: true,
         }
+    }
+}
+
+impl Environment {
+    /// The projects among the requirements.
+    pub(crate) fn projects(&self) -> &[Project] {
+        match &self.requirements {
+            Requirements::List(_) => &[],
+            Requirements::File(file) => &file.projects,
+        }
+    }
+
+    /// Extras and groups must be those of a project.
+    fn check_extras(&self) -> Result<(), Error> {
+        let extras = (&self.extras, "extras", "[project.optional-dependencies]");
+        let groups = (&self.groups, "groups", "[dependency-groups]");
+        for (asked, key, section) in [extras, groups] {
+            for name in asked {
+                let of = |project: &Project| match key {
+                    "extras" => project.extras.clone(),
+                    _ => project.groups.clone(),
+                };
+                let known: Vec<String> = self.projects().iter().flat_map(of).collect();
+                if !known.contains(&normalise(name)) {
+                    let near = sconce_facts::nearest(name, known.iter().map(String::as_str));
+                    return Err(Error::Edit {
+                        message: format!(
+                            "`{key}`: no pyproject.toml among the requirements has `{name}` under {section}"
+                        ),
+                        hint: near.map(|near| format!("did you mean `{near}`?")),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -283,6 +328,8 @@ impl Spec {
         if let Requirements::File(file) = &mut spec.environment.requirements {
             file.load(folder)?;
         }
+        spec.environment.check_extras()?;
+        crate::local::take(&mut spec.environment)?;
         Ok(spec)
     }
 

@@ -88,9 +88,17 @@ pub(crate) const KEYS: &[Key] = &[
         "[]",
         &[
             r#"Python packages besides torch: a list (["transformers>=4.50", "einops"]), or the path of a"#,
-            "requirements.txt, pylock.toml or pyproject.toml.",
+            "requirements.txt, pylock.toml or pyproject.toml. A list may name files as well:",
+            r#"["-r requirements.txt", "-r pyproject.toml", "-c constraints.txt", "einops"]."#,
         ],
     ),
+    key(
+        "environment",
+        "extras",
+        "[]",
+        &["Extras of the pyproject.toml among the requirements: [\"train\"]."],
+    ),
+    key("environment", "groups", "[]", &["Dependency groups of it: [\"dev\"]."]),
     key(
         "environment",
         "indexes",

@@ -9,10 +9,12 @@ use sconce_facts::{CudaVersion, nearest};
 use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::error::{Error, NO_BUILDS, Place};
-use crate::requirements::{RequirementsFile, check_requirement};
+use crate::local;
+use crate::place::is_place;
+use crate::requirements::{RequirementsFile, check_requirement, other_tool};
 use crate::requirements_txt::checked;
 use crate::spec::{
-    CudaWish, DriverWish, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
+    CudaWish, DriverWish, Environment, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
 };
 use crate::spec_keys::{KEYS, SECTIONS};
 
@@ -44,6 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
             Field { reader: &reader, key, span: item.span(), item }.put(&mut spec)?;
         }
     }
+    local::take(&mut spec.environment)?;
     Ok(spec)
 }
 
@@ -106,10 +109,19 @@ impl Field<'_> {
     fn put(&self, spec: &mut Spec) -> Result<(), Error> {
         let environment = &mut spec.environment;
         match self.key {
-            ("environment", "torch") => environment.torch = self.torch()?,
+            ("environment", "torch") => {
+                let (torch, cuda) = self.torch()?;
+                environment.torch = torch;
+                if let Some(cuda) = cuda {
+                    self.cuda_of_version(environment, cuda)?;
+                }
+            }
             ("environment", "gpus") => environment.gpus = self.gpus()?,
             ("environment", "driver") => environment.driver = self.driver()?,
-            ("environment", "cuda") => environment.cuda = self.cuda()?,
+            ("environment", "cuda") => {
+                let cuda = self.cuda()?;
+                self.cuda_of_version(environment, cuda)?;
+            }
             ("environment", "python") => environment.python = self.python()?,
             ("environment", "platform") => {
                 environment.platform = match self.auto()? {
@@ -118,6 +130,8 @@ impl Field<'_> {
                 };
             }
             ("environment", "requirements") => environment.requirements = self.requirements()?,
+            ("environment", "extras") => environment.extras = self.strings()?,
+            ("environment", "groups") => environment.groups = self.strings()?,
             ("environment", "indexes") => environment.indexes = self.indexes()?,
             ("environment", "flavour") => {
                 environment.flavour = self.one_of(&[
@@ -216,18 +230,33 @@ impl Field<'_> {
         Err(self.reader.error(self.span.clone(), message, hint))
     }
 
-    fn torch(&self) -> Result<TorchWish, Error> {
+    /// `torch = "2.3.1+cu121"` and `cuda` say the same, or one of them is wrong.
+    fn cuda_of_version(&self, environment: &mut Environment, cuda: CudaWish) -> Result<(), Error> {
+        if cuda == CudaWish::Auto {
+            return Ok(());
+        }
+        local::wish_cuda(environment, cuda, self.item.as_str().unwrap_or_default())
+            .map_err(|error| self.reader.error(self.span.clone(), error.to_string(), error.hint()))
+    }
+
+    /// A version may name its CUDA: `2.3.1+cu121`.
+    fn torch(&self) -> Result<(TorchWish, Option<CudaWish>), Error> {
         match self.item.as_bool() {
-            Some(true) => return Ok(TorchWish::Newest),
-            Some(false) => return Ok(TorchWish::None),
+            Some(true) => return Ok((TorchWish::Newest, None)),
+            Some(false) => return Ok((TorchWish::None, None)),
             None => {}
         }
         let expected = "a version (\"2.9.1\"), a range (\">=2.8,<2.12\"), \"newest\" or false";
         let text = self.item.as_str().ok_or_else(|| self.must_be(expected))?;
         match text {
-            "newest" | "latest" | "auto" => Ok(TorchWish::Newest),
+            "newest" | "latest" | "auto" => Ok((TorchWish::Newest, None)),
             text => {
-                torch_versions(text).map(TorchWish::Versions).ok_or_else(|| self.must_be(expected))
+                let (text, cuda) = match local::split(text.trim_start_matches('=')) {
+                    Some((public, cuda)) => (public, Some(cuda)),
+                    None => (text, None),
+                };
+                let versions = torch_versions(text).ok_or_else(|| self.must_be(expected))?;
+                Ok((TorchWish::Versions(versions), cuda))
             }
         }
     }
@@ -292,22 +321,50 @@ impl Field<'_> {
     fn requirements(&self) -> Result<Requirements, Error> {
         let Some(path) = self.item.as_str() else {
             let list = self.strings()?;
-            for line in &list {
+            let named: Vec<bool> = list.iter().map(|item| names_a_file(item)).collect();
+            for (line, named) in list.iter().zip(&named) {
+                if line.starts_with('-') {
+                    if *named {
+                        continue;
+                    }
+                    let message = format!("`{}`: only -r and -c stand in this list", cut(line));
+                    let hint = "`indexes` names where packages come from".to_owned();
+                    return Err(self.reader.error(self.span.clone(), message, Some(hint)));
+                }
                 checked(line, Path::new("")).map_err(|(why, builds)| {
                     let message = format!("`{}`: {why}", cut(line));
                     let hint = builds.then(|| NO_BUILDS.to_owned());
                     self.reader.error(self.span.clone(), message, hint)
                 })?;
-                check_requirement(line).map_err(|message| {
-                    let message = format!("`{}`: {message}", cut(line));
-                    self.reader.error(self.span.clone(), message, None)
-                })?;
+                if !*named {
+                    check_requirement(line).map_err(|message| {
+                        let message = format!("`{}`: {message}", cut(line));
+                        self.reader.error(self.span.clone(), message, None)
+                    })?;
+                }
+            }
+            if named.contains(&true) {
+                let lines = self.lines();
+                let items = lines.into_iter().zip(list).collect();
+                return Ok(Requirements::File(RequirementsFile::of_list(items)));
             }
             return Ok(Requirements::List(list));
         };
-        RequirementsFile::new(path).map(Requirements::File).ok_or_else(|| {
-            self.must_be("a list, or a path of requirements.txt, pylock.toml or pyproject.toml")
+        let expected = "a list, or a path of requirements.txt, pylock.toml or pyproject.toml";
+        RequirementsFile::new(path).map(Requirements::File).ok_or_else(|| match other_tool(path) {
+            Some(way) => {
+                let message = format!("`requirements`: {} is not read here", cut(path));
+                self.reader.error(self.span.clone(), message, Some(way.to_owned()))
+            }
+            None => self.must_be(expected),
         })
+    }
+
+    /// The line that each value of a list begins at.
+    fn lines(&self) -> Vec<usize> {
+        let values = self.item.as_array().into_iter().flat_map(|array| array.iter());
+        let at = |value: &Value| value.span().or_else(|| self.span.clone()).map_or(0, |s| s.start);
+        values.map(|value| Place::at(self.reader.text, at(value)).line).collect()
     }
 
     fn indexes(&self) -> Result<Vec<IndexWish>, Error> {
@@ -373,6 +430,16 @@ impl Field<'_> {
         let devices = devices.ok_or_else(|| self.must_be(expected))?;
         Ok(Some(if devices.is_empty() { "none".to_owned() } else { devices.join(",") }))
     }
+}
+
+/// Whether an item of a list of requirements names a file or folder: it is read from the folder of sconce.toml.
+fn names_a_file(item: &str) -> bool {
+    let options = ["-r", "-c", "--requirement", "--constraint"];
+    let option = |name: &&str| {
+        item.strip_prefix(*name).is_some_and(|rest| rest.starts_with([' ', '=', '\t']))
+    };
+    let target = item.split_once('@').map_or(item, |(_, target)| target.trim());
+    options.iter().any(|name| option(name)) || (!item.starts_with('-') && is_place(target))
 }
 
 /// The versions that `torch = "…"` stands for: "2.15.0" is that one, "2.15" any of it, else PEP 440.

@@ -243,3 +243,51 @@ fn another_python_before_a_relic() {
         name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
     );
 }
+
+/// torchaudio refuses at import a torch of another CUDA release: the facts know it.
+#[test]
+fn what_stands_beside_torch_agrees_with_it() {
+    let mut world = World::default();
+    world.versions.insert("torchaudio", "2.11.0");
+    let spec = "[environment]\ngpus = ['h100']\nrequirements = ['torchaudio']";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.14.1");
+    expect!["torch 2.15.0 was not taken: torchaudio 2.11.0 is built for CUDA 13.0, and this torch has CUDA 13.2"]
+        .assert_eq(&explanation.notes[0]);
+    let spec = Spec::parse(&spec.replace("gpus", "torch = '2.15.0'\ngpus")).unwrap();
+    let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
+    expect!["torch 2.15.0 and the packages beside it do not fit: torchaudio 2.11.0 is built for CUDA 13.0, and this torch has CUDA 13.2"]
+        .assert_eq(&error.to_string());
+}
+
+/// Where the facts are silent the wheel's own bytes are asked.
+#[test]
+fn the_bytes_decide_where_the_facts_are_silent() {
+    let mut world = World::default();
+    let needs = |major: u16| sconce_lock::Native {
+        major: Some(major),
+        why: Some(format!("fast/_C.so needs libcudart.so.{major}")),
+        ..Default::default()
+    };
+    world.native.insert("fast", Ok(needs(12)));
+    let spec = "[environment]\nrequirements = ['fast']";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.10.0");
+    assert!(explanation.notes[0].ends_with(
+        "fast 1.0 is built for CUDA 12 (fast/_C.so needs libcudart.so.12), and this torch has CUDA 13.2"
+    ), "{:?}", explanation.notes);
+    world.native.insert("fast", Ok(needs(13)));
+    let (now, _) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.15.0");
+    // What can't be asked is said, for a package that is known to be for torch.
+    world.native.insert("xformers", Err("no ranges".into()));
+    let spec = "[environment]\nrequirements = ['xformers']";
+    let (_, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert!(
+        explanation.notes.contains(
+            &"whether xformers 1.0 is built for CUDA 13.2 could not be read: no ranges".to_owned()
+        ),
+        "{:?}",
+        explanation.notes
+    );
+}

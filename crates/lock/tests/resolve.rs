@@ -184,8 +184,8 @@ fn gh200_is_aarch64() {
     refused(
         "[environment]\ngpus = ['gh200']\ndriver = '535.104.05'",
         expect![[r#"
-        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 535.104.05
-        a driver from 580.65.06 on"#]],
+            no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 535.104.05
+            the newest torch that driver 535.104.05 runs is 2.14.1 with CUDA 12.6: torch = "2.14.1", cuda = "12.6"; or a driver from 580.65.06 on"#]],
     );
     refused(
         "[environment]\ngpus = ['gh200']\nplatform = 'x86_64'",
@@ -324,6 +324,50 @@ fn a_volta_build_on_the_other_index_is_named() {
     );
 }
 
+/// A version with a local part is a release and a CUDA.
+#[test]
+fn a_cuda_behind_the_version() {
+    let expected = || {
+        expect![
+            "torch 2.3.1 cuda 12.1 driver 525.60.13 on x86_64 bookworm 3.11: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ]
+    };
+    check("[environment]\ngpus = ['h100']\ntorch = '2.3.1+cu121'", expected());
+    check(
+        "[environment]\nrequirements = ['torch==2.3.1+cu121', 'torchvision==0.18.1+cu121']",
+        expected(),
+    );
+    check(
+        "[environment]\nrequirements = ['torch==2.9.1+cu126']",
+        expect![
+            "torch 2.9.1+cu126 cuda 12.6 driver 525.60.13 on x86_64 trixie 3.13: sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+        ],
+    );
+    check(
+        "[environment]\ntorch = '2.9.1+cpu'",
+        expect!["torch 2.9.1+cpu cuda - driver - on x86_64 trixie 3.13: "],
+    );
+    let error = Spec::parse("[environment]\ncuda = '12.6'\ntorch = '2.3.1+cu121'\n").unwrap_err();
+    expect!["sconce.toml, line 3, column 9: `2.3.1+cu121` is a build for another CUDA than `cuda` asks for"].assert_eq(&error.to_string());
+}
+
+/// A driver below the floor of every build on PyPI is told what it can run.
+#[test]
+fn a_driver_below_every_floor() {
+    refused(
+        "[environment]\ngpus = ['t4']\ndriver = '470.57.02'",
+        expect![[r#"
+        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.57.02
+        the newest torch that driver 470.57.02 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
+    );
+    refused(
+        "[environment]\ndriver = '390.157'",
+        expect![[r#"
+        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 390.157
+        a driver from 580.65.06 on"#]],
+    );
+}
+
 #[test]
 fn python_and_debian_go_together() {
     check(
@@ -449,6 +493,7 @@ fn a_set_that_torch_was_not_built_with() {
           not torch 2.15.0: torch was built with nvidia-cudnn-cu13 ==9.26.0.51, and 9.24.0.43 came
         base: Debian trixie with Python 3.13
           the newest Debian, and the torch has wheels for its Python
+        note: torch 2.15.0 was not taken: torch was built with nvidia-cudnn-cu13 ==9.26.0.51, and 9.24.0.43 came
         note: pinned here though torch leaves a range: cuda-bindings 13.0.3 (>=13.0.3, <14), triton 3.8.0 (~=3.8.0)
     "#]].assert_eq(&explanation.render());
     let error = with("[environment]\ntorch = '2.15.0'", &x86(), &mut world).unwrap_err();
@@ -489,6 +534,13 @@ fn a_real_answer_becomes_a_lock() {
         > {
             self.0.releases(packages)
         }
+        fn native(
+            &mut self,
+            wheels: &[(sconce_lock::Wheel, bool)],
+        ) -> Vec<Result<sconce_lock::Native, String>> {
+            self.0.native(wheels)
+        }
+
         fn debian(
             &mut self,
             request: &sconce_lock::DebianRequest,

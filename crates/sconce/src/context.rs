@@ -63,6 +63,7 @@ impl Context {
     /// A builder over all of it.
     pub fn builder<'a>(&'a self, mirror: Option<&'a str>) -> Builder<'a> {
         Builder {
+            project: None,
             store: &self.store,
             client: &self.client,
             progress: &self.display,

@@ -156,11 +156,20 @@ impl Kinded for sconce_lock::Error {
             | E::Unsatisfiable { .. }
             | E::Relics { .. }
             | E::Misfit { .. }
+            | E::Beside { .. }
             | E::Debian { .. } => Kind::Unsatisfiable,
             E::Wish { .. } => Kind::Unsatisfiable,
             E::Edit { .. } => Kind::Usage,
             E::Index { source, .. } => match &**source {
-                cause if cause.is::<sconce_fetch::uv::UvError>() => Kind::Machine,
+                cause if cause.is::<sconce_fetch::uv::UvError>() => {
+                    use sconce_fetch::uv::UvError as U;
+                    match cause.downcast_ref::<U>() {
+                        Some(error @ U::Failed { .. }) if error.is_network() => Kind::Network,
+                        Some(U::Failed { offline: false, .. } | U::Config(_)) => Kind::Document,
+                        Some(U::Failed { .. }) => Kind::Network,
+                        _ => Kind::Machine,
+                    }
+                }
                 cause => match cause.downcast_ref::<sconce_build::Error>() {
                     Some(error) => error.kind(),
                     None => Kind::Network,

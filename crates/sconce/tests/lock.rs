@@ -67,6 +67,13 @@ impl Index for First {
         Ok(BTreeMap::new())
     }
 
+    fn native(
+        &mut self,
+        wheels: &[(sconce_lock::Wheel, bool)],
+    ) -> Vec<Result<sconce_lock::Native, String>> {
+        wheels.iter().map(|_| Ok(Default::default())).collect()
+    }
+
     fn debian(&mut self, _: &DebianRequest) -> Result<DebianAnswer, IndexError> {
         Ok(DebianAnswer::default())
     }

@@ -97,10 +97,25 @@ impl Uv {
                 .map_err(|source| failed(UvError::io("create", &path, source)))?;
             command.arg("--constraints").arg(path);
         }
+        if !request.overrides.is_empty() {
+            let path = scratch.path().join("overrides.txt");
+            fs::write(&path, request.overrides.join("\n"))
+                .map_err(|source| failed(UvError::io("create", &path, source)))?;
+            command.arg("--overrides").arg(path);
+        }
+        for extra in &request.extras {
+            command.arg("--extra").arg(extra);
+        }
+        for (file, group) in &request.groups {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            command.arg("--group").arg(format!("{}:{group}", file.display()));
+        }
         command.arg("-");
         self.run(command, &request.options, &request.requirements)?;
         let pylock = read(&output).map_err(failed)?;
-        let mut answer = PythonAnswer { pylock, ..PythonAnswer::default() };
+        let pylock = absolute(&pylock, scratch.path());
+        let folder = fs::canonicalize(&self.folder).ok();
+        let mut answer = PythonAnswer { pylock, folder, ..PythonAnswer::default() };
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
             self.remember(&parsed);
@@ -141,6 +156,16 @@ impl Uv {
             command.arg("--offline");
         }
         command
+    }
+
+    /// An address for a lock: a folder in the project is named from there, so that it builds anywhere.
+    fn beneath(&self, address: &str) -> String {
+        let folder = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let path = address.strip_prefix("file://").map(Path::new);
+        match path.and_then(|path| path.strip_prefix(&folder).ok()) {
+            Some(inner) => format!("./{}", inner.display()),
+            None => address.to_owned(),
+        }
     }
 
     /// A wish's address for uv: a folder becomes absolute.
@@ -188,7 +213,11 @@ impl Uv {
         parsed: &Pylock,
         answer: &mut PythonAnswer,
     ) -> Result<(), IndexError> {
-        if wishes.is_empty() && self.setting.extra.is_empty() && request.torch_backend.is_none() {
+        if wishes.is_empty()
+            && self.setting.extra.is_empty()
+            && request.elsewhere.is_empty()
+            && request.torch_backend.is_none()
+        {
             return Ok(());
         }
         let pins: Vec<String> = parsed
@@ -201,13 +230,14 @@ impl Uv {
         command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
         let text = self.run(command, &request.options, &pins)?;
         let backend = request.torch_backend.as_deref();
-        let known = Known { wishes, configured: &self.setting.extra, backend };
+        let (configured, elsewhere) = (&self.setting.extra, &request.elsewhere);
+        let known = Known { wishes, configured, elsewhere, backend };
         let named: BTreeMap<String, (String, String)> = annotations(&text)
             .into_iter()
             .filter_map(|(package, address)| Some((package, known.name(&address)?)))
             .collect();
         for (package, (name, address)) in named {
-            answer.addresses.insert(name.clone(), address);
+            answer.addresses.insert(name.clone(), self.beneath(&address));
             answer.indexes.insert(package, name);
         }
         Ok(())
@@ -221,6 +251,34 @@ impl Uv {
             self.locations.insert(wheel.sha256, place.clone());
         }
     }
+}
+
+/// A pylock.toml of uv's with absolute paths: it counts them from the folder of its own file.
+fn absolute(text: &str, folder: &Path) -> String {
+    let Ok(mut document) = text.parse::<toml::Table>() else { return text.to_owned() };
+    let mut changed = false;
+    let packages = document.get_mut("packages").and_then(toml::Value::as_array_mut);
+    for package in packages.into_iter().flatten() {
+        let mut files: Vec<&mut toml::Value> = Vec::new();
+        let Some(package) = package.as_table_mut() else { continue };
+        for (key, value) in package.iter_mut() {
+            match (key.as_str(), value) {
+                ("wheels", toml::Value::Array(wheels)) => files.extend(wheels),
+                ("archive" | "sdist", value) => files.push(value),
+                _ => {}
+            }
+        }
+        for file in files.into_iter().filter_map(toml::Value::as_table_mut) {
+            let Some(path) = file.get("path").and_then(toml::Value::as_str) else { continue };
+            let path = folder.join(path);
+            let path = fs::canonicalize(&path).unwrap_or(path);
+            file.remove("path");
+            let url = format!("file://{}", path.display());
+            file.insert("url".to_owned(), toml::Value::String(url));
+            changed = true;
+        }
+    }
+    if changed { document.to_string() } else { text.to_owned() }
 }
 
 /// The least pylock.toml that says which versions there are (PEP 751).

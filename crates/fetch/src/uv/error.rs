@@ -75,6 +75,7 @@ impl UvError {
             Self::Failed { offline: true, .. } => {
                 Some("what is not in uv's cache needs the network: run without --offline".into())
             }
+            Self::Failed { words, .. } if !is_network(words) => None,
             Self::Failed { .. } => Some(
                 "check the network, proxy and index settings: uv reads UV_DEFAULT_INDEX and uv.toml, and sconce \
                  hands it what pip.conf has"
@@ -85,7 +86,29 @@ impl UvError {
         }
     }
 
+    /// Whether what uv met was the network, an index or a login, and not what it was asked.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Failed { words, .. } if is_network(words))
+    }
+
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { what, path: path.into(), source }
     }
+}
+
+/// Whether uv's words are about the network: it has one exit code for all that is no solution.
+fn is_network(words: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "error sending request",
+        "Failed to fetch",
+        "Request failed",
+        "Could not connect",
+        "dns error",
+        "timed out",
+        "certificate",
+        "HTTP status",
+        "Connection",
+        "network",
+    ];
+    WORDS.iter().any(|word| words.contains(word))
 }

@@ -29,6 +29,8 @@ pub(super) struct Known<'a> {
     pub wishes: &'a [(IndexWish, String)],
     /// Those of uv's or pip's configuration: name, address.
     pub configured: &'a [(Option<String>, String)],
+    /// Those that files of requirements name: name, address.
+    pub elsewhere: &'a [(String, String)],
     /// PyTorch's own index was asked for.
     pub backend: Option<&'a str>,
 }
@@ -39,6 +41,11 @@ impl Known<'_> {
         let plain = plain(address);
         if let Some((wish, _)) = self.wishes.iter().find(|(_, used)| self::plain(used) == plain) {
             return Some((wish.name.clone(), without_login(&wish.url)));
+        }
+        if let Some((name, used)) =
+            self.elsewhere.iter().find(|(_, used)| self::plain(used) == plain)
+        {
+            return Some((name.clone(), without_login(used)));
         }
         if let Some(backend) = self.backend
             && plain.ends_with(&format!("/whl/{backend}"))
@@ -89,7 +96,13 @@ mod tests {
             (wish("here", "./wheels"), "file:///home/me/wheels".to_owned()),
         ];
         let configured = [(None, "https://more.example.invalid/simple".to_owned())];
-        let known = Known { wishes: &wishes, configured: &configured, backend: Some("cu126") };
+        let elsewhere = [("requirements-1".to_owned(), "file:///home/me/more".to_owned())];
+        let known = Known {
+            wishes: &wishes,
+            configured: &configured,
+            elsewhere: &elsewhere,
+            backend: Some("cu126"),
+        };
         let name = |address: &str| known.name(address);
         let pair = |name: &str, url: &str| Some((name.to_owned(), url.to_owned()));
         assert_eq!(
@@ -97,6 +110,7 @@ mod tests {
             pair("lab", "https://lab.example.invalid/simple/")
         );
         assert_eq!(name("file:///home/me/wheels"), pair("here", "./wheels"));
+        assert_eq!(name("/home/me/more"), pair("requirements-1", "file:///home/me/more"));
         let torch = "https://torch.example.invalid/whl/cu126";
         assert_eq!(name(torch), pair("pytorch-cu126", torch));
         assert!(

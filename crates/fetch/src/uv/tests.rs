@@ -79,12 +79,16 @@ fn request() -> PythonRequest {
     PythonRequest {
         requirements: vec!["foo-bar".into(), "torch<=2.15.0".into()],
         files: Vec::new(),
+        extras: Vec::new(),
+        groups: Vec::new(),
+        overrides: Vec::new(),
         options: Vec::new(),
         constraints: vec!["numpy<2".into()],
         preferences: Vec::new(),
         base: trixie(),
         machine: "x86_64".parse().unwrap(),
         indexes: Vec::new(),
+        elsewhere: Vec::new(),
         torch_backend: None,
     }
 }
@@ -268,6 +272,13 @@ fn real_uv_resolves_torch() {
         {
             Ok(Default::default())
         }
+        fn native(
+            &mut self,
+            wheels: &[(sconce_lock::Wheel, bool)],
+        ) -> Vec<Result<sconce_lock::Native, String>> {
+            wheels.iter().map(|_| Ok(Default::default())).collect()
+        }
+
         fn debian(
             &mut self,
             _: &sconce_lock::DebianRequest,

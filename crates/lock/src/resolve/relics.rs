@@ -65,10 +65,13 @@ impl Resolution<'_> {
                 {
                     into.extend(from.iter().filter_map(|line| match &line.ask {
                         Ask::Requirement(text) => Some(text.as_str()),
-                        Ask::Option(_) | Ask::File { .. } => None,
+                        Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
                     }));
                 }
             }
+        }
+        for project in self.spec.environment.projects() {
+            lines.extend(project.dependencies.iter().map(|(_, text)| text.as_str()));
         }
         let mut found: BTreeMap<String, Direct> = BTreeMap::new();
         for (text, asked) in

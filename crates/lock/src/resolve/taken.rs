@@ -57,7 +57,7 @@ impl Resolution<'_> {
                 Some(url) => self.index_named(url, &mut addresses),
                 None => "pypi".to_owned(),
             };
-            row(package, wheel, index)
+            row(package, wheel, index, None)
         });
         let wheels: Vec<_> = rows.collect();
         let torch = wheels.iter().find(|wheel| wheel.name == "torch").cloned();

@@ -24,7 +24,7 @@ enum Try {
     /// The requirements do not allow it, in the resolver's words.
     No(String),
     /// The set is not what that release was built with.
-    Misfit { version: String, message: String },
+    Misfit { version: String, message: String, error: Error },
     /// Requirements got releases that nobody can want; for each, why.
     Relics(Vec<String>),
 }
@@ -93,13 +93,17 @@ impl Resolution<'_> {
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
-                    Try::Misfit { version, message } => {
+                    Try::Misfit { version, message, error } => {
+                        if misfit.is_none() {
+                            let text = format!("torch {version} was not taken: {message}");
+                            self.explanation.note(text);
+                        }
                         told.push(Refused {
                             what: format!("torch {version}"),
                             why: message.clone(),
                         });
                         left.retain(|other| other.release.version != version);
-                        misfit.get_or_insert(Error::Misfit { torch: version, message });
+                        misfit.get_or_insert(error);
                         continue 'groups;
                     }
                 }
@@ -154,7 +158,7 @@ impl Resolution<'_> {
         let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
             group.iter().filter_map(|candidate| candidate.on(base, &self.wishes)).collect()
         };
-        others.map(|base| on(&base)).filter(|group| !group.is_empty()).collect()
+        others.map(|base| on(base)).filter(|group| !group.is_empty()).collect()
     }
 
     /// Asks for a group: the same base, channel and constraints, newest first.
@@ -183,8 +187,14 @@ impl Resolution<'_> {
         };
         let Some(candidate) = group.get(at).copied() else { return Ok(Try::No(String::new())) };
         let pins = candidate.requires(self.wishes.machine);
+        let version = || candidate.release.version.clone();
         if let Err(message) = meets(&wheels, pins, self.target(head.base)) {
-            return Ok(Try::Misfit { version: candidate.release.version.clone(), message });
+            let error = Error::Misfit { torch: version(), message: message.clone() };
+            return Ok(Try::Misfit { version: version(), message, error });
+        }
+        if let Some(message) = self.disagreement(&wheels, candidate.cuda) {
+            let error = Error::Beside { torch: version(), message: message.clone() };
+            return Ok(Try::Misfit { version: version(), message, error });
         }
         let relics = self.relics(&wheels, head.base)?;
         if !relics.is_empty() {

@@ -129,20 +129,45 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         python.is_none_or(|python| base.python == python)
             && release.is_none_or(|release| base.release == release)
     };
-    let bases: Vec<_> = sconce_facts::bases().iter().filter(fits).collect();
+    let mut bases: Vec<_> = sconce_facts::bases().iter().filter(fits).collect();
+    let projects = spec.environment.projects().iter();
+    for (project, wanted) in projects.filter_map(|p| Some((p, p.python.as_ref()?))) {
+        let has = |base: &&Base| {
+            base.python_full
+                .parse()
+                .is_ok_and(|version: pep440_rs::Version| wanted.contains(&version))
+        };
+        let left: Vec<_> = bases.iter().copied().filter(|base| has(base)).collect();
+        if left.is_empty() && !bases.is_empty() {
+            let all: Vec<_> = bases.iter().map(|base| base.python_full.as_str()).collect();
+            return Err(Error::Wish {
+                message: format!(
+                    "{}: requires-python is {wanted}, and what there is here is Python {}",
+                    project.path.display(),
+                    all.join(" and ")
+                ),
+                hint: Some(format!("Python comes from Debian: {}", pythons())),
+            });
+        }
+        bases = left;
+    }
     if bases.is_empty() {
-        let all: Vec<_> = sconce_facts::bases()
-            .iter()
-            .map(|base| format!("{} has Python {}", base.release, base.python))
-            .collect();
         return Err(Error::Wish {
             message: format!(
                 "Python {} is not what Debian {} ships",
                 python.unwrap_or("auto"),
                 release.unwrap_or("auto")
             ),
-            hint: Some(all.join(", ")),
+            hint: Some(pythons()),
         });
     }
     Ok(bases)
+}
+
+/// Which release has which Python, for messages.
+fn pythons() -> String {
+    let bases = sconce_facts::bases().iter();
+    let all: Vec<_> =
+        bases.map(|base| format!("{} has Python {}", base.release, base.python)).collect();
+    all.join(", ")
 }

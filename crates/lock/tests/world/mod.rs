@@ -6,8 +6,8 @@ use std::fmt::Write;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, PythonAnswer,
-    PythonRequest, Target,
+    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, PythonAnswer,
+    PythonRequest, Target, Wheel,
 };
 
 /// Newest versions of packages that torch pins with a range.
@@ -29,6 +29,8 @@ pub struct World {
     pub versions_on: BTreeMap<(&'static str, &'static str), &'static str>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
+    /// What the wheel of a package is built for; its file is then one for a platform.
+    pub native: BTreeMap<&'static str, Result<Native, String>>,
     /// How often the Debian archive was asked.
     pub debian: usize,
     /// Every question that was asked.
@@ -52,6 +54,7 @@ impl World {
             Some(found.1.clone())
         };
         for text in &request.requirements {
+            let text = text.split(" --hash").next().unwrap();
             let wanted: Requirement<VerbatimUrl> = text.parse().unwrap();
             let specifiers = match wanted.version_or_url {
                 Some(VersionOrUrl::VersionSpecifier(specifiers)) => specifiers,
@@ -105,6 +108,9 @@ impl World {
                 set.push((name, version));
             }
         }
+        // torch may be asked for twice: by the user, and by a lock's own candidate.
+        let mut seen = std::collections::BTreeSet::new();
+        set.retain(|(name, _)| seen.insert(name.clone()));
         for (name, version) in &mut set {
             if let Some(other) = self.swapped.get(name.as_str()) {
                 *version = (*other).to_owned();
@@ -120,7 +126,9 @@ impl Index for World {
         let mut pylock = String::from("lock-version = \"1.0\"\ncreated-by = \"a test\"\n");
         let mut answer = PythonAnswer::default();
         for (name, version) in self.set(request)? {
-            let file = format!("{}-{version}-py3-none-any.whl", name.replace('-', "_"));
+            let native = self.native.contains_key(name.as_str()) || name == "torchaudio";
+            let platform = if native { "manylinux_2_28_x86_64" } else { "any" };
+            let file = format!("{}-{version}-py3-none-{platform}.whl", name.replace('-', "_"));
             let _ = write!(
                 pylock,
                 "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\n\
@@ -156,6 +164,13 @@ impl Index for World {
             Some((name.clone(), files.iter().map(file).collect()))
         };
         Ok(packages.iter().filter_map(of).collect())
+    }
+
+    fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {
+        let of = |(wheel, _): &(Wheel, bool)| {
+            self.native.get(wheel.name.as_str()).cloned().unwrap_or_else(|| Ok(Native::default()))
+        };
+        wheels.iter().map(of).collect()
     }
 
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {

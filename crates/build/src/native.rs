@@ -1,0 +1,161 @@
+//! What a wheel that is not downloaded says about the CUDA that its native code is built for.
+//!
+//! Its METADATA (PEP 658: beside the file) tells whether it is for torch at all; `version.py` may name a CUDA
+//! (`2.11.0+cu130`), and a module that needs libraries of torch and of a CUDA (`libcudart.so.13`) names its major.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use sconce_facts::CudaVersion;
+use sconce_fetch::http::Client;
+use sconce_fetch::range::Remote;
+use sconce_inspect::dynamic::Dynamic;
+use sconce_inspect::elf::Elf;
+use sconce_inspect::inflate::Inflated;
+use sconce_inspect::read::{Named, ReadAt, Slice};
+use sconce_inspect::zip::{self, Entry};
+use sconce_lock::Native;
+
+use crate::error::Error;
+
+/// The most bytes that are fetched of one wheel: modules for torch have some megabytes.
+const LIMIT: u64 = 48 << 20;
+/// The most modules that are looked at, the smallest first.
+const MODULES: usize = 12;
+/// The largest METADATA, and the largest version.py.
+const TEXT: u64 = 4 << 20;
+
+/// CUDA libraries whose major is in their name.
+const LIBRARIES: &[&str] = &["libcudart.so.", "libnvrtc.so.", "libcublas.so."];
+
+/// A wheel's bytes, as far as they are asked for.
+struct Bytes<'a>(Remote<'a>);
+
+impl ReadAt for Bytes<'_> {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+}
+
+/// What the wheel at `url` is built for. `known` is set for packages that are for torch though their METADATA
+/// does not say so.
+pub(crate) fn native(client: &Client, url: &str, known: bool) -> Result<Native, Error> {
+    let metadata = match client.get_bytes(&beside(url), TEXT) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(
+            sconce_fetch::Error::Status { status: 400..500, .. } | sconce_fetch::Error::File { .. },
+        ) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if !known && metadata.as_deref().is_some_and(|text| !needs_torch(text)) {
+        return Ok(Native::default());
+    }
+    let bytes = Bytes(Remote::open(client, url, LIMIT)?);
+    let file = Named::new("the wheel", &bytes);
+    let entries = zip::entries(file)?;
+    if metadata.is_none() && !known {
+        let own = entries.iter().find(|entry| entry.name.ends_with(".dist-info/METADATA"));
+        let text = own.map(|entry| text(&bytes, entry)).transpose()?;
+        if !text.is_some_and(|text| needs_torch(&text)) {
+            return Ok(Native::default());
+        }
+    }
+    let version = entries.iter().find(|entry| is_version(&entry.name));
+    let version = version.map(|entry| text(&bytes, entry)).transpose()?;
+    let mut found = Native { cuda: version.as_deref().and_then(cuda_in), ..Native::default() };
+    let mut modules: Vec<&Entry> = entries.iter().filter(|entry| is_module(&entry.name)).collect();
+    modules.sort_by_key(|entry| entry.packed);
+    for entry in modules.into_iter().take(MODULES) {
+        let Some((library, major)) = needs(&bytes, entry)? else { continue };
+        found.major = Some(major);
+        found.why = Some(format!("{} needs {library}", entry.name));
+        break;
+    }
+    Ok(found)
+}
+
+/// Where an index keeps the METADATA of a file (PEP 658).
+fn beside(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (path, rest) = url.split_at(end);
+    format!("{path}.metadata{}", rest.split('#').next().unwrap_or_default())
+}
+
+fn needs_torch(metadata: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    metadata
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .filter_map(|line| line.strip_prefix("Requires-Dist:"))
+        .any(|line| line.trim().split(|c| !plain(c)).next() == Some("torch"))
+}
+
+/// `torchaudio/version.py`, `pkg/_version.py`.
+fn is_version(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let (_, file, rest) = (parts.next(), parts.next(), parts.next());
+    matches!(file, Some("version.py" | "_version.py")) && rest.is_none()
+}
+
+fn is_module(name: &str) -> bool {
+    name.ends_with(".so") && !name.split('/').any(|part| part.ends_with(".libs"))
+}
+
+/// The CUDA in a text such as `__version__ = '2.11.0+cu130'`.
+fn cuda_in(text: &str) -> Option<CudaVersion> {
+    let (_, local) = text.split_once("+cu")?;
+    let digits: String = local.chars().take_while(char::is_ascii_digit).collect();
+    CudaVersion::from_variant(&format!("cu{digits}"))
+}
+
+/// The CUDA library that a module for torch needs, and its major; `None` for any other module.
+fn needs(bytes: &Bytes<'_>, entry: &Entry) -> Result<Option<(String, u16)>, Error> {
+    let file = Named::new("the wheel", bytes);
+    let packed = Slice::new(bytes, zip::start(file, entry)?, entry.packed);
+    let stored;
+    let inflated;
+    let module: &dyn ReadAt = match entry.deflated {
+        true => {
+            inflated = Inflated::raw(packed, entry.size);
+            &inflated
+        }
+        false => {
+            stored = packed;
+            &stored
+        }
+    };
+    let module = Named::new(&entry.name, module);
+    // What only has the name of a module is none.
+    let Ok(elf) = Elf::parse(module) else { return Ok(None) };
+    let Ok(Some(dynamic)) = Dynamic::parse(module, &elf) else { return Ok(None) };
+    let needed: BTreeSet<String> = dynamic.needed.into_iter().collect();
+    if !needed.iter().any(|name| name.starts_with("libtorch") || name.starts_with("libc10")) {
+        return Ok(None);
+    }
+    let major = |name: &String| {
+        let of = |library: &&str| name.strip_prefix(*library)?.split('.').next()?.parse().ok();
+        Some((name.clone(), LIBRARIES.iter().find_map(|library| of(&library))?))
+    };
+    Ok(needed.iter().find_map(major))
+}
+
+fn text(bytes: &Bytes<'_>, entry: &Entry) -> Result<String, Error> {
+    if entry.size > TEXT {
+        return Ok(String::new());
+    }
+    let file = Named::new("the wheel", bytes);
+    let packed = Slice::new(bytes, zip::start(file, entry)?, entry.packed);
+    let mut out = vec![0; entry.size as usize];
+    let read = match entry.deflated {
+        true => Inflated::raw(packed, entry.size).read_at(&mut out, 0),
+        false => packed.read_at(&mut out, 0),
+    };
+    let at = std::path::Path::new(&entry.name);
+    let read = read.map_err(crate::error::at("read", at))?;
+    out.truncate(read);
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
