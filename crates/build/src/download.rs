@@ -116,7 +116,7 @@ impl Builder<'_> {
 
     fn wheel_url(&self, lock: &Lock, wheel: &Wheel) -> Result<String, Error> {
         if let Some(url) = &wheel.url {
-            return Ok(self.from_project(url));
+            return Ok(self.beneath_project(url));
         }
         if let Some(bytes) = self.store.memo(URL, wheel.sha256)? {
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
@@ -128,7 +128,7 @@ impl Builder<'_> {
             .find(|row| row.kind == IndexKind::Python && row.name == wheel.index);
         let base = match row.and_then(|row| row.url.clone()) {
             Some(url) if IndexWish { name: String::new(), url: url.clone() }.is_folder() => {
-                let folder = self.from_project(&url);
+                let folder = self.beneath_project(&url);
                 let found = self.in_find_links(&[folder], wheel);
                 return found.ok_or_else(|| {
                     sconce_fetch::Error::NotInIndex {
@@ -155,7 +155,7 @@ impl Builder<'_> {
     }
 
     /// An address of a lock: a path counts from the folder of the project.
-    fn from_project(&self, url: &str) -> String {
+    fn beneath_project(&self, url: &str) -> String {
         if url.contains("://") {
             return url.to_owned();
         }

@@ -138,7 +138,7 @@ fn needs(bytes: &Bytes<'_>, entry: &Entry) -> Result<Option<(String, u16)>, Erro
     }
     let major = |name: &String| {
         let of = |library: &&str| name.strip_prefix(*library)?.split('.').next()?.parse().ok();
-        Some((name.clone(), LIBRARIES.iter().find_map(|library| of(&library))?))
+        Some((name.clone(), LIBRARIES.iter().find_map(of)?))
     };
     Ok(needed.iter().find_map(major))
 }

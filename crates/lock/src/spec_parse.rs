@@ -439,7 +439,7 @@ fn names_a_file(item: &str) -> bool {
         item.strip_prefix(*name).is_some_and(|rest| rest.starts_with([' ', '=', '\t']))
     };
     let target = item.split_once('@').map_or(item, |(_, target)| target.trim());
-    options.iter().any(|name| option(name)) || (!item.starts_with('-') && is_place(target))
+    options.iter().any(option) || (!item.starts_with('-') && is_place(target))
 }
 
 /// The versions that `torch = "…"` stands for: "2.15.0" is that one, "2.15" any of it, else PEP 440.

@@ -177,8 +177,10 @@ fn relics(spec: &str, world: &mut World, expected: Expect) {
 
 #[test]
 fn no_release_that_nobody_can_want() {
-    let mut world = World::default();
-    world.versions = [("deepspeed", "0.3.1.dev3"), ("old", "1.0")].into();
+    let mut world = World {
+        versions: [("deepspeed", "0.3.1.dev3"), ("old", "1.0")].into(),
+        ..World::default()
+    };
     world.files.insert(
         "deepspeed",
         vec![
@@ -217,8 +219,10 @@ fn no_release_that_nobody_can_want() {
 /// A newest release that only another Python has is taken there.
 #[test]
 fn another_python_before_a_relic() {
-    let mut world = World::default();
-    world.versions_on = [(("fast", "3.13"), "1.0"), (("fast", "3.11"), "2.0")].into();
+    let mut world = World {
+        versions_on: [(("fast", "3.13"), "1.0"), (("fast", "3.11"), "2.0")].into(),
+        ..World::default()
+    };
     world.files.insert(
         "fast",
         vec![

@@ -158,7 +158,7 @@ impl Resolution<'_> {
         let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
             group.iter().filter_map(|candidate| candidate.on(base, &self.wishes)).collect()
         };
-        others.map(|base| on(base)).filter(|group| !group.is_empty()).collect()
+        others.map(on).filter(|group| !group.is_empty()).collect()
     }
 
     /// Asks for a group: the same base, channel and constraints, newest first.
