@@ -162,7 +162,10 @@ impl Watch {
 
     fn start(args: &[&str]) -> Self {
         let driver = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sconce"))
+        // Whoever runs the tests in the background of a shell ignores INT.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_sconce"))
             .args(["doctor", "--watch=1", "--driver-root"])
             .arg(driver.path())
             .args(args)
