@@ -140,7 +140,8 @@ all() { # ENGINE: every fact of it
     run "$who" -- sh -c 'trap "exit 42" TERM; touch /tmp/x; echo up; while :; do sleep 0.1; done' >up 2>/dev/null &
     client=$!
     for _ in $(seq 100); do grep -q up up && break; sleep 0.1; done
-    kill -TERM "$client" 2>/dev/null
+    # The function runs in a shell of its own: the signal is for what that started.
+    pkill -TERM -P "$client" 2>/dev/null
     wait "$client"
     echo "exit.signal $?"
     : >up
