@@ -6,7 +6,7 @@
 //! - the **caller** keeps the terminal, forwards signals, and waits;
 //! - the **shim**, one for each container, makes the namespaces and the overlay of the layers,
 //!   starts the container through libcontainer and stays with it. It runs from a sealed copy of
-//!   this program; an attached one dies with its caller. Every mount was made in a namespace of
+//!   this program; an attached one ends when its caller does. Every mount was made in a namespace of
 //!   its own: killing it leaves nothing mounted;
 //! - the container's **first process** starts the command and collects orphans. It dies with
 //!   the shim, and all processes of the container with it.
