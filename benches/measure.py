@@ -91,11 +91,15 @@ def repeat(name: str, count: int, command: Sequence[str], before: Callable[[int]
     return series
 
 
-def alternate(count: int, warm: int, commands: dict[str, tuple[Sequence[str], dict]]) -> list[Series]:
-    """Short commands in turn, so that what disturbs the machine disturbs all of them."""
+def alternate(
+    count: int, warm: int, commands: dict[str, tuple[Sequence[str], dict]], pause: float = 0
+) -> list[Series]:
+    """Short commands in turn, so that what disturbs the machine disturbs all of them; `pause` seconds
+    before each, so that none finds the kernel still busy with, or ready from, the one before."""
     rows = [Series(name, " ".join(map(str, command))) for name, (command, _) in commands.items()]
     for number in range(warm + count):
         for row, (command, kind) in zip(rows, commands.values()):
+            time.sleep(pause)
             sample = measure(command, sampled=False, **kind)
             if number >= warm:
                 row.samples.append(sample)

@@ -8,11 +8,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::memory::number_in;
 
 /// The group in which process times are measured, in microseconds (the kernel's default).
 const PERIOD: u64 = 100_000;
+
+/// What statfs(2) says of a cgroup v2 tree (include/uapi/linux/magic.h).
+const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// Where the groups of this process are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +79,6 @@ pub(crate) struct Group {
     pub(crate) path: PathBuf,
     /// Its `cgroup.procs`.
     pub(crate) entrance: File,
-    /// `cgroup.procs` of the group that its maker is in: where the shim stays, which a memory limit
-    /// must not kill.
-    pub(crate) exit: File,
     /// The folder it lies in.
     pub(crate) parent: File,
 }
@@ -106,9 +107,16 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     pub(crate) made: Vec<Group>,
+    /// The group that this process is in, in one of the trees of those made.
+    own: Option<PathBuf>,
 }
 
 impl Groups {
+    /// Groups that another process made.
+    pub(crate) fn of(made: Vec<Group>) -> Self {
+        Self { made, own: None }
+    }
+
     /// Makes groups named `name` with these limits. The second answer says, for the user, which
     /// limit could not be set and why.
     pub(crate) fn make(name: &str, limits: &Limits) -> (Self, Option<String>) {
@@ -164,16 +172,15 @@ impl Groups {
         };
         if !self.made.iter().any(|made| made.path == path) {
             fs::create_dir(&path).map_err(|error| at(&path, error))?;
-            let procs = |folder: &Path| {
-                let file = folder.join("cgroup.procs");
-                File::options().write(true).open(&file).map_err(|error| at(&file, error))
-            };
-            let opened = procs(&path).and_then(|entrance| {
+            let opened = entrance(&path).map_err(|error| at(&path, error)).and_then(|entrance| {
                 let parent = File::open(parent).map_err(|error| at(parent, error))?;
-                Ok(Group { path: path.clone(), entrance, exit: procs(own)?, parent })
+                Ok(Group { path: path.clone(), entrance, parent })
             });
             match opened {
-                Ok(group) => self.made.push(group),
+                Ok(group) => {
+                    self.made.push(group);
+                    self.own = Some(own.clone());
+                }
                 Err(error) => {
                     // It is empty; the first error is the one to report.
                     let _ = fs::remove_dir(&path);
@@ -204,10 +211,23 @@ impl Groups {
         self.made.iter().filter_map(count).sum()
     }
 
-    /// Takes the calling process back to where its maker is.
-    pub(crate) fn leave(&self) -> io::Result<()> {
-        self.made.iter().try_for_each(|group| (&group.exit).write_all(b"0"))
+    /// Asks the kernel, beside what goes on, to be ready for a process that enters them.
+    ///
+    /// Whoever changes groups waits for an RCU grace period, some ten milliseconds, in which nobody
+    /// forks between being counted and being moved; those who come within the next ones do not
+    /// wait again (kernel/cgroup/cgroup.c, `cgroup_attach_lock`; kernel/rcu/sync.c). Here this process
+    /// "moves" to where it is: the container's, a moment later, goes at once.
+    pub(crate) fn expect_entry(&self) {
+        if let Some(own) = self.own.as_deref().and_then(|own| entrance(own).ok()) {
+            // Where it fails, the entry itself waits.
+            let _ = std::thread::Builder::new().spawn(move || (&own).write_all(b"0"));
+        }
     }
+}
+
+/// The file through which a process enters the group at `folder`.
+fn entrance(folder: &Path) -> io::Result<File> {
+    File::options().write(true).open(folder.join("cgroup.procs"))
 }
 
 impl Drop for Groups {
@@ -287,9 +307,10 @@ fn of_process(pid: &str) -> Option<(u64, u64)> {
     Some((resident * page, (user + system) * 1_000_000 / ticks))
 }
 
-/// The machine has cgroup v2 and nothing else at the usual place.
+/// The machine has cgroup v2 at the usual place: asked of the mount alone, as `/proc/self/cgroup` waits
+/// for whoever changes groups.
 pub(crate) fn unified() -> bool {
-    matches!(place(), Some(Place::Unified { .. }))
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|about| about.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// The smallest memory limit on this process's group and those above it, in bytes.
@@ -338,10 +359,14 @@ fn cores(text: &str) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
+/// Read once: a process that starts containers stays where it is.
 fn place() -> Option<Place> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    parse(&groups, &mounts)
+    static PLACE: LazyLock<Option<Place>> = LazyLock::new(|| {
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        parse(&groups, &mounts)
+    });
+    PLACE.clone()
 }
 
 /// Puts `/proc/self/cgroup` and `/proc/self/mountinfo` together (cgroups(7), proc(5)).

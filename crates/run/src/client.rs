@@ -159,6 +159,7 @@ impl Session {
             pids_by_default: container.pids.is_none(),
         };
         let (groups, note) = Groups::make(&format!("sconce-{}", folder.id), &limits);
+        groups.expect_entry();
         if let Some(note) = note {
             notices(&note);
         }
@@ -345,6 +346,8 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
         }
     }
     container.env = env;
+    let limit = container.memory_bytes;
+    container.shm_bytes.get_or_insert_with(|| crate::default_shm_bytes(limit));
     Ok(container)
 }
 

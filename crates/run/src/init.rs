@@ -70,6 +70,8 @@ impl Init {
         for group in &self.groups {
             rustix::io::write(os::borrow(*group), b"0")?;
         }
+        // A cgroup namespace begins where the process is that makes it.
+        os::unshare(libc::CLONE_NEWCGROUP)?;
         // The shim's descriptors are the host's folders, locks and cgroups: none may be within reach of
         // the container, be it by `/proc/1/fd`.
         os::close_all_but(&[self.control]);

@@ -130,7 +130,10 @@ impl Target<'_> {
         os::fork(|| {
             let joined = self.groups.enter().doing("entering the container's cgroup");
             let joined = joined.and_then(|()| {
-                let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+                let flags = libc::CLONE_NEWNS
+                    | libc::CLONE_NEWIPC
+                    | libc::CLONE_NEWUTS
+                    | libc::CLONE_NEWCGROUP;
                 os::enter_namespaces(self.life.as_fd(), flags)
                     .doing("joining the container's namespaces")
             });

@@ -38,19 +38,29 @@ pub(crate) fn hide(in_user_namespace: bool) -> Result<(), Error> {
         }
         return Ok(());
     }
-    // The last mounted first, and whatever carries the trees at the end.
-    for point in cgroup_mounts()? {
-        rustix::mount::unmount(&point, UnmountFlags::DETACH).doing_to("hiding", &point)?;
+    let trees = cgroup_mounts(|kind| kind.starts_with("cgroup"))?;
+    // What carries the trees goes with all of them, where it is a mount; the rest one by one, the last
+    // mounted first.
+    let mut carrier_gone = false;
+    while rustix::mount::unmount(top, UnmountFlags::DETACH).is_ok() {
+        carrier_gone = true;
+    }
+    for point in trees.iter().filter(|point| !(carrier_gone && point.starts_with(top))) {
+        rustix::mount::unmount(point, UnmountFlags::DETACH).doing_to("hiding", point)?;
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", top, "tmpfs", flags, Some(c"size=4k")).doing_to("hiding", top)
 }
 
-/// Takes cgroup trees out of staged volumes, where libcontainer would find them after all. In a user
-/// namespace it looks at one place only.
+/// Takes trees of cgroup v1 out of staged volumes: libcontainer looks for those wherever they are
+/// mounted, and for v2 at its usual place. In a user namespace it looks at that place only.
 pub(crate) fn leave_out(stage: &Path, staged: &[Staged]) -> Result<(), Error> {
+    if staged.is_empty() {
+        return Ok(());
+    }
     let mut all = Vec::new();
-    for point in cgroup_mounts()?.into_iter().filter(|point| point.starts_with(stage)) {
+    let trees = cgroup_mounts(|kind| kind == "cgroup")?;
+    for point in trees.into_iter().filter(|point| point.starts_with(stage)) {
         rustix::mount::unmount(&point, UnmountFlags::DETACH).doing_to("leaving out", &point)?;
         let below =
             |volume: &Staged| Some(volume.target.join(point.strip_prefix(&volume.source).ok()?));
@@ -61,18 +71,21 @@ pub(crate) fn leave_out(stage: &Path, staged: &[Staged]) -> Result<(), Error> {
             1 => String::new(),
             count => format!(" and {} more folders", count - 1),
         };
-        notice(format!("{}{more} are empty: cgroup trees are not shown", first.display()));
+        notice(format!("{}{more} are empty: trees of cgroup v1 are not shown", first.display()));
     }
     Ok(())
 }
 
-/// Where cgroup file systems are mounted, the last mounted first.
-fn cgroup_mounts() -> Result<Vec<PathBuf>, Error> {
+/// Where file systems of these types are mounted, the last mounted first.
+fn cgroup_mounts(types: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
     let mounts =
         fs::read_to_string("/proc/self/mountinfo").doing("reading /proc/self/mountinfo")?;
     let points = mounts
         .lines()
-        .filter(|line| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup")))
+        .filter(|line| {
+            let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+            kind.is_some_and(&types)
+        })
         .filter_map(|line| line.split(' ').nth(4));
     Ok(points.rev().map(unescaped).collect())
 }

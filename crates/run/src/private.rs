@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::cgroup::Groups;
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::{Port, os, signals, streams};
@@ -70,11 +69,7 @@ pub(crate) struct Pasta {
 }
 
 impl Pasta {
-    pub(crate) fn wait_for_namespace(
-        ports: &[Port],
-        scratch: &Path,
-        groups: &Groups,
-    ) -> Result<Self, Error> {
+    pub(crate) fn wait_for_namespace(ports: &[Port], scratch: &Path) -> Result<Self, Error> {
         let program =
             PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(Error::NoPasta)?;
         let what = "preparing the container's network";
@@ -85,11 +80,6 @@ impl Pasta {
         let pid = os::fork(|| {
             // It ends with the shim, whatever ends that: it holds the namespace itself.
             let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            // It is no process of the container: neither counted in its limits nor in the way when
-            // its cgroups are removed.
-            if groups.leave().is_err() {
-                return 1;
-            }
             let namespace = match control::receive_with(&wait) {
                 Ok(Some((_, mut fds))) => fds.pop(),
                 _ => None,

@@ -62,7 +62,7 @@ pub(crate) fn start(
         notice(text);
     }
     let in_user_namespace = ids::inside_namespace()?;
-    enter_namespaces(container, scratch, groups)?;
+    enter_namespaces(container, scratch)?;
     let held = volumes::hold(&container.volumes, in_user_namespace, &container.hidden)?;
     let unified_cgroups = cgroup::unified();
     no_cgroups::hide(in_user_namespace)?;
@@ -219,24 +219,19 @@ fn apparmor_profile(container: &Container) -> Result<Option<String>, Error> {
 }
 
 /// Leaves the host's mounts, and its network where the request says so.
-fn enter_namespaces(container: &Container, scratch: &Path, groups: &Groups) -> Result<(), Error> {
+fn enter_namespaces(container: &Container, scratch: &Path) -> Result<(), Error> {
     let pasta = match container.network {
-        Network::Private => {
-            Some(private::Pasta::wait_for_namespace(&container.ports, scratch, groups)?)
-        }
+        Network::Private => Some(private::Pasta::wait_for_namespace(&container.ports, scratch)?),
         Network::Host | Network::None => None,
     };
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
     if container.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
-    // A cgroup namespace begins where the process is that makes it.
-    groups.enter().doing("entering the container's cgroup")?;
     os::unshare(flags).map_err(|error| match ids::inside_namespace() {
         Ok(true) => ids::refusal(error),
         _ => Error::Os { what: "making the container's namespaces".to_owned(), source: error },
     })?;
-    groups.leave().doing("leaving the container's cgroup")?;
     // What the host mounts or unmounts still arrives; nothing goes back.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", flags).doing("separating the container's mounts")?;

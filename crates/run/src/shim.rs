@@ -75,16 +75,15 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         .iter()
         .zip(0..groups)
         .map(|(path, number)| {
-            let at = HELD + held + 3 * number;
+            let at = HELD + held + 2 * number;
             Group {
                 path: path.clone(),
                 entrance: os::take(at).into(),
-                exit: os::take(at + 1).into(),
-                parent: os::take(at + 2).into(),
+                parent: os::take(at + 1).into(),
             }
         })
         .collect();
-    let groups = Groups { made: groups };
+    let groups = Groups::of(groups);
     // Open until the process ends: a client that connects too late sees end of file and reads the state.
     let listener = listen(path)?;
     let ended = live(path, &container, &mut state, &groups, &listener, window);

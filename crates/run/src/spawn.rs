@@ -1,7 +1,7 @@
 //! Starts a shim: a fork that drops everything of the caller's and executes this program anew.
 //!
-//! The forked process leaves the caller's session, groups, keyring and descriptors, enters the
-//! container's cgroups and, without root, a user namespace, and then executes a sealed copy of this
+//! The forked process leaves the caller's session, groups, keyring and descriptors, enters, without
+//! root, a user namespace, and then executes a sealed copy of this
 //! program ([`crate::sealed`]) with an empty environment. So nothing of the caller's memory is near
 //! the container, and the program that runs there is none that a container could change.
 
@@ -23,7 +23,7 @@ use crate::{os, sealed, signals};
 pub(crate) const NAME: &str = "sconce-shim";
 
 /// Where a shim finds its descriptors: the socket to its caller, the lock on its folder, those it
-/// only holds, then three for each cgroup ([`crate::cgroup::Group`]).
+/// only holds, then two for each cgroup ([`crate::cgroup::Group`]).
 pub(crate) const CONTROL: RawFd = 3;
 pub(crate) const LOCK: RawFd = 4;
 pub(crate) const HELD: RawFd = 5;
@@ -48,10 +48,7 @@ impl Launch<'_> {
     pub(crate) fn fork(&self) -> io::Result<Pid> {
         let failed = |error: &Error| Message::Failed { message: error.chain(), hint: error.hint() };
         os::fork(|| {
-            if let Err(error) = self.leave() {
-                drop(control::send(self.control, &failed(&error)));
-                return 1;
-            }
+            signals::block_signals();
             let error = match self.place_descriptors().and_then(|()| self.become_shim()) {
                 Ok(never) => match never {},
                 Err(error) => error,
@@ -59,12 +56,6 @@ impl Launch<'_> {
             drop(control::send(os::borrow(CONTROL), &failed(&error)));
             1
         })
-    }
-
-    /// The part of it that needs the caller's descriptors.
-    fn leave(&self) -> Result<(), Error> {
-        signals::block_signals();
-        self.groups.enter().doing("entering the container's cgroup")
     }
 
     fn become_shim(&self) -> Result<std::convert::Infallible, Error> {
@@ -107,10 +98,8 @@ impl Launch<'_> {
     /// Puts every descriptor in its place and closes the rest. All are first moved out of the way:
     /// one may be where another belongs.
     fn place_descriptors(&self) -> Result<(), Error> {
-        let groups =
-            self.groups.made.iter().flat_map(|group| {
-                [group.entrance.as_fd(), group.exit.as_fd(), group.parent.as_fd()]
-            });
+        let groups = self.groups.made.iter();
+        let groups = groups.flat_map(|group| [group.entrance.as_fd(), group.parent.as_fd()]);
         let wanted = self
             .streams
             .iter()

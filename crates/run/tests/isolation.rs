@@ -88,7 +88,8 @@ fn no_library_of_the_image_runs_before_the_command() {
 fn the_first_process_holds_nothing_of_the_hosts() {
     for who in ALL {
         let world = World::new(who);
-        let script = "for fd in /proc/1/fd/*; do echo $(stat -c %N $fd); done";
+        // Until it knows that the command runs, it has the command's own streams.
+        let script = "sleep 0.2; for fd in /proc/1/fd/*; do echo $(stat -c %N $fd); done";
         let seen = world.check(&["--cap-add=SYS_PTRACE"], script, 0);
         assert!(seen.contains("/dev/null"), "it can be looked at: {seen}");
         let other = seen.lines().filter(|line| !line.contains("/dev/null"));

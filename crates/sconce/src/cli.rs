@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
@@ -116,8 +116,7 @@ pub fn main() -> Result<ExitCode, Failure> {
 /// Reads a command line. What follows `run` and `verify` is read by the table of Docker's flags first:
 /// clap then sees only options that it knows.
 fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
-    let mut cli = Cli::command();
-    cli.build();
+    let cli = Cli::command();
     let Some(at) = command_at(&cli, &words) else { return Ok(Cli::parse_from(words)) };
     if let Some(failure) = words[at].to_str().and_then(missing::command) {
         return Err(failure);
@@ -131,11 +130,13 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     // `-h` is the host's name, but nobody who types it alone wants to give one.
     let help = rest.len() == 1 && rest[0] == "-h";
     let rest = if help { vec!["--help".into()] } else { rest };
-    let declared: Vec<Declared> = cli.find_subcommand(name).map_or(Vec::new(), declared);
+    let declared = declared(&cli, name);
     let read = docker::read(name, &declared, after, rest);
     let failed = |failure: Failure| if name == "run" { failure.before_start() } else { failure };
     words.extend(read.map_err(|error| failed(error.into()))?);
-    Cli::try_parse_from(words).map_err(|error| match error.kind() {
+    let parsed = cli.try_get_matches_from(words);
+    let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::MissingRequiredArgument => {
             let what = format!("`sconce {name}` needs a target: a folder, a tag or an image");
             failed(Failure::new(Kind::Usage, what).hint(format!(
@@ -199,9 +200,13 @@ fn command_at(cli: &clap::Command, words: &[OsString]) -> Option<usize> {
     None
 }
 
-/// The options of a command, as the table of Docker's flags is held against them.
-fn declared(command: &clap::Command) -> Vec<Declared> {
-    let options = command.get_arguments().filter(|arg| !arg.is_positional());
+/// The options of a command, as the table of Docker's flags is held against them. Nothing is built for
+/// it, which takes clap as long as all the rest: what building adds is the global options and `--help`.
+fn declared(cli: &clap::Command, name: &str) -> Vec<Declared> {
+    let global = cli.get_arguments().filter(|arg| arg.is_global_set());
+    let own = cli.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    let options = own.filter(|arg| !arg.is_positional()).chain(global);
+    let help = Declared { name: "help".to_owned(), short: None, takes_value: false };
     let declared = options.filter_map(|arg| {
         Some(Declared {
             name: arg.get_long()?.to_owned(),
@@ -209,7 +214,7 @@ fn declared(command: &clap::Command) -> Vec<Declared> {
             takes_value: arg.get_action().takes_values(),
         })
     });
-    declared.collect()
+    declared.chain([help]).collect()
 }
 
 #[cfg(test)]
@@ -226,9 +231,7 @@ mod tests {
     /// what it says is taken or refused is not.
     #[test]
     fn the_table_of_dockers_flags_is_true() {
-        let mut cli = super::Cli::command();
-        cli.build();
-        let declared = super::declared(cli.find_subcommand("run").unwrap());
+        let declared = super::declared(&super::Cli::command(), "run");
         for flag in flags() {
             let found = declared.iter().find(|declared| declared.name == flag.name);
             assert_eq!(found.is_some(), flag.verdict == Verdict::Works, "--{}", flag.name);

@@ -151,16 +151,19 @@ impl Line<'_> {
         value: Option<OsString>,
         rest: &mut dyn Iterator<Item = OsString>,
     ) -> Result<(), Error> {
+        let declared = |name: &str| self.declared.iter().find(|declared| declared.name == name);
+        // The table is read for what is not declared: a start that needs none of it is quicker.
+        if let Some(declared) = declared(name) {
+            return self.put(&format!("--{name}"), declared.takes_value, value, rest);
+        }
         let flag = flags()
             .iter()
-            .find(|flag| flag.name == name || flag.aliases.iter().any(|alias| alias == name));
-        let name = flag.map_or(name, |flag| &flag.name);
-        let declared = self.declared.iter().find(|declared| declared.name == name);
-        let shown = format!("--{name}");
-        match (declared, flag) {
-            (Some(declared), _) => self.put(&shown, declared.takes_value, value, rest),
-            (None, Some(flag)) => self.docker(flag, &shown, value, rest),
-            (None, None) => Err(self.unknown(shown)),
+            .find(|flag| flag.name == name || flag.aliases.iter().any(|alias| alias == name))
+            .ok_or_else(|| self.unknown(format!("--{name}")))?;
+        let shown = format!("--{}", flag.name);
+        match declared(&flag.name) {
+            Some(declared) => self.put(&shown, declared.takes_value, value, rest),
+            None => self.docker(flag, &shown, value, rest),
         }
     }
 
@@ -175,7 +178,10 @@ impl Line<'_> {
             let letter = *letter as char;
             let shown = format!("-{letter}");
             let declared = self.declared.iter().find(|known| known.short == Some(letter));
-            let flag = flags().iter().find(|flag| flag.short == Some(letter));
+            let flag = match declared {
+                Some(_) => None,
+                None => flags().iter().find(|flag| flag.short == Some(letter)),
+            };
             let takes_value = match (declared, flag) {
                 (Some(declared), _) => declared.takes_value,
                 (None, Some(flag)) => flag.value.is_some(),

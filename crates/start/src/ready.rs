@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use sconce_blob::Digest;
 use sconce_build::{Builder, Policy, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
@@ -64,8 +63,7 @@ pub fn ready(
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
     let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
-    let digest = image(target, text, builder, &request.lock, &check)?;
-    let image = builder.store.image(&digest.hex())?;
+    let image = image(target, text, builder, &request.lock, &check)?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let config = ImageConfig::read(&builder.store.config(&image)?)?;
     let quota = sconce_run::processor_limit();
@@ -79,7 +77,7 @@ pub fn ready(
         container.processors = variables::processors(gpus.near.as_ref(), allowed.as_deref());
     }
     // From here on only the lease keeps the image; the store is free for others to prune.
-    let lease = builder.store.lease(digest)?;
+    let lease = builder.store.lease(image.manifest)?;
     container.folder = builder.store.containers()?;
     gpus.forward(&container.lowers, &note);
     gpus.apply(&mut container, lease.scratch())?;
@@ -94,11 +92,11 @@ fn image(
     builder: &Builder<'_>,
     policy: &Policy,
     check: &dyn Fn(&Subject) -> Result<(), Error>,
-) -> Result<Digest, Error> {
+) -> Result<Image, Error> {
     let store = builder.store;
     let judged = |image: Image| {
         subject::of_image(text, &image).map_or(Ok(()), |subject| check(&subject))?;
-        Ok(image.manifest)
+        Ok(image)
     };
     // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
     if let Some(image) = target.stored(store)? {
@@ -130,7 +128,8 @@ fn image(
             for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
                 builder.progress.note(note);
             }
-            return Ok(builder.ready(project, locked.lock, Trees::All)?.image);
+            let built = builder.ready(project, locked.lock, Trees::All)?.image;
+            return Ok(store.image(&built.hex())?);
         }
         Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
             return Err(Error::NotBuilt(text.to_owned()));

@@ -171,6 +171,9 @@ impl Store {
 
     fn by_digest(&self, name: &str) -> Result<Digest, Error> {
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
+        if let Ok(digest) = digits.parse::<Digest>() {
+            return Ok(digest);
+        }
         let mut found = Vec::new();
         if digits.len() >= 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             for place in self.places().chain(self.untrusted()) {

@@ -1,6 +1,6 @@
 //! Leases: an image that is being used, and a folder for whatever uses it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Store {
     pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
         let none = || Error::NoImage { name: image.to_string(), nearest: None };
         self.pins().pin(image);
-        let found = self.load(image, &self.names()?)?.ok_or_else(none)?;
+        let found = self.load(image, &BTreeMap::new())?.ok_or_else(none)?;
         let own = |layer: &&Layer| self.place().find_tree(layer.diff_id).is_some();
         let (here, below): (Vec<&Layer>, Vec<&Layer>) = found.layers.iter().partition(own);
         let below = below.into_iter().filter_map(|layer| self.tree_below(layer.diff_id));
