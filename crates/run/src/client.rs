@@ -248,9 +248,13 @@ impl Session {
     /// Waits for the shim: how the container ended.
     fn finish(mut self) -> Result<Exit, Error> {
         let shim = match self.shim.0.take() {
-            Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::empty())
-                .doing("collecting the shim")?
-                .map(|(_, status)| status),
+            Some(pid) => {
+                let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty())
+                    .doing("collecting the shim")?
+                    .map(|(_, status)| status);
+                if ended.is_some_and(WaitStatus::signaled) {}
+                ended
+            }
             None => None,
         };
         self.refused()?;

@@ -211,6 +211,10 @@ pub struct Tmpfs {
     pub size: Option<u64>,
     /// Mode of its top folder; 1777 if not given.
     pub mode: Option<u32>,
+    /// Who owns its top folder; root if not given.
+    pub uid: Option<u32>,
+    /// The group of its top folder; root's if not given.
+    pub gid: Option<u32>,
     /// Programs there can be executed.
     pub exec: bool,
     /// It cannot be written to.
@@ -220,7 +224,15 @@ pub struct Tmpfs {
 impl Tmpfs {
     /// One on `target` with Docker's defaults.
     pub fn new(target: impl Into<PathBuf>) -> Self {
-        Self { target: target.into(), size: None, mode: None, exec: false, read_only: false }
+        Self {
+            target: target.into(),
+            size: None,
+            mode: None,
+            uid: None,
+            gid: None,
+            exec: false,
+            read_only: false,
+        }
     }
 }
 

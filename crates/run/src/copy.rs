@@ -3,24 +3,20 @@
 //! Called in a process that has joined the container's mounts, so that its root is the container's
 //! and no link leads out of it.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use crate::archive;
 use crate::error::{Doing, Error};
 
-/// Writes `path` and what is below it to `stream`, under its own name. Links stay links.
-pub(crate) fn read(path: &Path, stream: File) -> Result<(), Error> {
-    let about = fs::symlink_metadata(path).doing_to("reading", path)?;
+/// Writes `path` and what is below it to `stream`, under its own name: what was left out.
+pub(crate) fn read(path: &Path, stream: File) -> Result<Vec<PathBuf>, Error> {
     // `/` has no name; what is below it is put below one.
     let name = path.file_name().map_or(Path::new("root"), Path::new);
     let mut tar = tar::Builder::new(stream);
-    tar.follow_symlinks(false);
-    tar.sparse(false);
-    let added = match about.is_dir() {
-        true => tar.append_dir_all(name, path),
-        false => tar.append_path_with_name(path, name),
-    };
-    added.and_then(|()| tar.finish()).doing_to("reading", path)
+    let left_out = archive::add(&mut tar, path, name).doing_to("reading", path)?;
+    tar.finish().doing_to("reading", path)?;
+    Ok(left_out)
 }
 
 /// Unpacks `stream` in the folder `path`.

@@ -63,6 +63,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The image has something in a place where the container needs another kind of file.
+    #[error("the image's {place} {why}")]
+    Image {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The container runtime library refused.
     #[error("the container could not be made: {0}")]
     Container(String),
@@ -111,6 +119,9 @@ pub enum Error {
     /// The seccomp profile cannot be read or compiled.
     #[error("the seccomp profile cannot be used")]
     Seccomp(#[from] crate::seccomp::SeccompError),
+    /// A signal ended what was being done.
+    #[error("interrupted")]
+    Interrupted(i32),
     /// The container runs no more.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -157,6 +168,9 @@ impl Error {
             }
             Self::Overlay { .. } => {
                 "check that the store is on a local file system, or point SCONCE_HOME to one"
+            }
+            Self::Image { place, .. } => {
+                return Some(format!("take {place} out of the image, and build or load it again"));
             }
             Self::NameTaken { name, .. } => {
                 return Some(format!(

@@ -28,6 +28,8 @@ pub(crate) struct Init {
     pub(crate) process: Process,
     /// The socket to the shim.
     pub(crate) control: RawFd,
+    /// A pidfd of the shim, which this process can't see by its number.
+    pub(crate) shim: RawFd,
     /// `cgroup.procs` of the container's cgroups.
     pub(crate) groups: Vec<RawFd>,
 }
@@ -44,10 +46,14 @@ impl Executor for Init {
     }
 
     /// Runs before libcontainer's parent process learns that all is ready: from here on this process
-    /// dies with its parent, and if the parent is gone already, sending that message fails.
+    /// dies with the shim. One that is gone already would never tell it to start.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        die_with_parent()
-            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+        let failed = |error: String| ExecutorValidationError::ArgValidationError(error);
+        die_with_parent().map_err(|error| failed(error.to_string()))?;
+        match os::readable(os::borrow(self.shim)) {
+            true => Err(failed("the shim is gone".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// The command gets its environment at exec; this process has none.

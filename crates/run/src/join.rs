@@ -16,7 +16,7 @@ use crate::copy;
 use crate::error::{Doing, Error};
 use crate::privileges::Privileges;
 use crate::process::{Process, Refused, Terminal};
-use crate::{init, os, terminal, user};
+use crate::{archive, init, os, terminal, user};
 
 /// The container to join.
 pub(crate) struct Target<'a> {
@@ -108,7 +108,12 @@ impl Target<'_> {
             let Some(stream) = stream.take() else { return Ok(125) };
             match into {
                 true => copy::write(path, File::from(stream))?,
-                false => copy::read(path, File::from(stream))?,
+                false => {
+                    let left_out = copy::read(path, File::from(stream))?;
+                    if let Some(text) = archive::left_out_in_words(&left_out) {
+                        drop(control::send(client, &Message::Notice(text)));
+                    }
+                }
             }
             Ok(0)
         })

@@ -20,6 +20,7 @@
 //! Needs Linux 5.12 (`mount_setattr`), which libcontainer 0.7 uses for every mount.
 
 mod apparmor;
+mod archive;
 mod attend;
 mod capabilities;
 pub mod cdi;
@@ -74,7 +75,7 @@ pub use container::{
 pub use control::Exec;
 pub use error::Error;
 pub use folder::{Listed, State, find, list};
-pub use memory::default_shm_bytes;
+pub use memory::{default_shm_bytes, machine_memory};
 pub use output::Line;
 pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::archive::{self, UntilSignal};
 use crate::control::{self, Exec, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Listed, State};
@@ -147,37 +148,53 @@ impl Listed {
         wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
     }
 
-    /// Copies `path` of the container into the host's folder `to`. Files are the caller's.
-    pub fn copy_out(&self, path: &str, to: &Path) -> Result<(), Error> {
+    /// Copies `path` of the container into the host's folder `to`. Files are the caller's. A signal
+    /// that would end this process ends the copy: [`Error::Interrupted`].
+    pub fn copy_out(
+        &self,
+        path: &str,
+        to: &Path,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let signals = signals::SignalPipe::new().doing("listening for signals")?;
         let (read, write) = streams::pipe().doing("making a pipe")?;
         let socket = self.connect()?;
         let message = Message::Copy { path: path.to_owned(), into: false };
         control::send_with(&socket, &message, &[write.as_fd()]).doing("asking for the files")?;
         drop(write);
         // Names and links are the container's: the library refuses what leads out of `to`.
-        let unpacked = tar::Archive::new(File::from(read)).unpack(to).doing_to("writing to", to);
-        copied(&socket)?;
+        let signals = signals.as_ref();
+        let stream = UntilSignal { stream: File::from(read), signals, signal: None };
+        let mut tar = tar::Archive::new(stream);
+        let unpacked = tar.unpack(to).doing_to("writing to", to);
+        if let Some(signal) = tar.into_inner().signal {
+            return Err(Error::Interrupted(signal));
+        }
+        copied(&socket, notices)?;
         unpacked
     }
 
     /// Copies the host's `from` into the container's folder `path`, under the name `name`.
-    pub fn copy_in(&self, from: &Path, name: &Path, path: &str) -> Result<(), Error> {
+    pub fn copy_in(
+        &self,
+        from: &Path,
+        name: &Path,
+        path: &str,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
         let (read, write) = streams::pipe().doing("making a pipe")?;
         let socket = self.connect()?;
         let message = Message::Copy { path: path.to_owned(), into: true };
         control::send_with(&socket, &message, &[read.as_fd()]).doing("asking for the files")?;
         drop(read);
         let mut tar = tar::Builder::new(File::from(write));
-        tar.follow_symlinks(false);
-        let is_folder = std::fs::symlink_metadata(from).doing_to("reading", from)?.is_dir();
-        let added = match is_folder {
-            true => tar.append_dir_all(name, from),
-            false => tar.append_path_with_name(from, name),
-        };
-        let sent = added.and_then(|()| tar.into_inner().map(drop)).doing_to("reading", from);
+        let added = archive::add(&mut tar, from, name);
+        let sent = added.and_then(|left_out| tar.into_inner().map(|_| left_out));
         // Where the container refused, that is the reason.
-        copied(&socket)?;
-        sent
+        copied(&socket, notices)?;
+        let left_out = sent.doing_to("reading", from)?;
+        archive::left_out_in_words(&left_out).iter().for_each(|text| notices(text));
+        Ok(())
     }
 
     /// Removes what is left of one that ended.
@@ -285,8 +302,15 @@ impl End {
 }
 
 /// Waits until a copy is done.
-fn copied(socket: &OwnedFd) -> Result<(), Error> {
-    match wait_for_word(socket, None, false)? {
+fn copied(socket: &OwnedFd, notices: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let mut end = End::default();
+    attend::attend(socket, None, Vec::new(), 0, &mut |message| {
+        if let Message::Notice(text) = &message {
+            notices(text);
+        }
+        Ok(end.hear(message))
+    })?;
+    match end.result()? {
         Some(Exit::Code(0)) => Ok(()),
         _ => Err(Error::Lost("the copy ended before it was done".to_owned())),
     }

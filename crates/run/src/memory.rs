@@ -14,10 +14,16 @@ const LEAST: u64 = 256 << 20;
 /// that is less.
 #[must_use]
 pub fn default_shm_bytes(limit: Option<u64>) -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let machine = machine_memory();
     let cgroup = crate::cgroup::memory_limit();
     let least = [machine, cgroup, limit].into_iter().flatten().min();
     (least.unwrap_or(2 * LEAST) / 2).max(LEAST)
+}
+
+/// The machine's memory in bytes; nothing where the kernel does not say.
+#[must_use]
+pub fn machine_memory() -> Option<u64> {
+    fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text))
 }
 
 /// `MemTotal` of `/proc/meminfo` in bytes.

@@ -4,9 +4,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -96,6 +97,13 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> io::Result<()> {
     check(unsafe { libc::setresgid(gid, gid, gid) })?;
     // SAFETY: as above.
     check(unsafe { libc::setresuid(uid, uid, uid) }).map(|_| ())
+}
+
+/// Something can be read from `fd` now; of a pidfd: its process has ended (pidfd_open(2)).
+pub(crate) fn readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
 }
 
 /// How many capabilities the kernel knows.

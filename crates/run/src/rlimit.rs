@@ -100,7 +100,10 @@ pub(crate) fn plan(asked: &[Ulimit], raises: bool) -> Result<(Limits, Option<Str
         limits.push((resource, reached));
     }
     let note = (!low.is_empty()).then(|| {
-        format!("{}; more takes root or a line in /etc/security/limits.conf", low.join(", "))
+        format!(
+            "{}; more takes the capability SYS_RESOURCE, or a line in /etc/security/limits.conf",
+            low.join(", ")
+        )
     });
     Ok((limits, note))
 }

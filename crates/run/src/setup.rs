@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::apparmor::{AppArmor, Confinement};
 use crate::cgroup::Groups;
@@ -98,13 +98,23 @@ pub(crate) fn start(
         .filter_map(|volume| Some((volume, workdir.strip_prefix(&volume.target).ok()?)));
     match below.min_by_key(|(_, rest)| rest.components().count()) {
         None => user::create_folder_in(&root, workdir)?,
-        // In a volume it is made as Docker does; where that can't be, its absence is the error.
+        // In a volume it is made as Docker does.
         Some((volume, rest)) => {
-            if let Ok(folder) = fs::File::open(&volume.source) {
-                let _ = user::create_folder_in(&folder, &Path::new("/").join(rest));
-            }
+            let folder =
+                fs::File::open(&volume.source).doing_to("opening the volume at", &volume.target)?;
+            let made = user::create_folder_in(&folder, &Path::new("/").join(rest));
+            made.map_err(|error| Error::Invalid {
+                option: "-w",
+                given: workdir.display().to_string(),
+                why: format!(
+                    "it is not there in the volume at {}, and can't be made ({})",
+                    volume.target.display(),
+                    error.chain()
+                ),
+            })?;
         }
     }
+    user::check_folders_in(&root)?;
     // Links that lead to where the image's own system would put the file lead nowhere here.
     for name in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
         user::remove_link_in(&root, name)?;
@@ -247,7 +257,9 @@ fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), 
     if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
         return Ok(());
     }
-    let why = match ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)? {
+    let mapped = ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)?;
+    let why = match mapped {
+        _ if !ids::inside_namespace()? => "ids go up to 4294967294",
         false => {
             "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
         }
@@ -277,9 +289,12 @@ fn first_process(
     let state = stage.join("state");
     fs::write(&config, document.to_string()).doing_to("writing", &config)?;
     fs::create_dir_all(&state).doing_to("creating", &state)?;
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .doing("opening a pidfd of the shim")?;
     let init = Init {
         process: process.clone(),
         control: to_shim.as_raw_fd(),
+        shim: me.as_raw_fd(),
         groups: groups.made.iter().map(|group| group.entrance.as_raw_fd()).collect(),
     };
     let refused = |error: libcontainer::error::LibcontainerError| {

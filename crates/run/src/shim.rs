@@ -8,7 +8,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -325,7 +325,7 @@ impl Shim<'_> {
 
     /// Takes one message of the first process; false where there is none.
     fn read_init(&mut self) -> Result<bool, Error> {
-        if !readable(&self.init) {
+        if !os::readable(&self.init) {
             return Ok(false);
         }
         let heard = control::receive(&self.init).doing("listening to the first process")?;
@@ -487,10 +487,4 @@ fn status_of(status: WaitStatus) -> i32 {
         (None, Some(signal)) => -signal,
         (None, None) => 125,
     }
-}
-
-fn readable(fd: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
 }

@@ -165,6 +165,8 @@ fn in_memory(tmpfs: &Tmpfs) -> Value {
     }
     options.push(format!("mode={:o}", tmpfs.mode.unwrap_or(0o1777)));
     options.extend(tmpfs.size.map(|size| format!("size={size}")));
+    options.extend(tmpfs.uid.map(|uid| format!("uid={uid}")));
+    options.extend(tmpfs.gid.map(|gid| format!("gid={gid}")));
     json!({ "destination": tmpfs.target, "type": "tmpfs", "source": "tmpfs", "options": options })
 }
 

@@ -171,7 +171,21 @@ pub(crate) fn make_known(
     Ok(())
 }
 
-/// Removes `path` inside the image where it is a symbolic link.
+/// Refuses an image that has something other than a folder where the kernel's file systems are mounted.
+pub(crate) fn check_folders_in(root: impl AsFd) -> Result<(), Error> {
+    for place in ["/proc", "/dev", "/sys"] {
+        let name = place.trim_start_matches('/');
+        let about = rustix::fs::statat(root.as_fd(), name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        let kind = about.map(|about| rustix::fs::FileType::from_raw_mode(about.st_mode));
+        if kind.is_ok_and(|kind| kind != rustix::fs::FileType::Directory) {
+            let why = "is no folder, and the kernel's files are shown there";
+            return Err(Error::Image { place: place.to_owned(), why });
+        }
+    }
+    Ok(())
+}
+
+/// Removes `path` inside the image where it is a symbolic link; a folder is refused.
 pub(crate) fn remove_link_in(root: impl AsFd, path: &str) -> Result<(), Error> {
     let path = Path::new(path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
@@ -183,10 +197,12 @@ pub(crate) fn remove_link_in(root: impl AsFd, path: &str) -> Result<(), Error> {
             other => other.doing(what())?,
         };
     let about = rustix::fs::statat(&folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
-    let is_link = about.is_ok_and(|about| {
-        rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Symlink
-    });
-    if is_link {
+    let kind = about.map(|about| rustix::fs::FileType::from_raw_mode(about.st_mode));
+    if kind == Ok(rustix::fs::FileType::Directory) {
+        let why = "is a folder, and this machine's file is shown there";
+        return Err(Error::Image { place: path.display().to_string(), why });
+    }
+    if kind == Ok(rustix::fs::FileType::Symlink) {
         rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty()).doing(what())?;
     }
     Ok(())

@@ -335,6 +335,65 @@ fn killing_the_shim_ends_the_container() {
     }
 }
 
+/// At any moment of its start as well: what it was making then is bound to nobody yet.
+#[test]
+fn killing_the_shim_early_leaves_nothing() {
+    for who in ALL {
+        let world = World::new(who);
+        let shim = format!("sconce-shim\0{}", world.path("scratch").display());
+        for step in 0..40 {
+            let mut child = world.script(&[], "sleep 1000").spawn().expect("started");
+            std::thread::sleep(std::time::Duration::from_millis(step));
+            let children = format!("/proc/{0}/task/{0}/children", child.id());
+            let children = fs::read_to_string(children).unwrap_or_default();
+            // Its first children may be others.
+            let is_shim = |pid: &&str| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.starts_with(b"sconce-shim\0")
+            };
+            let number = children.split_whitespace().find(is_shim).and_then(|pid| pid.parse().ok());
+            match number.and_then(rustix::process::Pid::from_raw) {
+                Some(shim) => {
+                    rustix::process::kill_process(shim, rustix::process::Signal::KILL)
+                        .expect("killed");
+                    assert_eq!(child.wait().expect("ended").code(), Some(125));
+                }
+                None => {
+                    child.kill().expect("killed");
+                    child.wait().expect("ended");
+                }
+            }
+        }
+        eventually("all processes are gone", || processes_with(&shim) == 0);
+        world.check(&[], "true", 0);
+    }
+}
+
+/// What the image has in the way of the machine's files is said in our words.
+#[test]
+fn images_that_no_container_can_have() {
+    for who in ALL {
+        for (make, words) in [
+            ("mkdir -p root/etc/resolv.conf", "the image's /etc/resolv.conf is a folder"),
+            ("ln -s /tmp root/proc", "the image's /proc is no folder"),
+            ("echo > root/dev", "the image's /dev is no folder"),
+        ] {
+            let world = World::new(who);
+            assert!(world.around(make).status.success());
+            let output = world.script(&[], "true").output().expect("started");
+            let (out, err) = texts(&output);
+            assert!(output.status.code() == Some(125) && err.contains(words), "{out}{err}");
+        }
+        // A working directory that a volume can't have.
+        let world = World::new(who);
+        fs::create_dir(world.path("data")).expect("data");
+        let output = world.script(&["-v=./data:/data:ro", "-w=/data/a/b"], "true").output();
+        let (_, err) = texts(&output.expect("started"));
+        assert!(err.contains("-w '/data/a/b': it is not there in the volume at /data"), "{err}");
+        world.check(&["-v=./data:/data:ro", "-w=/data"], "true", 0);
+    }
+}
+
 #[test]
 fn a_terminal_is_a_terminal() {
     for who in ALL {

@@ -124,6 +124,12 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let (name, after) = match words[at].to_str() {
         Some("run") => ("run", AfterTarget::Command),
         Some("verify") => ("verify", AfterTarget::Options),
+        Some("exec") => {
+            let rest = words.split_off(at + 1);
+            let command = words[at].clone();
+            words.extend(command_after_first(&declared(&cli, "exec"), rest));
+            return Cli::try_parse_from(words).map_err(|error| plain(&command, error));
+        }
         _ => return Cli::try_parse_from(&words).map_err(|error| plain(&words[at], error)),
     };
     let rest = words.split_off(at + 1);
@@ -200,6 +206,30 @@ fn command_at(cli: &clap::Command, words: &[OsString]) -> Option<usize> {
     None
 }
 
+/// Puts `--` after the first word that is no option and no option's value: what follows a container's
+/// name is the command's, `-h` too.
+fn command_after_first(declared: &[Declared], mut words: Vec<OsString>) -> Vec<OsString> {
+    let takes_value = |found: Option<&Declared>| found.is_some_and(|option| option.takes_value);
+    let mut at = 0;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        let value_follows = match (word.strip_prefix("--"), word.strip_prefix('-')) {
+            (Some(""), _) => return words,
+            (Some(name), _) => takes_value(declared.iter().find(|option| option.name == name)),
+            (None, Some(letters)) => {
+                let known = |letter| declared.iter().find(|option| option.short == Some(letter));
+                let first = letters.char_indices().find(|(_, letter)| takes_value(known(*letter)));
+                first.is_some_and(|(index, letter)| index + letter.len_utf8() == letters.len())
+            }
+            (None, None) => break,
+        };
+        at += if value_follows { 2 } else { 1 };
+    }
+    if words.len() > at + 1 && words[at + 1] != "--" {
+        words.insert(at + 1, "--".into());
+    }
+    words
+}
+
 /// The options of a command, as the table of Docker's flags is held against them. Nothing is built for
 /// it, which takes clap as long as all the rest: what building adds is the global options and `--help`.
 fn declared(cli: &clap::Command, name: &str) -> Vec<Declared> {
@@ -221,6 +251,24 @@ fn declared(cli: &clap::Command, name: &str) -> Vec<Declared> {
 mod tests {
     use clap::CommandFactory;
     use sconce_start::docker::{Verdict, flags};
+
+    #[test]
+    fn what_follows_a_containers_name() {
+        let declared = super::declared(&super::Cli::command(), "exec");
+        for (given, expected) in [
+            ("c cmd -h", "c -- cmd -h"),
+            ("-it c cmd", "-it c -- cmd"),
+            ("-itu me c cmd", "-itu me c -- cmd"),
+            ("-uroot -e A --workdir /x c a b", "-uroot -e A --workdir /x c -- a b"),
+            ("--workdir=/x c -- cmd", "--workdir=/x c -- cmd"),
+            ("-- c cmd", "-- c cmd"),
+            ("c", "c"),
+            ("-h", "-h"),
+        ] {
+            let words = given.split(' ').map(Into::into).collect();
+            assert_eq!(super::command_after_first(&declared, words).join(" ".as_ref()), expected);
+        }
+    }
 
     #[test]
     fn the_command_line_holds_together() {

@@ -95,6 +95,18 @@ fn a_day_of_one_container() {
         assert!(code == 2 && err.contains("out is there already"), "{err}");
         assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
         assert_eq!(world.says(&["cp", "train:/tmp", "-"]).0, 2);
+        // What follows the name is the command's.
+        assert_eq!(exec(&["train", "echo", "-h", "--help", "-e"]), "-h --help -e\n");
+        let (code, _, err) = world.says(&["exec", "train"]);
+        assert!(code == 2 && err.contains("COMMAND"), "{err}");
+        // An archive has no sockets: they are left out, and it is said.
+        let _socket = std::os::unix::net::UnixListener::bind(world.path("tree.sock")).unwrap();
+        fs::create_dir(world.path("tree")).unwrap();
+        fs::rename(world.path("tree.sock"), world.path("tree/sock")).unwrap();
+        fs::write(world.path("tree/file"), "x").unwrap();
+        let (code, _, err) = world.says(&["cp", "tree", "train:/tmp"]);
+        assert!(code == 0 && err.contains("tree/sock is a socket, and was left out"), "{err}");
+        assert_eq!(exec(&["train", "ls", "/tmp/tree"]), "file\n");
 
         assert!(ok(&world, &["stats", "train"]).contains("train"));
         let unit = ok(&world, &["generate", "systemd", "train"]);

@@ -90,7 +90,7 @@ fn lines_that_people_type() {
         "run -d --name tb -p 6006:6006 -v /tmp:/logs:ro no-such-image tensorboard --logdir /logs --bind_all",
         "run -p 127.0.0.1:8888:8888 -e JUPYTER_ENABLE_LAB=yes -v ./work:/home/jovyan/work no-such-image start-notebook.py",
         "run -u 1000:1000 --group-add users -w /work --mount type=bind,src=/tmp,dst=/work no-such-image",
-        "run --mount type=tmpfs,destination=/scratch,tmpfs-size=1g --tmpfs /run:rw,noexec,size=64m no-such-image",
+        "run --mount type=tmpfs,destination=/scratch,tmpfs-size=1g --tmpfs /run:rw,noexec,size=64m --tmpfs /big:size=50%,uid=1000,gid=5 no-such-image",
         "run --device=/dev/null --device /dev/zero:/dev/z:rwm --ulimit nofile=1024:2048 no-such-image",
         "run --device nvidia.com/gpu=all no-such-image",
         "run --cap-drop ALL --cap-add NET_BIND_SERVICE --security-opt no-new-privileges:true --read-only no-such-image",

@@ -104,7 +104,7 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
             Ok(Mount::Bind(Bind { volume: Volume { source, target, read_only }, create: false }))
         }
         Some("tmpfs") if source.is_some() => Err(wrong("a tmpfs has no source".into())),
-        Some("tmpfs") => Ok(Mount::Tmpfs(Tmpfs { target, size, mode, exec: false, read_only })),
+        Some("tmpfs") => Ok(Mount::Tmpfs(Tmpfs { size, mode, read_only, ..Tmpfs::new(target) })),
         None | Some("volume") => Err(wrong(
             "there are no named volumes; type=bind,source=DIR,target=DIR shows a folder".into(),
         )),
@@ -115,15 +115,30 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
 /// Reads `--tmpfs DIR[:OPTIONS]`.
 ///
 /// # Errors
-/// A relative folder, an option other than size, mode and the flags of mount(8) that hold anyway.
+/// A relative folder, an option other than size, mode, uid, gid and the flags of mount(8) that hold anyway.
 pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
     let wrong = |why: String| Error::option("--tmpfs", given, why);
     let (target, options) = given.split_once(':').unwrap_or((given, ""));
     let target = place("--tmpfs", given, target)?;
-    let mut tmpfs = Tmpfs { target, size: None, mode: None, exec: false, read_only: false };
+    let mut tmpfs = Tmpfs::new(target);
+    let id = |value: &str| {
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| wrong(format!("`{value}` is no number of a user or group")))
+    };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
-            Some(("size", size)) => tmpfs.size = Some(parse_size("--tmpfs size", size)?),
+            Some(("size", size)) => {
+                tmpfs.size = Some(match size.strip_suffix('%') {
+                    Some(share) => share_of_memory(share).ok_or_else(|| {
+                        wrong(format!("{option} is no share of the memory such as 50%"))
+                    })?,
+                    None => parse_size("--tmpfs size", size)?,
+                });
+            }
+            Some(("uid", uid)) => tmpfs.uid = id(uid)?,
+            Some(("gid", gid)) => tmpfs.gid = id(gid)?,
             Some(("mode", mode)) => {
                 let mode = octal(mode);
                 tmpfs.mode =
@@ -135,12 +150,19 @@ pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
             None if matches!(option, "rw" | "nosuid" | "nodev" | "async" | "relatime") => {}
             _ => {
                 return Err(wrong(format!(
-                    "`{option}` is no option of it; there are size, mode, exec, noexec, ro and rw"
+                    "`{option}` is no option of it; there are size, mode, uid, gid, exec, noexec, ro and rw"
                 )));
             }
         }
     }
     Ok(tmpfs)
+}
+
+/// `50` of `size=50%`, in bytes: a share of the machine's memory, as the kernel takes it
+/// (Documentation/filesystems/tmpfs.rst).
+fn share_of_memory(percent: &str) -> Option<u64> {
+    let percent = percent.parse::<u64>().ok().filter(|percent| (1..=100).contains(percent))?;
+    Some(sconce_run::machine_memory()? / 100 * percent)
 }
 
 /// Reads `--device NODE[:TARGET[:rwm]]`, or a CDI name.

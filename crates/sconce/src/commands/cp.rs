@@ -60,7 +60,7 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         .prefix(".sconce-cp-")
         .tempdir_in(&parent)
         .map_err(|error| failed("write to", &parent, error))?;
-    one.copy_out(path, apart.path())?;
+    one.copy_out(path, apart.path(), &mut note)?;
     let copied = apart.path().join(&name);
     if copied.is_dir() && !copied.is_symlink() && fs::symlink_metadata(&place).is_ok() {
         let what = format!("{path} is a folder, and {} is there already", place.display());
@@ -83,17 +83,21 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
         })?
         .file_name()
         .map_or(PathBuf::from("root"), PathBuf::from);
-    match one.copy_in(source, &name, path) {
+    match one.copy_in(source, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
             let path = Path::new(path);
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Failure::new(Kind::Usage, message));
             };
-            Ok(one.copy_in(source, Path::new(name), &parent.to_string_lossy())?)
+            Ok(one.copy_in(source, Path::new(name), &parent.to_string_lossy(), &mut note)?)
         }
         other => Ok(other?),
     }
+}
+
+fn note(text: &str) {
+    eprintln!("note: {text}");
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ pub struct Args {
     /// Also those that ended
     #[arg(short, long)]
     all: bool,
-    /// Only ids
-    #[arg(short = 'Q', long)]
+    /// Only ids; so does -q, as in Docker
+    #[arg(long)]
     ids: bool,
     /// As JSON: a list of {id, name, image, command, status, exit_code, error, created, started,
     /// finished, pid, gpus, ports, labels, detached}; times in seconds since 1970
@@ -36,7 +36,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
         return Ok(ExitCode::SUCCESS);
     }
-    // `ps -q`, as Docker has it.
     if args.ids || global.quiet {
         listed.iter().for_each(|one| println!("{}", one.id));
         return Ok(ExitCode::SUCCESS);
