@@ -6,6 +6,7 @@ mod terminal;
 mod world;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use terminal::Terminal;
@@ -52,6 +53,28 @@ fn nothing_left(world: &World) {
     assert_eq!(ok(world, &["ps", "--all", "--ids"]), "");
     let left: Vec<_> = fs::read_dir(world.path("store/containers")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_interrupted_copy_leaves_nothing() {
+    for world in worlds() {
+        world.image(CONFIG);
+        fs::create_dir(world.path("data")).unwrap();
+        let large = fs::File::create(world.path("data/large")).unwrap();
+        large.set_len(1 << 40).unwrap();
+        let volume = format!("{}:/data:ro", world.path("data").display());
+        start(&world, "full", &["-v", &volume], "sleep 1000");
+        fs::create_dir(world.path("to")).unwrap();
+        fs::set_permissions(world.path("to"), PermissionsExt::from_mode(0o777)).unwrap();
+        let mut copy = world.sconce(&["cp", "full:/data/large", "to/large"]).spawn().unwrap();
+        let written = || fs::read_dir(world.path("to")).unwrap().count();
+        eventually("the copy began", || written() == 1);
+        let pid = rustix::process::Pid::from_child(&copy);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert_eq!(copy.wait().unwrap().code(), Some(130));
+        assert_eq!(written(), 0);
+        ok(&world, &["rm", "-f", "full"]);
+    }
 }
 
 #[test]
