@@ -323,18 +323,23 @@ impl Nvml {
         if unsafe { count(&mut number) } != 0 {
             return Vec::new();
         }
-        (0..number.min(MOST))
-            .map(|index| {
-                let mut device: Device = std::ptr::null_mut();
-                // SAFETY: the signature is nvml.h's; `device` outlives the call.
-                let code = unsafe { by_index(index, &mut device) };
-                // A GPU that is lost or not permitted keeps its place, without answers.
-                match code {
-                    0 => self.gpu(device),
-                    _ => GpuAnswers { silence: Some(code), ..GpuAnswers::default() },
-                }
-            })
-            .collect()
+        let one = |index| {
+            let mut device: Device = std::ptr::null_mut();
+            // SAFETY: the signature is nvml.h's; `device` outlives the call.
+            let code = unsafe { by_index(index, &mut device) };
+            // A GPU that is lost or not permitted keeps its place, without answers.
+            match code {
+                0 => self.gpu(device),
+                _ => GpuAnswers { silence: Some(code), ..GpuAnswers::default() },
+            }
+        };
+        // NVML may be called from any thread (its API reference, "thread-safe"), and sleeps five
+        // milliseconds for each GPU that it is first asked about: all are asked at once.
+        thread::scope(|scope| {
+            let asked: Vec<_> =
+                (0..number.min(MOST)).map(|index| scope.spawn(move || one(index))).collect();
+            asked.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+        })
     }
 
     fn gpu(&self, device: Device) -> GpuAnswers {
