@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use sconce_facts::CudaVersion;
+use sconce_facts::Local;
 use sconce_fetch::http::Client;
 use sconce_fetch::range::Remote;
 use sconce_inspect::dynamic::Dynamic;
@@ -66,11 +66,12 @@ pub(crate) fn native(client: &Client, url: &str, known: bool) -> Result<Native, 
     }
     let version = entries.iter().find(|entry| is_version(&entry.name));
     let version = version.map(|entry| text(&bytes, entry)).transpose()?;
-    let mut found = Native { cuda: version.as_deref().and_then(cuda_in), ..Native::default() };
+    let said = version.as_deref().map(said).unwrap_or_default();
+    let mut found = Native { cuda: said.cuda, major: said.cuda_major, why: None };
     let mut modules: Vec<&Entry> = entries.iter().filter(|entry| is_module(&entry.name)).collect();
     modules.sort_by_key(|entry| entry.packed);
     for entry in modules.into_iter().take(MODULES) {
-        let Some((library, major)) = needs(&bytes, entry)? else { continue };
+        let Some((library, major)) = needs(&bytes, entry, known)? else { continue };
         found.major = Some(major);
         found.why = Some(format!("{} needs {library}", entry.name));
         break;
@@ -105,15 +106,16 @@ fn is_module(name: &str) -> bool {
     name.ends_with(".so") && !name.split('/').any(|part| part.ends_with(".libs"))
 }
 
-/// The CUDA in a text such as `__version__ = '2.11.0+cu130'`.
-fn cuda_in(text: &str) -> Option<CudaVersion> {
-    let (_, local) = text.split_once("+cu")?;
-    let digits: String = local.chars().take_while(char::is_ascii_digit).collect();
-    CudaVersion::from_variant(&format!("cu{digits}"))
+/// What a version in a text such as `__version__ = '2.11.0+cu130'` says.
+fn said(text: &str) -> Local {
+    let plain = |c: &char| c.is_ascii_alphanumeric() || ".-_".contains(*c);
+    let local = text.split_once('+').map(|(_, rest)| rest.chars().take_while(plain).collect());
+    local.map(|local: String| Local::parse(&local)).unwrap_or_default()
 }
 
-/// The CUDA library that a module for torch needs, and its major; `None` for any other module.
-fn needs(bytes: &Bytes<'_>, entry: &Entry) -> Result<Option<(String, u16)>, Error> {
+/// The CUDA library that a module for torch needs, and its major; `None` for any other module. Of a package that
+/// is `known` to be for torch all modules count.
+fn needs(bytes: &Bytes<'_>, entry: &Entry, known: bool) -> Result<Option<(String, u16)>, Error> {
     let file = Named::new("the wheel", bytes);
     let packed = Slice::new(bytes, zip::start(file, entry)?, entry.packed);
     let stored;
@@ -133,7 +135,8 @@ fn needs(bytes: &Bytes<'_>, entry: &Entry) -> Result<Option<(String, u16)>, Erro
     let Ok(elf) = Elf::parse(module) else { return Ok(None) };
     let Ok(Some(dynamic)) = Dynamic::parse(module, &elf) else { return Ok(None) };
     let needed: BTreeSet<String> = dynamic.needed.into_iter().collect();
-    if !needed.iter().any(|name| name.starts_with("libtorch") || name.starts_with("libc10")) {
+    let of_torch = |name: &String| name.starts_with("libtorch") || name.starts_with("libc10");
+    if !known && !needed.iter().any(of_torch) {
         return Ok(None);
     }
     let major = |name: &String| {

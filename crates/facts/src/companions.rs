@@ -14,20 +14,36 @@ pub enum Agree {
     Minor,
     /// The major.
     Major,
-    /// Not at all: it has modules for several, or none.
+    /// Not at all: it has modules for several, or none, or opens the libraries that it finds.
     Any,
+}
+
+/// What the local part of a version says that a wheel is built for: `cu12torch2.8cxx11abiTRUE`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The CUDA, where its minor is named too.
+    pub cuda: Option<CudaVersion>,
+    /// The CUDA's major.
+    pub cuda_major: Option<u16>,
+    /// Major and minor of the torch.
+    pub torch: Option<(u64, u64)>,
+    /// Whether its C++ code has libstdc++'s new `std::string` (`_GLIBCXX_USE_CXX11_ABI=1`).
+    pub cxx11_abi: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct Table {
     companion: Vec<Companion>,
     built: Vec<Built>,
+    local: Vec<Word>,
+    abi: Vec<Abi>,
 }
 
 #[derive(Deserialize)]
 struct Companion {
     package: String,
     agree: Agree,
+    cuda: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -37,17 +53,109 @@ struct Built {
     cuda: CudaVersion,
 }
 
+#[derive(Deserialize)]
+struct Word {
+    word: String,
+    says: Says,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Says {
+    Cuda,
+    Torch,
+    Abi,
+}
+
+#[derive(Deserialize)]
+struct Abi {
+    cxx11_from: String,
+}
+
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::COMPANIONS));
+
+fn row(package: &str) -> Option<&'static Companion> {
+    TABLE.companion.iter().find(|row| row.package == package)
+}
 
 /// How far the CUDA of a package must be torch's; `None` for a package that the facts do not have.
 pub fn companion(package: &str) -> Option<Agree> {
-    TABLE.companion.iter().find(|row| row.package == package).map(|row| row.agree)
+    row(package).map(|row| row.agree)
+}
+
+/// The CUDA major that every release of a package is built for, where its name says so.
+pub fn companion_major(package: &str) -> Option<u16> {
+    row(package).and_then(|row| row.cuda)
 }
 
 /// The CUDA that a release on PyPI is built for, where the facts have it.
 pub fn built_for(package: &str, version: &str) -> Option<CudaVersion> {
     let is = |row: &&Built| row.package == package && row.version == version;
     TABLE.built.iter().find(is).map(|row| row.cuda)
+}
+
+/// The torch release, "2.7.0", from which on PyPI's x86_64 wheels are built with `_GLIBCXX_USE_CXX11_ABI=1`.
+pub fn cxx11_abi_from() -> Option<&'static str> {
+    TABLE.abi.first().map(|row| row.cxx11_from.as_str())
+}
+
+impl Local {
+    /// Reads the local part of a version, without its `+`. What it does not say clearly it says not at all:
+    /// `torch210` may be 2.1.0 or 2.10.
+    pub fn parse(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        let mut local = Self::default();
+        for row in &TABLE.local {
+            let Some(rest) = behind(&text, &row.word) else { continue };
+            match row.says {
+                Says::Cuda => {
+                    let digits = digits(rest);
+                    local.cuda_major = digits.get(..2).and_then(|major| major.parse().ok());
+                    local.cuda = (digits.len() == 3)
+                        .then(|| CudaVersion::from_variant(&format!("cu{digits}")))
+                        .flatten();
+                }
+                Says::Torch => local.torch = torch(rest),
+                Says::Abi if rest.starts_with("true") => local.cxx11_abi = Some(true),
+                Says::Abi if rest.starts_with("false") => local.cxx11_abi = Some(false),
+                Says::Abi => {}
+            }
+        }
+        local
+    }
+}
+
+/// What stands behind a word that is no part of a longer one.
+fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let mut found = text.match_indices(word).filter(|(at, _)| {
+        let before = text.get(..*at).unwrap_or_default();
+        // `abitrue` and the like end a part just as a digit does.
+        !before.ends_with(|c: char| c.is_ascii_lowercase())
+            || before.ends_with("true")
+            || before.ends_with("false")
+    });
+    found.next().and_then(|(at, _)| text.get(at + word.len()..))
+}
+
+fn digits(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+/// Major and minor of a torch: `2.8`, `28`, `280`, `2100`.
+fn torch(text: &str) -> Option<(u64, u64)> {
+    let first = digits(text);
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(rest) = text.get(first.len()..).and_then(|rest| rest.strip_prefix('.')) {
+        return Some((number(first)?, number(digits(rest))?));
+    }
+    let (major, minor) = (first.get(..1)?, first.get(1..)?);
+    match minor.len() {
+        1 => Some((number(major)?, number(minor)?)),
+        2 if !minor.starts_with('1') => Some((number(major)?, number(minor.get(..1)?)?)),
+        3 => Some((number(major)?, number(minor.get(..2)?)?)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -58,11 +166,46 @@ mod tests {
     fn every_row_is_reached() {
         assert_eq!(companion("torchaudio"), Some(Agree::Minor));
         assert_eq!(companion("bitsandbytes"), Some(Agree::Any));
+        assert_eq!(companion("flash-attn"), Some(Agree::Major));
+        assert_eq!(companion("jax-cuda13-plugin"), Some(Agree::Any));
         assert_eq!(companion("numpy"), None);
+        assert_eq!(companion_major("transformer-engine-cu12"), Some(12));
+        assert_eq!(companion_major("torchaudio"), None);
         assert_eq!(built_for("torchaudio", "2.11.0"), "13.0".parse().ok());
         assert_eq!(built_for("torchaudio", "2.12.0"), None);
         for row in &TABLE.built {
             assert!(companion(&row.package).is_some(), "{} {}", row.package, row.version);
+        }
+        assert_eq!(cxx11_abi_from(), Some("2.7.0"));
+        assert_eq!(TABLE.abi.len(), 1);
+    }
+
+    #[test]
+    fn local_versions() {
+        let cuda = |text: &str| text.parse::<CudaVersion>().ok();
+        let all = |local: Local| (local.cuda, local.cuda_major, local.torch, local.cxx11_abi);
+        for (text, expected) in [
+            ("cu12torch2.8cxx11abiTRUE", (None, Some(12), Some((2, 8)), Some(true))),
+            ("cu12torch2.10cxx11abifalse", (None, Some(12), Some((2, 10)), Some(false))),
+            ("cu126", (cuda("12.6"), Some(12), None, None)),
+            ("torch260cu126", (cuda("12.6"), Some(12), Some((2, 6)), None)),
+            ("pt26cu124", (cuda("12.4"), Some(12), Some((2, 6)), None)),
+            ("cu124torch2.6", (cuda("12.4"), Some(12), Some((2, 6)), None)),
+            ("torch2100cu130", (cuda("13.0"), Some(13), Some((2, 10)), None)),
+            // 2.1.0, or 2.10.
+            ("pt210", (None, None, None, None)),
+            ("cpu", (None, None, None, None)),
+            ("occu12", (None, None, None, None)),
+            ("torch", (None, None, None, None)),
+            ("cu", (None, None, None, None)),
+            (
+                "cu9999999999999999999999torch999999999999999999999999.1",
+                (None, Some(99), None, None),
+            ),
+            ("", (None, None, None, None)),
+            ("ü.cu12", (None, Some(12), None, None)),
+        ] {
+            assert_eq!(all(Local::parse(text)), expected, "{text}");
         }
     }
 }

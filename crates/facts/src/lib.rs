@@ -19,7 +19,7 @@ mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
-pub use companions::{Agree, built_for, companion};
+pub use companions::{Agree, Local, built_for, companion, companion_major, cxx11_abi_from};
 pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,

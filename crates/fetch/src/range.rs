@@ -1,7 +1,6 @@
 //! A file on a server, read in parts (RFC 9110, 14: range requests).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +11,9 @@ use crate::http::{Client, local_path, parse, shown};
 
 /// Bytes of one request.
 const BLOCK: u64 = 256 << 10;
+
+/// The largest file that a server can mean: what says to be larger lies.
+const LARGEST: u64 = 1 << 40;
 
 /// A file on a server, or on this machine. What was read is kept.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl<'a> Remote<'a> {
         let mut remote = Self { client, url, size: 0, limit, blocks };
         match local_path(&remote.url)? {
             Some(path) => {
-                let about = std::fs::metadata(&path);
+                let about = sconce_open::file(&path).and_then(|file| file.metadata());
                 let fault = |source| Error::File { action: "read", path: path.clone(), source };
                 remote.size = about.map_err(fault)?.len();
             }
@@ -59,7 +61,7 @@ impl<'a> Remote<'a> {
     /// The server, or the limit.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         if let Some(path) = local_path(&self.url).map_err(io::Error::other)? {
-            let mut file = File::open(path)?;
+            let mut file = sconce_open::file(&path)?;
             file.seek(SeekFrom::Start(offset))?;
             let mut filled = 0;
             while filled < buf.len() {
@@ -71,8 +73,11 @@ impl<'a> Remote<'a> {
             return Ok(filled);
         }
         let mut filled = 0;
-        while filled < buf.len() && offset + (filled as u64) < self.size {
-            let at = offset + filled as u64;
+        while filled < buf.len() {
+            let at = offset.saturating_add(filled as u64);
+            if at >= self.size {
+                break;
+            }
             let block = at / BLOCK;
             let mut kept = self.kept();
             if !kept.contains_key(&block) {
@@ -80,7 +85,12 @@ impl<'a> Remote<'a> {
                 if fetched + BLOCK > self.limit {
                     return Err(io::Error::other(format!("more than {} bytes of it", self.limit)));
                 }
-                let (_, bytes) = self.fetch(block).map_err(io::Error::other)?;
+                let (total, bytes) = self.fetch(block).map_err(io::Error::other)?;
+                if total != self.size {
+                    let why = format!("it had {} bytes and now has {total}", self.size);
+                    let url = shown(&self.url);
+                    return Err(io::Error::other(Error::BadAnswer { url, why }));
+                }
                 kept.insert(block, bytes);
             }
             let bytes = kept.get(&block).map(Vec::as_slice).unwrap_or_default();
@@ -104,13 +114,20 @@ impl<'a> Remote<'a> {
         let start = block * BLOCK;
         let range = format!("bytes={start}-{}", start + BLOCK - 1);
         self.client.patiently(|| {
-            let mut stream = self.client.open(&self.url, &[("Range", &range)])?.accepted(&[206])?;
             let bad = |why: &str| Error::BadAnswer { url: shown(&self.url), why: why.to_owned() };
+            let mut stream = self.client.open(&self.url, &[("Range", &range)])?;
+            if stream.status == 200 {
+                return Err(bad("it sends the whole file where a part is asked for"));
+            }
+            stream = stream.accepted(&[206])?;
             let total = stream
                 .header("content-range")
                 .and_then(|text| text.strip_prefix(&format!("bytes {start}-"))?.split_once('/'))
                 .and_then(|(_, total)| total.parse::<u64>().ok())
                 .ok_or_else(|| bad("its part of the file is another one"))?;
+            if total > LARGEST {
+                return Err(bad(&format!("the file would have {total} bytes")));
+            }
             let want = total.saturating_sub(start).min(BLOCK) as usize;
             let mut bytes = Vec::with_capacity(want);
             let mut buffer = vec![0; 64 << 10];

@@ -160,6 +160,8 @@ pub enum Error {
         torch: String,
         /// Which package is built for what.
         message: String,
+        /// The newest torch that has what that package wants, as sconce.toml writes it.
+        fits: Option<String>,
     },
     /// The Debian packages can't be resolved.
     #[error("the Debian packages cannot be resolved: {words}")]
@@ -242,7 +244,10 @@ impl Error {
                  or leave the index out"
                     .into(),
             ),
-            Self::Beside { .. } => Some(
+            Self::Beside { fits: Some(fits), .. } => {
+                Some(format!("leave the version of torch open, or ask for {fits}"))
+            }
+            Self::Beside { fits: None, .. } => Some(
                 "leave the version of torch open, or ask for a release of that package which is built \
                  for the CUDA of this torch"
                     .into(),

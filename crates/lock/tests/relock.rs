@@ -262,6 +262,51 @@ fn what_stands_beside_torch_agrees_with_it() {
     let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
     expect!["torch 2.15.0 and the packages beside it do not fit: torchaudio 2.11.0 is built for CUDA 13.0, and this torch has CUDA 13.2"]
         .assert_eq(&error.to_string());
+    expect![[r#"leave the version of torch open, or ask for torch = "2.14.1" (CUDA 13.0)"#]]
+        .assert_eq(&error.hint().unwrap());
+}
+
+/// A wheel that says in its version which torch it is built for gets that torch, at once.
+#[test]
+fn a_wheel_names_its_torch_in_its_version() {
+    let mut world = World::default();
+    world.versions.insert("flash-attn", "2.8.3+cu12torch2.8cxx11abiTRUE");
+    world.native.insert("flash-attn", Ok(sconce_lock::Native::default()));
+    let spec = "[environment]\nrequirements = ['flash-attn']";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.8.0");
+    expect!["torch 2.15.0 was not taken: flash-attn 2.8.3+cu12torch2.8cxx11abitrue is built for torch 2.8, and this is torch 2.15.0"]
+        .assert_eq(&explanation.notes[0]);
+    let refused = |spec: &str, world: &mut World| {
+        let spec = Spec::parse(spec).unwrap();
+        let error = resolve(&spec, &host(), Previous::NONE, world).unwrap_err();
+        format!("{error}\n{}", error.hint().unwrap_or_default())
+    };
+    let pinned = "[environment]\ntorch = '2.9.1'\nrequirements = ['flash-attn']";
+    expect![[r#"
+        torch 2.9.1 and the packages beside it do not fit: flash-attn 2.8.3+cu12torch2.8cxx11abitrue is built for torch 2.8, and this is torch 2.9.1
+        leave the version of torch open, or ask for torch = "2.8.0""#]]
+    .assert_eq(&refused(pinned, &mut world));
+    // The other C++ ABI, which PyPI's torch has up to 2.6.
+    world.versions.insert("flash-attn", "2.8.3+cu12torch2.8cxx11abiFALSE");
+    let pinned = "[environment]\ntorch = '2.8.0'\nrequirements = ['flash-attn']";
+    expect![[r#"
+        torch 2.8.0 and the packages beside it do not fit: flash-attn 2.8.3+cu12torch2.8cxx11abifalse is built for the old C++ ABI (_GLIBCXX_USE_CXX11_ABI), and torch 2.8.0 has the new one
+        leave the version of torch open, or ask for torch = "2.6.0" (the old C++ ABI)"#]]
+    .assert_eq(&refused(pinned, &mut world));
+}
+
+/// A package whose name is its CUDA major needs no look at its bytes.
+#[test]
+fn a_package_of_one_cuda_major() {
+    let mut world = World::default();
+    world.native.insert("transformer-engine-cu12", Err("not to be asked".into()));
+    let spec = "[environment]\nrequirements = ['transformer-engine-cu12']";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.torch.unwrap().version, "2.10.0");
+    expect!["torch 2.15.0 was not taken: transformer-engine-cu12 1.0 is built for CUDA 12, and this torch has CUDA 13.2"]
+        .assert_eq(&explanation.notes[0]);
+    assert!(!explanation.render().contains("not to be asked"), "{}", explanation.render());
 }
 
 /// Where the facts are silent the wheel's own bytes are asked.

@@ -253,13 +253,14 @@ fn answer(
     let mut body = &whole[..];
     let asked = request
         .header("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
+        .and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok())))
         .filter(|_| !matches!(fault, Some(Fault::IgnoreRange | Fault::Other(_))));
     let tag = format!("\"{}\"", sconce_blob::Digest::of(&whole).short());
     let fresh = request.header("if-range").is_none_or(|known| known == tag);
     let mut status = "200 OK".to_owned();
     let mut range = String::new();
-    if let Some(start) = asked.filter(|_| fresh) {
+    if let Some((start, end)) = asked.filter(|_| fresh) {
         if start >= whole.len() {
             let all = whole.len();
             write!(
@@ -268,13 +269,14 @@ fn answer(
             )?;
             return Ok(true);
         }
-        body = &whole[start..];
+        let end = end.map_or(whole.len(), |last| whole.len().min(last + 1)).max(start);
+        body = &whole[start..end];
         let said = match fault {
             Some(Fault::WrongRange(said)) => said,
             _ => start as u64,
         };
         status = "206 Partial Content".to_owned();
-        range = format!("Content-Range: bytes {said}-{}/{}\r\n", whole.len() - 1, whole.len());
+        range = format!("Content-Range: bytes {said}-{}/{}\r\n", end.max(1) - 1, whole.len());
     }
     let length = match fault {
         Some(Fault::LengthTooLarge(more)) => body.len() + more,

@@ -1,39 +1,108 @@
 //! What the packages beside torch are built for: from the facts, else from their own bytes.
 
-use sconce_facts::{Agree, CudaVersion};
+use pep440_rs::Version;
+use sconce_facts::{Agree, CudaVersion, Local, Machine};
 
 use super::Resolution;
+use crate::candidate::{Candidate, Channel, Wishes, candidates};
 use crate::document::Wheel;
 use crate::index::Native;
+use crate::spec::TorchWish;
 
 /// Beginnings of names that are torch itself, or that it pins.
 const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
 
+/// A package and a torch that do not fit.
+#[derive(Debug)]
+pub(super) struct Disagreement {
+    /// In a sentence.
+    pub message: String,
+    /// What a torch must be to fit that package.
+    pub wants: Wants,
+    /// Whether the very file was asked for: then no other torch brings another one.
+    pub fixed: bool,
+}
+
+/// What a package wants of the torch beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// This CUDA.
+    Cuda(CudaVersion),
+    /// A CUDA of this major.
+    CudaMajor(u16),
+    /// Major and minor of torch itself.
+    Torch((u64, u64)),
+    /// C++ code with libstdc++'s new `std::string`, or without.
+    Cxx11Abi(bool),
+}
+
+impl Wants {
+    /// Whether a candidate has it; one of which that is not known counts as one that has.
+    pub fn met_by(self, candidate: &Candidate, machine: Machine) -> bool {
+        match self {
+            Self::Cuda(cuda) => candidate.cuda.is_none_or(|has| has == cuda),
+            Self::CudaMajor(major) => candidate.cuda.is_none_or(|has| has.major == major),
+            Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == wanted),
+            Self::Cxx11Abi(wanted) => abi_of(candidate, machine).is_none_or(|has| has == wanted),
+        }
+    }
+
+    /// What of a torch meets it, where its version does not say it: " (CUDA 13.0)".
+    fn of(self, candidate: &Candidate) -> String {
+        match (self, candidate.cuda) {
+            (Self::Cuda(_) | Self::CudaMajor(_), Some(cuda)) => format!(" (CUDA {cuda})"),
+            (Self::Cxx11Abi(true), _) => " (the new C++ ABI)".to_owned(),
+            (Self::Cxx11Abi(false), _) => " (the old C++ ABI)".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+fn minor_of(candidate: &Candidate) -> Option<(u64, u64)> {
+    let version: Version = candidate.release.version.parse().ok()?;
+    let mut parts = version.release().iter().copied();
+    Some((parts.next()?, parts.next()?))
+}
+
+/// Known of PyPI's wheels for x86_64 alone.
+fn abi_of(candidate: &Candidate, machine: Machine) -> Option<bool> {
+    let known = matches!(candidate.channel, Channel::Pypi) && machine == Machine::X86_64;
+    let from: Version = sconce_facts::cxx11_abi_from().filter(|_| known)?.parse().ok()?;
+    let version: Version = candidate.release.version.parse().ok()?;
+    Some(version >= from)
+}
+
 impl Resolution<'_> {
-    /// The first package whose native code is for another CUDA than torch's; in a sentence.
+    /// The first package whose native code is for another torch than this one.
     pub(super) fn disagreement(
         &mut self,
         wheels: &[Wheel],
-        torch: Option<CudaVersion>,
-    ) -> Option<String> {
-        let torch = torch?;
+        candidate: &Candidate,
+    ) -> Option<Disagreement> {
         let mut unknown = Vec::new();
         for wheel in wheels.iter().filter(|wheel| may_be_native(wheel)) {
+            let said = local_of(wheel);
+            if let Some(found) = self.by_name(wheel, said, candidate) {
+                return Some(found);
+            }
+            let torch = candidate.cuda?;
             let agree = sconce_facts::companion(&wheel.name);
             if agree == Some(Agree::Any) {
                 continue;
             }
-            match sconce_facts::built_for(&wheel.name, &wheel.version) {
-                Some(cuda) if wheel.index == "pypi" => {
-                    let native = Native { cuda: Some(cuda), ..Native::default() };
-                    let found = disagrees(wheel, &native, agree, torch);
-                    if found.is_some() {
-                        return found;
-                    }
-                }
-                _ => unknown.push((wheel.clone(), agree.is_some())),
+            let built = sconce_facts::built_for(&wheel.name, &wheel.version);
+            let native = Native {
+                cuda: built.filter(|_| wheel.index == "pypi").or(said.cuda),
+                major: sconce_facts::companion_major(&wheel.name).or(said.cuda_major),
+                why: None,
+            };
+            if native == Native::default() {
+                unknown.push((wheel.clone(), agree.is_some()));
+            } else if let Some(found) = disagrees(wheel, &native, agree, torch) {
+                return Some(found);
             }
         }
+        let torch = candidate.cuda?;
         let answers = self.index.native(&unknown);
         let mut found = None;
         for ((wheel, known), answer) in unknown.iter().zip(answers) {
@@ -52,6 +121,51 @@ impl Resolution<'_> {
         }
         found
     }
+
+    /// What a wheel's own version says of the torch that it is built for.
+    fn by_name(&self, wheel: &Wheel, said: Local, candidate: &Candidate) -> Option<Disagreement> {
+        let Wheel { name, version, .. } = wheel;
+        let torch = &candidate.release.version;
+        let machine = self.wishes.machine;
+        let found = |message: String, wants| {
+            let fixed = wheel.url.is_some();
+            Disagreement { message, wants, fixed }
+        };
+        if let Some((major, minor)) = said.torch {
+            let wants = Wants::Torch((major, minor));
+            if !wants.met_by(candidate, machine) {
+                let message = format!(
+                    "{name} {version} is built for torch {major}.{minor}, and this is torch {torch}"
+                );
+                return Some(found(message, wants));
+            }
+        }
+        let wants = Wants::Cxx11Abi(said.cxx11_abi?);
+        (!wants.met_by(candidate, machine)).then(|| {
+            let (has, wanted) = match wants {
+                Wants::Cxx11Abi(true) => ("old", "new"),
+                _ => ("new", "old"),
+            };
+            let message = format!(
+                "{name} {version} is built for the {wanted} C++ ABI (_GLIBCXX_USE_CXX11_ABI), and torch {torch} \
+                 has the {has} one"
+            );
+            found(message, wants)
+        })
+    }
+
+    /// The newest torch that has what a package wants, with the version of torch left open: "torch = "2.14.1"
+    /// (CUDA 13.0)".
+    pub(super) fn torch_that_has(&self, wants: Wants) -> Option<String> {
+        let open = Wishes { torch: TorchWish::Newest, ..self.wishes.clone() };
+        let (all, _) = candidates(&open);
+        let found = all.iter().find(|one| wants.met_by(one, self.wishes.machine))?;
+        Some(format!("torch = \"{}\"{}", found.release.version, wants.of(found)))
+    }
+}
+
+fn local_of(wheel: &Wheel) -> Local {
+    wheel.version.split_once('+').map(|(_, local)| Local::parse(local)).unwrap_or_default()
 }
 
 /// Whether a wheel can hold native code that is not torch's own.
@@ -67,24 +181,26 @@ fn disagrees(
     native: &Native,
     agree: Option<Agree>,
     torch: CudaVersion,
-) -> Option<String> {
+) -> Option<Disagreement> {
     let Wheel { name, version, .. } = wheel;
+    let fixed = wheel.url.is_some();
     if let Some(cuda) = native.cuda {
-        let same = match agree {
-            Some(Agree::Minor) => cuda == torch,
+        let (same, wants) = match agree {
+            Some(Agree::Minor) => (cuda == torch, Wants::Cuda(cuda)),
             // A version.py of a package that the facts do not have proves nothing by its minor.
-            Some(Agree::Major) | None => cuda.major == torch.major,
-            Some(Agree::Any) => true,
+            Some(Agree::Major) | None => (cuda.major == torch.major, Wants::CudaMajor(cuda.major)),
+            Some(Agree::Any) => return None,
         };
         if !same {
-            return Some(format!(
+            let message = format!(
                 "{name} {version} is built for CUDA {cuda}, and this torch has CUDA {torch}"
-            ));
+            );
+            return Some(Disagreement { message, wants, fixed });
         }
     }
     let major = native.major.filter(|major| *major != torch.major)?;
     let why = native.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-    Some(format!(
-        "{name} {version} is built for CUDA {major}{why}, and this torch has CUDA {torch}"
-    ))
+    let message =
+        format!("{name} {version} is built for CUDA {major}{why}, and this torch has CUDA {torch}");
+    Some(Disagreement { message, wants: Wants::CudaMajor(major), fixed })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pep440_rs::Version;
 use sconce_facts::CudaVersion;
 
+use super::companions::{Disagreement, Wants};
 use super::{
     Chosen, MOST_QUESTIONS, Resolution, as_set, cuda_of, first_line, meets, torch_facts, versions,
 };
@@ -24,9 +25,18 @@ enum Try {
     /// The requirements do not allow it, in the resolver's words.
     No(String),
     /// The set is not what that release was built with.
-    Misfit { version: String, message: String, error: Error },
+    Misfit(Misfit),
     /// Requirements got releases that nobody can want; for each, why.
     Relics(Vec<String>),
+}
+
+/// A set that does not fit its torch.
+struct Misfit {
+    version: String,
+    message: String,
+    /// What a torch must be for it, where a file that was asked for decides that.
+    only: Option<Wants>,
+    error: Error,
 }
 
 /// A set that fits.
@@ -93,7 +103,7 @@ impl Resolution<'_> {
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
-                    Try::Misfit { version, message, error } => {
+                    Try::Misfit(Misfit { version, message, only, error }) => {
                         if misfit.is_none() {
                             let text = format!("torch {version} was not taken: {message}");
                             self.explanation.note(text);
@@ -102,7 +112,11 @@ impl Resolution<'_> {
                             what: format!("torch {version}"),
                             why: message.clone(),
                         });
-                        left.retain(|other| other.release.version != version);
+                        let machine = self.wishes.machine;
+                        left.retain(|other| {
+                            other.release.version != version
+                                && only.is_none_or(|wants| wants.met_by(other, machine))
+                        });
                         misfit.get_or_insert(error);
                         continue 'groups;
                     }
@@ -190,11 +204,14 @@ impl Resolution<'_> {
         let version = || candidate.release.version.clone();
         if let Err(message) = meets(&wheels, pins, self.target(head.base)) {
             let error = Error::Misfit { torch: version(), message: message.clone() };
-            return Ok(Try::Misfit { version: version(), message, error });
+            return Ok(Try::Misfit(Misfit { version: version(), message, only: None, error }));
         }
-        if let Some(message) = self.disagreement(&wheels, candidate.cuda) {
-            let error = Error::Beside { torch: version(), message: message.clone() };
-            return Ok(Try::Misfit { version: version(), message, error });
+        if let Some(Disagreement { message, wants, fixed }) = self.disagreement(&wheels, &candidate)
+        {
+            let fits = self.torch_that_has(wants);
+            let error = Error::Beside { torch: version(), message: message.clone(), fits };
+            let only = fixed.then_some(wants);
+            return Ok(Try::Misfit(Misfit { version: version(), message, only, error }));
         }
         let relics = self.relics(&wheels, head.base)?;
         if !relics.is_empty() {
