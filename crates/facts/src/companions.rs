@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::{CudaVersion, table};
+use crate::{CudaVersion, Machine, Release, releases, table};
 
 /// How far a package's CUDA must be torch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -94,6 +94,29 @@ pub fn built_for(package: &str, version: &str) -> Option<CudaVersion> {
     TABLE.built.iter().find(is).map(|row| row.cuda)
 }
 
+/// The newest torch on PyPI that has what a release of a package is built for, where that is known: by its row, or
+/// by the local part of its version.
+pub fn torch_for(package: &str, version: &str, machine: Machine) -> Option<&'static Release> {
+    let said = version.split_once('+').map(|(_, local)| Local::parse(local)).unwrap_or_default();
+    let built = built_for(package, version).or(said.cuda);
+    let major = built.map(|cuda| cuda.major).or(companion_major(package)).or(said.cuda_major);
+    let exact = built.filter(|_| companion(package) == Some(Agree::Minor));
+    if companion(package) == Some(Agree::Any) || (major.is_none() && said.torch.is_none()) {
+        return None;
+    }
+    let fits = |release: &&Release| {
+        let of = || {
+            let mut parts = release.version.split('.').map(|part| part.parse::<u64>().ok());
+            Some((parts.next()??, parts.next()??))
+        };
+        release.build(machine).cuda_build
+            && exact.is_none_or(|cuda| release.cuda == cuda)
+            && major.is_none_or(|major| release.cuda.major == major)
+            && said.torch.is_none_or(|torch| of() == Some(torch))
+    };
+    releases().iter().rev().find(fits)
+}
+
 /// The torch release, "2.7.0", from which on PyPI's x86_64 wheels are built with `_GLIBCXX_USE_CXX11_ABI=1`.
 pub fn cxx11_abi_from() -> Option<&'static str> {
     TABLE.abi.first().map(|row| row.cxx11_from.as_str())
@@ -178,6 +201,18 @@ mod tests {
         }
         assert_eq!(cxx11_abi_from(), Some("2.7.0"));
         assert_eq!(TABLE.abi.len(), 1);
+    }
+
+    #[test]
+    fn the_torch_that_fits() {
+        let torch = |package, version| {
+            torch_for(package, version, Machine::X86_64).map(|release| release.version.as_str())
+        };
+        assert_eq!(torch("torchaudio", "2.11.0"), Some("2.14.1"));
+        assert_eq!(torch("flash-attn", "2.8.3+cu12torch2.8cxx11abitrue"), Some("2.8.0"));
+        assert_eq!(torch("transformer-engine-cu12", "2.20.2"), Some("2.10.0"));
+        assert_eq!(torch("torchaudio", "2.99.0"), None);
+        assert_eq!(torch("bitsandbytes", "0.50.2"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod base;
 mod companions;
 mod cuda;
 mod gpu;
+mod imports;
 mod machine;
 mod packages;
 mod suggest;
@@ -19,12 +20,15 @@ mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
-pub use companions::{Agree, Local, built_for, companion, companion_major, cxx11_abi_from};
+pub use companions::{
+    Agree, Local, built_for, companion, companion_major, cxx11_abi_from, torch_for,
+};
 pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,
 };
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
+pub use imports::import_wants;
 pub use machine::Machine;
 pub use packages::{Distribution, driver_branch, install};
 pub use suggest::{UnknownName, nearest};

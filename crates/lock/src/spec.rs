@@ -292,6 +292,8 @@ pub struct Run {
     pub ulimits: Vec<String>,
     /// The root cannot be written to.
     pub read_only: bool,
+    /// Packages with native code are not imported beside the first run.
+    pub no_import_check: bool,
 }
 
 impl Spec {

@@ -211,6 +211,15 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         &["Whether its root is read-only; volumes, /dev/shm, /tmp, /var/tmp and /run are not."],
     ),
+    key(
+        "run",
+        "import-check",
+        "true",
+        &[
+            "Whether packages with native code are imported once, in a container of their own beside the first run:",
+            "what can't be imported with this torch is then said at the end of that run.",
+        ],
+    ),
 ];
 
 /// The annotated file: every key commented out with its default.

@@ -169,6 +169,7 @@ impl Field<'_> {
             ("run", "cpus") => spec.run.cpus = self.auto()?,
             ("run", "ulimits") => spec.run.ulimits = self.strings()?,
             ("run", "read-only") => spec.run.read_only = self.bool()?,
+            ("run", "import-check") => spec.run.no_import_check = !self.bool()?,
             // A row of KEYS without a line here: the template's test reads every key and fails.
             _ => return Err(self.must_be("left out: this sconce does not read it")),
         }

@@ -32,6 +32,13 @@ impl Display {
         Self { quiet, terminal: std::io::stderr().is_terminal(), stage: Mutex::new(None) }
     }
 
+    /// Takes a stage away without a word.
+    pub fn clear(&self) {
+        if let Some(bar) = self.stage().take().and_then(|stage| stage.bar) {
+            bar.finish_and_clear();
+        }
+    }
+
     fn stage(&self) -> std::sync::MutexGuard<'_, Option<Stage>> {
         self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -104,9 +111,7 @@ impl Progress for Display {
 impl Drop for Display {
     /// A stage that failed leaves no half-drawn line.
     fn drop(&mut self) {
-        if let Some(bar) = self.stage().take().and_then(|stage| stage.bar) {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 

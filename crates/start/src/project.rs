@@ -44,6 +44,7 @@ impl Request {
         self.user = self.user.take().or_else(|| run.user.clone());
         self.workdir = self.workdir.take().or_else(|| run.workdir.clone().map(PathBuf::from));
         self.read_only |= run.read_only;
+        self.no_import_check |= run.no_import_check;
         Ok(())
     }
 

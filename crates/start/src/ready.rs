@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use sconce_build::{Builder, Policy, Trees};
+use sconce_build::{Builder, Imports, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
+use sconce_lock::Lock;
 use sconce_run::Container;
 use sconce_store::{Image, Lease};
 
@@ -23,6 +24,8 @@ pub struct Ready {
     pub lease: Lease,
     /// Keeps the GPUs.
     pub gpus: Gpus,
+    /// What is to be imported once beside it; `None` where that is not asked for, or there is nothing.
+    pub imports: Option<Imports>,
 }
 
 impl Ready {
@@ -63,7 +66,7 @@ pub fn ready(
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
     let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
-    let image = image(target, text, builder, &request.lock, &check)?;
+    let (image, imports) = image(target, text, builder, &request, &check)?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let config = ImageConfig::read(&builder.store.config(&image)?)?;
     let quota = sconce_run::processor_limit();
@@ -81,7 +84,7 @@ pub fn ready(
     container.folder = builder.store.containers()?;
     gpus.forward(&container.lowers, &note);
     gpus.apply(&mut container, lease.scratch())?;
-    Ok(Ready { container, lease, gpus })
+    Ok(Ready { container, lease, gpus, imports })
 }
 
 /// The image to start, made or taken in if need be. `check` judges it as soon as it is known what it
@@ -90,17 +93,25 @@ fn image(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
-    policy: &Policy,
+    request: &Request,
     check: &dyn Fn(&Subject) -> Result<(), Error>,
-) -> Result<Image, Error> {
+) -> Result<(Image, Option<Imports>), Error> {
     let store = builder.store;
     let judged = |image: Image| {
         subject::of_image(text, &image).map_or(Ok(()), |subject| check(&subject))?;
-        Ok(image)
+        Ok((image, None))
+    };
+    let imports = |lock: Option<&Lock>| match lock {
+        Some(lock) if !request.no_import_check => builder.imports(lock),
+        _ => Ok(None),
     };
     // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
     if let Some(image) = target.stored(store)? {
-        return judged(image);
+        let lock = match target {
+            Target::Tag(project) => builder.existing_lock(project)?,
+            _ => None,
+        };
+        return Ok((judged(image)?.0, imports(lock.as_ref())?));
     }
     let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
     let taken = match target {
@@ -115,7 +126,7 @@ fn image(
         Target::Folder(project) | Target::Tag(project) => {
             let mirror = project.spec().base.mirror.as_deref();
             let builder = Builder { mirror, ..*builder };
-            let locked = builder.lock(project, &host(), policy)?;
+            let locked = builder.lock(project, &host(), &request.lock)?;
             if Machine::current() != Some(locked.lock.facts.machine) {
                 return Err(Error::Foreign { wanted: locked.lock.facts.machine.to_string() });
             }
@@ -128,8 +139,8 @@ fn image(
             for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
                 builder.progress.note(note);
             }
-            let built = builder.ready(project, locked.lock, Trees::All)?.image;
-            return Ok(store.image(&built.hex())?);
+            let ready = builder.ready(project, locked.lock, Trees::All)?;
+            return Ok((store.image(&ready.image.hex())?, imports(Some(&ready.lock))?));
         }
         Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
             return Err(Error::NotBuilt(text.to_owned()));

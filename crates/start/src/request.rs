@@ -47,6 +47,8 @@ pub struct Request {
     pub no_affinity: bool,
     /// Nothing is set for training: neither variables nor the affinity.
     pub no_defaults: bool,
+    /// Packages with native code are not imported beside the first run.
+    pub no_import_check: bool,
     /// Its variables; the last of two equal names counts, and one without a value takes away the
     /// image's.
     pub env: Vec<(String, Option<String>)>,

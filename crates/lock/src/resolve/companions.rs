@@ -80,7 +80,7 @@ impl Resolution<'_> {
         candidate: &Candidate,
     ) -> Option<Disagreement> {
         let mut unknown = Vec::new();
-        for wheel in wheels.iter().filter(|wheel| may_be_native(wheel)) {
+        for wheel in wheels.iter().filter(|wheel| wheel.may_be_native()) {
             let said = local_of(wheel);
             if let Some(found) = self.by_name(wheel, said, candidate) {
                 return Some(found);
@@ -168,12 +168,14 @@ fn local_of(wheel: &Wheel) -> Local {
     wheel.version.split_once('+').map(|(_, local)| Local::parse(local)).unwrap_or_default()
 }
 
-/// Whether a wheel can hold native code that is not torch's own.
-fn may_be_native(wheel: &Wheel) -> bool {
-    !wheel.file.ends_with("-any.whl")
-        && wheel.name != "torch"
-        && wheel.name != "triton"
-        && !OF_TORCH.iter().any(|beginning| wheel.name.starts_with(beginning))
+impl Wheel {
+    /// Whether it can hold native code that is not torch's own, nor of what torch pins.
+    pub fn may_be_native(&self) -> bool {
+        !self.file.ends_with("-any.whl")
+            && self.name != "torch"
+            && self.name != "triton"
+            && !OF_TORCH.iter().any(|beginning| self.name.starts_with(beginning))
+    }
 }
 
 fn disagrees(

@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use sconce_build::{ImportCheck, Progress};
 use sconce_run::{Invocation, Stdio};
 use sconce_start::{Error, Request, Target};
 
@@ -66,9 +68,15 @@ pub struct Args {
     /// How long `sconce stop` waits before it kills
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<String>,
+    /// Don't import packages with native code once, beside the first run
+    #[arg(long)]
+    no_import_check: bool,
     #[command(flatten)]
     options: Options,
 }
+
+/// How long the import check may keep the prompt from coming back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,9 +105,36 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", sconce_run::start(&container, held, &mut note)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let imports = ready.imports.take();
+    let check = match &imports {
+        Some(imports) if !imports.is_known() => {
+            Some(imports.begin(&context.store, ready.container.lowers.clone(), context.threads)?)
+        }
+        _ => None,
+    };
     let exit = sconce_run::run(&ready.container, Vec::new(), &mut note);
+    let failed = exit.as_ref().is_ok_and(|exit| !exit.success());
+    match (check, imports) {
+        (Some(check), _) => end(check, &context),
+        // Known from an earlier run: worth its words where this one failed, maybe for that.
+        (None, Some(imports)) if failed => {
+            imports.remarks(false).iter().for_each(|text| note(text))
+        }
+        _ => {}
+    }
     drop((ready.lease, ready.gpus));
     Ok(ExitCode::from(exit?.code()))
+}
+
+/// Says what the import check found. Whatever becomes of it, the command has its own exit code.
+fn end(check: ImportCheck, context: &Context) {
+    let waiting = || context.display.begin("imports", None);
+    let ended = check.end(&context.store, PATIENCE, waiting);
+    context.display.clear();
+    match ended {
+        Ok(imports) => imports.remarks(true).iter().for_each(|text| eprintln!("note: {text}")),
+        Err(error) => eprintln!("note: the import check could not be made: {error}"),
+    }
 }
 
 /// How this was called, for `sconce generate systemd`.
@@ -132,6 +167,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
     request.entrypoint.clone_from(&args.entrypoint);
     request.detach = args.detach && !args.attached;
     request.remove = args.rm;
+    request.no_import_check = args.no_import_check;
     request.name = args.name.as_deref().map(name).transpose()?;
     request.id_file.clone_from(&args.cidfile);
     for path in &args.label_file {

@@ -1,0 +1,223 @@
+"""Imports packages with native code, each in a process of its own. Runs in a container, with the Python of the image.
+
+    imports.py FOLDER RESULTS WORKERS SECONDS BYTES
+
+FOLDER/packages has the name of a package a line. RESULTS gets a line of JSON for each that was asked: {"package",
+"outcome", "error"}; "outcome" is "imported", "failed" (the error is an exception), "ended" (the process did, and the
+error says how), "late" (not done after SECONDS) or "nothing" (no module to import). When there is a file FOLDER/stop,
+this ends.
+
+What depends on torch is imported after torch, in processes that have it already. BYTES is how much private memory
+each process may have.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+
+# No submodule of a package, whatever lies at the top of its wheel.
+NOT_PACKAGES = {"test", "tests", "doc", "docs", "example", "examples", "benchmark", "benchmarks", "scripts", "tools"}
+TAIL = 2000
+
+
+def files_of(name):
+    try:
+        return importlib.metadata.distribution(name).files or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def needs_torch(name):
+    try:
+        requires = importlib.metadata.distribution(name).requires or []
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return any(re.match(r"torch\s*([^\w.-]|$)", line) and "extra ==" not in line for line in requires)
+
+
+def modules_of(name):
+    """The packages that hold native code; where none does, those beside a module at the top."""
+    regular, native, extensions = set(), set(), set()
+    for file in files_of(name):
+        parts = file.parts
+        if parts[0] == ".." or parts[0].endswith((".dist-info", ".data", ".libs")):
+            continue
+        shared = re.search(r"\.so(\.[\d.]+)?$", file.name)
+        if file.name == "__init__.py":
+            regular.add(parts[:-1])
+        if shared and len(parts) == 1:
+            extensions.add(file.name.split(".")[0])
+        elif shared:
+            native.add(parts[:-1])
+    holding = set()
+    for folder in native:
+        above = [folder[:end] for end in range(1, len(folder) + 1) if folder[:end] in regular]
+        if above:
+            holding.add(".".join(above[0]))
+    tops = {parts[0] for parts in regular if len(parts) == 1}
+    found = holding or (tops if extensions else set()) or extensions
+    plain = [name for name in found if all(part.isidentifier() for part in name.split("."))]
+    return sorted(name for name in plain if name.split(".")[0] not in NOT_PACKAGES)
+
+
+def alone(log, limit):
+    """Makes this process one that may be killed with all that it starts, and that writes to LOG alone."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 26, 1 << 26))
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+
+
+def attempt(name, log, pipe, limit):
+    """In a process of its own: imports, and says what came of it."""
+    try:
+        alone(log, limit)
+        modules = modules_of(name)
+        if not modules:
+            answer = {"outcome": "nothing", "error": ""}
+        else:
+            for module in modules:
+                importlib.import_module(module)
+            answer = {"outcome": "imported", "error": ""}
+    except BaseException as error:
+        answer = {"outcome": "failed", "error": chain(error)}
+    os.write(pipe, json.dumps(answer).encode()[:60000])
+    os._exit(0)
+
+
+def chain(error):
+    """An exception, and the first one behind it if that is another."""
+    first = error
+    seen = 0
+    while seen < 10 and (first.__cause__ or first.__context__) is not None:
+        first = first.__cause__ or first.__context__
+        seen += 1
+    text = f"{type(error).__name__}: {error}"
+    if first is not error and str(first) not in text:
+        text += f" ({type(first).__name__}: {first})"
+    return text[:TAIL]
+
+
+def tail(log):
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.path.getsize(log) - TAIL))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+            return " | ".join(lines[-3:])
+    except OSError:
+        return ""
+
+
+class Pool:
+    def __init__(self, folder, results, workers, seconds, limit):
+        self.folder, self.results, self.workers = folder, results, workers
+        self.seconds, self.limit = seconds, limit
+        self.running = {}
+
+    def stopped(self):
+        return os.path.exists(os.path.join(self.folder, "stop"))
+
+    def say(self, name, answer):
+        line = json.dumps({"package": name, **answer}) + "\n"
+        file = os.open(self.results, os.O_WRONLY | os.O_APPEND)
+        os.write(file, line.encode())
+        os.close(file)
+
+    def start(self, name):
+        read, write = os.pipe()
+        log = f"/tmp/sconce-import-{os.getpid()}-{len(self.running)}-{time.monotonic_ns()}"
+        pid = os.fork()
+        if pid == 0:
+            attempt(name, log, write, self.limit)
+        os.close(write)
+        self.running[pid] = (name, read, log, time.monotonic() + self.seconds)
+
+    def kill(self, pid):
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except OSError:
+            pass
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+    def collect(self):
+        for pid, (name, read, log, deadline) in list(self.running.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            late = ended == 0 and time.monotonic() > deadline
+            if late:
+                self.kill(pid)
+                os.waitpid(pid, 0)
+            elif ended == 0:
+                continue
+            os.set_blocking(read, False)
+            try:
+                said = os.read(read, 65536)
+            except BlockingIOError:
+                said = b""
+            os.close(read)
+            del self.running[pid]
+            if late:
+                answer = {"outcome": "late", "error": ""}
+            elif said:
+                answer = json.loads(said)
+            else:
+                how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+                answer = {"outcome": "ended", "error": f"{how}: {tail(log)}"}
+            # What it started is not wanted any more.
+            self.kill(pid)
+            self.say(name, answer)
+
+    def run(self, names):
+        names = list(names)
+        while names or self.running:
+            if self.stopped():
+                for pid in self.running:
+                    self.kill(pid)
+                return
+            while names and len(self.running) < self.workers:
+                self.start(names.pop(0))
+            self.collect()
+            time.sleep(0.02)
+
+
+def main(folder, results, workers, seconds, limit):
+    os.nice(19)
+    with open(os.path.join(folder, "packages"), encoding="utf-8") as file:
+        names = file.read().split()
+    beside = [name for name in names if needs_torch(name)]
+    pool = Pool(folder, results, workers, seconds, limit)
+    torch = 0
+    if beside:
+        torch = os.fork()
+        if torch == 0:
+            try:
+                alone("/tmp/sconce-import-torch", resource.RLIM_INFINITY)
+                importlib.import_module("torch")
+            except BaseException as error:
+                # Each import fails for the same reason, and none of them says anything of its package.
+                for name in beside:
+                    pool.say(name, {"outcome": "failed", "error": f"torch itself: {chain(error)}"})
+                os._exit(0)
+            pool.run(beside)
+            os._exit(0)
+    pool.run([name for name in names if name not in beside])
+    while torch and os.waitpid(torch, os.WNOHANG)[0] == 0:
+        if pool.stopped():
+            return
+        time.sleep(0.02)
+
+
+main(sys.argv[1], sys.argv[2], max(1, int(sys.argv[3])), float(sys.argv[4]), int(sys.argv[5]))
