@@ -258,6 +258,7 @@ mod tests {
                 sha256,
                 index: "pypi".into(),
                 url: None,
+                variant: None,
             }],
             debs: Vec::new(),
             sealed: None,

@@ -10,6 +10,7 @@ mod cuda;
 mod gpu;
 mod imports;
 mod machine;
+mod ngc;
 mod packages;
 mod suggest;
 mod table;
@@ -30,6 +31,7 @@ pub use cuda::{
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;
 pub use machine::Machine;
+pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, driver_branch, install};
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;

@@ -12,6 +12,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("devel.toml", DEVEL),
     ("gpus.toml", GPUS),
     ("imports.toml", IMPORTS),
+    ("ngc.toml", NGC),
     ("packages.toml", PACKAGES),
     ("sxid.toml", SXID),
     ("tags.toml", TAGS),
@@ -28,6 +29,7 @@ pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");
+pub(crate) const NGC: &str = include_str!("../data/ngc.toml");
 pub(crate) const PACKAGES: &str = include_str!("../data/packages.toml");
 pub(crate) const SXID: &str = include_str!("../data/sxid.toml");
 pub(crate) const TAGS: &str = include_str!("../data/tags.toml");

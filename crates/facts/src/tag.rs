@@ -11,6 +11,9 @@ use crate::table;
 pub struct TagRepository {
     /// What stands before the colon.
     pub name: String,
+    /// Whether its tags are releases of NVIDIA's.
+    #[serde(default)]
+    pub ngc: bool,
 }
 
 /// The last part of a tag.

@@ -18,6 +18,11 @@ pub struct Release {
     pub cuda: CudaVersion,
     /// Builds on PyTorch's own index.
     pub variants: Vec<Variant>,
+    /// Whether it is taken only where its version is asked for: it is older than what people mean by "any torch".
+    #[serde(default)]
+    pub asked: bool,
+    /// When the row was looked up, where that was not with the others: YYYY-MM-DD.
+    pub date: Option<String>,
     x86_64: Build,
     aarch64: Build,
 }
@@ -201,13 +206,15 @@ mod tests {
                 let what = format!("{} {machine}", release.version);
                 assert!(!build.python.is_empty(), "{what}");
                 assert_eq!(build.cuda_build, !build.architectures.is_empty(), "{what}");
-                assert_eq!(build.cuda_build, !build.requires.is_empty(), "{what}");
-                assert_eq!(build.cuda_build, build.cudnn.is_some(), "{what}");
+                // Wheels for CUDA 10 hold its libraries, and pin nothing.
+                let pins = build.cuda_build && release.cuda.major > 10;
+                assert_eq!(pins, !build.requires.is_empty(), "{what}");
+                assert_eq!(pins, build.cudnn.is_some(), "{what}");
             }
             assert!(release.variant(release.cuda).is_some(), "{}", release.version);
             assert!(release.variants.iter().all(|v| v.cuda().is_some()), "{}", release.version);
             assert!(release.cuda.floor().is_some());
-            assert!(devel(release.cuda).is_some());
+            assert!(release.cuda.major < 12 || devel(release.cuda).is_some());
         }
     }
 
@@ -228,6 +235,7 @@ mod tests {
         assert_eq!(last("6.1"), Some("2.7.1"));
         assert_eq!(first("10.7", Machine::X86_64), Some("2.8.0"));
         assert_eq!(last("3.5"), None);
+        assert_eq!(last("3.7"), Some("2.0.1"));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum Kind {
     NoCode,
     /// A library made for another processor.
     WrongMachine,
+    /// What a wheel variant declares, against its code.
+    Variant,
 }
 
 /// One fact.

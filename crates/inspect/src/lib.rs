@@ -44,6 +44,7 @@ pub mod stream;
 pub mod symbols;
 pub mod tree;
 mod unpack;
+mod variants;
 pub mod verdict;
 pub mod weight;
 pub mod zip;

@@ -22,7 +22,7 @@ pub(crate) const MAX_TEXT: u64 = 64 << 20;
 pub(crate) fn is_read(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     match name {
-        "METADATA" | "RECORD" => path.contains(".dist-info/"),
+        "METADATA" | "RECORD" | "variant.json" => path.contains(".dist-info/"),
         "version.py" => path.ends_with("torch/version.py"),
         "pyvenv.cfg" | "ld.so.cache" => true,
         _ => path.contains("var/lib/dpkg/"),
@@ -228,26 +228,33 @@ pub fn numbers(version: &str) -> Option<Vec<u64>> {
     Some(parts)
 }
 
+/// The files that a distribution's RECORD names, as paths of the tree.
+pub(crate) fn recorded(tree: &Tree, info: &str) -> Vec<String> {
+    let site = info.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let record = tree.text(&format!("{info}/RECORD"), MAX_RECORD).unwrap_or_default();
+    let path = |line: &str| {
+        let name = match line.strip_prefix('"') {
+            Some(rest) => rest.split('"').next(),
+            None => line.split(',').next(),
+        };
+        let name = name.filter(|name| !name.is_empty())?;
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("{site}/{name}") };
+        Some(path.trim_start_matches('/').to_owned())
+    };
+    record.lines().filter_map(path).collect()
+}
+
 fn distribution(tree: &Tree, info: &str) -> Option<Package> {
     let metadata = tree.text(&format!("{info}/METADATA"), MAX_METADATA)?;
     let header = || metadata.lines().take_while(|line| !line.is_empty());
     let field = |name: &str| {
         header().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
-    let site = info.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let record = tree.text(&format!("{info}/RECORD"), MAX_RECORD).unwrap_or_default();
     let (mut files, mut bytes) = (0, 0);
-    for line in record.lines() {
-        let name = match line.strip_prefix('"') {
-            Some(rest) => rest.split('"').next(),
-            None => line.split(',').next(),
-        };
-        let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
-        let path = if name.starts_with('/') { name.to_owned() } else { format!("{site}/{name}") };
-        let path = path.trim_start_matches('/');
+    for path in recorded(tree, info) {
         // Scripts are recorded as `../../../bin/x`.
-        let size = tree.size(path).or_else(|| {
-            path.contains("..").then(|| tree.resolve(path)).flatten().and_then(|p| tree.size(&p))
+        let size = tree.size(&path).or_else(|| {
+            path.contains("..").then(|| tree.resolve(&path)).flatten().and_then(|p| tree.size(&p))
         });
         if let Some(size) = size {
             files += 1;

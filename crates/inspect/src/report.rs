@@ -15,7 +15,7 @@ use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{checks, closure, outside};
+use crate::{checks, closure, outside, variants};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -186,6 +186,7 @@ pub fn inspect(
     findings.extend(checks::drivers(&drivers, &scan.libraries));
     findings.extend(checks::compiler(tree, whole, &contents));
     findings.extend(checks::gaps(&gpus));
+    findings.extend(variants::check(tree, &contents, &scan.libraries));
     findings.sort_by(|a, b| {
         (a.severity, a.kind, &a.subject, a.offset).cmp(&(b.severity, b.kind, &b.subject, b.offset))
     });

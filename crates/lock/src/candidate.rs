@@ -177,7 +177,7 @@ pub(crate) fn consider(
     wishes: &Wishes,
     own_index: bool,
 ) -> Result<Candidate, Reason> {
-    if !asked(&wishes.torch, &release.version) {
+    if !asked(&wishes.torch, release) {
         return Err(Reason::NotAsked);
     }
     let machine = wishes.machine;
@@ -242,14 +242,25 @@ fn pass(wishes: &Wishes, own: bool) -> (Vec<Candidate>, Vec<(&'static Release, R
     (found, refused)
 }
 
-fn asked(wish: &TorchWish, version: &str) -> bool {
+fn asked(wish: &TorchWish, release: &Release) -> bool {
     match wish {
-        TorchWish::Newest => true,
+        TorchWish::Newest => !release.asked,
         TorchWish::None => false,
         TorchWish::Versions(specifiers) => {
-            version.parse().is_ok_and(|version: Version| specifiers.contains(&version))
+            allows(specifiers, release) && (!release.asked || only_old(specifiers))
         }
     }
+}
+
+fn allows(specifiers: &VersionSpecifiers, release: &Release) -> bool {
+    release.version.parse().is_ok_and(|version: Version| specifiers.contains(&version))
+}
+
+/// Whether a range allows none but releases that are taken only where they are asked for.
+pub(crate) fn only_old(specifiers: &VersionSpecifiers) -> bool {
+    let mut allowed =
+        sconce_facts::releases().iter().filter(|release| allows(specifiers, release)).peekable();
+    allowed.peek().is_some() && allowed.all(|release| release.asked)
 }
 
 fn channel(release: &'static Release, wishes: &Wishes, own: bool) -> Result<Channel, Reason> {

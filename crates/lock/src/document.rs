@@ -10,7 +10,7 @@ use crate::wheel_name::normalise;
 use crate::{read, write};
 
 /// The newest version of the format that this sconce reads, and writes where it must.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,8 @@ pub struct Wheel {
     pub index: String,
     /// The address of a direct requirement, without credentials.
     pub url: Option<String>,
+    /// The label of its variant, where it is one (PEP 825, draft); it stands in the file's name as well.
+    pub variant: Option<String>,
 }
 
 /// A Debian package.

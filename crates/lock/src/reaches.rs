@@ -410,6 +410,7 @@ mod tests {
             sha256: Digest::of(b"x"),
             index: "direct".into(),
             url: Some(url.into()),
+            variant: None,
         };
         let facts = Facts {
             machine: "x86_64".parse().unwrap(),

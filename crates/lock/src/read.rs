@@ -211,6 +211,9 @@ fn check_wheels(wheels: &[Wheel], indexes: &[IndexRow]) -> Result<(), String> {
         if file.name != wheel.name || wheel.version.parse().as_ref() != Ok(&file.version) {
             return Err(format!("{} is no wheel of {} {}", wheel.file, wheel.name, wheel.version));
         }
+        if file.variant != wheel.variant {
+            return Err(format!("{} is no such variant", wheel.file));
+        }
         if !names.insert(&wheel.name) {
             return Err(format!("wheel `{}` stands twice", wheel.name));
         }

@@ -49,6 +49,7 @@ fn lock() -> Lock {
             sha256: digest,
             index: "pypi".into(),
             url: None,
+            variant: None,
         }],
         debs: vec![DebPin {
             name: "libc6".into(),
@@ -107,6 +108,32 @@ fn text_and_back() {
     assert!(lock().to_text().contains("\nversion = 1\n"));
     assert!(promised().to_text().contains("\nversion = 2\n"));
     assert!(with_inputs().to_text().contains("\nversion = 3\n"));
+}
+
+#[test]
+fn a_variant_stands_in_its_own_field() {
+    let mut lock = lock();
+    let plain = lock.to_text();
+    for wheel in &mut lock.wheels {
+        wheel.file = "foo_bar-1.0+cu1-py3-none-any-cu13.whl".into();
+        wheel.variant = Some("cu13".into());
+    }
+    let text = lock.to_text();
+    assert!(text.contains("\nversion = 4\n") && text.contains("\nvariant = \"cu13\"\n"), "{text}");
+    assert_eq!(Lock::parse(&text).unwrap(), lock);
+    wrong(
+        &resigned(&text.replace("variant = \"cu13\"", "variant = \"cu12\"")),
+        expect!["sconce.lock: foo_bar-1.0+cu1-py3-none-any-cu13.whl is no such variant"],
+    );
+    wrong(
+        &resigned(&text.replace("variant = \"cu13\"\n", "")),
+        expect!["sconce.lock: foo_bar-1.0+cu1-py3-none-any-cu13.whl is no such variant"],
+    );
+    let file = "file = \"foo_bar-1.0+cu1-py3-none-any.whl\"";
+    wrong(
+        &resigned(&plain.replace(file, "file = \"foo_bar-1.0+cu1-py3-none-any-cu13.whl\"")),
+        expect!["sconce.lock: foo_bar-1.0+cu1-py3-none-any-cu13.whl is no such variant"],
+    );
 }
 
 #[test]

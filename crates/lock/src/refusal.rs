@@ -83,13 +83,17 @@ fn together(wishes: &Wishes) -> Option<String> {
 pub(crate) fn hint(wishes: &Wishes, release: &'static Release, reason: &Reason) -> Option<String> {
     match reason {
         Reason::NoCode { gpu, .. } => {
-            Some(other_release(wishes).or_else(|| own_build(wishes, release)).unwrap_or_else(
-                || format!("no torch from PyPI has code for {gpu} with these wishes"),
-            ))
+            let other = other_release(wishes).or_else(|| own_build(wishes, release));
+            Some(other.or_else(|| old_release(wishes)).unwrap_or_else(|| {
+                format!("no torch from PyPI has code for {gpu} with these wishes")
+            }))
         }
         Reason::OldDriver { floor, .. } => Some(match other_release(wishes) {
             Some(other) => format!("{other}; or a driver from {floor} on"),
-            None => match older_cuda(wishes) {
+            None => match older_cuda(wishes)
+                .or_else(|| old_release(wishes))
+                .or_else(|| of_driver(wishes))
+            {
                 Some(older) => format!("{older}; or a driver from {floor} on"),
                 None => format!("a driver from {floor} on"),
             },
@@ -131,6 +135,18 @@ fn other_release(wishes: &Wishes) -> Option<String> {
     }
 }
 
+/// The newest of the releases that are taken only where they are asked for, if one fits.
+fn old_release(wishes: &Wishes) -> Option<String> {
+    let fits = |release: &'static Release| {
+        let exactly = format!("=={}", release.version).parse().ok()?;
+        let open = Wishes { torch: TorchWish::Versions(exactly), ..wishes.clone() };
+        consider(release, &open, false).ok()
+    };
+    let mut old = sconce_facts::releases().iter().filter(|release| release.asked).rev();
+    let found = old.find(|release| fits(*release).is_some())?;
+    Some(format!("the newest torch that fits is torch = \"{}\"", found.version))
+}
+
 /// The newest release that a driver runs, in a build on PyTorch's own index for an older CUDA.
 fn older_cuda(wishes: &Wishes) -> Option<String> {
     let driver = wishes.driver.as_ref()?;
@@ -149,6 +165,28 @@ fn older_cuda(wishes: &Wishes) -> Option<String> {
     let version = &release.version;
     Some(format!(
         "the newest torch that driver {driver} runs is {version} with CUDA {cuda}: torch = \"{version}\", cuda = \"{cuda}\""
+    ))
+}
+
+/// What a driver runs that is below the floors of all that fits otherwise.
+fn of_driver(wishes: &Wishes) -> Option<String> {
+    let driver = wishes.driver.as_ref()?;
+    let runs = |release: &&Release| {
+        release.build(wishes.machine).cuda_build
+            && release.cuda.floor().is_some_and(|floor| *driver >= floor.driver)
+    };
+    if let Some(release) = sconce_facts::releases().iter().rev().find(runs) {
+        return Some(format!(
+            "the newest torch that driver {driver} runs is {} with CUDA {}, whose wheels are for {}",
+            release.version,
+            release.cuda,
+            release.build(wishes.machine).python.join(", ")
+        ));
+    }
+    let lowest = sconce_facts::floors().first()?;
+    Some(format!(
+        "no torch that is known here runs on driver {driver}: the lowest floor is {}, that of CUDA {}",
+        lowest.driver, lowest.major
     ))
 }
 

@@ -68,6 +68,7 @@ pub fn resolve(
         return Ok(kept);
     }
     let mut explanation = Explanation::default();
+    spec.remarks.iter().for_each(|remark| explanation.note(remark.clone()));
     let mut wishes = wishes(spec, host, &mut explanation)?;
     if let Some(lock) = previous.kept() {
         // Another Python would move every wheel.
@@ -341,6 +342,7 @@ fn row(package: &Package, wheel: &PylockWheel, index: String, folder: Option<&Pa
         sha256: wheel.sha256,
         index,
         url,
+        variant: wheel.name.variant.clone(),
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Spec {
     /// `[run]`; none of it changes the image.
     #[serde(skip)]
     pub run: Run,
+    /// What a person should know of how it came about, where that was a tag.
+    #[serde(skip)]
+    pub remarks: Vec<String>,
 }
 
 /// `[environment]`.

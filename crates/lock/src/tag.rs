@@ -1,4 +1,5 @@
-//! Image tags people know, as specifications: `torch:2.15.0`, `pytorch:2.1.0-cuda12.1-cudnn8-runtime`.
+//! Image tags people know, as specifications: `torch:2.15.0`, `pytorch:2.1.0-cuda12.1-cudnn8-runtime`,
+//! `nvcr.io/nvidia/pytorch:24.05-py3`.
 
 use sconce_facts::{CudaVersion, Release};
 
@@ -12,6 +13,12 @@ impl Spec {
     pub fn is_tag(text: &str) -> bool {
         let repository = text.split_once(':').map_or(text, |(repository, _)| repository);
         sconce_facts::tag_repositories().iter().any(|row| row.name == repository)
+    }
+
+    /// Whether a text names an image of NVIDIA's own, by the registry that has it.
+    pub fn is_ngc(text: &str) -> bool {
+        let repository = text.split_once(':').map_or(text, |(repository, _)| repository);
+        sconce_facts::tag_repositories().iter().any(|row| row.ngc && row.name == repository)
     }
 
     /// The specification that a tag stands for. CUDA and cuDNN in it must be those of a build of that torch.
@@ -29,6 +36,9 @@ impl Spec {
             let names = sconce_facts::tag_repositories().iter().map(|row| row.name.as_str());
             let near = sconce_facts::nearest(repository, names).map(|near| format!("{near}:{tag}"));
             return Err(wrong("the part before `:` is no image with torch", near));
+        }
+        if Self::is_ngc(text) {
+            return ngc(repository, tag);
         }
         let near = || nearest(tag).map(|near| format!("{repository}:{near}"));
         let mut environment = Environment::default();
@@ -76,6 +86,44 @@ impl Spec {
         environment.requirements = Requirements::List(vec!["numpy".to_owned()]);
         Ok(Self { environment, ..Self::default() })
     }
+}
+
+/// What stands nearest to a release of NVIDIA's: its torch is a pre-release that no index has.
+fn ngc(repository: &str, tag: &str) -> Result<Spec, Error> {
+    let releases = sconce_facts::ngc_releases();
+    let name = tag.strip_suffix("-py3").unwrap_or(tag);
+    let Some(row) = releases.iter().find(|row| row.name == name) else {
+        // The one before it: NVIDIA's names are years and months.
+        let month = tag.split('-').next().unwrap_or(tag);
+        let before = releases.iter().rev().find(|row| row.name.as_str() <= month);
+        let near = before.or(releases.last()).map(|row| format!("{repository}:{}-py3", row.name));
+        let why = "what is in that release is not known here".to_owned();
+        return Err(Error::Tag { tag: format!("{repository}:{}", cut(tag)), why, near });
+    };
+    let torch = sconce_facts::release(&row.nearest).ok();
+    let (Some(versions), Some(torch)) = (torch_versions(&row.nearest), torch) else {
+        let why = format!("there is no torch {}", row.nearest);
+        return Err(Error::Tag { tag: format!("{repository}:{}", cut(tag)), why, near: None });
+    };
+    let has_python = sconce_facts::bases().iter().any(|base| base.python == row.python);
+    let python = has_python.then(|| row.python.clone());
+    let instead = match &python {
+        Some(python) => format!(" and Python {python}"),
+        None => format!(" (Python {} is not to be had here)", row.python),
+    };
+    let remark = format!(
+        "NVIDIA's {} has torch {} with CUDA {} and Python {}; this is the public torch {} with CUDA {}{instead}, \
+         without what NVIDIA adds",
+        row.name, row.torch, row.cuda, row.python, row.nearest, torch.cuda
+    );
+    let environment = Environment {
+        torch: TorchWish::Versions(versions),
+        python,
+        // The images have NumPy, and torch warns at every import without it.
+        requirements: Requirements::List(vec!["numpy".to_owned()]),
+        ..Environment::default()
+    };
+    Ok(Spec { environment, remarks: vec![remark], ..Spec::default() })
 }
 
 /// CUDA and cuDNN of a tag against the builds of the torch it names, as far as the facts know that torch.

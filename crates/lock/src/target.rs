@@ -37,8 +37,12 @@ impl Target {
     }
 
     /// How well a wheel fits: the smallest is best, `None` does not fit. The order is pip's: exact interpreter and
-    /// ABI first, then the stable ABI from new to old, then no ABI; newer glibc before older, `any` last.
+    /// ABI first, then the stable ABI from new to old, then no ABI; newer glibc before older, `any` last. A variant
+    /// fits nowhere: as for pip, which does not know them, and for uv unless it is told to.
     pub fn rank(&self, wheel: &WheelName) -> Option<Rank> {
+        if wheel.variant.is_some() {
+            return None;
+        }
         let mut best = None;
         for python in wheel.python.split('.') {
             for abi in wheel.abi.split('.') {

@@ -1,4 +1,5 @@
-//! Wheel file names: `name-version[-build]-python-abi-platform.whl` (binary distribution format specification).
+//! Wheel file names: `name-version[-build]-python-abi-platform[-variant].whl` (binary distribution format
+//! specification; the label of a variant: PEP 825, draft).
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +23,8 @@ pub struct WheelName {
     pub abi: String,
     /// Platform tags, joined by dots.
     pub platform: String,
+    /// The label of a variant, such as `cu13`; "null" is the one for machines that no other fits.
+    pub variant: Option<String>,
 }
 
 /// A text that is no wheel's file name.
@@ -39,12 +42,22 @@ impl FromStr for WheelName {
             return Err(bad());
         }
         let parts: Vec<&str> = file.strip_suffix(".whl").ok_or_else(bad)?.split('-').collect();
-        let (name, version, build, python, abi, platform) = match *parts.as_slice() {
-            [name, version, python, abi, platform] => (name, version, "", python, abi, platform),
-            [name, version, build, python, abi, platform]
-                if build.starts_with(|c: char| c.is_ascii_digit()) =>
+        // No Python tag begins with a digit, and every build tag does.
+        let has_build = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+        let (name, version, build, python, abi, platform, variant) = match *parts.as_slice() {
+            [name, version, python, abi, platform] => {
+                (name, version, "", python, abi, platform, None)
+            }
+            [name, version, build, python, abi, platform] if has_build(build) => {
+                (name, version, build, python, abi, platform, None)
+            }
+            [name, version, python, abi, platform, label] if is_label(label) => {
+                (name, version, "", python, abi, platform, Some(label))
+            }
+            [name, version, build, python, abi, platform, label]
+                if has_build(build) && is_label(label) =>
             {
-                (name, version, build, python, abi, platform)
+                (name, version, build, python, abi, platform, Some(label))
             }
             _ => return Err(bad()),
         };
@@ -61,8 +74,15 @@ impl FromStr for WheelName {
             python: python.to_owned(),
             abi: abi.to_owned(),
             platform: platform.to_owned(),
+            variant: variant.map(str::to_owned),
         })
     }
+}
+
+/// Whether a text is the label of a variant: `[0-9a-z_.]{1,16}`.
+fn is_label(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || "_.".contains(c);
+    (1..=16).contains(&text.len()) && text.chars().all(plain)
 }
 
 impl fmt::Display for WheelName {
@@ -130,7 +150,17 @@ mod tests {
             (wheel.version.to_string().as_str(), wheel.build.as_str()),
             ("2.9.1+cu126", "1")
         );
+        let variant = |file: &str| file.parse::<WheelName>().ok().map(|w| (w.build, w.variant));
+        let is = |build: &str, label: &str| Some((build.to_owned(), Some(label.to_owned())));
+        assert_eq!(variant("foo-1.0-py3-none-any-cu13.whl"), is("", "cu13"));
+        assert_eq!(variant("foo-1.0-2-py3-none-any-null.whl"), is("2", "null"));
+        assert_eq!(variant("foo-1.0-cp313-cp313-linux_x86_64-x86_64_v3.whl"), is("", "x86_64_v3"));
         for bad in [
+            "foo-1.0-py3-none-any-CU13.whl",
+            "foo-1.0-py3-none-any-.whl",
+            "foo-1.0-py3-none-any-seventeen_letters.whl",
+            "foo-1.0-x-py3-none-any-cu13.whl",
+            "foo-1.0-2-py3-none-any-cu13-cu12.whl",
             "",
             ".whl",
             "a.whl",

@@ -21,7 +21,8 @@ pub(crate) fn text(lock: &Lock) -> String {
 /// The lowest version that has all that is in this lock, so that older readers take what they can.
 fn version(lock: &Lock) -> i64 {
     match (&lock.inputs, lock.facts.gpus.is_empty()) {
-        (Some(_), _) => VERSION,
+        _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => VERSION,
+        (Some(_), _) => 3,
         (None, false) => 2,
         (None, true) => 1,
     }
@@ -101,6 +102,7 @@ fn wheel_rows(out: &mut Text, wheel: &Wheel) {
     out.string("sha256", &wheel.sha256.hex());
     out.string("index", &wheel.index);
     out.optional("url", wheel.url.as_deref());
+    out.optional("variant", wheel.variant.as_deref());
 }
 
 fn deb_rows(out: &mut Text, deb: &DebPin) {

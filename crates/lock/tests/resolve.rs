@@ -231,19 +231,19 @@ fn torches_that_never_were() {
     refused(
         "[environment]\ntorch = '2.9.7'",
         expect![[r#"
-            no torch fits: there is no torch ==2.9.7 (known: 2.1.0 to 2.15.0)
+            no torch fits: there is no torch ==2.9.7 (known: 1.12.0 to 2.15.0)
             the nearest is torch = "2.9.1""#]],
     );
     refused(
-        "[environment]\ntorch = '1.13.1'",
+        "[environment]\ntorch = '1.11.0'",
         expect![[r#"
-            no torch fits: there is no torch ==1.13.1 (known: 2.1.0 to 2.15.0)
-            the nearest is torch = "2.1.0""#]],
+            no torch fits: there is no torch ==1.11.0 (known: 1.12.0 to 2.15.0)
+            the nearest is torch = "1.12.0""#]],
     );
     refused(
         "[environment]\ntorch = '>=2.6,<2.6'",
         expect![[r#"
-            no torch fits: there is no torch >=2.6, <2.6 (known: 2.1.0 to 2.15.0)
+            no torch fits: there is no torch >=2.6, <2.6 (known: 1.12.0 to 2.15.0)
             the nearest is torch = "2.6.0""#]],
     );
 }
@@ -357,15 +357,67 @@ fn a_driver_below_every_floor() {
     refused(
         "[environment]\ngpus = ['t4']\ndriver = '470.57.02'",
         expect![[r#"
-        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.57.02
-        the newest torch that driver 470.57.02 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
+            no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.57.02
+            the newest torch that driver 470.57.02 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
     );
     refused(
         "[environment]\ndriver = '390.157'",
         expect![[r#"
-        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 390.157
-        a driver from 580.65.06 on"#]],
+            no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 390.157
+            no torch that is known here runs on driver 390.157: the lowest floor is 440.33, that of CUDA 10; or a driver from 580.65.06 on"#]],
     );
+}
+
+/// Below CUDA 11's floor there is what was built with CUDA 10; below that, nothing.
+#[test]
+fn a_driver_older_than_cuda_11() {
+    refused(
+        "[environment]\ndriver = '440.64'",
+        expect![[r#"
+        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 440.64
+        the newest torch that driver 440.64 runs is 1.12.1 with CUDA 10.2, whose wheels are for cp37, cp38, cp39, cp310; or a driver from 580.65.06 on"#]],
+    );
+}
+
+/// Releases before 2.1 are taken where they are asked for, in sconce.toml or by a requirement, and never else.
+#[test]
+fn an_old_torch_is_asked_for() {
+    let old = || {
+        expect![
+            "torch 1.13.1 cuda 11.7 driver 450.80.02 on x86_64 bookworm 3.11: sm_37 sm_50 sm_60 sm_70 sm_75 sm_80 sm_86"
+        ]
+    };
+    check("[environment]\ntorch = '1.13.1'", old());
+    check("[environment]\ntorch = '<2'", old());
+    check("[environment]\nrequirements = ['torch==1.13.1']", old());
+    check("[environment]\nrequirements = ['torch>=1.12,<2.0']", old());
+    check(
+        "[environment]\ntorch = '2.0.1'",
+        expect![
+            "torch 2.0.1 cuda 11.7 driver 450.80.02 on x86_64 bookworm 3.11: sm_37 sm_50 sm_60 sm_70 sm_75 sm_80 sm_86"
+        ],
+    );
+    check(
+        "[environment]\ntorch = '>=1.12'",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    refused(
+        "[environment]\ntorch = '1.12.1'",
+        expect![[r#"
+        no torch fits: torch 1.12.1: it has no wheel for Python 3.13 or 3.11; it has cp37, cp38, cp39, cp310
+    "#]],
+    );
+    refused(
+        "[environment]\ntorch = '1.13.1'\ngpus = ['h100']",
+        expect![[r#"
+        no torch fits: torch 1.13.1: its x86_64 wheel has no code for H100 (sm_90); it has sm_37, sm_50, sm_60, sm_70, sm_75, sm_80, sm_86
+        the first torch that fits is 2.1.0, the newest 2.15.0"#]],
+    );
+    let mut world = World { allowed: Some("==1.13.1".parse().unwrap()), ..World::default() };
+    let error = with("[environment]\nrequirements = ['vllm']", &x86(), &mut world).unwrap_err();
+    assert!(matches!(error, Error::Unsatisfiable { .. }), "{error}");
 }
 
 #[test]

@@ -256,6 +256,43 @@ fn tags_people_know() {
         Spec::from_tag(tag).unwrap_or_else(|error| panic!("{tag}: {error}"));
     }
     assert!(!Spec::is_tag("ubuntu:24.04") && !Spec::is_tag("examples/first-steps"));
+    let ngc = Spec::from_tag("nvcr.io/nvidia/pytorch:24.05-py3").unwrap();
+    assert_eq!(
+        ngc.environment,
+        sconce_lock::Environment {
+            requirements: Requirements::List(vec!["numpy".into()]),
+            ..Spec::parse("[environment]\ntorch = '2.4.0'").unwrap().environment
+        }
+    );
+    expect!["NVIDIA's 24.05 has torch 2.4.0a0+07cecf4168 with CUDA 12.4 and Python 3.10; this is the public torch 2.4.0 with CUDA 12.1 (Python 3.10 is not to be had here), without what NVIDIA adds"]
+        .assert_eq(&ngc.remarks.join("\n"));
+    for release in sconce_facts::ngc_releases() {
+        Spec::from_tag(&format!("nvcr.io/nvidia/pytorch:{}-py3", release.name)).unwrap();
+    }
+    wrong_tag(
+        "nvcr.io/nvidia/pytorch:24.13-py3",
+        expect![[r#"
+        `nvcr.io/nvidia/pytorch:24.13-py3` is no tag that sconce knows: what is in that release is not known here
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:24.12-py3`"#]],
+    );
+    wrong_tag(
+        "nvcr.io/nvidia/pytorch:26.08-py3",
+        expect![[r#"
+        `nvcr.io/nvidia/pytorch:26.08-py3` is no tag that sconce knows: what is in that release is not known here
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:25.12-py3`"#]],
+    );
+    wrong_tag(
+        "nvcr.io/nvidia/pytorch:24.05-py3-igpu",
+        expect![[r#"
+        `nvcr.io/nvidia/pytorch:24.05-py3-igpu` is no tag that sconce knows: what is in that release is not known here
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:24.05-py3`"#]],
+    );
+    wrong_tag(
+        "nvcr.io/nvidia/pytorch",
+        expect![[r#"
+        `nvcr.io/nvidia/pytorch:latest` is no tag that sconce knows: what is in that release is not known here
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:25.12-py3`"#]],
+    );
     wrong_tag(
         "pytorch:2.1.0-cuda12.4-cudnn8-runtime",
         expect![[r#"

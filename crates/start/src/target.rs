@@ -113,7 +113,7 @@ impl Target {
             return Ok(found);
         }
         let is_path = text.starts_with(['.', '/']);
-        if !is_path && Spec::is_tag(text) {
+        if !is_path && Spec::is_tag(text) && !Spec::is_ngc(text) {
             let spec = Box::new(Spec::from_tag(text)?);
             return Ok(Self::Tag(Project::Tag { tag: text.to_owned(), spec }));
         }
@@ -134,7 +134,13 @@ impl Target {
     /// # Errors
     /// As [`Target::find`], and a target of another kind, with what to do instead.
     pub fn find_for(text: &str, command: &'static str, takes: &[Kind]) -> Result<Self, Error> {
-        let found = Self::find(text)?;
+        let mut found = Self::find(text)?;
+        // Where NVIDIA's own image can't be read, its name stands for what is nearest to it.
+        let reads = takes.contains(&Kind::Reference);
+        if matches!(found, Self::Reference(_)) && !reads && Spec::is_ngc(text) {
+            let spec = Box::new(Spec::from_tag(text)?);
+            found = Self::Tag(Project::Tag { tag: text.to_owned(), spec });
+        }
         let kind = found.kind();
         // A folder's name without a slash may be an image's.
         let bare = kind == Kind::Path && takes.contains(&Kind::Image) && !text.contains('/');
@@ -332,6 +338,19 @@ mod tests {
             panic!()
         };
         assert_eq!((path, tag.as_deref()), ("some/dir".into(), Some("v1")));
+    }
+
+    #[test]
+    fn an_image_of_nvidias_is_a_tag_to_who_can_not_read_it() {
+        let name = "nvcr.io/nvidia/pytorch:24.05-py3";
+        let tag = Target::find_for(name, "run", Kind::STARTABLE).unwrap();
+        let project = tag.project().unwrap();
+        assert_eq!(project.name().as_deref(), Some(name));
+        let (known, not) = (Target::find_for(name, "x", &[Kind::Reference, Kind::Tag]), "23.01");
+        assert_eq!(known.unwrap().kind(), Kind::Reference);
+        let unknown = name.replace("24.05", not);
+        let error = Target::find_for(&unknown, "run", Kind::STARTABLE).unwrap_err();
+        assert!(error.to_string().contains("not known here"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pep440_rs::Version;
+use pep440_rs::{Version, VersionSpecifiers};
 use sconce_facts::CudaVersion;
 
 use super::companions::{Disagreement, Wants};
@@ -51,6 +51,11 @@ struct Found {
 impl Resolution<'_> {
     /// torch from the facts, newest first; the resolver may take an older one when the requirements say so.
     pub(super) fn with_torch(&mut self) -> Result<Chosen, Error> {
+        if self.wishes.torch == TorchWish::Newest
+            && let Some(old) = self.old_torch()
+        {
+            self.wishes.torch = TorchWish::Versions(old);
+        }
         let (mut left, mut refused) = candidates(&self.wishes);
         if left.is_empty() {
             if let TorchWish::Versions(specifiers) = &self.wishes.torch
@@ -133,6 +138,15 @@ impl Resolution<'_> {
             (Some(misfit), _) => misfit,
             (None, words) => self.unsatisfiable(words.unwrap_or_default(), told),
         })
+    }
+
+    /// What the requirements themselves ask of torch, where only an old one is that.
+    fn old_torch(&self) -> Option<VersionSpecifiers> {
+        let base = self.wishes.bases.first().copied()?;
+        let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
+        let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
+        let all: VersionSpecifiers = all.collect();
+        candidate::only_old(&all).then_some(all)
     }
 
     /// The torch of the lock that is there, if it still fits.
