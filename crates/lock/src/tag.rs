@@ -96,7 +96,9 @@ fn ngc(repository: &str, tag: &str) -> Result<Spec, Error> {
         // The one before it: NVIDIA's names are years and months.
         let month = tag.split('-').next().unwrap_or(tag);
         let before = releases.iter().rev().find(|row| row.name.as_str() <= month);
-        let near = before.or(releases.last()).map(|row| format!("{repository}:{}-py3", row.name));
+        let dated = month.starts_with(|c: char| c.is_ascii_digit());
+        let end = if dated { releases.first() } else { releases.last() };
+        let near = before.or(end).map(|row| format!("{repository}:{}-py3", row.name));
         let why = "what is in that release is not known here".to_owned();
         return Err(Error::Tag { tag: format!("{repository}:{}", cut(tag)), why, near });
     };

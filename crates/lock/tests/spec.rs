@@ -69,9 +69,11 @@ fn every_key() {
         shm = "8g"
         ports = ["6006:6006"]
         volumes = ["./data:/data"]
+        import-check = false
         "#,
     )
     .unwrap();
+    assert!(spec.run.no_import_check && !Spec::default().run.no_import_check);
     assert!(matches!(spec.environment.torch, TorchWish::Versions(_)));
     assert_eq!(spec.environment.cuda, CudaWish::Version { major: 12, minor: Some(6) });
     assert_eq!(spec.app.command, ["/bin/sh", "-c", "python train.py"]);
@@ -286,6 +288,12 @@ fn tags_people_know() {
         expect![[r#"
         `nvcr.io/nvidia/pytorch:24.05-py3-igpu` is no tag that sconce knows: what is in that release is not known here
         the nearest tag that works is `nvcr.io/nvidia/pytorch:24.05-py3`"#]],
+    );
+    wrong_tag(
+        "nvcr.io/nvidia/pytorch:23.01-py3",
+        expect![[r#"
+            `nvcr.io/nvidia/pytorch:23.01-py3` is no tag that sconce knows: what is in that release is not known here
+            the nearest tag that works is `nvcr.io/nvidia/pytorch:24.02-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch",

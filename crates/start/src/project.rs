@@ -166,6 +166,7 @@ mod tests {
             ulimits = ["nofile=6", "core=0"]
             tmpfs = ["/t:size=1m"]
             devices = ["/dev/null"]
+            import-check = false
         "#;
         let refused = add(run, &mut request.clone()).unwrap_err().to_string();
         assert!(refused.contains("./out"), "{refused}");
@@ -192,6 +193,7 @@ mod tests {
             made.ulimits.iter().map(|limit| (limit.name.as_str(), limit.soft)).collect();
         assert_eq!(limits, [("nofile", Some(5)), ("core", Some(0))]);
         assert_eq!((made.tmpfs.len(), made.devices.len()), (1, 1));
+        assert!(request.no_import_check);
     }
 
     #[test]

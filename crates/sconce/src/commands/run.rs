@@ -114,8 +114,10 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let exit = sconce_run::run(&ready.container, Vec::new(), &mut note);
     let failed = exit.as_ref().is_ok_and(|exit| !exit.success());
+    // Whoever interrupted it wants the prompt back.
+    let stopped = exit.as_ref().map_or(true, |exit| exit.code() >= 128);
     match (check, imports) {
-        (Some(check), _) => end(check, &context),
+        (Some(check), _) => end(check, &context, if stopped { Duration::ZERO } else { PATIENCE }),
         // Known from an earlier run: worth its words where this one failed, maybe for that.
         (None, Some(imports)) if failed => {
             imports.remarks(false).iter().for_each(|text| note(text))
@@ -127,9 +129,9 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// Says what the import check found. Whatever becomes of it, the command has its own exit code.
-fn end(check: ImportCheck, context: &Context) {
+fn end(check: ImportCheck, context: &Context, patience: Duration) {
     let waiting = || context.display.begin("imports", None);
-    let ended = check.end(&context.store, PATIENCE, waiting);
+    let ended = check.end(&context.store, patience, waiting);
     context.display.clear();
     match ended {
         Ok(imports) => imports.remarks(true).iter().for_each(|text| eprintln!("note: {text}")),
