@@ -59,6 +59,7 @@ fn of_package(
         let message = format!("variant.json has {count} variants, and an installed wheel is one");
         return vec![finding(Severity::Warning, package, message)];
     };
+    let label = shown(label);
     let declared = properties.get("nvidia").and_then(|nvidia| nvidia.get("sm_arch"));
     let Some(declared) = declared.filter(|list| !list.is_empty()) else { return Vec::new() };
     if declared.len() > MOST {
@@ -74,7 +75,7 @@ fn of_package(
     let (mut proven, mut out) = (Vec::new(), Vec::new());
     for text in declared {
         let Some(wanted) = architecture(text) else {
-            let shown: String = text.chars().filter(|c| !c.is_control()).take(40).collect();
+            let shown = shown(text);
             let message = format!("variant {label} declares `{shown}`, which is no architecture");
             out.push(finding(Severity::Warning, package, message));
             continue;
@@ -111,6 +112,11 @@ fn of_package(
         out.push(finding(Severity::Note, package, message));
     }
     out
+}
+
+/// A text of the document as far as a terminal should see it.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
 fn finding(severity: Severity, package: &Package, message: String) -> Finding {
@@ -163,6 +169,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use crate::failures::{SITE, World};
+    use crate::finding::Kind;
     use crate::forge::{Library, cubin, fatbin, ptx};
 
     /// What is said of `foo`, whose library has this code, and whose variant.json is this.
@@ -176,7 +183,8 @@ mod tests {
         world.file(&format!("{info}/RECORD"), b"foo/_C.so,,\n");
         world.file(&format!("{info}/variant.json"), variant.as_bytes());
         let report = world.report();
-        let findings = report.findings.iter().filter(|finding| finding.subject.contains("foo"));
+        let ours = |kind| matches!(kind, Kind::Variant | Kind::BadBytes);
+        let findings = report.findings.iter().filter(|finding| ours(finding.kind));
         let lines: Vec<String> = findings
             .map(|finding| {
                 format!("{:?} {:?}: {}", finding.severity, finding.kind, finding.message)
@@ -213,8 +221,8 @@ mod tests {
             &[ptx(90, (8, 0))],
             &declares(r#""90_virtual", "90_real", "90""#),
             expect![[r#"
-                Error Variant: variant cu13 declares 90, and none of its libraries has code for it
                 Error Variant: variant cu13 declares 90_real, and none of its libraries has code for it
+                Error Variant: variant cu13 declares 90, and none of its libraries has code for it
                 Note Variant: variant cu13 declares 90_virtual: its code has it"#]],
         );
         check(
@@ -239,8 +247,8 @@ mod tests {
             &[],
             &declares(r#""ninety", "90_\u001b[31m""#),
             expect![[r#"
-                Warning Variant: variant cu13 declares `90_[31m`, which is no architecture
-                Warning Variant: variant cu13 declares `ninety`, which is no architecture"#]],
+                Warning Variant: variant cu13 declares `ninety`, which is no architecture
+                Warning Variant: variant cu13 declares `90_[31m`, which is no architecture"#]],
         );
         check(
             &[],

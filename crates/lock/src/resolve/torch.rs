@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 
 use pep440_rs::{Version, VersionSpecifiers};
-use sconce_facts::CudaVersion;
 
 use super::companions::{Disagreement, Wants};
-use super::{
-    Chosen, MOST_QUESTIONS, Resolution, as_set, cuda_of, first_line, meets, torch_facts, versions,
-};
-use crate::candidate::{self, Candidate, Channel, Reason, candidates};
-use crate::document::{TorchFacts, Wheel};
+use super::{Chosen, MOST_QUESTIONS, Resolution, meets};
+use crate::candidate::{self, Candidate, candidates};
+use crate::document::Wheel;
 use crate::error::Error;
 use crate::explain::Refused;
 use crate::index::IndexError;
 use crate::refusal;
-use crate::spec::{CudaWish, Flavour, TorchWish};
-use crate::verify::drifting;
+use crate::spec::{Flavour, TorchWish};
 
 /// What came of asking for a group of candidates.
 enum Try {
@@ -40,11 +36,11 @@ struct Misfit {
 }
 
 /// A set that fits.
-struct Found {
-    candidate: Candidate,
+pub(super) struct Found {
+    pub candidate: Candidate,
     /// Its place in the group that was asked for.
-    at: usize,
-    wheels: Vec<Wheel>,
+    pub at: usize,
+    pub wheels: Vec<Wheel>,
     addresses: BTreeMap<String, String>,
 }
 
@@ -266,253 +262,6 @@ impl Resolution<'_> {
         };
         self.direct_names().iter().all(|name| version(one, name) >= version(other, name))
     }
-
-    /// A group that the requirements do not allow.
-    fn tell_refused(&mut self, group: &[Candidate], words: &str, told: &mut Vec<Refused>) {
-        let why = self.in_a_line(words);
-        self.tell(group, &why, told);
-    }
-
-    /// Why the resolver found no solution: the requirements that it rests on, else its first words.
-    fn in_a_line(&self, words: &str) -> String {
-        match self.culprits(words).as_slice() {
-            [] => first_line(words),
-            some => format!("{} does not allow it", some.join(" and ")),
-        }
-    }
-
-    /// A group that was not taken, and why.
-    fn tell(&mut self, group: &[Candidate], why: &str, told: &mut Vec<Refused>) {
-        let several = self.wishes.bases.len() > 1;
-        for candidate in group {
-            let on = match several {
-                true => format!(" on Python {}", candidate.base.python),
-                false => String::new(),
-            };
-            told.push(Refused {
-                what: format!("torch {}{on}", candidate.release.version),
-                why: why.to_owned(),
-            });
-        }
-        if let Some(newest) = group.first() {
-            let what = &newest.release.version;
-            let on =
-                if several { format!(" on Python {}", newest.base.python) } else { String::new() };
-            self.explanation.note(format!("torch {what}{on} was not taken: {why}"));
-        }
-    }
-
-    /// The releases of a group that are newer than the one taken: ask why not.
-    fn tell_backed_off(&mut self, group: &[Candidate], found: &Found, told: &mut Vec<Refused>) {
-        let Some((newest, passed)) =
-            group.get(..found.at).and_then(|passed| Some((passed.first()?, passed)))
-        else {
-            return;
-        };
-        let asked = Some(format!("torch=={}", newest.release.version));
-        let backend = newest.channel.backend();
-        let answer = self.ask(newest.base, asked, newest.cuda, &newest.constraints(), backend);
-        let version = &newest.release.version;
-        let why = match answer {
-            Err(IndexError::NoSolution { words }) => self.in_a_line(&words),
-            Ok(answer) => {
-                let wheels = self.wheels(&answer, newest.base).unwrap_or_default();
-                match self.older(&wheels, &found.wheels).as_slice() {
-                    [] => "the newest of your other requirements ask for an older torch".to_owned(),
-                    older => format!("it would take older releases: {}", older.join(", ")),
-                }
-            }
-            Err(_) => "the newest of your other requirements ask for an older torch".to_owned(),
-        };
-        self.explanation.note(format!("torch {version} was not taken: {why}"));
-        for candidate in passed {
-            let what = format!("torch {}", candidate.release.version);
-            told.push(Refused { what, why: why.clone() });
-        }
-    }
-
-    /// What was asked for and would be older: "vllm 0.5.1 instead of 0.33.0".
-    fn older(&self, there: &[Wheel], here: &[Wheel]) -> Vec<String> {
-        let of = |wheels: &[Wheel], name: &str| {
-            let wheel = wheels.iter().find(|wheel| wheel.name == name)?;
-            wheel.version.parse::<Version>().ok()
-        };
-        let names = self.direct_names();
-        let older = names.iter().filter_map(|name| {
-            let (there, here) = (of(there, name)?, of(here, name)?);
-            (there < here).then(|| format!("{name} {there} instead of {here}"))
-        });
-        older.collect()
-    }
-
-    pub(super) fn chosen(
-        &mut self,
-        candidate: Candidate,
-        wheels: Vec<Wheel>,
-        addresses: BTreeMap<String, String>,
-        refused: Vec<Refused>,
-    ) -> Chosen {
-        let machine = self.wishes.machine;
-        let owned = versions(&wheels);
-        let set = as_set(&owned);
-        let architectures = candidate.architectures.map(<[_]>::to_vec);
-        let torch = TorchFacts {
-            version: wheels
-                .iter()
-                .find(|wheel| wheel.name == "torch")
-                .map_or_else(|| candidate.release.version.clone(), |wheel| wheel.version.clone()),
-            ..torch_facts(&set, candidate.cuda, architectures.clone().unwrap_or_default())
-        };
-        let cuda = candidate.cuda.map_or("CPU build".to_owned(), |cuda| format!("CUDA {cuda}"));
-        let choice = format!("{} ({cuda})", torch.version);
-        self.explanation.choose("torch", choice, self.why(&candidate), refused);
-        if architectures.is_none() {
-            let text =
-                "which GPUs this build has code for is documented nowhere; it was not checked";
-            self.explanation.note(text);
-        }
-        let capabilities: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
-        for caveat in sconce_facts::caveats(&candidate.release.version, &capabilities) {
-            let held = caveat.constraint.as_ref().map(|c| format!(" (held to {c})"));
-            self.explanation.note(format!(
-                "torch {}: {}{}",
-                candidate.release.version,
-                caveat.text,
-                held.unwrap_or_default()
-            ));
-        }
-        let build = candidate.release.build(machine);
-        if build.triton.is_some() && set.version("triton").is_none() {
-            self.explanation.note(format!(
-                "torch {} brings no Triton to Python {}: torch.compile will not reach the GPU",
-                candidate.release.version, candidate.base.python
-            ));
-        }
-        let open = drifting(candidate.requires(machine), &set);
-        if !open.is_empty() {
-            self.explanation
-                .note(format!("pinned here though torch leaves a range: {}", open.join(", ")));
-        }
-        Chosen { base: candidate.base, torch: Some(torch), wheels, addresses }
-    }
-
-    /// Why this release, in a sentence.
-    fn why(&self, candidate: &Candidate) -> String {
-        let mut parts = Vec::new();
-        match &self.wishes.torch {
-            _ if self
-                .previous
-                .wheel("torch")
-                .is_some_and(|w| same_version(candidate, &w.version)) =>
-            {
-                let text = "the lock has it, and it still fits (`sconce lock --upgrade` looks for a newer one)";
-                parts.push(text.to_owned());
-            }
-            TorchWish::Versions(specifiers) => {
-                parts.push(format!("the newest that is {specifiers}"))
-            }
-            _ => parts.push("the newest that fits".to_owned()),
-        }
-        for gpu in &self.wishes.gpus {
-            let by = candidate
-                .architectures
-                .and_then(|has| has.iter().rev().find(|sm| sm.runs_on(gpu.capability)));
-            if let Some(sm) = by {
-                parts.push(format!("has {sm} for {}", gpu.label));
-            }
-        }
-        if let Some(row) = candidate.cuda.and_then(CudaVersion::floor) {
-            parts.push(match &self.wishes.driver {
-                Some(driver) => format!(
-                    "driver {driver} is enough for CUDA {} (from {})",
-                    row.major, row.driver
-                ),
-                None => format!("needs driver {} or newer", row.driver),
-            });
-        }
-        if let Channel::Variant(_) | Channel::Cpu = candidate.channel {
-            parts.push("from PyTorch's own index, since PyPI's wheel has another CUDA".to_owned());
-        }
-        parts.join("; ")
-    }
-
-    /// A torch that the facts do not know yet: what its dependencies say is all there is.
-    fn newer_than_facts(&mut self, requirement: String) -> Result<Chosen, Error> {
-        let mut first = None;
-        for base in self.wishes.bases.clone() {
-            let backend = match self.wishes.cuda {
-                CudaWish::Version { major, minor: Some(minor) } => {
-                    Some(CudaVersion { major, minor }.variant())
-                }
-                CudaWish::Cpu => Some("cpu".to_owned()),
-                _ => None,
-            };
-            let answer = match self.ask(base, Some(requirement.clone()), None, &[], backend) {
-                Ok(answer) => answer,
-                Err(error @ IndexError::NoSolution { .. }) => {
-                    first.get_or_insert(error);
-                    continue;
-                }
-                Err(error) => return Err(Error::from_index("package index", error)),
-            };
-            let mut wheels = self.wheels(&answer, base)?;
-            let Some(torch) = wheels.iter().find(|wheel| wheel.name == "torch").cloned() else {
-                continue;
-            };
-            let cuda = cuda_of(&as_set(&versions(&wheels)));
-            self.check_unknown(&torch.version, cuda)?;
-            let mut addresses = answer.addresses;
-            if let (Flavour::Devel, Some(_)) = (self.wishes.flavour, cuda) {
-                let pin = Some(format!("torch=={}", torch.version));
-                let answer = self.ask(base, pin, cuda, &[], None);
-                let answer = answer.map_err(|error| Error::from_index("package index", error))?;
-                wheels = self.wheels(&answer, base)?;
-                addresses = answer.addresses;
-            }
-            let facts = TorchFacts {
-                version: torch.version.clone(),
-                ..torch_facts(&as_set(&versions(&wheels)), cuda, Vec::new())
-            };
-            let newest = &sconce_facts::newest_release().version;
-            self.explanation.choose(
-                "torch",
-                torch.version.clone(),
-                format!("asked for; newer than what this sconce knows (up to {newest})"),
-                Vec::new(),
-            );
-            self.explanation.note(format!(
-                "torch {}: CUDA, cuDNN and NCCL are read from its dependencies; which GPUs it has code for is not \
-                 known and was not checked",
-                torch.version
-            ));
-            return Ok(Chosen { base, torch: Some(facts), wheels, addresses });
-        }
-        let none = || IndexError::NoSolution { words: "no torch in the set".into() };
-        Err(Error::from_index("package index", first.unwrap_or_else(none)))
-    }
-
-    /// The wishes that can be checked for a torch without facts.
-    pub(super) fn check_unknown(
-        &self,
-        version: &str,
-        cuda: Option<CudaVersion>,
-    ) -> Result<(), Error> {
-        let refuse = |reason: Reason| Error::NoTorch {
-            message: format!("torch {version}: {reason}"),
-            refused: Vec::new(),
-            hint: None,
-        };
-        match cuda {
-            None if !self.wishes.gpus.is_empty() => {
-                Err(refuse(Reason::CpuBuild { machine: self.wishes.machine }))
-            }
-            Some(cuda) => match &self.wishes.driver {
-                Some(driver) => candidate::driver_fits(driver, cuda).map_err(refuse),
-                None => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
 }
 
 /// Whether two candidates can be asked for in one question.
@@ -541,7 +290,7 @@ fn range(group: &[Candidate]) -> String {
     text
 }
 
-fn same_version(candidate: &Candidate, found: &str) -> bool {
+pub(super) fn same_version(candidate: &Candidate, found: &str) -> bool {
     let public = found.split('+').next().unwrap_or(found);
     public.parse::<Version>().ok() == candidate.release.version.parse::<Version>().ok()
 }

@@ -1,0 +1,76 @@
+//! What the answers mean.
+
+use super::*;
+
+fn imports(packages: &[(&str, &str)]) -> Imports {
+    let own = |(name, version): &(&str, &str)| ((*name).to_owned(), (*version).to_owned());
+    Imports {
+        key: Digest::of(b""),
+        torch: "2.15.0".into(),
+        machine: Machine::X86_64,
+        packages: packages.iter().map(own).collect(),
+        answers: BTreeMap::new(),
+    }
+}
+
+fn line(package: &str, outcome: &str, error: &str) -> String {
+    let line = serde_json::json!({"package": package, "outcome": outcome, "error": error});
+    format!("{line}\n")
+}
+
+#[test]
+fn a_failure_names_the_pair_and_the_torch_that_fits() {
+    let mut all = imports(&[("numpy", "2.4.0"), ("torchaudio", "2.11.0"), ("other", "1.0")]);
+    let text = line("numpy", "imported", "")
+        + &line("torchaudio", "failed", "RuntimeError: different\n CUDA \u{1b}[31mversions")
+        + &line("other", "ended", "signal 11: Fatal error");
+    take(&mut all, text.as_bytes());
+    assert!(all.is_known());
+    assert_eq!(
+        all.remarks(false),
+        [
+            "torchaudio 2.11.0 can't be imported beside torch 2.15.0: RuntimeError: different CUDA [31mversions; \
+             it is built for torch = \"2.14.1\" (CUDA 13.0)",
+            "other 1.0 can't be imported beside torch 2.15.0: signal 11: Fatal error",
+        ]
+    );
+}
+
+/// What is for want of a GPU, the network, memory or time is neither yes nor no.
+#[test]
+fn what_can_not_be_told() {
+    let names = ["a", "b", "c", "d", "e", "f"].map(|name| (name, "1"));
+    let mut all = imports(&names);
+    let text = [
+        line("a", "failed", "ImportError: libcuda.so.1: cannot open shared object file"),
+        line("b", "late", ""),
+        line("c", "ended", "signal 9: "),
+        line("d", "failed", "URLError: <urlopen error [Errno -3]>"),
+        line("e", "failed", "torch itself: OSError: libcudart.so.13: cannot open"),
+        line("f", "failed", "SystemExit: 1"),
+    ];
+    take(&mut all, text.concat().as_bytes());
+    assert_eq!(all.remarks(false), [""; 0]);
+    let told = all.remarks(true).join("\n");
+    for word in
+        ["whether a can", "the NVIDIA driver", "120 s", "killed", "the network", "SystemExit"]
+    {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert_eq!(told.matches("can't be told here").count(), 6);
+}
+
+#[test]
+fn answers_from_inside_are_not_trusted() {
+    let mut all = imports(&[("a", "1"), ("b", "1")]);
+    let text = line("a", "imported", "")
+        + &line("a", "failed", "x")
+        + &line("nobody", "failed", "x")
+        + "{\"package\": \"b\", \"outcome\": \"fine\", \"error\": \"\"}\nnull\n\u{0}\n{";
+    take(&mut all, text.as_bytes());
+    assert_eq!(all.answers.len(), 1);
+    assert_eq!(all.remarks(true), [""; 0]);
+    assert!(!all.is_known());
+    take(&mut all, line("b", "failed", &"x".repeat(10_000)).as_bytes());
+    assert!(all.remarks(true)[0].len() < 400);
+}

@@ -1,0 +1,118 @@
+//! Questions to the resolver.
+
+use sconce_facts::{Base, CudaVersion};
+
+use super::{Resolution, keep};
+use crate::index::{IndexError, PythonAnswer, PythonRequest};
+use crate::requirements::FileKind;
+use crate::requirements_txt::Ask;
+use crate::spec::{Flavour, Requirements};
+use crate::wheel_name::normalise;
+
+impl Resolution<'_> {
+    /// Asks the resolver: the user's requirements with ours after them, so that the user's decide first.
+    pub(super) fn ask(
+        &mut self,
+        base: &'static Base,
+        torch: Option<String>,
+        cuda: Option<CudaVersion>,
+        constraints: &[&str],
+        backend: Option<String>,
+    ) -> Result<PythonAnswer, IndexError> {
+        self.questions += 1;
+        let environment = &self.spec.environment;
+        let (mut requirements, mut options, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut constraints: Vec<String> = constraints.iter().map(|&text| text.into()).collect();
+        match &environment.requirements {
+            Requirements::List(list) => requirements.clone_from(list),
+            Requirements::File(file) if file.kind == FileKind::Requirements => {
+                for (lines, into) in
+                    [(&file.lines, &mut requirements), (&file.constraints, &mut constraints)]
+                {
+                    for line in lines {
+                        match &line.ask {
+                            Ask::Requirement(text) => into.push(text.clone()),
+                            Ask::Option(text) => options.push(text.clone()),
+                            Ask::RequireHashes | Ask::File { .. } => {}
+                        }
+                    }
+                }
+            }
+            Requirements::File(_) => {}
+        }
+        let projects = environment.projects();
+        files.extend(projects.iter().map(|project| project.path.clone()));
+        let has =
+            |name: &str| projects.iter().find(|project| project.groups.contains(&normalise(name)));
+        let groups = environment.groups.iter();
+        let groups = groups.filter_map(|name| Some((has(name)?.path.clone(), name.clone())));
+        if let Requirements::File(file) = &environment.requirements
+            && file.kind == FileKind::Pyproject
+        {
+            constraints.extend(file.constraints.iter().filter_map(|line| match &line.ask {
+                Ask::Requirement(text) => Some(text.clone()),
+                Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
+            }));
+        }
+        let mut elsewhere: Vec<(String, String)> =
+            projects.iter().flat_map(|project| project.indexes.clone()).collect();
+        let options_of = options.iter().filter_map(|option: &String| option.split_once(' '));
+        elsewhere.extend(
+            options_of
+                .enumerate()
+                .map(|(at, (_, address))| (format!("requirements-{}", at + 1), address.to_owned())),
+        );
+        let overrides = projects.iter().flat_map(|project| project.overrides.clone()).collect();
+        // In every environment `pip install` works as people expect.
+        requirements.push("pip".to_owned());
+        requirements.extend(torch);
+        if let (Flavour::Devel, Some(cuda)) = (environment.flavour, cuda) {
+            requirements.extend(toolkit(cuda));
+        }
+        self.index.python(&PythonRequest {
+            requirements,
+            files,
+            options,
+            extras: environment.extras.clone(),
+            groups: groups.collect(),
+            constraints,
+            overrides,
+            preferences: self.previous.wheels().filter_map(keep::preference).collect(),
+            base,
+            machine: self.wishes.machine,
+            indexes: environment.indexes.clone(),
+            elsewhere,
+            torch_backend: backend,
+        })
+    }
+
+    /// Asks for one requirement alone.
+    pub(super) fn ask_for(
+        &mut self,
+        base: &'static Base,
+        requirement: String,
+    ) -> Result<PythonAnswer, IndexError> {
+        self.questions += 1;
+        self.index.python(&PythonRequest {
+            requirements: vec![requirement],
+            files: Vec::new(),
+            extras: Vec::new(),
+            groups: Vec::new(),
+            overrides: Vec::new(),
+            options: Vec::new(),
+            constraints: Vec::new(),
+            preferences: Vec::new(),
+            base,
+            machine: self.wishes.machine,
+            indexes: self.spec.environment.indexes.clone(),
+            elsewhere: Vec::new(),
+            torch_backend: None,
+        })
+    }
+}
+
+/// The requirement that brings what the devel flavour adds.
+fn toolkit(cuda: CudaVersion) -> Option<String> {
+    let row = sconce_facts::devel(cuda).filter(|row| row.nvcc)?;
+    Some(format!("cuda-toolkit[{}]=={cuda}.*", row.extras.join(",")))
+}
