@@ -143,7 +143,7 @@ fn old_release(wishes: &Wishes) -> Option<String> {
         consider(release, &open, false).ok()
     };
     let mut old = sconce_facts::releases().iter().filter(|release| release.asked).rev();
-    let found = old.find(|release| fits(*release).is_some())?;
+    let found = old.find(|release| fits(release).is_some())?;
     Some(format!("the newest torch that fits is torch = \"{}\"", found.version))
 }
 
