@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use sconce_fetch::downloads::{self, Wanted};
 use sconce_fetch::{apt, indexes, pypi};
-use sconce_lock::{DebPin, IndexKind, IndexWish, Lock, Wheel};
+use sconce_lock::{DebPin, IndexKind, IndexRequest, Lock, Wheel};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -127,7 +127,7 @@ impl Builder<'_> {
             .iter()
             .find(|row| row.kind == IndexKind::Python && row.name == wheel.index);
         let base = match row.and_then(|row| row.url.clone()) {
-            Some(url) if IndexWish { name: String::new(), url: url.clone() }.is_folder() => {
+            Some(url) if IndexRequest { name: String::new(), url: url.clone() }.is_folder() => {
                 let folder = self.beneath_project(&url);
                 let found = self.in_find_links(&[folder], wheel);
                 return found.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Which torch releases fit the wishes, from the facts alone, and why the others do not.
+//! Which torch releases fit a request, from the facts alone, and why the others do not.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use sconce_facts::{
     Base, Capability, CudaVersion, DriverVersion, Machine, Release, Sm, UnknownName, Variant,
 };
 
-use crate::spec::{CudaWish, Flavour, TorchWish};
+use crate::spec::{CudaRequest, Flavour, TorchRequest};
 use crate::target::Target;
 
 /// A GPU that the image must run on.
@@ -52,14 +52,14 @@ pub(crate) fn wanted_gpu(name: &str) -> Result<WantedGpu, UnknownName> {
 
 /// Everything that decides which torch fits.
 #[derive(Debug, Clone)]
-pub(crate) struct Wishes {
-    pub torch: TorchWish,
+pub(crate) struct Request {
+    pub torch: TorchRequest,
     pub machine: Machine,
     pub gpus: Vec<WantedGpu>,
     pub driver: Option<DriverVersion>,
-    pub cuda: CudaWish,
+    pub cuda: CudaRequest,
     pub flavour: Flavour,
-    /// The bases that Python and Debian wishes leave, the preferred first.
+    /// The bases that are left of it, the preferred first.
     pub bases: Vec<&'static Base>,
 }
 
@@ -85,7 +85,7 @@ impl Channel {
     }
 }
 
-/// A release that fits the wishes.
+/// A release that fits the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     pub release: &'static Release,
@@ -106,9 +106,9 @@ impl Candidate {
     }
 
     /// The same release on another base, if it has a wheel for its Python.
-    pub fn on(&self, base: &'static Base, wishes: &Wishes) -> Option<Self> {
-        let has = self.release.build(wishes.machine).python.contains(&base.python_tag());
-        (has && wishes.bases.iter().any(|known| known.release == base.release))
+    pub fn on(&self, base: &'static Base, request: &Request) -> Option<Self> {
+        let has = self.release.build(request.machine).python.contains(&base.python_tag());
+        (has && request.bases.iter().any(|known| known.release == base.release))
             .then_some(Self { base, ..*self })
     }
 
@@ -174,15 +174,15 @@ impl fmt::Display for Reason {
 /// Whether a release fits. `own_index` allows PyTorch's own index where PyPI's wheel has another CUDA.
 pub(crate) fn consider(
     release: &'static Release,
-    wishes: &Wishes,
+    request: &Request,
     own_index: bool,
 ) -> Result<Candidate, Reason> {
-    if !asked(&wishes.torch, release) {
+    if !asked(&request.torch, release) {
         return Err(Reason::NotAsked);
     }
-    let machine = wishes.machine;
+    let machine = request.machine;
     let build = release.build(machine);
-    let channel = channel(release, wishes, own_index)?;
+    let channel = channel(release, request, own_index)?;
     let (cuda, architectures) = match channel {
         Channel::Pypi if build.cuda_build => {
             (Some(release.cuda), Some(build.architectures.as_slice()))
@@ -190,24 +190,24 @@ pub(crate) fn consider(
         Channel::Pypi | Channel::Cpu => (None, Some(&[][..])),
         Channel::Variant(variant) => (variant.cuda(), variant.architectures(machine)),
     };
-    if !wishes.gpus.is_empty() && cuda.is_none() {
+    if !request.gpus.is_empty() && cuda.is_none() {
         return Err(Reason::CpuBuild { machine });
     }
     if let Some(has) = architectures {
         let served = |gpu: &&WantedGpu| !has.iter().any(|sm| sm.runs_on(gpu.capability));
-        if let Some(gpu) = wishes.gpus.iter().find(served) {
+        if let Some(gpu) = request.gpus.iter().find(served) {
             return Err(Reason::NoCode { gpu: gpu.clone(), machine, has: has.to_vec() });
         }
     }
-    if let (Some(driver), Some(cuda)) = (&wishes.driver, cuda) {
+    if let (Some(driver), Some(cuda)) = (&request.driver, cuda) {
         driver_fits(driver, cuda)?;
     }
-    if let (Flavour::Devel, Some(cuda)) = (wishes.flavour, cuda)
+    if let (Flavour::Devel, Some(cuda)) = (request.flavour, cuda)
         && !sconce_facts::devel(cuda).is_some_and(|row| row.nvcc)
     {
         return Err(Reason::NoNvcc { cuda });
     }
-    let base = base(release, wishes)?;
+    let base = base(release, request)?;
     Ok(Candidate { release, base, channel, cuda, architectures })
 }
 
@@ -224,16 +224,16 @@ pub(crate) fn driver_fits(driver: &DriverVersion, cuda: CudaVersion) -> Result<(
 
 /// All releases that fit, newest first, and the newer ones that do not with their reasons. PyTorch's own index is
 /// looked at only when PyPI alone has nothing that fits.
-pub(crate) fn candidates(wishes: &Wishes) -> (Vec<Candidate>, Vec<(&'static Release, Reason)>) {
-    let (found, refused) = pass(wishes, false);
-    let named = matches!(wishes.cuda, CudaWish::Version { .. } | CudaWish::Cpu);
-    if found.is_empty() && named { pass(wishes, true) } else { (found, refused) }
+pub(crate) fn candidates(request: &Request) -> (Vec<Candidate>, Vec<(&'static Release, Reason)>) {
+    let (found, refused) = pass(request, false);
+    let named = matches!(request.cuda, CudaRequest::Version { .. } | CudaRequest::Cpu);
+    if found.is_empty() && named { pass(request, true) } else { (found, refused) }
 }
 
-fn pass(wishes: &Wishes, own: bool) -> (Vec<Candidate>, Vec<(&'static Release, Reason)>) {
+fn pass(request: &Request, own: bool) -> (Vec<Candidate>, Vec<(&'static Release, Reason)>) {
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     for release in sconce_facts::releases().iter().rev() {
-        match consider(release, wishes, own) {
+        match consider(release, request, own) {
             Ok(candidate) => found.push(candidate),
             Err(Reason::NotAsked) => {}
             Err(reason) => refused.push((release, reason)),
@@ -242,11 +242,11 @@ fn pass(wishes: &Wishes, own: bool) -> (Vec<Candidate>, Vec<(&'static Release, R
     (found, refused)
 }
 
-fn asked(wish: &TorchWish, release: &Release) -> bool {
-    match wish {
-        TorchWish::Newest => !release.asked,
-        TorchWish::None => false,
-        TorchWish::Versions(specifiers) => {
+fn asked(request: &TorchRequest, release: &Release) -> bool {
+    match request {
+        TorchRequest::Newest => !release.asked,
+        TorchRequest::None => false,
+        TorchRequest::Versions(specifiers) => {
             allows(specifiers, release) && (!release.asked || only_old(specifiers))
         }
     }
@@ -263,14 +263,14 @@ pub(crate) fn only_old(specifiers: &VersionSpecifiers) -> bool {
     allowed.peek().is_some() && allowed.all(|release| release.asked)
 }
 
-fn channel(release: &'static Release, wishes: &Wishes, own: bool) -> Result<Channel, Reason> {
-    let build = release.build(wishes.machine);
-    match wishes.cuda {
-        CudaWish::Auto => Ok(Channel::Pypi),
-        CudaWish::Cpu if !build.cuda_build => Ok(Channel::Pypi),
-        CudaWish::Cpu if own => Ok(Channel::Cpu),
-        CudaWish::Cpu => Err(Reason::OtherCuda { has: release.cuda, wanted: "none".into() }),
-        CudaWish::Version { major, minor } => {
+fn channel(release: &'static Release, request: &Request, own: bool) -> Result<Channel, Reason> {
+    let build = release.build(request.machine);
+    match request.cuda {
+        CudaRequest::Auto => Ok(Channel::Pypi),
+        CudaRequest::Cpu if !build.cuda_build => Ok(Channel::Pypi),
+        CudaRequest::Cpu if own => Ok(Channel::Cpu),
+        CudaRequest::Cpu => Err(Reason::OtherCuda { has: release.cuda, wanted: "none".into() }),
+        CudaRequest::Version { major, minor } => {
             let fits = |cuda: CudaVersion| {
                 cuda.major == major && minor.is_none_or(|minor| cuda.minor == minor)
             };
@@ -280,7 +280,7 @@ fn channel(release: &'static Release, wishes: &Wishes, own: bool) -> Result<Chan
             let variants = release.variants.iter().filter(|v| v.cuda().is_some_and(fits));
             match variants.max_by_key(|variant| variant.cuda()) {
                 Some(variant) if own => Ok(Channel::Variant(variant)),
-                _ if !build.cuda_build => Err(Reason::CpuBuild { machine: wishes.machine }),
+                _ if !build.cuda_build => Err(Reason::CpuBuild { machine: request.machine }),
                 _ => {
                     let minor = minor.map(|minor| format!(".{minor}")).unwrap_or_default();
                     Err(Reason::OtherCuda { has: release.cuda, wanted: format!("{major}{minor}") })
@@ -291,17 +291,17 @@ fn channel(release: &'static Release, wishes: &Wishes, own: bool) -> Result<Chan
 }
 
 /// The first base whose Python has a wheel; of those, the first where Triton (so torch.compile) is in the set.
-fn base(release: &Release, wishes: &Wishes) -> Result<&'static Base, Reason> {
-    let build = release.build(wishes.machine);
+fn base(release: &Release, request: &Request) -> Result<&'static Base, Reason> {
+    let build = release.build(request.machine);
     let mut with_wheel =
-        wishes.bases.iter().copied().filter(|base| build.python.contains(&base.python_tag()));
+        request.bases.iter().copied().filter(|base| build.python.contains(&base.python_tag()));
     let first = with_wheel.clone().next();
-    let machine = wishes.machine;
+    let machine = request.machine;
     with_wheel
         .find(|&base| triton_in(&build.requires, Target { machine, base }))
         .or(first)
         .ok_or_else(|| Reason::NoPython {
-            pythons: wishes.bases.iter().map(|base| base.python.clone()).collect(),
+            pythons: request.bases.iter().map(|base| base.python.clone()).collect(),
             has: build.python.clone(),
         })
 }

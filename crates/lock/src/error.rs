@@ -1,4 +1,4 @@
-//! What can go wrong between a wish and a lock.
+//! What can go wrong between a request and a lock.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -80,9 +80,9 @@ pub enum Error {
         /// The nearest tag that works.
         near: Option<String>,
     },
-    /// Wishes that contradict each other or the facts before any index is asked.
+    /// What is asked for contradicts itself or the facts, before any index is asked.
     #[error("{message}")]
-    Wish {
+    Request {
         /// What contradicts what.
         message: String,
         /// What to change.
@@ -96,7 +96,7 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
-    /// No torch fits the wishes.
+    /// No torch fits what is asked for.
     #[error("no torch fits: {message}")]
     NoTorch {
         /// In a sentence.
@@ -211,7 +211,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spec { hint, .. } | Self::Wish { hint, .. } | Self::Edit { hint, .. } | Self::NoTorch { hint, .. } => {
+            Self::Spec { hint, .. } | Self::Request { hint, .. } | Self::Edit { hint, .. } | Self::NoTorch { hint, .. } => {
                 hint.clone()
             }
             Self::Tag { near, .. } => {

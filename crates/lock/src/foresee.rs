@@ -5,25 +5,25 @@ use crate::document::TorchFacts;
 use crate::error::Error;
 use crate::explain::Explanation;
 use crate::refusal;
-use crate::resolve::{Host, wishes};
-use crate::spec::{Spec, TorchWish};
+use crate::resolve::{Host, request};
+use crate::spec::{Spec, TorchRequest};
 
 /// The torch that a lock of this specification begins with on that machine; requirements can still
 /// lead to an older one. Nothing for one without torch, or with a torch newer than the facts.
 ///
 /// # Errors
-/// No torch that the facts know fits the wishes.
+/// No torch that the facts know fits the request.
 pub fn foresee(spec: &Spec, host: &Host) -> Result<Option<TorchFacts>, Error> {
-    if spec.environment.torch == TorchWish::None {
+    if spec.environment.torch == TorchRequest::None {
         return Ok(None);
     }
-    let wishes = wishes(spec, host, &mut Explanation::default())?;
-    let (left, refused) = candidates(&wishes);
+    let request = request(spec, host, &mut Explanation::default())?;
+    let (left, refused) = candidates(&request);
     let Some(first) = left.first() else {
         return if refused.is_empty() {
             Ok(None)
         } else {
-            Err(refusal::no_torch(&wishes, &refused))
+            Err(refusal::no_torch(&request, &refused))
         };
     };
     Ok(Some(TorchFacts {

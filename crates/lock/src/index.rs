@@ -7,7 +7,7 @@ use sconce_facts::{Base, CudaVersion, Machine};
 use serde::{Deserialize, Serialize};
 
 use crate::document::{DebPin, Wheel};
-use crate::spec::{Flavour, IndexWish};
+use crate::spec::{Flavour, IndexRequest};
 
 /// A question to the Python resolver.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct PythonRequest {
     /// The processor.
     pub machine: Machine,
     /// Indexes besides the default one, in the order they are asked.
-    pub indexes: Vec<IndexWish>,
+    pub indexes: Vec<IndexRequest>,
     /// What the user's files of requirements name besides: a name for the lock, and the address of the
     /// index or the folder as uv gets it.
     pub elsewhere: Vec<(String, String)>,

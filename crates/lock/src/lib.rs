@@ -48,8 +48,8 @@ pub use requirements_txt::{Ask, Line};
 pub use resolve::{Host, HostGpu, resolve};
 pub use sconce_facts::{Base, Machine, UvRow, base, uv as resolver};
 pub use spec::{
-    App, BaseWish, CudaWish, DriverWish, Environment, Flavour, GpuWish, IndexWish, Requirements,
-    Run, Spec, TorchWish,
+    App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, IndexRequest,
+    Requirements, Run, Spec, TorchRequest,
 };
 pub use target::Target;
 pub use wheel_name::WheelName;

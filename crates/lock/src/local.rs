@@ -5,7 +5,7 @@ use sconce_facts::CudaVersion;
 
 use crate::error::Error;
 use crate::requirements_txt::{Ask, Line};
-use crate::spec::{CudaWish, Environment, Requirements, TorchWish};
+use crate::spec::{CudaRequest, Environment, Requirements, TorchRequest};
 use crate::spec_parse::torch_versions;
 use crate::wheel_name::normalise;
 
@@ -13,67 +13,69 @@ use crate::wheel_name::normalise;
 const PACKAGES: &[&str] = &["torch", "torchvision", "torchaudio"];
 
 /// The version without its local part, and the CUDA that this names; `None` for any other version.
-pub(crate) fn split(version: &str) -> Option<(&str, CudaWish)> {
+pub(crate) fn split(version: &str) -> Option<(&str, CudaRequest)> {
     let (public, local) = version.trim().split_once('+')?;
-    let wish = match local {
-        "cpu" => CudaWish::Cpu,
+    let request = match local {
+        "cpu" => CudaRequest::Cpu,
         local => {
             let CudaVersion { major, minor } = CudaVersion::from_variant(local)?;
-            CudaWish::Version { major, minor: Some(minor) }
+            CudaRequest::Version { major, minor: Some(minor) }
         }
     };
-    Some((public, wish))
+    Some((public, request))
 }
 
-/// Reads such requirements as what they mean: the release, and a wish for its CUDA.
+/// Reads such requirements as what they mean: the release, and a request for its CUDA.
 ///
 /// # Errors
 /// The CUDA is not the one that is asked for elsewhere.
 pub(crate) fn take(environment: &mut Environment) -> Result<(), Error> {
-    if environment.torch == TorchWish::None {
+    if environment.torch == TorchRequest::None {
         return Ok(());
     }
     let mut found = Vec::new();
     match &mut environment.requirements {
         Requirements::List(list) => {
             found.extend(
-                list.iter_mut().filter_map(|text| replace(text).map(|wish| (wish, text.clone()))),
+                list.iter_mut()
+                    .filter_map(|text| replace(text).map(|request| (request, text.clone()))),
             );
         }
         Requirements::File(file) => {
             for Line { ask, .. } in file.lines.iter_mut().chain(&mut file.constraints) {
                 if let Ask::Requirement(text) = ask {
-                    found.extend(replace(text).map(|wish| (wish, text.clone())));
+                    found.extend(replace(text).map(|request| (request, text.clone())));
                 }
             }
         }
     }
     for ((cuda, torch), text) in found {
-        wish_cuda(environment, cuda, &text)?;
-        if let (Some(version), TorchWish::Newest) = (torch, &environment.torch)
+        ask_for_cuda(environment, cuda, &text)?;
+        if let (Some(version), TorchRequest::Newest) = (torch, &environment.torch)
             && let Some(versions) = torch_versions(&version)
         {
-            environment.torch = TorchWish::Versions(versions);
+            environment.torch = TorchRequest::Versions(versions);
         }
     }
     Ok(())
 }
 
 /// Sets the CUDA, unless another one is asked for.
-pub(crate) fn wish_cuda(
+pub(crate) fn ask_for_cuda(
     environment: &mut Environment,
-    cuda: CudaWish,
+    cuda: CudaRequest,
     text: &str,
 ) -> Result<(), Error> {
     let same = match (&environment.cuda, &cuda) {
-        (CudaWish::Auto, _) => true,
-        (CudaWish::Version { major, minor: None }, CudaWish::Version { major: other, .. }) => {
-            major == other
-        }
+        (CudaRequest::Auto, _) => true,
+        (
+            CudaRequest::Version { major, minor: None },
+            CudaRequest::Version { major: other, .. },
+        ) => major == other,
         (one, other) => one == other,
     };
     if !same {
-        return Err(Error::Wish {
+        return Err(Error::Request {
             message: format!("`{text}` is a build for another CUDA than `cuda` asks for"),
             hint: Some("leave `cuda` out: the version says it".into()),
         });
@@ -83,7 +85,7 @@ pub(crate) fn wish_cuda(
 }
 
 /// Takes the local part out of a requirement; the CUDA, and the version if it is torch's.
-fn replace(text: &mut String) -> Option<(CudaWish, Option<String>)> {
+fn replace(text: &mut String) -> Option<(CudaRequest, Option<String>)> {
     let bare = text.split(" --hash").next().unwrap_or(text);
     let parsed = bare.parse::<Requirement<VerbatimUrl>>().ok()?;
     let name = normalise(parsed.name.as_ref());
@@ -105,12 +107,12 @@ mod tests {
 
     #[test]
     fn a_local_version_is_a_cuda() {
-        let cuda = |major, minor| CudaWish::Version { major, minor: Some(minor) };
+        let cuda = |major, minor| CudaRequest::Version { major, minor: Some(minor) };
         assert_eq!(split("2.3.1+cu121"), Some(("2.3.1", cuda(12, 1))));
-        assert_eq!(split("2.3.1+cpu"), Some(("2.3.1", CudaWish::Cpu)));
+        assert_eq!(split("2.3.1+cpu"), Some(("2.3.1", CudaRequest::Cpu)));
         assert_eq!(split("2.3.1+git1234"), None);
         assert_eq!(split("2.3.1"), None);
-        for (text, now, wish) in [
+        for (text, now, request) in [
             ("torch==2.1.0+cu121", "torch==2.1.0", Some((cuda(12, 1), Some("2.1.0".into())))),
             (
                 "torchvision == 0.16.0+cu118 ; python_version > '3'",
@@ -121,7 +123,7 @@ mod tests {
             ("torch>=2.1", "torch>=2.1", None),
         ] {
             let mut changed = text.to_owned();
-            assert_eq!(replace(&mut changed), wish, "{text}");
+            assert_eq!(replace(&mut changed), request, "{text}");
             assert_eq!(changed, now);
         }
     }

@@ -3,40 +3,40 @@
 use pep440_rs::Version;
 use sconce_facts::{Machine, Release};
 
-use crate::candidate::{Reason, WantedGpu, Wishes, consider};
+use crate::candidate::{Reason, Request, WantedGpu, consider};
 use crate::error::Error;
 use crate::explain::Refused;
-use crate::spec::{CudaWish, TorchWish};
+use crate::spec::{CudaRequest, TorchRequest};
 
 /// One refused release.
 pub(crate) fn one(release: &Release, reason: &Reason) -> Refused {
     Refused { what: format!("torch {}", release.version), why: reason.to_string() }
 }
 
-/// The error for wishes that no release meets.
-pub(crate) fn no_torch(wishes: &Wishes, refused: &[(&'static Release, Reason)]) -> Error {
+/// The error for a request that no release meets.
+pub(crate) fn no_torch(request: &Request, refused: &[(&'static Release, Reason)]) -> Error {
     let told = refused.iter().map(|(release, reason)| one(release, reason)).collect();
     let Some((newest, reason)) = refused.first() else {
-        return unknown_version(wishes);
+        return unknown_version(request);
     };
     if refused.len() == 1 {
         return Error::NoTorch {
             message: format!("torch {}: {reason}", newest.version),
             refused: told,
-            hint: hint(wishes, newest, reason),
+            hint: hint(request, newest, reason),
         };
     }
-    if let Some(message) = together(wishes) {
+    if let Some(message) = together(request) {
         let hint = Some("make an environment for each, or leave one out".to_owned());
         return Error::NoTorch { message, refused: told, hint };
     }
     let message = format!("the newest looked at, torch {}: {reason}", newest.version);
-    Error::NoTorch { message, refused: told, hint: hint(wishes, newest, reason) }
+    Error::NoTorch { message, refused: told, hint: hint(request, newest, reason) }
 }
 
 /// A version that the facts do not have although they reach past it.
-fn unknown_version(wishes: &Wishes) -> Error {
-    let TorchWish::Versions(specifiers) = &wishes.torch else {
+fn unknown_version(request: &Request) -> Error {
+    let TorchRequest::Versions(specifiers) = &request.torch else {
         return Error::NoTorch {
             message: "no release is known".into(),
             refused: Vec::new(),
@@ -59,12 +59,12 @@ fn unknown_version(wishes: &Wishes) -> Error {
 }
 
 /// GPUs that each have a torch and no torch in common.
-fn together(wishes: &Wishes) -> Option<String> {
-    if wishes.gpus.len() < 2 {
+fn together(request: &Request) -> Option<String> {
+    if request.gpus.len() < 2 {
         return None;
     }
     let served = |gpu: &WantedGpu| {
-        let alone = Wishes { gpus: vec![gpu.clone()], ..wishes.clone() };
+        let alone = Request { gpus: vec![gpu.clone()], ..request.clone() };
         let fits: Vec<_> = sconce_facts::releases()
             .iter()
             .filter(|release| consider(release, &alone, false).is_ok())
@@ -75,39 +75,43 @@ fn together(wishes: &Wishes) -> Option<String> {
             _ => format!("{gpu} is served by none"),
         }
     };
-    let each: Vec<_> = wishes.gpus.iter().map(served).collect();
+    let each: Vec<_> = request.gpus.iter().map(served).collect();
     Some(format!("no release serves all of these GPUs: {}", each.join("; ")))
 }
 
 /// What would make a release fit.
-pub(crate) fn hint(wishes: &Wishes, release: &'static Release, reason: &Reason) -> Option<String> {
+pub(crate) fn hint(
+    request: &Request,
+    release: &'static Release,
+    reason: &Reason,
+) -> Option<String> {
     match reason {
         Reason::NoCode { gpu, .. } => {
-            let other = other_release(wishes).or_else(|| own_build(wishes, release));
-            Some(other.or_else(|| old_release(wishes)).unwrap_or_else(|| {
-                format!("no torch from PyPI has code for {gpu} with these wishes")
+            let other = other_release(request).or_else(|| own_build(request, release));
+            Some(other.or_else(|| old_release(request)).unwrap_or_else(|| {
+                format!("no torch from PyPI has code for {gpu} and is what else is asked for")
             }))
         }
-        Reason::OldDriver { floor, .. } => Some(match other_release(wishes) {
+        Reason::OldDriver { floor, .. } => Some(match other_release(request) {
             Some(other) => format!("{other}; or a driver from {floor} on"),
-            None => match older_cuda(wishes)
-                .or_else(|| old_release(wishes))
-                .or_else(|| of_driver(wishes))
+            None => match older_cuda(request)
+                .or_else(|| old_release(request))
+                .or_else(|| of_driver(request))
             {
                 Some(older) => format!("{older}; or a driver from {floor} on"),
                 None => format!("a driver from {floor} on"),
             },
         }),
-        Reason::NoNvcc { .. } => Some(match other_release(wishes) {
+        Reason::NoNvcc { .. } => Some(match other_release(request) {
             Some(other) => format!("{other}; or flavour = \"runtime\""),
             None => "flavour = \"runtime\"".into(),
         }),
         Reason::NoPython { .. } => {
-            let free = Wishes { bases: sconce_facts::bases().iter().collect(), ..wishes.clone() };
+            let free = Request { bases: sconce_facts::bases().iter().collect(), ..request.clone() };
             let base = consider(release, &free, true).ok()?.base;
             Some(format!("python = \"{}\" (Debian {})", base.python, base.release))
         }
-        Reason::CpuBuild { .. } => other_release(wishes),
+        Reason::CpuBuild { .. } => other_release(request),
         Reason::OtherCuda { .. } => {
             let has: Vec<_> =
                 release.variants.iter().filter_map(|variant| variant.cuda()).collect();
@@ -119,8 +123,8 @@ pub(crate) fn hint(wishes: &Wishes, release: &'static Release, reason: &Reason) 
 }
 
 /// The releases that fit when the version is left open.
-fn other_release(wishes: &Wishes) -> Option<String> {
-    let open = Wishes { torch: TorchWish::Newest, ..wishes.clone() };
+fn other_release(request: &Request) -> Option<String> {
+    let open = Request { torch: TorchRequest::Newest, ..request.clone() };
     let fits: Vec<_> = sconce_facts::releases()
         .iter()
         .filter(|release| consider(release, &open, false).is_ok())
@@ -136,10 +140,10 @@ fn other_release(wishes: &Wishes) -> Option<String> {
 }
 
 /// The newest of the releases that are taken only where they are asked for, if one fits.
-fn old_release(wishes: &Wishes) -> Option<String> {
+fn old_release(request: &Request) -> Option<String> {
     let fits = |release: &'static Release| {
         let exactly = format!("=={}", release.version).parse().ok()?;
-        let open = Wishes { torch: TorchWish::Versions(exactly), ..wishes.clone() };
+        let open = Request { torch: TorchRequest::Versions(exactly), ..request.clone() };
         consider(release, &open, false).ok()
     };
     let mut old = sconce_facts::releases().iter().filter(|release| release.asked).rev();
@@ -148,15 +152,15 @@ fn old_release(wishes: &Wishes) -> Option<String> {
 }
 
 /// The newest release that a driver runs, in a build on PyTorch's own index for an older CUDA.
-fn older_cuda(wishes: &Wishes) -> Option<String> {
-    let driver = wishes.driver.as_ref()?;
+fn older_cuda(request: &Request) -> Option<String> {
+    let driver = request.driver.as_ref()?;
     let fits = |release: &'static Release| {
         release.variants.iter().rev().filter_map(|variant| variant.cuda()).find(|cuda| {
-            let cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
-            let open = Wishes { torch: TorchWish::Newest, cuda, ..wishes.clone() };
+            let cuda = CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
+            let open = Request { torch: TorchRequest::Newest, cuda, ..request.clone() };
             // That a build is there at all is documented for x86_64 alone.
             consider(release, &open, true).is_ok_and(|candidate| {
-                candidate.architectures.is_some() || wishes.machine == Machine::X86_64
+                candidate.architectures.is_some() || request.machine == Machine::X86_64
             })
         })
     };
@@ -169,10 +173,10 @@ fn older_cuda(wishes: &Wishes) -> Option<String> {
 }
 
 /// What a driver runs that is below the floors of all that fits otherwise.
-fn of_driver(wishes: &Wishes) -> Option<String> {
-    let driver = wishes.driver.as_ref()?;
+fn of_driver(request: &Request) -> Option<String> {
+    let driver = request.driver.as_ref()?;
     let runs = |release: &&Release| {
-        release.build(wishes.machine).cuda_build
+        release.build(request.machine).cuda_build
             && release.cuda.floor().is_some_and(|floor| *driver >= floor.driver)
     };
     if let Some(release) = sconce_facts::releases().iter().rev().find(runs) {
@@ -180,7 +184,7 @@ fn of_driver(wishes: &Wishes) -> Option<String> {
             "the newest torch that driver {driver} runs is {} with CUDA {}, whose wheels are for {}",
             release.version,
             release.cuda,
-            release.build(wishes.machine).python.join(", ")
+            release.build(request.machine).python.join(", ")
         ));
     }
     let lowest = sconce_facts::floors().first()?;
@@ -191,10 +195,10 @@ fn of_driver(wishes: &Wishes) -> Option<String> {
 }
 
 /// A build of the same release on PyTorch's own index that would do.
-fn own_build(wishes: &Wishes, release: &'static Release) -> Option<String> {
+fn own_build(request: &Request, release: &'static Release) -> Option<String> {
     let cuda = release.variants.iter().rev().filter_map(|variant| variant.cuda()).find(|cuda| {
-        let cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
-        consider(release, &Wishes { cuda, ..wishes.clone() }, true)
+        let cuda = CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
+        consider(release, &Request { cuda, ..request.clone() }, true)
             .is_ok_and(|candidate| candidate.architectures.is_some())
     })?;
     Some(format!("cuda = \"{cuda}\" takes PyTorch's own build, which is documented to have it"))

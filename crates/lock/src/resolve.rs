@@ -6,14 +6,14 @@ mod companions;
 mod hashes;
 mod keep;
 mod relics;
+mod request;
 mod taken;
 mod told;
 mod torch;
 mod unknown;
-mod wishes;
 mod words;
 
-pub(crate) use wishes::wishes;
+pub(crate) use request::request;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,14 +21,14 @@ use std::path::Path;
 use pep440_rs::Version;
 use sconce_facts::{Base, Capability, CudaVersion, DriverVersion, Machine};
 
-use crate::candidate::Wishes;
+use crate::candidate::Request;
 use crate::document::{DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
 use crate::index::{Index, IndexError, PythonAnswer};
 use crate::previous::Previous;
 use crate::pylock::{Package, Pylock, PylockWheel, Source};
-use crate::spec::{Requirements, Spec, TorchWish};
+use crate::spec::{Requirements, Spec, TorchRequest};
 use crate::target::Target;
 use crate::verify::Set;
 use crate::wheel_name::without_credentials;
@@ -59,7 +59,7 @@ const MOST_QUESTIONS: usize = 40;
 /// Works out what a specification is, exactly, and changes as little as it can of the lock that is there.
 ///
 /// # Errors
-/// No torch fits the wishes, the requirements can't be met, or an index could not be asked.
+/// No torch fits what is asked for, the requirements can't be met, or an index could not be asked.
 pub fn resolve(
     spec: &Spec,
     host: &Host,
@@ -71,16 +71,16 @@ pub fn resolve(
     }
     let mut explanation = Explanation::default();
     spec.remarks.iter().for_each(|remark| explanation.note(remark.clone()));
-    let mut wishes = wishes(spec, host, &mut explanation)?;
+    let mut request = request(spec, host, &mut explanation)?;
     if let Some(lock) = previous.kept() {
         // Another Python would move every wheel.
-        wishes.bases.sort_by_key(|base| base.release != lock.facts.base);
+        request.bases.sort_by_key(|base| base.release != lock.facts.base);
     }
     let mut resolution =
-        Resolution { spec, wishes, previous, index, explanation, questions: 0, moved: false };
+        Resolution { spec, request, previous, index, explanation, questions: 0, moved: false };
     let chosen = match (&spec.environment.torch, taken::pylock_of(spec)?) {
         (_, Some(pylock)) => resolution.take_pylock(&pylock)?,
-        (TorchWish::None, None) => resolution.without_torch()?,
+        (TorchRequest::None, None) => resolution.without_torch()?,
         (_, None) => resolution.with_torch()?,
     };
     resolution.finish(chosen)
@@ -96,7 +96,7 @@ struct Chosen {
 
 struct Resolution<'a> {
     spec: &'a Spec,
-    wishes: Wishes,
+    request: Request,
     previous: Previous<'a>,
     index: &'a mut dyn Index,
     explanation: Explanation,
@@ -107,13 +107,13 @@ struct Resolution<'a> {
 
 impl Resolution<'_> {
     const fn target(&self, base: &'static Base) -> Target {
-        Target { machine: self.wishes.machine, base }
+        Target { machine: self.request.machine, base }
     }
 
     fn without_torch(&mut self) -> Result<Chosen, Error> {
         let mut first = None;
         let mut relics = Vec::new();
-        for base in self.wishes.bases.clone() {
+        for base in self.request.bases.clone() {
             let nothing = matches!(&self.spec.environment.requirements, Requirements::List(list) if list.is_empty());
             let answer = if nothing {
                 Ok(PythonAnswer::default())
@@ -188,21 +188,21 @@ impl Resolution<'_> {
         };
         let choice = format!("Debian {} with Python {}", base.release, base.python);
         self.explanation.choose("base", choice, why, Vec::new());
-        let machine = self.wishes.machine;
+        let machine = self.request.machine;
         let request = keep::debian_request(self.spec, base, machine, torch.is_some());
         let (digest, debs) = keep::debs(&request, self.previous.kept(), self.index)?;
-        let mut gpus: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
+        let mut gpus: Vec<_> = self.request.gpus.iter().map(|gpu| gpu.capability).collect();
         gpus.sort();
         gpus.dedup();
         let lock = Lock {
             spec: self.spec.digest(),
             inputs: Some(Inputs { wheels: self.spec.wheels_digest(), debs: digest }),
             facts: Facts {
-                machine: self.wishes.machine,
+                machine: self.request.machine,
                 base: base.release.clone(),
                 python: base.python.clone(),
                 glibc: base.glibc.clone(),
-                flavour: self.wishes.flavour,
+                flavour: self.request.flavour,
                 bytecode: self.spec.environment.bytecode,
                 gpus,
                 torch,
@@ -258,7 +258,7 @@ fn meets(wheels: &[Wheel], pins: &[String], target: Target) -> Result<(), String
 fn no_torch_in(wheels: &[Wheel]) -> Result<(), Error> {
     match wheels.iter().find(|wheel| wheel.name == "torch") {
         None => Ok(()),
-        Some(torch) => Err(Error::Wish {
+        Some(torch) => Err(Error::Request {
             message: format!("torch = false, and the requirements bring torch {}", torch.version),
             hint: Some("leave `torch` out, or the package that needs it".into()),
         }),

@@ -20,7 +20,7 @@ pub struct Spec {
     /// `[environment]`.
     pub environment: Environment,
     /// `[base]`.
-    pub base: BaseWish,
+    pub base: BaseRequest,
     /// `[app]`.
     pub app: App,
     /// `[run]`; none of it changes the image.
@@ -35,13 +35,13 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Environment {
     /// Which torch.
-    pub torch: TorchWish,
+    pub torch: TorchRequest,
     /// Which GPUs it must run on.
-    pub gpus: GpuWish,
+    pub gpus: GpuRequest,
     /// The oldest driver it must run on.
-    pub driver: DriverWish,
+    pub driver: DriverRequest,
     /// Which CUDA.
-    pub cuda: CudaWish,
+    pub cuda: CudaRequest,
     /// Which Python: "3.13".
     pub python: Option<String>,
     /// Which processor.
@@ -55,7 +55,7 @@ pub struct Environment {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Indexes besides the default one.
-    pub indexes: Vec<IndexWish>,
+    pub indexes: Vec<IndexRequest>,
     /// What it is for.
     pub flavour: Flavour,
     /// Whether .pyc files are in the image.
@@ -65,10 +65,10 @@ pub struct Environment {
 impl Default for Environment {
     fn default() -> Self {
         Self {
-            torch: TorchWish::default(),
-            gpus: GpuWish::default(),
-            driver: DriverWish::default(),
-            cuda: CudaWish::default(),
+            torch: TorchRequest::default(),
+            gpus: GpuRequest::default(),
+            driver: DriverRequest::default(),
+            cuda: CudaRequest::default(),
             python: None,
             platform: None,
             requirements: Requirements::default(),
@@ -119,7 +119,7 @@ impl Environment {
 /// `environment.torch`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TorchWish {
+pub enum TorchRequest {
     /// The newest that fits the rest.
     #[default]
     Newest,
@@ -132,7 +132,7 @@ pub enum TorchWish {
 /// `environment.gpus`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum GpuWish {
+pub enum GpuRequest {
     /// Nothing is asked.
     #[default]
     Any,
@@ -145,7 +145,7 @@ pub enum GpuWish {
 /// `environment.driver`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DriverWish {
+pub enum DriverRequest {
     /// This machine's, if it has one.
     #[default]
     Auto,
@@ -158,7 +158,7 @@ pub enum DriverWish {
 /// `environment.cuda`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CudaWish {
+pub enum CudaRequest {
     /// Whatever the torch has.
     #[default]
     Auto,
@@ -191,14 +191,14 @@ impl Default for Requirements {
 
 /// One of `environment.indexes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct IndexWish {
+pub struct IndexRequest {
     /// Its name in the lock.
     pub name: String,
     /// Its address, or the path of a folder with wheels.
     pub url: String,
 }
 
-impl IndexWish {
+impl IndexRequest {
     /// Whether it is a folder of wheels rather than an index.
     pub fn is_folder(&self) -> bool {
         !self.url.contains("://") || self.url.starts_with("file://")
@@ -228,7 +228,7 @@ impl Flavour {
 
 /// `[base]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct BaseWish {
+pub struct BaseRequest {
     /// The Debian release.
     pub debian: Option<String>,
     /// Packages besides what the flavour needs.
@@ -354,7 +354,7 @@ impl Spec {
     /// The digest of what decides the wheels of a lock: `[environment]` and the Debian release.
     pub fn wheels_digest(&self) -> Digest {
         let environment = Environment { bytecode: true, ..self.environment.clone() };
-        let base = BaseWish { debian: self.base.debian.clone(), ..BaseWish::default() };
+        let base = BaseRequest { debian: self.base.debian.clone(), ..BaseRequest::default() };
         Self { environment, base, ..Self::default() }.digest()
     }
 }

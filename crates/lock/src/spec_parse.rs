@@ -14,7 +14,8 @@ use crate::place::is_place;
 use crate::requirements::{RequirementsFile, check_requirement, other_tool};
 use crate::requirements_txt::checked;
 use crate::spec::{
-    CudaWish, DriverWish, Environment, Flavour, GpuWish, IndexWish, Requirements, Spec, TorchWish,
+    CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, IndexRequest, Requirements, Spec,
+    TorchRequest,
 };
 use crate::spec_keys::{KEYS, SECTIONS};
 
@@ -232,72 +233,76 @@ impl Field<'_> {
     }
 
     /// `torch = "2.3.1+cu121"` and `cuda` say the same, or one of them is wrong.
-    fn cuda_of_version(&self, environment: &mut Environment, cuda: CudaWish) -> Result<(), Error> {
-        if cuda == CudaWish::Auto {
+    fn cuda_of_version(
+        &self,
+        environment: &mut Environment,
+        cuda: CudaRequest,
+    ) -> Result<(), Error> {
+        if cuda == CudaRequest::Auto {
             return Ok(());
         }
-        local::wish_cuda(environment, cuda, self.item.as_str().unwrap_or_default())
+        local::ask_for_cuda(environment, cuda, self.item.as_str().unwrap_or_default())
             .map_err(|error| self.reader.error(self.span.clone(), error.to_string(), error.hint()))
     }
 
     /// A version may name its CUDA: `2.3.1+cu121`.
-    fn torch(&self) -> Result<(TorchWish, Option<CudaWish>), Error> {
+    fn torch(&self) -> Result<(TorchRequest, Option<CudaRequest>), Error> {
         match self.item.as_bool() {
-            Some(true) => return Ok((TorchWish::Newest, None)),
-            Some(false) => return Ok((TorchWish::None, None)),
+            Some(true) => return Ok((TorchRequest::Newest, None)),
+            Some(false) => return Ok((TorchRequest::None, None)),
             None => {}
         }
         let expected = "a version (\"2.9.1\"), a range (\">=2.8,<2.12\"), \"newest\" or false";
         let text = self.item.as_str().ok_or_else(|| self.must_be(expected))?;
         match text {
-            "newest" | "latest" | "auto" => Ok((TorchWish::Newest, None)),
+            "newest" | "latest" | "auto" => Ok((TorchRequest::Newest, None)),
             text => {
                 let (text, cuda) = match local::split(text.trim_start_matches('=')) {
                     Some((public, cuda)) => (public, Some(cuda)),
                     None => (text, None),
                 };
                 let versions = torch_versions(text).ok_or_else(|| self.must_be(expected))?;
-                Ok((TorchWish::Versions(versions), cuda))
+                Ok((TorchRequest::Versions(versions), cuda))
             }
         }
     }
 
-    fn gpus(&self) -> Result<GpuWish, Error> {
+    fn gpus(&self) -> Result<GpuRequest, Error> {
         let names = match self.item.as_str() {
             Some(name) => vec![name.to_owned()],
             None => self.strings()?,
         };
         match names.as_slice() {
-            [] => Ok(GpuWish::Any),
-            [name] if name == "any" || name == "auto" => Ok(GpuWish::Any),
-            [name] if name == "host" => Ok(GpuWish::Host),
+            [] => Ok(GpuRequest::Any),
+            [name] if name == "any" || name == "auto" => Ok(GpuRequest::Any),
+            [name] if name == "host" => Ok(GpuRequest::Host),
             _ => {
                 for name in &names {
                     crate::candidate::wanted_gpu(name).map_err(|error| self.because(&error))?;
                 }
-                Ok(GpuWish::Named(names))
+                Ok(GpuRequest::Named(names))
             }
         }
     }
 
-    fn driver(&self) -> Result<DriverWish, Error> {
+    fn driver(&self) -> Result<DriverRequest, Error> {
         match self.string()? {
-            "auto" | "host" => Ok(DriverWish::Auto),
-            "any" | "none" => Ok(DriverWish::Any),
-            text => Ok(DriverWish::Version(text.parse().map_err(|e| self.because(&e))?)),
+            "auto" | "host" => Ok(DriverRequest::Auto),
+            "any" | "none" => Ok(DriverRequest::Any),
+            text => Ok(DriverRequest::Version(text.parse().map_err(|e| self.because(&e))?)),
         }
     }
 
-    fn cuda(&self) -> Result<CudaWish, Error> {
+    fn cuda(&self) -> Result<CudaRequest, Error> {
         match self.string()? {
-            "auto" => Ok(CudaWish::Auto),
-            "cpu" | "none" => Ok(CudaWish::Cpu),
+            "auto" => Ok(CudaRequest::Auto),
+            "cpu" | "none" => Ok(CudaRequest::Cpu),
             text => match text.parse::<u16>() {
-                Ok(major) => Ok(CudaWish::Version { major, minor: None }),
+                Ok(major) => Ok(CudaRequest::Version { major, minor: None }),
                 Err(_) => {
                     let CudaVersion { major, minor } =
                         text.parse().map_err(|e| self.because(&e))?;
-                    Ok(CudaWish::Version { major, minor: Some(minor) })
+                    Ok(CudaRequest::Version { major, minor: Some(minor) })
                 }
             },
         }
@@ -368,7 +373,7 @@ impl Field<'_> {
         values.map(|value| Place::at(self.reader.text, at(value)).line).collect()
     }
 
-    fn indexes(&self) -> Result<Vec<IndexWish>, Error> {
+    fn indexes(&self) -> Result<Vec<IndexRequest>, Error> {
         let expected = "a list of { name = \"…\", url = \"…\" }";
         let tables: Vec<&dyn TableLike> =
             match (self.item.as_array(), self.item.as_array_of_tables()) {
@@ -380,7 +385,7 @@ impl Field<'_> {
                 (_, Some(tables)) => tables.iter().map(|table| table as &dyn TableLike).collect(),
                 _ => return Err(self.must_be(expected)),
             };
-        let mut indexes: Vec<IndexWish> = Vec::new();
+        let mut indexes: Vec<IndexRequest> = Vec::new();
         for table in tables {
             let text = |key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
             let (Some(name), Some(url), 2) = (text("name"), text("url"), table.len()) else {
@@ -395,7 +400,7 @@ impl Field<'_> {
             if indexes.iter().any(|index| index.name == name) {
                 return Err(self.must_be("a list with a name for each index of its own"));
             }
-            indexes.push(IndexWish { name, url });
+            indexes.push(IndexRequest { name, url });
         }
         Ok(indexes)
     }

@@ -4,7 +4,7 @@
 use sconce_facts::{CudaVersion, Release};
 
 use crate::error::Error;
-use crate::spec::{CudaWish, Environment, Flavour, Requirements, Spec, TorchWish};
+use crate::spec::{CudaRequest, Environment, Flavour, Requirements, Spec, TorchRequest};
 use crate::spec_parse::torch_versions;
 
 impl Spec {
@@ -53,7 +53,7 @@ impl Spec {
                 let versions = versions
                     .flatten()
                     .ok_or_else(|| wrong("it begins with no torch version", near()))?;
-                environment.torch = TorchWish::Versions(versions);
+                environment.torch = TorchRequest::Versions(versions);
             }
         }
         for part in parts {
@@ -65,12 +65,13 @@ impl Spec {
                     Flavour::Runtime
                 };
             } else if part == "cpu" {
-                environment.cuda = CudaWish::Cpu;
+                environment.cuda = CudaRequest::Cpu;
             } else if let Some(cuda) = part.strip_prefix("cuda") {
                 let cuda: CudaVersion = cuda
                     .parse()
                     .map_err(|_| wrong("its CUDA is no release like `cuda12.1`", near()))?;
-                environment.cuda = CudaWish::Version { major: cuda.major, minor: Some(cuda.minor) };
+                environment.cuda =
+                    CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
             } else if let Some(major) = part.strip_prefix("cudnn") {
                 cudnn = Some(
                     major
@@ -119,7 +120,7 @@ fn ngc(repository: &str, tag: &str) -> Result<Spec, Error> {
         row.name, row.torch, row.cuda, row.python, row.nearest, torch.cuda
     );
     let environment = Environment {
-        torch: TorchWish::Versions(versions),
+        torch: TorchRequest::Versions(versions),
         python,
         // The images have NumPy, and torch warns at every import without it.
         requirements: Requirements::List(vec!["numpy".to_owned()]),
@@ -130,7 +131,7 @@ fn ngc(repository: &str, tag: &str) -> Result<Spec, Error> {
 
 /// CUDA and cuDNN of a tag against the builds of the torch it names, as far as the facts know that torch.
 fn check(environment: &Environment, cudnn: Option<u64>) -> Result<(), String> {
-    let TorchWish::Versions(specifiers) = &environment.torch else { return Ok(()) };
+    let TorchRequest::Versions(specifiers) = &environment.torch else { return Ok(()) };
     let known: Vec<_> = sconce_facts::releases()
         .iter()
         .filter(|release| {
@@ -147,10 +148,10 @@ fn check(environment: &Environment, cudnn: Option<u64>) -> Result<(), String> {
     let fits = |release: &&Release| {
         builds(release).into_iter().any(|build| {
             let cuda = match environment.cuda {
-                CudaWish::Version { major, minor } => {
+                CudaRequest::Version { major, minor } => {
                     build.0.major == major && minor.is_none_or(|minor| build.0.minor == minor)
                 }
-                CudaWish::Auto | CudaWish::Cpu => true,
+                CudaRequest::Auto | CudaRequest::Cpu => true,
             };
             cuda && (cudnn.is_none() || build.1.is_none() || build.1 == cudnn)
         })

@@ -1,4 +1,4 @@
-//! Which torch a wish becomes, and what is said when it becomes none.
+//! Which torch a request becomes, and what is said when it becomes none.
 
 mod world;
 
@@ -47,7 +47,7 @@ fn check(spec: &str, expected: Expect) -> (Lock, Explanation) {
     (lock, explanation)
 }
 
-/// What is said about a wish that can't be met: the error, its hint.
+/// What is said about a request that can't be met: the error, its hint.
 #[track_caller]
 fn refused(spec: &str, expected: Expect) -> Error {
     let error = match with(spec, &x86(), &mut World::default()) {
@@ -59,7 +59,7 @@ fn refused(spec: &str, expected: Expect) -> Error {
 }
 
 #[test]
-fn no_wishes_is_the_newest() {
+fn no_request_is_the_newest() {
     let (lock, explanation) = check(
         "",
         expect![
@@ -609,7 +609,7 @@ fn a_real_answer_becomes_a_lock() {
     assert_eq!(Lock::parse(&lock.to_text()).unwrap(), lock);
 }
 
-/// What the facts alone say of a wish is what its lock begins with; no index is asked.
+/// What the facts alone say of a request is what its lock begins with; no index is asked.
 #[test]
 fn the_facts_foresee_a_lock() {
     let spec = |text: &str| Spec::parse(text).unwrap();

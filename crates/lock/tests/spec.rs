@@ -1,7 +1,7 @@
 //! `sconce.toml` and tags: what is understood, and what is said about what is not.
 
 use expect_test::{Expect, expect};
-use sconce_lock::{CudaWish, Flavour, GpuWish, Requirements, Spec, TorchWish};
+use sconce_lock::{CudaRequest, Flavour, GpuRequest, Requirements, Spec, TorchRequest};
 
 #[track_caller]
 fn wrong(text: &str, expected: Expect) {
@@ -74,8 +74,8 @@ fn every_key() {
     )
     .unwrap();
     assert!(spec.run.no_import_check && !Spec::default().run.no_import_check);
-    assert!(matches!(spec.environment.torch, TorchWish::Versions(_)));
-    assert_eq!(spec.environment.cuda, CudaWish::Version { major: 12, minor: Some(6) });
+    assert!(matches!(spec.environment.torch, TorchRequest::Versions(_)));
+    assert_eq!(spec.environment.cuda, CudaRequest::Version { major: 12, minor: Some(6) });
     assert_eq!(spec.app.command, ["/bin/sh", "-c", "python train.py"]);
     assert_eq!(spec.run.gpus.as_deref(), Some("0,GPU-1"));
     assert!(!spec.environment.indexes[0].is_folder() && spec.environment.indexes[1].is_folder());
@@ -239,9 +239,9 @@ fn requirement_files_count_by_their_text() {
 #[test]
 fn tags_people_know() {
     let spec = Spec::from_tag("pytorch:2.1.0-cuda12.1-cudnn8-runtime").unwrap();
-    assert_eq!(spec.environment.cuda, CudaWish::Version { major: 12, minor: Some(1) });
+    assert_eq!(spec.environment.cuda, CudaRequest::Version { major: 12, minor: Some(1) });
     assert_eq!(spec.environment.flavour, Flavour::Runtime);
-    assert_eq!(spec.environment.gpus, GpuWish::Any);
+    assert_eq!(spec.environment.gpus, GpuRequest::Any);
     for tag in [
         "torch",
         "torch:latest",

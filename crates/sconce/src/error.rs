@@ -158,7 +158,7 @@ impl Kinded for sconce_lock::Error {
             | E::Misfit { .. }
             | E::Beside { .. }
             | E::Debian { .. } => Kind::Unsatisfiable,
-            E::Wish { .. } => Kind::Unsatisfiable,
+            E::Request { .. } => Kind::Unsatisfiable,
             E::Edit { .. } => Kind::Usage,
             E::Index { source, .. } => match &**source {
                 cause if cause.is::<sconce_fetch::uv::UvError>() => {

@@ -2,7 +2,7 @@
 
 use sconce_build::Builder;
 use sconce_doctor::{Snapshot, Subject};
-use sconce_lock::{Host, HostGpu, TorchFacts, TorchWish};
+use sconce_lock::{Host, HostGpu, TorchFacts, TorchRequest};
 use sconce_store::Image;
 
 use crate::error::Error;
@@ -61,7 +61,7 @@ pub fn of_target(
         }
         return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(text, torch)));
     }
-    if project.spec().environment.torch == TorchWish::None {
+    if project.spec().environment.torch == TorchRequest::None {
         return Ok(None);
     }
     let host = host(snapshot);

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use sconce_lock::{IndexError, IndexWish, Pylock, PythonAnswer, PythonRequest, Source};
+use sconce_lock::{IndexError, IndexRequest, Pylock, PythonAnswer, PythonRequest, Source};
 
 use super::origin::{Known, annotations};
 use super::{Uv, UvError};
@@ -125,7 +125,7 @@ impl Uv {
     }
 
     /// `uv pip compile` for a target, without input and output.
-    fn command(&self, request: &PythonRequest, wishes: &[(IndexWish, String)]) -> Command {
+    fn command(&self, request: &PythonRequest, wishes: &[(IndexRequest, String)]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(["pip", "compile", "--quiet", "--no-progress", "--no-header"])
@@ -169,7 +169,7 @@ impl Uv {
     }
 
     /// A wish's address for uv: a folder becomes absolute.
-    fn address(&self, wish: &IndexWish) -> String {
+    fn address(&self, wish: &IndexRequest) -> String {
         if !wish.is_folder() || wish.url.starts_with("file://") {
             return wish.url.clone();
         }
@@ -209,7 +209,7 @@ impl Uv {
     fn origins(
         &self,
         request: &PythonRequest,
-        wishes: &[(IndexWish, String)],
+        wishes: &[(IndexRequest, String)],
         parsed: &Pylock,
         answer: &mut PythonAnswer,
     ) -> Result<(), IndexError> {

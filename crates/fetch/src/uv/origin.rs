@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use sconce_lock::IndexWish;
+use sconce_lock::IndexRequest;
 
 /// Package name -> the address behind `# from`.
 pub(super) fn annotations(text: &str) -> BTreeMap<String, String> {
@@ -26,7 +26,7 @@ pub(super) fn annotations(text: &str) -> BTreeMap<String, String> {
 /// What is known about indexes besides the default one.
 pub(super) struct Known<'a> {
     /// Those of `sconce.toml`; folders as the addresses they were handed to uv with.
-    pub wishes: &'a [(IndexWish, String)],
+    pub wishes: &'a [(IndexRequest, String)],
     /// Those of uv's or pip's configuration: name, address.
     pub configured: &'a [(Option<String>, String)],
     /// Those that files of requirements name: name, address.
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let wish = |name: &str, url: &str| IndexWish { name: name.into(), url: url.into() };
+        let wish = |name: &str, url: &str| IndexRequest { name: name.into(), url: url.into() };
         let lab = "https://me:secret@lab.example.invalid/simple/";
         let wishes = [
             (wish("lab", lab), lab.to_owned()),

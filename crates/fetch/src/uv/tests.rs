@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sconce_lock::{IndexError, IndexWish, PythonRequest, Spec};
+use sconce_lock::{IndexError, IndexRequest, PythonRequest, Spec};
 
 use super::{Options, Uv, UvError};
 
@@ -141,8 +141,8 @@ fn what_is_locked_is_preferred() {
 fn names_the_index_of_each_package() {
     let bench = Bench::new(ANSWERS);
     let lab =
-        IndexWish { name: "lab".into(), url: "https://u:p@lab.example.invalid/simple".into() };
-    let folder = IndexWish { name: "here".into(), url: "./wheels".into() };
+        IndexRequest { name: "lab".into(), url: "https://u:p@lab.example.invalid/simple".into() };
+    let folder = IndexRequest { name: "here".into(), url: "./wheels".into() };
     let request = PythonRequest { indexes: vec![lab, folder], ..request() };
     let answer = bench.uv(&[]).python(&request).unwrap();
     assert_eq!(answer.indexes["foo-bar"], "lab");

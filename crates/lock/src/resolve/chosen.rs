@@ -9,7 +9,7 @@ use super::{Chosen, Resolution, as_set, torch_facts, versions};
 use crate::candidate::{Candidate, Channel};
 use crate::document::{TorchFacts, Wheel};
 use crate::explain::Refused;
-use crate::spec::TorchWish;
+use crate::spec::TorchRequest;
 use crate::verify::drifting;
 
 impl Resolution<'_> {
@@ -21,7 +21,7 @@ impl Resolution<'_> {
         addresses: BTreeMap<String, String>,
         refused: Vec<Refused>,
     ) -> Chosen {
-        let machine = self.wishes.machine;
+        let machine = self.request.machine;
         let owned = versions(&wheels);
         let set = as_set(&owned);
         let architectures = candidate.architectures.map(<[_]>::to_vec);
@@ -40,7 +40,7 @@ impl Resolution<'_> {
                 "which GPUs this build has code for is documented nowhere; it was not checked";
             self.explanation.note(text);
         }
-        let capabilities: Vec<_> = self.wishes.gpus.iter().map(|gpu| gpu.capability).collect();
+        let capabilities: Vec<_> = self.request.gpus.iter().map(|gpu| gpu.capability).collect();
         for caveat in sconce_facts::caveats(&candidate.release.version, &capabilities) {
             let held = caveat.constraint.as_ref().map(|c| format!(" (held to {c})"));
             self.explanation.note(format!(
@@ -68,7 +68,7 @@ impl Resolution<'_> {
     /// Why this release, in a sentence.
     fn why(&self, candidate: &Candidate) -> String {
         let mut parts = Vec::new();
-        match &self.wishes.torch {
+        match &self.request.torch {
             _ if self
                 .previous
                 .wheel("torch")
@@ -77,12 +77,12 @@ impl Resolution<'_> {
                 let text = "the lock has it, and it still fits (`sconce lock --upgrade` looks for a newer one)";
                 parts.push(text.to_owned());
             }
-            TorchWish::Versions(specifiers) => {
+            TorchRequest::Versions(specifiers) => {
                 parts.push(format!("the newest that is {specifiers}"))
             }
             _ => parts.push("the newest that fits".to_owned()),
         }
-        for gpu in &self.wishes.gpus {
+        for gpu in &self.request.gpus {
             let by = candidate
                 .architectures
                 .and_then(|has| has.iter().rev().find(|sm| sm.runs_on(gpu.capability)));
@@ -91,7 +91,7 @@ impl Resolution<'_> {
             }
         }
         if let Some(row) = candidate.cuda.and_then(CudaVersion::floor) {
-            parts.push(match &self.wishes.driver {
+            parts.push(match &self.request.driver {
                 Some(driver) => format!(
                     "driver {driver} is enough for CUDA {} (from {})",
                     row.major, row.driver

@@ -4,10 +4,10 @@ use pep440_rs::Version;
 use sconce_facts::{Agree, CudaVersion, Local, Machine};
 
 use super::Resolution;
-use crate::candidate::{Candidate, Channel, Wishes, candidates};
+use crate::candidate::{Candidate, Channel, Request, candidates};
 use crate::document::Wheel;
 use crate::index::Native;
-use crate::spec::TorchWish;
+use crate::spec::TorchRequest;
 
 /// Beginnings of names that are torch itself, or that it pins.
 const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
@@ -126,7 +126,7 @@ impl Resolution<'_> {
     fn by_name(&self, wheel: &Wheel, said: Local, candidate: &Candidate) -> Option<Disagreement> {
         let Wheel { name, version, .. } = wheel;
         let torch = &candidate.release.version;
-        let machine = self.wishes.machine;
+        let machine = self.request.machine;
         let found = |message: String, wants| {
             let fixed = wheel.url.is_some();
             Disagreement { message, wants, fixed }
@@ -157,9 +157,9 @@ impl Resolution<'_> {
     /// The newest torch that has what a package wants, with the version of torch left open: "torch = "2.14.1"
     /// (CUDA 13.0)".
     pub(super) fn torch_that_has(&self, wants: Wants) -> Option<String> {
-        let open = Wishes { torch: TorchWish::Newest, ..self.wishes.clone() };
+        let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
         let (all, _) = candidates(&open);
-        let found = all.iter().find(|one| wants.met_by(one, self.wishes.machine))?;
+        let found = all.iter().find(|one| wants.met_by(one, self.request.machine))?;
         Some(format!("torch = \"{}\"{}", found.release.version, wants.of(found)))
     }
 }

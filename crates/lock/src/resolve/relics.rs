@@ -98,7 +98,7 @@ impl Resolution<'_> {
 
     /// The names of what is asked for.
     pub(super) fn direct_names(&self) -> Vec<String> {
-        let bases = self.wishes.bases.iter();
+        let bases = self.request.bases.iter();
         let names = bases.flat_map(|base| self.direct(self.target(base)));
         names.map(|direct| direct.name).collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -202,7 +202,7 @@ impl Resolution<'_> {
         if !source_only(&words).is_empty() {
             let names = self.direct_names();
             let listed = self.index.releases(&names).unwrap_or_default();
-            for base in self.wishes.bases.iter().take(1) {
+            for base in self.request.bases.iter().take(1) {
                 let target = self.target(base);
                 for direct in self.direct(target) {
                     let Some(files) = listed.get(&direct.name) else { continue };

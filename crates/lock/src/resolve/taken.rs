@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::pylock::Pylock;
 use crate::refusal;
 use crate::requirements::FileKind;
-use crate::spec::{CudaWish, Flavour, Requirements, Spec, TorchWish};
+use crate::spec::{CudaRequest, Flavour, Requirements, Spec, TorchRequest};
 use crate::wheel_name::without_credentials;
 
 /// The user's own pylock.toml, if that is what the requirements are.
@@ -36,7 +36,7 @@ impl Resolution<'_> {
         let wrong = |message| Error::Pylock { file: name.clone(), message };
         let mut failed = None;
         let mut found = None;
-        for base in self.wishes.bases.clone() {
+        for base in self.request.bases.clone() {
             match pylock.select(self.target(base)) {
                 Ok(set) => {
                     found = Some((base, set));
@@ -46,7 +46,7 @@ impl Resolution<'_> {
             }
         }
         let Some((base, set)) = found else { return Err(wrong(failed.unwrap_or_default())) };
-        if self.wishes.flavour == Flavour::Devel {
+        if self.request.flavour == Flavour::Devel {
             let message =
                 "flavour \"devel\" adds packages, and a pylock.toml is taken as it is".to_owned();
             return Err(wrong(message));
@@ -61,16 +61,16 @@ impl Resolution<'_> {
         });
         let wheels: Vec<_> = rows.collect();
         let torch = wheels.iter().find(|wheel| wheel.name == "torch").cloned();
-        self.wishes.bases = vec![base];
+        self.request.bases = vec![base];
         let chosen = match torch {
-            None if self.wishes.torch == TorchWish::None => {
+            None if self.request.torch == TorchRequest::None => {
                 self.explanation.choose("torch", "none", "torch = false", Vec::new());
                 Chosen { base, torch: None, wheels, addresses }
             }
             None => {
                 return Err(wrong("it has no torch; say `torch = false` if that is meant".into()));
             }
-            Some(_) if self.wishes.torch == TorchWish::None => {
+            Some(_) if self.request.torch == TorchRequest::None => {
                 no_torch_in(&wheels)?;
                 Chosen { base, torch: None, wheels, addresses }
             }
@@ -90,7 +90,7 @@ impl Resolution<'_> {
         let local =
             torch.version.split_once('+').and_then(|(_, local)| CudaVersion::from_variant(local));
         if let Some(CudaVersion { major, minor }) = local {
-            self.wishes.cuda = CudaWish::Version { major, minor: Some(minor) };
+            self.request.cuda = CudaRequest::Version { major, minor: Some(minor) };
         }
         let Ok(release) = sconce_facts::release(&public) else {
             let cuda = local.or_else(|| cuda_of(&as_set(&versions(&wheels))));
@@ -110,12 +110,12 @@ impl Resolution<'_> {
             return Ok(Chosen { base, torch: Some(facts), wheels, addresses });
         };
         let candidate =
-            candidate::consider(release, &self.wishes, true).map_err(|reason| Error::NoTorch {
+            candidate::consider(release, &self.request, true).map_err(|reason| Error::NoTorch {
                 message: format!("your pylock.toml has torch {public}: {reason}"),
                 refused: Vec::new(),
-                hint: refusal::hint(&self.wishes, release, &reason),
+                hint: refusal::hint(&self.request, release, &reason),
             })?;
-        let pins = candidate.requires(self.wishes.machine);
+        let pins = candidate.requires(self.request.machine);
         if let Err(message) = meets(&wheels, pins, self.target(base)) {
             return Err(Error::Misfit { torch: public, message });
         }

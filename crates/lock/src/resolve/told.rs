@@ -31,7 +31,7 @@ impl Resolution<'_> {
 
     /// A group that was not taken, and why.
     pub(super) fn tell(&mut self, group: &[Candidate], why: &str, told: &mut Vec<Refused>) {
-        let several = self.wishes.bases.len() > 1;
+        let several = self.request.bases.len() > 1;
         for candidate in group {
             let on = match several {
                 true => format!(" on Python {}", candidate.base.python),

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::explain::Refused;
 use crate::index::IndexError;
 use crate::refusal;
-use crate::spec::{Flavour, TorchWish};
+use crate::spec::{Flavour, TorchRequest};
 
 /// What came of asking for a group of candidates.
 enum Try {
@@ -47,21 +47,21 @@ pub(super) struct Found {
 impl Resolution<'_> {
     /// torch from the facts, newest first; the resolver may take an older one when the requirements say so.
     pub(super) fn with_torch(&mut self) -> Result<Chosen, Error> {
-        if self.wishes.torch == TorchWish::Newest
+        if self.request.torch == TorchRequest::Newest
             && let Some(old) = self.old_torch()
         {
-            self.wishes.torch = TorchWish::Versions(old);
+            self.request.torch = TorchRequest::Versions(old);
         }
-        let (mut left, mut refused) = candidates(&self.wishes);
+        let (mut left, mut refused) = candidates(&self.request);
         if left.is_empty() {
-            if let TorchWish::Versions(specifiers) = &self.wishes.torch
+            if let TorchRequest::Versions(specifiers) = &self.request.torch
                 && refused.is_empty()
                 && candidate::reaches_beyond(specifiers)
             {
                 let text = format!("torch{specifiers}");
                 return self.newer_than_facts(text);
             }
-            return Err(refusal::no_torch(&self.wishes, &refused));
+            return Err(refusal::no_torch(&self.request, &refused));
         }
         if let Some(kept) = self.torch_of_previous(&left)? {
             return Ok(kept);
@@ -113,7 +113,7 @@ impl Resolution<'_> {
                             what: format!("torch {version}"),
                             why: message.clone(),
                         });
-                        let machine = self.wishes.machine;
+                        let machine = self.request.machine;
                         left.retain(|other| {
                             other.release.version != version
                                 && only.is_none_or(|wants| wants.met_by(other, machine))
@@ -138,7 +138,7 @@ impl Resolution<'_> {
 
     /// What the requirements themselves ask of torch, where only an old one is that.
     fn old_torch(&self) -> Option<VersionSpecifiers> {
-        let base = self.wishes.bases.first().copied()?;
+        let base = self.request.bases.first().copied()?;
         let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
         let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
         let all: VersionSpecifiers = all.collect();
@@ -153,7 +153,7 @@ impl Resolution<'_> {
             return Ok(None);
         };
         let base = self.previous.kept().and_then(|lock| sconce_facts::base(&lock.facts.base).ok());
-        let same_base = base.and_then(|base| candidate.on(base, &self.wishes));
+        let same_base = base.and_then(|base| candidate.on(base, &self.request));
         let Try::Found(found) = self.attempt(&[same_base.unwrap_or(candidate)])? else {
             return Ok(None);
         };
@@ -168,7 +168,7 @@ impl Resolution<'_> {
         }
         let group: Vec<_> = left.iter().take_while(|c| alike(c, &head)).copied().collect();
         let cuda = group.iter().map(|c| c.cuda).reduce(|a, b| if a == b { a } else { None });
-        match (self.wishes.flavour, cuda.flatten()) {
+        match (self.request.flavour, cuda.flatten()) {
             // What devel adds depends on the CUDA: one at a time where it is not the same for all.
             (Flavour::Devel, None) => vec![head],
             _ => group,
@@ -178,9 +178,9 @@ impl Resolution<'_> {
     /// The same releases on the other Pythons that may be had.
     fn elsewhere(&self, group: &[Candidate]) -> Vec<Vec<Candidate>> {
         let Some(head) = group.first() else { return Vec::new() };
-        let others = self.wishes.bases.iter().filter(|base| base.release != head.base.release);
+        let others = self.request.bases.iter().filter(|base| base.release != head.base.release);
         let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
-            group.iter().filter_map(|candidate| candidate.on(base, &self.wishes)).collect()
+            group.iter().filter_map(|candidate| candidate.on(base, &self.request)).collect()
         };
         others.map(on).filter(|group| !group.is_empty()).collect()
     }
@@ -210,7 +210,7 @@ impl Resolution<'_> {
             });
         };
         let Some(candidate) = group.get(at).copied() else { return Ok(Try::No(String::new())) };
-        let pins = candidate.requires(self.wishes.machine);
+        let pins = candidate.requires(self.request.machine);
         let version = || candidate.release.version.clone();
         if let Err(message) = meets(&wheels, pins, self.target(head.base)) {
             let error = Error::Misfit { torch: version(), message: message.clone() };

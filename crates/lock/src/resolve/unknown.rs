@@ -7,18 +7,18 @@ use crate::candidate::{self, Reason};
 use crate::document::TorchFacts;
 use crate::error::Error;
 use crate::index::IndexError;
-use crate::spec::{CudaWish, Flavour};
+use crate::spec::{CudaRequest, Flavour};
 
 impl Resolution<'_> {
     /// A torch that the facts do not know yet: what its dependencies say is all there is.
     pub(super) fn newer_than_facts(&mut self, requirement: String) -> Result<Chosen, Error> {
         let mut first = None;
-        for base in self.wishes.bases.clone() {
-            let backend = match self.wishes.cuda {
-                CudaWish::Version { major, minor: Some(minor) } => {
+        for base in self.request.bases.clone() {
+            let backend = match self.request.cuda {
+                CudaRequest::Version { major, minor: Some(minor) } => {
                     Some(CudaVersion { major, minor }.variant())
                 }
-                CudaWish::Cpu => Some("cpu".to_owned()),
+                CudaRequest::Cpu => Some("cpu".to_owned()),
                 _ => None,
             };
             let answer = match self.ask(base, Some(requirement.clone()), None, &[], backend) {
@@ -36,7 +36,7 @@ impl Resolution<'_> {
             let cuda = cuda_of(&as_set(&versions(&wheels)));
             self.check_unknown(&torch.version, cuda)?;
             let mut addresses = answer.addresses;
-            if let (Flavour::Devel, Some(_)) = (self.wishes.flavour, cuda) {
+            if let (Flavour::Devel, Some(_)) = (self.request.flavour, cuda) {
                 let pin = Some(format!("torch=={}", torch.version));
                 let answer = self.ask(base, pin, cuda, &[], None);
                 let answer = answer.map_err(|error| Error::from_index("package index", error))?;
@@ -65,7 +65,7 @@ impl Resolution<'_> {
         Err(Error::from_index("package index", first.unwrap_or_else(none)))
     }
 
-    /// The wishes that can be checked for a torch without facts.
+    /// What of a request can be checked for a torch without facts.
     pub(super) fn check_unknown(
         &self,
         version: &str,
@@ -77,10 +77,10 @@ impl Resolution<'_> {
             hint: None,
         };
         match cuda {
-            None if !self.wishes.gpus.is_empty() => {
-                Err(refuse(Reason::CpuBuild { machine: self.wishes.machine }))
+            None if !self.request.gpus.is_empty() => {
+                Err(refuse(Reason::CpuBuild { machine: self.request.machine }))
             }
-            Some(cuda) => match &self.wishes.driver {
+            Some(cuda) => match &self.request.driver {
                 Some(driver) => candidate::driver_fits(driver, cuda).map_err(refuse),
                 None => Ok(()),
             },

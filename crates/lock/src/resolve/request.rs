@@ -3,31 +3,32 @@
 use sconce_facts::{Base, Machine};
 
 use super::Host;
-use crate::candidate::{self, Wishes, wanted_gpu};
+use crate::candidate::{self, Request, wanted_gpu};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::spec::{CudaWish, DriverWish, GpuWish, Spec};
+use crate::spec::{CudaRequest, DriverRequest, GpuRequest, Spec};
 
-pub(crate) fn wishes(
+pub(crate) fn request(
     spec: &Spec,
     host: &Host,
     explanation: &mut Explanation,
-) -> Result<Wishes, Error> {
+) -> Result<Request, Error> {
     let environment = &spec.environment;
-    let wish = |message: String, hint: &str| Error::Wish { message, hint: Some(hint.to_owned()) };
+    let refuse =
+        |message: String, hint: &str| Error::Request { message, hint: Some(hint.to_owned()) };
     let gpus = match &environment.gpus {
-        GpuWish::Any => Vec::new(),
-        GpuWish::Named(names) => {
+        GpuRequest::Any => Vec::new(),
+        GpuRequest::Named(names) => {
             let gpus: Result<Vec<_>, _> = names.iter().map(|name| wanted_gpu(name)).collect();
-            gpus.map_err(|error| wish(error.to_string(), "a capability like \"9.0\" works too"))?
+            gpus.map_err(|error| refuse(error.to_string(), "a capability like \"9.0\" works too"))?
         }
-        GpuWish::Host if host.gpus.is_empty() => {
-            return Err(wish(
+        GpuRequest::Host if host.gpus.is_empty() => {
+            return Err(refuse(
                 "gpus = \"host\", and this machine has no NVIDIA GPU that can be seen".into(),
                 "name the GPUs instead: gpus = [\"h100\"]",
             ));
         }
-        GpuWish::Host => host
+        GpuRequest::Host => host
             .gpus
             .iter()
             .map(|gpu| candidate::WantedGpu {
@@ -38,26 +39,26 @@ pub(crate) fn wishes(
             })
             .collect(),
     };
-    if environment.cuda == CudaWish::Cpu && !gpus.is_empty() {
+    if environment.cuda == CudaRequest::Cpu && !gpus.is_empty() {
         let message = "cuda = \"cpu\" is a build that can't use the GPUs asked for".to_owned();
-        return Err(wish(message, "leave out one of `cuda` and `gpus`"));
+        return Err(refuse(message, "leave out one of `cuda` and `gpus`"));
     }
     let machine = machine(spec, host, &gpus, explanation)?;
     let driver = match &environment.driver {
-        DriverWish::Any => None,
-        DriverWish::Version(driver) => {
+        DriverRequest::Any => None,
+        DriverRequest::Version(driver) => {
             explanation.choose("driver", driver.as_str(), "asked for", Vec::new());
             Some(driver.clone())
         }
         // Another machine's image says nothing about this one's driver.
-        DriverWish::Auto => host.driver.clone().filter(|_| host.machine == Some(machine)),
+        DriverRequest::Auto => host.driver.clone().filter(|_| host.machine == Some(machine)),
     };
     match (&environment.driver, &driver) {
-        (DriverWish::Auto, Some(driver)) => {
+        (DriverRequest::Auto, Some(driver)) => {
             let why = "this machine's driver; `driver = \"any\"` asks for nothing";
             explanation.choose("driver", driver.as_str(), why, Vec::new());
         }
-        (DriverWish::Auto, None) => {
+        (DriverRequest::Auto, None) => {
             let why = "none on this machine and none asked for, so no floor";
             explanation.choose("driver", "any", why, Vec::new());
         }
@@ -73,7 +74,7 @@ pub(crate) fn wishes(
             ));
         }
     }
-    Ok(Wishes {
+    Ok(Request {
         torch: environment.torch.clone(),
         machine,
         gpus,
@@ -93,7 +94,7 @@ fn machine(
     let bound = gpus.iter().find_map(|gpu| gpu.host.map(|machine| (gpu, machine)));
     let (machine, why) = match (spec.environment.platform, bound) {
         (Some(asked), Some((gpu, needs))) if asked != needs => {
-            return Err(Error::Wish {
+            return Err(Error::Request {
                 message: format!(
                     "{} stands beside an {needs} processor, and platform = \"{asked}\" is asked for",
                     gpu.label
@@ -108,7 +109,7 @@ fn machine(
             None => (Machine::X86_64, "this machine's processor has no CUDA builds".to_owned()),
         },
     };
-    if let Some((with, _)) = bound.filter(|_| spec.environment.gpus != GpuWish::Host) {
+    if let Some((with, _)) = bound.filter(|_| spec.environment.gpus != GpuRequest::Host) {
         let others = gpus.iter().filter(|gpu| gpu.host.is_none());
         for gpu in others {
             explanation.note(format!(
@@ -140,7 +141,7 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         let left: Vec<_> = bases.iter().copied().filter(|base| has(base)).collect();
         if left.is_empty() && !bases.is_empty() {
             let all: Vec<_> = bases.iter().map(|base| base.python_full.as_str()).collect();
-            return Err(Error::Wish {
+            return Err(Error::Request {
                 message: format!(
                     "{}: requires-python is {wanted}, and what there is here is Python {}",
                     project.path.display(),
@@ -152,7 +153,7 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         bases = left;
     }
     if bases.is_empty() {
-        return Err(Error::Wish {
+        return Err(Error::Request {
             message: format!(
                 "Python {} is not what Debian {} ships",
                 python.unwrap_or("auto"),
