@@ -167,8 +167,8 @@ fn changed_by_hand() {
 fn of_another_version() {
     let text = lock().to_text();
     wrong(
-        &text.replace("version = 1\n", "version = 4\nnews = true\n"),
-        expect!["sconce.lock has version 4; this sconce reads up to 3"],
+        &text.replace("version = 1\n", "version = 5\nnews = true\n"),
+        expect!["sconce.lock has version 5; this sconce reads up to 4"],
     );
     wrong(
         &text.replace("version = 1\n", "version = 0\n"),

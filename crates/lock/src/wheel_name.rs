@@ -43,6 +43,7 @@ impl FromStr for WheelName {
         }
         let parts: Vec<&str> = file.strip_suffix(".whl").ok_or_else(bad)?.split('-').collect();
         // No Python tag begins with a digit, and every build tag does.
+        let is_python = |part: &str| part.contains(|c: char| c.is_ascii_digit());
         let has_build = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
         let (name, version, build, python, abi, platform, variant) = match *parts.as_slice() {
             [name, version, python, abi, platform] => {
@@ -51,7 +52,9 @@ impl FromStr for WheelName {
             [name, version, build, python, abi, platform] if has_build(build) => {
                 (name, version, build, python, abi, platform, None)
             }
-            [name, version, python, abi, platform, label] if is_label(label) => {
+            [name, version, python, abi, platform, label]
+                if is_python(python) && is_label(label) =>
+            {
                 (name, version, "", python, abi, platform, Some(label))
             }
             [name, version, build, python, abi, platform, label]
