@@ -103,7 +103,7 @@ fn lines_that_people_type() {
         "--offline run --quiet --threads 2 no-such-image",
         "run --cpu-quota 50000 --cpu-period 100000 --cgroupns private --isolation default no-such-image",
         "run -p 8000-8002:8000-8002 -p 9000 no-such-image",
-        "run --gpus all nvcr.io/nvidia/pytorch:24.01-py3",
+        "run --gpus all nvcr.io/nvidia/tritonserver:24.01-py3",
     ] {
         // Without a terminal `-t` is refused, rightly; that is asked elsewhere.
         let line = line.replace("-itu0", "-iu0").replace("-it ", "-i ").replace("-ti ", "-i ");
