@@ -248,13 +248,9 @@ impl Session {
     /// Waits for the shim: how the container ended.
     fn finish(mut self) -> Result<Exit, Error> {
         let shim = match self.shim.0.take() {
-            Some(pid) => {
-                let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty())
-                    .doing("collecting the shim")?
-                    .map(|(_, status)| status);
-                if ended.is_some_and(WaitStatus::signaled) {}
-                ended
-            }
+            Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::empty())
+                .doing("collecting the shim")?
+                .map(|(_, status)| status),
             None => None,
         };
         self.refused()?;
