@@ -150,6 +150,7 @@ impl Builder<'_> {
             self.compile(lock, &mut units, &layers, &sources, trees)?;
         }
         layers.extend(units.into_iter().filter_map(Unit::into_layer));
+        layers.extend(self.kept_wheels(lock, trees)?);
         let image = self.put_image(lock, &layers)?;
         let environment = Environment { image, layers };
         let bytes = serde_json::to_vec(&environment).map_err(|e| Error::Memo(e.to_string()))?;

@@ -20,6 +20,7 @@ const PARALLEL: usize = 8;
 impl Builder<'_> {
     /// Downloads what is missing of a lock: its wheels, and its debs unless their layer is there.
     pub(crate) fn download(&self, lock: &Lock) -> Result<(), Error> {
+        self.build_missing(lock)?;
         let mut wanted = Vec::new();
         let missing: Vec<&Wheel> = lock
             .wheels

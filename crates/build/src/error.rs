@@ -35,6 +35,14 @@ pub enum Error {
     Bytecode(String),
     #[error("the lock was sealed for image {promised}, but building it gives {built}: {first}")]
     Seal { promised: Digest, built: Digest, first: String },
+    #[error("{file}: {why}")]
+    Source { file: String, why: String },
+    #[error("building {name} {version} failed (exit code {exit}); its log ends so:\n{tail}")]
+    Wheel { name: String, version: String, exit: u8, tail: String, log: PathBuf },
+    #[error(
+        "{file} is not in the store, and building it again gives other bytes than the lock has"
+    )]
+    OtherWheel { file: String, image: Option<Digest> },
     #[error("the lock promises compute capability {gpu}{}, but {library} has no code for it: it has {has}", named(*gpu))]
     NoCode { gpu: Capability, library: String, has: String },
     #[error("the lock promises compute capability {gpu}{}, but no library in the wheels has any GPU code", named(*gpu))]
@@ -53,7 +61,9 @@ impl Error {
             Self::Debian(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Layer(error) => error.hint(),
-            Self::Lock(sconce_lock::Error::Index { source, .. }) => {
+            Self::Lock(
+                sconce_lock::Error::Index { source, .. } | sconce_lock::Error::Build { source, .. },
+            ) => {
                 let uv = source.downcast_ref::<UvError>();
                 let here = source.downcast_ref::<Self>();
                 uv.and_then(UvError::hint).or_else(|| here.and_then(Self::hint))
@@ -77,6 +87,19 @@ impl Error {
                  seal off, and the next build seals anew"
                     .into(),
             ),
+            Self::Source { .. } => Some(
+                "take another release of it, or build its wheel yourself and name that file".into(),
+            ),
+            Self::Wheel { tail, log, .. } => {
+                Some(format!("{}; all of it is in {}", said(tail), log.display()))
+            }
+            Self::OtherWheel { image, .. } => Some(format!(
+                "{}take the wheel from where it was built (`sconce wheel -o DIR`) and name that folder in \
+                 `indexes`, or build anew with `sconce lock --upgrade`",
+                image.map_or(String::new(), |image| format!(
+                    "pull the image {image}, which has it; "
+                ))
+            )),
             Self::NoCode { .. } => Some(
                 "take a build of it that has code for this GPU, or take the GPU out of `gpus` in \
                  sconce.toml"
@@ -89,6 +112,33 @@ impl Error {
             Self::Memo(_) => Some("`sconce prune` removes what can't be used".into()),
         }
     }
+}
+
+/// What the end of a build's log points to: what it says, and what to do.
+const SAID: [(&str, &str); 6] = [
+    (
+        "No module named 'torch'",
+        "its build needs torch, and it was built without: `sconce wheel --for torch:2.15.0`, or a project with torch",
+    ),
+    (
+        "No module named",
+        "its build imports what its pyproject.toml does not name: report it there, or build its wheel yourself",
+    ),
+    (
+        "CUDA_HOME",
+        "it wants nvcc, which NVIDIA's wheels have from CUDA 13 on: take a torch with CUDA 13",
+    ),
+    (
+        "nvcc: not found",
+        "it wants nvcc, which NVIDIA's wheels have from CUDA 13 on: take a torch with CUDA 13",
+    ),
+    ("urlopen error", "its build wants the network, which it does not have here"),
+    ("Killed", "the compilers ran out of memory: `--threads 1` runs one at a time"),
+];
+
+fn said(tail: &str) -> &'static str {
+    let found = SAID.iter().find(|(words, _)| tail.contains(words));
+    found.map_or("a missing header or library comes with `packages` under [base]", |(_, hint)| hint)
 }
 
 /// GPUs people know by another name.

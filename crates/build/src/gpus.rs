@@ -260,7 +260,9 @@ mod tests {
                 url: None,
                 variant: None,
             }],
+            sources: Vec::new(),
             debs: Vec::new(),
+            build_debs: Vec::new(),
             sealed: None,
         };
         let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());

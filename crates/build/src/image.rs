@@ -21,7 +21,7 @@ const ENV: [(&str, &str, &str); 4] = [
 ];
 
 /// The folders of PATH behind the environment's own.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// OCI's name of a processor.
 pub(crate) fn architecture(machine: Machine) -> &'static str {

@@ -19,6 +19,7 @@ mod progress;
 mod project;
 mod resolve;
 mod seal;
+mod source;
 mod toolkit;
 mod trees;
 mod venv;

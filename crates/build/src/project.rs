@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
-use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade};
+use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Wheel};
 
 use crate::builder::{Builder, Environment, Trees};
 use crate::error::{Error, at};
@@ -95,6 +95,35 @@ impl Project {
         Ok(Self::Folder { folder: folder.to_owned(), spec })
     }
 
+    /// The project with these requirements besides, each built from its source distribution. Their
+    /// versions and what they are built against are those of the project's lock where they fit.
+    pub fn with_sources(&self, requirements: &[String]) -> Result<Self, Error> {
+        let project = match self {
+            Self::Folder { folder, .. } => {
+                let text = Self::text(folder)?;
+                Self::of_text(folder, &sconce_lock::add(&text, requirements)?)?
+            }
+            Self::Tag { .. } => {
+                let mut project = self.clone();
+                let text = sconce_lock::add("", requirements)?;
+                let listed = Spec::parse(&text)?.environment.requirements;
+                project.spec_mut().environment.requirements = listed;
+                project
+            }
+        };
+        Ok(project.built_from_source(requirements))
+    }
+
+    /// The project, where the packages of these requirements are built from source.
+    #[must_use]
+    pub fn built_from_source(mut self, requirements: &[String]) -> Self {
+        let names = &mut self.spec_mut().environment.from_source;
+        names.extend(requirements.iter().filter_map(|text| sconce_lock::package_of(text)));
+        names.sort();
+        names.dedup();
+        self
+    }
+
     /// The text of the `sconce.toml` in a folder.
     pub fn text(folder: &Path) -> Result<String, Error> {
         Ok(Spec::text(&folder.join("sconce.toml"))?)
@@ -117,6 +146,12 @@ impl Project {
 
     /// What is wanted.
     pub fn spec(&self) -> &Spec {
+        match self {
+            Self::Folder { spec, .. } | Self::Tag { spec, .. } => spec,
+        }
+    }
+
+    fn spec_mut(&mut self) -> &mut Spec {
         match self {
             Self::Folder { spec, .. } | Self::Tag { spec, .. } => spec,
         }
@@ -226,6 +261,26 @@ impl Builder<'_> {
         ));
         let changes = before.map_or(Vec::new(), |before| sconce_lock::changes(before, &lock));
         Ok(Locked { lock, explanation: Some(explanation), changes })
+    }
+
+    /// Copies a wheel of a lock, which is in the store, to a folder.
+    ///
+    /// # Errors
+    /// It is not in the store, or can't be written.
+    pub fn export_wheel(&self, wheel: &Wheel, folder: &Path) -> Result<PathBuf, Error> {
+        let blob = self.store.blob_path(wheel.sha256);
+        let blob = blob.ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
+        let path = folder.join(&wheel.file);
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(folder)?;
+            let mut file = tempfile::Builder::new().prefix(".sconce.wheel").tempfile_in(folder)?;
+            std::io::copy(&mut std::fs::File::open(&blob)?, &mut file)?;
+            file.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(at("write", &path))?;
+        Ok(path)
     }
 
     /// Writes a project's lock to where it belongs.

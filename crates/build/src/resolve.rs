@@ -11,8 +11,8 @@ use sconce_debian::Target;
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, Native,
-    PythonAnswer, PythonRequest, Wheel,
+    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, Native, Order,
+    Outcome, PythonAnswer, PythonRequest, Sdist, SourceRequest, Wheel,
 };
 
 use crate::builder::Builder;
@@ -112,6 +112,20 @@ impl Index for World<'_> {
             self.builder.store.put_memo(URL, digest, url.as_bytes()).map_err(IndexError::failed)?;
         }
         Ok(answer)
+    }
+
+    fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
+        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        builder.source(request).map_err(IndexError::failed)
+    }
+
+    fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {
+        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        builder.wheel(order).map_err(IndexError::failed)
+    }
+
+    fn built(&mut self, wheel: &Wheel) -> Option<PathBuf> {
+        self.builder.store.blob_path(wheel.sha256)
     }
 
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {

@@ -7,6 +7,7 @@
 mod ask;
 mod error;
 mod find;
+mod offers;
 mod origin;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::source::Source;
 use crate::spec::{App, Flavour, Spec};
 use crate::wheel_name::normalise;
 use crate::{read, write};
@@ -27,8 +28,12 @@ pub struct Lock {
     pub indexes: Vec<IndexRow>,
     /// Python packages, by name.
     pub wheels: Vec<Wheel>,
+    /// What the wheels that are built from source are built from, and in what, by name.
+    pub sources: Vec<Source>,
     /// Debian packages, by name.
     pub debs: Vec<DebPin>,
+    /// Debian packages of the containers that compile, where they are not those of the image.
+    pub build_debs: Vec<DebPin>,
     /// What it builds to, once built.
     pub sealed: Option<Sealed>,
 }

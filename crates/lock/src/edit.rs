@@ -40,6 +40,12 @@ pub fn add(text: &str, requirements: &[String]) -> Result<String, Error> {
     Ok(document.to_string())
 }
 
+/// The package that a requirement asks for, normalised; `None` where it is no requirement.
+pub fn package_of(requirement: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    Some(name_of(requirement)).filter(|name| !name.is_empty() && name.chars().all(plain))
+}
+
 /// The text without the requirements of these names.
 ///
 /// # Errors

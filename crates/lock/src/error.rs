@@ -128,6 +128,17 @@ pub enum Error {
         /// One for each requirement, in a sentence.
         relics: Vec<String>,
     },
+    /// A package could not be built from its source distribution.
+    #[error("{name} {version} could not be built from its source distribution")]
+    Build {
+        /// The package.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The index could not be asked.
     #[error("could not ask the {what}")]
     Index {
@@ -207,6 +218,20 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
      that file, or name a release that an index has as a wheel; the project's own code goes into the \
      image with `include` under [app]";
 
+/// The packages that a sentence about a relic says are there as source only.
+fn sources_of(relic: &str) -> Vec<&str> {
+    let Some(rest) = relic.strip_suffix(" is there as source only") else { return Vec::new() };
+    match rest.rsplit_once(" needs ") {
+        Some((_, needed)) => needed.trim_end_matches(", which").split(", ").collect(),
+        None => rest.split(' ').take(1).collect(),
+    }
+}
+
+/// Package names as they stand in `sconce.toml`.
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -217,12 +242,21 @@ impl Error {
             Self::Tag { near, .. } => {
                 near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
             }
-            Self::Relics { .. } => Some(
-                "name the version that you want (`name==1.2`), or build a wheel of the newest where you \
-                 trust its code (`pip wheel --no-deps name`) and name that file"
-                    .into(),
-            ),
-            Self::Unsatisfiable { sources, .. } if !sources.is_empty() => Some(NO_BUILDS.into()),
+            Self::Relics { relics } => {
+                let sources: Vec<&str> = relics.iter().flat_map(|relic| sources_of(relic)).collect();
+                let build = match sources.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        ", or have it built where you trust its code: `from-source = [{}]` under [environment]",
+                        names(sources.into_iter())
+                    ),
+                };
+                Some(format!("name the version that you want (`name==1.2`){build}"))
+            }
+            Self::Unsatisfiable { sources, .. } if !sources.is_empty() => Some(format!(
+                "have it built where you trust its code: `from-source = [{}]` under [environment]",
+                names(sources.iter().map(String::as_str))
+            )),
             Self::Unsatisfiable { .. } => {
                 Some("loosen the requirement named above, or ask for another torch".into())
             }
@@ -252,7 +286,8 @@ impl Error {
                  for the CUDA of this torch"
                     .into(),
             ),
-            Self::Index { .. }
+            Self::Build { .. }
+            | Self::Index { .. }
             | Self::Pylock { .. }
             | Self::Debian { .. } => None,
         }

@@ -7,6 +7,7 @@ use sconce_facts::{Base, CudaVersion, Machine};
 use serde::{Deserialize, Serialize};
 
 use crate::document::{DebPin, Wheel};
+use crate::source::{Built, Offer, Order, Outcome, Sdist, SourceRequest};
 use crate::spec::{Flavour, IndexRequest};
 
 /// A question to the Python resolver.
@@ -37,6 +38,10 @@ pub struct PythonRequest {
     /// What the user's files of requirements name besides: a name for the lock, and the address of the
     /// index or the folder as uv gets it.
     pub elsewhere: Vec<(String, String)>,
+    /// Releases that are there as source, offered as if they were wheels: [`crate::placeholder`].
+    pub offers: Vec<Offer>,
+    /// Wheels that were built; each is the only release of its package.
+    pub built: Vec<Built>,
     /// PyTorch's own index for a CUDA release: "cu126", or "cpu".
     pub torch_backend: Option<String>,
 }
@@ -139,6 +144,28 @@ pub trait Index {
         &mut self,
         packages: &[String],
     ) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError>;
+
+    /// Fetches a source distribution and reads what it says of its build, without running its code.
+    ///
+    /// # Errors
+    /// It can't be had or read.
+    fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
+        Err(IndexError::failed(format!("{}: nothing is built here", request.file)))
+    }
+
+    /// Builds a wheel, or finds the one that was built of the same things before.
+    ///
+    /// # Errors
+    /// It can't be built.
+    fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {
+        Err(IndexError::failed(format!("{}: nothing is built here", order.source.file)))
+    }
+
+    /// Where a wheel that was built before lies, if it is still there.
+    fn built(&mut self, wheel: &Wheel) -> Option<PathBuf> {
+        let _ = wheel;
+        None
+    }
 
     /// What wheels of an answer are built for, in their order; with each whether it is known to be for torch.
     /// One that could not be asked has the reason instead.

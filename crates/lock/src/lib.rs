@@ -21,6 +21,7 @@ mod refusal;
 mod requirements;
 mod requirements_txt;
 mod resolve;
+mod source;
 mod spec;
 mod spec_keys;
 mod spec_parse;
@@ -34,7 +35,7 @@ pub use change::{Change, changes};
 pub use document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
-pub use edit::{add, remove};
+pub use edit::{add, package_of, remove};
 pub use error::{Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
@@ -42,11 +43,14 @@ pub use index::{
     DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, PythonAnswer, PythonRequest,
 };
 pub use previous::{Previous, Upgrade};
-pub use pylock::{Package, Pylock, PylockWheel, Source};
+pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 pub use requirements::{FileKind, Included, RequirementsFile};
 pub use requirements_txt::{Ask, Line};
 pub use resolve::{Host, HostGpu, resolve};
 pub use sconce_facts::{Base, Machine, UvRow, base, uv as resolver};
+pub use source::{
+    Built, Offer, Order, Outcome, Rebuilt, SOURCE, Sdist, Source, SourceRequest, placeholder,
+};
 pub use spec::{
     App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, IndexRequest,
     Requirements, Run, Spec, TorchRequest,

@@ -434,6 +434,8 @@ mod tests {
             app: App::default(),
             indexes: vec![row("./whl"), row("/srv/index")],
             wheels: vec![wheel("file:///etc/x.whl"), wheel("https://h.invalid/x.whl")],
+            sources: Vec::new(),
+            build_debs: Vec::new(),
             debs: Vec::new(),
             sealed: None,
         };

@@ -10,6 +10,7 @@ use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
 use crate::error::{Error, Place};
+use crate::source::{Rebuilt, SOURCE, Source};
 use crate::spec::{App, Flavour};
 use crate::wheel_name::WheelName;
 use crate::write;
@@ -35,8 +36,29 @@ struct Document {
     #[serde(default)]
     wheel: Vec<Wheel>,
     #[serde(default)]
+    source: Vec<SourceRow>,
+    #[serde(default)]
     deb: Vec<DebPin>,
+    #[serde(default, rename = "build-deb")]
+    build_deb: Vec<DebPin>,
     sealed: Option<Sealed>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceRow {
+    name: String,
+    file: String,
+    size: Option<u64>,
+    sha256: Digest,
+    index: String,
+    flavour: String,
+    #[serde(default)]
+    architectures: Vec<String>,
+    rebuilt: Option<Rebuilt>,
+    with: Vec<String>,
+    #[serde(default)]
+    wheel: Vec<Wheel>,
 }
 
 #[derive(Deserialize)]
@@ -139,19 +161,20 @@ impl Document {
             app,
             index,
             wheel,
+            source,
             deb,
+            build_deb,
             sealed,
         } = self;
-        let flavour = [Flavour::Runtime, Flavour::Devel]
-            .into_iter()
-            .find(|flavour| flavour.as_str() == environment.flavour)
-            .ok_or_else(|| format!("unknown flavour `{}`", environment.flavour))?;
+        let flavour = flavour(&environment.flavour)?;
         if !environment.gpus.is_sorted_by(|a, b| a < b) {
             return Err("`gpus` are not sorted, or one stands twice".to_owned());
         }
         check_indexes(&index)?;
         check_wheels(&wheel, &index)?;
         check_debs(&deb, &index)?;
+        check_debs(&build_deb, &index)?;
+        let sources = source_rows(source, &wheel, &index)?;
         Ok(Lock {
             spec,
             inputs,
@@ -181,9 +204,59 @@ impl Document {
             },
             indexes: index,
             wheels: wheel,
+            sources,
             debs: deb,
+            build_debs: build_deb,
             sealed,
         })
+    }
+}
+
+fn flavour(text: &str) -> Result<Flavour, String> {
+    let known = [Flavour::Runtime, Flavour::Devel];
+    let found = known.into_iter().find(|flavour| flavour.as_str() == text);
+    found.ok_or_else(|| format!("unknown flavour `{text}`"))
+}
+
+/// Every wheel that is built has its source, and every source its wheel.
+fn source_rows(
+    rows: Vec<SourceRow>,
+    wheels: &[Wheel],
+    indexes: &[IndexRow],
+) -> Result<Vec<Source>, String> {
+    let built = wheels.iter().filter(|wheel| wheel.index == SOURCE).map(|wheel| &wheel.name);
+    if !built.eq(rows.iter().map(|row| &row.name)) {
+        return Err("the wheels from `source` and the sources are not the same packages".into());
+    }
+    rows.into_iter().map(|row| row.source(wheels, indexes)).collect()
+}
+
+impl SourceRow {
+    fn source(self, wheels: &[Wheel], indexes: &[IndexRow]) -> Result<Source, String> {
+        let Self { name, file, size, sha256, index, flavour, architectures, rebuilt, with, wheel } =
+            self;
+        if !crate::source::is_file_name(&file) {
+            return Err(format!("`{file}` is no file name of a source distribution"));
+        }
+        if !known(&index, IndexKind::Python, indexes) {
+            return Err(format!("source `{name}` names no index of this lock: `{index}`"));
+        }
+        // Those of builds come from indexes: no path or address of a lock leads elsewhere unseen.
+        if let Some(wheel) = wheel.iter().find(|wheel| wheel.url.is_some()) {
+            return Err(format!("source `{name}` is built with `{}` from an address", wheel.name));
+        }
+        let mut all = wheel;
+        for with in &with {
+            let found = wheels.iter().find(|wheel| wheel.name == *with);
+            all.push(found.ok_or_else(|| format!("there is no wheel `{with}`"))?.clone());
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        check_wheels(&all, indexes)?;
+        if let Some(wheel) = all.iter().find(|wheel| wheel.index == SOURCE) {
+            return Err(format!("source `{name}` is built with `{}`, which is built", wheel.name));
+        }
+        let flavour = self::flavour(&flavour)?;
+        Ok(Source { name, file, size, sha256, index, flavour, architectures, rebuilt, wheels: all })
     }
 }
 

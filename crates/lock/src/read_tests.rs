@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, Wheel,
 };
+use crate::source::{Rebuilt, Source};
 use crate::spec::{App, Flavour};
 use crate::{Error, write};
 use sconce_blob::Digest;
@@ -51,6 +52,8 @@ fn lock() -> Lock {
             url: None,
             variant: None,
         }],
+        sources: Vec::new(),
+        build_debs: Vec::new(),
         debs: vec![DebPin {
             name: "libc6".into(),
             version: "2.41-12".into(),
@@ -82,6 +85,37 @@ fn with_inputs() -> Lock {
 }
 
 /// A text with a right digest over whatever stands after it.
+fn from_source() -> Lock {
+    let digest = Digest::of(b"x");
+    let mut lock = with_inputs();
+    let wheel = |name: &str, index: &str| Wheel {
+        name: name.into(),
+        version: "1.0".into(),
+        file: format!("{name}-1.0-py3-none-any.whl"),
+        size: None,
+        sha256: digest,
+        index: index.into(),
+        url: None,
+        variant: None,
+    };
+    lock.indexes.push(IndexRow { name: "source".into(), kind: IndexKind::Python, url: None });
+    lock.wheels.push(wheel("wooden", "source"));
+    lock.sources = vec![Source {
+        name: "wooden".into(),
+        file: "wooden-1.0.tar.gz".into(),
+        size: Some(3),
+        sha256: digest,
+        index: "pypi".into(),
+        flavour: Flavour::Devel,
+        architectures: vec!["9.0".into()],
+        rebuilt: Some(Rebuilt::Differs),
+        wheels: vec![lock.wheels[0].clone(), wheel("setuptools", "pypi")],
+    }];
+    lock.build_debs =
+        lock.debs.iter().map(|deb| DebPin { name: "make".into(), ..deb.clone() }).collect();
+    lock
+}
+
 fn resigned(text: &str) -> String {
     let body = text.splitn(4, '\n').nth(3).unwrap();
     let version = text.lines().nth(1).unwrap();
@@ -98,7 +132,7 @@ fn wrong(text: &str, expected: Expect) {
 
 #[test]
 fn text_and_back() {
-    for lock in [lock(), sealed(), promised(), with_inputs()] {
+    for lock in [lock(), sealed(), promised(), with_inputs(), from_source()] {
         let text = lock.to_text();
         assert_eq!(Lock::parse(&text).unwrap(), lock);
         assert_eq!(resigned(&text), text);
@@ -108,6 +142,7 @@ fn text_and_back() {
     assert!(lock().to_text().contains("\nversion = 1\n"));
     assert!(promised().to_text().contains("\nversion = 2\n"));
     assert!(with_inputs().to_text().contains("\nversion = 3\n"));
+    assert!(from_source().to_text().contains("\nversion = 4\n"));
 }
 
 #[test]
@@ -272,4 +307,55 @@ fn mutations_never_panic() {
             }
         }
     }
+}
+
+#[test]
+fn wheels_from_source() {
+    let text = from_source().to_text();
+    // A wheel that the lock has stands by its name alone.
+    assert!(text.contains("\nwith = [\"foo-bar\"]\n"), "{text}");
+    assert_eq!(text.matches("foo_bar-1.0+cu1-py3-none-any.whl").count(), 1);
+    let changed = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        Lock::parse(&resigned(&text.replace(from, to))).unwrap_err().to_string()
+    };
+    let ends = |error: String, end: &str| assert!(error.ends_with(end), "{error}");
+    let not_the_same = "the wheels from `source` and the sources are not the same packages";
+    ends(changed("index = \"source\"", "index = \"pypi\""), not_the_same);
+    ends(changed("[[source]]\nname = \"wooden\"", "[[source]]\nname = \"wooly\""), not_the_same);
+    ends(changed("with = [\"foo-bar\"]", "with = [\"foo\"]"), "there is no wheel `foo`");
+    ends(
+        changed("with = [\"foo-bar\"]", "with = [\"wooden\"]"),
+        "source `wooden` is built with `wooden`, which is built",
+    );
+    ends(
+        changed("file = \"wooden-1.0.tar.gz\"", "file = \"../wooden-1.0.tar.gz\""),
+        "`../wooden-1.0.tar.gz` is no file name of a source distribution",
+    );
+    let setuptools =
+        format!("sha256 = \"{}\"\nindex = \"pypi\"\n\n[[deb]]", Digest::of(b"x").hex());
+    let elsewhere = setuptools.replace("\n\n", "\nurl = \"file:///etc/x.whl\"\n\n");
+    ends(
+        changed(&setuptools, &elsewhere),
+        "source `wooden` is built with `setuptools` from an address",
+    );
+    assert!(changed("rebuilt = \"differs\"", "rebuilt = \"perhaps\"").contains("perhaps"));
+}
+
+#[test]
+fn the_container_of_a_wheel_from_source() {
+    let lock = from_source();
+    let container = lock.sources[0].container(&lock);
+    let names = |lock: &Lock| -> Vec<String> {
+        let wheels = lock.wheels.iter().map(|wheel| wheel.name.clone());
+        wheels.chain(lock.debs.iter().map(|deb| deb.name.clone())).collect()
+    };
+    assert_eq!(names(&container), ["foo-bar", "setuptools", "libc6", "make"]);
+    // It does not depend on what the image is for.
+    let other = Lock {
+        spec: Digest::of(b"y"),
+        app: App { workdir: "/w".into(), ..App::default() },
+        ..lock.clone()
+    };
+    assert_eq!(lock.sources[0].container(&other).digest(), container.digest());
 }

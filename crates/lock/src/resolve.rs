@@ -3,6 +3,7 @@
 mod ask;
 mod chosen;
 mod companions;
+mod from_source;
 mod hashes;
 mod keep;
 mod relics;
@@ -19,16 +20,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pep440_rs::Version;
+use sconce_blob::Digest;
 use sconce_facts::{Base, Capability, CudaVersion, DriverVersion, Machine};
 
+use self::from_source::FromSource;
 use crate::candidate::Request;
 use crate::document::{DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::index::{Index, IndexError, PythonAnswer};
+use crate::index::{DebianRequest, Index, IndexError, PythonAnswer};
 use crate::previous::Previous;
-use crate::pylock::{Package, Pylock, PylockWheel, Source};
-use crate::spec::{Requirements, Spec, TorchRequest};
+use crate::pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
+use crate::source::{SOURCE, Source, is_placeholder};
+use crate::spec::{Flavour, Requirements, Spec, TorchRequest};
 use crate::target::Target;
 use crate::verify::Set;
 use crate::wheel_name::without_credentials;
@@ -76,13 +80,18 @@ pub fn resolve(
         // Another Python would move every wheel.
         request.bases.sort_by_key(|base| base.release != lock.facts.base);
     }
-    let mut resolution =
-        Resolution { spec, request, previous, index, explanation, questions: 0, moved: false };
-    let chosen = match (&spec.environment.torch, taken::pylock_of(spec)?) {
-        (_, Some(pylock)) => resolution.take_pylock(&pylock)?,
-        (TorchRequest::None, None) => resolution.without_torch()?,
-        (_, None) => resolution.with_torch()?,
+    let mut resolution = Resolution {
+        spec,
+        request,
+        previous,
+        index,
+        explanation,
+        questions: 0,
+        moved: false,
+        from_source: FromSource::default(),
+        debs: BTreeMap::new(),
     };
+    let chosen = resolution.choose_and_build()?;
     resolution.finish(chosen)
 }
 
@@ -103,9 +112,20 @@ struct Resolution<'a> {
     questions: usize,
     /// The requirements led to another Python than the torch alone would have.
     moved: bool,
+    from_source: FromSource,
+    /// What the Debian archive answered, by release and flavour.
+    debs: BTreeMap<(String, &'static str), (Digest, Vec<DebPin>)>,
 }
 
 impl Resolution<'_> {
+    fn choose(&mut self) -> Result<Chosen, Error> {
+        match (&self.spec.environment.torch, taken::pylock_of(self.spec)?) {
+            (_, Some(pylock)) => self.take_pylock(&pylock),
+            (TorchRequest::None, None) => self.without_torch(),
+            (_, None) => self.with_torch(),
+        }
+    }
+
     const fn target(&self, base: &'static Base) -> Target {
         Target { machine: self.request.machine, base }
     }
@@ -156,6 +176,10 @@ impl Resolution<'_> {
         let index = |name: &str| answer.indexes.get(name).cloned().unwrap_or_else(|| "pypi".into());
         let mut rows = Vec::with_capacity(set.len());
         for (package, best) in set {
+            if self.spec.environment.from_source.contains(&package.name) {
+                rows.push(self.row_from_source(package)?);
+                continue;
+            }
             let allowed = |wheel: &&PylockWheel| hashes.allow(&package.name, wheel.sha256);
             let fits = package.wheels.iter().filter(allowed);
             let fits = fits.filter_map(|wheel| Some((target.rank(&wheel.name)?, wheel)));
@@ -188,39 +212,86 @@ impl Resolution<'_> {
         };
         let choice = format!("Debian {} with Python {}", base.release, base.python);
         self.explanation.choose("base", choice, why, Vec::new());
-        let machine = self.request.machine;
-        let request = keep::debian_request(self.spec, base, machine, torch.is_some());
-        let (digest, debs) = keep::debs(&request, self.previous.kept(), self.index)?;
-        let mut gpus: Vec<_> = self.request.gpus.iter().map(|gpu| gpu.capability).collect();
-        gpus.sort();
-        gpus.dedup();
+        let (digest, debs) = self.debs(base, torch.is_some(), self.spec.environment.flavour)?;
+        let sources = self.from_source.sources(&wheels);
+        let compiles = sources.iter().any(|source| source.flavour == Flavour::Devel);
+        let mut build_debs = std::mem::take(&mut self.from_source.build_debs);
+        build_debs.retain(|deb| compiles && !debs.contains(deb));
+        let mut every: BTreeMap<_, _> = std::mem::take(&mut self.from_source.addresses);
+        every.extend(addresses);
+        let indexes = index_rows((&wheels, &sources), debs.iter().chain(&build_debs), &every);
         let lock = Lock {
             spec: self.spec.digest(),
             inputs: Some(Inputs { wheels: self.spec.wheels_digest(), debs: digest }),
-            facts: Facts {
-                machine: self.request.machine,
-                base: base.release.clone(),
-                python: base.python.clone(),
-                glibc: base.glibc.clone(),
-                flavour: self.request.flavour,
-                bytecode: self.spec.environment.bytecode,
-                gpus,
-                torch,
-            },
+            facts: self.facts(base, torch),
             app: self.spec.app.clone(),
-            indexes: index_rows(&wheels, &debs, &addresses),
+            indexes,
             wheels,
+            sources,
             debs,
+            build_debs,
             sealed: None,
         };
         Ok((lock, self.explanation))
+    }
+
+    fn facts(&self, base: &Base, torch: Option<TorchFacts>) -> Facts {
+        let mut gpus: Vec<_> = self.request.gpus.iter().map(|gpu| gpu.capability).collect();
+        gpus.sort();
+        gpus.dedup();
+        Facts {
+            machine: self.request.machine,
+            base: base.release.clone(),
+            python: base.python.clone(),
+            glibc: base.glibc.clone(),
+            flavour: self.request.flavour,
+            bytecode: self.spec.environment.bytecode,
+            gpus,
+            torch,
+        }
+    }
+
+    /// The Debian packages of a flavour, and the digest of what decided them. The archive is asked once.
+    fn debs(
+        &mut self,
+        base: &'static Base,
+        torch: bool,
+        flavour: Flavour,
+    ) -> Result<(Digest, Vec<DebPin>), Error> {
+        let key = (base.release.clone(), flavour.as_str());
+        if let Some(known) = self.debs.get(&key) {
+            return Ok(known.clone());
+        }
+        let request = DebianRequest {
+            flavour,
+            ..keep::debian_request(self.spec, base, self.request.machine, torch)
+        };
+        let answer = keep::debs(&request, self.previous.kept(), self.index)?;
+        self.debs.insert(key, answer.clone());
+        Ok(answer)
+    }
+
+    /// The row of a package that is to come from source: what was built of it, or what stands for it until then.
+    fn row_from_source(&self, package: &Package) -> Result<Wheel, Error> {
+        if let Some(built) = self.from_source.row(&package.name) {
+            return Ok(built.clone());
+        }
+        let rows = package.wheels.iter().map(|wheel| row(package, wheel, SOURCE.into(), None));
+        rows.into_iter().find(is_placeholder).ok_or_else(|| Error::Request {
+            message: format!(
+                "`from-source` names {}, and {} has no source distribution",
+                package.name,
+                package.version.as_ref().map_or("the release taken".into(), |v| v.to_string())
+            ),
+            hint: Some("ask for a release that has one, or leave it out of `from-source`".into()),
+        })
     }
 }
 
 fn row(package: &Package, wheel: &PylockWheel, index: String, folder: Option<&Path>) -> Wheel {
     let (index, url) = match &wheel.source {
-        Source::Index(_) => (index, None),
-        Source::Direct(url) => {
+        PylockSource::Index(_) => (index, None),
+        PylockSource::Direct(url) => {
             let path = url.strip_prefix("file://").map(Path::new);
             let inner = folder.and_then(|folder| path?.strip_prefix(folder).ok());
             let url = match inner {
@@ -289,13 +360,17 @@ fn cuda_of(set: &Set<'_>) -> Option<CudaVersion> {
     set.version_like(&names)?.to_string().parse().ok()
 }
 
-fn index_rows(
-    wheels: &[Wheel],
-    debs: &[DebPin],
+/// The indexes that packages name, those of the containers that they are built in as well.
+fn index_rows<'a>(
+    (wheels, sources): (&[Wheel], &[Source]),
+    debs: impl IntoIterator<Item = &'a DebPin>,
     addresses: &BTreeMap<String, String>,
 ) -> Vec<IndexRow> {
-    let python = wheels.iter().map(|wheel| (wheel.index.as_str(), IndexKind::Python));
-    let debian = debs.iter().map(|deb| (deb.index.as_str(), IndexKind::Debian));
+    let all = wheels.iter().chain(sources.iter().flat_map(|source| &source.wheels));
+    let python = all.map(|wheel| wheel.index.as_str());
+    let python = python.chain(sources.iter().map(|source| source.index.as_str()));
+    let python = python.map(|name| (name, IndexKind::Python));
+    let debian = debs.into_iter().map(|deb| (deb.index.as_str(), IndexKind::Debian));
     let mut rows: Vec<IndexRow> = Vec::new();
     for (name, kind) in python.chain(debian) {
         if !rows.iter().any(|row| row.name == name && row.kind == kind) {

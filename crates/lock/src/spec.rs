@@ -54,6 +54,9 @@ pub struct Environment {
     /// Dependency groups of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// Packages that are built from their source distribution, normalised and sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_source: Vec<String>,
     /// Indexes besides the default one.
     pub indexes: Vec<IndexRequest>,
     /// What it is for.
@@ -74,6 +77,7 @@ impl Default for Environment {
             requirements: Requirements::default(),
             extras: Vec::new(),
             groups: Vec::new(),
+            from_source: Vec::new(),
             indexes: Vec::new(),
             flavour: Flavour::default(),
             bytecode: true,

@@ -101,6 +101,15 @@ pub(crate) const KEYS: &[Key] = &[
     key("environment", "groups", "[]", &["Dependency groups of it: [\"dev\"]."]),
     key(
         "environment",
+        "from-source",
+        "[]",
+        &[
+            "Packages that are built from their source distribution: [\"deepspeed\"]. `sconce lock` builds each once,",
+            "in a container of the same environment without network, for the GPUs asked for.",
+        ],
+    ),
+    key(
+        "environment",
         "indexes",
         "[]",
         &[

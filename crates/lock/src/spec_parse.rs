@@ -13,11 +13,13 @@ use crate::local;
 use crate::place::is_place;
 use crate::requirements::{RequirementsFile, check_requirement, other_tool};
 use crate::requirements_txt::checked;
+use crate::source::SOURCE;
 use crate::spec::{
     CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, IndexRequest, Requirements, Spec,
     TorchRequest,
 };
 use crate::spec_keys::{KEYS, SECTIONS};
+use crate::wheel_name::normalise;
 
 /// `run.network`; the host's is the default.
 const NETWORKS: [(&str, Option<&str>); 3] =
@@ -133,6 +135,7 @@ impl Field<'_> {
             ("environment", "requirements") => environment.requirements = self.requirements()?,
             ("environment", "extras") => environment.extras = self.strings()?,
             ("environment", "groups") => environment.groups = self.strings()?,
+            ("environment", "from-source") => environment.from_source = self.sources()?,
             ("environment", "indexes") => environment.indexes = self.indexes()?,
             ("environment", "flavour") => {
                 environment.flavour = self.one_of(&[
@@ -366,6 +369,24 @@ impl Field<'_> {
         })
     }
 
+    /// Names of packages. torch has its own key, and comes as a wheel.
+    fn sources(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for name in self.strings()? {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            let normal = normalise(&name);
+            if name.is_empty() || !name.chars().all(plain) || normal == "torch" {
+                return Err(self.must_be(
+                    "a list of package names ([\"deepspeed\"]); versions stand in `requirements`, and torch is never built",
+                ));
+            }
+            names.push(normal);
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// The line that each value of a list begins at.
     fn lines(&self) -> Vec<usize> {
         let values = self.item.as_array().into_iter().flat_map(|array| array.iter());
@@ -392,10 +413,11 @@ impl Field<'_> {
                 return Err(self.must_be(expected));
             };
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if name.is_empty() || !name.chars().all(plain) || name == "pypi" {
-                return Err(
-                    self.must_be("named with a-z, 0-9 and `-`, and not `pypi`, the default one")
-                );
+            let ours = ["pypi", SOURCE].contains(&name.as_str());
+            if name.is_empty() || !name.chars().all(plain) || ours {
+                return Err(self.must_be(
+                    "named with a-z, 0-9 and `-`, and not `pypi`, the default one, or `source`",
+                ));
             }
             if indexes.iter().any(|index| index.name == name) {
                 return Err(self.must_be("a list with a name for each index of its own"));

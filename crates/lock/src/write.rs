@@ -5,6 +5,7 @@ use std::fmt::Write;
 use sconce_blob::Digest;
 
 use crate::document::{DebPin, Lock, Sealed, VERSION, Wheel};
+use crate::source::{Rebuilt, Source};
 
 /// The lines before the digest.
 pub(crate) const HEADER: &str = "# What sconce.toml is, exactly. Written by `sconce lock`: change sconce.toml, not this file.\n";
@@ -20,6 +21,9 @@ pub(crate) fn text(lock: &Lock) -> String {
 
 /// The lowest version that has all that is in this lock, so that older readers take what they can.
 fn version(lock: &Lock) -> i64 {
+    if !lock.sources.is_empty() {
+        return VERSION;
+    }
     match (&lock.inputs, lock.facts.gpus.is_empty()) {
         _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => VERSION,
         (Some(_), _) => 3,
@@ -83,16 +87,44 @@ fn body(lock: &Lock) -> String {
         out.optional("url", index.url.as_deref());
     }
     for wheel in &lock.wheels {
-        wheel_rows(&mut out, wheel);
+        wheel_rows(&mut out, "[[wheel]]", wheel);
+    }
+    for source in &lock.sources {
+        source_rows(&mut out, source, lock);
     }
     for deb in &lock.debs {
-        deb_rows(&mut out, deb);
+        deb_rows(&mut out, "[[deb]]", deb);
+    }
+    for deb in &lock.build_debs {
+        deb_rows(&mut out, "[[build-deb]]", deb);
     }
     out.0
 }
 
-fn wheel_rows(out: &mut Text, wheel: &Wheel) {
-    out.section("[[wheel]]");
+fn source_rows(out: &mut Text, source: &Source, lock: &Lock) {
+    out.section("[[source]]");
+    out.string("name", &source.name);
+    out.string("file", &source.file);
+    if let Some(size) = source.size {
+        out.line("size", size);
+    }
+    out.string("sha256", &source.sha256.hex());
+    out.string("index", &source.index);
+    out.string("flavour", source.flavour.as_str());
+    if !source.architectures.is_empty() {
+        out.list("architectures", source.architectures.iter());
+    }
+    out.optional("rebuilt", source.rebuilt.map(Rebuilt::as_str));
+    let (shared, own): (Vec<&Wheel>, Vec<&Wheel>) =
+        source.wheels.iter().partition(|wheel| lock.wheel(&wheel.name) == Some(*wheel));
+    out.list("with", shared.iter().map(|wheel| &wheel.name));
+    for wheel in own {
+        wheel_rows(out, "[[source.wheel]]", wheel);
+    }
+}
+
+fn wheel_rows(out: &mut Text, section: &str, wheel: &Wheel) {
+    out.section(section);
     out.string("name", &wheel.name);
     out.string("version", &wheel.version);
     out.string("file", &wheel.file);
@@ -105,8 +137,8 @@ fn wheel_rows(out: &mut Text, wheel: &Wheel) {
     out.optional("variant", wheel.variant.as_deref());
 }
 
-fn deb_rows(out: &mut Text, deb: &DebPin) {
-    out.section("[[deb]]");
+fn deb_rows(out: &mut Text, section: &str, deb: &DebPin) {
+    out.section(section);
     out.string("name", &deb.name);
     out.string("version", &deb.version);
     out.string("arch", &deb.arch);

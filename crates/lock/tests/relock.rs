@@ -197,18 +197,18 @@ fn no_release_that_nobody_can_want() {
         both,
         &mut world,
         expect![[r#"
-        no release that fits can be meant:
-          deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
-          old 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, is there as source only
-        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+            no release that fits can be meant:
+              deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
+              old 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, is there as source only
+            name the version that you want (`name==1.2`), or have it built where you trust its code: `from-source = ["deepspeed", "old"]` under [environment]"#]],
     );
     relics(
         "[environment]\ntorch = false\nrequirements = ['deepspeed']",
         &mut world,
         expect![[r#"
-        no release that fits can be meant:
-          deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
-        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+            no release that fits can be meant:
+              deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its newest release, 0.19.8, is there as source only
+            name the version that you want (`name==1.2`), or have it built where you trust its code: `from-source = ["deepspeed"]` under [environment]"#]],
     );
     // Asked for, they are meant; and what is locked is not asked about again.
     let named = both.replace("'deepspeed', 'old'", "'deepspeed==0.3.1.dev3', 'old<2'");
@@ -242,9 +242,9 @@ fn another_python_before_a_relic() {
         "[environment]\npython = '3.13'\nrequirements = ['fast']",
         &mut world,
         expect![[r#"
-        no release that fits can be meant:
-          fast 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, has no wheel for Python 3.13 on x86_64
-        name the version that you want (`name==1.2`), or build a wheel of the newest where you trust its code (`pip wheel --no-deps name`) and name that file"#]],
+            no release that fits can be meant:
+              fast 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, has no wheel for Python 3.13 on x86_64
+            name the version that you want (`name==1.2`)"#]],
     );
 }
 

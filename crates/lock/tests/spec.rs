@@ -164,8 +164,8 @@ fn unknown_keys_and_values() {
     wrong(
         "[environment]\nindexes = [{ name = 'pypi', url = 'x' }]",
         expect![[r#"
-        sconce.toml, line 2, column 11: `indexes` must be named with a-z, 0-9 and `-`, and not `pypi`, the default one
-    "#]],
+            sconce.toml, line 2, column 11: `indexes` must be named with a-z, 0-9 and `-`, and not `pypi`, the default one, or `source`
+        "#]],
     );
     wrong(
         "[base]\ndebian = 'trixy'",

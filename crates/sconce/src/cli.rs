@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill,
-    lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait,
+    lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -56,6 +56,7 @@ enum Command {
     Add(add::Add),
     Remove(add::Remove),
     Lock(lock::Args),
+    Wheel(wheel::Args),
     Build(build::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
@@ -98,6 +99,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Add(args) => add::add(&global, &args),
         Command::Remove(args) => add::remove(&global, &args),
         Command::Lock(args) => lock::main(&global, &args),
+        Command::Wheel(args) => wheel::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),
         Command::Doctor(args) => doctor::main(&global, &args),
         Command::Verify(args) => verify::main(&global, &args),

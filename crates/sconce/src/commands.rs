@@ -29,3 +29,4 @@ pub mod stop;
 pub mod trust;
 pub mod verify;
 pub mod wait;
+pub mod wheel;

@@ -160,7 +160,7 @@ impl Kinded for sconce_lock::Error {
             | E::Debian { .. } => Kind::Unsatisfiable,
             E::Request { .. } => Kind::Unsatisfiable,
             E::Edit { .. } => Kind::Usage,
-            E::Index { source, .. } => match &**source {
+            E::Index { source, .. } | E::Build { source, .. } => match &**source {
                 cause if cause.is::<sconce_fetch::uv::UvError>() => {
                     use sconce_fetch::uv::UvError as U;
                     match cause.downcast_ref::<U>() {
@@ -319,9 +319,11 @@ impl Kinded for sconce_build::Error {
             E::File { .. } | E::Memo(_) => Kind::Storage,
             E::Include { .. } | E::NoSpec(_) => Kind::Document,
             E::Bytecode(_) => Kind::Machine,
-            E::Seal { .. } => Kind::Integrity,
+            E::Seal { .. } | E::OtherWheel { .. } => Kind::Integrity,
             E::Inspect(error) => error.kind(),
-            E::NoCode { .. } | E::NoGpuCode { .. } => Kind::Unsatisfiable,
+            E::NoCode { .. } | E::NoGpuCode { .. } | E::Source { .. } | E::Wheel { .. } => {
+                Kind::Unsatisfiable
+            }
         }
     }
 }

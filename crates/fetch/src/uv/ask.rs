@@ -7,8 +7,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use sconce_lock::{IndexError, IndexRequest, Pylock, PythonAnswer, PythonRequest, Source};
+use sconce_lock::{
+    IndexError, IndexRequest, Pylock, PylockSource as Source, PythonAnswer, PythonRequest, SOURCE,
+};
 
+use super::offers;
 use super::origin::{Known, annotations};
 use super::{Uv, UvError};
 use crate::indexes::{self, Configured};
@@ -77,8 +80,9 @@ impl Uv {
             .prefix("sconce-uv-")
             .tempdir()
             .map_err(|source| failed(UvError::io("create", std::env::temp_dir(), source)))?;
-        let wishes: Vec<_> =
+        let mut wishes: Vec<_> =
             request.indexes.iter().map(|wish| (wish.clone(), self.address(wish))).collect();
+        wishes.extend(offers::placeholders(request, scratch.path()).map_err(failed)?);
         let output = scratch.path().join("pylock.toml");
         if !request.preferences.is_empty() {
             // uv keeps what its output file has already, where that still fits.
@@ -91,9 +95,11 @@ impl Uv {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
             command.arg(file);
         }
-        if !request.constraints.is_empty() {
+        let mut constraints = request.constraints.clone();
+        constraints.extend(offers::built(request, scratch.path()).map_err(failed)?);
+        if !constraints.is_empty() {
             let path = scratch.path().join("constraints.txt");
-            fs::write(&path, request.constraints.join("\n"))
+            fs::write(&path, constraints.join("\n"))
                 .map_err(|source| failed(UvError::io("create", &path, source)))?;
             command.arg("--constraints").arg(path);
         }
@@ -118,9 +124,11 @@ impl Uv {
         let mut answer = PythonAnswer { pylock, folder, ..PythonAnswer::default() };
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
-            self.remember(&parsed);
+            self.remember(&parsed, scratch.path());
             self.origins(request, &wishes, &parsed, &mut answer)?;
         }
+        // That of placeholders is gone with this question.
+        answer.addresses.remove(SOURCE);
         Ok(answer)
     }
 
@@ -243,11 +251,15 @@ impl Uv {
         Ok(())
     }
 
-    fn remember(&mut self, parsed: &Pylock) {
+    fn remember(&mut self, parsed: &Pylock, scratch: &Path) {
+        let scratch = scratch.to_string_lossy();
         for wheel in parsed.packages.iter().flat_map(|package| &package.wheels) {
             let (Source::Index(Some(place)) | Source::Direct(place)) = &wheel.source else {
                 continue;
             };
+            if place.contains(&*scratch) {
+                continue;
+            }
             self.locations.insert(wheel.sha256, place.clone());
         }
     }

@@ -89,6 +89,8 @@ fn request() -> PythonRequest {
         machine: "x86_64".parse().unwrap(),
         indexes: Vec::new(),
         elsewhere: Vec::new(),
+        offers: Vec::new(),
+        built: Vec::new(),
         torch_backend: None,
     }
 }

@@ -82,6 +82,8 @@ impl Resolution<'_> {
             machine: self.request.machine,
             indexes: environment.indexes.clone(),
             elsewhere,
+            offers: self.from_source.offers(),
+            built: self.from_source.built(),
             torch_backend: backend,
         })
     }
@@ -106,13 +108,15 @@ impl Resolution<'_> {
             machine: self.request.machine,
             indexes: self.spec.environment.indexes.clone(),
             elsewhere: Vec::new(),
+            offers: Vec::new(),
+            built: Vec::new(),
             torch_backend: None,
         })
     }
 }
 
 /// The requirement that brings what the devel flavour adds.
-fn toolkit(cuda: CudaVersion) -> Option<String> {
+pub(super) fn toolkit(cuda: CudaVersion) -> Option<String> {
     let row = sconce_facts::devel(cuda).filter(|row| row.nvcc)?;
     Some(format!("cuda-toolkit[{}]=={cuda}.*", row.extras.join(",")))
 }

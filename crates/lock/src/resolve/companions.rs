@@ -7,6 +7,7 @@ use super::Resolution;
 use crate::candidate::{Candidate, Channel, Request, candidates};
 use crate::document::Wheel;
 use crate::index::Native;
+use crate::source::SOURCE;
 use crate::spec::TorchRequest;
 
 /// Beginnings of names that are torch itself, or that it pins.
@@ -80,7 +81,9 @@ impl Resolution<'_> {
         candidate: &Candidate,
     ) -> Option<Disagreement> {
         let mut unknown = Vec::new();
-        for wheel in wheels.iter().filter(|wheel| wheel.may_be_native()) {
+        // What comes from source is built against this torch, or about to be.
+        let others = wheels.iter().filter(|wheel| wheel.index != SOURCE);
+        for wheel in others.filter(|wheel| wheel.may_be_native()) {
             let said = local_of(wheel);
             if let Some(found) = self.by_name(wheel, said, candidate) {
                 return Some(found);

@@ -28,6 +28,8 @@ pub(super) fn with_wheels_of(
     let Some(base) = sconce_facts::base(&facts.base).ok().filter(same) else { return Ok(None) };
     let request = debian_request(spec, base, facts.machine, facts.torch.is_some());
     let (debs_digest, debs) = debs(&request, Some(lock), index)?;
+    let build_debs: Vec<DebPin> =
+        lock.build_debs.iter().filter(|deb| !debs.contains(deb)).cloned().collect();
     let python = lock.indexes.iter().filter(|row| row.kind == IndexKind::Python);
     let addresses: BTreeMap<_, _> =
         python.filter_map(|row| Some((row.name.clone(), row.url.clone()?))).collect();
@@ -41,9 +43,15 @@ pub(super) fn with_wheels_of(
         inputs: Some(Inputs { wheels: wheels_digest, debs: debs_digest }),
         facts: Facts { bytecode: spec.environment.bytecode, ..facts.clone() },
         app: spec.app.clone(),
-        indexes: index_rows(&lock.wheels, &debs, &addresses),
+        indexes: index_rows(
+            (&lock.wheels, &lock.sources),
+            debs.iter().chain(&build_debs),
+            &addresses,
+        ),
         wheels: lock.wheels.clone(),
+        sources: lock.sources.clone(),
         debs,
+        build_debs,
         sealed: None,
     };
     Ok(Some((lock, explanation)))

@@ -13,15 +13,13 @@ use crate::document::Wheel;
 use crate::error::Error;
 use crate::index::{IndexError, ListedFile};
 use crate::requirements_txt::Ask;
+use crate::source::ENDINGS;
 use crate::spec::Requirements;
 use crate::target::Target;
 use crate::wheel_name::{WheelName, normalise};
 
 /// A release so much older than the newest, in days, is one that nobody can want unless they ask for it.
 const OLD: i64 = 2 * 365;
-
-/// Endings of source distributions (PEP 625, and what came before).
-const SOURCES: &[&str] = &[".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz"];
 
 /// A package that the user's own files ask for by name.
 pub(super) struct Direct {
@@ -238,7 +236,7 @@ fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> 
         let (version, wheel) = match file.name.parse::<WheelName>() {
             Ok(wheel) => (wheel.version.clone(), Some(wheel)),
             Err(_) => match source_version(&file.name) {
-                Some(version) => (version, None),
+                Some((_, version)) => (version, None),
                 None => continue,
             },
         };
@@ -252,9 +250,17 @@ fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> 
     releases
 }
 
-fn source_version(name: &str) -> Option<Version> {
-    let stem = SOURCES.iter().find_map(|ending| name.strip_suffix(ending))?;
-    stem.rsplit_once('-')?.1.parse().ok()
+/// The package and the version that a source distribution's file name has.
+pub(super) fn source_version(name: &str) -> Option<(&str, Version)> {
+    let stem = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
+    let (package, version) = stem.rsplit_once('-')?;
+    Some((package, version.parse().ok()?))
+}
+
+/// Whether one source distribution of a release is rather taken than another: by its ending.
+pub(super) fn is_better_source(one: &str, other: &str) -> bool {
+    let place = |name: &str| ENDINGS.iter().position(|ending| name.ends_with(ending));
+    place(one) < place(other)
 }
 
 /// The day of a date as RFC 3339 begins (`2024-05-01T…`), counted from 1970 (Howard Hinnant, "chrono-Compatible

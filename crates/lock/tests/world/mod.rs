@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, PythonAnswer,
-    PythonRequest, Target, Wheel,
+    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Lock, Native, Order,
+    Outcome, PythonAnswer, PythonRequest, Rebuilt, SOURCE, Sdist, SourceRequest, Target, Wheel,
+    placeholder,
 };
 
 /// Newest versions of packages that torch pins with a range.
@@ -31,10 +33,27 @@ pub struct World {
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
     pub native: BTreeMap<&'static str, Result<Native, String>>,
+    /// What is said by the source distributions of a package.
+    pub sources: BTreeMap<&'static str, Source>,
+    /// Every wheel that was built: its package, and the lock of the container.
+    pub built: Vec<(String, Lock)>,
     /// How often the Debian archive was asked.
     pub debian: usize,
     /// Every question that was asked.
     pub asked: Vec<PythonRequest>,
+}
+
+/// A package that is built from source.
+#[derive(Default)]
+pub struct Source {
+    /// What its pyproject.toml requires.
+    pub requires: Vec<&'static str>,
+    /// What its backend asks for besides.
+    pub more: Vec<&'static str>,
+    /// It has C and CUDA sources.
+    pub compiles: bool,
+    /// What its wheel needs.
+    pub needs: Vec<&'static str>,
 }
 
 impl World {
@@ -53,7 +72,9 @@ impl World {
             let found = request.preferences.iter().find(|(of, _)| of == name)?;
             Some(found.1.clone())
         };
-        for text in &request.requirements {
+        let needs = request.built.iter().filter_map(|built| self.sources.get(built.name.as_str()));
+        let needs = needs.flat_map(|source| source.needs.iter().map(|need| (*need).to_owned()));
+        for text in request.requirements.iter().cloned().chain(needs) {
             let text = text.split(" --hash").next().unwrap();
             let wanted: Requirement<VerbatimUrl> = text.parse().unwrap();
             let specifiers = match wanted.version_or_url {
@@ -65,6 +86,11 @@ impl World {
                     let name = wanted.name.as_ref();
                     let here = self.versions_on.get(&(name, request.base.python.as_str()));
                     let newest = here.or(self.versions.get(name)).map_or("1.0", |version| version);
+                    let mut offered = request.offers.iter().filter(|offer| offer.name == name);
+                    let newest = offered.next_back().map_or(newest, |offer| &offer.version);
+                    let built = request.built.iter().find(|built| built.name == name);
+                    let newest =
+                        built.and_then(|built| built.file.split('-').nth(1)).unwrap_or(newest);
                     let kept = preferred(name).filter(|v| specifiers.contains(&v.parse().unwrap()));
                     set.push((name.to_owned(), kept.unwrap_or_else(|| newest.into())));
                 }
@@ -128,7 +154,21 @@ impl Index for World {
         for (name, version) in self.set(request)? {
             let native = self.native.contains_key(name.as_str()) || name == "torchaudio";
             let platform = if native { "manylinux_2_28_x86_64" } else { "any" };
-            let file = format!("{}-{version}-py3-none-{platform}.whl", name.replace('-', "_"));
+            let mut file = format!("{}-{version}-py3-none-{platform}.whl", name.replace('-', "_"));
+            if request.offers.iter().any(|offer| offer.name == name) {
+                let target = Target { machine: request.machine, base: request.base };
+                file = placeholder(&name, &version, target);
+                answer.indexes.insert(name.clone(), SOURCE.to_owned());
+            }
+            if let Some(built) = request.built.iter().find(|built| built.name == name) {
+                let _ = write!(
+                    pylock,
+                    "[[packages]]\nname = \"{name}\"\narchive = {{ path = \"/tmp/x/{}\", \
+                     hashes = {{ sha256 = \"{:064x}\" }} }}\n",
+                    built.file, 1
+                );
+                continue;
+            }
             let _ = write!(
                 pylock,
                 "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\n\
@@ -164,6 +204,53 @@ impl Index for World {
             Some((name.clone(), files.iter().map(file).collect()))
         };
         Ok(packages.iter().filter_map(of).collect())
+    }
+
+    fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
+        assert!(request.container.wheels.is_empty(), "nothing runs where it is read");
+        let source = &self.sources[request.name];
+        Ok(Sdist {
+            size: 7,
+            sha256: sconce_blob::Digest::of(request.file.as_bytes()),
+            index: "pypi".into(),
+            requires: source.requires.iter().map(|text| (*text).to_owned()).collect(),
+            compiles: source.compiles,
+            cuda: source.compiles,
+        })
+    }
+
+    fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {
+        let name = &order.source.name;
+        let source = &self.sources[name.as_str()];
+        let missing: Vec<String> = source
+            .more
+            .iter()
+            .map(|text| (*text).to_owned())
+            .filter(|text| !order.requires.contains(text))
+            .collect();
+        if !missing.is_empty() {
+            return Ok(Outcome::Requires(missing));
+        }
+        self.built.push((name.clone(), order.container.clone()));
+        let (tag, rebuilt) = match source.compiles {
+            true => ("cp313-cp313-linux_x86_64", None),
+            false => ("py3-none-any", Some(Rebuilt::Same)),
+        };
+        let wheel = Wheel {
+            name: name.clone(),
+            version: order.version.to_owned(),
+            file: format!("{}-{}-{tag}.whl", name.replace('-', "_"), order.version),
+            size: Some(9),
+            sha256: order.container.digest(),
+            index: SOURCE.to_owned(),
+            url: None,
+            variant: None,
+        };
+        Ok(Outcome::Wheel { wheel, path: "/nowhere".into(), rebuilt })
+    }
+
+    fn built(&mut self, _: &Wheel) -> Option<PathBuf> {
+        Some("/nowhere".into())
     }
 
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {

@@ -1,0 +1,60 @@
+//! What source distributions need to be built and do not say themselves.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::table;
+
+#[derive(Deserialize)]
+struct Table {
+    variable: Vec<Variable>,
+    requirement: Vec<Needed>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    package: Option<String>,
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct Needed {
+    package: Option<String>,
+    requirement: String,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::SOURCES));
+
+fn of(row: Option<&String>, package: &str, torch: bool) -> bool {
+    row.map_or(torch, |row| row == package)
+}
+
+/// Environment variables that a package is built with, name and value; `torch` where its code is compiled
+/// against torch.
+pub fn source_variables(package: &str, torch: bool) -> Vec<(&'static str, &'static str)> {
+    let rows = TABLE.variable.iter().filter(|row| of(row.package.as_ref(), package, torch));
+    rows.map(|row| (row.name.as_str(), row.value.as_str())).collect()
+}
+
+/// Requirements that a package has when it is built and does not name; `torch` as above.
+pub fn source_requirements(package: &str, torch: bool) -> Vec<&'static str> {
+    let rows = TABLE.requirement.iter().filter(|row| of(row.package.as_ref(), package, torch));
+    rows.map(|row| row.requirement.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_all_and_of_one() {
+        assert!(source_variables("antlr4-python3-runtime", false).is_empty());
+        assert_eq!(source_variables("torch-scatter", true), [("FORCE_CUDA", "1")]);
+        let flash = source_variables("flash-attn", true);
+        assert!(flash.contains(&("FLASH_ATTENTION_FORCE_BUILD", "TRUE")), "{flash:?}");
+        assert!(source_requirements("flash-attn", true).contains(&"psutil"));
+        assert!(source_requirements("einops", false).is_empty());
+    }
+}
