@@ -348,7 +348,13 @@ mod tests {
     fn folders_in_memory() {
         let found = tmpfs("/run:rw,size=64m,mode=755,exec").unwrap();
         assert_eq!((found.size, found.mode, found.exec), (Some(64 << 20), Some(0o755), true));
-        assert!(tmpfs("/run:uid=5").unwrap_err().to_string().contains("uid=5"));
+        assert_eq!(
+            tmpfs("/run:uid=5,gid=6,size=50%").map(|made| (made.uid, made.gid)).unwrap(),
+            (Some(5), Some(6))
+        );
+        for bad in ["nr_inodes=5", "uid=x", "size=0%", "size=101%"] {
+            assert!(tmpfs(&format!("/run:{bad}")).unwrap_err().to_string().contains(bad));
+        }
         assert!(tmpfs("run").is_err());
     }
 
