@@ -211,12 +211,12 @@ impl Groups {
         self.made.iter().filter_map(count).sum()
     }
 
-    /// Asks the kernel, beside what goes on, to be ready for a process that enters them.
+    /// Takes the kernel's wait for a change of groups ahead of time, in a thread.
     ///
-    /// Whoever changes groups waits for an RCU grace period, some ten milliseconds, in which nobody
-    /// forks between being counted and being moved; those who come within the next ones do not
-    /// wait again (kernel/cgroup/cgroup.c, `cgroup_attach_lock`; kernel/rcu/sync.c). Here this process
-    /// "moves" to where it is: the container's, a moment later, goes at once.
+    /// Moving a process to another group waits for an RCU grace period, some ten milliseconds
+    /// (kernel/cgroup/cgroup.c, `cgroup_attach_lock`); a move that follows soon after does not wait again
+    /// (kernel/rcu/sync.c). So this process is moved to the group it is in already, while the container is
+    /// made, and the container's first process enters its own without a wait.
     pub(crate) fn expect_entry(&self) {
         if let Some(own) = self.own.as_deref().and_then(|own| entrance(own).ok()) {
             // Where it fails, the entry itself waits.

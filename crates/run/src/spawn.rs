@@ -1,9 +1,9 @@
 //! Starts a shim: a fork that drops everything of the caller's and executes this program anew.
 //!
-//! The forked process leaves the caller's session, groups, keyring and descriptors, enters, without
-//! root, a user namespace, and then executes a sealed copy of this
-//! program ([`crate::sealed`]) with an empty environment. So nothing of the caller's memory is near
-//! the container, and the program that runs there is none that a container could change.
+//! The forked process leaves the caller's session, groups, keyring and descriptors; without root it enters
+//! a user namespace; then it executes a sealed copy of this program ([`crate::sealed`]) with an empty
+//! environment. So nothing of the caller's memory is near the container, and the program that runs there
+//! is none that a container could change.
 
 use std::ffi::CString;
 use std::io;

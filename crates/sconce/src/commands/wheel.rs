@@ -26,7 +26,7 @@ const NOTHING: &str = "[environment]\ntorch = false\n";
 ///
 /// Examples:
 ///   sconce wheel deepspeed
-///   sconce wheel -o wheels --for torch:2.15.0 "causal-conv1d>=1.5"
+///   sconce wheel -o wheels --for torch:2.15.0 "deepspeed>=0.19"
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
