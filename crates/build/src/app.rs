@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use ignore::gitignore::Gitignore;
 use sconce_blob::{Digest, Hasher};
 use sconce_layer::{Content, Entry, Kind, Meta, ReadAt, check_path};
 use sconce_lock::App;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::{Builder, Environment, NamedLayer, Trees};
 use crate::error::{Error, at};
+use crate::ignored::{Fate, Ignored, glob};
 
 /// An image with an app on top of its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ impl Builder<'_> {
         let key = key(environment.image, &entries)?;
         if let Some(known) = self.known_app(key, trees)? {
             return Ok(known);
+        }
+        if let Some(note) = size_note(&entries, app) {
+            self.progress.note(&note);
         }
         let layer = self.plain_layer("app", entries, trees == Trees::All)?;
         let mut layers = environment.layers.clone();
@@ -134,16 +139,34 @@ impl ReadAt for Included {
 fn entries(app: &App, folder: &Path) -> Result<Vec<Entry>, Error> {
     let workdir = app.workdir.trim_matches('/');
     let open = Folder::open(folder).map_err(at("open", folder))?;
-    let mut walk = Walk { folder: Arc::new(open), workdir, found: BTreeMap::new() };
+    let open = Arc::new(open);
+    let ignored = Ignored::new(&open, &app.exclude)?;
+    let mut walk = Walk { folder: Arc::clone(&open), workdir, ignored, found: BTreeMap::new() };
     for include in &app.include {
         let relative = include.trim_start_matches("./").trim_end_matches('/');
         if relative == "." || relative.is_empty() {
-            walk.folder(String::new())?;
+            walk.folder(String::new(), None)?;
             continue;
         }
         check_path(relative).map_err(|fault| bad(include, format!("can't be used: {fault}")))?;
-        if let Some(folder) = walk.add(relative)? {
-            walk.folder(folder)?;
+        if let Some(pattern) = glob(relative)?
+            && open.look(Path::new(relative)).is_err()
+        {
+            let before = walk.found.len();
+            walk.folder(String::new(), Some(&pattern))?;
+            if walk.found.len() == before {
+                return Err(bad(include, "fits nothing that is there"));
+            }
+            continue;
+        }
+        let entry = walk.look(relative)?;
+        let is_folder = matches!(entry.kind, Kind::Directory);
+        if walk.ignored.excludes(relative, is_folder) {
+            continue;
+        }
+        walk.found.insert(entry.path.clone(), entry);
+        if is_folder {
+            walk.folder(relative.to_owned(), None)?;
         }
     }
     let mut found = walk.found;
@@ -173,27 +196,59 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
+/// An app of more bytes is worth a word: data and checkpoints belong in a volume.
+const LARGE: u64 = 256 << 20;
+
+/// A word about an app that is large, and what makes it so.
+fn size_note(entries: &[Entry], app: &App) -> Option<String> {
+    let workdir = app.workdir.trim_matches('/');
+    let mut total = 0;
+    let mut tops: BTreeMap<&str, u64> = BTreeMap::new();
+    for entry in entries {
+        let Kind::File(Content::Range { len, .. }) = entry.kind else { continue };
+        total += len;
+        let inside = entry.path.strip_prefix(workdir).unwrap_or(&entry.path).trim_matches('/');
+        *tops.entry(inside.split('/').next().unwrap_or(inside)).or_default() += len;
+    }
+    if total <= LARGE {
+        return None;
+    }
+    let mut tops: Vec<(&str, u64)> = tops.into_iter().collect();
+    tops.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
+    let largest: Vec<String> =
+        tops.iter().take(3).map(|(name, bytes)| format!("{name} {}", megabytes(*bytes))).collect();
+    Some(format!(
+        "the app has {} ({}); `exclude` under [app] leaves files out, and `volumes` under [run] mounts them",
+        megabytes(total),
+        largest.join(", ")
+    ))
+}
+
 /// The project's folder, and what of it has been found to be in the app.
 struct Walk<'a> {
     folder: Arc<Folder>,
     workdir: &'a str,
+    ignored: Ignored<'a>,
     found: BTreeMap<String, Entry>,
 }
 
 impl Walk<'_> {
-    /// Adds what is at `path`; a folder is given back, to be walked.
-    fn add(&mut self, path: &str) -> Result<Option<String>, Error> {
+    /// Whether a folder is at `path`. What can't be taken is no folder: it may be left out.
+    fn is_folder(&self, path: &str) -> bool {
+        matches!(self.folder.look(Path::new(path)), Ok(Found::Folder))
+    }
+
+    /// The entry of what is at `path`.
+    fn look(&self, path: &str) -> Result<Entry, Error> {
         let inside = join(self.workdir, path);
         check_path(&inside).map_err(|fault| bad(path, format!("can't be used: {fault}")))?;
         let found = self.folder.look(Path::new(path)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => bad(path, "is not there"),
             _ => bad(path, format!("can't be taken: {error}")),
         })?;
-        let entry = match found {
-            Found::Folder => {
-                self.found.insert(inside.clone(), directory(inside));
-                return Ok(Some(path.to_owned()));
-            }
+        Ok(match found {
+            Found::Folder => directory(inside),
             Found::Link(target) => {
                 let target = target.into_string();
                 let target = target.map_err(|_| bad(path, "points to a name that is not UTF-8"))?;
@@ -207,13 +262,11 @@ impl Walk<'_> {
                 let kind = Kind::File(Content::Range { source, offset: 0, len });
                 Entry { path: inside, kind, meta }
             }
-        };
-        self.found.insert(entry.path.clone(), entry);
-        Ok(None)
+        })
     }
 
-    /// Adds all that is in a folder of the project, all the way down.
-    fn folder(&mut self, start: String) -> Result<(), Error> {
+    /// Adds all that is in a folder of the project, all the way down, or what fits a pattern of it.
+    fn folder(&mut self, start: String, pattern: Option<&Gitignore>) -> Result<(), Error> {
         let mut pending = vec![start];
         while let Some(folder) = pending.pop() {
             let names = self.folder.names(Path::new(&folder));
@@ -227,7 +280,21 @@ impl Walk<'_> {
                 if ours || LEFT_OUT.contains(&name) {
                     continue;
                 }
-                pending.extend(self.add(&path)?);
+                let is_folder = self.is_folder(&path);
+                let fate = self.ignored.fate(&path, is_folder)?;
+                if fate == Fate::LeftOut {
+                    continue;
+                }
+                let fits = |pattern: &Gitignore| {
+                    pattern.matched_path_or_any_parents(&path, is_folder).is_ignore()
+                };
+                if fate == Fate::Taken && pattern.is_none_or(fits) {
+                    let entry = self.look(&path)?;
+                    self.found.insert(entry.path.clone(), entry);
+                }
+                if is_folder {
+                    pending.push(path);
+                }
             }
         }
         Ok(())
@@ -259,6 +326,138 @@ mod tests {
             }
         });
         assert_eq!(found.unwrap(), ["app", "app/src", "app/src/a.py"]);
+    }
+
+    /// What is taken of these files, with the text of each where it matters.
+    #[track_caller]
+    fn taken(include: &[&str], exclude: &[&str], files: &[(&str, &str)], expected: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let app = App { include: owned(include), exclude: owned(exclude), ..App::default() };
+        let entries = entries(&app, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let is_file = |entry: &&Entry| matches!(entry.kind, Kind::File(_));
+        let found: Vec<_> = entries.iter().filter(is_file).map(|entry| &entry.path[4..]).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn gitignore_holds_for_its_folder_and_those_below() {
+        let files = [
+            (".gitignore", "*.ckpt\n/data\nout/\n[broken\n!keep.ckpt\n"),
+            ("a.ckpt", ""),
+            ("data/x", ""),
+            ("src/data/x", ""),
+            ("src/keep.ckpt", ""),
+            ("src/b.ckpt", ""),
+            ("src/out/y", ""),
+            ("src/more/.gitignore", "*.txt\n!*.ckpt\n"),
+            ("src/more/a.txt", ""),
+            ("src/more/c.ckpt", ""),
+            ("src/a.txt", ""),
+        ];
+        let kept =
+            ["src/a.txt", "src/data/x", "src/keep.ckpt", "src/more/.gitignore", "src/more/c.ckpt"];
+        taken(&["."], &[], &files, &[&[".gitignore"], &kept[..]].concat());
+        taken(&["src"], &[], &files, &kept);
+        // What an include names itself is meant, as with `git add --force`.
+        taken(&["data", "a.ckpt"], &[], &files, &["a.ckpt", "data/x"]);
+        taken(&["src"], &["*.txt", "/src/data"], &files, &[kept[2], kept[3], kept[4]]);
+        taken(&["data", "a.ckpt"], &["*.ckpt"], &files, &["data/x"]);
+    }
+
+    #[test]
+    fn dockerignore_begins_at_the_project_and_brings_files_back() {
+        let files = [
+            (".dockerignore", "# all\n*\n!src\n!./tools/*.py\nsrc/**/*.log\n**/tmp\n"),
+            ("a.py", ""),
+            ("src/a.py", ""),
+            ("src/deep/b.log", ""),
+            ("src/tmp/c", ""),
+            ("tools/run.py", ""),
+            ("tools/run.sh", ""),
+        ];
+        taken(&["."], &[], &files, &["src/a.py", "tools/run.py"]);
+        // As in a context of Docker's, `*.log` is one at the top.
+        let files = [(".dockerignore", "*.log\n"), ("a.log", ""), ("src/b.log", "")];
+        taken(&["."], &[], &files, &[".dockerignore", "src/b.log"]);
+    }
+
+    #[test]
+    fn an_include_may_be_a_pattern() {
+        let files = [
+            (".gitignore", "local*\n"),
+            ("configs/a.yaml", ""),
+            ("configs/deep/b.yaml", ""),
+            ("configs/deep/local.yaml", ""),
+            ("configs/deep/c.json", ""),
+            ("train.py", ""),
+            ("more/train.py", ""),
+            ("odd[1].py", ""),
+        ];
+        taken(
+            &["configs/**/*.yaml", "*.py"],
+            &[],
+            &files,
+            &["configs/a.yaml", "configs/deep/b.yaml", "odd[1].py", "train.py"],
+        );
+        taken(&["odd[1].py"], &[], &files, &["odd[1].py"]);
+        taken(&["con*"], &["deep"], &files, &["configs/a.yaml"]);
+        assert_eq!(
+            refused("*.toml", |_| ()),
+            "`*.toml` of [app] include fits nothing that is there"
+        );
+    }
+
+    /// What reads patterns opens nothing outside, and reads no more of a file than there can be of it.
+    #[test]
+    fn hostile_patterns_are_refused() {
+        let leads_out = |folder: &Path| symlink("/etc/passwd", folder.join(".gitignore")).unwrap();
+        let why = refused(".", leads_out);
+        assert!(why.starts_with(".gitignore can't be read: it leads out"), "{why}");
+        let long = |folder: &Path| {
+            fs::write(folder.join(".dockerignore"), "x\n".repeat(10_001)).unwrap();
+        };
+        assert_eq!(refused(".", long), ".dockerignore has 10001 lines, and 10000 are read");
+        let large = |folder: &Path| {
+            fs::write(folder.join(".gitignore"), "x".repeat(2 << 20)).unwrap();
+        };
+        assert!(refused(".", large).starts_with(".gitignore can't be read:"));
+        let bomb = |folder: &Path| {
+            let line = format!("{}\n", "{a,b,c,d,e}".repeat(2000));
+            fs::write(folder.join(".gitignore"), line).unwrap();
+            fs::write(folder.join("x"), "").unwrap();
+        };
+        taken_or_refused(bomb);
+    }
+
+    /// Either is right, in bounded time and memory.
+    fn taken_or_refused(make: impl Fn(&Path)) {
+        let _ = paths(&["."], make);
+    }
+
+    #[test]
+    fn a_large_app_is_worth_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, len) in [("data", 300_000_000), ("weights", 500_000_000), ("src", 10)] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            let file = fs::File::create(folder.path().join(name).join("x")).unwrap();
+            file.set_len(len).unwrap();
+        }
+        let note = |include: &str| {
+            let app = App { include: vec![include.into()], ..App::default() };
+            size_note(&entries(&app, folder.path()).unwrap(), &app)
+        };
+        assert_eq!(note("src"), None);
+        let said = note(".").unwrap();
+        assert!(
+            said.starts_with("the app has 800 MB (weights 500 MB, data 300 MB, src 0 MB);"),
+            "{said}"
+        );
     }
 
     #[test]

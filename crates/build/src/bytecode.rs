@@ -85,7 +85,7 @@ impl Builder<'_> {
         let python = python_versions(lock);
         let unit = |name: &str, plan: Option<usize>, of: &[u8]| -> Result<Unit, Error> {
             let mut hasher = Hasher::new();
-            hasher.update(b"sconce bytecode 3\n");
+            hasher.update(b"sconce bytecode 4\n");
             hasher.update(python.as_bytes());
             hasher.update(of);
             let key = hasher.finish();
@@ -256,8 +256,12 @@ impl Builder<'_> {
             Error::Bytecode("this processor has no Debian to compile with".into())
         })?;
         let arch = architecture(machine);
-        let pins =
-            debian_pins(self, &lock.facts.base, arch, std::slice::from_ref(&python), self.mirror)?;
+        let release = &lock.facts.base;
+        // That it is the image's very version is looked at below, whatever suite has it.
+        let suites: Vec<String> =
+            ["updates", "security"].iter().map(|kind| format!("{release}-{kind}")).collect();
+        let wanted = std::slice::from_ref(&python);
+        let pins = debian_pins(self, release, arch, wanted, self.mirror, &suites)?;
         let version = |pins: &[DebPin]| {
             pins.iter().find(|pin| pin.name == python).map(|pin| pin.version.clone())
         };

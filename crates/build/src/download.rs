@@ -70,6 +70,7 @@ impl Builder<'_> {
             Ok(Wanted {
                 name: wheel.file.clone(),
                 url: self.wheel_url(lock, wheel)?,
+                others: Vec::new(),
                 digest: wheel.sha256,
                 size: wheel.size,
             })
@@ -91,10 +92,11 @@ impl Builder<'_> {
         let mirrors = apt::mirrors(self.mirror, Path::new("/"))?;
         debs.iter()
             .map(|deb| {
-                let url = mirrors.urls(&deb.index, &deb.path).into_iter().next();
+                let mut urls = mirrors.urls(&deb.index, &deb.path).into_iter();
                 Ok(Wanted {
                     name: format!("{}_{}_{}.deb", deb.name, deb.version, deb.arch),
-                    url: url.ok_or(apt::Error::NoMirror)?,
+                    url: urls.next().ok_or(apt::Error::NoMirror)?,
+                    others: urls.collect(),
                     digest: deb.sha256,
                     size: Some(deb.size),
                 })

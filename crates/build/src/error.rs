@@ -29,6 +29,8 @@ pub enum Error {
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("`{path}` of [app] include {why}")]
     Include { path: String, why: String },
+    #[error("{place} {why}")]
+    Ignore { place: String, why: String },
     #[error("{} has no sconce.toml", .0.display())]
     NoSpec(PathBuf),
     #[error("compiling bytecode failed: {0}")]
@@ -75,6 +77,7 @@ impl Error {
             Self::Include { .. } => {
                 Some("paths in `include` are relative to the folder of sconce.toml".into())
             }
+            Self::Ignore { .. } => Some("patterns are those of gitignore(5)".into()),
             Self::NoSpec(folder) => Some(format!(
                 "`sconce init {}` writes one; all of it is optional",
                 folder.display()

@@ -234,6 +234,7 @@ mod tests {
             flavour: sconce_lock::Flavour::Runtime,
             bytecode: false,
             gpus: gpus.iter().map(|gpu| gpu.parse().unwrap()).collect(),
+            prefer: Vec::new(),
             torch: Some(sconce_lock::TorchFacts {
                 version: "2.99.0".into(),
                 cuda: Some("13.2".parse().unwrap()),

@@ -29,7 +29,7 @@ const TEXT: u64 = 4 << 20;
 const LIBRARIES: &[&str] = &["libcudart.so.", "libnvrtc.so.", "libcublas.so."];
 
 /// A wheel's bytes, as far as they are asked for.
-struct Bytes<'a>(Remote<'a>);
+pub(crate) struct Bytes<'a>(pub Remote<'a>);
 
 impl ReadAt for Bytes<'_> {
     fn size(&self) -> u64 {
@@ -146,7 +146,8 @@ fn needs(bytes: &Bytes<'_>, entry: &Entry, known: bool) -> Result<Option<(String
     Ok(needed.iter().find_map(major))
 }
 
-fn text(bytes: &Bytes<'_>, entry: &Entry) -> Result<String, Error> {
+/// The text of a file in a wheel; empty where it is larger than any such text.
+pub(crate) fn text(bytes: &dyn ReadAt, entry: &Entry) -> Result<String, Error> {
     if entry.size > TEXT {
         return Ok(String::new());
     }

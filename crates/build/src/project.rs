@@ -10,6 +10,7 @@ use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Whee
 
 use crate::builder::{Builder, Environment, Trees};
 use crate::error::{Error, at};
+use crate::logins;
 use crate::resolve::World;
 use crate::seal::seal;
 
@@ -157,14 +158,18 @@ impl Project {
         }
     }
 
-    /// The name its image gets in the store: the tag, or the folder's own name.
+    /// The name its image gets in the store: the tag, or what `[image]` says, or the folder's own name in
+    /// letters that engines take.
     pub fn name(&self) -> Option<String> {
+        if let Some(name) = &self.spec().image.name {
+            return Some(name.clone());
+        }
         match self {
             Self::Tag { tag, .. } if tag.contains(':') => Some(tag.clone()),
             Self::Tag { tag, .. } => Some(format!("{tag}:latest")),
             Self::Folder { folder, .. } => {
                 let folder = folder.canonicalize().ok()?;
-                Some(folder.file_name()?.to_str()?.to_owned())
+                Some(sconce_lock::image_name_of(&folder.file_name()?.to_string_lossy()))
             }
         }
     }
@@ -247,6 +252,7 @@ impl Builder<'_> {
         upgrade: &Upgrade,
     ) -> Result<Locked, Error> {
         self.progress.begin("locking", None);
+        self.add_logins(project)?;
         let mut world = World::new(self, project);
         let previous = Previous { lock: before, upgrade };
         let (lock, explanation) = sconce_lock::resolve(project.spec(), host, previous, &mut world)?;
@@ -283,6 +289,14 @@ impl Builder<'_> {
         Ok(path)
     }
 
+    /// Hands the client the logins of the indexes that hold the project's packages.
+    fn add_logins(&self, project: &Project) -> Result<(), Error> {
+        let env = |name: &str| std::env::var_os(name);
+        let configured = sconce_fetch::indexes::configured(&env)?;
+        logins::add(self.client, &configured, project.spec(), &env);
+        Ok(())
+    }
+
     /// Writes a project's lock to where it belongs.
     pub fn keep_lock(&self, project: &Project, lock: &Lock) -> Result<(), Error> {
         let text = lock.to_text();
@@ -302,6 +316,7 @@ impl Builder<'_> {
             Project::Folder { folder, .. } => Some(folder.as_path()),
             Project::Tag { .. } => None,
         };
+        self.add_logins(project)?;
         let environment = Builder { project: here, ..*self }.environment(&lock, trees)?;
         let lock = match lock.sealed {
             Some(_) => lock,

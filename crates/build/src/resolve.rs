@@ -7,15 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use sconce_blob::Digest;
-use sconce_debian::Target;
+use sconce_debian::{Mirrors, Target};
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
     DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, Native, Order,
-    Outcome, PythonAnswer, PythonRequest, Sdist, SourceRequest, Wheel,
+    Outcome, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Sdist, SourceRequest,
+    UvLockRequest, Wheel,
 };
 
 use crate::builder::Builder;
+use crate::contents;
 use crate::download::URL;
 use crate::error::Error;
 use crate::image::architecture;
@@ -76,6 +78,7 @@ impl Index for World<'_> {
         let configured = indexes::configured(&|name| std::env::var_os(name));
         let base = configured.and_then(|configured| configured.default_index());
         let base = base.map_err(IndexError::failed)?;
+        let limit = std::env::var("UV_EXCLUDE_NEWER").ok();
         let (next, pages) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         std::thread::scope(|scope| {
             for _ in 0..PAGES.min(packages.len()) {
@@ -92,7 +95,8 @@ impl Index for World<'_> {
         for (name, page) in pages.into_inner().unwrap_or_else(|held| held.into_inner()) {
             match page {
                 Ok(files) => {
-                    found.insert(name, files.into_iter().map(listed).collect());
+                    let files = files.into_iter().filter(|file| !too_new(file, limit.as_deref()));
+                    found.insert(name, files.map(listed).collect());
                 }
                 // uv found the package all the same: it is on another index.
                 Err(sconce_fetch::Error::Status { status: 404 | 403 | 410, .. }) => {}
@@ -151,6 +155,16 @@ impl Index for World<'_> {
         found.into_inner().unwrap_or_else(|held| held.into_inner()).into_values().collect()
     }
 
+    fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
+        self.uv()?.export(request)
+    }
+
+    fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
+        let places: Vec<_> =
+            question.wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        contents::overlaps(self.builder, question, &places)
+    }
+
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
         let target = Target::new(&request.base.release, architecture(request.machine))
             .map_err(IndexError::failed)?;
@@ -169,6 +183,7 @@ impl Index for World<'_> {
             architecture(request.machine),
             &roots,
             mirror,
+            &request.allow_missing,
         );
         Ok(DebianAnswer { debs: debs.map_err(unfit)? })
     }
@@ -192,6 +207,17 @@ fn asked(builder: &Builder<'_>, wheel: &Wheel, known: bool, url: &str) -> Result
     Ok(native)
 }
 
+/// Whether uv passes a file over because of UV_EXCLUDE_NEWER: a day, or a time in UTC.
+fn too_new(file: &pypi::Listed, limit: Option<&str>) -> bool {
+    let (Some(uploaded), Some(limit)) = (file.uploaded.as_deref(), limit) else { return false };
+    let end = match limit.len() {
+        10 => 10,
+        _ if limit.ends_with('Z') => 19,
+        _ => return false,
+    };
+    uploaded.get(..end) > limit.get(..end)
+}
+
 fn listed(file: pypi::Listed) -> ListedFile {
     let pypi::Listed { name, uploaded, requires_python, yanked, .. } = file;
     ListedFile { name, uploaded, requires_python, yanked }
@@ -204,9 +230,11 @@ pub(crate) fn debian_pins(
     arch: &str,
     roots: &[String],
     mirror: Option<&str>,
+    allow_missing: &[String],
 ) -> Result<Vec<DebPin>, Error> {
     let target = Target::new(release, arch)?;
     let mirrors = apt::mirrors(mirror, Path::new("/"))?;
+    let mirrors = Mirrors { allow_missing: allow_missing.to_owned(), ..mirrors };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |time| time.as_secs());
     let lists = mirrors.load(target, now, builder.client)?;

@@ -36,7 +36,7 @@ pub(crate) fn wheel_plans(lock: &Lock, wheels: &[Wheel]) -> Result<Planned, Erro
         return Ok(Planned::default());
     }
     let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
-    Ok(sconce_layer::plan(wheels, &venv)?)
+    Ok(sconce_layer::plan(wheels, &venv, &lock.facts.prefer)?)
 }
 
 impl Builder<'_> {

@@ -111,3 +111,17 @@ fn a_source_that_is_gone_is_an_error() {
     let output = compile(folder.path(), &[&[folder.path().join("gone.py")]], "2");
     assert!(!output.status.success());
 }
+
+#[test]
+fn a_source_that_no_person_writes_takes_no_memory() {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path().join("src");
+    let mut files = modules(&folder, 2);
+    let huge = folder.join("huge.py");
+    fs::write(&huge, format!("x = [{}]\n", "[],".repeat(3 << 20))).unwrap();
+    files.push(huge);
+    let done = compile(world.path(), &[&files], "1");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let made = take(world.path(), 0, &folder);
+    assert_eq!(made.len(), 2, "{:?}", made.keys());
+}

@@ -29,6 +29,8 @@ pub enum Error {
     },
     #[error("{url} isn't there")]
     Missing { url: String },
+    #[error("no mirror has {suite}, and with it the fixes to this release (asked: {})", asked.join(", "))]
+    MissingSuite { suite: String, asked: Vec<String> },
     #[error("{url} is not signed as it must be")]
     Signature {
         url: String,
@@ -124,6 +126,10 @@ impl Error {
             Self::Missing { .. } => "mirrors drop a file when a newer version replaces it: lock \
                  again, or name a dated snapshot as `base.mirror`"
                 .into(),
+            Self::MissingSuite { suite, .. } => format!(
+                "name a mirror that has it, as `mirror` under [base] or in apt's sources; or go without \
+                 those fixes: `allow-missing = [\"{suite}\"]` under [base]"
+            ),
             Self::Signature { source, .. } | Self::Keyring { source, .. } => return source.hint(),
             Self::Expired { .. } => "the mirror is out of date, or this machine's clock is wrong; \
                  a dated snapshot needs `Check-Valid-Until: no` in apt's sources or a `base.mirror`"

@@ -31,6 +31,8 @@ pub struct Mirrors {
     /// Of the security archive; where there are none, the main archive's address with
     /// `-security` at its end is tried, which is how Debian's own and most mirrors name it.
     pub security: Vec<Mirror>,
+    /// Suites that may be missing: updates and security, by name.
+    pub allow_missing: Vec<String>,
 }
 
 /// The lists of a release, and where they come from.
@@ -93,11 +95,15 @@ impl Mirrors {
             return Err(Error::Missing { url: inrelease(&url, &release.codename) });
         };
         for suite in &release.updates {
-            work.suite_or_notice(std::slice::from_ref(main), suite)?;
+            // The mirror of the release first: what it has goes together.
+            let mut mirrors = vec![main.clone()];
+            mirrors.extend(self.main.iter().filter(|mirror| mirror.url != main.url).cloned());
+            work.fixes(&mirrors, suite, &self.allow_missing)?;
         }
         let mut security = self.security.clone();
         security.push(sibling(main));
-        work.suite_or_notice(&security, &release.security)?;
+        security.extend(self.main.iter().filter(|mirror| mirror.url != main.url).map(sibling));
+        work.fixes(&security, &release.security, &self.allow_missing)?;
         lists.packages.finish();
         Ok(lists)
     }
@@ -147,11 +153,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn suite_or_notice(&mut self, mirrors: &[Mirror], suite: &str) -> Result<(), Error> {
-        if self.suite(mirrors, suite)?.is_none() {
-            let asked = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
-            self.lists.notices.push(Notice::MissingSuite { suite: suite.to_owned(), asked });
+    /// A suite of fixes to the release: that it is missing must be allowed.
+    fn fixes(&mut self, mirrors: &[Mirror], suite: &str, allowed: &[String]) -> Result<(), Error> {
+        if self.suite(mirrors, suite)?.is_some() {
+            return Ok(());
         }
+        let asked: Vec<String> = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+        let suite = suite.to_owned();
+        if !allowed.contains(&suite) {
+            return Err(Error::MissingSuite { suite, asked });
+        }
+        self.lists.notices.push(Notice::MissingSuite { suite, asked });
         Ok(())
     }
 

@@ -19,7 +19,17 @@ fn mirror(url: &str, key: &Key) -> Mirror {
 }
 
 fn load(archive: &Archive, mirrors: &[Mirror], now: u64) -> Result<Lists, Error> {
-    let mirrors = Mirrors { main: mirrors.to_vec(), security: Vec::new() };
+    load_allowing(archive, mirrors, &[], now)
+}
+
+fn load_allowing(
+    archive: &Archive,
+    mirrors: &[Mirror],
+    allowed: &[&str],
+    now: u64,
+) -> Result<Lists, Error> {
+    let allow_missing = allowed.iter().map(|suite| (*suite).to_owned()).collect();
+    let mirrors = Mirrors { main: mirrors.to_vec(), security: Vec::new(), allow_missing };
     mirrors.load(Target::new("trixie", "amd64").unwrap(), now, archive)
 }
 
@@ -61,7 +71,16 @@ fn suites_come_together() {
         assert!(asked.contains("/by-hash/SHA256/"), "{asked}");
 
         archive.files.retain(|url, _| !url.contains("security"));
-        let lists = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap();
+        let error = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no mirror has trixie-security, and with it the fixes to this release (asked: {SECURITY})"
+            )
+        );
+        assert!(error.hint().unwrap().contains("`allow-missing = [\"trixie-security\"]`"));
+        let allowed = ["trixie-security"];
+        let lists = load_allowing(&archive, &[mirror(MIRROR, &key)], &allowed, NOW).unwrap();
         let notices: Vec<_> = lists.notices.iter().map(ToString::to_string).collect();
         assert_eq!(
             notices,
@@ -186,6 +205,32 @@ fn the_first_mirror_that_serves_is_taken_and_the_others_are_named() {
     assert!(words(&error).ends_with("no route to it"));
     let error = load(&archive, &mirrors[..1], NOW).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }), "{error}");
+}
+
+#[test]
+fn fixes_that_one_mirror_lacks_are_had_from_another() {
+    const OTHER: &str = "http://o.invalid/debian";
+    let key = Key::new(false);
+    let mut archive = whole(&key);
+    let same = |text: String| text;
+    archive.suite(OTHER, "trixie", &listed("bash", "5.2-1"), &key, same);
+    let mirrors = [mirror(OTHER, &key), mirror(MIRROR, &key)];
+    let lists = load(&archive, &mirrors, NOW).unwrap();
+    let suites: Vec<_> = lists.suites.iter().map(|suite| suite.url.as_str()).collect();
+    assert_eq!(
+        suites,
+        [
+            format!("{OTHER}/dists/trixie/InRelease"),
+            format!("{MIRROR}/dists/trixie-updates/InRelease"),
+            format!("{SECURITY}/dists/trixie-security/InRelease"),
+        ]
+    );
+    archive.files.retain(|url, _| !url.contains("trixie-updates"));
+    let error = load_allowing(&archive, &mirrors, &["trixie-security"], NOW).unwrap_err();
+    assert!(
+        matches!(&error, Error::MissingSuite { suite, asked } if suite == "trixie-updates" && asked.len() == 2),
+        "{error}"
+    );
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub fn named(url: &str) -> Result<Mirrors, Error> {
         check_valid_until: !is_dated(url),
         must_be_debian: false,
     };
-    Ok(Mirrors { main: vec![main], security: Vec::new() })
+    Ok(Mirrors { main: vec![main], ..Mirrors::default() })
 }
 
 /// The mirrors that apt on this host uses.

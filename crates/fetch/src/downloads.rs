@@ -34,6 +34,8 @@ pub struct Wanted {
     pub name: String,
     /// Where it is. `http:`, `https:` or `file:`.
     pub url: String,
+    /// Where else it is: asked in this order when the first fails.
+    pub others: Vec<String>,
     /// Its SHA-256.
     pub digest: Digest,
     /// Its length in bytes, where it is known.
@@ -126,10 +128,47 @@ fn download_unless(
     progress: &dyn DownloadProgress,
     stop: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
+    let mut first = match download_from(client, store, wanted, &wanted.url, progress, stop) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    for other in &wanted.others {
+        if stop() || !elsewhere(&first) {
+            break;
+        }
+        progress.retrying(&wanted.name, &first);
+        match download_from(client, store, wanted, other, progress, stop) {
+            Ok(()) => return Ok(()),
+            // What the best address said counts, but for what ends the work.
+            Err(error) if !elsewhere(&error) => first = error,
+            Err(_) => {}
+        }
+    }
+    Err(first)
+}
+
+/// Whether another address may do better.
+fn elsewhere(error: &Error) -> bool {
+    match error {
+        // What is not in a mirror on this disk may be in another.
+        Error::File { action, .. } => *action == "open",
+        Error::Cancelled | Error::Offline { .. } | Error::Store(_) => false,
+        _ => true,
+    }
+}
+
+fn download_from(
+    client: &Client,
+    store: &Store,
+    wanted: &Wanted,
+    address: &str,
+    progress: &dyn DownloadProgress,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     if store.blob_path(wanted.digest).is_some() {
         return Ok(());
     }
-    let url = parse(&wanted.url)?;
+    let url = parse(address)?;
     if let Some(path) = local_path(&url)? {
         progress.started(&wanted.name, 0, wanted.size);
         // A lock may name anything: only a regular file is copied.

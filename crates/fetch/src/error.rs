@@ -144,6 +144,11 @@ pub enum Error {
     Cancelled,
 }
 
+/// Where the login of an index can stand.
+pub(crate) const LOGIN: &str = "the index wants a login, or another one: put it into ~/.netrc (machine, login, password), into \
+     UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD for the index of that name, or into the \
+     address of the index in uv.toml or pip.conf";
+
 impl Error {
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
@@ -160,7 +165,7 @@ impl Error {
                 "run it again: what has come is kept, and it goes on from there".into()
             }
             Self::Status { status: 401 | 403, .. } => {
-                "put the login for this host into ~/.netrc, or into the index's address".into()
+                LOGIN.into()
             }
             Self::Status { status: 404 | 410, .. } => {
                 "the index or mirror doesn't have it (any more): use another, or lock again".into()

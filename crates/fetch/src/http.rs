@@ -161,9 +161,18 @@ impl Client {
     /// Tries until it goes well, a failure is not a passing one, or the tries are used up.
     pub(crate) fn patiently<T>(
         &self,
+        attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.trying(self.options.tries, attempt)
+    }
+
+    /// The same with so many tries: for what can be done without.
+    pub(crate) fn trying<T>(
+        &self,
+        most: u32,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tries = Tries::new(&self.options);
+        let mut tries = Tries { most, ..Tries::new(&self.options) };
         loop {
             match attempt() {
                 Err(error) => tries.after(error)?,
@@ -281,13 +290,14 @@ impl Stream {
 /// Counts the tries of one thing and pauses between them.
 pub struct Tries<'a> {
     options: &'a Options,
+    most: u32,
     done: u32,
 }
 
 impl<'a> Tries<'a> {
     /// None so far.
     pub fn new(options: &'a Options) -> Self {
-        Self { options, done: 0 }
+        Self { options, most: options.tries, done: 0 }
     }
 
     /// The last try got something done: begin to count anew.
@@ -305,7 +315,7 @@ impl<'a> Tries<'a> {
         if !error.is_passing() {
             return Err(error);
         }
-        if self.done >= self.options.tries || pause > LONGEST_WAIT {
+        if self.done >= self.most || pause > LONGEST_WAIT {
             return Err(Error::GaveUp { tries: self.done, source: Box::new(error) });
         }
         let end = Instant::now() + pause;

@@ -11,6 +11,11 @@ use crate::http::{Client, local_path, parse, shown};
 
 /// Bytes of one request.
 const BLOCK: u64 = 256 << 10;
+/// How often a part is asked for: what it says is good to know, and not needed.
+const TRIES: u32 = 2;
+/// Bytes at the end that come with the first request of [`Remote::open_at_end`]: a zip's end record
+/// with its longest comment, and most directories.
+const END: u64 = 96 << 10;
 
 /// The largest file that a server can mean: what says to be larger lies.
 const LARGEST: u64 = 1 << 40;
@@ -24,6 +29,8 @@ pub struct Remote<'a> {
     /// The most bytes that are fetched, all together.
     limit: u64,
     blocks: Mutex<BTreeMap<u64, Vec<u8>>>,
+    /// Bytes at the end, and where they begin.
+    end: Option<(u64, Vec<u8>)>,
 }
 
 impl<'a> Remote<'a> {
@@ -34,7 +41,7 @@ impl<'a> Remote<'a> {
     pub fn open(client: &'a Client, url: &str, limit: u64) -> Result<Self, Error> {
         let url = parse(url)?;
         let blocks = Mutex::default();
-        let mut remote = Self { client, url, size: 0, limit, blocks };
+        let mut remote = Self { client, url, size: 0, limit, blocks, end: None };
         match local_path(&remote.url)? {
             Some(path) => {
                 let about = sconce_open::file(&path).and_then(|file| file.metadata());
@@ -48,6 +55,30 @@ impl<'a> Remote<'a> {
             }
         }
         Ok(remote)
+    }
+
+    /// The same with its end at hand, for files whose directory stands there.
+    ///
+    /// # Errors
+    /// As [`Remote::open`].
+    pub fn open_at_end(client: &'a Client, url: &str, limit: u64) -> Result<Self, Error> {
+        let parsed = parse(url)?;
+        if local_path(&parsed)?.is_some() {
+            return Self::open(client, url, limit);
+        }
+        let remote =
+            Self { client, url: parsed, size: 0, limit, blocks: Mutex::default(), end: None };
+        match remote.fetch_end() {
+            Ok((size, end)) => {
+                let begins = size - end.len() as u64;
+                Ok(Self { size, end: Some((begins, end)), ..remote })
+            }
+            // Some servers know only ranges that name their first byte.
+            Err(Error::Status { status: 200 | 400 | 416 | 501, .. } | Error::BadAnswer { .. }) => {
+                Self::open(client, url, limit)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// How many bytes there are.
@@ -77,6 +108,15 @@ impl<'a> Remote<'a> {
             let at = offset.saturating_add(filled as u64);
             if at >= self.size {
                 break;
+            }
+            if let Some((begins, end)) = &self.end
+                && at >= *begins
+            {
+                let rest = end.get((at - begins) as usize..).unwrap_or_default();
+                let n = rest.len().min(buf.len() - filled);
+                buf[filled..filled + n].copy_from_slice(&rest[..n]);
+                filled += n;
+                continue;
             }
             let block = at / BLOCK;
             let mut kept = self.kept();
@@ -113,22 +153,45 @@ impl<'a> Remote<'a> {
     fn fetch(&self, block: u64) -> Result<(u64, Vec<u8>), Error> {
         let start = block * BLOCK;
         let range = format!("bytes={start}-{}", start + BLOCK - 1);
-        self.client.patiently(|| {
+        self.part(&range, |total| (start, total.saturating_sub(start).min(BLOCK)))
+    }
+
+    /// The end, and the size of the whole.
+    fn fetch_end(&self) -> Result<(u64, Vec<u8>), Error> {
+        self.part(&format!("bytes=-{END}"), |total| {
+            let len = total.min(END);
+            (total - len, len)
+        })
+    }
+
+    /// The part of a file that `range` asks for: where it begins and how long it is follows from the
+    /// size of the whole.
+    fn part(
+        &self,
+        range: &str,
+        place: impl Fn(u64) -> (u64, u64),
+    ) -> Result<(u64, Vec<u8>), Error> {
+        self.client.trying(TRIES, || {
             let bad = |why: &str| Error::BadAnswer { url: shown(&self.url), why: why.to_owned() };
-            let mut stream = self.client.open(&self.url, &[("Range", &range)])?;
+            let mut stream = self.client.open(&self.url, &[("Range", range)])?;
             if stream.status == 200 {
                 return Err(bad("it sends the whole file where a part is asked for"));
             }
             stream = stream.accepted(&[206])?;
-            let total = stream
-                .header("content-range")
-                .and_then(|text| text.strip_prefix(&format!("bytes {start}-"))?.split_once('/'))
-                .and_then(|(_, total)| total.parse::<u64>().ok())
-                .ok_or_else(|| bad("its part of the file is another one"))?;
+            let said = stream.header("content-range").and_then(|text| {
+                let (first, rest) = text.strip_prefix("bytes ")?.split_once('-')?;
+                let (_, total) = rest.split_once('/')?;
+                Some((first.parse::<u64>().ok()?, total.parse::<u64>().ok()?))
+            });
+            let (first, total) = said.ok_or_else(|| bad("it does not say which part it sends"))?;
             if total > LARGEST {
                 return Err(bad(&format!("the file would have {total} bytes")));
             }
-            let want = total.saturating_sub(start).min(BLOCK) as usize;
+            let (start, want) = place(total);
+            if first != start {
+                return Err(bad("its part of the file is another one"));
+            }
+            let want = want as usize;
             let mut bytes = Vec::with_capacity(want);
             let mut buffer = vec![0; 64 << 10];
             while bytes.len() < want {

@@ -6,7 +6,9 @@
 
 mod ask;
 mod error;
+mod export;
 mod find;
+mod folder;
 mod offers;
 mod origin;
 #[cfg(test)]

@@ -39,6 +39,7 @@ impl World {
     fn wanted(&self) -> Wanted {
         Wanted {
             name: "file.whl".to_owned(),
+            others: Vec::new(),
             url: self.server.url("/file"),
             digest: Digest::of(&self.bytes),
             size: Some(SIZE as u64),
@@ -144,6 +145,27 @@ fn a_cut_is_no_failure_while_it_goes_forward() {
     }
     world.download().unwrap();
     assert!(world.is_whole());
+}
+
+#[test]
+fn another_address_is_asked_when_the_first_fails() {
+    for fault in [Fault::Status(404, None), Fault::HangUp, Fault::Other(vec![1; 10])] {
+        let world = World::new();
+        world.server.put("/bad", world.bytes.clone());
+        world.server.always("/bad", fault);
+        let bad = world.server.url("/bad");
+        let others = vec![world.server.url("/none"), world.wanted().url];
+        let wanted = Wanted { url: bad.clone(), others, ..world.wanted() };
+        download(&world.client, &world.store, &wanted, &Silent).unwrap();
+        assert!(world.is_whole());
+        // Where all fail it is the first that is named.
+        let world = World::new();
+        let others = vec![world.server.url("/none/2")];
+        let wanted = Wanted { url: world.server.url("/none/1"), others, ..world.wanted() };
+        let error = download(&world.client, &world.store, &wanted, &Silent).unwrap_err();
+        assert!(error.to_string().contains("/none/1"), "{error}");
+        assert_eq!(world.server.requests_for("/none/2").len(), 1);
+    }
 }
 
 #[test]
@@ -345,6 +367,7 @@ fn offline_names_what_is_missing() {
     fs::write(&local, "local").unwrap();
     let at_hand = Wanted {
         name: "local.whl".into(),
+        others: Vec::new(),
         url: format!("file://{}", local.display()),
         digest: Digest::of(b"local"),
         size: Some(5),
@@ -374,6 +397,7 @@ fn many_files_come_side_by_side() {
         world.server.once(&path, Fault::CutAfter(usize::from(number) * 100));
         files.push(Wanted {
             name: number.to_string(),
+            others: Vec::new(),
             url: world.server.url(&path),
             digest: Digest::of(&bytes),
             size: (number % 2 == 0).then_some(10_000),

@@ -32,6 +32,8 @@ pub struct Entry {
     pub packed: u64,
     /// Bytes when unpacked.
     pub size: u64,
+    /// CRC-32 of the unpacked bytes, as the directory has it.
+    pub crc: u32,
     /// Offset of its local header.
     pub header: u64,
     /// Whether it is deflated, else stored.
@@ -106,6 +108,7 @@ pub fn entries(file: Named<'_>) -> Result<Vec<Entry>, Error> {
             name: name.to_owned(),
             packed: wide.packed,
             size: wide.size,
+            crc: row.u32(16),
             header: wide.header,
             deflated: method == 8,
         });

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
     let wheels = open(Path::new(folder))?;
     let opened = started.elapsed();
-    let plans = plan(&wheels, &Venv::new("/opt/venv", "3.13")?)?.layers;
+    let plans = plan(&wheels, &Venv::new("/opt/venv", "3.13")?, &[])?.layers;
     let planned = started.elapsed() - opened;
     let bytes: u64 = wheels.iter().map(Wheel::size).sum();
     let unpacked: u64 = plans.iter().map(LayerPlan::unpacked).sum();

@@ -2,6 +2,7 @@
 //!
 //! Follows PyPA's "Binary distribution format" and, where that is silent, pip: see each rule.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::Error;
@@ -56,6 +57,13 @@ impl Venv {
         })
     }
 
+    /// A path as messages have it: below site-packages, or below the prefix.
+    pub(crate) fn inside<'a>(&self, path: &'a str) -> &'a str {
+        let site = self.site_packages();
+        let inside = path.strip_prefix(&site).or_else(|| path.strip_prefix(&self.prefix));
+        inside.unwrap_or(path).trim_matches('/')
+    }
+
     /// `path` as RECORD has it: relative to site-packages.
     fn relative(&self, path: &str) -> String {
         let site = self.site_packages();
@@ -95,8 +103,13 @@ impl Installed {
     }
 }
 
-/// All files of the installed wheel, sorted by path, RECORD among them.
-pub(crate) fn install(wheel: &Wheel, venv: &Venv) -> Result<Vec<Installed>, Error> {
+/// All files of the installed wheel, sorted by path, RECORD among them;
+/// but for those at paths that are `lost` to another wheel.
+pub(crate) fn install(
+    wheel: &Wheel,
+    venv: &Venv,
+    lost: &BTreeSet<String>,
+) -> Result<Vec<Installed>, Error> {
     let mut inflater = Inflater::new();
     let site = venv.site_packages();
     let installer = format!("{}/INSTALLER", wheel.dist_info);
@@ -106,7 +119,7 @@ pub(crate) fn install(wheel: &Wheel, venv: &Venv) -> Result<Vec<Installed>, Erro
         if entry.name == installer {
             continue;
         }
-        let place = place(wheel, venv, &entry.name)?;
+        let place = place(wheel.file_name(), &wheel.dist_info, venv, &entry.name)?;
         if place.script && replaced_by_entry_point(wheel, &place.path) {
             continue;
         }
@@ -136,6 +149,7 @@ pub(crate) fn install(wheel: &Wheel, venv: &Venv) -> Result<Vec<Installed>, Erro
         b"sconce\n".to_vec(),
     ));
     let record = format!("{site}/{}/RECORD", wheel.dist_info);
+    files.retain(|file| !lost.contains(&file.path));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let bytes = new_record(venv, &files, &record);
     files.push(Installed { hash: None, ..Installed::generated(record, Meta::FILE, bytes) });
@@ -167,14 +181,19 @@ fn new_record(venv: &Venv, files: &[Installed], record: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-struct Place {
-    path: String,
-    script: bool,
+pub(crate) struct Place {
+    pub path: String,
+    pub script: bool,
 }
 
 /// `*.data/SCHEME/` is spread over the environment, everything else goes to site-packages
 /// ("Spread"). Headers go where pip puts them in a virtual environment.
-fn place(wheel: &Wheel, venv: &Venv, name: &str) -> Result<Place, Error> {
+pub(crate) fn place(
+    file_name: &str,
+    dist_info: &str,
+    venv: &Venv,
+    name: &str,
+) -> Result<Place, Error> {
     let site = venv.site_packages();
     let data = name.split_once('/').filter(|(top, _)| top.ends_with(".data"));
     let Some((top, rest)) = data else {
@@ -187,14 +206,14 @@ fn place(wheel: &Wheel, venv: &Venv, name: &str) -> Result<Place, Error> {
         "scripts" => venv.bin(),
         "data" => prefix.clone(),
         "headers" => {
-            let project = wheel.dist_info.split('-').next().unwrap_or_default();
+            let project = dist_info.split('-').next().unwrap_or_default();
             format!("{prefix}/include/site/python{}/{project}", venv.python)
         }
         _ => String::new(),
     };
     if folder.is_empty() || rest.is_empty() {
         return Err(Error::Metadata {
-            wheel: wheel.file_name().to_owned(),
+            wheel: file_name.to_owned(),
             file: cut(name),
             fault: MetadataFault::Scheme(cut(&format!("{top}/{scheme}"))),
         });

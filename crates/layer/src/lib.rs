@@ -14,6 +14,7 @@ mod gzip;
 pub mod image;
 mod install;
 mod metadata;
+mod overlap;
 mod plain;
 mod plan;
 mod record;
@@ -29,6 +30,7 @@ pub use entry::{Content, Entry, Kind, MAX_PART, MAX_PATH, Meta, PathFault, ReadA
 pub use error::Error;
 pub use install::Venv;
 pub use metadata::MetadataFault;
+pub use overlap::{Listing, Overlap};
 pub use plain::plain;
 pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, Planned, Stray, plan};
 pub use record::RecordFault;

@@ -3,7 +3,7 @@
 //! A plan is all of a layer but its digests: the tar's entries in order and the gzip blob as an
 //! [`Assembly`] of literals and pieces of wheels. See docs/format/wheel-layer.md.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sconce_blob::{Assembly, Digest, Hasher, Segment};
 
@@ -11,6 +11,7 @@ use crate::Error;
 use crate::entry::Meta;
 use crate::gzip::{self, Piece};
 use crate::install::{Installed, Source, Venv, install};
+use crate::overlap::{Clash, Found, Owner, overlaps};
 use crate::record::{RecordHash, cut};
 use crate::tar::{self, Type};
 use crate::wheel::{Wheel, WheelBlob};
@@ -206,13 +207,26 @@ impl LayerPlan {
 ///
 /// Files of the same path and content may come from several wheels, and stray ones of any content. A
 /// layer of its own has all files of its wheel, so that it depends on nothing but that wheel; in the
-/// shared layer the first wheel by name keeps the file.
-pub fn plan(wheels: &[Wheel], venv: &Venv) -> Result<Planned, Error> {
+/// shared layer the first wheel by name keeps the file. Of files that differ, that of the wheel that
+/// `prefer` names first is installed, and no other.
+pub fn plan(wheels: &[Wheel], venv: &Venv, prefer: &[String]) -> Result<Planned, Error> {
     let mut wheels: Vec<&Wheel> = wheels.iter().collect();
     wheels.sort_by_key(|wheel| (wheel.name(), wheel.file_name()));
-    let installed: Vec<Vec<Installed>> =
-        wheels.iter().map(|wheel| install(wheel, venv)).collect::<Result<_, _>>()?;
-    let strays = check_overlap(&wheels, &installed, &venv.site_packages())?;
+    let all = BTreeSet::new();
+    let mut installed: Vec<Vec<Installed>> =
+        wheels.iter().map(|wheel| install(wheel, venv, &all)).collect::<Result<_, _>>()?;
+    let Found { clashes, strays, lost } = overlaps(&owners(&wheels, &installed), venv, prefer);
+    if let Some(Clash { path, first, second }) = clashes.first() {
+        return Err(Error::Conflict {
+            path: cut(path),
+            first: wheels[*first].file_name().to_owned(),
+            second: wheels[*second].file_name().to_owned(),
+        });
+    }
+    let strays = strays_of(&strays, &wheels, venv);
+    for (wheel, lost) in lost {
+        installed[wheel] = install(wheels[wheel], venv, &lost)?;
+    }
 
     let mut own = OWN_LAYER;
     while wheels.iter().filter(|wheel| wheel.size() >= own).count() > MAX_OWN_LAYERS {
@@ -247,105 +261,27 @@ fn title(wheel: &Wheel) -> String {
     format!("{} {}", wheel.name(), wheel.version())
 }
 
-/// One path, one content; and what is a directory for one wheel is no file of another. The answer are
-/// the strays that several wheels have with other content.
-fn check_overlap(
-    wheels: &[&Wheel],
-    installed: &[Vec<Installed>],
-    site: &str,
-) -> Result<Vec<Stray>, Error> {
+/// What is compared of the installed files.
+fn owners<'a>(wheels: &[&'a Wheel], installed: &'a [Vec<Installed>]) -> Vec<Owner<'a, Installed>> {
+    let files = |files: &'a [Installed]| files.iter().map(|f| (f.path.as_str(), f)).collect();
+    let owner = |(wheel, list): (&&'a Wheel, &'a Vec<Installed>)| Owner {
+        name: wheel.name(),
+        files: files(list),
+    };
+    wheels.iter().zip(installed).map(owner).collect()
+}
+
+/// One stray for each pair of wheels.
+fn strays_of(clashes: &[Clash], wheels: &[&Wheel], venv: &Venv) -> Vec<Stray> {
     let mut strays: BTreeMap<(usize, usize), Stray> = BTreeMap::new();
-    let count = installed.iter().map(Vec::len).sum();
-    let mut seen: HashMap<&str, (usize, &Installed)> = HashMap::with_capacity(count);
-    for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
-        if let Some((first, other)) = seen.insert(&file.path, (n, file)) {
-            let same = file.size == other.size && file.hash == other.hash && file.hash.is_some();
-            if same {
-                continue;
-            }
-            if !is_stray(&file.path, site) {
-                return Err(conflict(&file.path, wheels[first], wheels[n]));
-            }
-            let stray = strays.entry((first, n)).or_insert_with(|| Stray {
-                path: cut(file.path.strip_prefix(site).unwrap_or(&file.path).trim_matches('/')),
-                more: 0,
-                first: wheels[first].file_name().to_owned(),
-                second: wheels[n].file_name().to_owned(),
-            });
-            stray.more += 1;
-        }
+    for Clash { path, first, second } in clashes {
+        let known = strays.entry((*first, *second));
+        known.and_modify(|stray| stray.more += 1).or_insert_with(|| Stray {
+            path: cut(venv.inside(path)),
+            more: 0,
+            first: wheels[*first].file_name().to_owned(),
+            second: wheels[*second].file_name().to_owned(),
+        });
     }
-    for (n, file) in installed.iter().enumerate().flat_map(|(n, f)| f.iter().map(move |f| (n, f))) {
-        for (end, _) in file.path.match_indices('/') {
-            if let Some((first, _)) = seen.get(&file.path[..end]) {
-                return Err(conflict(&file.path[..end], wheels[*first], wheels[n]));
-            }
-        }
-    }
-    let mut strays: Vec<Stray> = strays.into_values().collect();
-    strays.iter_mut().for_each(|stray| stray.more -= 1);
-    Ok(strays)
-}
-
-/// What lies at the top of site-packages by mistake: setuptools leaves folders and modules of these
-/// names out when it looks for packages (setuptools/discovery.py, `FlatLayoutPackageFinder` and
-/// `FlatLayoutModuleFinder`; without `util`, `utils` and `python`, which are imported), and nothing
-/// imports a file that is no module.
-const STRAY_FOLDERS: [&str; 23] = [
-    "ci",
-    "bin",
-    "debian",
-    "doc",
-    "docs",
-    "documentation",
-    "manpages",
-    "news",
-    "newsfragments",
-    "changelog",
-    "test",
-    "tests",
-    "unit_test",
-    "unit_tests",
-    "example",
-    "examples",
-    "scripts",
-    "tools",
-    "build",
-    "benchmark",
-    "benchmarks",
-    "exercise",
-    "exercises",
-];
-const STRAY_MODULES: [&str; 11] = [
-    "setup.py",
-    "conftest.py",
-    "toxfile.py",
-    "noxfile.py",
-    "pavement.py",
-    "dodo.py",
-    "tasks.py",
-    "fabfile.py",
-    "conanfile.py",
-    "manage.py",
-    "build_backend.py",
-];
-
-fn is_stray(path: &str, site: &str) -> bool {
-    let inside = path.strip_prefix(site).and_then(|rest| rest.strip_prefix('/'));
-    inside.is_some_and(|inside| match inside.split_once('/') {
-        Some((folder, _)) => STRAY_FOLDERS.contains(&folder),
-        None => {
-            let module =
-                [".py", ".so", ".pyc", ".pyd", ".pth"].iter().any(|end| inside.ends_with(end));
-            !module || STRAY_MODULES.contains(&inside)
-        }
-    })
-}
-
-fn conflict(path: &str, first: &Wheel, second: &Wheel) -> Error {
-    Error::Conflict {
-        path: cut(path),
-        first: first.file_name().to_owned(),
-        second: second.file_name().to_owned(),
-    }
+    strays.into_values().collect()
 }

@@ -65,6 +65,8 @@ pub struct Facts {
     pub bytecode: bool,
     /// Compute capabilities it is promised to run on, sorted; empty when nothing was asked.
     pub gpus: Vec<Capability>,
+    /// Packages whose files win where two have different ones at a path, the first before the rest.
+    pub prefer: Vec<String>,
     /// Which torch, if any.
     pub torch: Option<TorchFacts>,
 }

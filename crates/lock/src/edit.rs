@@ -88,7 +88,9 @@ fn list(document: &mut DocumentMut) -> Result<&mut Array, Error> {
         .ok_or_else(|| wrong("[environment] of sconce.toml is no table"))?;
     let item = table.entry("requirements").or_insert(Item::Value(Array::new().into()));
     if let Some(path) = item.as_str().map(str::to_owned) {
-        if RequirementsFile::new(&path).is_some_and(|file| file.kind == FileKind::Pylock) {
+        if RequirementsFile::new(&path)
+            .is_some_and(|file| matches!(file.kind, FileKind::Pylock | FileKind::UvLock))
+        {
             return Err(Error::Edit {
                 message: format!("{path} is taken as it is: nothing can be added to it here"),
                 hint: Some("add it where that file is made".into()),

@@ -174,6 +174,14 @@ pub enum Error {
         /// The newest torch that has what that package wants, as sconce.toml writes it.
         fits: Option<String>,
     },
+    /// Wheels of the set install different files at one path.
+    #[error("{message}")]
+    Overlap {
+        /// Which packages, and what they both own.
+        message: String,
+        /// The ways out.
+        hint: String,
+    },
     /// The Debian packages can't be resolved.
     #[error("the Debian packages cannot be resolved: {words}")]
     Debian {
@@ -239,6 +247,7 @@ impl Error {
             Self::Spec { hint, .. } | Self::Request { hint, .. } | Self::Edit { hint, .. } | Self::NoTorch { hint, .. } => {
                 hint.clone()
             }
+            Self::Overlap { hint, .. } => Some(hint.clone()),
             Self::Tag { near, .. } => {
                 near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
             }

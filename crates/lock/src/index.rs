@@ -83,6 +83,52 @@ pub struct Native {
     pub why: Option<String>,
 }
 
+/// A uv.lock to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct UvLockRequest<'a> {
+    /// Its text.
+    pub lock: &'a str,
+    /// The text of the pyproject.toml beside it.
+    pub pyproject: &'a str,
+    /// Extras of the project.
+    pub extras: &'a [String],
+    /// Dependency groups of it.
+    pub groups: &'a [String],
+}
+
+/// Wheels whose files are to be compared.
+#[derive(Debug, Clone, Copy)]
+pub struct OverlapQuestion<'a> {
+    /// The wheels of a set.
+    pub wheels: &'a [Wheel],
+    /// The Python they are for: "3.13".
+    pub python: &'a str,
+    /// Packages whose files win.
+    pub prefer: &'a [String],
+}
+
+/// Where wheels of a set do not agree.
+#[derive(Debug, Clone, Default)]
+pub struct Overlaps {
+    /// One for each two wheels.
+    pub found: Vec<Overlap>,
+    /// File names of wheels that could not be asked, with the reason.
+    pub unread: Vec<(String, String)>,
+}
+
+/// Two wheels with different files at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// The two packages, by name.
+    pub packages: [String; 2],
+    /// The packages of the set whose METADATA names each of the two.
+    pub needed_by: [Vec<String>; 2],
+    /// One of the paths: "cv2/cv2.abi3.so".
+    pub path: String,
+    /// How many more there are.
+    pub more: usize,
+}
+
 /// A question to the Debian archive.
 #[derive(Debug, Clone)]
 pub struct DebianRequest {
@@ -98,6 +144,8 @@ pub struct DebianRequest {
     pub packages: Vec<String>,
     /// The mirror the user named, if any.
     pub mirror: Option<String>,
+    /// Suites of fixes that a mirror may lack.
+    pub allow_missing: Vec<String>,
 }
 
 /// The archive's answer: packages to unpack, in any order.
@@ -170,6 +218,22 @@ pub trait Index {
     /// What wheels of an answer are built for, in their order; with each whether it is known to be for torch.
     /// One that could not be asked has the reason instead.
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>>;
+
+    /// A project's uv.lock as a pylock.toml (PEP 751). Nothing is resolved or built.
+    ///
+    /// # Errors
+    /// uv can't be run, or can't read the lock.
+    fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
+        let _ = request;
+        Err(IndexError::NoSolution { words: "a uv.lock is read by uv".into() })
+    }
+
+    /// Which of these wheels install different files at one path, asked of the wheels before they are
+    /// downloaded. Those that could not be asked are left to the build.
+    fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
+        let _ = question;
+        Overlaps::default()
+    }
 
     /// Resolves the Debian packages of an image.
     ///

@@ -9,6 +9,7 @@ mod edit;
 mod error;
 mod explain;
 mod foresee;
+mod image_name;
 mod index;
 mod local;
 mod place;
@@ -39,8 +40,10 @@ pub use edit::{add, package_of, remove};
 pub use error::{Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
+pub use image_name::{image_name_of, is_image_name};
 pub use index::{
-    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, PythonAnswer, PythonRequest,
+    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, Overlap, OverlapQuestion,
+    Overlaps, PythonAnswer, PythonRequest, UvLockRequest,
 };
 pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
@@ -52,8 +55,8 @@ pub use source::{
     Built, Offer, Order, Outcome, Rebuilt, SOURCE, Sdist, Source, SourceRequest, placeholder,
 };
 pub use spec::{
-    App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, IndexRequest,
-    Requirements, Run, Spec, TorchRequest,
+    App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, ImageRequest,
+    IndexRequest, Requirements, Run, Spec, TorchRequest,
 };
 pub use target::Target;
 pub use wheel_name::WheelName;

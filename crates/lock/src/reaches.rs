@@ -150,7 +150,8 @@ impl List<'_> {
                     }
                 }
             }
-            FileKind::Requirements | FileKind::Pyproject => {}
+            // A uv.lock that takes anything from this machine is refused.
+            FileKind::Requirements | FileKind::Pyproject | FileKind::UvLock => {}
         }
     }
 
@@ -420,6 +421,7 @@ mod tests {
             flavour: Flavour::Runtime,
             bytecode: true,
             gpus: Vec::new(),
+            prefer: Vec::new(),
             torch: None,
         };
         let row = |url: &str| IndexRow {

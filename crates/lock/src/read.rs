@@ -72,6 +72,8 @@ struct Environment {
     bytecode: bool,
     #[serde(default)]
     gpus: Vec<Capability>,
+    #[serde(default)]
+    prefer: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,8 @@ struct Torch {
 #[serde(deny_unknown_fields)]
 struct AppRow {
     include: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
     workdir: String,
     command: Vec<String>,
     env: BTreeMap<String, String>,
@@ -186,6 +190,7 @@ impl Document {
                 flavour,
                 bytecode: environment.bytecode,
                 gpus: environment.gpus,
+                prefer: environment.prefer,
                 torch: torch.map(|torch| TorchFacts {
                     version: torch.version,
                     cuda: torch.cuda,
@@ -198,6 +203,7 @@ impl Document {
             },
             app: App {
                 include: app.include,
+                exclude: app.exclude,
                 workdir: app.workdir,
                 command: app.command,
                 env: app.env,

@@ -23,6 +23,7 @@ fn lock() -> Lock {
             flavour: Flavour::Runtime,
             bytecode: true,
             gpus: Vec::new(),
+            prefer: Vec::new(),
             torch: Some(TorchFacts {
                 version: "2.15.0".into(),
                 cuda: Some("13.2".parse().unwrap()),
@@ -256,7 +257,7 @@ fn values_that_no_sconce_writes() {
     wrong(
         &change("bytecode = true", "bytecode = true\nmore = 1"),
         expect![
-            "sconce.lock, line 13, column 1: unknown field `more`, expected one of `platform`, `base`, `python`, `glibc`, `flavour`, `bytecode`, `gpus`"
+            "sconce.lock, line 13, column 1: unknown field `more`, expected one of `platform`, `base`, `python`, `glibc`, `flavour`, `bytecode`, `gpus`, `prefer`"
         ],
     );
     let promised = promised().to_text();

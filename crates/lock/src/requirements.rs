@@ -45,6 +45,8 @@ pub enum FileKind {
     Pylock,
     /// A project: its dependencies.
     Pyproject,
+    /// uv's own lock of a project: taken as it is.
+    UvLock,
 }
 
 /// A file of Python requirements.
@@ -92,6 +94,7 @@ impl RequirementsFile {
         let kind = match name {
             "pyproject.toml" => FileKind::Pyproject,
             "pylock.toml" => FileKind::Pylock,
+            "uv.lock" => FileKind::UvLock,
             name if name.starts_with("pylock.") && name.ends_with(".toml") => FileKind::Pylock,
             name if name.ends_with(".txt") || name.ends_with(".in") => FileKind::Requirements,
             _ => return None,
@@ -133,6 +136,11 @@ impl RequirementsFile {
         match self.kind {
             FileKind::Requirements => self.include(&path, &text, false, &mut Vec::new())?,
             FileKind::Pyproject => self.project(&path, &text)?,
+            FileKind::UvLock => {
+                let path = path.with_file_name("pyproject.toml");
+                let text = read_text(&path)?;
+                self.included.push(Included { path, text });
+            }
             FileKind::Pylock => {}
         }
         self.text = Some(text);
@@ -205,6 +213,9 @@ impl RequirementsFile {
                         "a pylock.toml is taken as it is: `requirements = \"pylock.toml\"`",
                     ));
                 }
+                Some(FileKind::UvLock) => {
+                    return Err(fault("a uv.lock is taken as it is: `requirements = \"uv.lock\"`"));
+                }
                 _ => self.include(&inner, &text, constraints || *also, open)?,
             }
         }
@@ -216,11 +227,6 @@ impl RequirementsFile {
 pub(crate) fn other_tool(path: &str) -> Option<&'static str> {
     /// Names, and the sentence that says the way (uv, "Exporting a lockfile"; poetry-plugin-export; conda-lock).
     const OTHERS: &[(&[&str], &str)] = &[
-        (
-            &["uv.lock"],
-            "`uv export --format pylock.toml -o pylock.toml` writes it as a file that is read: \
-             requirements = \"pylock.toml\"",
-        ),
         (
             &["poetry.lock"],
             "`poetry export -o requirements.txt` writes it as a file that is read: \

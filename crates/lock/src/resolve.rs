@@ -6,6 +6,7 @@ mod companions;
 mod from_source;
 mod hashes;
 mod keep;
+mod overlaps;
 mod relics;
 mod request;
 mod taken;
@@ -119,7 +120,7 @@ struct Resolution<'a> {
 
 impl Resolution<'_> {
     fn choose(&mut self) -> Result<Chosen, Error> {
-        match (&self.spec.environment.torch, taken::pylock_of(self.spec)?) {
+        match (&self.spec.environment.torch, taken::pylock_of(self.spec, self.index)?) {
             (_, Some(pylock)) => self.take_pylock(&pylock),
             (TorchRequest::None, None) => self.without_torch(),
             (_, None) => self.with_torch(),
@@ -170,7 +171,9 @@ impl Resolution<'_> {
             |message: String| Error::Pylock { file: "the resolver's answer".into(), message };
         let pylock = Pylock::parse(&answer.pylock).map_err(wrong)?;
         let target = self.target(base);
-        let set = pylock.select(target).map_err(wrong)?;
+        let mut set = pylock.select(target).map_err(wrong)?;
+        let exclude = &self.spec.environment.exclude;
+        set.retain(|(package, _)| !exclude.contains(&package.name));
         let hashes = self.hashes()?;
         hashes.complete(set.iter().map(|(package, _)| package.name.as_str()))?;
         let index = |name: &str| answer.indexes.get(name).cloned().unwrap_or_else(|| "pypi".into());
@@ -200,6 +203,7 @@ impl Resolution<'_> {
 
     fn finish(mut self, chosen: Chosen) -> Result<(Lock, Explanation), Error> {
         let Chosen { base, torch, wheels, addresses } = chosen;
+        let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),
             (None, None)
@@ -322,8 +326,15 @@ fn as_set(versions: &[(String, Version)]) -> Set<'_> {
     Set(versions.iter().map(|(name, version)| (name.as_str(), version)).collect())
 }
 
-fn meets(wheels: &[Wheel], pins: &[String], target: Target) -> Result<(), String> {
-    as_set(&versions(wheels)).meets(pins, target)
+/// Whether a set has what torch pins, but for what is left out of it.
+fn meets(
+    wheels: &[Wheel],
+    pins: &[String],
+    exclude: &[String],
+    target: Target,
+) -> Result<(), String> {
+    let pins = overlaps::pins_besides(exclude, pins);
+    as_set(&versions(wheels)).meets(&pins, target)
 }
 
 fn no_torch_in(wheels: &[Wheel]) -> Result<(), Error> {

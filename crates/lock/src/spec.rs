@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::pyproject::Project;
-use crate::requirements::RequirementsFile;
+use crate::requirements::{FileKind, RequirementsFile};
 use crate::wheel_name::normalise;
 use crate::{spec_keys, spec_parse};
 
@@ -23,6 +23,9 @@ pub struct Spec {
     pub base: BaseRequest,
     /// `[app]`.
     pub app: App,
+    /// `[image]`: what the image is called, which does not change it.
+    #[serde(skip)]
+    pub image: ImageRequest,
     /// `[run]`; none of it changes the image.
     #[serde(skip)]
     pub run: Run,
@@ -57,6 +60,12 @@ pub struct Environment {
     /// Packages that are built from their source distribution, normalised and sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_source: Vec<String>,
+    /// Packages that are left out though something requires them; normalised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Packages whose files win over those of others, the first before the rest; normalised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefer: Vec<String>,
     /// Indexes besides the default one.
     pub indexes: Vec<IndexRequest>,
     /// What it is for.
@@ -78,6 +87,8 @@ impl Default for Environment {
             extras: Vec::new(),
             groups: Vec::new(),
             from_source: Vec::new(),
+            exclude: Vec::new(),
+            prefer: Vec::new(),
             indexes: Vec::new(),
             flavour: Flavour::default(),
             bytecode: true,
@@ -96,6 +107,12 @@ impl Environment {
 
     /// Extras and groups must be those of a project.
     fn check_extras(&self) -> Result<(), Error> {
+        if let Requirements::File(file) = &self.requirements
+            && file.kind == FileKind::UvLock
+        {
+            // uv says which there are.
+            return Ok(());
+        }
         let extras = (&self.extras, "extras", "[project.optional-dependencies]");
         let groups = (&self.groups, "groups", "[dependency-groups]");
         for (asked, key, section) in [extras, groups] {
@@ -240,6 +257,9 @@ pub struct BaseRequest {
     /// The mirror's address. Where packages come from does not change what they are.
     #[serde(skip)]
     pub mirror: Option<String>,
+    /// Suites of fixes that a mirror may lack.
+    #[serde(skip)]
+    pub allow_missing: Vec<String>,
 }
 
 /// `[app]`: the user's own code, and the image's configuration.
@@ -247,6 +267,9 @@ pub struct BaseRequest {
 pub struct App {
     /// Files and folders, relative to the folder of `sconce.toml`.
     pub include: Vec<String>,
+    /// Patterns, as .gitignore has them, of what is left out of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
     /// An absolute path.
     pub workdir: String,
     /// Program and arguments; empty when the image has no command of its own.
@@ -259,11 +282,19 @@ impl Default for App {
     fn default() -> Self {
         Self {
             include: Vec::new(),
+            exclude: Vec::new(),
             workdir: "/app".to_owned(),
             command: Vec::new(),
             env: BTreeMap::new(),
         }
     }
+}
+
+/// `[image]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageRequest {
+    /// Its name, such as `lab/demo:1.2`; `None` is one made of the folder's.
+    pub name: Option<String>,
 }
 
 /// `[run]`: how the container is started.

@@ -25,6 +25,7 @@ const fn key(
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("environment", "What is in the environment."),
     ("base", "The Debian system below it."),
+    ("image", "What the image is called. This does not change it."),
     ("app", "Your own code, in the last layer."),
     ("run", "How `sconce run` starts it. None of this changes the image."),
 ];
@@ -88,7 +89,7 @@ pub(crate) const KEYS: &[Key] = &[
         "[]",
         &[
             r#"Python packages besides torch: a list (["transformers>=4.50", "einops"]), or the path of a"#,
-            "requirements.txt, pylock.toml or pyproject.toml. A list may name files as well:",
+            "requirements.txt, pylock.toml, uv.lock or pyproject.toml. A list may name files as well:",
             r#"["-r requirements.txt", "-r pyproject.toml", "-c constraints.txt", "einops"]."#,
         ],
     ),
@@ -106,6 +107,21 @@ pub(crate) const KEYS: &[Key] = &[
         &[
             "Packages that are built from their source distribution: [\"deepspeed\"]. `sconce lock` builds each once,",
             "in a container of the same environment without network, for the GPUs asked for.",
+        ],
+    ),
+    key(
+        "environment",
+        "exclude",
+        "[]",
+        &["Packages that are left out though another package requires them: [\"opencv-python\"]."],
+    ),
+    key(
+        "environment",
+        "prefer",
+        "[]",
+        &[
+            "Packages whose files win where two packages install different files at one path:",
+            r#"["opencv-python-headless"]."#,
         ],
     ),
     key(
@@ -152,10 +168,33 @@ pub(crate) const KEYS: &[Key] = &[
         &[r#"The address of a Debian mirror. "auto" is the one that apt on this machine uses."#],
     ),
     key(
+        "base",
+        "allow-missing",
+        "[]",
+        &[
+            r#"Suites of fixes that the image may go without where no mirror has them: ["trixie-security"]."#,
+        ],
+    ),
+    key(
+        "image",
+        "name",
+        r#""auto""#,
+        &[r#"Its name: "lab/demo:1.2". "auto" is made of the folder's name."#],
+    ),
+    key(
         "app",
         "include",
         "[]",
-        &["Files and folders copied into the working directory: [\"train.py\", \"src\"]."],
+        &[
+            "Files, folders and patterns of what is copied into the working directory: [\"train.py\", \"src\",",
+            "\"configs/**/*.yaml\"]. What .gitignore and .dockerignore leave out of a folder is left out here.",
+        ],
+    ),
+    key(
+        "app",
+        "exclude",
+        "[]",
+        &["What else is left out of that, as .gitignore writes it: [\"*.ckpt\", \"/data\"]."],
     ),
     key("app", "workdir", r#""/app""#, &["The working directory, and where the files go."]),
     key(

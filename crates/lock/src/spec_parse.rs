@@ -9,6 +9,7 @@ use sconce_facts::{CudaVersion, nearest};
 use toml_edit::{Document, Item, TableLike, Value};
 
 use crate::error::{Error, NO_BUILDS, Place};
+use crate::image_name::is_image_name;
 use crate::local;
 use crate::place::is_place;
 use crate::requirements::{RequirementsFile, check_requirement, other_tool};
@@ -136,6 +137,8 @@ impl Field<'_> {
             ("environment", "extras") => environment.extras = self.strings()?,
             ("environment", "groups") => environment.groups = self.strings()?,
             ("environment", "from-source") => environment.from_source = self.sources()?,
+            ("environment", "exclude") => environment.exclude = self.exclude()?,
+            ("environment", "prefer") => environment.prefer = self.packages()?,
             ("environment", "indexes") => environment.indexes = self.indexes()?,
             ("environment", "flavour") => {
                 environment.flavour = self.one_of(&[
@@ -152,7 +155,10 @@ impl Field<'_> {
             }
             ("base", "packages") => spec.base.packages = self.strings()?,
             ("base", "mirror") => spec.base.mirror = self.auto()?,
+            ("base", "allow-missing") => spec.base.allow_missing = self.strings()?,
+            ("image", "name") => spec.image.name = self.image_name()?,
             ("app", "include") => spec.app.include = self.strings()?,
+            ("app", "exclude") => spec.app.exclude = self.strings()?,
             ("app", "workdir") => spec.app.workdir = self.workdir()?,
             ("app", "command") => spec.app.command = self.command()?,
             ("app", "env") => spec.app.env = self.variables()?,
@@ -207,6 +213,29 @@ impl Field<'_> {
         let array = self.item.as_array().ok_or_else(|| self.must_be(expected))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         array.iter().map(text).collect::<Option<_>>().ok_or_else(|| self.must_be(expected))
+    }
+
+    /// Names of Python packages, normalised.
+    fn packages(&self) -> Result<Vec<String>, Error> {
+        let names = self.strings()?;
+        let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        let is_name =
+            |name: &str| name.starts_with(ends) && name.ends_with(ends) && name.chars().all(part);
+        match names.iter().find(|name| !is_name(name)) {
+            None => Ok(names.iter().map(|name| normalise(name)).collect()),
+            Some(_) => Err(self.must_be("a list of package names, without versions")),
+        }
+    }
+
+    fn exclude(&self) -> Result<Vec<String>, Error> {
+        let names = self.packages()?;
+        if names.iter().any(|name| name == "torch") {
+            let message = "`exclude` has torch".to_owned();
+            let hint = "`torch = false` is an environment without torch".to_owned();
+            return Err(self.reader.error(self.span.clone(), message, Some(hint)));
+        }
+        Ok(names)
     }
 
     fn variables(&self) -> Result<BTreeMap<String, String>, Error> {
@@ -359,7 +388,8 @@ impl Field<'_> {
             }
             return Ok(Requirements::List(list));
         };
-        let expected = "a list, or a path of requirements.txt, pylock.toml or pyproject.toml";
+        let expected =
+            "a list, or a path of requirements.txt, pylock.toml, uv.lock or pyproject.toml";
         RequirementsFile::new(path).map(Requirements::File).ok_or_else(|| match other_tool(path) {
             Some(way) => {
                 let message = format!("`requirements`: {} is not read here", cut(path));
@@ -425,6 +455,16 @@ impl Field<'_> {
             indexes.push(IndexRequest { name, url });
         }
         Ok(indexes)
+    }
+
+    fn image_name(&self) -> Result<Option<String>, Error> {
+        let name = self.auto()?;
+        match name.as_deref().is_none_or(is_image_name) {
+            true => Ok(name),
+            false => Err(self.must_be(
+                "a name that engines take, lower case and without blanks: \"demo\", \"lab/demo:1.2\"",
+            )),
+        }
     }
 
     fn workdir(&self) -> Result<String, Error> {

@@ -21,10 +21,10 @@ pub(crate) fn text(lock: &Lock) -> String {
 
 /// The lowest version that has all that is in this lock, so that older readers take what they can.
 fn version(lock: &Lock) -> i64 {
-    if !lock.sources.is_empty() {
-        return VERSION;
-    }
-    match (&lock.inputs, lock.facts.gpus.is_empty()) {
+    let facts = &lock.facts;
+    let has_more = !lock.sources.is_empty() || !facts.prefer.is_empty();
+    match (&lock.inputs, facts.gpus.is_empty()) {
+        _ if has_more || !lock.app.exclude.is_empty() => VERSION,
         _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => VERSION,
         (Some(_), _) => 3,
         (None, false) => 2,
@@ -56,6 +56,9 @@ fn body(lock: &Lock) -> String {
     if !facts.gpus.is_empty() {
         out.list("gpus", facts.gpus.iter().map(ToString::to_string));
     }
+    if !facts.prefer.is_empty() {
+        out.list("prefer", facts.prefer.iter());
+    }
 
     if let Some(torch) = &facts.torch {
         out.section("[torch]");
@@ -70,6 +73,9 @@ fn body(lock: &Lock) -> String {
 
     out.section("[app]");
     out.list("include", lock.app.include.iter());
+    if !lock.app.exclude.is_empty() {
+        out.list("exclude", lock.app.exclude.iter());
+    }
     out.string("workdir", &lock.app.workdir);
     out.list("command", lock.app.command.iter());
     let env =

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use expect_test::{Expect, expect};
-use sconce_lock::{Error, Host, Lock, Previous, PythonRequest, Spec, resolve};
+use sconce_lock::{Error, Host, Lock, Overlap, Previous, PythonRequest, Spec, resolve};
 use world::World;
 
 fn host() -> Host {
@@ -211,7 +211,6 @@ fn a_project_with_extras_groups_and_the_python_it_asks_for() {
 #[test]
 fn files_of_other_tools() {
     for (name, way) in [
-        ("uv.lock", "uv export --format pylock.toml"),
         ("poetry.lock", "poetry export"),
         ("pdm.lock", "pdm export"),
         ("Pipfile.lock", "pipenv requirements"),
@@ -224,4 +223,89 @@ fn files_of_other_tools() {
         let text = format!("{error}\n{}", error.hint().unwrap_or_default());
         assert!(text.contains("line 2") && text.contains(way), "{text}");
     }
+}
+
+const UV_LOCK: &str = "lock-version = \"1.0\"\n[[packages]]\nname = \"einops\"\nversion = \"0.8.2\"\n\
+    wheels = [{ url = \"https://files.invalid/einops-0.8.2-py3-none-any.whl\", size = 9, \
+    hashes = { sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" } }]\n";
+
+#[test]
+fn a_uv_lock_is_taken_as_it_is() {
+    let toml = "[environment]\ntorch = false\nrequirements = \"uv.lock\"\nextras = [\"train\"]\n";
+    let files = [
+        ("sconce.toml", toml),
+        ("uv.lock", "version = 1\n"),
+        ("pyproject.toml", "[project]\nname = \"demo\"\n"),
+    ];
+    let folder = project(&files);
+    let spec = load(folder.path()).unwrap();
+    let lock = |answer: &'static str| {
+        let mut world = World { uv_lock: answer, ..World::default() };
+        let locked = resolve(&spec, &host(), Previous::NONE, &mut world);
+        assert!(world.asked.is_empty(), "nothing is resolved");
+        locked.map(|(lock, _)| lock)
+    };
+    let locked = lock(UV_LOCK).unwrap();
+    assert_eq!((locked.wheels.len(), locked.wheels[0].version.as_str()), (1, "0.8.2"));
+    // Either file makes a lock stale.
+    for name in ["uv.lock", "pyproject.toml"] {
+        let before = load(folder.path()).unwrap().digest();
+        let path = folder.path().join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}# more\n")).unwrap();
+        assert_ne!(load(folder.path()).unwrap().digest(), before, "{name}");
+    }
+    let error = lock(
+        "lock-version = \"1.0\"\n[[packages]]\nname = \"evil\"\nversion = \"1.0\"\n\
+         wheels = [{ url = \"file:///etc/evil-1.0-py3-none-any.whl\", \
+         hashes = { sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" } }]\n",
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("uv.lock: evil is taken from a folder of this machine"), "{error}");
+    fs::remove_file(folder.path().join("pyproject.toml")).unwrap();
+    assert!(load(folder.path()).unwrap_err().to_string().contains("pyproject.toml"));
+}
+
+#[test]
+fn packages_are_left_out_and_preferred() {
+    let toml = "[environment]\ntorch = false\nrequirements = [\"einops\", \"rich\"]\n\
+                exclude = [\"Ruamel.YAML\", \"rich\"]\nprefer = [\"einops\"]\n";
+    let (asked, lock) = locked(&[("sconce.toml", toml)]);
+    let never = |name: &str| format!("{name} ; python_version < '0'");
+    assert_eq!(asked.overrides, [never("ruamel-yaml"), never("rich")]);
+    assert!(lock.wheel("rich").is_none() && lock.wheel("einops").is_some());
+    assert_eq!(lock.facts.prefer, ["einops"]);
+    let text = lock.to_text();
+    assert!(text.contains("\nversion = 4\n") && Lock::parse(&text).unwrap() == lock, "{text}");
+    refused(
+        &[("sconce.toml", "[environment]\nexclude = [\"torch\"]\n")],
+        expect![[r#"
+            sconce.toml, line 2, column 11: `exclude` has torch
+            `torch = false` is an environment without torch"#]],
+    );
+    refused(
+        &[("sconce.toml", "[environment]\nprefer = [\"numpy>=2\"]\n")],
+        expect![[r#"
+            sconce.toml, line 2, column 10: `prefer` must be a list of package names, without versions
+        "#]],
+    );
+}
+
+/// Two CUDAs in one environment are told by who brings them.
+#[test]
+fn libraries_of_two_cudas_are_told_apart() {
+    let both = Overlap {
+        packages: ["nvidia-cudnn-cu12".into(), "nvidia-cudnn-cu13".into()],
+        needed_by: [vec!["tensorflow".into()], vec!["torch".into()]],
+        path: "nvidia/cudnn/lib/libcudnn.so.9".into(),
+        more: 7,
+    };
+    let spec = Spec::parse("[environment]\nrequirements = [\"tensorflow\"]\n").unwrap();
+    let mut world = World { overlaps: vec![both], ..World::default() };
+    let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
+    expect![[r#"
+        tensorflow needs libraries of CUDA 12, torch those of CUDA 13
+        nvidia-cudnn-cu12  (needed by tensorflow) and nvidia-cudnn-cu13 9.23.0.39 (needed by torch) both own nvidia: nvidia/cudnn/lib/libcudnn.so.9 and 7 more files differ
+        `cuda = "12"` under [environment] takes a torch for the CUDA of tensorflow; or name a release of tensorflow for the CUDA of torch, or one without its own CUDA libraries"#]]
+    .assert_eq(&format!("{error}\n{}", error.hint().unwrap_or_default()));
 }

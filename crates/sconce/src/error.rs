@@ -157,6 +157,7 @@ impl Kinded for sconce_lock::Error {
             | E::Relics { .. }
             | E::Misfit { .. }
             | E::Beside { .. }
+            | E::Overlap { .. }
             | E::Debian { .. } => Kind::Unsatisfiable,
             E::Request { .. } => Kind::Unsatisfiable,
             E::Edit { .. } => Kind::Usage,
@@ -203,7 +204,7 @@ impl Kinded for sconce_debian::Error {
             | E::PackageName { .. }
             | E::Unsatisfied { .. }
             | E::Conflict { .. } => Kind::Unsatisfiable,
-            E::Fetch { .. } | E::Missing { .. } => Kind::Network,
+            E::Fetch { .. } | E::Missing { .. } | E::MissingSuite { .. } => Kind::Network,
             E::Scratch { .. } => Kind::Storage,
             _ => Kind::Integrity,
         }
@@ -317,7 +318,7 @@ impl Kinded for sconce_build::Error {
             E::Run(error) => error.kind(),
             E::Store(error) => error.kind(),
             E::File { .. } | E::Memo(_) => Kind::Storage,
-            E::Include { .. } | E::NoSpec(_) => Kind::Document,
+            E::Include { .. } | E::Ignore { .. } | E::NoSpec(_) => Kind::Document,
             E::Bytecode(_) => Kind::Machine,
             E::Seal { .. } | E::OtherWheel { .. } => Kind::Integrity,
             E::Inspect(error) => error.kind(),

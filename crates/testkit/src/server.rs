@@ -208,6 +208,17 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     Ok(Some(Request { method, path, headers }))
 }
 
+/// Where a range of a file of `len` bytes begins and ends: `bytes=5-`, `bytes=5-9`, `bytes=-5`.
+fn part(range: &str, len: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    match (first.parse::<usize>(), last.parse::<usize>()) {
+        (Ok(first), Ok(last)) => Some((first, len.min(last.saturating_add(1)))),
+        (Ok(first), Err(_)) if last.is_empty() => Some((first, len)),
+        (Err(_), Ok(count)) if first.is_empty() => Some((len.saturating_sub(count), len)),
+        _ => None,
+    }
+}
+
 /// Sends one answer; says whether the connection can go on.
 fn answer(
     out: &mut TcpStream,
@@ -253,8 +264,7 @@ fn answer(
     let mut body = &whole[..];
     let asked = request
         .header("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
-        .and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok())))
+        .and_then(|range| part(range, whole.len()))
         .filter(|_| !matches!(fault, Some(Fault::IgnoreRange | Fault::Other(_))));
     let tag = format!("\"{}\"", sconce_blob::Digest::of(&whole).short());
     let fresh = request.header("if-range").is_none_or(|known| known == tag);
@@ -269,14 +279,13 @@ fn answer(
             )?;
             return Ok(true);
         }
-        let end = end.map_or(whole.len(), |last| whole.len().min(last + 1)).max(start);
         body = &whole[start..end];
         let said = match fault {
             Some(Fault::WrongRange(said)) => said,
             _ => start as u64,
         };
         status = "206 Partial Content".to_owned();
-        range = format!("Content-Range: bytes {said}-{}/{}\r\n", end.max(1) - 1, whole.len());
+        range = format!("Content-Range: bytes {said}-{}/{}\r\n", end - 1, whole.len());
     }
     let length = match fault {
         Some(Fault::LengthTooLarge(more)) => body.len() + more,

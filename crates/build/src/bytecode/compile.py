@@ -9,7 +9,7 @@ this one before it has compiled anything: marshal marks an object as shared by i
 so what a process compiled before reaches the bytes. This way they depend on the layer alone: on no
 other layer, and not on the number of workers.
 
-A file that is no Python is left out without a word; one that can't be read or written (a full disk)
+A file that is no Python, or larger than any that people write, is left out without a word; one that can't be read or written (a full disk)
 is an error, and so is a process that dies.
 """
 
@@ -17,19 +17,29 @@ import gc
 import importlib.util
 import os
 import py_compile
+import resource
 import sys
 
 CHUNK = 64
+# A source of more bytes has no bytecode: the compiler takes a hundred times as much memory.
+MAX_SOURCE = 8 << 20
+# The memory of one process, bytes; a source that takes more is an error and not a machine without memory.
+MAX_MEMORY = 4 << 30
 MODE = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 def compile_chunk(out, paths):
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     for path in paths:
         try:
+            if os.stat(path).st_size > MAX_SOURCE:
+                continue
             compiled = out + importlib.util.cache_from_source(path)
             py_compile.compile(path, compiled, doraise=True, invalidation_mode=MODE)
         except py_compile.PyCompileError:
             pass
+        except MemoryError:
+            raise MemoryError(f"{path} takes more than {MAX_MEMORY >> 30} GiB to compile") from None
 
 
 def main(list_path, out, workers):

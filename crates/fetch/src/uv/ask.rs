@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sconce_lock::{
     IndexError, IndexRequest, Pylock, PylockSource as Source, PythonAnswer, PythonRequest, SOURCE,
 };
 
+use super::error::is_login;
+use super::folder;
 use super::offers;
 use super::origin::{Known, annotations};
 use super::{Uv, UvError};
@@ -80,8 +82,17 @@ impl Uv {
             .prefix("sconce-uv-")
             .tempdir()
             .map_err(|source| failed(UvError::io("create", std::env::temp_dir(), source)))?;
-        let mut wishes: Vec<_> =
-            request.indexes.iter().map(|wish| (wish.clone(), self.address(wish))).collect();
+        let mut wishes = Vec::new();
+        for wish in &request.indexes {
+            let address = match self.folder_of(wish) {
+                None => wish.url.clone(),
+                Some(folder) => {
+                    folder::index(&folder, &scratch.path().join("indexes").join(&wish.name))
+                        .map_err(failed)?
+                }
+            };
+            wishes.push((wish.clone(), address));
+        }
         wishes.extend(offers::placeholders(request, scratch.path()).map_err(failed)?);
         let output = scratch.path().join("pylock.toml");
         if !request.preferences.is_empty() {
@@ -151,11 +162,7 @@ impl Uv {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         for (wish, address) in wishes {
-            if wish.is_folder() {
-                command.arg("--find-links").arg(address);
-            } else {
-                command.arg("--index").arg(format!("{}={address}", wish.name));
-            }
+            command.arg("--index").arg(format!("{}={address}", wish.name));
         }
         if let Some(backend) = &request.torch_backend {
             command.args(["--torch-backend", backend]);
@@ -176,14 +183,16 @@ impl Uv {
         }
     }
 
-    /// A wish's address for uv: a folder becomes absolute.
-    fn address(&self, wish: &IndexRequest) -> String {
-        if !wish.is_folder() || wish.url.starts_with("file://") {
-            return wish.url.clone();
+    /// The folder that an index is, absolute; nothing for one that is asked over the network.
+    fn folder_of(&self, wish: &IndexRequest) -> Option<PathBuf> {
+        if !wish.is_folder() {
+            return None;
         }
-        let path = self.folder.join(&wish.url);
-        let path = fs::canonicalize(&path).unwrap_or(path);
-        format!("file://{}", path.display())
+        let path = match wish.url.starts_with("file://") {
+            true => url::Url::parse(&wish.url).ok()?.to_file_path().ok()?,
+            false => self.folder.join(&wish.url),
+        };
+        Some(fs::canonicalize(&path).unwrap_or(path))
     }
 
     fn run(
@@ -207,7 +216,8 @@ impl Uv {
         let words = words(&String::from_utf8_lossy(&output.stderr));
         let offline = self.offline || words.contains("the network was disabled");
         // 1 is "no solution", 2 everything else; without the network a solution may only be out of reach.
-        if output.status.code() == Some(1) && words.contains("No solution found") && !offline {
+        let no = output.status.code() == Some(1) && words.contains("No solution found");
+        if no && !offline && !is_login(&words) {
             return Err(IndexError::NoSolution { words: without_preamble(&words) });
         }
         Err(failed(UvError::Failed { words, offline }))
@@ -306,16 +316,16 @@ fn pylock_of(versions: &[(String, String)]) -> String {
     text
 }
 
-fn failed(error: UvError) -> IndexError {
+pub(super) fn failed(error: UvError) -> IndexError {
     IndexError::failed(error)
 }
 
-fn read(path: &Path) -> Result<String, UvError> {
+pub(super) fn read(path: &Path) -> Result<String, UvError> {
     sconce_open::read_to_string(path, LIMIT).map_err(|source| UvError::io("read", path, source))
 }
 
 /// uv's words, bounded.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     let text = text.trim();
     match text.char_indices().nth(8000) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::error::LOGIN;
+
 /// Why uv gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +77,7 @@ impl UvError {
             Self::Failed { offline: true, .. } => {
                 Some("what is not in uv's cache needs the network: run without --offline".into())
             }
+            Self::Failed { words, .. } if is_login(words) => Some(LOGIN.into()),
             Self::Failed { words, .. } if !is_network(words) => None,
             Self::Failed { .. } => Some(
                 "check the network, proxy and index settings: uv reads UV_DEFAULT_INDEX and uv.toml, and sconce \
@@ -88,12 +91,23 @@ impl UvError {
 
     /// Whether what uv met was the network, an index or a login, and not what it was asked.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Failed { words, .. } if is_network(words))
+        matches!(self, Self::Failed { words, .. } if is_network(words) || is_login(words))
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { what, path: path.into(), source }
     }
+}
+
+/// Whether uv's words are about a login that an index wants.
+pub(super) fn is_login(words: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "401 Unauthorized",
+        "403 Forbidden",
+        "Missing credentials",
+        "valid authentication credentials",
+    ];
+    WORDS.iter().any(|word| words.contains(word))
 }
 
 /// Whether uv's words are about the network: it has one exit code for all that is no solution.

@@ -146,12 +146,17 @@ fn names_the_index_of_each_package() {
         IndexRequest { name: "lab".into(), url: "https://u:p@lab.example.invalid/simple".into() };
     let folder = IndexRequest { name: "here".into(), url: "./wheels".into() };
     let request = PythonRequest { indexes: vec![lab, folder], ..request() };
+    let error = bench.uv(&[]).python(&request).unwrap_err().to_string();
+    assert!(error.contains("list") && error.contains("wheels"), "{error}");
+    fs::create_dir(bench.path("wheels")).unwrap();
     let answer = bench.uv(&[]).python(&request).unwrap();
     assert_eq!(answer.indexes["foo-bar"], "lab");
     assert_eq!(answer.addresses["lab"], "https://lab.example.invalid/simple");
     let calls = fs::read_to_string(bench.path("calls")).unwrap();
-    let folder = format!("--find-links file://{}/./wheels", bench.0.path().display());
-    assert!(calls.contains(&folder), "{calls}");
+    // Asked as an index, after the one that is named before it.
+    let (lab, here) = (calls.find("--index lab=https"), calls.find("--index here=file:///"));
+    assert!(lab.is_some() && lab < here, "{calls}");
+    assert!(!calls.contains("--find-links"), "{calls}");
     assert_eq!(fs::read_to_string(bench.path("input")).unwrap(), "foo-bar==1.0\n");
 }
 
@@ -185,6 +190,16 @@ fn tells_no_solution_from_no_network() {
     let error = Bench::new(no_network).uv(&[]).python(&request()).unwrap_err();
     let IndexError::Failed(error) = error else { panic!("{error:?}") };
     assert!(error.to_string().contains("Request failed"), "{error}");
+
+    // Without the login it is not known whether there is one.
+    let no_login = "cat >/dev/null; echo 'error: No solution found when resolving dependencies\n  cause: Because \
+                    einops was not found in the package registry\n\nhint: An index URL (http://lab.invalid/simple) \
+                    could not be queried due to a lack of valid authentication credentials (401 Unauthorized)' >&2; exit 1";
+    let error = Bench::new(no_login).uv(&[]).python(&request()).unwrap_err();
+    let IndexError::Failed(error) = error else { panic!("{error:?}") };
+    let hint = error.downcast::<UvError>().unwrap().hint().unwrap();
+    assert!(hint.contains(".netrc") && hint.contains("UV_INDEX_<NAME>_USERNAME"), "{hint}");
+    assert!(!hint.contains("network"), "{hint}");
 
     let bench = Bench::new(no);
     let program = (bench.path("bin/uv"), "0.13.9".to_owned());

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::world::{Draft, Member, Opened, make, open, venv};
+use crate::world::{Draft, Member, Opened, Tree, make, make_preferring, open, venv};
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
 use sconce_blob::Digest;
-use sconce_layer::{Error, Job, Layer, Wheel, assemble_all, plan};
+use sconce_layer::{Error, Job, Layer, OWN_LAYER, Wheel, assemble_all, plan};
 
 /// One of everything that a wheel can hold.
 fn everything() -> Draft {
@@ -217,7 +217,7 @@ fn strays_at_the_top_of_site_packages_are_no_conflict() {
     };
     let planned = |path: &str| {
         let wheels = [wheel("b", path), wheel("a", path)].map(|opened| opened.wheel);
-        plan(&wheels, &venv())
+        plan(&wheels, &venv(), &[])
     };
     for path in ["tests/__init__.py", "docs/conf.py", "setup.py", "README.md"] {
         let strays = planned(path).unwrap().strays;
@@ -231,6 +231,47 @@ fn strays_at_the_top_of_site_packages_are_no_conflict() {
     let made = make(vec![wheel("b", "b/x.py"), wheel("a", "a/x.py")], 1).unwrap();
     let seen = made.trees[0].text("opt/venv/lib/python3.13/site-packages/LICENSE");
     assert_eq!(seen, "a", "the first by name is the one that is seen");
+}
+
+#[test]
+fn the_files_of_a_preferred_wheel_win_wherever_it_lies() {
+    let wheel = |name: &str, more: usize| {
+        let draft = Draft::new(name).file("cv2/x.so", name.as_bytes());
+        let draft = draft.file("LICENSE", name.as_bytes()).file(&format!("cv2/{name}.py"), b"");
+        // A wheel of this size has a layer of its own.
+        draft.member(Member::stored(&format!("{name}.bin"), &vec![7; more]))
+    };
+    let own = OWN_LAYER as usize;
+    for (a, b, prefer) in
+        [(1, 1, "b"), (1, 1, "a"), (own, own, "b"), (own, own, "a"), (own, 1, "a"), (1, own, "b")]
+    {
+        let wheels = || vec![wheel("a", a).open().unwrap(), wheel("b", b).open().unwrap()];
+        assert!(make(wheels(), 1).is_err());
+        let made = make_preferring(&[prefer], wheels(), 1).unwrap();
+        let texts = |path: &str| -> Vec<String> {
+            let path = format!("opt/venv/lib/python3.13/site-packages/{path}");
+            let text = |tree: &Tree| tree.files().get(&path).cloned();
+            let found = made.trees.iter().filter_map(text);
+            found.map(|bytes| String::from_utf8(bytes).unwrap()).collect()
+        };
+        for path in ["cv2/x.so", "LICENSE"] {
+            assert_eq!(texts(path), [prefer], "{path} of {a} and {b}");
+        }
+        // Neither loses what only it has, and RECORD names what is there.
+        let loser = if prefer == "a" { "b" } else { "a" };
+        let record = texts(&format!("{loser}-1.0.dist-info/RECORD")).concat();
+        assert!(record.contains(&format!("cv2/{loser}.py")), "{record}");
+        assert!(!record.contains("cv2/x.so"), "{record}");
+    }
+    // A file where the other has a folder.
+    let drafts = [Draft::new("a").file("x", b""), Draft::new("b").file("x/y", b"")];
+    for (prefer, there, gone) in [("a", "x", "x/y"), ("b", "x/y", "x")] {
+        let wheels = drafts.each_ref().map(|draft| draft.open().unwrap());
+        let made = make_preferring(&[prefer], wheels.into(), 1).unwrap();
+        let listing = made.trees[0].listing();
+        let has = |path: &str| listing.contains(&format!("/site-packages/{path} 0\n"));
+        assert!(has(there) && !has(gone), "{listing}");
+    }
 }
 
 #[test]
@@ -293,7 +334,8 @@ fn another_implementation_agrees_on_real_wheels() {
         }
         let source = Arc::new(File::open(file.path()).unwrap());
         let digest = Digest::of(&std::fs::read(file.path()).unwrap());
-        let plans = plan(&[Wheel::open(&name, digest, source).unwrap()], &venv()).unwrap().layers;
+        let plans =
+            plan(&[Wheel::open(&name, digest, source).unwrap()], &venv(), &[]).unwrap().layers;
         let jobs = [Job { plan: &plans[0], unpack: None }];
         let layers = assemble_all(&jobs, NonZeroUsize::new(2).unwrap(), &()).unwrap();
         assert_eq!(second_implementation([file.path()]), layers[0], "{name}");

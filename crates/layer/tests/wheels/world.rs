@@ -207,9 +207,19 @@ pub struct Made {
 
 /// Plans, assembles on so many threads, and writes the blobs out.
 pub fn make(wheels: Vec<Opened>, threads: usize) -> Result<Made, Error> {
+    make_preferring(&[], wheels, threads)
+}
+
+/// The same with packages whose files win.
+pub fn make_preferring(
+    prefer: &[&str],
+    wheels: Vec<Opened>,
+    threads: usize,
+) -> Result<Made, Error> {
+    let prefer: Vec<String> = prefer.iter().map(|name| (*name).to_owned()).collect();
     let (wheels, bytes): (Vec<Wheel>, Vec<Arc<Vec<u8>>>) =
         wheels.into_iter().map(|opened| (opened.wheel, opened.bytes)).unzip();
-    let plans = plan(&wheels, &venv())?.layers;
+    let plans = plan(&wheels, &venv(), &prefer)?.layers;
     let trees: Vec<Tree> = plans.iter().map(|_| Tree::default()).collect();
     let jobs: Vec<Job<'_>> = plans
         .iter()

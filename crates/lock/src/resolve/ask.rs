@@ -2,7 +2,7 @@
 
 use sconce_facts::{Base, CudaVersion};
 
-use super::{Resolution, keep};
+use super::{Resolution, keep, overlaps};
 use crate::index::{IndexError, PythonAnswer, PythonRequest};
 use crate::requirements::FileKind;
 use crate::requirements_txt::Ask;
@@ -62,7 +62,8 @@ impl Resolution<'_> {
                 .enumerate()
                 .map(|(at, (_, address))| (format!("requirements-{}", at + 1), address.to_owned())),
         );
-        let overrides = projects.iter().flat_map(|project| project.overrides.clone()).collect();
+        let overrides = projects.iter().flat_map(|project| project.overrides.clone());
+        let overrides = overlaps::without(&environment.exclude, overrides.collect());
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());
         requirements.extend(torch);

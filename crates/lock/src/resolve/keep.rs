@@ -75,6 +75,7 @@ pub(super) fn debian_request(
         torch,
         packages: spec.base.packages.clone(),
         mirror: spec.base.mirror.clone(),
+        allow_missing: spec.base.allow_missing.clone(),
     }
 }
 
@@ -98,7 +99,8 @@ pub(super) fn debs(
 
 /// Where the packages come from does not count.
 fn debs_digest(request: &DebianRequest) -> Digest {
-    let DebianRequest { base, machine, flavour, torch, packages, mirror: _ } = request;
+    let DebianRequest { base, machine, flavour, torch, packages, mirror: _, allow_missing: _ } =
+        request;
     let torch = if *torch { "torch" } else { "" };
     let mut words = vec![base.release.as_str(), machine.as_str(), flavour.as_str(), torch];
     let mut packages: Vec<_> = packages.iter().map(String::as_str).collect();

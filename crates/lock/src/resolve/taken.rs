@@ -8,22 +8,58 @@ use super::{Chosen, Resolution, as_set, cuda_of, meets, no_torch_in, row, torch_
 use crate::candidate;
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;
-use crate::pylock::Pylock;
+use crate::index::{Index, UvLockRequest};
+use crate::pylock::{Pylock, Source};
 use crate::refusal;
-use crate::requirements::FileKind;
+use crate::requirements::{FileKind, RequirementsFile};
 use crate::spec::{CudaRequest, Flavour, Requirements, Spec, TorchRequest};
 use crate::wheel_name::without_credentials;
 
-/// The user's own pylock.toml, if that is what the requirements are.
-pub(super) fn pylock_of(spec: &Spec) -> Result<Option<Pylock>, Error> {
+/// The user's own pylock.toml or uv.lock, if that is what the requirements are.
+pub(super) fn pylock_of(spec: &Spec, index: &mut dyn Index) -> Result<Option<Pylock>, Error> {
     let Requirements::File(file) = &spec.environment.requirements else { return Ok(None) };
-    if file.kind != FileKind::Pylock {
-        return Ok(None);
+    match file.kind {
+        FileKind::Pylock => {}
+        FileKind::UvLock => return uv_lock(spec, file, index).map(Some),
+        FileKind::Requirements | FileKind::Pyproject => return Ok(None),
     }
     let name = file.path.display().to_string();
     let wrong = |message| Error::Pylock { file: name.clone(), message };
     let text = file.text.as_deref().ok_or_else(|| wrong("was not loaded".to_owned()))?;
     Pylock::parse(text).map(Some).map_err(wrong)
+}
+
+/// A uv.lock as a pylock. What it takes from this machine would not be there for anybody else.
+fn uv_lock(spec: &Spec, file: &RequirementsFile, index: &mut dyn Index) -> Result<Pylock, Error> {
+    let name = file.path.display().to_string();
+    let wrong = |message| Error::Pylock { file: name.clone(), message };
+    let project = file.included.first().map(|project| project.text.as_str());
+    let request = UvLockRequest {
+        lock: file.text.as_deref().unwrap_or_default(),
+        pyproject: project.unwrap_or_default(),
+        extras: &spec.environment.extras,
+        groups: &spec.environment.groups,
+    };
+    let text = index.uv_lock(&request);
+    let text = text.map_err(|error| Error::from_index("reader of uv.lock", error))?;
+    let pylock = Pylock::parse(&text).map_err(wrong)?;
+    for package in &pylock.packages {
+        let local = package.wheels.iter().any(|wheel| {
+            let (Source::Index(Some(url)) | Source::Direct(url)) = &wheel.source else {
+                return true;
+            };
+            !url.starts_with("https://") && !url.starts_with("http://")
+        });
+        if local {
+            let message = format!(
+                "{} is taken from a folder of this machine: name that folder under `indexes`, and \
+                 pyproject.toml as the requirements",
+                package.name
+            );
+            return Err(wrong(message));
+        }
+    }
+    Ok(pylock)
 }
 
 impl Resolution<'_> {
@@ -45,12 +81,14 @@ impl Resolution<'_> {
                 Err(message) => failed = failed.or(Some(message)),
             }
         }
-        let Some((base, set)) = found else { return Err(wrong(failed.unwrap_or_default())) };
+        let Some((base, mut set)) = found else { return Err(wrong(failed.unwrap_or_default())) };
         if self.request.flavour == Flavour::Devel {
             let message =
                 "flavour \"devel\" adds packages, and a pylock.toml is taken as it is".to_owned();
             return Err(wrong(message));
         }
+        let exclude = &self.spec.environment.exclude;
+        set.retain(|(package, _)| !exclude.contains(&package.name));
         let mut addresses = BTreeMap::new();
         let rows = set.iter().map(|(package, wheel)| {
             let index = match &package.index {
@@ -116,7 +154,9 @@ impl Resolution<'_> {
                 hint: refusal::hint(&self.request, release, &reason),
             })?;
         let pins = candidate.requires(self.request.machine);
-        if let Err(message) = meets(&wheels, pins, self.target(base)) {
+        if let Err(message) =
+            meets(&wheels, pins, &self.spec.environment.exclude, self.target(base))
+        {
             return Err(Error::Misfit { torch: public, message });
         }
         Ok(self.chosen(candidate, wheels, addresses, Vec::new()))

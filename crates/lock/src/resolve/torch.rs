@@ -212,7 +212,9 @@ impl Resolution<'_> {
         let Some(candidate) = group.get(at).copied() else { return Ok(Try::No(String::new())) };
         let pins = candidate.requires(self.request.machine);
         let version = || candidate.release.version.clone();
-        if let Err(message) = meets(&wheels, pins, self.target(head.base)) {
+        if let Err(message) =
+            meets(&wheels, pins, &self.spec.environment.exclude, self.target(head.base))
+        {
             let error = Error::Misfit { torch: version(), message: message.clone() };
             return Ok(Try::Misfit(Misfit { version: version(), message, only: None, error }));
         }

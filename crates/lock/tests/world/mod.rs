@@ -8,8 +8,8 @@ use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
     DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Lock, Native, Order,
-    Outcome, PythonAnswer, PythonRequest, Rebuilt, SOURCE, Sdist, SourceRequest, Target, Wheel,
-    placeholder,
+    Outcome, Overlap, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Rebuilt, SOURCE, Sdist,
+    SourceRequest, Target, UvLockRequest, Wheel, placeholder,
 };
 
 /// Newest versions of packages that torch pins with a range.
@@ -37,6 +37,10 @@ pub struct World {
     pub sources: BTreeMap<&'static str, Source>,
     /// Every wheel that was built: its package, and the lock of the container.
     pub built: Vec<(String, Lock)>,
+    /// What uv makes of a uv.lock.
+    pub uv_lock: &'static str,
+    /// Which packages own the same files.
+    pub overlaps: Vec<Overlap>,
     /// How often the Debian archive was asked.
     pub debian: usize,
     /// Every question that was asked.
@@ -258,6 +262,19 @@ impl Index for World {
             self.native.get(wheel.name.as_str()).cloned().unwrap_or_else(|| Ok(Native::default()))
         };
         wheels.iter().map(of).collect()
+    }
+
+    fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
+        assert!(request.lock.contains("version = 1") && request.pyproject.contains("[project]"));
+        Ok(self.uv_lock.replace("EXTRAS", &request.extras.join(" ")))
+    }
+
+    fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
+        let preferred = |overlap: &&Overlap| {
+            !overlap.packages.iter().any(|name| question.prefer.contains(name))
+        };
+        let found = self.overlaps.iter().filter(preferred).cloned().collect();
+        Overlaps { found, unread: Vec::new() }
     }
 
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {

@@ -29,6 +29,9 @@ pub struct Args {
     /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
     output: Vec<Output>,
+    /// Name the image: lab/demo:1.2. May be given more than once; `name` under [image] does the same
+    #[arg(short, long, value_name = "NAME", value_parser = image_name)]
+    tag: Vec<String>,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -37,6 +40,13 @@ pub struct Args {
     /// As JSON: {image, environment, size, layers: [{name, diff_id, digest, size}]}
     #[arg(long)]
     json: bool,
+}
+
+fn image_name(text: &str) -> Result<String, String> {
+    match sconce_lock::is_image_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has lower case letters and no blanks: demo, lab/demo:1.2".into()),
+    }
 }
 
 #[derive(Clone)]
@@ -71,8 +81,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let ready = builder.ready(&project, locked.lock, Trees::None)?;
     let image = builder.image(ready.image)?;
     // Engines want a tag behind the name.
-    let tagged = |name: String| if name.contains(':') { name } else { format!("{name}:latest") };
-    let names: Vec<String> = project.name().map(tagged).into_iter().collect();
+    let tagged = |name: String| match name.rsplit_once(':') {
+        Some((_, tag)) if !tag.contains('/') => name,
+        _ => format!("{name}:latest"),
+    };
+    for name in &args.tag {
+        context.store.put_name(name, ready.image)?;
+    }
+    let names = match args.tag.is_empty() {
+        true => project.name().into_iter().collect(),
+        false => args.tag.clone(),
+    };
+    let names: Vec<String> = names.into_iter().map(tagged).collect();
     for output in &args.output {
         if let Err(failure) = write(&context, &image, &names, output) {
             sconce_build::mend(&context.store, &image, &context.display)?;

@@ -1,0 +1,150 @@
+//! Packages that can't be installed together, and what is asked for against that: `exclude`, `prefer`.
+
+use sconce_facts::Base;
+
+use super::Resolution;
+use crate::document::{TorchFacts, Wheel};
+use crate::error::Error;
+use crate::index::{Overlap, OverlapQuestion};
+use crate::wheel_name::normalise;
+
+/// The most pairs of packages that an error names.
+const MOST: usize = 8;
+
+impl Resolution<'_> {
+    /// Refuses a set in which two wheels install different files at one path, unless one of the two is
+    /// preferred. What is preferred in this set, for its lock.
+    pub(super) fn overlaps(
+        &mut self,
+        wheels: &[Wheel],
+        torch: Option<&TorchFacts>,
+        base: &Base,
+    ) -> Result<Vec<String>, Error> {
+        let asked = &self.spec.environment.prefer;
+        let here = |name: &&String| wheels.iter().any(|wheel| wheel.name == **name);
+        for name in asked.iter().filter(|name| !here(name)) {
+            self.explanation.note(format!("`prefer` has {name}, and no package needs it"));
+        }
+        let prefer: Vec<String> = asked.iter().filter(here).cloned().collect();
+        let question = OverlapQuestion { wheels, python: &base.python, prefer: &prefer };
+        let answer = self.index.overlaps(&question);
+        if let Some((_, why)) = answer.unread.first() {
+            let count = match answer.unread.len() {
+                1 => "1 wheel".to_owned(),
+                count => format!("{count} wheels"),
+            };
+            self.explanation.note(format!(
+                "whether {count} can be installed beside the others shows when they are downloaded: {why}"
+            ));
+        }
+        match answer.found.as_slice() {
+            [] => Ok(prefer),
+            found => Err(refusal(found, wheels, torch)),
+        }
+    }
+}
+
+/// Overrides for uv that leave packages out: an override with a marker that never holds stands in for
+/// every requirement of its package (uv, "Dependency overrides").
+pub(super) fn without(exclude: &[String], mut overrides: Vec<String>) -> Vec<String> {
+    overrides.retain(|text| !exclude.contains(&name_of(text)));
+    overrides.extend(exclude.iter().map(|name| format!("{name} ; python_version < '0'")));
+    overrides
+}
+
+/// What torch pins, but for what is left out.
+pub(super) fn pins_besides(exclude: &[String], pins: &[String]) -> Vec<String> {
+    pins.iter().filter(|pin| !exclude.contains(&name_of(pin))).cloned().collect()
+}
+
+/// The name at the beginning of a requirement, normalised.
+fn name_of(requirement: &str) -> String {
+    let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let text = requirement.trim_start();
+    normalise(&text[..text.find(|c| !part(c)).unwrap_or(text.len())])
+}
+
+fn refusal(found: &[Overlap], wheels: &[Wheel], torch: Option<&TorchFacts>) -> Error {
+    let major = torch.and_then(|torch| torch.cuda).map(|cuda| cuda.major);
+    let cudas = found.iter().find_map(|overlap| cudas(overlap, major));
+    let mut message = String::new();
+    if let Some(Cudas { who, major, torch }) = &cudas {
+        message = format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
+    }
+    let mut lines: Vec<String> =
+        found.iter().take(MOST).map(|overlap| line(overlap, wheels)).collect();
+    if found.len() > MOST {
+        lines.push(format!("and {} more pairs of packages", found.len() - MOST));
+    }
+    message.push_str(&lines.join("\n"));
+    let hint = match (cudas, found) {
+        (Some(Cudas { who, major, .. }), _) => format!(
+            "`cuda = \"{major}\"` under [environment] takes a torch for the CUDA of {who}; or name a \
+             release of {who} for the CUDA of torch, or one without its own CUDA libraries"
+        ),
+        (None, [overlap, ..]) => {
+            let [first, second] = &overlap.packages;
+            format!(
+                "keep one of the two: `exclude = [\"{first}\"]` under [environment] leaves it out though \
+                 something requires it; or keep both: `prefer = [\"{second}\"]` lets its files win"
+            )
+        }
+        (None, []) => String::new(),
+    };
+    Error::Overlap { message, hint }
+}
+
+/// `opencv-python 4.12 and opencv-python-headless 4.12 (needed by x) both own cv2: …`
+fn line(overlap: &Overlap, wheels: &[Wheel]) -> String {
+    let Overlap { packages, needed_by, path, more } = overlap;
+    let named = |at: usize| {
+        let name = &packages[at];
+        let version = wheels.iter().find(|wheel| wheel.name == *name).map(|w| w.version.as_str());
+        let needed = match needed_by[at].as_slice() {
+            [] => String::new(),
+            some => format!(" (needed by {})", some.join(", ")),
+        };
+        format!("{name} {}{needed}", version.unwrap_or_default())
+    };
+    // Programs of all packages lie in one folder.
+    let owned = match path.split_once('/') {
+        Some((folder, _)) if folder != "bin" => folder,
+        _ => path,
+    };
+    let differ = match more {
+        0 => format!("{path} is not the same in them"),
+        1 => format!("{path} and 1 more file differ"),
+        more => format!("{path} and {more} more files differ"),
+    };
+    let (first, second) = (named(0), named(1));
+    match owned == path.as_str() {
+        true => format!(
+            "{first} and {second} both install {path}, each another one{}",
+            match more {
+                0 => String::new(),
+                more => format!(", and {more} more files"),
+            }
+        ),
+        false => format!("{first} and {second} both own {owned}: {differ}"),
+    }
+}
+
+/// A package that brings another CUDA than torch's.
+struct Cudas {
+    who: String,
+    major: u16,
+    torch: u16,
+}
+
+/// Whether an overlap is one of two CUDAs: NVIDIA's packages end in the CUDA that they are for, before 13
+/// all of them.
+fn cudas(overlap: &Overlap, torch: Option<u16>) -> Option<Cudas> {
+    let torch = torch?;
+    let major = |name: &str| name.rsplit_once("-cu")?.1.parse::<u16>().ok();
+    let all_of_nvidia = overlap.packages.iter().all(|name| name.starts_with("nvidia-"));
+    let other = |at: &usize| major(&overlap.packages[*at]).filter(|major| *major != torch);
+    let (at, major) =
+        [0, 1].into_iter().find_map(|at| Some((at, other(&at)?))).filter(|_| all_of_nvidia)?;
+    let by = overlap.needed_by[at].iter().find(|name| !name.starts_with("nvidia-"));
+    Some(Cudas { who: by.unwrap_or(&overlap.packages[at]).clone(), major, torch })
+}

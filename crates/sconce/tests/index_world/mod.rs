@@ -1,0 +1,147 @@
+//! A project whose packages an index on loopback has, and a uv that answers with all of them.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use sconce_blob::Digest;
+use sconce_lock::{
+    DebianAnswer, DebianRequest, Host, Index, IndexError, ListedFile, Lock, Native, Previous,
+    PythonAnswer, PythonRequest, Spec, resolve,
+};
+use sconce_testkit::{PackageIndex, Wheel};
+
+/// Answers with the wheels in `pylock`, but for those whose override never holds.
+const UV: &str = r#"#!/bin/sh
+[ "$1" = --version ] && echo 'uv 99.0.0' && exit
+here=${0%/*}
+cat >/dev/null
+while [ $# -gt 0 ]; do
+  [ "$1" = --output-file ] && out=$2
+  [ "$1" = --overrides ] && without=$(sed -n "s/ ; python_version < '0'//p" $2)
+  shift
+done
+[ -n "$out" ] || exit 0
+echo 'lock-version = "1.0"' >$out
+for package in $here/pylock/*; do
+  case " $without " in *" ${package##*/} "*) ;; *) cat $package ;; esac
+done >>$out
+"#;
+
+/// An empty world, which the first lock is of: no Debian package is asked for after that.
+struct Nothing;
+
+impl Index for Nothing {
+    fn python(&mut self, _: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        Ok(PythonAnswer { pylock: "lock-version = \"1.0\"\n".into(), ..Default::default() })
+    }
+
+    fn releases(&mut self, _: &[String]) -> Result<BTreeMap<String, Vec<ListedFile>>, IndexError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn native(&mut self, _: &[(sconce_lock::Wheel, bool)]) -> Vec<Result<Native, String>> {
+        Vec::new()
+    }
+
+    fn debian(&mut self, _: &DebianRequest) -> Result<DebianAnswer, IndexError> {
+        Ok(DebianAnswer::default())
+    }
+}
+
+/// The project, its index and a store of its own.
+pub struct World {
+    dir: tempfile::TempDir,
+    pub index: PackageIndex,
+    /// Variables besides those that every start has.
+    pub env: Vec<(&'static str, String)>,
+}
+
+impl World {
+    /// A project with these packages, in alphabetical order.
+    pub fn new(wheels: &[Wheel]) -> Self {
+        let mut world = Self {
+            dir: tempfile::tempdir().unwrap(),
+            index: PackageIndex::json(),
+            env: Vec::new(),
+        };
+        fs::create_dir(world.path("pylock")).unwrap();
+        for wheel in wheels {
+            let digest = world.index.add(wheel);
+            world.put(wheel, digest);
+        }
+        fs::create_dir(world.path("project")).unwrap();
+        world.asks("");
+        let host = Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() };
+        let spec = Spec::parse("[environment]\ntorch = false\n").unwrap();
+        let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut Nothing).unwrap();
+        fs::write(world.path("project/sconce.lock"), lock.to_text()).unwrap();
+        fs::write(world.path("uv"), UV).unwrap();
+        fs::set_permissions(world.path("uv"), Permissions::from_mode(0o755)).unwrap();
+        world
+    }
+
+    fn put(&self, wheel: &Wheel, digest: Digest) {
+        let (name, file) = (wheel.project(), wheel.file_name());
+        let url = self.index.server.url(&self.index.path(&file));
+        let version = file.split('-').nth(1).unwrap();
+        let mut row = String::new();
+        let _ = writeln!(row, "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"");
+        let hash = digest.hex();
+        let _ =
+            writeln!(row, "wheels = [{{ url = \"{url}\", hashes = {{ sha256 = \"{hash}\" }} }}]");
+        fs::write(self.path("pylock").join(name), row).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes sconce.toml with these keys.
+    pub fn asks(&self, keys: &str) {
+        let text = format!("[environment]\ntorch = false\nrequirements = [\"a\"]\n{keys}\n");
+        fs::write(self.path("project/sconce.toml"), text).unwrap();
+    }
+
+    /// Exit code and what is said.
+    pub fn sconce(&self, words: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_sconce"))
+            .args(words)
+            .current_dir(self.path("project"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("SCONCE_HOME", self.path("store"))
+            .env("SCONCE_STORES", "")
+            .env("SCONCE_UV", self.path("uv"))
+            .env("UV_NO_CONFIG", "1")
+            .env("UV_DEFAULT_INDEX", self.index.url())
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [output.stderr, output.stdout].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8(said).unwrap())
+    }
+
+    /// The lock that `sconce lock` writes.
+    #[track_caller]
+    pub fn locks(&self) -> Lock {
+        let (code, said) = self.sconce(&["lock"]);
+        assert_eq!(code, 0, "{said}");
+        Lock::parse(&fs::read_to_string(self.path("project/sconce.lock")).unwrap()).unwrap()
+    }
+
+    /// The ranges of what was asked of a wheel's file.
+    pub fn ranges(&self, file: &str) -> Vec<String> {
+        let asked = self.index.server.requests_for(&self.index.path(file));
+        let range = |asked: &sconce_testkit::Request| asked.header("range").unwrap_or("all").into();
+        asked.iter().map(range).collect()
+    }
+}
