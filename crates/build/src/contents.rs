@@ -98,6 +98,9 @@ fn reason(error: &Error) -> String {
             "their server does not send parts of files".into()
         }
         Error::Fetch(E::Offline { .. }) => "offline".into(),
+        Error::Store(sconce_store::Error::MissingBlob(_)) => {
+            "where they are was not known, or their server could not be reached".into()
+        }
         error => error.to_string(),
     }
 }
@@ -135,10 +138,7 @@ fn contents(builder: &Builder<'_>, wheel: &Wheel, url: Option<&str>) -> Result<C
     let contents = match (builder.store.blob_path(wheel.sha256), url) {
         (Some(path), _) => read(&OnDisk::open(&path).map_err(at("open", &path))?)?,
         (None, Some(url)) => read(&Bytes(Remote::open_at_end(builder.client, url, LIMIT)?))?,
-        (None, None) => {
-            let missing = vec![format!("the address of {}", wheel.file)];
-            return Err(sconce_fetch::Error::Offline { missing }.into());
-        }
+        (None, None) => return Err(sconce_store::Error::MissingBlob(wheel.sha256).into()),
     };
     let bytes = serde_json::to_vec(&contents).map_err(|error| Error::Memo(error.to_string()))?;
     if bytes.len() <= MEMO_LIMIT {

@@ -305,7 +305,7 @@ fn libraries_of_two_cudas_are_told_apart() {
     let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
     expect![[r#"
         tensorflow needs libraries of CUDA 12, torch those of CUDA 13
-        nvidia-cudnn-cu12  (needed by tensorflow) and nvidia-cudnn-cu13 9.23.0.39 (needed by torch) both own nvidia: nvidia/cudnn/lib/libcudnn.so.9 and 7 more files differ
+        nvidia-cudnn-cu12 (needed by tensorflow) and nvidia-cudnn-cu13 9.26.0.51 (needed by torch) both own nvidia: nvidia/cudnn/lib/libcudnn.so.9 and 7 more files differ
         `cuda = "12"` under [environment] takes a torch for the CUDA of tensorflow; or name a release of tensorflow for the CUDA of torch, or one without its own CUDA libraries"#]]
     .assert_eq(&format!("{error}\n{}", error.hint().unwrap_or_default()));
 }

@@ -158,7 +158,7 @@ fn unknown_keys_and_values() {
     wrong(
         "[environment]\nrequirements = 'list.csv'",
         expect![[r#"
-        sconce.toml, line 2, column 16: `requirements` must be a list, or a path of requirements.txt, pylock.toml or pyproject.toml
+        sconce.toml, line 2, column 16: `requirements` must be a list, or a path of requirements.txt, pylock.toml, uv.lock or pyproject.toml
     "#]],
     );
     wrong(

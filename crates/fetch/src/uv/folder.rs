@@ -57,7 +57,8 @@ fn project(file: &str) -> Option<String> {
         }
     };
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+    (name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain))
+        .then_some(name)
 }
 
 /// The last part of an address, which has neither quotes nor brackets.

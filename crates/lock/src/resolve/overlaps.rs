@@ -99,12 +99,13 @@ fn line(overlap: &Overlap, wheels: &[Wheel]) -> String {
     let Overlap { packages, needed_by, path, more } = overlap;
     let named = |at: usize| {
         let name = &packages[at];
-        let version = wheels.iter().find(|wheel| wheel.name == *name).map(|w| w.version.as_str());
+        let wheel = wheels.iter().find(|wheel| wheel.name == *name);
+        let version = wheel.map(|wheel| format!(" {}", wheel.version)).unwrap_or_default();
         let needed = match needed_by[at].as_slice() {
             [] => String::new(),
             some => format!(" (needed by {})", some.join(", ")),
         };
-        format!("{name} {}{needed}", version.unwrap_or_default())
+        format!("{name}{version}{needed}")
     };
     // Programs of all packages lie in one folder.
     let owned = match path.split_once('/') {
