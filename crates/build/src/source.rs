@@ -82,8 +82,13 @@ impl Builder<'_> {
             why: "its index gives no SHA-256 of it".into(),
         })?;
         self.store.put_memo(URL, sha256, listed.url.as_bytes())?;
-        let wanted =
-            Wanted { name: request.file.to_owned(), url: listed.url, digest: sha256, size: None };
+        let wanted = Wanted {
+            name: request.file.to_owned(),
+            url: listed.url,
+            others: Vec::new(),
+            digest: sha256,
+            size: None,
+        };
         self.download_all(&[wanted])?;
         let size = self.store.open_blob(sha256)?.len();
         let work = self.work_folder(request.file, sha256, "look")?;
@@ -220,6 +225,7 @@ impl Builder<'_> {
         let wanted = Wanted {
             name: source.file.clone(),
             url: listed.url,
+            others: Vec::new(),
             digest: source.sha256,
             size: source.size,
         };

@@ -227,7 +227,7 @@ impl Resolution<'_> {
         let lock = Lock {
             spec: self.spec.digest(),
             inputs: Some(Inputs { wheels: self.spec.wheels_digest(), debs: digest }),
-            facts: self.facts(base, torch),
+            facts: Facts { prefer, ..self.facts(base, torch) },
             app: self.spec.app.clone(),
             indexes,
             wheels,
@@ -251,6 +251,7 @@ impl Resolution<'_> {
             flavour: self.request.flavour,
             bytecode: self.spec.environment.bytecode,
             gpus,
+            prefer: Vec::new(),
             torch,
         }
     }

@@ -87,9 +87,10 @@ impl Resolution<'_> {
         if names.is_empty() {
             return self.choose();
         }
-        if taken::pylock_of(self.spec)?.is_some() {
+        if taken::pylock_of(self.spec, self.index)?.is_some() {
             return Err(Error::Request {
-                message: "`from-source` goes with requirements, not with a pylock.toml".into(),
+                message: "`from-source` goes with requirements, not with a pylock.toml or uv.lock"
+                    .into(),
                 hint: Some("a pylock.toml names every file: have it name a wheel".into()),
             });
         }

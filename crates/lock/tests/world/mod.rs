@@ -8,8 +8,8 @@ use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
     DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Lock, Native, Order,
-    Outcome, Overlap, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Rebuilt, SOURCE, Sdist,
-    SourceRequest, Target, UvLockRequest, Wheel, placeholder,
+    Outcome, Overlap, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Rebuilt, SOURCE,
+    Sdist, SourceRequest, Target, UvLockRequest, Wheel, placeholder,
 };
 
 /// Newest versions of packages that torch pins with a range.
