@@ -12,7 +12,7 @@ use crate::http::{Client, local_path, parse, shown};
 /// Bytes of one request.
 const BLOCK: u64 = 256 << 10;
 /// How often a part is asked for: what it says is good to know, and not needed.
-const TRIES: u32 = 2;
+const TRIES: u32 = 3;
 /// Bytes at the end that come with the first request of [`Remote::open_at_end`]: a zip's end record
 /// with its longest comment, and most directories.
 const END: u64 = 96 << 10;

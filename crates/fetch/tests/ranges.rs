@@ -90,7 +90,7 @@ fn a_server_that_lies_about_the_length() {
     for (fault, word) in [
         // Another part, no part, a file of 16 EiB, and one that is shorter than it says.
         (Fault::WrongRange(7), "another one"),
-        (raw("bytes 0-9/many", 10, 10), "another one"),
+        (raw("bytes 0-9/many", 10, 10), "which part it sends"),
         (raw("bytes 0-262143/18446744073709551615", block, block), "18446744073709551615 bytes"),
         (raw("bytes 0-262143/3145728", block, 100), "cut off after 100 bytes"),
         (raw("bytes 0-99/3145728", 100, 100), "cut off"),
