@@ -50,6 +50,59 @@ TOML
 "$sconce" run . python -c 'import antlr4' || fail "the wheel in a folder is not taken"
 say "a folder with the wheel"
 
+# The project itself: installed with its program, built again when a file changes, and the same everywhere.
+mkdir -p "$work/own/src/my_tool"
+cd "$work/own"
+cat >sconce.toml <<'TOML'
+[environment]
+torch = false
+requirements = "pyproject.toml"
+[app]
+install = true
+command = ["my-tool"]
+TOML
+cat >pyproject.toml <<'TOML'
+[project]
+name = "My_Tool"
+dynamic = ["version"]
+dependencies = ["einops"]
+scripts = { my-tool = "my_tool:main" }
+[build-system]
+requires = ["setuptools"]
+[tool.setuptools.dynamic]
+version = { attr = "my_tool.__version__" }
+TOML
+cat >src/my_tool/__init__.py <<'PY'
+__version__ = "1.2"
+def main():
+    import einops
+    print("first")
+PY
+test "$("$sconce" run .)" = first || fail "the project's program does not run"
+before=$(sha256sum sconce.lock)
+sed -i s/first/second/ src/my_tool/__init__.py
+test "$("$sconce" run .)" = second || fail "a change of the project's files is not seen"
+test "$before" = "$(sha256sum sconce.lock)" || fail "a change of the project's files changes the lock"
+"$sconce" build --locked >image
+SCONCE_HOME=$work/other "$sconce" build --frozen >again
+cmp -s image again || fail "another store gives another image of the project"
+say "the project itself"
+
+# With code to compile, there is a compiler where it is built and none in the image.
+cat >src/my_tool/fast.c <<'C'
+#include <Python.h>
+static struct PyModuleDef module = { PyModuleDef_HEAD_INIT, "fast", NULL, -1, NULL };
+PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
+C
+cat >>pyproject.toml <<'TOML'
+[[tool.setuptools.ext-modules]]
+name = "my_tool.fast"
+sources = ["src/my_tool/fast.c"]
+TOML
+"$sconce" run . python -c 'import my_tool.fast, shutil; assert not shutil.which("cc")' ||
+  fail "the project's extension does not import"
+say "a project with C"
+
 # A build that fails shows the end of its log and where all of it is.
 cd "$work"
 if "$sconce" wheel flash-attn 2>error; then fail "flash-attn was built without torch"; fi

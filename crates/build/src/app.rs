@@ -15,18 +15,19 @@ use serde::{Deserialize, Serialize};
 use crate::builder::{Builder, Environment, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::ignored::{Fate, Ignored, glob};
+use crate::install;
 
 /// An image with an app on top of its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AppLayer {
     /// The image's manifest digest; the environment's own where there is no app.
     pub image: Digest,
-    /// The app's layer, if anything is included.
-    pub layer: Option<NamedLayer>,
+    /// Its layers: those of the project's own wheel, and that of the files that are included.
+    pub layers: Vec<NamedLayer>,
 }
 
 /// The memo that leads from an app's key to its image.
-const MEMO: &str = "app";
+const MEMO: &str = "app-image";
 
 /// Never part of an app: caches, version control, and what sconce itself writes.
 const LEFT_OUT: [&str; 6] = [".git", ".hg", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache"];
@@ -45,21 +46,30 @@ impl Builder<'_> {
         trees: Trees,
     ) -> Result<AppLayer, Error> {
         let entries = entries(app, folder)?;
-        if entries.is_empty() {
-            return Ok(AppLayer { image: environment.image, layer: None });
+        let sources = match &lock.project {
+            Some(_) => install::sources(app, folder)?,
+            None => Vec::new(),
+        };
+        if entries.is_empty() && sources.is_empty() {
+            return Ok(AppLayer { image: environment.image, layers: Vec::new() });
         }
-        let key = key(environment.image, &entries)?;
+        let key = key(environment.image, &entries, &sources)?;
         if let Some(known) = self.known_app(key, trees)? {
             return Ok(known);
         }
         if let Some(note) = size_note(&entries, app) {
             self.progress.note(&note);
         }
-        let layer = self.plain_layer("app", entries, trees == Trees::All)?;
-        let mut layers = environment.layers.clone();
-        layers.push(layer.clone());
-        let image = self.put_image_of(lock, &layers, Some(environment.image))?;
-        let app = AppLayer { image, layer: Some(layer) };
+        let mut layers = match &lock.project {
+            Some(project) => self.own_wheel(lock, project, sources, trees)?,
+            None => Vec::new(),
+        };
+        if !entries.is_empty() {
+            layers.push(self.plain_layer("app", entries, trees == Trees::All)?);
+        }
+        let all: Vec<NamedLayer> = environment.layers.iter().chain(&layers).cloned().collect();
+        let image = self.put_image_of(lock, &all, Some(environment.image))?;
+        let app = AppLayer { image, layers };
         let bytes = serde_json::to_vec(&app).map_err(|error| Error::Memo(error.to_string()))?;
         self.store.put_memo(MEMO, key, &bytes)?;
         Ok(app)
@@ -71,16 +81,16 @@ impl Builder<'_> {
         let app: AppLayer =
             serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
         let tree = |named: &NamedLayer| self.store.tree(named.layer.diff_id).is_some();
-        let whole = trees == Trees::None || app.layer.as_ref().is_none_or(tree);
+        let whole = trees == Trees::None || app.layers.iter().all(tree);
         Ok((whole && self.image(app.image).is_ok()).then_some(app))
     }
 }
 
 /// What an app's image is a function of.
-fn key(environment: Digest, entries: &[Entry]) -> Result<Digest, Error> {
+fn key(environment: Digest, entries: &[Entry], sources: &[Entry]) -> Result<Digest, Error> {
     let mut hasher = Hasher::new();
     hasher.update(environment.as_bytes());
-    for entry in entries {
+    for entry in entries.iter().chain(sources) {
         let (kind, content) = match &entry.kind {
             Kind::Directory => ("directory", Vec::new()),
             Kind::Symlink { target } => ("symlink", target.clone().into_bytes()),
@@ -136,7 +146,7 @@ impl ReadAt for Included {
 }
 
 /// The entries of an app's layer, below its working directory.
-fn entries(app: &App, folder: &Path) -> Result<Vec<Entry>, Error> {
+pub(crate) fn entries(app: &App, folder: &Path) -> Result<Vec<Entry>, Error> {
     let workdir = app.workdir.trim_matches('/');
     let open = Folder::open(folder).map_err(at("open", folder))?;
     let open = Arc::new(open);

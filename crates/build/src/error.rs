@@ -39,8 +39,8 @@ pub enum Error {
     Seal { promised: Digest, built: Digest, first: String },
     #[error("{file}: {why}")]
     Source { file: String, why: String },
-    #[error("building {name} {version} failed (exit code {exit}); its log ends so:\n{tail}")]
-    Wheel { name: String, version: String, exit: u8, tail: String, log: PathBuf },
+    #[error("building {what} failed (exit code {exit}); its log ends so:\n{tail}")]
+    Wheel { what: String, exit: u8, tail: String, log: PathBuf },
     #[error(
         "{file} is not in the store, and building it again gives other bytes than the lock has"
     )]
@@ -94,13 +94,16 @@ impl Error {
                 "take another release of it, or build its wheel yourself and name that file".into(),
             ),
             Self::Wheel { tail, log, .. } => {
-                Some(format!("{}; all of it is in {}", said(tail), log.display()))
+                let known = sconce_facts::source_failure(tail);
+                let hint = known
+                    .unwrap_or("a missing header or library comes with `packages` under [base]");
+                Some(format!("{hint}; all of it is in {}", log.display()))
             }
             Self::OtherWheel { image, .. } => Some(format!(
                 "{}take the wheel from where it was built (`sconce wheel -o DIR`) and name that folder in \
                  `indexes`, or build anew with `sconce lock --upgrade`",
                 image.map_or(String::new(), |image| format!(
-                    "pull the image {image}, which has it; "
+                    "start the image {image}, which has it; "
                 ))
             )),
             Self::NoCode { .. } => Some(
@@ -115,33 +118,6 @@ impl Error {
             Self::Memo(_) => Some("`sconce prune` removes what can't be used".into()),
         }
     }
-}
-
-/// What the end of a build's log points to: what it says, and what to do.
-const SAID: [(&str, &str); 6] = [
-    (
-        "No module named 'torch'",
-        "its build needs torch, and it was built without: `sconce wheel --for torch:2.15.0`, or a project with torch",
-    ),
-    (
-        "No module named",
-        "its build imports what its pyproject.toml does not name: report it there, or build its wheel yourself",
-    ),
-    (
-        "CUDA_HOME",
-        "it wants nvcc, which NVIDIA's wheels have from CUDA 13 on: take a torch with CUDA 13",
-    ),
-    (
-        "nvcc: not found",
-        "it wants nvcc, which NVIDIA's wheels have from CUDA 13 on: take a torch with CUDA 13",
-    ),
-    ("urlopen error", "its build wants the network, which it does not have here"),
-    ("Killed", "the compilers ran out of memory: `--threads 1` runs one at a time"),
-];
-
-fn said(tail: &str) -> &'static str {
-    let found = SAID.iter().find(|(words, _)| tail.contains(words));
-    found.map_or("a missing header or library comes with `packages` under [base]", |(_, hint)| hint)
 }
 
 /// GPUs people know by another name.

@@ -262,6 +262,7 @@ mod tests {
                 variant: None,
             }],
             sources: Vec::new(),
+            project: None,
             debs: Vec::new(),
             build_debs: Vec::new(),
             sealed: None,

@@ -15,6 +15,7 @@ mod gpus;
 mod ignored;
 mod image;
 mod imports;
+mod install;
 mod logins;
 mod native;
 mod plain;

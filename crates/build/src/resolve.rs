@@ -11,9 +11,9 @@ use sconce_debian::{Mirrors, Target};
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Flavour, Index, IndexError, ListedFile, Native, Order,
-    Outcome, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Sdist, SourceRequest,
-    UvLockRequest, Wheel,
+    DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, ListedFile,
+    Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Sdist,
+    SourceRequest, UvLockRequest, Wheel,
 };
 
 use crate::builder::Builder;
@@ -121,6 +121,11 @@ impl Index for World<'_> {
     fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
         let builder = Builder { project: Some(&self.folder), ..*self.builder };
         builder.source(request).map_err(IndexError::failed)
+    }
+
+    fn folder(&mut self, request: &FolderRequest<'_>) -> Result<Sdist, IndexError> {
+        let found = self.builder.folder(request.name, request.app, &self.folder, request.container);
+        found.map_err(IndexError::failed)
     }
 
     fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {

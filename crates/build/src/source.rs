@@ -14,8 +14,8 @@ use sconce_blob::{Digest, Hasher};
 use sconce_fetch::downloads::Wanted;
 use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
-    IndexRequest, Lock, Order, Outcome, Rebuilt, SOURCE, Sdist, Source, SourceRequest, Wheel,
-    WheelName,
+    IndexRequest, Lock, Order, Outcome, PROJECT, Rebuilt, SOURCE, Sdist, Source, SourceRequest,
+    Wheel, WheelName,
 };
 use sconce_open::Folder;
 use sconce_run::{Container, Exit, Network, Volume};
@@ -90,12 +90,22 @@ impl Builder<'_> {
             size: None,
         };
         self.download_all(&[wanted])?;
+        self.look(request.file, sha256, index, request.container)
+    }
+
+    /// Reads what a source distribution in the store says of its build.
+    pub(crate) fn look(
+        &self,
+        file: &str,
+        sha256: Digest,
+        index: String,
+        container: &Lock,
+    ) -> Result<Sdist, Error> {
         let size = self.store.open_blob(sha256)?.len();
-        let work = self.work_folder(request.file, sha256, "look")?;
-        let command = ["look", &inside(request.file), &format!("{OUT}/answer")];
-        let (_, out) =
-            self.inside(request.container, "/usr/bin/python3", &command, work, Vec::new())?;
-        let answer = answer(&out, request.file)?;
+        let work = self.work_folder(file, sha256, "look")?;
+        let command = ["look", &inside(file), &format!("{OUT}/answer")];
+        let (_, out) = self.inside(container, "/usr/bin/python3", &command, work, Vec::new())?;
+        let answer = answer(&out, file)?;
         Ok(Sdist {
             size,
             sha256,
@@ -142,14 +152,13 @@ impl Builder<'_> {
         {
             return Ok(outcome(order, record, path));
         }
-        let made =
-            match self.make(order.source, order.version, order.container, Some(order.requires))? {
-                Made::Requires(more) => return Ok(Outcome::Requires(more)),
-                Made::Wheel(file, sha256, size) => (file, sha256, size),
-            };
+        let made = match self.make(order.source, order.version, order.container, order.requires)? {
+            Made::Requires(more) => return Ok(Outcome::Requires(more)),
+            Made::Wheel(file, sha256, size) => (file, sha256, size),
+        };
         let (file, sha256, size) = made;
         // What compiles nothing is built again in no time, and so it is known whether that gives the same.
-        let rebuilt = match file.ends_with("-any.whl") {
+        let rebuilt = match file.ends_with("-any.whl") && order.source.index != PROJECT {
             false => None,
             true => match self.make(order.source, order.version, order.container, None)? {
                 Made::Wheel(_, again, _) => Some(again == sha256),
@@ -171,7 +180,7 @@ impl Builder<'_> {
         let source = source.ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
         let container = source.container(lock);
         self.fetch_source(lock, source)?;
-        let made = self.make(source, &wheel.version, &container, None)?;
+        let made = self.make(source, Some(&wheel.version), &container, None)?;
         let same = matches!(&made, Made::Wheel(_, sha256, _) if *sha256 == wheel.sha256);
         let record = Record {
             file: wheel.file.clone(),
@@ -202,7 +211,7 @@ impl Builder<'_> {
             }
             self.fetch_source(lock, source)?;
             let container = source.container(lock);
-            let made = self.make(source, &wheel.version, &container, None)?;
+            let made = self.make(source, Some(&wheel.version), &container, None)?;
             if !matches!(&made, Made::Wheel(_, sha256, _) if *sha256 == wheel.sha256) {
                 return Err(Error::OtherWheel {
                     file: wheel.file.clone(),
@@ -251,11 +260,15 @@ impl Builder<'_> {
     fn make(
         &self,
         source: &Source,
-        version: &str,
+        version: Option<&str>,
         container: &Lock,
         requires: Option<&[String]>,
     ) -> Result<Made, Error> {
-        self.progress.begin(&format!("building {} {version} from source", source.name), None);
+        let what = match version {
+            Some(version) => format!("{} {version}", source.name),
+            None => source.name.clone(),
+        };
+        self.progress.begin(&format!("building {what} from source"), None);
         let begun = Instant::now();
         let work = self.work_folder(&source.file, source.sha256, "wheel")?;
         let text = serde_json::to_vec(&requires).map_err(|error| Error::Memo(error.to_string()))?;
@@ -265,10 +278,10 @@ impl Builder<'_> {
         let python = format!("/{PREFIX}/bin/python");
         let variables = self.variables(source, container);
         let (exit, out) = self.inside(container, &python, &command, work, variables)?;
-        let log = self.keep_log(&out, source, version)?;
+        let log = self.keep_log(&out, &what)?;
         let answer = match exit {
             Exit::Code(0) => answer(&out, &source.file)?,
-            _ => return Err(failure(source, version, exit, &out, log)),
+            _ => return Err(failure(what, exit, &out, log)),
         };
         if let Some(more) = answer.requires {
             self.progress.end(&format!("{} asks for {}", source.name, more.join(", ")));
@@ -278,11 +291,9 @@ impl Builder<'_> {
         let file = answer.wheel.unwrap_or_default();
         let name: WheelName =
             file.parse().map_err(|error| wrong(format!("its build gave {error}")))?;
-        if name.name != source.name || version.parse().as_ref() != Ok(&name.version) {
-            return Err(wrong(format!(
-                "its build gave {file}, which is no wheel of {} {version}",
-                source.name
-            )));
+        let asked = version.is_none_or(|version| version.parse().as_ref() == Ok(&name.version));
+        if name.name != source.name || !asked {
+            return Err(wrong(format!("its build gave {file}, which is no wheel of {what}")));
         }
         let found =
             Folder::open(&out).and_then(|folder| folder.file(&Path::new("wheel").join(&file)));
@@ -363,10 +374,10 @@ impl Builder<'_> {
     }
 
     /// Keeps the log of a build in the store, under the package's name.
-    fn keep_log(&self, out: &Path, source: &Source, version: &str) -> Result<PathBuf, Error> {
+    fn keep_log(&self, out: &Path, what: &str) -> Result<PathBuf, Error> {
         let folder = self.store.root().join("logs");
         fs::create_dir_all(&folder).map_err(at("create", &folder))?;
-        let path = folder.join(format!("{}-{version}.log", source.name));
+        let path = folder.join(format!("{}.log", what.replace(' ', "-")));
         let log = read_log(out);
         fs::write(&path, log).map_err(at("write", &path))?;
         Ok(path)
@@ -391,9 +402,15 @@ fn inside(file: &str) -> String {
 
 fn outcome(order: &Order<'_>, record: Record, path: PathBuf) -> Outcome {
     let rebuilt = record.rebuilt.map(|same| if same { Rebuilt::Same } else { Rebuilt::Differs });
+    // A wheel's file name was read when it was made.
+    let version = order
+        .version
+        .map(str::to_owned)
+        .or_else(|| record.file.parse().ok().map(|name: WheelName| name.version.to_string()));
+    let version = version.unwrap_or_default();
     let wheel = Wheel {
         name: order.source.name.clone(),
-        version: order.version.to_owned(),
+        version,
         file: record.file,
         size: Some(record.size),
         sha256: record.sha256,
@@ -442,19 +459,13 @@ fn read_log(out: &Path) -> Vec<u8> {
     log
 }
 
-fn failure(source: &Source, version: &str, exit: Exit, out: &Path, log: PathBuf) -> Error {
+fn failure(what: String, exit: Exit, out: &Path, log: PathBuf) -> Error {
     let text = read_log(out);
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<String> =
         text.lines().filter(|line| !line.trim().is_empty()).map(printable).collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join("\n");
-    Error::Wheel {
-        name: source.name.clone(),
-        version: version.to_owned(),
-        exit: exit.code(),
-        tail,
-        log,
-    }
+    Error::Wheel { what, exit: exit.code(), tail, log }
 }
 
 /// A line of an outsider's, for a terminal.

@@ -34,7 +34,7 @@ pub use imports::import_wants;
 pub use machine::Machine;
 pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, driver_branch, install};
-pub use sources::{source_requirements, source_variables};
+pub use sources::{source_failure, source_requirements, source_variables};
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;
 pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};

@@ -10,6 +10,13 @@ use crate::table;
 struct Table {
     variable: Vec<Variable>,
     requirement: Vec<Needed>,
+    failure: Vec<Failure>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    words: String,
+    hint: String,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +51,12 @@ pub fn source_requirements(package: &str, torch: bool) -> Vec<&'static str> {
     rows.map(|row| row.requirement.as_str()).collect()
 }
 
+/// What to do about a build whose log ends with `tail`, where that is known.
+pub fn source_failure(tail: &str) -> Option<&'static str> {
+    let found = TABLE.failure.iter().find(|row| tail.contains(&row.words));
+    found.map(|row| row.hint.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +69,9 @@ mod tests {
         assert!(flash.contains(&("FLASH_ATTENTION_FORCE_BUILD", "TRUE")), "{flash:?}");
         assert!(source_requirements("flash-attn", true).contains(&"psutil"));
         assert!(source_requirements("einops", false).is_empty());
+        let hint = |tail| source_failure(tail).unwrap_or_default();
+        assert!(hint("ModuleNotFoundError: No module named 'torch'").contains("--for"));
+        assert!(hint("error: command 'cc' failed: No such file or directory").contains("compiler"));
+        assert_eq!(source_failure("fatal error: ffi.h: No such file"), None);
     }
 }

@@ -5,13 +5,13 @@ use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::source::Source;
+use crate::source::{OwnProject, Source};
 use crate::spec::{App, Flavour, Spec};
 use crate::wheel_name::normalise;
 use crate::{read, write};
 
 /// The newest version of the format that this sconce reads, and writes where it must.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Lock {
     pub wheels: Vec<Wheel>,
     /// What the wheels that are built from source are built from, and in what, by name.
     pub sources: Vec<Source>,
+    /// What the project's own wheel is built in, where it is installed.
+    pub project: Option<OwnProject>,
     /// Debian packages, by name.
     pub debs: Vec<DebPin>,
     /// Debian packages of the containers that compile, where they are not those of the image.

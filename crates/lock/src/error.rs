@@ -139,6 +139,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The project itself could not be built.
+    #[error("{name} could not be built from this folder")]
+    OwnBuild {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The index could not be asked.
     #[error("could not ask the {what}")]
     Index {
@@ -296,6 +305,7 @@ impl Error {
                     .into(),
             ),
             Self::Build { .. }
+            | Self::OwnBuild { .. }
             | Self::Index { .. }
             | Self::Pylock { .. }
             | Self::Debian { .. } => None,

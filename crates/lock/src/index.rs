@@ -7,7 +7,7 @@ use sconce_facts::{Base, CudaVersion, Machine};
 use serde::{Deserialize, Serialize};
 
 use crate::document::{DebPin, Wheel};
-use crate::source::{Built, Offer, Order, Outcome, Sdist, SourceRequest};
+use crate::source::{Built, FolderRequest, Offer, Order, Outcome, Sdist, SourceRequest};
 use crate::spec::{Flavour, IndexRequest};
 
 /// A question to the Python resolver.
@@ -199,6 +199,14 @@ pub trait Index {
     /// It can't be had or read.
     fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
         Err(IndexError::failed(format!("{}: nothing is built here", request.file)))
+    }
+
+    /// Packs the project's own folder as a source distribution and reads what is in it, without running it.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn folder(&mut self, request: &FolderRequest<'_>) -> Result<Sdist, IndexError> {
+        Err(IndexError::failed(format!("{}: nothing is built here", request.name)))
     }
 
     /// Builds a wheel, or finds the one that was built of the same things before.

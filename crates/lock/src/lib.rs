@@ -52,7 +52,8 @@ pub use requirements_txt::{Ask, Line};
 pub use resolve::{Host, HostGpu, resolve};
 pub use sconce_facts::{Base, Machine, UvRow, base, uv as resolver};
 pub use source::{
-    Built, Offer, Order, Outcome, Rebuilt, SOURCE, Sdist, Source, SourceRequest, placeholder,
+    Built, FolderRequest, Offer, Order, Outcome, OwnProject, PROJECT, Rebuilt, SOURCE, Sdist,
+    Source, SourceRequest, placeholder,
 };
 pub use spec::{
     App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, ImageRequest,

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use pep440_rs::VersionSpecifiers;
 use toml_edit::{Document, Item, TableLike};
 
-use crate::error::Place as TextPlace;
+use crate::error::{Error, Place as TextPlace};
 use crate::place::{Place, place, wheel_place};
 use crate::requirements_txt::{Fault, checked};
+use crate::spec::ProjectRequest;
 use crate::wheel_name::normalise;
 
 /// A place that a dependency is taken from, and the line that says so.
@@ -47,6 +48,43 @@ pub(crate) struct Project {
     pub extras: Vec<String>,
     /// The names under `[dependency-groups]` (PEP 735).
     pub groups: Vec<String>,
+    /// Its name, where it has a `[build-system]` and so is a package.
+    pub package: Option<String>,
+}
+
+/// The project of a pyproject.toml that is to be installed.
+pub(crate) fn to_install(path: &Path) -> Result<ProjectRequest, Error> {
+    let text = match crate::requirements::read_text(path) {
+        Ok(text) => text,
+        Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Request {
+                message: "`install` under [app] needs a pyproject.toml in this folder".into(),
+                hint: Some(
+                    "write one with [project] and [build-system], as `uv init --package` does"
+                        .into(),
+                ),
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let wrong = |message: String| Error::Request {
+        message: format!("`install` under [app]: {}: {message}", path.display()),
+        hint: None,
+    };
+    let document =
+        Document::parse(text).map_err(|error| wrong(error.message().trim().replace('\n', "; ")))?;
+    let name =
+        document.get("project").and_then(|project| project.get("name")).and_then(Item::as_str);
+    let name = name.map(normalise).filter(|name| is_package_name(name));
+    let name = name.ok_or_else(|| wrong("it has no `name` under [project] (PEP 621)".into()))?;
+    let system = document.get("build-system").map(ToString::to_string).unwrap_or_default();
+    Ok(ProjectRequest { name, system })
+}
+
+/// Whether a normalised name is one (PEP 503, PEP 508).
+pub(crate) fn is_package_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=128).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-')
 }
 
 /// Reads a pyproject.toml at `path`.
@@ -95,6 +133,11 @@ pub(crate) fn read(text: &str, path: &Path) -> Result<Project, Fault> {
         indexes: sources.indexes.into_iter().map(|(_, name, url)| (name, url)).collect(),
         extras: names(project("optional-dependencies")),
         groups: names(document.get("dependency-groups")),
+        package: document
+            .get("build-system")
+            .and(project("name"))
+            .and_then(Item::as_str)
+            .map(str::to_owned),
     })
 }
 

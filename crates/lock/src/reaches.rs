@@ -437,6 +437,7 @@ mod tests {
             indexes: vec![row("./whl"), row("/srv/index")],
             wheels: vec![wheel("file:///etc/x.whl"), wheel("https://h.invalid/x.whl")],
             sources: Vec::new(),
+            project: None,
             build_debs: Vec::new(),
             debs: Vec::new(),
             sealed: None,

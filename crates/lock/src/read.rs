@@ -10,7 +10,7 @@ use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
 use crate::error::{Error, Place};
-use crate::source::{Rebuilt, SOURCE, Source};
+use crate::source::{OwnProject, Rebuilt, SOURCE, Source};
 use crate::spec::{App, Flavour};
 use crate::wheel_name::WheelName;
 use crate::write;
@@ -37,6 +37,7 @@ struct Document {
     wheel: Vec<Wheel>,
     #[serde(default)]
     source: Vec<SourceRow>,
+    project: Option<ProjectRow>,
     #[serde(default)]
     deb: Vec<DebPin>,
     #[serde(default, rename = "build-deb")]
@@ -56,6 +57,19 @@ struct SourceRow {
     #[serde(default)]
     architectures: Vec<String>,
     rebuilt: Option<Rebuilt>,
+    with: Vec<String>,
+    #[serde(default)]
+    wheel: Vec<Wheel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectRow {
+    name: String,
+    requires: Vec<String>,
+    flavour: String,
+    #[serde(default)]
+    architectures: Vec<String>,
     with: Vec<String>,
     #[serde(default)]
     wheel: Vec<Wheel>,
@@ -94,6 +108,8 @@ struct AppRow {
     include: Vec<String>,
     #[serde(default)]
     exclude: Vec<String>,
+    #[serde(default)]
+    install: bool,
     workdir: String,
     command: Vec<String>,
     env: BTreeMap<String, String>,
@@ -166,6 +182,7 @@ impl Document {
             index,
             wheel,
             source,
+            project,
             deb,
             build_deb,
             sealed,
@@ -179,6 +196,10 @@ impl Document {
         check_debs(&deb, &index)?;
         check_debs(&build_deb, &index)?;
         let sources = source_rows(source, &wheel, &index)?;
+        if app.install != project.is_some() {
+            return Err("`install` and [project] do not go together".into());
+        }
+        let project = project.map(|row| row.project(&wheel, &index)).transpose()?;
         Ok(Lock {
             spec,
             inputs,
@@ -204,6 +225,7 @@ impl Document {
             app: App {
                 include: app.include,
                 exclude: app.exclude,
+                install: app.install,
                 workdir: app.workdir,
                 command: app.command,
                 env: app.env,
@@ -211,6 +233,7 @@ impl Document {
             indexes: index,
             wheels: wheel,
             sources,
+            project,
             debs: deb,
             build_debs: build_deb,
             sealed,
@@ -247,23 +270,50 @@ impl SourceRow {
         if !known(&index, IndexKind::Python, indexes) {
             return Err(format!("source `{name}` names no index of this lock: `{index}`"));
         }
-        // Those of builds come from indexes: no path or address of a lock leads elsewhere unseen.
-        if let Some(wheel) = wheel.iter().find(|wheel| wheel.url.is_some()) {
-            return Err(format!("source `{name}` is built with `{}` from an address", wheel.name));
-        }
-        let mut all = wheel;
-        for with in &with {
-            let found = wheels.iter().find(|wheel| wheel.name == *with);
-            all.push(found.ok_or_else(|| format!("there is no wheel `{with}`"))?.clone());
-        }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        check_wheels(&all, indexes)?;
-        if let Some(wheel) = all.iter().find(|wheel| wheel.index == SOURCE) {
-            return Err(format!("source `{name}` is built with `{}`, which is built", wheel.name));
-        }
+        let all = container_wheels(&name, wheel, &with, wheels, indexes)?;
         let flavour = self::flavour(&flavour)?;
         Ok(Source { name, file, size, sha256, index, flavour, architectures, rebuilt, wheels: all })
     }
+}
+
+impl ProjectRow {
+    fn project(self, wheels: &[Wheel], indexes: &[IndexRow]) -> Result<OwnProject, String> {
+        let Self { name, requires, flavour, architectures, with, wheel } = self;
+        if !crate::pyproject::is_package_name(&name) {
+            return Err(format!("`{name}` is no name of a project"));
+        }
+        if wheels.iter().any(|wheel| wheel.name == name) {
+            return Err(format!("the project `{name}` is a wheel as well"));
+        }
+        let wheels = container_wheels(&name, wheel, &with, wheels, indexes)?;
+        let flavour = self::flavour(&flavour)?;
+        Ok(OwnProject { name, requires, flavour, architectures, wheels })
+    }
+}
+
+/// The wheels of a container that something is built in: those of its own, and some of the image's.
+fn container_wheels(
+    name: &str,
+    own: Vec<Wheel>,
+    with: &[String],
+    wheels: &[Wheel],
+    indexes: &[IndexRow],
+) -> Result<Vec<Wheel>, String> {
+    // They come from indexes: no path or address of a lock leads elsewhere unseen.
+    if let Some(wheel) = own.iter().find(|wheel| wheel.url.is_some()) {
+        return Err(format!("`{name}` is built with `{}` from an address", wheel.name));
+    }
+    let mut all = own;
+    for with in with {
+        let found = wheels.iter().find(|wheel| wheel.name == *with);
+        all.push(found.ok_or_else(|| format!("there is no wheel `{with}`"))?.clone());
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    check_wheels(&all, indexes)?;
+    if let Some(wheel) = all.iter().find(|wheel| wheel.index == SOURCE) {
+        return Err(format!("`{name}` is built with `{}`, which is built", wheel.name));
+    }
+    Ok(all)
 }
 
 fn check_indexes(indexes: &[IndexRow]) -> Result<(), String> {

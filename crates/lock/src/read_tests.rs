@@ -54,6 +54,7 @@ fn lock() -> Lock {
             variant: None,
         }],
         sources: Vec::new(),
+        project: None,
         build_debs: Vec::new(),
         debs: vec![DebPin {
             name: "libc6".into(),

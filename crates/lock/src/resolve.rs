@@ -1,10 +1,12 @@
 //! From a specification to a lock: torch from the facts, the rest from the resolver, checked against the facts.
 
 mod ask;
+mod build_requires;
 mod chosen;
 mod companions;
 mod from_source;
 mod hashes;
+mod install;
 mod keep;
 mod overlaps;
 mod relics;
@@ -66,6 +68,18 @@ const MOST_QUESTIONS: usize = 40;
 /// # Errors
 /// No torch fits what is asked for, the requirements can't be met, or an index could not be asked.
 pub fn resolve(
+    spec: &Spec,
+    host: &Host,
+    previous: Previous<'_>,
+    index: &mut dyn Index,
+) -> Result<(Lock, Explanation), Error> {
+    let (lock, mut explanation) = packages(spec, host, previous, index)?;
+    let lock = install::add(spec, previous, index, lock, &mut explanation)?;
+    Ok((lock, explanation))
+}
+
+/// The lock without the project's own wheel.
+fn packages(
     spec: &Spec,
     host: &Host,
     previous: Previous<'_>,
@@ -232,6 +246,7 @@ impl Resolution<'_> {
             indexes,
             wheels,
             sources,
+            project: None,
             debs,
             build_debs,
             sealed: None,

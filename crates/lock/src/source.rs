@@ -44,6 +44,46 @@ pub struct Source {
     pub wheels: Vec<Wheel>,
 }
 
+/// The index that stands for the project's own folder.
+pub const PROJECT: &str = "project";
+
+/// What the project's own wheel is built in. What it is built of is the user's folder, and stands in no lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnProject {
+    /// Its name, normalised.
+    pub name: String,
+    /// `[build-system] requires` of its pyproject.toml when it was locked.
+    pub requires: Vec<String>,
+    /// As [`Source::flavour`].
+    pub flavour: Flavour,
+    /// As [`Source::architectures`].
+    pub architectures: Vec<String>,
+    /// Every wheel in the container, by name.
+    pub wheels: Vec<Wheel>,
+}
+
+impl OwnProject {
+    /// The file name of its source distribution.
+    pub fn file_of(name: &str) -> String {
+        format!("{name}.tar.gz")
+    }
+
+    /// The source that the folder is, packed as a source distribution.
+    pub fn source(&self, sha256: Digest, size: u64) -> Source {
+        Source {
+            name: self.name.clone(),
+            file: Self::file_of(&self.name),
+            size: Some(size),
+            sha256,
+            index: PROJECT.into(),
+            flavour: self.flavour,
+            architectures: self.architectures.clone(),
+            rebuilt: None,
+            wheels: self.wheels.clone(),
+        }
+    }
+}
+
 /// Whether a second build gave the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,6 +143,7 @@ pub(crate) fn bare(lock: &Lock) -> Lock {
         indexes: lock.indexes.clone(),
         wheels: Vec::new(),
         sources: Vec::new(),
+        project: None,
         debs: lock.debs.clone(),
         build_debs: Vec::new(),
         sealed: None,
@@ -180,6 +221,17 @@ pub struct SourceRequest<'a> {
     pub container: &'a Lock,
 }
 
+/// A question about the project's own folder.
+#[derive(Debug)]
+pub struct FolderRequest<'a> {
+    /// Its name, normalised.
+    pub name: &'a str,
+    /// Which of its files count.
+    pub app: &'a App,
+    /// The container in which it is read.
+    pub container: &'a Lock,
+}
+
 /// What a source distribution says of its build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sdist {
@@ -202,13 +254,13 @@ pub struct Sdist {
 pub struct Order<'a> {
     /// What of, and in what.
     pub source: &'a Source,
-    /// The version that must come of it.
-    pub version: &'a str,
+    /// The version that must come of it; `None` where only the build tells.
+    pub version: Option<&'a str>,
     /// [`Source::container`].
     pub container: &'a Lock,
     /// The build requirements that the container meets; the build stops where its backend asks for others
-    /// (PEP 517, `get_requires_for_build_wheel`).
-    pub requires: &'a [String],
+    /// (PEP 517, `get_requires_for_build_wheel`). `None` takes the container as it is.
+    pub requires: Option<&'a [String]>,
 }
 
 /// What came of an [`Order`].

@@ -23,6 +23,9 @@ pub struct Spec {
     pub base: BaseRequest,
     /// `[app]`.
     pub app: App,
+    /// The project itself, where `app.install` asks for it; read beside `sconce.toml` by [`Spec::load`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectRequest>,
     /// `[image]`: what the image is called, which does not change it.
     #[serde(skip)]
     pub image: ImageRequest,
@@ -262,6 +265,15 @@ pub struct BaseRequest {
     pub allow_missing: Vec<String>,
 }
 
+/// A project that is to be installed: what its pyproject.toml says of its build (PEP 517, PEP 621).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProjectRequest {
+    /// Its name, normalised.
+    pub name: String,
+    /// Its `[build-system]`, as it is written.
+    pub system: String,
+}
+
 /// `[app]`: the user's own code, and the image's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct App {
@@ -270,6 +282,9 @@ pub struct App {
     /// Patterns, as .gitignore has them, of what is left out of that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Whether the folder is installed as a Python package.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub install: bool,
     /// An absolute path.
     pub workdir: String,
     /// Program and arguments; empty when the image has no command of its own.
@@ -283,6 +298,7 @@ impl Default for App {
         Self {
             include: Vec::new(),
             exclude: Vec::new(),
+            install: false,
             workdir: "/app".to_owned(),
             command: Vec::new(),
             env: BTreeMap::new(),
@@ -369,6 +385,9 @@ impl Spec {
             file.load(folder)?;
         }
         spec.environment.check_extras()?;
+        if spec.app.install {
+            spec.project = Some(crate::pyproject::to_install(&folder.join("pyproject.toml"))?);
+        }
         crate::local::take(&mut spec.environment)?;
         Ok(spec)
     }

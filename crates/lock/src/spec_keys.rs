@@ -196,6 +196,15 @@ pub(crate) const KEYS: &[Key] = &[
         "[]",
         &["What else is left out of that, as .gitignore writes it: [\"*.ckpt\", \"/data\"]."],
     ),
+    key(
+        "app",
+        "install",
+        "false",
+        &[
+            "Whether this folder is installed as a Python package too, as `pip install .` does: its wheel is built of",
+            "pyproject.toml in a container without network, again whenever a file changes.",
+        ],
+    ),
     key("app", "workdir", r#""/app""#, &["The working directory, and where the files go."]),
     key(
         "app",

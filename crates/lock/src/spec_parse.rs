@@ -159,6 +159,7 @@ impl Field<'_> {
             ("image", "name") => spec.image.name = self.image_name()?,
             ("app", "include") => spec.app.include = self.strings()?,
             ("app", "exclude") => spec.app.exclude = self.strings()?,
+            ("app", "install") => spec.app.install = self.bool()?,
             ("app", "workdir") => spec.app.workdir = self.workdir()?,
             ("app", "command") => spec.app.command = self.command()?,
             ("app", "env") => spec.app.env = self.variables()?,

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use sconce_blob::Digest;
 
 use crate::document::{DebPin, Lock, Sealed, VERSION, Wheel};
-use crate::source::{Rebuilt, Source};
+use crate::source::{OwnProject, Rebuilt, Source};
+use crate::spec::Flavour;
 
 /// The lines before the digest.
 pub(crate) const HEADER: &str = "# What sconce.toml is, exactly. Written by `sconce lock`: change sconce.toml, not this file.\n";
@@ -22,10 +23,12 @@ pub(crate) fn text(lock: &Lock) -> String {
 /// The lowest version that has all that is in this lock, so that older readers take what they can.
 fn version(lock: &Lock) -> i64 {
     let facts = &lock.facts;
+    let has_install = lock.app.install || lock.project.is_some();
     let has_more = !lock.sources.is_empty() || !facts.prefer.is_empty();
     match (&lock.inputs, facts.gpus.is_empty()) {
-        _ if has_more || !lock.app.exclude.is_empty() => VERSION,
-        _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => VERSION,
+        _ if has_install => VERSION,
+        _ if has_more || !lock.app.exclude.is_empty() => 4,
+        _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => 4,
         (Some(_), _) => 3,
         (None, false) => 2,
         (None, true) => 1,
@@ -76,6 +79,9 @@ fn body(lock: &Lock) -> String {
     if !lock.app.exclude.is_empty() {
         out.list("exclude", lock.app.exclude.iter());
     }
+    if lock.app.install {
+        out.line("install", true);
+    }
     out.string("workdir", &lock.app.workdir);
     out.list("command", lock.app.command.iter());
     let env =
@@ -98,6 +104,9 @@ fn body(lock: &Lock) -> String {
     for source in &lock.sources {
         source_rows(&mut out, source, lock);
     }
+    if let Some(project) = &lock.project {
+        project_rows(&mut out, project, lock);
+    }
     for deb in &lock.debs {
         deb_rows(&mut out, "[[deb]]", deb);
     }
@@ -116,16 +125,33 @@ fn source_rows(out: &mut Text, source: &Source, lock: &Lock) {
     }
     out.string("sha256", &source.sha256.hex());
     out.string("index", &source.index);
-    out.string("flavour", source.flavour.as_str());
-    if !source.architectures.is_empty() {
-        out.list("architectures", source.architectures.iter());
-    }
+    container_keys(out, source.flavour, &source.architectures);
     out.optional("rebuilt", source.rebuilt.map(Rebuilt::as_str));
+    container_wheels(out, "[[source.wheel]]", &source.wheels, lock);
+}
+
+fn project_rows(out: &mut Text, project: &OwnProject, lock: &Lock) {
+    out.section("[project]");
+    out.string("name", &project.name);
+    out.list("requires", project.requires.iter());
+    container_keys(out, project.flavour, &project.architectures);
+    container_wheels(out, "[[project.wheel]]", &project.wheels, lock);
+}
+
+fn container_keys(out: &mut Text, flavour: Flavour, architectures: &[String]) {
+    out.string("flavour", flavour.as_str());
+    if !architectures.is_empty() {
+        out.list("architectures", architectures.iter());
+    }
+}
+
+/// The wheels of a container: by name those that are the image's own.
+fn container_wheels(out: &mut Text, section: &str, wheels: &[Wheel], lock: &Lock) {
     let (shared, own): (Vec<&Wheel>, Vec<&Wheel>) =
-        source.wheels.iter().partition(|wheel| lock.wheel(&wheel.name) == Some(*wheel));
+        wheels.iter().partition(|wheel| lock.wheel(&wheel.name) == Some(*wheel));
     out.list("with", shared.iter().map(|wheel| &wheel.name));
     for wheel in own {
-        wheel_rows(out, "[[source.wheel]]", wheel);
+        wheel_rows(out, section, wheel);
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use sconce_lock::{IndexRequest, PythonRequest, SOURCE, Target, placeholder};
 
-use super::UvError;
+use super::{UvError, folder};
 
-/// A folder with a placeholder for every offer, as an index.
+/// An index with a placeholder for every offer, and its address.
 pub(super) fn placeholders(
     request: &PythonRequest,
     scratch: &Path,
@@ -17,11 +17,11 @@ pub(super) fn placeholders(
     if request.offers.is_empty() {
         return Ok(None);
     }
-    let folder = scratch.join(SOURCE);
-    fs::create_dir(&folder).map_err(|source| UvError::io("create", &folder, source))?;
+    let wheels = scratch.join(SOURCE);
+    fs::create_dir(&wheels).map_err(|source| UvError::io("create", &wheels, source))?;
     let target = Target { machine: request.machine, base: request.base };
     for offer in &request.offers {
-        let path = folder.join(placeholder(&offer.name, &offer.version, target));
+        let path = wheels.join(placeholder(&offer.name, &offer.version, target));
         let info = format!("{}-{}.dist-info", offer.name.replace('-', "_"), offer.version);
         let python = offer.requires_python.as_deref().filter(|text| !text.contains(['\n', '\r']));
         let python = python.map(|text| format!("Requires-Python: {text}\n")).unwrap_or_default();
@@ -36,8 +36,8 @@ pub(super) fn placeholders(
             .and_then(|mut file| file.write_all(&stored(&files)))
             .map_err(|source| UvError::io("create", &path, source))?;
     }
-    let url = format!("file://{}", folder.display());
-    Ok(Some((IndexRequest { name: SOURCE.to_owned(), url: url.clone() }, url)))
+    let address = folder::index(&wheels, &scratch.join("indexes").join(SOURCE))?;
+    Ok(Some((IndexRequest { name: SOURCE.to_owned(), url: address.clone() }, address)))
 }
 
 /// A constraint for every wheel that was built: its package has no other release.

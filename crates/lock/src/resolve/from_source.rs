@@ -3,18 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::Base;
 
-use super::ask::toolkit;
+use super::build_requires::{ASKS, Requires, build_requirement};
 use super::relics::{is_better_source, source_version};
-use super::{Chosen, Resolution, index_rows, keep, row, taken};
+use super::{Chosen, Resolution, index_rows, taken};
 use crate::document::{DebPin, Lock, Wheel};
 use crate::error::Error;
-use crate::index::{IndexError, PythonAnswer, PythonRequest};
-use crate::pylock::Pylock;
+use crate::index::IndexError;
 use crate::source::{
-    self, Built, Offer, Order, Outcome, SOURCE, Sdist, Source, SourceRequest, can_build_for,
+    self, Built, Offer, Order, Outcome, SOURCE, Source, SourceRequest, can_build_for,
     is_placeholder,
 };
 use crate::spec::Flavour;
@@ -22,9 +20,6 @@ use crate::wheel_name::normalise;
 
 /// How often a set is resolved again with what was built: each wheel may bring others to build, or another torch.
 const ROUNDS: usize = 8;
-
-/// How often a backend may ask for more build requirements.
-const ASKS: usize = 3;
 
 /// What of a resolution comes from source.
 #[derive(Default)]
@@ -206,7 +201,19 @@ impl Resolution<'_> {
             requires.insert(text.to_owned());
         }
         for _ in 0..ASKS {
-            let wheels = self.build_wheels(chosen, torch, &sdist, &requires, &offer)?;
+            let question = Requires {
+                spec: self.spec,
+                target: self.target(chosen.base),
+                image: &chosen.wheels,
+                torch,
+                cuda: chosen.torch.as_ref().and_then(|torch| torch.cuda),
+                sdist: &sdist,
+                requires: &requires,
+                file: &offer.file,
+            };
+            self.questions += 1;
+            let (wheels, addresses) = question.wheels(self.index)?;
+            self.from_source.addresses.extend(addresses);
             let lock = self.lock_so_far(chosen)?;
             let source = Source {
                 name: name.to_owned(),
@@ -223,7 +230,12 @@ impl Resolution<'_> {
             container.indexes =
                 index_rows((&container.wheels, &[]), &container.debs, &self.from_source.addresses);
             let known: Vec<String> = requires.iter().cloned().collect();
-            let order = Order { source: &source, version, container: &container, requires: &known };
+            let order = Order {
+                source: &source,
+                version: Some(version),
+                container: &container,
+                requires: Some(&known),
+            };
             match self.index.build(&order).map_err(failed)? {
                 Outcome::Wheel { wheel, path, rebuilt } => {
                     self.tell_other_bytes(&wheel);
@@ -274,72 +286,6 @@ impl Resolution<'_> {
         Some(made)
     }
 
-    /// The wheels of the container that a package is built in.
-    fn build_wheels(
-        &mut self,
-        chosen: &Chosen,
-        torch: Option<&Wheel>,
-        sdist: &Sdist,
-        requires: &BTreeSet<String>,
-        offer: &Offer,
-    ) -> Result<Vec<Wheel>, Error> {
-        let mut requirements: Vec<String> = requires.iter().cloned().collect();
-        requirements.extend(torch.map(|torch| format!("torch=={}", torch.version)));
-        let cuda = chosen.torch.as_ref().and_then(|torch| torch.cuda);
-        let toolkit = cuda.filter(|_| torch.is_some() && sdist.cuda).and_then(toolkit);
-        requirements.extend(toolkit);
-        if requirements.is_empty() {
-            return Ok(Vec::new());
-        }
-        let backend = torch.and_then(|torch| torch.index.strip_prefix("pytorch-"));
-        let preferences = chosen.wheels.iter().filter(|wheel| wheel.index != SOURCE);
-        let request = PythonRequest {
-            requirements,
-            files: Vec::new(),
-            options: Vec::new(),
-            extras: Vec::new(),
-            groups: Vec::new(),
-            constraints: Vec::new(),
-            overrides: Vec::new(),
-            // What the image has is what its code is compiled against.
-            preferences: preferences.filter_map(keep::preference).collect(),
-            base: chosen.base,
-            machine: self.request.machine,
-            indexes: self.spec.environment.indexes.clone(),
-            elsewhere: Vec::new(),
-            offers: Vec::new(),
-            built: Vec::new(),
-            torch_backend: backend.map(str::to_owned),
-        };
-        self.questions += 1;
-        let answer = self.index.python(&request).map_err(|error| match error {
-            IndexError::NoSolution { words } => Error::Request {
-                message: format!("{}: what its build requires can't be had:\n{words}", offer.file),
-                hint: Some(
-                    "take another release of it, or build its wheel yourself and name that file"
-                        .into(),
-                ),
-            },
-            error => Error::from_index("package index", error),
-        })?;
-        let wheels = self.rows_of(&answer, chosen.base)?;
-        self.from_source.addresses.extend(answer.addresses);
-        Ok(wheels)
-    }
-
-    /// The rows of a lock for an answer about build requirements.
-    fn rows_of(&self, answer: &PythonAnswer, base: &'static Base) -> Result<Vec<Wheel>, Error> {
-        let wrong =
-            |message: String| Error::Pylock { file: "the resolver's answer".into(), message };
-        let pylock = Pylock::parse(&answer.pylock).map_err(wrong)?;
-        let set = pylock.select(self.target(base)).map_err(wrong)?;
-        let index = |name: &str| answer.indexes.get(name).cloned().unwrap_or_else(|| "pypi".into());
-        let rows = set.into_iter().map(|(package, wheel)| {
-            row(package, wheel, index(&package.name), answer.folder.as_deref())
-        });
-        Ok(rows.collect())
-    }
-
     /// What there is of the lock before its packages from source are built.
     fn lock_so_far(&mut self, chosen: &Chosen) -> Result<Lock, Error> {
         let torch = chosen.torch.is_some();
@@ -364,6 +310,7 @@ impl Resolution<'_> {
             indexes: index_rows((&wheels, &[]), &debs, &chosen.addresses),
             wheels,
             sources: Vec::new(),
+            project: None,
             debs,
             build_debs,
             sealed: None,
@@ -371,10 +318,11 @@ impl Resolution<'_> {
     }
 
     fn architectures(&self, chosen: &Chosen, cuda: bool) -> Vec<String> {
-        let torch = chosen.torch.as_ref().filter(|torch| cuda && torch.cuda.is_some());
-        let Some(torch) = torch else { return Vec::new() };
         let gpus: Vec<_> = self.request.gpus.iter().map(|gpu| gpu.capability).collect();
-        source::architectures(&gpus, &torch.architectures)
+        match chosen.torch.as_ref().filter(|torch| cuda && torch.cuda.is_some()) {
+            Some(torch) => source::architectures(&gpus, &torch.architectures),
+            None => Vec::new(),
+        }
     }
 
     fn tell_other_bytes(&mut self, wheel: &Wheel) {
@@ -417,52 +365,6 @@ impl Resolution<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// A requirement of a source distribution's build, as it is handed to the resolver. What it says is an
-/// outsider's: names and versions are taken, an address or an option is not.
-fn build_requirement(file: &str, text: &str) -> Result<String, Error> {
-    let refused = |why: &str| Error::Request {
-        message: format!(
-            "{file}: its build requires `{}`, {why}",
-            text.chars().take(80).collect::<String>()
-        ),
-        hint: Some("build its wheel yourself where you trust it, and name that file".into()),
-    };
-    let parsed = text.parse::<Requirement<VerbatimUrl>>();
-    let parsed = parsed.map_err(|_| refused("which is no requirement (PEP 508)"))?;
-    if matches!(parsed.version_or_url, Some(VersionOrUrl::Url(_))) {
-        return Err(refused("which is an address and not a package of an index"));
-    }
-    let text = parsed.to_string();
-    match text.chars().any(char::is_control) || text.starts_with('-') {
-        true => Err(refused("which is no requirement (PEP 508)")),
-        false => Ok(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::build_requirement;
-
-    #[test]
-    fn build_requirements_are_names_and_versions() {
-        let of =
-            |text: &str| build_requirement("a-1.tar.gz", text).map_err(|error| error.to_string());
-        assert_eq!(of("setuptools >= 61").as_deref(), Ok("setuptools>=61"));
-        assert_eq!(of("torch ; python_version>'3.8'").map(|text| text.contains("torch")), Ok(true));
-        for bad in [
-            "x @ file:///etc/passwd",
-            "x @ https://example.invalid/x.whl",
-            "--index-url https://example.invalid",
-            "-r /etc/passwd",
-            "x\n--index-url https://example.invalid",
-            "./x",
-            "",
-        ] {
-            assert!(of(bad).is_err(), "{bad}");
         }
     }
 }

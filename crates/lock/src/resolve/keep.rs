@@ -50,6 +50,7 @@ pub(super) fn with_wheels_of(
         ),
         wheels: lock.wheels.clone(),
         sources: lock.sources.clone(),
+        project: None,
         debs,
         build_debs,
         sealed: None,

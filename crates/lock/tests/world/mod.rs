@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Lock, Native, Order,
-    Outcome, Overlap, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Rebuilt, SOURCE,
-    Sdist, SourceRequest, Target, UvLockRequest, Wheel, placeholder,
+    DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, ListedFile,
+    Lock, Native, Order, Outcome, Overlap, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest,
+    Rebuilt, SOURCE, Sdist, SourceRequest, Target, UvLockRequest, Wheel, placeholder,
 };
 
 /// Newest versions of packages that torch pins with a range.
@@ -223,6 +223,19 @@ impl Index for World {
         })
     }
 
+    fn folder(&mut self, request: &FolderRequest<'_>) -> Result<Sdist, IndexError> {
+        assert!(request.container.wheels.is_empty(), "nothing runs where it is read");
+        let source = &self.sources[request.name];
+        Ok(Sdist {
+            size: 7,
+            sha256: sconce_blob::Digest::of(request.name.as_bytes()),
+            index: "project".into(),
+            requires: source.requires.iter().map(|text| (*text).to_owned()).collect(),
+            compiles: source.compiles,
+            cuda: source.compiles,
+        })
+    }
+
     fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {
         let name = &order.source.name;
         let source = &self.sources[name.as_str()];
@@ -230,7 +243,7 @@ impl Index for World {
             .more
             .iter()
             .map(|text| (*text).to_owned())
-            .filter(|text| !order.requires.contains(text))
+            .filter(|text| order.requires.is_some_and(|requires| !requires.contains(text)))
             .collect();
         if !missing.is_empty() {
             return Ok(Outcome::Requires(missing));
@@ -240,10 +253,11 @@ impl Index for World {
             true => ("cp313-cp313-linux_x86_64", None),
             false => ("py3-none-any", Some(Rebuilt::Same)),
         };
+        let version = order.version.unwrap_or("0.1");
         let wheel = Wheel {
             name: name.clone(),
-            version: order.version.to_owned(),
-            file: format!("{}-{}-{tag}.whl", name.replace('-', "_"), order.version),
+            version: version.to_owned(),
+            file: format!("{}-{version}-{tag}.whl", name.replace('-', "_")),
             size: Some(9),
             sha256: order.container.digest(),
             index: SOURCE.to_owned(),
@@ -281,6 +295,7 @@ impl Index for World {
         self.debian += 1;
         let mut names = vec![format!("python{}", request.base.python)];
         names.extend(request.packages.iter().cloned());
+        names.extend((request.flavour == Flavour::Devel).then(|| "g++".to_owned()));
         let deb = |name: &String| DebPin {
             name: name.clone(),
             version: "1.0-1".into(),
