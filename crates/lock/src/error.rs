@@ -174,14 +174,18 @@ pub enum Error {
         message: String,
     },
     /// What stands beside torch is built for another CUDA, and nothing else is left to try.
-    #[error("torch {torch} and the packages beside it do not fit: {message}")]
+    #[error("torch {torch} and the packages beside it do not fit: {message}{}", or_else(instead))]
     Beside {
         /// The torch.
         torch: String,
         /// Which package is built for what.
         message: String,
-        /// The newest torch that has what that package wants, as sconce.toml writes it.
+        /// That package.
+        package: String,
+        /// The newest torch that has what it wants, as sconce.toml writes it.
         fits: Option<String>,
+        /// What else would be years older with a torch that it fits.
+        instead: Vec<String>,
     },
     /// Wheels of the set install different files at one path.
     #[error("{message}")]
@@ -296,6 +300,9 @@ impl Error {
                  or leave the index out"
                     .into(),
             ),
+            Self::Beside { package, instead, .. } if !instead.is_empty() => Some(format!(
+                "do without it (`exclude = [\"{package}\"]` under [environment]), or name the older versions that you want"
+            )),
             Self::Beside { fits: Some(fits), .. } => {
                 Some(format!("leave the version of torch open, or ask for {fits}"))
             }
@@ -328,5 +335,13 @@ impl Error {
             }
             IndexError::Failed(source) => Self::Index { what, source },
         }
+    }
+}
+
+/// What an older torch would mean for the rest.
+fn or_else(instead: &[String]) -> String {
+    match instead {
+        [] => String::new(),
+        some => format!("; with a torch that it fits, {}", some.join("; ")),
     }
 }

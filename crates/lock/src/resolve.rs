@@ -104,6 +104,7 @@ fn packages(
         questions: 0,
         moved: false,
         from_source: FromSource::default(),
+        held_back: Vec::new(),
         debs: BTreeMap::new(),
     };
     let chosen = resolution.choose_and_build()?;
@@ -128,6 +129,8 @@ struct Resolution<'a> {
     /// The requirements led to another Python than the torch alone would have.
     moved: bool,
     from_source: FromSource,
+    /// What was asked for and is years older than its newest release in the last set.
+    held_back: Vec<String>,
     /// What the Debian archive answered, by release and flavour.
     debs: BTreeMap<(String, &'static str), (Digest, Vec<DebPin>)>,
 }

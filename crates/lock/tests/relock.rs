@@ -248,6 +248,32 @@ fn another_python_before_a_relic() {
     );
 }
 
+/// An older torch for one package, with which another is years older, is nothing that anybody asked for.
+#[test]
+fn no_relic_for_the_sake_of_another() {
+    let mut world = World {
+        versions: [("unsloth", "2024.8"), ("torchaudio", "2.11.0")].into(),
+        ..World::default()
+    };
+    let files = vec![
+        ("unsloth-2024.8-py3-none-any.whl", "2024-08-10"),
+        ("unsloth-2026.10.9-py3-none-any.whl", "2026-10-09"),
+    ];
+    world.files.insert("unsloth", files);
+    let spec = "[environment]\nrequirements = ['unsloth', 'torchaudio']";
+    let error =
+        resolve(&Spec::parse(spec).unwrap(), &host(), Previous::NONE, &mut world).unwrap_err();
+    expect![[r#"
+        torch 2.15.0 and the packages beside it do not fit: torchaudio 2.11.0 is built for CUDA 13.0, and this torch has CUDA 13.2; with a torch that it fits, unsloth 2024.8 is years older than its newest release, 2026.10.9
+        do without it (`exclude = ["torchaudio"]` under [environment]), or name the older versions that you want"#]]
+    .assert_eq(&format!("{error}\n{}", error.hint().unwrap()));
+    // Each alone is fine; and what is named is meant.
+    for requirements in ["'unsloth'", "'torchaudio'", "'unsloth<2025', 'torchaudio'"] {
+        let spec = format!("[environment]\nrequirements = [{requirements}]");
+        first(&spec, &mut world);
+    }
+}
+
 /// torchaudio refuses at import a torch of another CUDA release: the facts know it.
 #[test]
 fn what_stands_beside_torch_agrees_with_it() {

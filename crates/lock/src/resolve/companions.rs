@@ -16,6 +16,8 @@ const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
 /// A package and a torch that do not fit.
 #[derive(Debug)]
 pub(super) struct Disagreement {
+    /// The package.
+    pub package: String,
     /// In a sentence.
     pub message: String,
     /// What a torch must be to fit that package.
@@ -132,7 +134,7 @@ impl Resolution<'_> {
         let machine = self.request.machine;
         let found = |message: String, wants| {
             let fixed = wheel.url.is_some();
-            Disagreement { message, wants, fixed }
+            Disagreement { package: name.clone(), message, wants, fixed }
         };
         if let Some((major, minor)) = said.torch {
             let wants = Wants::Torch((major, minor));
@@ -200,12 +202,12 @@ fn disagrees(
             let message = format!(
                 "{name} {version} is built for CUDA {cuda}, and this torch has CUDA {torch}"
             );
-            return Some(Disagreement { message, wants, fixed });
+            return Some(Disagreement { package: name.clone(), message, wants, fixed });
         }
     }
     let major = native.major.filter(|major| *major != torch.major)?;
     let why = native.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
     let message =
         format!("{name} {version} is built for CUDA {major}{why}, and this torch has CUDA {torch}");
-    Some(Disagreement { message, wants: Wants::CudaMajor(major), fixed })
+    Some(Disagreement { package: name.clone(), message, wants: Wants::CudaMajor(major), fixed })
 }

@@ -118,6 +118,7 @@ impl Resolution<'_> {
         wheels: &[Wheel],
         base: &'static Base,
     ) -> Result<Vec<String>, Error> {
+        self.held_back.clear();
         let target = self.target(base);
         let known = |wheel: &Wheel| {
             self.previous.lock.and_then(|lock| lock.wheel(&wheel.name)).map(|w| &w.version)
@@ -151,10 +152,14 @@ impl Resolution<'_> {
                             "{} {}: its newest release, {newest}, needs {why}",
                             direct.name, wheel.version
                         )),
-                        (false, why) => self.explanation.note(format!(
-                            "{} {} is years older than its newest release, {newest}: {why}",
-                            direct.name, wheel.version
-                        )),
+                        (false, why) => {
+                            let old = format!(
+                                "{} {} is years older than its newest release, {newest}",
+                                direct.name, wheel.version
+                            );
+                            self.explanation.note(format!("{old}: {why}"));
+                            self.held_back.push(old);
+                        }
                     }
                 }
             }

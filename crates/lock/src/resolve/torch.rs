@@ -88,6 +88,13 @@ impl Resolution<'_> {
                 match self.attempt(&group)? {
                     Try::Found(found) => {
                         let found = self.newer_elsewhere(&group, found, &mut told)?;
+                        // An older torch for the sake of a package is no way out where another gets years older.
+                        if let Some(Error::Beside { torch, message, package, fits, .. }) = misfit
+                            && !self.held_back.is_empty()
+                        {
+                            let instead = std::mem::take(&mut self.held_back);
+                            return Err(Error::Beside { torch, message, package, fits, instead });
+                        }
                         self.moved = found.candidate.base.release != head.base.release;
                         return Ok(self.chosen(
                             found.candidate,
@@ -218,10 +225,12 @@ impl Resolution<'_> {
             let error = Error::Misfit { torch: version(), message: message.clone() };
             return Ok(Try::Misfit(Misfit { version: version(), message, only: None, error }));
         }
-        if let Some(Disagreement { message, wants, fixed }) = self.disagreement(&wheels, &candidate)
-        {
+        if let Some(found) = self.disagreement(&wheels, &candidate) {
+            let Disagreement { package, message, wants, fixed } = found;
             let fits = self.torch_that_has(wants);
-            let error = Error::Beside { torch: version(), message: message.clone(), fits };
+            let (torch, message_) = (version(), message.clone());
+            let error =
+                Error::Beside { torch, message: message_, package, fits, instead: Vec::new() };
             let only = fixed.then_some(wants);
             return Ok(Try::Misfit(Misfit { version: version(), message, only, error }));
         }
