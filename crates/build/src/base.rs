@@ -12,6 +12,7 @@ use sconce_store::Layer;
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
+use crate::progress::Stage;
 use crate::{toolkit, trees, venv};
 
 const MEMO: &str = "base-layer";
@@ -32,11 +33,11 @@ impl Builder<'_> {
             return Ok(NamedLayer { name, layer });
         }
         let total = lock.debs.iter().map(|deb| deb.size).sum();
-        self.progress.begin("base", Some(total));
-        let layer =
-            self.root_layer(&name, architecture(lock.facts.machine), lock, &lock.debs, tree)?;
+        let stage = self.progress.begin("base", Some(total));
+        let arch = architecture(lock.facts.machine);
+        let layer = self.root_layer(&name, arch, lock, &lock.debs, tree, &*stage)?;
         self.remember(MEMO, key(lock), &layer.layer)?;
-        self.progress.end(&format!("{} Debian packages", lock.debs.len()));
+        stage.end(&format!("{} Debian packages", lock.debs.len()));
         Ok(layer)
     }
 
@@ -48,6 +49,7 @@ impl Builder<'_> {
         lock: &Lock,
         pins: &[DebPin],
         tree: bool,
+        stage: &dyn Stage,
     ) -> Result<NamedLayer, Error> {
         let mut debs = Vec::with_capacity(pins.len());
         for deb in pins {
@@ -59,13 +61,12 @@ impl Builder<'_> {
             let (name, version) = (deb.name.clone(), deb.version.clone());
             debs.push(DebFile { name, version, source: Arc::new(file) });
         }
-        let progress = self.progress;
         let options = Options {
             target: Target::new(&lock.facts.base, arch)?,
             // Scratch files have no names: they go when the entries do.
             scratch: &trees::scratch(self.store, "debs")?,
             threads: self.threads,
-            progress: &|bytes| progress.advance(bytes),
+            progress: &|bytes| stage.advance(bytes),
         };
         let entries = sconce_debian::compose(&debs, &options)?;
         self.plain_layer(name, entries, tree)

@@ -1,4 +1,4 @@
-//! The order of the work: downloads, base, wheels, bytecode, configuration.
+//! The order of the work: the base while wheels are downloaded, then wheels, bytecode, configuration.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -109,13 +109,15 @@ impl Builder<'_> {
     }
 
     fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
-        self.download(lock)?;
+        // Without a base there is no bytecode of it either, which is compiled in its tree.
+        let tree = trees == Trees::All || lock.facts.bytecode;
+        self.fetch(lock, tree)?;
         loop {
             match self.build_from_store(lock, trees, key) {
                 // One wheel more is known for it each time: the others' layers are there by now.
                 Err(error) if self.note_wrong_record(lock, &error)? => {}
                 Err(Error::Layer(_) | Error::Debian(_)) if self.mend_inputs(lock)? => {
-                    self.download(lock)?;
+                    self.fetch(lock, tree)?;
                 }
                 result => return result,
             }

@@ -19,6 +19,7 @@ use sconce_store::Layer;
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
+use crate::progress::Silent;
 use crate::resolve::debian_pins;
 use crate::trees::{Sources, scratch};
 use crate::venv::site_packages;
@@ -123,7 +124,7 @@ impl Builder<'_> {
         sources: &BTreeMap<usize, Sources>,
         trees: Trees,
     ) -> Result<(), Error> {
-        self.progress.begin("bytecode", None);
+        let stage = self.progress.begin("bytecode", None);
         let python = &lock.facts.python;
         let stdlib = format!("usr/lib/python{python}");
         let site = site_packages(python);
@@ -183,7 +184,7 @@ impl Builder<'_> {
         if count == 0 && lists.iter().any(|list| !list.is_empty()) {
             return Err(Error::Bytecode("Python compiled nothing".into()));
         }
-        self.progress.end(&format!("{count} files compiled"));
+        stage.end(&format!("{count} files compiled"));
         fs::remove_dir_all(&changes).map_err(at("remove", &changes))
     }
 
@@ -275,7 +276,7 @@ impl Builder<'_> {
             )));
         }
         self.download_debs(&pins)?;
-        let layer = self.root_layer("compiler", arch, lock, &pins, true)?;
+        let layer = self.root_layer("compiler", arch, lock, &pins, true, &Silent)?;
         let tree = self.store.tree(layer.layer.diff_id);
         tree.ok_or_else(|| Error::Bytecode("the compiler was not unpacked".into()))
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_fetch::downloads::{self, Wanted};
 use sconce_fetch::{apt, indexes, pypi};
@@ -9,7 +10,7 @@ use sconce_lock::{DebPin, IndexKind, IndexRequest, Lock, Wheel};
 
 use crate::builder::Builder;
 use crate::error::Error;
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage};
 
 /// The memo that leads from a wheel's digest to the address it was resolved to.
 pub(crate) const URL: &str = "url";
@@ -18,32 +19,53 @@ pub(crate) const URL: &str = "url";
 const PARALLEL: usize = 8;
 
 impl Builder<'_> {
-    /// Downloads what is missing of a lock: its wheels, and its debs unless their layer is there.
-    pub(crate) fn download(&self, lock: &Lock) -> Result<(), Error> {
+    /// Downloads what is missing of a lock: its wheels, and its debs unless their layer is there. That layer is
+    /// made while the wheels come, with its tree if `tree`.
+    pub(crate) fn fetch(&self, lock: &Lock, tree: bool) -> Result<(), Error> {
         self.build_missing(lock)?;
-        let mut wanted = Vec::new();
-        let missing: Vec<&Wheel> = lock
-            .wheels
-            .iter()
-            .filter(|wheel| self.store.blob_path(wheel.sha256).is_none())
-            .collect();
-        let offline = self.client.options().offline;
-        let mut names: Vec<String> = missing.iter().map(|wheel| wheel.file.clone()).collect();
-        let debs: Vec<&DebPin> = match self.remembered_base(lock)? {
-            Some(_) => Vec::new(),
-            None => {
-                let here = |digest| self.store.blob_path(digest).is_some();
-                lock.debs.iter().filter(|deb| !here(deb.sha256)).collect()
-            }
-        };
-        names.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
-        if offline && !names.is_empty() {
-            return Err(sconce_fetch::Error::Offline { missing: names }.into());
+        let here = |digest| self.store.blob_path(digest).is_some();
+        let wheels: Vec<&Wheel> = lock.wheels.iter().filter(|wheel| !here(wheel.sha256)).collect();
+        let has_base = self.remembered_base(lock)?.is_some();
+        let debs: Vec<&DebPin> =
+            lock.debs.iter().filter(|deb| !has_base && !here(deb.sha256)).collect();
+        if self.client.options().offline && !(wheels.is_empty() && debs.is_empty()) {
+            let mut missing: Vec<String> = wheels.iter().map(|wheel| wheel.file.clone()).collect();
+            missing.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
+            return Err(sconce_fetch::Error::Offline { missing }.into());
         }
-        let debs = self.wanted_debs(&debs)?;
-        wanted.extend(self.wanted_wheels(lock, &missing)?);
-        wanted.extend(debs.iter().cloned());
-        let Err(error) = self.download_all(&wanted) else { return Ok(()) };
+        if has_base {
+            return self.download_wheels(lock, wheels, &AtomicBool::new(false));
+        }
+        let off = AtomicBool::new(false);
+        // What fails on one side calls off the other.
+        let calls_off = |result: Result<(), Error>| {
+            off.fetch_or(result.is_err(), Ordering::Relaxed);
+            result
+        };
+        std::thread::scope(|scope| {
+            let coming = scope.spawn(|| calls_off(self.download_wheels(lock, wheels, &off)));
+            let base = self
+                .wanted_debs(&debs)
+                .and_then(|debs| self.download_as("downloading debs", &debs, &off))
+                .and_then(|()| self.base_layer(lock, tree).map(drop));
+            let base = calls_off(base);
+            let coming = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match (base, coming) {
+                (Err(Error::Fetch(sconce_fetch::Error::Cancelled)), Err(error))
+                | (Err(error), _) => Err(error),
+                (Ok(()), coming) => coming,
+            }
+        })
+    }
+
+    fn download_wheels(
+        &self,
+        lock: &Lock,
+        missing: Vec<&Wheel>,
+        off: &AtomicBool,
+    ) -> Result<(), Error> {
+        let wanted = self.wanted_wheels(lock, &missing)?;
+        let Err(error) = self.download_as("downloading", &wanted, off) else { return Ok(()) };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
         let missing: Vec<&Wheel> =
             missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
@@ -52,7 +74,7 @@ impl Builder<'_> {
             remembered |= self.store.memo(URL, wheel.sha256)?.is_some();
             self.store.forget_memo(URL, wheel.sha256)?;
         }
-        if !remembered {
+        if !remembered || off.load(Ordering::Relaxed) {
             return Err(error);
         }
         let mut again = self.wanted_wheels(lock, &missing)?;
@@ -60,9 +82,8 @@ impl Builder<'_> {
         if again.iter().all(before) {
             return Err(error);
         }
-        again.extend(debs);
         again.retain(|file| self.store.blob_path(file.digest).is_none());
-        self.download_all(&again)
+        self.download_as("downloading", &again, off)
     }
 
     fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
@@ -106,14 +127,18 @@ impl Builder<'_> {
 
     /// Downloads files, drawn as one stage.
     pub(crate) fn download_all(&self, wanted: &[Wanted]) -> Result<(), Error> {
+        self.download_as("downloading", wanted, &AtomicBool::new(false))
+    }
+
+    fn download_as(&self, what: &str, wanted: &[Wanted], off: &AtomicBool) -> Result<(), Error> {
         if wanted.is_empty() {
             return Ok(());
         }
         let total: u64 = wanted.iter().filter_map(|file| file.size).sum();
-        self.progress.begin("downloading", Some(total));
-        let stage = InStage { progress: self.progress, said: Mutex::default() };
-        downloads::download_all(self.client, self.store, wanted, PARALLEL, &stage)?;
-        self.progress.end(&format!("{} files", wanted.len()));
+        let stage = self.progress.begin(what, Some(total));
+        let watch = Watch { progress: self.progress, stage: &*stage, said: Mutex::default(), off };
+        downloads::download_all(self.client, self.store, wanted, PARALLEL, &watch)?;
+        stage.end(&format!("{} files", wanted.len()));
         Ok(())
     }
 
@@ -177,18 +202,24 @@ impl Builder<'_> {
     }
 }
 
-struct InStage<'a> {
+struct Watch<'a> {
     progress: &'a dyn Progress,
+    stage: &'a dyn Stage,
     said: Mutex<Option<String>>,
+    off: &'a AtomicBool,
 }
 
-impl downloads::DownloadProgress for InStage<'_> {
+impl downloads::DownloadProgress for Watch<'_> {
     fn started(&self, _: &str, have: u64, _: Option<u64>) {
-        self.progress.advance(have);
+        self.stage.advance(have);
     }
 
     fn advanced(&self, _: &str, bytes: u64) {
-        self.progress.advance(bytes);
+        self.stage.advance(bytes);
+    }
+
+    fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
     }
 
     fn restarted(&self, _: &str, _: u64) {}

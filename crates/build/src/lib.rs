@@ -33,7 +33,7 @@ pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;
 pub use imports::{ImportCheck, Imports};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, Stage};
 pub use project::{Locked, Policy, Project, Ready, write_whole};
 pub use seal::seal;
 pub use trees::{extract, mend};

@@ -251,12 +251,12 @@ impl Builder<'_> {
         before: Option<&Lock>,
         upgrade: &Upgrade,
     ) -> Result<Locked, Error> {
-        self.progress.begin("locking", None);
+        let stage = self.progress.begin("locking", None);
         self.add_logins(project)?;
         let mut world = World::new(self, project);
         let previous = Previous { lock: before, upgrade };
         let (lock, explanation) = sconce_lock::resolve(project.spec(), host, previous, &mut world)?;
-        self.progress.end(&format!(
+        stage.end(&format!(
             "{}{} Python and {} Debian packages",
             lock.facts.torch.as_ref().map_or(String::new(), |torch| {
                 let cuda = torch.cuda.as_ref().map(|cuda| format!(", CUDA {cuda}"));

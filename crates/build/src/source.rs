@@ -268,7 +268,7 @@ impl Builder<'_> {
             Some(version) => format!("{} {version}", source.name),
             None => source.name.clone(),
         };
-        self.progress.begin(&format!("building {what} from source"), None);
+        let stage = self.progress.begin(&format!("building {what} from source"), None);
         let begun = Instant::now();
         let work = self.work_folder(&source.file, source.sha256, "wheel")?;
         let text = serde_json::to_vec(&requires).map_err(|error| Error::Memo(error.to_string()))?;
@@ -284,7 +284,7 @@ impl Builder<'_> {
             _ => return Err(failure(what, exit, &out, log)),
         };
         if let Some(more) = answer.requires {
-            self.progress.end(&format!("{} asks for {}", source.name, more.join(", ")));
+            stage.end(&format!("{} asks for {}", source.name, more.join(", ")));
             return Ok(Made::Requires(more));
         }
         let wrong = |why: String| Error::Source { file: source.file.clone(), why };
@@ -306,7 +306,7 @@ impl Builder<'_> {
         let blob = fs::File::open(&path).map_err(at("open", &path))?;
         sconce_layer::Wheel::open(&file, sha256, Arc::new(blob))?;
         fs::remove_dir_all(&out).map_err(at("remove", &out))?;
-        self.progress.end(&format!("{file} in {} s", begun.elapsed().as_secs()));
+        stage.end(&format!("{file} in {} s", begun.elapsed().as_secs()));
         Ok(Made::Wheel(file, sha256, size))
     }
 

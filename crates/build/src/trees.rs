@@ -103,7 +103,7 @@ pub fn extract(
         image.layers.iter().filter(|layer| store.tree(layer.diff_id).is_none()).collect();
     if !missing.is_empty() {
         missing.sort_by_key(|layer| std::cmp::Reverse(layer.size));
-        progress.begin("unpacking", Some(missing.iter().map(|layer| layer.size).sum()));
+        let stage = progress.begin("unpacking", Some(missing.iter().map(|layer| layer.size).sum()));
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let failed = || failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -114,7 +114,7 @@ pub fn extract(
                         if failed().is_some() {
                             return;
                         }
-                        match store.extract(layer.diff_id, &|bytes| progress.advance(bytes)) {
+                        match store.extract(layer.diff_id, &|bytes| stage.advance(bytes)) {
                             Ok(_) => {}
                             Err(error) => {
                                 failed().get_or_insert(error);
@@ -128,7 +128,7 @@ pub fn extract(
             mend(store, image, progress)?;
             return Err(error.into());
         }
-        progress.end(&format!("{} layers", missing.len()));
+        stage.end(&format!("{} layers", missing.len()));
     }
     Ok(store.mount_layers(image)?)
 }

@@ -12,7 +12,7 @@ use sconce_store::{TreeBuilder, Twice};
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::gpus::Sifter;
-use crate::progress::Progress;
+use crate::progress::Stage;
 use crate::trees::{Sources, Tree};
 use crate::venv::PREFIX;
 
@@ -22,7 +22,7 @@ const MEMO: &str = "wheel-layer";
 /// were read.
 const WRONG_RECORD: &str = "wrong-record";
 
-struct Count<'a>(&'a dyn Progress);
+struct Count<'a>(&'a dyn Stage);
 
 impl sconce_layer::LayerProgress for Count<'_> {
     fn unpacked(&self, bytes: u64) {
@@ -147,9 +147,9 @@ impl Builder<'_> {
             .map(|(&plan, sifter)| Job { plan: &plans[plan], unpack: Some(sifter) })
             .collect();
         let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
-        self.progress.begin("building", Some(unpacked));
+        let stage = self.progress.begin("building", Some(unpacked));
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
-        let made = sconce_layer::assemble_all(&jobs, threads, &Count(self.progress))?;
+        let made = sconce_layer::assemble_all(&jobs, threads, &Count(&*stage))?;
         drop(jobs);
         for (&at, sifter) in missing.iter().zip(sifters) {
             self.remember_gpu_code(&plans[at], sifter)?;
@@ -172,7 +172,7 @@ impl Builder<'_> {
             self.remember(MEMO, plan.key(), &layer)?;
             layers.push(NamedLayer { name: plan.name().to_owned(), layer });
         }
-        self.progress.end(&format!("{} layers of wheels", layers.len()));
+        stage.end(&format!("{} layers of wheels", layers.len()));
         Ok(layers)
     }
 }

@@ -54,6 +54,10 @@ pub trait DownloadProgress: Sync {
     fn finished(&self, name: &str);
     /// A try failed, and another follows.
     fn retrying(&self, name: &str, why: &Error);
+    /// Whether whoever watches has called it off: nothing more is begun, and what is under way stops.
+    fn is_off(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.
@@ -97,7 +101,11 @@ pub fn download_all(
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(file) = next.filter(|_| failed().is_none()) else { return };
-                    let stop = || failed().is_some();
+                    if progress.is_off() {
+                        failed().get_or_insert(Error::Cancelled);
+                        return;
+                    }
+                    let stop = || failed().is_some() || progress.is_off();
                     if let Err(error) = download_unless(client, store, file, progress, &stop) {
                         failed().get_or_insert(error);
                     }

@@ -174,19 +174,8 @@ pub enum Error {
         message: String,
     },
     /// What stands beside torch is built for another CUDA, and nothing else is left to try.
-    #[error("torch {torch} and the packages beside it do not fit: {message}{}", or_else(instead))]
-    Beside {
-        /// The torch.
-        torch: String,
-        /// Which package is built for what.
-        message: String,
-        /// That package.
-        package: String,
-        /// The newest torch that has what it wants, as sconce.toml writes it.
-        fits: Option<String>,
-        /// What else would be years older with a torch that it fits.
-        instead: Vec<String>,
-    },
+    #[error("torch {} and the packages beside it do not fit: {}{}", .0.torch, .0.message, or_else(&.0.instead))]
+    Beside(Box<Beside>),
     /// Wheels of the set install different files at one path.
     #[error("{message}")]
     Overlap {
@@ -300,17 +289,16 @@ impl Error {
                  or leave the index out"
                     .into(),
             ),
-            Self::Beside { package, instead, .. } if !instead.is_empty() => Some(format!(
-                "do without it (`exclude = [\"{package}\"]` under [environment]), or name the older versions that you want"
+            Self::Beside(beside) if !beside.instead.is_empty() => Some(format!(
+                "do without it (`exclude = [\"{}\"]` under [environment]), or name the older versions that you want",
+                beside.package
             )),
-            Self::Beside { fits: Some(fits), .. } => {
-                Some(format!("leave the version of torch open, or ask for {fits}"))
-            }
-            Self::Beside { fits: None, .. } => Some(
-                "leave the version of torch open, or ask for a release of that package which is built \
-                 for the CUDA of this torch"
+            Self::Beside(beside) => Some(match &beside.fits {
+                Some(fits) => format!("leave the version of torch open, or ask for {fits}"),
+                None => "leave the version of torch open, or ask for a release of that package which is built \
+                         for the CUDA of this torch"
                     .into(),
-            ),
+            }),
             Self::Build { .. }
             | Self::OwnBuild { .. }
             | Self::Index { .. }
@@ -336,6 +324,21 @@ impl Error {
             IndexError::Failed(source) => Self::Index { what, source },
         }
     }
+}
+
+/// A package beside torch that is built for another CUDA.
+#[derive(Debug)]
+pub struct Beside {
+    /// The torch.
+    pub torch: String,
+    /// Which package is built for what.
+    pub message: String,
+    /// That package.
+    pub package: String,
+    /// The newest torch that has what it wants, as sconce.toml writes it.
+    pub fits: Option<String>,
+    /// What else would be years older with a torch that it fits.
+    pub instead: Vec<String>,
 }
 
 /// What an older torch would mean for the rest.

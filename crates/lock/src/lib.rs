@@ -37,7 +37,7 @@ pub use document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
 };
 pub use edit::{add, package_of, remove};
-pub use error::{Error, Place};
+pub use error::{Beside, Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use image_name::{image_name_of, is_image_name};

@@ -156,7 +156,7 @@ impl Kinded for sconce_lock::Error {
             | E::Unsatisfiable { .. }
             | E::Relics { .. }
             | E::Misfit { .. }
-            | E::Beside { .. }
+            | E::Beside(_)
             | E::Overlap { .. }
             | E::Debian { .. } => Kind::Unsatisfiable,
             E::Request { .. } => Kind::Unsatisfiable,

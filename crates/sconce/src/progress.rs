@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sconce_build::Progress;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sconce_build::{Progress, Silent, Stage};
 
 /// How often a plain line says how far a stage is.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -13,105 +13,150 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Draws on standard error.
 pub struct Display {
     quiet: bool,
-    terminal: bool,
-    stage: Mutex<Option<Stage>>,
-}
-
-struct Stage {
-    what: String,
-    total: Option<u64>,
-    done: u64,
-    begun: Instant,
-    spoke: Instant,
-    bar: Option<ProgressBar>,
+    /// The lines under way, on a terminal.
+    lines: Option<MultiProgress>,
 }
 
 impl Display {
     /// A display; `quiet` says nothing but remarks.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, terminal: std::io::stderr().is_terminal(), stage: Mutex::new(None) }
-    }
-
-    /// Takes a stage away without a word.
-    pub fn clear(&self) {
-        if let Some(bar) = self.stage().take().and_then(|stage| stage.bar) {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn stage(&self) -> std::sync::MutexGuard<'_, Option<Stage>> {
-        self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let target = || ProgressDrawTarget::stderr_with_hz(10);
+        let terminal = std::io::stderr().is_terminal();
+        Self { quiet, lines: terminal.then(|| MultiProgress::with_draw_target(target())) }
     }
 }
 
 impl Progress for Display {
-    fn begin(&self, what: &str, total: Option<u64>) {
+    fn begin(&self, what: &str, total: Option<u64>) -> Box<dyn Stage> {
         if self.quiet {
-            return;
+            return Box::new(Silent);
         }
-        let bar = self.terminal.then(|| {
-            let bar = match total {
-                Some(total) => ProgressBar::new(total),
-                None => ProgressBar::new_spinner(),
-            };
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            let template = match total {
-                Some(_) => {
-                    "{msg:12} {bar:28} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left"
-                }
-                None => "{msg:12} {spinner} {elapsed}",
-            };
-            // The templates are constants of this file; indicatif checks them at run time only.
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.set_message(what.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        let now = Instant::now();
         let what = what.to_owned();
-        *self.stage() = Some(Stage { what, total, done: 0, begun: now, spoke: now, bar });
-    }
-
-    fn advance(&self, bytes: u64) {
-        let mut guard = self.stage();
-        let Some(stage) = guard.as_mut() else { return };
-        stage.done += bytes;
-        if let Some(bar) = &stage.bar {
-            bar.inc(bytes);
-        } else if stage.spoke.elapsed() >= PLAIN_EVERY {
-            stage.spoke = Instant::now();
-            let rate = stage.done as f64 / stage.begun.elapsed().as_secs_f64().max(0.001);
-            let mut line = format!("{:12} {}", stage.what, bytes_in_words(stage.done));
-            if let Some(total) = stage.total {
-                let left = total.saturating_sub(stage.done) as f64 / rate.max(1.0);
-                line += &format!(" of {}, {left:.0} s left", bytes_in_words(total));
-            }
-            eprintln!("{line}, {}/s", bytes_in_words(rate as u64));
+        match &self.lines {
+            Some(lines) => Box::new(Line::new(lines.clone(), what, total)),
+            None => Box::new(Plain::new(what, total)),
         }
-    }
-
-    fn end(&self, summary: &str) {
-        let Some(stage) = self.stage().take() else { return };
-        if let Some(bar) = &stage.bar {
-            bar.finish_and_clear();
-        }
-        eprintln!("{:12} {summary} ({:.1} s)", stage.what, stage.begun.elapsed().as_secs_f64());
     }
 
     fn note(&self, text: &str) {
-        match self.stage().as_ref().and_then(|stage| stage.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("note: {text}")),
+        match &self.lines {
+            Some(lines) => lines.suspend(|| eprintln!("note: {text}")),
             None => eprintln!("note: {text}"),
         }
     }
 }
 
-impl Drop for Display {
+/// A line that moves.
+struct Line {
+    lines: MultiProgress,
+    bar: ProgressBar,
+    what: String,
+    begun: Instant,
+}
+
+impl Line {
+    fn new(lines: MultiProgress, what: String, total: Option<u64>) -> Self {
+        let bar = lines.add(match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::new_spinner(),
+        });
+        let template = match total {
+            Some(_) => {
+                "{msg:16} {bar:28} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left"
+            }
+            None => "{msg:16} {spinner} {elapsed}",
+        };
+        // The templates are constants of this file; indicatif checks them at run time only.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(what.clone());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { lines, bar, what, begun: Instant::now() }
+    }
+}
+
+impl Stage for Line {
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        // All bytes are there: what remains is not told by them.
+        if self.bar.length().is_some_and(|total| self.bar.position() >= total)
+            && let Ok(style) =
+                ProgressStyle::with_template("{msg:16} {spinner} finishing, {elapsed}")
+        {
+            self.bar.set_style(style);
+        }
+    }
+
+    fn end(self: Box<Self>, summary: &str) {
+        self.bar.finish_and_clear();
+        self.lines.suspend(|| eprintln!("{}", ended(&self.what, summary, self.begun)));
+    }
+}
+
+impl Drop for Line {
     /// A stage that failed leaves no half-drawn line.
     fn drop(&mut self) {
-        self.clear();
+        self.bar.finish_and_clear();
+        self.lines.remove(&self.bar);
+    }
+}
+
+/// Lines now and then, where nothing can move.
+struct Plain {
+    what: String,
+    total: Option<u64>,
+    begun: Instant,
+    state: Mutex<Said>,
+}
+
+/// How far it is, and what was said last.
+struct Said {
+    done: u64,
+    then: u64,
+    at: Instant,
+}
+
+impl Plain {
+    fn new(what: String, total: Option<u64>) -> Self {
+        let begun = Instant::now();
+        Self { what, total, begun, state: Mutex::new(Said { done: 0, then: 0, at: begun }) }
+    }
+}
+
+impl Stage for Plain {
+    fn advance(&self, bytes: u64) {
+        let mut said = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        said.done += bytes;
+        let elapsed = said.at.elapsed();
+        if elapsed < PLAIN_EVERY {
+            return;
+        }
+        let rate = (said.done - said.then) as f64 / elapsed.as_secs_f64();
+        eprintln!("{:16} {}", self.what, how_far(said.done, self.total, rate));
+        (said.then, said.at) = (said.done, Instant::now());
+    }
+
+    fn end(self: Box<Self>, summary: &str) {
+        eprintln!("{}", ended(&self.what, summary, self.begun));
+    }
+}
+
+fn ended(what: &str, summary: &str, begun: Instant) -> String {
+    format!("{what:16} {summary} ({:.1} s)", begun.elapsed().as_secs_f64())
+}
+
+/// How far a stage is, at `rate` bytes a second lately.
+fn how_far(done: u64, total: Option<u64>, rate: f64) -> String {
+    let speed = bytes_in_words(rate as u64);
+    match total {
+        Some(total) if done >= total => format!("all of {}, finishing", bytes_in_words(total)),
+        Some(total) => {
+            let left = (total - done) as f64 / rate.max(1.0);
+            let (done, total) = (bytes_in_words(done), bytes_in_words(total));
+            format!("{done} of {total}, {:.0} s left, {speed}/s", left.ceil())
+        }
+        None => format!("{}, {speed}/s", bytes_in_words(done)),
     }
 }
 
@@ -131,7 +176,19 @@ pub fn bytes_in_words(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes_in_words;
+    use super::{bytes_in_words, how_far};
+
+    #[test]
+    fn an_estimate_goes_by_the_rate_of_late() {
+        let gib = 1 << 30;
+        assert_eq!(how_far(gib, Some(3 * gib), 1e8), "1.0 GiB of 3.0 GiB, 22 s left, 95.4 MiB/s");
+        assert_eq!(
+            how_far(3 * gib - 1, Some(3 * gib), 1e8),
+            "3.0 GiB of 3.0 GiB, 1 s left, 95.4 MiB/s"
+        );
+        assert_eq!(how_far(3 * gib, Some(3 * gib), 0.0), "all of 3.0 GiB, finishing");
+        assert_eq!(how_far(gib, None, 0.0), "1.0 GiB, 0 B/s");
+    }
 
     #[test]
     fn sizes_for_people() {

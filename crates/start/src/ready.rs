@@ -97,10 +97,8 @@ fn image(
     check: &dyn Fn(&Subject) -> Result<(), Error>,
 ) -> Result<(Image, Option<Imports>), Error> {
     let store = builder.store;
-    let judged = |image: Image| {
-        subject::of_image(text, &image).map_or(Ok(()), |subject| check(&subject))?;
-        Ok((image, None))
-    };
+    let judge =
+        |image: &Image| subject::of_image(text, image).map_or(Ok(()), |subject| check(&subject));
     let imports = |lock: Option<&Lock>| match lock {
         Some(lock) if !request.no_import_check => builder.imports(lock),
         _ => Ok(None),
@@ -111,17 +109,17 @@ fn image(
             Target::Tag(project) => builder.existing_lock(project)?,
             _ => None,
         };
-        return Ok((judged(image)?.0, imports(lock.as_ref())?));
+        judge(&image)?;
+        return Ok((image, imports(lock.as_ref())?));
     }
     let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
-    let taken = match target {
+    let reading = || builder.progress.begin("reading", None);
+    let (stage, taken) = match target {
         Target::Layout { path, tag } => {
-            builder.progress.begin("reading", None);
-            store.read_layout(path, tag.as_deref(), architecture, &[])?
+            (reading(), store.read_layout(path, tag.as_deref(), architecture, &[])?)
         }
         Target::Archive { path, tag } => {
-            builder.progress.begin("reading", None);
-            store.read_archive(path, tag.as_deref(), architecture, &[])?
+            (reading(), store.read_archive(path, tag.as_deref(), architecture, &[])?)
         }
         Target::Folder(project) | Target::Tag(project) => {
             let mirror = project.spec().base.mirror.as_deref();
@@ -146,6 +144,8 @@ fn image(
             return Err(Error::NotBuilt(text.to_owned()));
         }
     };
-    builder.progress.end(&format!("image {}", taken.short()));
-    judged(store.image(&taken.hex())?)
+    stage.end(&format!("image {}", taken.short()));
+    let image = store.image(&taken.hex())?;
+    judge(&image)?;
+    Ok((image, None))
 }

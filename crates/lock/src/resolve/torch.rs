@@ -8,7 +8,7 @@ use super::companions::{Disagreement, Wants};
 use super::{Chosen, MOST_QUESTIONS, Resolution, meets};
 use crate::candidate::{self, Candidate, candidates};
 use crate::document::Wheel;
-use crate::error::Error;
+use crate::error::{Beside, Error};
 use crate::explain::Refused;
 use crate::index::IndexError;
 use crate::refusal;
@@ -89,11 +89,11 @@ impl Resolution<'_> {
                     Try::Found(found) => {
                         let found = self.newer_elsewhere(&group, found, &mut told)?;
                         // An older torch for the sake of a package is no way out where another gets years older.
-                        if let Some(Error::Beside { torch, message, package, fits, .. }) = misfit
+                        if let Some(Error::Beside(beside)) = misfit
                             && !self.held_back.is_empty()
                         {
                             let instead = std::mem::take(&mut self.held_back);
-                            return Err(Error::Beside { torch, message, package, fits, instead });
+                            return Err(Error::Beside(Box::new(Beside { instead, ..*beside })));
                         }
                         self.moved = found.candidate.base.release != head.base.release;
                         return Ok(self.chosen(
@@ -228,9 +228,13 @@ impl Resolution<'_> {
         if let Some(found) = self.disagreement(&wheels, &candidate) {
             let Disagreement { package, message, wants, fixed } = found;
             let fits = self.torch_that_has(wants);
-            let (torch, message_) = (version(), message.clone());
-            let error =
-                Error::Beside { torch, message: message_, package, fits, instead: Vec::new() };
+            let error = Error::Beside(Box::new(Beside {
+                torch: version(),
+                message: message.clone(),
+                package,
+                fits,
+                instead: Vec::new(),
+            }));
             let only = fixed.then_some(wants);
             return Ok(Try::Misfit(Misfit { version: version(), message, only, error }));
         }

@@ -134,8 +134,8 @@ fn write(
     output: &Output,
 ) -> Result<(), Failure> {
     use sconce_build::Progress;
-    context.display.begin("writing", Some(image.size));
-    let watch = |bytes| context.display.advance(bytes);
+    let stage = context.display.begin("writing", Some(image.size));
+    let watch = |bytes| stage.advance(bytes);
     let store = &context.store;
     let path = match output {
         Output::Oci(path) => {
@@ -147,6 +147,6 @@ fn write(
             path
         }
     };
-    context.display.end(path);
+    stage.end(path);
     Ok(())
 }

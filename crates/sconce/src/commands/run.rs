@@ -130,9 +130,10 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// Says what the import check found. Whatever becomes of it, the command has its own exit code.
 fn end(check: ImportCheck, context: &Context, patience: Duration) {
-    let waiting = || context.display.begin("imports", None);
+    let mut stage = None;
+    let waiting = || stage = Some(context.display.begin("imports", None));
     let ended = check.end(&context.store, patience, waiting);
-    context.display.clear();
+    drop(stage);
     match ended {
         Ok(imports) => imports.remarks(true).iter().for_each(|text| eprintln!("note: {text}")),
         Err(error) => eprintln!("note: the import check could not be made: {error}"),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sconce_build::Progress;
+use sconce_build::{Progress, Stage};
 use sconce_inside::{Listener, Session};
 use sconce_start::Target;
 use sconce_verify::{Answer, CHECKS, Check};
@@ -49,7 +49,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     trust::check_target(&target, &builder, args.options.trust)?;
     let ready = sconce_start::ready(request, &target, &args.target, &builder, &environment)?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
-    let mut lines = Lines { print: !args.json, quiet: global.quiet, waiting: None };
+    let mut lines = Lines { print: !args.json, display: Display::new(global.quiet), waiting: None };
     let folder = ready.lease.scratch().join("verify");
     let session = Session::new(ready.container, &folder, asked, &mut lines)?;
     let report = session.run(gpus, boards, args.python.as_deref())?;
@@ -78,8 +78,8 @@ fn asked(only: &[String]) -> Result<Vec<&'static Check>, Failure> {
 /// waited for stands below them.
 struct Lines {
     print: bool,
-    quiet: bool,
-    waiting: Option<Display>,
+    display: Display,
+    waiting: Option<Box<dyn Stage>>,
 }
 
 impl Listener for Lines {
@@ -93,9 +93,7 @@ impl Listener for Lines {
 
     fn waiting(&mut self, check: &Check) {
         drop(self.waiting.take());
-        let display = Display::new(self.quiet);
-        display.begin(check.name, None);
-        self.waiting = Some(display);
+        self.waiting = Some(self.display.begin(check.name, None));
     }
 
     fn idle(&mut self) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sconce_build::Progress;
+use sconce_build::{Progress, Stage};
 use sconce_inspect::archive;
 use sconce_inspect::skeleton::Scraps;
 use sconce_inspect::source::Subject;
@@ -18,7 +18,6 @@ use sconce_store::Store;
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
-use crate::progress::Display;
 
 /// Connections to one registry at a time.
 const MAX_CONNECTIONS: usize = 8;
@@ -107,7 +106,7 @@ fn layers(
     // The largest first.
     missing.sort_by_key(|&at| std::cmp::Reverse(image.layers[at].size));
     let total = missing.iter().map(|&at| image.layers[at].size).sum();
-    context.display.begin("reading", Some(total));
+    let stage = context.display.begin("reading", Some(total));
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let failure = Mutex::new(None);
@@ -119,7 +118,7 @@ fn layers(
                     if locked(&failure).is_some() {
                         return;
                     }
-                    match pass(context, registry, &image.layers[at], &scraps) {
+                    match pass(context, registry, &image.layers[at], &scraps, &*stage) {
                         Ok(layer) => locked(&results).push((at, layer)),
                         Err(error) => {
                             locked(&failure).get_or_insert(error);
@@ -135,7 +134,7 @@ fn layers(
     for (at, layer) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
         found[at] = Some(Files::Passed(layer));
     }
-    context.display.end(&format!("{} layers", missing.len()));
+    stage.end(&format!("{} layers", missing.len()));
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -149,11 +148,11 @@ fn pass(
     registry: &Registry<'_>,
     layer: &Descriptor,
     scraps: &Arc<Scraps>,
+    stage: &dyn Stage,
 ) -> Result<Layer, Failure> {
-    let display = &context.display;
     let name = layer.digest.to_string();
     let mut blob = registry.blob(layer)?;
-    let watched = BufReader::with_capacity(PIECE, Watched { inner: &mut blob, display });
+    let watched = BufReader::with_capacity(PIECE, Watched { inner: &mut blob, stage });
     let files = Layer::read(&name, watched, scraps);
     // Bytes with another digest explain whatever else is wrong with them.
     blob.verify()?;
@@ -178,16 +177,16 @@ fn outline(
     }
 }
 
-/// Tells the display what passes.
+/// Tells what passes.
 struct Watched<'a, R> {
     inner: R,
-    display: &'a Display,
+    stage: &'a dyn Stage,
 }
 
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.display.advance(n as u64);
+        self.stage.advance(n as u64);
         Ok(n)
     }
 }
