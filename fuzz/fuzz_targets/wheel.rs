@@ -19,11 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
     let name = "demo-1.0-py3-none-any.whl";
     let Ok(wheel) = Wheel::open(name, digest, bytes.clone()) else { return };
     let venv = Venv::new("/opt/venv", "3.13").unwrap();
-    let Ok(plans) = plan(&[wheel], &venv, &[]) else { return };
-    let jobs: Vec<Job<'_>> = plans.iter().map(|plan| Job { plan, unpack: None }).collect();
+    let Ok(planned) = plan(&[wheel], &venv, &[]) else { return };
+    let jobs: Vec<Job<'_>> = planned.layers.iter().map(|plan| Job { plan, unpack: None }).collect();
     let Ok(layers) = assemble_all(&jobs, NonZeroUsize::MIN, &()) else { return };
-    assert_eq!(layers.len(), plans.len());
-    for (plan, layer) in plans.iter().zip(layers) {
+    assert_eq!(layers.len(), planned.layers.len());
+    for (plan, layer) in planned.layers.iter().zip(layers) {
         if plan.unpacked() > COMPARED {
             continue;
         }
