@@ -45,6 +45,7 @@ mod no_cgroups;
 mod os;
 mod output;
 mod overlay;
+mod places;
 mod private;
 mod privileges;
 mod process;

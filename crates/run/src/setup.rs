@@ -18,6 +18,7 @@ use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::init::Init;
 use crate::overlay::Overlay;
+use crate::places::{self, Mount};
 use crate::privileges::Privileges;
 use crate::process::Process;
 use crate::shim::notice;
@@ -126,10 +127,13 @@ pub(crate) fn start(
         .clone()
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let etc = etc::write(&stage.join("etc"), container, &hostname)?;
+    let in_memory = spec::folders_in_memory(container);
+    let mounts = Mount::in_order(&staged, &in_memory);
+    places::check(&overlay.root, &etc, &mounts)?;
     let place = Place {
         root: &overlay.root,
         etc: &etc,
-        volumes: &staged,
+        mounts: &mounts,
         identity: &identity,
         in_user_namespace,
         has_tty_group: ids::is_mapped("gid_map", 5)?,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::places::Mount;
 use crate::user::Identity;
-use crate::volumes::Staged;
 use crate::{Container, Tmpfs};
 
 /// Docker's `maskedPaths` (moby, `oci/defaults.go`).
@@ -52,7 +52,8 @@ pub(crate) struct Place<'a> {
     pub(crate) root: &'a Path,
     /// The files for `/etc`: name there, path here.
     pub(crate) etc: &'a [(&'static str, std::path::PathBuf)],
-    pub(crate) volumes: &'a [Staged],
+    /// What is mounted for the user, in its order.
+    pub(crate) mounts: &'a [Mount<'a>],
     pub(crate) identity: &'a Identity,
     /// The process is in a user namespace that is not the machine's first.
     pub(crate) in_user_namespace: bool,
@@ -90,7 +91,7 @@ pub(crate) fn document(container: &Container, place: &Place<'_>) -> Value {
             "cwd": place.workdir,
             "noNewPrivileges": false,
         },
-        "mounts": mounts(container, place),
+        "mounts": mounts(place),
         "linux": {
             "cgroupsPath": NO_CGROUP,
             "namespaces": namespaces,
@@ -100,7 +101,7 @@ pub(crate) fn document(container: &Container, place: &Place<'_>) -> Value {
     })
 }
 
-fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
+fn mounts(place: &Place<'_>) -> Vec<Value> {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let bind = |source: &Path, destination: &Path, options: &[&str]| json!({ "destination": destination, "type": "bind", "source": source, "options": options });
     let shm = format!("size={}", place.shm_bytes);
@@ -129,31 +130,27 @@ fn mounts(container: &Container, place: &Place<'_>) -> Vec<Value> {
     for (name, file) in place.etc {
         mounts.push(bind(file, Path::new(name), &["bind", "nosuid", "nodev"]));
     }
-    let volumes = place
-        .volumes
-        .iter()
-        .map(|volume| (volume.target.as_path(), bind(&volume.source, &volume.target, &["rbind"])));
-    let given: Vec<&Tmpfs> = container.tmpfs.iter().collect();
-    let writable: Vec<Tmpfs> = match container.read_only {
-        true => WRITABLE.iter().map(|target| Tmpfs::new(*target)).collect(),
-        false => Vec::new(),
-    };
-    let has = |target: &Path| {
-        container.volumes.iter().any(|volume| volume.target == target)
-            || container.tmpfs.iter().any(|tmpfs| tmpfs.target == target)
-    };
-    let more = writable.iter().filter(|tmpfs| !has(&tmpfs.target));
-    let memory =
-        given.into_iter().chain(more).map(|tmpfs| (tmpfs.target.as_path(), in_memory(tmpfs)));
-    // What lies below another comes after it.
-    let mut asked: Vec<(&Path, Value)> = volumes.chain(memory).collect();
-    asked.sort_by_key(|(target, _)| target.components().count());
-    mounts.extend(asked.into_iter().map(|(_, mount)| mount));
+    mounts.extend(place.mounts.iter().map(|one| match one {
+        Mount::Volume(volume) => bind(&volume.source, &volume.target, &["rbind"]),
+        Mount::Memory(tmpfs) => in_memory(tmpfs),
+    }));
     mounts
 }
 
 /// What can be written to under a root that cannot, as podman has it (`--read-only-tmpfs`).
 const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/run"];
+
+/// The folders in memory that a container gets: those asked for, and under a root that cannot be
+/// written to those that every program writes to.
+pub(crate) fn folders_in_memory(container: &Container) -> Vec<Tmpfs> {
+    let has = |target: &Path| {
+        container.volumes.iter().any(|volume| volume.target == target)
+            || container.tmpfs.iter().any(|tmpfs| tmpfs.target == target)
+    };
+    let more = WRITABLE.iter().map(|target| Tmpfs::new(*target));
+    let more = more.filter(|tmpfs| container.read_only && !has(&tmpfs.target));
+    container.tmpfs.iter().cloned().chain(more).collect()
+}
 
 fn in_memory(tmpfs: &Tmpfs) -> Value {
     let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
 use terminal::Terminal;
@@ -402,6 +403,7 @@ fn a_terminal_is_a_terminal() {
         let mut terminal = Terminal::start(world.script(&["-t"], script), (33, 77));
         terminal.expect("/dev/pts/0");
         terminal.expect("33 77");
+            ("rm -r root/etc; ln -s /dev root/etc", "the image's /etc/hosts leads to"),
         terminal.expect("ready");
         terminal.resize(40, 100);
         terminal.expect("40 100");
@@ -417,6 +419,45 @@ fn a_terminal_is_a_terminal() {
     let world = World::new(As::Root);
     let output = world.script(&["-t"], "true").stdin(Stdio::null()).output().expect("started");
     assert!(texts(&output).1.contains("standard input is not one"));
+}
+
+/// Links of an image, or of what another volume shows, make no volume the container's /dev or /proc:
+/// device files and masks would be made in the user's folder.
+#[test]
+fn links_lead_no_volume_to_what_is_the_kernels() {
+    for who in ALL {
+        let world = World::new(who);
+        for (name, to) in
+            [("d", "/dev"), ("p", "tmp/../d/../proc/sys"), ("top", "/"), ("ok", "home")]
+        {
+            symlink(to, world.path("root").join(name)).expect("a link");
+        }
+        for folder in ["data", "other"] {
+            fs::create_dir(world.path(folder)).expect("a volume");
+        }
+        symlink("/dev", world.path("other/out")).expect("a link");
+        world.give("data");
+        world.give("other");
+        let refused = [
+            (vec!["-v=./data:/d"], "-v '/d': links lead from there to /dev"),
+            (vec!["-v=./data:/d/shm"], "to /dev/shm"),
+            (vec!["-v=./data:/p:ro"], "to /proc/sys"),
+            (vec!["-v=./data:/top"], "to /, which"),
+            (
+                vec!["-v=./data:/o/out", "-v=./other:/o"],
+                "-v '/o/out': links lead from there to /dev",
+            ),
+        ];
+        for (options, words) in refused {
+            let output = world.script(&options, "true").output().expect("started");
+            let (out, err) = texts(&output);
+            let code = output.status.code();
+            assert!(code == Some(125) && err.contains(words), "{options:?}: {out}{err}");
+            assert_eq!(fs::read_dir(world.path("data")).expect("data").count(), 0, "{options:?}");
+        }
+        world.check(&["-v=./data:/ok", "-v=./other:/data"], "touch /home/x", 0);
+        assert!(world.path("data/x").exists());
+    }
 }
 
 #[test]
