@@ -29,15 +29,7 @@ pub(crate) fn left(folders: &[(PathBuf, OwnedFd)], notices: &mut dyn FnMut(&str)
 /// Cleans after one container that nobody runs any more. A detached one keeps its record and log.
 fn one(path: &Path) -> Result<(), Error> {
     let state = folder::read::<State>(path, "state.json").ok();
-    for group in state.iter().flat_map(|state| &state.cgroups) {
-        // Only what a shim made, whatever the document says.
-        let name = path.file_name().map(|id| format!("sconce-{}", id.to_string_lossy()));
-        if group.starts_with("/sys/fs/cgroup")
-            && group.file_name().map(|n| n.to_string_lossy().into_owned()) == name
-        {
-            cgroup::remove(group);
-        }
-    }
+    state.iter().for_each(|state| remove_groups(path, state));
     let keeps = folder::read::<Container>(path, "container.json")
         .is_ok_and(|container| container.detach && !container.remove);
     match state {
@@ -46,11 +38,36 @@ fn one(path: &Path) -> Result<(), Error> {
                 state.pid = None;
                 state.finished = Some(folder::now());
                 state.error = Some("its shim was killed".to_owned());
-                folder::write(path, "state.json", &state)?;
             }
-            remove(&path.join("scratch"))
+            keep_record(path, &state)
         }
         _ => remove(path),
+    }
+}
+
+/// Removes all that is left of a container that ended.
+pub(crate) fn ended(path: &Path, state: &State) -> Result<(), Error> {
+    remove_groups(path, state);
+    remove(path)
+}
+
+/// Writes how a container ended, and removes what it changed. Where the disk is full, because it filled
+/// it perhaps, the second makes room for the first.
+pub(crate) fn keep_record(path: &Path, state: &State) -> Result<(), Error> {
+    let written = folder::write(path, "state.json", state);
+    remove(&path.join("scratch"))?;
+    written.or_else(|_| folder::write(path, "state.json", state))
+}
+
+fn remove_groups(path: &Path, state: &State) {
+    let name = path.file_name().map(|id| format!("sconce-{}", id.to_string_lossy()));
+    for group in &state.cgroups {
+        // Only what was made for this container, whatever the document says.
+        if group.starts_with("/sys/fs/cgroup")
+            && group.file_name().map(|n| n.to_string_lossy().into_owned()) == name
+        {
+            cgroup::remove(group);
+        }
     }
 }
 

@@ -145,6 +145,25 @@ impl Session {
         let container = prepare(container, notices)?;
         let folder = Folder::new(&container.folder, container.name.as_deref())?;
         clean::left(&folder.left, notices);
+        let launched = Self::launch(&container, &folder, power, window, inner, held, notices);
+        let (control, pid, groups) = launched.inspect_err(|_| {
+            // The error says what is wrong already; the next start would remove it too.
+            let _ = clean::remove(&folder.path);
+        })?;
+        let (shim, outcome) = (Shim(Some(pid)), Outcome::default());
+        Ok(Self { control, shim, container, folder, outcome, groups })
+    }
+
+    /// Starts the shim: this end of the socket to it, its process, and the container's cgroups.
+    fn launch(
+        container: &Container,
+        folder: &Folder,
+        power: Power,
+        window: Option<(u16, u16)>,
+        inner: [OwnedFd; 3],
+        held: Vec<OwnedFd>,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<(OwnedFd, Pid, Groups), Error> {
         if let Some(file) = &container.id_file {
             // One that is there already may be another container's.
             let written = fs::File::create_new(file)
@@ -163,13 +182,12 @@ impl Session {
         if let Some(note) = note {
             notices(&note);
         }
-        let state = State {
-            created: folder::now(),
-            cgroups: groups.made.iter().map(|group| group.path.clone()).collect(),
-            ..State::default()
-        };
-        folder::write(&folder.path, "state.json", &state)?;
-        folder::write(&folder.path, "container.json", &container)?;
+        let made: Vec<PathBuf> = groups.made.iter().map(|group| group.path.clone()).collect();
+        if made != state.cgroups {
+            state.cgroups = made;
+            folder::write(&folder.path, "state.json", &state)?;
+        }
+        folder::write(&folder.path, "container.json", container)?;
         let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
         let launch = Launch {
             folder: &folder.path,
@@ -182,14 +200,7 @@ impl Session {
             window,
         };
         let pid = launch.fork().doing("starting the shim")?;
-        Ok(Self {
-            control: ours,
-            shim: Shim(Some(pid)),
-            container,
-            folder,
-            outcome: Outcome::default(),
-            groups,
-        })
+        Ok((ours, pid, groups))
     }
 
     /// Serves the container until it has ended, or until it runs if it is detached.

@@ -48,7 +48,10 @@ pub struct State {
     /// Its memory limit killed something in it.
     #[serde(default)]
     pub out_of_memory: bool,
-    /// The cgroups made for it.
+    /// Why the end of its output is not in its log, where it is not.
+    #[serde(default)]
+    pub output_lost: Option<String>,
+    /// The cgroups made for it, or about to be.
     #[serde(default)]
     pub cgroups: Vec<PathBuf>,
 }
@@ -138,7 +141,11 @@ pub(crate) fn write(folder: &Path, name: &str, value: &impl Serialize) -> Result
     let mut options = fs::OpenOptions::new();
     let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&part);
     let written = opened.and_then(|mut file| file.write_all(&bytes));
-    written.and_then(|()| fs::rename(&part, &path)).doing_to("writing", &path)
+    let written = written.and_then(|()| fs::rename(&part, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written.doing_to("writing", &path)
 }
 
 /// Reads a document of a container's folder.

@@ -202,7 +202,7 @@ impl Listed {
         if self.alive {
             return Err(Error::Running(self.id.clone()));
         }
-        clean::remove(&self.path)
+        clean::ended(&self.path, &self.state)
     }
 
     /// What it uses now; nothing where no cgroup counts it.

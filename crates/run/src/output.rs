@@ -160,14 +160,14 @@ impl Output {
         let Some(log) = &mut self.log else { return Ok(()) };
         while let Some(length) = piece(&source.begun, source.fd.is_none()) {
             let text: Vec<u8> = source.begun.drain(..length).collect();
-            log.write(source.stream, &text)?;
+            log.write(source.stream, &text);
         }
         Ok(())
     }
 
     fn read_keys(&mut self, at: usize) {
         let Some(viewer) = self.viewers.get_mut(at) else { return };
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 << 10];
         let typed = viewer.input.as_ref().map_or(Ok(0), |fd| rustix::io::read(fd, &mut buffer));
         match typed {
             Ok(count) if count > 0 => {
@@ -228,10 +228,19 @@ impl Log {
     fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("log");
         let file = create(&path).doing_to("creating", &path)?;
-        Ok(Self { path, file, length: 0 })
+        Ok(Self { path, file, length: 0, lost: None })
     }
 
-    fn write(&mut self, stream: &str, text: &[u8]) -> io::Result<()> {
+    /// Keeps a piece of output. A full disk does not end the container: what can't be kept is lost, and
+    /// as soon as there is room again the log says so.
+    fn write(&mut self, stream: &str, text: &[u8]) {
+        let said = self.lost.clone().map_or(Ok(()), |why| {
+            self.append("stderr", format!("sconce: output is missing here: {why}\n").as_bytes())
+        });
+        self.lost = said.and_then(|()| self.append(stream, text)).err().map(|why| why.to_string());
+    }
+
+    fn append(&mut self, stream: &str, text: &[u8]) -> io::Result<()> {
         let line = Line {
             log: String::from_utf8_lossy(text).into_owned(),
             stream: stream.to_owned(),
@@ -247,6 +256,8 @@ impl Log {
         self.length += bytes.len() as u64;
         self.file.write_all(&bytes)
     }
+    /// Why the last piece could not be kept, be it in part.
+    lost: Option<String>,
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -264,16 +275,20 @@ mod tests {
         assert_eq!(piece(b"two", true), Some(3));
         assert_eq!(piece(b"", true), None);
         assert_eq!(piece(&[b'x'; LONGEST + 1], false), Some(LONGEST));
+        if self.lost.is_some() {
+            // The end of what may be a part of a line.
+            bytes.insert(0, b'\n');
+        }
     }
 
     #[test]
     fn a_log_is_two_files_at_most() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut log = Log::open(folder.path()).expect("a log");
-        log.write("stdout", b"first\n").expect("written");
+        log.write("stdout", b"first\n");
         for _ in 0..2 {
             log.length = LARGEST;
-            log.write("stderr", b"\xffnext\n").expect("written");
+            log.write("stderr", b"\xffnext\n");
         }
         let text = fs::read_to_string(folder.path().join("log")).expect("the log");
         let line: Line = serde_json::from_str(&text).expect("one line");

@@ -99,18 +99,15 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         }
     }
     std::mem::forget(groups);
-    if container.detach && !container.remove && state.started.is_some() {
-        folder::write(path, "state.json", &state)?;
-        clean::remove(&path.join("scratch"))?;
+    let cleaned = if container.detach && !container.remove && state.started.is_some() {
         let _ = fs::remove_file(path.join("socket"));
+        clean::keep_record(path, &state)
     } else {
         // Without it the rest is nobody's, should this process be killed here.
         let _ = fs::remove_file(path.join("container.json"));
-        clean::remove(path)?;
-    }
-    if let Some(folder) = &container.leased {
-        clean::remove(folder)?;
-    }
+        clean::remove(path)
+    };
+    let cleaned = cleaned.and(container.leased.as_deref().map_or(Ok(()), clean::remove));
     // Sent last: by then everything is cleaned up and the folder's lock is free.
     rustix::fs::flock(os::borrow(LOCK), rustix::fs::FlockOperation::Unlock)
         .doing("letting go of the container's folder")?;
@@ -120,7 +117,7 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
         drop(control::send(&client.socket, &message));
     }
     drop(control::send(os::borrow(CONTROL), &message));
-    Ok(())
+    cleaned
 }
 
 /// From the start of the container to its end: how it ended, and who is connected.
@@ -170,6 +167,7 @@ fn live(
         state.out_of_memory = true;
         drop(control::send(os::borrow(CONTROL), &Message::OutOfMemory));
     }
+    state.output_lost = shim.output.lost();
     let ended = ended.and_then(|()| shim.end());
     setup::tidy(container, &scratch, &shim.started.overlay, ended.is_ok())?;
     ended.map(|exit| (exit, shim.clients))

@@ -196,6 +196,84 @@ fn logs_are_followed_to_the_end() {
 fn a_terminal_is_attached_left_and_attached_again() {
     for world in worlds() {
         world.image(CONFIG);
+/// A small file system on a folder, until this is dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn on(folder: std::path::PathBuf) -> Self {
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m,mode=777", "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(mount.unwrap().success(), "mounting takes root");
+        Self(folder)
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        while std::io::Write::write(&mut file, &[1; 4096]).is_ok_and(|count| count > 0) {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("fill")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A run of days must not end for its log. What is lost is said, and how it ended is kept.
+#[test]
+fn a_full_disk_ends_no_container() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "first", &["--rm"], "true");
+        let containers = world.path("store/containers");
+        let disk = Small::on(containers.clone());
+        fs::create_dir(world.path("flags")).unwrap();
+        fs::set_permissions(world.path("flags"), PermissionsExt::from_mode(0o777)).unwrap();
+        let volume = format!("{}:/flags", world.path("flags").display());
+        let line = "x".repeat(1000);
+        let script = format!(
+            "until_there() {{ while test ! -e /flags/$1; do sleep 0.02; done; }}
+            until_there full; i=0
+            while test $i -lt 200; do echo {line}; i=$((i+1)); done; touch /flags/written
+            until_there room; echo back; until_there full-again
+            while test $i -lt 400; do echo {line}; i=$((i+1)); done; exit 7"
+        );
+        start(&world, "long", &["-v", &volume], &script);
+        let flag = |name: &str| drop(fs::File::create(world.path("flags").join(name)).unwrap());
+        disk.fill();
+        flag("full");
+        eventually("it goes on", || world.path("flags/written").exists());
+        disk.make_room();
+        flag("room");
+        eventually("what is missing is said", || {
+            let (_, out, err) = world.says(&["logs", "long"]);
+            let why = "sconce: output is missing here: No space left on device";
+            out.ends_with("back\n") && err.contains(why)
+        });
+        disk.fill();
+        flag("full-again");
+        assert_eq!(ok(&world, &["wait", "long"]), "7\n");
+        let (code, out, err) = world.says(&["logs", "long"]);
+        assert!(code == 0 && out.contains("back\n"), "{out}{err}");
+        assert!(err.contains("the end of its output could not be kept: No space left"), "{err}");
+        // What can't start says why and leaves nothing.
+        let (code, _, err) = world.says(&["run", "-q", "--gpus", "none", "oci:image", "true"]);
+        assert!(code == 125 && err.contains("No space left on device"), "{err}");
+        let kept = || fs::read_dir(&containers).unwrap().flatten();
+        let kept = kept().filter(|entry| entry.file_name() != "fill").count();
+        assert_eq!(kept, 1, "the one that ended");
+        disk.make_room();
+        ok(&world, &["rm", "long"]);
+        nothing_left(&world);
+    }
+}
+
         start(&world, "shell", &["-i", "-t"], "exec sh");
         let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (33, 77));
         screen.type_in(b"stty size\r");

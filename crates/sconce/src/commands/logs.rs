@@ -75,6 +75,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     {
         follow(&one, reader, args.timestamps).map_err(|error| unreadable(&path, error))?;
     }
+    // Read anew: it may have ended meanwhile.
+    let state = ps::find(global, &one.id).map_or(one.state, |one| one.state);
+    if let Some(why) = state.output_lost {
+        eprintln!("note: the end of its output could not be kept: {why}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
