@@ -42,6 +42,8 @@ pub(crate) struct Output {
     viewers: Vec<Viewer>,
     /// Where input goes: a pipe or a terminal.
     input: Option<OwnedFd>,
+    /// Input that the container has not taken yet. Until it has, no more is read.
+    typed: Vec<u8>,
     /// The container's terminal.
     terminal: bool,
 }
@@ -78,6 +80,7 @@ impl Output {
         if container.stdio == Stdio::Inherit {
             let (read, write) = streams::pipe().doing(what)?;
             os::place(read.as_fd(), 0).doing(what)?;
+            rustix::io::ioctl_fionbio(&write, true).doing(what)?;
             output.input = Some(write);
         }
         for (number, stream) in [(1, "stdout"), (2, "stderr")] {
@@ -98,6 +101,8 @@ impl Output {
     /// Takes the container's terminal as its one source, and as where input goes.
     pub(crate) fn show_terminal(&mut self, master: OwnedFd) {
         self.terminal = true;
+        // Where it fails, a write of input may wait for the command.
+        let _ = rustix::io::ioctl_fionbio(&master, true);
         self.input = master.try_clone().ok();
         self.sources.push(Source { stream: "stdout", fd: Some(master), begun: Vec::new() });
     }
@@ -126,7 +131,8 @@ impl Output {
     /// What there is to read, by number: sources first, then those who type.
     pub(crate) fn readable(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         let sources = self.sources.iter().map(|source| source.fd.as_ref());
-        let typing = self.viewers.iter().map(|viewer| viewer.input.as_ref());
+        let takes = self.typed.is_empty();
+        let typing = self.viewers.iter().map(move |viewer| viewer.input.as_ref().filter(|_| takes));
         let all = sources.chain(typing).enumerate();
         all.filter_map(|(at, fd)| Some((at, fd?.as_fd())))
     }
@@ -134,7 +140,7 @@ impl Output {
     /// Reads number `at` of [`Output::readable`] once.
     pub(crate) fn read(&mut self, at: usize) -> io::Result<()> {
         if at >= self.sources.len() {
-            self.read_keys(at - self.sources.len());
+            self.read_input(at - self.sources.len());
             return Ok(());
         }
         let mut buffer = vec![0; 64 << 10];
@@ -165,20 +171,39 @@ impl Output {
         Ok(())
     }
 
-    fn read_keys(&mut self, at: usize) {
+    fn read_input(&mut self, at: usize) {
         let Some(viewer) = self.viewers.get_mut(at) else { return };
         let mut buffer = [0; 16 << 10];
         let typed = viewer.input.as_ref().map_or(Ok(0), |fd| rustix::io::read(fd, &mut buffer));
         match typed {
             Ok(count) if count > 0 => {
-                if let Some(input) = &self.input {
-                    // A command that reads nothing loses what is typed once its pipe is full.
-                    let _ = show(input, buffer.get(..count).unwrap_or_default());
-                }
+                self.typed.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                self.write_input();
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             _ => viewer.input = None,
         }
+    }
+
+    /// Where input goes that waits.
+    pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
+        self.input.as_ref().filter(|_| !self.typed.is_empty()).map(AsFd::as_fd)
+    }
+
+    /// Passes on as much input as the container takes.
+    pub(crate) fn write_input(&mut self) {
+        let Some(input) = &self.input else { return self.typed.clear() };
+        match rustix::io::write(input, &self.typed) {
+            Ok(count) => drop(self.typed.drain(..count)),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // Nobody reads it any more.
+            Err(_) => self.typed.clear(),
+        }
+    }
+
+    /// Why the end of the output is not in the log, where it is not.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.log.as_ref()?.lost.clone()
     }
 
     /// Reads what is left of an ended container's output.
@@ -222,6 +247,8 @@ struct Log {
     path: PathBuf,
     file: File,
     length: u64,
+    /// Why the last piece could not be kept, be it in part.
+    lost: Option<String>,
 }
 
 impl Log {
@@ -248,6 +275,10 @@ impl Log {
         };
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
+        if self.lost.is_some() {
+            // The end of what may be a part of a line.
+            bytes.insert(0, b'\n');
+        }
         if self.length + bytes.len() as u64 > LARGEST {
             fs::rename(&self.path, self.path.with_extension("1"))?;
             self.file = create(&self.path)?;
@@ -256,8 +287,6 @@ impl Log {
         self.length += bytes.len() as u64;
         self.file.write_all(&bytes)
     }
-    /// Why the last piece could not be kept, be it in part.
-    lost: Option<String>,
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -275,10 +304,6 @@ mod tests {
         assert_eq!(piece(b"two", true), Some(3));
         assert_eq!(piece(b"", true), None);
         assert_eq!(piece(&[b'x'; LONGEST + 1], false), Some(LONGEST));
-        if self.lost.is_some() {
-            // The end of what may be a part of a line.
-            bytes.insert(0, b'\n');
-        }
     }
 
     #[test]

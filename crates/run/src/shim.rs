@@ -238,6 +238,7 @@ enum Source {
     Client(usize),
     Command(usize),
     Output(usize),
+    Input,
 }
 
 impl Shim<'_> {
@@ -276,7 +277,8 @@ impl Shim<'_> {
                     }
                     Source::Client(at) => self.serve_client(at),
                     Source::Command(at) => self.end_command(at),
-                    Source::Output(at) => self.output.read(at).doing("keeping the output")?,
+                    Source::Output(at) => self.output.read(at).doing("reading the output")?,
+                    Source::Input => self.output.write_input(),
                 }
             }
             self.clients.retain(|client| !client.gone);
@@ -304,6 +306,10 @@ impl Shim<'_> {
         for (at, fd) in self.output.readable() {
             sources.push(Source::Output(at));
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Some(input) = self.output.writable() {
+            sources.push(Source::Input);
+            fds.push(PollFd::from_borrowed_fd(input, PollFlags::OUT));
         }
         // Last, so that messages sent before the end are read before it.
         sources.push(Source::Life);

@@ -274,6 +274,29 @@ fn a_full_disk_ends_no_container() {
     }
 }
 
+/// Also to a command that is slow to read.
+#[test]
+fn input_of_who_attaches_reaches_the_command() {
+    for world in worlds() {
+        world.image(CONFIG);
+        let length = 2_000_000;
+        start(&world, "slow", &["-i"], &format!("sleep 3; head -c {length} | wc -c"));
+        fs::write(world.path("input"), vec![b'x'; length]).unwrap();
+        let mut attach = world.sconce(&["attach", "slow"]);
+        attach.stdin(fs::File::open(world.path("input")).unwrap());
+        let output = attach.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{length}\n"));
+        ok(&world, &["rm", "slow"]);
+        nothing_left(&world);
+    }
+}
+
+/// The terminal is the container's own: who attaches brings the size of the window, may leave and
+/// come back.
+#[test]
+fn a_terminal_is_attached_left_and_attached_again() {
+    for world in worlds() {
+        world.image(CONFIG);
         start(&world, "shell", &["-i", "-t"], "exec sh");
         let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (33, 77));
         screen.type_in(b"stty size\r");
