@@ -2,16 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::signals::SignalPipe;
 
-/// Adds `path` and what is below it under the name `name`. Links stay links; sockets, of which an
-/// archive has no kind, are left out and answered.
+/// Adds `path` and what is below it under the name `name`. Links stay links; sockets, FIFOs and devices
+/// hold nothing to copy: they are left out and answered.
 pub(crate) fn add(
     tar: &mut tar::Builder<impl Write>,
     path: &Path,
@@ -29,10 +28,10 @@ pub(crate) fn add(
                 let entry = entry?;
                 waiting.push((entry.path(), name.join(entry.file_name())));
             }
-        } else if kind.is_socket() {
-            left_out.push(path);
-        } else {
+        } else if kind.is_file() || kind.is_symlink() {
             tar.append_path_with_name(&path, &name)?;
+        } else {
+            left_out.push(path);
         }
     }
     Ok(left_out)
@@ -42,8 +41,8 @@ pub(crate) fn add(
 pub(crate) fn left_out_in_words(paths: &[PathBuf]) -> Option<String> {
     let first = paths.first()?.display();
     Some(match paths.len() {
-        1 => format!("{first} is a socket, and was left out"),
-        count => format!("{first} and {} more sockets were left out", count - 1),
+        1 => format!("{first} is a socket, a FIFO or a device, and was left out"),
+        count => format!("{first} and {} more sockets, FIFOs or devices were left out", count - 1),
     })
 }
 
@@ -58,23 +57,51 @@ pub(crate) struct UntilSignal<'a> {
 impl Read for UntilSignal<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(signals) = self.signals {
-            let signals: &OwnedFd = signals.fd();
-            let mut fds = [
-                PollFd::new(signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
-            ];
-            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-            if !fds[0].revents().is_empty() {
-                let mut number = [0];
-                rustix::io::read(signals, &mut number)?;
-                let number = i32::from(number[0]);
-                // Others that arrive are a window's or a stopped job's.
-                if matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT) {
-                    self.signal = Some(number);
-                    return Err(io::Error::other("interrupted"));
-                }
+            self.signal = wait(&self.stream, signals.fd())?;
+            if self.signal.is_some() {
+                return Err(io::Error::other("interrupted"));
             }
         }
         self.stream.read(buffer)
+    }
+}
+
+/// Waits until there is something to read, or a signal that would end this process: that one.
+pub(crate) fn wait(stream: impl AsFd, signals: impl AsFd) -> io::Result<Option<i32>> {
+    loop {
+        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&stream, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        if fds[0].revents().is_empty() {
+            return Ok(None);
+        }
+        let mut number = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut number))?;
+        let number = i32::from(number[0]);
+        // Others that arrive are a window's or a stopped job's.
+        if matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT) {
+            return Ok(Some(number));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing comes on the stream: whoever waits must still hear the second signal.
+    #[test]
+    fn a_signal_is_heard_after_one_that_ends_nothing() {
+        let (stream, writer) = rustix::pipe::pipe().expect("a pipe");
+        let (signals, noted) = rustix::pipe::pipe().expect("a pipe");
+        rustix::io::write(&noted, &[libc::SIGWINCH as u8]).expect("written");
+        let (say, heard) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || drop(say.send(wait(&stream, &signals))));
+        let patience = std::time::Duration::from_millis(50);
+        assert!(heard.recv_timeout(patience).is_err(), "a window's new size ends no wait");
+        rustix::io::write(&noted, &[libc::SIGINT as u8]).expect("written");
+        let answer = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("an answer");
+        assert_eq!(answer.expect("no error"), Some(libc::SIGINT));
+        waiting.join().expect("ended");
+        drop(writer);
     }
 }

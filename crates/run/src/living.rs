@@ -167,7 +167,12 @@ impl Listed {
         let stream = UntilSignal { stream: File::from(read), signals, signal: None };
         let mut tar = tar::Archive::new(stream);
         let unpacked = tar.unpack(to).doing_to("writing to", to);
-        if let Some(signal) = tar.into_inner().signal {
+        let mut signal = tar.into_inner().signal;
+        if let (None, Some(signals)) = (signal, signals) {
+            signal =
+                archive::wait(&socket, signals.fd()).doing("waiting for the end of the copy")?;
+        }
+        if let Some(signal) = signal {
             return Err(Error::Interrupted(signal));
         }
         copied(&socket, notices)?;

@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 
 use sconce_blob::Digest;
 
-const PROGRAMS: [&str; 18] = [
+const PROGRAMS: [&str; 21] = [
     "sh", "cat", "echo", "env", "id", "ls", "ln", "pwd", "rm", "true", "sleep", "stty", "mkdir",
-    "touch", "chmod", "chown", "stat", "readlink",
+    "touch", "chmod", "chown", "stat", "readlink", "head", "wc", "mkfifo",
 ];
 
 /// `nobody` on every Linux.
