@@ -27,6 +27,22 @@ enum Place {
     Split(Vec<(String, PathBuf)>),
 }
 
+impl Place {
+    /// Where a container's group for this controller is made, and this process's own group there.
+    fn folders(&self, controller: &str) -> Option<(&Path, &Path)> {
+        Some(match self {
+            // A group with processes cannot hand controllers to a child: the new group stands
+            // beside its caller's.
+            Self::Unified { mount, own } if own == mount => (mount, own),
+            Self::Unified { mount, own } => (own.parent().unwrap_or(mount), own),
+            Self::Split(trees) => {
+                let own = &trees.iter().find(|(kind, _)| kind == controller)?.1;
+                (own, own)
+            }
+        })
+    }
+}
+
 /// What a container may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Limits {
@@ -103,6 +119,59 @@ impl Group {
     }
 }
 
+/// The groups that a container is to have.
+pub(crate) struct Plan {
+    name: String,
+    place: Option<Place>,
+    /// As [`Limits::settings`] has them.
+    settings: Vec<(&'static str, &'static str, String, bool)>,
+}
+
+impl Plan {
+    /// Groups named `name` with these limits.
+    pub(crate) fn new(name: &str, limits: &Limits) -> Self {
+        let place = place();
+        let mut settings = limits.settings(matches!(place, Some(Place::Unified { .. })));
+        // A batch system counts and ends what is in the group of its job: leaving it is only for
+        // those who ask for a limit.
+        if !settings.iter().any(|(.., asked)| *asked) && std::env::var_os("SLURM_JOB_ID").is_some()
+        {
+            settings.clear();
+        }
+        Self { name: name.to_owned(), place, settings }
+    }
+
+    /// Where they will be.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let controllers = self.settings.iter().map(|(controller, ..)| *controller);
+        let folder = |controller| Some(self.place.as_ref()?.folders(controller)?.0);
+        let mut paths: Vec<PathBuf> =
+            controllers.filter_map(folder).map(|parent| parent.join(&self.name)).collect();
+        paths.dedup();
+        paths
+    }
+
+    /// Makes them. The second answer says, for the user, which limit could not be set and why.
+    pub(crate) fn make(self) -> (Groups, Option<String>) {
+        let mut groups = Groups::default();
+        let Some(place) = self.place else {
+            let asked = self.settings.iter().any(|(.., asked)| *asked);
+            let note = asked.then(|| "no limits are set: no cgroup file system is mounted".into());
+            return (groups, note);
+        };
+        let mut missed = Vec::new();
+        for (controller, file, value, asked) in self.settings {
+            if let Err(error) = groups.set(&place, &self.name, controller, file, &value)
+                && asked
+            {
+                missed.push(format!("the {controller} limit is not set ({error})"));
+            }
+        }
+        let note = (!missed.is_empty()).then(|| missed.join(", "));
+        (groups, note)
+    }
+}
+
 /// The groups made for one container; they are removed when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -117,35 +186,6 @@ impl Groups {
         Self { made, own: None }
     }
 
-    /// Makes groups named `name` with these limits. The second answer says, for the user, which
-    /// limit could not be set and why.
-    pub(crate) fn make(name: &str, limits: &Limits) -> (Self, Option<String>) {
-        let mut groups = Self::default();
-        let place = place();
-        let unified = matches!(place, Some(Place::Unified { .. }));
-        let settings = limits.settings(unified);
-        let asked = settings.iter().any(|(.., asked)| *asked);
-        let Some(place) = place else {
-            let note = asked.then(|| "no limits are set: no cgroup file system is mounted".into());
-            return (groups, note);
-        };
-        // A batch system counts and ends what is in the group of its job: leaving it is only for
-        // those who ask for a limit.
-        if settings.is_empty() || (!asked && std::env::var_os("SLURM_JOB_ID").is_some()) {
-            return (groups, None);
-        }
-        let mut missed = Vec::new();
-        for (controller, file, value, asked) in settings {
-            if let Err(error) = groups.set(&place, name, controller, file, &value)
-                && asked
-            {
-                missed.push(format!("the {controller} limit is not set ({error})"));
-            }
-        }
-        let note = (!missed.is_empty()).then(|| missed.join(", "));
-        (groups, note)
-    }
-
     fn set(
         &mut self,
         place: &Place,
@@ -156,16 +196,7 @@ impl Groups {
     ) -> io::Result<()> {
         let missing =
             || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such controller");
-        let (parent, own) = match place {
-            // A group with processes cannot hand controllers to a child: the new group stands
-            // beside its caller's.
-            Place::Unified { mount, own } if own == mount => (mount.as_path(), own),
-            Place::Unified { mount, own } => (own.parent().unwrap_or(mount), own),
-            Place::Split(trees) => {
-                let own = trees.iter().find(|(kind, _)| kind == controller).ok_or_else(missing)?;
-                (own.1.as_path(), &own.1)
-            }
-        };
+        let (parent, own) = place.folders(controller).ok_or_else(missing)?;
         let path = parent.join(name);
         let at = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -179,7 +210,7 @@ impl Groups {
             match opened {
                 Ok(group) => {
                     self.made.push(group);
-                    self.own = Some(own.clone());
+                    self.own = Some(own.to_owned());
                 }
                 Err(error) => {
                     // It is empty; the first error is the one to report.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use crate::cgroup::{Groups, Limits};
+use crate::cgroup::{Groups, Limits, Plan};
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, State};
@@ -177,7 +177,11 @@ impl Session {
             pids: Some(container.pids.unwrap_or(DEFAULT_PIDS)),
             pids_by_default: container.pids.is_none(),
         };
-        let (groups, note) = Groups::make(&format!("sconce-{}", folder.id), &limits);
+        let plan = Plan::new(&format!("sconce-{}", folder.id), &limits);
+        // Written before they are made: whoever cleans up must know of them.
+        let mut state = State { created: folder::now(), cgroups: plan.paths(), ..State::default() };
+        folder::write(&folder.path, "state.json", &state)?;
+        let (groups, note) = plan.make();
         groups.expect_entry();
         if let Some(note) = note {
             notices(&note);

@@ -5,11 +5,13 @@ mod terminal;
 #[allow(dead_code)]
 mod world;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use terminal::Terminal;
@@ -301,19 +303,42 @@ fn killing_the_caller_early_leaves_nothing() {
         let world = World::new(who);
         let mark = format!("early-{}-{who:?}", std::process::id());
         let shim = format!("sconce-shim\0{}", world.path("scratch").display());
-        for step in 0..30 {
+        let mut ids = BTreeSet::new();
+        // Closer together at first: there the caller makes folders and cgroups, in a few milliseconds.
+        let early = (0..80).map(|step| 150 * step);
+        for microseconds in early.chain((0..30).map(|step| 4000 * step)) {
             let script = format!(": {mark}; sleep 1000");
             let mut child = world.script(&[], &script).spawn().expect("started");
-            std::thread::sleep(std::time::Duration::from_millis(4 * step));
+            std::thread::sleep(std::time::Duration::from_micros(microseconds));
             child.kill().expect("killed");
             child.wait().expect("ended");
+            let folders = fs::read_dir(world.path("scratch")).into_iter().flatten().flatten();
+            ids.extend(folders.map(|folder| folder.file_name().to_string_lossy().into_owned()));
         }
         eventually("all processes are gone", || {
             processes_with(&mark) == 0 && processes_with(&shim) == 0
         });
         // One that had not come so far is cleaned up after by the next.
         world.check(&[], "true", 0);
+        let left = cgroups_of(Path::new("/sys/fs/cgroup"), &ids);
+        assert!(left.is_empty(), "{left:?}");
     }
+}
+
+/// The cgroups below `folder` of containers with these ids.
+fn cgroups_of(folder: &Path, ids: &BTreeSet<String>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    // Others come and go meanwhile.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.strip_prefix("sconce-").is_some_and(|id| ids.contains(id)) {
+                found.push(entry.path());
+            }
+            found.extend(cgroups_of(&entry.path(), ids));
+        }
+    }
+    found
 }
 
 /// A shim that is killed takes the container with it, and its caller cleans up.
@@ -378,6 +403,7 @@ fn images_that_no_container_can_have() {
             ("mkdir -p root/etc/resolv.conf", "the image's /etc/resolv.conf is a folder"),
             ("ln -s /tmp root/proc", "the image's /proc is no folder"),
             ("echo > root/dev", "the image's /dev is no folder"),
+            ("rm -r root/etc; ln -s /dev root/etc", "the image's /etc/hosts leads to"),
         ] {
             let world = World::new(who);
             assert!(world.around(make).status.success());
@@ -393,32 +419,6 @@ fn images_that_no_container_can_have() {
         assert!(err.contains("-w '/data/a/b': it is not there in the volume at /data"), "{err}");
         world.check(&["-v=./data:/data:ro", "-w=/data"], "true", 0);
     }
-}
-
-#[test]
-fn a_terminal_is_a_terminal() {
-    for who in ALL {
-        let world = World::new(who);
-        let script = "tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.05; done";
-        let mut terminal = Terminal::start(world.script(&["-t"], script), (33, 77));
-        terminal.expect("/dev/pts/0");
-        terminal.expect("33 77");
-            ("rm -r root/etc; ln -s /dev root/etc", "the image's /etc/hosts leads to"),
-        terminal.expect("ready");
-        terminal.resize(40, 100);
-        terminal.expect("40 100");
-        assert_eq!(terminal.end(), 5);
-        // What the keyboard sends is a signal inside, and the caller lives on.
-        let script = "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done";
-        let mut terminal = Terminal::start(world.script(&["-t"], script), (10, 10));
-        terminal.expect("ready");
-        terminal.type_in(b"\x03");
-        terminal.expect("caught");
-        assert_eq!(terminal.end(), 6);
-    }
-    let world = World::new(As::Root);
-    let output = world.script(&["-t"], "true").stdin(Stdio::null()).output().expect("started");
-    assert!(texts(&output).1.contains("standard input is not one"));
 }
 
 /// Links of an image, or of what another volume shows, make no volume the container's /dev or /proc:
@@ -458,6 +458,31 @@ fn links_lead_no_volume_to_what_is_the_kernels() {
         world.check(&["-v=./data:/ok", "-v=./other:/data"], "touch /home/x", 0);
         assert!(world.path("data/x").exists());
     }
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    for who in ALL {
+        let world = World::new(who);
+        let script = "tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.05; done";
+        let mut terminal = Terminal::start(world.script(&["-t"], script), (33, 77));
+        terminal.expect("/dev/pts/0");
+        terminal.expect("33 77");
+        terminal.expect("ready");
+        terminal.resize(40, 100);
+        terminal.expect("40 100");
+        assert_eq!(terminal.end(), 5);
+        // What the keyboard sends is a signal inside, and the caller lives on.
+        let script = "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done";
+        let mut terminal = Terminal::start(world.script(&["-t"], script), (10, 10));
+        terminal.expect("ready");
+        terminal.type_in(b"\x03");
+        terminal.expect("caught");
+        assert_eq!(terminal.end(), 6);
+    }
+    let world = World::new(As::Root);
+    let output = world.script(&["-t"], "true").stdin(Stdio::null()).output().expect("started");
+    assert!(texts(&output).1.contains("standard input is not one"));
 }
 
 #[test]
