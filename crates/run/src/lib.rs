@@ -63,10 +63,10 @@ mod streams;
 mod terminal;
 mod time;
 mod trace;
+mod usage;
 mod user;
 mod volumes;
 
-pub use cgroup::Usage;
 pub use clean::remove;
 pub use client::{run, run_captured, start};
 pub use container::{
@@ -82,6 +82,7 @@ pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
 pub use shim::shim_main;
 pub use time::rfc3339;
+pub use usage::Usage;
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

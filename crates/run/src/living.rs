@@ -14,7 +14,7 @@ use crate::error::{Doing, Error};
 use crate::folder::{self, Listed, State};
 use crate::streams::{self, Streams};
 use crate::terminal;
-use crate::{Exit, Stdio, attend, cgroup, clean, signals};
+use crate::{Exit, Stdio, attend, clean, signals, usage};
 
 impl Listed {
     /// Runs another command in it; `stdio` says what its streams are.
@@ -211,8 +211,8 @@ impl Listed {
     }
 
     /// What it uses now; nothing where no cgroup counts it.
-    pub fn usage(&self) -> cgroup::Usage {
-        cgroup::usage(&self.state.cgroups)
+    pub fn usage(&self) -> usage::Usage {
+        usage::usage(&self.state.cgroups)
     }
 
     /// The files of its log, the older one first.
