@@ -166,6 +166,10 @@ impl Error {
             Self::Overlay { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "mounting overlays without root needs Linux 5.11 and may be forbidden by a security policy; try as root"
             }
+            // OVL_MAX_STACK (fs/overlayfs/ovl_entry.h).
+            Self::Overlay { layers: 501.., .. } => {
+                "the kernel mounts 500 layers at most: make an image of fewer"
+            }
             Self::Overlay { .. } => {
                 "check that the store is on a local file system, or point SCONCE_HOME to one"
             }

@@ -175,6 +175,7 @@ impl Target<'_> {
             let passwd = user::read_in(&root, "/etc/passwd")?;
             let group = user::read_in(&root, "/etc/group")?;
             let identity = user::resolve(Some(user), &[], &passwd, &group)?;
+            user::check_mapped(Some(user), &identity)?;
             // Nobody made a home for one that the image does not know.
             set("HOME", Some(if identity.known { &identity.home } else { "/tmp" }));
             process.privileges.uid = identity.uid;

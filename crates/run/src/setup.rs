@@ -86,7 +86,7 @@ pub(crate) fn start(
     let group = user::read_in(&root, "/etc/group")?;
     let mut identity =
         user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
-    check_mapped(container, &identity)?;
+    user::check_mapped(container.user.as_deref(), &identity)?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
         if container.read_only {
@@ -257,27 +257,6 @@ fn enter_namespaces(container: &Container, scratch: &Path) -> Result<(), Error> 
 
 /// Refuses a user that does not exist in the shim's user namespace, where the kernel would
 /// only say "invalid argument".
-fn check_mapped(container: &Container, identity: &user::Identity) -> Result<(), Error> {
-    if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
-        return Ok(());
-    }
-    let mapped = ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)?;
-    let why = match mapped {
-        _ if !ids::inside_namespace()? => "ids go up to 4294967294",
-        false => {
-            "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
-        }
-        true => {
-            "without root, users go as far as your ranges in /etc/subuid and /etc/subgid: longer ones are needed"
-        }
-    };
-    Err(Error::Invalid {
-        option: "--user",
-        given: container.user.clone().unwrap_or_default(),
-        why: why.to_owned(),
-    })
-}
-
 /// Hands the configuration to libcontainer; the answer is the first process.
 fn first_process(
     stage: &Path,

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error};
+use crate::ids;
 
 /// Most that is read of a passwd or group file.
 const LARGEST: u64 = 16 << 20;
@@ -61,6 +62,8 @@ pub(crate) fn resolve(
     let given = given.unwrap_or("0");
     let invalid = |why: String| Error::Invalid { option: "--user", given: given.to_owned(), why };
     let (user, wanted_group) = match given.split_once(':') {
+        // As Docker: a group alone is root's.
+        Some(("", group)) => ("0", Some(group)),
         Some((user, group)) => (user, Some(group)),
         None => (given, None),
     };
@@ -114,6 +117,28 @@ pub(crate) fn resolve(
     let known = !entry.name.is_empty() || entry.uid == 0;
     let home = if entry.home.is_empty() { "/".to_owned() } else { entry.home };
     Ok(Identity { uid: entry.uid, gid, groups: memberships, home, known })
+}
+
+/// Refuses a user that this process's user namespace does not have. `given` is what named it.
+pub(crate) fn check_mapped(given: Option<&str>, identity: &Identity) -> Result<(), Error> {
+    if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
+        return Ok(());
+    }
+    let mapped = ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)?;
+    let why = match mapped {
+        _ if !ids::inside_namespace()? => "ids go up to 4294967294",
+        false => {
+            "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
+        }
+        true => {
+            "without root, users go as far as your ranges in /etc/subuid and /etc/subgid: longer ones are needed"
+        }
+    };
+    Err(Error::Invalid {
+        option: "--user",
+        given: given.unwrap_or_default().to_owned(),
+        why: why.to_owned(),
+    })
 }
 
 /// The text of a file of the image, the empty text where there is none. Links are followed
@@ -254,6 +279,7 @@ mod tests {
         check(Some("1000"), 1000, 1001, &[44], "/home/ann");
         check(Some("ann:video"), 1000, 44, &[], "/home/ann");
         check(Some("7:8"), 7, 8, &[], "/");
+        check(Some(":video"), 0, 44, &[], "/root");
         let more = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             resolve(Some("ann"), &names, PASSWD, GROUP).map(|identity| identity.groups)

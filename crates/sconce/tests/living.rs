@@ -196,6 +196,16 @@ fn logs_are_followed_to_the_end() {
     }
 }
 
+#[test]
+fn a_user_that_is_not_mapped_is_refused_by_exec_as_by_run() {
+    let world = World::of_nobody();
+    world.image(CONFIG);
+    start(&world, "one", &[], "sleep 600");
+    let (code, _, err) = world.says(&["exec", "--user", "7", "one", "true"]);
+    assert!(code == 125 && err.contains("--user '7': without root, other users need"), "{err}");
+    ok(&world, &["rm", "--force", "one"]);
+}
+
 /// A small file system on a folder, until this is dropped.
 struct Small(std::path::PathBuf);
 

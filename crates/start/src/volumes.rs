@@ -225,7 +225,11 @@ pub(crate) fn check_places(binds: &[Bind], tmpfs: &[Tmpfs]) -> Result<(), Error>
         let target_path: &Path = target;
         if target_path == Path::new("/dev") || target_path.starts_with("/proc") {
             let why = "/dev and /proc are the container's own; --device brings single devices";
-            return Err(Error::option("-v", format!("{source}:{}", target.display()), why));
+            let target = target.display();
+            return Err(match binds.iter().any(|bind| bind.volume.target == target_path) {
+                true => Error::option("-v", format!("{source}:{target}"), why),
+                false => Error::option("--tmpfs", target.to_string(), why),
+            });
         }
         // Paths are compared by their parts: `/data/` is `/data`.
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == target) {
