@@ -192,6 +192,11 @@ impl Session {
             folder::write(&folder.path, "state.json", &state)?;
         }
         folder::write(&folder.path, "container.json", container)?;
+        if container.detach {
+            // It goes with what the container changes: on a full disk, room for how it ended.
+            let room = folder.path.join("scratch/room");
+            fs::write(&room, [1; 4096]).doing_to("writing", &room)?;
+        }
         let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
         let launch = Launch {
             folder: &folder.path,
