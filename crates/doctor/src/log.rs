@@ -35,6 +35,8 @@ fn entry(line: &str, seconds: Option<u64>) -> Option<Entry<'_>> {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (code, rest) = rest.split_at(digits);
     let bus = bus.strip_prefix("PCI:").unwrap_or(bus);
+    // Of a MIG instance: `PCI:0000:01:00 GPU-I:05`.
+    let bus = bus.split_once(' ').map_or(bus, |(bus, _)| bus);
     Some(Entry {
         switch: before.ends_with('S'),
         bus: bus.split_once('.').map_or(bus, |(bus, _)| bus),
@@ -103,6 +105,11 @@ mod tests {
         let found = entry(line, None).unwrap();
         assert_eq!((found.switch, found.bus, found.code), (true, "0000:c1:00", 20034));
         assert!(found.rest.starts_with("Fatal"));
+        let line = "NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=…, name=…, Contained: SM (0x1). RST: No, D-RST: No";
+        assert_eq!(
+            entry(line, None).map(|entry| (entry.bus, entry.code)),
+            Some(("0000:01:00", 94))
+        );
         for none in ["Xid", "Xid (", "Xid (a): ", "Xid (a): x", "Xid (a): 99999999999,"] {
             assert!(entry(none, None).is_none(), "{none}");
         }
