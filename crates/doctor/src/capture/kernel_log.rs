@@ -69,6 +69,11 @@ fn dated(line: &str) -> LogError {
     }
 }
 
+/// The lines of a record: /dev/kmsg writes a line end within it as `\\x0a`.
+fn lines(record: &str) -> impl Iterator<Item = &str> {
+    record.split("\\x0a")
+}
+
 /// `/dev/kmsg`: one record a read, `priority,sequence,microseconds,flags;text` (the kernel's
 /// Documentation/ABI/testing/dev-kmsg).
 fn kmsg() -> Option<Vec<LogError>> {
@@ -85,12 +90,11 @@ fn kmsg() -> Option<Vec<LogError>> {
                 bytes += length;
                 let record = String::from_utf8_lossy(record.get(..length)?);
                 let (head, line) = record.split_once(';').unwrap_or(("", &record));
-                let line = line.lines().next().unwrap_or("");
-                if ours(line) {
-                    let seconds = head.split(',').nth(2).and_then(|time| time.parse::<u64>().ok());
-                    let seconds = seconds.map(|micros| micros / 1_000_000);
-                    records.push(LogError { seconds, line: line.to_owned() });
-                }
+                let text = line.lines().next().unwrap_or("");
+                let seconds = head.split(',').nth(2).and_then(|time| time.parse::<u64>().ok());
+                let seconds = seconds.map(|micros| micros / 1_000_000);
+                let lines = lines(text).filter(|line| ours(line));
+                records.extend(lines.map(|line| LogError { seconds, line: line.to_owned() }));
             }
             // EPIPE: records were overwritten while reading; the next read goes on after them.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
