@@ -26,6 +26,11 @@ pub(super) fn refused(snapshot: &Snapshot) -> Option<Finding> {
     if snapshot.driver.module.is_some() || snapshot.pci.is_empty() || snapshot.wsl {
         return None;
     }
+    // The kernel's line names no module: where there is none of the driver's for this kernel, it was another.
+    let built = snapshot.driver.built_for.as_ref();
+    if built.zip(snapshot.kernel.as_ref()).is_some_and(|(built, kernel)| !built.contains(kernel)) {
+        return None;
+    }
     let log = snapshot.kernel_log.iter().flatten();
     let lines: Vec<&String> =
         log.filter(|line| REFUSED.iter().any(|words| line.contains(words))).collect();
