@@ -1,10 +1,10 @@
 //! Why a GPU can't be used: the kernel's own words first, then what the facts know. The rules of single causes ask
 //! here, so that each GPU has one cause and `gpu-lost` is left with those that have none.
 
-use sconce_facts::Capability;
+use sconce_facts::{Capability, DriverVersion};
 
 use crate::log;
-use crate::rules::Rule;
+use crate::rules::{self, Rule};
 use crate::snapshot::Snapshot;
 use crate::state::{Device, Trouble};
 use crate::{Finding, Step};
@@ -41,8 +41,9 @@ const MESSAGES: &[(Cause, &[&str], &str)] = &[
     ),
     (
         Cause::NeedsProprietaryModule,
-        &["is not supported by open nvidia.ko", "required GPU System Processor (GSP)"],
-        "NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c",
+        // The next line goes on: `nvidia.ko because it does not include the required GPU`.
+        &["is not supported by open", "because it does not include the required GPU"],
+        "kernel log of the open module with a Pascal GPU, in lines; NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c",
     ),
     (
         Cause::DriverNewer,
@@ -76,10 +77,16 @@ const MESSAGES: &[(Cause, &[&str], &str)] = &[
             "RmFetchGspRmImages",
             "GFW_BOOT",
             "GFW boot",
+            "unexpected WPR2 already up",
+            // RM_INIT_FIRMWARE_POLICY_FAILED to RM_INIT_FIRMWARE_INIT_FAILED.
+            "RmInitAdapter failed! (0x60:",
+            "RmInitAdapter failed! (0x61:",
+            "RmInitAdapter failed! (0x62:",
+            "RmInitAdapter failed! (0x63:",
             "failed to load firmware nvidia/",
             "Direct firmware load for nvidia/",
         ],
-        "NVIDIA/open-gpu-kernel-modules src/nvidia/src/kernel/gpu/gsp",
+        "NVIDIA/open-gpu-kernel-modules src/nvidia/src/kernel/gpu/gsp; src/nvidia/arch/nvalloc/unix/src/osinit.c, rm_init_status",
     ),
     (
         Cause::Held,
@@ -102,12 +109,16 @@ fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a
         Trouble::Excluded => return Some((Cause::Excluded, Vec::new())),
         // Other rules name these.
         Trouble::Denied | Trouble::Recovery => return None,
+        Trouble::Unloaded if never_ran(snapshot) => return None,
+        Trouble::Unloaded => {}
         Trouble::Hidden | Trouble::Dead(_) | Trouble::Silent => {}
     }
     for (cause, says, _) in MESSAGES {
         let lines = log::about(snapshot, device.bus_id, says);
-        // That a GPU is held is said of none by name, so of one that the driver shows it is not said.
-        if lines.is_empty() || (*cause == Cause::Held && device.gpu.is_some()) {
+        // That a GPU is held is said of none by name, so of one that the driver shows it is not said. Without the
+        // module the buses say it.
+        let hidden = device.trouble == Some(Trouble::Hidden);
+        if lines.is_empty() || (*cause == Cause::Held && !hidden) {
             continue;
         }
         if *cause == Cause::Gsp && !log::about(snapshot, device.bus_id, GONE).is_empty() {
@@ -137,31 +148,36 @@ fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
     if device.pci.is_some_and(unassigned) {
         return Some(Cause::BarSpace);
     }
-    let facts = device.facts()?;
-    let driver = snapshot.driver_version()?;
     if dropped(snapshot, device) {
         return Some(Cause::DriverNewer);
     }
+    let capability = device.facts().map(|facts| facts.capability);
+    let old = device.generation().is_some() || capability.is_some_and(|own| own < FIRST_OPEN);
     match snapshot.driver.open {
-        Some(true) if facts.capability < FIRST_OPEN => return Some(Cause::NeedsProprietaryModule),
-        Some(false) if facts.capability >= ONLY_OPEN => return Some(Cause::NeedsOpenModule),
+        Some(true) if old => return Some(Cause::NeedsProprietaryModule),
+        Some(false) if capability >= Some(ONLY_OPEN) => return Some(Cause::NeedsOpenModule),
         _ => {}
     }
-    let first = facts.first_driver.as_ref()?;
+    let driver: DriverVersion = snapshot.driver_text()?.parse().ok()?;
+    let first = device.facts()?.first_driver.as_ref()?;
     (driver < *first).then_some(Cause::DriverOlder)
 }
 
 /// Whether the driver's branch is past the last that supports the GPU.
 fn dropped(snapshot: &Snapshot, device: &Device<'_>) -> bool {
-    let last = device.facts().and_then(last_branch);
-    let driver = snapshot.driver_version().map(|version| version.branch());
-    driver.zip(last).is_some_and(|(driver, last)| driver > last)
+    let driver = snapshot.driver_text().and_then(|text| text.parse::<DriverVersion>().ok());
+    driver.zip(device.last_branch()).is_some_and(|(driver, last)| driver.branch() > last)
 }
 
-/// The last driver branch that supports a GPU, where there is one.
-pub(crate) fn last_branch(gpu: &sconce_facts::Gpu) -> Option<u32> {
-    let last = gpu.capability.row()?.last_driver.as_ref()?;
-    last.trim_start_matches('R').parse().ok()
+/// Whether the driver's module, which is not loaded, did not get as far as the GPUs: another rule says why.
+fn never_ran(snapshot: &Snapshot) -> bool {
+    rules::refused(snapshot) || rules::not_built(snapshot) || rules::held(snapshot)
+}
+
+/// Whether there is a cause for every GPU: then it is why the module is not loaded.
+pub(crate) fn explain_all(snapshot: &Snapshot) -> bool {
+    let devices = snapshot.devices();
+    !devices.is_empty() && devices.iter().all(|device| of(snapshot, device).is_some())
 }
 
 /// GPUs with this cause, with the lines that say it.
@@ -178,7 +194,8 @@ pub(crate) fn with(snapshot: &Snapshot, cause: Cause) -> Vec<(Device<'_>, Vec<&s
 pub(crate) fn without(snapshot: &Snapshot) -> Vec<Device<'_>> {
     let devices = snapshot.devices().into_iter();
     let unknown = devices.filter(|device| {
-        !matches!(device.trouble, None | Some(Trouble::Denied | Trouble::Recovery))
+        use Trouble::{Denied, Recovery, Unloaded};
+        !matches!(device.trouble, None | Some(Denied | Recovery | Unloaded))
             && of(snapshot, device).is_none()
     });
     unknown.collect()

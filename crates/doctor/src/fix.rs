@@ -1,5 +1,6 @@
 //! What to do about a finding: steps with the commands that do them, on this machine.
 
+use sconce_facts::DriverVersion;
 use serde::Serialize;
 
 use crate::snapshot::{Gpu, Snapshot};
@@ -110,7 +111,8 @@ pub(crate) fn reload() -> Step {
 /// Installs a part of the driver (`driver-open`, `fabric-manager`, …; see the facts) of a branch or, without one, of
 /// the one that is loaded. `words` says it where the distribution is not known.
 pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, words: &str) -> Step {
-    let own = snapshot.driver_version().map(|version| version.branch());
+    let own = snapshot.driver_text().and_then(|text| text.parse::<DriverVersion>().ok());
+    let own = own.map(|version| version.branch());
     let branch = branch.or(own).unwrap_or_else(sconce_facts::driver_branch).to_string();
     let words = words.replace("{branch}", &branch);
     // A container's distribution is not its host's.
@@ -121,7 +123,7 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
         sconce_facts::install(distribution, what)
     });
     let kernel = snapshot.kernel.as_deref().unwrap_or("$(uname -r)");
-    let version = snapshot.driver.module.as_deref().unwrap_or_default();
+    let version = snapshot.driver_text().unwrap_or_default();
     let fill = |command: &String| {
         let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
         command.replace("{version}", version)

@@ -326,6 +326,11 @@ impl Snapshot {
         self.driver.module.as_deref()?.parse().ok()
     }
 
+    /// The version of the driver that is loaded or, while none is, installed.
+    pub(crate) fn driver_text(&self) -> Option<&str> {
+        self.driver.module.as_deref().or(self.driver.libraries.as_deref())
+    }
+
     /// How many NVSwitches the driver has nodes for.
     pub(crate) fn switches(&self) -> usize {
         let switches = self.nodes.iter().filter(|node| {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sconce_gpu::Opening;
+use sconce_gpu::nvml::ComputeMode;
 
 use crate::log;
 use crate::report::Severity;
@@ -30,6 +31,8 @@ pub(crate) enum Trouble {
     Excluded,
     /// It is on the bus and the driver does not show it.
     Hidden,
+    /// The driver is installed and its module is not loaded: it goes again when it finds no GPU that it can start.
+    Unloaded,
     /// Its node does not open.
     Dead(Opening),
     /// NVML answers, but not for it.
@@ -47,7 +50,11 @@ impl Device<'_> {
         match (self.gpu, known, self.pci) {
             (Some(gpu), ..) => format!("GPU {} ({}) at {}", gpu.index, gpu.model, self.bus_id),
             (_, Some(known), _) => format!("{} at {}", known.name, self.bus_id),
-            (_, _, Some(pci)) => format!("a GPU (10de:{}) at {}", pci.device, self.bus_id),
+            (_, _, Some(pci)) => {
+                let generation = self.generation().map(|row| format!("{} ", row.name));
+                let generation = generation.unwrap_or_default();
+                format!("a {generation}GPU (10de:{}) at {}", pci.device, self.bus_id)
+            }
             _ => format!("a GPU at {}", self.bus_id),
         }
     }
@@ -57,6 +64,18 @@ impl Device<'_> {
         self.pci
             .and_then(|pci| sconce_facts::gpu_by_pci(&pci.device))
             .or_else(|| sconce_facts::gpu(&self.gpu?.model).ok())
+    }
+
+    /// Its generation, if it is older than Turing.
+    pub fn generation(&self) -> Option<&'static sconce_facts::Generation> {
+        sconce_facts::generation_by_pci(&self.pci?.device)
+    }
+
+    /// The last driver branch that supports it, where there is one.
+    pub fn last_branch(&self) -> Option<u32> {
+        let known = || self.facts()?.capability.row()?.last_driver.as_deref();
+        let last = self.generation().map(|row| &*row.last_driver).or_else(known)?;
+        last.trim_start_matches('R').parse().ok()
     }
 }
 
@@ -91,7 +110,10 @@ impl Snapshot {
     }
 
     fn trouble(&self, bus_id: &str, pci: Option<&Pci>, gpu: Option<&Gpu>) -> Option<Trouble> {
-        self.driver.module.as_ref()?;
+        if self.driver.module.is_none() {
+            let installed = self.driver.libraries.is_some() && !self.container && !self.wsl;
+            return (installed && gpu.is_none()).then_some(Trouble::Unloaded);
+        }
         if pci.is_some_and(|pci| pci.excluded) {
             return Some(Trouble::Excluded);
         }
@@ -125,14 +147,28 @@ impl Snapshot {
         (!matches!(code, "0x0" | "0")).then_some((words, last.line))
     }
 
-    /// How many GPUs can be used.
+    /// How many GPUs can be used: nothing is wrong with them, and they let processes compute.
     pub(crate) fn left(&self) -> usize {
-        self.devices().iter().filter(|device| device.trouble.is_none()).count()
+        let devices = self.devices().into_iter();
+        let open = |gpu: &Gpu| !gpu.lacks_instance() && !gpu.closed();
+        devices.filter(|device| device.trouble.is_none() && device.gpu.is_none_or(open)).count()
     }
 
     /// How bad the loss of a GPU is: the others may still do.
     pub(crate) fn loss(&self) -> Severity {
         if self.left() == 0 { Severity::Stops } else { Severity::Warns }
+    }
+}
+
+impl Gpu {
+    /// In MIG mode without an instance, through which alone it would compute.
+    pub(crate) fn lacks_instance(&self) -> bool {
+        self.mig_mode && self.instances == 0
+    }
+
+    /// Closed to every process.
+    pub(crate) fn closed(&self) -> bool {
+        self.compute_mode == Some(ComputeMode::Prohibited)
     }
 }
 

@@ -23,6 +23,7 @@ fn gpus_that_nvml_does_not_know() {
 
             STOPS  GPU 0 (NVIDIA GeForce RTX 3090) at 0000:98:00.0 can't be used: its system processor (GSP) fails [gsp-firmware]
                    seen: NVRM: RmInitAdapter: Cannot initialize GSP firmware RM
+                   seen: NVRM: GPU 0000:98:00.0: RmInitAdapter failed! (0x62:0x65:1792)
                    seen: NVRM: gpuWaitForGfwBootComplete_TU102: failed to wait for GFW_BOOT: (progress 0x3)
                    seen: NVRM: kgspWaitForGfwBootOk_TU102: failed to wait for GFW boot complete: 0x65 VBIOS version 94.02.59.00.05
                    fix:  switch the machine off, wait half a minute, and switch it on: a restart does not reset the GPU: `systemctl poweroff`
@@ -86,7 +87,7 @@ fn gpus_that_the_driver_refuses() {
             no GPU seen, driver 570.124.06 (CUDA up to 12.8)
             blocked: a container with GPUs can't work here as it is
 
-            STOPS  RTX 5090 at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are loaded [needs-open-module]
+            STOPS  RTX 5090 at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are installed [needs-open-module]
                    seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
                    fix:  install the open kernel modules of driver 570 in place of the proprietary
                    then: restart the machine: `systemctl reboot`

@@ -77,7 +77,7 @@ fn gpus_and_drivers_that_do_not_fit() {
             no GPU seen, driver 580.159.04
             blocked: a container with GPUs can't work here as it is
 
-            STOPS  V100 PCIe at 0000:04:00.0 is older than Turing and needs the proprietary kernel modules; the open ones are loaded [needs-proprietary-module]
+            STOPS  V100 PCIe at 0000:04:00.0 is older than Turing and needs the proprietary kernel modules; the open ones are installed [needs-proprietary-module]
                    fix:  install the proprietary kernel modules of driver 580 in place of the open
                    then: restart the machine: `systemctl reboot`
 

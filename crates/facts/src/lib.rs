@@ -7,6 +7,7 @@ mod arch;
 mod base;
 mod companions;
 mod cuda;
+mod generation;
 mod gpu;
 mod imports;
 mod machine;
@@ -29,6 +30,7 @@ pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,
 };
+pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;
 pub use machine::Machine;

@@ -10,6 +10,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("companions.toml", COMPANIONS),
     ("cuda.toml", CUDA),
     ("devel.toml", DEVEL),
+    ("generations.toml", GENERATIONS),
     ("gpus.toml", GPUS),
     ("imports.toml", IMPORTS),
     ("ngc.toml", NGC),
@@ -28,6 +29,7 @@ pub(crate) const CAVEATS: &str = include_str!("../data/caveats.toml");
 pub(crate) const COMPANIONS: &str = include_str!("../data/companions.toml");
 pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
+pub(crate) const GENERATIONS: &str = include_str!("../data/generations.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");
 pub(crate) const NGC: &str = include_str!("../data/ngc.toml");

@@ -16,13 +16,11 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    // The others may still do.
-    let all = snapshot.gpus.iter().all(|gpu| gpu.compute_mode == Some(ComputeMode::Prohibited));
-    let closed = snapshot.gpus.iter().filter_map(|gpu| {
+    let devices = snapshot.devices().into_iter();
+    let closed = devices.filter_map(|device| device.gpu).filter_map(|gpu| {
         let (severity, how) = match gpu.compute_mode? {
             ComputeMode::Default => return None,
-            ComputeMode::Prohibited if all => (Severity::Stops, "lets no process compute"),
-            ComputeMode::Prohibited => (Severity::Warns, "lets no process compute"),
+            ComputeMode::Prohibited => (snapshot.loss(), "lets no process compute"),
             ComputeMode::ExclusiveProcess => {
                 (Severity::Notes, "lets one process compute at a time")
             }

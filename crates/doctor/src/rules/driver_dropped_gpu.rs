@@ -1,8 +1,9 @@
 //! Ends of support.
 
 use super::Rule;
-use crate::causes::{Cause, findings, last_branch};
+use crate::causes::{Cause, findings};
 use crate::fix;
+use crate::state::Device;
 use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
@@ -16,10 +17,10 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let driver = snapshot.driver.module.as_deref().unwrap_or_default();
+    let driver = snapshot.driver_text().unwrap_or_default();
     let says = format!("is no longer supported by the driver {driver}");
     findings(&RULE, snapshot, Cause::DriverNewer, &says, |devices| {
-        let last = devices.iter().filter_map(|device| last_branch(device.facts()?)).min();
+        let last = devices.iter().filter_map(Device::last_branch).min();
         let mut steps = match last {
             Some(last) => {
                 let words = "install driver {branch}, the last that supports it";

@@ -1,8 +1,8 @@
 //! A GPU and no driver.
 
 use super::{Rule, gpu_held, module_not_built};
-use crate::causes::last_branch;
 use crate::fix;
+use crate::state::Device;
 use crate::{Finding, Severity, Snapshot, Subject};
 
 /// The rule.
@@ -32,14 +32,17 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let mut finding = Finding::new(&RULE, Severity::Stops, summary);
     for pci in &snapshot.pci {
         let known = sconce_facts::gpu_by_pci(&pci.device);
-        let name = known.map_or("unknown to the facts", |gpu| gpu.name.as_str());
+        let generation = sconce_facts::generation_by_pci(&pci.device).map(|row| row.name.as_str());
+        let name = known.map(|gpu| gpu.name.as_str()).or(generation);
+        let name = name.unwrap_or("unknown to the facts");
         finding = finding.seen(format!("{}: 10de:{} ({name})", pci.bus_id, pci.device));
     }
     if snapshot.modules.iter().any(|name| name == "nouveau") {
         finding = finding.seen("the nouveau module is loaded");
     }
     let known = snapshot.pci.iter().filter_map(|pci| sconce_facts::gpu_by_pci(&pci.device));
-    let last = known.clone().filter_map(last_branch).min();
+    let devices = snapshot.devices();
+    let last = devices.iter().filter_map(Device::last_branch).min();
     let first = known.filter_map(|gpu| Some(gpu.first_driver.as_ref()?.branch())).max();
     let branch = sconce_facts::driver_branch().max(first.unwrap_or_default());
     let branch = branch.min(last.unwrap_or(u32::MAX));

@@ -1,8 +1,8 @@
 //! Libraries without a module.
 
 use super::{Rule, gpu_held, module_not_built, secure_boot};
-use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
+use crate::{causes, fix};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -21,7 +21,8 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     // Causes that have a rule of their own.
     let explained = secure_boot::refused(snapshot).is_some()
         || module_not_built::not_built(snapshot).is_some()
-        || gpu_held::keep_the_module_out(snapshot);
+        || gpu_held::keep_the_module_out(snapshot)
+        || causes::explain_all(snapshot);
     if snapshot.wsl || explained {
         return Vec::new();
     }

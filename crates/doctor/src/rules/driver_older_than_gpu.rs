@@ -16,7 +16,7 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let driver = snapshot.driver.module.as_deref().unwrap_or_default();
+    let driver = snapshot.driver_text().unwrap_or_default();
     let says = format!("is newer than the driver {driver}, which does not know it");
     findings(&RULE, snapshot, Cause::DriverOlder, &says, |devices| {
         let first = devices.iter().filter_map(|device| device.facts()?.first_driver.as_ref());

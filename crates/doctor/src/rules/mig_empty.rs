@@ -1,7 +1,7 @@
 //! MIG mode without instances.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Step, Subject};
+use crate::{Finding, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -14,7 +14,8 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let empty = snapshot.gpus.iter().filter(|gpu| gpu.mig_mode && gpu.instances == 0);
+    let devices = snapshot.devices().into_iter();
+    let empty = devices.filter_map(|device| device.gpu).filter(|gpu| gpu.lacks_instance());
     let finding = |gpu: &crate::Gpu| {
         let summary =
             format!("GPU {} ({}) is in MIG mode and has no instance", gpu.index, gpu.model);
@@ -24,10 +25,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             Step::host("make one instance of the whole GPU", &[&make]),
             Step::host("or leave MIG mode", &[&leave]),
         ];
-        // The others may still do.
-        let all = snapshot.gpus.iter().all(|gpu| gpu.mig_mode && gpu.instances == 0);
-        let severity = if all { Severity::Stops } else { Severity::Warns };
-        Finding::new(&RULE, severity, summary).fix(steps)
+        Finding::new(&RULE, snapshot.loss(), summary).fix(steps)
     };
     empty.map(finding).collect()
 }

@@ -129,6 +129,21 @@ pub const RULES: &[&Rule] = &[
     &driver_too_old::RULE,
 ];
 
+/// Whether other kernel drivers have every GPU.
+pub(crate) fn held(snapshot: &Snapshot) -> bool {
+    gpu_held::keep_the_module_out(snapshot)
+}
+
+/// Whether the kernel refuses the driver's module for its signature.
+pub(crate) fn refused(snapshot: &Snapshot) -> bool {
+    secure_boot::refused(snapshot).is_some()
+}
+
+/// Whether the driver's module was not built for this kernel.
+pub(crate) fn not_built(snapshot: &Snapshot) -> bool {
+    module_not_built::not_built(snapshot).is_some()
+}
+
 /// Those that a container of sconce's meets on this machine, whatever runs in it.
 pub const OF_START: &[&Rule] = &[
     &uvm_missing::RULE,

@@ -16,7 +16,7 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let says = "needs the open kernel modules, and the proprietary ones are loaded";
+    let says = "needs the open kernel modules, and the proprietary ones are installed";
     findings(&RULE, snapshot, Cause::NeedsOpenModule, says, |_| {
         let words =
             "install the open kernel modules of driver {branch} in place of the proprietary";

@@ -1,8 +1,9 @@
 //! GPUs without a GSP under the open modules.
 
 use super::Rule;
-use crate::causes::{Cause, findings, last_branch};
+use crate::causes::{Cause, findings};
 use crate::fix;
+use crate::state::Device;
 use crate::{Finding, Snapshot, Subject};
 
 /// The rule.
@@ -16,10 +17,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let says =
-        "is older than Turing and needs the proprietary kernel modules; the open ones are loaded";
+    let says = "is older than Turing and needs the proprietary kernel modules; the open ones are installed";
     findings(&RULE, snapshot, Cause::NeedsProprietaryModule, says, |devices| {
-        let last = devices.iter().filter_map(|device| last_branch(device.facts()?)).min();
+        let last = devices.iter().filter_map(Device::last_branch).min();
         let words =
             "install the proprietary kernel modules of driver {branch} in place of the open";
         let mut steps = vec![fix::install(snapshot, "driver-proprietary", last, words)];

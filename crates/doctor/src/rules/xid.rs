@@ -6,6 +6,7 @@ use super::Rule;
 use super::gpu_lost::left_the_bus;
 use crate::actions::{self, newest, times};
 use crate::log;
+use crate::state::Trouble;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -25,9 +26,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let left = left_the_bus(snapshot);
     let gone = |bus: &str| {
         left.contains(&bus)
-            || devices
-                .iter()
-                .any(|device| device.trouble.is_some() && device.bus_id.starts_with(bus))
+            || devices.iter().any(|device| {
+                !matches!(device.trouble, None | Some(Trouble::Unloaded))
+                    && device.bus_id.starts_with(bus)
+            })
     };
     let mut kinds: Vec<Kind<'_>> = Vec::new();
     for entry in log::entries(snapshot) {

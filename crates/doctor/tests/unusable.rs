@@ -1,0 +1,138 @@
+//! Machines without a GPU that can be used: the driver's module that went again because it could start none, and GPUs
+//! that are each unusable for a reason of their own. The kernel's lines are the driver's own; the rest is described.
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use sconce_doctor::{Snapshot, examine};
+
+/// The report of `tests/snapshots/cases/<name>.json`.
+fn check(name: &str, says: Expect) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
+    let snapshot = Snapshot::load(&folder.join(format!("{name}.json"))).unwrap();
+    says.assert_eq(&examine(&snapshot, None).text());
+}
+
+#[test]
+fn a_module_that_could_start_no_gpu() {
+    check(
+        "gone-pascal-open-module",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  a Pascal GPU (10de:1b81) at 0000:18:00.0 is older than Turing and needs the proprietary kernel modules; the open ones are installed [needs-proprietary-module]
+               seen: NVRM: installed in this system is not supported by open
+               seen: NVRM: nvidia.ko because it does not include the required GPU
+               fix:  install the proprietary kernel modules of driver 580 in place of the open: `apt-get update`, `apt-get install -y nvidia-driver-580-server`
+               then: restart the machine: `systemctl reboot`
+    "#]],
+    );
+    check(
+        "gone-blackwell-proprietary-module",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  RTX 5090 at 0000:18:00.0 needs the open kernel modules, and the proprietary ones are installed [needs-open-module]
+               seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
+               fix:  install the open kernel modules of driver 580 in place of the proprietary: `apt-get update`, `apt-get install -y nvidia-driver-580-server-open`
+               then: restart the machine: `systemctl reboot`
+               see:  NVIDIA/open-gpu-kernel-modules#815
+    "#]],
+    );
+    check(
+        "gone-pascal-driver-590",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  a Pascal GPU (10de:1b80) at 0000:18:00.0 is no longer supported by the driver 590.48.01 [driver-dropped-gpu]
+               seen: NVRM:  supported through the NVIDIA 580.xx Legacy drivers. Please
+               fix:  install driver 580, the last that supports it: `apt-get update`, `apt-get install -y nvidia-driver-580-server`
+               then: restart the machine: `systemctl reboot`
+    "#]],
+    );
+    check(
+        "gone-no-address-space",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  H100 SXM5 80GB at 0000:18:00.0 got no room in the address space from the firmware (BAR) [bar-space]
+               seen: NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:
+               seen: NVRM: BAR1 is 0M @ 0x0 (PCI:0000:18:00.0)
+               fix:  switch on `Above 4G decoding` in the firmware's setup and restart
+               then: in a virtual machine: UEFI firmware and a larger 64-bit PCI window for the guest; where the firmware has no such switch, the kernel parameter `pci=realloc`
+    "#]],
+    );
+}
+
+#[test]
+fn a_card_older_than_turing_gets_the_proprietary_modules() {
+    check(
+        "pascal-without-driver",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
+               seen: 0000:18:00.0: 10de:1b80 (Pascal)
+               fix:  install NVIDIA's driver 580: `apt-get update`, `apt-get install -y nvidia-driver-580-server`
+               then: restart the machine: `systemctl reboot`
+    "#]],
+    );
+}
+
+#[test]
+fn no_gpu_is_left_whatever_each_lacks() {
+    check(
+        "mig-empty-and-lost",
+        expect![[r#"
+        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  GPU 1 (NVIDIA H100 80GB HBM3) at 0000:20:00.0 is lost [gpu-lost]
+               seen: NVML: GPU is lost
+               fix:  restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+
+        STOPS  GPU 0 (NVIDIA H100 80GB HBM3) is in MIG mode and has no instance [mig-empty]
+               fix:  make one instance of the whole GPU: `nvidia-smi mig -i 0 -cgi 0 -C`
+               then: or leave MIG mode: `nvidia-smi -i 0 -mig 0`
+    "#]],
+    );
+    check(
+        "mig-empty-and-closed",
+        expect![[r#"
+        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  GPU 0 (NVIDIA H100 80GB HBM3) is in MIG mode and has no instance [mig-empty]
+               fix:  make one instance of the whole GPU: `nvidia-smi mig -i 0 -cgi 0 -C`
+               then: or leave MIG mode: `nvidia-smi -i 0 -mig 0`
+
+        STOPS  GPU 1 (NVIDIA H100 80GB HBM3) lets no process compute [compute-mode]
+               seen: compute mode Prohibited
+               fix:  let all compute again, if it was not meant: `nvidia-smi -i 1 -c DEFAULT`
+    "#]],
+    );
+}
+
+#[test]
+fn a_refused_module_is_not_the_driver_s_where_it_has_none_for_this_kernel() {
+    check(
+        "not-built-and-another-refused",
+        expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  the driver's module was not built for this kernel, 6.8.0-60-generic [module-not-built]
+               seen: it is there for 6.8.0-59-generic
+               fix:  install the headers of this kernel: `apt-get install -y linux-headers-6.8.0-60-generic`
+               then: build the module and load it: `dkms autoinstall`, `modprobe -a nvidia nvidia_uvm`
+               then: if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver
+    "#]],
+    );
+}
