@@ -274,7 +274,9 @@ fn plugins(loader: &Loader<'_>, process: &Process, torch: &Process) -> Vec<Findi
     for (at, loaded) in process.loaded.iter().enumerate() {
         let Some(library) = loader.library(loaded.library) else { continue };
         let Some(row) = names::plugins(library.soname()) else { continue };
-        if row.if_there.as_ref().is_some_and(|name| loader.named(name).is_empty()) {
+        if row.if_there.as_ref().is_some_and(|name| loader.named(name).is_empty())
+            || (row.of_gpu_builds && !library.has_gpu_code())
+        {
             continue;
         }
         let folder =
@@ -306,7 +308,7 @@ fn plugins(loader: &Loader<'_>, process: &Process, torch: &Process) -> Vec<Findi
                 Some(_) => {}
             }
         }
-        if !absent.is_empty() {
+        if let Some(first) = absent.first() {
             out.push(
                 Finding::new(
                     Severity::Error,
@@ -320,9 +322,9 @@ fn plugins(loader: &Loader<'_>, process: &Process, torch: &Process) -> Vec<Findi
                 )
                 .evidence([format!("seen as: {}", row.fails)])
                 .fix(
-                    absent
-                        .first()
-                        .and_then(|name| names::how_to_get(name, names::cuda_major(name)))
+                    row.fix
+                        .clone()
+                        .or_else(|| names::how_to_get(first, names::cuda_major(first)))
                         .unwrap_or_else(|| "install the whole package again".to_owned()),
                 )
                 .gpu(true),

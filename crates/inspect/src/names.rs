@@ -117,6 +117,11 @@ pub struct Plugin {
     pub fails: String,
     /// A library without which nothing is opened.
     pub if_there: Option<String>,
+    /// Whether only a build with GPU code opens them.
+    #[serde(default)]
+    pub of_gpu_builds: bool,
+    /// How to get them, where it is not by their names.
+    pub fix: Option<String>,
 }
 
 /// Something a report names first.

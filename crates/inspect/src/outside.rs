@@ -16,6 +16,10 @@ use crate::tree::Tree;
 
 /// Folders of one LD_LIBRARY_PATH.
 const MAX_FOLDERS: usize = 256;
+/// Entries of these folders that are looked at for one name with `*`.
+const MAX_ENTRIES: usize = 100_000;
+/// Files that such a name stands for.
+const MAX_MATCHES: usize = 64;
 
 /// The folders of an LD_LIBRARY_PATH; ld.so(8) takes `:` and `;`.
 pub fn folders(library_path: &str) -> impl Iterator<Item = &str> {
@@ -45,7 +49,7 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str) -> Vec<Finding> {
     while let Some(library) = scan.libraries.get(at) {
         at += 1;
         let new: Vec<String> = wanted(library).filter(|name| known.insert(name.clone())).collect();
-        for name in new {
+        for name in new.iter().flat_map(|name| matching(&outside, name)) {
             find(scan, &outside, &name);
         }
     }
@@ -57,6 +61,15 @@ fn wanted(library: &Library) -> impl Iterator<Item = String> {
     let needed = library.dynamic.iter().flat_map(|dynamic| dynamic.needed.iter());
     let plugins = names::plugins(library.soname()).into_iter().flat_map(|row| row.names.iter());
     needed.chain(plugins).chain(&library.opens).filter(|name| !name.contains('/')).cloned()
+}
+
+/// The names of files that `name` stands for: itself or, with a `*` at its end, those that begin so.
+fn matching(folders: &[String], name: &str) -> BTreeSet<String> {
+    let Some(start) = name.strip_suffix('*') else { return BTreeSet::from([name.to_owned()]) };
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let names =
+        entries.take(MAX_ENTRIES).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(start)).take(MAX_MATCHES).collect()
 }
 
 fn find(scan: &mut Scan, folders: &[String], name: &str) {
