@@ -150,6 +150,11 @@ pub fn before_start(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Findi
     findings
 }
 
+/// Whether a character turns the direction of the text after it (Unicode's bidirectional controls).
+fn is_turn(char: char) -> bool {
+    matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// `2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)`.
 fn machine(snapshot: &Snapshot) -> String {
     let mut models: Vec<(&str, usize)> = Vec::new();
@@ -180,7 +185,9 @@ fn machine(snapshot: &Snapshot) -> String {
 /// Without control characters: a snapshot from elsewhere, or a file name, must neither speak to the
 /// terminal nor write lines of its own.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    text.chars()
+        .map(|char| if char.is_control() || is_turn(char) { '\u{fffd}' } else { char })
+        .collect()
 }
 
 impl Report {

@@ -1,5 +1,6 @@
 //! A snapshot as a file: JSON, private text cut; versions of the format.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -60,8 +61,35 @@ impl Snapshot {
         if schema.schema > SCHEMA {
             return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
         }
-        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
+        let snapshot: Self =
+            serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+        let odd = snapshot.in_commands().find(|name| !is_plain(name)).map(Cow::into_owned);
+        match odd {
+            Some(name) => {
+                Err(damaged(format!("`{}` is no name of a machine", name.escape_debug())))
+            }
+            None => Ok(snapshot),
+        }
     }
+
+    /// Names that fixes put into their commands.
+    fn in_commands(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let driver = [&self.kernel, &self.driver.module, &self.driver.libraries];
+        let driver = driver.into_iter().flatten();
+        let pci = self.pci.iter().flat_map(|pci| [Some(&pci.bus_id), pci.driver.as_ref()]);
+        let gpus = self.gpus.iter().map(|gpu| &gpu.bus_id);
+        let names = driver.chain(pci.flatten()).chain(gpus).chain(&self.modules);
+        let names =
+            names.chain(self.acs_bridges.iter().flatten()).map(|name| Cow::from(name.as_str()));
+        let nodes = self.nodes.iter().map(|node| &node.path);
+        let paths = nodes.chain(self.cdi.iter().map(|cdi| &cdi.path));
+        names.chain(paths.map(|path| path.to_string_lossy()))
+    }
+}
+
+/// Whether a shell takes a name as it stands.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%-".contains(&byte))
 }
 
 /// What stands before a private word, and which bytes end that word. Processes and serial numbers
@@ -104,7 +132,23 @@ fn redact(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::{Snapshot, redact};
+
+    /// Whoever pastes a fix into a root shell runs what stands in it.
+    #[test]
+    fn a_name_that_is_a_command_is_refused() {
+        let text = include_str!("../tests/snapshots/cases/not-built-and-another-refused.json");
+        let load = |text: &str| Snapshot::parse(text, "x".as_ref());
+        assert!(load(text).is_ok());
+        for (name, bad) in [
+            ("6.8.0-60-generic", "6.8; reboot"),
+            ("0000:18:00.0", "0000:18:00.0'; reboot #"),
+            ("580.159.04", "$(reboot)"),
+        ] {
+            let error = load(&text.replace(name, bad)).unwrap_err().to_string();
+            assert!(error.contains("is no name of a machine"), "{error}");
+        }
+    }
 
     #[test]
     fn names_are_cut() {
