@@ -103,3 +103,14 @@ fn kmsg() -> Option<Vec<LogError>> {
     }
     Some(records)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_record_of_several_lines() {
+        let record = r"NVRM: The NVIDIA GPU 0000:01:00.0 (PCI ID: 10de:1b06)\x0aNVRM: installed in this system is not supported by open\x0aNVRM: nvidia.ko";
+        let lines: Vec<&str> = super::lines(record).collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.last(), Some(&"NVRM: nvidia.ko"));
+    }
+}
