@@ -3,6 +3,7 @@
 use sconce_facts::{DriverVersion, forward_compatible};
 
 use super::Rule;
+use crate::state::Device;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -14,6 +15,14 @@ pub const RULE: Rule = Rule {
     references: &["NVIDIA/nvidia-docker#1294"],
     check,
 };
+
+/// Brands to which forward compatibility is closed. It is for data-centre GPUs and some of the professional RTX cards,
+/// which NVIDIA lists nowhere by name (CUDA Compatibility, Forward Compatibility).
+const CONSUMER: [&str; 2] = ["GeForce", "TITAN"];
+
+fn is_consumer(device: &Device<'_>) -> bool {
+    device.gpu.is_some_and(|gpu| CONSUMER.iter().any(|brand| gpu.model.contains(brand)))
+}
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let Some(path) = &snapshot.compat_libcuda else { return Vec::new() };
@@ -27,7 +36,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let devices = snapshot.devices();
     let classes: Vec<Option<bool>> =
         devices.iter().map(|device| device.facts().map(|facts| facts.datacenter)).collect();
-    let consumer = classes.contains(&Some(false));
+    let consumer = devices.iter().any(is_consumer);
     let datacenter = !classes.is_empty() && classes.iter().all(|class| *class == Some(true));
     let (severity, summary) = match (&compat, &driver) {
         _ if consumer => (
