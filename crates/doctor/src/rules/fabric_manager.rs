@@ -53,12 +53,13 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let words = "install fabric manager of the very version of the driver";
         steps.push(fix::install(snapshot, "fabric-manager", None, words));
     }
-    steps.push(Step::host(
-        "start it, and see why it stopped if it does",
-        &[
+    let (what, start) = match snapshot.fabric_manager {
+        true => ("start it again, and see what it says", "systemctl restart nvidia-fabricmanager"),
+        false => (
+            "start it, and see why it stopped if it does",
             "systemctl enable --now nvidia-fabricmanager",
-            "journalctl -u nvidia-fabricmanager -n 50",
-        ],
-    ));
+        ),
+    };
+    steps.push(Step::host(what, &[start, "journalctl -u nvidia-fabricmanager -n 50"]));
     vec![finding.fix(steps)]
 }
