@@ -84,6 +84,28 @@ pub(crate) fn reset(snapshot: &Snapshot, gpus: &[&Gpu]) -> Vec<Step> {
     steps
 }
 
+/// Starts the container that was looked at again.
+pub(crate) fn restart(snapshot: &Snapshot, what: &str) -> Step {
+    match snapshot.cluster.as_deref() {
+        Some("kubernetes") => {
+            let what = format!("{what}: delete its pod, whose controller makes it anew");
+            Step::new(Place::Cluster, what, &["kubectl delete pod <pod>"])
+        }
+        _ => Step::host(what, &["docker restart <container>"]),
+    }
+}
+
+/// Starts the container that was looked at anew, with GPUs.
+pub(crate) fn give_gpus(snapshot: &Snapshot, what: &str) -> Step {
+    match snapshot.cluster.as_deref() {
+        Some("kubernetes") => {
+            let ask = "its pod asks for them with `nvidia.com/gpu: 1` below `resources: limits:`";
+            Step::new(Place::Cluster, format!("{what}: {ask}"), &[])
+        }
+        _ => Step::host(what, &["docker run --gpus all <image>"]),
+    }
+}
+
 /// Takes the machine out of its cluster before something that its other users would notice.
 fn drain(snapshot: &Snapshot) -> Vec<Step> {
     /// Node names are mostly the host's; in a container they are not.
@@ -113,22 +135,26 @@ pub(crate) fn reload() -> Step {
 pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, words: &str) -> Step {
     let own = snapshot.driver_text().and_then(|text| text.parse::<DriverVersion>().ok());
     let own = own.map(|version| version.branch());
-    let branch = branch.or(own).unwrap_or_else(sconce_facts::driver_branch).to_string();
-    let words = words.replace("{branch}", &branch);
+    let branch = branch.or(own).unwrap_or_else(sconce_facts::driver_branch);
     // A container's distribution is not its host's.
     let os = snapshot.os.as_ref().filter(|_| !snapshot.container);
     let found = os.and_then(|os| {
         let major = os.version.as_deref().and_then(|text| text.split('.').next()?.parse().ok());
         let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major };
-        sconce_facts::install(distribution, what)
+        sconce_facts::install(distribution, what, branch)
     });
     let kernel = snapshot.kernel.as_deref().unwrap_or("$(uname -r)");
     let version = snapshot.driver_text().unwrap_or_default();
+    let branch = branch.to_string();
+    let mut words = words.replace("{branch}", &branch);
+    if let Some(repository) = found.and_then(|found| found.repository.as_ref()) {
+        words = format!("{words}, from {repository}");
+    }
     let fill = |command: &String| {
         let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
         command.replace("{version}", version)
     };
-    let commands = found.unwrap_or_default().iter().map(fill).collect();
+    let commands = found.map_or_else(Vec::new, |found| found.run.iter().map(fill).collect());
     Step { place: Place::Host, what: words, commands }
 }
 

@@ -153,20 +153,20 @@ fn containers() {
     check(
         "cgroup-lost",
         expect![[r#"
-        8x NVIDIA H100 80GB HBM3, driver 550.127.05
-        blocked: a container with GPUs can't work here as it is
+            8x NVIDIA H100 80GB HBM3, driver 550.127.05
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  /dev/nvidia-uvm, /dev/nvidia0, /dev/nvidia1, /dev/nvidia2, /dev/nvidia3, /dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7, /dev/nvidiactl can't be opened [node-denied]
-               seen: EPERM: the device cgroup or a security module forbids it (/dev/nvidia-uvm 510:0, mode 0666)
-               fix:  on the host: start the container again: its device rules were lost, mostly to a reload of systemd: `docker restart <container>`
-               then: on the host: so that it does not come again: give GPUs by CDI, or link the nodes below /dev/char: `nvidia-ctk system create-dev-char-symlinks --create-all`
-               see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
+            STOPS  /dev/nvidia-uvm, /dev/nvidia0, /dev/nvidia1, /dev/nvidia2, /dev/nvidia3, /dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7, /dev/nvidiactl can't be opened [node-denied]
+                   seen: EPERM: the device cgroup or a security module forbids it (/dev/nvidia-uvm 510:0, mode 0666)
+                   fix:  on the host: its device rules were lost, mostly to a reload of systemd: start it again: `docker restart <container>`
+                   then: on the host: so that it does not come again: give GPUs by CDI, or link the nodes below /dev/char: `nvidia-ctk system create-dev-char-symlinks --create-all`
+                   see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
 
-        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
 }
 
@@ -454,16 +454,16 @@ fn modules_and_nodes() {
     check(
         "container-without-libcuda",
         expect![[r#"
-        1x NVIDIA H100 80GB HBM3, driver 550.127.05
-        blocked: a container with GPUs can't work here as it is
+            1x NVIDIA H100 80GB HBM3, driver 550.127.05
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  the kernel module 550.127.05 is loaded, but libcuda was found nowhere [driver-libraries-missing]
-               fix:  on the host: the host's driver gives a container its libraries: start it with GPUs; if the image sets NVIDIA_DRIVER_CAPABILITIES, it must have `compute` and `utility`: `docker run --gpus all <image>`
+            STOPS  the kernel module 550.127.05 is loaded, but libcuda was found nowhere [driver-libraries-missing]
+                   fix:  on the host: the host's driver gives a container its libraries (if the image sets NVIDIA_DRIVER_CAPABILITIES, it must have `compute` and `utility`): start it with GPUs: `docker run --gpus all <image>`
 
-        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
 }

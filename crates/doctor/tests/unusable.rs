@@ -136,3 +136,77 @@ fn a_refused_module_is_not_the_driver_s_where_it_has_none_for_this_kernel() {
     "#]],
     );
 }
+
+#[test]
+fn what_is_done_where_the_machine_is() {
+    check("pascal-without-driver-debian", expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
+               seen: 0000:18:00.0: 10de:1b80 (Pascal)
+               fix:  install NVIDIA's driver 580, from Debian's contrib and non-free, whose branch (535 in Debian 12, 550 in 13) serves it as well: `apt-get update`, `apt-get install -y nvidia-kernel-dkms nvidia-driver firmware-nvidia-gsp`
+               then: restart the machine: `systemctl reboot`
+    "#]]);
+    check("blackwell-without-driver-debian", expect![[r#"
+        no GPU seen, no driver loaded
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
+               seen: 0000:18:00.0: 10de:2b85 (RTX 5090)
+               fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580 nvidia-open`
+               then: restart the machine: `systemctl reboot`
+    "#]]);
+    check("firmware-missing", expect![[r#"
+        1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:18:00.0 can't be used: its system processor (GSP) fails [gsp-firmware]
+               seen: nvidia 0000:18:00.0: Direct firmware load for nvidia/580.159.04/gsp_ga10x.bin failed with error -2
+               fix:  install the package of the driver's firmware again: a file of it is not there: `dpkg -S firmware/nvidia/580.159.04`, `apt-get install -y --reinstall <package>`
+               then: if there is no such package: install driver 580: `apt-get update`, `apt-get install -y nvidia-driver-580-server-open`
+               then: restart the machine: `systemctl reboot`
+               see:  NVIDIA/open-gpu-kernel-modules#446
+    "#]]);
+    check("one-of-2-denied", expect![[r#"
+        2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  /dev/nvidia0 can't be opened [node-denied]
+               seen: EACCES: its mode forbids it (/dev/nvidia0 195:0, mode 0660)
+               fix:  let the user open them: make the driver create them for all (`NVreg_DeviceFileMode=0666`), or join the group that they have: `chmod 0666 /dev/nvidia0`
+               see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
+    "#]]);
+    check("pod-without-gpu", expect![[r#"
+        no GPU seen (of 1 on the machine), driver 580.159.04 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  this container was given no GPU [node-missing]
+               seen: missing: /dev/nvidia0, /dev/nvidiactl
+               fix:  in the cluster: start it with GPUs: its pod asks for them with `nvidia.com/gpu: 1` below `resources: limits:`
+    "#]]);
+    check("fabric-of-one-not-up", expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  the NVLink fabric of 1 GPU(s) is not up [fabric-manager]
+               seen: GPU 5: InProgress
+               fix:  start it again, and see what it says: `systemctl restart nvidia-fabricmanager`, `journalctl -u nvidia-fabricmanager -n 50`
+               see:  pytorch/pytorch#35710, wilicc/gpu-burn#92, NVIDIA/gpu-operator#544
+    "#]]);
+    check("compat-libcuda-with-a-professional-card", expect![[r#"
+        1x NVIDIA RTX A6000, driver 550.127.05 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  a libcuda that is not the driver's comes first [forward-compat]
+               seen: /usr/local/cuda/compat/libcuda.so.1
+               seen: it is of driver 580.65.06, the driver is 550.127.05
+               fix:  take its folder out of LD_LIBRARY_PATH and of /etc/ld.so.conf.d: `ldconfig`
+               see:  NVIDIA/nvidia-docker#1294
+
+        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+               seen: CUDA 13 starts at driver 580.65.06
+               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+               see:  lllyasviel/Fooocus#1313
+    "#]]);
+}

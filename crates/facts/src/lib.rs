@@ -35,7 +35,7 @@ pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;
 pub use machine::Machine;
 pub use ngc::{NgcRelease, ngc_releases};
-pub use packages::{Distribution, driver_branch, install};
+pub use packages::{Distribution, Install, driver_branch, install};
 pub use sources::{source_failure, source_requirements, source_variables};
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;

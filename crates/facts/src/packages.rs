@@ -29,7 +29,18 @@ struct Row {
     from: Option<u32>,
     below: Option<u32>,
     what: String,
-    run: Vec<String>,
+    first_branch: Option<u32>,
+    #[serde(flatten)]
+    install: Install,
+}
+
+/// How something is installed.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct Install {
+    /// Commands, with `{branch}`, `{version}` and `{kernel}` to be filled in.
+    pub run: Vec<String>,
+    /// Where the packages come from, where the distribution's own sources lack them.
+    pub repository: Option<String>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::PACKAGES));
@@ -39,9 +50,13 @@ pub fn driver_branch() -> u32 {
     TABLE.branch
 }
 
-/// Commands that install `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`), with
-/// `{branch}`, `{version}` and `{kernel}` to be filled in; none where the facts know of none.
-pub fn install(distribution: Distribution<'_>, what: &str) -> Option<&'static [String]> {
+/// How `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`, `firmware`, `initramfs`) of a
+/// driver branch is installed; none where the facts know of no way.
+pub fn install(
+    distribution: Distribution<'_>,
+    what: &str,
+    branch: u32,
+) -> Option<&'static Install> {
     let fits = |row: &&Row, family: &str| {
         let major =
             |holds: fn(u32, u32) -> bool, bound: Option<u32>| match (bound, distribution.major) {
@@ -51,6 +66,7 @@ pub fn install(distribution: Distribution<'_>, what: &str) -> Option<&'static [S
             };
         row.what == what
             && row.family == family
+            && row.first_branch.is_none_or(|first| branch >= first)
             && major(|major, from| major >= from, row.from)
             && major(|major, below| major < below, row.below)
     };
@@ -59,27 +75,30 @@ pub fn install(distribution: Distribution<'_>, what: &str) -> Option<&'static [S
     let mut families = std::iter::once(distribution.id).chain(like);
     families
         .find_map(|family| TABLE.package.iter().find(|row| fits(row, family)))
-        .map(|row| &*row.run)
+        .map(|row| &row.install)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn driver(id: &str, like: &[&str], major: u32) -> Option<&'static [String]> {
+    fn driver(id: &str, like: &[&str], major: u32) -> Option<&'static Install> {
         let like: Vec<String> = like.iter().map(|word| (*word).to_owned()).collect();
-        install(Distribution { id, like: &like, major: Some(major) }, "driver-open")
+        install(Distribution { id, like: &like, major: Some(major) }, "driver-open", 580)
     }
 
     #[test]
     fn a_distribution_or_what_it_is_like() {
         let ubuntu = driver("ubuntu", &["debian"], 24).unwrap();
-        assert!(ubuntu.concat().contains("nvidia-driver-{branch}-server-open"));
+        assert!(ubuntu.run.concat().contains("nvidia-driver-{branch}-server-open"));
         assert_eq!(driver("pop", &["ubuntu", "debian"], 22).unwrap(), ubuntu);
-        assert!(driver("debian", &[], 12).unwrap().concat().contains("nvidia-open-kernel-dkms"));
+        let debian = Distribution { id: "debian", like: &[], major: Some(13) };
+        assert!(driver("debian", &[], 13).unwrap().run.concat().contains("nvidia-open"));
+        assert!(install(debian, "driver-proprietary", 580).is_some());
+        assert!(install(debian, "driver-proprietary", 470).is_none(), "its 550 serves no Kepler");
         let rocky = driver("rocky", &["rhel", "centos", "fedora"], 9).unwrap();
-        assert!(rocky.concat().contains("nvidia-driver:{branch}-open"));
-        assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().len(), 1);
+        assert!(rocky.run.concat().contains("nvidia-driver:{branch}-open"));
+        assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().run.len(), 1);
         assert!(driver("nixos", &[], 25).is_none());
     }
 }

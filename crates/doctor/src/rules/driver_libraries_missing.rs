@@ -1,7 +1,8 @@
 //! A module without libraries.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Step, Subject};
+use crate::fix;
+use crate::{Finding, Severity, Snapshot, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -22,6 +23,6 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if !snapshot.container {
         return vec![finding];
     }
-    let what = "the host's driver gives a container its libraries: start it with GPUs; if the image sets NVIDIA_DRIVER_CAPABILITIES, it must have `compute` and `utility`";
-    vec![finding.fix(vec![Step::host(what, &["docker run --gpus all <image>"])])]
+    let what = "the host's driver gives a container its libraries (if the image sets NVIDIA_DRIVER_CAPABILITIES, it must have `compute` and `utility`): start it with GPUs";
+    vec![finding.fix(vec![fix::give_gpus(snapshot, what)])]
 }

@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::fix;
-use crate::{Finding, Severity, Snapshot, Step, Subject};
+use crate::{Finding, Severity, Snapshot, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -31,7 +31,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     }
     if snapshot.container {
         let what = "start it again: it has the driver's libraries of the day it was started";
-        let restart = Step::host(what, &["docker restart <container>"]);
+        let restart = fix::restart(snapshot, what);
         return vec![finding.fix(vec![restart])];
     }
     let mut steps = fix::reboot(snapshot);

@@ -28,8 +28,11 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
                 Some(false) => "driver-proprietary",
                 _ => "driver-open",
             };
-            let words = "install driver {branch} again: its firmware file is not there";
-            let mut steps = vec![fix::install(snapshot, flavour, None, words)];
+            let find =
+                "install the package of the driver's firmware again: a file of it is not there";
+            let mut steps = vec![fix::install(snapshot, "firmware", None, find)];
+            let words = "if there is no such package: install driver {branch}";
+            steps.push(fix::install(snapshot, flavour, None, words));
             steps.extend(fix::reboot(snapshot));
             return steps;
         }

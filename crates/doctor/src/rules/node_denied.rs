@@ -37,6 +37,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let severity = match snapshot.left() {
         0 => Severity::Stops,
         _ if control => Severity::Stops,
+        _ if needed.iter().any(|(node, _)| node.open == Opening::Denied) => Severity::Warns,
         // A job that was given some of the machine's GPUs can't open the others': that is as meant.
         _ => Severity::Notes,
     };
@@ -72,10 +73,8 @@ fn finding(snapshot: &Snapshot, severity: Severity, nodes: &[&Node]) -> Finding 
     }
     let mut steps = Vec::new();
     if reasons.contains(&Opening::Forbidden) && snapshot.container {
-        steps.push(Step::host(
-            "start the container again: its device rules were lost, mostly to a reload of systemd",
-            &["docker restart <container>"],
-        ));
+        let what = "its device rules were lost, mostly to a reload of systemd: start it again";
+        steps.push(fix::restart(snapshot, what));
         steps.push(Step::host(
             "so that it does not come again: give GPUs by CDI, or link the nodes below /dev/char",
             &["nvidia-ctk system create-dev-char-symlinks --create-all"],
@@ -87,11 +86,14 @@ fn finding(snapshot: &Snapshot, severity: Severity, nodes: &[&Node]) -> Finding 
         ));
     }
     if reasons.contains(&Opening::Denied) {
+        let denied = nodes.iter().filter(|node| node.open == Opening::Denied);
+        let denied: Vec<String> = denied.map(|node| node.path.display().to_string()).collect();
+        let open = format!("chmod 0666 {}", denied.join(" "));
         steps.push(match snapshot.selinux {
             true => Step::host("let containers use devices", &["setsebool -P container_use_devices 1"]),
             false => Step::host(
                 "let the user open them: make the driver create them for all (`NVreg_DeviceFileMode=0666`), or join the group that they have",
-                &["chmod 0666 /dev/nvidiactl /dev/nvidia-uvm"],
+                &[&open],
             ),
         });
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -34,7 +35,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     }
     if snapshot.container {
         let finding = Finding::new(&RULE, Severity::Stops, "this container was given no GPU");
-        let start = Step::host("start it with GPUs", &["docker run --gpus all <image>"]);
+        let start = fix::give_gpus(snapshot, "start it with GPUs");
         return vec![finding.seen(format!("missing: {}", missing.join(", "))).fix(vec![start])];
     }
     let severity = match has("/dev/nvidiactl") && gone.len() < snapshot.gpus.len() {

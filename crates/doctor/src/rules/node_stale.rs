@@ -1,6 +1,7 @@
 //! Nodes that lead elsewhere.
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -21,7 +22,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let finding = Finding::new(&RULE, Severity::Stops, summary)
             .seen(format!("/proc/devices says {driver} for the driver"));
         let step = match snapshot.container {
-            true => Step::host("start the container again", &["docker restart <container>"]),
+            true => fix::restart(snapshot, "start the container again"),
             false => {
                 let remove = format!("rm {path}");
                 Step::host("remove it and have it made anew", &[&remove, "nvidia-modprobe -u -c 0"])

@@ -1,6 +1,7 @@
 //! CUDA without unified memory.
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -33,8 +34,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             "sh -c 'echo nvidia-uvm > /etc/modules-load.d/nvidia-uvm.conf'",
         ],
     );
-    let given =
-        Step::host("then start the container again, with GPUs", &["docker restart <container>"]);
+    let given = fix::restart(snapshot, "then start the container again, with GPUs");
     let steps = if snapshot.container { vec![load, given] } else { vec![load] };
     vec![finding.fix(steps)]
 }
