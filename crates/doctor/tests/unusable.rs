@@ -139,7 +139,9 @@ fn a_refused_module_is_not_the_driver_s_where_it_has_none_for_this_kernel() {
 
 #[test]
 fn what_is_done_where_the_machine_is() {
-    check("pascal-without-driver-debian", expect![[r#"
+    check(
+        "pascal-without-driver-debian",
+        expect![[r#"
         no GPU seen, no driver loaded
         blocked: a container with GPUs can't work here as it is
 
@@ -147,8 +149,11 @@ fn what_is_done_where_the_machine_is() {
                seen: 0000:18:00.0: 10de:1b80 (Pascal)
                fix:  install NVIDIA's driver 580, from Debian's contrib and non-free, whose branch (535 in Debian 12, 550 in 13) serves it as well: `apt-get update`, `apt-get install -y nvidia-kernel-dkms nvidia-driver firmware-nvidia-gsp`
                then: restart the machine: `systemctl reboot`
-    "#]]);
-    check("blackwell-without-driver-debian", expect![[r#"
+    "#]],
+    );
+    check(
+        "blackwell-without-driver-debian",
+        expect![[r#"
         no GPU seen, no driver loaded
         blocked: a container with GPUs can't work here as it is
 
@@ -156,8 +161,11 @@ fn what_is_done_where_the_machine_is() {
                seen: 0000:18:00.0: 10de:2b85 (RTX 5090)
                fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580 nvidia-open`
                then: restart the machine: `systemctl reboot`
-    "#]]);
-    check("firmware-missing", expect![[r#"
+    "#]],
+    );
+    check(
+        "firmware-missing",
+        expect![[r#"
         1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
         blocked: a container with GPUs can't work here as it is
 
@@ -167,8 +175,11 @@ fn what_is_done_where_the_machine_is() {
                then: if there is no such package: install driver 580: `apt-get update`, `apt-get install -y nvidia-driver-580-server-open`
                then: restart the machine: `systemctl reboot`
                see:  NVIDIA/open-gpu-kernel-modules#446
-    "#]]);
-    check("one-of-2-denied", expect![[r#"
+    "#]],
+    );
+    check(
+        "one-of-2-denied",
+        expect![[r#"
         2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
         ready, with warnings
 
@@ -176,16 +187,22 @@ fn what_is_done_where_the_machine_is() {
                seen: EACCES: its mode forbids it (/dev/nvidia0 195:0, mode 0660)
                fix:  let the user open them: make the driver create them for all (`NVreg_DeviceFileMode=0666`), or join the group that they have: `chmod 0666 /dev/nvidia0`
                see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
-    "#]]);
-    check("pod-without-gpu", expect![[r#"
+    "#]],
+    );
+    check(
+        "pod-without-gpu",
+        expect![[r#"
         no GPU seen (of 1 on the machine), driver 580.159.04 (CUDA up to 13.0)
         blocked: a container with GPUs can't work here as it is
 
         STOPS  this container was given no GPU [node-missing]
                seen: missing: /dev/nvidia0, /dev/nvidiactl
                fix:  in the cluster: start it with GPUs: its pod asks for them with `nvidia.com/gpu: 1` below `resources: limits:`
-    "#]]);
-    check("fabric-of-one-not-up", expect![[r#"
+    "#]],
+    );
+    check(
+        "fabric-of-one-not-up",
+        expect![[r#"
         8x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
         blocked: a container with GPUs can't work here as it is
 
@@ -193,8 +210,11 @@ fn what_is_done_where_the_machine_is() {
                seen: GPU 5: InProgress
                fix:  start it again, and see what it says: `systemctl restart nvidia-fabricmanager`, `journalctl -u nvidia-fabricmanager -n 50`
                see:  pytorch/pytorch#35710, wilicc/gpu-burn#92, NVIDIA/gpu-operator#544
-    "#]]);
-    check("compat-libcuda-with-a-professional-card", expect![[r#"
+    "#]],
+    );
+    check(
+        "compat-libcuda-with-a-professional-card",
+        expect![[r#"
         1x NVIDIA RTX A6000, driver 550.127.05 (CUDA up to 13.0)
         ready, with warnings
 
@@ -208,5 +228,6 @@ fn what_is_done_where_the_machine_is() {
                seen: CUDA 13 starts at driver 580.65.06
                fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
                see:  lllyasviel/Fooocus#1313
-    "#]]);
+    "#]],
+    );
 }

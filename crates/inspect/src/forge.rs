@@ -140,6 +140,7 @@ pub struct Library {
     code: Vec<u8>,
     data: Vec<u8>,
     stripped: bool,
+    old_hash: bool,
     machine: u16,
 }
 
@@ -150,6 +151,12 @@ impl Library {
             machine: 62,
             ..Self::default()
         }
+    }
+
+    /// With `.hash` in place of `.gnu.hash`.
+    pub fn old_hash(mut self) -> Self {
+        self.old_hash = true;
+        self
     }
 
     pub fn needs(mut self, names: &[&str]) -> Self {
@@ -296,6 +303,13 @@ impl Library {
             hash.extend(((value & !1) | end).to_le_bytes());
         }
 
+        if self.old_hash {
+            // One bucket: its chain goes from the last symbol to the first.
+            let count = symbols.len() as u32 / 24;
+            let fields = [1, count, count - 1, 0].into_iter().chain(0..count - 1);
+            hash = fields.flat_map(u32::to_le_bytes).collect();
+        }
+
         let mut file = vec![0; 64 + 3 * 56];
         let mut put = |bytes: &[u8]| {
             file.resize(file.len().next_multiple_of(8), 0);
@@ -317,7 +331,8 @@ impl Library {
         rows.extend(rpath.map(|at| (15, u64::from(at))));
         rows.extend(runpath.map(|at| (29, u64::from(at))));
         rows.extend([(5, strings_at), (10, strings.len() as u64), (6, symbols_at)]);
-        rows.extend([(0x6fff_fef5, hash_at), (0x6fff_fff0, versions_at)]);
+        let hash_tag = if self.old_hash { 4 } else { 0x6fff_fef5 };
+        rows.extend([(hash_tag, hash_at), (0x6fff_fff0, versions_at)]);
         rows.extend([(0x6fff_fffc, verdef_at), (0x6fff_fffd, self.defines.len() as u64)]);
         rows.extend([(0x6fff_fffe, verneed_at), (0x6fff_ffff, self.needs.len() as u64), (0, 0)]);
         let dynamic: Vec<u8> = rows

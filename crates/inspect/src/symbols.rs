@@ -10,6 +10,8 @@ use crate::read::{Fields, Named, text_at};
 const SYMBOL: usize = 24;
 /// libtorch_cpu has some 250,000 symbols and 40 MiB of names.
 const MAX_TABLE: u64 = 96 << 20;
+/// Bytes of names that are looked at in one table; names may lie on one another.
+const MAX_NAMES: usize = 2 * MAX_TABLE as usize;
 
 /// A symbol that another library must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +24,22 @@ pub struct Import<'a> {
 
 /// The GNU hash table of one library: which names it may offer, without the names.
 pub struct GnuHash {
+    /// The table; empty where the library has the older one only.
     bytes: Vec<u8>,
     /// Symbols there are, as far as the table tells.
     count: u64,
+    /// Without the table: hashes, with their last bit set, and numbers of what it offers, sorted.
+    listed: Vec<(u32, u32)>,
 }
 
 impl GnuHash {
-    /// Reads the table; `None` for a library without one.
+    /// Reads the table, or makes it from the symbols; `None` for a library without any hash table.
     ///
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Truncated`] with the offset.
     pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
         const WHAT: &str = "symbol hash table";
-        let Some(start) = dynamic.symbols.gnu_hash else { return Ok(None) };
+        let Some(start) = dynamic.symbols.gnu_hash else { return Self::list(file, dynamic) };
         let head: [u8; 16] = file.array(start, WHAT)?;
         let head = Fields(&head);
         let (buckets, first, bloom) = (head.u32(0), head.u32(4), head.u32(8));
@@ -51,17 +56,42 @@ impl GnuHash {
             chain_end(file, start + fixed, furthest, first)? + 1
         };
         let len = fixed + (count - u64::from(first)).saturating_mul(4);
-        Ok(Some(Self { bytes: file.range(start, len, MAX_TABLE, WHAT)?, count }))
+        let bytes = file.range(start, len, MAX_TABLE, WHAT)?;
+        Ok(Some(Self { bytes, count, listed: Vec::new() }))
     }
 
-    /// The number of the first symbol that is in the table.
+    /// The same of a library with `.hash` alone, as libnvJitLink.so.12 and libnvrtc.so.12 of CUDA 12.4: its second
+    /// number is how many symbols there are (System V ABI, "Hash Table").
+    fn list(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
+        let tables = dynamic.symbols;
+        let Some((hash, symbols)) = tables.hash.zip(tables.symbols) else { return Ok(None) };
+        let head: [u8; 8] = file.array(hash, "symbol hash table")?;
+        let count = u64::from(Fields(&head).u32(4));
+        let len = count.saturating_mul(SYMBOL as u64);
+        let symbols = file.range(symbols, len, MAX_TABLE, "symbols")?;
+        let strings = file.range(tables.strings, tables.strings_size, MAX_TABLE, "symbol names")?;
+        let offered = symbols.chunks_exact(SYMBOL).zip(0u32..);
+        let offered = offered.filter(|(row, _)| row[4] >> 4 != 0 && Fields(row).u16(6) != 0);
+        let named = offered.map(|(row, at)| (text_at(&strings, Fields(row).u32(0) as usize), at));
+        let named = within(named, |(name, _)| name.len());
+        let mut listed: Vec<(u32, u32)> =
+            named.map(|(name, at)| (gnu_hash(name) | 1, at)).collect();
+        listed.sort_unstable();
+        Ok(Some(Self { bytes: Vec::new(), count, listed }))
+    }
+
+    /// The number of the first symbol that is in the table; what is taken from others stands before it, without the
+    /// table anywhere.
     fn first(&self) -> usize {
-        Fields(&self.bytes).u32(4) as usize
+        match self.bytes.is_empty() {
+            true => self.count as usize,
+            false => Fields(&self.bytes).u32(4) as usize,
+        }
     }
 
     /// Bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.listed.len() * size_of::<(u32, u32)>()
     }
 
     /// Whether it offers a name with this [`gnu_hash`]. Two names have the same hash once in two
@@ -95,7 +125,11 @@ impl GnuHash {
             next = (value & 1 == 0).then(|| at.checked_add(1)).flatten();
             Some((at as usize, value))
         });
-        chain.filter(move |(_, value)| value | 1 == hash | 1).map(|(at, _)| at)
+        let chain = chain.filter(move |(_, value)| value | 1 == hash | 1).map(|(at, _)| at);
+        let from = self.listed.partition_point(|(own, _)| *own < hash | 1);
+        let listed = self.listed.get(from..).unwrap_or_default().iter();
+        let listed = listed.take_while(move |(own, _)| *own == hash | 1);
+        chain.chain(listed.map(|(_, at)| *at as usize))
     }
 }
 
@@ -129,7 +163,8 @@ impl Symbols {
 
     /// Global symbols it takes from others; weak ones, which may stay away, are left out.
     pub fn imports(&self) -> impl Iterator<Item = Import<'_>> {
-        self.symbols
+        let imports = self
+            .symbols
             .chunks_exact(SYMBOL)
             .enumerate()
             .take(self.hash.first())
@@ -140,7 +175,8 @@ impl Symbols {
                 name: text_at(&self.strings, row.u32(0) as usize),
                 version: self.version(at),
             })
-            .filter(|import| !import.name.is_empty())
+            .filter(|import| !import.name.is_empty());
+        within(imports, |import| import.name.len())
     }
 
     /// Bytes the tables take in memory.
@@ -163,6 +199,14 @@ impl Symbols {
         };
         self.hash.symbols(hash).filter(is).map(|at| self.version(at)).collect()
     }
+}
+
+/// As many as have [`MAX_NAMES`] bytes of names together.
+fn within<T>(items: impl Iterator<Item = T>, len: impl Fn(&T) -> usize) -> impl Iterator<Item = T> {
+    items.scan(0usize, move |bytes, item| {
+        *bytes = bytes.saturating_add(len(&item));
+        (*bytes <= MAX_NAMES).then_some(item)
+    })
 }
 
 /// The number of the last symbol in the chain that starts with `symbol`.
@@ -219,6 +263,21 @@ mod tests {
         assert_eq!(imports, [Import { name: "taken", version: 4 }]);
         assert_eq!(dynamic.versions_needed[0].index, 4);
         assert_eq!(dynamic.version_names, [(2, "X_1".to_owned()), (3, "X_2".to_owned())]);
+    }
+
+    #[test]
+    fn a_library_with_the_older_hash_table_only() {
+        let bytes = Library::new("libx.so.1")
+            .exports("one", None)
+            .exports("two", None)
+            .imports("taken", None)
+            .old_hash()
+            .build();
+        let (dynamic, symbols) = load(&bytes);
+        assert!(dynamic.symbols.gnu_hash.is_none());
+        let has = |name: &str| !symbols.exports(name, gnu_hash(name)).is_empty();
+        assert!(has("one") && has("two") && !has("taken") && !has("absent"));
+        assert_eq!(symbols.imports().map(|import| import.name).collect::<Vec<_>>(), ["taken"]);
     }
 
     #[test]

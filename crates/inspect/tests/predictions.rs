@@ -56,6 +56,9 @@ struct File {
     /// One entry for each container, or `40 x sm_80` for so many alike.
     #[serde(default)]
     code: Vec<String>,
+    /// With the older hash table of symbols only.
+    #[serde(default)]
+    old_hash: bool,
     /// Further files of the same kind in the same folder.
     #[serde(default)]
     also: Vec<String>,
@@ -141,6 +144,9 @@ fn library(file: &File, name: &str) -> Vec<u8> {
         let codes: Vec<_> = codes.split(' ').map(code).collect();
         let times: usize = times.parse().unwrap();
         library = library.code(&vec![forge::fatbin(&codes); times]);
+    }
+    if file.old_hash {
+        library = library.old_hash();
     }
     library.build()
 }
