@@ -66,7 +66,9 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
                     "{}/METADATA: Requires-Dist: {name}=={wanted}",
                     package.metadata
                 )])
-                .fix(fix),
+                .fix(fix)
+                // A module for another minor release of torch may load and still take its objects for others.
+                .gpu(!of_torch && minor(&there.version) != minor(wanted)),
             );
         }
     }
@@ -174,6 +176,11 @@ pub fn drivers(drivers: &Drivers, libraries: &[Library]) -> Vec<Finding> {
         ));
     }
     out
+}
+
+/// `2.5` of `2.5.1+cu124`.
+fn minor(version: &str) -> Vec<&str> {
+    version.split(['.', '+']).take(2).collect()
 }
 
 /// torch.compile needs a C compiler (and Triton's own libraries) at run time.

@@ -338,3 +338,24 @@ fn folders_of_the_machine_in_library_path() {
         "LibraryPath LD_LIBRARY_PATH names a folder that is not there: the loader passes over it\n"
     );
 }
+
+/// torchvision 0.19.0 with torch 2.5.1 is imported, and its `nms` takes a tensor of the processor for one of the GPU.
+#[test]
+fn a_package_for_another_minor_release_of_torch() {
+    let answer = |pin: &str| {
+        let mut world = World::new();
+        for (name, version, requires) in [
+            ("torch", "2.5.1", "sympy==1.12.1; python_version == \"3.8\""),
+            ("torchvision", "0.19.0", pin),
+            ("sympy", "1.13.1", "mpmath"),
+        ] {
+            let text = format!("Name: {name}\nVersion: {version}\nRequires-Dist: {requires}\n");
+            world.file(&format!("{SITE}/{name}-{version}.dist-info/METADATA"), text.as_bytes());
+        }
+        world.answer("h100", "550.54.15")
+    };
+    let other = answer("torch ==2.4.0");
+    assert!(other.starts_with("Yes, in part: "), "{other}");
+    assert!(other.contains("torchvision 0.19.0 was built for torch 2.4.0; 2.5.1 is installed"));
+    assert!(answer("torch ==2.5.0").starts_with("Yes: "));
+}

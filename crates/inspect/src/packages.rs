@@ -144,7 +144,8 @@ impl Contents {
 pub fn pin(line: &str) -> Option<(String, &str)> {
     let (requirement, marker) = line.split_once(';').unwrap_or((line, ""));
     let (name, version) = requirement.split_once("==")?;
-    if version.contains(['*', ',']) || marker.contains("extra") {
+    if version.contains(['*', ',']) || marker.contains("extra") || marker.contains("python_version")
+    {
         return None;
     }
     let name = name.split('[').next().unwrap_or(name).trim_end_matches(['(', ' ']);
