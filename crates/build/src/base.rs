@@ -13,7 +13,7 @@ use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
 use crate::progress::Stage;
-use crate::{toolkit, trees, venv};
+use crate::{python, toolkit, trees, venv};
 
 const MEMO: &str = "base-layer";
 
@@ -79,7 +79,7 @@ impl Builder<'_> {
         wheels: &[Wheel],
         trees: Trees,
     ) -> Result<NamedLayer, Error> {
-        let mut entries = venv::skeleton(&lock.facts.python);
+        let mut entries = venv::skeleton(&lock.facts.python, python::folder(lock));
         if lock.facts.flavour == Flavour::Devel {
             entries.extend(toolkit::links(wheels, &lock.facts.python));
         }

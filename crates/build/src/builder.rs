@@ -116,7 +116,9 @@ impl Builder<'_> {
             match self.build_from_store(lock, trees, key) {
                 // One wheel more is known for it each time: the others' layers are there by now.
                 Err(error) if self.note_wrong_record(lock, &error)? => {}
-                Err(Error::Layer(_) | Error::Debian(_)) if self.mend_inputs(lock)? => {
+                Err(Error::Layer(_) | Error::Debian(_) | Error::Python { .. })
+                    if self.mend_inputs(lock)? =>
+                {
                     self.fetch(lock, tree)?;
                 }
                 result => return result,
@@ -141,7 +143,11 @@ impl Builder<'_> {
         let mut units = self.bytecode_units(lock, &plans)?;
         let compile = units.iter().any(Unit::is_missing);
 
-        let mut layers = vec![self.base_layer(lock, compile || trees == Trees::All)?];
+        let tree = compile || trees == Trees::All;
+        let mut layers = vec![self.base_layer(lock, tree)?];
+        if let Some(pin) = &lock.python {
+            layers.push(self.python_layer(pin, &lock.facts.python, tree)?);
+        }
         layers.push(self.skeleton_layer(lock, &wheels, trees)?);
         let sources = match trees {
             Trees::None => self.wanted_sources(&units)?,
@@ -164,6 +170,7 @@ impl Builder<'_> {
     /// After a fault in what was downloaded: removes what is damaged.
     fn mend_inputs(&self, lock: &Lock) -> Result<bool, Error> {
         let wheels = lock.wheels.iter().map(|wheel| wheel.sha256);
+        let wheels = wheels.chain(lock.python.iter().map(|python| python.sha256));
         let inputs: Vec<Digest> = wheels.chain(lock.debs.iter().map(|deb| deb.sha256)).collect();
         let mended = self.store.mend_blobs(&inputs)?;
         if mended > 0 {

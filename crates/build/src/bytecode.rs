@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sconce_blob::{Digest, Hasher};
 use sconce_facts::Machine;
 use sconce_layer::{Content, Entry, Kind, LayerPlan, Meta};
-use sconce_lock::{DebPin, Lock};
+use sconce_lock::{DebPin, Lock, PythonPin};
 use sconce_run::{Container, Exit, Network, Volume};
 use sconce_store::Layer;
 
@@ -20,6 +20,7 @@ use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
 use crate::progress::Silent;
+use crate::python;
 use crate::resolve::debian_pins;
 use crate::trees::{Sources, scratch};
 use crate::venv::site_packages;
@@ -115,7 +116,8 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// Compiles what is missing. `layers` are the base, the skeleton and those of the wheels.
+    /// Compiles what is missing. `layers` are the base, a standalone Python if there is one, the skeleton and
+    /// those of the wheels.
     pub(crate) fn compile(
         &self,
         lock: &Lock,
@@ -126,23 +128,31 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let stage = self.progress.begin("bytecode", None);
         let python = &lock.facts.python;
-        let stdlib = format!("usr/lib/python{python}");
+        let stdlib = python::library(lock);
         let site = site_packages(python);
-        let base = self.tree(layers.first())?;
+        let debian = self.tree(layers.first())?;
+        // Where the standard library is.
+        let (base, skeleton) = match &lock.python {
+            None => (debian.clone(), 1),
+            Some(_) => (self.tree(layers.get(1))?, 2),
+        };
         let mut roots = Vec::new();
         for unit in units.iter().filter(|unit| unit.is_missing()) {
             roots.push(match unit.plan {
                 None => base.clone(),
                 Some(at) => match sources.get(&at) {
                     Some(sources) => sources.root().to_owned(),
-                    None => self.tree(layers.get(2 + at))?,
+                    None => self.tree(layers.get(skeleton + 1 + at))?,
                 },
             });
         }
         let mut lowers = roots.clone();
         if Machine::current() == Some(lock.facts.machine) {
             lowers.retain(|root| *root != base);
-            lowers.push(base);
+            lowers.push(base.clone());
+            if debian != base {
+                lowers.push(debian);
+            }
         } else {
             // Of the base that can't run here only the sources are shown; as everywhere in an
             // overlay, the first root that has a file wins.
@@ -152,7 +162,7 @@ impl Builder<'_> {
                 lowers[root].clone_from(&copy);
                 roots[root] = copy;
             }
-            lowers.push(self.foreign_compiler(lock)?);
+            lowers.extend(self.foreign_compiler(lock)?);
         }
         let mut lists = Vec::new();
         for (unit, root) in units.iter().filter(|unit| unit.is_missing()).zip(&roots) {
@@ -164,7 +174,7 @@ impl Builder<'_> {
         if let Some(folders) = self.store.folders_over(&lowers)? {
             lowers.insert(0, folders);
         }
-        let changes = self.compile_lists(python, lowers, &lists)?;
+        let changes = self.compile_lists(lock, lowers, &lists)?;
 
         let mut count = 0;
         let missing = units.iter_mut().filter(|unit| unit.is_missing()).zip(&lists);
@@ -191,7 +201,7 @@ impl Builder<'_> {
     /// Compiles files, and returns the folder that holds what came of it.
     fn compile_lists(
         &self,
-        python: &str,
+        lock: &Lock,
         lowers: Vec<PathBuf>,
         lists: &[BTreeSet<String>],
     ) -> Result<PathBuf, Error> {
@@ -206,14 +216,13 @@ impl Builder<'_> {
         }
         let changes = self.store.scratch_dir()?.join("bytecode");
         let command = [
-            format!("/usr/bin/python{python}").as_str(),
+            format!("/{}", python::interpreter(lock)).as_str(),
             // Python must not cache what it imports itself: such files carry the time of their
-            // source. Neither the user's packages nor the current folder count; PYTHONHASHSEED
-            // does, so not -I.
+            // source. The user's packages do not count; PYTHONHASHSEED does, so not -I. The
+            // program's folder, which Python before 3.11 always looks into, has nothing else.
             "-B",
             "-S",
             "-s",
-            "-P",
             "-W",
             "ignore",
             &format!("{WORK}/compile.py"),
@@ -249,20 +258,56 @@ impl Builder<'_> {
         tree.ok_or_else(|| Error::Bytecode("a layer was not unpacked".into()))
     }
 
-    /// A root with this machine's build of the very Python that the image of another processor
+    /// Roots with this machine's build of the very Python that the image of another processor
     /// has: bytecode depends on the version, not on the processor.
-    fn foreign_compiler(&self, lock: &Lock) -> Result<PathBuf, Error> {
-        let python = format!("python{}", lock.facts.python);
+    fn foreign_compiler(&self, lock: &Lock) -> Result<Vec<PathBuf>, Error> {
         let machine = Machine::current().ok_or_else(|| {
             Error::Bytecode("this processor has no Debian to compile with".into())
         })?;
+        match &lock.python {
+            None => Ok(vec![self.foreign_debian(lock, architecture(machine))?]),
+            Some(pin) => self.foreign_standalone(lock, pin, machine),
+        }
+    }
+
+    /// The same for a standalone Python, with the C library of Debian below it.
+    fn foreign_standalone(
+        &self,
+        lock: &Lock,
+        pin: &PythonPin,
+        machine: Machine,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let python = &lock.facts.python;
+        let base = sconce_facts::base_with(&lock.facts.base, python);
+        let own = base.map(|base| self.standalone(base, machine)).transpose()?;
+        let same = |own: &PythonPin| (&own.version, &own.build) == (&pin.version, &pin.build);
+        let own = own.filter(same).ok_or_else(|| {
+            Error::Bytecode(format!("the very build in {} is not known for {machine}", pin.file))
+        })?;
+        if self.store.blob_path(own.sha256).is_none() {
+            self.download_all(&[self.wanted_build(&own)?])?;
+        }
+        let layer = self.python_layer(&own, python, true)?;
         let arch = architecture(machine);
+        let pins = self.suites_pins(lock, arch, "libc6")?;
+        self.download_debs(&pins)?;
+        let debian = self.root_layer("C library", arch, lock, &pins, true, &Silent)?;
+        [layer, debian].iter().map(|layer| self.tree(Some(layer))).collect()
+    }
+
+    /// A package of this machine's with what it needs.
+    fn suites_pins(&self, lock: &Lock, arch: &str, package: &str) -> Result<Vec<DebPin>, Error> {
         let release = &lock.facts.base;
-        // That it is the image's very version is looked at below, whatever suite has it.
         let suites: Vec<String> =
             ["updates", "security"].iter().map(|kind| format!("{release}-{kind}")).collect();
-        let wanted = std::slice::from_ref(&python);
-        let pins = debian_pins(self, release, arch, wanted, self.mirror, &suites)?;
+        debian_pins(self, release, arch, &[package.to_owned()], self.mirror, &suites)
+    }
+
+    /// The same for Debian's own Python.
+    fn foreign_debian(&self, lock: &Lock, arch: &str) -> Result<PathBuf, Error> {
+        let python = format!("python{}", lock.facts.python);
+        // That it is the image's very version is looked at below, whatever suite has it.
+        let pins = self.suites_pins(lock, arch, &python)?;
         let version = |pins: &[DebPin]| {
             pins.iter().find(|pin| pin.name == python).map(|pin| pin.version.clone())
         };
@@ -277,8 +322,7 @@ impl Builder<'_> {
         }
         self.download_debs(&pins)?;
         let layer = self.root_layer("compiler", arch, lock, &pins, true, &Silent)?;
-        let tree = self.store.tree(layer.layer.diff_id);
-        tree.ok_or_else(|| Error::Bytecode("the compiler was not unpacked".into()))
+        self.tree(Some(&layer))
     }
 }
 
@@ -299,9 +343,12 @@ fn copy_sources(tree: &Path, folder: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The packages that are the image's Python, with their versions: all that bytecode depends on
-/// besides the sources.
+/// The packages that are the image's Python, with their versions, or its standalone build: all that
+/// bytecode depends on besides the sources.
 fn python_versions(lock: &Lock) -> String {
+    if let Some(pin) = &lock.python {
+        return format!("{} {}\n", pin.file, pin.sha256);
+    }
     let python = format!("python{}", lock.facts.python);
     let debs = lock.debs.iter().filter(|deb| deb.name.contains(&python));
     debs.map(|deb| format!("{} {}\n", deb.name, deb.version)).collect()
@@ -340,11 +387,27 @@ fn find_sources(tree: &Path, folder: &str, found: &mut BTreeSet<String>) -> Resu
     Ok(())
 }
 
-/// Where the bytecode of a source lies: `a/b.py` has `a/__pycache__/b.cpython-313.pyc` (PEP 3147).
-fn compiled_of(source: &str, python: &str) -> String {
+/// Where the bytecode of a source lies: `a/b.py` has `a/__pycache__/b.cpython-313.pyc` (PEP 3147). `tag` is the
+/// version in the interpreter's cache tag.
+fn compiled_of(source: &str, tag: &str) -> String {
     let (folder, name) = source.rsplit_once('/').unwrap_or(("", source));
     let stem = name.strip_suffix(".py").unwrap_or(name);
-    format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""))
+    format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", tag.replace('.', ""))
+}
+
+/// The bytecode that was made of a source, and its length. Without the GIL the tag may have its `t` or not.
+fn made_of(made: &Path, source: &str, python: &str) -> Result<Option<(String, u64)>, Error> {
+    for tag in [python, python.trim_end_matches('t')] {
+        let inside = compiled_of(source, tag);
+        let path = made.join(&inside);
+        match fs::symlink_metadata(&path) {
+            Ok(about) if about.is_file() => return Ok(Some((inside, about.len()))),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("read", &path)(error)),
+        }
+    }
+    Ok(None)
 }
 
 /// The bytecode of `sources` below a folder, and the folders it is in. A source that
@@ -353,14 +416,8 @@ fn compiled(made: &Path, python: &str, sources: &BTreeSet<String>) -> Result<Vec
     let mut folders = BTreeSet::new();
     let mut entries = Vec::with_capacity(sources.len());
     for source in sources {
-        let inside = compiled_of(source, python);
+        let Some((inside, len)) = made_of(made, source, python)? else { continue };
         let path = made.join(&inside);
-        let len = match fs::symlink_metadata(&path) {
-            Ok(about) if about.is_file() => about.len(),
-            Ok(_) => continue,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(at("read", &path)(error)),
-        };
         folders.extend(inside.match_indices('/').map(|(end, _)| inside[..end].to_owned()));
         let kind = Kind::File(Content::Path { path, len });
         entries.push(Entry { path: inside, kind, meta: Meta::FILE });

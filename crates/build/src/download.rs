@@ -1,4 +1,4 @@
-//! What a lock needs and the store lacks: wheels and debs, in one go.
+//! What a lock needs and the store lacks: wheels, debs and a standalone Python, in one go.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -28,10 +28,18 @@ impl Builder<'_> {
         let has_base = self.remembered_base(lock)?.is_some();
         let debs: Vec<&DebPin> =
             lock.debs.iter().filter(|deb| !has_base && !here(deb.sha256)).collect();
-        if self.client.options().offline && !(wheels.is_empty() && debs.is_empty()) {
+        let python = self.wanted_python(lock)?;
+        let nothing = wheels.is_empty() && debs.is_empty() && python.is_none();
+        if self.client.options().offline && !nothing {
             let mut missing: Vec<String> = wheels.iter().map(|wheel| wheel.file.clone()).collect();
             missing.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
+            missing.extend(python.iter().map(|file| file.name.clone()));
             return Err(sconce_fetch::Error::Offline { missing }.into());
+        }
+        if let Some(file) = python {
+            let name = file.name.clone();
+            self.download_all(&[file])
+                .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
         }
         if has_base {
             return self.download_wheels(lock, wheels, &AtomicBool::new(false));

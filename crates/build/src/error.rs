@@ -37,6 +37,10 @@ pub enum Error {
     Bytecode(String),
     #[error("the lock was sealed for image {promised}, but building it gives {built}: {first}")]
     Seal { promised: Digest, built: Digest, first: String },
+    #[error("{file}, the Python of this lock, could not be downloaded")]
+    PythonDownload { file: String, source: Box<Self> },
+    #[error("{file} can't be taken for Python: {why}")]
+    Python { file: String, why: String },
     #[error("{file}: {why}")]
     Source { file: String, why: String },
     #[error("building {what} failed (exit code {exit}); its log ends so:\n{tail}")]
@@ -90,6 +94,19 @@ impl Error {
                  seal off, and the next build seals anew"
                     .into(),
             ),
+            Self::PythonDownload { source, .. } => match &**source {
+                Self::Fetch(error) if is_elsewhere(error) => Some(
+                    "set UV_PYTHON_INSTALL_MIRROR, or `python-install-mirror` in uv.toml, to a mirror of \
+                     python-build-standalone's releases; or take a Python of Debian's: `python = \"3.13\"`"
+                        .into(),
+                ),
+                source => source.hint(),
+            },
+            Self::Python { .. } => Some(
+                "the list that names it (UV_PYTHON_DOWNLOADS_JSON_URL) must name python-build-standalone's \
+                 `install_only` archives, or ones laid out like them"
+                    .into(),
+            ),
             Self::Source { .. } => Some(
                 "take another release of it, or build its wheel yourself and name that file".into(),
             ),
@@ -117,6 +134,17 @@ impl Error {
             Self::Inspect(error) => error.hint(),
             Self::Memo(_) => Some("`sconce prune` removes what can't be used".into()),
         }
+    }
+}
+
+/// Whether another mirror may have what was asked for.
+fn is_elsewhere(error: &sconce_fetch::Error) -> bool {
+    use sconce_fetch::Error as E;
+    match error {
+        E::GaveUp { source, .. } => is_elsewhere(source),
+        E::Unreachable { .. } | E::Stalled { .. } | E::CutOff { .. } | E::Status { .. } => true,
+        E::BadAnswer { .. } | E::WrongDigest { .. } | E::File { .. } => true,
+        _ => false,
     }
 }
 

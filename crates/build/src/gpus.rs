@@ -249,6 +249,7 @@ mod tests {
             spec: sha256,
             inputs: None,
             facts,
+            python: None,
             app: sconce_lock::App::default(),
             indexes: Vec::new(),
             wheels: vec![sconce_lock::Wheel {

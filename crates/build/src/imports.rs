@@ -139,9 +139,10 @@ impl Builder<'_> {
     }
 }
 
-/// The set: the image's wheels and debs.
+/// The set: the image's wheels, debs and Python.
 fn key_of(lock: &Lock) -> Digest {
     let wheels = lock.wheels.iter().map(|wheel| wheel.sha256);
+    let wheels = wheels.chain(lock.python.iter().map(|python| python.sha256));
     let mut digests: Vec<Digest> = wheels.chain(lock.debs.iter().map(|deb| deb.sha256)).collect();
     digests.sort_unstable();
     let mut hasher = Hasher::new();

@@ -21,6 +21,7 @@ mod native;
 mod plain;
 mod progress;
 mod project;
+mod python;
 mod resolve;
 mod seal;
 mod source;

@@ -11,9 +11,9 @@ use sconce_debian::{Mirrors, Target};
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{
-    DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, ListedFile,
-    Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer, PythonRequest, Sdist,
-    SourceRequest, UvLockRequest, Wheel,
+    Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError,
+    ListedFile, Machine, Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer,
+    PythonPin, PythonRequest, Sdist, SourceRequest, UvLockRequest, Wheel,
 };
 
 use crate::builder::Builder;
@@ -164,6 +164,15 @@ impl Index for World<'_> {
         self.uv()?.export(request)
     }
 
+    fn standalone(
+        &mut self,
+        base: &'static Base,
+        machine: Machine,
+    ) -> Result<PythonPin, IndexError> {
+        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        builder.standalone(base, machine).map_err(IndexError::failed)
+    }
+
     fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
         let places: Vec<_> =
             question.wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
@@ -177,7 +186,9 @@ impl Index for World<'_> {
             (Flavour::Runtime, false) => "tools",
             (flavour, _) => flavour.as_str(),
         };
-        let mut roots = sconce_debian::roots(flavour, target).map_err(IndexError::failed)?;
+        let own_python = request.base.standalone.is_none();
+        let mut roots =
+            sconce_debian::roots(flavour, target, own_python).map_err(IndexError::failed)?;
         roots.extend(request.packages.iter().cloned());
         roots.sort();
         roots.dedup();

@@ -26,7 +26,7 @@ use crate::download::URL;
 use crate::error::{Error, at};
 use crate::trees::{self, scratch};
 use crate::venv::PREFIX;
-use crate::{image, toolkit};
+use crate::{image, python, toolkit};
 
 /// The program inside.
 const PROGRAM: &str = include_str!("source/sdist.py");
@@ -104,7 +104,8 @@ impl Builder<'_> {
         let size = self.store.open_blob(sha256)?.len();
         let work = self.work_folder(file, sha256, "look")?;
         let command = ["look", &inside(file), &format!("{OUT}/answer")];
-        let (_, out) = self.inside(container, "/usr/bin/python3", &command, work, Vec::new())?;
+        let python = format!("/{}", python::interpreter(container));
+        let (_, out) = self.inside(container, &python, &command, work, Vec::new())?;
         let answer = answer(&out, file)?;
         Ok(Sdist {
             size,

@@ -13,8 +13,8 @@ pub fn site_packages(python: &str) -> String {
     format!("{PREFIX}/lib/python{python}/site-packages")
 }
 
-/// The entries of the skeleton for a Python such as `3.13`.
-pub fn skeleton(python: &str) -> Vec<Entry> {
+/// The entries of the skeleton for a Python such as `3.13`, whose interpreter lies in `folder`.
+pub(crate) fn skeleton(python: &str, folder: &str) -> Vec<Entry> {
     let directory = |path: String| Entry { path, kind: Kind::Directory, meta: Meta::DIRECTORY };
     let link = |path: String, target: String| Entry {
         path,
@@ -22,15 +22,16 @@ pub fn skeleton(python: &str) -> Vec<Entry> {
         meta: Meta::SYMLINK,
     };
     // PEP 405, "Specification": `home` is the folder of the base interpreter.
+    let version = python.trim_end_matches('t');
     let configuration = format!(
-        "home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n\
-         executable = /usr/bin/python{python}\n"
+        "home = /{folder}\ninclude-system-site-packages = false\nversion = {version}\n\
+         executable = /{folder}/python{python}\n"
     );
     vec![
         directory("opt".into()),
         directory(PREFIX.into()),
         directory(format!("{PREFIX}/bin")),
-        link(format!("{PREFIX}/bin/python"), format!("/usr/bin/python{python}")),
+        link(format!("{PREFIX}/bin/python"), format!("/{folder}/python{python}")),
         link(format!("{PREFIX}/bin/python3"), "python".into()),
         link(format!("{PREFIX}/bin/python{python}"), "python".into()),
         directory(format!("{PREFIX}/include")),

@@ -9,7 +9,7 @@ use crate::{Error, Release, Target};
 
 /// A package that a flavour wants, and why.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Row {
     /// Its name; `{python}` and `{gcc}` stand for the release's versions.
     package: String,
@@ -17,6 +17,8 @@ struct Row {
     flavours: Vec<String>,
     /// The only release that has it, where it isn't all.
     release: Option<String>,
+    /// Whether it is only for images with Debian's own Python (true), or only for those with another.
+    own_python: Option<bool>,
     /// Why it is there.
     #[cfg_attr(not(test), allow(dead_code, reason = "for readers, and a test"))]
     reason: String,
@@ -35,8 +37,8 @@ static FLAVOURS: LazyLock<Flavours> = LazyLock::new(|| {
         .expect("data/flavours.toml is part of the program, and a test reads it")
 });
 
-/// Names of the packages of a flavour, sorted.
-pub fn roots(flavour: &str, target: Target) -> Result<Vec<String>, Error> {
+/// Names of the packages of a flavour, sorted; with Debian's own Python or without one.
+pub fn roots(flavour: &str, target: Target, own_python: bool) -> Result<Vec<String>, Error> {
     if !FLAVOURS.flavours.iter().any(|known| known == flavour) {
         return Err(Error::UnknownFlavour {
             name: flavour.to_owned(),
@@ -47,6 +49,7 @@ pub fn roots(flavour: &str, target: Target) -> Result<Vec<String>, Error> {
     let rows = FLAVOURS.package.iter().filter(|row| {
         row.flavours.iter().any(|name| name == flavour)
             && row.release.as_ref().is_none_or(|only| only == codename)
+            && row.own_python.is_none_or(|own| own == own_python)
     });
     let mut names: Vec<_> =
         rows.map(|row| row.package.replace("{python}", python).replace("{gcc}", gcc)).collect();
@@ -73,10 +76,15 @@ mod tests {
 
     #[test]
     fn the_release_fills_in_its_versions() {
-        let of = |codename| roots("runtime", Target::new(codename, "amd64").unwrap()).unwrap();
+        let with =
+            |codename, own| roots("runtime", Target::new(codename, "amd64").unwrap(), own).unwrap();
+        let of = |codename| with(codename, true);
         assert!(of("trixie").contains(&"python3.13-venv".to_owned()));
         assert!(of("bookworm").contains(&"python3.11-venv".to_owned()));
-        let error = roots("tiny", Target::new("trixie", "amd64").unwrap()).unwrap_err();
+        let other = with("bookworm", false);
+        assert!(other.iter().all(|name| !name.contains("python")), "{other:?}");
+        assert!(other.contains(&"gcc".to_owned()) && other.contains(&"libcrypt1".to_owned()));
+        let error = roots("tiny", Target::new("trixie", "amd64").unwrap(), true).unwrap_err();
         assert_eq!(
             error.hint().unwrap(),
             "`environment.flavour` can be one of: tools, runtime, devel"

@@ -27,6 +27,7 @@ mod version;
 
 pub use archive::{Fetch, FetchError, InRelease, Source};
 pub use compose::{DebFile, Options, compose};
+pub use compression::Compression;
 pub use control::{ControlError, Stanza, Stanzas};
 pub use deb::{Control, Deb, DebError};
 pub use error::Error;

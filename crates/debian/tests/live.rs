@@ -93,7 +93,7 @@ fn flavours_resolve() {
             let target = Target { release, arch };
             let packages = load(target);
             for flavour in ["runtime", "devel"] {
-                let roots = roots(flavour, target).unwrap();
+                let roots = roots(flavour, target, true).unwrap();
                 let pins = resolve(&roots, omissions(), &packages, target).unwrap();
                 let size: u64 = pins.iter().map(|pin| pin.size).sum();
                 let names: Vec<_> = pins.iter().map(|pin| pin.name.as_str()).collect();
@@ -148,7 +148,7 @@ fn roots_compose() {
         let mut parts = name.split('-');
         let (release, arch) = (parts.next().unwrap(), parts.next().unwrap());
         let target = Target::new(release, arch).unwrap();
-        let mut roots = roots(parts.next().unwrap(), target).unwrap();
+        let mut roots = roots(parts.next().unwrap(), target, true).unwrap();
         roots.extend(parts.map(str::to_owned));
         let pins = resolve(&roots, omissions(), &load(target), target).unwrap();
         let open = |(pin, path): (&Pin, PathBuf)| DebFile {

@@ -1,30 +1,43 @@
-//! Debian releases that an image can stand on.
+//! Debian releases that an image can stand on, and the Python on them.
 
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::{UnknownName, table};
+use crate::{PythonBuild, UnknownName, table};
 
-/// A Debian release and the Python it ships.
-#[derive(Debug, Clone, Deserialize)]
+/// A Debian release and a Python: the one it ships, or a standalone build.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Base {
     /// Its code name: "trixie".
     pub release: String,
     /// Its number: "13".
     pub debian: String,
-    /// Its Python by minor version: "3.13".
+    /// The Python by minor version, with a `t` for one without the GIL: "3.13", "3.13t".
     pub python: String,
-    /// That Python's full version at the release: "3.13.5".
+    /// That Python's full version, Debian's at the release: "3.13.5".
     pub python_full: String,
     /// Its glibc: "2.41".
     pub glibc: String,
     /// uv's newest --python-platform suffix that is not above it: "manylinux_2_40".
     pub uv_platform: String,
+    /// The build that the Python is, where it is not Debian's own.
+    #[serde(skip)]
+    pub standalone: Option<&'static PythonBuild>,
 }
 
 impl Base {
-    /// The wheel tag of its Python: "cp313".
+    /// The Python's version as PEP 508's `python_version` has it: "3.13".
+    pub fn python_version(&self) -> &str {
+        self.python.trim_end_matches('t')
+    }
+
+    /// Whether the Python is the build without the GIL (PEP 703).
+    pub fn is_free_threaded(&self) -> bool {
+        self.python.ends_with('t')
+    }
+
+    /// The ABI tag of wheels for its Python: "cp313", "cp313t".
     pub fn python_tag(&self) -> String {
         format!("cp{}", self.python.replace('.', ""))
     }
@@ -43,7 +56,7 @@ struct Table {
 
 static ROWS: LazyLock<Vec<Base>> = LazyLock::new(|| table::read::<Table>(table::BASE).base);
 
-/// All bases, the preferred one first.
+/// All Debian releases with the Python they ship, the preferred one first.
 pub fn bases() -> &'static [Base] {
     &ROWS
 }

@@ -15,6 +15,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("imports.toml", IMPORTS),
     ("ngc.toml", NGC),
     ("packages.toml", PACKAGES),
+    ("pythons.toml", PYTHONS),
     ("sources.toml", SOURCES),
     ("sxid.toml", SXID),
     ("tags.toml", TAGS),
@@ -34,6 +35,7 @@ pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");
 pub(crate) const NGC: &str = include_str!("../data/ngc.toml");
 pub(crate) const PACKAGES: &str = include_str!("../data/packages.toml");
+pub(crate) const PYTHONS: &str = include_str!("../data/pythons.toml");
 pub(crate) const SOURCES: &str = include_str!("../data/sources.toml");
 pub(crate) const SXID: &str = include_str!("../data/sxid.toml");
 pub(crate) const TAGS: &str = include_str!("../data/tags.toml");

@@ -110,6 +110,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A list of builds of Python that can't be used.
+    #[error("{list}: {why}")]
+    PythonList {
+        /// Its address or path.
+        list: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No package index is configured, and neither pip nor uv could be asked for theirs.
     #[error("no package index: none is configured, and pip could not be asked for its own ({why})")]
     NoIndex {
@@ -180,6 +188,7 @@ impl Error {
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
             Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
+            Self::PythonList { .. } => "UV_PYTHON_DOWNLOADS_JSON_URL (or uv's `python-downloads-json-url`) names that list; without it the builds that sconce knows are taken".into(),
             Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
             Self::File { .. } => return None,
             Self::Store(error) => return error.hint(),

@@ -186,7 +186,7 @@ fn named_url(word: String) -> String {
 
 /// uv's user and system configuration, the nearer first (uv, "Configuration files"). That of the
 /// current project is not read: a lock belongs to its own sconce.toml.
-fn uv_files(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+pub(crate) fn uv_files(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     if let Some(file) = env("UV_CONFIG_FILE") {
         return vec![file.into()];
     }
@@ -220,7 +220,7 @@ fn config_home(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     xdg.or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")))
 }
 
-fn read(path: &Path) -> Result<Option<String>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     match sconce_open::read_to_string(path, CONFIG_LIMIT) {
         Ok(text) => Ok(Some(text)),
         Err(error) if sconce_open::is_missing(&error) => Ok(None),

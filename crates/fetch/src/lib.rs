@@ -7,6 +7,7 @@ pub mod http;
 pub mod indexes;
 mod netrc;
 pub mod pypi;
+pub mod pythons;
 pub mod range;
 pub mod uv;
 

@@ -108,8 +108,7 @@ impl Candidate {
     /// The same release on another base, if it has a wheel for its Python.
     pub fn on(&self, base: &'static Base, request: &Request) -> Option<Self> {
         let has = self.release.build(request.machine).python.contains(&base.python_tag());
-        (has && request.bases.iter().any(|known| known.release == base.release))
-            .then_some(Self { base, ..*self })
+        (has && request.bases.contains(&base)).then_some(Self { base, ..*self })
     }
 
     /// Constraints that keep known trouble out.

@@ -22,6 +22,8 @@ pub struct Lock {
     pub inputs: Option<Inputs>,
     /// What it rests on.
     pub facts: Facts,
+    /// The build of its Python, where that is not Debian's.
+    pub python: Option<PythonPin>,
     /// The image's configuration and what of the user's code is in it.
     pub app: App,
     /// Every index that a wheel or deb names, by name.
@@ -57,7 +59,7 @@ pub struct Facts {
     pub machine: Machine,
     /// The Debian release: "trixie".
     pub base: String,
-    /// Its Python: "3.13".
+    /// Its Python: "3.13"; "3.13t" is the one without the GIL.
     pub python: String,
     /// Its glibc: "2.41".
     pub glibc: String,
@@ -143,6 +145,25 @@ pub struct Wheel {
     pub url: Option<String>,
     /// The label of its variant, where it is one (PEP 825, draft); it stands in the file's name as well.
     pub variant: Option<String>,
+}
+
+/// A standalone build of Python: an archive that holds the folder `python`, laid out like python-build-standalone's
+/// `install_only` ones.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PythonPin {
+    /// Its full version: "3.9.25".
+    pub version: String,
+    /// The release of python-build-standalone that it is of: "20251031"; `None` for a build of somebody else.
+    pub build: Option<String>,
+    /// The archive's file name.
+    pub file: String,
+    /// Bytes; `None` when the list of builds did not say.
+    pub size: Option<u64>,
+    /// The archive's SHA-256.
+    pub sha256: Digest,
+    /// Its address, where it is not in that release of python-build-standalone.
+    pub url: Option<String>,
 }
 
 /// A Debian package.
@@ -235,6 +256,7 @@ impl Lock {
     /// Bytes of all wheels and debs, as far as sizes are known.
     pub fn download_size(&self) -> u64 {
         let wheels = self.wheels.iter().filter_map(|wheel| wheel.size);
+        let wheels = wheels.chain(self.python.iter().filter_map(|python| python.size));
         wheels.chain(self.debs.iter().map(|deb| deb.size)).fold(0, u64::saturating_add)
     }
 }

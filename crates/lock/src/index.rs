@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sconce_facts::{Base, CudaVersion, Machine};
 use serde::{Deserialize, Serialize};
 
-use crate::document::{DebPin, Wheel};
+use crate::document::{DebPin, PythonPin, Wheel};
 use crate::source::{Built, FolderRequest, Offer, Order, Outcome, Sdist, SourceRequest};
 use crate::spec::{Flavour, IndexRequest};
 
@@ -29,7 +29,7 @@ pub struct PythonRequest {
     pub overrides: Vec<String>,
     /// Packages and the versions to keep where they still fit: those of the lock that is there.
     pub preferences: Vec<(String, String)>,
-    /// The Debian release: it decides Python and glibc.
+    /// The Debian release and the Python on it: they decide version and glibc.
     pub base: &'static Base,
     /// The processor.
     pub machine: Machine,
@@ -132,7 +132,7 @@ pub struct Overlap {
 /// A question to the Debian archive.
 #[derive(Debug, Clone)]
 pub struct DebianRequest {
-    /// The release.
+    /// The release; and whether its own Python is wanted.
     pub base: &'static Base,
     /// The processor.
     pub machine: Machine,
@@ -241,6 +241,20 @@ pub trait Index {
     fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
         let _ = question;
         Overlaps::default()
+    }
+
+    /// The standalone build that is the Python of a base which has one, for a processor.
+    ///
+    /// # Errors
+    /// No list has it, or the list could not be read.
+    fn standalone(
+        &mut self,
+        base: &'static Base,
+        machine: Machine,
+    ) -> Result<PythonPin, IndexError> {
+        PythonPin::known(base, machine).ok_or_else(|| IndexError::NoSolution {
+            words: format!("there is no standalone build of Python {}", base.python),
+        })
     }
 
     /// Resolves the Debian packages of an image.

@@ -16,6 +16,7 @@ mod place;
 mod previous;
 mod pylock;
 mod pyproject;
+mod python;
 pub mod reaches;
 mod read;
 mod refusal;
@@ -34,7 +35,8 @@ mod write;
 
 pub use change::{Change, changes};
 pub use document::{
-    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, VERSION, Wheel,
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, PythonPin, Sealed, TorchFacts,
+    VERSION, Wheel,
 };
 pub use edit::{add, package_of, remove};
 pub use error::{Beside, Error, Place};
@@ -50,7 +52,9 @@ pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 pub use requirements::{FileKind, Included, RequirementsFile};
 pub use requirements_txt::{Ask, Line};
 pub use resolve::{Host, HostGpu, resolve};
-pub use sconce_facts::{Base, Machine, UvRow, base, uv as resolver};
+pub use sconce_facts::{
+    Base, Machine, UvRow, base, base_with, python_releases, pythons, uv as resolver,
+};
 pub use source::{
     Built, FolderRequest, Offer, Order, Outcome, OwnProject, PROJECT, Rebuilt, SOURCE, Sdist,
     Source, SourceRequest, placeholder,

@@ -78,6 +78,7 @@ pub fn reaches(
     list.container(spec);
     if let Some(lock) = lock {
         let urls = lock.wheels.iter().filter_map(|wheel| wheel.url.as_deref());
+        let urls = urls.chain(lock.python.iter().filter_map(|python| python.url.as_deref()));
         for url in urls.chain(lock.indexes.iter().filter_map(|row| row.url.as_deref())) {
             list.place("sconce.lock", folder, url);
         }
@@ -433,6 +434,14 @@ mod tests {
             spec: Digest::of(b""),
             inputs: None,
             facts,
+            python: Some(crate::PythonPin {
+                version: "3.13.1".into(),
+                build: None,
+                file: "python.tar.gz".into(),
+                size: None,
+                sha256: Digest::of(b""),
+                url: Some("file:///srv/python.tar.gz".into()),
+            }),
             app: App::default(),
             indexes: vec![row("./whl"), row("/srv/index")],
             wheels: vec![wheel("file:///etc/x.whl"), wheel("https://h.invalid/x.whl")],
@@ -442,7 +451,11 @@ mod tests {
             debs: Vec::new(),
             sealed: None,
         };
-        let expected = ["reads /etc/x.whl (sconce.lock)", "reads /srv/index (sconce.lock)"];
+        let expected = [
+            "reads /etc/x.whl (sconce.lock)",
+            "reads /srv/python.tar.gz (sconce.lock)",
+            "reads /srv/index (sconce.lock)",
+        ];
         check("", |_| (), Some(&lock), &expected);
     }
 

@@ -7,7 +7,7 @@ use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine, Sm};
 use serde::Deserialize;
 
 use crate::document::{
-    DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, Sealed, TorchFacts, VERSION, Wheel,
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, PythonPin, Sealed, TorchFacts, VERSION, Wheel,
 };
 use crate::error::{Error, Place};
 use crate::source::{OwnProject, Rebuilt, SOURCE, Source};
@@ -29,6 +29,7 @@ struct Document {
     spec: Digest,
     inputs: Option<Inputs>,
     environment: Environment,
+    python: Option<PythonPin>,
     torch: Option<Torch>,
     app: AppRow,
     #[serde(default)]
@@ -177,6 +178,7 @@ impl Document {
             spec,
             inputs,
             environment,
+            python,
             torch,
             app,
             index,
@@ -190,6 +192,9 @@ impl Document {
         let flavour = flavour(&environment.flavour)?;
         if !environment.gpus.is_sorted_by(|a, b| a < b) {
             return Err("`gpus` are not sorted, or one stands twice".to_owned());
+        }
+        if let Some(python) = &python {
+            check_python(python, &environment.python)?;
         }
         check_indexes(&index)?;
         check_wheels(&wheel, &index)?;
@@ -222,6 +227,7 @@ impl Document {
                     triton: torch.triton,
                 }),
             },
+            python,
             app: App {
                 include: app.include,
                 exclude: app.exclude,
@@ -328,6 +334,32 @@ fn check_indexes(indexes: &[IndexRow]) -> Result<(), String> {
 
 fn known(name: &str, kind: IndexKind, indexes: &[IndexRow]) -> bool {
     indexes.iter().any(|index| index.name == name && index.kind == kind)
+}
+
+/// Its file name and release become parts of an address.
+fn check_python(pin: &PythonPin, python: &str) -> Result<(), String> {
+    let PythonPin { version, build, file, size: _, sha256: _, url } = pin;
+    let plain = |text: &str| {
+        (1..=200).contains(&text.len())
+            && !text.starts_with('.')
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+    };
+    let minor = version.rsplit_once('.').map_or("", |(minor, _)| minor);
+    if minor != python.trim_end_matches('t') || !plain(version) {
+        return Err(format!("Python {version:?} is no Python {python:?}"));
+    }
+    if !plain(file) || !file.ends_with(".tar.gz") {
+        return Err(format!("{file:?} is no archive of Python"));
+    }
+    let web = |url: &String| {
+        ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme))
+    };
+    match (url, build) {
+        (Some(url), _) if !web(url) => Err(format!("{url:?} is no address of Python")),
+        (_, Some(build)) if !plain(build) => Err(format!("{build:?} is no build of Python")),
+        (None, None) => Err(format!("{file} has neither a build nor an address")),
+        _ => Ok(()),
+    }
 }
 
 fn check_wheels(wheels: &[Wheel], indexes: &[IndexRow]) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use crate::document::{
-    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, Sealed, TorchFacts, Wheel,
+    DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, PythonPin, Sealed, TorchFacts, Wheel,
 };
 use crate::source::{Rebuilt, Source};
 use crate::spec::{App, Flavour};
@@ -34,6 +34,7 @@ fn lock() -> Lock {
                 triton: Some("3.9.0".into()),
             }),
         },
+        python: None,
         app: App {
             env: [("A B".to_owned(), "quo\"te\\ \n\u{1}é".to_owned())].into(),
             command: vec!["python".into(), "train.py".into()],
@@ -84,6 +85,48 @@ fn promised() -> Lock {
 fn with_inputs() -> Lock {
     let inputs = Inputs { wheels: Digest::of(b"w"), debs: Digest::of(b"d") };
     Lock { inputs: Some(inputs), ..promised() }
+}
+
+fn with_python() -> Lock {
+    let mut lock = lock();
+    lock.facts.python = "3.13t".into();
+    lock.python = Some(PythonPin {
+        version: "3.13.15".into(),
+        build: Some("20260814".into()),
+        file: "cpython-3.13.15+20260814.tar.gz".into(),
+        size: Some(9),
+        sha256: Digest::of(b"x"),
+        url: None,
+    });
+    lock
+}
+
+#[test]
+fn a_standalone_python_has_a_table_of_its_own() {
+    let text = with_python().to_text();
+    assert_eq!(Lock::parse(&text).unwrap(), with_python());
+    let table = text.split("\n\n").find(|table| table.starts_with("[python]")).unwrap();
+    expect![[r#"
+        [python]
+        version = "3.13.15"
+        build = "20260814"
+        file = "cpython-3.13.15+20260814.tar.gz"
+        size = 9
+        sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881""#]]
+    .assert_eq(table);
+    assert!(text.contains("\nversion = 5\n"), "{text}");
+    for (from, to) in [
+        ("version = \"3.13.15\"", "version = \"3.12.15\""),
+        ("build = \"20260814\"", "build = \"../up\""),
+        ("build = \"20260814\"\n", ""),
+        ("+20260814.tar.gz", "/../x.tar.gz"),
+        (".tar.gz", ".zip"),
+        ("4881\"\n", "4881\"\nurl = \"/etc/passwd\"\n"),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text, "{from}");
+        assert!(Lock::parse(&resigned(&other)).is_err(), "{to} was read");
+    }
 }
 
 /// A text with a right digest over whatever stands after it.

@@ -6,6 +6,7 @@ use sconce_facts::{Machine, Release};
 use crate::candidate::{Reason, Request, WantedGpu, consider};
 use crate::error::Error;
 use crate::explain::Refused;
+use crate::python::offered;
 use crate::spec::{CudaRequest, TorchRequest};
 
 /// One refused release.
@@ -107,9 +108,12 @@ pub(crate) fn hint(
             None => "flavour = \"runtime\"".into(),
         }),
         Reason::NoPython { .. } => {
-            let free = Request { bases: sconce_facts::bases().iter().collect(), ..request.clone() };
+            let free = Request { bases: offered(None), ..request.clone() };
             let base = consider(release, &free, true).ok()?.base;
-            Some(format!("python = \"{}\" (Debian {})", base.python, base.release))
+            Some(match base.standalone {
+                Some(_) => format!("python = \"{}\"", base.python),
+                None => format!("python = \"{}\" (Debian {})", base.python, base.release),
+            })
         }
         Reason::CpuBuild { .. } => other_release(request),
         Reason::OtherCuda { .. } => {

@@ -11,6 +11,7 @@ mod keep;
 mod overlaps;
 mod relics;
 mod request;
+mod standalone;
 mod taken;
 mod told;
 mod torch;
@@ -31,7 +32,7 @@ use crate::candidate::Request;
 use crate::document::{DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::index::{DebianRequest, Index, IndexError, PythonAnswer};
+use crate::index::{DebianRequest, Index, IndexError, ListedFile, PythonAnswer};
 use crate::previous::Previous;
 use crate::pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 use crate::source::{SOURCE, Source, is_placeholder};
@@ -93,7 +94,8 @@ fn packages(
     let mut request = request(spec, host, &mut explanation)?;
     if let Some(lock) = previous.kept() {
         // Another Python would move every wheel.
-        request.bases.sort_by_key(|base| base.release != lock.facts.base);
+        let there = sconce_facts::base_with(&lock.facts.base, &lock.facts.python);
+        request.bases.sort_by_key(|&base| Some(base) != there);
     }
     let mut resolution = Resolution {
         spec,
@@ -106,6 +108,7 @@ fn packages(
         from_source: FromSource::default(),
         held_back: Vec::new(),
         debs: BTreeMap::new(),
+        listed: BTreeMap::new(),
     };
     let chosen = resolution.choose_and_build()?;
     resolution.finish(chosen)
@@ -131,8 +134,10 @@ struct Resolution<'a> {
     from_source: FromSource,
     /// What was asked for and is years older than its newest release in the last set.
     held_back: Vec<String>,
-    /// What the Debian archive answered, by release and flavour.
-    debs: BTreeMap<(String, &'static str), (Digest, Vec<DebPin>)>,
+    /// What the Debian archive answered, by release, flavour and whether Python is Debian's.
+    debs: BTreeMap<(String, &'static str, bool), (Digest, Vec<DebPin>)>,
+    /// What the index has of packages that uv found no wheel of.
+    listed: BTreeMap<String, Vec<ListedFile>>,
 }
 
 impl Resolution<'_> {
@@ -152,6 +157,10 @@ impl Resolution<'_> {
         let mut first = None;
         let mut relics = Vec::new();
         for base in self.request.bases.clone() {
+            let said: Vec<String> = first.iter().chain(&relics).cloned().collect();
+            if base.standalone.is_some() && !said.is_empty() && !self.may_help(base, &said) {
+                continue;
+            }
             let nothing = matches!(&self.spec.environment.requirements, Requirements::List(list) if list.is_empty());
             let answer = if nothing {
                 Ok(PythonAnswer::default())
@@ -223,15 +232,20 @@ impl Resolution<'_> {
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),
-            (None, None)
-                if sconce_facts::bases().first().is_some_and(|b| b.release == base.release) =>
-            {
+            (None, None) if sconce_facts::bases().first() == Some(base) => {
                 "the newest Debian, and the torch has wheels for its Python".to_owned()
+            }
+            (None, None) if base.standalone.is_some() => {
+                "no Python of Debian's is one that your requirements allow".to_owned()
             }
             (None, None) if self.moved => "your requirements can be met on its Python".to_owned(),
             (None, None) => "the torch is at home on its Python".to_owned(),
         };
-        let choice = format!("Debian {} with Python {}", base.release, base.python);
+        let python = self.standalone(base)?;
+        let choice = match &python {
+            None => format!("Debian {} with Python {}", base.release, base.python),
+            Some(pin) => format!("Debian {} with {}", base.release, pin.file),
+        };
         self.explanation.choose("base", choice, why, Vec::new());
         let (digest, debs) = self.debs(base, torch.is_some(), self.spec.environment.flavour)?;
         let sources = self.from_source.sources(&wheels);
@@ -245,6 +259,7 @@ impl Resolution<'_> {
             spec: self.spec.digest(),
             inputs: Some(Inputs { wheels: self.spec.wheels_digest(), debs: digest }),
             facts: Facts { prefer, ..self.facts(base, torch) },
+            python,
             app: self.spec.app.clone(),
             indexes,
             wheels,
@@ -281,7 +296,7 @@ impl Resolution<'_> {
         torch: bool,
         flavour: Flavour,
     ) -> Result<(Digest, Vec<DebPin>), Error> {
-        let key = (base.release.clone(), flavour.as_str());
+        let key = (base.release.clone(), flavour.as_str(), base.standalone.is_none());
         if let Some(known) = self.debs.get(&key) {
             return Ok(known.clone());
         }

@@ -139,6 +139,7 @@ pub(crate) fn bare(lock: &Lock) -> Lock {
         spec: Digest::of(b""),
         inputs: None,
         facts,
+        python: lock.python.clone(),
         app: App::default(),
         indexes: lock.indexes.clone(),
         wheels: Vec::new(),

@@ -72,7 +72,8 @@ pub(crate) const KEYS: &[Key] = &[
         "python",
         r#""auto""#,
         &[
-            r#"Python comes from Debian: "3.13" (trixie) or "3.11" (bookworm). "auto" is what the torch has wheels for."#,
+            r#""3.13" is Debian trixie's and "3.11" bookworm's; others from "3.9" to "3.14" are python-build-standalone's,"#,
+            r#"as are "3.13t" and "3.14t", without the GIL. "auto" is what torch and the requirements have wheels for."#,
         ],
     ),
     key(

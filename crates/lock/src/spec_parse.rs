@@ -12,6 +12,7 @@ use crate::error::{Error, NO_BUILDS, Place};
 use crate::image_name::is_image_name;
 use crate::local;
 use crate::place::is_place;
+use crate::python::there_is;
 use crate::requirements::{RequirementsFile, check_requirement, other_tool};
 use crate::requirements_txt::checked;
 use crate::source::SOURCE;
@@ -343,18 +344,11 @@ impl Field<'_> {
 
     fn python(&self) -> Result<Option<String>, Error> {
         let Some(text) = self.auto()? else { return Ok(None) };
-        let bases = sconce_facts::bases();
-        if bases.iter().any(|base| base.python == text) {
+        if sconce_facts::pythons().contains(&text.as_str()) {
             return Ok(Some(text));
         }
-        let known: Vec<_> =
-            bases.iter().map(|base| format!("{} ({})", base.python, base.release)).collect();
-        let message = format!("`python`: no Debian release here ships Python {}", cut(&text));
-        Err(self.reader.error(
-            self.span.clone(),
-            message,
-            Some(format!("there is {}", known.join(" and "))),
-        ))
+        let message = format!("`python`: there is no Python {} for images", cut(&text));
+        Err(self.reader.error(self.span.clone(), message, Some(there_is())))
     }
 
     fn requirements(&self) -> Result<Requirements, Error> {

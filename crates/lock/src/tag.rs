@@ -108,7 +108,7 @@ fn ngc(repository: &str, tag: &str) -> Result<Spec, Error> {
         let why = format!("there is no torch {}", row.nearest);
         return Err(Error::Tag { tag: format!("{repository}:{}", cut(tag)), why, near: None });
     };
-    let has_python = sconce_facts::bases().iter().any(|base| base.python == row.python);
+    let has_python = sconce_facts::pythons().contains(&row.python.as_str());
     let python = has_python.then(|| row.python.clone());
     let instead = match &python {
         Some(python) => format!(" and Python {python}"),

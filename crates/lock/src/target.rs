@@ -30,7 +30,7 @@ impl Target {
             platform_system: "Linux",
             platform_version: "",
             python_full_version: &self.base.python_full,
-            python_version: &self.base.python,
+            python_version: self.base.python_version(),
             sys_platform: "linux",
         })
         .map_err(|error| error.to_string())
@@ -60,16 +60,18 @@ impl Target {
     }
 
     fn interpreter_rank(&self, python: &str, abi: &str) -> Option<u16> {
-        let minor: u16 = self.base.python.strip_prefix("3.")?.parse().ok()?;
+        let minor: u16 = self.base.python_version().strip_prefix("3.")?.parse().ok()?;
         let cp = |text: &str| text.strip_prefix("cp3")?.parse::<u16>().ok();
         let py = |text: &str| text.strip_prefix("py3")?.parse::<u16>().ok();
         let not_newer = |of: Option<u16>| of.filter(|of| *of <= minor).map(|of| minor - of);
         match abi {
+            // The stable ABI is not there without the GIL (PEP 703).
+            "abi3" if self.base.is_free_threaded() => None,
             "abi3" => not_newer(cp(python)).map(|age| 1 + age),
             "none" if python == "py3" => Some(400),
             "none" if cp(python).is_some() => (cp(python) == Some(minor)).then_some(200),
             "none" => not_newer(py(python)).map(|age| 300 + age),
-            _ => (cp(python) == Some(minor) && cp(abi) == Some(minor)).then_some(0),
+            _ => (cp(python) == Some(minor) && abi == self.base.python_tag()).then_some(0),
         }
     }
 
@@ -139,6 +141,23 @@ mod tests {
             "a-1-pp313-pypy313_pp73-manylinux_2_28_x86_64.whl",
         ] {
             assert!(rank(file).is_none(), "{file}");
+        }
+    }
+
+    #[test]
+    fn without_the_gil_wheels_are_its_own() {
+        let base = sconce_facts::base_with("trixie", "3.13t").unwrap();
+        let target = Target { machine: Machine::X86_64, base };
+        assert_eq!(target.markers().unwrap().python_full_version().to_string(), "3.13.15");
+        for (file, fits) in [
+            ("torch-2.9.0-cp313-cp313t-manylinux_2_28_x86_64.whl", true),
+            ("a-1-py3-none-any.whl", true),
+            ("a-1-cp313-none-manylinux_2_28_x86_64.whl", true),
+            ("a-1-cp313-cp313-manylinux_2_28_x86_64.whl", false),
+            ("a-1-cp39-abi3-manylinux_2_28_x86_64.whl", false),
+            ("a-1-cp314-cp314t-manylinux_2_28_x86_64.whl", false),
+        ] {
+            assert_eq!(target.rank(&file.parse().unwrap()).is_some(), fits, "{file}");
         }
     }
 

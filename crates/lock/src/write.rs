@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sconce_blob::Digest;
 
-use crate::document::{DebPin, Lock, Sealed, VERSION, Wheel};
+use crate::document::{DebPin, Lock, PythonPin, Sealed, VERSION, Wheel};
 use crate::source::{OwnProject, Rebuilt, Source};
 use crate::spec::Flavour;
 
@@ -26,7 +26,7 @@ fn version(lock: &Lock) -> i64 {
     let has_install = lock.app.install || lock.project.is_some();
     let has_more = !lock.sources.is_empty() || !facts.prefer.is_empty();
     match (&lock.inputs, facts.gpus.is_empty()) {
-        _ if has_install => VERSION,
+        _ if has_install || lock.python.is_some() => VERSION,
         _ if has_more || !lock.app.exclude.is_empty() => 4,
         _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => 4,
         (Some(_), _) => 3,
@@ -63,6 +63,9 @@ fn body(lock: &Lock) -> String {
         out.list("prefer", facts.prefer.iter());
     }
 
+    if let Some(python) = &lock.python {
+        python_rows(&mut out, python);
+    }
     if let Some(torch) = &facts.torch {
         out.section("[torch]");
         out.string("version", &torch.version);
@@ -114,6 +117,18 @@ fn body(lock: &Lock) -> String {
         deb_rows(&mut out, "[[build-deb]]", deb);
     }
     out.0
+}
+
+fn python_rows(out: &mut Text, python: &PythonPin) {
+    out.section("[python]");
+    out.string("version", &python.version);
+    out.optional("build", python.build.as_deref());
+    out.string("file", &python.file);
+    if let Some(size) = python.size {
+        out.line("size", size);
+    }
+    out.string("sha256", &python.sha256.hex());
+    out.optional("url", python.url.as_deref());
 }
 
 fn source_rows(out: &mut Text, source: &Source, lock: &Lock) {

@@ -184,14 +184,24 @@ fn a_project_with_extras_groups_and_the_python_it_asks_for() {
     assert_eq!((lock.facts.python.as_str(), asked.files.len()), ("3.11", 1));
     assert_eq!(asked.overrides, ["urllib3<2"]);
 
+    let toml = "[environment]\nrequirements = \"pyproject.toml\"\n";
+    let with = |requires: &str| PYPROJECT.replace(">=3.10,<3.13", requires);
+    for (requires, python) in [("==3.12.*", "3.12"), ("<3.11", "3.10"), (">=3.12", "3.13")] {
+        let (_, lock) = locked(&[("sconce.toml", toml), ("pyproject.toml", &with(requires))]);
+        assert_eq!(lock.facts.python, python);
+        assert_eq!(lock.python.is_some(), python != "3.13");
+    }
     refused(
-        &[
-            ("sconce.toml", "[environment]\nrequirements = \"pyproject.toml\"\n"),
-            ("pyproject.toml", &PYPROJECT.replace(">=3.10,<3.13", "==3.12.*")),
-        ],
+        &[("sconce.toml", toml), ("pyproject.toml", &with(">=3.15"))],
         expect![[r#"
-            pyproject.toml: requires-python is ==3.12.*, and what there is here is Python 3.13.5 and 3.11.2
-            Python comes from Debian: trixie has Python 3.13, bookworm has Python 3.11"#]],
+            pyproject.toml: requires-python is >=3.15, and no Python here is that
+            there is 3.9, 3.10, 3.11 (Debian bookworm), 3.12, 3.13 (Debian trixie), 3.13t, 3.14, 3.14t"#]],
+    );
+    refused(
+        &[("sconce.toml", &format!("{toml}python = \"3.9\"\n")), ("pyproject.toml", PYPROJECT)],
+        expect![[r#"
+            pyproject.toml: requires-python is >=3.10, <3.13, and python = "3.9"
+            leave `python` out: requires-python decides then"#]],
     );
     refused(
         &[

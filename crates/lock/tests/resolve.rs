@@ -374,8 +374,8 @@ fn a_driver_older_than_cuda_11() {
     refused(
         "[environment]\ndriver = '440.64'",
         expect![[r#"
-        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 440.64
-        the newest torch that driver 440.64 runs is 1.12.1 with CUDA 10.2, whose wheels are for cp37, cp38, cp39, cp310; or a driver from 580.65.06 on"#]],
+            no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 440.64
+            the newest torch that fits is torch = "1.12.1"; or a driver from 580.65.06 on"#]],
     );
 }
 
@@ -403,11 +403,18 @@ fn an_old_torch_is_asked_for() {
             "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.13: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
         ],
     );
-    refused(
+    // Debian has no Python that it has a wheel for.
+    check(
         "[environment]\ntorch = '1.12.1'",
+        expect![
+            "torch 1.12.1 cuda 10.2 driver 440.33 on x86_64 trixie 3.10: sm_37 sm_50 sm_60 sm_70"
+        ],
+    );
+    refused(
+        "[environment]\ntorch = '1.12.1'\npython = '3.12'",
         expect![[r#"
-        no torch fits: torch 1.12.1: it has no wheel for Python 3.13 or 3.11; it has cp37, cp38, cp39, cp310
-    "#]],
+            no torch fits: torch 1.12.1: it has no wheel for Python 3.12; it has cp37, cp38, cp39, cp310
+            python = "3.10""#]],
     );
     refused(
         "[environment]\ntorch = '1.13.1'\ngpus = ['h100']",
@@ -460,12 +467,101 @@ fn python_and_debian_go_together() {
         no torch fits: torch 2.1.0: it has no wheel for Python 3.13; it has cp38, cp39, cp310, cp311
         python = "3.11" (Debian bookworm)"#]],
     );
-    refused(
+    // Another Python than the release's own is a standalone build.
+    let (lock, explanation) = check(
         "[environment]\npython = '3.11'\n[base]\ndebian = 'trixie'",
-        expect![[r#"
-        Python 3.11 is not what Debian trixie ships
-        trixie has Python 3.13, bookworm has Python 3.11"#]],
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.11: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
     );
+    assert_eq!(lock.python.unwrap().version, "3.11.16");
+    assert!(explanation.render().contains("cpython-3.11.16"), "{}", explanation.render());
+    check(
+        "[environment]\npython = '3.14'",
+        expect![
+            "torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.14: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+}
+
+/// A build without the GIL is taken where it is asked for, and has no stable ABI.
+#[test]
+fn free_threaded_python() {
+    let (lock, _) = check(
+        "[environment]\npython = '3.13t'",
+        expect![
+            "torch 2.12.0 cuda 13.0 driver 580.65.06 on x86_64 trixie 3.13t: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+        ],
+    );
+    assert!(lock.python.unwrap().file.contains("-freethreaded-"));
+    refused(
+        "[environment]\npython = '3.13t'\nrequirements = ['a']\nfrom-source = ['a']",
+        expect![[r#"
+            wheels for Python 3.13t are not built from source here
+            leave out `from-source`, or take python = "3.13""#]],
+    );
+    refused(
+        "[environment]\npython = '3.13t'\ntorch = '2.1.0'",
+        expect![[r#"
+        no torch fits: torch 2.1.0: it has no wheel for Python 3.13t; it has cp38, cp39, cp310, cp311
+        python = "3.11" (Debian bookworm)"#]],
+    );
+}
+
+/// Before an older torch is tried, the same one on a Python that Debian does not ship; but only where it is a
+/// Python that the requirements lack.
+#[test]
+fn a_python_that_debian_lacks_is_tried_where_it_may_help() {
+    let no = |why: &'static str| World {
+        unmet: vec![("a", "3.13", why), ("a", "3.11", why)],
+        ..World::default()
+    };
+    let spec = "[environment]\nrequirements = ['a']";
+    let mut world = no("a==1 has no wheels with a matching Python ABI tag (e.g., `cp313`)");
+    let (lock, explanation) = with(spec, &x86(), &mut world).unwrap();
+    expect!["torch 2.15.0 cuda 13.2 driver 580.65.06 on x86_64 trixie 3.12: sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+    assert!(explanation.render().contains("cpython-3.12"), "{}", explanation.render());
+    // It stays, as the rest of a lock does.
+    let again = Spec::parse("[environment]\nrequirements = ['a', 'b']").unwrap();
+    let upgrade = Default::default();
+    let previous = Previous { lock: Some(&lock), upgrade: &upgrade };
+    let (kept, _) = resolve(&again, &x86(), previous, &mut no("")).unwrap();
+    assert_eq!((&kept.facts.python, &kept.python), (&lock.facts.python, &lock.python));
+
+    let mut world = no("a==1 depends on b>2 and you require b<2");
+    let error = with(spec, &x86(), &mut world).unwrap_err();
+    assert!(matches!(error, Error::Unsatisfiable { .. }), "{error}");
+    assert!(world.asked.iter().all(|asked| asked.base.standalone.is_none()));
+    let mut world = no("a==1 depends on b>2 and you require b<2");
+    let without = "[environment]\ntorch = false\nrequirements = ['a']";
+    with(without, &x86(), &mut world).unwrap_err();
+    assert_eq!(world.asked.len(), 2);
+    let mut world = no("the requested Python version (3.13) does not satisfy Python<3.11");
+    let (lock, _) = with(without, &x86(), &mut world).unwrap();
+    expect!["no torch, x86_64 trixie 3.12"].assert_eq(&row(&lock));
+
+    // Where there is a source distribution as well, the index knows the Pythons that wheels are for.
+    let words = "Because a==1.0 has no usable wheels ...\n\nhint: Wheels are required for `a` because building from source is disabled";
+    let lists = |files: &[&'static str]| World {
+        files: [("a", files.iter().map(|file| (*file, "2021-06-22")).collect())].into(),
+        ..no(words)
+    };
+    let wheels =
+        ["a-1.0.tar.gz", "a-1.0-cp39-cp39-manylinux_2_12_x86_64.whl", "a-2.0-py3-none-any.whl"];
+    let mut world = lists(&wheels);
+    let spec = "[environment]\ntorch = false\nrequirements = ['a==1.0']";
+    world.unmet.iter_mut().for_each(|unmet| unmet.0 = "a==1.0");
+    let (lock, _) = with(spec, &x86(), &mut world).unwrap();
+    assert_eq!((lock.facts.python.as_str(), world.asked.len()), ("3.9", 3));
+    let mut world = lists(&wheels);
+    world.unmet.iter_mut().for_each(|unmet| unmet.0 = "a==1.0");
+    let spec_with = "[environment]\nrequirements = ['a==1.0']";
+    let (lock, _) = with(spec_with, &x86(), &mut world).unwrap();
+    expect!["torch 2.8.0 cuda 12.8 driver 525.60.13 on x86_64 trixie 3.9: sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"].assert_eq(&row(&lock));
+    let mut world = lists(&wheels[..1]);
+    world.unmet.iter_mut().for_each(|unmet| unmet.0 = "a==1.0");
+    with(spec, &x86(), &mut world).unwrap_err();
+    assert_eq!(world.asked.len(), 2);
 }
 
 #[test]

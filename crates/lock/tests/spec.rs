@@ -36,7 +36,7 @@ fn the_template_is_the_defaults() {
     assert_eq!(Spec::parse(&live.join("\n")).unwrap(), Spec::default());
     assert_eq!(
         live.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(),
-        41
+        42
     );
 }
 
@@ -144,10 +144,10 @@ fn unknown_keys_and_values() {
     "#]],
     );
     wrong(
-        "[environment]\npython = '3.12'",
+        "[environment]\npython = '3.8'",
         expect![[r#"
-        sconce.toml, line 2, column 10: `python`: no Debian release here ships Python 3.12
-        there is 3.13 (trixie) and 3.11 (bookworm)"#]],
+        sconce.toml, line 2, column 10: `python`: there is no Python 3.8 for images
+        there is 3.9, 3.10, 3.11 (Debian bookworm), 3.12, 3.13 (Debian trixie), 3.13t, 3.14, 3.14t"#]],
     );
     wrong(
         "[environment]\nrequirements = ['a=1']",
@@ -263,10 +263,10 @@ fn tags_people_know() {
         ngc.environment,
         sconce_lock::Environment {
             requirements: Requirements::List(vec!["numpy".into()]),
-            ..Spec::parse("[environment]\ntorch = '2.4.0'").unwrap().environment
+            ..Spec::parse("[environment]\ntorch = '2.4.0'\npython = '3.10'").unwrap().environment
         }
     );
-    expect!["NVIDIA's 24.05 has torch 2.4.0a0+07cecf4168 with CUDA 12.4 and Python 3.10; this is the public torch 2.4.0 with CUDA 12.1 (Python 3.10 is not to be had here), without what NVIDIA adds"]
+    expect!["NVIDIA's 24.05 has torch 2.4.0a0+07cecf4168 with CUDA 12.4 and Python 3.10; this is the public torch 2.4.0 with CUDA 12.1 and Python 3.10, without what NVIDIA adds"]
         .assert_eq(&ngc.remarks.join("\n"));
     for release in sconce_facts::ngc_releases() {
         Spec::from_tag(&format!("nvcr.io/nvidia/pytorch:{}-py3", release.name)).unwrap();

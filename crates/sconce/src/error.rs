@@ -138,7 +138,7 @@ impl Kinded for sconce_fetch::Error {
         use sconce_fetch::Error as E;
         match self {
             E::WrongDigest { .. } => Kind::Integrity,
-            E::BadConfig { .. } => Kind::Document,
+            E::BadConfig { .. } | E::PythonList { .. } => Kind::Document,
             E::File { .. } => Kind::Storage,
             E::Store(error) => error.kind(),
             E::GaveUp { source, .. } => source.kind(),
@@ -319,6 +319,8 @@ impl Kinded for sconce_build::Error {
             E::Store(error) => error.kind(),
             E::File { .. } | E::Memo(_) => Kind::Storage,
             E::Include { .. } | E::Ignore { .. } | E::NoSpec(_) => Kind::Document,
+            E::PythonDownload { source, .. } => source.kind(),
+            E::Python { .. } => Kind::Integrity,
             E::Bytecode(_) => Kind::Machine,
             E::Seal { .. } | E::OtherWheel { .. } => Kind::Integrity,
             E::Inspect(error) => error.kind(),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -100,7 +101,10 @@ impl Uv {
             fs::write(&output, pylock_of(&request.preferences))
                 .map_err(|source| failed(UvError::io("create", &output, source)))?;
         }
-        let mut command = self.command(request, &wishes);
+        if request.base.is_free_threaded() {
+            free_threaded(scratch.path()).map_err(failed)?;
+        }
+        let mut command = self.command(request, &wishes, scratch.path());
         command.arg("--output-file").arg(&output);
         for file in &request.files {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -136,7 +140,7 @@ impl Uv {
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
             self.remember(&parsed, scratch.path());
-            self.origins(request, &wishes, &parsed, &mut answer)?;
+            self.origins(request, &wishes, &parsed, &mut answer, scratch.path())?;
         }
         // That of placeholders is gone with this question.
         answer.addresses.remove(SOURCE);
@@ -144,12 +148,17 @@ impl Uv {
     }
 
     /// `uv pip compile` for a target, without input and output.
-    fn command(&self, request: &PythonRequest, wishes: &[(IndexRequest, String)]) -> Command {
+    fn command(
+        &self,
+        request: &PythonRequest,
+        wishes: &[(IndexRequest, String)],
+        scratch: &Path,
+    ) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(["pip", "compile", "--quiet", "--no-progress", "--no-header"])
             .args(["--only-binary", ":all:"])
-            .args(["--python-version", &request.base.python])
+            .args(["--python-version", request.base.python_version()])
             .arg("--python-platform")
             .arg(format!("{}-{}", request.machine, request.base.uv_platform))
             .current_dir("/")
@@ -163,6 +172,9 @@ impl Uv {
             .stderr(Stdio::piped());
         for (wish, address) in wishes {
             command.arg("--index").arg(format!("{}={address}", wish.name));
+        }
+        if request.base.is_free_threaded() {
+            command.arg("--python").arg(scratch.join(FREE_THREADED));
         }
         if let Some(backend) = &request.torch_backend {
             command.args(["--torch-backend", backend]);
@@ -230,6 +242,7 @@ impl Uv {
         wishes: &[(IndexRequest, String)],
         parsed: &Pylock,
         answer: &mut PythonAnswer,
+        scratch: &Path,
     ) -> Result<(), IndexError> {
         if wishes.is_empty()
             && self.setting.extra.is_empty()
@@ -244,7 +257,7 @@ impl Uv {
             .filter(|package| package.wheels.iter().all(|w| matches!(w.source, Source::Index(_))))
             .filter_map(|package| Some(format!("{}=={}", package.name, package.version.as_ref()?)))
             .collect();
-        let mut command = self.command(request, wishes);
+        let mut command = self.command(request, wishes, scratch);
         command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
         let text = self.run(command, &request.options, &pins)?;
         let backend = request.torch_backend.as_deref();
@@ -273,6 +286,21 @@ impl Uv {
             self.locations.insert(wheel.sha256, place.clone());
         }
     }
+}
+
+/// The program that stands for a Python without the GIL where uv asks.
+const FREE_THREADED: &str = "python3";
+
+/// Makes [`FREE_THREADED`]: `--python-version` has no way to say that there is no GIL. uv takes that from the
+/// interpreter which it finds, so it finds this machine's own with that one answer changed
+/// (uv, `get_interpreter_info.py`, `gil_disabled`).
+fn free_threaded(folder: &Path) -> Result<(), UvError> {
+    let path = folder.join(FREE_THREADED);
+    let text =
+        "#!/bin/sh\npython3 \"$@\" | sed 's/\"gil_disabled\": false/\"gil_disabled\": true/'\n";
+    fs::write(&path, text).map_err(|source| UvError::io("create", &path, source))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))
+        .map_err(|source| UvError::io("create", &path, source))
 }
 
 /// A pylock.toml of uv's with absolute paths: it counts them from the folder of its own file.
@@ -340,4 +368,20 @@ fn without_preamble(words: &str) -> String {
         .filter(|line| !line.contains("No solution found when resolving"))
         .map(|line| line.trim().trim_start_matches("cause: ").trim_start_matches("╰─▶ "));
     lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_python_that_uv_finds_has_no_gil() {
+        let folder = tempfile::tempdir().unwrap();
+        free_threaded(folder.path()).unwrap();
+        let says = r#"import json; print(json.dumps({"gil_disabled": False, "a": "b"}))"#;
+        let output =
+            Command::new(folder.path().join(FREE_THREADED)).args(["-I", "-c", says]).output();
+        let said = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert_eq!(said.trim(), r#"{"gil_disabled": true, "a": "b"}"#);
+    }
 }

@@ -126,6 +126,15 @@ fn asks_for_the_target_and_reads_the_answer() {
 }
 
 #[test]
+fn a_python_without_the_gil_is_one_that_uv_finds() {
+    let bench = Bench::new(ANSWERS);
+    let base = sconce_lock::base_with("trixie", "3.13t").unwrap();
+    bench.uv(&[]).python(&PythonRequest { base, ..request() }).unwrap();
+    let calls = fs::read_to_string(bench.path("calls")).unwrap();
+    assert!(calls.contains("--python-version 3.13 ") && calls.contains("/python3"), "{calls}");
+}
+
+#[test]
 fn what_is_locked_is_preferred() {
     let bench = Bench::new(ANSWERS);
     let preferences = vec![("foo-bar".to_owned(), "0.9".to_owned())];

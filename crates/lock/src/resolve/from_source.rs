@@ -46,7 +46,7 @@ impl Made {
     fn is_for(&self, chosen: &Chosen) -> bool {
         let torch = self.source.wheels.iter().find(|wheel| wheel.name == "torch");
         let now = chosen.wheels.iter().find(|wheel| wheel.name == "torch");
-        self.base.release == chosen.base.release && (torch.is_none() || torch == now)
+        self.base == chosen.base && (torch.is_none() || torch == now)
     }
 }
 
@@ -306,6 +306,7 @@ impl Resolution<'_> {
             spec: self.spec.digest(),
             inputs: None,
             facts: self.facts(chosen.base, chosen.torch.clone()),
+            python: self.standalone(chosen.base)?,
             app: self.spec.app.clone(),
             indexes: index_rows((&wheels, &[]), &debs, &chosen.addresses),
             wheels,

@@ -24,8 +24,11 @@ pub(super) fn with_wheels_of(
     let Some(lock) = previous.untouched().filter(same) else { return Ok(None) };
     let facts = &lock.facts;
     // A sconce with another row for this release gives the image another Python.
-    let same = |base: &&Base| base.python == facts.python && base.glibc == facts.glibc;
-    let Some(base) = sconce_facts::base(&facts.base).ok().filter(same) else { return Ok(None) };
+    let same = |base: &&Base| {
+        base.glibc == facts.glibc && base.standalone.is_some() == lock.python.is_some()
+    };
+    let base = sconce_facts::base_with(&facts.base, &facts.python).filter(same);
+    let Some(base) = base else { return Ok(None) };
     let request = debian_request(spec, base, facts.machine, facts.torch.is_some());
     let (debs_digest, debs) = debs(&request, Some(lock), index)?;
     let build_debs: Vec<DebPin> =
@@ -42,6 +45,7 @@ pub(super) fn with_wheels_of(
         spec: spec.digest(),
         inputs: Some(Inputs { wheels: wheels_digest, debs: debs_digest }),
         facts: Facts { bytecode: spec.environment.bytecode, ..facts.clone() },
+        python: lock.python.clone(),
         app: spec.app.clone(),
         indexes: index_rows(
             (&lock.wheels, &lock.sources),
@@ -108,6 +112,8 @@ fn debs_digest(request: &DebianRequest) -> Digest {
     packages.sort_unstable();
     packages.dedup();
     words.extend(packages);
+    // Debian's own Python is not in the set then.
+    words.extend(base.standalone.map(|_| "standalone python"));
     let mut hasher = Hasher::new();
     for word in words {
         hasher.update(word.as_bytes());

@@ -226,6 +226,12 @@ fn allows(direct: &Direct, version: &Version) -> bool {
     direct.specifiers.iter().all(|specifiers| specifiers.contains(version))
 }
 
+/// Whether a page has a release with a wheel for a target, among those that are asked for.
+pub(super) fn has_wheel(files: &[ListedFile], asked: Option<&Direct>, target: Target) -> bool {
+    let wanted = |version: &Version| asked.is_none_or(|direct| allows(direct, version));
+    releases(files, target).iter().any(|(version, of)| of.wheel_fits && wanted(version))
+}
+
 /// The releases of a page that a target's Python can have, yanked files left out.
 fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> {
     let python: Option<Version> = target.base.python_full.parse().ok();

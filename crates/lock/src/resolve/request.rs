@@ -6,6 +6,7 @@ use super::Host;
 use crate::candidate::{self, Request, wanted_gpu};
 use crate::error::Error;
 use crate::explain::Explanation;
+use crate::python::{offered, there_is, with_python};
 use crate::spec::{CudaRequest, DriverRequest, GpuRequest, Spec};
 
 pub(crate) fn request(
@@ -124,15 +125,15 @@ fn machine(
 }
 
 fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
+    let refuse = |message: String, hint: String| Error::Request { message, hint: Some(hint) };
     let python = spec.environment.python.as_deref();
     let release = spec.base.debian.as_deref();
-    let fits = |base: &&Base| {
-        python.is_none_or(|python| base.python == python)
-            && release.is_none_or(|release| base.release == release)
+    let mut bases = match python {
+        None => offered(release),
+        Some(python) => with_python(python, release).into_iter().collect(),
     };
-    let mut bases: Vec<_> = sconce_facts::bases().iter().filter(fits).collect();
-    let projects = spec.environment.projects().iter();
-    for (project, wanted) in projects.filter_map(|p| Some((p, p.python.as_ref()?))) {
+    for project in spec.environment.projects() {
+        let Some(wanted) = &project.python else { continue };
         let has = |base: &&Base| {
             base.python_full
                 .parse()
@@ -140,35 +141,29 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         };
         let left: Vec<_> = bases.iter().copied().filter(|base| has(base)).collect();
         if left.is_empty() && !bases.is_empty() {
-            let all: Vec<_> = bases.iter().map(|base| base.python_full.as_str()).collect();
-            return Err(Error::Request {
-                message: format!(
-                    "{}: requires-python is {wanted}, and what there is here is Python {}",
-                    project.path.display(),
-                    all.join(" and ")
+            let path = project.path.display();
+            return Err(match python {
+                Some(python) => refuse(
+                    format!("{path}: requires-python is {wanted}, and python = {python:?}"),
+                    "leave `python` out: requires-python decides then".into(),
                 ),
-                hint: Some(format!("Python comes from Debian: {}", pythons())),
+                None => refuse(
+                    format!("{path}: requires-python is {wanted}, and no Python here is that"),
+                    there_is(),
+                ),
             });
         }
         bases = left;
     }
-    if bases.is_empty() {
-        return Err(Error::Request {
-            message: format!(
-                "Python {} is not what Debian {} ships",
-                python.unwrap_or("auto"),
-                release.unwrap_or("auto")
-            ),
-            hint: Some(pythons()),
-        });
+    let Some(first) = bases.first() else {
+        let python = python.unwrap_or("auto");
+        return Err(refuse(format!("there is no Python {python} for images"), there_is()));
+    };
+    if first.is_free_threaded() && !spec.environment.from_source.is_empty() {
+        return Err(refuse(
+            format!("wheels for Python {} are not built from source here", first.python),
+            format!("leave out `from-source`, or take python = {:?}", first.python_version()),
+        ));
     }
     Ok(bases)
-}
-
-/// Which release has which Python, for messages.
-fn pythons() -> String {
-    let bases = sconce_facts::bases().iter();
-    let all: Vec<_> =
-        bases.map(|base| format!("{} has Python {}", base.release, base.python)).collect();
-    all.join(", ")
 }

@@ -83,8 +83,16 @@ impl Resolution<'_> {
             let group = self.group(&left, head);
             let mut relics = Vec::new();
             let mut words = None;
+            let mut said = Vec::new();
             // An older torch only after the same one on another Python.
             for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
+                // One that is not Debian's only where a Python is what the requirements lack.
+                if let Some(base) = group.first().map(|candidate| candidate.base)
+                    && (base != head.base && base.standalone.is_some())
+                    && !self.may_help(base, &said)
+                {
+                    continue;
+                }
                 match self.attempt(&group)? {
                     Try::Found(found) => {
                         let found = self.newer_elsewhere(&group, found, &mut told)?;
@@ -95,7 +103,7 @@ impl Resolution<'_> {
                             let instead = std::mem::take(&mut self.held_back);
                             return Err(Error::Beside(Box::new(Beside { instead, ..*beside })));
                         }
-                        self.moved = found.candidate.base.release != head.base.release;
+                        self.moved = found.candidate.base != head.base;
                         return Ok(self.chosen(
                             found.candidate,
                             found.wheels,
@@ -104,10 +112,12 @@ impl Resolution<'_> {
                         ));
                     }
                     Try::No(why) => {
+                        said.push(why.clone());
                         self.tell_refused(&group, &why, &mut told);
                         words.get_or_insert(why);
                     }
                     Try::Relics(why) => {
+                        said.extend(why.iter().cloned());
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
@@ -159,7 +169,10 @@ impl Resolution<'_> {
         let Some(candidate) = left.iter().find(|c| same_version(c, &version)).copied() else {
             return Ok(None);
         };
-        let base = self.previous.kept().and_then(|lock| sconce_facts::base(&lock.facts.base).ok());
+        let base = self
+            .previous
+            .kept()
+            .and_then(|lock| sconce_facts::base_with(&lock.facts.base, &lock.facts.python));
         let same_base = base.and_then(|base| candidate.on(base, &self.request));
         let Try::Found(found) = self.attempt(&[same_base.unwrap_or(candidate)])? else {
             return Ok(None);
@@ -185,7 +198,7 @@ impl Resolution<'_> {
     /// The same releases on the other Pythons that may be had.
     fn elsewhere(&self, group: &[Candidate]) -> Vec<Vec<Candidate>> {
         let Some(head) = group.first() else { return Vec::new() };
-        let others = self.request.bases.iter().filter(|base| base.release != head.base.release);
+        let others = self.request.bases.iter().filter(|&&base| base != head.base);
         let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
             group.iter().filter_map(|candidate| candidate.on(base, &self.request)).collect()
         };
@@ -253,17 +266,26 @@ impl Resolution<'_> {
         told: &mut Vec<Refused>,
     ) -> Result<Found, Error> {
         let newer = group.get(..found.at).unwrap_or_default();
+        let mut said = Vec::new();
         for group in self.elsewhere(newer) {
             if self.questions >= MOST_QUESTIONS {
                 break;
             }
-            if let Try::Found(other) = self.attempt(&group)?
-                && self.none_older(&other.wheels, &found.wheels)
-            {
-                let why = "it holds torch to an older release there".to_owned();
-                let what = format!("Python {}", found.candidate.base.python);
-                told.push(Refused { what, why });
-                return Ok(other);
+            // Further Pythons are no help where it is not Python that keeps the newer one away.
+            let base = group.first().map(|candidate| candidate.base);
+            if !said.is_empty() && !base.is_some_and(|base| self.may_help(base, &said)) {
+                continue;
+            }
+            match self.attempt(&group)? {
+                Try::Found(other) if self.none_older(&other.wheels, &found.wheels) => {
+                    let why = "it holds torch to an older release there".to_owned();
+                    let what = format!("Python {}", found.candidate.base.python);
+                    told.push(Refused { what, why });
+                    return Ok(other);
+                }
+                Try::No(why) => said.push(why),
+                Try::Relics(why) => said.extend(why),
+                Try::Found(_) | Try::Misfit(_) => break,
             }
         }
         self.tell_backed_off(group, &found, told);
@@ -281,7 +303,7 @@ impl Resolution<'_> {
 
 /// Whether two candidates can be asked for in one question.
 fn alike(a: &Candidate, b: &Candidate) -> bool {
-    a.base.release == b.base.release
+    a.base == b.base
         && a.channel.backend() == b.channel.backend()
         && a.constraints() == b.constraints()
 }

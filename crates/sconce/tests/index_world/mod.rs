@@ -65,6 +65,11 @@ pub struct World {
 impl World {
     /// A project with these packages, in alphabetical order.
     pub fn new(wheels: &[Wheel]) -> Self {
+        Self::on("auto", wheels)
+    }
+
+    /// One whose first lock is for that Python.
+    pub fn on(python: &str, wheels: &[Wheel]) -> Self {
         let mut world = Self {
             dir: tempfile::tempdir().unwrap(),
             index: PackageIndex::json(),
@@ -78,7 +83,8 @@ impl World {
         fs::create_dir(world.path("project")).unwrap();
         world.asks("");
         let host = Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() };
-        let spec = Spec::parse("[environment]\ntorch = false\n").unwrap();
+        let spec = format!("[environment]\ntorch = false\npython = \"{python}\"\n");
+        let spec = Spec::parse(&spec).unwrap();
         let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut Nothing).unwrap();
         fs::write(world.path("project/sconce.lock"), lock.to_text()).unwrap();
         fs::write(world.path("uv"), UV).unwrap();
