@@ -177,12 +177,12 @@ mod tests {
 
     const SHA: &str = "fe04e8b27bd69ca2144fc542428f8b9b5287b6a2e45516a4acfe2c2bc3102773";
 
-    fn row(version: &str, more: &str) -> String {
+    fn row(version: &str) -> String {
         let [major, minor, patch] = version.split('.').collect::<Vec<_>>()[..] else { panic!() };
         format!(
-            r#""{version}{more}": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux",
+            r#""{version}": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux",
             "libc": "gnu", "major": {major}, "minor": {minor}, "patch": {patch}, "prerelease": "", "variant": null,
-            "url": "https://h.invalid/d/cpython-{version}%2B1-install_only.tar.gz", "sha256": "{SHA}" {more}}}"#
+            "url": "https://h.invalid/d/cpython-{version}%2B1-install_only.tar.gz", "sha256": "{SHA}"}}"#
         )
     }
 
@@ -195,10 +195,10 @@ mod tests {
     #[test]
     fn the_newest_of_a_list_is_taken() {
         let rows = [
-            row("3.9.9", ""),
-            row("3.9.25", ""),
-            row("3.9.30", r#", "prerelease": "rc1""#).replacen(r#""prerelease": "","#, "", 1),
-            row("3.10.1", ""),
+            row("3.9.9"),
+            row("3.9.25"),
+            row("3.9.30").replace(r#""prerelease": """#, r#""prerelease": "rc1""#),
+            row("3.10.1"),
             r#""odd": {"name": 7}"#.to_owned(),
         ];
         let pin = asked(&rows, "3.9").unwrap();
@@ -227,7 +227,7 @@ mod tests {
         let setting = Setting { mirror, list: None };
         assert_eq!(setting.address(&pin), format!("https://m.invalid/pbs{end}"));
         // uv's own list has that address, so the lock needs none.
-        let listed = row("3.9.25", "")
+        let listed = row("3.9.25")
             .replace("https://h.invalid/d/cpython-3.9.25%2B1-install_only.tar.gz", &address);
         let listed = asked(&[listed], "3.9").unwrap();
         assert_eq!((listed.url.as_deref(), &listed.file), (None, &pin.file));

@@ -276,7 +276,7 @@ impl SourceRow {
         if !known(&index, IndexKind::Python, indexes) {
             return Err(format!("source `{name}` names no index of this lock: `{index}`"));
         }
-        let all = container_wheels(&name, wheel, &with, wheels, indexes)?;
+        let all = container_wheels(&format!("source `{name}`"), wheel, &with, wheels, indexes)?;
         let flavour = self::flavour(&flavour)?;
         Ok(Source { name, file, size, sha256, index, flavour, architectures, rebuilt, wheels: all })
     }
@@ -291,7 +291,8 @@ impl ProjectRow {
         if wheels.iter().any(|wheel| wheel.name == name) {
             return Err(format!("the project `{name}` is a wheel as well"));
         }
-        let wheels = container_wheels(&name, wheel, &with, wheels, indexes)?;
+        let what = format!("the project `{name}`");
+        let wheels = container_wheels(&what, wheel, &with, wheels, indexes)?;
         let flavour = self::flavour(&flavour)?;
         Ok(OwnProject { name, requires, flavour, architectures, wheels })
     }
@@ -299,7 +300,7 @@ impl ProjectRow {
 
 /// The wheels of a container that something is built in: those of its own, and some of the image's.
 fn container_wheels(
-    name: &str,
+    what: &str,
     own: Vec<Wheel>,
     with: &[String],
     wheels: &[Wheel],
@@ -307,7 +308,7 @@ fn container_wheels(
 ) -> Result<Vec<Wheel>, String> {
     // They come from indexes: no path or address of a lock leads elsewhere unseen.
     if let Some(wheel) = own.iter().find(|wheel| wheel.url.is_some()) {
-        return Err(format!("`{name}` is built with `{}` from an address", wheel.name));
+        return Err(format!("{what} is built with `{}` from an address", wheel.name));
     }
     let mut all = own;
     for with in with {
@@ -317,7 +318,7 @@ fn container_wheels(
     all.sort_by(|a, b| a.name.cmp(&b.name));
     check_wheels(&all, indexes)?;
     if let Some(wheel) = all.iter().find(|wheel| wheel.index == SOURCE) {
-        return Err(format!("`{name}` is built with `{}`, which is built", wheel.name));
+        return Err(format!("{what} is built with `{}`, which is built", wheel.name));
     }
     Ok(all)
 }

@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, PythonPin, Sealed, TorchFacts, Wheel,
 };
-use crate::source::{Rebuilt, Source};
+use crate::source::{OwnProject, Rebuilt, Source};
 use crate::spec::{App, Flavour};
 use crate::{Error, write};
 use sconce_blob::Digest;
@@ -247,8 +247,8 @@ fn changed_by_hand() {
 fn of_another_version() {
     let text = lock().to_text();
     wrong(
-        &text.replace("version = 1\n", "version = 5\nnews = true\n"),
-        expect!["sconce.lock has version 5; this sconce reads up to 4"],
+        &text.replace("version = 1\n", "version = 6\nnews = true\n"),
+        expect!["sconce.lock has version 6; this sconce reads up to 5"],
     );
     wrong(
         &text.replace("version = 1\n", "version = 0\n"),
@@ -351,6 +351,35 @@ fn mutations_never_panic() {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+}
+
+#[test]
+fn a_project_that_is_installed() {
+    let mut lock = from_source();
+    let source = lock.sources.remove(0);
+    lock.wheels.retain(|wheel| wheel.name != "wooden");
+    lock.app.install = true;
+    lock.project = Some(OwnProject {
+        name: "my-tool".into(),
+        requires: vec!["hatchling".into()],
+        flavour: source.flavour,
+        architectures: Vec::new(),
+        wheels: source.wheels,
+    });
+    let text = lock.to_text();
+    assert_eq!(Lock::parse(&text).unwrap(), lock);
+    assert!(text.contains("\nversion = 5\n") && text.contains("\ninstall = true\n"), "{text}");
+    for (from, to, why) in [
+        ("install = true\n", "", "`install` and [project] do not go together"),
+        ("name = \"my-tool\"", "name = \"../up\"", "`../up` is no name of a project"),
+        ("name = \"my-tool\"", "name = \"foo-bar\"", "the project `foo-bar` is a wheel as well"),
+        ("with = [\"foo-bar\"]", "with = [\"foo\"]", "there is no wheel `foo`"),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text, "{from}");
+        let error = Lock::parse(&resigned(&other)).unwrap_err().to_string();
+        assert!(error.ends_with(why), "{error}");
     }
 }
 
