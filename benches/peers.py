@@ -7,6 +7,7 @@ Everything lies in one work folder and is made once; a second run of the benches
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -88,10 +89,17 @@ class Docker:
 
     def __init__(self, client: str, work: Path, pid: int) -> None:
         self.client, self.pid = client, pid
-        self.env = {"DOCKER_HOST": f"unix://{work}/docker/engine.sock", "DOCKER_BUILDKIT": "1"}
+        self.env = {"DOCKER_HOST": f"unix://{work}/docker/engine.sock", "DOCKER_BUILDKIT": self.buildkit()}
 
     def __call__(self, *arguments: str) -> str:
         return measure([self.client, *arguments], env=self.env, sampled=False).output
+
+    def buildkit(self) -> str:
+        """From Docker 23 on BuildKit is a plugin (Debian's docker-buildx): without it only the old builder is there."""
+        said = subprocess.run([self.client, "--version"], capture_output=True, text=True).stdout
+        major = re.search(r"version (\d+)", said)
+        plugin = subprocess.run([self.client, "buildx", "version"], capture_output=True).returncode == 0
+        return "1" if plugin or (major and int(major[1]) < 23) else "0"
 
     def load_base(self, work: Path, wheels: Path) -> None:
         """Images of the Debian root and of the wheels, so that neither is sent while timed."""
