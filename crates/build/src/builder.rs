@@ -1,7 +1,8 @@
-//! The order of the work: the base while wheels are downloaded, then wheels, bytecode, configuration.
+//! The order of the work: the base beside the wheels, each from its downloads on; then bytecode and configuration.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::Client;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytecode::Unit;
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::trees;
+use crate::trees::{self, Sources};
 use crate::wheels::wheel_plans;
 
 /// Raised when the same lock comes to give other bytes, so that nothing old is taken for it.
@@ -63,6 +64,17 @@ pub struct Environment {
     pub layers: Vec<NamedLayer>,
 }
 
+/// What is made of the wheels of a lock.
+struct Rest {
+    /// What there is to compile.
+    units: Vec<Unit>,
+    skeleton: NamedLayer,
+    /// The layers of wheels, in the order of the image.
+    wheels: Vec<NamedLayer>,
+    /// Python sources of layers without trees, by the number of the layer.
+    sources: BTreeMap<usize, Sources>,
+}
+
 impl Builder<'_> {
     /// The image of a lock: from the store if it was built before, else built now. If the lock is
     /// sealed, the image is the one it promises, or this is an error.
@@ -109,52 +121,30 @@ impl Builder<'_> {
     }
 
     fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
-        // Without a base there is no bytecode of it either, which is compiled in its tree.
-        let tree = trees == Trees::All || lock.facts.bytecode;
-        self.fetch(lock, tree)?;
+        self.build_missing(lock)?;
         loop {
-            match self.build_from_store(lock, trees, key) {
+            match self.build_once(lock, trees, key) {
                 // One wheel more is known for it each time: the others' layers are there by now.
                 Err(error) if self.note_wrong_record(lock, &error)? => {}
                 Err(Error::Layer(_) | Error::Debian(_) | Error::Python { .. })
-                    if self.mend_inputs(lock)? =>
-                {
-                    self.fetch(lock, tree)?;
-                }
+                    if self.mend_inputs(lock)? => {}
                 result => return result,
             }
         }
     }
 
-    fn build_from_store(
-        &self,
-        lock: &Lock,
-        trees: Trees,
-        key: Digest,
-    ) -> Result<Environment, Error> {
-        let wheels = self.open_wheels(lock)?;
-        let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
-        for Stray { path, more, first, second } in strays {
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            self.progress.note(&format!(
-                "{first} and {second} both put {path}{more} at the top of site-packages: one of the two is there"
-            ));
-        }
-        let mut units = self.bytecode_units(lock, &plans)?;
-        let compile = units.iter().any(Unit::is_missing);
-
-        let tree = compile || trees == Trees::All;
-        let mut layers = vec![self.base_layer(lock, tree)?];
-        if let Some(pin) = &lock.python {
-            layers.push(self.python_layer(pin, &lock.facts.python, tree)?);
-        }
-        layers.push(self.skeleton_layer(lock, &wheels, trees)?);
-        let sources = match trees {
-            Trees::None => self.wanted_sources(&units)?,
-            Trees::All => BTreeMap::new(),
-        };
-        layers.extend(self.wheel_layers(&lock.facts, &plans, trees, &sources)?);
-        if compile {
+    fn build_once(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
+        self.check_offline(lock)?;
+        let (base, rest) = self.side_by_side(lock, trees)?;
+        let Rest { mut units, skeleton, wheels, sources } = rest;
+        let mut layers = base;
+        layers.push(skeleton);
+        layers.extend(wheels);
+        if units.iter().any(Unit::is_missing) {
+            if trees == Trees::None {
+                // It is compiled in the base's tree, also where the base was there before.
+                self.base(lock, true, &AtomicBool::new(false))?;
+            }
             self.compile(lock, &mut units, &layers, &sources, trees)?;
         }
         layers.extend(units.into_iter().filter_map(Unit::into_layer));
@@ -165,6 +155,61 @@ impl Builder<'_> {
         self.store.put_memo("environment", key, &bytes)?;
         self.store.settle()?;
         Ok(environment)
+    }
+
+    /// The base, and beside it what is made of wheels: neither waits for the other's downloads.
+    fn side_by_side(&self, lock: &Lock, trees: Trees) -> Result<(Vec<NamedLayer>, Rest), Error> {
+        let off = AtomicBool::new(false);
+        // What fails on one side calls off the downloads of the other.
+        fn calling_off<T>(off: &AtomicBool, result: Result<T, Error>) -> Result<T, Error> {
+            off.fetch_or(result.is_err(), Ordering::Relaxed);
+            result
+        }
+        // Bytecode of a new base is compiled in its tree.
+        let new = lock.facts.bytecode && self.remembered_base(lock)?.is_none();
+        let tree = new || trees == Trees::All;
+        let (base, rest) = std::thread::scope(|scope| {
+            let base = scope.spawn(|| calling_off(&off, self.base(lock, tree, &off)));
+            let rest = calling_off(&off, self.rest(lock, trees, &off));
+            (base.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), rest)
+        });
+        match (base, rest) {
+            (Ok(base), Ok(rest)) => Ok((base, rest)),
+            (Err(Error::Fetch(sconce_fetch::Error::Cancelled)), Err(error))
+            | (Err(error), _)
+            | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// The base, and a standalone Python where the lock has one.
+    fn base(&self, lock: &Lock, tree: bool, off: &AtomicBool) -> Result<Vec<NamedLayer>, Error> {
+        self.fetch_base(lock, off)?;
+        let mut layers = vec![self.base_layer(lock, tree)?];
+        if let Some(pin) = &lock.python {
+            layers.push(self.python_layer(pin, &lock.facts.python, tree)?);
+        }
+        Ok(layers)
+    }
+
+    /// What is made of wheels.
+    fn rest(&self, lock: &Lock, trees: Trees, off: &AtomicBool) -> Result<Rest, Error> {
+        self.fetch_wheels(lock, off)?;
+        let wheels = self.open_wheels(lock)?;
+        let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
+        for Stray { path, more, first, second } in strays {
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            self.progress.note(&format!(
+                "{first} and {second} both put {path}{more} at the top of site-packages: one of the two is there"
+            ));
+        }
+        let units = self.bytecode_units(lock, &plans)?;
+        let skeleton = self.skeleton_layer(lock, &wheels, trees)?;
+        let sources = match trees {
+            Trees::None => self.wanted_sources(&units)?,
+            Trees::All => BTreeMap::new(),
+        };
+        let wheels = self.wheel_layers(&lock.facts, &plans, trees, &sources)?;
+        Ok(Rest { units, skeleton, wheels, sources })
     }
 
     /// After a fault in what was downloaded: removes what is damaged.

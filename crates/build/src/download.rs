@@ -1,4 +1,4 @@
-//! What a lock needs and the store lacks: wheels, debs and a standalone Python, in one go.
+//! What a lock needs and the store lacks: wheels, debs and a standalone Python.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -19,59 +19,53 @@ pub(crate) const URL: &str = "url";
 const PARALLEL: usize = 8;
 
 impl Builder<'_> {
-    /// Downloads what is missing of a lock: its wheels, and its debs unless their layer is there. That layer is
-    /// made while the wheels come, with its tree if `tree`.
-    pub(crate) fn fetch(&self, lock: &Lock, tree: bool) -> Result<(), Error> {
-        self.build_missing(lock)?;
-        let here = |digest| self.store.blob_path(digest).is_some();
-        let wheels: Vec<&Wheel> = lock.wheels.iter().filter(|wheel| !here(wheel.sha256)).collect();
-        let has_base = self.remembered_base(lock)?.is_some();
-        let debs: Vec<&DebPin> =
-            lock.debs.iter().filter(|deb| !has_base && !here(deb.sha256)).collect();
-        let python = self.wanted_python(lock)?;
-        let nothing = wheels.is_empty() && debs.is_empty() && python.is_none();
-        if self.client.options().offline && !nothing {
-            let mut missing: Vec<String> = wheels.iter().map(|wheel| wheel.file.clone()).collect();
-            missing.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
-            missing.extend(python.iter().map(|file| file.name.clone()));
-            return Err(sconce_fetch::Error::Offline { missing }.into());
+    /// Without a network everything must be here.
+    ///
+    /// # Errors
+    /// Something is not; all of it is named.
+    pub(crate) fn check_offline(&self, lock: &Lock) -> Result<(), Error> {
+        if !self.client.options().offline {
+            return Ok(());
         }
-        if let Some(file) = python {
-            let name = file.name.clone();
-            self.download_all(&[file])
-                .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
+        let mut missing: Vec<String> =
+            self.missing_wheels(lock).iter().map(|wheel| wheel.file.clone()).collect();
+        let debs = self.missing_debs(lock)?;
+        missing.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
+        missing.extend(self.wanted_python(lock)?.map(|file| file.name));
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(sconce_fetch::Error::Offline { missing }.into()),
         }
-        if has_base {
-            return self.download_wheels(lock, wheels, &AtomicBool::new(false));
-        }
-        let off = AtomicBool::new(false);
-        // What fails on one side calls off the other.
-        let calls_off = |result: Result<(), Error>| {
-            off.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
-        };
-        std::thread::scope(|scope| {
-            let coming = scope.spawn(|| calls_off(self.download_wheels(lock, wheels, &off)));
-            let base = self
-                .wanted_debs(&debs)
-                .and_then(|debs| self.download_as("downloading debs", &debs, &off))
-                .and_then(|()| self.base_layer(lock, tree).map(drop));
-            let base = calls_off(base);
-            let coming = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            match (base, coming) {
-                (Err(Error::Fetch(sconce_fetch::Error::Cancelled)), Err(error))
-                | (Err(error), _) => Err(error),
-                (Ok(()), coming) => coming,
-            }
-        })
     }
 
-    fn download_wheels(
-        &self,
-        lock: &Lock,
-        missing: Vec<&Wheel>,
-        off: &AtomicBool,
-    ) -> Result<(), Error> {
+    /// Downloads what the base is made of, and a standalone Python.
+    pub(crate) fn fetch_base(&self, lock: &Lock, off: &AtomicBool) -> Result<(), Error> {
+        if let Some(file) = self.wanted_python(lock)? {
+            let name = file.name.clone();
+            self.download_as("downloading Python", &[file], off)
+                .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
+        }
+        let debs = self.wanted_debs(&self.missing_debs(lock)?)?;
+        self.download_as("downloading debs", &debs, off)
+    }
+
+    fn missing_wheels<'a>(&self, lock: &'a Lock) -> Vec<&'a Wheel> {
+        let missing = |wheel: &&Wheel| self.store.blob_path(wheel.sha256).is_none();
+        lock.wheels.iter().filter(missing).collect()
+    }
+
+    /// None where the layer of the base is there.
+    fn missing_debs<'a>(&self, lock: &'a Lock) -> Result<Vec<&'a DebPin>, Error> {
+        if self.remembered_base(lock)?.is_some() {
+            return Ok(Vec::new());
+        }
+        let missing = |deb: &&DebPin| self.store.blob_path(deb.sha256).is_none();
+        Ok(lock.debs.iter().filter(missing).collect())
+    }
+
+    /// Downloads the wheels of a lock that are missing.
+    pub(crate) fn fetch_wheels(&self, lock: &Lock, off: &AtomicBool) -> Result<(), Error> {
+        let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
         let Err(error) = self.download_as("downloading", &wanted, off) else { return Ok(()) };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
