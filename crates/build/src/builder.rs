@@ -65,7 +65,7 @@ pub struct Environment {
 }
 
 /// What is made of the wheels of a lock.
-struct Rest {
+struct OfWheels {
     /// What there is to compile.
     units: Vec<Unit>,
     skeleton: NamedLayer,
@@ -135,8 +135,8 @@ impl Builder<'_> {
 
     fn build_once(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
         self.check_offline(lock)?;
-        let (base, rest) = self.side_by_side(lock, trees)?;
-        let Rest { mut units, skeleton, wheels, sources } = rest;
+        let (base, made) = self.side_by_side(lock, trees)?;
+        let OfWheels { mut units, skeleton, wheels, sources } = made;
         let mut layers = base;
         layers.push(skeleton);
         layers.extend(wheels);
@@ -158,19 +158,23 @@ impl Builder<'_> {
     }
 
     /// The base, and beside it what is made of wheels: neither waits for the other's downloads.
-    fn side_by_side(&self, lock: &Lock, trees: Trees) -> Result<(Vec<NamedLayer>, Rest), Error> {
-        let off = AtomicBool::new(false);
-        // What fails on one side calls off the downloads of the other.
-        fn calling_off<T>(off: &AtomicBool, result: Result<T, Error>) -> Result<T, Error> {
-            off.fetch_or(result.is_err(), Ordering::Relaxed);
+    fn side_by_side(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+    ) -> Result<(Vec<NamedLayer>, OfWheels), Error> {
+        let cancel = AtomicBool::new(false);
+        // A failure on one side cancels the downloads of the other.
+        fn cancelling<T>(cancel: &AtomicBool, result: Result<T, Error>) -> Result<T, Error> {
+            cancel.fetch_or(result.is_err(), Ordering::Relaxed);
             result
         }
         // Bytecode of a new base is compiled in its tree.
         let new = lock.facts.bytecode && self.remembered_base(lock)?.is_none();
         let tree = new || trees == Trees::All;
         let (base, rest) = std::thread::scope(|scope| {
-            let base = scope.spawn(|| calling_off(&off, self.base(lock, tree, &off)));
-            let rest = calling_off(&off, self.rest(lock, trees, &off));
+            let base = scope.spawn(|| cancelling(&cancel, self.base(lock, tree, &cancel)));
+            let rest = cancelling(&cancel, self.made_of_wheels(lock, trees, &cancel));
             (base.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), rest)
         });
         match (base, rest) {
@@ -182,8 +186,8 @@ impl Builder<'_> {
     }
 
     /// The base, and a standalone Python where the lock has one.
-    fn base(&self, lock: &Lock, tree: bool, off: &AtomicBool) -> Result<Vec<NamedLayer>, Error> {
-        self.fetch_base(lock, off)?;
+    fn base(&self, lock: &Lock, tree: bool, cancel: &AtomicBool) -> Result<Vec<NamedLayer>, Error> {
+        self.fetch_base(lock, cancel)?;
         let mut layers = vec![self.base_layer(lock, tree)?];
         if let Some(pin) = &lock.python {
             layers.push(self.python_layer(pin, &lock.facts.python, tree)?);
@@ -192,8 +196,13 @@ impl Builder<'_> {
     }
 
     /// What is made of wheels.
-    fn rest(&self, lock: &Lock, trees: Trees, off: &AtomicBool) -> Result<Rest, Error> {
-        self.fetch_wheels(lock, off)?;
+    fn made_of_wheels(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+        cancel: &AtomicBool,
+    ) -> Result<OfWheels, Error> {
+        self.fetch_wheels(lock, cancel)?;
         let wheels = self.open_wheels(lock)?;
         let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
         for Stray { path, more, first, second } in strays {
@@ -209,7 +218,7 @@ impl Builder<'_> {
             Trees::All => BTreeMap::new(),
         };
         let wheels = self.wheel_layers(&lock.facts, &plans, trees, &sources)?;
-        Ok(Rest { units, skeleton, wheels, sources })
+        Ok(OfWheels { units, skeleton, wheels, sources })
     }
 
     /// After a fault in what was downloaded: removes what is damaged.

@@ -39,14 +39,14 @@ impl Builder<'_> {
     }
 
     /// Downloads what the base is made of, and a standalone Python.
-    pub(crate) fn fetch_base(&self, lock: &Lock, off: &AtomicBool) -> Result<(), Error> {
+    pub(crate) fn fetch_base(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         if let Some(file) = self.wanted_python(lock)? {
             let name = file.name.clone();
-            self.download_as("downloading Python", &[file], off)
+            self.download_as("downloading Python", &[file], cancel)
                 .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
         }
         let debs = self.wanted_debs(&self.missing_debs(lock)?)?;
-        self.download_as("downloading debs", &debs, off)
+        self.download_as("downloading debs", &debs, cancel)
     }
 
     fn missing_wheels<'a>(&self, lock: &'a Lock) -> Vec<&'a Wheel> {
@@ -64,10 +64,10 @@ impl Builder<'_> {
     }
 
     /// Downloads the wheels of a lock that are missing.
-    pub(crate) fn fetch_wheels(&self, lock: &Lock, off: &AtomicBool) -> Result<(), Error> {
+    pub(crate) fn fetch_wheels(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
-        let Err(error) = self.download_as("downloading", &wanted, off) else { return Ok(()) };
+        let Err(error) = self.download_as("downloading", &wanted, cancel) else { return Ok(()) };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
         let missing: Vec<&Wheel> =
             missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
@@ -76,7 +76,7 @@ impl Builder<'_> {
             remembered |= self.store.memo(URL, wheel.sha256)?.is_some();
             self.store.forget_memo(URL, wheel.sha256)?;
         }
-        if !remembered || off.load(Ordering::Relaxed) {
+        if !remembered || cancel.load(Ordering::Relaxed) {
             return Err(error);
         }
         let mut again = self.wanted_wheels(lock, &missing)?;
@@ -85,7 +85,7 @@ impl Builder<'_> {
             return Err(error);
         }
         again.retain(|file| self.store.blob_path(file.digest).is_none());
-        self.download_as("downloading", &again, off)
+        self.download_as("downloading", &again, cancel)
     }
 
     fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
@@ -132,13 +132,14 @@ impl Builder<'_> {
         self.download_as("downloading", wanted, &AtomicBool::new(false))
     }
 
-    fn download_as(&self, what: &str, wanted: &[Wanted], off: &AtomicBool) -> Result<(), Error> {
+    fn download_as(&self, what: &str, wanted: &[Wanted], cancel: &AtomicBool) -> Result<(), Error> {
         if wanted.is_empty() {
             return Ok(());
         }
         let total: u64 = wanted.iter().filter_map(|file| file.size).sum();
         let stage = self.progress.begin(what, Some(total));
-        let watch = Watch { progress: self.progress, stage: &*stage, said: Mutex::default(), off };
+        let watch =
+            Watch { progress: self.progress, stage: &*stage, said: Mutex::default(), cancel };
         downloads::download_all(self.client, self.store, wanted, PARALLEL, &watch)?;
         stage.end(&format!("{} files", wanted.len()));
         Ok(())
@@ -208,7 +209,7 @@ struct Watch<'a> {
     progress: &'a dyn Progress,
     stage: &'a dyn Stage,
     said: Mutex<Option<String>>,
-    off: &'a AtomicBool,
+    cancel: &'a AtomicBool,
 }
 
 impl downloads::DownloadProgress for Watch<'_> {
@@ -220,8 +221,8 @@ impl downloads::DownloadProgress for Watch<'_> {
         self.stage.advance(bytes);
     }
 
-    fn is_off(&self) -> bool {
-        self.off.load(Ordering::Relaxed)
+    fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
     }
 
     fn restarted(&self, _: &str, _: u64) {}

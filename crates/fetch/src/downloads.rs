@@ -54,8 +54,8 @@ pub trait DownloadProgress: Sync {
     fn finished(&self, name: &str);
     /// A try failed, and another follows.
     fn retrying(&self, name: &str, why: &Error);
-    /// Whether whoever watches has called it off: nothing more is begun, and what is under way stops.
-    fn is_off(&self) -> bool {
+    /// Whether the download is cancelled: no other file is begun, and those under way stop.
+    fn is_cancelled(&self) -> bool {
         false
     }
 }
@@ -101,11 +101,11 @@ pub fn download_all(
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(file) = next.filter(|_| failed().is_none()) else { return };
-                    if progress.is_off() {
+                    if progress.is_cancelled() {
                         failed().get_or_insert(Error::Cancelled);
                         return;
                     }
-                    let stop = || failed().is_some() || progress.is_off();
+                    let stop = || failed().is_some() || progress.is_cancelled();
                     if let Err(error) = download_unless(client, store, file, progress, &stop) {
                         failed().get_or_insert(error);
                     }
