@@ -248,7 +248,9 @@ fn a_full_disk_ends_no_container() {
         let volume = format!("{}:/flags", world.path("flags").display());
         let line = "x".repeat(1000);
         let script = format!(
-            "until_there() {{ while test ! -e /flags/$1; do sleep 0.02; done; }}
+            "until_there() {{
+                n=0; while test ! -e /flags/$1; do sleep 0.02; n=$((n+1)); test $n -lt 3000 || exit 9; done
+            }}
             until_there full; i=0
             while test $i -lt 200; do echo {line}; i=$((i+1)); done; touch /flags/written
             until_there room; echo back; until_there full-again
