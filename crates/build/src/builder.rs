@@ -45,6 +45,15 @@ pub enum Trees {
     All,
 }
 
+/// How much of an environment must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// All of it.
+    Whole,
+    /// What a first command needs: see [`crate::early`].
+    Startable,
+}
+
 /// A layer and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedLayer {
@@ -64,6 +73,13 @@ pub struct Environment {
     pub layers: Vec<NamedLayer>,
 }
 
+/// An environment that is there.
+pub(crate) struct Made {
+    pub(crate) environment: Environment,
+    /// Whether it is all that the lock says, or early.
+    pub(crate) whole: bool,
+}
+
 /// What is made of the wheels of a lock.
 struct OfWheels {
     /// What there is to compile.
@@ -79,23 +95,43 @@ impl Builder<'_> {
     /// The image of a lock: from the store if it was built before, else built now. If the lock is
     /// sealed, the image is the one it promises, or this is an error.
     pub fn environment(&self, lock: &Lock, trees: Trees) -> Result<Environment, Error> {
+        self.environment_until(lock, trees, Until::Whole).map(|made| made.environment)
+    }
+
+    /// The environment of a lock, whole or startable.
+    pub(crate) fn environment_until(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+        until: Until,
+    ) -> Result<Made, Error> {
         let key = environment_key(lock);
-        let built = match self.built(key, trees)? {
-            Some(environment) => environment,
+        let made = match self.made_before(key, trees, until)? {
+            Some(made) => made,
             None => {
                 let _alone = self.store.lock("environment", key)?;
-                match self.built(key, trees)? {
-                    Some(environment) => environment,
-                    None => self.build(lock, trees, key)?,
+                match self.made_before(key, trees, until)? {
+                    Some(made) => made,
+                    None => self.build(lock, trees, until, key)?,
                 }
             }
         };
-        crate::seal::check(lock, &built)?;
+        crate::seal::check(lock, &made)?;
         if trees == Trees::All {
-            let image = self.image(built.image)?;
+            let image = self.image(made.environment.image)?;
             trees::extract(self.store, &image, self.threads, self.progress)?;
         }
-        Ok(built)
+        Ok(made)
+    }
+
+    fn made_before(&self, key: Digest, trees: Trees, until: Until) -> Result<Option<Made>, Error> {
+        if let Some(environment) = self.built(key, trees)? {
+            return Ok(Some(Made { environment, whole: true }));
+        }
+        match until {
+            Until::Whole => Ok(None),
+            Until::Startable => self.early(key),
+        }
     }
 
     /// The environment under `key`, if it was built and nothing of it was pruned since.
@@ -120,10 +156,10 @@ impl Builder<'_> {
         Ok(self.store.image(&digest.hex())?)
     }
 
-    fn build(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
+    fn build(&self, lock: &Lock, trees: Trees, until: Until, key: Digest) -> Result<Made, Error> {
         self.build_missing(lock)?;
         loop {
-            match self.build_once(lock, trees, key) {
+            match self.build_once(lock, trees, until, key) {
                 // One wheel more is known for it each time: the others' layers are there by now.
                 Err(error) if self.note_wrong_record(lock, &error)? => {}
                 Err(Error::Layer(_) | Error::Debian(_) | Error::Python { .. })
@@ -133,7 +169,13 @@ impl Builder<'_> {
         }
     }
 
-    fn build_once(&self, lock: &Lock, trees: Trees, key: Digest) -> Result<Environment, Error> {
+    fn build_once(
+        &self,
+        lock: &Lock,
+        trees: Trees,
+        until: Until,
+        key: Digest,
+    ) -> Result<Made, Error> {
         self.check_offline(lock)?;
         let (base, made) = self.side_by_side(lock, trees)?;
         let OfWheels { mut units, skeleton, wheels, sources } = made;
@@ -141,6 +183,10 @@ impl Builder<'_> {
         layers.push(skeleton);
         layers.extend(wheels);
         if units.iter().any(Unit::is_missing) {
+            if until == Until::Startable && self.is_worth_a_start(lock, &units, &layers)? {
+                layers.extend(units.into_iter().filter_map(Unit::into_layer));
+                return self.put_early(lock, layers, key);
+            }
             if trees == Trees::None {
                 // It is compiled in the base's tree, also where the base was there before.
                 self.base(lock, true, &AtomicBool::new(false))?;
@@ -153,8 +199,9 @@ impl Builder<'_> {
         let environment = Environment { image, layers };
         let bytes = serde_json::to_vec(&environment).map_err(|e| Error::Memo(e.to_string()))?;
         self.store.put_memo("environment", key, &bytes)?;
+        self.forget_early(key)?;
         self.store.settle()?;
-        Ok(environment)
+        Ok(Made { environment, whole: true })
     }
 
     /// The base, and beside it what is made of wheels: neither waits for the other's downloads.
@@ -214,7 +261,7 @@ impl Builder<'_> {
         let units = self.bytecode_units(lock, &plans)?;
         let skeleton = self.skeleton_layer(lock, &wheels, trees)?;
         let sources = match trees {
-            Trees::None => self.wanted_sources(&units)?,
+            Trees::None => self.wanted_sources(&units, &plans)?,
             Trees::All => BTreeMap::new(),
         };
         let wheels = self.wheel_layers(&lock.facts, &plans, trees, &sources)?;
@@ -248,7 +295,7 @@ impl Builder<'_> {
     }
 }
 
-fn environment_key(lock: &Lock) -> Digest {
+pub(crate) fn environment_key(lock: &Lock) -> Digest {
     let mut hasher = Hasher::new();
     hasher.update(RECIPE.as_bytes());
     hasher.update(lock.digest().as_bytes());

@@ -106,14 +106,20 @@ impl Builder<'_> {
 
     /// Where the sources of the wheels that are to be compiled are kept, if their trees are not,
     /// by the number of the plan.
-    pub(crate) fn wanted_sources(&self, units: &[Unit]) -> Result<BTreeMap<usize, Sources>, Error> {
-        let missing = units.iter().filter(|unit| unit.is_missing()).filter_map(|unit| unit.plan);
-        missing
-            .map(|at| {
+    pub(crate) fn wanted_sources(
+        &self,
+        units: &[Unit],
+        plans: &[LayerPlan],
+    ) -> Result<BTreeMap<usize, Sources>, Error> {
+        let mut wanted = BTreeMap::new();
+        for at in units.iter().filter(|unit| unit.is_missing()).filter_map(|unit| unit.plan) {
+            let layer = self.remembered_wheels(&plans[at])?;
+            if layer.is_none_or(|layer| self.store.tree(layer.diff_id).is_none()) {
                 let folder = scratch(self.store, &format!("sources/{at}"))?;
-                Ok((at, Sources::new(folder)))
-            })
-            .collect()
+                wanted.insert(at, Sources::new(folder));
+            }
+        }
+        Ok(wanted)
     }
 
     /// Compiles what is missing. `layers` are the base, a standalone Python if there is one, the skeleton and
@@ -131,21 +137,10 @@ impl Builder<'_> {
         let stdlib = python::library(lock);
         let site = site_packages(python);
         let debian = self.tree(layers.first())?;
-        // Where the standard library is.
-        let (base, skeleton) = match &lock.python {
-            None => (debian.clone(), 1),
-            Some(_) => (self.tree(layers.get(1))?, 2),
-        };
-        let mut roots = Vec::new();
-        for unit in units.iter().filter(|unit| unit.is_missing()) {
-            roots.push(match unit.plan {
-                None => base.clone(),
-                Some(at) => match sources.get(&at) {
-                    Some(sources) => sources.root().to_owned(),
-                    None => self.tree(layers.get(skeleton + 1 + at))?,
-                },
-            });
-        }
+        let base = self.root(lock, None, layers, sources)?;
+        let missing = units.iter().filter(|unit| unit.is_missing());
+        let roots = missing.map(|unit| self.root(lock, unit.plan, layers, sources));
+        let mut roots = roots.collect::<Result<Vec<_>, _>>()?;
         let mut lowers = roots.clone();
         if Machine::current() == Some(lock.facts.machine) {
             lowers.retain(|root| *root != base);
@@ -196,6 +191,43 @@ impl Builder<'_> {
         }
         stage.end(&format!("{count} files compiled"));
         fs::remove_dir_all(&changes).map_err(at("remove", &changes))
+    }
+
+    /// The folder with the sources of a unit: where the standard library is, or the wheels of a plan.
+    fn root(
+        &self,
+        lock: &Lock,
+        plan: Option<usize>,
+        layers: &[NamedLayer],
+        sources: &BTreeMap<usize, Sources>,
+    ) -> Result<PathBuf, Error> {
+        let library = usize::from(lock.python.is_some());
+        match plan {
+            None => self.tree(layers.get(library)),
+            Some(at) => match sources.get(&at) {
+                Some(sources) => Ok(sources.root().to_owned()),
+                // The skeleton is between.
+                None => self.tree(layers.get(library + 2 + at)),
+            },
+        }
+    }
+
+    /// How many files are yet to be compiled, where `layers` have trees.
+    pub(crate) fn count_missing(
+        &self,
+        lock: &Lock,
+        units: &[Unit],
+        layers: &[NamedLayer],
+    ) -> Result<usize, Error> {
+        let (stdlib, site) = (python::library(lock), site_packages(&lock.facts.python));
+        let mut count = 0;
+        for unit in units.iter().filter(|unit| unit.is_missing()) {
+            let root = self.root(lock, unit.plan, layers, &BTreeMap::new())?;
+            let mut list = BTreeSet::new();
+            find_sources(&root, if unit.plan.is_none() { &stdlib } else { &site }, &mut list)?;
+            count += list.len();
+        }
+        Ok(count)
     }
 
     /// Compiles files, and returns the folder that holds what came of it.

@@ -18,6 +18,9 @@ pub(crate) const URL: &str = "url";
 /// Files under way at a time.
 const PARALLEL: usize = 8;
 
+/// The same of Debian packages: most take longer to begin than to come.
+const PARALLEL_DEBS: usize = 16;
+
 impl Builder<'_> {
     /// Without a network everything must be here.
     ///
@@ -42,11 +45,11 @@ impl Builder<'_> {
     pub(crate) fn fetch_base(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         if let Some(file) = self.wanted_python(lock)? {
             let name = file.name.clone();
-            self.download_as("downloading Python", &[file], cancel)
+            self.download_as("downloading Python", &[file], 1, cancel)
                 .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
         }
         let debs = self.wanted_debs(&self.missing_debs(lock)?)?;
-        self.download_as("downloading debs", &debs, cancel)
+        self.download_as("downloading debs", &debs, PARALLEL_DEBS, cancel)
     }
 
     fn missing_wheels<'a>(&self, lock: &'a Lock) -> Vec<&'a Wheel> {
@@ -67,7 +70,7 @@ impl Builder<'_> {
     pub(crate) fn fetch_wheels(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
-        let Err(error) = self.download_as("downloading", &wanted, cancel) else { return Ok(()) };
+        let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel) else { return Ok(()) };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
         let missing: Vec<&Wheel> =
             missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
@@ -85,7 +88,7 @@ impl Builder<'_> {
             return Err(error);
         }
         again.retain(|file| self.store.blob_path(file.digest).is_none());
-        self.download_as("downloading", &again, cancel)
+        self.download_as("downloading", &again, PARALLEL, cancel)
     }
 
     fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
@@ -129,10 +132,16 @@ impl Builder<'_> {
 
     /// Downloads files, drawn as one stage.
     pub(crate) fn download_all(&self, wanted: &[Wanted]) -> Result<(), Error> {
-        self.download_as("downloading", wanted, &AtomicBool::new(false))
+        self.download_as("downloading", wanted, PARALLEL, &AtomicBool::new(false))
     }
 
-    fn download_as(&self, what: &str, wanted: &[Wanted], cancel: &AtomicBool) -> Result<(), Error> {
+    fn download_as(
+        &self,
+        what: &str,
+        wanted: &[Wanted],
+        parallel: usize,
+        cancel: &AtomicBool,
+    ) -> Result<(), Error> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -140,7 +149,7 @@ impl Builder<'_> {
         let stage = self.progress.begin(what, Some(total));
         let watch =
             Watch { progress: self.progress, stage: &*stage, said: Mutex::default(), cancel };
-        downloads::download_all(self.client, self.store, wanted, PARALLEL, &watch)?;
+        downloads::download_all(self.client, self.store, wanted, parallel, &watch)?;
         stage.end(&format!("{} files", wanted.len()));
         Ok(())
     }

@@ -10,6 +10,7 @@ mod builder;
 mod bytecode;
 mod contents;
 mod download;
+mod early;
 mod error;
 mod gpus;
 mod ignored;

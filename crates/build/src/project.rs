@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sconce_blob::Digest;
 use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Wheel};
 
-use crate::builder::{Builder, Environment, Trees};
+use crate::builder::{Builder, Environment, Made, Trees, Until};
 use crate::error::{Error, at};
 use crate::logins;
 use crate::resolve::World;
@@ -77,6 +77,9 @@ pub struct Ready {
     pub environment: Environment,
     /// The image: the environment's own, or that with the app on top.
     pub image: Digest,
+    /// Whether the image is all that the lock says. One that is not can be started, and has neither a name nor a
+    /// seal; [`Builder::ready`] makes the whole one.
+    pub whole: bool,
 }
 
 impl Project {
@@ -312,19 +315,35 @@ impl Builder<'_> {
 
     /// Builds what isn't there, seals the lock if it had no seal, and names the image.
     pub fn ready(&self, project: &Project, lock: Lock, trees: Trees) -> Result<Ready, Error> {
+        self.ready_until(project, lock, trees, Until::Whole)
+    }
+
+    /// As [`Builder::ready`] with trees, but does not wait for what a first command can do without.
+    pub fn startable(&self, project: &Project, lock: Lock) -> Result<Ready, Error> {
+        self.ready_until(project, lock, Trees::All, Until::Startable)
+    }
+
+    fn ready_until(
+        &self,
+        project: &Project,
+        lock: Lock,
+        trees: Trees,
+        until: Until,
+    ) -> Result<Ready, Error> {
         let here = match project {
             Project::Folder { folder, .. } => Some(folder.as_path()),
             Project::Tag { .. } => None,
         };
         self.add_logins(project)?;
-        let environment = Builder { project: here, ..*self }.environment(&lock, trees)?;
+        let builder = Builder { project: here, ..*self };
+        let Made { environment, whole } = builder.environment_until(&lock, trees, until)?;
         let lock = match lock.sealed {
-            Some(_) => lock,
-            None => {
+            None if whole => {
                 let sealed = seal(&lock, &environment);
                 self.keep_lock(project, &sealed)?;
                 sealed
             }
+            _ => lock,
         };
         let image = match project {
             Project::Folder { folder, .. } => {
@@ -332,12 +351,13 @@ impl Builder<'_> {
             }
             Project::Tag { .. } => environment.image,
         };
-        if let Some(name) = project.name()
+        if whole
+            && let Some(name) = project.name()
             && self.store.names()?.get(&name) != Some(&image)
         {
             self.store.put_name(&name, image)?;
         }
-        Ok(Ready { lock, environment, image })
+        Ok(Ready { lock, environment, image, whole })
     }
 }
 

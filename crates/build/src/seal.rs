@@ -2,7 +2,7 @@
 
 use sconce_lock::{Lock, Sealed};
 
-use crate::builder::Environment;
+use crate::builder::{Environment, Made, NamedLayer};
 use crate::error::Error;
 
 /// The lock with the seal of what it builds to.
@@ -17,20 +17,34 @@ pub fn seal(lock: &Lock, built: &Environment) -> Lock {
     Lock { sealed: Some(sealed), ..lock.clone() }
 }
 
-/// Compares what was built with what the lock promised, if it is sealed.
-pub(crate) fn check(lock: &Lock, built: &Environment) -> Result<(), Error> {
+/// Compares what was made with what the lock promised, if it is sealed: of an early environment the
+/// layers that are there.
+pub(crate) fn check(lock: &Lock, made: &Made) -> Result<(), Error> {
     let Some(sealed) = &lock.sealed else { return Ok(()) };
+    let built = &made.environment;
     if sealed.image == built.image {
         return Ok(());
     }
-    let differs = sealed.layers.iter().zip(&built.layers).find(|(promised, layer)| {
+    let differs = |promised: &sconce_lock::Layer, layer: &NamedLayer| {
         promised.diff_id != layer.layer.diff_id || promised.digest != layer.layer.digest
-    });
-    let first = match differs {
+    };
+    let pairs: Vec<_> = match made.whole {
+        true => sealed.layers.iter().zip(&built.layers).collect(),
+        false => {
+            let named = |layer: &NamedLayer| {
+                sealed.layers.iter().find(|promised| promised.name == layer.name)
+            };
+            built.layers.iter().filter_map(|layer| Some((named(layer)?, layer))).collect()
+        }
+    };
+    let first = pairs.iter().find(|(promised, layer)| differs(promised, layer));
+    let complete = pairs.len() == built.layers.len();
+    let first = match first {
         Some((promised, layer)) => format!(
             "the first layer that differs is `{}`: {} was promised, {} was built",
             promised.name, promised.digest, layer.layer.digest
         ),
+        None if !made.whole && complete => return Ok(()),
         None if sealed.layers.len() != built.layers.len() => {
             format!("{} layers were promised, {} built", sealed.layers.len(), built.layers.len())
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sconce_layer::{Job, LayerPlan, Planned, Unpack, Venv, Wheel};
 use sconce_lock::{Facts, Lock};
-use sconce_store::{TreeBuilder, Twice};
+use sconce_store::{Layer, TreeBuilder, Twice};
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
@@ -84,6 +84,11 @@ impl Builder<'_> {
         Ok(true)
     }
 
+    /// The layer of a plan, if it was made before.
+    pub(crate) fn remembered_wheels(&self, plan: &LayerPlan) -> Result<Option<Layer>, Error> {
+        self.remembered(MEMO, plan.key())
+    }
+
     /// The layers of `plans`, in the order of the image. The Python sources of those whose number
     /// is in `sources` are kept there.
     pub(crate) fn wheel_layers(
@@ -95,7 +100,7 @@ impl Builder<'_> {
     ) -> Result<Vec<NamedLayer>, Error> {
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
-            let known = self.remembered(MEMO, plan.key())?;
+            let known = self.remembered_wheels(plan)?;
             let whole = known.filter(|_| self.has_gpu_code(plan)).filter(|layer| {
                 let tree = || self.store.tree(layer.diff_id).is_some();
                 (trees == Trees::None || tree()) && !sources.contains_key(&at)
@@ -163,7 +168,7 @@ impl Builder<'_> {
             if let Some(builder) = builders.next() {
                 builder.finish(made.diff_id)?;
             }
-            let layer = sconce_store::Layer {
+            let layer = Layer {
                 diff_id: made.diff_id,
                 digest: made.digest,
                 size: made.size,

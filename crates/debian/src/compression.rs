@@ -5,8 +5,12 @@
 
 use std::io::{self, Read};
 
-/// The largest dictionary a stream may ask for, KiB. `xz -9` needs 64 MiB, dpkg's `-6` 8 MiB.
-const MAX_DICTIONARY_KIB: u32 = 80 << 10;
+use liblzma::read::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+
+/// The most memory a decoder of xz may take, bytes: mostly its dictionary. `xz -9` needs 64 MiB, dpkg's
+/// `-6` 8 MiB.
+const MAX_XZ_MEMORY: u64 = 80 << 20;
 /// The largest window of a zstd stream, bytes: what `zstd -19` makes, as dpkg calls it.
 const MAX_WINDOW: u64 = 8 << 20;
 
@@ -44,7 +48,9 @@ impl Compression {
             Self::None => Box::new(inner),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(inner)),
             Self::Xz => {
-                Box::new(lzma_rust2::XzReader::new_mem_limit(inner, true, MAX_DICTIONARY_KIB))
+                // Several streams one after the other are one file, as xz(1) has it.
+                let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY, CONCATENATED)?;
+                Box::new(XzDecoder::new_stream(inner, stream))
             }
             Self::Zstd => Box::new(Zstd::new(inner)?),
             Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(inner)),

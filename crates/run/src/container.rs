@@ -21,6 +21,8 @@ pub struct Container {
     pub name: Option<String>,
     /// What people called the image, for `ps`.
     pub image: String,
+    /// It was started before its image was whole, for `ps`.
+    pub early: bool,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// What to run; the first word is looked for on the environment's PATH.
@@ -121,6 +123,7 @@ impl Container {
             lowers,
             folder: folder.into(),
             name: None,
+            early: false,
             image: String::new(),
             labels: BTreeMap::new(),
             command: command.into_iter().map(Into::into).collect(),

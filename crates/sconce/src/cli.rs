@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, build, cdi, completions, cp, doctor, exec, generate, images, init, inspect, kill,
+    add, attach, build, cdi, completions, cp, doctor, exec, finish, generate, images, init, inspect, kill,
     lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait, wheel,
 };
 use crate::error::{Failure, Kind};
@@ -69,6 +69,8 @@ enum Command {
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
+    Finish(finish::Args),
+    #[command(hide = true)]
     Probe(probe::Args),
 }
 
@@ -102,6 +104,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Wheel(args) => wheel::main(&global, &args),
         Command::Build(args) => build::main(&global, &args),
         Command::Doctor(args) => doctor::main(&global, &args),
+        Command::Finish(args) => finish::main(&global, &args),
         Command::Verify(args) => verify::main(&global, &args),
         Command::Probe(args) => probe::main(&args),
         Command::Cdi(args) => cdi::main(&args),

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod cp;
 pub mod doctor;
 pub mod exec;
+pub mod finish;
 pub mod generate;
 pub mod images;
 pub mod init;

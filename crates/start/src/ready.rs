@@ -26,6 +26,8 @@ pub struct Ready {
     pub gpus: Gpus,
     /// What is to be imported once beside it; `None` where that is not asked for, or there is nothing.
     pub imports: Option<Imports>,
+    /// The image is not whole yet: [`Builder::ready`] is to finish it beside the container.
+    pub early: bool,
 }
 
 impl Ready {
@@ -66,13 +68,14 @@ pub fn ready(
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
     let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
-    let (image, imports) = image(target, text, builder, &request, &check)?;
+    let Found { image, imports, early } = find(target, text, builder, &request, &check)?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let config = ImageConfig::read(&builder.store.config(&image)?)?;
     let quota = sconce_run::processor_limit();
     let mut container = request.container(config, gpus.count(), quota)?;
     container.lowers = lowers;
     container.image = text.to_owned();
+    container.early = early;
     container.gpus = gpus.names();
     container.hidden.push(builder.store.root().to_owned());
     if container.processors.is_none() && !request.no_affinity && !request.no_defaults {
@@ -84,18 +87,25 @@ pub fn ready(
     container.folder = builder.store.containers()?;
     gpus.forward(&container.lowers, &note);
     gpus.apply(&mut container, lease.scratch())?;
-    Ok(Ready { container, lease, gpus, imports })
+    Ok(Ready { container, lease, gpus, imports, early })
 }
 
-/// The image to start, made or taken in if need be. `check` judges it as soon as it is known what it
-/// needs.
-fn image(
+/// The image to start, and what goes with it.
+struct Found {
+    image: Image,
+    imports: Option<Imports>,
+    early: bool,
+}
+
+/// Finds the image, or makes it or takes it in if need be. `check` judges it as soon as it is known what
+/// it needs.
+fn find(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
     request: &Request,
     check: &dyn Fn(&Subject) -> Result<(), Error>,
-) -> Result<(Image, Option<Imports>), Error> {
+) -> Result<Found, Error> {
     let store = builder.store;
     let judge =
         |image: &Image| subject::of_image(text, image).map_or(Ok(()), |subject| check(&subject));
@@ -110,7 +120,7 @@ fn image(
             _ => None,
         };
         judge(&image)?;
-        return Ok((image, imports(lock.as_ref())?));
+        return Ok(Found { image, imports: imports(lock.as_ref())?, early: false });
     }
     let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
     let reading = || builder.progress.begin("reading", None);
@@ -137,8 +147,12 @@ fn image(
             for note in locked.explanation.iter().flat_map(|explanation| &explanation.notes) {
                 builder.progress.note(note);
             }
-            let ready = builder.ready(project, locked.lock, Trees::All)?;
-            return Ok((store.image(&ready.image.hex())?, imports(Some(&ready.lock))?));
+            let ready = match request.early {
+                true => builder.startable(project, locked.lock)?,
+                false => builder.ready(project, locked.lock, Trees::All)?,
+            };
+            let image = store.image(&ready.image.hex())?;
+            return Ok(Found { image, imports: imports(Some(&ready.lock))?, early: !ready.whole });
         }
         Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
             return Err(Error::NotBuilt(text.to_owned()));
@@ -147,5 +161,5 @@ fn image(
     stage.end(&format!("image {}", taken.short()));
     let image = store.image(&taken.hex())?;
     judge(&image)?;
-    Ok((image, None))
+    Ok(Found { image, imports: None, early: false })
 }

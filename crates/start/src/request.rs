@@ -49,6 +49,8 @@ pub struct Request {
     pub no_defaults: bool,
     /// Packages with native code are not imported beside the first run.
     pub no_import_check: bool,
+    /// It may start before its image is whole: whoever asks for that finishes the image.
+    pub early: bool,
     /// Its variables; the last of two equal names counts, and one without a value takes away the
     /// image's.
     pub env: Vec<(String, Option<String>)>,

@@ -22,7 +22,7 @@ pub struct Args {
     /// Only ids; so does -q, as in Docker
     #[arg(long)]
     ids: bool,
-    /// As JSON: a list of {id, name, image, command, status, exit_code, error, created, started,
+    /// As JSON: a list of {id, name, image, early, command, status, exit_code, error, created, started,
     /// finished, pid, gpus, ports, labels, detached}; times in seconds since 1970
     #[arg(long)]
     json: bool,
@@ -150,6 +150,7 @@ fn status(one: &Listed) -> String {
     let ago = |moment: u64| since(moment);
     if one.alive {
         return match one.state.started {
+            Some(moment) if one.container.early => format!("up {} (early)", ago(moment)),
             Some(moment) => format!("up {}", ago(moment)),
             None => "starting".to_owned(),
         };
@@ -187,6 +188,7 @@ pub fn describe(one: &Listed) -> Value {
         "id": one.id,
         "name": container.name,
         "image": container.image,
+        "early": container.early,
         "command": container.command,
         "status": status,
         "exit_code": state.exit,

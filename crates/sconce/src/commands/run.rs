@@ -10,6 +10,7 @@ use sconce_run::{Invocation, Stdio};
 use sconce_start::{Error, Request, Target};
 
 use crate::cli::Global;
+use crate::commands::finish;
 use crate::commands::options::Options;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
@@ -71,6 +72,9 @@ pub struct Args {
     /// Don't import packages with native code once, beside the first run
     #[arg(long)]
     no_import_check: bool,
+    /// Make the whole image before the command starts, its bytecode included
+    #[arg(long)]
+    whole: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -99,6 +103,9 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     trust::check_target(&target, &builder, args.options.trust)?;
     let mut ready = sconce_start::ready(request, &target, &args.target, &builder, &environment())?;
     ready.container.invocation = Some(invocation()?);
+    if ready.early {
+        finish::begin(global, &args.target)?;
+    }
     let mut note = |text: &str| eprintln!("note: {text}");
     if ready.container.detach {
         let (container, held) = ready.into_held()?;
@@ -171,6 +178,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
     request.detach = args.detach && !args.attached;
     request.remove = args.rm;
     request.no_import_check = args.no_import_check;
+    request.early = !args.whole;
     request.name = args.name.as_deref().map(name).transpose()?;
     request.id_file.clone_from(&args.cidfile);
     for path in &args.label_file {

@@ -1,0 +1,62 @@
+//! `sconce finish`: makes the whole image beside a container that started early, in a process of its own that
+//! outlives the container and yields to it.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use sconce_build::Trees;
+use sconce_start::Target;
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// Make what is missing of an image after an early start, unless somebody is at it
+#[derive(clap::Args)]
+pub struct Args {
+    /// As `sconce run` was given it
+    target: String,
+}
+
+/// Starts it, and says so.
+pub fn begin(global: &Global, target: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Kind::Machine, format!("can't start what finishes the image: {error}"))
+            .hint("`sconce run --whole` makes the image before the command starts")
+    };
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("finish").arg("--quiet");
+    if global.offline {
+        command.arg("--offline");
+    }
+    if let Some(threads) = global.threads {
+        command.arg("--threads").arg(threads.to_string());
+    }
+    command.arg("--").arg(target);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(failed)?;
+    if !global.quiet {
+        eprintln!(
+            "note: its bytecode is compiled and its image sealed beside the command; `sconce build {target}` waits for that"
+        );
+    }
+    Ok(())
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    // Of the terminal's signals none is meant for it. It can't fail in a process that was just started.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::nice(19);
+    let context = Context::open(global)?;
+    let project = Target::find_project(&args.target, "finish")?;
+    let mirror = project.spec().base.mirror.clone();
+    let builder = context.builder(mirror.as_deref());
+    let Some(lock) = builder.existing_lock(&project)? else { return Ok(ExitCode::SUCCESS) };
+    if !builder.is_unattended(&lock)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Err(error) = builder.ready(&project, lock.clone(), Trees::All) {
+        builder.note_unfinished(&lock, &error.to_string())?;
+        return Err(error.into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
