@@ -19,8 +19,8 @@ const MEMO: &str = "early-environment";
 /// The memo that says why the rest was not made after an early start.
 const FAILED: &str = "unfinished";
 
-/// More files than this are compiled after the start: two cores take about two seconds for as many.
-const MOST_BEFORE: usize = 1500;
+/// More files than this are compiled after the start: two cores take about a second for as many.
+const MOST_BEFORE: usize = 500;
 
 impl Builder<'_> {
     /// The early environment under a key, if there is one that can be started.

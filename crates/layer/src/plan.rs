@@ -22,6 +22,11 @@ pub const OWN_LAYER: u64 = 8 << 20;
 /// While more wheels than this would have one, the bound doubles: engines stop at 125 layers.
 pub const MAX_OWN_LAYERS: usize = 64;
 
+/// So many layers share the wheels that have none of their own: one more wheel changes a part of them only.
+pub const SHARED_LAYERS: u8 = 4;
+/// As many small wheels as this are in one layer.
+pub const FEW_WHEELS: usize = 8;
+
 /// The layers of an environment.
 #[derive(Default)]
 pub struct Planned {
@@ -79,7 +84,7 @@ pub(crate) enum Step<'a> {
 }
 
 impl LayerPlan {
-    /// What to call the layer: `torch 2.15.0`, or `27 wheels` for a shared one.
+    /// What to call the layer: `torch 2.15.0`, or `12 wheels (2 of 4)` for a shared one.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -202,12 +207,13 @@ impl LayerPlan {
     }
 }
 
-/// Plans the layers of an environment: one for each large wheel by name, then one that the small
-/// ones share. The order in which the wheels are given does not matter.
+/// Plans the layers of an environment: one for each large wheel by name, then those that the small
+/// ones share; which of them depends on the wheel's name alone. The order in which the wheels are given
+/// does not matter.
 ///
 /// Files of the same path and content may come from several wheels, and stray ones of any content. A
-/// layer of its own has all files of its wheel, so that it depends on nothing but that wheel; in the
-/// shared layer the first wheel by name keeps the file. Of files that differ, that of the wheel that
+/// layer of its own has all files of its wheel, so that it depends on nothing but that wheel; in
+/// shared layers the first wheel by name keeps the file. Of files that differ, that of the wheel that
 /// `prefer` names first is installed, and no other.
 pub fn plan(wheels: &[Wheel], venv: &Venv, prefer: &[String]) -> Result<Planned, Error> {
     let mut wheels: Vec<&Wheel> = wheels.iter().collect();
@@ -233,28 +239,40 @@ pub fn plan(wheels: &[Wheel], venv: &Venv, prefer: &[String]) -> Result<Planned,
         own *= 2;
     }
     let mut plans = Vec::new();
-    let mut shared = Vec::new();
-    let mut shared_wheels: Vec<&Wheel> = Vec::new();
-    for (wheel, files) in wheels.into_iter().zip(installed) {
-        if wheel.size() >= own {
-            plans.push(LayerPlan::new(title(wheel), vec![wheel.digest()], files));
-        } else {
-            shared.extend(files);
-            shared_wheels.push(wheel);
-        }
+    let (large, small): (Vec<_>, Vec<_>) =
+        wheels.into_iter().zip(installed).partition(|(wheel, _)| wheel.size() >= own);
+    for (wheel, files) in large {
+        plans.push(LayerPlan::new(title(wheel), vec![wheel.digest()], files));
     }
-    // A stable sort: of equal paths the one of the first wheel comes first.
-    shared.sort_by(|a: &Installed, b| a.path.cmp(&b.path));
-    shared.dedup_by(|later, first| later.path == first.path);
-    if let Some(first) = shared_wheels.first() {
-        let name = match shared_wheels.len() {
-            1 => title(first),
-            n => format!("{n} wheels"),
-        };
-        let digests = shared_wheels.iter().map(|wheel| wheel.digest()).collect();
-        plans.push(LayerPlan::new(name, digests, shared));
-    }
+    plans.extend(shared(small));
     Ok(Planned { layers: plans, strays })
+}
+
+/// The layers that wheels share, which come sorted by name: of equal paths the first wheel's file is there.
+fn shared(wheels: Vec<(&Wheel, Vec<Installed>)>) -> Vec<LayerPlan> {
+    let few = wheels.len() <= FEW_WHEELS;
+    let mut groups: BTreeMap<u8, (Vec<&Wheel>, Vec<Installed>)> = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    for (wheel, files) in wheels {
+        let group = if few { 0 } else { group_of(wheel.name()) };
+        let (wheels, shared) = groups.entry(group).or_default();
+        wheels.push(wheel);
+        shared.extend(files.into_iter().filter(|file| taken.insert(file.path.clone())));
+    }
+    let plan = |(group, (wheels, files)): (u8, (Vec<&Wheel>, Vec<Installed>))| {
+        let name = match &wheels[..] {
+            [wheel] => title(wheel),
+            wheels if few => format!("{} wheels", wheels.len()),
+            wheels => format!("{} wheels ({} of {SHARED_LAYERS})", wheels.len(), group + 1),
+        };
+        LayerPlan::new(name, wheels.iter().map(|wheel| wheel.digest()).collect(), files)
+    };
+    groups.into_iter().map(plan).collect()
+}
+
+/// Which shared layer a wheel is in: by the first byte of its name's SHA-256.
+fn group_of(name: &str) -> u8 {
+    Digest::of(name.as_bytes()).as_bytes()[0] % SHARED_LAYERS
 }
 
 fn title(wheel: &Wheel) -> String {

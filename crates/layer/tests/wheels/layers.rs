@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::world::{Draft, Member, Opened, Tree, make, make_preferring, open, venv};
+use crate::world::{Draft, Made, Member, Opened, Tree, make, make_preferring, open, venv};
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
 use sconce_blob::Digest;
@@ -207,6 +207,28 @@ fn two_wheels_may_share_a_file_but_not_a_path() {
     let folder = Draft::new("b").file("x/y", b"").open().unwrap();
     let error = make(vec![folder, file], 1).err().unwrap();
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
+}
+
+#[test]
+fn one_small_wheel_more_changes_one_shared_layer() {
+    let wheel = |name: &str| {
+        let draft = Draft::new(name).file("nvidia/__init__.py", b"");
+        draft.file(&format!("{name}.py"), name.as_bytes()).open().unwrap()
+    };
+    let names: Vec<String> = (0..20).map(|number| format!("small{number:02}")).collect();
+    let made = |count: usize| make(names[..count].iter().map(|name| wheel(name)).collect(), 2);
+    let before = made(19).unwrap();
+    let after = made(20).unwrap();
+    expect!["5 wheels (1 of 4), 4 wheels (2 of 4), 4 wheels (3 of 4), 6 wheels (4 of 4)"]
+        .assert_eq(&before.names.join(", "));
+    let kept = |made: &Made| -> std::collections::BTreeSet<Digest> {
+        made.layers.iter().map(|layer| layer.diff_id).collect()
+    };
+    assert_eq!(kept(&after).intersection(&kept(&before)).count(), 3);
+    // A file that all of them have is in the layer of the first.
+    let shared = |tree: &Tree| tree.listing().matches("nvidia/__init__.py").count();
+    assert_eq!(after.trees.iter().map(shared).sum::<usize>(), 1);
+    assert_eq!(made(8).unwrap().names, ["8 wheels"]);
 }
 
 #[test]
