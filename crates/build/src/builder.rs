@@ -226,9 +226,8 @@ impl Builder<'_> {
         });
         match (base, rest) {
             (Ok(base), Ok(rest)) => Ok((base, rest)),
-            (Err(Error::Fetch(sconce_fetch::Error::Cancelled)), Err(error))
-            | (Err(error), _)
-            | (_, Err(error)) => Err(error),
+            (Err(base), Err(error)) if base.is_cancelled() => Err(error),
+            (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
 

@@ -60,6 +60,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is only that something else failed first.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Fetch(sconce_fetch::Error::Cancelled) => true,
+            Self::PythonDownload { source, .. } => source.is_cancelled(),
+            _ => false,
+        }
+    }
+
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -5,6 +5,7 @@ mod index_world;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use index_world::World;
 use sconce_blob::Digest;
@@ -128,6 +129,21 @@ fn the_layer_has_python_and_nothing_of_its_packer() {
         String::from_utf8(text).unwrap(),
         "prefix=/opt/python\nbuild_time_vars = {'prefix': '/opt/python', 'CC': 'cc -pthread'}\n"
     );
+}
+
+#[test]
+fn a_wheel_that_fails_ends_the_download_of_python_and_is_the_error() {
+    let bytes = archive(PYTHON, &[]);
+    let world = with(&bytes);
+    world.locks();
+    let wheel = world.index.path("a-1.0-py3-none-any.whl");
+    world.index.server.always(ADDRESS, Fault::Slow(10, Duration::from_secs(1)));
+    world.index.server.always(&wheel, Fault::Status(404, None));
+    let started = Instant::now();
+    let (code, said) = world.sconce(&["build"]);
+    assert_eq!(code, 5, "{said}");
+    assert!(said.contains("404") && !said.contains("the Python of this lock"), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 /// A file with this in its name, anywhere below a folder.
