@@ -70,7 +70,9 @@ impl Builder<'_> {
     pub(crate) fn fetch_wheels(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
-        let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel) else { return Ok(()) };
+        let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel) else {
+            return Ok(());
+        };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
         let missing: Vec<&Wheel> =
             missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();

@@ -8,8 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, build, cdi, completions, cp, doctor, exec, finish, generate, images, init, inspect, kill,
-    lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify, wait, wheel,
+    add, attach, build, cdi, completions, cp, doctor, exec, finish, generate, images, init,
+    inspect, kill, lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify,
+    wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
