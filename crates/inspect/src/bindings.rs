@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::Error;
+use crate::dynamic::Dynamic;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
 use crate::names;
@@ -21,6 +23,10 @@ const MAX_SYMBOLS: usize = 4;
 const MAX_SYMBOL_BYTES: usize = 160 << 20;
 /// Bytes of hash tables kept; all of torch 2.15.0's set have 6 MB.
 const MAX_HASH_BYTES: usize = 256 << 20;
+
+/// Why nobody can list the symbols of a library.
+const UNCOUNTED: &str =
+    "has neither DT_GNU_HASH nor DT_HASH, so what it takes from others can't be listed";
 
 /// The libraries of a process in which symbols without a version are looked up.
 struct Scope {
@@ -184,12 +190,16 @@ impl<'a> Bindings<'a> {
         let mut out = Vec::new();
         for (library, providers) in by {
             let Some(symbols) = tables.read(library) else { continue };
+            if self.checked.contains_key(&library) && tables.are_uncounted(library) {
+                tables.lost.insert(library, UNCOUNTED.to_owned());
+            }
             out.extend(self.versioned(library, &providers, &symbols, &mut tables));
             let Some(scope) = self.checked.get(&library).and_then(|at| self.scopes.get(*at)) else {
                 continue;
             };
             out.extend(self.unversioned(library, scope, &symbols, &mut tables, contents));
         }
+        out.extend(tables.findings());
         out
     }
 
@@ -299,12 +309,14 @@ struct Tables<'a> {
     bytes: usize,
     hashes: HashMap<usize, Option<GnuHash>>,
     hash_bytes: usize,
+    /// Libraries that can't be asked for their symbols, and why.
+    lost: BTreeMap<usize, String>,
 }
 
 impl<'a> Tables<'a> {
     fn new(tree: &'a Tree, loader: &'a Loader<'a>) -> Self {
         let (kept, hashes) = (HashMap::new(), HashMap::new());
-        Self { tree, loader, kept, bytes: 0, hashes, hash_bytes: 0 }
+        Self { tree, loader, kept, bytes: 0, hashes, hash_bytes: 0, lost: BTreeMap::new() }
     }
 
     /// Whether one of `libraries` offers `name`; `None` when one of them can't be asked.
@@ -320,25 +332,54 @@ impl<'a> Tables<'a> {
 
     fn hash(&mut self, library: usize) -> Option<&GnuHash> {
         if !self.hashes.contains_key(&library) {
-            let read = || {
-                let library = self.loader.library(library)?;
-                let bytes = library.open(self.tree).ok()?;
-                let file = Named::new(&library.path, &*bytes);
-                GnuHash::read(file, library.dynamic.as_ref()?).ok().flatten()
-            };
-            let hash = read().filter(|hash| self.hash_bytes + hash.bytes() <= MAX_HASH_BYTES);
+            let hash = self.load(library, GnuHash::read);
+            let room = MAX_HASH_BYTES - self.hash_bytes;
+            let fits = hash.as_ref().is_none_or(|hash| hash.bytes() <= room);
+            let hash = hash.filter(|_| fits);
+            if !fits {
+                let why = "is left out: the symbols of all libraries together take too much memory";
+                self.lost.insert(library, why.to_owned());
+            }
             self.hash_bytes += hash.as_ref().map_or(0, GnuHash::bytes);
             self.hashes.insert(library, hash);
         }
         self.hashes.get(&library)?.as_ref()
     }
 
-    fn read(&self, library: usize) -> Option<Symbols> {
-        let library = self.loader.library(library)?;
-        let bytes = library.open(self.tree).ok()?;
+    fn read(&mut self, library: usize) -> Option<Symbols> {
+        self.load(library, Symbols::read)
+    }
+
+    /// What `read` makes of the library; none, and why, where its bytes don't allow it.
+    fn load<T>(
+        &mut self,
+        at: usize,
+        read: impl Fn(Named<'_>, &Dynamic) -> Result<T, Error>,
+    ) -> Option<T> {
+        let library = self.loader.library(at)?;
         let dynamic = library.dynamic.as_ref()?;
-        // What is malformed here was malformed for the scan too, or only costs this check.
-        Symbols::read(Named::new(&library.path, &*bytes), dynamic).ok().flatten()
+        let what = library
+            .open(self.tree)
+            .and_then(|bytes| read(Named::new(&library.path, &*bytes), dynamic));
+        what.map_err(|error| self.lost.insert(at, error.to_string())).ok()
+    }
+
+    fn are_uncounted(&self, library: usize) -> bool {
+        let dynamic = self.loader.library(library).and_then(|library| library.dynamic.as_ref());
+        dynamic.is_some_and(|dynamic| dynamic.symbols.are_uncounted())
+    }
+
+    /// Libraries whose symbols could not be asked for.
+    fn findings(self) -> impl Iterator<Item = Finding> {
+        let loader = self.loader;
+        self.lost.into_iter().filter_map(move |(at, why)| {
+            let path = &loader.library(at)?.path;
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let spare = names::is_optional(name) || names::alternative(name).is_some();
+            let severity = if spare { Severity::Note } else { Severity::Error };
+            let fix = "install the package that brings it again";
+            Some(Finding::new(severity, Kind::Unreadable, path, why).fix(fix))
+        })
     }
 
     fn get(&mut self, library: usize) -> Option<&Symbols> {

@@ -12,6 +12,7 @@ use crate::loader::{Loader, Process};
 use crate::names::{self, Choice};
 use crate::opened;
 use crate::packages::{Contents, is_python_library};
+use crate::preload;
 use crate::scan::Library;
 use crate::tree::Tree;
 
@@ -41,7 +42,8 @@ struct Absent {
 /// Plays the processes of an environment through.
 pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let python = python(tree, loader);
-    let mut closure = Closure { torch: torch_process(loader, python), ..Closure::default() };
+    let mut closure =
+        Closure { torch: torch_process(loader, python, contents), ..Closure::default() };
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
     let mut bindings = Bindings::new(loader, python);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
@@ -118,9 +120,8 @@ fn python(tree: &Tree, loader: &Loader<'_>) -> Option<usize> {
 }
 
 /// Python, what `import torch` opens first, and torch's extension module.
-fn torch_process(loader: &Loader<'_>, python: Option<usize>) -> Process {
+fn torch_process(loader: &Loader<'_>, python: Option<usize>, contents: &Contents) -> Process {
     let mut process = Process::default();
-    process.preloads = true;
     let module = |library: &Library| {
         let inside = library.path.starts_with("torch/") || library.path.contains("/torch/");
         inside
@@ -143,7 +144,7 @@ fn torch_process(loader: &Loader<'_>, python: Option<usize>) -> Process {
     let first = format!("{folder}/lib/libtorch_global_deps.so");
     let first = first.trim_start_matches('/');
     if let Some((at, _)) = loader.all().find(|(_, library)| library.path == first) {
-        loader.load(&mut process, at);
+        preload::play(loader, &mut process, at, contents);
     }
     loader.load(&mut process, torch);
     process
@@ -191,7 +192,7 @@ fn note_missing(
         entry.by.insert(library.path.clone());
         entry.in_torch |= in_torch;
         entry.optional &= optional;
-        entry.gpu |= gpu && !optional && !names::is_spare(&missing.name);
+        entry.gpu |= gpu && !optional;
     }
 }
 
@@ -246,7 +247,7 @@ fn missing(
     // Python code may load it by its full path first, so only torch's own case is certain.
     let severity = match severity {
         severity if absent.in_torch => severity,
-        Severity::Error => Severity::Warning,
+        _ if gpu => Severity::Warning,
         _ => Severity::Note,
     };
     let folder = places.first().and_then(|place| place.rsplit_once('/')).map_or("", |(f, _)| f);

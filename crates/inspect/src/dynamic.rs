@@ -60,6 +60,13 @@ pub struct SymbolTables {
     pub versions: Option<u64>,
 }
 
+impl SymbolTables {
+    /// Whether there are symbols and no hash table, which alone tells how many.
+    pub const fn are_uncounted(&self) -> bool {
+        self.symbols.is_some() && self.gnu_hash.is_none() && self.hash.is_none()
+    }
+}
+
 /// The dynamic section of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dynamic {

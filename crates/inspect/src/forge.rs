@@ -141,6 +141,7 @@ pub struct Library {
     data: Vec<u8>,
     stripped: bool,
     old_hash: bool,
+    no_hash: bool,
     machine: u16,
 }
 
@@ -156,6 +157,12 @@ impl Library {
     /// With `.hash` in place of `.gnu.hash`.
     pub fn old_hash(mut self) -> Self {
         self.old_hash = true;
+        self
+    }
+
+    /// Without a hash table.
+    pub fn no_hash(mut self) -> Self {
+        self.no_hash = true;
         self
     }
 
@@ -332,7 +339,8 @@ impl Library {
         rows.extend(runpath.map(|at| (29, u64::from(at))));
         rows.extend([(5, strings_at), (10, strings.len() as u64), (6, symbols_at)]);
         let hash_tag = if self.old_hash { 4 } else { 0x6fff_fef5 };
-        rows.extend([(hash_tag, hash_at), (0x6fff_fff0, versions_at)]);
+        rows.extend((!self.no_hash).then_some((hash_tag, hash_at)));
+        rows.extend([(0x6fff_fff0, versions_at)]);
         rows.extend([(0x6fff_fffc, verdef_at), (0x6fff_fffd, self.defines.len() as u64)]);
         rows.extend([(0x6fff_fffe, verneed_at), (0x6fff_ffff, self.needs.len() as u64), (0, 0)]);
         let dynamic: Vec<u8> = rows

@@ -33,6 +33,7 @@ mod outline;
 mod outside;
 pub mod packages;
 mod page;
+mod preload;
 mod ptx;
 pub mod read;
 pub mod report;

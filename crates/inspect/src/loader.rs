@@ -15,6 +15,8 @@ use crate::{ldcache, names, outside};
 
 /// A process with more libraries than this is a loop or a lie.
 const MAX_LOADED: usize = 4096;
+/// Bytes of a text that is read beside the libraries.
+const MAX_TEXT: u64 = 1 << 16;
 
 /// Folders of builds for newer processors, below every folder that is searched (ld.so(8), "Hardware
 /// capabilities"; glibc 2.33 and later).
@@ -38,7 +40,7 @@ pub enum Found {
     Default,
     /// Named by a path.
     Path,
-    /// Loaded by `import torch` from a folder of sys.path, because it was not found otherwise.
+    /// Loaded by `import torch` from a folder of sys.path.
     Preloaded,
 }
 
@@ -89,8 +91,6 @@ pub struct Process {
     pub loaded: Vec<Loaded>,
     /// What is not found.
     pub missing: Vec<Missing>,
-    /// Whether torch looks for NVIDIA's libraries in sys.path before them.
-    pub preloads: bool,
     by_name: HashMap<String, usize>,
 }
 
@@ -98,6 +98,13 @@ impl Process {
     /// The library that answers to `name`.
     pub fn get(&self, name: &str) -> Option<&Loaded> {
         self.by_name.get(name).and_then(|at| self.loaded.get(*at))
+    }
+
+    /// Forgets what lacked and has been loaded since.
+    pub fn retry(&mut self) {
+        let missing = std::mem::take(&mut self.missing);
+        self.missing =
+            missing.into_iter().filter(|missing| self.get(&missing.name).is_none()).collect();
     }
 }
 
@@ -186,6 +193,11 @@ impl<'a> Loader<'a> {
         self.by_soname.get(soname).map_or(&[], Vec::as_slice)
     }
 
+    /// The text of a small file of the tree.
+    pub fn text(&self, path: &str) -> Option<String> {
+        self.tree.text(path, MAX_TEXT)
+    }
+
     /// All SONAMEs and the libraries that have them.
     pub fn sonames(&self) -> impl Iterator<Item = (&'a str, &[usize])> {
         self.by_soname.iter().map(|(name, libraries)| (*name, libraries.as_slice()))
@@ -203,13 +215,18 @@ impl<'a> Loader<'a> {
 
     /// Loads the library at number `root` into `process` and all it needs.
     pub fn load(&self, process: &mut Process, root: usize) {
+        self.open(process, root, Found::Root);
+    }
+
+    /// The same, of one that the program opens by its path.
+    pub fn open(&self, process: &mut Process, root: usize, found: Found) {
         let Some(library) = self.scan.libraries.get(root) else { return };
         if process.loaded.iter().any(|loaded| loaded.library == root) {
             return;
         }
         let first = process.loaded.len();
         let name = library.soname().to_owned();
-        self.add(process, root, library.path.clone(), name, None, Found::Root);
+        self.add(process, root, library.path.clone(), name, None, found);
         let mut at = first;
         while at < process.loaded.len() && process.loaded.len() < MAX_LOADED {
             self.needs(process, at);
@@ -242,33 +259,9 @@ impl<'a> Loader<'a> {
                         }
                     }
                 }
-                None => match self.preloaded(name).filter(|_| process.preloads) {
-                    Some(library) => {
-                        let path = library.path.clone();
-                        let number = self.by_path.get(path.as_str()).copied();
-                        if let Some(number) = number {
-                            let found = Found::Preloaded;
-                            self.add(process, number, path, name.clone(), Some(at), found);
-                        }
-                    }
-                    None => process.missing.push(Missing { by: at, name: name.clone() }),
-                },
+                None => process.missing.push(Missing { by: at, name: name.clone() }),
             }
         }
-    }
-
-    /// What `import torch` loads for `name` from a folder of sys.path.
-    fn preloaded(&self, name: &str) -> Option<&'a Library> {
-        if !names::is_preloaded(name) {
-            return None;
-        }
-        let below = format!("/lib/{name}");
-        self.named(name).iter().filter_map(|at| self.library(*at)).find(|library| {
-            let path = library.path.as_str();
-            path.ends_with(&below)
-                && (path.starts_with("nvidia/") || path.contains("/nvidia/"))
-                && library.machine == self.machine
-        })
     }
 
     fn add(
@@ -281,7 +274,8 @@ impl<'a> Loader<'a> {
         found: Found,
     ) {
         let at = process.loaded.len();
-        process.by_name.insert(name.clone(), at);
+        // The first that answers to a name keeps it.
+        process.by_name.entry(name.clone()).or_insert(at);
         if let Some(library) = self.scan.libraries.get(library) {
             process.by_name.entry(library.soname().to_owned()).or_insert(at);
         }

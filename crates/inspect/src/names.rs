@@ -24,7 +24,7 @@ struct Table {
     other_gpus: Names,
     per_gpu: Names,
     cuda: Vec<Cuda>,
-    preload: Names,
+    preload: Vec<Preload>,
     symbols: Vec<Symbols>,
     python: Names,
     torch: Names,
@@ -94,6 +94,45 @@ pub struct Files {
     pub one_of: Vec<String>,
     /// What is seen when none is there.
     pub fails: String,
+}
+
+/// Libraries that `import torch` loads by full path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preload {
+    /// The first release of torch that does.
+    pub since: String,
+    /// The last; none where the newest does.
+    pub until: Option<String>,
+    /// What makes it do so.
+    pub when: Vec<When>,
+    /// Where they lie below a folder of sys.path.
+    pub places: Vec<String>,
+    /// `FOLDER/START`, in the order of loading.
+    pub libraries: Vec<String>,
+    /// The same, of torch built for CUDA 12 and later.
+    #[serde(default)]
+    pub from_cuda_12: Vec<String>,
+    /// The same, loaded where they are there.
+    #[serde(default)]
+    pub spare: Vec<String>,
+    /// Whether, but after a failure, one that is not there is passed over.
+    #[serde(default)]
+    pub goes_on: bool,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// What makes torch load libraries by full path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// libtorch_global_deps.so lacks one of them.
+    Failed,
+    /// The CUDA runtime is loaded from its wheel of CUDA 12 or older.
+    CudartOfWheel,
+    /// The CUDA runtime is loaded.
+    Cudart,
 }
 
 #[derive(Deserialize)]
@@ -265,9 +304,9 @@ pub fn cuda_major(soname: &str) -> Option<u16> {
     ROWS.cuda.iter().find(|row| row.names.iter().any(is)).map(|row| row.major)
 }
 
-/// Whether `import torch` looks for this library in every folder of sys.path.
-pub fn is_preloaded(name: &str) -> bool {
-    starts(&ROWS.preload, name)
+/// What each release of torch loads by full path when it is imported.
+pub fn preloads() -> &'static [Preload] {
+    &ROWS.preload
 }
 
 /// Whether a symbol without a version may come from the library called `library`, which is not in

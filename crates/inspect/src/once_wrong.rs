@@ -97,14 +97,45 @@ fn versions_compare_as_versions() {
 
 #[test]
 fn what_torch_preloads_from_sys_path() {
-    // torch in one site-packages, NVIDIA's wheels in another: torch looks through sys.path.
-    let mut world = World::new();
-    world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");
-    world.put(
-        "usr/lib/python3/dist-packages/nvidia/cuda_runtime/lib/libcudart.so.12",
-        &Library::new("libcudart.so.12"),
+    // torch in one site-packages, NVIDIA's wheels in another: torch looks through sys.path, where it finds all or none.
+    let all = "cublas/libcublas.so.12 cudnn/libcudnn.so.9 cuda_nvrtc/libnvrtc.so.12 cuda_runtime/libcudart.so.12 cuda_cupti/libcupti.so.12 cufft/libcufft.so.11 curand/libcurand.so.10 nvjitlink/libnvJitLink.so.12 cusparse/libcusparse.so.12 cusolver/libcusolver.so.11 nccl/libnccl.so.2 nvtx/libnvToolsExt.so.1";
+    let world = |lacking: &str| {
+        let mut world = World::new();
+        world.remove("nvidia/cuda_runtime/lib/libcudart.so.12");
+        let deps = Library::new("libtorch_global_deps.so").needs(&["libcudart.so.12"]);
+        world.site("torch/lib/libtorch_global_deps.so", &deps);
+        for library in all.split(' ').filter(|library| *library != lacking) {
+            let (folder, name) = library.split_once('/').unwrap();
+            let path = format!("usr/lib/python3/dist-packages/nvidia/{folder}/lib/{name}");
+            world.put(&path, &Library::new(name).runpath("$ORIGIN"));
+        }
+        world
+    };
+    let answer = |world: &World| world.answer("h100", "535.104.05");
+    let mut sound = world("");
+    for part in "libcudnn_graph libcudnn_ops libcudnn_cnn libcudnn_adv libcudnn_heuristic libcudnn_engines_precompiled libcudnn_engines_runtime_compiled".split(' ') {
+        let name = format!("{part}.so.9");
+        let path = format!("usr/lib/python3/dist-packages/nvidia/cudnn/lib/{name}");
+        sound.put(&path, &Library::new(&name));
+    }
+    let builtins = Library::new("libnvrtc-builtins.so.12.4");
+    sound.put(
+        "usr/lib/python3/dist-packages/nvidia/cuda_nvrtc/lib/libnvrtc-builtins.so.12.4",
+        &builtins,
     );
-    world.check(expect![""]);
+    expect![
+        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05."
+    ]
+    .assert_eq(&answer(&sound));
+    expect!["No: libnccl.so.* is nowhere, and SITE/torch/lib/libtorch_global_deps.so needs it (libnccl.so.*)."].assert_eq(&answer(&world("nccl/libnccl.so.2")));
+    // A virtual environment does not have the system's packages.
+    sound.file("opt/venv/pyvenv.cfg", b"home = /usr/bin\ninclude-system-site-packages = false\n");
+    expect!["No: libcublas.so.* is nowhere, and SITE/torch/lib/libtorch_global_deps.so needs it (libcublas.so.*)."].assert_eq(&answer(&sound));
+    sound.file("opt/venv/pyvenv.cfg", b"home = /usr/bin\ninclude-system-site-packages = true\n");
+    expect![
+        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05."
+    ]
+    .assert_eq(&answer(&sound));
 }
 
 /// Packages without torch.

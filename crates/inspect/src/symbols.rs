@@ -23,6 +23,7 @@ pub struct Import<'a> {
 }
 
 /// The GNU hash table of one library: which names it may offer, without the names.
+#[derive(Default)]
 pub struct GnuHash {
     /// The table; empty where the library has the older one only.
     bytes: Vec<u8>,
@@ -33,11 +34,12 @@ pub struct GnuHash {
 }
 
 impl GnuHash {
-    /// Reads the table, or makes it from the symbols; `None` for a library without any hash table.
+    /// Reads the table, or makes it from the symbols. Without any hash table it is empty: ld.so finds no symbol of such
+    /// a library (glibc, `do_lookup_x`).
     ///
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Truncated`] with the offset.
-    pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
+    pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Self, Error> {
         const WHAT: &str = "symbol hash table";
         let Some(start) = dynamic.symbols.gnu_hash else { return Self::list(file, dynamic) };
         let head: [u8; 16] = file.array(start, WHAT)?;
@@ -57,14 +59,16 @@ impl GnuHash {
         };
         let len = fixed + (count - u64::from(first)).saturating_mul(4);
         let bytes = file.range(start, len, MAX_TABLE, WHAT)?;
-        Ok(Some(Self { bytes, count, listed: Vec::new() }))
+        Ok(Self { bytes, count, listed: Vec::new() })
     }
 
     /// The same of a library with `.hash` alone, as libnvJitLink.so.12 and libnvrtc.so.12 of CUDA 12.4: its second
     /// number is how many symbols there are (System V ABI, "Hash Table").
-    fn list(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
+    fn list(file: Named<'_>, dynamic: &Dynamic) -> Result<Self, Error> {
         let tables = dynamic.symbols;
-        let Some((hash, symbols)) = tables.hash.zip(tables.symbols) else { return Ok(None) };
+        let Some((hash, symbols)) = tables.hash.zip(tables.symbols) else {
+            return Ok(Self::default());
+        };
         let head: [u8; 8] = file.array(hash, "symbol hash table")?;
         let count = u64::from(Fields(&head).u32(4));
         let len = count.saturating_mul(SYMBOL as u64);
@@ -77,7 +81,7 @@ impl GnuHash {
         let mut listed: Vec<(u32, u32)> =
             named.map(|(name, at)| (gnu_hash(name) | 1, at)).collect();
         listed.sort_unstable();
-        Ok(Some(Self { bytes: Vec::new(), count, listed }))
+        Ok(Self { bytes: Vec::new(), count, listed })
     }
 
     /// The number of the first symbol that is in the table; what is taken from others stands before it, without the
@@ -134,6 +138,7 @@ impl GnuHash {
 }
 
 /// The symbol tables of one library, held in memory while its closure is checked.
+#[derive(Default)]
 pub struct Symbols {
     strings: Vec<u8>,
     symbols: Vec<u8>,
@@ -142,14 +147,14 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads the tables; `None` for a library without a GNU hash table.
+    /// Reads the tables; they are empty without a hash table, which alone tells how many symbols there are.
     ///
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Truncated`] with the offset.
-    pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Option<Self>, Error> {
+    pub fn read(file: Named<'_>, dynamic: &Dynamic) -> Result<Self, Error> {
         let tables = dynamic.symbols;
-        let Some(symbols_at) = tables.symbols else { return Ok(None) };
-        let Some(hash) = GnuHash::read(file, dynamic)? else { return Ok(None) };
+        let Some(symbols_at) = tables.symbols else { return Ok(Self::default()) };
+        let hash = GnuHash::read(file, dynamic)?;
         let (count, strings) = (hash.count, tables.strings_size);
         let symbols =
             file.range(symbols_at, count.saturating_mul(SYMBOL as u64), MAX_TABLE, "symbols")?;
@@ -158,7 +163,7 @@ impl Symbols {
             None => Vec::new(),
         };
         let strings = file.range(tables.strings, strings, MAX_TABLE, "symbol names")?;
-        Ok(Some(Self { strings, symbols, versions, hash }))
+        Ok(Self { strings, symbols, versions, hash })
     }
 
     /// Global symbols it takes from others; weak ones, which may stay away, are left out.
@@ -242,7 +247,7 @@ mod tests {
         let bytes = &bytes.to_vec();
         let file = Named::new("lib", bytes);
         let dynamic = Dynamic::parse(file, &Elf::parse(file).unwrap()).unwrap().unwrap();
-        let symbols = Symbols::read(file, &dynamic).unwrap().unwrap();
+        let symbols = Symbols::read(file, &dynamic).unwrap();
         (dynamic, symbols)
     }
 
@@ -290,7 +295,7 @@ mod tests {
                 bad[at] = value;
                 let file = Named::new("lib", &bad);
                 let dynamic = Dynamic::parse(file, &Elf::parse(file).unwrap()).unwrap().unwrap();
-                if let Ok(Some(symbols)) = Symbols::read(file, &dynamic) {
+                if let Ok(symbols) = Symbols::read(file, &dynamic) {
                     symbols.exports("a", gnu_hash("a"));
                     symbols.imports().for_each(drop);
                 }

@@ -26,6 +26,8 @@ struct Worlds {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct World {
+    /// The world whose files it has too.
+    like: Option<String>,
     torch: Option<String>,
     cuda: Option<String>,
     #[serde(default)]
@@ -59,6 +61,9 @@ struct File {
     /// With the older hash table of symbols only.
     #[serde(default)]
     old_hash: bool,
+    /// Without any hash table of symbols.
+    #[serde(default)]
+    no_hash: bool,
     /// Further files of the same kind in the same folder.
     #[serde(default)]
     also: Vec<String>,
@@ -148,6 +153,9 @@ fn library(file: &File, name: &str) -> Vec<u8> {
     if file.old_hash {
         library = library.old_hash();
     }
+    if file.no_hash {
+        library = library.no_hash();
+    }
     library.build()
 }
 
@@ -155,9 +163,11 @@ fn place(path: &str) -> String {
     path.strip_prefix('/').map_or_else(|| format!("{SITE}/{path}"), str::to_owned)
 }
 
-fn tree(world: &World, prediction: &Prediction) -> Tree {
+fn tree(worlds: &Worlds, prediction: &Prediction) -> Tree {
     let mut tree = Tree::new();
-    for file in world.file.iter().chain(&prediction.file) {
+    let world = &worlds.world[&prediction.world];
+    let like = world.like.iter().flat_map(|like| &worlds.world[like].file);
+    for file in like.chain(&world.file).chain(&prediction.file) {
         let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
         for name in std::iter::once(name).chain(file.also.iter().map(String::as_str)) {
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
@@ -189,7 +199,7 @@ fn what_is_said_is_what_happens() {
         assert!(!prediction.source.is_empty() && !prediction.happens.is_empty());
         let options =
             Options { library_path: prediction.library_path.clone(), ..Options::default() };
-        let tree = tree(&worlds.world[&prediction.world], prediction);
+        let tree = tree(&worlds, prediction);
         let report = inspect(&prediction.name, &tree, &options, &|_, _| {});
         let driver = prediction.driver.parse().unwrap();
         let answer = report.answer(&prediction.gpu, Some(&driver)).unwrap();
