@@ -266,8 +266,10 @@ impl<'a> Bindings<'a> {
         }
         let first = lacking.first()?;
         let path = &self.loader.library(library)?.path;
-        let optional = names::is_optional(path.rsplit('/').next().unwrap_or(path))
-            || names::alternative(path.rsplit('/').next().unwrap_or(path)).is_some();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        // Builds of one that the program needs are alike but for what they find, and this one found all.
+        let spare = |row: &names::Alternative| row.spare || row.by == names::Choice::Cuda;
+        let optional = names::is_optional(name) || names::alternative(name).is_some_and(spare);
         let severity = match scope.torch {
             _ if optional => Severity::Note,
             true => Severity::Error,

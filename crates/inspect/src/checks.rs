@@ -82,7 +82,10 @@ pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
         let installed = contents.packages.iter().filter(|package| package.name == row.package);
         for package in installed {
             let site = package.metadata.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let there = |path: &String| tree.resolve(&format!("{site}/{path}")).is_some();
+            let there = |path: &String| match path.strip_prefix('/') {
+                Some(path) => tree.resolve(path).is_some(),
+                None => tree.resolve(&format!("{site}/{path}")).is_some(),
+            };
             // A wheel's metadata alone says nothing about its files.
             if package.files == 0 || row.one_of.iter().any(there) {
                 continue;
@@ -96,7 +99,9 @@ pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
                     format!("{} {} has no {name}", package.name, package.version),
                 )
                 .evidence([format!("seen as: {}", row.fails)])
-                .fix(format!("install {}=={} again", package.name, package.version))
+                .fix(row.fix.clone().unwrap_or_else(|| {
+                    format!("install {}=={} again", package.name, package.version)
+                }))
                 .gpu(true),
             );
         }

@@ -47,7 +47,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
     let mut bindings = Bindings::new(loader, python);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
-    let mut missing_builds = Builds::default();
+    let mut builds = Builds::default();
 
     let torch = closure.torch.clone();
     note_missing(loader, &torch, &torch, true, &mut absent);
@@ -62,7 +62,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         }
         let mut process = Process::default();
         loader.load(&mut process, root);
-        missing_builds.take(loader, &process, &torch);
+        builds.take(loader, &process, &torch);
         note_missing(loader, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
         closure.findings.extend(plugins(loader, &process, &torch));
@@ -73,8 +73,9 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure.outside = seen.into_iter().filter(is_outside).collect();
     let cuda = contents.cuda_major();
     for (name, absent) in absent {
-        closure.findings.push(missing(loader, &name, absent, cuda, &missing_builds, &torch));
+        closure.findings.push(missing(loader, &name, absent, cuda, &torch));
     }
+    closure.findings.extend(builds.findings(cuda));
     closure.findings.extend(bindings.versions());
     closure.findings.extend(bindings.symbols(tree, contents));
     closure.findings.extend(shadows(loader, &torch));
@@ -82,31 +83,65 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure
 }
 
-/// Which builds of libraries that come in several can't be loaded.
+/// Which libraries that come in several builds can be loaded.
 #[derive(Default)]
 struct Builds {
+    /// Rows of which a build finds all it needs.
     whole: BTreeSet<&'static str>,
+    /// Builds that don't, by their row, and what each lacks.
+    broken: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
 }
 
 impl Builds {
     fn take(&mut self, loader: &Loader<'_>, process: &Process, torch: &Process) {
-        let Some(root) = process.loaded.first().and_then(|root| loader.library(root.library))
-        else {
-            return;
-        };
-        let Some(row) = names::alternative(root.name()) else { return };
         let there = |name: &str| torch.get(name).is_some() || loader.comes_from_outside(name);
-        if process.missing.iter().all(|missing| there(&missing.name)) {
-            self.whole.insert(&row.names);
+        let lacks: Vec<_> = process.missing.iter().filter(|lack| !there(&lack.name)).collect();
+        for (at, loaded) in process.loaded.iter().enumerate() {
+            let Some(library) = loader.library(loaded.library) else { continue };
+            let Some(row) = names::alternative(library.name()) else { continue };
+            // What a build lacks itself, or what the one that the process started from lacks at all.
+            let own = lacks.iter().filter(|lack| lack.by == at || at == 0);
+            let own: Vec<String> = own.map(|lack| lack.name.clone()).collect();
+            if lacks.is_empty() {
+                self.whole.insert(&row.names);
+            } else if !own.is_empty() {
+                self.broken.entry(&row.names).or_default().insert(library.path.clone(), own);
+            }
         }
     }
 
-    /// Whether the program does without the library at `path`, because it takes another build.
-    fn are_spare(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        names::alternative(name).is_some_and(|row| {
-            row.spare || row.by == Choice::Cuda || self.whole.contains(row.names.as_str())
-        })
+    /// Whether the program does without the library at `path`: it takes another build, or it is
+    /// told of with all its builds.
+    fn are_spare(path: &str) -> bool {
+        names::alternative(path.rsplit('/').next().unwrap_or(path)).is_some()
+    }
+
+    /// Libraries of which no build can be loaded, and which their program can't do without.
+    fn findings(self, cuda: Option<u16>) -> impl Iterator<Item = Finding> {
+        let whole = self.whole;
+        self.broken.into_iter().filter(move |(row, _)| !whole.contains(row)).filter_map(
+            move |(_, builds)| {
+                let (path, lacks) = builds.iter().next_back()?;
+                let row = names::alternative(path.rsplit('/').next().unwrap_or(path))?;
+                if row.spare || row.by == Choice::Cuda {
+                    return None;
+                }
+                let lack = lacks.first()?;
+                let message = format!(
+                    "none of {} builds can be loaded: this one needs {lack}, which is nowhere",
+                    builds.len()
+                );
+                let all =
+                    builds.iter().map(|(path, lacks)| format!("{path} needs {}", lacks.join(", ")));
+                let fix = names::how_to_get(lack, cuda);
+                Some(
+                    Finding::new(Severity::Warning, Kind::LibraryMissing, path.clone(), message)
+                        .evidence(all)
+                        .fix(fix.unwrap_or_else(|| format!("install what brings {lack}")))
+                        .gpu(true),
+                )
+            },
+        )
     }
 }
 
@@ -210,10 +245,9 @@ fn missing(
     name: &str,
     absent: Absent,
     cuda: Option<u16>,
-    builds: &Builds,
     torch: &Process,
 ) -> Finding {
-    let spare = absent.by.iter().all(|path| builds.are_spare(path));
+    let spare = absent.by.iter().all(|path| Builds::are_spare(path));
     let optional = absent.optional || spare;
     let gpu = absent.gpu && !optional;
     let severity = match () {

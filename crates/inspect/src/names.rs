@@ -90,10 +90,12 @@ pub struct Package {
 pub struct Files {
     /// The Python package.
     pub package: String,
-    /// Where they lie below site-packages.
+    /// Where they lie below site-packages, or below the root with a `/` before.
     pub one_of: Vec<String>,
     /// What is seen when none is there.
     pub fails: String,
+    /// How to get them, where another package brings them.
+    pub fix: Option<String>,
 }
 
 /// Libraries that `import torch` loads by full path.

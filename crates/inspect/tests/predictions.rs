@@ -177,6 +177,16 @@ fn tree(worlds: &Worlds, prediction: &Prediction) -> Tree {
             }
         }
     }
+    for (name, version) in prediction.packages.iter().filter_map(|text| text.split_once('=')) {
+        let info = format!("{}-{version}.dist-info", name.replace('-', "_"));
+        let text = |text: String| Arc::new(text.into_bytes());
+        tree.add_file(
+            &place(&format!("{info}/METADATA")),
+            text(format!("Name: {name}\nVersion: {version}\n")),
+        );
+        let record = format!("{info}/METADATA,,\n");
+        tree.add_file(&place(&format!("{info}/RECORD")), text(record));
+    }
     let own = prediction.packages.iter().find_map(|package| package.strip_prefix("torch="));
     if let Some(version) = own.or(world.torch.as_deref()) {
         let cuda = match (&world.cuda, own) {
