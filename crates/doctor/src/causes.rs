@@ -1,7 +1,7 @@
 //! Why a GPU can't be used: the kernel's own words first, then what the facts know. The rules of single causes ask
 //! here, so that each GPU has one cause and `gpu-lost` is left with those that have none.
 
-use sconce_facts::{Capability, DriverVersion};
+use sconce_facts::DriverVersion;
 
 use crate::log;
 use crate::rules::{self, Rule};
@@ -140,10 +140,6 @@ fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a
 
 /// Without a word in the log: what this GPU and this driver can't do together.
 fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
-    /// The first generation with the open modules (Turing), and the first without the proprietary ones (Blackwell):
-    /// NVIDIA's driver installation guide, "Kernel Modules".
-    const FIRST_OPEN: Capability = Capability { major: 7, minor: 5 };
-    const ONLY_OPEN: Capability = Capability { major: 10, minor: 0 };
     let unassigned = |pci: &crate::Pci| pci.bars.as_ref().is_some_and(|bars| bars.contains(&0));
     if device.pci.is_some_and(unassigned) {
         return Some(Cause::BarSpace);
@@ -151,11 +147,9 @@ fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
     if dropped(snapshot, device) {
         return Some(Cause::DriverNewer);
     }
-    let capability = device.facts().map(|facts| facts.capability);
-    let old = device.generation().is_some() || capability.is_some_and(|own| own < FIRST_OPEN);
-    match snapshot.driver.open {
-        Some(true) if old => return Some(Cause::NeedsProprietaryModule),
-        Some(false) if capability >= Some(ONLY_OPEN) => return Some(Cause::NeedsOpenModule),
+    match (snapshot.driver.open, device.needs_open()) {
+        (Some(true), Some(false)) => return Some(Cause::NeedsProprietaryModule),
+        (Some(false), Some(true)) => return Some(Cause::NeedsOpenModule),
         _ => {}
     }
     let driver: DriverVersion = snapshot.driver_text()?.parse().ok()?;

@@ -1,9 +1,10 @@
 //! What to do about a finding: steps with the commands that do them, on this machine.
 
-use sconce_facts::DriverVersion;
 use serde::Serialize;
 
+use crate::causes;
 use crate::snapshot::{Gpu, Snapshot};
+use crate::state::{Device, Trouble};
 
 /// Where a step is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -133,9 +134,7 @@ pub(crate) fn reload() -> Step {
 /// Installs a part of the driver (`driver-open`, `fabric-manager`, …; see the facts) of a branch or, without one, of
 /// the one that is loaded. `words` says it where the distribution is not known.
 pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, words: &str) -> Step {
-    let own = snapshot.driver_text().and_then(|text| text.parse::<DriverVersion>().ok());
-    let own = own.map(|version| version.branch());
-    let branch = branch.or(own).unwrap_or_else(sconce_facts::driver_branch);
+    let branch = branch.or(snapshot.branch()).unwrap_or_else(sconce_facts::driver_branch);
     // A container's distribution is not its host's.
     let os = snapshot.os.as_ref().filter(|_| !snapshot.container);
     let found = os.and_then(|os| {
@@ -156,6 +155,29 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
     };
     let commands = found.map_or_else(Vec::new, |found| found.run.iter().map(fill).collect());
     Step { place: Place::Host, what: words, commands }
+}
+
+/// Says which GPUs a driver of `branch` with the open (`driver-open`) or proprietary kernel modules would leave alone,
+/// before it is installed for the others: no driver serves a Pascal and a Blackwell in one machine.
+pub(crate) fn price(snapshot: &Snapshot, what: &str, branch: Option<u32>) -> Option<Step> {
+    let open = what == "driver-open";
+    let lost = |device: &Device<'_>| {
+        !matches!(device.trouble, Some(Trouble::Held | Trouble::Excluded))
+            && (device.needs_open() == Some(!open)
+                || branch.zip(device.last_branch()).is_some_and(|(branch, last)| branch > last))
+    };
+    let lost: Vec<Device<'_>> = snapshot.devices().into_iter().filter(lost).collect();
+    (!lost.is_empty()).then(|| {
+        let keep = match snapshot.driver_text() {
+            Some(_) => "keep the present one for it, or ",
+            None => "",
+        };
+        let words = format!(
+            "choose first: no driver serves all GPUs of this machine, and the one below leaves {} without; {keep}take one kind out of the machine",
+            causes::list(&lost)
+        );
+        Step::host(words, &[])
+    })
 }
 
 /// Keeps these modules from taking the GPUs.

@@ -140,12 +140,21 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     Report { verdict, findings, machine: machine(snapshot), subject, container }
 }
 
+/// The rule about the fabric of NVLink.
+const FABRIC: &str = "fabric-manager";
+
 /// What a start can meet: without a subject of the machine, with one of the pair; worst first. Rules
 /// about what a container of sconce's never sees (the host's /dev/shm, its variables) are left out.
 pub fn before_start(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     let rules = if subject.is_some() { OF_PAIR } else { OF_START };
     let mut findings: Vec<Finding> =
         rules.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+    // A container is given all of these GPUs: with one whose fabric is not up CUDA starts for none.
+    for finding in &mut findings {
+        if finding.rule.id == FABRIC {
+            finding.severity = Severity::Stops;
+        }
+    }
     findings.sort_by_key(|finding| finding.severity);
     findings
 }

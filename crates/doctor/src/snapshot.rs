@@ -331,6 +331,12 @@ impl Snapshot {
         self.driver.module.as_deref().or(self.driver.libraries.as_deref())
     }
 
+    /// The branch of that driver.
+    pub(crate) fn branch(&self) -> Option<u32> {
+        let version = self.driver_text()?.parse::<sconce_facts::DriverVersion>();
+        version.ok().map(|version| version.branch())
+    }
+
     /// How many NVSwitches the driver has nodes for.
     pub(crate) fn switches(&self) -> usize {
         let switches = self.nodes.iter().filter(|node| {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sconce_facts::Capability;
 use sconce_gpu::Opening;
 use sconce_gpu::nvml::ComputeMode;
 
@@ -69,6 +70,19 @@ impl Device<'_> {
     /// Its generation, if it is older than Turing.
     pub fn generation(&self) -> Option<&'static sconce_facts::Generation> {
         sconce_facts::generation_by_pci(&self.pci?.device)
+    }
+
+    /// Whether only the open kernel modules serve it, or only the proprietary ones; none where both do or the facts don't
+    /// know it. The first generation with the open modules is Turing, the first without the proprietary ones Blackwell:
+    /// NVIDIA's driver installation guide, "Kernel Modules".
+    pub fn needs_open(&self) -> Option<bool> {
+        const FIRST_OPEN: Capability = Capability { major: 7, minor: 5 };
+        const ONLY_OPEN: Capability = Capability { major: 10, minor: 0 };
+        let own = self.facts().map(|facts| facts.capability);
+        if self.generation().is_some() || own.is_some_and(|own| own < FIRST_OPEN) {
+            return Some(false);
+        }
+        (own? >= ONLY_OPEN).then_some(true)
     }
 
     /// The last driver branch that supports it, where there is one.

@@ -203,14 +203,15 @@ fn what_is_done_where_the_machine_is() {
     check(
         "fabric-of-one-not-up",
         expect![[r#"
-        8x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
-        blocked: a container with GPUs can't work here as it is
+            8x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+            ready, with warnings
 
-        STOPS  the NVLink fabric of 1 GPU(s) is not up [fabric-manager]
-               seen: GPU 5: InProgress
-               fix:  start it again, and see what it says: `systemctl restart nvidia-fabricmanager`, `journalctl -u nvidia-fabricmanager -n 50`
-               see:  pytorch/pytorch#35710, wilicc/gpu-burn#92, NVIDIA/gpu-operator#544
-    "#]],
+            warns  the NVLink fabric of 1 GPU(s) is not up [fabric-manager]
+                   seen: GPU 5: InProgress
+                   fix:  until then: give containers the GPUs whose fabric is up: `sconce run --gpus device=0,1,2,3,4,6,7 <target>`
+                   then: start it again, and see what it says: `systemctl restart nvidia-fabricmanager`, `journalctl -u nvidia-fabricmanager -n 50`
+                   see:  pytorch/pytorch#35710, wilicc/gpu-burn#92, NVIDIA/gpu-operator#544
+        "#]],
     );
     check(
         "compat-libcuda-with-a-professional-card",
@@ -229,5 +230,37 @@ fn what_is_done_where_the_machine_is() {
                fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
                see:  lllyasviel/Fooocus#1313
     "#]],
+    );
+}
+
+#[test]
+fn gpus_that_no_driver_serves_together() {
+    check(
+        "blackwell-beside-pascal",
+        expect![[r#"
+        1x NVIDIA GeForce GTX 1080 Ti, driver 580.159.04 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  RTX 5090 at 0000:41:00.0 needs the open kernel modules, and the proprietary ones are installed [needs-open-module]
+               seen: NVRM: installed in this system requires use of the NVIDIA open kernel modules.
+               fix:  choose first: no driver serves all GPUs of this machine, and the one below leaves GPU 0 (NVIDIA GeForce GTX 1080 Ti) at 0000:18:00.0 without; keep the present one for it, or take one kind out of the machine
+               then: install the open kernel modules of driver 580 in place of the proprietary: `apt-get update`, `apt-get install -y nvidia-driver-580-server-open`
+               then: restart the machine: `systemctl reboot`
+               see:  NVIDIA/open-gpu-kernel-modules#815
+    "#]],
+    );
+    check(
+        "pascal-and-blackwell-without-driver",
+        expect![[r#"
+            no GPU seen, no driver loaded
+            blocked: a container with GPUs can't work here as it is
+
+            STOPS  2 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
+                   seen: 0000:18:00.0: 10de:1b80 (Pascal)
+                   seen: 0000:41:00.0: 10de:2b85 (RTX 5090)
+                   fix:  choose first: no driver serves all GPUs of this machine, and the one below leaves RTX 5090 at 0000:41:00.0 without; take one kind out of the machine
+                   then: install NVIDIA's driver 580: `apt-get update`, `apt-get install -y nvidia-driver-580-server`
+                   then: restart the machine: `systemctl reboot`
+        "#]],
     );
 }

@@ -24,7 +24,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let mut steps = match last {
             Some(last) => {
                 let words = "install driver {branch}, the last that supports it";
-                vec![fix::install(snapshot, "driver-proprietary", Some(last), words)]
+                let flavour = "driver-proprietary";
+                let price = fix::price(snapshot, flavour, Some(last));
+                let install = fix::install(snapshot, flavour, Some(last), words);
+                price.into_iter().chain([install]).collect()
             }
             None => vec![Step::host(
                 "install the legacy driver that the kernel log names, or take the GPU out",

@@ -47,8 +47,8 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let branch = sconce_facts::driver_branch().max(first.unwrap_or_default());
     let branch = branch.min(last.unwrap_or(u32::MAX));
     let flavour = if last.is_some() { "driver-proprietary" } else { "driver-open" };
-    let mut steps =
-        vec![fix::install(snapshot, flavour, Some(branch), "install NVIDIA's driver {branch}")];
+    let mut steps: Vec<_> = fix::price(snapshot, flavour, Some(branch)).into_iter().collect();
+    steps.push(fix::install(snapshot, flavour, Some(branch), "install NVIDIA's driver {branch}"));
     steps.extend(fix::reboot(snapshot));
     vec![finding.fix(steps)]
 }

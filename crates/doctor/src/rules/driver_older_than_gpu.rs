@@ -23,7 +23,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let branch = first.map(|first| first.branch()).max().unwrap_or_default();
         let branch = branch.max(sconce_facts::driver_branch());
         let words = "install driver {branch} or newer";
-        let mut steps = vec![fix::install(snapshot, "driver-open", Some(branch), words)];
+        let flavour = "driver-open";
+        let mut steps: Vec<_> = fix::price(snapshot, flavour, Some(branch)).into_iter().collect();
+        steps.push(fix::install(snapshot, flavour, Some(branch), words));
         steps.extend(fix::reboot(snapshot));
         steps
     })

@@ -43,12 +43,32 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if seen.is_empty() || nvlsm::is_missing(snapshot) {
         return Vec::new();
     }
+    // GPUs that have joined work for a container that is not given the others: with one of those CUDA starts for none.
+    let joined: Vec<String> = snapshot
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.fabric == Some(Fabric::Completed))
+        .map(|gpu| gpu.index.to_string())
+        .collect();
+    let part = !joined.is_empty() && !stopped;
+    let severity = if part { Severity::Warns } else { Severity::Stops };
     // The first is the cause of the others.
-    let finding = Finding::new(&RULE, Severity::Stops, seen.remove(0));
+    let finding = Finding::new(&RULE, severity, seen.remove(0));
     let finding = seen.into_iter().fold(finding, Finding::seen);
     let states = (!not_up.is_empty()).then(|| not_up.join(", "));
     let finding = states.into_iter().fold(finding, Finding::seen);
     let mut steps = Vec::new();
+    if part && !not_up.is_empty() {
+        let words = "until then: give containers the GPUs whose fabric is up";
+        let command = format!("sconce run --gpus device={} <target>", joined.join(","));
+        steps.push(match snapshot.container {
+            true => Step::container(
+                "until then: leave the others out, before CUDA starts",
+                &[&format!("export CUDA_VISIBLE_DEVICES={}", joined.join(","))],
+            ),
+            false => Step::host(words, &[&command]),
+        });
+    }
     if other.is_some() || snapshot.fabric_manager_version.is_none() {
         let words = "install fabric manager of the very version of the driver";
         steps.push(fix::install(snapshot, "fabric-manager", None, words));

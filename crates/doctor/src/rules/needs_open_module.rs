@@ -20,7 +20,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     findings(&RULE, snapshot, Cause::NeedsOpenModule, says, |_| {
         let words =
             "install the open kernel modules of driver {branch} in place of the proprietary";
-        let mut steps = vec![fix::install(snapshot, "driver-open", None, words)];
+        let branch = snapshot.branch();
+        let mut steps: Vec<_> = fix::price(snapshot, "driver-open", branch).into_iter().collect();
+        steps.push(fix::install(snapshot, "driver-open", None, words));
         steps.extend(fix::reboot(snapshot));
         steps
     })

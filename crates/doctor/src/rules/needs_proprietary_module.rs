@@ -22,7 +22,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let last = devices.iter().filter_map(Device::last_branch).min();
         let words =
             "install the proprietary kernel modules of driver {branch} in place of the open";
-        let mut steps = vec![fix::install(snapshot, "driver-proprietary", last, words)];
+        let flavour = "driver-proprietary";
+        let mut steps: Vec<_> = fix::price(snapshot, flavour, last).into_iter().collect();
+        steps.push(fix::install(snapshot, flavour, last, words));
         steps.extend(fix::reboot(snapshot));
         steps
     })
