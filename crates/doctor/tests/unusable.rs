@@ -264,3 +264,15 @@ fn gpus_that_no_driver_serves_together() {
         "#]],
     );
 }
+
+#[test]
+fn wsl_needs_no_module() {
+    check("wsl-with-libraries", expect![[r#"
+        no GPU seen, no driver loaded (CUDA up to 13.0)
+        blocked: a container with GPUs can't work here as it is
+
+        STOPS  this is WSL, whose GPUs sconce does not inject [wsl]
+               seen: /dev/dxg or /usr/lib/wsl, and no NVIDIA kernel module
+               fix:  run on the processor with --gpus none, or use a Linux machine
+    "#]]);
+}

@@ -23,7 +23,9 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     let built = snapshot.driver.built_for.as_ref()?;
     let kernel = snapshot.kernel.as_ref()?;
     let installed = snapshot.driver.libraries.is_some() || !built.is_empty();
-    if snapshot.driver.module.is_some() || snapshot.container || !installed {
+    // WSL's kernel has no module of NVIDIA's and needs none.
+    let elsewhere = snapshot.container || snapshot.wsl;
+    if snapshot.driver.module.is_some() || elsewhere || !installed {
         return None;
     }
     let refused = refused(snapshot);
