@@ -16,6 +16,16 @@ pub(crate) fn steps(snapshot: &Snapshot, action: Action, gpus: &[&Gpu]) -> Vec<S
         Action::RestartApp => words(
             "start the program again; if the error comes with one program alone, look for it there (`compute-sanitizer` finds bad addresses)",
         ),
+        Action::RestartAppResetLater => {
+            let again =
+                "start the program again: memory failed under it, and the failure went no further";
+            let mut steps = words(again);
+            steps.extend(fix::reset(snapshot, gpus).into_iter().map(|step| Step {
+                what: format!("when it suits: {}: the failing row is replaced then", step.what),
+                ..step
+            }));
+            steps
+        }
         Action::SeeOther => words("nothing by itself: the error that came with it says what to do"),
         Action::ResetGpu => fix::reset(snapshot, gpus),
         Action::ResetFabric => fix::reset(snapshot, &[]),

@@ -276,3 +276,17 @@ fn wsl_needs_no_module() {
                fix:  run on the processor with --gpus none, or use a Linux machine
     "#]]);
 }
+
+#[test]
+fn memory_that_failed_under_a_program() {
+    check("x94", expect![[r#"
+        1x NVIDIA A100 80GB PCIe, driver 580.95.05 (CUDA up to 13.0)
+        ready: nothing stands in the way
+
+        notes  Xid 94 on GPU 0: Contained memory error [xid]
+               seen: NVRM: Xid (PCI:0000:18:00): 94, pid=…, name=…, Contained: CE User Channel (0x9). RST: No, D-RST: No
+               fix:  start the program again: memory failed under it, and the failure went no further
+               then: when it suits: stop what uses GPU 0, then reset it: the failing row is replaced then: `nvidia-smi --gpu-reset -i 0`
+               see:  NVIDIA/open-gpu-kernel-modules#507
+    "#]]);
+}

@@ -14,6 +14,8 @@ pub enum Action {
     Ignore,
     /// Start the program again.
     RestartApp,
+    /// The same, and reset the GPU when nothing uses it: until then a memory row is out of use.
+    RestartAppResetLater,
     /// Reset the GPU.
     ResetGpu,
     /// Reset all GPUs and NVSwitches of the machine.

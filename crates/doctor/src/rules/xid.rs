@@ -90,7 +90,9 @@ fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
 
 fn severity(action: Action) -> Severity {
     match action {
-        Action::Ignore | Action::RestartApp | Action::SeeOther => Severity::Notes,
+        Action::Ignore | Action::RestartApp | Action::RestartAppResetLater | Action::SeeOther => {
+            Severity::Notes
+        }
         _ => Severity::Warns,
     }
 }
