@@ -106,8 +106,15 @@ fn one(host: &str, program: &str) -> Result<Snapshot, String> {
     let out = reader(child.stdout.take().map(|stream| Box::new(stream) as _));
     let errors = reader(child.stderr.take().map(|stream| Box::new(stream) as _));
     let success = wait(&mut child)?;
-    let (text, _) = out.join().unwrap_or_default();
+    let (text, read) = out.join().unwrap_or_default();
     let (said, _) = errors.join().unwrap_or_default();
+    // ssh fails too when nobody reads on.
+    if text.len() as u64 > LONGEST {
+        return Err(format!("its answer is longer than the {LONGEST} bytes of a snapshot"));
+    }
+    if matches!(read, Some(Err(_))) {
+        return Err("its answer is not text".to_owned());
+    }
     if !success {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
         return Err(last.unwrap_or("ssh failed without a word").trim().to_owned());
