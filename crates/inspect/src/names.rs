@@ -30,6 +30,7 @@ struct Table {
     torch: Names,
     package: Vec<Package>,
     files: Vec<Files>,
+    tests: Names,
 }
 
 #[derive(Deserialize)]
@@ -341,6 +342,11 @@ pub fn how_to_get(name: &str, cuda: Option<u16>) -> Option<String> {
 /// Whether a file of this name is a module that Python imports.
 pub fn is_module(name: &str) -> bool {
     name.ends_with(".so") && !name.starts_with("lib")
+}
+
+/// Whether the file at `path` is there for tests.
+pub fn is_of_tests(path: &str) -> bool {
+    path.split('/').rev().skip(1).any(|folder| ROWS.tests.names.iter().any(|name| name == folder))
 }
 
 /// Files that packages must have.

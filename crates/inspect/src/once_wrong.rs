@@ -390,3 +390,13 @@ fn a_package_for_another_minor_release_of_torch() {
     assert!(other.contains("torchvision 0.19.0 was built for torch 2.4.0; 2.5.1 is installed"));
     assert!(answer("torch ==2.5.0").starts_with("Yes: "));
 }
+
+#[test]
+fn gpu_code_that_a_package_tests_itself_with() {
+    let mut world = bare();
+    let ptx = b"//\n.version 4.0\n.target sm_20\n.address_size 64\n";
+    world.file(&format!("{SITE}/numba_cuda/numba/cuda/tests/data/jitlink.ptx"), ptx);
+    world.site("numba_cuda/cext/mviewbuf.cpython-313-x86_64-linux-gnu.so", &Library::new(""));
+    expect!["Can't tell: there is no GPU code in it, so nothing here decides it."]
+        .assert_eq(&world.answer("h100", "535.104.05"));
+}

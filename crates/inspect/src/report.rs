@@ -146,6 +146,9 @@ pub fn inspect(
 ) -> Report {
     let mut scan = scan::scan(tree, options.threads, progress);
     let mut findings = std::mem::take(&mut scan.findings);
+    let is_test =
+        |library: &Library| library.machine == Machine::Cuda && names::is_of_tests(&library.path);
+    scan.libraries.retain(|library| !is_test(library));
     findings.extend(tree.troubles().iter().map(checks::unreadable));
     let contents = packages::contents(tree, &scan);
     let library_path = library_path(options, &scan);
