@@ -1,11 +1,11 @@
 //! What can be said of an environment as a whole, one check each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::drivers::Drivers;
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
-use crate::packages::{self, Contents};
+use crate::packages::{self, Contents, Package};
 use crate::scan::Library;
 use crate::tree::{Tree, Trouble};
 use crate::verdict::{Outcome, Verdict};
@@ -27,17 +27,26 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
             .gpu(true),
         );
     }
+    let mut by_name: BTreeMap<&str, &Package> = BTreeMap::new();
+    for package in &contents.packages {
+        by_name.entry(&package.name).or_insert(package);
+    }
     for package in &contents.packages {
         let of_torch = package.name == "torch";
+        let mut told: BTreeSet<String> = BTreeSet::new();
         for (name, wanted) in package.requires.iter().filter_map(|line| packages::pin(line)) {
             // torch's own pins, and what others pin of torch; the rest is the resolver's business.
             if !of_torch && name != "torch" {
                 continue;
             }
-            let there = contents.packages.iter().find(|package| package.name == name);
+            let there = by_name.get(name.as_str());
             let Some(there) = there.filter(|there| !same_version(&there.version, wanted)) else {
                 continue;
             };
+            // One that pins it twice is told of once.
+            if !told.insert(name.clone()) {
+                continue;
+            }
             let (subject, fix) = match of_torch {
                 true => (name.clone(), format!("install {name}=={wanted}")),
                 false => (

@@ -400,3 +400,19 @@ fn gpu_code_that_a_package_tests_itself_with() {
     expect!["Can't tell: there is no GPU code in it, so nothing here decides it."]
         .assert_eq(&world.answer("h100", "535.104.05"));
 }
+
+#[test]
+fn thousands_of_packages_with_hundreds_of_pins_each() {
+    // Each pin of torch was looked up among all packages, and each had a finding of its own.
+    let mut world = World::new();
+    world.file(&format!("{SITE}/torch-2.5.1.dist-info/METADATA"), b"Name: torch\nVersion: 2.5.1\n");
+    let pins = |at: usize| (0..200).map(move |pin| format!("Requires-Dist: torch=={at}.{pin}\n"));
+    for at in 0..2000 {
+        let text = format!("Name: p{at}\nVersion: 1\n{}", pins(at + 3).collect::<String>());
+        world.file(&format!("{SITE}/p{at}-1.dist-info/METADATA"), text.as_bytes());
+    }
+    let start = std::time::Instant::now();
+    let report = world.report();
+    assert_eq!(report.findings.len(), 2000);
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
