@@ -80,6 +80,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure.findings.extend(bindings.symbols(tree, contents));
     closure.findings.extend(shadows(loader, &torch));
     closure.findings.extend(other_machines(loader));
+    closure.findings.extend(loader.given_up());
     closure
 }
 

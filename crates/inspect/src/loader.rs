@@ -4,7 +4,8 @@
 //! it; else DT_RPATH of the one that needs it and of those that loaded that one (unless it has
 //! DT_RUNPATH); LD_LIBRARY_PATH; its own DT_RUNPATH; ld.so.cache; the default directories.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
@@ -15,6 +16,10 @@ use crate::{ldcache, names, outside};
 
 /// A process with more libraries than this is a loop or a lie.
 const MAX_LOADED: usize = 4096;
+/// Folders whose real paths are kept.
+const MAX_FOLDERS: usize = 1 << 16;
+/// Names and places that are looked up in all; an image with torch takes some hundred thousand.
+const MAX_LOOKUPS: u64 = 10_000_000;
 /// Bytes of a text that is read beside the libraries.
 const MAX_TEXT: u64 = 1 << 16;
 
@@ -113,6 +118,15 @@ pub struct Loader<'a> {
     tree: &'a Tree,
     scan: &'a Scan,
     by_path: HashMap<&'a str, usize>,
+    /// File names of libraries, and of links that may lead to one: any other name is nowhere.
+    file_names: HashSet<&'a str>,
+    /// Folders for newer processors, where there are any.
+    hwcaps: &'static [&'static str],
+    links: HashSet<&'a str>,
+    /// Real paths of folders that were searched; none where there is no such folder.
+    folders: RefCell<HashMap<String, Option<String>>>,
+    /// Names and places looked up so far.
+    lookups: Cell<u64>,
     by_soname: BTreeMap<&'a str, Vec<usize>>,
     cache: HashMap<String, String>,
     library_path: Vec<String>,
@@ -142,6 +156,22 @@ impl<'a> Loader<'a> {
             tree,
             scan,
             by_path: loadable().map(|(at, library)| (library.path.as_str(), at)).collect(),
+            file_names: loadable()
+                .map(|(_, library)| library.path.as_str())
+                .chain(tree.links().map(|(path, _)| path))
+                .map(|path| path.rsplit('/').next().unwrap_or(path))
+                .collect(),
+            hwcaps: match loadable()
+                .map(|(_, library)| library.path.as_str())
+                .chain(tree.links().map(|(path, _)| path))
+                .any(|path| path.contains("glibc-hwcaps"))
+            {
+                true => HWCAPS,
+                false => &[],
+            },
+            links: tree.links().map(|(path, _)| path).collect(),
+            folders: RefCell::default(),
+            lookups: Cell::new(0),
             whole: by_soname.contains_key("libc.so.6"),
             by_soname,
             cache: HashMap::new(),
@@ -244,6 +274,9 @@ impl<'a> Loader<'a> {
             return;
         };
         for name in &dynamic.needed {
+            if !self.look() {
+                return;
+            }
             if process.by_name.contains_key(name) {
                 continue;
             }
@@ -296,13 +329,19 @@ impl<'a> Loader<'a> {
                 let folder = self.expand(part, origin);
                 let folder = folder.trim_end_matches('/');
                 // What any processor takes first, then what only newer ones would take instead.
-                [""].iter().chain(HWCAPS).find_map(|below| {
-                    let path = format!("{folder}/{below}{name}");
-                    self.at(&path).map(|library| (library, path, found))
+                [""].iter().chain(self.hwcaps).find_map(|below| {
+                    if !self.look() {
+                        return None;
+                    }
+                    let library = self.inside(&format!("{folder}/{below}"), name)?;
+                    Some((library, format!("{folder}/{below}{name}"), found))
                 })
             })
         };
         let own = dynamic(asking)?;
+        if !self.file_names.contains(name) {
+            return None;
+        }
         if own.runpath.is_none() {
             let mut next = Some(by);
             while let Some(loaded) = next.and_then(|at| process.loaded.get(at)) {
@@ -343,6 +382,22 @@ impl<'a> Loader<'a> {
         .find_map(|folder| search(folder, "", Found::Default))
     }
 
+    /// Counts a look-up; none is left where so many are needed that nobody made these libraries to be loaded.
+    fn look(&self) -> bool {
+        self.lookups.set(self.lookups.get() + 1);
+        self.lookups.get() <= MAX_LOOKUPS
+    }
+
+    /// What could not be followed to its end.
+    pub fn given_up(&self) -> Option<Finding> {
+        let first = self.scan.libraries.iter().find(|library| library.dynamic.is_some())?;
+        (self.lookups.get() > MAX_LOOKUPS).then(|| {
+            let message = "which library each one gets takes too many look-ups, and was not followed to its end";
+            Finding::new(Severity::Error, Kind::Unreadable, first.path.clone(), message)
+                .fix("inspect a part of it: one package, or one environment")
+        })
+    }
+
     /// The loadable library at `path`, links followed, if it is for this processor: the loader goes
     /// on behind one that is not.
     fn at(&self, path: &str) -> Option<usize> {
@@ -352,8 +407,35 @@ impl<'a> Loader<'a> {
             Some(at) => *at,
             None => *self.by_path.get(self.tree.resolve(path)?.as_str())?,
         };
-        let library = self.scan.libraries.get(at)?;
-        (library.machine == self.machine).then_some(at)
+        self.fitting(at)
+    }
+
+    /// The same of the file `name` in `folder`, whose real path is kept: many are searched for many names.
+    fn inside(&self, folder: &str, name: &str) -> Option<usize> {
+        if folder.starts_with('/')
+            && let Some(at) = self.by_path.get(format!("{folder}{name}").as_str())
+        {
+            return self.fitting(*at);
+        }
+        let mut folders = self.folders.borrow_mut();
+        if folders.len() > MAX_FOLDERS {
+            folders.clear();
+        }
+        let real = match folders.get(folder) {
+            Some(real) => real,
+            None => folders.entry(folder.to_owned()).or_insert_with(|| self.tree.directory(folder)),
+        };
+        let real = real.as_deref()?;
+        let path = if real.is_empty() { name.to_owned() } else { format!("{real}/{name}") };
+        match self.by_path.get(path.as_str()) {
+            Some(at) => self.fitting(*at),
+            None if self.links.contains(path.as_str()) => self.at(&path),
+            None => None,
+        }
+    }
+
+    fn fitting(&self, at: usize) -> Option<usize> {
+        (self.scan.libraries.get(at)?.machine == self.machine).then_some(at)
     }
 
     /// `$ORIGIN`, `$LIB` and `$PLATFORM` (ld.so(8), "Dynamic string tokens").

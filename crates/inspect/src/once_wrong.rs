@@ -416,3 +416,26 @@ fn thousands_of_packages_with_hundreds_of_pins_each() {
     assert_eq!(report.findings.len(), 2000);
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
 }
+
+#[test]
+fn libraries_that_look_everywhere_for_one_another() {
+    // Each asks in 100 folders, the first of which exists, for 200 libraries that are in none of them.
+    let mut world = bare();
+    let needs: Vec<String> = (0..200).map(|at| format!("libx{at}.so")).collect();
+    let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+    let folders: Vec<String> = (0..100).map(|at| format!("$ORIGIN/{at}")).collect();
+    for at in 0..600 {
+        let library = Library::new("").needs(&needs).rpath(&folders.join(":"));
+        world.site(&format!("p/m{at}.so"), &library.code(&[fatbin(&[cubin(90)])]));
+    }
+    world.file(&format!("{SITE}/p/0/x"), b"");
+    let start = std::time::Instant::now();
+    world.report();
+    // And so where the names are somewhere else.
+    for name in &needs {
+        world.site(&format!("q/{name}"), &Library::new(name));
+    }
+    let answer = world.answer("h100", "535.104.05");
+    assert!(answer.contains("takes too many look-ups"), "{answer}");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}

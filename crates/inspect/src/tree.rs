@@ -398,11 +398,16 @@ impl Tree {
         matches!(self.get(real.as_str()), Some(Node::File { .. })).then_some(real)
     }
 
-    /// Whether there is a directory at `path`, links followed.
-    pub fn is_directory(&self, path: &str) -> bool {
-        self.walk(path).is_some_and(|real| {
+    /// The real path of the directory at `path`, links followed inside the tree.
+    pub fn directory(&self, path: &str) -> Option<String> {
+        self.walk(path).filter(|real| {
             real.is_empty() || matches!(self.get(real.as_str()), Some(Node::Directory))
         })
+    }
+
+    /// Whether there is a directory at `path`, links followed.
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.directory(path).is_some()
     }
 
     /// Follows links in every part of `path`; `..` stops at the root.
