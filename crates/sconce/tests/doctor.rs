@@ -103,12 +103,17 @@ fn machines_that_answer_with_something_else() {
     let noise = file("noise", vec![0xff; 4096]);
     let flood = file("flood", vec![b' '; 64 << 20]);
     let hosts = [("gpu1", noise.as_str()), ("gpu2", flood.as_str()), ("gpu3", "cases/x121.json")];
-    fleet(&hosts, &["gpu[1-3]"], 5, expect![[r#"
+    fleet(
+        &hosts,
+        &["gpu[1-3]"],
+        5,
+        expect![[r#"
         gpu1  no answer  its answer is not text
         gpu2  no answer  its answer is longer than the 4194304 bytes of a snapshot
         gpu3  ready      -
         most: 8x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4); 5.15.0-122-generic
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
