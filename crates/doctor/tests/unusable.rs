@@ -267,19 +267,24 @@ fn gpus_that_no_driver_serves_together() {
 
 #[test]
 fn wsl_needs_no_module() {
-    check("wsl-with-libraries", expect![[r#"
+    check(
+        "wsl-with-libraries",
+        expect![[r#"
         no GPU seen, no driver loaded (CUDA up to 13.0)
         blocked: a container with GPUs can't work here as it is
 
         STOPS  this is WSL, whose GPUs sconce does not inject [wsl]
                seen: /dev/dxg or /usr/lib/wsl, and no NVIDIA kernel module
                fix:  run on the processor with --gpus none, or use a Linux machine
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn memory_that_failed_under_a_program() {
-    check("x94", expect![[r#"
+    check(
+        "x94",
+        expect![[r#"
         1x NVIDIA A100 80GB PCIe, driver 580.95.05 (CUDA up to 13.0)
         ready: nothing stands in the way
 
@@ -288,5 +293,17 @@ fn memory_that_failed_under_a_program() {
                fix:  start the program again: memory failed under it, and the failure went no further
                then: when it suits: stop what uses GPU 0, then reset it: the failing row is replaced then: `nvidia-smi --gpu-reset -i 0`
                see:  NVIDIA/open-gpu-kernel-modules#507
-    "#]]);
+    "#]],
+    );
+}
+
+#[test]
+fn a_container_is_not_told_of_gpus_that_it_was_not_given() {
+    check(
+        "container-of-one-another-lost",
+        expect![[r#"
+        1x NVIDIA H100 80GB HBM3 (of 8 on the machine), driver 580.95.05 (CUDA up to 13.0)
+        ready: nothing stands in the way
+    "#]],
+    );
 }

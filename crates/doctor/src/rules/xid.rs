@@ -31,9 +31,14 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
                     && device.bus_id.starts_with(bus)
             })
     };
+    // A container that sees the host's log is not told of GPUs that it was not given.
+    let foreign = |bus: &str| {
+        let mut gpus = snapshot.gpus.iter().filter(|gpu| gpu.bus_id.starts_with(bus));
+        snapshot.container && gpus.any(|gpu| !snapshot.given(gpu))
+    };
     let mut kinds: Vec<Kind<'_>> = Vec::new();
     for entry in log::entries(snapshot) {
-        if entry.switch || entry.code == 154 {
+        if entry.switch || entry.code == 154 || foreign(entry.bus) {
             continue;
         }
         let (action, what, unit) = judge(&entry);
