@@ -4,20 +4,26 @@
 //! that states the SHA-256 of each .deb. Source: Debian wiki, "DebianRepository/Format"; apt's
 //! `apt-secure(8)`.
 
-use std::io::BufReader;
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sconce_blob::Digest;
 
+use crate::brief::{self, Brief};
 use crate::compression::{Bounded, Compression};
 use crate::control::{Stanza, Stanzas};
 use crate::openpgp::{Keyring, MAX_SIGNED};
-use crate::packages::Origin;
+use crate::packages::{self, Origin};
 use crate::{Error, Packages, Target, date};
 
 /// The largest list, compressed, bytes. Trixie's has 10 million.
 const MAX_LIST: u64 = 256 << 20;
 /// The largest list, plain, bytes. Trixie's has 57 million.
 const MAX_PLAIN_LIST: u64 = 1 << 30;
+/// Bytes of a list that are unpacked at a time.
+const PIECE: usize = 256 << 10;
+/// The most pieces that wait to be read.
+const PIECES: usize = 8;
 /// Compressions asked for, the best first.
 const ENDINGS: [&str; 4] = [".xz", ".gz", ".bz2", ""];
 
@@ -26,6 +32,26 @@ pub trait Fetch {
     /// The file at `url`, or nothing if the server says that there is none. More than `limit`
     /// bytes are an error.
     fn get(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, FetchError>;
+
+    /// What [`Fetch::keep`] was given for a list of this SHA-256, if it is still there.
+    fn kept(&self, list: Digest) -> Option<Vec<u8>> {
+        let _ = list;
+        None
+    }
+
+    /// Keeps what was read of a list: an opaque text, in place of a download.
+    ///
+    /// # Errors
+    /// It can't be kept, which stops nobody.
+    fn keep(&self, list: Digest, brief: &[u8]) -> Result<(), FetchError> {
+        let _ = (list, brief);
+        Ok(())
+    }
+
+    /// Whether nobody waits for the lists any more.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// What [`Fetch`] fails with.
@@ -136,20 +162,26 @@ impl InRelease {
         Ok(None)
     }
 
-    /// Fetches the suite's list of packages of component `main` and adds it to `packages`.
+    /// Fetches the suite's list of packages of component `main` and adds it to `packages`. Says why what was
+    /// read of it can't be kept for another time, where that is so.
     pub fn add_packages(
         &self,
         source: &Source,
         target: Target,
         fetch: &dyn Fetch,
         packages: &mut Packages,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<FetchError>, Error> {
         let folder = format!("main/binary-{}", target.arch);
         let plain = format!("{folder}/Packages");
         for ending in ENDINGS {
             let path = format!("{plain}{ending}");
             let Some((expected, expected_size)) = self.listed(&path)? else { continue };
             let base = self.url.trim_end_matches("InRelease");
+            let kept = fetch.kept(expected);
+            let origin = Origin { url: &format!("{base}{path}"), suite: &source.suite };
+            if let Some(list) = kept.and_then(|kept| brief::read(&kept, origin, target.arch)) {
+                return packages.merge(list, origin).map(|()| None);
+            }
             let (bytes, url) = self.get_list(base, &folder, &path, expected, fetch)?;
             let (found, found_size) = (Digest::of(&bytes), bytes.len() as u64);
             if found != expected || found_size != expected_size {
@@ -161,14 +193,15 @@ impl InRelease {
                     found_size,
                 });
             }
-            let compression = Compression::of_ending(ending).unwrap_or(Compression::None);
-            let reader = compression.reader(bytes.as_slice()).map_err(|error| Error::Release {
-                url: url.clone(),
-                reason: format!("can't be decompressed: {error}"),
-            })?;
-            let reader = BufReader::with_capacity(1 << 16, Bounded::new(reader, MAX_PLAIN_LIST));
             let origin = Origin { url: &url, suite: &source.suite };
-            return packages.add(reader, origin, target.arch);
+            let mut brief = Brief::new();
+            let compression = Compression::of_ending(ending).unwrap_or(Compression::None);
+            let list = unpacked((compression, &bytes), &url, fetch, |reader| {
+                packages::read(reader, origin, target.arch, Some(&mut brief))
+            })?;
+            packages.merge(list, origin)?;
+            let kept = brief.finish().map_err(FetchError::from);
+            return Ok(kept.and_then(|kept| fetch.keep(expected, &kept)).err());
         }
         Err(Error::NotListed { url: self.url.clone(), path: plain })
     }
@@ -194,6 +227,93 @@ impl InRelease {
             Some(bytes) => Ok((bytes, url)),
             None => Err(Error::Missing { url }),
         }
+    }
+}
+
+/// Hands the plain bytes of a list to `read`. They are unpacked beside it, by a thread of their own.
+fn unpacked<T>(
+    (compression, bytes): (Compression, &[u8]),
+    url: &str,
+    fetch: &dyn Fetch,
+    read: impl FnOnce(&mut dyn BufRead) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (sender, pieces) = sync_channel(PIECES);
+    let mut pieces = Pieces { pieces, piece: Vec::new(), at: 0, ended: false, fetch };
+    let unpack = move || {
+        let result = unpack(compression, bytes, &sender);
+        // Where nobody waits any more there is nobody to tell.
+        let _ = sender.send(result.map(|()| Vec::new()));
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("unpack list".to_owned());
+        let thread = thread.spawn_scoped(scope, unpack).map_err(|error| Error::Release {
+            url: url.to_owned(),
+            reason: format!("can't be decompressed: {error}"),
+        })?;
+        let result = read(&mut pieces);
+        // The thread ends when nobody takes its pieces.
+        drop(pieces);
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+        result
+    })
+}
+
+/// Sends the plain bytes of a list, piece by piece.
+fn unpack(
+    compression: Compression,
+    bytes: &[u8],
+    to: &SyncSender<io::Result<Vec<u8>>>,
+) -> io::Result<()> {
+    let mut reader = Bounded::new(compression.reader(bytes)?, MAX_PLAIN_LIST);
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        let result = (&mut reader).take(PIECE as u64).read_to_end(&mut piece);
+        let end = piece.is_empty();
+        // What came before an error is good.
+        if end || to.send(Ok(piece)).is_err() {
+            return result.map(drop);
+        }
+        result?;
+    }
+}
+
+/// What another thread unpacks, piece by piece.
+struct Pieces<'a> {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    /// How much of the piece was read.
+    at: usize,
+    ended: bool,
+    fetch: &'a dyn Fetch,
+}
+
+impl BufRead for Pieces<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at >= self.piece.len() && !self.ended {
+            if self.fetch.is_cancelled() {
+                return Err(io::Error::other("cancelled"));
+            }
+            // An empty piece is the end, which a thread that came to grief never sends.
+            let next = self.pieces.recv();
+            self.piece = next.map_err(|_| io::ErrorKind::UnexpectedEof)??;
+            self.ended = self.piece.is_empty();
+            self.at = 0;
+        }
+        Ok(&self.piece[self.at..])
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.at += read;
+    }
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buf)?;
+        self.consume(read);
+        Ok(read)
     }
 }
 

@@ -1,12 +1,13 @@
-//! The dates of a `Release`: `Sat, 21 Nov 2026 09:15:44 UTC`.
+//! The dates of a `Release`: `Sat, 21 Nov 2026 09:15:44 UTC`. HTTP has the same, with `GMT`.
 //!
-//! Source: Debian wiki, "DebianRepository/Format", "Date, Valid-Until": RFC 1123 dates, in UTC.
+//! Source: Debian wiki, "DebianRepository/Format", "Date, Valid-Until": RFC 1123 dates, in UTC;
+//! RFC 9110, section 5.6.7, `IMF-fixdate`.
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Seconds since 1970 of a date, or nothing if it is none or lies before 1970.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<u64> {
     let (_weekday, rest) = text.split_once(", ")?;
     let words: Vec<&str> = rest.split_ascii_whitespace().collect();
     let [day, month, year, time, zone] = words[..] else { return None };

@@ -8,6 +8,7 @@
 //! Nothing here opens a connection, asks the clock or runs anything.
 
 mod archive;
+mod brief;
 mod compose;
 mod compression;
 mod control;
@@ -29,6 +30,7 @@ pub use archive::{Fetch, FetchError, InRelease, Source};
 pub use compose::{DebFile, Options, compose};
 pub use compression::Compression;
 pub use control::{ControlError, Stanza, Stanzas};
+pub use date::parse as date;
 pub use deb::{Control, Deb, DebError};
 pub use error::Error;
 pub use flavour::{omissions, roots};

@@ -63,6 +63,13 @@ pub enum Notice {
         /// Why, with what was below it.
         reason: String,
     },
+    /// What was read of a list can't be kept: it is read again the next time.
+    NotKept {
+        /// Its suite.
+        suite: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -77,6 +84,9 @@ impl fmt::Display for Notice {
             }
             Self::PassedOver { mirror, reason } => {
                 write!(f, "{mirror} was passed over: {reason}")
+            }
+            Self::NotKept { suite, reason } => {
+                write!(f, "the list of {suite} is not kept for another time: {reason}")
             }
         }
     }
@@ -204,7 +214,11 @@ impl Work<'_> {
             let reason = format!("its origin is `{}`, not `Debian`", signed.origin);
             return Err(Error::Release { url: signed.url, reason });
         }
-        signed.add_packages(&source, self.target, self.fetch, &mut self.lists.packages)?;
+        let packages = &mut self.lists.packages;
+        if let Some(error) = signed.add_packages(&source, self.target, self.fetch, packages)? {
+            let (suite, reason) = (suite.to_owned(), error.to_string());
+            self.lists.notices.push(Notice::NotKept { suite, reason });
+        }
         self.lists.suites.push(signed);
         Ok(true)
     }

@@ -8,6 +8,7 @@ use std::io::BufRead;
 use sconce_blob::Digest;
 use sconce_layer::check_path;
 
+use crate::brief::Brief;
 use crate::control::{Stanza, Stanzas};
 use crate::{Arch, Error, Version, relation};
 
@@ -69,26 +70,18 @@ impl Packages {
     /// Adds a list. Of one name in several lists the highest version stays; of equal versions
     /// the one that came first.
     pub fn add(&mut self, list: impl BufRead, origin: Origin<'_>, arch: Arch) -> Result<(), Error> {
-        let mut stanzas = Stanzas::new(list);
-        let fault = |source| Error::Control { what: origin.url.to_owned(), source };
-        while let Some(stanza) = stanzas.next_stanza().map_err(fault)? {
-            let package = package(&stanza, origin).map_err(|reason| Error::Packages {
-                url: origin.url.to_owned(),
-                package: stanza.get("Package").unwrap_or("?").chars().take(128).collect(),
-                reason,
-            })?;
-            if package.architecture != "all" && package.architecture != arch.name() {
-                continue;
-            }
+        self.merge(read(list, origin, arch, None)?, origin)
+    }
+
+    /// As [`Packages::add`], of packages that were read.
+    pub(crate) fn merge(&mut self, list: Vec<Package>, origin: Origin<'_>) -> Result<(), Error> {
+        self.by_name.reserve(list.len());
+        for package in list {
             match self.by_name.get(&package.name) {
                 Some(&at) if self.all[at].version >= package.version => {}
                 Some(&at) => self.all[at] = package,
                 None if self.all.len() >= MAX_PACKAGES => {
-                    return Err(Error::Packages {
-                        url: origin.url.to_owned(),
-                        package: package.name,
-                        reason: format!("more than {MAX_PACKAGES} packages"),
-                    });
+                    return Err(too_many(origin, package.name));
                 }
                 None => {
                     self.by_name.insert(package.name.clone(), self.all.len());
@@ -141,9 +134,61 @@ impl Packages {
     }
 }
 
+/// The fields of a list that are read.
+const FIELDS: [&str; 12] = [
+    "Package",
+    "Version",
+    "Architecture",
+    "Filename",
+    "Size",
+    "SHA256",
+    "Priority",
+    "Pre-Depends",
+    "Depends",
+    "Conflicts",
+    "Breaks",
+    "Provides",
+];
+
+/// Reads the packages of a list for an architecture; `brief` takes what is read of them.
+pub(crate) fn read(
+    list: impl BufRead,
+    origin: Origin<'_>,
+    arch: Arch,
+    mut brief: Option<&mut Brief>,
+) -> Result<Vec<Package>, Error> {
+    let mut stanzas = Stanzas::new(list);
+    let mut stanza = Stanza::default();
+    let mut found = Vec::new();
+    let fault = |source| Error::Control { what: origin.url.to_owned(), source };
+    while stanzas.read_into(&mut stanza).map_err(fault)? {
+        let package = package(&stanza, origin).map_err(|reason| Error::Packages {
+            url: origin.url.to_owned(),
+            package: stanza.get("Package").unwrap_or("?").chars().take(128).collect(),
+            reason,
+        })?;
+        if package.architecture != "all" && package.architecture != arch.name() {
+            continue;
+        }
+        if found.len() >= MAX_PACKAGES {
+            return Err(too_many(origin, package.name));
+        }
+        found.push(package);
+        if let Some(brief) = &mut brief {
+            brief.add(&stanza, &FIELDS);
+        }
+    }
+    Ok(found)
+}
+
+fn too_many(origin: Origin<'_>, package: String) -> Error {
+    let reason = format!("more than {MAX_PACKAGES} packages");
+    Error::Packages { url: origin.url.to_owned(), package, reason }
+}
+
 /// Reads one stanza, or says what is wrong with it.
 fn package(stanza: &Stanza, origin: Origin<'_>) -> Result<Package, String> {
-    let field = |name: &str| stanza.get(name).unwrap_or("").to_owned();
+    let field = |name: &str| stanza.get(name).unwrap_or("");
     let required = |name: &str| match stanza.get(name) {
         Some(value) if !value.is_empty() => Ok(value),
         _ => Err(format!("no `{name}`")),
@@ -174,10 +219,10 @@ fn package(stanza: &Stanza, origin: Origin<'_>) -> Result<Package, String> {
         filename: filename.to_owned(),
         size,
         sha256: digest.parse().map_err(|error| format!("`SHA256`: {error}"))?,
-        priority: rank(&field("Priority")).unwrap_or(priorities.len()) as u8,
-        depends: join(&field("Pre-Depends"), &field("Depends")),
-        conflicts: join(&field("Conflicts"), &field("Breaks")),
-        provides: provided(&field("Provides"))?,
+        priority: rank(field("Priority")).unwrap_or(priorities.len()) as u8,
+        depends: join(field("Pre-Depends"), field("Depends")),
+        conflicts: join(field("Conflicts"), field("Breaks")),
+        provides: provided(field("Provides"))?,
     })
 }
 

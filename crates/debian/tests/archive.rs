@@ -91,6 +91,61 @@ fn suites_come_together() {
     }
 }
 
+/// Name, version and suite of all packages.
+fn shown(lists: &Lists) -> Vec<String> {
+    let show = |name| {
+        let package = lists.packages.get(name)?;
+        Some(format!("{name} {} {} {}", package.version, package.suite, package.filename))
+    };
+    ["bash", "dash"].into_iter().filter_map(show).collect()
+}
+
+#[test]
+fn a_list_that_was_read_is_not_fetched_again() {
+    let key = Key::new(true);
+    let mut archive = whole(&key);
+    let first = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap();
+    assert_eq!(archive.kept.borrow().len(), 3);
+    let again = |archive: &Archive| {
+        archive.asked.borrow_mut().clear();
+        let lists = load(archive, &[mirror(MIRROR, &key)], NOW).unwrap();
+        assert_eq!(shown(&lists), shown(&first));
+        let asked = archive.asked.borrow();
+        asked.iter().filter(|url| url.ends_with("/Packages")).count()
+    };
+    // The signature is asked for all the same.
+    assert_eq!(again(&archive), 0);
+    assert_eq!(archive.asked.borrow().len(), 3);
+    // What is damaged is not believed.
+    archive.kept.borrow_mut().values_mut().for_each(|kept| kept.truncate(kept.len() / 2));
+    assert_eq!(again(&archive), 3);
+    assert_eq!(again(&archive), 0);
+    // Another list is another one.
+    let newer = listed("bash", "5.2-1+deb13u2");
+    archive.suite(MIRROR, "trixie-updates", &newer, &key, |text| text);
+    let lists = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap();
+    assert_eq!(lists.packages.get("bash").unwrap().version.to_string(), "5.2-1+deb13u2");
+}
+
+#[test]
+fn a_full_disk_stops_no_resolution_and_is_said() {
+    let key = Key::new(true);
+    let archive = Archive { full: true, ..whole(&key) };
+    let lists = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap();
+    assert_eq!(shown(&lists).len(), 2);
+    let notices: Vec<_> = lists.notices.iter().map(ToString::to_string).collect();
+    assert_eq!(notices[0], "the list of trixie is not kept for another time: no space left");
+    assert_eq!(notices.len(), 3);
+}
+
+#[test]
+fn lists_that_nobody_waits_for_are_not_read() {
+    let key = Key::new(true);
+    let archive = Archive { cancelled: true, ..whole(&key) };
+    let error = load(&archive, &[mirror(MIRROR, &key)], NOW).unwrap_err();
+    assert!(words(&error).contains("cancelled"), "{error}");
+}
+
 #[test]
 fn what_is_not_signed_by_a_trusted_key_is_refused() {
     let (key, other) = (Key::new(true), Key::new(true));

@@ -84,6 +84,12 @@ fn sign(key: &impl pgp::types::SigningKey, text: &str, hash: HashAlgorithm, time
 pub struct Archive {
     pub files: BTreeMap<String, Vec<u8>>,
     pub asked: RefCell<Vec<String>>,
+    /// What was read of lists.
+    pub kept: RefCell<BTreeMap<Digest, Vec<u8>>>,
+    /// Whether there is no place to keep it.
+    pub full: bool,
+    /// Whether nobody waits any more.
+    pub cancelled: bool,
 }
 
 impl Fetch for Archive {
@@ -94,6 +100,22 @@ impl Fetch for Archive {
             Some(bytes) if bytes.len() as u64 > limit => Err("too large".into()),
             found => Ok(found.cloned()),
         }
+    }
+
+    fn kept(&self, list: Digest) -> Option<Vec<u8>> {
+        self.kept.borrow().get(&list).cloned()
+    }
+
+    fn keep(&self, list: Digest, brief: &[u8]) -> Result<(), FetchError> {
+        if self.full {
+            return Err("no space left".into());
+        }
+        self.kept.borrow_mut().insert(list, brief.to_vec());
+        Ok(())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 }
 
