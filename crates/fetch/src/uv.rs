@@ -28,6 +28,8 @@ pub use find::minimum;
 pub struct Uv {
     program: PathBuf,
     version: String,
+    /// The interpreter that uv asks about the machine; nothing where uv is to look for one itself.
+    python: Option<PathBuf>,
     folder: PathBuf,
     offline: bool,
     setting: ask::Setting,
@@ -66,6 +68,7 @@ impl Uv {
         Ok(Self {
             program,
             version,
+            python: find::python(env),
             folder: options.folder.to_owned(),
             offline: options.offline,
             setting: ask::setting(env)?,

@@ -175,6 +175,8 @@ impl Uv {
         }
         if request.base.is_free_threaded() {
             command.arg("--python").arg(scratch.join(FREE_THREADED));
+        } else if let Some(python) = &self.python {
+            command.arg("--python").arg(python);
         }
         if let Some(backend) = &request.torch_backend {
             command.args(["--torch-backend", backend]);

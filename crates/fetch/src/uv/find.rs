@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -59,6 +59,30 @@ fn on_path(path: &OsStr) -> Option<(PathBuf, String)> {
         let version = version_of(&program).filter(|version| new_enough(version))?;
         Some((program, version))
     })
+}
+
+/// The first Python on the PATH that uv can ask about this machine at once. Version managers put scripts there
+/// which look for a Python first, and uv, left to itself, waits for one of them after the other each time.
+pub(super) fn python(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if env("UV_PYTHON").is_some() {
+        return None;
+    }
+    let path = env("PATH").unwrap_or_default();
+    programs(&path, "python3").find(|program| is_elf(program) && is_plain(program))
+}
+
+fn is_elf(program: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = fs::File::open(program).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *b"\x7fELF"
+}
+
+/// Whether a Python is one whose answers about the machine are those of any other: uv takes version and platform
+/// from the question, the rest from here.
+fn is_plain(program: &Path) -> bool {
+    let question = "import sys; print(sys.implementation.name, sys.version_info >= (3, 8), repr(sys.abiflags))";
+    let output = quiet(Command::new(program).args(["-I", "-S", "-c", question]));
+    output.is_ok_and(|output| output.stdout.trim_ascii_end() == b"cpython True ''")
 }
 
 fn programs<'a>(path: &'a OsStr, name: &'a str) -> impl Iterator<Item = PathBuf> + 'a {

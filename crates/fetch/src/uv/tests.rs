@@ -135,6 +135,29 @@ fn a_python_without_the_gil_is_one_that_uv_finds() {
 }
 
 #[test]
+fn uv_is_given_a_python_that_is_a_program_itself() {
+    let bench = Bench::new(ANSWERS);
+    // A script that looks for one, as version managers have it, and a program that is no Python.
+    bench.program("python3", "exit 1");
+    fs::create_dir(bench.path("other")).unwrap();
+    fs::copy("/bin/true", bench.path("other/python3")).unwrap();
+    let ours = format!("{}:{}", bench.path("bin").display(), bench.path("other").display());
+    let given = |variables: &[(&str, &str)]| {
+        bench.uv(variables).python(&request()).unwrap();
+        let calls = fs::read_to_string(bench.path("calls")).unwrap();
+        fs::remove_file(bench.path("calls")).unwrap();
+        Some(calls.split_once("--python ")?.1.split_whitespace().next()?.to_owned())
+    };
+    assert_eq!(given(&[("PATH", &ours)]), None);
+    let all = format!("{ours}:{}", std::env::var("PATH").unwrap());
+    let python = given(&[("PATH", &all)]).unwrap();
+    assert!(fs::read(&python).unwrap().starts_with(b"\x7fELF"), "{python}");
+    assert!(!python.starts_with(bench.path("").to_str().unwrap()), "{python}");
+    // Whoever names one for uv means it.
+    assert_eq!(given(&[("PATH", &all), ("UV_PYTHON", "3.12")]), None);
+}
+
+#[test]
 fn what_is_locked_is_preferred() {
     let bench = Bench::new(ANSWERS);
     let preferences = vec![("foo-bar".to_owned(), "0.9".to_owned())];
