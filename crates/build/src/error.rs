@@ -151,7 +151,11 @@ fn is_elsewhere(error: &sconce_fetch::Error) -> bool {
     use sconce_fetch::Error as E;
     match error {
         E::GaveUp { source, .. } => is_elsewhere(source),
-        E::Unreachable { .. } | E::Stalled { .. } | E::CutOff { .. } | E::Status { .. } => true,
+        E::Unreachable { .. }
+        | E::Stalled { .. }
+        | E::Slow { .. }
+        | E::CutOff { .. }
+        | E::Status { .. } => true,
         E::BadAnswer { .. } | E::WrongDigest { .. } | E::File { .. } => true,
         _ => false,
     }

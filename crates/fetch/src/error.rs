@@ -40,6 +40,16 @@ pub enum Error {
         /// How long it was waited.
         waited: Duration,
     },
+    /// The other side sends so little that it is of no use.
+    #[error("{url} sent only {bytes} bytes in {} s", waited.as_secs_f32().round())]
+    Slow {
+        /// The address.
+        url: String,
+        /// What came.
+        bytes: u64,
+        /// In which time.
+        waited: Duration,
+    },
     /// The server refused.
     #[error("{url} answered {status}{}", said.as_deref().map(|s| format!(": {s}")).unwrap_or_default())]
     Status {
@@ -49,7 +59,7 @@ pub enum Error {
         status: u16,
         /// The first line of its answer, where it is text.
         said: Option<String>,
-        /// `Retry-After`, where it was given in seconds.
+        /// `Retry-After`, where it was given.
         retry_after: Option<Duration>,
     },
     /// The connection ended before the file did.
@@ -169,7 +179,7 @@ impl Error {
                 }
                 _ => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
             },
-            Self::Stalled { .. } | Self::CutOff { .. } => {
+            Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => {
                 "run it again: what has come is kept, and it goes on from there".into()
             }
             Self::Status { status: 401 | 403, .. } => {
@@ -208,7 +218,7 @@ impl Error {
                     | ureq::Error::HostNotFound
                     | ureq::Error::ConnectionFailed
             ),
-            Self::Stalled { .. } | Self::CutOff { .. } => true,
+            Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => true,
             _ => false,
         }
     }

@@ -10,16 +10,22 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
 use url::Url;
 
 use crate::error::Error;
+use crate::names::Names;
 use crate::netrc::{Login, Netrc};
 
 /// The longest a server's `Retry-After` is obeyed; asked for more, we give up at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// The fewest bytes a second that a connection must bring: less than any that people use.
+pub const SLOWEST: u64 = 1 << 10;
 
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub struct Options {
     pub connect: Duration,
     /// Time without a byte after which a connection counts as dead.
     pub stall: Duration,
+    /// Fewer bytes than [`SLOWEST`] a second over so long a time count as dead too.
+    pub slow: Duration,
     /// How often a thing is tried when it fails in a passing way.
     pub tries: u32,
     /// Pause before the second try; doubled before each further one.
@@ -44,7 +52,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(20),
-            stall: Duration::from_secs(60),
+            stall: Duration::from_secs(25),
+            slow: Duration::from_secs(25),
             tries: 5,
             backoff: Duration::from_millis(500),
             offline: false,
@@ -59,7 +68,7 @@ impl Default for Options {
 pub struct Client {
     agent: ureq::Agent,
     options: Options,
-    logins: Mutex<Vec<(String, Login)>>,
+    logins: Arc<Mutex<Vec<(String, Login)>>>,
 }
 
 /// A small answer, whole.
@@ -83,6 +92,7 @@ pub struct Stream {
     body: ureq::BodyReader<'static>,
     shown: String,
     stall: Duration,
+    pace: Pace,
 }
 
 impl Client {
@@ -94,7 +104,8 @@ impl Client {
             .timeout_recv_response(Some(options.stall))
             .timeout_per_read(Some(options.stall))
             .timeout_per_write(Some(options.stall))
-            .max_idle_connections_per_host(16)
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(32)
             .max_redirects(10)
             .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")))
@@ -104,7 +115,19 @@ impl Client {
                     .build(),
             )
             .build();
-        Self { agent: config.into(), options, logins: Mutex::default() }
+        let agent = ureq::Agent::with_parts(
+            config,
+            DefaultConnector::default(),
+            Names::<DefaultResolver>::default(),
+        );
+        Self { agent, options, logins: Arc::default() }
+    }
+
+    /// One for work beside this one's, with the same connections and logins, which `cancel` alone stops.
+    #[must_use]
+    pub fn beside(&self, cancel: Arc<AtomicBool>) -> Self {
+        let options = Options { cancel, ..self.options.clone() };
+        Self { agent: self.agent.clone(), options, logins: Arc::clone(&self.logins) }
     }
 
     /// How it behaves.
@@ -216,10 +239,15 @@ impl Client {
             body: body.into_reader(),
             shown,
             stall,
+            pace: Pace::new(self.options.slow),
         })
     }
 
-    pub(crate) fn check_cancelled(&self) -> Result<(), Error> {
+    /// Whether it was stopped.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]
+    pub fn check_cancelled(&self) -> Result<(), Error> {
         match self.options.cancel.load(Ordering::Relaxed) {
             true => Err(Error::Cancelled),
             false => Ok(()),
@@ -240,7 +268,7 @@ impl Stream {
         if statuses.contains(&self.status) {
             return Ok(self);
         }
-        let retry_after = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let retry_after = self.header("retry-after").and_then(|text| retry_after(text, now()));
         let mut start = [0; 200];
         let is_text =
             self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
@@ -252,12 +280,7 @@ impl Stream {
             // The status says enough; the body was only to add to it.
             _ => None,
         };
-        Err(Error::Status {
-            url: self.shown,
-            status: self.status,
-            said,
-            retry_after: retry_after.map(Duration::from_secs),
-        })
+        Err(Error::Status { url: self.shown, status: self.status, said, retry_after })
     }
 
     /// The value of a header, where it is text.
@@ -268,9 +291,17 @@ impl Stream {
     /// Reads some of the body; `before` bytes of the whole came earlier (for the error).
     pub fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
         loop {
+            let begun = Instant::now();
             match self.body.read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    if n > 0
+                        && let Some((bytes, waited)) = self.pace.took(n as u64, begun.elapsed())
+                    {
+                        return Err(Error::Slow { url: self.shown.clone(), bytes, waited });
+                    }
+                    return Ok(n);
+                }
                 Err(error) => {
                     return Err(match failed(error.into(), &self.shown, self.stall) {
                         Error::Unreachable { url, source } => match *source {
@@ -285,6 +316,45 @@ impl Stream {
             }
         }
     }
+}
+
+/// How much a connection brings in the time that is waited for it.
+struct Pace {
+    limit: Duration,
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    fn new(limit: Duration) -> Self {
+        Self { limit, bytes: 0, waited: Duration::ZERO }
+    }
+
+    /// Counts one read; bytes and time where they are too few. Time between reads is ours, not the server's.
+    fn took(&mut self, bytes: u64, waited: Duration) -> Option<(u64, Duration)> {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < self.limit {
+            return None;
+        }
+        let (bytes, waited) = (self.bytes, self.waited);
+        *self = Self::new(self.limit);
+        let least = waited.as_millis().saturating_mul(u128::from(SLOWEST)) / 1000;
+        (u128::from(bytes) < least).then_some((bytes, waited))
+    }
+}
+
+/// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3): seconds, or a date. `now` is in seconds since 1970.
+fn retry_after(text: &str, now: u64) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = text.parse().ok();
+    let seconds = seconds.or_else(|| Some(sconce_debian::date(text)?.saturating_sub(now)));
+    seconds.map(Duration::from_secs)
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |time| time.as_secs())
 }
 
 /// Counts the tries of one thing and pauses between them.
@@ -402,5 +472,34 @@ fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
         ureq::Error::Protocol(error) => Error::BadAnswer { url, why: error.to_string() },
         ureq::Error::BadUri(_) => Error::BadAnswer { url, why: "a bad redirect".to_owned() },
         error => Error::Unreachable { url, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_seconds_and_as_a_date() {
+        let now = 1_795_252_544;
+        let seconds = |text| retry_after(text, now).map(|wait| wait.as_secs());
+        assert_eq!(seconds("7"), Some(7));
+        assert_eq!(seconds("Sat, 21 Nov 2026 09:16:44 GMT"), Some(60));
+        // One that has passed is no wait.
+        assert_eq!(seconds("Sat, 21 Nov 2026 09:10:00 GMT"), Some(0));
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds("-1"), None);
+    }
+
+    #[test]
+    fn a_pace_is_counted_by_the_time_that_is_waited() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        assert_eq!(pace.took(1, Duration::from_secs(9)), None);
+        let slow = (2, Duration::from_secs(10));
+        assert_eq!(pace.took(1, Duration::from_secs(1)), Some(slow));
+        // It is counted anew after each stretch.
+        assert_eq!(pace.took(1 << 20, Duration::from_secs(10)), None);
+        assert_eq!(pace.took(100, Duration::from_secs(9)), None);
+        assert_eq!(pace.took(20 << 10, Duration::from_secs(1)), None);
     }
 }

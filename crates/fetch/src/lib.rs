@@ -5,6 +5,7 @@ pub mod downloads;
 mod error;
 pub mod http;
 pub mod indexes;
+mod names;
 mod netrc;
 pub mod pypi;
 pub mod pythons;

@@ -105,7 +105,7 @@ pub fn normalized(project: &str) -> String {
 
 fn listed(answer: Answer) -> Result<Vec<Listed>, Error> {
     let bad = |why: String| Error::BadAnswer { url: shown(&answer.url), why };
-    match answer.content_type.as_str() {
+    let files = match answer.content_type.as_str() {
         "application/vnd.pypi.simple.v1+json" | "application/json" => {
             json(&answer.bytes, &answer.url).map_err(bad)
         }
@@ -114,6 +114,12 @@ fn listed(answer: Answer) -> Result<Vec<Listed>, Error> {
             Ok(html(&text, &answer.url))
         }
         other => Err(bad(format!("`{other}` is no page of a package index"))),
+    }?;
+    // What another machine says must not lead to files of this one.
+    let local = |file: &&Listed| answer.url.scheme() != "file" && file.url.starts_with("file:");
+    match files.iter().find(local) {
+        Some(file) => Err(bad(format!("it says that {} is a file of this machine", file.name))),
+        None => Ok(files),
     }
 }
 

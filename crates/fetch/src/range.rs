@@ -9,8 +9,10 @@ use url::Url;
 use crate::error::Error;
 use crate::http::{Client, local_path, parse, shown};
 
-/// Bytes of one request.
+/// What is read is kept in blocks of so many bytes.
 const BLOCK: u64 = 256 << 10;
+/// The most blocks that one request asks for.
+const RUN: u64 = 32;
 /// How often a part is asked for: what it says is good to know, and not needed.
 const TRIES: u32 = 3;
 /// Bytes at the end that come with the first request of [`Remote::open_at_end`]: a zip's end record
@@ -49,7 +51,7 @@ impl<'a> Remote<'a> {
                 remote.size = about.map_err(fault)?.len();
             }
             None => {
-                let (total, bytes) = remote.fetch(0)?;
+                let (total, bytes) = remote.fetch(0, 1)?;
                 remote.size = total;
                 remote.kept().insert(0, bytes);
             }
@@ -121,17 +123,25 @@ impl<'a> Remote<'a> {
             let block = at / BLOCK;
             let mut kept = self.kept();
             if !kept.contains_key(&block) {
+                // What is wanted and not there comes with one request.
+                let wanted = offset.saturating_add(buf.len() as u64).min(self.size);
+                let wanted = self.end.as_ref().map_or(wanted, |(begins, _)| wanted.min(*begins));
+                let stop = wanted.div_ceil(BLOCK).min(block + RUN);
+                let stop = kept.range(block..stop).next().map_or(stop, |(there, _)| *there);
+                let count = stop.saturating_sub(block).max(1);
                 let fetched = kept.values().map(|bytes| bytes.len() as u64).sum::<u64>();
-                if fetched + BLOCK > self.limit {
+                if fetched + count * BLOCK > self.limit {
                     return Err(io::Error::other(format!("more than {} bytes of it", self.limit)));
                 }
-                let (total, bytes) = self.fetch(block).map_err(io::Error::other)?;
+                let (total, bytes) = self.fetch(block, count).map_err(io::Error::other)?;
                 if total != self.size {
                     let why = format!("it had {} bytes and now has {total}", self.size);
                     let url = shown(&self.url);
                     return Err(io::Error::other(Error::BadAnswer { url, why }));
                 }
-                kept.insert(block, bytes);
+                for (at, bytes) in (block..).zip(bytes.chunks(BLOCK as usize)) {
+                    kept.insert(at, bytes.to_vec());
+                }
             }
             let bytes = kept.get(&block).map(Vec::as_slice).unwrap_or_default();
             let rest = bytes.get((at - block * BLOCK) as usize..).unwrap_or_default();
@@ -149,11 +159,11 @@ impl<'a> Remote<'a> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block, and the size of the whole.
-    fn fetch(&self, block: u64) -> Result<(u64, Vec<u8>), Error> {
-        let start = block * BLOCK;
-        let range = format!("bytes={start}-{}", start + BLOCK - 1);
-        self.part(&range, |total| (start, total.saturating_sub(start).min(BLOCK)))
+    /// So many blocks, and the size of the whole.
+    fn fetch(&self, block: u64, count: u64) -> Result<(u64, Vec<u8>), Error> {
+        let (start, len) = (block * BLOCK, count * BLOCK);
+        let range = format!("bytes={start}-{}", start + len - 1);
+        self.part(&range, |total| (start, total.saturating_sub(start).min(len)))
     }
 
     /// The end, and the size of the whole.
@@ -202,6 +212,11 @@ impl<'a> Remote<'a> {
                 self.client.check_cancelled()?;
             }
             bytes.truncate(want);
+            // A body that was read to its end leaves its connection for the next request.
+            let length = stream.header("content-length").and_then(|text| text.parse().ok());
+            if length == Some(want) {
+                stream.read(&mut buffer, want as u64)?;
+            }
             Ok((total, bytes))
         })
     }

@@ -268,6 +268,65 @@ fn silence_is_not_waited_for_forever() {
 }
 
 #[test]
+fn a_connection_that_drips_is_given_up_and_taken_again() {
+    let slow = || World::with(|options| options.slow = Duration::from_millis(300));
+    let drips = || Fault::Slow(10, Duration::from_millis(20));
+    let world = slow();
+    world.server.once("/file", drips());
+    let start = Instant::now();
+    world.download().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(world.is_whole());
+    assert!(matches!(world.ranges()[..], [None, Some(1..)]), "{:?}", world.ranges());
+
+    // Where it goes on like that, another address is asked.
+    let world = slow();
+    world.server.always("/file", drips());
+    let error = cause(world.download().unwrap_err());
+    assert!(matches!(error, Error::Slow { .. }), "{error:?}");
+    assert!(error.hint().is_some());
+    world.server.put("/other", world.bytes.clone());
+    let wanted = Wanted { others: vec![world.server.url("/other")], ..world.wanted() };
+    download(&world.client, &world.store, &wanted, &Silent).unwrap();
+    assert!(world.is_whole());
+    // Small answers too.
+    let error = cause(world.client.get_bytes(&world.server.url("/file"), 4 << 20).unwrap_err());
+    assert!(matches!(error, Error::Slow { .. }), "{error:?}");
+}
+
+#[test]
+fn a_busy_server_may_name_a_date() {
+    let world = World::new();
+    let head = "HTTP/1.1 503 No\r\nContent-Length: 0\r\nRetry-After:";
+    let busy = |date: &str| Fault::Raw(format!("{head} {date}\r\n\r\n").into_bytes());
+    world.server.once("/file", busy("Sun, 06 Nov 1994 08:49:37 GMT"));
+    world.download().unwrap();
+    assert!(world.is_whole());
+    let world = World::new();
+    world.server.always("/file", busy("Fri, 31 Dec 2100 23:59:59 GMT"));
+    assert!(matches!(world.download(), Err(Error::GaveUp { tries: 1, .. })));
+}
+
+#[test]
+fn a_page_of_another_machine_leads_to_no_file_of_this_one() {
+    let world = World::new();
+    let page = "<a href=\"file:///etc/hostname\">a-1-py3-none-any.whl</a>";
+    world.server.put_as("/simple/a/", "text/html", page);
+    let error = pypi::files(&world.client, &world.server.url("/simple"), "a").unwrap_err();
+    assert!(error.to_string().contains("a file of this machine"), "{error}");
+    let json = r#"{"files": [{"filename": "b-1.tar.gz", "url": "file:///etc/hostname"}]}"#;
+    world.server.put_as("/simple/b/", "application/vnd.pypi.simple.v1+json", json);
+    let error = pypi::files(&world.client, &world.server.url("/simple"), "b").unwrap_err();
+    assert!(error.to_string().contains("b-1.tar.gz is a file of this machine"), "{error}");
+    // A page on this machine may.
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("a")).unwrap();
+    fs::write(folder.path().join("a/index.html"), page).unwrap();
+    let base = format!("file://{}", folder.path().display());
+    assert_eq!(pypi::files(&world.client, &base, "a").unwrap().len(), 1);
+}
+
+#[test]
 fn a_busy_server_is_asked_again_after_the_time_it_says() {
     let world = World::new();
     world.server.once("/file", Fault::Status(429, Some(1)));

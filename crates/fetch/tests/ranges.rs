@@ -57,6 +57,26 @@ fn parts_are_read_and_each_block_once() {
 }
 
 #[test]
+fn what_stands_together_comes_with_one_request_over_one_connection() {
+    let (server, bytes) = served();
+    let client = client();
+    let remote = Remote::open_at_end(&client, &server.url("/file.whl"), SIZE as u64).unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(remote.read_at(&mut buf, 800_000).unwrap(), 8);
+    // On both sides of what is there, and into the end that came first.
+    let mut part = vec![0; SIZE - 100_000];
+    assert_eq!(remote.read_at(&mut part, 100_000).unwrap(), part.len());
+    assert_eq!(part, bytes[100_000..]);
+    let asked = server.requests_for("/file.whl");
+    let ranges: Vec<_> = asked.iter().filter_map(|asked| asked.header("range")).collect();
+    assert_eq!(
+        ranges,
+        ["bytes=-98304", "bytes=786432-1048575", "bytes=0-786431", "bytes=1048576-3145727"]
+    );
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
 fn no_more_is_fetched_than_allowed() {
     let (server, _) = served();
     let client = client();

@@ -61,6 +61,7 @@ struct World {
     always: HashMap<String, Fault>,
     guards: Vec<Guard>,
     requests: Vec<Request>,
+    connections: usize,
 }
 
 /// Who may see the paths that begin with `prefix`.
@@ -91,6 +92,7 @@ impl Server {
                     return;
                 }
                 let (world, stop) = (shared.clone(), stop.clone());
+                world.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
                 // A client that goes away in the middle is part of many tests.
                 std::thread::spawn(move || stream.and_then(|s| converse(s, &world, &stop)));
             }
@@ -142,6 +144,11 @@ impl Server {
     /// The requests for one path so far.
     pub fn requests_for(&self, path: &str) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.path == path).collect()
+    }
+
+    /// How many connections were opened so far.
+    pub fn connections(&self) -> usize {
+        self.world().connections
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
