@@ -1,174 +1,192 @@
-//! What a wheel that is not downloaded has in it: the directory at the end of its archive, read by
-//! range requests and remembered by the wheel's hash.
+//! What is known of a wheel before it is downloaded: the directory of its archive and its metadata, read by range
+//! requests and kept by the wheel's SHA-256 (docs/format/wheel-contents.md).
+//!
+//! It is a hint: an index may serve another directory than that of the file it names. The bytes of a wheel whose
+//! SHA-256 fits are the truth, and what does not agree with them is dropped.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io;
 
-use sconce_fetch::pypi::normalized;
 use sconce_fetch::range::Remote;
 use sconce_inspect::read::{Named, OnDisk, ReadAt};
-use sconce_inspect::zip;
-use sconce_layer::{Listing, Overlap, Venv};
-use sconce_lock::{OverlapQuestion, Overlaps, Wheel};
+use sconce_inspect::zip::{self, Entry};
+use sconce_lock::Wheel;
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
 use crate::error::{Error, at};
 use crate::native::{Bytes, text};
-use crate::venv::PREFIX;
 
 /// The most bytes that are fetched of one wheel: the directory of the largest has some 2 MB.
 const LIMIT: u64 = 24 << 20;
-/// Wheels that are asked at a time.
-const PARALLEL: usize = 16;
+/// Wheels that are asked at a time: most answers are small, and all servers together see no more.
+pub(crate) const PARALLEL: usize = 16;
 /// The memo of what a wheel has in it.
 const MEMO: &str = "contents";
-/// The largest memo that is kept, bytes; torch has 1 MB.
-const MEMO_LIMIT: usize = 8 << 20;
+/// The largest memo that is kept, bytes; torch has 3 MB.
+const MEMO_LIMIT: usize = 12 << 20;
+/// Raised when a kept document would be misread.
+const VERSION: u32 = 2;
+/// The largest METADATA, WHEEL, entry_points.txt or top_level.txt, bytes.
+const TEXT: u64 = 4 << 20;
+/// The largest RECORD, bytes; torch has 1.4 MB.
+const RECORD: u64 = 8 << 20;
+/// What describes the wheel is read in one go where it lies within so many bytes.
+const SPAN: u64 = 4 << 20;
 
 /// What a wheel has in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Contents {
-    /// Name, bytes and CRC-32 of each file.
-    files: Vec<(String, u64, u32)>,
-    /// Its entry_points.txt.
-    entry_points: String,
-    /// The packages that its METADATA names as required, by whatever condition.
-    requires: Vec<String>,
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contents {
+    version: u32,
+    /// Whether it was read of bytes that have the wheel's SHA-256.
+    verified: bool,
+    /// The files, in the order of the archive's directory.
+    #[serde(with = "rows")]
+    pub files: Vec<Entry>,
+    /// METADATA.
+    pub metadata: String,
+    /// entry_points.txt; empty where there is none.
+    pub entry_points: String,
+    /// WHEEL; nothing where it could not be read.
+    pub wheel: Option<String>,
+    /// RECORD; nothing where it could not be read.
+    pub record: Option<String>,
+    /// top_level.txt; nothing where it could not be read.
+    pub top_level: Option<String>,
 }
 
-/// Which wheels of a set install different files at one path. `places` are the wheels with their
-/// addresses, as far as these are known.
-pub(crate) fn overlaps(
+impl Contents {
+    /// What an archive says.
+    fn read(bytes: &dyn ReadAt) -> Result<Self, Error> {
+        let files = zip::entries(Named::new("the wheel", bytes))?;
+        let described = |file: &str| {
+            let end = format!(".dist-info/{file}");
+            files
+                .iter()
+                .find(|entry| entry.name.ends_with(&end) && entry.name.matches('/').count() == 1)
+        };
+        let names = ["entry_points.txt", "METADATA", "WHEEL", "RECORD", "top_level.txt"];
+        let [entry_points, metadata, wheel, record, top_level] = names.map(described);
+        let all = [entry_points, metadata, wheel, record, top_level];
+        read_together(bytes, all.into_iter().flatten());
+        let needed = |entry: Option<&Entry>| -> Result<String, Error> {
+            Ok(entry.map(|entry| text(bytes, entry, TEXT)).transpose()?.unwrap_or_default())
+        };
+        // These decide nothing before the download: a wheel is not refused for them.
+        let hint = |entry: Option<&Entry>, limit| text(bytes, entry?, limit).ok();
+        Ok(Self {
+            version: VERSION,
+            verified: false,
+            metadata: needed(metadata)?,
+            entry_points: needed(entry_points)?,
+            wheel: hint(wheel, TEXT),
+            record: hint(record, RECORD),
+            top_level: hint(top_level, TEXT),
+            files,
+        })
+    }
+
+    /// A kept document; nothing where it is damaged or of another version: then the wheel is asked again.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().filter(|contents: &Self| contents.version == VERSION)
+    }
+
+    /// Whether both say the same of a wheel.
+    fn agrees(&self, other: &Self) -> bool {
+        *self == Self { verified: self.verified, ..other.clone() }
+    }
+}
+
+/// Reads what stands side by side with one request, so that it is at hand when it is asked for.
+fn read_together<'e>(bytes: &dyn ReadAt, entries: impl Iterator<Item = &'e Entry> + Clone) {
+    /// A local header with a long name and an extra field.
+    const HEADER: u64 = 1 << 10;
+    let start = entries.clone().map(|entry| entry.header).min().unwrap_or_default();
+    let stop = entries.map(|entry| entry.header.saturating_add(entry.packed) + HEADER).max();
+    let len = stop.unwrap_or_default().min(bytes.size()).saturating_sub(start);
+    if len <= SPAN {
+        // A failure shows again where the bytes are needed.
+        let _: io::Result<usize> = bytes.read_at(&mut vec![0; len as usize], start);
+    }
+}
+
+/// What a wheel has in it: kept, else read of the store's own copy, else asked for at `url`.
+///
+/// # Errors
+/// It is not known where the wheel is, its server can't be asked, or it is no wheel.
+pub(crate) fn contents(
     builder: &Builder<'_>,
-    question: &OverlapQuestion<'_>,
-    places: &[(&Wheel, Option<String>)],
-) -> Overlaps {
-    let mut answer = Overlaps::default();
-    let Ok(venv) = Venv::new(&format!("/{PREFIX}"), question.python) else { return answer };
-    let mut known: Vec<(&Wheel, Contents)> = Vec::new();
-    let mut listings = Vec::new();
-    for ((wheel, _), contents) in places.iter().zip(all(builder, places)) {
-        let listed = contents.map_err(|error| reason(&error)).and_then(|contents| {
-            let listing = listing(wheel, &contents, &venv).map_err(|error| error.to_string())?;
-            Ok((contents, listing))
-        });
-        match listed {
-            Ok((contents, listing)) => {
-                known.push((wheel, contents));
-                listings.push(listing);
-            }
-            Err(why) => answer.unread.push((wheel.file.clone(), why)),
-        }
-    }
-    let needed_by = |name: &str| -> Vec<String> {
-        let needs =
-            |(_, contents): &&(&Wheel, Contents)| contents.requires.iter().any(|r| r == name);
-        known.iter().filter(needs).map(|(wheel, _)| wheel.name.clone()).collect()
-    };
-    for Overlap { first, second, path, more } in Overlap::among(&listings, &venv, question.prefer) {
-        let packages = [first, second].map(|place| known[place].0.name.clone());
-        let needed_by = [needed_by(&packages[0]), needed_by(&packages[1])];
-        answer.found.push(sconce_lock::Overlap { packages, needed_by, path, more });
-    }
-    answer
-}
-
-fn listing(
     wheel: &Wheel,
-    contents: &Contents,
-    venv: &Venv,
-) -> Result<Listing, sconce_layer::Error> {
-    let files = contents.files.iter().map(|(name, size, crc)| (name.as_str(), *size, *crc));
-    Listing::new(&wheel.name, &wheel.file, files, &contents.entry_points, venv)
-}
-
-/// Why a wheel could not be asked, without its address.
-fn reason(error: &Error) -> String {
-    use sconce_fetch::Error as E;
-    match error {
-        Error::Fetch(E::GaveUp { .. } | E::Unreachable { .. } | E::Stalled { .. }) => {
-            "their server can't be reached".into()
+    url: Option<&str>,
+) -> Result<Contents, Error> {
+    // One that can't be read is none: writing it anew says why.
+    let kept = builder.store.memo(MEMO, wheel.sha256).ok().flatten();
+    let kept = kept.and_then(|bytes| Contents::parse(&bytes));
+    let kept = match kept {
+        Some(kept) if kept.verified => return Ok(kept),
+        kept => kept,
+    };
+    let contents = match (builder.store.blob_path(wheel.sha256), kept, url) {
+        (Some(path), kept, _) => {
+            let read = Contents::read(&OnDisk::open(&path).map_err(at("open", &path))?);
+            if read.is_err() {
+                builder.store.forget_memo(MEMO, wheel.sha256)?;
+            }
+            let read = read?;
+            if kept.is_some_and(|kept| !kept.agrees(&read)) {
+                builder.progress.note(&format!(
+                    "what an index said is in {} is not what is in it: that is dropped",
+                    wheel.file
+                ));
+            }
+            Contents { verified: true, ..read }
         }
-        Error::Fetch(E::Status { status, .. }) if *status != 200 => {
-            format!("their server answered {status}")
+        (None, Some(kept), _) => return Ok(kept),
+        (None, None, Some(url)) => {
+            Contents::read(&Bytes(Remote::open_at_end(builder.client, url, LIMIT)?))?
         }
-        Error::Fetch(E::Status { .. } | E::BadAnswer { .. } | E::CutOff { .. }) => {
-            "their server does not send parts of files".into()
-        }
-        Error::Fetch(E::Offline { .. }) => "offline".into(),
-        Error::Store(sconce_store::Error::MissingBlob(_)) => {
-            "where they are was not known, or their server could not be reached".into()
-        }
-        error => error.to_string(),
-    }
-}
-
-/// The contents of all, in their order. After a server could not be reached nothing more is asked.
-fn all(builder: &Builder<'_>, places: &[(&Wheel, Option<String>)]) -> Vec<Result<Contents, Error>> {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let down = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(places.len()) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((wheel, url)) = places.get(at) else { break };
-                    let url = url.as_deref().filter(|_| !down.load(Ordering::Relaxed));
-                    let answer = contents(builder, wheel, url);
-                    if let Err(Error::Fetch(sconce_fetch::Error::GaveUp { .. })) = &answer {
-                        down.store(true, Ordering::Relaxed);
-                    }
-                    found.lock().unwrap_or_else(|held| held.into_inner()).insert(at, answer);
-                }
-            });
-        }
-    });
-    found.into_inner().unwrap_or_else(|held| held.into_inner()).into_values().collect()
-}
-
-/// What a wheel has in it: remembered, else read of the store's own copy, else asked for.
-fn contents(builder: &Builder<'_>, wheel: &Wheel, url: Option<&str>) -> Result<Contents, Error> {
-    if let Some(bytes) = builder.store.memo(MEMO, wheel.sha256)?
-        && let Ok(contents) = serde_json::from_slice(&bytes)
-    {
-        return Ok(contents);
-    }
-    let contents = match (builder.store.blob_path(wheel.sha256), url) {
-        (Some(path), _) => read(&OnDisk::open(&path).map_err(at("open", &path))?)?,
-        (None, Some(url)) => read(&Bytes(Remote::open_at_end(builder.client, url, LIMIT)?))?,
-        (None, None) => return Err(sconce_store::Error::MissingBlob(wheel.sha256).into()),
+        (None, None, None) => return Err(sconce_store::Error::MissingBlob(wheel.sha256).into()),
     };
     let bytes = serde_json::to_vec(&contents).map_err(|error| Error::Memo(error.to_string()))?;
-    if bytes.len() <= MEMO_LIMIT {
-        builder.store.put_memo(MEMO, wheel.sha256, &bytes)?;
+    if bytes.len() <= MEMO_LIMIT
+        && let Err(error) = builder.store.put_memo(MEMO, wheel.sha256, &bytes)
+    {
+        // It is asked again the next time; what was read is good all the same.
+        let file = &wheel.file;
+        builder.progress.note(&format!("what is in {file} is not kept for another time: {error}"));
     }
     Ok(contents)
 }
 
-fn read(bytes: &dyn ReadAt) -> Result<Contents, Error> {
-    let entries = zip::entries(Named::new("the wheel", bytes))?;
-    let described = |file: &str| -> Result<String, Error> {
-        let end = format!(".dist-info/{file}");
-        let entry = entries
-            .iter()
-            .find(|entry| entry.name.ends_with(&end) && entry.name.matches('/').count() == 1);
-        Ok(entry.map(|entry| text(bytes, entry)).transpose()?.unwrap_or_default())
-    };
-    let (entry_points, metadata) = (described("entry_points.txt")?, described("METADATA")?);
-    let files = entries.iter().map(|entry| (entry.name.clone(), entry.size, entry.crc)).collect();
-    Ok(Contents { files, entry_points, requires: requires(&metadata) })
-}
+/// Files as rows: name, method, CRC-32, packed and plain size, offset of the local header, external attributes.
+mod rows {
+    use sconce_inspect::zip::Entry;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{SerializeSeq, Serializer};
 
-/// The names behind `Requires-Dist`, each once.
-fn requires(metadata: &str) -> Vec<String> {
-    let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let lines = metadata.lines().take_while(|line| !line.trim().is_empty());
-    let wanted = lines.filter_map(|line| line.strip_prefix("Requires-Dist:"));
-    let mut names: Vec<String> =
-        wanted.filter_map(|line| line.trim().split(|c| !part(c)).next()).map(normalized).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+    type Row<T> = (T, u16, u32, u64, u64, u64, u32);
+
+    pub(super) fn serialize<S: Serializer>(files: &[Entry], to: S) -> Result<S::Ok, S::Error> {
+        let mut rows = to.serialize_seq(Some(files.len()))?;
+        for entry in files {
+            let Entry { name, packed, size, crc, header, deflated, attributes } = entry;
+            let method = if *deflated { 8 } else { 0 };
+            let row: Row<&str> = (name, method, *crc, *packed, *size, *header, *attributes);
+            rows.serialize_element(&row)?;
+        }
+        rows.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+        let rows = Vec::<Row<String>>::deserialize(from)?.into_iter();
+        let entry = |(name, method, crc, packed, size, header, attributes): Row<String>| {
+            let deflated = match method {
+                0 => false,
+                8 => true,
+                other => return Err(D::Error::custom(format!("method {other}"))),
+            };
+            Ok(Entry { name, packed, size, crc, header, deflated, attributes })
+        };
+        rows.map(entry).collect()
+    }
 }

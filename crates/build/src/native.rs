@@ -1,28 +1,29 @@
 //! What a wheel that is not downloaded says about the CUDA that its native code is built for.
 //!
-//! Its METADATA (PEP 658: beside the file) tells whether it is for torch at all; `version.py` may name a CUDA
+//! Its METADATA tells whether it is for torch at all; `version.py` may name a CUDA
 //! (`2.11.0+cu130`), and a module that needs libraries of torch and of a CUDA (`libcudart.so.13`) names its major.
 
 use std::collections::BTreeSet;
 use std::io;
 
 use sconce_facts::Local;
-use sconce_fetch::http::Client;
 use sconce_fetch::range::Remote;
 use sconce_inspect::dynamic::Dynamic;
 use sconce_inspect::elf::Elf;
 use sconce_inspect::inflate::Inflated;
 use sconce_inspect::read::{Named, ReadAt, Slice};
 use sconce_inspect::zip::{self, Entry};
-use sconce_lock::Native;
+use sconce_lock::{Native, Wheel};
 
+use crate::builder::Builder;
+use crate::contents::contents;
 use crate::error::Error;
 
 /// The most bytes that are fetched of one wheel: modules for torch have some megabytes.
 const LIMIT: u64 = 48 << 20;
 /// The most modules that are looked at, the smallest first.
 const MODULES: usize = 12;
-/// The largest METADATA, and the largest version.py.
+/// The largest version.py.
 const TEXT: u64 = 4 << 20;
 
 /// CUDA libraries whose major is in their name.
@@ -43,29 +44,20 @@ impl ReadAt for Bytes<'_> {
 
 /// What the wheel at `url` is built for. `known` is set for packages that are for torch though their METADATA
 /// does not say so.
-pub(crate) fn native(client: &Client, url: &str, known: bool) -> Result<Native, Error> {
-    let metadata = match client.get_bytes(&beside(url), TEXT) {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(
-            sconce_fetch::Error::Status { status: 400..500, .. } | sconce_fetch::Error::File { .. },
-        ) => None,
-        Err(error) => return Err(error.into()),
-    };
-    if !known && metadata.as_deref().is_some_and(|text| !needs_torch(text)) {
+pub(crate) fn native(
+    builder: &Builder<'_>,
+    wheel: &Wheel,
+    known: bool,
+    url: &str,
+) -> Result<Native, Error> {
+    let contents = contents(builder, wheel, Some(url))?;
+    if !known && !needs_torch(&contents.metadata) {
         return Ok(Native::default());
     }
-    let bytes = Bytes(Remote::open(client, url, LIMIT)?);
-    let file = Named::new("the wheel", &bytes);
-    let entries = zip::entries(file)?;
-    if metadata.is_none() && !known {
-        let own = entries.iter().find(|entry| entry.name.ends_with(".dist-info/METADATA"));
-        let text = own.map(|entry| text(&bytes, entry)).transpose()?;
-        if !text.is_some_and(|text| needs_torch(&text)) {
-            return Ok(Native::default());
-        }
-    }
+    let entries = &contents.files;
+    let bytes = Bytes(Remote::open(builder.client, url, LIMIT)?);
     let version = entries.iter().find(|entry| is_version(&entry.name));
-    let version = version.map(|entry| text(&bytes, entry)).transpose()?;
+    let version = version.map(|entry| text(&bytes, entry, TEXT)).transpose()?;
     let said = version.as_deref().map(said).unwrap_or_default();
     let mut found = Native { cuda: said.cuda, major: said.cuda_major, why: None };
     let mut modules: Vec<&Entry> = entries.iter().filter(|entry| is_module(&entry.name)).collect();
@@ -77,13 +69,6 @@ pub(crate) fn native(client: &Client, url: &str, known: bool) -> Result<Native, 
         break;
     }
     Ok(found)
-}
-
-/// Where an index keeps the METADATA of a file (PEP 658).
-fn beside(url: &str) -> String {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    let (path, rest) = url.split_at(end);
-    format!("{path}.metadata{}", rest.split('#').next().unwrap_or_default())
 }
 
 fn needs_torch(metadata: &str) -> bool {
@@ -146,9 +131,9 @@ fn needs(bytes: &Bytes<'_>, entry: &Entry, known: bool) -> Result<Option<(String
     Ok(needed.iter().find_map(major))
 }
 
-/// The text of a file in a wheel; empty where it is larger than any such text.
-pub(crate) fn text(bytes: &dyn ReadAt, entry: &Entry) -> Result<String, Error> {
-    if entry.size > TEXT {
+/// The text of a file in a wheel; empty where it has more than `limit` bytes.
+pub(crate) fn text(bytes: &dyn ReadAt, entry: &Entry, limit: u64) -> Result<String, Error> {
+    if entry.size > limit {
         return Ok(String::new());
     }
     let file = Named::new("the wheel", bytes);

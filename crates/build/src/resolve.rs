@@ -1,34 +1,42 @@
 //! The world that a resolution asks: uv for Python packages, signed indexes for Debian's.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 use sconce_blob::Digest;
-use sconce_debian::{Mirrors, Target};
+use sconce_debian::{Lists, Target};
 use sconce_fetch::uv::{self, Uv};
-use sconce_fetch::{apt, indexes, pypi};
+use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
     Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError,
     ListedFile, Machine, Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer,
-    PythonPin, PythonRequest, Sdist, SourceRequest, UvLockRequest, Wheel,
+    PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, UvLockRequest, Wheel,
 };
 
 use crate::builder::Builder;
-use crate::contents;
 use crate::download::URL;
 use crate::error::Error;
 use crate::image::architecture;
-use crate::native;
+use crate::lists::{self, Ahead, Question};
 use crate::project::Project;
+use crate::{native, overlaps, parallel};
 
 /// The indexes of this machine's configuration.
 pub(crate) struct World<'a> {
     builder: &'a Builder<'a>,
     folder: PathBuf,
     uv: Option<Uv>,
+    /// Whether packages are asked for by name: then their pages in the index will be read.
+    by_name: bool,
+    /// A thread that asks pip which index it asks when none is configured.
+    pip: Option<JoinHandle<Result<String, sconce_fetch::Error>>>,
+    /// What pip said.
+    pip_index: Option<String>,
+    /// Debian's lists that were begun with.
+    ahead: Option<Ahead>,
+    /// Debian's lists that were read last.
+    lists: Option<(Question, Lists)>,
 }
 
 impl World<'_> {
@@ -45,7 +53,62 @@ impl<'a> World<'a> {
             Project::Folder { folder, .. } => folder.clone(),
             Project::Tag { .. } => PathBuf::from("/"),
         };
-        Self { builder, folder, uv: None }
+        let requirements = &project.spec().environment.requirements;
+        let none = matches!(requirements, Requirements::List(list) if list.is_empty());
+        Self {
+            builder,
+            folder,
+            uv: None,
+            by_name: !none,
+            pip: None,
+            pip_index: None,
+            ahead: None,
+            lists: None,
+        }
+    }
+
+    /// Begins to ask pip which index it asks, where nothing else says it: its Python takes a while to start.
+    fn begin_with_pip(&mut self) {
+        let wanted = self.by_name && !self.builder.client.options().offline;
+        if !wanted || self.pip.is_some() || self.pip_index.is_some() {
+            return;
+        }
+        let configured = indexes::configured(&|name| std::env::var_os(name));
+        if configured.is_ok_and(|configured| configured.default.is_none()) {
+            let thread = std::thread::Builder::new().name("pip".to_owned());
+            self.pip = thread.spawn(indexes::pip_default).ok();
+        }
+    }
+
+    /// The default index: the configured one, else pip's own.
+    fn default_index(&mut self) -> Result<String, sconce_fetch::Error> {
+        let configured = indexes::configured(&|name| std::env::var_os(name))?;
+        if let Some(index) = configured.default.or_else(|| self.pip_index.clone()) {
+            return Ok(index);
+        }
+        let begun = self.pip.take().and_then(|thread| thread.join().ok());
+        let index = begun.unwrap_or_else(indexes::pip_default)?;
+        self.pip_index = Some(index.clone());
+        Ok(index)
+    }
+
+    /// Debian's lists for a question: those that were read last, those that were begun with, or new ones.
+    fn lists(&mut self, question: Question) -> Result<&Lists, Error> {
+        let known = self.lists.take().filter(|(of, _)| *of == question);
+        let lists = match known {
+            Some((_, lists)) => lists,
+            None => {
+                let ahead = self.ahead.take().filter(|ahead| ahead.answers(&question));
+                let ahead = ahead.map(|ahead| ahead.wait(self.builder.client)).transpose()?;
+                let lists = match ahead.flatten() {
+                    Some(lists) => lists,
+                    None => lists::load(self.builder.client, self.builder.store, &question)?,
+                };
+                say(self.builder, &lists);
+                lists
+            }
+        };
+        Ok(&self.lists.insert((question, lists)).1)
     }
 
     fn uv(&mut self) -> Result<&mut Uv, IndexError> {
@@ -75,24 +138,12 @@ impl Index for World<'_> {
         if client.options().offline {
             return Ok(BTreeMap::new());
         }
-        let configured = indexes::configured(&|name| std::env::var_os(name));
-        let base = configured.and_then(|configured| configured.default_index());
-        let base = base.map_err(IndexError::failed)?;
+        let base = self.default_index().map_err(IndexError::failed)?;
         let limit = std::env::var("UV_EXCLUDE_NEWER").ok();
-        let (next, pages) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..PAGES.min(packages.len()) {
-                scope.spawn(|| {
-                    while let Some(name) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let page = pypi::files(client, &base, name);
-                        let mut pages = pages.lock().unwrap_or_else(|held| held.into_inner());
-                        pages.insert(name.clone(), page);
-                    }
-                });
-            }
-        });
+        let pages =
+            parallel::each("pages", PAGES, packages, |name| pypi::files(client, &base, name));
         let mut found = BTreeMap::new();
-        for (name, page) in pages.into_inner().unwrap_or_else(|held| held.into_inner()) {
+        for (name, page) in packages.iter().cloned().zip(pages) {
             match page {
                 Ok(files) => {
                     let files = files.into_iter().filter(|file| !too_new(file, limit.as_deref()));
@@ -107,14 +158,16 @@ impl Index for World<'_> {
     }
 
     fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
+        self.begin_with_pip();
+        let store = self.builder.store;
         let uv = self.uv()?;
         let answer = uv.python(request)?;
-        let locations: Vec<_> =
-            uv.locations().iter().map(|(digest, url)| (*digest, url.clone())).collect();
+        let locations: Vec<_> = uv.locations().iter().collect();
         // A build that follows needs no second look-up.
-        for (digest, url) in locations {
-            self.builder.store.put_memo(URL, digest, url.as_bytes()).map_err(IndexError::failed)?;
-        }
+        let kept = parallel::each("addresses", PAGES, &locations, |(digest, url)| {
+            store.put_memo(URL, **digest, url.as_bytes())
+        });
+        kept.into_iter().collect::<Result<(), _>>().map_err(IndexError::failed)?;
         Ok(answer)
     }
 
@@ -140,24 +193,11 @@ impl Index for World<'_> {
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {
         let places: Vec<_> =
             wheels.iter().map(|(wheel, known)| (wheel, *known, self.address(wheel))).collect();
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let builder = self.builder;
-        std::thread::scope(|scope| {
-            for _ in 0..PAGES.min(places.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((wheel, known, url)) = places.get(at) else { break };
-                        let answer = match url {
-                            Some(url) => asked(builder, wheel, *known, url),
-                            None => Err("where it is is not known".to_owned()),
-                        };
-                        found.lock().unwrap_or_else(|held| held.into_inner()).insert(at, answer);
-                    }
-                });
-            }
-        });
-        found.into_inner().unwrap_or_else(|held| held.into_inner()).into_values().collect()
+        parallel::each("native", PAGES, &places, |(wheel, known, url)| match url {
+            Some(url) => asked(builder, wheel, *known, url),
+            None => Err("where it is is not known".to_owned()),
+        })
     }
 
     fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
@@ -176,7 +216,13 @@ impl Index for World<'_> {
     fn overlaps(&mut self, question: &OverlapQuestion<'_>) -> Overlaps {
         let places: Vec<_> =
             question.wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
-        contents::overlaps(self.builder, question, &places)
+        overlaps::overlaps(self.builder, question, &places)
+    }
+
+    fn foresee_debian(&mut self, request: &DebianRequest) {
+        if !self.builder.client.options().offline {
+            self.ahead = Ahead::begin(self.builder, question(request));
+        }
     }
 
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {
@@ -192,16 +238,18 @@ impl Index for World<'_> {
         roots.extend(request.packages.iter().cloned());
         roots.sort();
         roots.dedup();
-        let mirror = request.mirror.as_deref();
-        let debs = debian_pins(
-            self.builder,
-            &request.base.release,
-            architecture(request.machine),
-            &roots,
-            mirror,
-            &request.allow_missing,
-        );
-        Ok(DebianAnswer { debs: debs.map_err(unfit)? })
+        let lists = self.lists(question(request)).map_err(unfit)?;
+        Ok(DebianAnswer { debs: pins(&roots, lists, target).map_err(unfit)? })
+    }
+}
+
+/// The lists that a request is answered from.
+fn question(request: &DebianRequest) -> Question {
+    Question {
+        release: request.base.release.clone(),
+        arch: architecture(request.machine).to_owned(),
+        mirror: request.mirror.clone(),
+        allow_missing: request.allow_missing.clone(),
     }
 }
 
@@ -216,7 +264,7 @@ fn asked(builder: &Builder<'_>, wheel: &Wheel, known: bool, url: &str) -> Result
     {
         return Ok(native);
     }
-    let native = native::native(builder.client, url, known).map_err(|error| error.to_string())?;
+    let native = native::native(builder, wheel, known, url).map_err(|error| error.to_string())?;
     if let Ok(bytes) = serde_json::to_vec(&native) {
         builder.store.put_memo(NATIVE, key, &bytes).map_err(|error| error.to_string())?;
     }
@@ -248,29 +296,35 @@ pub(crate) fn debian_pins(
     mirror: Option<&str>,
     allow_missing: &[String],
 ) -> Result<Vec<DebPin>, Error> {
-    let target = Target::new(release, arch)?;
-    let mirrors = apt::mirrors(mirror, Path::new("/"))?;
-    let mirrors = Mirrors { allow_missing: allow_missing.to_owned(), ..mirrors };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_or(0, |time| time.as_secs());
-    let lists = mirrors.load(target, now, builder.client)?;
-    for notice in &lists.notices {
-        builder.progress.note(&notice.to_string());
-    }
+    let question = Question {
+        release: release.to_owned(),
+        arch: arch.to_owned(),
+        mirror: mirror.map(str::to_owned),
+        allow_missing: allow_missing.to_owned(),
+    };
+    let lists = lists::load(builder.client, builder.store, &question)?;
+    say(builder, &lists);
+    pins(roots, &lists, Target::new(release, arch)?)
+}
+
+/// Says what is not as good as it should be.
+fn say(builder: &Builder<'_>, lists: &Lists) {
+    lists.notices.iter().for_each(|notice| builder.progress.note(&notice.to_string()));
+}
+
+fn pins(roots: &[String], lists: &Lists, target: Target) -> Result<Vec<DebPin>, Error> {
     let omissions = sconce_debian::omissions();
     let pins = sconce_debian::resolve(roots, omissions, &lists.packages, target)?;
-    Ok(pins
-        .into_iter()
-        .map(|pin| DebPin {
-            name: pin.name,
-            version: pin.version,
-            arch: pin.architecture,
-            path: pin.filename,
-            size: pin.size,
-            sha256: pin.sha256,
-            index: pin.suite,
-        })
-        .collect())
+    let pin = |pin: sconce_debian::Pin| DebPin {
+        name: pin.name,
+        version: pin.version,
+        arch: pin.architecture,
+        path: pin.filename,
+        size: pin.size,
+        sha256: pin.sha256,
+        index: pin.suite,
+    };
+    Ok(pins.into_iter().map(pin).collect())
 }
 
 /// A set that can't be had is an answer; what keeps from asking is a failure.

@@ -38,6 +38,8 @@ pub struct Entry {
     pub header: u64,
     /// Whether it is deflated, else stored.
     pub deflated: bool,
+    /// External file attributes (4.4.15): of archives made on Unix the mode is in the upper half.
+    pub attributes: u32,
 }
 
 /// Whether a file that starts with these bytes is a zip archive.
@@ -111,6 +113,7 @@ pub fn entries(file: Named<'_>) -> Result<Vec<Entry>, Error> {
             crc: row.u32(16),
             header: wide.header,
             deflated: method == 8,
+            attributes: row.u32(38),
         });
     }
     let mut names: Vec<(&str, u64)> =

@@ -257,6 +257,11 @@ pub trait Index {
         })
     }
 
+    /// Told before all questions what the Debian archive will most likely be asked, so that it can be begun with.
+    fn foresee_debian(&mut self, request: &DebianRequest) {
+        let _ = request;
+    }
+
     /// Resolves the Debian packages of an image.
     ///
     /// # Errors

@@ -97,6 +97,11 @@ fn packages(
         let there = sconce_facts::base_with(&lock.facts.base, &lock.facts.python);
         request.bases.sort_by_key(|&base| Some(base) != there);
     }
+    if let Some(base) = request.bases.first() {
+        let torch = spec.environment.torch != TorchRequest::None;
+        let request = keep::debian_request(spec, base, request.machine, torch);
+        keep::foresee_debs(&request, previous.kept(), index);
+    }
     let mut resolution = Resolution {
         spec,
         request,

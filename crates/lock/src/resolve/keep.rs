@@ -92,14 +92,25 @@ pub(super) fn debs(
     index: &mut dyn Index,
 ) -> Result<(Digest, Vec<DebPin>), Error> {
     let digest = debs_digest(request);
-    let same = |lock: &&Lock| lock.inputs.is_some_and(|inputs| inputs.debs == digest);
-    if let Some(lock) = kept.filter(same) {
+    if let Some(lock) = kept.filter(|lock| has_debs_of(lock, digest)) {
         return Ok((digest, lock.debs.clone()));
     }
     let answer = index.debian(request);
     let mut debs = answer.map_err(|error| Error::from_index("Debian archive", error))?.debs;
     debs.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
     Ok((digest, debs))
+}
+
+/// Tells the index what it will most likely be asked about Debian, where the lock that is there has no answer.
+pub(super) fn foresee_debs(request: &DebianRequest, kept: Option<&Lock>, index: &mut dyn Index) {
+    let digest = debs_digest(request);
+    if !kept.is_some_and(|lock| has_debs_of(lock, digest)) {
+        index.foresee_debian(request);
+    }
+}
+
+fn has_debs_of(lock: &Lock, digest: Digest) -> bool {
+    lock.inputs.is_some_and(|inputs| inputs.debs == digest)
 }
 
 /// Where the packages come from does not count.
