@@ -271,8 +271,28 @@ impl Store {
     /// Writes a small file so that it is there whole or not at all, also after a power cut.
     /// Leaves a file alone that has these bytes already.
     pub(crate) fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        match self.write_part(path, bytes)? {
+            None => Ok(()),
+            Some((part, file)) => {
+                file.sync_all().map_err(at("sync", &part))?;
+                fs::rename(&part, path).map_err(at("rename into place", path))?;
+                sync_parent(path)
+            }
+        }
+    }
+
+    /// As [`Store::write_small`], but a power cut may leave the old file, none, or an empty one.
+    pub(crate) fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        match self.write_part(path, bytes)? {
+            None => Ok(()),
+            Some((part, _)) => fs::rename(&part, path).map_err(at("rename into place", path)),
+        }
+    }
+
+    /// A file with these bytes that is to be renamed to `path`; none where they are there already.
+    fn write_part(&self, path: &Path, bytes: &[u8]) -> Result<Option<(PathBuf, File)>, Error> {
         if read_small(path)?.is_some_and(|old| old == bytes) {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(folder) = path.parent() {
             self.folder(folder)?;
@@ -280,9 +300,7 @@ impl Store {
         let temporary = self.scratch_path();
         let mut file = self.create(&temporary)?;
         file.write_all(bytes).map_err(at("write", &temporary))?;
-        file.sync_all().map_err(at("sync", &temporary))?;
-        fs::rename(&temporary, path).map_err(at("rename into place", path))?;
-        sync_parent(path)
+        Ok(Some((temporary, file)))
     }
 
     /// Removes the folders of dead processes.

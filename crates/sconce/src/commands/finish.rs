@@ -2,6 +2,7 @@
 //! outlives the container and yields to it.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use sconce_build::Trees;
 use sconce_start::Target;
@@ -16,6 +17,9 @@ pub struct Args {
     /// As `sconce run` was given it
     target: String,
 }
+
+/// How long the command runs alone.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Starts it, and says so.
 pub fn begin(global: &Global, target: &str) -> Result<(), Failure> {
@@ -46,6 +50,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     // Of the terminal's signals none is meant for it. It can't fail in a process that was just started.
     let _ = rustix::process::setsid();
     let _ = rustix::process::nice(19);
+    // Most first commands import something large: they have the machine alone for that. Who runs
+    // `sconce build` meanwhile does not wait for this.
+    std::thread::sleep(PATIENCE);
+    let root = sconce_store::default_root(|name| std::env::var_os(name))?;
+    if !root.exists() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let context = Context::open(global)?;
     let project = Target::find_project(&args.target, "finish")?;
     let mirror = project.spec().base.mirror.clone();
