@@ -49,6 +49,12 @@ digest=$("$sconce" build -q "$project")
 "$sconce" stop early-one >/dev/null
 grep -q "$digest" "$project/sconce.lock" || fail 'the lock is not sealed'
 
+# What a power cut may leave of a memo is made again.
+for memo in "$SCONCE_HOME"/memo/environment-* "$SCONCE_HOME"/memo/b*-layer-*; do
+  truncate -s 20 "$memo"
+done
+test "$("$sconce" build -q "$project")" = "$digest" || fail 'damaged memos made another image'
+
 # A start that waits for all of it makes the same image, with bytecode.
 export SCONCE_HOME="$home/whole"
 test "$(run --whole)" = 4

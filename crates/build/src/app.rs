@@ -78,8 +78,7 @@ impl Builder<'_> {
     /// The app made under `key` before, if it is whole.
     fn known_app(&self, key: Digest, trees: Trees) -> Result<Option<AppLayer>, Error> {
         let Some(bytes) = self.store.memo(MEMO, key)? else { return Ok(None) };
-        let app: AppLayer =
-            serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
+        let Ok(app) = serde_json::from_slice::<AppLayer>(&bytes) else { return Ok(None) };
         let tree = |named: &NamedLayer| self.store.tree(named.layer.diff_id).is_some();
         let whole = trees == Trees::None || app.layers.iter().all(tree);
         Ok((whole && self.image(app.image).is_ok()).then_some(app))

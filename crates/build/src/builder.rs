@@ -137,8 +137,10 @@ impl Builder<'_> {
     /// The environment under `key`, if it was built and nothing of it was pruned since.
     fn built(&self, key: Digest, trees: Trees) -> Result<Option<Environment>, Error> {
         let Some(bytes) = self.store.memo("environment", key)? else { return Ok(None) };
-        let environment: Environment =
-            serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
+        // What can't be read is made again.
+        let Ok(environment) = serde_json::from_slice::<Environment>(&bytes) else {
+            return Ok(None);
+        };
         let Ok(image) = self.image(environment.image) else { return Ok(None) };
         if trees == Trees::None {
             // An image that may go elsewhere is no good without its blobs.
@@ -282,9 +284,11 @@ impl Builder<'_> {
     /// The layer remembered under a key, if it is still in the store.
     pub(crate) fn remembered(&self, kind: &str, key: Digest) -> Result<Option<Layer>, Error> {
         let Some(bytes) = self.store.memo(kind, key)? else { return Ok(None) };
-        let diff_id = String::from_utf8_lossy(&bytes).trim().parse();
-        let diff_id = diff_id.map_err(|error| Error::Memo(format!("{error}")))?;
-        Ok(self.store.layer(diff_id)?)
+        // What can't be read is made again.
+        match String::from_utf8_lossy(&bytes).trim().parse() {
+            Ok(diff_id) => Ok(self.store.layer(diff_id)?),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Remembers a layer under the digest of what it was made from.

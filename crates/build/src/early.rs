@@ -29,8 +29,9 @@ impl Builder<'_> {
         if self.store.memo(FAILED, key)?.is_some() {
             return Ok(None);
         }
-        let environment: Environment =
-            serde_json::from_slice(&bytes).map_err(|error| Error::Memo(error.to_string()))?;
+        let Ok(environment) = serde_json::from_slice::<Environment>(&bytes) else {
+            return Ok(None);
+        };
         let there = self.image(environment.image).is_ok();
         Ok(there.then_some(Made { environment, whole: false }))
     }

@@ -60,13 +60,15 @@ impl Fetch for Archive<'_> {
     }
 
     fn kept(&self, list: Digest) -> Option<Vec<u8>> {
-        // A store that can't be read fails where something must be written.
-        self.store.memo(MEMO, list).ok().flatten()
+        // A store that can't be read fails where something must be written. The list's digest stands in
+        // front of what was read of it: of another list it would give other versions.
+        let kept = self.store.memo(MEMO, list).ok().flatten()?;
+        Some(kept.strip_prefix(list.as_bytes())?.to_vec())
     }
 
     fn keep(&self, list: Digest, brief: &[u8]) -> Result<(), FetchError> {
         match brief.len() <= MEMO_LIMIT {
-            true => Ok(self.store.put_memo(MEMO, list, brief)?),
+            true => Ok(self.store.put_memo(MEMO, list, &[list.as_bytes(), brief].concat())?),
             false => Ok(()),
         }
     }

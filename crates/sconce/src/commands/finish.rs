@@ -1,6 +1,7 @@
 //! `sconce finish`: makes the whole image beside a container that started early, in a process of its own that
 //! outlives the container and yields to it.
 
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sconce_start::Target;
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::trust::quoted;
 
 /// Make what is missing of an image after an early start, unless somebody is at it
 #[derive(clap::Args)]
@@ -40,7 +42,8 @@ pub fn begin(global: &Global, target: &str) -> Result<(), Failure> {
     command.spawn().map_err(failed)?;
     if !global.quiet {
         eprintln!(
-            "note: its bytecode is compiled and its image sealed beside the command; `sconce build {target}` waits for that"
+            "note: its bytecode is compiled and its image sealed beside the command; `sconce build {}` waits for that",
+            quoted(Path::new(target))
         );
     }
     Ok(())
