@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import Failed, Series, measure
-from report import Budget, Report, Section
+from measure import Series, measure
+from report import Budget, Report, Section, run_sections
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -102,15 +102,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS])
     options = parser.parse_args()
     bench = Bench(options)
-    sections = []
-    for name in options.sections or SECTIONS:
-        section = Section(SECTIONS[name])
-        print(section.title, flush=True)
-        try:
-            getattr(bench, name)(section)
-        except Failed as error:
-            section.notes.append(f"Not measured: {error}")
-        sections.append(section)
+    sections = run_sections(bench, SECTIONS, options.sections)
     hidden = {bench.sconce: "sconce", bench.uv: "uv", str(bench.work): "$WORK", str(REPO): "$REPO"}
     report = Report(f"{options.machine}, the first line", hidden, [[bench.sconce, "--version"], [bench.uv, "--version"]])
     page = report.page(sections, bench.budgets, Path("/nonexistent")).replace("- 0 wheels, 0.00 GB\n", "")

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from measure import Series
+from measure import Failed, Series
 
 MIB = 1 << 20
 
@@ -19,6 +19,20 @@ class Section:
     title: str
     rows: list[Series] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def run_sections(bench: object, titles: dict[str, str], chosen: list[str]) -> list[Section]:
+    """Calls the methods of `bench` that the chosen sections (all where none is chosen) are named after."""
+    sections = []
+    for name in chosen or titles:
+        section = Section(titles[name])
+        print(section.title, flush=True)
+        try:
+            getattr(bench, name)(section)
+        except Failed as error:
+            section.notes.append(f"Not measured: {error}")
+        sections.append(section)
+    return sections
 
 
 @dataclass

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import peers
-from measure import Failed, alternate, measure
-from report import Budget, Report, Section
+from measure import alternate, measure
+from report import Budget, Report, Section, run_sections
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -210,15 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
-    sections = []
-    for name in options.sections or SECTIONS:
-        section = Section(SECTIONS[name])
-        print(section.title, flush=True)
-        try:
-            getattr(bench, name)(section)
-        except Failed as error:
-            section.notes.append(f"Not measured: {error}")
-        sections.append(section)
+    sections = run_sections(bench, SECTIONS, options.sections)
     hidden = {bench.sconce: "sconce", str(bench.work): "$WORK", str(REPO): "$REPO", bench.image: "IMAGE"}
     programs = [[bench.sconce, "--version"], ["crun", "--version"], ["runc", "--version"], ["docker", "--version"]]
     report = Report(f"{options.machine}, the runtime", hidden, programs)

@@ -185,7 +185,7 @@ impl Builder<'_> {
         layers.push(skeleton);
         layers.extend(wheels);
         if units.iter().any(Unit::is_missing) {
-            if until == Until::Startable && self.is_worth_a_start(lock, &units, &layers)? {
+            if until == Until::Startable && self.starts_early(lock, &units, &layers)? {
                 layers.extend(units.into_iter().filter_map(Unit::into_layer));
                 return self.put_early(lock, layers, key);
             }

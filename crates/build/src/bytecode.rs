@@ -135,7 +135,6 @@ impl Builder<'_> {
         let stage = self.progress.begin("bytecode", None);
         let python = &lock.facts.python;
         let stdlib = python::library(lock);
-        let site = site_packages(python);
         let debian = self.tree(layers.first())?;
         let base = self.root(lock, None, layers, sources)?;
         let missing = units.iter().filter(|unit| unit.is_missing());
@@ -161,9 +160,7 @@ impl Builder<'_> {
         }
         let mut lists = Vec::new();
         for (unit, root) in units.iter().filter(|unit| unit.is_missing()).zip(&roots) {
-            let mut list = BTreeSet::new();
-            find_sources(root, if unit.plan.is_none() { &stdlib } else { &site }, &mut list)?;
-            lists.push(list);
+            lists.push(sources_of(lock, unit, root)?);
         }
         // A base from another user's store can't be changed, not even by making a folder in it.
         if let Some(folders) = self.store.folders_over(&lowers)? {
@@ -219,13 +216,10 @@ impl Builder<'_> {
         units: &[Unit],
         layers: &[NamedLayer],
     ) -> Result<usize, Error> {
-        let (stdlib, site) = (python::library(lock), site_packages(&lock.facts.python));
         let mut count = 0;
         for unit in units.iter().filter(|unit| unit.is_missing()) {
             let root = self.root(lock, unit.plan, layers, &BTreeMap::new())?;
-            let mut list = BTreeSet::new();
-            find_sources(&root, if unit.plan.is_none() { &stdlib } else { &site }, &mut list)?;
-            count += list.len();
+            count += sources_of(lock, unit, &root)?.len();
         }
         Ok(count)
     }
@@ -390,6 +384,17 @@ fn python_versions(lock: &Lock) -> String {
 /// `.cpython-313.pyc` for `.py` and a number of up to 20 digits behind that (`_write_atomic` in
 /// importlib/_bootstrap_external.py), and names have 255 bytes (NAME_MAX).
 const LONGEST_NAME: usize = 255 - ".cpython-313t".len() - "c".len() - ".".len() - 20;
+
+/// The sources of a unit, below its root.
+fn sources_of(lock: &Lock, unit: &Unit, root: &Path) -> Result<BTreeSet<String>, Error> {
+    let folder = match unit.plan {
+        None => python::library(lock),
+        Some(_) => site_packages(&lock.facts.python),
+    };
+    let mut list = BTreeSet::new();
+    find_sources(root, &folder, &mut list)?;
+    Ok(list)
+}
 
 /// Adds the plain `.py` files below `folder` of a tree; links are not followed.
 fn find_sources(tree: &Path, folder: &str, found: &mut BTreeSet<String>) -> Result<(), Error> {

@@ -15,10 +15,10 @@ use sconce_lock::{
 };
 
 use crate::builder::Builder;
+use crate::debian_lists::{self, Ahead, Question};
 use crate::download::URL;
 use crate::error::Error;
 use crate::image::architecture;
-use crate::lists::{self, Ahead, Question};
 use crate::project::Project;
 use crate::{native, overlaps, parallel};
 
@@ -102,7 +102,7 @@ impl<'a> World<'a> {
                 let ahead = ahead.map(|ahead| ahead.wait(self.builder.client)).transpose()?;
                 let lists = match ahead.flatten() {
                     Some(lists) => lists,
-                    None => lists::load(self.builder.client, self.builder.store, &question)?,
+                    None => debian_lists::load(self.builder.client, self.builder.store, &question)?,
                 };
                 say(self.builder, &lists);
                 lists
@@ -219,7 +219,7 @@ impl Index for World<'_> {
         overlaps::overlaps(self.builder, question, &places)
     }
 
-    fn foresee_debian(&mut self, request: &DebianRequest) {
+    fn prefetch_debian(&mut self, request: &DebianRequest) {
         if !self.builder.client.options().offline {
             self.ahead = Ahead::begin(self.builder, question(request));
         }
@@ -302,7 +302,7 @@ pub(crate) fn debian_pins(
         mirror: mirror.map(str::to_owned),
         allow_missing: allow_missing.to_owned(),
     };
-    let lists = lists::load(builder.client, builder.store, &question)?;
+    let lists = debian_lists::load(builder.client, builder.store, &question)?;
     say(builder, &lists);
     pins(roots, &lists, Target::new(release, arch)?)
 }

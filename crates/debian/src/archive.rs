@@ -295,7 +295,7 @@ impl BufRead for Pieces<'_> {
             if self.fetch.is_cancelled() {
                 return Err(io::Error::other("cancelled"));
             }
-            // An empty piece is the end, which a thread that came to grief never sends.
+            // An empty piece is the end, which a thread that panicked never sends.
             let next = self.pieces.recv();
             self.piece = next.map_err(|_| io::ErrorKind::UnexpectedEof)??;
             self.ended = self.piece.is_empty();

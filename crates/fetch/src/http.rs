@@ -17,8 +17,8 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 use url::Url;
 
+use crate::dns::Cached;
 use crate::error::Error;
-use crate::names::Names;
 use crate::netrc::{Login, Netrc};
 
 /// The longest a server's `Retry-After` is obeyed; asked for more, we give up at once.
@@ -118,7 +118,7 @@ impl Client {
         let agent = ureq::Agent::with_parts(
             config,
             DefaultConnector::default(),
-            Names::<DefaultResolver>::default(),
+            Cached::<DefaultResolver>::default(),
         );
         Self { agent, options, logins: Arc::default() }
     }

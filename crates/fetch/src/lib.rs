@@ -1,11 +1,11 @@
 //! Downloads: indexes, wheels and debs, with resume, retries and verification.
 
 pub mod apt;
+mod dns;
 pub mod downloads;
 mod error;
 pub mod http;
 pub mod indexes;
-mod names;
 mod netrc;
 pub mod pypi;
 pub mod pythons;

@@ -180,7 +180,7 @@ fn torch_process(loader: &Loader<'_>, python: Option<usize>, contents: &Contents
     let first = format!("{folder}/lib/libtorch_global_deps.so");
     let first = first.trim_start_matches('/');
     if let Some((at, _)) = loader.all().find(|(_, library)| library.path == first) {
-        preload::play(loader, &mut process, at, contents);
+        preload::simulate(loader, &mut process, at, contents);
     }
     loader.load(&mut process, torch);
     process

@@ -8,7 +8,7 @@ use crate::names::{self, Preload, When};
 use crate::packages::{Contents, numbers};
 
 /// Loads into `process` what torch does with the library number `deps`, its libtorch_global_deps.so.
-pub fn play(loader: &Loader<'_>, process: &mut Process, deps: usize, contents: &Contents) {
+pub fn simulate(loader: &Loader<'_>, process: &mut Process, deps: usize, contents: &Contents) {
     let at = process.loaded.len();
     loader.load(process, deps);
     let Some(torch) = &contents.torch else { return };

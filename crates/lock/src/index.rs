@@ -258,7 +258,7 @@ pub trait Index {
     }
 
     /// Told before all questions what the Debian archive will most likely be asked, so that it can be begun with.
-    fn foresee_debian(&mut self, request: &DebianRequest) {
+    fn prefetch_debian(&mut self, request: &DebianRequest) {
         let _ = request;
     }
 

@@ -100,7 +100,7 @@ fn packages(
     if let Some(base) = request.bases.first() {
         let torch = spec.environment.torch != TorchRequest::None;
         let request = keep::debian_request(spec, base, request.machine, torch);
-        keep::foresee_debs(&request, previous.kept(), index);
+        keep::prefetch_debs(&request, previous.kept(), index);
     }
     let mut resolution = Resolution {
         spec,

@@ -102,10 +102,10 @@ pub(super) fn debs(
 }
 
 /// Tells the index what it will most likely be asked about Debian, where the lock that is there has no answer.
-pub(super) fn foresee_debs(request: &DebianRequest, kept: Option<&Lock>, index: &mut dyn Index) {
+pub(super) fn prefetch_debs(request: &DebianRequest, kept: Option<&Lock>, index: &mut dyn Index) {
     let digest = debs_digest(request);
     if !kept.is_some_and(|lock| has_debs_of(lock, digest)) {
-        index.foresee_debian(request);
+        index.prefetch_debian(request);
     }
 }
 

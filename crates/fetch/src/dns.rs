@@ -1,4 +1,4 @@
-//! Names of hosts to addresses, each looked up once.
+//! Addresses of hosts, each looked up once and kept for a while.
 //!
 //! A name server drops some of many questions that come at once, and the C library asks again only after five
 //! seconds (resolv.conf(5), `timeout`). Without this every request asks, those over a kept connection too.
@@ -20,7 +20,7 @@ const MOST: usize = 256;
 
 /// Asks `R` for each host once, however many connections are opened at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Names<R = DefaultResolver> {
+pub(crate) struct Cached<R = DefaultResolver> {
     inner: R,
     hosts: Mutex<HashMap<String, Arc<Mutex<Option<Answer>>>>>,
 }
@@ -31,7 +31,7 @@ struct Answer {
     said: Result<ResolvedSocketAddrs, ureq::Error>,
 }
 
-impl<R: Resolver> Names<R> {
+impl<R: Resolver> Cached<R> {
     fn host(&self, key: String) -> Arc<Mutex<Option<Answer>>> {
         let mut hosts = held(&self.hosts);
         if hosts.len() >= MOST && !hosts.contains_key(&key) {
@@ -41,7 +41,7 @@ impl<R: Resolver> Names<R> {
     }
 }
 
-impl<R: Resolver> Resolver for Names<R> {
+impl<R: Resolver> Resolver for Cached<R> {
     fn resolve(
         &self,
         uri: &Uri,
@@ -120,7 +120,7 @@ mod tests {
     }
 
     /// What 20 threads get that ask at once, in words.
-    fn asked(names: &Names<Slow>, uri: &str) -> Vec<String> {
+    fn asked(names: &Cached<Slow>, uri: &str) -> Vec<String> {
         let one = || {
             let uri: Uri = uri.parse().unwrap();
             match names.resolve(&uri, &Config::default(), NextTimeout::default()) {
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_host_is_looked_up_once_and_a_failure_again() {
-        let names = Names::<Slow>::default();
+        let names = Cached::<Slow>::default();
         assert_eq!(asked(&names, "https://here.invalid/a"), ["127.0.0.1:80"; 20]);
         assert_eq!(asked(&names, "https://here.invalid/b"), ["127.0.0.1:80"; 20]);
         assert_eq!(names.inner.0.load(Ordering::Relaxed), 1);

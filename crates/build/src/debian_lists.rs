@@ -19,8 +19,8 @@ use crate::error::Error;
 const MEMO: &str = "packages";
 /// The largest such memo, bytes; that of trixie has 10 MB.
 const MEMO_LIMIT: usize = 15 << 20;
-/// How long lists that nobody wants any more are waited for: they stop between two reads.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long to wait for a read that is cancelled: it stops between two reads.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Which lists are read, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Ahead {
         self.question == *question
     }
 
-    /// The lists; nothing if their thread came to grief.
+    /// The lists; nothing if their thread panicked.
     ///
     /// # Errors
     /// Those of [`load`], and that the whole work was stopped.
@@ -129,6 +129,6 @@ impl Drop for Ahead {
     fn drop(&mut self) {
         self.cancel.store(true, Ordering::Relaxed);
         // A connection that hangs is not waited for: its thread holds nothing that another one needs.
-        let _ = self.lists.recv_timeout(FAREWELL);
+        let _ = self.lists.recv_timeout(GRACE);
     }
 }
