@@ -61,7 +61,9 @@ fn main() -> ExitCode {
     container.stdio = stdio;
     // Words that cannot be written are nobody's to read.
     let say = |text: &str| drop(writeln!(std::io::stderr(), "bare: {text}"));
-    match sconce_run::run(&container, Vec::new(), &mut |note| say(note)) {
+    let ended = sconce_run::Shim::spawn(&container.folder)
+        .and_then(|shim| sconce_run::run(&container, shim, Vec::new(), &mut |note| say(note)));
+    match ended {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             say(&error.to_string());

@@ -6,17 +6,17 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::WaitStatus;
 
 use crate::cgroup::{Groups, Limits, Plan};
-use crate::control::{self, Message};
+use crate::control::Message;
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, State};
 use crate::ids::Power;
-use crate::spawn::Launch;
+use crate::spawn::{Belongings, Shim};
 use crate::streams::{self, Streams};
 use crate::{
-    Captured, Container, DEFAULT_PIDS, Exit, Stdio, attend, clean, ids, request, signals, terminal,
+    Captured, Container, DEFAULT_PIDS, Exit, Stdio, attend, clean, request, signals, terminal,
 };
 
 /// Runs the container until its command ends. `held` are locks that the container needs as long as
@@ -26,13 +26,13 @@ use crate::{
 /// from a thread that lives as long as the container: when that thread ends, so does it.
 pub fn run(
     container: &Container,
+    shim: Shim,
     held: Vec<OwnedFd>,
     notices: &mut dyn FnMut(&str),
 ) -> Result<Exit, Error> {
-    signals::expect_children();
     let signals = signals::SignalPipe::new().doing("listening for signals")?;
     let Streams { inner, copies } = Streams::join(container.stdio).doing("joining streams")?;
-    let mut session = Session::start(container, inner, held, notices)?;
+    let mut session = Session::start(container, shim, inner, held, notices)?;
     let copies = copies.start().doing("copying the container's output")?;
     session.attend(signals.as_ref(), Vec::new(), 0, notices)?;
     let ended = session.finish();
@@ -46,13 +46,13 @@ pub fn run(
 /// Starts the container and leaves it running: its id, when its command has started.
 pub fn start(
     container: &Container,
+    shim: Shim,
     held: Vec<OwnedFd>,
     notices: &mut dyn FnMut(&str),
 ) -> Result<String, Error> {
-    signals::expect_children();
     let container = Container { detach: true, ..container.clone() };
     let null = || streams::null().doing("opening /dev/null");
-    let mut session = Session::start(&container, [null()?, null()?, null()?], held, notices)?;
+    let mut session = Session::start(&container, shim, [null()?, null()?, null()?], held, notices)?;
     session.attend(None, Vec::new(), 0, notices)?;
     session.leave()
 }
@@ -64,12 +64,12 @@ pub fn run_captured(
     most: usize,
     notices: &mut dyn FnMut(&str),
 ) -> Result<Captured, Error> {
-    signals::expect_children();
+    let shim = Shim::spawn(&container.folder)?;
     let container = Container { stdio: Stdio::Output, ..container.clone() };
     let pipe = || streams::pipe().doing("making a pipe");
     let ((out, to_out), (err, to_err)) = (pipe()?, pipe()?);
     let inner = [streams::null().doing("opening /dev/null")?, to_out, to_err];
-    let mut session = Session::start(&container, inner, Vec::new(), notices)?;
+    let mut session = Session::start(&container, shim, inner, Vec::new(), notices)?;
     let mut kept = session.attend(None, vec![out, err], most, notices)?.into_iter();
     let exit = session.finish()?;
     let (stdout, stderr) = (kept.next().unwrap_or_default(), kept.next().unwrap_or_default());
@@ -78,7 +78,6 @@ pub fn run_captured(
 
 /// A container that was started.
 struct Session {
-    control: OwnedFd,
     shim: Shim,
     container: Container,
     folder: Folder,
@@ -96,23 +95,10 @@ struct Outcome {
     failed: Option<Error>,
 }
 
-/// The shim's process; killed and collected if it is still there when this is dropped.
-struct Shim(Option<Pid>);
-
-impl Drop for Shim {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0.take() {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-        }
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         // The shim removes what it made; what is left here is that of one that was killed.
-        let gone = std::mem::replace(&mut self.shim, Shim(None));
-        drop(gone);
+        self.shim.kill();
         if !self.container.detach && self.folder.path.exists() {
             let _ = clean::remove(&self.folder.path);
         }
@@ -122,13 +108,13 @@ impl Drop for Session {
 impl Session {
     fn start(
         container: &Container,
+        mut shim: Shim,
         inner: [OwnedFd; 3],
         held: Vec<OwnedFd>,
         notices: &mut dyn FnMut(&str),
     ) -> Result<Self, Error> {
         check(container)?;
-        let power = ids::power()?;
-        if container.host_pids && power == Power::User {
+        if container.host_pids && shim.power == Power::User {
             // A /proc can only be mounted by who owns the pid namespace it shows
             // (user_namespaces(7)).
             return Err(Error::Invalid {
@@ -145,25 +131,28 @@ impl Session {
         let container = prepare(container, notices)?;
         let folder = Folder::new(&container.folder, container.name.as_deref())?;
         clean::left(&folder.left, notices);
-        let launched = Self::launch(&container, &folder, power, window, inner, held, notices);
-        let (control, pid, groups) = launched.inspect_err(|_| {
+        let begun = Self::begin(&container, &folder, &shim, window, inner, held, notices);
+        let groups = begun.inspect_err(|_| {
             // The error says what is wrong already; the next start would remove it too.
+            shim.kill();
             let _ = clean::remove(&folder.path);
         })?;
-        let (shim, outcome) = (Shim(Some(pid)), Outcome::default());
-        Ok(Self { control, shim, container, folder, outcome, groups })
+        if container.user.is_some() {
+            shim.note.iter().for_each(|note| notices(note));
+        }
+        Ok(Self { shim, container, folder, outcome: Outcome::default(), groups })
     }
 
-    /// Starts the shim: this end of the socket to it, its process, and the container's cgroups.
-    fn launch(
+    /// Gives the shim its container, whose cgroups are made here.
+    fn begin(
         container: &Container,
         folder: &Folder,
-        power: Power,
+        shim: &Shim,
         window: Option<(u16, u16)>,
         inner: [OwnedFd; 3],
         held: Vec<OwnedFd>,
         notices: &mut dyn FnMut(&str),
-    ) -> Result<(OwnedFd, Pid, Groups), Error> {
+    ) -> Result<Groups, Error> {
         if let Some(file) = &container.id_file {
             // One that is there already may be another container's.
             let written = fs::File::create_new(file)
@@ -197,19 +186,15 @@ impl Session {
             let room = folder.path.join("scratch/room");
             fs::write(&room, [1; 4096]).doing_to("writing", &room)?;
         }
-        let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
-        let launch = Launch {
+        shim.begin(&Belongings {
             folder: &folder.path,
             lock: &folder.lock,
             streams: &inner,
-            control: &theirs,
             held: &held,
             groups: &groups,
-            power,
             window,
-        };
-        let pid = launch.fork().doing("starting the shim")?;
-        Ok((ours, pid, groups))
+        })?;
+        Ok(groups)
     }
 
     /// Serves the container until it has ended, or until it runs if it is detached.
@@ -220,7 +205,7 @@ impl Session {
         most: usize,
         notices: &mut dyn FnMut(&str),
     ) -> Result<Vec<Vec<u8>>, Error> {
-        let control = self.control.try_clone().doing("keeping the socket to the shim")?;
+        let control = self.shim.control.try_clone().doing("keeping the socket to the shim")?;
         attend::attend(&control, signals, captured, most, &mut |message| {
             self.hear(message, notices)?;
             Ok(!(self.container.detach && self.outcome.started))
@@ -229,15 +214,6 @@ impl Session {
 
     fn hear(&mut self, message: Message, notices: &mut dyn FnMut(&str)) -> Result<(), Error> {
         match message {
-            Message::MapMe => {
-                if let Some(pid) = self.shim.0
-                    && let Some(note) = ids::write_maps(pid)?
-                    && self.container.user.is_some()
-                {
-                    notices(&note);
-                }
-                control::send(&self.control, &Message::Go).doing("answering the shim")?;
-            }
             Message::Notice(text) => notices(&text),
             Message::Reason(text) => {
                 self.outcome.reason.get_or_insert(text);
@@ -267,12 +243,7 @@ impl Session {
 
     /// Waits for the shim: how the container ended.
     fn finish(mut self) -> Result<Exit, Error> {
-        let shim = match self.shim.0.take() {
-            Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::empty())
-                .doing("collecting the shim")?
-                .map(|(_, status)| status),
-            None => None,
-        };
+        let shim = self.shim.collect().doing("collecting the shim")?;
         self.refused()?;
         let lost = || {
             Error::Lost(match shim.and_then(WaitStatus::terminating_signal) {
@@ -289,7 +260,7 @@ impl Session {
             self.refused()?;
             return Err(Error::Lost("it ended before it started".to_owned()));
         }
-        self.shim.0 = None;
+        self.shim.leave();
         // The shim has them now.
         std::mem::forget(std::mem::take(&mut self.groups));
         Ok(self.folder.id.clone())

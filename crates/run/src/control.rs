@@ -20,13 +20,17 @@ const LONGEST: usize = 128 << 10;
 /// Longest text of an error or notice.
 const LONGEST_TEXT: usize = 8 << 10;
 /// Most descriptors with a packet.
-const MOST_FDS: usize = 3;
+pub(crate) const MOST_FDS: usize = 16;
 
 /// One packet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// Caller to shim: go on.
     Go,
+    /// Caller to shim: descriptors of its container come with this.
+    Take,
+    /// Caller to shim: start this container. All descriptors have been sent.
+    Begin(Begin),
     /// Shim: my user namespace stands, write its maps.
     MapMe,
     /// Shim: something the user should know.
@@ -59,6 +63,18 @@ pub(crate) enum Message {
     /// To the shim: read or write files below this path, as a tar stream on the descriptor that
     /// comes with this.
     Copy { path: String, into: bool },
+}
+
+/// The container that a shim is for. Its descriptors, in their order: the three streams, the lock on
+/// the folder, two for each cgroup ([`crate::cgroup::Group`]), and those that are only held.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    /// The container's folder.
+    pub(crate) folder: std::ffi::OsString,
+    /// How many cgroups it has.
+    pub(crate) groups: usize,
+    /// Rows and columns of the terminal that the caller shows.
+    pub(crate) window: Option<(u16, u16)>,
 }
 
 /// Another command for a running container.
@@ -143,8 +159,9 @@ pub(crate) fn receive_with(socket: impl AsFd) -> io::Result<Option<(Message, Vec
     let received = loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
         match recvmsg(socket.as_fd(), &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // CONNRESET: the other end closed before it had read everything. It is reported once, ahead
+            // of what was sent from there, which is still to be read, and of the end (net/unix/af_unix.c).
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             other => break other?,
         }
     };

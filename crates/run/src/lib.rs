@@ -1,6 +1,6 @@
 //! An image to a running container: overlay, mounts, namespaces, cgroups, terminal.
 //!
-//! [`run`] takes the image's extracted layers and a request and answers how the command
+//! [`run`] takes the image's extracted layers, a request and a [`Shim`], and answers how the command
 //! ended; [`start`] leaves the container running. Three processes do the work:
 //!
 //! - the **caller** keeps the terminal, forwards signals, and waits;
@@ -81,6 +81,7 @@ pub use output::Line;
 pub use processors::{processor_limit, processors};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
 pub use shim::shim_main;
+pub use spawn::Shim;
 pub use time::rfc3339;
 pub use usage::Usage;
 

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -41,13 +41,6 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: called by the container's first process for the descriptor that its shim
     // opened for it and that nothing there closes before it ends.
     unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Takes over the descriptor of this number, which whoever started this process left open for it.
-pub(crate) fn take(fd: RawFd) -> OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: called once for each number of those that a shim is started with.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Puts `fd` at number `at`, open across exec; the descriptor it came from stays open.

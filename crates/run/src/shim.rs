@@ -8,49 +8,59 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use crate::cgroup::{Group, Groups};
-use crate::control::{self, Message};
+use crate::control::{self, Begin, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, State};
 use crate::forward::Listeners;
 use crate::output::Output;
 use crate::setup::{self, Started};
-use crate::spawn::{CONTROL, HELD, LOCK, NAME};
+use crate::spawn::{CONTROL, NAME};
 use crate::{Container, Exit, clean, join, os};
 
 /// Takes over if this process was started as a container's shim, and then never returns. A program
 /// that starts containers calls it first thing in `main`.
 pub fn shim_main() {
-    let mut words = std::env::args_os();
-    if words.next().is_none_or(|name| name != NAME) {
+    if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
     }
-    let words: Vec<_> = words.collect();
-    let number = |at: usize| words.get(at).and_then(|word| word.to_str()?.parse::<RawFd>().ok());
-    let status = match (words.first(), number(1), number(2)) {
-        (Some(folder), Some(held), Some(groups)) => {
-            let window = words.get(3).and_then(|word| {
-                let (rows, columns) = word.to_str()?.split_once('x')?;
-                Some((rows.parse().ok()?, columns.parse().ok()?))
-            });
-            match keep(Path::new(folder), held, groups, window) {
-                Ok(()) => 0,
-                Err(error) => {
-                    let failed = Message::Failed { message: error.chain(), hint: error.hint() };
-                    drop(control::send(os::borrow(CONTROL), &failed));
-                    1
-                }
-            }
+    let ended =
+        os::hide_memory().and_then(|()| container_to_keep()).doing("waiting for a container");
+    let ended = ended.and_then(|order| order.map_or(Ok(()), keep));
+    let status = match ended {
+        Ok(()) => 0,
+        Err(error) => {
+            let failed = Message::Failed { message: error.chain(), hint: error.hint() };
+            drop(control::send(os::borrow(CONTROL), &failed));
+            1
         }
-        _ => 125,
     };
     os::exit_now(status)
+}
+
+/// A container to start, with its descriptors.
+struct Order {
+    begin: Begin,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// What the caller wants started; `None` if it has gone without wanting anything.
+fn container_to_keep() -> io::Result<Option<Order>> {
+    let mut descriptors = Vec::new();
+    loop {
+        match control::receive_with(os::borrow(CONTROL))? {
+            Some((Message::Take, more)) => descriptors.extend(more),
+            Some((Message::Begin(begin), _)) => return Ok(Some(Order { begin, descriptors })),
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// Sends a notice to the caller, if it is still there.
@@ -58,32 +68,33 @@ pub(crate) fn notice(text: impl Into<String>) {
     drop(control::send(os::borrow(CONTROL), &Message::Notice(text.into())));
 }
 
-/// Runs a shim from start to end.
-fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> Result<(), Error> {
-    os::hide_memory().doing("closing this process to others")?;
+/// Keeps a container from start to end.
+fn keep(order: Order) -> Result<(), Error> {
+    let missing = || Error::Lost("its caller sent too few descriptors".to_owned());
+    let Begin { folder, groups, window } = order.begin;
+    let path = Path::new(&folder);
     // What ps(1) shows, and what is named as the holder of a GPU: 15 bytes at most.
     let id = path.file_name().unwrap_or_default().to_string_lossy();
     let name = CString::new(format!("sconce-{}", id.get(..8).unwrap_or_default()));
     rustix::thread::set_name(&name.unwrap_or_default()).doing("naming this process")?;
-    os::close_at_exec_from(3);
+    let mut descriptors = order.descriptors.into_iter();
+    for number in 0..CONTROL {
+        let stream = descriptors.next().ok_or_else(missing)?;
+        os::place(stream.as_fd(), number).doing("joining the container's streams")?;
+    }
+    os::close_at_exec_from(CONTROL as u32);
+    let lock = descriptors.next().ok_or_else(missing)?;
     let container: Container =
         folder::read(path, "container.json").doing_to("reading", path.join("container.json"))?;
     let mut state: State =
         folder::read(path, "state.json").doing_to("reading", path.join("state.json"))?;
-    let groups: Vec<Group> = state
-        .cgroups
-        .iter()
-        .zip(0..groups)
-        .map(|(path, number)| {
-            let at = HELD + held + 2 * number;
-            Group {
-                path: path.clone(),
-                entrance: os::take(at).into(),
-                parent: os::take(at + 1).into(),
-            }
-        })
-        .collect();
-    let groups = Groups::of(groups);
+    let mut made = Vec::new();
+    for path in state.cgroups.iter().take(groups) {
+        let mut file = || descriptors.next().map(Into::into).ok_or_else(missing);
+        made.push(Group { path: path.clone(), entrance: file()?, parent: file()? });
+    }
+    let groups = Groups::of(made);
+    let _held: Vec<OwnedFd> = descriptors.collect();
     // Open until the process ends: a client that connects too late sees end of file and reads the state.
     let listener = listen(path)?;
     let ended = live(path, &container, &mut state, &groups, &listener, window);
@@ -109,7 +120,7 @@ fn keep(path: &Path, held: RawFd, groups: RawFd, window: Option<(u16, u16)>) -> 
     };
     let cleaned = cleaned.and(container.leased.as_deref().map_or(Ok(()), clean::remove));
     // Sent last: by then everything is cleaned up and the folder's lock is free.
-    rustix::fs::flock(os::borrow(LOCK), rustix::fs::FlockOperation::Unlock)
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock)
         .doing("letting go of the container's folder")?;
     let (exit, clients) = ended?;
     let message = Message::Ended(exit.status());
@@ -146,7 +157,7 @@ fn live(
     state.started = Some(folder::now());
     folder::write(path, "state.json", state)?;
     ports.serve().doing("starting to forward ports")?;
-    let mut shim = Shim {
+    let mut running = Running {
         container,
         life: rustix::process::pidfd_open(started.init, PidfdFlags::empty())
             .doing("watching the container's first process")?,
@@ -162,15 +173,15 @@ fn live(
         refused: None,
         settled: false,
     };
-    let ended = shim.serve();
+    let ended = running.serve();
     if groups.memory_kills() > 0 {
         state.out_of_memory = true;
         drop(control::send(os::borrow(CONTROL), &Message::OutOfMemory));
     }
-    state.output_lost = shim.output.lost();
-    let ended = ended.and_then(|()| shim.end());
-    setup::tidy(container, &scratch, &shim.started.overlay, ended.is_ok())?;
-    ended.map(|exit| (exit, shim.clients))
+    state.output_lost = running.output.lost();
+    let ended = ended.and_then(|()| running.end());
+    setup::tidy(container, &scratch, &running.started.overlay, ended.is_ok())?;
+    ended.map(|exit| (exit, running.clients))
 }
 
 /// Listens where others find this container.
@@ -188,7 +199,7 @@ fn listen(path: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// A container that runs.
-struct Shim<'a> {
+struct Running<'a> {
     container: &'a Container,
     started: Started,
     groups: &'a Groups,
@@ -241,7 +252,7 @@ enum Source {
     Input,
 }
 
-impl Shim<'_> {
+impl Running<'_> {
     /// Serves the caller, clients and output until the first process ends.
     fn serve(&mut self) -> Result<(), Error> {
         loop {

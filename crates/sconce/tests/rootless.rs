@@ -136,13 +136,14 @@ fn a_detached_one_whose_shim_is_killed_is_removed() {
     rootless.works(&["prune", "--all"]);
 }
 
-/// The process that holds a container, by its command line.
+/// The process that holds a container: it has the first digits of the container's id in its name.
 fn shim_of(folder: &Path) -> u32 {
-    let mark = format!("sconce-shim\0{}\0", fs::canonicalize(folder).unwrap().display());
-    let found = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).starts_with(&mark)
-    });
+    let id = folder.file_name().unwrap().to_str().unwrap();
+    let name = format!("sconce-{}\n", &id[..8]);
+    let found = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find(|entry| fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm == name));
     found.unwrap().file_name().to_string_lossy().parse().unwrap()
 }
 

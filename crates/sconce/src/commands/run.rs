@@ -99,6 +99,8 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let request = request(args)?;
     let target = Target::find_for(&args.target, "run", sconce_start::Kind::STARTABLE)?;
     let context = Context::open(&args.options.global(global))?;
+    // It gets ready beside all that follows.
+    let shim = sconce_run::Shim::spawn(&context.store.containers()?)?;
     let builder = context.builder(None);
     trust::check_target(&target, &builder, args.options.trust)?;
     let mut ready = sconce_start::ready(request, &target, &args.target, &builder, &environment())?;
@@ -109,7 +111,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut note = |text: &str| eprintln!("note: {text}");
     if ready.container.detach {
         let (container, held) = ready.into_held()?;
-        println!("{}", sconce_run::start(&container, held, &mut note)?);
+        println!("{}", sconce_run::start(&container, shim, held, &mut note)?);
         return Ok(ExitCode::SUCCESS);
     }
     let imports = ready.imports.take();
@@ -119,7 +121,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         _ => None,
     };
-    let exit = sconce_run::run(&ready.container, Vec::new(), &mut note);
+    let exit = sconce_run::run(&ready.container, shim, Vec::new(), &mut note);
     let failed = exit.as_ref().is_ok_and(|exit| !exit.success());
     // Whoever interrupted it wants the prompt back.
     let stopped = exit.as_ref().map_or(true, |exit| exit.code() >= 128);
