@@ -250,7 +250,7 @@ impl Builder<'_> {
         trees: Trees,
         cancel: &AtomicBool,
     ) -> Result<OfWheels, Error> {
-        self.fetch_wheels(lock, cancel)?;
+        self.fetch_and_unpack(lock, trees, cancel)?;
         let wheels = self.open_wheels(lock)?;
         let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
         for Stray { path, more, first, second } in strays {

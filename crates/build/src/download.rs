@@ -45,11 +45,11 @@ impl Builder<'_> {
     pub(crate) fn fetch_base(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
         if let Some(file) = self.wanted_python(lock)? {
             let name = file.name.clone();
-            self.download_as("downloading Python", &[file], 1, cancel)
+            self.download_as("downloading Python", &[file], 1, cancel, &|_| {})
                 .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
         }
         let debs = self.wanted_debs(&self.missing_debs(lock)?)?;
-        self.download_as("downloading debs", &debs, PARALLEL_DEBS, cancel)
+        self.download_as("downloading debs", &debs, PARALLEL_DEBS, cancel, &|_| {})
     }
 
     fn missing_wheels<'a>(&self, lock: &'a Lock) -> Vec<&'a Wheel> {
@@ -66,11 +66,16 @@ impl Builder<'_> {
         Ok(lock.debs.iter().filter(missing).collect())
     }
 
-    /// Downloads the wheels of a lock that are missing.
-    pub(crate) fn fetch_wheels(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
+    /// Downloads the wheels of a lock that are missing; `arrived` is told the file name of each.
+    pub(crate) fn fetch_wheels(
+        &self,
+        lock: &Lock,
+        cancel: &AtomicBool,
+        arrived: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), Error> {
         let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
-        let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel) else {
+        let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel, arrived) else {
             return Ok(());
         };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
@@ -90,7 +95,7 @@ impl Builder<'_> {
             return Err(error);
         }
         again.retain(|file| self.store.blob_path(file.digest).is_none());
-        self.download_as("downloading", &again, PARALLEL, cancel)
+        self.download_as("downloading", &again, PARALLEL, cancel, arrived)
     }
 
     fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
@@ -134,7 +139,7 @@ impl Builder<'_> {
 
     /// Downloads files, drawn as one stage.
     pub(crate) fn download_all(&self, wanted: &[Wanted]) -> Result<(), Error> {
-        self.download_as("downloading", wanted, PARALLEL, &AtomicBool::new(false))
+        self.download_as("downloading", wanted, PARALLEL, &AtomicBool::new(false), &|_| {})
     }
 
     fn download_as(
@@ -143,14 +148,20 @@ impl Builder<'_> {
         wanted: &[Wanted],
         parallel: usize,
         cancel: &AtomicBool,
+        arrived: &(dyn Fn(&str) + Sync),
     ) -> Result<(), Error> {
         if wanted.is_empty() {
             return Ok(());
         }
         let total: u64 = wanted.iter().filter_map(|file| file.size).sum();
         let stage = self.progress.begin(what, Some(total));
-        let watch =
-            Watch { progress: self.progress, stage: &*stage, said: Mutex::default(), cancel };
+        let watch = Watch {
+            progress: self.progress,
+            stage: &*stage,
+            said: Mutex::default(),
+            cancel,
+            arrived,
+        };
         downloads::download_all(self.client, self.store, wanted, parallel, &watch)?;
         stage.end(&format!("{} files", wanted.len()));
         Ok(())
@@ -221,6 +232,7 @@ struct Watch<'a> {
     stage: &'a dyn Stage,
     said: Mutex<Option<String>>,
     cancel: &'a AtomicBool,
+    arrived: &'a (dyn Fn(&str) + Sync),
 }
 
 impl downloads::DownloadProgress for Watch<'_> {
@@ -238,7 +250,9 @@ impl downloads::DownloadProgress for Watch<'_> {
 
     fn restarted(&self, _: &str, _: u64) {}
 
-    fn finished(&self, _: &str) {}
+    fn finished(&self, name: &str) {
+        (self.arrived)(name);
+    }
 
     fn retrying(&self, name: &str, why: &sconce_fetch::Error) {
         // One trouble with a server meets all files at once: it is said once.

@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::error::Error;
 
 /// The memo that leads from a plan's key to what was caught of its layer.
-const MEMO: &str = "gpu-code-1";
+const MEMO: &str = "gpu-code-2";
 /// A memo has at most 16 MiB; the largest of torch 2.15.0's set takes 3 MB.
 const MAX_MEMO: usize = 15 << 20;
 
@@ -92,10 +92,11 @@ impl Write for SiftedFile<'_> {
     }
 }
 
-/// Paths and what was caught of each: the length of the path as `u64`, the path, the catch.
+/// How many files there are as `u64`, then their paths and what was caught of each: the length of the path
+/// as `u64`, the path, the catch.
 fn encode(mut files: Vec<(String, Caught)>) -> Vec<u8> {
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut out = Vec::new();
+    let mut out = (files.len() as u64).to_le_bytes().to_vec();
     for (path, caught) in &files {
         out.extend_from_slice(&(path.len() as u64).to_le_bytes());
         out.extend_from_slice(path.as_bytes());
@@ -104,7 +105,9 @@ fn encode(mut files: Vec<(String, Caught)>) -> Vec<u8> {
     out
 }
 
-fn decode(mut rest: &[u8]) -> Option<Vec<(String, Caught)>> {
+/// Nothing if the bytes are damaged.
+fn decode(bytes: &[u8]) -> Option<Vec<(String, Caught)>> {
+    let (count, mut rest) = bytes.split_first_chunk::<8>()?;
     let mut files = Vec::new();
     while !rest.is_empty() {
         let (len, tail) = rest.split_first_chunk::<8>()?;
@@ -114,13 +117,15 @@ fn decode(mut rest: &[u8]) -> Option<Vec<(String, Caught)>> {
         rest = tail;
         files.push((path, Caught::read(&mut rest)?));
     }
-    Some(files)
+    (files.len() as u64 == u64::from_le_bytes(*count)).then_some(files)
 }
 
 impl Builder<'_> {
-    /// Whether it is known what GPU code is in the layer of a plan.
+    /// Whether it is known what GPU code is in the layer of a plan, be it none. What can't be read is made
+    /// again with the layer.
     pub(crate) fn has_gpu_code(&self, plan: &LayerPlan) -> bool {
-        self.store.memo(MEMO, plan.key()).is_ok_and(|memo| memo.is_some())
+        let memo = self.store.memo(MEMO, plan.key()).ok().flatten();
+        memo.is_some_and(|memo| decode(&memo).is_some())
     }
 
     pub(crate) fn remember_gpu_code(&self, plan: &LayerPlan, sifter: Sifter) -> Result<(), Error> {
@@ -191,12 +196,13 @@ mod tests {
         let bytes = encode(files.clone());
         let read = decode(&bytes).unwrap();
         assert_eq!(read, [files[1].clone(), files[0].clone()]);
-        assert_eq!(decode(b""), Some(Vec::new()));
-        for len in 1..bytes.len() {
-            if let Some(fewer) = decode(&bytes[..len]) {
-                assert_eq!(fewer.len(), 1, "{len}");
-            }
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]), None, "{len}");
         }
+        // A layer without GPU code is remembered too.
+        let none = encode(Vec::new());
+        assert!(!none.is_empty());
+        assert_eq!(decode(&none), Some(Vec::new()));
     }
 
     /// One container with machine code for these capabilities (ten times major plus minor).

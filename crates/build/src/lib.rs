@@ -5,6 +5,7 @@
 //! twice: a layer that exists is not made again, a lock that was built is not looked at again.
 
 mod app;
+mod arrivals;
 mod base;
 mod builder;
 mod bytecode;

@@ -44,18 +44,7 @@ impl Builder<'_> {
     pub(crate) fn open_wheels(&self, lock: &Lock) -> Result<Vec<Wheel>, Error> {
         let mut wheels = Vec::with_capacity(lock.wheels.len());
         for wheel in &lock.wheels {
-            let path = self
-                .store
-                .blob_path(wheel.sha256)
-                .ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
-            let file = File::open(&path).map_err(at("open", &path))?;
-            let opened = match self.store.memo(WRONG_RECORD, wheel.sha256)? {
-                None => Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?,
-                Some(why) => {
-                    let why = String::from_utf8_lossy(&why);
-                    Wheel::open_without_record(&wheel.file, wheel.sha256, Arc::new(file), &why)?
-                }
-            };
+            let opened = self.open_wheel(wheel)?;
             if let Some(why) = opened.unsound_record() {
                 self.progress.note(&format!(
                     "{}: {why}; RECORD is made from the files, as the wheel has the hash that the lock names",
@@ -65,6 +54,22 @@ impl Builder<'_> {
             wheels.push(opened);
         }
         Ok(wheels)
+    }
+
+    /// A wheel of a lock, opened and checked.
+    pub(crate) fn open_wheel(&self, wheel: &sconce_lock::Wheel) -> Result<Wheel, Error> {
+        let path = self
+            .store
+            .blob_path(wheel.sha256)
+            .ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
+        let file = File::open(&path).map_err(at("open", &path))?;
+        Ok(match self.store.memo(WRONG_RECORD, wheel.sha256)? {
+            None => Wheel::open(&wheel.file, wheel.sha256, Arc::new(file))?,
+            Some(why) => {
+                let why = String::from_utf8_lossy(&why);
+                Wheel::open_without_record(&wheel.file, wheel.sha256, Arc::new(file), &why)?
+            }
+        })
     }
 
     /// Notes that the RECORD of a wheel of the lock is wrong. False if that was known, or is no
@@ -113,7 +118,10 @@ impl Builder<'_> {
             promised(self)?;
             return Ok(layers.into_iter().flatten().collect());
         }
-        let made = self.assemble(plans, &missing, trees, sources)?;
+        let unpacked = missing.iter().map(|&at| plans[at].unpacked()).sum();
+        let stage = self.progress.begin("building", Some(unpacked));
+        let made = self.assemble(plans, &missing, trees, sources, &*stage)?;
+        stage.end(&format!("{} layers of wheels", made.len()));
         promised(self)?;
         for (at, layer) in missing.into_iter().zip(made) {
             layers[at] = Some(layer);
@@ -121,12 +129,14 @@ impl Builder<'_> {
         Ok(layers.into_iter().flatten().collect())
     }
 
-    fn assemble(
+    /// Makes the layers of those of `plans` whose numbers are in `missing`.
+    pub(crate) fn assemble(
         &self,
         plans: &[LayerPlan],
         missing: &[usize],
         trees: Trees,
         sources: &BTreeMap<usize, Sources>,
+        stage: &dyn Stage,
     ) -> Result<Vec<NamedLayer>, Error> {
         let mut builders: Vec<TreeBuilder> = Vec::new();
         if trees == Trees::All {
@@ -151,10 +161,8 @@ impl Builder<'_> {
             .zip(&sifters)
             .map(|(&plan, sifter)| Job { plan: &plans[plan], unpack: Some(sifter) })
             .collect();
-        let unpacked = jobs.iter().map(|job| job.plan.unpacked()).sum();
-        let stage = self.progress.begin("building", Some(unpacked));
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
-        let made = sconce_layer::assemble_all(&jobs, threads, &Count(&*stage))?;
+        let made = sconce_layer::assemble_all(&jobs, threads, &Count(stage))?;
         drop(jobs);
         for (&at, sifter) in missing.iter().zip(sifters) {
             self.remember_gpu_code(&plans[at], sifter)?;
@@ -177,7 +185,6 @@ impl Builder<'_> {
             self.remember(MEMO, plan.key(), &layer)?;
             layers.push(NamedLayer { name: plan.name().to_owned(), layer });
         }
-        stage.end(&format!("{} layers of wheels", layers.len()));
         Ok(layers)
     }
 }

@@ -32,7 +32,7 @@ pub use install::Venv;
 pub use metadata::MetadataFault;
 pub use overlap::{Listing, Overlap};
 pub use plain::plain;
-pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, Planned, Stray, plan};
+pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, Planned, Stray, own_layer, plan, plan_own};
 pub use record::RecordFault;
 pub use unpack::Unpack;
 pub use wheel::Wheel;

@@ -234,18 +234,31 @@ pub fn plan(wheels: &[Wheel], venv: &Venv, prefer: &[String]) -> Result<Planned,
         installed[wheel] = install(wheels[wheel], venv, &lost)?;
     }
 
-    let mut own = OWN_LAYER;
-    while wheels.iter().filter(|wheel| wheel.size() >= own).count() > MAX_OWN_LAYERS {
-        own *= 2;
-    }
+    let own = own_layer(&wheels.iter().map(|wheel| wheel.size()).collect::<Vec<_>>());
     let mut plans = Vec::new();
     let (large, small): (Vec<_>, Vec<_>) =
         wheels.into_iter().zip(installed).partition(|(wheel, _)| wheel.size() >= own);
-    for (wheel, files) in large {
-        plans.push(LayerPlan::new(title(wheel), vec![wheel.digest()], files));
-    }
+    plans.extend(large.into_iter().map(|(wheel, files)| alone(wheel, files)));
     plans.extend(shared(small));
     Ok(Planned { layers: plans, strays })
+}
+
+/// From how many bytes on a wheel has a layer of its own, in a set of wheels of these sizes.
+pub fn own_layer(sizes: &[u64]) -> u64 {
+    let mut own = OWN_LAYER;
+    while sizes.iter().filter(|&&size| size >= own).count() > MAX_OWN_LAYERS {
+        own *= 2;
+    }
+    own
+}
+
+/// Plans the layer of a wheel that has one of its own: as [`plan`] does of every set without a preference.
+pub fn plan_own(wheel: &Wheel, venv: &Venv) -> Result<LayerPlan, Error> {
+    Ok(alone(wheel, install(wheel, venv, &BTreeSet::new())?))
+}
+
+fn alone(wheel: &Wheel, files: Vec<Installed>) -> LayerPlan {
+    LayerPlan::new(title(wheel), vec![wheel.digest()], files)
 }
 
 /// The layers that wheels share, which come sorted by name: of equal paths the first wheel's file is there.

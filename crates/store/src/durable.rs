@@ -1,10 +1,11 @@
 //! Which objects the disk may not have yet, and what to do with them after a power cut.
 //!
-//! Large objects are renamed into place without fsync: the page cache outlives the process, so a
-//! `kill -9` can't hurt them, only a power cut or a crash of the machine. Before each rename an
+//! What a build makes is renamed into place without fsync: the page cache outlives the process, so a
+//! `kill -9` can't hurt it, only a power cut or a crash of the machine. Before each rename an
 //! empty marker is made under `unsynced/<boot id>/`. A store opened in a later boot re-hashes the
-//! blobs marked in an earlier one and removes the trees, which are made again when wanted.
-//! [`Store::settle`] writes everything out and removes the markers. `docs/decision/0003`.
+//! blobs marked in an earlier one, reads the records of layers and images and the virtual blobs, and removes what is
+//! damaged, and all marked trees: they are made again when wanted.
+//! [`Store::settle`] writes everything out and removes the markers. `docs/decision/0003` and `0013`.
 
 use std::fs::{self, File};
 use std::io;
@@ -90,6 +91,18 @@ impl Store {
         };
         match kind {
             "tree" => self.discard(&self.place().tree(digest)),
+            "layer" => match self.place().read_layer(digest) {
+                Err(Error::Corrupt { .. }) => self.discard(&self.place().layer(digest)),
+                other => other.map(drop),
+            },
+            "image" => match self.place().record(digest, false) {
+                Err(Error::Corrupt { .. }) => self.discard(&self.place().image(digest)),
+                other => other.map(drop),
+            },
+            "virtual" => match self.place().assembly(digest) {
+                Err(Error::Corrupt { .. }) => self.discard(&self.place().virtual_blob(digest)),
+                other => other.map(drop),
+            },
             "blob" => match self.verify(digest) {
                 Ok(()) | Err(Error::MissingBlob(_)) => Ok(()),
                 Err(Error::WrongDigest { .. } | Error::Corrupt { .. }) => {

@@ -112,7 +112,8 @@ impl Store {
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
         self.pins().pin(record.manifest);
-        self.write_small(&path, &bytes)?;
+        self.mark_unsynced("image", record.manifest)?;
+        self.write_unsynced(&path, &bytes)?;
         touch(&path)
     }
 

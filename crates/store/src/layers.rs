@@ -31,7 +31,8 @@ impl Store {
         let bytes = serde_json::to_vec(layer)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
         self.pins().pin(layer.diff_id);
-        self.write_small(&path, &bytes)
+        self.mark_unsynced("layer", layer.diff_id)?;
+        self.write_unsynced(&path, &bytes)
     }
 
     /// The layer with this DiffID, if its blob is here.
@@ -60,6 +61,7 @@ impl Store {
     /// of its inputs. What they name may be pruned: look before you rely on it. A power cut may take
     /// what was not settled.
     pub fn put_memo(&self, kind: &str, key: Digest, bytes: &[u8]) -> Result<(), Error> {
+        debug_assert!(!bytes.is_empty(), "an empty memo of kind {kind} is never found again");
         self.write_unsynced(&self.place().memo(kind, key), bytes)
     }
 
@@ -81,7 +83,11 @@ impl Place {
     /// The record of a layer in this store.
     pub(crate) fn read_layer(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {
         let path = self.layer(diff_id);
-        let Some(bytes) = read_small(&path)? else { return Ok(None) };
+        let Some(bytes) =
+            self.whole("layer", diff_id).then(|| read_small(&path)).transpose()?.flatten()
+        else {
+            return Ok(None);
+        };
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| Error::Corrupt { path, why: error.to_string() })

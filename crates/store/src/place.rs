@@ -91,10 +91,12 @@ impl Place {
 
     /// Whether there is a blob, real or virtual.
     pub(crate) fn has_blob(&self, digest: Digest) -> bool {
-        self.find_blob(digest).is_some() || self.virtual_blob(digest).exists()
+        let is_virtual = || self.whole("virtual", digest) && self.virtual_blob(digest).exists();
+        self.find_blob(digest).is_some() || is_virtual()
     }
 
-    fn whole(&self, kind: &str, digest: Digest) -> bool {
+    /// Whether nothing says that this may be torn.
+    pub(crate) fn whole(&self, kind: &str, digest: Digest) -> bool {
         self.torn.is_empty() || !self.torn.contains(&format!("{kind}-{}", digest.hex()))
     }
 

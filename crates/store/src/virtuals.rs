@@ -55,7 +55,10 @@ impl Store {
         self.pins().pin(digest);
         match path.exists() {
             true => Ok(()),
-            false => self.write_small(&path, &encode(assembly)),
+            false => {
+                self.mark_unsynced("virtual", digest)?;
+                self.write_unsynced(&path, &encode(assembly))
+            }
         }
     }
 
@@ -75,6 +78,9 @@ impl Place {
     /// The assembly of a virtual blob of this store.
     pub(crate) fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
         let path = self.virtual_blob(digest);
+        if !self.whole("virtual", digest) {
+            return Ok(None);
+        }
         let mut bytes = Vec::new();
         match open_regular(&path) {
             Ok(file) => file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", &path))?,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sconce_blob::{Assembly, Digest};
-use sconce_store::{Error, Meta, Store, Twice};
+use sconce_store::{Error, Layer, Meta, Store, Twice};
 
 use crate::process::{child_process, listen, say};
 use crate::{noise, store};
@@ -190,6 +190,14 @@ fn after_a_power_cut_what_was_not_synced_is_checked() {
     let root = store.root().to_owned();
     let good = Digest::of(&noise(400_000, 1));
     let torn = Digest::of(&noise(400_000, 2));
+    let of_number =
+        |number: u64| Digest::of(&[&number.to_le_bytes()[..], &noise(400_000, number)].concat());
+    for (number, diff_id) in [(1, good), (2, torn)] {
+        let media_type = "l".to_owned();
+        store
+            .put_layer(&Layer { diff_id, digest: of_number(number), size: 400_008, media_type })
+            .unwrap();
+    }
     drop(store);
     // As after a crash: another boot, and a file whose blocks never came to the disk.
     let marks = fs::read_dir(root.join("unsynced")).unwrap().next().unwrap().unwrap().path();
@@ -197,8 +205,22 @@ fn after_a_power_cut_what_was_not_synced_is_checked() {
     let path = root.join("blobs/sha256").join(&torn.hex()[..2]).join(torn.hex());
     fs::remove_file(&path).unwrap();
     fs::write(&path, vec![0; 400_000]).unwrap();
+    let assembled = of_number(2);
+    let path = root.join("virtual").join(&assembled.hex()[..2]).join(assembled.hex());
+    let length = fs::metadata(&path).unwrap().len();
+    fs::write(&path, vec![0; length as usize]).unwrap();
+    fs::write(root.join(format!("layers/{}.json", torn.hex())), "").unwrap();
+    for record in fs::read_dir(root.join("images")).unwrap() {
+        let record = record.unwrap().path();
+        if fs::read_to_string(&record).unwrap().contains(&assembled.hex()) {
+            fs::write(&record, "").unwrap();
+        }
+    }
     let store = Store::open(&root).unwrap();
     assert!(store.has_blob(good) && !store.has_blob(torn));
+    assert!(store.has_blob(of_number(1)) && !store.has_blob(assembled));
+    assert_eq!(store.images().unwrap().len(), 1);
+    assert!(store.layer(good).unwrap().is_some() && store.layer(torn).unwrap().is_none());
     assert!(store.tree(good).is_none() && store.tree(torn).is_none());
     assert!(fs::read_dir(root.join("unsynced")).unwrap().next().is_none());
     // Settled, a later boot believes everything.
