@@ -7,14 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bindings::Bindings;
+use crate::builds::Builds;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
-use crate::names::{self, Choice};
-use crate::opened;
 use crate::packages::{Contents, is_python_library};
-use crate::preload;
 use crate::scan::Library;
 use crate::tree::Tree;
+use crate::{names, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
@@ -47,13 +46,13 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
     let mut bindings = Bindings::new(loader, python);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
-    let mut builds = Builds::default();
+    let mut builds = Builds::of(loader);
 
     let torch = closure.torch.clone();
     note_missing(loader, &torch, &torch, true, &mut absent);
     bindings.take(&torch, &torch);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
-    closure.findings.extend(plugins(loader, &torch, &torch));
+    closure.findings.extend(plugins::check(loader, &torch, &torch));
     closure.findings.extend(opened::check(loader, &torch, &torch, contents));
 
     for root in roots(loader) {
@@ -65,7 +64,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         builds.take(loader, &process, &torch);
         note_missing(loader, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
-        closure.findings.extend(plugins(loader, &process, &torch));
+        closure.findings.extend(plugins::check(loader, &process, &torch));
         closure.findings.extend(opened::check(loader, &process, &torch, contents));
         seen.extend(process.loaded.iter().map(|loaded| loaded.library));
     }
@@ -73,77 +72,15 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure.outside = seen.into_iter().filter(is_outside).collect();
     let cuda = contents.cuda_major();
     for (name, absent) in absent {
-        closure.findings.push(missing(loader, &name, absent, cuda, &torch));
+        closure.findings.push(missing(loader, &builds, &name, absent, cuda, &torch));
     }
-    closure.findings.extend(builds.findings(cuda));
+    closure.findings.extend(builds.findings(contents));
     closure.findings.extend(bindings.versions());
     closure.findings.extend(bindings.symbols(tree, contents));
     closure.findings.extend(shadows(loader, &torch));
     closure.findings.extend(other_machines(loader));
     closure.findings.extend(loader.given_up());
     closure
-}
-
-/// Which libraries that come in several builds can be loaded.
-#[derive(Default)]
-struct Builds {
-    /// Rows of which a build finds all it needs.
-    whole: BTreeSet<&'static str>,
-    /// Builds that don't, by their row, and what each lacks.
-    broken: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
-}
-
-impl Builds {
-    fn take(&mut self, loader: &Loader<'_>, process: &Process, torch: &Process) {
-        let there = |name: &str| torch.get(name).is_some() || loader.comes_from_outside(name);
-        let lacks: Vec<_> = process.missing.iter().filter(|lack| !there(&lack.name)).collect();
-        for (at, loaded) in process.loaded.iter().enumerate() {
-            let Some(library) = loader.library(loaded.library) else { continue };
-            let Some(row) = names::alternative(library.name()) else { continue };
-            // What a build lacks itself, or what the one that the process started from lacks at all.
-            let own = lacks.iter().filter(|lack| lack.by == at || at == 0);
-            let own: Vec<String> = own.map(|lack| lack.name.clone()).collect();
-            if lacks.is_empty() {
-                self.whole.insert(&row.names);
-            } else if !own.is_empty() {
-                self.broken.entry(&row.names).or_default().insert(library.path.clone(), own);
-            }
-        }
-    }
-
-    /// Whether the program does without the library at `path`: it takes another build, or it is
-    /// told of with all its builds.
-    fn are_spare(path: &str) -> bool {
-        names::alternative(path.rsplit('/').next().unwrap_or(path)).is_some()
-    }
-
-    /// Libraries of which no build can be loaded, and which their program can't do without.
-    fn findings(self, cuda: Option<u16>) -> impl Iterator<Item = Finding> {
-        let whole = self.whole;
-        self.broken.into_iter().filter(move |(row, _)| !whole.contains(row)).filter_map(
-            move |(_, builds)| {
-                let (path, lacks) = builds.iter().next_back()?;
-                let row = names::alternative(path.rsplit('/').next().unwrap_or(path))?;
-                if row.spare || row.by == Choice::Cuda {
-                    return None;
-                }
-                let lack = lacks.first()?;
-                let message = format!(
-                    "none of {} builds can be loaded: this one needs {lack}, which is nowhere",
-                    builds.len()
-                );
-                let all =
-                    builds.iter().map(|(path, lacks)| format!("{path} needs {}", lacks.join(", ")));
-                let fix = names::how_to_get(lack, cuda);
-                Some(
-                    Finding::new(Severity::Warning, Kind::LibraryMissing, path.clone(), message)
-                        .evidence(all)
-                        .fix(fix.unwrap_or_else(|| format!("install what brings {lack}")))
-                        .gpu(true),
-                )
-            },
-        )
-    }
 }
 
 /// The program of Python, where the tree has one.
@@ -243,12 +180,13 @@ fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a String>) -> Vec<String> {
 
 fn missing(
     loader: &Loader<'_>,
+    builds: &Builds,
     name: &str,
     absent: Absent,
     cuda: Option<u16>,
     torch: &Process,
 ) -> Finding {
-    let spare = absent.by.iter().all(|path| Builds::are_spare(path));
+    let spare = absent.by.iter().all(|path| builds.has(path));
     let optional = absent.optional || spare;
     let gpu = absent.gpu && !optional;
     let severity = match () {
@@ -302,85 +240,6 @@ fn missing(
     .evidence(absent.by.iter().take(MAX_EVIDENCE).map(|path| format!("needed by {path}")))
     .fix(fix)
     .gpu(gpu && severity == Severity::Warning)
-}
-
-/// Libraries that a loaded one opens by name: there, and from its own set?
-fn plugins(loader: &Loader<'_>, process: &Process, torch: &Process) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for (at, loaded) in process.loaded.iter().enumerate() {
-        let Some(library) = loader.library(loaded.library) else { continue };
-        let Some(row) = names::plugins(library.soname()) else { continue };
-        if row.if_there.as_ref().is_some_and(|name| loader.named(name).is_empty())
-            || (row.of_gpu_builds && !library.has_gpu_code())
-        {
-            continue;
-        }
-        let folder =
-            |path: &str| path.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned());
-        let mut absent = Vec::new();
-        let mut foreign = Vec::new();
-        // What stands in its data is looked for with all that it opens by name.
-        for name in row.names.iter().filter(|name| !library.opens.contains(name)) {
-            let wanted: Vec<&str> = loader
-                .sonames()
-                .map(|(soname, _)| soname)
-                .filter(|soname| names::is_like(name, soname))
-                .collect();
-            let found = wanted.iter().find_map(|soname| {
-                process
-                    .get(soname)
-                    .or_else(|| torch.get(soname))
-                    .map(|loaded| (loaded.library, loaded.found))
-                    .or_else(|| loader.find(process, at, soname).map(|(l, _, found)| (l, found)))
-            });
-            match found.and_then(|(at, found)| Some((loader.library(at)?, found))) {
-                None => absent.push(name.clone()),
-                Some((plugin, found))
-                    if folder(&plugin.path) != folder(&library.path)
-                        && plugin.soname().starts_with(&names::stem(library.soname())) =>
-                {
-                    foreign.push(format!("{} ({})", plugin.path, found.words()));
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(first) = absent.first() {
-            out.push(
-                Finding::new(
-                    Severity::Error,
-                    Kind::PluginMissing,
-                    library.path.clone(),
-                    format!(
-                        "{} opens {} at run time and will not find it",
-                        library.name(),
-                        absent.join(", ")
-                    ),
-                )
-                .evidence([format!("seen as: {}", row.fails)])
-                .fix(
-                    row.fix
-                        .clone()
-                        .or_else(|| names::how_to_get(first, names::cuda_major(first)))
-                        .unwrap_or_else(|| "install the whole package again".to_owned()),
-                )
-                .gpu(true),
-            );
-        }
-        if !foreign.is_empty() {
-            out.push(
-                Finding::new(
-                    Severity::Error,
-                    Kind::MixedCudnn,
-                    library.path.clone(),
-                    format!("{} would get parts of itself from another copy", library.name()),
-                )
-                .evidence(foreign)
-                .evidence(["seen as: CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH".to_owned()])
-                .fix("remove one of the two, or take its folder out of LD_LIBRARY_PATH"),
-            );
-        }
-    }
-    out
 }
 
 /// Several copies of a library of which a process can have one: which wins?

@@ -94,9 +94,7 @@ fn newer(libraries: &[Library], major: u16) -> Vec<Newer> {
             && names::alternative(library.name()).is_none()
     };
     let found = libraries.iter().filter(own).filter_map(|library| {
-        let own = needed(library).or_else(|| {
-            release(library).map(|release| release.major).or_else(|| opened(library))
-        })?;
+        let own = self::major(library)?;
         let floor = sconce_facts::floor(own).filter(|_| own > major)?;
         let floor = floor.driver.as_str().to_owned();
         Some(Newer { library: library.path.clone(), cuda_major: own, floor })
@@ -104,6 +102,13 @@ fn newer(libraries: &[Library], major: u16) -> Vec<Newer> {
     let mut found: Vec<Newer> = found.collect();
     found.sort_by(|a, b| (b.cuda_major, &a.library).cmp(&(a.cuda_major, &b.library)));
     found
+}
+
+/// The CUDA major that a library shows: by what it is linked with, the tools that made its GPU code, or the names that it
+/// opens.
+pub(crate) fn major(library: &Library) -> Option<u16> {
+    let made_by = || release(library).map(|release| release.major);
+    needed(library).or_else(made_by).or_else(|| opened(library))
 }
 
 /// The CUDA major of the libraries that it is linked with.

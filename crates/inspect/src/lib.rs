@@ -6,6 +6,7 @@
 mod answer;
 pub mod archive;
 mod bindings;
+mod builds;
 mod checks;
 pub mod closure;
 pub mod cubin;
@@ -33,6 +34,7 @@ mod outline;
 mod outside;
 pub mod packages;
 mod page;
+mod plugins;
 mod preload;
 mod ptx;
 pub mod read;

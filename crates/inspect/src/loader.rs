@@ -105,6 +105,13 @@ impl Process {
         self.by_name.get(name).and_then(|at| self.loaded.get(*at))
     }
 
+    /// Whether the entry `by` was loaded for the entry `whom`, or is that one.
+    pub fn is_for(&self, by: usize, whom: usize) -> bool {
+        let loader_of = |at: &usize| self.loaded.get(*at).and_then(|loaded| loaded.by);
+        let mut chain = std::iter::successors(Some(by), loader_of);
+        whom == 0 || chain.any(|at| at == whom)
+    }
+
     /// Forgets what lacked and has been loaded since.
     pub fn retry(&mut self) {
         let missing = std::mem::take(&mut self.missing);

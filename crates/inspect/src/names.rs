@@ -1,181 +1,17 @@
 //! What is known by name, from `data/names.toml`: libraries opened at run time, libraries that come
 //! from the driver or the system, and the CUDA that a PTX version needs.
 
+mod rows;
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
-use serde::Deserialize;
+
+pub use rows::{Alternative, Choice, Component, Files, Package, Plugin, Preload, When};
+use rows::{Names, Table};
 
 const TABLE: &str = include_str!("../data/names.toml");
-
-#[derive(Deserialize)]
-struct Table {
-    ptx: Ptx,
-    plugin: Vec<Plugin>,
-    component: Vec<Component>,
-    driver: Names,
-    system: Names,
-    optional: Names,
-    single: Names,
-    core: Names,
-    opened: Opened,
-    alternative: Vec<Alternative>,
-    other_gpus: Names,
-    per_gpu: Names,
-    cuda: Vec<Cuda>,
-    preload: Vec<Preload>,
-    symbols: Vec<Symbols>,
-    python: Names,
-    torch: Names,
-    package: Vec<Package>,
-    files: Vec<Files>,
-    tests: Names,
-}
-
-#[derive(Deserialize)]
-struct Opened {
-    names: Vec<String>,
-    spare: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Cuda {
-    major: u16,
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Symbols {
-    library: String,
-    starts: Vec<String>,
-    /// Beginnings of names that it does not bring.
-    #[serde(default)]
-    but: Vec<String>,
-}
-
-/// Builds of one library of which a program takes one.
-#[derive(Debug, Deserialize)]
-pub struct Alternative {
-    /// Their file names; `*` at the end stands for any ending.
-    pub names: String,
-    /// How the program chooses.
-    pub by: Choice,
-    /// Whether the program does its other work when none can be loaded.
-    #[serde(default)]
-    pub spare: bool,
-}
-
-/// How a program chooses among the builds of a library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Choice {
-    /// The one whose name ends in torch's CUDA, `124` for 12.4.
-    Cuda,
-    /// The first that can be loaded.
-    Load,
-}
-
-/// The package that brings a library.
-#[derive(Debug, Deserialize)]
-pub struct Package {
-    libraries: Vec<String>,
-    name: String,
-    cuda_13: Option<String>,
-    #[serde(default)]
-    debian: bool,
-}
-
-/// Files of a package of which one must be there.
-#[derive(Debug, Deserialize)]
-pub struct Files {
-    /// The Python package.
-    pub package: String,
-    /// Where they lie below site-packages, or below the root with a `/` before.
-    pub one_of: Vec<String>,
-    /// What is seen when none is there.
-    pub fails: String,
-    /// How to get them, where another package brings them.
-    pub fix: Option<String>,
-}
-
-/// Libraries that `import torch` loads by full path.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Preload {
-    /// The first release of torch that does.
-    pub since: String,
-    /// The last; none where the newest does.
-    pub until: Option<String>,
-    /// What makes it do so.
-    pub when: Vec<When>,
-    /// Where they lie below a folder of sys.path.
-    pub places: Vec<String>,
-    /// `FOLDER/START`, in the order of loading.
-    pub libraries: Vec<String>,
-    /// The same, of torch built for CUDA 12 and later.
-    #[serde(default)]
-    pub from_cuda_12: Vec<String>,
-    /// The same, loaded where they are there.
-    #[serde(default)]
-    pub spare: Vec<String>,
-    /// Whether, but after a failure, one that is not there is passed over.
-    #[serde(default)]
-    pub goes_on: bool,
-    #[serde(rename = "source")]
-    _source: String,
-}
-
-/// What makes torch load libraries by full path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum When {
-    /// libtorch_global_deps.so lacks one of them.
-    Failed,
-    /// The CUDA runtime is loaded from its wheel of CUDA 12 or older.
-    CudartOfWheel,
-    /// The CUDA runtime is loaded.
-    Cudart,
-}
-
-#[derive(Deserialize)]
-struct Ptx {
-    rows: Vec<(String, CudaVersion)>,
-}
-
-#[derive(Deserialize)]
-struct Names {
-    names: Vec<String>,
-}
-
-/// Libraries that a library opens by name.
-#[derive(Debug, Deserialize)]
-pub struct Plugin {
-    /// The SONAME of the one that opens them; `*` at the end stands for any ending.
-    pub of: String,
-    /// Their names; `*` at the end stands for any ending.
-    pub names: Vec<String>,
-    /// What is seen when one is not there.
-    pub fails: String,
-    /// A library without which nothing is opened.
-    pub if_there: Option<String>,
-    /// Whether only a build with GPU code opens them.
-    #[serde(default)]
-    pub of_gpu_builds: bool,
-    /// How to get them, where it is not by their names.
-    pub fix: Option<String>,
-}
-
-/// Something a report names first.
-#[derive(Debug, Deserialize)]
-pub struct Component {
-    /// Its name for people.
-    pub name: String,
-    /// Packages that bring it, the likeliest first; `*` at the end stands for any ending.
-    packages: Vec<String>,
-    /// How the file name of its library starts.
-    pub library: Option<String>,
-}
 
 impl Component {
     /// Whether a package of this (normalised) name brings it.
@@ -211,7 +47,7 @@ fn starts(names: &Names, name: &str) -> bool {
 /// What the library with this SONAME opens by name.
 pub fn plugins(soname: &str) -> Option<&'static Plugin> {
     let soname = unmangled(soname);
-    ROWS.plugin.iter().find(|row| is_like(&row.of, &soname))
+    ROWS.plugin.iter().find(|row| row.of.iter().any(|of| is_like(of, &soname)))
 }
 
 /// Whether only the driver's installation brings this library.
@@ -269,7 +105,16 @@ pub fn is_spare(name: &str) -> bool {
 
 /// The row of builds that the library of this file name is one of.
 pub fn alternative(name: &str) -> Option<&'static Alternative> {
-    ROWS.alternative.iter().find(|row| is_like(&row.names, name))
+    let fits = |row: &&Alternative| !row.numbered || unnumbered(name).is_some();
+    ROWS.alternative.iter().filter(fits).find(|row| is_like(&row.names, name))
+}
+
+/// What stands before and behind the number in which the builds of one library differ: `libtorchcodec` and `.so` of
+/// `libtorchcodec4.so`.
+pub fn unnumbered(name: &str) -> Option<(&str, &str)> {
+    let (whole, rest) = name.split_at(name.find(".so")?);
+    let stem = whole.trim_end_matches(|c: char| c.is_ascii_digit());
+    (stem.len() < whole.len() && !stem.is_empty()).then_some((stem, rest))
 }
 
 impl Alternative {

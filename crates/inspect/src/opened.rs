@@ -60,7 +60,8 @@ fn absent(
         return None;
     }
     let known = names::plugins(library.soname());
-    let known = known.filter(|row| names.iter().any(|name| row.names.iter().any(|n| n == name)));
+    let known = known
+        .filter(|row| names.iter().any(|name| row.names.iter().any(|n| names::is_like(n, name))));
     let place = names.iter().flat_map(|name| loader.named(name)).find_map(|at| loader.library(*at));
     let severity = match torch.loaded.is_empty() {
         true if place.is_none() => Severity::Error,

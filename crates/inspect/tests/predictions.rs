@@ -189,8 +189,10 @@ fn tree(worlds: &Worlds, prediction: &Prediction) -> Tree {
     }
     let own = prediction.packages.iter().find_map(|package| package.strip_prefix("torch="));
     if let Some(version) = own.or(world.torch.as_deref()) {
-        let cuda = match (&world.cuda, own) {
-            (Some(cuda), None) => format!("'{cuda}'"),
+        let of_version = own.and_then(|version| version.split_once("+cu"));
+        let cuda = match (&world.cuda, own, of_version) {
+            (Some(cuda), None, _) => format!("'{cuda}'"),
+            (_, _, Some((_, cuda))) => format!("'{}.{}'", &cuda[..2], &cuda[2..]),
             _ => "None".to_owned(),
         };
         let text = format!("__version__ = '{version}'\ncuda: Optional[str] = {cuda}\n");

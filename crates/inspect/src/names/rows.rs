@@ -1,0 +1,180 @@
+//! The shapes of the rows of `data/names.toml`.
+
+use sconce_facts::CudaVersion;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(super) struct Table {
+    pub(super) ptx: Ptx,
+    pub(super) plugin: Vec<Plugin>,
+    pub(super) component: Vec<Component>,
+    pub(super) driver: Names,
+    pub(super) system: Names,
+    pub(super) optional: Names,
+    pub(super) single: Names,
+    pub(super) core: Names,
+    pub(super) opened: Opened,
+    pub(super) alternative: Vec<Alternative>,
+    pub(super) other_gpus: Names,
+    pub(super) per_gpu: Names,
+    pub(super) cuda: Vec<Cuda>,
+    pub(super) preload: Vec<Preload>,
+    pub(super) symbols: Vec<Symbols>,
+    pub(super) python: Names,
+    pub(super) torch: Names,
+    pub(super) package: Vec<Package>,
+    pub(super) files: Vec<Files>,
+    pub(super) tests: Names,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Opened {
+    pub(super) names: Vec<String>,
+    pub(super) spare: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Cuda {
+    pub(super) major: u16,
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Symbols {
+    pub(super) library: String,
+    pub(super) starts: Vec<String>,
+    /// Beginnings of names that it does not bring.
+    #[serde(default)]
+    pub(super) but: Vec<String>,
+}
+
+/// Builds of one library of which a program takes one.
+#[derive(Debug, Deserialize)]
+pub struct Alternative {
+    /// Their file names; `*` at the end stands for any ending.
+    pub names: String,
+    /// Whether only those are meant whose name ends in a number.
+    #[serde(default)]
+    pub numbered: bool,
+    /// How the program chooses.
+    pub by: Choice,
+    /// The first release that, where none is for torch's CUDA, takes another of its major.
+    pub nearest_since: Option<String>,
+    /// The packages that bring it.
+    #[serde(default)]
+    pub package: Vec<String>,
+    /// Whether the program does its other work when none can be loaded.
+    #[serde(default)]
+    pub spare: bool,
+}
+
+/// How a program chooses among the builds of a library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// The one whose name ends in torch's CUDA, `124` for 12.4.
+    Cuda,
+    /// The first that can be loaded.
+    Load,
+}
+
+/// The package that brings a library.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    pub(super) libraries: Vec<String>,
+    pub(super) name: String,
+    pub(super) cuda_13: Option<String>,
+    #[serde(default)]
+    pub(super) debian: bool,
+}
+
+/// Files of a package of which one must be there.
+#[derive(Debug, Deserialize)]
+pub struct Files {
+    /// The Python package.
+    pub package: String,
+    /// Where they lie below site-packages, or below the root with a `/` before.
+    pub one_of: Vec<String>,
+    /// What is seen when none is there.
+    pub fails: String,
+    /// How to get them, where another package brings them.
+    pub fix: Option<String>,
+}
+
+/// Libraries that `import torch` loads by full path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preload {
+    /// The first release of torch that does.
+    pub since: String,
+    /// The last; none where the newest does.
+    pub until: Option<String>,
+    /// What makes it do so.
+    pub when: Vec<When>,
+    /// Where they lie below a folder of sys.path.
+    pub places: Vec<String>,
+    /// `FOLDER/START`, in the order of loading.
+    pub libraries: Vec<String>,
+    /// The same, of torch built for CUDA 12 and later.
+    #[serde(default)]
+    pub from_cuda_12: Vec<String>,
+    /// The same, loaded where they are there.
+    #[serde(default)]
+    pub spare: Vec<String>,
+    /// Whether, but after a failure, one that is not there is passed over.
+    #[serde(default)]
+    pub goes_on: bool,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// What makes torch load libraries by full path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// libtorch_global_deps.so lacks one of them.
+    Failed,
+    /// The CUDA runtime is loaded from its wheel of CUDA 12 or older.
+    CudartOfWheel,
+    /// The CUDA runtime is loaded.
+    Cudart,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Ptx {
+    pub(super) rows: Vec<(String, CudaVersion)>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Names {
+    pub(super) names: Vec<String>,
+}
+
+/// Libraries that a library opens by name.
+#[derive(Debug, Deserialize)]
+pub struct Plugin {
+    /// The SONAMEs of those that open them, of which each release has one or more; `*` at the end stands for any ending.
+    pub of: Vec<String>,
+    /// Their names; `*` at the end stands for any ending.
+    pub names: Vec<String>,
+    /// What is seen when one is not there.
+    pub fails: String,
+    /// A library without which nothing is opened.
+    pub if_there: Option<String>,
+    /// Whether only a build with GPU code opens them.
+    #[serde(default)]
+    pub of_gpu_builds: bool,
+    /// How to get them, where it is not by their names.
+    pub fix: Option<String>,
+}
+
+/// Something a report names first.
+#[derive(Debug, Deserialize)]
+pub struct Component {
+    /// Its name for people.
+    pub name: String,
+    /// Packages that bring it, the likeliest first; `*` at the end stands for any ending.
+    pub(super) packages: Vec<String>,
+    /// How the file name of its library starts.
+    pub library: Option<String>,
+}

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Holds the rows of crates/inspect/data/names.toml that name libraries of packages to every release of those packages.
+
+    scripts/check-names.py [--only PACKAGE]
+
+A row that says which `package` it is about must fit a library of one or more of its releases, and every release (from
+the row's `since` up to its `until`) must have a library that one of its rows fits: a row keyed on the names of one release
+would silently say nothing of the others. Reads the list of files at the end of one Linux wheel of each release, by range,
+from the index that pip is set to. Exits with 1 when a release or a row has none.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import re
+import sys
+import tomllib
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from pip._internal.models.index import PyPI
+
+TABLE = Path(__file__).parent.parent / "crates/inspect/data/names.toml"
+# Of the end of a wheel so much is read at once; the longest list of files here has 1 MB.
+PIECE = 128 << 10
+HASH = re.compile(r"[-.][0-9a-f]{8}(?=\.so)")
+
+
+class Remote:
+    """A file of the index, as much as zipfile asks for."""
+
+    def __init__(self, url: str, size: int):
+        self.url, self.size, self.at, self.pieces = url, size, 0, {}
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def read(self, count: int = -1) -> bytes:
+        end = self.size if count < 0 else min(self.size, self.at + count)
+        start, self.at = self.at, end
+        for (first, last), piece in self.pieces.items():
+            if first <= start and end <= last:
+                return piece[start - first:end - first]
+        first = min(start, max(0, end - PIECE))
+        self.pieces[first, end] = piece = open_url(self.url, {"Range": f"bytes={first}-{end - 1}"})
+        return piece[start - first:]
+
+
+def open_url(url: str, headers: dict[str, str]) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+        return answer.read()
+
+
+def wheels(package: str) -> dict[str, dict]:
+    """One wheel for Linux on x86-64 of each release."""
+    headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
+    files = json.loads(open_url(f"{PyPI.simple_url}/{package}/", headers))["files"]
+    found: dict[str, dict] = {}
+    for file in files:
+        parts = file["filename"].removesuffix(".whl").split("-")
+        fits = parts[-1] == "any" or ("linux" in parts[-1] and "x86_64" in parts[-1])
+        if file["filename"].endswith(".whl") and fits:
+            found.setdefault(parts[1], file)
+    return found
+
+
+def names(file: dict) -> list[str]:
+    with zipfile.ZipFile(Remote(file["url"], file["size"])) as wheel:
+        return wheel.namelist()
+
+
+def order(version: str) -> list[int]:
+    # What comes before a release (`rc1`, `a0`, `dev3`) counts as that release.
+    return [int(part) for part in re.match(r"[0-9.]*", version)[0].rstrip(".").split(".") if part]
+
+
+def applies(row: dict, version: str) -> bool:
+    since, until = row.get("since", "0"), row.get("until")
+    return order(since) <= order(version) and (until is None or order(version) <= order(until))
+
+
+def fits(row: dict, path: str) -> bool:
+    """Whether the row is about the file of this path, by the same rules as crates/inspect/src/names.rs."""
+    if "one_of" in row:
+        return path in row["one_of"]
+    name = HASH.sub("", path.rsplit("/", 1)[-1])
+    if row.get("numbered") and not re.search(r"[^0-9][0-9]+\.so", name):
+        return False
+    patterns = row["of"] if "of" in row else [row["names"]]
+    like = lambda pattern: name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+    return any(like(pattern) for pattern in patterns)
+
+
+def rows() -> dict[str, list[dict]]:
+    """The rows of each package."""
+    table = tomllib.loads(TABLE.read_text())
+    found: dict[str, list[dict]] = {}
+    for row in [*table["plugin"], *table["alternative"], *table["files"]]:
+        packages = row.get("package", [])
+        # Files of another package, which this one only opens.
+        if isinstance(packages, str):
+            packages = [packages] if any(path.startswith(f"{packages}/") for path in row["one_of"]) else []
+        for package in packages:
+            found.setdefault(package, []).append(row)
+    return found
+
+
+def label(row: dict) -> str:
+    return str(row.get("of") or row.get("names") or row["one_of"])
+
+
+def check(package: str, own: list[dict]) -> bool:
+    releases = wheels(package)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        files = dict(zip(releases, pool.map(names, releases.values())))
+    right, used = True, set()
+    for version, paths in files.items():
+        # A release without any library is a place-holder.
+        if not any(".so" in path for path in paths):
+            continue
+        here = [at for at, row in enumerate(own) if applies(row, version)]
+        fit = {at for at in here if any(fits(own[at], path) for path in paths)}
+        used |= fit
+        for at in here:
+            # Rows without bounds stand in for each other: each is of some releases.
+            alone = "since" in own[at] or "until" in own[at]
+            others = {other for other in here if "since" not in own[other] and "until" not in own[other]}
+            if not fit & ({at} if alone else others):
+                right = False
+                print(f"{package} {version}: no library for {label(own[at])}")
+    for at in set(range(len(own))) - used:
+        right = False
+        print(f"{package}: no release has a library for {label(own[at])}")
+    print(f"{package}: {len(files)} releases, {len(own)} rows")
+    return right
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", metavar="PACKAGE")
+    only = parser.parse_args().only
+    packages = {name: own for name, own in rows().items() if only in (None, name)}
+    if not packages:
+        parser.error(f"no row is about {only}")
+    right = [check(name, own) for name, own in packages.items()]
+    return 0 if all(right) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
