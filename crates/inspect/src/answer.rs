@@ -347,7 +347,10 @@ impl Report {
         // Of a driver that is named it has been said already whether it will do.
         let newer = self.drivers.newer.first().filter(|_| asked.driver.is_none());
         let newer = newer.map_or(String::new(), |newer| format!("; {}", newer.words()));
-        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}.") }
+        let host = self.findings.iter().find(|finding| finding.kind == Kind::HostLibrary);
+        let host = host
+            .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
+        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}.") }
     }
 
     /// The whole report as JSON.

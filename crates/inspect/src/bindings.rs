@@ -167,10 +167,18 @@ impl<'a> Bindings<'a> {
                     ),
                 )
                 .evidence(newest_like(&lacking, &has.versions_defined))
-                .fix(if kind == Kind::GlibcTooOld {
-                    "take a base with a newer glibc, or a build for an older one".to_owned()
-                } else {
-                    format!("let the {name} it was built with win")
+                .fix(match (kind, provider.outside) {
+                    (Kind::GlibcTooOld, true) => {
+                        "run it on a system with a newer glibc, or take a build for an older one"
+                            .to_owned()
+                    }
+                    (Kind::GlibcTooOld, false) => {
+                        "take a base with a newer glibc, or a build for an older one".to_owned()
+                    }
+                    (_, true) => format!(
+                        "install a newer {name} on this machine, or take a build for an older one"
+                    ),
+                    (_, false) => format!("let the {name} it was built with win"),
                 }),
             );
         }

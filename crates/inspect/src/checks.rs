@@ -10,6 +10,9 @@ use crate::scan::Library;
 use crate::tree::{Tree, Trouble};
 use crate::verdict::{Outcome, Verdict};
 
+/// Paths named in one finding.
+const MAX_EVIDENCE: usize = 6;
+
 /// What the packages say of each other and of torch.
 pub fn contents(contents: &Contents) -> Vec<Finding> {
     let mut out = Vec::new();
@@ -116,6 +119,22 @@ pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
         }
     }
     out
+}
+
+/// Libraries of the machine that are loaded, but those that every machine has.
+pub fn of_host(libraries: &[Library]) -> Option<Finding> {
+    let outside = libraries.iter().filter(|library| library.outside);
+    let paths: Vec<&str> = outside
+        .filter(|library| !names::from_system(library.soname()))
+        .map(|library| library.path.as_str())
+        .collect();
+    let first = *paths.first()?;
+    let message = match paths.len() {
+        1 => "is this machine's".to_owned(),
+        count => format!("and {} more libraries are this machine's", count - 1),
+    };
+    let all = paths.iter().take(MAX_EVIDENCE).copied();
+    Some(Finding::new(Severity::Note, Kind::HostLibrary, first, message).evidence(all))
 }
 
 /// A file or folder that could not be looked at.

@@ -10,6 +10,7 @@ use crate::bindings::Bindings;
 use crate::builds::Builds;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
+use crate::loads::LoadedByPath;
 use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
 use crate::tree::Tree;
@@ -47,13 +48,14 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let mut bindings = Bindings::new(loader, python);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
     let mut builds = Builds::of(loader);
+    let by_path = LoadedByPath::new(loader, contents);
 
     let torch = closure.torch.clone();
-    note_missing(loader, &torch, &torch, true, &mut absent);
+    note_missing(loader, &by_path, &torch, &torch, true, &mut absent);
     bindings.take(&torch, &torch);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
     closure.findings.extend(plugins::check(loader, &torch, &torch));
-    closure.findings.extend(opened::check(loader, &torch, &torch, contents));
+    closure.findings.extend(opened::check(loader, &by_path, &torch, &torch, contents));
 
     for root in roots(loader) {
         if seen.contains(&root) {
@@ -62,10 +64,10 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         let mut process = Process::default();
         loader.load(&mut process, root);
         builds.take(loader, &process, &torch);
-        note_missing(loader, &process, &torch, false, &mut absent);
+        note_missing(loader, &by_path, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
         closure.findings.extend(plugins::check(loader, &process, &torch));
-        closure.findings.extend(opened::check(loader, &process, &torch, contents));
+        closure.findings.extend(opened::check(loader, &by_path, &process, &torch, contents));
         seen.extend(process.loaded.iter().map(|loaded| loaded.library));
     }
     let is_outside = |at: &usize| loader.library(*at).is_some_and(|library| library.outside);
@@ -142,6 +144,7 @@ fn roots(loader: &Loader<'_>) -> Vec<usize> {
 
 fn note_missing(
     loader: &Loader<'_>,
+    by_path: &LoadedByPath<'_>,
     process: &Process,
     torch: &Process,
     in_torch: bool,
@@ -157,7 +160,11 @@ fn note_missing(
         let library =
             process.loaded.get(missing.by).and_then(|loaded| loader.library(loaded.library));
         let Some(library) = library else { continue };
-        let optional = of_others || names::is_optional(library.name());
+        if by_path.has(&library.path, &missing.name) {
+            continue;
+        }
+        let spare = by_path.is_spare(&library.path, &missing.name);
+        let optional = of_others || spare || names::is_optional(library.name());
         let gpu = library.has_gpu_code() || names::is_opened(&missing.name);
         let entry = absent
             .entry(missing.name.clone())

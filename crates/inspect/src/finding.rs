@@ -36,6 +36,8 @@ pub enum Kind {
     SymbolMissing,
     /// A folder of LD_LIBRARY_PATH is not there.
     LibraryPath,
+    /// Libraries come from the machine, and not from what is inspected.
+    HostLibrary,
     /// A package lacks a file that it opens when it works.
     FileMissing,
     /// Another copy of a library wins over the one it was built with.

@@ -25,6 +25,7 @@ mod frames;
 pub mod inflate;
 pub mod ldcache;
 pub mod loader;
+mod loads;
 pub mod mentions;
 pub mod names;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use answer::{Answer, Says};
 pub use drivers::Drivers;
 pub use error::Error;
 pub use facts::{Known, by_facts};
+pub use outside::Host;
 pub use page::bytes;
 pub use report::{Basis, Moved, Options, Report, inspect};
 pub use source::Subject;

@@ -138,15 +138,22 @@ pub struct Loader<'a> {
     cache: HashMap<String, String>,
     library_path: Vec<String>,
     machine: Machine,
-    /// Whether the tree has a C library of its own: then nothing comes from outside but the driver.
+    /// Whether the tree has a C library of its own.
     whole: bool,
+    /// Whether the system's libraries are those that `cache` has of the machine.
+    on_host: bool,
     /// What was wrong with ld.so.cache.
     pub findings: Vec<Finding>,
 }
 
 impl<'a> Loader<'a> {
-    /// A loader for `scan` of `tree`, with this LD_LIBRARY_PATH.
-    pub fn new(tree: &'a Tree, scan: &'a Scan, library_path: Option<&str>) -> Self {
+    /// A loader for `scan` of `tree`, with this LD_LIBRARY_PATH and what the machine's ld.so.cache leads to.
+    pub fn new(
+        tree: &'a Tree,
+        scan: &'a Scan,
+        library_path: Option<&str>,
+        host: HashMap<String, String>,
+    ) -> Self {
         let loadable =
             || scan.libraries.iter().enumerate().filter(|(_, library)| library.dynamic.is_some());
         let mut by_soname: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -179,9 +186,11 @@ impl<'a> Loader<'a> {
             links: tree.links().map(|(path, _)| path).collect(),
             folders: RefCell::default(),
             lookups: Cell::new(0),
-            whole: by_soname.contains_key("libc.so.6"),
+            whole: loadable()
+                .any(|(_, library)| !library.outside && library.soname() == "libc.so.6"),
             by_soname,
-            cache: HashMap::new(),
+            on_host: !host.is_empty(),
+            cache: host,
             library_path: library_path
                 .filter(|path| !path.is_empty())
                 .map(|path| outside::folders(path).map(str::to_owned).collect())
@@ -463,6 +472,6 @@ impl<'a> Loader<'a> {
     /// Whether a library that is not in the tree will be there all the same: it comes from the
     /// driver, or from the system when the tree has none of its own.
     pub fn comes_from_outside(&self, name: &str) -> bool {
-        names::from_driver(name) || (!self.whole && names::from_system(name))
+        names::from_driver(name) || (!self.whole && !self.on_host && names::from_system(name))
     }
 }

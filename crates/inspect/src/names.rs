@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 
-pub use rows::{Alternative, Choice, Component, Files, Package, Plugin, Preload, When};
+pub use rows::{Alternative, Choice, Component, Files, Loads, Package, Plugin, Preload, When};
 use rows::{Names, Table};
 
 const TABLE: &str = include_str!("../data/names.toml");
@@ -155,6 +155,11 @@ pub fn cuda_major(soname: &str) -> Option<u16> {
 /// What each release of torch loads by full path when it is imported.
 pub fn preloads() -> &'static [Preload] {
     &ROWS.preload
+}
+
+/// What packages load by full path before their modules ask for it.
+pub fn loads() -> &'static [Loads] {
+    &ROWS.loads
 }
 
 /// Whether a symbol without a version may come from the library called `library`, which is not in

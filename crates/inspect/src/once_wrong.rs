@@ -6,6 +6,7 @@ use crate::Says;
 use crate::failures::{SITE, World};
 use crate::finding::Severity;
 use crate::forge::{self, Library, cubin, fatbin, ptx};
+use crate::outside::Host;
 use crate::report::{Options, inspect};
 use crate::tree::Tree;
 
@@ -346,7 +347,7 @@ fn folders_of_the_machine_in_library_path() {
     let look = |library_path: Option<&str>, on_machine: Option<&str>| {
         let options = Options {
             library_path: library_path.map(str::to_owned),
-            on_machine: on_machine.map(str::to_owned),
+            host: on_machine.map(|path| Host { library_path: path.to_owned(), root: None }),
             ..Options::default()
         };
         let report = inspect("venv", &world.tree, &options, &|_, _| {});
@@ -438,4 +439,70 @@ fn libraries_that_look_everywhere_for_one_another() {
     let answer = world.answer("h100", "535.104.05");
     assert!(answer.contains("takes too many look-ups"), "{answer}");
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_the_machine_brings_to_a_virtual_environment() {
+    let root = tempfile::tempdir().unwrap();
+    let lib = root.path().join("usr/lib");
+    std::fs::create_dir_all(&lib).unwrap();
+    std::fs::create_dir(root.path().join("etc")).unwrap();
+    let mut names = Vec::new();
+    let mut put = |name: &'static str, library: Library| {
+        std::fs::write(lib.join(name), library.build()).unwrap();
+        names.push((0x0303, 0, name, format!("/usr/lib/{name}")));
+    };
+    put("libc.so.6", Library::new("libc.so.6").defines(&["GLIBC_2.2.5", "GLIBC_2.31"]));
+    put("libstdc++.so.6", Library::new("libstdc++.so.6").defines(&["GLIBCXX_3.4.28"]));
+    put("libavutil.so.56", Library::new("libavutil.so.56").needs(&["libc.so.6"]));
+    let entries: Vec<_> =
+        names.iter().map(|(a, b, name, path)| (*a, *b, *name, path.as_str())).collect();
+    std::fs::write(root.path().join("etc/ld.so.cache"), crate::ldcache::tests::forge(&entries))
+        .unwrap();
+    let host = Host { library_path: String::new(), root: Some(root.path().to_owned()) };
+    let answer = |world: &World, host: &Host| {
+        let options = Options { host: Some(host.clone()), ..Options::default() };
+        let report = inspect("venv", &world.tree, &options, &|_, _| {});
+        let driver = "535.104.05".parse().unwrap();
+        let sentence = report.answer("h100", Some(&driver)).unwrap().sentence;
+        sentence.replace(SITE, "SITE").replace(root.path().to_str().unwrap(), "HOST")
+    };
+    let venv = |needs: &[&str]| {
+        let mut world = World::new();
+        world.tree.begin_layer();
+        world.tree.whiteout("usr/lib/x86_64-linux-gnu", "libc.so.6");
+        world.site(
+            "x/_x.cpython-313-x86_64-linux-gnu.so",
+            &Library::new("").needs(needs).version("libc.so.6", "GLIBC_2.31"),
+        );
+        world
+    };
+    let nowhere = Host { root: None, ..host.clone() };
+
+    // FFmpeg is the machine's, and the answer holds for this machine.
+    let mut world = venv(&["libc.so.6"]);
+    for (number, of) in [("4", "56"), ("5", "57")] {
+        let library = Library::new("").needs(&["libc10.so", &format!("libavutil.so.{of}")]);
+        world.site(&format!("torchcodec/libtorchcodec{number}.so"), &library);
+    }
+    world.site("torch/lib/libc10.so", &Library::new("libc10.so"));
+    let python = Library::new("").needs(&["libtorch_cuda.so", "libc10.so"]).rpath("$ORIGIN");
+    world.site("torch/lib/libtorch_python.so", &python);
+    expect!["Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05; HOST/usr/lib/libavutil.so.56 is this machine's."].assert_eq(&answer(&world, &host));
+    assert!(answer(&world, &nowhere).starts_with("Yes, in part: "));
+
+    // Its C and C++ libraries are older than what the wheels were built with.
+    let world = {
+        let mut world = venv(&["libc.so.6"]);
+        let library = Library::new("").needs(&["libc.so.6"]).version("libc.so.6", "GLIBC_2.34");
+        world.site("y/_y.cpython-313-x86_64-linux-gnu.so", &library);
+        world
+    };
+    expect!["No: needs GLIBC_2.34 of libc.so.6, which HOST/usr/lib/libc.so.6 does not have (SITE/y/_y.cpython-313-x86_64-linux-gnu.so)."].assert_eq(&answer(&world, &host));
+    assert!(answer(&world, &nowhere).starts_with("Yes: "));
+    let mut world = venv(&["libc.so.6"]);
+    let library =
+        Library::new("").needs(&["libstdc++.so.6"]).version("libstdc++.so.6", "GLIBCXX_3.4.29");
+    world.site("y/_y.cpython-313-x86_64-linux-gnu.so", &library);
+    expect!["No: needs GLIBCXX_3.4.29 of libstdc++.so.6, which HOST/usr/lib/libstdc++.so.6 does not have (SITE/y/_y.cpython-313-x86_64-linux-gnu.so)."].assert_eq(&answer(&world, &host));
 }

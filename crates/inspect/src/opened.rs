@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
+use crate::loads::LoadedByPath;
 use crate::names;
 use crate::packages::Contents;
 use crate::scan::Library;
@@ -12,6 +13,7 @@ use crate::scan::Library;
 /// is imported: what that has loaded before is there for all.
 pub fn check(
     loader: &Loader<'_>,
+    by_path: &LoadedByPath<'_>,
     process: &Process,
     torch: &Process,
     contents: &Contents,
@@ -32,6 +34,8 @@ pub fn check(
                 process.get(name).or_else(|| torch.get(name)).is_some()
                     || loader.find(process, at, name).is_some()
                     || loader.comes_from_outside(name)
+                    || by_path.has(&library.path, name)
+                    || by_path.is_spare(&library.path, name)
             });
             if !found {
                 out.extend(absent(loader, library, &names, torch, contents));

@@ -1,18 +1,19 @@
-//! Libraries that LD_LIBRARY_PATH brings from the machine, from outside of what is inspected.
+//! Libraries that come from the machine, from outside of what is inspected.
 //!
-//! A folder, a virtual environment and a wheel run on the machine itself, so a folder named there is
-//! the machine's when they have none of that name. Of such a folder only what somebody asks for is
-//! read, and only what a process then loads counts.
+//! A folder, a virtual environment and a wheel run on the machine itself. A folder that LD_LIBRARY_PATH names is the
+//! machine's when they have none of that name; and what they lack, the C library first, the loader takes from where the
+//! machine's ld.so.cache says. Only what somebody asks for is read, and only what a process then loads counts.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::HWCAPS;
-use crate::names;
+use crate::read::Named;
 use crate::scan::{self, Library, Scan};
 use crate::tree::Tree;
+use crate::{ldcache, names};
 
 /// Folders of one LD_LIBRARY_PATH.
 const MAX_FOLDERS: usize = 256;
@@ -21,14 +22,59 @@ const MAX_ENTRIES: usize = 100_000;
 /// Files that such a name stands for.
 const MAX_MATCHES: usize = 64;
 
+/// The machine that what is inspected runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its `LD_LIBRARY_PATH`.
+    pub library_path: String,
+    /// Where its files are; none where what is inspected may be installed on another machine.
+    pub root: Option<PathBuf>,
+}
+
+impl Host {
+    /// This machine; its files count for what is `installed` on it.
+    pub fn this(installed: bool) -> Self {
+        let library_path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+        Self { library_path, root: installed.then(|| PathBuf::from("/")) }
+    }
+
+    /// The files that its loader takes by their names alone; none where it has no C library of `machine`.
+    fn libraries(&self, machine: Machine) -> HashMap<String, String> {
+        let Some(root) = &self.root else { return HashMap::new() };
+        let place = |path: &str| root.join(path.trim_start_matches('/'));
+        let entries = std::fs::read(place("etc/ld.so.cache"))
+            .ok()
+            .and_then(|bytes| ldcache::parse(Named::new("ld.so.cache", &bytes), machine).ok());
+        let mut found = HashMap::new();
+        for entry in entries.into_iter().flatten() {
+            if let Some(path) = place(&entry.path).to_str() {
+                found.entry(entry.name).or_insert_with(|| path.to_owned());
+            }
+        }
+        match found.get("libc.so.6").is_some_and(|path| Path::new(path).is_file()) {
+            true => found,
+            false => HashMap::new(),
+        }
+    }
+}
+
+/// What is taken from the machine.
+#[derive(Default)]
+pub struct Outside {
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+    /// The files that the machine's loader takes by their names alone.
+    pub cache: HashMap<String, String>,
+}
+
 /// The folders of an LD_LIBRARY_PATH; ld.so(8) takes `:` and `;`.
 pub fn folders(library_path: &str) -> impl Iterator<Item = &str> {
     library_path.split([':', ';']).filter(|folder| !folder.is_empty()).take(MAX_FOLDERS)
 }
 
-/// Adds to `scan` what `library_path` brings from the machine, and says which of its folders are
-/// neither there nor in `tree`.
-pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str) -> Vec<Finding> {
+/// Adds to `scan` what `library_path` brings from the machine, and says which of its folders are neither there nor in
+/// `tree`; and what the machine's own loader finds where `tree` has no C library.
+pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Outside {
     let mut findings = Vec::new();
     let mut outside = Vec::new();
     for folder in folders(library_path).filter(|folder| !folder.contains('$')) {
@@ -40,9 +86,15 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str) -> Vec<Finding> {
             false => findings.push(absent(folder)),
         }
     }
-    if outside.is_empty() {
-        return findings;
+    let cache = match scan.libraries.iter().any(|library| library.soname() == "libc.so.6") {
+        true => HashMap::new(),
+        false => main_machine(scan).map(|machine| host.libraries(machine)).unwrap_or_default(),
+    };
+    if outside.is_empty() && cache.is_empty() {
+        return Outside { findings, cache };
     }
+    let own: BTreeSet<String> =
+        scan.libraries.iter().map(|library| library.name().to_owned()).collect();
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut at = 0;
     // What is found needs more: `scan` grows while it is gone through.
@@ -52,8 +104,23 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str) -> Vec<Finding> {
         for name in new.iter().flat_map(|name| matching(&outside, name)) {
             find(scan, &outside, &name);
         }
+        for name in new.iter().filter(|name| !own.contains(*name) && !names::from_driver(name)) {
+            if let Some(path) = cache.get(name) {
+                add(scan, path);
+            }
+        }
     }
-    findings
+    Outside { findings, cache }
+}
+
+/// The processor that most libraries are for, where this machine has it.
+fn main_machine(scan: &Scan) -> Option<Machine> {
+    let mut counts: BTreeMap<Machine, usize> = BTreeMap::new();
+    for library in scan.libraries.iter().filter(|library| library.dynamic.is_some()) {
+        *counts.entry(library.machine).or_default() += 1;
+    }
+    let (machine, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    (machine.name() == std::env::consts::ARCH).then_some(machine)
 }
 
 /// What `library` may ask the loader for.
@@ -76,16 +143,18 @@ fn find(scan: &mut Scan, folders: &[String], name: &str) {
     for folder in folders {
         for below in [""].iter().chain(HWCAPS) {
             let path = format!("{folder}/{below}{name}");
-            if !Path::new(&path).is_file() {
-                continue;
+            if Path::new(&path).is_file() {
+                add(scan, &path);
             }
-            let unread = Library::unread(&path, 0, Machine::Cuda);
-            let file = Library { outside: true, ..unread };
-            let read = file.open(&Tree::new()).and_then(|bytes| scan::library(&path, &*bytes));
-            let read = read.map(|found| found.map(|found| Library { outside: true, ..found }));
-            scan.take(&path, read);
         }
     }
+}
+
+fn add(scan: &mut Scan, path: &str) {
+    let file = Library { outside: true, ..Library::unread(path, 0, Machine::Cuda) };
+    let read = file.open(&Tree::new()).and_then(|bytes| scan::library(path, &*bytes));
+    let read = read.map(|found| found.map(|found| Library { outside: true, ..found }));
+    scan.take(path, read);
 }
 
 fn absent(folder: &str) -> Finding {

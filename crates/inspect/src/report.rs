@@ -10,12 +10,13 @@ use crate::fatbin::{Code, Fatbin, Flaw, Tally};
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::Loader;
 use crate::names;
+use crate::outside::{self, Host, Outside};
 use crate::packages::{self, Contents};
 use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{checks, closure, outside, variants};
+use crate::{checks, closure, variants};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -27,10 +28,10 @@ pub struct Options {
     pub threads: usize,
     /// `LD_LIBRARY_PATH` as the image or the caller sets it.
     pub library_path: Option<String>,
-    /// It runs on this machine itself (a folder, a virtual environment), so that LD_LIBRARY_PATH may
-    /// name the machine's folders; the value that holds for it if `library_path` has none and it
-    /// has no C library of its own.
-    pub on_machine: Option<String>,
+    /// The machine that it runs on itself (a folder, a virtual environment): LD_LIBRARY_PATH may name the machine's
+    /// folders, the machine's own value holds if `library_path` has none, and what it lacks comes from the machine's
+    /// libraries, if it has no C library of its own.
+    pub host: Option<Host>,
     /// GPUs the environment is meant for; the weight of what they don't need is told.
     pub gpus: Vec<Capability>,
     /// It is a part of an environment (one wheel, one library): what it needs may come from
@@ -152,11 +153,14 @@ pub fn inspect(
     findings.extend(tree.troubles().iter().map(checks::unreadable));
     let contents = packages::contents(tree, &scan);
     let library_path = library_path(options, &scan);
-    if let (Some(path), Some(_)) = (&library_path, &options.on_machine) {
-        findings.extend(outside::read(tree, &mut scan, path));
+    let mut from_host = Outside::default();
+    if let Some(host) = &options.host {
+        let path = library_path.as_deref().unwrap_or("");
+        from_host = outside::read(tree, &mut scan, path, host);
+        findings.append(&mut from_host.findings);
         findings.append(&mut scan.findings);
     }
-    let mut loader = Loader::new(tree, &scan, library_path.as_deref());
+    let mut loader = Loader::new(tree, &scan, library_path.as_deref(), from_host.cache);
     findings.append(&mut loader.findings);
     let closure = closure::check(tree, &loader, &contents);
     findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
@@ -180,6 +184,7 @@ pub fn inspect(
         let at = number.next().unwrap_or(usize::MAX);
         !library.outside || closure.outside.contains(&at)
     });
+    findings.extend(checks::of_host(&scan.libraries));
     let drivers = drivers::of(tree, &scan.libraries, &contents);
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
@@ -222,8 +227,9 @@ pub fn inspect(
 /// library of its own.
 fn library_path(options: &Options, scan: &scan::Scan) -> Option<String> {
     let whole = scan.libraries.iter().any(|library| library.soname() == "libc.so.6");
-    let machines = options.on_machine.as_ref().filter(|path| !whole && !path.is_empty());
-    options.library_path.as_ref().or(machines).cloned()
+    let hosts = options.host.as_ref().map(|host| &host.library_path);
+    let hosts = hosts.filter(|path| !whole && !path.is_empty());
+    options.library_path.as_ref().or(hosts).cloned()
 }
 
 fn gpu_library(library: &Library) -> GpuLibrary {

@@ -10,6 +10,9 @@ use crate::read::{OnDisk, ReadAt};
 use crate::tree::Tree;
 use crate::{fatbin, ptx, zip};
 
+const VENV: &str = "virtual environment";
+const FOLDER: &str = "folder";
+
 /// Something to inspect.
 pub struct Subject {
     /// What kind of thing it is, in words.
@@ -26,6 +29,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Whether it is installed where it will run; a wheel may go to another machine.
+    pub fn is_installed(&self) -> bool {
+        self.on_machine && matches!(self.what, VENV | FOLDER)
+    }
+
     /// Opens `path`: a wheel, the tar of `docker save`, a single layer, an OCI layout, a library, a
     /// cubin, fatbin or PTX file, a folder of wheels (all of them as one environment), or any other
     /// folder.
@@ -106,7 +114,7 @@ impl Subject {
                 on_machine: true,
             });
         }
-        let what = if path.join("pyvenv.cfg").is_file() { "virtual environment" } else { "folder" };
+        let what = if path.join("pyvenv.cfg").is_file() { VENV } else { FOLDER };
         let tree = Tree::folder(path)?;
         Ok(Self { what, tree, library_path: None, partial: false, on_machine: true })
     }

@@ -19,6 +19,7 @@ pub(super) struct Table {
     pub(super) per_gpu: Names,
     pub(super) cuda: Vec<Cuda>,
     pub(super) preload: Vec<Preload>,
+    pub(super) loads: Vec<Loads>,
     pub(super) symbols: Vec<Symbols>,
     pub(super) python: Names,
     pub(super) torch: Names,
@@ -126,6 +127,36 @@ pub struct Preload {
     pub goes_on: bool,
     #[serde(rename = "source")]
     _source: String,
+}
+
+/// Libraries that a package loads by their full paths from other packages.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loads {
+    /// Folders of sys.path whose modules find them.
+    pub folders: Vec<String>,
+    /// From which release on; all where it is not said.
+    pub since: Option<Since>,
+    /// The package that finds them.
+    pub with: Option<String>,
+    /// Folders of sys.path where they are looked for; `*` stands for one folder.
+    pub places: Vec<String>,
+    /// How their names start.
+    pub libraries: Vec<String>,
+    /// Those that the package does without.
+    #[serde(default)]
+    pub spare: Vec<String>,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// The first release of a package.
+#[derive(Debug, Deserialize)]
+pub struct Since {
+    /// How its name starts.
+    pub package: String,
+    /// The release.
+    pub release: String,
 }
 
 /// What makes torch load libraries by full path.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use sconce_facts::DriverVersion;
 use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
-use sconce_inspect::{Basis, Moved, Options, Report, Says, Tree, inspect};
+use sconce_inspect::{Basis, Host, Moved, Options, Report, Says, Tree, inspect};
 use sconce_start::Target;
 
 use crate::cli::Global;
@@ -155,13 +155,12 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
 }
 
 fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report {
+    let host = subject.on_machine.then(|| Host::this(subject.is_installed()));
     let mut options = Options {
         threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
         partial: subject.partial,
         library_path: args.library_path.clone().or(subject.library_path),
-        on_machine: subject
-            .on_machine
-            .then(|| std::env::var("LD_LIBRARY_PATH").unwrap_or_default()),
+        host,
         skip_copies: !args.copies,
         basis,
         ..Options::default()
