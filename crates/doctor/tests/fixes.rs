@@ -28,6 +28,19 @@ struct Program {
     package: Option<String>,
     /// Why it can't be held to one.
     unchecked: Option<String>,
+    #[serde(default)]
+    command: Vec<Command>,
+}
+
+/// A command of a program that has options for each of its commands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Command {
+    words: Vec<String>,
+    options: Vec<String>,
+    #[serde(default)]
+    arguments: bool,
+    source: String,
 }
 
 fn programs() -> BTreeMap<String, Program> {
@@ -121,6 +134,13 @@ fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), Stri
         return Ok(());
     }
     let mut rest = rest.iter();
+    let (mut options, mut arguments) = (&program.options, program.arguments);
+    if !program.command.is_empty() {
+        let own = program.command.iter().find(|own| rest.as_slice().starts_with(&own.words));
+        let own = own.ok_or_else(|| format!("{name} has no such command: `{command}`"))?;
+        rest = rest.as_slice()[own.words.len()..].iter();
+        (options, arguments) = (&own.options, own.arguments);
+    }
     if !program.words.is_empty() {
         let first = rest.next().ok_or_else(|| format!("`{command}` does nothing"))?;
         if !program.words.contains(first) {
@@ -133,10 +153,10 @@ fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), Stri
         if placeholder && !program.placeholders {
             return Err(format!("`{word}` can't be typed: `{command}`"));
         }
-        if word.starts_with('-') && !program.options.iter().any(|known| known == option) {
+        if word.starts_with('-') && !options.iter().any(|known| known == option) {
             return Err(format!("`{word}` is no option of {name}: `{command}`"));
         }
-        if !word.starts_with('-') && !program.arguments && !placeholder {
+        if !word.starts_with('-') && !arguments && !placeholder {
             return Err(format!("{name} takes no arguments: `{command}`"));
         }
     }
@@ -220,12 +240,20 @@ fn the_check_finds_what_it_is_for() {
             program.package.is_some() != program.unchecked.is_some(),
             "{name}: package or unchecked"
         );
+        for command in &program.command {
+            assert!(!command.source.is_empty(), "{name} {:?} has no source", command.words);
+        }
     }
     for wrong in [
         "nvidia-smi -r -i 3",
         "nvidia-smi --gpu-reset -i <index>",
         "nvidia-container-reset",
         "nvidia-ctk cdi generate --out=/etc/cdi/nvidia.yaml",
+        "nvidia-ctk cdi generate --create-all",
+        "nvidia-ctk cdi create-dev-char-symlinks --create-all",
+        "nvidia-ctk system",
+        "dcgmi diag --run-level 3",
+        "dcgmi diagnose -r 3",
         "systemctl restrt nvidia-persistenced",
         "sh -c 'modprobe --remove nvidia'",
         "sh -c 'echo",
