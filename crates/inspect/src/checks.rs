@@ -137,6 +137,54 @@ pub fn of_host(libraries: &[Library]) -> Option<Finding> {
     Some(Finding::new(Severity::Note, Kind::HostLibrary, first, message).evidence(all))
 }
 
+/// Modules that are for another Python than the one in whose folder they lie, and that no other build stands in for:
+/// Python looks for its own tag, for `.abi3.so` and for `.so` (PEP 3149).
+pub fn pythons(libraries: &[Library]) -> Vec<Finding> {
+    let names: BTreeSet<&str> = libraries.iter().map(|library| library.path.as_str()).collect();
+    let mut of_folder: BTreeMap<&str, (&str, String, String)> = BTreeMap::new();
+    for library in libraries.iter().filter(|library| !library.outside) {
+        let Some((stem, rest)) = library.path.split_once(".cpython-") else { continue };
+        let Some(own) = python_of(&library.path) else { continue };
+        let tag = rest.split(['-', '.']).next().unwrap_or("").trim_end_matches('m');
+        if !tag.starts_with('3') || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            continue;
+        }
+        let prefix = format!("{stem}.cpython-{own}");
+        let after = names.range(prefix.as_str()..).next();
+        let stands_in = after.is_some_and(|name| name.starts_with(&prefix))
+            || names.contains(format!("{stem}.abi3.so").as_str())
+            || names.contains(format!("{stem}.so").as_str());
+        if tag != own && !stands_in {
+            let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
+            of_folder.entry(folder).or_insert((&library.path, tag.to_owned(), own));
+        }
+    }
+    let finding = |(path, tag, own): (&str, String, String)| {
+        let message = format!(
+            "is for Python {}, and lies in a folder of Python {}: it can't be imported",
+            dotted(&tag),
+            dotted(&own)
+        );
+        Finding::new(Severity::Warning, Kind::WrongMachine, path, message)
+            .fix(format!("install its package for Python {}", dotted(&own)))
+            .gpu(true)
+    };
+    of_folder.into_values().map(finding).collect()
+}
+
+/// `312` of `lib/python3.12/site-packages/x`, `313t` of one without the GIL.
+fn python_of(path: &str) -> Option<String> {
+    let from = path.find("/python3.").or_else(|| path.starts_with("python3.").then_some(0))?;
+    let version = path[from..].trim_start_matches('/').strip_prefix("python")?.split('/').next()?;
+    Some(version.replace('.', ""))
+}
+
+/// `3.12` of `312`.
+fn dotted(tag: &str) -> String {
+    let at = tag.len().min(1);
+    format!("{}.{}", &tag[..at], &tag[at..])
+}
+
 /// A file or folder that could not be looked at.
 pub fn unreadable(trouble: &Trouble) -> Finding {
     Finding::new(Severity::Warning, Kind::Unreadable, trouble.path.clone(), trouble.why.clone())

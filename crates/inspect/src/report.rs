@@ -185,6 +185,7 @@ pub fn inspect(
         !library.outside || closure.outside.contains(&at)
     });
     findings.extend(checks::of_host(&scan.libraries));
+    findings.extend(checks::pythons(&scan.libraries));
     let drivers = drivers::of(tree, &scan.libraries, &contents);
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
