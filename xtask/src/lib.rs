@@ -5,14 +5,16 @@
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("blob", &[]),
     ("open", &[]),
+    ("oci", &["blob"]),
     ("facts", &[]),
     ("lock", &["blob", "facts", "open"]),
-    ("layer", &["blob"]),
+    ("layer", &["blob", "oci"]),
     ("debian", &["blob", "layer"]),
-    ("store", &["blob", "open"]),
+    ("store", &["blob", "oci", "open"]),
     ("fetch", &["blob", "debian", "lock", "open", "store"]),
-    ("registry", &["blob", "fetch", "open"]),
-    ("inspect", &["blob", "facts", "open"]),
+    ("registry", &["blob", "fetch", "oci", "open"]),
+    ("transfer", &["blob", "build", "oci", "registry", "store"]),
+    ("inspect", &["blob", "facts", "oci", "open"]),
     ("gpu", &["open"]),
     ("verify", &[]),
     ("doctor", &["facts", "gpu", "open"]),
@@ -24,13 +26,17 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("inside", &["gpu", "run", "verify"]),
     (
         "start",
-        &["blob", "build", "doctor", "facts", "gpu", "lock", "open", "registry", "run", "store"],
+        &[
+            "blob", "build", "doctor", "facts", "gpu", "lock", "oci", "open", "registry", "run",
+            "store", "transfer",
+        ],
     ),
     (
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
-            "layer", "lock", "open", "registry", "run", "start", "store", "verify",
+            "layer", "lock", "oci", "open", "registry", "run", "start", "store", "transfer",
+            "verify",
         ],
     ),
 ];

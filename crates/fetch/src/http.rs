@@ -17,6 +17,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 use url::Url;
 
+use crate::certificates::Certificates;
 use crate::dns::Cached;
 use crate::error::Error;
 use crate::netrc::{Login, Netrc};
@@ -26,6 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// The fewest bytes a second that a connection must bring: less than any that people use.
 pub const SLOWEST: u64 = 1 << 10;
+
+/// How many times [`Options::stall`] is waited for the answer to what was sent.
+const PATIENCE: u32 = 12;
 
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub struct Options {
     pub cancel: Arc<AtomicBool>,
     /// Logins for hosts.
     pub netrc: Netrc,
+    /// Certificates beside the system's.
+    pub certificates: Certificates,
 }
 
 impl Default for Options {
@@ -59,8 +65,37 @@ impl Default for Options {
             offline: false,
             cancel: Arc::default(),
             netrc: Netrc::default(),
+            certificates: Certificates::default(),
         }
     }
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Reads the head of an answer.
+    Head,
+    /// Begins something.
+    Post,
+    /// Adds to something.
+    Patch,
+    /// Makes or completes something.
+    Put,
+}
+
+/// What a request carries.
+pub enum Body<'a> {
+    /// Nothing.
+    None,
+    /// So many bytes of a stream.
+    Stream {
+        /// Where they come from.
+        from: &'a mut dyn Read,
+        /// How many there are.
+        len: u64,
+    },
 }
 
 /// Fetches things. Cheap to share between threads by reference; connections are reused.
@@ -98,6 +133,10 @@ pub struct Stream {
 impl Client {
     /// A client; nothing is connected yet.
     pub fn new(options: Options) -> Self {
+        let tls = ureq::tls::TlsConfig::builder()
+            .root_certs(options.certificates.roots())
+            .client_cert(options.certificates.client())
+            .build();
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(options.connect))
@@ -109,11 +148,7 @@ impl Client {
             .max_redirects(10)
             .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")))
-            .tls_config(
-                ureq::tls::TlsConfig::builder()
-                    .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-                    .build(),
-            )
+            .tls_config(tls)
             .build();
         let agent = ureq::Agent::with_parts(
             config,
@@ -204,9 +239,21 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads the head of the answer, whatever its status. A login goes with
-    /// it unless `headers` have an `Authorization` of their own.
+    /// Reads the head of the answer to a `GET`, whatever its status. A login goes with the request
+    /// unless `headers` have an `Authorization` of their own.
     pub fn open(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Stream, Error> {
+        self.send(Method::Get, url, headers, Body::None)
+    }
+
+    /// Sends one request and reads the head of the answer, as [`Client::open`]. Redirects are followed
+    /// where nothing but reading is asked.
+    pub fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> Result<Stream, Error> {
         self.check_cancelled()?;
         if self.options.offline {
             return Err(Error::Offline { missing: vec![shown(url)] });
@@ -216,7 +263,16 @@ impl Client {
         let _ = bare.set_username("");
         let _ = bare.set_password(None);
         bare.set_fragment(None);
-        let mut request = self.agent.get(bare.as_str());
+        let shown = shown(url);
+        let stall = self.options.stall;
+        let (verb, writes) = match method {
+            Method::Get => ("GET", false),
+            Method::Head => ("HEAD", false),
+            Method::Post => ("POST", true),
+            Method::Patch => ("PATCH", true),
+            Method::Put => ("PUT", true),
+        };
+        let mut request = ureq::http::Request::builder().method(verb).uri(bare.as_str());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -226,9 +282,27 @@ impl Client {
             let coded = base64::engine::general_purpose::STANDARD.encode(pair);
             request = request.header("Authorization", format!("Basic {coded}"));
         }
-        let shown = shown(url);
-        let stall = self.options.stall;
-        let response = request.call().map_err(|error| failed(error, &shown, stall))?;
+        let bad = |why: String| Error::BadAnswer { url: shown.clone(), why };
+        let mut nothing = io::empty();
+        let (body, len) = match body {
+            Body::Stream { from, len } => (from, len),
+            Body::None => (&mut nothing as &mut dyn Read, 0),
+        };
+        let answer = if writes {
+            let request = request.header("Content-Length", len);
+            let body = ureq::SendBody::from_reader(body);
+            let request = request.body(body).map_err(|error| bad(error.to_string()))?;
+            let request = self.agent.configure_request(request);
+            // Whoever takes something large may look at it all before it answers.
+            let patience = stall.saturating_mul(PATIENCE);
+            let request = request.timeout_recv_response(Some(patience));
+            let request = request.max_redirects(0).max_redirects_will_error(false).build();
+            self.agent.run(request)
+        } else {
+            let request = request.body(()).map_err(|error| bad(error.to_string()))?;
+            self.agent.run(request)
+        };
+        let response = answer.map_err(|error| failed(error, &shown, stall))?;
         let landed = ureq::ResponseExt::get_uri(&response).to_string();
         let landed = Url::parse(&landed).unwrap_or(bare);
         let (head, body) = response.into_parts();

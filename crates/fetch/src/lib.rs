@@ -1,6 +1,7 @@
 //! Downloads: indexes, wheels and debs, with resume, retries and verification.
 
 pub mod apt;
+mod certificates;
 mod dns;
 pub mod downloads;
 mod error;
@@ -12,5 +13,6 @@ pub mod pythons;
 pub mod range;
 pub mod uv;
 
+pub use certificates::Certificates;
 pub use error::Error;
 pub use netrc::{Login, Netrc};

@@ -21,7 +21,6 @@ pub mod fatbin;
 pub mod finding;
 #[cfg(test)]
 mod forge;
-mod frames;
 pub mod inflate;
 pub mod ldcache;
 pub mod loader;

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::Error;
 use crate::archive::{self, Kind};
 use crate::fatbin::MAGIC;
-use crate::frames;
 use crate::inflate::MAX_STREAM;
 use crate::read::{Named, OnDisk, ReadAt};
 use crate::skeleton::{Recorder, Scraps, Skeleton};
@@ -47,7 +46,7 @@ impl Layer {
         scraps: &Arc<Scraps>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Read { file: name.to_owned(), offset: 0, source };
-        let forward = Forward::new(frames::unpacked(packed).map_err(failed)?);
+        let forward = Forward::new(sconce_oci::unpacked(packed).map_err(failed)?);
         let spool = tempfile::tempfile().map_err(failed)?;
         let mut layer = Self::default();
         let mut failure = None;

@@ -5,8 +5,8 @@
 use std::io::{self, Read};
 
 use crate::fatbin::{Entry, Packing};
-use crate::frames::Zstd;
 use crate::read::ReadAt;
+use sconce_oci::Zstd;
 
 /// Payloads that take more than this in the file are not unpacked, bytes.
 const MAX_PACKED: u64 = 1 << 20;

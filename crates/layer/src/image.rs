@@ -6,16 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sconce_blob::Digest;
+pub use sconce_oci::{CONFIG, Descriptor, INDEX, MANIFEST, Platform};
 use serde::Serialize;
 
 use crate::Layer;
-
-/// Media type of a [`Config`].
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Media type of a [`Manifest`].
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Media type of an [`Index`].
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// How a container of the image starts ("Image configuration", `config`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -97,7 +91,8 @@ impl Config {
             media_type: Layer::MEDIA_TYPE.to_owned(),
             digest: layer.digest,
             size: layer.size,
-            ..Descriptor::default()
+            annotations: BTreeMap::new(),
+            platform: None,
         });
         Manifest {
             config: Descriptor::of(CONFIG, &self.to_json()),
@@ -134,57 +129,6 @@ struct RootfsJson {
 struct HistoryJson<'a> {
     created: &'a str,
     created_by: &'a str,
-}
-
-/// A blob by digest, length and type ("Content descriptors").
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// What it is.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length, bytes.
-    pub size: u64,
-    /// What is said of it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// What it runs on; in an index only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-}
-
-impl Default for Descriptor {
-    fn default() -> Self {
-        Self {
-            media_type: String::new(),
-            digest: Digest::of(b""),
-            size: 0,
-            annotations: BTreeMap::new(),
-            platform: None,
-        }
-    }
-}
-
-impl Descriptor {
-    /// Of bytes at hand.
-    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self {
-            media_type: media_type.to_owned(),
-            digest: Digest::of(bytes),
-            size: bytes.len() as u64,
-            ..Self::default()
-        }
-    }
-}
-
-/// What an image runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Platform {
-    /// Go's name of the processor.
-    pub architecture: String,
-    /// `linux`.
-    pub os: String,
 }
 
 /// An image: its configuration and layers ("Image manifest").

@@ -4,23 +4,23 @@ use std::io::{self, Read};
 
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::{Stream, Tries, shown};
+use sconce_oci::Descriptor;
 use url::Url;
 
 use crate::client::Registry;
 use crate::error::Error;
-use crate::image::Descriptor;
 
 /// How much must come over one connection for a cut to count as a first failure again, bytes.
 const PROGRESS: u64 = 1 << 20;
 
-/// Reads a blob once. [`BlobReader::verify`] must be asked before what was read is believed; it
-/// also has the error behind a read that failed.
+/// Reads a blob, or the rest of one, once. [`BlobReader::verify`] must be asked before what was read
+/// is believed; it also has the error behind a read that failed.
 pub struct BlobReader<'a> {
-    registry: &'a Registry<'a>,
+    registry: &'a Registry,
     url: Url,
     digest: Digest,
     size: u64,
-    /// Bytes given so far.
+    /// Bytes that are here.
     at: u64,
     hasher: Hasher,
     stream: Option<Stream>,
@@ -31,25 +31,20 @@ pub struct BlobReader<'a> {
 }
 
 impl<'a> BlobReader<'a> {
-    pub(crate) fn open(
-        registry: &'a Registry<'a>,
-        url: Url,
-        blob: &Descriptor,
-    ) -> Result<Self, Error> {
-        let mut reader = Self {
+    /// `begun` has seen the bytes that are here already. Nothing is asked before the first read.
+    pub(crate) fn new(registry: &'a Registry, url: Url, blob: &Descriptor, begun: Hasher) -> Self {
+        Self {
             registry,
             url,
             digest: blob.digest,
             size: blob.size,
-            at: 0,
-            hasher: Hasher::new(),
+            at: begun.len(),
+            hasher: begun,
             stream: None,
             tries: Tries::new(registry.client.options()),
             began: 0,
             failure: None,
-        };
-        reader.connect()?;
-        Ok(reader)
+        }
     }
 
     /// Asks for what is still missing, until an answer begins.

@@ -1,48 +1,132 @@
 //! Asking a registry: logins, manifests, the image for a processor.
 
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use sconce_blob::Digest;
-use sconce_fetch::http::{Client, Stream, Tries, parse, shown};
+use sconce_blob::{Digest, Hasher};
+use sconce_fetch::http::{Body, Client, Method, Stream, Tries, parse, shown};
+use sconce_oci::{Config, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, MAX_NESTING, Manifest};
 use url::Url;
 
-use crate::auth::{Challenge, Logins, Token};
+use crate::access::Access;
 use crate::blob::BlobReader;
+use crate::challenge::{Challenge, Token};
 use crate::error::Error;
-use crate::image::{self, ACCEPT, Descriptor, Document, Image, Next};
+use crate::logins::Login;
 use crate::reference::{Reference, is_loopback};
 
-/// A manifest has at most 4 MiB (distribution-spec, "Pushing Manifests").
-const MAX_MANIFEST: u64 = 4 << 20;
-const MAX_CONFIG: u64 = 16 << 20;
+/// Media types that are asked for.
+const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json";
 const MAX_TOKEN: u64 = 1 << 20;
-/// Indexes point to indexes only so often.
-const MAX_NESTING: usize = 4;
+
+/// What is to be done with a repository: what a token is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// To read it.
+    Pull,
+    /// To write to it, and to read these others of the same registry, whose blobs it may be given.
+    Push(Vec<String>),
+    /// Nothing: only the login is tried.
+    Login,
+}
 
 /// One repository of a registry.
-pub struct Registry<'a> {
-    pub(crate) client: &'a Client,
-    reference: Reference,
-    login: Option<String>,
+pub struct Registry {
+    pub(crate) client: Arc<Client>,
+    pub(crate) reference: Reference,
+    /// The address of the API, ending in `/v2/`.
+    api: Url,
+    plain_http: bool,
+    login: Option<Login>,
+    scopes: Vec<String>,
     /// What goes into `Authorization`, once the registry has asked for it.
     authorization: Mutex<Option<String>>,
     moved: AtomicU64,
 }
 
-impl<'a> Registry<'a> {
+/// An image whose layers are still in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Its manifest, the bytes of the document.
+    pub manifest: Vec<u8>,
+    /// Its configuration, the bytes of the document.
+    pub config: Vec<u8>,
+    /// Where its configuration is.
+    pub config_blob: Descriptor,
+    /// Its layers, the base first.
+    pub layers: Vec<Descriptor>,
+    /// The DiffID of each.
+    pub diff_ids: Vec<Digest>,
+}
+
+impl Registry {
     /// The repository that `reference` names; nothing is asked yet.
-    pub fn new(client: &'a Client, reference: Reference, logins: &Logins) -> Self {
+    ///
+    /// # Errors
+    /// Certificates that can't be read, a credential helper that fails.
+    pub fn new(access: &Access, reference: Reference, rights: &Rights) -> Result<Self, Error> {
+        let host = access.host(&reference.host)?;
+        let api = parse(&format!("{}/v2/", host.base))?;
+        let login = access.logins().get(api.scheme(), &reference.host, &reference.repository)?;
+        Ok(Self::with(access, host, api, reference, rights, login))
+    }
+
+    /// Tries a login for a registry.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], and those of the network.
+    pub fn try_login(access: &Access, host: &str, login: Login) -> Result<(), Error> {
+        let reference =
+            Reference { host: host.to_owned(), repository: String::new(), tag: None, digest: None };
+        let host = access.host(host)?;
+        let api = parse(&format!("{}/v2/", host.base))?;
+        let registry = Self::with(access, host, api, reference, &Rights::Login, Some(login));
+        registry.open(&registry.api.clone(), &[], "").map(drop)
+    }
+
+    fn with(
+        access: &Access,
+        host: crate::access::Host,
+        api: Url,
+        reference: Reference,
+        rights: &Rights,
+        login: Option<Login>,
+    ) -> Self {
+        let of = |name: &str, what: &str| format!("repository:{name}:{what}");
+        let scopes = match rights {
+            Rights::Login => Vec::new(),
+            Rights::Pull => vec![of(&reference.repository, "pull")],
+            Rights::Push(others) => {
+                let own = of(&reference.repository, "pull,push");
+                std::iter::once(own).chain(others.iter().map(|name| of(name, "pull"))).collect()
+            }
+        };
         Self {
-            client,
-            login: logins.get(&reference.host).map(str::to_owned),
+            client: host.client,
+            plain_http: access.is_plain_http(),
             reference,
+            api,
+            login,
+            scopes,
             authorization: Mutex::default(),
             moved: AtomicU64::new(0),
         }
     }
 
-    /// Bytes of documents and blobs that have come so far.
+    /// What it was made for.
+    #[must_use]
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Bytes of documents and blobs that have come and gone so far.
+    #[must_use]
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
@@ -64,14 +148,16 @@ impl<'a> Registry<'a> {
             let bytes = self.document(&url, &wanted, expected, MAX_MANIFEST)?;
             let digest = expected.unwrap_or_else(|| Digest::of(&bytes));
             let wrong = |why| Error::Answer { url: shown(&url), why };
-            match Document::parse(&bytes).map_err(wrong)?.next(architecture) {
-                Next::Document(row) => {
-                    wanted = row.digest.to_string();
-                    expected = Some(row.digest);
-                }
-                Next::Elsewhere(there) => return Err(self.elsewhere(architecture, there)),
-                Next::Image { config, layers } => {
-                    return self.whole(digest, &config, layers, architecture);
+            match Document::parse(&bytes).map_err(wrong)? {
+                Document::Index(index) => match index.choose(architecture) {
+                    Ok(row) => {
+                        wanted = row.digest.to_string();
+                        expected = Some(row.digest);
+                    }
+                    Err(there) => return Err(self.elsewhere(architecture, there)),
+                },
+                Document::Manifest(manifest) => {
+                    return self.whole(digest, bytes, manifest, architecture);
                 }
             }
         }
@@ -82,23 +168,32 @@ impl<'a> Registry<'a> {
     fn whole(
         &self,
         digest: Digest,
-        config: &Descriptor,
-        layers: Vec<Descriptor>,
+        bytes: Vec<u8>,
+        manifest: Manifest,
         architecture: &str,
     ) -> Result<Image, Error> {
-        let wanted = config.digest.to_string();
+        let blob = &manifest.config;
+        let wanted = blob.digest.to_string();
         let url = self.url(&format!("blobs/{wanted}"))?;
-        let bytes = self.document(&url, &wanted, Some(config.digest), MAX_CONFIG)?;
+        let config = self.document(&url, &wanted, Some(blob.digest), MAX_CONFIG)?;
         let wrong = |why| Error::Answer { url: shown(&url), why };
-        let (is_for, diff_ids) = image::config(&bytes).map_err(wrong)?;
+        if config.len() as u64 != blob.size {
+            return Err(wrong(format!("{} bytes, where {} were named", config.len(), blob.size)));
+        }
+        let read = Config::parse(&config).map_err(wrong)?;
+        let is_for = read.architecture.as_str();
         if !is_for.is_empty() && is_for != architecture {
-            return Err(self.elsewhere(architecture, vec![is_for]));
+            return Err(self.elsewhere(architecture, vec![is_for.to_owned()]));
         }
-        if diff_ids.len() != layers.len() {
-            let why = format!("{} layers, but {} DiffIDs", layers.len(), diff_ids.len());
-            return Err(wrong(why));
-        }
-        Ok(Image { digest, config: bytes, layers, diff_ids })
+        read.check(&config, &manifest).map_err(wrong)?;
+        Ok(Image {
+            digest,
+            manifest: bytes,
+            config,
+            diff_ids: read.diff_ids().to_vec(),
+            config_blob: manifest.config,
+            layers: manifest.layers,
+        })
     }
 
     fn elsewhere(&self, wanted: &str, there: Vec<String>) -> Error {
@@ -109,14 +204,22 @@ impl<'a> Registry<'a> {
     /// A blob, read once from its start; its digest is compared at its end.
     ///
     /// # Errors
-    /// Those of the first answer; the rest come while it is read.
+    /// No address can be made of it; all others come while it is read.
     pub fn blob(&self, blob: &Descriptor) -> Result<BlobReader<'_>, Error> {
-        let url = self.url(&format!("blobs/{}", blob.digest))?;
-        BlobReader::open(self, url, blob)
+        self.blob_after(blob, Hasher::new())
     }
 
-    fn url(&self, rest: &str) -> Result<Url, Error> {
-        Ok(parse(&format!("{}/{rest}", self.reference.api()))?)
+    /// The rest of a blob whose beginning is here: `begun` has seen it.
+    ///
+    /// # Errors
+    /// As [`Registry::blob`].
+    pub fn blob_after(&self, blob: &Descriptor, begun: Hasher) -> Result<BlobReader<'_>, Error> {
+        let url = self.url(&format!("blobs/{}", blob.digest))?;
+        Ok(BlobReader::new(self, url, blob, begun))
+    }
+
+    pub(crate) fn url(&self, rest: &str) -> Result<Url, Error> {
+        Ok(parse(&format!("{}{}/{rest}", self.api, self.reference.repository))?)
     }
 
     /// A small document, whole.
@@ -127,28 +230,34 @@ impl<'a> Registry<'a> {
         expected: Option<Digest>,
         limit: u64,
     ) -> Result<Vec<u8>, Error> {
+        let bytes = self.patiently(|| {
+            let headers = [("Accept", ACCEPT), ("Accept-Encoding", "identity")];
+            let stream = self.open(url, &headers, wanted)?;
+            let bytes = whole(stream, limit)?;
+            self.count(bytes.len() as u64);
+            Ok(bytes)
+        })?;
+        match Document::check(&bytes, expected) {
+            Ok(_) => Ok(bytes),
+            Err(actual) => Err(Error::WrongDigest {
+                url: shown(url),
+                wanted: expected.unwrap_or(actual),
+                actual,
+            }),
+        }
+    }
+
+    /// Tries again what failed in a passing way.
+    pub(crate) fn patiently<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut tries = Tries::new(self.client.options());
         loop {
-            let headers = [("Accept", ACCEPT), ("Accept-Encoding", "identity")];
-            let read = self.open(url, &headers, wanted).and_then(|stream| {
-                let bytes = whole(stream, limit)?;
-                self.count(bytes.len() as u64);
-                Ok(bytes)
-            });
-            let bytes = match read {
-                Err(Error::Fetch(error)) => {
-                    tries.after(error)?;
-                    continue;
-                }
-                read => read?,
-            };
-            let actual = Digest::of(&bytes);
-            return match expected {
-                Some(wanted) if wanted != actual => {
-                    Err(Error::WrongDigest { url: shown(url), wanted, actual })
-                }
-                _ => Ok(bytes),
-            };
+            match attempt() {
+                Err(Error::Fetch(error)) => tries.after(error)?,
+                done => return done,
+            }
         }
     }
 
@@ -159,22 +268,8 @@ impl<'a> Registry<'a> {
         headers: &[(&str, &str)],
         wanted: &str,
     ) -> Result<Stream, Error> {
-        let known = self.authorization().clone();
-        let mut stream = self.send(url, headers, known.as_deref())?;
-        if stream.status == 401 {
-            let challenge = stream.header("www-authenticate").and_then(Challenge::parse);
-            let answer = match challenge {
-                Some(challenge) => self.authorize(&challenge)?,
-                None => None,
-            };
-            let Some(answer) = answer.filter(|answer| known.as_ref() != Some(answer)) else {
-                return Err(self.denied());
-            };
-            stream = self.send(url, headers, Some(&answer))?;
-            *self.authorization() = Some(answer);
-        }
+        let stream = self.ask(Method::Get, url, headers, &mut || Ok(None))?;
         match stream.status {
-            401 | 403 => Err(self.denied()),
             404 => Err(Error::NotFound {
                 host: self.reference.host.clone(),
                 repository: self.reference.repository.clone(),
@@ -184,35 +279,99 @@ impl<'a> Registry<'a> {
         }
     }
 
+    /// One answer, whatever its status, logged in as the registry asks. `body` is asked for what goes
+    /// with the request each time it is sent.
+    ///
+    /// The login is for the registry itself: an upload may lead to another host, which gets none.
+    pub(crate) fn ask<'b>(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        body: &mut Payload<'_, 'b>,
+    ) -> Result<Stream, Error> {
+        let ours = url.origin() == self.api.origin();
+        let known = self.authorization().clone().filter(|_| ours);
+        let mut stream = self.send(method, url, headers, known.as_deref(), body()?)?;
+        if stream.status == 401 && ours {
+            let challenge = stream.header("www-authenticate").and_then(Challenge::parse);
+            let answer = match challenge {
+                Some(challenge) => self.authorize(&challenge)?,
+                None => None,
+            };
+            let Some(answer) = answer.filter(|answer| known.as_ref() != Some(answer)) else {
+                return Err(self.denied());
+            };
+            stream = self.send(method, url, headers, Some(&answer), body()?)?;
+            *self.authorization() = Some(answer);
+        }
+        match stream.status {
+            401 | 403 => Err(self.denied()),
+            _ => Ok(stream),
+        }
+    }
+
     fn send(
         &self,
+        method: Method,
         url: &Url,
         headers: &[(&str, &str)],
         authorization: Option<&str>,
+        body: Option<(Box<dyn Read + '_>, u64)>,
     ) -> Result<Stream, Error> {
         let mut headers = headers.to_vec();
         headers.extend(authorization.map(|value| ("Authorization", value)));
-        Ok(self.client.open(url, &headers)?)
+        match body {
+            None => Ok(self.client.send(method, url, &headers, Body::None)?),
+            Some((mut from, len)) => {
+                let body = Body::Stream { from: &mut *from, len };
+                Ok(self.client.send(method, url, &headers, body)?)
+            }
+        }
     }
 
     /// The answer to a challenge; `None` when there is no login to answer with.
     fn authorize(&self, challenge: &Challenge) -> Result<Option<String>, Error> {
-        let login = self.login.as_ref().map(|coded| format!("Basic {coded}"));
-        let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(login) };
+        let basic = match &self.login {
+            Some(Login::Basic(coded)) => Some(format!("Basic {coded}")),
+            _ => None,
+        };
+        let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(basic) };
         let mut url = parse(realm)?;
         let host = url.host_str().unwrap_or_default().to_owned();
-        if url.scheme() != "https" && !is_loopback(&host) {
+        let same = self.plain_http && url.host_str() == self.api.host_str();
+        if url.scheme() != "https" && !is_loopback(&host) && !same {
             let why = format!("it sends for a token to {host} without TLS");
-            return Err(Error::Answer { url: self.reference.api(), why });
+            return Err(Error::Answer { url: self.api.to_string(), why });
         }
-        let pull = format!("repository:{}:pull", self.reference.repository);
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = service {
-            query.append_pair("service", service);
-        }
-        query.append_pair("scope", scope.as_deref().unwrap_or(&pull));
-        drop(query);
-        let stream = self.send(&url, &[("Accept", "application/json")], login.as_deref())?;
+        let asked = scope.as_deref().filter(|scope| {
+            // One that grants no more than what is asked for anyway.
+            !self.scopes.iter().any(|own| own.starts_with(scope))
+        });
+        let scopes = self.scopes.iter().map(String::as_str).chain(asked);
+        let accept = ("Accept", "application/json");
+        let stream = if let Some(Login::Identity(token)) = &self.login {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("grant_type", "refresh_token").append_pair("client_id", "sconce");
+            form.append_pair("refresh_token", token);
+            form.append_pair("service", service.as_deref().unwrap_or_default());
+            form.append_pair("scope", &scopes.collect::<Vec<_>>().join(" "));
+            let form = form.finish();
+            let kind = ("Content-Type", "application/x-www-form-urlencoded");
+            let body: Box<dyn Read> = Box::new(form.as_bytes());
+            let body = Some((body, form.len() as u64));
+            self.send(Method::Post, &url, &[accept, kind], None, body)?
+        } else {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = service {
+                query.append_pair("service", service);
+            }
+            for scope in scopes {
+                query.append_pair("scope", scope);
+            }
+            drop(query);
+            self.send(Method::Get, &url, &[accept], basic.as_deref(), None)?
+        };
         if matches!(stream.status, 401 | 403) {
             return Err(self.denied());
         }
@@ -224,10 +383,11 @@ impl<'a> Registry<'a> {
         }
     }
 
-    fn denied(&self) -> Error {
+    pub(crate) fn denied(&self) -> Error {
         Error::Denied {
             host: self.reference.host.clone(),
             repository: self.reference.repository.clone(),
+            writes: self.scopes.iter().any(|scope| scope.ends_with("push")),
             known: self.login.is_some(),
         }
     }
@@ -236,6 +396,10 @@ impl<'a> Registry<'a> {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Gives what goes with a request, and its length.
+pub(crate) type Payload<'a, 'b> =
+    dyn FnMut() -> Result<Option<(Box<dyn Read + 'b>, u64)>, Error> + 'a;
 
 /// The whole body, at most `limit` bytes.
 fn whole(mut stream: Stream, limit: u64) -> Result<Vec<u8>, Error> {

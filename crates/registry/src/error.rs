@@ -16,12 +16,14 @@ pub enum Error {
         why: String,
     },
     /// The registry wants a login, or refuses the one it was given.
-    #[error("{host} refuses to show {repository}{}", if *known { " with the login there is" } else { " without a login" })]
+    #[error("{host} refuses {}{}", refused(repository, *writes), if *known { " with this login" } else { " without a login" })]
     Denied {
         /// The registry.
         host: String,
-        /// The repository.
+        /// The repository; empty where only the login was tried.
         repository: String,
+        /// Whether it was to be written to.
+        writes: bool,
         /// Whether a login was sent.
         known: bool,
     },
@@ -63,6 +65,30 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// What was to be sent is damaged here.
+    #[error("blob {wanted} is damaged here: its bytes have SHA-256 {actual}")]
+    Damaged {
+        /// What it should be.
+        wanted: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// What was to be sent can't be read.
+    #[error("can't read blob {blob}: {why}")]
+    Source {
+        /// Which one.
+        blob: Digest,
+        /// Why.
+        why: String,
+    },
+    /// A credential helper failed.
+    #[error("the credential helper `{name}` failed: {why}")]
+    Helper {
+        /// Its name, behind `docker-credential-`.
+        name: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A file of logins that can't be read.
     #[error("{}: {why}", path.display())]
     Logins {
@@ -81,10 +107,15 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Reference { .. } => "write HOST/NAME:TAG, as for `docker pull`".to_owned(),
-            Self::Denied { host, known: false, .. } => format!(
-                "`docker login {host}` (its config.json is read; credential helpers are not asked)"
+            Self::Denied { repository, .. } if repository.is_empty() => {
+                "check the user name and the password; many registries want a token in its place"
+                    .to_owned()
+            }
+            Self::Denied { host, known: false, .. } => format!("`sconce login {host}`"),
+            Self::Denied { host, writes: true, .. } => format!(
+                "log in as somebody who may write there: `sconce login {host}`"
             ),
-            Self::Denied { host, .. } => format!("log in anew: `docker login {host}`"),
+            Self::Denied { host, .. } => format!("log in anew: `sconce login {host}`"),
             Self::NotFound { .. } => {
                 "look at the name and the tag; some registries say this to who is not logged in"
                     .to_owned()
@@ -97,8 +128,24 @@ impl Error {
                 "the fault is the registry's or a proxy's: try again later, or another registry"
                     .to_owned()
             }
+            Self::Damaged { .. } | Self::Source { .. } => {
+                "build or pull the image again: what is missing is made or fetched anew".to_owned()
+            }
+            Self::Helper { .. } => {
+                "run it by hand, or remove it from credHelpers and credsStore of config.json and `sconce login` again"
+                    .to_owned()
+            }
             Self::Logins { .. } => "correct the file, or log in anew".to_owned(),
             Self::Fetch(error) => return error.hint(),
         })
+    }
+}
+
+/// What was refused, in words.
+fn refused(repository: &str, writes: bool) -> String {
+    match (repository, writes) {
+        ("", _) => "to log in".to_owned(),
+        (name, true) => format!("to take anything for {name}"),
+        (name, false) => format!("to show {name}"),
     }
 }

@@ -1,18 +1,22 @@
-//! OCI registries: what a reference names, and its blobs as they come over the network.
+//! OCI registries: what a reference names, its blobs as they come over the network, and what is sent
+//! there.
 //!
 //! Nothing here stores what it reads, and nothing is believed: every document and blob is compared
 //! with the digest it was asked for by. Source: OCI distribution-spec 1.1, image-spec 1.1.
 
-mod auth;
+mod access;
 mod blob;
+mod challenge;
 mod client;
 mod error;
-mod image;
+mod logins;
 mod reference;
+mod upload;
 
-pub use auth::Logins;
+pub use access::Access;
 pub use blob::BlobReader;
-pub use client::Registry;
+pub use client::{Image, Registry, Rights};
 pub use error::Error;
-pub use image::{Descriptor, Image};
+pub use logins::{Login, Logins, docker_file, forget, save};
 pub use reference::Reference;
+pub use upload::{Outgoing, Sent};

@@ -11,7 +11,7 @@ use sconce_blob::Digest;
 use crate::error::Error;
 
 /// Docker Hub, as names say it and as it is reached.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+pub(crate) const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 /// `reference.NameTotalLengthMax`.
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
@@ -52,7 +52,8 @@ impl Reference {
             Some((name, tag)) => (name, Some(tag)),
             None => (rest, None),
         };
-        if !host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c)) {
+        let known = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+        if host.starts_with(['.', '-', ':']) || !host.chars().all(known) {
             return Err(bad("its host is no host name"));
         }
         if name.is_empty() || name.len() > MAX_NAME || !name.split('/').all(is_part) {
@@ -80,13 +81,6 @@ impl Reference {
         });
         let remote = text.starts_with("docker://") || named;
         remote && !text.starts_with(['.', '/']) && Self::parse(text).is_ok()
-    }
-
-    /// The address of the registry's API. Only the machine itself is spoken to without TLS.
-    pub(crate) fn api(&self) -> String {
-        let host = if self.host == HUB.0 { HUB.1 } else { &self.host };
-        let scheme = if is_loopback(host) { "http" } else { "https" };
-        format!("{scheme}://{host}/v2/{}", self.repository)
     }
 
     /// What its manifest is asked for by.
@@ -168,6 +162,7 @@ mod tests {
             "a/b:-x",
             "r.example.invalid/a@sha256:12",
             "r.ex ample/a",
+            "../a",
             "a/b:x/y",
             "r.x/a?b",
         ] {
@@ -199,7 +194,5 @@ mod tests {
         ] {
             assert_eq!(is_loopback(host), plain, "{host}");
         }
-        let hub = Reference::parse("debian").unwrap();
-        assert!(hub.api().starts_with("https://registry-1."));
     }
 }

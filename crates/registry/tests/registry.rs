@@ -4,17 +4,18 @@ use std::io::Read;
 use std::time::Duration;
 
 use sconce_blob::Digest;
-use sconce_fetch::http::{Client, Options};
-use sconce_registry::{Error, Image, Logins, Reference, Registry};
+use sconce_fetch::http::Options;
+use sconce_registry::{Access, Error, Image, Logins, Reference, Registry, Rights};
 use sconce_testkit::{Fault, Server};
 
-fn client() -> Client {
-    Client::new(Options {
+fn access(logins: &Logins) -> Access {
+    let options = Options {
         backoff: Duration::from_millis(1),
         stall: Duration::from_secs(5),
         tries: 4,
         ..Options::default()
-    })
+    };
+    Access::new(options, logins.clone())
 }
 
 /// Larger than what one read or one connection's progress takes.
@@ -71,9 +72,8 @@ impl World {
         Reference::parse(&format!("{}/team/app:1", self.host())).unwrap()
     }
 
-    fn with<T>(&self, logins: &Logins, work: impl FnOnce(&Registry<'_>) -> T) -> T {
-        let client = client();
-        work(&Registry::new(&client, self.reference(), logins))
+    fn with<T>(&self, logins: &Logins, work: impl FnOnce(&Registry) -> T) -> T {
+        work(&Registry::new(&access(logins), self.reference(), &Rights::Pull).unwrap())
     }
 
     fn image(&self, logins: &Logins) -> Result<Image, Error> {
@@ -142,8 +142,8 @@ fn a_token_is_fetched_once_and_not_given_to_the_blob_store() {
     assert!(matches!(denied, Error::Denied { known: true, .. }), "{denied}");
 
     let before = world.server.requests().len();
-    let client = client();
-    let registry = Registry::new(&client, world.reference(), &world.logins("dTpw"));
+    let access = access(&world.logins("dTpw"));
+    let registry = Registry::new(&access, world.reference(), &Rights::Pull).unwrap();
     let image = registry.image("amd64").unwrap();
     let mut bytes = Vec::new();
     let mut blob = registry.blob(&image.layers[0]).unwrap();
@@ -227,8 +227,10 @@ fn lies_are_found() {
     assert_eq!(world.read().unwrap().1, 3_000_000);
 
     let world = World::new();
-    world.server.put("/v2/team/app/manifests/1", b"{}".as_slice());
+    world.server.put("/v2/team/app/manifests/1", br#"{"manifests":[]}"#.as_slice());
     assert!(matches!(world.image(&Logins::default()), Err(Error::NoPlatform { .. })));
+    world.server.put("/v2/team/app/manifests/1", b"{}".as_slice());
+    assert!(matches!(world.image(&Logins::default()), Err(Error::Answer { .. })));
     world.server.put("/v2/team/app/manifests/1", b"no".as_slice());
     assert!(matches!(world.image(&Logins::default()), Err(Error::Answer { .. })));
     let manifest = format!("/v2/team/app/manifests/{}", world.manifest);

@@ -8,9 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, build, cdi, completions, cp, doctor, exec, finish, generate, images, init,
-    inspect, kill, lock, logs, man, probe, prune, ps, rm, rmi, run, stats, stop, trust, verify,
-    wait, wheel,
+    add, attach, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images, init,
+    inspect, kill, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, stats, stop,
+    trust, verify, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -64,6 +64,11 @@ enum Command {
     Verify(Box<verify::Args>),
     Cdi(cdi::Args),
     Images(images::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Copy(copy::Args),
+    Login(login::Args),
+    Logout(login::Logout),
     Prune(prune::Args),
     Rmi(rmi::Args),
     Trust(trust::Args),
@@ -111,6 +116,11 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
+        Command::Pull(args) => pull::main(&global, &args),
+        Command::Push(args) => push::main(&global, &args),
+        Command::Copy(args) => copy::main(&global, &args),
+        Command::Login(args) => login::main(&global, &args),
+        Command::Logout(args) => login::logout(&args),
         Command::Prune(args) => prune::main(&global, &args),
         Command::Rmi(args) => rmi::main(&global, &args),
         Command::Trust(args) => trust::main(&global, &args),

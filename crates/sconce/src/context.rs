@@ -8,7 +8,9 @@ use std::thread;
 use sconce_build::Builder;
 use sconce_fetch::Netrc;
 use sconce_fetch::http::{Client, Options};
+use sconce_registry::Access;
 use sconce_store::Store;
+use sconce_transfer::Transfer;
 
 use crate::cli::Global;
 use crate::error::Failure;
@@ -58,6 +60,17 @@ impl Context {
             display: Display::new(global.quiet),
             threads: global.threads.map_or_else(cores, std::num::NonZeroUsize::get),
         })
+    }
+
+    /// The way to registries: logins and certificates are the user's own.
+    pub fn access(&self) -> Result<Access, Failure> {
+        let env = |name: &str| std::env::var_os(name);
+        Ok(Access::of_environment(self.client.options().clone(), &env)?)
+    }
+
+    /// What moves images by that way.
+    pub fn transfer<'a>(&'a self, access: &'a Access) -> Transfer<'a> {
+        Transfer { store: &self.store, access, progress: &self.display, threads: self.threads }
     }
 
     /// A builder over all of it.

@@ -264,8 +264,21 @@ impl Kinded for sconce_registry::Error {
             E::NoPlatform { .. } => Kind::Unsatisfiable,
             E::WrongDigest { .. } => Kind::Integrity,
             E::Logins { .. } => Kind::Document,
+            E::Damaged { .. } => Kind::Integrity,
+            E::Source { .. } => Kind::Storage,
+            E::Helper { .. } => Kind::Machine,
             E::Fetch(error) => error.kind(),
             E::Denied { .. } | E::NotFound { .. } | E::Answer { .. } => Kind::Network,
+        }
+    }
+}
+
+impl Kinded for sconce_transfer::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Stopped => Kind::Interrupted,
         }
     }
 }
@@ -291,6 +304,8 @@ impl Kinded for sconce_start::Error {
             E::Lock(error) => error.kind(),
             E::Run(error) => error.kind(),
             E::Store(error) => error.kind(),
+            E::Registry(error) => error.kind(),
+            E::Transfer(error) => error.kind(),
             _ => Kind::Usage,
         }
     }
@@ -355,5 +370,6 @@ failures!(
     sconce_inspect::Error,
     sconce_build::Error,
     sconce_start::Error,
+    sconce_transfer::Error,
     sconce_inside::Error
 );

@@ -3,7 +3,7 @@
 use crate::error::{Failure, Kind};
 
 /// Name, and what to do.
-const MISSING: [(&str, &str); 24] = [
+const MISSING: [(&str, &str); 22] = [
     ("start", "a container that ended is not started again: `sconce run` starts a new one"),
     (
         "restart",
@@ -19,15 +19,10 @@ const MISSING: [(&str, &str); 24] = [
     ("diff", "what a container changed is not listed"),
     ("commit", "an image is made from sconce.toml by `sconce build`"),
     ("export", "`sconce exec NAME tar -c /` writes its files"),
-    ("save", "`sconce build --output docker-archive:FILE`"),
-    ("load", "`sconce run docker-archive:FILE` takes an archive"),
+    ("save", "`sconce copy NAME docker-archive:FILE`"),
+    ("load", "`sconce copy docker-archive:FILE store:NAME`, or `sconce run docker-archive:FILE`"),
     ("import", "`sconce run docker-archive:FILE` takes an archive"),
-    (
-        "pull",
-        "`skopeo copy docker://IMAGE docker-archive:FILE`, then `sconce run docker-archive:FILE`",
-    ),
-    ("push", "`sconce build --output oci:DIR`, then `skopeo copy oci:DIR docker://IMAGE`"),
-    ("login", "`skopeo login`; sconce itself reads .netrc for package indexes"),
+    ("tag", "`sconce copy NAME store:OTHER`"),
     ("history", "`sconce inspect IMAGE` shows an image's layers and packages"),
     ("info", "`sconce doctor` says what this machine is"),
     ("version", "`sconce --version`"),

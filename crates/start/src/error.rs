@@ -138,6 +138,12 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] sconce_store::Error),
+    /// What was named is no image in a registry.
+    #[error(transparent)]
+    Registry(#[from] sconce_registry::Error),
+    /// The image could not be pulled.
+    #[error(transparent)]
+    Transfer(#[from] sconce_transfer::Error),
 }
 
 impl Error {
@@ -182,6 +188,8 @@ impl Error {
             Self::Lock(error) => error.hint(),
             Self::Run(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Transfer(error) => error.hint(),
             Self::Refused { .. }
             | Self::NoValue { .. }
             | Self::Option { .. }

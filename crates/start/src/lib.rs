@@ -28,7 +28,7 @@ pub use limits::{cpus_of_quota, processors, signal, swap, ulimit};
 pub use machine::{host, platform};
 pub use network::{HostAddress, host_line, network, ports};
 pub use ready::{Ready, ready};
-pub use request::{ImageConfig, Request};
+pub use request::{Pull, Request};
 pub use security::{SecurityOption, capability, security_option};
 pub use subject::of_target;
 pub use target::{Kind, Target};

@@ -175,7 +175,7 @@ mod tests {
             request.binds.iter().map(|bind| bind.volume.source.display().to_string()).collect();
         assert_eq!(sources, ["/mine", "/home/ann/cache", "/home/ann/x", "/project/./out"]);
         assert!(!request.binds[2].create);
-        let made = request.container(crate::ImageConfig::default(), 0, None).unwrap();
+        let made = request.container(sconce_oci::Process::default(), 0, None).unwrap();
         let value = |name: &str| {
             made.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
         };

@@ -6,13 +6,16 @@ use sconce_build::{Builder, Imports, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
 use sconce_lock::Lock;
+use sconce_oci::{Config, Process};
+use sconce_registry::{Access, Reference};
 use sconce_run::Container;
-use sconce_store::{Image, Lease};
+use sconce_store::{Image, Lease, Store};
+use sconce_transfer::Transfer;
 
 use crate::env::Environment;
 use crate::error::Error;
 use crate::gpus::{self, Gpus};
-use crate::request::{ImageConfig, Request};
+use crate::request::{Pull, Request};
 use crate::target::Target;
 use crate::{host, subject, variables};
 
@@ -57,6 +60,7 @@ pub fn ready(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
+    access: &Access,
     env: &Environment<'_>,
 ) -> Result<Ready, Error> {
     let note = |text: &str| builder.progress.note(text);
@@ -68,9 +72,15 @@ pub fn ready(
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
     let check = |subject: &Subject| gpus.check(Some(subject), request.force, &note);
-    let Found { image, imports, early } = find(target, text, builder, &request, &check)?;
+    let transfer = Transfer {
+        store: builder.store,
+        access,
+        progress: builder.progress,
+        threads: builder.threads,
+    };
+    let Found { image, imports, early } = find(target, text, builder, &transfer, &request, &check)?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
-    let config = ImageConfig::read(&builder.store.config(&image)?)?;
+    let config = Process::parse(&builder.store.config(&image)?).map_err(Error::Config)?;
     let quota = sconce_run::processor_limit();
     let mut container = request.container(config, gpus.count(), quota)?;
     container.lowers = lowers;
@@ -90,6 +100,12 @@ pub fn ready(
     Ok(Ready { container, lease, gpus, imports, early })
 }
 
+/// Whether an image is for this processor, or says of none.
+fn is_for(store: &Store, image: &Image, architecture: &str) -> Result<bool, Error> {
+    let config = Config::parse(&store.config(image)?).map_err(Error::Config)?;
+    Ok(config.architecture.is_empty() || config.architecture == architecture)
+}
+
 /// The image to start, and what goes with it.
 struct Found {
     image: Image,
@@ -103,6 +119,7 @@ fn find(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
+    transfer: &Transfer<'_>,
     request: &Request,
     check: &dyn Fn(&Subject) -> Result<(), Error>,
 ) -> Result<Found, Error> {
@@ -113,8 +130,18 @@ fn find(
         Some(lock) if !request.no_import_check => builder.imports(lock),
         _ => Ok(None),
     };
+    if request.pull == Pull::Always && target.project().is_some() {
+        let why = "`sconce lock --upgrade` looks for newer versions; run it before";
+        return Err(Error::option("--pull", "always", why));
+    }
+    let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
+    let pulls = matches!(target, Target::Reference(_)) && request.pull == Pull::Always;
+    let stored = if pulls { None } else { target.stored(store)? };
+    let here = |image: &Image| is_for(store, image, architecture);
     // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
-    if let Some(image) = target.stored(store)? {
+    if let Some(image) = stored
+        && (!matches!(target, Target::Reference(_)) || here(&image)?)
+    {
         let lock = match target {
             Target::Tag(project) => builder.existing_lock(project)?,
             _ => None,
@@ -122,7 +149,6 @@ fn find(
         judge(&image)?;
         return Ok(Found { image, imports: imports(lock.as_ref())?, early: false });
     }
-    let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
     let reading = || builder.progress.begin("reading", None);
     let (stage, taken) = match target {
         Target::Layout { path, tag } => {
@@ -154,9 +180,14 @@ fn find(
             let image = store.image(&ready.image.hex())?;
             return Ok(Found { image, imports: imports(Some(&ready.lock))?, early: !ready.whole });
         }
-        Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
-            return Err(Error::NotBuilt(text.to_owned()));
+        Target::Image(name) | Target::Reference(name) => {
+            let reference = Reference::parse(name)?;
+            let pulled = transfer.pull(&reference, architecture, &[&reference.to_string()])?;
+            let image = store.image(&pulled.image.hex())?;
+            judge(&image)?;
+            return Ok(Found { image, imports: None, early: false });
         }
+        Target::Path(_) => return Err(Error::NotBuilt(text.to_owned())),
     };
     stage.end(&format!("image {}", taken.short()));
     let image = store.image(&taken.hex())?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use sconce_oci::Process;
 use sconce_run::{Capabilities, Container, Dns, Network, Port, Seccomp, Stdio, Tmpfs, Ulimit};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub struct Request {
     /// What may become of the project's lock.
     #[serde(skip)]
     pub lock: sconce_build::Policy,
+    /// When an image is pulled from its registry.
+    pub pull: Pull,
     /// It starts even where `sconce doctor` says that it can't work.
     pub force: bool,
     /// It runs on all processors, not only on those near the GPUs.
@@ -110,35 +113,31 @@ pub struct Request {
     pub stop_timeout: Option<u64>,
 }
 
-/// What is read of an image's configuration (OCI image-spec, config.md); Docker writes `null` for what
-/// is not set.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ImageConfig {
-    user: Option<String>,
-    env: Option<Vec<String>>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    working_dir: Option<String>,
-    labels: Option<BTreeMap<String, Option<String>>>,
-    stop_signal: Option<String>,
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+/// When an image is pulled from its registry: Docker's `--pull`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// Where it is not in the store.
+    #[default]
+    Missing,
+    /// Each time; what is there of it already is not moved again.
+    Always,
+    /// Never.
+    Never,
 }
 
-impl ImageConfig {
-    /// Reads the `config` of a configuration document.
+impl Pull {
+    /// `missing`, `always` or `never`.
     ///
     /// # Errors
-    /// Not such a document.
-    pub fn read(document: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Document {
-            #[serde(default)]
-            config: Option<ImageConfig>,
+    /// [`Error::Option`]
+    pub fn parse(given: &str) -> Result<Self, Error> {
+        match given {
+            "missing" => Ok(Self::Missing),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(Error::option("--pull", given, "there are missing, always and never")),
         }
-        let document: Document =
-            serde_json::from_slice(document).map_err(|error| Error::Config(error.to_string()))?;
-        Ok(document.config.unwrap_or_default())
     }
 }
 
@@ -186,7 +185,7 @@ impl Request {
     /// Two mounts in one place; a stop signal or an exposed port of the image that is none.
     pub fn container(
         &self,
-        config: ImageConfig,
+        config: Process,
         gpus: usize,
         processors: Option<f64>,
     ) -> Result<Container, Error> {
@@ -282,7 +281,7 @@ mod tests {
     fn container(image: &str, change: impl FnOnce(&mut Request)) -> Container {
         let mut request = Request { no_defaults: true, ..Request::default() };
         change(&mut request);
-        let config = ImageConfig::read(image.as_bytes()).unwrap();
+        let config = Process::parse(image.as_bytes()).unwrap();
         request.container(config, 0, None).unwrap()
     }
 
@@ -333,7 +332,6 @@ mod tests {
             assert_eq!(made.command, ["true"], "{image}");
             assert_eq!((made.env.len(), made.user, made.workdir), (0, None, None));
         }
-        assert!(ImageConfig::read(br#"{"config": {"Cmd": "sh"}}"#).is_err());
     }
 
     #[test]

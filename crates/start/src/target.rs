@@ -67,7 +67,7 @@ impl Kind {
     pub const JUDGED: &[Self] = &[Self::Folder, Self::Tag, Self::Image];
     /// What can be started.
     pub const STARTABLE: &[Self] =
-        &[Self::Folder, Self::Tag, Self::Image, Self::Layout, Self::Archive];
+        &[Self::Folder, Self::Tag, Self::Image, Self::Reference, Self::Layout, Self::Archive];
 
     const fn words(self) -> &'static str {
         match self {
@@ -135,9 +135,9 @@ impl Target {
     /// As [`Target::find`], and a target of another kind, with what to do instead.
     pub fn find_for(text: &str, command: &'static str, takes: &[Kind]) -> Result<Self, Error> {
         let mut found = Self::find(text)?;
-        // Where NVIDIA's own image can't be read, its name stands for what is nearest to it.
-        let reads = takes.contains(&Kind::Reference);
-        if matches!(found, Self::Reference(_)) && !reads && Spec::is_ngc(text) {
+        // What can be built is: NVIDIA's own image is meant where its name has `docker://` before it.
+        let builds = takes.contains(&Kind::Folder);
+        if matches!(found, Self::Reference(_)) && builds && Spec::is_ngc(text) {
             let spec = Box::new(Spec::from_tag(text)?);
             found = Self::Tag(Project::Tag { tag: text.to_owned(), spec });
         }
@@ -154,12 +154,6 @@ impl Target {
             return Err(BuildError::NoSpec(path.clone()).into());
         }
         let hint = match &found {
-            Self::Reference(_) if takes.contains(&Kind::Archive) => {
-                let name = text.trim_start_matches("docker://");
-                Some(format!(
-                    "`skopeo copy docker://{name} docker-archive:image.tar`, then `sconce {command} docker-archive:image.tar`"
-                ))
-            }
             Self::Reference(_) | Self::Path(_) => {
                 Some(format!("`sconce inspect {text}` says what it can run on"))
             }
@@ -240,6 +234,15 @@ impl Target {
         match self {
             Self::Image(name) => match store.image(name) {
                 Ok(image) => Ok(Some(image)),
+                Err(sconce_store::Error::NoImage { .. }) if is_pulled(store, name)? => {
+                    Self::Reference(name.clone()).stored(store)
+                }
+                // A name with an owner is Docker Hub's where nothing here has it.
+                Err(sconce_store::Error::NoImage { .. })
+                    if name.contains('/') && Reference::parse(name).is_ok() =>
+                {
+                    Ok(None)
+                }
                 // `torhc:2.15.0` is rather a tag with a slip than an image.
                 Err(error) => match Spec::from_tag(name) {
                     Err(tag) if name.contains(':') => Err(tag.into()),
@@ -254,10 +257,22 @@ impl Target {
                 Some(found) => Ok(found?.map(|digest| store.image(&digest.hex())).transpose()?),
                 None => Ok(None),
             },
-            Self::Folder(_) | Self::Reference(_) | Self::Layout { .. } | Self::Archive { .. } => {
-                Ok(None)
+            Self::Reference(text) => {
+                let name = Reference::parse(text)?.to_string();
+                let found = store.names()?.get(&name).copied();
+                Ok(found.map(|digest| store.image(&digest.hex())).transpose()?)
             }
+            Self::Folder(_) | Self::Layout { .. } | Self::Archive { .. } => Ok(None),
         }
+    }
+}
+
+/// Whether an image was pulled under the whole of this name: `docker.io/library/alpine:latest` for
+/// `alpine`.
+fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
+    match Reference::parse(name) {
+        Ok(reference) => Ok(store.names()?.contains_key(&reference.to_string())),
+        Err(_) => Ok(false),
     }
 }
 
@@ -365,8 +380,7 @@ mod tests {
             "`sconce build` takes a folder with a sconce.toml or a tag such as torch:2.15.0; `ghcr.io/a/b:1` is an image in a registry"
         );
         assert!(hint.contains("sconce inspect ghcr.io/a/b:1"), "{hint}");
-        let (_, hint) = refused("docker://alpine:3", Kind::STARTABLE);
-        assert!(hint.contains("skopeo copy docker://alpine:3 docker-archive:image.tar"), "{hint}");
+        assert!(Target::find_for("docker://alpine:3", "run", Kind::STARTABLE).is_ok());
         assert!(refused("mine", Kind::BUILDABLE).0.ends_with("`mine` is neither of them"));
     }
 }

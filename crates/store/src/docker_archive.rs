@@ -82,7 +82,7 @@ impl Store {
         // Padding and the two empty blocks at the end are the file's holes.
         file.set_len(at_byte + 2 * BLOCK).map_err(at("write", path))?;
         let digests: Vec<Digest> = places.keys().copied().collect();
-        each(&digests, |digest| {
+        each(&digests, |&digest| {
             let mut out = Placed { file: &file, at: places[&digest] };
             self.copy_blob(digest, &mut out, path, progress)
         })?;

@@ -289,7 +289,7 @@ impl Error {
             }
             Self::NoImage { name, .. } if !name.contains(['/', '@']) && !name.is_empty() => {
                 format!(
-                    "`sconce images` lists what is there; one of a registry comes by `skopeo copy docker://{name} docker-archive:image.tar`, and `sconce run docker-archive:image.tar`"
+                    "`sconce images` lists what is there; Docker Hub's comes by `sconce pull {name}` or as `docker://{name}`"
                 )
             }
             Self::NoImage { .. } => "`sconce images` lists what is there".to_owned(),

@@ -11,25 +11,29 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{FileType, makedev};
 use sconce_blob::{Digest, Hasher};
 use tar::EntryType;
 
 use crate::Store;
-use crate::blobs::CHUNK;
+use crate::blobs::{CHUNK, hash};
 use crate::error::{Error, at};
+use crate::layers::Layer;
 use crate::meta::Meta;
+use crate::tarball::{Entries, Entry};
 use crate::tree::{TreeBuilder, Twice};
 
 /// Chunks waiting between two threads: what bounds the memory.
 const WAITING: usize = 8;
 
-/// The largest extended header (a long name, PAX records) that is read, bytes.
-const HEADER_LIMIT: u64 = 1 << 20;
-
 /// The largest number of entries in a layer. The largest images have some hundred thousand.
 const MAX_ENTRIES: u64 = 10_000_000;
+
+/// A layer may unpack to this much whatever its size, bytes.
+const FREE: u64 = 1 << 30;
+
+/// Beyond that to so many times its size: program code has 2 to 5, logs some hundred.
+const MAX_RATIO: u64 = 400;
 
 type Chunk = Arc<Vec<u8>>;
 
@@ -49,23 +53,57 @@ impl Store {
             return Ok(tree);
         }
         let layer = self.layer_anywhere(diff_id)?.ok_or(Error::MissingLayer(diff_id))?;
-        let mut blob = BufReader::with_capacity(CHUNK, self.open_blob(layer.digest)?);
+        let blob = self.open_blob(layer.digest)?;
+        let blob = BufReader::with_capacity(CHUNK, blob);
+        self.unpack_layer(diff_id, layer.size, blob, progress)
+    }
+
+    /// Extracts a layer from its blob's bytes as they come. Where its tree is here already the bytes are
+    /// only held to the DiffID. [`Error::WrongDigest`] where they unpack to something else; the blob's
+    /// own digest is for the caller to check.
+    pub fn extract_layer(
+        &self,
+        layer: &Layer,
+        source: impl BufRead + Send,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), Error> {
+        let diff_id = layer.diff_id;
+        let _lock = self.lock("tree", diff_id)?;
+        if self.tree(diff_id).is_none() {
+            return self.unpack_layer(diff_id, layer.size, source, progress).map(drop);
+        }
+        let mut plain = plain(layer.size, source)?;
+        match hash(&mut plain) {
+            Ok((actual, _)) if actual == diff_id => Ok(()),
+            Ok((actual, _)) => Err(wrong_layer(diff_id, actual)),
+            Err(error) => Err(bad(diff_id, Path::new(""), &format!("it can't be read: {error}"))),
+        }
+    }
+
+    /// Sees to it that the blob of a layer, which is here, is known to be that of its DiffID, and that
+    /// its tree is here. Errors as [`Store::extract_layer`].
+    pub fn take_layer(&self, layer: &Layer) -> Result<(), Error> {
+        // Layers are noted only once they were unpacked.
+        if self.layer(layer.diff_id)?.is_some_and(|known| known.digest == layer.digest) {
+            return self.extract(layer.diff_id, &|_| {}).map(drop);
+        }
+        let blob = BufReader::with_capacity(CHUNK, self.open_blob(layer.digest)?);
+        self.extract_layer(layer, blob, &|_| {})?;
+        self.put_layer(layer)
+    }
+
+    /// Hold the lock of the tree.
+    fn unpack_layer(
+        &self,
+        diff_id: Digest,
+        size: u64,
+        source: impl BufRead + Send,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<PathBuf, Error> {
         let builder = self.create_tree(Twice::Replace)?;
-        let name = Path::new("layer");
-        let actual = match blob.fill_buf().map_err(at("read", name))? {
-            [0x1f, 0x8b, ..] => unpack(MultiGzDecoder::new(blob), &builder, diff_id, progress)?,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                return Err(Error::BadLayer {
-                    layer: diff_id.to_string(),
-                    entry: String::new(),
-                    why: "it is compressed with zstd, which this sconce can't unpack".to_owned(),
-                });
-            }
-            _ => unpack(blob, &builder, diff_id, progress)?,
-        };
+        let actual = unpack(plain(size, source)?, &builder, diff_id, progress)?;
         if actual != diff_id {
-            let what = format!("what layer {} holds uncompressed", layer.digest);
-            return Err(Error::WrongDigest { what, expected: diff_id, actual });
+            return Err(wrong_layer(diff_id, actual));
         }
         builder.finish(diff_id)
     }
@@ -179,6 +217,34 @@ fn inflate(
     }
 }
 
+/// The plain tar in a blob of `size` bytes.
+fn plain<'a>(size: u64, source: impl BufRead + Send + 'a) -> Result<impl Read + Send + 'a, Error> {
+    let inner = sconce_oci::unpacked(source).map_err(at("read", Path::new("layer")))?;
+    Ok(Bounded { inner, left: size.saturating_mul(MAX_RATIO).max(FREE) })
+}
+
+fn wrong_layer(expected: Digest, actual: Digest) -> Error {
+    let what = "what a layer holds uncompressed".to_owned();
+    Error::WrongDigest { what, expected, actual }
+}
+
+/// Fails when more than `left` bytes come.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            let words = format!("it unpacks to more than {MAX_RATIO} times its size");
+            io::Error::new(io::ErrorKind::FileTooLarge, words)
+        })?;
+        Ok(n)
+    }
+}
+
 /// The chunks of the tar as one stream.
 struct Chunks {
     chunks: Receiver<Chunk>,
@@ -200,67 +266,30 @@ impl Read for Chunks {
     }
 }
 
-/// What extended headers said of the entry after them.
-#[derive(Default)]
-struct Extended {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    capability: Option<Vec<u8>>,
-}
-
 fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Result<(), Error> {
     let broken =
         |error: io::Error| bad(diff_id, Path::new(""), &format!("its tar is damaged: {error}"));
-    let mut archive = tar::Archive::new(source);
-    let mut extended = Extended::default();
+    let mut entries = Entries::new(source);
     let mut buffer = vec![0; CHUNK];
-    // Raw: long names come as entries of their own, so that their size is ours to bound.
-    for (number, entry) in archive.entries().map_err(broken)?.raw(true).enumerate() {
-        let mut entry = entry.map_err(broken)?;
-        if number as u64 > MAX_ENTRIES {
+    let mut count = 0;
+    while let Some(entry) = entries.next().map_err(broken)? {
+        count += 1;
+        if count > MAX_ENTRIES {
             return Err(bad(diff_id, Path::new(""), "it has too many entries"));
         }
-        let kind = entry.header().entry_type();
-        if matches!(
-            kind,
-            EntryType::GNULongName
-                | EntryType::GNULongLink
-                | EntryType::XHeader
-                | EntryType::XGlobalHeader
-        ) {
-            let size = entry.header().entry_size().map_err(broken)?;
-            if size > HEADER_LIMIT {
-                return Err(bad(diff_id, Path::new(""), "an extended header is too large"));
-            }
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(broken)?;
-            extended.take(kind, bytes).map_err(broken)?;
-            continue;
-        }
-        let extended = std::mem::take(&mut extended);
-        let name = extended.path.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let Entry { header, size, extended } = entry;
+        let kind = header.entry_type();
+        let name = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let path = clean(&name).ok_or_else(|| {
             bad(diff_id, Path::new(std::ffi::OsStr::from_bytes(&name)), "the path has a `..` part")
         })?;
-        let header = entry.header();
-        let size = header.entry_size().map_err(broken)?;
-        if extended.size.is_some_and(|said| said != size) {
-            return Err(bad(
-                diff_id,
-                &path,
-                "files of 8 GiB or more in PAX form are not supported",
-            ));
-        }
         let meta = Meta {
             mode: header.mode().map_err(broken)? & 0o7777,
             uid: extended.uid.map_or_else(|| id(header.uid()), Ok).map_err(broken)?,
             gid: extended.gid.map_or_else(|| id(header.gid()), Ok).map_err(broken)?,
             mtime: header.mtime().ok().and_then(|time| time.try_into().ok()).unwrap_or(0),
         };
-        let link = extended.link.or_else(|| entry.link_name_bytes().map(|l| l.into_owned()));
+        let link = extended.link.or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
         let link = || link.as_deref().ok_or_else(|| bad(diff_id, &path, "its link has no target"));
         if let Some(hidden) = hidden_by(&path) {
             match hidden {
@@ -278,19 +307,15 @@ fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Resul
                 builder.file(&path, meta, size).and_then(|mut file| {
                     let mut left = size;
                     while left > 0 {
-                        let n = match entry.read(&mut buffer) {
-                            Ok(0) => return Err(bad(diff_id, &path, "it is cut off")),
-                            Ok(n) => n,
-                            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                            Err(error) => return Err(broken(error)),
-                        };
+                        let n = entries.read(&mut buffer).map_err(broken)?;
+                        if n == 0 {
+                            return Err(bad(diff_id, &path, "it is cut off"));
+                        }
                         file.write_all(&buffer[..n]).map_err(at("write", &path))?;
                         left = left.saturating_sub(n as u64);
                     }
-                    match &extended.capability {
-                        Some(value) => builder.xattr(&path, "security.capability", value),
-                        None => Ok(()),
-                    }
+                    let mut attributes = extended.attributes.iter();
+                    attributes.try_for_each(|(name, value)| builder.xattr(&path, name, value))
                 })
             }
             EntryType::Link => {
@@ -318,42 +343,6 @@ fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Resul
         done.map_err(|error| named(error, diff_id))?;
     }
     Ok(())
-}
-
-impl Extended {
-    fn take(&mut self, kind: EntryType, mut bytes: Vec<u8>) -> io::Result<()> {
-        match kind {
-            EntryType::GNULongName | EntryType::GNULongLink => {
-                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-                bytes.truncate(end);
-                match kind {
-                    EntryType::GNULongName => self.path = Some(bytes),
-                    _ => self.link = Some(bytes),
-                }
-            }
-            EntryType::XHeader => {
-                let number = |value: &[u8]| str::from_utf8(value).ok()?.parse::<u64>().ok();
-                for record in tar::PaxExtensions::new(&bytes) {
-                    let record = record?;
-                    let value = record.value_bytes();
-                    match record.key_bytes() {
-                        b"path" => self.path = Some(value.to_owned()),
-                        b"linkpath" => self.link = Some(value.to_owned()),
-                        b"size" => self.size = number(value),
-                        b"uid" => self.uid = number(value).and_then(|id| id.try_into().ok()),
-                        b"gid" => self.gid = number(value).and_then(|id| id.try_into().ok()),
-                        b"SCHILY.xattr.security.capability" => {
-                            self.capability = Some(value.to_owned());
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            // Global headers hold comments in practice (git archive).
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// A path as container engines take it: below the root, whatever stands before it.

@@ -27,6 +27,7 @@ mod remove;
 mod scratch;
 mod store;
 mod sweep;
+mod tarball;
 mod tree;
 mod virtuals;
 mod walk;

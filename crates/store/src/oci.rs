@@ -8,38 +8,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sconce_blob::{Digest, Hasher};
+use sconce_oci::{Config, Descriptor, Document, Index, MANIFEST, Manifest, Platform};
 use sconce_open::{Folder, Found};
-use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
 use crate::files::sync_parent;
 use crate::images::Image;
-use crate::record::{Config, DOCUMENT_LIMIT, Descriptor, Platform};
+use crate::record::{self, DOCUMENT_LIMIT};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Threads that copy blobs: the work is one SHA-256 of each.
 const THREADS: usize = 8;
-
-/// An image index (image-spec, image-index.md).
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Index {
-    schema_version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
-    pub(crate) manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ManifestType {
-    media_type: Option<String>,
-}
 
 impl Store {
     /// Writes an image as an OCI layout into the folder `to`, which must not be there or be
@@ -56,7 +38,7 @@ impl Store {
         let blobs = partial.path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;
         let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
-        each(&digests, |digest| {
+        each(&digests, |&digest| {
             let path = blobs.join(digest.hex());
             let mut file = File::create_new(&path).map_err(at("create", &path))?;
             self.copy_blob(digest, &mut file, &path, progress)
@@ -108,21 +90,19 @@ impl Store {
         if version["imageLayoutVersion"] != "1.0.0" {
             return Err(bad("its layout has another version than 1.0.0".to_owned()));
         }
-        let mut found =
-            choose(&small(open, "index.json", what)?, tag, architecture).map_err(bad)?;
+        let index = small(open, "index.json", what)?;
+        let mut found = choose(&index, tag, architecture).map_err(bad)?;
         let mut manifest = document(open, &found, what)?;
         // An index may name an index for several platforms; deeper ones nobody makes.
-        if found.media_type == INDEX_TYPE || found.media_type.contains("manifest.list") {
+        let mut parsed = Document::parse(&manifest).map_err(bad)?;
+        if let Document::Index(_) = parsed {
             found = choose(&manifest, None, architecture).map_err(bad)?;
             manifest = document(open, &found, what)?;
+            parsed = Document::parse(&manifest).map_err(bad)?;
         }
-        #[derive(Deserialize)]
-        struct Parts {
-            config: Descriptor,
-            layers: Vec<Descriptor>,
-        }
-        let parts: Parts = serde_json::from_slice(&manifest)
-            .map_err(|error| bad(format!("manifest {}: {error}", found.digest)))?;
+        let Document::Manifest(parts) = parsed else {
+            return Err(bad("its indexes lead to indexes without end".to_owned()));
+        };
         let config = document(open, &parts.config, what)?;
         for layer in &parts.layers {
             if self.has_blob(layer.digest) {
@@ -136,27 +116,25 @@ impl Store {
             let name = format!("layer {} of {what}", layer.digest.short());
             self.put_stream(stream.take(size), &name, Some(layer.digest))?;
         }
+        // What an index or a config says of a layer is not believed: DiffIDs are what trees go by.
+        let record = record::of_documents(found.digest, &manifest, &config)?;
+        each(&record.layers, |layer| self.take_layer(layer))?;
         self.put_image(names, &manifest, &config)
     }
 
     /// The index.json of a layout with one image, under the names engines look for.
     pub(crate) fn index(&self, image: &Image, names: &[String]) -> Result<Vec<u8>, Error> {
-        let bad = |error: serde_json::Error| Error::BadDocument {
-            what: image.manifest.to_string(),
-            why: error.to_string(),
-        };
+        let bad = |why: String| Error::BadDocument { what: image.manifest.to_string(), why };
         let manifest = self.manifest(image)?;
-        let media_type = serde_json::from_slice::<ManifestType>(&manifest).map_err(bad)?.media_type;
-        let config: Config = serde_json::from_slice(&self.config(image)?).map_err(bad)?;
+        let parsed: Manifest = serde_json::from_slice(&manifest).map_err(|e| bad(e.to_string()))?;
+        let config = Config::parse(&self.config(image)?).map_err(bad)?;
         let describe = |annotations| Descriptor {
-            media_type: media_type.clone().unwrap_or_else(|| MANIFEST_TYPE.to_owned()),
-            digest: image.manifest,
-            size: manifest.len() as u64,
+            annotations,
             platform: Some(Platform {
                 architecture: config.architecture.clone(),
                 os: config.os.clone(),
             }),
-            annotations,
+            ..Descriptor::of(parsed.media_type.as_deref().unwrap_or(MANIFEST), &manifest)
         };
         let mut manifests: Vec<_> = names
             .iter()
@@ -172,8 +150,7 @@ impl Store {
         if manifests.is_empty() {
             manifests.push(describe(BTreeMap::new()));
         }
-        let media_type = Some(INDEX_TYPE.to_owned());
-        serde_json::to_vec(&Index { schema_version: 2, media_type, manifests }).map_err(bad)
+        Ok(Index::new(manifests).to_json())
     }
 
     /// Copies a blob's bytes to `out`, checking them on the way.
@@ -222,20 +199,20 @@ pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Does `work` for each digest, several at a time.
-pub(crate) fn each(
-    digests: &[Digest],
-    work: impl Fn(Digest) -> Result<(), Error> + Sync,
+/// Does `work` for each, several at a time.
+pub(crate) fn each<T: Sync>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-        for _ in 0..threads.min(digests.len()) {
+        for _ in 0..threads.min(items.len()) {
             scope.spawn(|| {
-                while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = work(*digest) {
-                        next.store(digests.len(), Ordering::Relaxed);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = work(item) {
+                        next.store(items.len(), Ordering::Relaxed);
                         if let Ok(mut failure) = failure.lock() {
                             failure.get_or_insert(error);
                         }
@@ -266,8 +243,11 @@ pub(crate) fn engine_name(name: &str) -> String {
 
 /// The descriptor that is meant in an index.
 fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descriptor, String> {
-    let index: Index =
-        serde_json::from_slice(index).map_err(|error| format!("its index: {error}"))?;
+    let Document::Index(index) =
+        Document::parse(index).map_err(|why| format!("its index: {why}"))?
+    else {
+        return Err("its index is none".to_owned());
+    };
     let named = |descriptor: &Descriptor| {
         let name = |key| descriptor.annotations.get(key).map(String::as_str);
         tag.is_none()
@@ -276,7 +256,7 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
     };
     let fits = |descriptor: &Descriptor| {
         let platform = descriptor.platform.as_ref();
-        platform.is_none_or(|p| p.os == "linux" && p.architecture == architecture)
+        platform.is_none_or(|platform| platform.is_linux_on(architecture))
     };
     let mut found: Vec<_> = index.manifests.into_iter().filter(|d| named(d) && fits(d)).collect();
     found.dedup_by_key(|descriptor| descriptor.digest);

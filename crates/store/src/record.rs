@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 
 use sconce_blob::Digest;
+use sconce_oci::{Config, Descriptor, Document};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::images::Image;
 use crate::layers::Layer;
 
-/// The largest manifest, config or index that is read, bytes. Registries take 4 MiB.
-pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
-
-/// The largest number of layers in an image. Docker's own limit is 125.
-const MAX_LAYERS: usize = 1000;
+/// The largest manifest, config or index that is read, bytes.
+pub(crate) const DOCUMENT_LIMIT: u64 = sconce_oci::MAX_CONFIG;
 
 /// What an image is made of.
 #[derive(Serialize, Deserialize)]
@@ -36,59 +34,6 @@ impl From<Image> for Record {
     }
 }
 
-/// What is read of an OCI image manifest (image-spec, manifest.md); Docker's schema 2 is alike.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
-/// An OCI content descriptor (image-spec, descriptor.md).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) platform: Option<Platform>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// The platform of a manifest in an index (image-spec, image-index.md).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Platform {
-    pub(crate) architecture: String,
-    pub(crate) os: String,
-}
-
-/// What is read of an OCI image config (image-spec, config.md).
-#[derive(Deserialize)]
-pub(crate) struct Config {
-    #[serde(default)]
-    pub(crate) architecture: String,
-    #[serde(default)]
-    pub(crate) os: String,
-    created: Option<String>,
-    #[serde(default)]
-    config: Option<RunConfig>,
-    pub(crate) rootfs: RootFs,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RunConfig {
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct RootFs {
-    pub(crate) diff_ids: Vec<Digest>,
-}
-
 /// The record of an image, from its documents. `digest` is the manifest's.
 pub(crate) fn of_documents(
     digest: Digest,
@@ -99,40 +44,26 @@ pub(crate) fn of_documents(
     if manifest.len() as u64 > DOCUMENT_LIMIT || config.len() as u64 > DOCUMENT_LIMIT {
         return Err(bad(format!("it or its config is larger than {DOCUMENT_LIMIT} bytes")));
     }
-    let parsed: Manifest =
-        serde_json::from_slice(manifest).map_err(|error| bad(error.to_string()))?;
-    let config_digest = Digest::of(config);
-    if parsed.config.digest != config_digest {
-        return Err(bad(format!(
-            "it names the config {}, but the config given is {config_digest}",
-            parsed.config.digest
-        )));
-    }
-    let read: Config = serde_json::from_slice(config)
-        .map_err(|error| bad(format!("its config can't be read: {error}")))?;
-    if parsed.layers.len() != read.rootfs.diff_ids.len() {
-        return Err(bad(format!(
-            "it has {} layers, but its config has {} DiffIDs",
-            parsed.layers.len(),
-            read.rootfs.diff_ids.len()
-        )));
-    }
-    if parsed.layers.len() > MAX_LAYERS {
-        return Err(bad(format!("{} layers are too many", parsed.layers.len())));
-    }
+    let parsed = match Document::parse(manifest).map_err(bad)? {
+        Document::Manifest(manifest) => manifest,
+        Document::Index(_) => return Err(bad("it is an index of several images".to_owned())),
+    };
+    let read = Config::parse(config).map_err(bad)?;
+    read.check(config, &parsed).map_err(bad)?;
     let mut size = (manifest.len() + config.len()) as u64;
     let mut layers = Vec::new();
-    for (layer, diff_id) in parsed.layers.into_iter().zip(read.rootfs.diff_ids) {
+    for (layer, diff_id) in parsed.layers.into_iter().zip(read.diff_ids()) {
         size = size.checked_add(layer.size).ok_or_else(|| bad("its size overflows".into()))?;
         let Descriptor { digest, size, media_type, .. } = layer;
-        layers.push(Layer { diff_id, digest, size, media_type });
+        layers.push(Layer { diff_id: *diff_id, digest, size, media_type });
     }
+    let labels = read.process.labels.unwrap_or_default().into_iter();
     Ok(Record {
         manifest: digest,
-        config: config_digest,
+        config: parsed.config.digest,
         size,
         created: read.created,
-        labels: read.config.and_then(|config| config.labels).unwrap_or_default(),
+        labels: labels.map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         layers,
     })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 use sconce_run::{Stdio, parse_cpus, parse_env, parse_size};
-use sconce_start::{Device, Error, Mount, Request, SecurityOption};
+use sconce_start::{Device, Error, Mount, Pull, Request, SecurityOption};
 
 use crate::cli::Global;
 use crate::commands::locking::Locking;
@@ -59,7 +59,7 @@ pub struct Options {
     /// Where the driver's files are, if not in the usual folders
     #[arg(long, value_name = "DIR")]
     driver_root: Option<PathBuf>,
-    /// When to make what isn't in the store: missing or never
+    /// When to make or pull what isn't in the store: missing, always or never
     #[arg(long, value_name = "WHEN")]
     pull: Option<String>,
     /// Must be this machine's: linux/amd64 or linux/arm64
@@ -205,7 +205,9 @@ impl Options {
         if let Some(platform) = &self.platform {
             sconce_start::platform(platform)?;
         }
-        self.pull()?;
+        if let Some(given) = &self.pull {
+            request.pull = Pull::parse(given)?;
+        }
         self.files.add(&mut request)?;
         self.network.add(&mut request)?;
         self.limits.add(&mut request)?;
@@ -217,16 +219,6 @@ impl Options {
     pub fn global(&self, global: &Global) -> Global {
         let never = self.pull.as_deref() == Some("never");
         Global { offline: global.offline || never, ..global.clone() }
-    }
-
-    fn pull(&self) -> Result<(), Failure> {
-        let why = match self.pull.as_deref() {
-            None | Some("missing" | "never") => return Ok(()),
-            Some("always") => "`sconce lock --upgrade` looks for newer versions; run it before",
-            Some(_) => "there are missing and never",
-        };
-        let given = self.pull.clone().unwrap_or_default();
-        Err(Error::Option { option: "--pull".into(), given, why: why.into() }.into())
     }
 }
 

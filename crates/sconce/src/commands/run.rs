@@ -26,8 +26,8 @@ use crate::trust;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, after_help = EXAMPLES)]
 pub struct Args {
-    /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store, an OCI layout or
-    /// an image archive
+    /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store or of a registry
+    /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive
     #[arg(value_name = "TARGET")]
     target: String,
     /// What to run instead of the image's command
@@ -88,6 +88,7 @@ Examples:
   sconce run --gpus 2 torch:2.15.0 python train.py    two idle GPUs
   sconce run -it --rm -v ~/data:/data:ro . bash       a shell with data
   sconce run -d --name tb -p 6006:6006 . tensorboard --logdir /logs
+  sconce run docker://alpine echo hi                  an image of Docker Hub
   sconce run docker-archive:image.tar                 what `docker save` wrote";
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
@@ -103,7 +104,10 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let shim = sconce_run::Shim::spawn(&context.store.containers()?)?;
     let builder = context.builder(None);
     trust::check_target(&target, &builder, args.options.trust)?;
-    let mut ready = sconce_start::ready(request, &target, &args.target, &builder, &environment())?;
+    let access = context.access()?;
+    let environment = environment();
+    let mut ready =
+        sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;
     ready.container.invocation = Some(invocation()?);
     if ready.early {
         finish::begin(global, &args.target)?;

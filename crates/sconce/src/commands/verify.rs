@@ -22,8 +22,8 @@ use crate::trust;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Args {
-    /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store, an OCI layout or
-    /// an image archive
+    /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store or of a registry
+    /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive
     #[arg(value_name = "TARGET", default_value = ".")]
     target: String,
     /// The Python inside that has torch; `python` on the image's PATH, else `python3`, if not given
@@ -47,7 +47,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let builder = context.builder(None);
     let environment = crate::context::environment();
     trust::check_target(&target, &builder, args.options.trust)?;
-    let ready = sconce_start::ready(request, &target, &args.target, &builder, &environment)?;
+    let access = context.access()?;
+    let ready =
+        sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
     let mut lines = Lines { print: !args.json, display: Display::new(global.quiet), waiting: None };
     let folder = ready.lease.scratch().join("verify");

@@ -11,8 +11,8 @@ use sconce_inspect::skeleton::Scraps;
 use sconce_inspect::source::Subject;
 use sconce_inspect::stream::Layer;
 use sconce_inspect::{Moved, Tree};
-use sconce_registry::{Descriptor, Image, Logins, Reference, Registry};
-
+use sconce_oci::Descriptor;
+use sconce_registry::{Image, Reference, Registry, Rights};
 use sconce_store::Store;
 
 use crate::cli::Global;
@@ -53,8 +53,7 @@ pub fn subject(
 ) -> Result<(Subject, Moved), Failure> {
     let context = Context::open(global)?;
     let reference = Reference::parse(text)?;
-    let logins = logins()?;
-    let registry = Registry::new(&context.client, reference, &logins);
+    let registry = Registry::new(&context.access()?, reference, &Rights::Pull)?;
     let image = registry.image(architecture)?;
     let files = layers(&context, &registry, &image)?;
     let here = files.iter().filter(|files| files.are_here()).count();
@@ -75,22 +74,8 @@ pub fn subject(
     Ok((Subject::image("image in a registry", archive::Image { tree, env }), moved))
 }
 
-fn logins() -> Result<Logins, Failure> {
-    let folder = std::env::var_os("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
-    match folder {
-        Some(folder) => Ok(Logins::read(&folder.join("config.json"))?),
-        None => Ok(Logins::default()),
-    }
-}
-
 /// The files of all layers, several at a time, the base first.
-fn layers(
-    context: &Context,
-    registry: &Registry<'_>,
-    image: &Image,
-) -> Result<Vec<Files>, Failure> {
+fn layers(context: &Context, registry: &Registry, image: &Image) -> Result<Vec<Files>, Failure> {
     let scraps = Scraps::new().map_err(|error| {
         Failure::of(Kind::Storage, &error, Some("TMPDIR names another folder".into()))
     })?;
@@ -145,7 +130,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Lets one layer pass by, and believes it only when its digest is right.
 fn pass(
     context: &Context,
-    registry: &Registry<'_>,
+    registry: &Registry,
     layer: &Descriptor,
     scraps: &Arc<Scraps>,
     stage: &dyn Stage,

@@ -1,5 +1,5 @@
-//! Compressed streams read once, from start to end: gzip members (RFC 1952) and zstd frames
-//! (RFC 8878) in a row, as layers have them.
+//! The compressions of layers, read once from start to end: gzip members (RFC 1952) and zstd frames
+//! (RFC 8878) in a row.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,6 +7,8 @@ use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The largest window of a zstd frame, bytes: it is kept in memory. `zstd -19` takes 8 MiB.
+const MAX_WINDOW: u64 = 32 << 20;
 /// Bytes decoded at a time.
 const STEP: usize = 128 << 10;
 
@@ -56,15 +58,18 @@ impl<R: BufRead> Read for Gzip<R> {
 }
 
 /// Zstd frames; skippable ones are skipped.
-pub(crate) struct Zstd<R> {
+pub struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
     inside: bool,
 }
 
 impl<R: Read> Zstd<R> {
-    pub(crate) fn new(source: R) -> Self {
-        Self { source, decoder: FrameDecoder::new(), inside: false }
+    /// The frames in `source`.
+    pub fn new(source: R) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(MAX_WINDOW);
+        Self { source, decoder, inside: false }
     }
 
     /// Begins the next frame; false at the end of the source.
@@ -122,7 +127,10 @@ fn broken(why: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use miniz_oxide::deflate::compress_to_vec;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
 
     use super::*;
 
@@ -135,22 +143,9 @@ mod tests {
     }
 
     fn member(bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-        out.extend(compress_to_vec(bytes, 6));
-        out.extend(crc(bytes).to_le_bytes());
-        out.extend((bytes.len() as u32).to_le_bytes());
-        out
-    }
-
-    fn crc(bytes: &[u8]) -> u32 {
-        let mut crc = u32::MAX;
-        for byte in bytes {
-            crc ^= u32::from(*byte);
-            for _ in 0..8 {
-                crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
-            }
-        }
-        !crc
+        let mut out = GzEncoder::new(Vec::new(), Compression::default());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
     }
 
     fn frame(bytes: &[u8]) -> Vec<u8> {

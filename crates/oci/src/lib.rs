@@ -1,0 +1,101 @@
+//! OCI's documents, and Docker's of the same fields: what they hold, how large they may be, and
+//! what makes one valid; and the compressions of layers.
+//!
+//! Sources: image-spec 1.1 (descriptor.md, manifest.md, image-index.md, config.md);
+//! distribution-spec 1.1; Docker's "Image Manifest Version 2, Schema 2". Go writes `null` where
+//! nothing is set, so `null` is the same as a missing field everywhere.
+
+mod compression;
+mod config;
+mod document;
+
+use std::collections::BTreeMap;
+
+use sconce_blob::Digest;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use compression::{Zstd, unpacked};
+pub use config::{Config, Process};
+pub use document::{Document, Index, Manifest};
+
+/// Media type of an image's configuration.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of a layer as it is, without compression.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Docker's media type of a manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker's media type of an index.
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// The largest manifest or index that is read, bytes: what registries must take
+/// (distribution-spec, "Pushing Manifests").
+pub const MAX_MANIFEST: u64 = 4 << 20;
+/// The largest configuration that is read, bytes.
+pub const MAX_CONFIG: u64 = 8 << 20;
+/// The most layers of an image. Linux mounts 500 with overlayfs, Docker takes 125.
+pub const MAX_LAYERS: usize = 500;
+/// How often an index may lead to another one.
+pub const MAX_NESTING: usize = 4;
+
+/// A blob by its digest ("Content descriptors").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What it is.
+    #[serde(default, deserialize_with = "or_default")]
+    pub media_type: String,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its length, bytes.
+    pub size: u64,
+    /// What is said of it.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What it runs on; in an index only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+impl Descriptor {
+    /// Of bytes at hand.
+    #[must_use]
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            annotations: BTreeMap::new(),
+            platform: None,
+        }
+    }
+}
+
+/// What an image runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// Go's name of the processor: `amd64`, `arm64`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub architecture: String,
+    /// `linux`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub os: String,
+}
+
+impl Platform {
+    /// Whether it is Linux on this processor.
+    #[must_use]
+    pub fn is_linux_on(&self, architecture: &str) -> bool {
+        self.os == "linux" && self.architecture == architecture
+    }
+}
+
+/// What is written, or the default where that is `null`.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}

@@ -1,0 +1,177 @@
+//! `sconce copy`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use sconce_build::Progress;
+use sconce_registry::Reference;
+use sconce_start::Target;
+use sconce_store::Image;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::commands::push;
+use crate::commands::registries::{Registries, architecture, reference};
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// Copy an image from one place to another
+///
+/// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE
+/// and the store (a name; store:NAME as the destination). Between registries nothing is stored here;
+/// in all other copies the image is in the store afterwards, until `sconce prune`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce copy docker://alpine:3 registry:5000/alpine:3
+  sconce copy torch:2.15.0 docker-archive:torch.tar   for `docker load`
+  sconce copy docker-archive:image.tar store:mine
+  sconce copy ghcr.io/team/app:1 oci:app")]
+pub struct Args {
+    /// From where
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// To where
+    #[arg(value_name = "DESTINATION")]
+    destination: String,
+    /// The platform to take, of an image for several: linux/amd64, linux/arm64; this machine's if not
+    /// given
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    #[arg(long)]
+    trust: bool,
+    #[command(flatten)]
+    registries: Registries,
+    /// As JSON: {image} and, to a registry, {name, moved, there, mounted} as `sconce push` has them
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where an image goes.
+enum Destination {
+    Registry(Reference),
+    Layout(PathBuf, Option<String>),
+    Archive(PathBuf),
+    Store(String),
+}
+
+impl Destination {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| {
+            Failure::new(Kind::Usage, format!("`{text}` is no place to copy to: {why}"))
+                .hint("there are HOST/NAME:TAG, oci:DIR, docker-archive:FILE and store:NAME")
+        };
+        if let Some(rest) = text.strip_prefix("oci:") {
+            let (path, tag) = match rest.split_once(':') {
+                Some((path, tag)) => (path, Some(tag.to_owned())),
+                None => (rest, None),
+            };
+            return match path.is_empty() {
+                true => Err(wrong("it names no folder")),
+                false => Ok(Self::Layout(path.into(), tag)),
+            };
+        }
+        if let Some(path) = text.strip_prefix("docker-archive:") {
+            return match path.is_empty() {
+                true => Err(wrong("it names no file")),
+                false => Ok(Self::Archive(path.into())),
+            };
+        }
+        if let Some(name) = text.strip_prefix("store:") {
+            return match sconce_lock::is_image_name(name) {
+                true => Ok(Self::Store(name.to_owned())),
+                false => Err(wrong("a name has lower case letters and no blanks")),
+            };
+        }
+        match Reference::is_meant(text) {
+            true => Ok(Self::Registry(push::destination(text)?)),
+            false => Err(wrong("it names no registry")),
+        }
+    }
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let to = Destination::parse(&args.destination)?;
+    let architecture = architecture(args.platform.as_deref())?;
+    let context = Context::open(global)?;
+    let access = args.registries.access(&context)?;
+    let transfer = context.transfer(&access);
+    let target = Target::find(&args.source)?;
+    let from = match &target {
+        Target::Reference(text) => match target.stored(&context.store)? {
+            // What was built or pulled under that name is what is meant, unless it says docker://.
+            Some(_) if !text.starts_with("docker://") => None,
+            _ => Some(reference(text)?),
+        },
+        _ => None,
+    };
+    if let (Some(from), Destination::Registry(to)) = (&from, &to) {
+        push::told(to, &transfer.copy_across(from, to, &architecture)?, args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let image = match &from {
+        Some(from) => {
+            let pulled = transfer.pull(from, &architecture, &[])?;
+            context.store.image(&pulled.image.hex())?
+        }
+        None => match target.stored(&context.store)? {
+            Some(image) => image,
+            None => push::source(&context, &args.source, args.trust)?,
+        },
+    };
+    match &to {
+        Destination::Registry(to) => {
+            push::told(to, &transfer.push(&image, to)?, args.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Destination::Store(name) => context.store.put_name(name, image.manifest)?,
+        Destination::Layout(path, tag) => {
+            let names = tag.clone().or_else(|| name_of(&image, from.as_ref()));
+            write(
+                &context,
+                &image,
+                |watch| context.store.write_layout(&image, &Vec::from_iter(names), path, watch),
+                path,
+            )?;
+        }
+        Destination::Archive(path) => {
+            let names = Vec::from_iter(name_of(&image, from.as_ref()));
+            write(
+                &context,
+                &image,
+                |watch| context.store.write_docker_archive(&image, &names, path, watch),
+                path,
+            )?;
+        }
+    }
+    if args.json {
+        let row = json!({ "image": image.manifest });
+        println!("{}", serde_json::to_string_pretty(&row).map_err(Failure::unwritable)?);
+    } else {
+        println!("{}", image.manifest);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What engines will call it.
+fn name_of(image: &Image, from: Option<&Reference>) -> Option<String> {
+    let name = from.map(ToString::to_string).or_else(|| image.names.first().cloned())?;
+    let name = name.split('@').next().unwrap_or_default().to_owned();
+    Some(match name.rsplit_once('/').unwrap_or(("", &name)).1.contains(':') {
+        true => name,
+        false => format!("{name}:latest"),
+    })
+}
+
+fn write(
+    context: &Context,
+    image: &Image,
+    work: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<(), sconce_store::Error>,
+    path: &Path,
+) -> Result<(), Failure> {
+    let stage = context.display.begin("writing", Some(image.size));
+    work(&|bytes| stage.advance(bytes))?;
+    stage.end(&path.display().to_string());
+    Ok(())
+}

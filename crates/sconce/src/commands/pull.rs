@@ -1,0 +1,68 @@
+//! `sconce pull`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::commands::registries::{Registries, architecture, reference};
+use crate::context::Context;
+use crate::error::Failure;
+use crate::progress::bytes_in_words;
+
+/// Take images from registries into the store
+///
+/// Any OCI or Docker image. Layers are downloaded, checked and unpacked in one pass, several at a time;
+/// those that are in the store are not downloaded. What was cut off goes on where it was. Prints each
+/// image's digest. Logins are those of `sconce login`, docker and podman.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce pull alpine                                  docker.io/library/alpine:latest
+  sconce pull ghcr.io/team/app:1.2 registry:5000/app
+  sconce pull --platform linux/arm64 docker.io/library/debian:bookworm-slim")]
+pub struct Args {
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// The platform to take, of an image for several: linux/amd64, linux/arm64; this machine's if not
+    /// given
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    #[command(flatten)]
+    registries: Registries,
+    /// As JSON: a list of {name, image, moved, here}: the whole name, the image's digest, the bytes that
+    /// came over the network, and the bytes of layers that were in the store already
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let references: Result<Vec<_>, _> = args.images.iter().map(|text| reference(text)).collect();
+    let references = references?;
+    let architecture = architecture(args.platform.as_deref())?;
+    let context = Context::open(global)?;
+    let access = args.registries.access(&context)?;
+    let mut rows = Vec::new();
+    for reference in &references {
+        let name = reference.to_string();
+        let pulled = context.transfer(&access).pull(reference, &architecture, &[&name])?;
+        if args.json {
+            rows.push(json!({
+                "name": name,
+                "image": pulled.image,
+                "moved": pulled.moved,
+                "here": pulled.here,
+            }));
+        } else {
+            let (moved, here) = (bytes_in_words(pulled.moved), bytes_in_words(pulled.here));
+            eprintln!("{name}: {moved} came, {here} were here");
+            println!("{}", pulled.image);
+        }
+    }
+    context.store.settle()?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}

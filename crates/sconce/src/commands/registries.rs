@@ -1,0 +1,46 @@
+//! What commands that speak with registries take.
+
+use std::path::PathBuf;
+
+use sconce_registry::{Access, Reference};
+
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// How registries are reached.
+#[derive(clap::Args)]
+pub struct Registries {
+    /// Trust the authorities in this file (PEM) too; those in certs.d folders are trusted anyway
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Speak HTTP without TLS, passwords included; with this machine itself that is the default
+    #[arg(long)]
+    plain_http: bool,
+}
+
+impl Registries {
+    pub fn access(&self, context: &Context) -> Result<Access, Failure> {
+        Ok(context.access()?.with_ca(self.ca.clone()).with_plain_http(self.plain_http))
+    }
+}
+
+/// OCI's name of the processor in `linux/arm64`, `arm64` or `arm64/v8`; this machine's if not given.
+pub fn architecture(platform: Option<&str>) -> Result<String, Failure> {
+    let Some(given) = platform else {
+        let here = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        return Ok(here.to_owned());
+    };
+    let rest = given.strip_prefix("linux/").unwrap_or(given);
+    let name = rest.split('/').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    match !name.is_empty() && name.chars().all(plain) && !given.starts_with("windows") {
+        true => Ok(name.to_owned()),
+        false => Err(Failure::new(Kind::Usage, format!("--platform '{given}' is no platform"))
+            .hint("write linux/amd64 or linux/arm64")),
+    }
+}
+
+/// An image in a registry, as it was given.
+pub fn reference(text: &str) -> Result<Reference, Failure> {
+    Ok(Reference::parse(text)?)
+}

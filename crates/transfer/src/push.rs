@@ -1,0 +1,134 @@
+//! From the store to a registry, and from one registry to another: only what it lacks is sent.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sconce_blob::Digest;
+use sconce_build::Stage;
+use sconce_oci::{Descriptor, Document, MANIFEST};
+use sconce_registry::{Outgoing, Reference, Registry, Rights, Sent};
+use sconce_store::{Image, Store};
+
+use crate::error::Error;
+use crate::several::each;
+use crate::{Transfer, origin};
+
+/// What a push came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// The image's digest.
+    pub image: Digest,
+    /// Bytes that went over the network, documents included.
+    pub moved: u64,
+    /// Bytes that the repository had already.
+    pub there: u64,
+    /// Bytes that the registry took from another repository of its own.
+    pub mounted: u64,
+}
+
+/// Where blobs come from.
+enum Blobs<'a> {
+    Store(&'a Store),
+    Registry(&'a Registry),
+}
+
+impl Blobs<'_> {
+    fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::Store(store) => Box::new(store.open_blob(blob.digest).map_err(io::Error::from)?),
+            Self::Registry(registry) => Box::new(registry.blob(blob).map_err(io::Error::other)?),
+        })
+    }
+}
+
+/// A blob to be sent, and who is told of it.
+struct Blob<'a> {
+    from: &'a Blobs<'a>,
+    blob: &'a Descriptor,
+    stage: &'a dyn Stage,
+}
+
+impl Outgoing for Blob<'_> {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        self.from.open(self.blob)
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.stage.advance(bytes);
+    }
+}
+
+impl Transfer<'_> {
+    /// Sends an image of the store. Blobs that the repository has are not sent, nor those that the
+    /// registry is known to have elsewhere; virtual layers are read straight from their wheels. The
+    /// manifest comes last: there is no image before all of it is there.
+    ///
+    /// # Errors
+    /// Those of the registry and of the store.
+    pub fn push(&self, image: &Image, to: &Reference) -> Result<Pushed, Error> {
+        let manifest = self.store.manifest(image)?;
+        self.send(&manifest, &Blobs::Store(self.store), to)
+    }
+
+    /// Sends the image that `from` names from one registry to another, without storing a byte.
+    ///
+    /// # Errors
+    /// Those of the registries.
+    pub fn copy_across(
+        &self,
+        from: &Reference,
+        to: &Reference,
+        architecture: &str,
+    ) -> Result<Pushed, Error> {
+        let source = Registry::new(self.access, from.clone(), &Rights::Pull)?;
+        let image = source.image(architecture)?;
+        for blob in image.layers.iter().chain([&image.config_blob]) {
+            origin::note(self.store, from, blob.digest)?;
+        }
+        self.send(&image.manifest, &Blobs::Registry(&source), to)
+    }
+
+    fn send(&self, manifest: &[u8], from: &Blobs<'_>, to: &Reference) -> Result<Pushed, Error> {
+        let what = || format!("manifest {}", Digest::of(manifest));
+        let bad = |why| sconce_store::Error::BadDocument { what: what(), why };
+        let parsed = match Document::parse(manifest).map_err(bad)? {
+            Document::Manifest(parsed) => parsed,
+            Document::Index(_) => return Err(bad("it is an index".to_owned()).into()),
+        };
+        let mut seen = BTreeSet::new();
+        let mut blobs: Vec<&Descriptor> = parsed.layers.iter().chain([&parsed.config]).collect();
+        blobs.retain(|blob| seen.insert(blob.digest));
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        let origins: BTreeSet<String> =
+            blobs.iter().filter_map(|blob| origin::of(self.store, to, blob.digest)).collect();
+        let rights = Rights::Push(origins.into_iter().collect());
+        let registry = Registry::new(self.access, to.clone(), &rights)?;
+        let total = blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+        let stage = self.progress.begin("pushing", Some(total));
+        let (there, mounted) = (AtomicU64::new(0), AtomicU64::new(0));
+        each(&blobs, self.threads, |blob, _| {
+            if registry.has_blob(blob.digest)? {
+                there.fetch_add(blob.size, Ordering::Relaxed);
+                stage.advance(blob.size);
+            } else {
+                let origin = origin::of(self.store, to, blob.digest);
+                let outgoing = Blob { from, blob, stage: &*stage };
+                if registry.put_blob(blob, origin.as_deref(), &outgoing)? == Sent::Mounted {
+                    mounted.fetch_add(blob.size, Ordering::Relaxed);
+                    stage.advance(blob.size);
+                }
+            }
+            Ok(origin::note(self.store, to, blob.digest)?)
+        })?;
+        registry.put_manifest(parsed.media_type.as_deref().unwrap_or(MANIFEST), manifest)?;
+        let image = Digest::of(manifest);
+        stage.end(&format!("image {}, {} layers", image.short(), parsed.layers.len()));
+        Ok(Pushed {
+            image,
+            moved: registry.moved(),
+            there: there.into_inner(),
+            mounted: mounted.into_inner(),
+        })
+    }
+}
