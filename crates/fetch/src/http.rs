@@ -31,6 +31,9 @@ pub const SLOWEST: u64 = 1 << 10;
 /// How many times [`Options::stall`] is waited for the answer to what was sent.
 const PATIENCE: u32 = 12;
 
+/// How much of an answer is read for what it says of a failure, bytes.
+const MAX_SAID: u64 = 4096;
+
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -343,17 +346,18 @@ impl Stream {
             return Ok(self);
         }
         let retry_after = self.header("retry-after").and_then(|text| retry_after(text, now()));
-        let mut start = [0; 200];
-        let is_text =
-            self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
-        let said = match self.body.read(&mut start) {
-            Ok(n) if is_text => str::from_utf8(&start[..n]).ok().and_then(|text| {
-                let line = text.lines().next()?.trim();
-                (!line.is_empty() && !line.contains(char::is_control)).then(|| line.to_owned())
-            }),
-            // The status says enough; the body was only to add to it.
-            _ => None,
-        };
+        let mut start = Vec::new();
+        // The status says enough; the body is only to add to it.
+        let read = (&mut self.body).take(MAX_SAID).read_to_end(&mut start);
+        let kind = self.header("content-type").unwrap_or_default();
+        let said =
+            read.ok().and_then(|_| match kind.split(';').next().unwrap_or_default().trim() {
+                "text/plain" => str::from_utf8(&start).ok()?.lines().next().map(str::to_owned),
+                "application/json" => message(&start),
+                _ => None,
+            });
+        let plain = |text: &String| !text.is_empty() && !text.contains(char::is_control);
+        let said = said.map(|text| text.trim().chars().take(200).collect()).filter(plain);
         Err(Error::Status { url: self.shown, status: self.status, said, retry_after })
     }
 
@@ -390,6 +394,12 @@ impl Stream {
             }
         }
     }
+}
+
+/// What a registry says in its answer (distribution-spec, "Error Codes").
+fn message(json: &[u8]) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(json).ok()?;
+    answer["errors"][0]["message"].as_str().map(str::to_owned)
 }
 
 /// How much a connection brings in the time that is waited for it.

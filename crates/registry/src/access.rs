@@ -15,6 +15,9 @@ use crate::reference::{HUB, is_loopback};
 /// Folders with a folder for each registry (Docker's "certs.d", containers-certs.d(5)).
 const CERTIFICATES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
+/// Blobs up to this size are sent in one request, and larger ones in chunks of it, bytes.
+const CHUNK: u64 = 64 << 20;
+
 /// The way to all registries. Connections are shared by whoever asks the same one.
 pub struct Access {
     options: Options,
@@ -22,6 +25,7 @@ pub struct Access {
     folders: Vec<PathBuf>,
     ca: Option<PathBuf>,
     plain_http: bool,
+    chunk: u64,
     hosts: Mutex<BTreeMap<String, Host>>,
 }
 
@@ -44,6 +48,7 @@ impl Access {
             folders: CERTIFICATES.iter().map(PathBuf::from).collect(),
             ca: None,
             plain_http: false,
+            chunk: CHUNK,
             hosts: Mutex::default(),
         }
     }
@@ -76,6 +81,17 @@ impl Access {
     pub fn with_plain_http(mut self, plain_http: bool) -> Self {
         self.plain_http = plain_http;
         self
+    }
+
+    /// Sends blobs of more than so many bytes in chunks of that size.
+    #[must_use]
+    pub fn with_chunk(mut self, bytes: u64) -> Self {
+        self.chunk = bytes;
+        self
+    }
+
+    pub(crate) fn chunk(&self) -> u64 {
+        self.chunk
     }
 
     /// The logins.

@@ -68,7 +68,12 @@ impl<'a> BlobReader<'a> {
         if self.at > 0 {
             headers.push(("Range", range.as_str()));
         }
-        let mut stream = self.registry.open(&self.url, &headers, &self.digest.to_string())?;
+        let opened = self.registry.open(&self.url, &headers, &self.digest.to_string());
+        if let Err(Error::Fetch(sconce_fetch::Error::Status { status: 416, .. })) = opened {
+            let size = self.size;
+            return Err(self.wrong(format!("it has fewer bytes than the {size} that were named")));
+        }
+        let mut stream = opened?;
         if stream.status == 206 {
             let start = stream.header("content-range").and_then(first_byte);
             if start != Some(self.at) {

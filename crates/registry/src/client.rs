@@ -41,6 +41,7 @@ pub struct Registry {
     /// The address of the API, ending in `/v2/`.
     api: Url,
     plain_http: bool,
+    pub(crate) chunk: u64,
     login: Option<Login>,
     scopes: Vec<String>,
     /// What goes into `Authorization`, once the registry has asked for it.
@@ -110,6 +111,7 @@ impl Registry {
         Self {
             client: host.client,
             plain_http: access.is_plain_http(),
+            chunk: access.chunk(),
             reference,
             api,
             login,

@@ -16,9 +16,6 @@ use url::Url;
 use crate::client::Registry;
 use crate::error::Error;
 
-/// What is not larger goes in one request, and the rest in chunks of this size, bytes.
-const CHUNK: u64 = 64 << 20;
-
 /// A blob that can be read from the start as often as need be.
 pub trait Outgoing: Sync {
     /// Opens it.
@@ -87,8 +84,16 @@ impl Registry {
         source: &dyn Outgoing,
     ) -> Result<Sent, Error> {
         let mut tries = Tries::new(self.client.options());
-        let mut whole = blob.size <= CHUNK;
+        let mut whole = blob.size <= self.chunk;
+        // The most that the registry ever had: only more than that is progress.
+        let mut most = 0;
+        let mut is_first = true;
         loop {
+            // What broke off may have been the answer alone.
+            if !is_first && self.has_blob(blob.digest)? {
+                return Ok(Sent::Uploaded);
+            }
+            is_first = false;
             let begun = self.begin(blob.digest, from);
             let mut session = match begun {
                 Ok(None) => return Ok(Sent::Mounted),
@@ -103,16 +108,14 @@ impl Registry {
                 let before = session.at;
                 match self.step(&mut session, blob, source) {
                     Ok(Step::Done) => return Ok(Sent::Uploaded),
-                    Ok(Step::On) if session.at > before => tries.renew(),
-                    Ok(Step::On) => {}
+                    Ok(Step::On) if session.at > most => {
+                        most = session.at;
+                        tries.renew();
+                    }
+                    Ok(Step::On) => tries.after(cut_off(&session, before, blob))?,
                     Ok(Step::Anew) => {
                         whole = session.whole;
-                        let gone = sconce_fetch::Error::CutOff {
-                            url: shown(&session.url),
-                            got: before,
-                            expected: Some(blob.size),
-                        };
-                        tries.after(gone)?;
+                        tries.after(cut_off(&session, before, blob))?;
                         break;
                     }
                     Err(Error::Fetch(error)) => {
@@ -150,7 +153,7 @@ impl Registry {
         let stream = stream.accepted(&[202])?;
         let chunk = stream.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
         let url = self.location(&stream, &url)?;
-        let chunk = CHUNK.max(chunk.unwrap_or(0));
+        let chunk = self.chunk.max(chunk.unwrap_or(0));
         Ok(Some(Session { url, at: 0, chunk, whole: false }))
     }
 
@@ -293,6 +296,11 @@ impl Registry {
     fn wrong(&self, url: &Url, why: &str) -> Error {
         Error::Answer { url: shown(url), why: why.to_owned() }
     }
+}
+
+fn cut_off(session: &Session, got: u64, blob: &Descriptor) -> sconce_fetch::Error {
+    let (url, expected) = (shown(&session.url), Some(blob.size));
+    sconce_fetch::Error::CutOff { url, got, expected }
 }
 
 /// The bytes from `start` to `end` of a blob. Those before are hashed too, so that the last piece

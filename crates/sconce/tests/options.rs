@@ -103,7 +103,6 @@ fn lines_that_people_type() {
         "--offline run --quiet --threads 2 no-such-image",
         "run --cpu-quota 50000 --cpu-period 100000 --cgroupns private --isolation default no-such-image",
         "run -p 8000-8002:8000-8002 -p 9000 no-such-image",
-        "run --gpus all nvcr.io/nvidia/tritonserver:24.01-py3",
     ] {
         // Without a terminal `-t` is refused, rightly; that is asked elsewhere.
         let line = line.replace("-itu0", "-iu0").replace("-it ", "-i ").replace("-ti ", "-i ");
@@ -132,7 +131,8 @@ fn what_is_wrong_is_said_in_a_sentence() {
         (&["run", "--network", "bridge", image], &["--network 'bridge'", "private"]),
         (&["run", "--network", "container:x", image], &["localhost"]),
         (&["run", "--net", "mynet", image], &["no named networks"]),
-        (&["run", "--pull", "always", image], &["sconce lock --upgrade"]),
+        (&["run", "--gpus", "none", "--pull", "always", "torch:2.9.1"], &["sconce lock --upgrade"]),
+        (&["run", "--pull", "sometimes", image], &["missing, always and never"]),
         (&["run", "--platform", "linux/riscv64", image], &["linux/amd64 and linux/arm64"]),
         (&["run", "--ulimit", "nofiles=1", image], &["no limit `nofiles`", "nofile"]),
         (&["run", "--cap-add", "SYS_PTRAC", image], &["SYS_PTRACE"]),
@@ -152,10 +152,8 @@ fn what_is_wrong_is_said_in_a_sentence() {
         (&["run", "--env-file", "nowhere.list", image], &["nowhere.list"]),
         (&["run", "-t", image], &["standard input"]),
         (&["run", "./nowhere"], &["there is no ./nowhere"]),
-        (
-            &["run", "docker://alpine:3"],
-            &["an image in a registry", "skopeo copy docker://alpine:3"],
-        ),
+        (&["run", "--pull", "never", "docker://alpine:3"], &["offline", "registry-1"]),
+        (&["run", "--pull", "never", "docker://Alpine"], &["names no image", "small letters"]),
     ];
     for (words, says) in lines {
         refused(&world, words, says);
@@ -230,7 +228,7 @@ fn what_is_not_here_is_said_with_what_to_do() {
     let world = World::new();
     for (words, says) in [
         (&["start", "x"][..], "`sconce run` starts a new one"),
-        (&["pull", "ubuntu"], "skopeo copy"),
+        (&["load", "x"], "sconce copy docker-archive:FILE"),
         (&["top", "x"], "sconce exec NAME ps"),
         (&["exec", "-d", "x", "true"], "`sconce exec` takes no `-d`"),
         (&["stats", "--no-stream"], "`sconce stats` takes no `--no-stream`"),
@@ -242,7 +240,7 @@ fn what_is_not_here_is_said_with_what_to_do() {
         assert!(err.contains(says) && err.contains("to do: "), "{words:?}\n{err}");
         clean(&words.join(" "), &err);
     }
-    refused(&world, &["run", "ubuntu", "true"], &["skopeo copy docker://ubuntu"]);
+    refused(&world, &["run", "ubuntu", "true"], &["sconce pull ubuntu", "docker://ubuntu"]);
     refused(&world, &["run", "-v", "/tmp:/dev", "ubuntu", "true"], &["--device brings single"]);
     refused(&world, &["run", "-v", "/tmp:/proc/x", "ubuntu", "true"], &["--device brings single"]);
     refused(&world, &["run", "-m", "1k", "ubuntu", "true"], &["6m at the least"]);

@@ -16,7 +16,7 @@ use crate::env::Environment;
 use crate::error::Error;
 use crate::gpus::{self, Gpus};
 use crate::request::{Pull, Request};
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::{host, subject, variables};
 
 /// A container that only waits for its start.
@@ -129,6 +129,15 @@ fn find(
     let imports = |lock: Option<&Lock>| match lock {
         Some(lock) if !request.no_import_check => builder.imports(lock),
         _ => Ok(None),
+    };
+    // `alpine` is docker.io/library/alpine:latest once that was pulled.
+    let in_full;
+    let target = match target {
+        Target::Image(name) if target::is_pulled(store, name)? => {
+            in_full = Target::Reference(name.clone());
+            &in_full
+        }
+        _ => target,
     };
     if request.pull == Pull::Always && target.project().is_some() {
         let why = "`sconce lock --upgrade` looks for newer versions; run it before";

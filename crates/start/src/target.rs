@@ -108,6 +108,10 @@ impl Target {
             let (path, tag) = at_tag(rest);
             return Ok(Self::Archive { path, tag });
         }
+        if text.starts_with("docker://") {
+            Reference::parse(text)?;
+            return Ok(Self::Reference(text.to_owned()));
+        }
         let path = Path::new(text);
         if let Some(found) = Self::at(path)? {
             return Ok(found);
@@ -267,11 +271,14 @@ impl Target {
     }
 }
 
-/// Whether an image was pulled under the whole of this name: `docker.io/library/alpine:latest` for
-/// `alpine`.
-fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
+/// Whether an image was pulled under the whole of this name, `docker.io/library/alpine:latest` for
+/// `alpine`, and none is called by the name itself.
+pub(crate) fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
     match Reference::parse(name) {
-        Ok(reference) => Ok(store.names()?.contains_key(&reference.to_string())),
+        Ok(reference) => {
+            let names = store.names()?;
+            Ok(!names.contains_key(name) && names.contains_key(&reference.to_string()))
+        }
         Err(_) => Ok(false),
     }
 }

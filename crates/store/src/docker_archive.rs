@@ -10,12 +10,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sconce_blob::Digest;
-use serde::Serialize;
+use sconce_oci::{CONFIG, Config, Descriptor, Manifest};
+use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::error::{Error, at};
 use crate::images::Image;
-use crate::oci::{OCI_LAYOUT, Partial, blob_name, blobs_of, each};
+use crate::layers::Layer;
+use crate::oci::{OCI_LAYOUT, Opener, Partial, blob_name, blobs_of, each, small};
 
 const BLOCK: u64 = 512;
 
@@ -23,11 +25,12 @@ const BLOCK: u64 = 512;
 const MAX_FILES: usize = 100_000;
 
 /// An entry of `manifest.json` (Docker image specification 1.2, "Combined Image JSON").
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
     config: String,
-    repo_tags: Vec<String>,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
 }
 
@@ -43,7 +46,7 @@ impl Store {
     ) -> Result<(), Error> {
         let saved = Saved {
             config: blob_name(image.config),
-            repo_tags: names.to_vec(),
+            repo_tags: Some(names.to_vec()),
             layers: image.layers.iter().map(|layer| blob_name(layer.digest)).collect(),
         };
         let manifest = serde_json::to_vec(&[saved]).map_err(|error| Error::BadDocument {
@@ -89,8 +92,9 @@ impl Store {
         partial.into_place(to)
     }
 
-    /// Takes an image in from an archive that holds an OCI layout, as `docker save` of Docker
-    /// Engine 25 and later writes it; parameters as for [`Store::read_layout`].
+    /// Takes an image in from an archive: one that holds an OCI layout, as `docker save` of Docker
+    /// Engine 25 and later writes it, or Docker's older form with `manifest.json` alone, as skopeo and
+    /// podman write it. Parameters as for [`Store::read_layout`].
     pub fn read_archive(
         &self,
         from: &Path,
@@ -102,6 +106,7 @@ impl Store {
         let file = sconce_open::file(from).map_err(at("open", from))?;
         let len = file.metadata().map_err(at("look at", from))?.len();
         let mut places = HashMap::new();
+        let mut links = HashMap::new();
         let mut archive = tar::Archive::new(&file);
         let entries = archive.entries_with_seek().map_err(at("read", from))?;
         for entry in entries.raw(true) {
@@ -111,28 +116,95 @@ impl Store {
             if start.checked_add(size).is_none_or(|end| end > len) {
                 return Err(corrupt("it is cut off".to_owned()));
             }
-            if entry.header().entry_type().is_file()
-                && let Ok(name) = str::from_utf8(&entry.path_bytes())
+            let Ok(name) = str::from_utf8(&entry.path_bytes()).map(str::to_owned) else { continue };
+            let name = name.trim_start_matches("./").to_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_file() {
+                places.insert(name, (start, size));
+            } else if kind.is_symlink()
+                && let Some(target) = entry.link_name_bytes()
+                && let Ok(target) = str::from_utf8(&target)
             {
-                places.insert(name.trim_start_matches("./").to_owned(), (start, size));
+                // Docker before 25 saves a layer that two images share as a link to the other's.
+                links.insert(name, target.trim_start_matches("../").to_owned());
             }
-            if places.len() > MAX_FILES {
+            if places.len() + links.len() > MAX_FILES {
                 return Err(corrupt("it holds too many files".to_owned()));
             }
         }
-        if !places.contains_key("index.json") {
-            return Err(corrupt(
-                "it has no index.json: it is not an OCI archive, nor one that Docker 25 or later saved"
-                    .to_owned(),
-            ));
-        }
         let open = |name: &str| {
+            let name = links.get(name).map_or(name, String::as_str);
             let (start, size) =
                 *places.get(name).ok_or_else(|| corrupt(format!("it has no {name}")))?;
             let piece = Piece { file: &file, at: start, left: size };
             Ok((Box::new(piece) as Box<dyn Read>, size))
         };
-        self.take_in(&open, &from.display().to_string(), tag, architecture, names)
+        let what = from.display().to_string();
+        match (places.contains_key("index.json"), places.contains_key("manifest.json")) {
+            (true, _) => self.take_in(&open, &what, tag, architecture, names),
+            (false, true) => self.take_saved(&open, &what, tag, architecture, names),
+            (false, false) => Err(corrupt(
+                "it has neither index.json nor manifest.json: it is no image's archive".to_owned(),
+            )),
+        }
+    }
+
+    /// The image in Docker's older form: a list of images by the names of their files. Its layers are
+    /// plain tars there; a manifest is made for them.
+    fn take_saved(
+        &self,
+        open: &Opener<'_>,
+        what: &str,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let bad = |why: String| Error::BadDocument { what: what.to_owned(), why };
+        let saved: Vec<Saved> = serde_json::from_slice(&small(open, "manifest.json", what)?)
+            .map_err(|error| bad(format!("manifest.json: {error}")))?;
+        let is_it = |saved: &Saved| {
+            let mut names = saved.repo_tags.iter().flatten();
+            tag.is_none_or(|tag| {
+                names.any(|name| name == tag || name.ends_with(&format!(":{tag}")))
+            })
+        };
+        let mut found = saved.into_iter().filter(is_it);
+        let image = match (found.next(), found.next()) {
+            (Some(image), None) => image,
+            (None, _) => return Err(bad("it has no image of that name".to_owned())),
+            _ => return Err(bad("it has several images: say which by its tag".to_owned())),
+        };
+        let config = small(open, &image.config, what)?;
+        let read = Config::parse(&config).map_err(bad)?;
+        if !read.architecture.is_empty() && read.architecture != architecture {
+            return Err(bad(format!("it is for {}, not {architecture}", read.architecture)));
+        }
+        if image.layers.len() != read.diff_ids().len() {
+            let (layers, ids) = (image.layers.len(), read.diff_ids().len());
+            return Err(bad(format!("it has {layers} layers, but its config has {ids} DiffIDs")));
+        }
+        let mut layers = Vec::new();
+        for (name, diff_id) in image.layers.iter().zip(read.diff_ids()) {
+            let (stream, size) = open(name)?;
+            let (digest, size) = self.put_stream(stream.take(size), name, None)?;
+            let packed = if digest == *diff_id { "" } else { "+gzip" };
+            layers.push(Layer {
+                diff_id: *diff_id,
+                digest,
+                size,
+                media_type: format!("{}{packed}", sconce_oci::LAYER),
+            });
+        }
+        each(&layers, |layer| self.take_layer(layer))?;
+        let blobs = layers.iter().map(|layer| Descriptor {
+            media_type: layer.media_type.clone(),
+            digest: layer.digest,
+            size: layer.size,
+            annotations: Default::default(),
+            platform: None,
+        });
+        let manifest = Manifest::new(Descriptor::of(CONFIG, &config), blobs.collect()).to_json();
+        self.put_image(names, &manifest, &config)
     }
 }
 

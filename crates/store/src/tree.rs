@@ -196,9 +196,19 @@ impl TreeBuilder {
         if path == target {
             return Err(bad(path, "it is a hard link to itself"));
         }
-        self.make(&parent, name, path, |parent, name| {
+        let made = self.make(&parent, name, path, |parent, name| {
             linkat(&*old_parent, old_name, parent, name, AtFlags::empty())
-        })
+        });
+        match made {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let target = target.display();
+                Err(bad(
+                    path,
+                    &format!("it is a hard link to {target}, which is not in this layer"),
+                ))
+            }
+            made => made,
+        }
     }
 
     /// A device node or named pipe of a layer made elsewhere. Devices are left out where they can't

@@ -6,10 +6,12 @@
 
 mod index;
 mod machine;
+mod registry;
 mod server;
 mod wheel;
 
 pub use index::PackageIndex;
 pub use machine::{MappedUser, installed};
+pub use registry::{RegistryServer, Trouble};
 pub use server::{Fault, Request, Server};
 pub use wheel::{Wheel, ZipEntry, zip};

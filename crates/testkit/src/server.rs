@@ -198,7 +198,7 @@ fn converse(stream: TcpStream, world: &Mutex<World>, stop: &AtomicBool) -> io::R
     out.shutdown(Shutdown::Both)
 }
 
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+pub(crate) fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.take(16 << 10).read_line(&mut line)? == 0 {
         return Ok(None);

@@ -1,0 +1,169 @@
+//! `sconce push`, `pull`, `run` and `copy` with a registry on the loopback interface.
+
+mod world;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use sconce_blob::Digest;
+use sconce_testkit::{Fault, RegistryServer, Server};
+use world::World;
+
+const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
+
+fn done(world: &World, words: &[&str]) -> String {
+    let (code, out, err) = world.says(words);
+    assert_eq!(code, 0, "{words:?}\n{out}{err}");
+    out
+}
+
+fn row(world: &World, words: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&done(world, words)).unwrap()
+}
+
+#[test]
+fn what_one_machine_pushes_another_runs() {
+    let registry = RegistryServer::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let (here, there) = (World::new(), World::new());
+    here.image(ECHO);
+    let first = row(&here, &["push", "--json", "oci:image", &name]);
+    assert_eq!((&first["there"], &first["mounted"]), (&0.into(), &0.into()));
+    // A second time there is nothing to send but the manifest.
+    let again = row(&here, &["push", "--json", "oci:image", &name]);
+    assert_eq!(again["image"], first["image"]);
+    assert!(again["moved"].as_u64().unwrap() < 1000, "{again}");
+    let elsewhere = format!("{}/other/app:1", registry.host());
+    let mounted = row(&here, &["push", "--json", "oci:image", &elsewhere]);
+    assert_eq!(mounted["mounted"], again["there"]);
+    assert!(mounted["moved"].as_u64().unwrap() < 1000, "{mounted}");
+
+    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
+    let gets = registry.count("GET");
+    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
+    assert_eq!(registry.count("GET"), gets, "it is in the store");
+    assert!(done(&there, &["images"]).contains(&name));
+
+    // Another image takes the name: who asks gets it, and only its configuration moves.
+    here.image(&ECHO.replace("from the", "anew from the"));
+    done(&here, &["push", "oci:image", &name]);
+    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
+    let always = ["run", "-q", "--gpus", "none", "--pull", "always", &name];
+    assert_eq!(done(&there, &always), "anew from the registry\n");
+    let pulled = row(&there, &["pull", "--json", &name]);
+    assert!(pulled[0]["moved"].as_u64().unwrap() < 2000, "{pulled}");
+
+    let (code, _, err) = World::new().says(&["run", "--gpus", "none", "--pull", "never", &name]);
+    assert!(code == 125 && err.contains("offline"), "{code} {err}");
+    let (code, _, err) = there.says(&["pull", &format!("{}/team/none:1", registry.host())]);
+    assert!(code == 5 && err.contains("has no team/none:1"), "{code} {err}");
+    let (code, _, err) = there.says(&["pull", "--platform", "linux/riscv64", &name]);
+    assert!(code == 4 && err.contains("is not for riscv64"), "{code} {err}");
+}
+
+#[test]
+fn copies_from_place_to_place() {
+    let registry = RegistryServer::start();
+    let name = |repository: &str| format!("{}/{repository}:1", registry.host());
+    let world = World::new();
+    world.image(ECHO);
+    done(&world, &["copy", "oci:image", &name("a/b")]);
+    // Between registries nothing is stored, and what one has need not be sent.
+    let empty = World::new();
+    let row = row(&empty, &["copy", "--json", &name("a/b"), &name("c/d")]);
+    assert!(row["mounted"].as_u64().unwrap() > 0, "{row}");
+    assert!(done(&empty, &["images", "--all", "--json"]).trim() == "[]");
+    done(&empty, &["copy", &name("c/d"), "docker-archive:image.tar"]);
+    done(&empty, &["copy", "docker-archive:image.tar", "store:mine"]);
+    assert_eq!(done(&empty, &["run", "-q", "--gpus", "none", "mine"]), "from the registry\n");
+    done(&empty, &["copy", "mine", "oci:layout"]);
+    assert_eq!(done(&empty, &["run", "-q", "--gpus", "none", "oci:layout"]), "from the registry\n");
+    for (words, says) in [
+        (["copy", "mine", "nowhere"], "names no registry"),
+        (["copy", "mine", "oci:"], "names no folder"),
+        (["copy", "mine", "store:A b"], "no place to copy to"),
+    ] {
+        let (code, _, err) = empty.says(&words);
+        assert!(code == 2 && err.contains(says), "{words:?}: {code} {err}");
+    }
+}
+
+#[test]
+fn logins_are_tried_kept_and_forgotten() {
+    let registry = RegistryServer::start();
+    registry.guard("Basic dTpzZWNyZXQ=");
+    let (host, name) = (registry.host(), format!("{}/team/app:1", registry.host()));
+    let world = World::new();
+    world.image(ECHO);
+    let (code, _, err) = world.says(&["push", "oci:image", &name]);
+    assert!(code == 5 && err.contains(&format!("`sconce login {host}`")), "{code} {err}");
+    let login = |password: &str| world.says(&["login", "-u", "u", "-p", password, &host]);
+    let (code, out, err) = login("wr0ng");
+    assert!(code == 5 && err.contains("refuses to log in"), "{code} {err}");
+    assert!(!(out + &err).contains("wr0ng") && !world.path("home/.docker/config.json").exists());
+    let (code, out, err) = login("secret");
+    assert!(code == 0 && !(out + &err).contains("secret"), "{err}");
+    done(&world, &["push", "oci:image", &name]);
+    done(&world, &["logout", &host]);
+    let kept = fs::read_to_string(world.path("home/.docker/config.json")).unwrap();
+    assert!(!kept.contains("dTpzZWNyZXQ="), "{kept}");
+    assert_eq!(world.says(&["pull", &name]).0, 5);
+
+    // podman's file, and a helper of Docker's.
+    fs::create_dir_all(world.path("home/.config/containers")).unwrap();
+    let auth = format!(r#"{{"auths":{{"{host}/team":{{"auth":"dTpzZWNyZXQ="}}}}}}"#);
+    fs::write(world.path("home/.config/containers/auth.json"), auth).unwrap();
+    done(&world, &["pull", &name]);
+    fs::remove_file(world.path("home/.config/containers/auth.json")).unwrap();
+    let config = format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#);
+    fs::write(world.path("home/.docker/config.json"), config).unwrap();
+    let helper = world.path("docker-credential-test");
+    let script = "#!/bin/sh\nread host\necho '{\"ServerURL\":\"x\",\"Username\":\"u\",\"Secret\":\"secret\"}'\n";
+    fs::write(&helper, script).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", world.path("").display(), std::env::var("PATH").unwrap());
+    let output = world.sconce(&["pull", &name]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Killed in the middle, the next run goes on with what had come.
+#[test]
+fn a_pull_that_is_killed_goes_on() {
+    let (world, server) = (World::new(), Server::start());
+    world.image(ECHO);
+    let mut layer = (0, String::new());
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(world.path("image/index.json")).unwrap()).unwrap();
+    let manifest = index["manifests"][0]["digest"].as_str().unwrap();
+    for entry in fs::read_dir(world.path("image/blobs/sha256")).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        let digest = Digest::of(&bytes);
+        let kind = if digest.to_string() == manifest { "manifests" } else { "blobs" };
+        let path = format!("/v2/app/{kind}/{digest}");
+        layer = layer.max((bytes.len(), path.clone()));
+        server.put(&path, bytes.clone());
+        if kind == "manifests" {
+            server.put("/v2/app/manifests/latest", bytes);
+        }
+    }
+    server.once(&layer.1, Fault::Slow(layer.0 / 40, Duration::from_millis(50)));
+    let name = server.url("/app").replace("http://", "");
+    let mut child = world.sconce(&["pull", &name]).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let came = || {
+        let files = fs::read_dir(world.path("store/partial")).into_iter().flatten().flatten();
+        files.map(|file| file.metadata().map_or(0, |meta| meta.len())).sum::<u64>()
+    };
+    while came() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(done(&world, &["images", "--all", "--json"]).trim() == "[]");
+    assert_eq!(done(&world, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
+    let asked = server.requests_for(&layer.1);
+    assert!(asked[1].header("range").unwrap().starts_with("bytes="), "{asked:?}");
+}
