@@ -6,7 +6,7 @@
 #
 # The image of the folder must print something and exit with 0. Starts Debian's docker-registry on
 # loopback: open, with passwords, and with TLS; and ends it. Needs docker-registry, htpasswd
-# (apache2-utils), openssl, skopeo and podman.
+# (apache2-utils), openssl, skopeo, podman and runc.
 set -eu
 
 [ $# -eq 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -32,6 +32,7 @@ fail() { say "$*" >&2; exit 1; }
 HOME=$scratch/home
 export HOME DOCKER_CONFIG="$scratch/home/.docker"
 mkdir -p "$DOCKER_CONFIG"
+printf "{}" >"$DOCKER_CONFIG/config.json"
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
@@ -55,7 +56,7 @@ registry() { # NAME PORT [LINES OF CONFIGURATION]: starts one and waits until it
 
 number() { python3 -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 elsewhere() { SCONCE_HOME="$scratch/elsewhere" SCONCE_STORES='' "$sconce" "$@"; }
-in_podman() { podman --root "$scratch/podman" --runroot "$scratch/podman-run" --storage-driver vfs "$@"; }
+in_podman() { podman --root "$scratch/podman" --runroot "$scratch/podman-run" --runtime runc "$@"; }
 
 said=$("$sconce" run -q --gpus none "$project")
 [ -n "$said" ] || fail "the image of $project prints nothing"
@@ -78,7 +79,8 @@ say "skopeo reads it, podman runs it"
 found=$(skopeo inspect --tls-verify=false "docker://$at/sconce/hello:1" | number Digest)
 [ "$found" = "$digest" ] || fail "skopeo sees $found, sconce pushed $digest"
 in_podman pull --quiet --tls-verify=false "$at/sconce/hello:1" >/dev/null
-ran=$(in_podman run --rm --network host "$at/sconce/hello:1")
+# Podman asks for more than a machine without CAP_SYS_RESOURCE allows.
+ran=$(in_podman run --rm --network host --ulimit nofile=1024 --ulimit nproc=4096 "$at/sconce/hello:1")
 [ "$ran" = "$said" ] || fail "podman's container printed something else: $ran"
 
 say "another store pulls and runs it"
@@ -113,24 +115,43 @@ elsewhere copy "$at/sconce/hello:1" "$closed/copied:1" >/dev/null
 "$sconce" logout "$closed"
 if elsewhere pull "$closed/hello:1" 2>/dev/null; then fail "pulled after logout"; fi
 
-say "with TLS of an authority of our own"
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-    -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' \
-    -keyout "$scratch/key.pem" -out "$scratch/ca.pem" 2>/dev/null
+say "with TLS of an authority of our own, and with a client's certificate"
+signed() { # NAME EXTENSION: a key and a certificate of our authority
+    printf 'basicConstraints=CA:FALSE\n%s\n' "$2" >"$scratch/$1.ext"
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" \
+        -keyout "$scratch/$1.key" -out "$scratch/$1.csr" 2>/dev/null
+    openssl x509 -req -in "$scratch/$1.csr" -CA "$scratch/ca.pem" -CAkey "$scratch/ca.key" \
+        -CAcreateserial -days 2 -extfile "$scratch/$1.ext" -out "$scratch/$1.pem" 2>/dev/null
+}
+authority() { # NAME
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$1" \
+        -keyout "$scratch/$1.key" -out "$scratch/$1.pem" 2>/dev/null
+}
+authority ca
+authority other
+signed server 'subjectAltName=DNS:localhost,IP:127.0.0.1'
+signed client 'extendedKeyUsage=clientAuth'
 port=$(free_port)
-registry tls "$port" "  tls: {certificate: $scratch/ca.pem, key: $scratch/key.pem}"
+registry tls "$port" "  tls: {certificate: $scratch/server.pem, key: $scratch/server.key}"
 tls=127.0.0.1:$port
 "$sconce" push --ca "$scratch/ca.pem" "$project" "$tls/hello:1" >/dev/null
+if "$sconce" push --ca "$scratch/other.pem" "$project" "$tls/hello:2" 2>/dev/null; then
+    fail "a certificate of somebody else's was taken"
+fi
 mkdir -p "$DOCKER_CONFIG/certs.d/$tls"
 cp "$scratch/ca.pem" "$DOCKER_CONFIG/certs.d/$tls/ca.crt"
 ran=$(elsewhere run -q --gpus none "$tls/hello:1")
 [ "$ran" = "$said" ] || fail "what came over TLS printed something else: $ran"
-SCONCE_HOME=$scratch/third "$sconce" pull "$tls/hello:1" >/dev/null
-rm "$DOCKER_CONFIG/certs.d/$tls/ca.crt"
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-    -addext 'subjectAltName=IP:127.0.0.1' -keyout /dev/null -out "$scratch/other.pem" 2>/dev/null
-if "$sconce" push --ca "$scratch/other.pem" "$project" "$tls/hello:2" 2>/dev/null; then
-    fail "a certificate of somebody else's was taken"
+port=$(free_port)
+registry mutual "$port" "  tls: {certificate: $scratch/server.pem, key: $scratch/server.key, clientcas: [$scratch/ca.pem]}"
+mutual=127.0.0.1:$port
+if "$sconce" push --ca "$scratch/ca.pem" "$project" "$mutual/hello:1" 2>/dev/null; then
+    fail "pushed without a client's certificate"
 fi
+mkdir -p "$DOCKER_CONFIG/certs.d/$mutual"
+cp "$scratch/ca.pem" "$DOCKER_CONFIG/certs.d/$mutual/ca.crt"
+cp "$scratch/client.pem" "$DOCKER_CONFIG/certs.d/$mutual/client.cert"
+cp "$scratch/client.key" "$DOCKER_CONFIG/certs.d/$mutual/client.key"
+"$sconce" push "$project" "$mutual/hello:1" >/dev/null
 
 say "all of them agree"

@@ -173,11 +173,9 @@ impl Error {
         Some(match self {
             Self::BadUrl { .. } => return None,
             Self::Offline { .. } => "run it once without --offline, where there is a network".into(),
-            Self::Unreachable { source, .. } => match **source {
-                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_) => {
-                    "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into()
-                }
-                _ => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
+            Self::Unreachable { .. } => match self.is_of_tls() {
+                true => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
+                false => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
             },
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => {
                 "run it again: what has come is kept, and it goes on from there".into()
@@ -207,17 +205,35 @@ impl Error {
         })
     }
 
+    /// Whether the two sides don't agree on certificates.
+    pub fn is_of_tls(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => match &**source {
+                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_) => true,
+                // As rustls gives its own errors through a stream.
+                ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+                _ => false,
+            },
+            Self::GaveUp { source, .. } => source.is_of_tls(),
+            _ => false,
+        }
+    }
+
     /// Whether the next try may go better.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
-            Self::Unreachable { source, .. } => matches!(
+            Self::Unreachable { source, .. } => {
+                matches!(
                 **source,
-                ureq::Error::Io(_)
-                    | ureq::Error::Timeout(_)
-                    | ureq::Error::HostNotFound
-                    | ureq::Error::ConnectionFailed
-            ),
+                ureq::Error::Io(_) if !self.is_of_tls())
+                    || matches!(
+                        **source,
+                        ureq::Error::Timeout(_)
+                            | ureq::Error::HostNotFound
+                            | ureq::Error::ConnectionFailed
+                    )
+            }
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => true,
             _ => false,
         }

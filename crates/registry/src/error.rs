@@ -136,6 +136,16 @@ impl Error {
                     .to_owned()
             }
             Self::Logins { .. } => "correct the file, or log in anew".to_owned(),
+            Self::Fetch(error) if error.is_of_tls() => {
+                "trust the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); a certificate must not be an authority's own"
+                    .to_owned()
+            }
+            Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
+                "look at the name; it may be no registry".to_owned()
+            }
+            Self::Fetch(error) if matches!(error, sconce_fetch::Error::Unreachable { .. }) => {
+                "check the name of the registry, the network and the proxy (HTTPS_PROXY)".to_owned()
+            }
             Self::Fetch(error) => return error.hint(),
         })
     }
