@@ -223,17 +223,13 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
-            Self::Unreachable { source, .. } => {
-                matches!(
-                **source,
-                ureq::Error::Io(_) if !self.is_of_tls())
-                    || matches!(
-                        **source,
-                        ureq::Error::Timeout(_)
-                            | ureq::Error::HostNotFound
-                            | ureq::Error::ConnectionFailed
-                    )
-            }
+            Self::Unreachable { source, .. } => match &**source {
+                ureq::Error::Io(_) => !self.is_of_tls(),
+                ureq::Error::Timeout(_)
+                | ureq::Error::HostNotFound
+                | ureq::Error::ConnectionFailed => true,
+                _ => false,
+            },
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => true,
             _ => false,
         }

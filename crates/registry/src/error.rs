@@ -143,7 +143,7 @@ impl Error {
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
                 "look at the name; it may be no registry".to_owned()
             }
-            Self::Fetch(error) if matches!(error, sconce_fetch::Error::Unreachable { .. }) => {
+            Self::Fetch(sconce_fetch::Error::Unreachable { .. }) => {
                 "check the name of the registry, the network and the proxy (HTTPS_PROXY)".to_owned()
             }
             Self::Fetch(error) => return error.hint(),

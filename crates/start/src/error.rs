@@ -140,10 +140,22 @@ pub enum Error {
     Store(#[from] sconce_store::Error),
     /// What was named is no image in a registry.
     #[error(transparent)]
-    Registry(#[from] sconce_registry::Error),
+    Registry(Box<sconce_registry::Error>),
     /// The image could not be pulled.
     #[error(transparent)]
-    Transfer(#[from] sconce_transfer::Error),
+    Transfer(Box<sconce_transfer::Error>),
+}
+
+impl From<sconce_registry::Error> for Error {
+    fn from(error: sconce_registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
+impl From<sconce_transfer::Error> for Error {
+    fn from(error: sconce_transfer::Error) -> Self {
+        Self::Transfer(Box::new(error))
+    }
 }
 
 impl Error {
