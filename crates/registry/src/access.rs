@@ -54,19 +54,14 @@ impl Access {
     }
 
     /// With the logins and certificates that the environment names, and the user's own.
-    ///
-    /// # Errors
-    /// [`Error::Logins`]
-    pub fn of_environment(
-        options: Options,
-        env: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, Error> {
-        let mut access = Self::new(options, Logins::of_environment(env)?);
+    #[must_use]
+    pub fn of_environment(options: Options, env: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let mut access = Self::new(options, Logins::of_environment(env));
         if let Some(home) = env("HOME").map(PathBuf::from) {
             access.folders.insert(0, home.join(".docker/certs.d"));
             access.folders.insert(0, home.join(".config/containers/certs.d"));
         }
-        Ok(access)
+        access
     }
 
     /// Trusts the authorities in this file too.

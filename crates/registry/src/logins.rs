@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -47,11 +48,12 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// Logins by registry.
+/// Logins by registry. Files are read when a login is asked for.
 #[derive(Clone, Default)]
 pub struct Logins {
     /// The one asked first comes first.
-    files: Vec<File>,
+    paths: Vec<PathBuf>,
+    files: OnceLock<Vec<File>>,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -83,21 +85,16 @@ struct Credentials {
 }
 
 impl Logins {
-    /// Reads one file; one that isn't there has no logins.
-    ///
-    /// # Errors
-    /// [`Error::Logins`] for a file that can't be read or is no such file. What it holds stands in
-    /// no error.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        Ok(Self { files: read(path)?.into_iter().collect() })
+    /// Those of one file; one that isn't there has none.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Self {
+        Self { paths: vec![path.to_owned()], files: OnceLock::new() }
     }
 
     /// Those of the files that the environment names, or of the usual ones: `REGISTRY_AUTH_FILE`,
     /// Docker's ([`docker_file`]), podman's in `XDG_RUNTIME_DIR` and below `~/.config`.
-    ///
-    /// # Errors
-    /// [`Error::Logins`]
-    pub fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    #[must_use]
+    pub fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let below = |name: &str, rest: &str| env(name).map(|base| PathBuf::from(base).join(rest));
         let paths = [
             env("REGISTRY_AUTH_FILE").map(PathBuf::from),
@@ -106,22 +103,30 @@ impl Logins {
             below("XDG_CONFIG_HOME", "containers/auth.json")
                 .or_else(|| below("HOME", ".config/containers/auth.json")),
         ];
-        let files: Result<Vec<_>, Error> =
-            paths.iter().flatten().filter_map(|path| read(path).transpose()).collect();
-        Ok(Self { files: files? })
+        Self { paths: paths.into_iter().flatten().collect(), files: OnceLock::new() }
+    }
+
+    fn files(&self) -> Result<&[File], Error> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let files = self.paths.iter().filter_map(|path| read(path).transpose());
+        let files = files.collect::<Result<Vec<_>, Error>>()?;
+        Ok(self.files.get_or_init(|| files))
     }
 
     /// The login for a repository of a registry that is reached by `scheme`.
     ///
     /// # Errors
-    /// [`Error::Helper`] where a credential helper fails.
+    /// [`Error::Logins`] for a file that can't be read or is no such file: what it holds stands in no
+    /// error; [`Error::Helper`] where a credential helper fails.
     pub(crate) fn get(
         &self,
         scheme: &str,
         host: &str,
         repository: &str,
     ) -> Result<Option<Login>, Error> {
-        for file in &self.files {
+        for file in self.files()? {
             let helper =
                 file.helpers.iter().find(|(key, _)| bare(key) == hosts(host)[0] || *key == host);
             let helper = helper.map(|(_, name)| name).or(file.store.as_ref());
@@ -341,7 +346,8 @@ mod tests {
     use super::*;
 
     fn logins(text: &str) -> Logins {
-        Logins { files: vec![serde_json::from_str(text).unwrap()] }
+        let files = vec![serde_json::from_str(text).unwrap()];
+        Logins { paths: Vec::new(), files: OnceLock::from(files) }
     }
 
     #[test]
@@ -370,7 +376,8 @@ mod tests {
         ] {
             assert_eq!(logins.get(scheme, host, repository).unwrap(), expected, "{host}");
         }
-        assert!(Logins::read(Path::new("/nonexistent/config.json")).is_ok());
+        let none = Logins::of_file(Path::new("/nonexistent/config.json"));
+        assert_eq!(none.get("https", "r.example.invalid", "a").unwrap(), None);
     }
 
     #[test]
@@ -382,14 +389,14 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, r#"{"psFormat":"x","auths":{"a":{"auth":"eDp5"}}}"#).unwrap();
         save(&path, "docker.io", "u", "secret").unwrap();
-        let found = Logins::read(&path).unwrap().get("https", "docker.io", "library/a").unwrap();
+        let found = Logins::of_file(&path).get("https", "docker.io", "library/a").unwrap();
         assert_eq!(found, Some(Login::new("u", "secret")));
         assert!(forget(&path, "docker.io").unwrap() && !forget(&path, "docker.io").unwrap());
         let left: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(left, serde_json::json!({"psFormat": "x", "auths": {"a": {"auth": "eDp5"}}}));
         std::fs::write(&path, r#"{"auths": "secret"}"#).unwrap();
-        let error = Logins::read(&path).map(drop).unwrap_err().to_string();
+        let error = Logins::of_file(&path).get("https", "a", "b").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }
 }

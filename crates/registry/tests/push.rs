@@ -158,7 +158,7 @@ fn a_login_does_not_follow_an_upload_to_another_host() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     sconce_registry::save(&path, &world.server.host(), "u", "p").unwrap();
-    let access = Access::new(Options::default(), Logins::read(&path).unwrap());
+    let access = Access::new(Options::default(), Logins::of_file(&path));
     Registry::try_login(&access, &world.server.host(), Login::new("u", "p")).unwrap();
     let wrong = Registry::try_login(&access, &world.server.host(), Login::new("u", "secret"));
     let wrong = wrong.unwrap_err().to_string();

@@ -98,7 +98,7 @@ impl World {
         let path = folder.path().join("config.json");
         let text = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, self.host());
         std::fs::write(&path, text).unwrap();
-        Logins::read(&path).unwrap()
+        Logins::of_file(&path)
     }
 }
 

@@ -95,7 +95,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let to = Destination::parse(&args.destination)?;
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context)?;
+    let access = args.registries.access(&context);
     let transfer = context.transfer(&access);
     let target = Target::find(&args.source)?;
     let from = match &target {

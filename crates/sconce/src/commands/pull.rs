@@ -42,7 +42,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let references = references?;
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context)?;
+    let access = args.registries.access(&context);
     let mut rows = Vec::new();
     for reference in &references {
         let name = reference.to_string();

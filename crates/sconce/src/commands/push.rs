@@ -52,7 +52,7 @@ pub struct Args {
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let to = destination(args.second.as_ref().unwrap_or(&args.first))?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context)?;
+    let access = args.registries.access(&context);
     let image = match &args.second {
         Some(_) => source(&context, &args.first, args.trust)?,
         None => named(&context, &args.first, &to)?,

@@ -104,7 +104,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let shim = sconce_run::Shim::spawn(&context.store.containers()?)?;
     let builder = context.builder(None);
     trust::check_target(&target, &builder, args.options.trust)?;
-    let access = context.access()?;
+    let access = context.access();
     let environment = environment();
     let mut ready =
         sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;

@@ -47,7 +47,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let builder = context.builder(None);
     let environment = crate::context::environment();
     trust::check_target(&target, &builder, args.options.trust)?;
-    let access = context.access()?;
+    let access = context.access();
     let ready =
         sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());

@@ -53,7 +53,7 @@ pub fn subject(
 ) -> Result<(Subject, Moved), Failure> {
     let context = Context::open(global)?;
     let reference = Reference::parse(text)?;
-    let registry = Registry::new(&context.access()?, reference, &Rights::Pull)?;
+    let registry = Registry::new(&context.access(), reference, &Rights::Pull)?;
     let image = registry.image(architecture)?;
     let files = layers(&context, &registry, &image)?;
     let here = files.iter().filter(|files| files.are_here()).count();
