@@ -25,6 +25,7 @@ fn layer() -> Vec<u8> {
 
 /// An image of one layer for amd64 and arm64 at `team/app:1`, and the path of its layer.
 struct World {
+    folder: tempfile::TempDir,
     server: Server,
     blob: String,
     manifest: Digest,
@@ -61,7 +62,8 @@ impl World {
         );
         server.put("/v2/team/app/manifests/1", index.as_bytes());
         let blob = format!("/v2/team/app/blobs/{}", Digest::of(&layer()));
-        Self { server, blob, manifest: digest }
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, server, blob, manifest: digest }
     }
 
     fn host(&self) -> String {
@@ -94,8 +96,7 @@ impl World {
     }
 
     fn logins(&self, auth: &str) -> Logins {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.json");
+        let path = self.folder.path().join(format!("{auth}.json"));
         let text = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, self.host());
         std::fs::write(&path, text).unwrap();
         Logins::of_file(&path)

@@ -79,6 +79,9 @@ pub enum Error {
     /// A tag or name of an image that is not in the store.
     #[error("`{0}` was not built yet")]
     NotBuilt(String),
+    /// An image of a registry that is not in the store.
+    #[error("`{0}` is not in the store")]
+    NotPulled(String),
     /// A lock for another processor.
     #[error("this lock is for {wanted}; this machine is something else")]
     Foreign {
@@ -184,6 +187,7 @@ impl Error {
             Self::WrongTarget { hint, .. } => hint.clone(),
             Self::NoPath(_) => Some("check the spelling, and the folder you are in".into()),
             Self::NotBuilt(name) => Some(format!("`sconce build {name}` makes it")),
+            Self::NotPulled(name) => Some(format!("`sconce pull {name}` takes it in")),
             Self::Foreign { .. } => {
                 Some("`sconce build --output oci:DIR` makes an image to take there".into())
             }

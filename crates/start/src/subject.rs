@@ -54,7 +54,7 @@ pub fn of_target(
             return Ok(subject);
         }
     }
-    let Some(project) = target.project() else { return Err(Error::NotBuilt(text.to_owned())) };
+    let Some(project) = target.project() else { return Err(Error::NotPulled(text.to_owned())) };
     if let Some(lock) = builder.existing_lock(project)? {
         if let Err(stale) = lock.check_spec(project.spec()) {
             builder.progress.note(&format!("judged by the lock as it is: {stale}"));

@@ -64,7 +64,7 @@ impl Kind {
     /// What can be locked and built.
     pub const BUILDABLE: &[Self] = &[Self::Folder, Self::Tag];
     /// What can be judged without reading its bytes.
-    pub const JUDGED: &[Self] = &[Self::Folder, Self::Tag, Self::Image];
+    pub const JUDGED: &[Self] = &[Self::Folder, Self::Tag, Self::Image, Self::Reference];
     /// What can be started.
     pub const STARTABLE: &[Self] =
         &[Self::Folder, Self::Tag, Self::Image, Self::Reference, Self::Layout, Self::Archive];

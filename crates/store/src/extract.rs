@@ -83,6 +83,12 @@ impl Store {
     /// Sees to it that the blob of a layer, which is here, is known to be that of its DiffID, and that
     /// its tree is here. Errors as [`Store::extract_layer`].
     pub fn take_layer(&self, layer: &Layer) -> Result<(), Error> {
+        let size = self.open_blob(layer.digest)?.len();
+        if size != layer.size {
+            let what = format!("the manifest of layer {}", layer.digest.short());
+            let why = format!("it has {size} bytes, not {}", layer.size);
+            return Err(Error::BadDocument { what, why });
+        }
         // Layers are noted only once they were unpacked.
         if self.layer(layer.diff_id)?.is_some_and(|known| known.digest == layer.digest) {
             return self.extract(layer.diff_id, &|_| {}).map(drop);
@@ -396,5 +402,18 @@ fn named(error: Error, diff_id: Digest) -> Error {
             Error::BadLayer { layer: diff_id.to_string(), entry, why }
         }
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_given_up() {
+        let mut some = Bounded { inner: io::repeat(0), left: 10 };
+        assert_eq!(some.read(&mut [0; 10]).unwrap(), 10);
+        let error = some.read(&mut [0; 1]).unwrap_err();
+        assert!(error.to_string().contains("400 times its size"), "{error}");
     }
 }

@@ -48,10 +48,12 @@ impl Transfer<'_> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
         let image = registry.image(architecture)?;
         let layers = layers_of(&image);
-        let missing = |layer: &&Layer| !self.store.has_blob(layer.digest);
-        let total =
-            layers.iter().filter(missing).map(|layer| layer.size).fold(0, u64::saturating_add);
-        let here: u64 = layers.iter().filter(|layer| !missing(layer)).map(|layer| layer.size).sum();
+        let (here, missing): (Vec<&Layer>, Vec<&Layer>) =
+            layers.iter().partition(|layer| self.store.has_blob(layer.digest));
+        let sum = |layers: &[&Layer]| {
+            layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size))
+        };
+        let (here, total) = (sum(&here), sum(&missing));
         let stage = self.progress.begin("pulling", (total > 0).then_some(total));
         let came = AtomicU64::new(0);
         let tell = |bytes: u64| {

@@ -224,3 +224,49 @@ fn a_layer_whose_blob_is_gone_is_unknown() {
     assert_eq!(store.layer(layer.diff_id).unwrap(), None);
     assert!(matches!(store.extract(layer.diff_id, &|_| {}), Err(Error::MissingLayer(_))));
 }
+
+/// What Docker before 25, podman and skopeo save: `manifest.json` with plain tars, a layer that two
+/// images share as a link.
+#[test]
+fn archives_of_the_older_form() {
+    let (folder, store) = store();
+    let base = tar(&[(header(b'0', "base", 1000), &noise(1000, 77))]);
+    let digest = Digest::of(&base);
+    let config = |diff_id: &Digest| {
+        serde_json::json!({"architecture": "amd64", "os": "linux", "config": null,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id.to_string(), diff_id.to_string()]}})
+        .to_string()
+    };
+    let (good, lie) = (config(&digest), config(&Digest::of(b"x")));
+    let image = |config: &str, tag: &str| serde_json::json!({"Config": config, "RepoTags": [tag], "Layers": ["a/layer.tar", "b/layer.tar"]});
+    let manifest = serde_json::json!([
+        image("good.json", "app:1"),
+        image("lie.json", "app:2"),
+        {"Config": "good.json", "RepoTags": null, "Layers": ["a/layer.tar"]},
+    ])
+    .to_string();
+    let entry = |name: &str, bytes: &[u8]| (header(b'0', name, bytes.len()), bytes.to_vec());
+    let files = [
+        entry("a/layer.tar", &base),
+        (crate::link(b'2', "b/layer.tar", "../a/layer.tar"), Vec::new()),
+        entry("good.json", good.as_bytes()),
+        entry("lie.json", lie.as_bytes()),
+        entry("manifest.json", manifest.as_bytes()),
+    ];
+    let files: Vec<_> = files.iter().map(|(header, bytes)| (header.clone(), &bytes[..])).collect();
+    let path = folder.path().join("saved.tar");
+    fs::write(&path, tar(&files)).unwrap();
+    let read = |tag: Option<&str>, architecture: &str| {
+        store.read_archive(&path, tag, architecture, &["taken"])
+    };
+    let refused = |tag, architecture| read(tag, architecture).unwrap_err().to_string();
+    assert!(refused(None, "amd64").contains("several images"));
+    assert!(refused(Some("3"), "amd64").contains("no image of that name"));
+    assert!(refused(Some("1"), "arm64").contains("for amd64, not arm64"));
+    assert!(refused(Some("app:2"), "amd64").contains("uncompressed"));
+    assert!(store.images().unwrap().is_empty());
+    let digest_of = read(Some("app:1"), "amd64").unwrap();
+    let image = store.image("taken").unwrap();
+    assert_eq!((image.manifest, image.layers.len()), (digest_of, 2));
+    assert!(store.tree(digest).unwrap().join("base").exists());
+}

@@ -250,3 +250,55 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
+
+/// A record of a pax header, with the length of all of it in front.
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+    let mut len = rest.len();
+    while len != rest.len() + len.to_string().len() {
+        len = rest.len() + len.to_string().len();
+    }
+    [len.to_string().into_bytes(), rest].concat()
+}
+
+#[test]
+fn pax_records_say_more_than_a_header_can() {
+    let (_folder, store) = store();
+    let long = format!("{}/name", "d".repeat(200));
+    let records = [
+        record("path", long.as_bytes()),
+        // A size of 8 GiB and more has no room in a header: there it may say anything.
+        record("size", b"600"),
+        record("SCHILY.xattr.user.note", b"two\nlines=\0"),
+        record("SCHILY.xattr.user.overlay.opaque", b"y"),
+    ]
+    .concat();
+    let tree = extract(
+        &store,
+        &tar(&[
+            (header(b'x', "pax", records.len()), &records),
+            (header(b'0', "short", 0), &[7; 600]),
+            (header(b'0', "next", 1), b"n"),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(fs::read(tree.join(&long)).unwrap(), [7; 600]);
+    assert_eq!(fs::read(tree.join("next")).unwrap(), b"n");
+    let mut value = [0; 32];
+    let read = |name: &str, value: &mut [u8]| {
+        rustix::fs::lgetxattr(tree.join(&long), name, value).map(|n| n as usize)
+    };
+    match read("user.note", &mut value) {
+        // Root keeps them, where the file system can.
+        Ok(n) => assert_eq!(&value[..n], b"two\nlines=\0"),
+        Err(error) => assert!(
+            matches!(error, rustix::io::Errno::NOTSUP | rustix::io::Errno::NODATA),
+            "{error}"
+        ),
+    }
+    assert!(read("user.overlay.opaque", &mut value).is_err());
+    for bad in [&b"9 a"[..], b"x path=y\n", b"999 path=y\n", b"8 path\n\n", b"12 size=-1 \n"] {
+        let bad = tar(&[(header(b'x', "pax", bad.len()), bad), (header(b'0', "a", 0), b"")]);
+        assert!(matches!(extract(&store, &bad), Err(Error::BadLayer { .. })));
+    }
+}
