@@ -143,7 +143,7 @@ impl Error {
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
                 "look at the name; it may be no registry".to_owned()
             }
-            Self::Fetch(sconce_fetch::Error::Unreachable { .. }) => {
+            Self::Fetch(error) if is_unreachable(error) => {
                 "check the name of the registry, the network and the proxy (HTTPS_PROXY)".to_owned()
             }
             Self::Fetch(error) => return error.hint(),
@@ -157,5 +157,13 @@ fn refused(repository: &str, writes: bool) -> String {
         ("", _) => "to log in".to_owned(),
         (name, true) => format!("to take anything for {name}"),
         (name, false) => format!("to show {name}"),
+    }
+}
+
+fn is_unreachable(error: &sconce_fetch::Error) -> bool {
+    match error {
+        sconce_fetch::Error::Unreachable { .. } => true,
+        sconce_fetch::Error::GaveUp { source, .. } => is_unreachable(source),
+        _ => false,
     }
 }
