@@ -19,8 +19,8 @@ pub(crate) fn add(
     for url in configured.default.iter().chain(&configured.find_links) {
         client.add_login(url);
     }
-    let wishes = spec.environment.indexes.iter();
-    let named = wishes.map(|wish| (Some(&wish.name), &wish.url));
+    let indexes = spec.environment.indexes.iter();
+    let named = indexes.map(|index| (Some(&index.name), &index.url));
     for (name, url) in named.chain(configured.extra.iter().map(|(name, url)| (name.as_ref(), url)))
     {
         client.add_login(url);

@@ -1,4 +1,4 @@
-//! What can be wrong with a driver, a CDI document or a wish for GPUs.
+//! What can be wrong with a driver, a CDI document or a request for GPUs.
 
 use std::io;
 use std::path::PathBuf;
@@ -63,10 +63,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// The value of `--gpus` can't be read.
-    #[error("`--gpus {wish}`: {reason}")]
-    Wish {
+    #[error("`--gpus {given}`: {reason}")]
+    Request {
         /// What was written.
-        wish: String,
+        given: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -189,7 +189,7 @@ impl Error {
                 "`nvidia-modprobe -u -c 0` or one call of `nvidia-smi` as root makes the nodes; for /dev/nvidia-uvm \
                  `modprobe nvidia-uvm` comes first"
             }
-            Self::Wish { .. } => {
+            Self::Request { .. } => {
                 "say --gpus all, none, 2 (any two idle ones), 0,3 (these), a GPU-… or MIG-… UUID, or device=0"
             }
             Self::Unknown { .. } => "name one of these, or say how many: --gpus 1",

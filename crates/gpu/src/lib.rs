@@ -1,6 +1,6 @@
 //! The NVIDIA driver on this machine: libraries, nodes, NVML, CDI, and which GPUs a container gets.
 //!
-//! The way of a wish: [`select::parse`] reads `--gpus`, [`driver::find`] finds the driver,
+//! The way of a request: [`select::parse`] reads `--gpus`, [`driver::find`] finds the driver,
 //! [`select::choose`] picks and locks GPUs, [`cdi::edits`] says what the container must receive.
 //! Nothing here is linked to a CUDA or NVML library, and nothing of NVIDIA's container software is
 //! needed. Every file is read through [`Machine`], so that a machine can also be a recorded one.

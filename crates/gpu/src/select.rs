@@ -24,12 +24,12 @@ use crate::mig::Instance;
 
 /// The CDI kind of NVIDIA's GPUs.
 pub const KIND: &str = "nvidia.com/gpu";
-/// Names in one wish.
+/// Names in one request.
 const MOST_NAMES: usize = 256;
 
 /// What `--gpus` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Request {
     /// No GPU.
     None,
     /// All GPUs.
@@ -62,10 +62,10 @@ impl std::fmt::Display for Name {
 }
 
 /// Reads the value of `--gpus`.
-pub fn parse(text: &str) -> Result<Wish, Error> {
-    let wrong = |reason: String| Error::Wish { wish: text.chars().take(200).collect(), reason };
+pub fn parse(text: &str) -> Result<Request, Error> {
+    let wrong = |reason: String| Error::Request { given: text.chars().take(200).collect(), reason };
     let mut names = Vec::new();
-    let mut wish = None;
+    let mut request = None;
     // Docker's value is a line of CSV: a field with commas stands in double quotes.
     let plain: String = text.chars().filter(|char| *char != '"' && *char != '\'').collect();
     let mut list = "";
@@ -95,15 +95,15 @@ pub fn parse(text: &str) -> Result<Wish, Error> {
         };
         list = field;
         let next = match (field, value) {
-            ("count" | "device", "all" | "-1") => Wish::All,
-            ("count" | "device", "none" | "void") => Wish::None,
+            ("count" | "device", "all" | "-1") => Request::All,
+            ("count" | "device", "none" | "void") => Request::None,
             ("count", "0") => {
                 let reason = "0 GPUs; `none` says that, and `device=0` is the first GPU";
                 return Err(wrong(reason.into()));
             }
             ("count", value) => {
                 let count = value.parse::<usize>().ok().filter(|count| *count <= MOST_NAMES);
-                Wish::Count(
+                Request::Count(
                     count.ok_or_else(|| wrong(format!("`{value}` is not a count of GPUs")))?,
                 )
             }
@@ -124,16 +124,16 @@ pub fn parse(text: &str) -> Result<Wish, Error> {
             // Which parts of the driver a container gets is not for it to say: it gets them all.
             _ => continue,
         };
-        if wish.replace(next.clone()).is_some_and(|before| before != next) {
+        if request.replace(next.clone()).is_some_and(|before| before != next) {
             return Err(wrong("it says how many twice".into()));
         }
     }
-    match (wish, names.is_empty()) {
-        (Some(wish), true) => Ok(wish),
-        (None, false) => Ok(Wish::Named(names)),
+    match (request, names.is_empty()) {
+        (Some(request), true) => Ok(request),
+        (None, false) => Ok(Request::Named(names)),
         (Some(_), false) => Err(wrong("it says both how many and which".into())),
         // As Docker's command line: capabilities alone mean one GPU.
-        (None, true) => Ok(Wish::Count(1)),
+        (None, true) => Ok(Request::Count(1)),
     }
 }
 
@@ -207,14 +207,14 @@ impl Selection {
 
 /// Chooses GPUs among those that the job was given, and locks them.
 pub fn choose(
-    wish: &Wish,
+    request: &Request,
     machine: &Machine,
     driver: &Driver,
     job: &Job,
 ) -> Result<Selection, Error> {
     let mut selection =
         Selection { devices: Vec::new(), guard: Guard::default(), notes: Vec::new() };
-    if *wish == Wish::None {
+    if *request == Request::None {
         return Ok(selection);
     }
     let gpus = open_to_us(machine, driver.gpus());
@@ -227,9 +227,9 @@ pub fn choose(
     if given.devices.is_empty() {
         return Err(Error::NoneGiven { said: given.said });
     }
-    match wish {
-        Wish::None | Wish::All => selection.devices.clone_from(&given.devices),
-        Wish::Named(names) => {
+    match request {
+        Request::None | Request::All => selection.devices.clone_from(&given.devices),
+        Request::Named(names) => {
             for name in names {
                 let device = find(name, &gpus, &all)?;
                 if !given.devices.contains(&device) {
@@ -240,7 +240,7 @@ pub fn choose(
                 }
             }
         }
-        Wish::Count(wanted) => return idle(*wanted, given, machine),
+        Request::Count(wanted) => return idle(*wanted, given, machine),
     }
     for device in &selection.devices {
         let file = lock::open(machine, device)?;

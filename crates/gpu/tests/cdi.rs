@@ -19,9 +19,9 @@ fn driver(world: &World) -> Driver {
     driver
 }
 
-fn selection(world: &World, driver: &Driver, wish: &str) -> select::Selection {
-    let wish = select::parse(wish).unwrap();
-    select::choose(&wish, &world.machine, driver, &Job::default()).unwrap()
+fn selection(world: &World, driver: &Driver, request: &str) -> select::Selection {
+    let request = select::parse(request).unwrap();
+    select::choose(&request, &world.machine, driver, &Job::default()).unwrap()
 }
 
 fn text(edits: &Edits) -> String {
@@ -229,9 +229,9 @@ fn mig_changed_under_us() {
     assert_eq!(stale, [cdi::registry::Stale::Missing("/dev/nvidia-caps/nvidia-cap22".into())]);
     // Looked at again, the instance is not there to be chosen; the old choice names its node.
     let again = driver::find(&world.machine).unwrap();
-    let wish = sconce_gpu::select::parse("0:1").unwrap();
+    let request = sconce_gpu::select::parse("0:1").unwrap();
     let job = Job::default();
-    let error = select::choose(&wish, &world.machine, &again, &job).unwrap_err();
+    let error = select::choose(&request, &world.machine, &again, &job).unwrap_err();
     expect!["there is no GPU `0:1` on this machine; there is: 0 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000000); 1 (NVIDIA A100-SXM4-80GB, GPU-aa100000-0000-4000-8000-000000000001)"].assert_eq(&error.to_string());
     let mut gone = chosen;
     for capability in gone.devices[0].instance.iter_mut().flat_map(|mig| &mut mig.capabilities) {

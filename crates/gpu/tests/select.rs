@@ -18,8 +18,8 @@ struct Host {
 }
 
 impl Host {
-    fn choose(&self, wish: &str, job: &Job) -> Result<Selection, Error> {
-        choose(&parse(wish)?, &self.world.machine, &self.driver, job)
+    fn choose(&self, request: &str, job: &Job) -> Result<Selection, Error> {
+        choose(&parse(request)?, &self.world.machine, &self.driver, job)
     }
 
     /// The same machine under a device cgroup that closes some of its nodes, so that NVML and CUDA
@@ -49,14 +49,14 @@ fn host(name: &str) -> Host {
 }
 
 /// Parses and chooses, alone on the machine.
-fn check(host: &Host, wish: &str, says: Expect) {
-    check_job(host, wish, &[], says);
+fn check(host: &Host, request: &str, says: Expect) {
+    check_job(host, request, &[], says);
 }
 
 /// The same inside a job with these variables.
-fn check_job(host: &Host, wish: &str, variables: &[(&str, &str)], says: Expect) {
+fn check_job(host: &Host, request: &str, variables: &[(&str, &str)], says: Expect) {
     let value = |name: &str| variables.iter().find(|(of, _)| *of == name).map(|(_, v)| (*v).into());
-    says.assert_eq(&match host.choose(wish, &Job::of(&value)) {
+    says.assert_eq(&match host.choose(request, &Job::of(&value)) {
         Ok(selection) => selection.cdi_names().join(" "),
         Err(error) => error.to_string(),
     });
@@ -160,7 +160,7 @@ fn mig_instances_stand_for_their_gpu() {
 #[test]
 fn a_count_passes_by_what_others_hold() {
     let two = host("prefix");
-    let take = |wish: &str| two.choose(wish, &Job::default());
+    let take = |request: &str| two.choose(request, &Job::default());
     let first = take("1").unwrap();
     let second = take("1").unwrap();
     assert_eq!(
@@ -195,7 +195,7 @@ fn a_count_passes_by_what_others_hold() {
 #[test]
 fn instances_have_locks_of_their_own() {
     let mig = host("a100-mig");
-    let take = |wish: &str| mig.choose(wish, &Job::default());
+    let take = |request: &str| mig.choose(request, &Job::default());
     let first = take("1").unwrap();
     let second = take("1").unwrap();
     assert_ne!(first.cdi_names(), second.cdi_names());
@@ -276,7 +276,7 @@ fn cuda_visible_devices_is_read_as_cuda_does() {
 }
 
 #[test]
-fn a_wish_stays_within_what_the_job_has() {
+fn a_request_stays_within_what_the_job_has() {
     let two = &host("prefix");
     let one = [(CUDA, "1")];
     check_job(two, "1", &one, expect!["nvidia.com/gpu=1"]);

@@ -228,7 +228,7 @@ impl Kinded for sconce_run::Error {
 impl Kinded for sconce_gpu::Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Wish { .. } | Self::NotGiven { .. } => Kind::Usage,
+            Self::Request { .. } | Self::NotGiven { .. } => Kind::Usage,
             _ => Kind::Machine,
         }
     }

@@ -11,7 +11,7 @@ use sconce_gpu::affinity::{self, Near};
 use sconce_gpu::cdi::{self, Edits};
 use sconce_gpu::driver::{self, Driver};
 use sconce_gpu::job::Job;
-use sconce_gpu::select::{self, Selection, Wish};
+use sconce_gpu::select::{self, Selection};
 use sconce_gpu::{Machine, compat, linker};
 use sconce_run::{Container, Volume};
 use serde_json::json;
@@ -41,14 +41,14 @@ pub struct Gpus {
 /// Chooses GPUs by the words of `--gpus`. Nothing said means all that can be had: on a machine
 /// without a driver that is none, and with a broken one that is a remark.
 pub(crate) fn choose(
-    wish: Option<&str>,
+    request: Option<&str>,
     driver_root: Option<&Path>,
     note: &dyn Fn(&str),
 ) -> Result<Gpus, Error> {
     let none =
         Gpus { edits: None, driver: None, selection: None, seen: None, near: None, asked: false };
-    let named = wish.map(select::parse).transpose()?;
-    if named == Some(Wish::None) {
+    let named = request.map(select::parse).transpose()?;
+    if named == Some(select::Request::None) {
         return Ok(none);
     }
     let mut machine = Machine::host();
@@ -57,8 +57,12 @@ pub(crate) fn choose(
     }
     let job = Job::of(&|name| std::env::var(name).ok());
     let driver = match (driver::find(&machine), &named) {
-        (Ok(mut driver), wish)
-            if job.names_instances() || matches!(wish, Some(Wish::Count(_) | Wish::Named(_))) =>
+        (Ok(mut driver), request)
+            if job.names_instances()
+                || matches!(
+                    request,
+                    Some(select::Request::Count(_) | select::Request::Named(_))
+                ) =>
         {
             // UUIDs of MIG instances, and which GPUs are busy, only NVML knows.
             driver::with_nvml(&machine, &mut driver.survey, PATIENCE);
@@ -73,8 +77,8 @@ pub(crate) fn choose(
         (Err(error), Some(_)) => return Err(Error::Driver(error)),
     };
     let asked = named.is_some();
-    let wish = named.unwrap_or(Wish::All);
-    let selection = match select::choose(&wish, &machine, &driver, &job) {
+    let request = named.unwrap_or(select::Request::All);
+    let selection = match select::choose(&request, &machine, &driver, &job) {
         Err(error @ sconce_gpu::Error::NoneGiven { .. }) if !asked => {
             note(&format!("no GPU in the container: {error}"));
             return Ok(none);

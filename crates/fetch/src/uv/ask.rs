@@ -83,18 +83,18 @@ impl Uv {
             .prefix("sconce-uv-")
             .tempdir()
             .map_err(|source| failed(UvError::io("create", std::env::temp_dir(), source)))?;
-        let mut wishes = Vec::new();
-        for wish in &request.indexes {
-            let address = match self.folder_of(wish) {
-                None => wish.url.clone(),
+        let mut indexes = Vec::new();
+        for index in &request.indexes {
+            let address = match self.folder_of(index) {
+                None => index.url.clone(),
                 Some(folder) => {
-                    folder::index(&folder, &scratch.path().join("indexes").join(&wish.name))
+                    folder::index(&folder, &scratch.path().join("indexes").join(&index.name))
                         .map_err(failed)?
                 }
             };
-            wishes.push((wish.clone(), address));
+            indexes.push((index.clone(), address));
         }
-        wishes.extend(offers::placeholders(request, scratch.path()).map_err(failed)?);
+        indexes.extend(offers::placeholders(request, scratch.path()).map_err(failed)?);
         let output = scratch.path().join("pylock.toml");
         if !request.preferences.is_empty() {
             // uv keeps what its output file has already, where that still fits.
@@ -104,7 +104,7 @@ impl Uv {
         if request.base.is_free_threaded() {
             free_threaded(scratch.path()).map_err(failed)?;
         }
-        let mut command = self.command(request, &wishes, scratch.path());
+        let mut command = self.command(request, &indexes, scratch.path());
         command.arg("--output-file").arg(&output);
         for file in &request.files {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -140,7 +140,7 @@ impl Uv {
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
             self.remember(&parsed, scratch.path());
-            self.origins(request, &wishes, &parsed, &mut answer, scratch.path())?;
+            self.origins(request, &indexes, &parsed, &mut answer, scratch.path())?;
         }
         // That of placeholders is gone with this question.
         answer.addresses.remove(SOURCE);
@@ -151,7 +151,7 @@ impl Uv {
     fn command(
         &self,
         request: &PythonRequest,
-        wishes: &[(IndexRequest, String)],
+        indexes: &[(IndexRequest, String)],
         scratch: &Path,
     ) -> Command {
         let mut command = Command::new(&self.program);
@@ -170,8 +170,8 @@ impl Uv {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for (wish, address) in wishes {
-            command.arg("--index").arg(format!("{}={address}", wish.name));
+        for (index, address) in indexes {
+            command.arg("--index").arg(format!("{}={address}", index.name));
         }
         if request.base.is_free_threaded() {
             command.arg("--python").arg(scratch.join(FREE_THREADED));
@@ -198,13 +198,13 @@ impl Uv {
     }
 
     /// The folder that an index is, absolute; nothing for one that is asked over the network.
-    fn folder_of(&self, wish: &IndexRequest) -> Option<PathBuf> {
-        if !wish.is_folder() {
+    fn folder_of(&self, index: &IndexRequest) -> Option<PathBuf> {
+        if !index.is_folder() {
             return None;
         }
-        let path = match wish.url.starts_with("file://") {
-            true => url::Url::parse(&wish.url).ok()?.to_file_path().ok()?,
-            false => self.folder.join(&wish.url),
+        let path = match index.url.starts_with("file://") {
+            true => url::Url::parse(&index.url).ok()?.to_file_path().ok()?,
+            false => self.folder.join(&index.url),
         };
         Some(fs::canonicalize(&path).unwrap_or(path))
     }
@@ -241,12 +241,12 @@ impl Uv {
     fn origins(
         &self,
         request: &PythonRequest,
-        wishes: &[(IndexRequest, String)],
+        indexes: &[(IndexRequest, String)],
         parsed: &Pylock,
         answer: &mut PythonAnswer,
         scratch: &Path,
     ) -> Result<(), IndexError> {
-        if wishes.is_empty()
+        if indexes.is_empty()
             && self.setting.extra.is_empty()
             && request.elsewhere.is_empty()
             && request.torch_backend.is_none()
@@ -259,12 +259,12 @@ impl Uv {
             .filter(|package| package.wheels.iter().all(|w| matches!(w.source, Source::Index(_))))
             .filter_map(|package| Some(format!("{}=={}", package.name, package.version.as_ref()?)))
             .collect();
-        let mut command = self.command(request, wishes, scratch);
+        let mut command = self.command(request, indexes, scratch);
         command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
         let text = self.run(command, &request.options, &pins)?;
         let backend = request.torch_backend.as_deref();
         let (configured, elsewhere) = (&self.setting.extra, &request.elsewhere);
-        let known = Known { wishes, configured, elsewhere, backend };
+        let known = Known { requested: indexes, configured, elsewhere, backend };
         let named: BTreeMap<String, (String, String)> = annotations(&text)
             .into_iter()
             .filter_map(|(package, address)| Some((package, known.name(&address)?)))

@@ -26,7 +26,7 @@ pub(super) fn annotations(text: &str) -> BTreeMap<String, String> {
 /// What is known about indexes besides the default one.
 pub(super) struct Known<'a> {
     /// Those of `sconce.toml`; folders as the addresses they were handed to uv with.
-    pub wishes: &'a [(IndexRequest, String)],
+    pub requested: &'a [(IndexRequest, String)],
     /// Those of uv's or pip's configuration: name, address.
     pub configured: &'a [(Option<String>, String)],
     /// Those that files of requirements name: name, address.
@@ -39,8 +39,9 @@ impl Known<'_> {
     /// The name and the address for a lock of the index at `address`; `None` is the default one.
     pub fn name(&self, address: &str) -> Option<(String, String)> {
         let plain = plain(address);
-        if let Some((wish, _)) = self.wishes.iter().find(|(_, used)| self::plain(used) == plain) {
-            return Some((wish.name.clone(), without_login(&wish.url)));
+        if let Some((index, _)) = self.requested.iter().find(|(_, used)| self::plain(used) == plain)
+        {
+            return Some((index.name.clone(), without_login(&index.url)));
         }
         if let Some((name, used)) =
             self.elsewhere.iter().find(|(_, used)| self::plain(used) == plain)
@@ -89,16 +90,16 @@ mod tests {
 
     #[test]
     fn names() {
-        let wish = |name: &str, url: &str| IndexRequest { name: name.into(), url: url.into() };
+        let index = |name: &str, url: &str| IndexRequest { name: name.into(), url: url.into() };
         let lab = "https://me:secret@lab.example.invalid/simple/";
-        let wishes = [
-            (wish("lab", lab), lab.to_owned()),
-            (wish("here", "./wheels"), "file:///home/me/wheels".to_owned()),
+        let requested = [
+            (index("lab", lab), lab.to_owned()),
+            (index("here", "./wheels"), "file:///home/me/wheels".to_owned()),
         ];
         let configured = [(None, "https://more.example.invalid/simple".to_owned())];
         let elsewhere = [("requirements-1".to_owned(), "file:///home/me/more".to_owned())];
         let known = Known {
-            wishes: &wishes,
+            requested: &requested,
             configured: &configured,
             elsewhere: &elsewhere,
             backend: Some("cu126"),
