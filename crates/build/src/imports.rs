@@ -201,12 +201,10 @@ impl Imports {
         let fits = fits.filter(|release| release.version != torch).map(|release| {
             format!("; it is built for torch = \"{}\" (CUDA {})", release.version, release.cuda)
         });
-        let lacks = error.contains(".so") && error.contains("cannot open shared object file");
-        let library = || "; a Debian package that has it goes under [base] packages".to_owned();
         format!(
             "{name} {version} can't be imported beside torch {}: {error}{}",
             self.torch,
-            fits.or_else(|| lacks.then(library)).unwrap_or_default()
+            fits.or_else(|| library_missing(error)).unwrap_or_default()
         )
     }
 
@@ -246,6 +244,16 @@ impl Imports {
         });
         Ok(ImportCheck { imports: self.clone(), work, results, done })
     }
+}
+
+/// What to do where an import ended with glibc's words for a library that is not there (dlerror(3)).
+fn library_missing(error: &str) -> Option<String> {
+    let (before, _) = error.split_once(": cannot open shared object file")?;
+    let library = before.rsplit(' ').next().filter(|name| name.contains(".so"))?;
+    Some(match sconce_inspect::names::debian_package(library) {
+        Some(package) => format!("; `packages = [\"{package}\"]` under [base] brings it"),
+        None => "; a Debian package that has it goes under [base] packages".to_owned(),
+    })
 }
 
 fn container(

@@ -38,6 +38,11 @@ mod tests {
                 "ImportError: libcuda.so.1: cannot open shared object file",
                 Some("the NVIDIA driver"),
             ),
+            (
+                "RuntimeError: Failed to load NVENC library: libnvidia-encode.so.1: cannot open shared object file",
+                Some("the NVIDIA driver"),
+            ),
+            ("OSError: libnvcuvid.so.1: cannot open shared object file", Some("the NVIDIA driver")),
             ("RuntimeError: No CUDA GPUs are available", Some("a GPU")),
             ("gaierror: [Errno -3] Temporary failure in name resolution", Some("the network")),
             ("OSError: libcudart.so.12: cannot open shared object file", None),

@@ -19,6 +19,7 @@ mod suggest;
 mod table;
 mod tag;
 mod torch;
+mod undeclared;
 mod uv;
 mod xid;
 
@@ -45,6 +46,7 @@ pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};
 pub use torch::{
     Build, Caveat, Devel, Release, Variant, caveats, devel, newest_release, release, releases,
 };
+pub use undeclared::{Undeclared, undeclared};
 pub use uv::{UvRow, uv};
 pub use xid::{Action, NvLink, SXid, Xid, nvlink, sxid, xid};
 

@@ -20,6 +20,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("sxid.toml", SXID),
     ("tags.toml", TAGS),
     ("torch.toml", TORCH),
+    ("undeclared.toml", UNDECLARED),
     ("uv.toml", UV),
     ("xid.toml", XID),
 ];
@@ -40,6 +41,7 @@ pub(crate) const SOURCES: &str = include_str!("../data/sources.toml");
 pub(crate) const SXID: &str = include_str!("../data/sxid.toml");
 pub(crate) const TAGS: &str = include_str!("../data/tags.toml");
 pub(crate) const TORCH: &str = include_str!("../data/torch.toml");
+pub(crate) const UNDECLARED: &str = include_str!("../data/undeclared.toml");
 pub(crate) const UV: &str = include_str!("../data/uv.toml");
 pub(crate) const XID: &str = include_str!("../data/xid.toml");
 

@@ -189,6 +189,13 @@ pub fn how_to_get(name: &str, cuda: Option<u16>) -> Option<String> {
     })
 }
 
+/// The Debian package that has the library called `name`.
+pub fn debian_package(name: &str) -> Option<&'static str> {
+    let has = |row: &&Package| row.libraries.iter().any(|start| name.starts_with(start));
+    let row = ROWS.package.iter().find(has).filter(|row| row.debian)?;
+    Some(&row.name)
+}
+
 /// Whether a file of this name is a module that Python imports.
 pub fn is_module(name: &str) -> bool {
     name.ends_with(".so") && !name.starts_with("lib")

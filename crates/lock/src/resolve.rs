@@ -15,6 +15,7 @@ mod standalone;
 mod taken;
 mod told;
 mod torch;
+mod undeclared;
 mod unknown;
 mod words;
 
@@ -112,6 +113,7 @@ fn packages(
         moved: false,
         from_source: FromSource::default(),
         held_back: Vec::new(),
+        lacks: Vec::new(),
         debs: BTreeMap::new(),
         listed: BTreeMap::new(),
     };
@@ -139,6 +141,8 @@ struct Resolution<'a> {
     from_source: FromSource,
     /// What was asked for and is years older than its newest release in the last set.
     held_back: Vec<String>,
+    /// Releases that were shut out, as they lack what they need and do not say.
+    lacks: Vec<undeclared::Lack>,
     /// What the Debian archive answered, by release, flavour and whether Python is Debian's.
     debs: BTreeMap<(String, &'static str, bool), (Digest, Vec<DebPin>)>,
     /// What the index has of packages that uv found no wheel of.
@@ -234,6 +238,7 @@ impl Resolution<'_> {
 
     fn finish(mut self, chosen: Chosen) -> Result<(Lock, Explanation), Error> {
         let Chosen { base, torch, wheels, addresses } = chosen;
+        self.tell_lacks(&wheels);
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),

@@ -102,6 +102,28 @@ fn an_old_driver_with_an_h100() {
     "#]].assert_eq(&explanation.render());
 }
 
+/// pyarrow 26 can't be imported beside NumPy 1 and does not say so.
+#[test]
+fn what_a_release_needs_and_does_not_declare() {
+    let spec = "[environment]\nrequirements = ['pyarrow>=19', 'numpy<2']";
+    let index = |numpy, older: &[(&'static str, &'static str)]| World {
+        versions: [("pyarrow", "26.0.1"), ("numpy", numpy)].into(),
+        older: older.iter().copied().collect(),
+        ..World::default()
+    };
+    let pyarrow = |lock: &Lock| lock.wheel("pyarrow").unwrap().version.clone();
+    let (lock, explanation) =
+        with(spec, &x86(), &mut index("1.26.4", &[("pyarrow", "25.0.1")])).unwrap();
+    assert_eq!(pyarrow(&lock), "25.0.1");
+    let note = "pyarrow 26.0.1 was not taken: it needs numpy>=2, which its metadata does not say, and numpy is 1.26.4";
+    assert!(explanation.notes.contains(&note.to_owned()), "{:?}", explanation.notes);
+    let (lock, explanation) = with(spec, &x86(), &mut index("2.4.0", &[])).unwrap();
+    assert_eq!(pyarrow(&lock), "26.0.1");
+    assert!(!explanation.render().contains("metadata"));
+    let error = with(spec, &x86(), &mut index("1.26.4", &[])).unwrap_err();
+    assert!(error.to_string().contains("pyarrow 26.0.1 needs numpy>=2, which"), "{error}");
+}
+
 #[test]
 fn a_v100() {
     check(

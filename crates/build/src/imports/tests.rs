@@ -36,6 +36,27 @@ fn a_failure_names_the_pair_and_the_torch_that_fits() {
     );
 }
 
+/// A library of Debian's is named as sconce.toml has it.
+#[test]
+fn a_library_that_is_missing_names_its_package() {
+    let mut all = imports(&[("open3d", "0.20.0"), ("other", "1")]);
+    let text = line(
+        "open3d",
+        "failed",
+        "ImportError: libEGL.so.1: cannot open shared object file: No such file or directory",
+    ) + &line("other", "failed", "OSError: libown.so.1: cannot open shared object file");
+    take(&mut all, text.as_bytes());
+    let remarks = all.remarks(false);
+    assert!(
+        remarks[0].ends_with("directory; `packages = [\"libegl1\"]` under [base] brings it"),
+        "{remarks:?}"
+    );
+    assert!(
+        remarks[1].ends_with("; a Debian package that has it goes under [base] packages"),
+        "{remarks:?}"
+    );
+}
+
 /// What is for want of a GPU, the network, memory or time is neither yes nor no.
 #[test]
 fn what_can_not_be_told() {

@@ -70,7 +70,7 @@ impl Resolution<'_> {
         if let (Flavour::Devel, Some(cuda)) = (environment.flavour, cuda) {
             requirements.extend(toolkit(cuda));
         }
-        self.index.python(&PythonRequest {
+        let request = PythonRequest {
             requirements,
             files,
             options,
@@ -86,7 +86,8 @@ impl Resolution<'_> {
             offers: self.from_source.offers(),
             built: self.from_source.built(),
             torch_backend: backend,
-        })
+        };
+        self.answer(request, base)
     }
 
     /// Asks for one requirement alone.

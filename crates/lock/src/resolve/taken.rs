@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use sconce_facts::{Base, CudaVersion};
 
-use super::{Chosen, Resolution, as_set, cuda_of, meets, no_torch_in, row, torch_facts, versions};
+use super::{
+    Chosen, Resolution, as_set, cuda_of, meets, no_torch_in, row, torch_facts, undeclared, versions,
+};
 use crate::candidate;
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;
@@ -98,6 +100,9 @@ impl Resolution<'_> {
             row(package, wheel, index, None)
         });
         let wheels: Vec<_> = rows.collect();
+        if let Some(lack) = undeclared::lack(&versions(&wheels).into_iter().collect()) {
+            self.explanation.note(lack.message());
+        }
         let torch = wheels.iter().find(|wheel| wheel.name == "torch").cloned();
         self.request.bases = vec![base];
         let chosen = match torch {

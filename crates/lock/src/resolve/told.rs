@@ -25,7 +25,8 @@ impl Resolution<'_> {
     fn in_a_line(&self, words: &str) -> String {
         match self.culprits(words).as_slice() {
             [] => first_line(words),
-            some => format!("{} does not allow it", some.join(" and ")),
+            [one] => format!("{one} does not allow it"),
+            some => format!("{} together do not allow it", some.join(" and ")),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct World {
     pub versions: BTreeMap<&'static str, &'static str>,
     /// The same where it depends on the Python.
     pub versions_on: BTreeMap<(&'static str, &'static str), &'static str>,
+    /// The version that a package gets where a constraint shuts out that one.
+    pub older: BTreeMap<&'static str, &'static str>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
@@ -95,6 +97,22 @@ impl World {
                     let built = request.built.iter().find(|built| built.name == name);
                     let newest =
                         built.and_then(|built| built.file.split('-').nth(1)).unwrap_or(newest);
+                    let shut_out = |version: &str| {
+                        let version: Version = version.parse().unwrap();
+                        request.constraints.iter().any(|text| {
+                            let held: Requirement<VerbatimUrl> = text.parse().unwrap();
+                            let Some(VersionOrUrl::VersionSpecifier(s)) = held.version_or_url
+                            else {
+                                return false;
+                            };
+                            held.name.as_ref() == name && !s.contains(&version)
+                        })
+                    };
+                    let newest = match (shut_out(newest), self.older.get(name)) {
+                        (false, _) => newest,
+                        (true, Some(older)) => older,
+                        (true, None) => return Err(no(&format!("no {name} is allowed"))),
+                    };
                     let kept = preferred(name).filter(|v| specifiers.contains(&v.parse().unwrap()));
                     set.push((name.to_owned(), kept.unwrap_or_else(|| newest.into())));
                 }

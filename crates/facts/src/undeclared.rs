@@ -1,0 +1,30 @@
+//! What releases need of other packages and do not say in their metadata.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::table;
+
+/// A requirement that is not in a package's metadata.
+#[derive(Debug, Deserialize)]
+pub struct Undeclared {
+    /// The package that needs it, normalised.
+    pub package: String,
+    /// Its first release that does.
+    pub from: String,
+    /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`.
+    pub requirement: String,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    undeclared: Vec<Undeclared>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::UNDECLARED));
+
+/// All of them.
+pub fn undeclared() -> &'static [Undeclared] {
+    &TABLE.undeclared
+}
