@@ -69,6 +69,13 @@ impl Error {
         }
     }
 
+    /// Whether a file could not be written because its place is there to be read only.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, Self::File { what: "write", source, .. }
+            if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -86,6 +93,11 @@ impl Error {
             Self::Lock(error) => error.hint(),
             Self::Run(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::File { path, .. } if path.ends_with("sconce.lock") && self.is_unwritable() => Some(
+                "a folder that can't be written needs a sconce.lock that fits its sconce.toml: lock it elsewhere, \
+                 and bring sconce.lock along"
+                    .into(),
+            ),
             Self::File { .. } => None,
             Self::Include { .. } => {
                 Some("paths in `include` are relative to the folder of sconce.toml".into())

@@ -337,10 +337,15 @@ impl Builder<'_> {
         self.add_logins(project)?;
         let builder = Builder { project: here, ..*self };
         let Made { environment, whole } = builder.environment_until(&lock, trees, until)?;
+        let mut unsealed = None;
         let lock = match lock.sealed {
             None if whole => {
                 let sealed = seal(&lock, &environment);
-                self.keep_lock(project, &sealed)?;
+                // A checkout that is there to be read works too: its lock says all but the seal.
+                match self.keep_lock(project, &sealed) {
+                    Err(error) if error.is_unwritable() => unsealed = Some(error),
+                    kept => kept?,
+                }
                 sealed
             }
             _ => lock,
@@ -356,6 +361,9 @@ impl Builder<'_> {
             && self.store.names()?.get(&name) != Some(&image)
         {
             self.store.put_name(&name, image)?;
+            if let Some(error) = unsealed {
+                self.progress.note(&format!("the lock stays without a seal: {error}"));
+            }
         }
         Ok(Ready { lock, environment, image, whole })
     }

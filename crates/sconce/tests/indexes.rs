@@ -88,3 +88,14 @@ fn an_image_has_a_name_that_engines_take() {
     let (code, said) = world.sconce(&["lock", "--check"]);
     assert_eq!(code, 0, "{said}");
 }
+
+/// Without a lock the error says what is missing.
+#[test]
+fn a_project_that_can_only_be_read() {
+    let world = World::new(&[wheel()]);
+    std::fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    let (code, said) = world.sconce_on_read_only(&["lock"]);
+    assert_eq!(code, 7, "{said}");
+    assert!(said.contains("bring sconce.lock along"), "{said}");
+    assert!(!world.path("project/sconce.lock").exists(), "{said}");
+}
