@@ -90,8 +90,8 @@ class Bench:
     # The sections
 
     def start(self, out: Section) -> None:
-        # As after a boot. What was just linked or built lies in the page cache page by page, and each page that a
-        # program touches then costs more: sconce's start took 40 ms instead of 32 so, whose program is large.
+        # As after a boot. Right after a build the same program took 40 ms to start, with caches dropped 32, and crun, which
+        # is small, the same in both; probably for how a file that was just linked lies in the page cache.
         measure(["sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches"])
         commands = {"sconce run IMAGE true": (self.run(self.image, "true"), {"env": self.env})}
         for program in ("crun", "runc"):
