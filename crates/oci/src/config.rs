@@ -63,6 +63,12 @@ impl Config {
             .map_err(|error| format!("no configuration of an image: {error}"))
     }
 
+    /// Whether it is for the processor that Go calls `architecture`, or says of none.
+    #[must_use]
+    pub fn is_for(&self, architecture: &str) -> bool {
+        self.architecture.is_empty() || self.architecture == architecture
+    }
+
     /// SHA-256 of each layer's plain tar, the base first.
     #[must_use]
     pub fn diff_ids(&self) -> &[Digest] {
@@ -90,23 +96,6 @@ impl Config {
     }
 }
 
-impl Process {
-    /// Reads the `config` of a configuration document, whatever else that holds.
-    ///
-    /// # Errors
-    /// In words, what is wrong with it.
-    pub fn parse(document: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Part {
-            #[serde(default, deserialize_with = "or_default")]
-            config: Process,
-        }
-        serde_json::from_slice(document)
-            .map(|part: Part| part.config)
-            .map_err(|error| error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,15 +107,16 @@ mod tests {
         )
         .unwrap();
         assert!(config.architecture.is_empty() && config.diff_ids().is_empty());
-        for text in [
-            r#"{"config": {"Cmd": null, "Entrypoint": null, "Env": null, "Labels": null, "User": null,
-                "WorkingDir": null, "StopSignal": null, "ExposedPorts": null}}"#,
-            r#"{"config": null}"#,
+        for process in [
+            r#"{"Cmd": null, "Entrypoint": null, "Env": null, "Labels": null, "User": null,
+                "WorkingDir": null, "StopSignal": null, "ExposedPorts": null}"#,
+            "null",
             "{}",
         ] {
-            let process = Process::parse(text.as_bytes()).unwrap();
+            let text = format!(r#"{{"config": {process}, "rootfs": {{}}}}"#);
+            let process = Config::parse(text.as_bytes()).unwrap().process;
             assert!(process.cmd.is_none() && process.user.is_none(), "{text}");
         }
-        assert!(Process::parse(br#"{"config": {"Cmd": "sh"}}"#).is_err());
+        assert!(Config::parse(br#"{"config": {"Cmd": "sh"}, "rootfs": {}}"#).is_err());
     }
 }

@@ -35,12 +35,7 @@ pub fn run(
     let mut session = Session::start(container, shim, inner, held, notices)?;
     let copies = copies.start().doing("copying the container's output")?;
     session.attend(signals.as_ref(), Vec::new(), 0, notices)?;
-    let ended = session.finish();
-    for copy in copies {
-        // One that failed has nobody left to write to.
-        let _ = copy.join();
-    }
-    ended
+    copies.finish(session.finish()?, notices)
 }
 
 /// Starts the container and leaves it running: its id, when its command has started.

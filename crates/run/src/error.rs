@@ -104,6 +104,9 @@ pub enum Error {
     /// Something that is left cannot be removed.
     #[error(transparent)]
     Store(#[from] sconce_store::Error),
+    /// The command's output did not reach the caller's standard output.
+    #[error("output of the command was lost: {0}")]
+    Output(#[source] io::Error),
     /// Only one that has ended can be removed.
     #[error("container {0} is running")]
     Running(String),
@@ -184,6 +187,9 @@ impl Error {
             Self::NoContainer(_) => "`sconce ps -a` lists them",
             Self::Ambiguous { .. } => "write more of the id",
             Self::Running(id) => return Some(format!("`sconce stop {id}` ends it")),
+            Self::Output(error) if error.kind() == io::ErrorKind::StorageFull => {
+                "make room where the output goes to, and run it again"
+            }
             Self::NoPasta => "install the package passt, or use --network host or none",
             Self::Pasta(said) => return crate::private::hint(said).map(str::to_owned),
             Self::Store(error) => return error.hint(),

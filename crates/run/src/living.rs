@@ -12,7 +12,7 @@ use crate::archive::{self, UntilSignal};
 use crate::control::{self, Exec, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Listed, State};
-use crate::streams::{self, Streams};
+use crate::streams::{self, Copying, Streams};
 use crate::terminal;
 use crate::{Exit, Stdio, attend, clean, signals, usage};
 
@@ -50,33 +50,31 @@ impl Listed {
             }
             Ok(ended.is_none())
         })?;
-        for copy in copies {
-            // A copy fails when its reader is gone.
-            let _ = copy.join();
-        }
         match (refused, ended) {
             (Some(error), _) => Err(error),
-            (None, Some(status)) => Ok(Exit::of(status)),
+            (None, Some(status)) => copies.finish(Exit::of(status), notices),
             // The container's end is that of its commands.
-            (None, None) => Ok(Exit::Signal(libc::SIGKILL)),
+            (None, None) => copies.finish(Exit::Signal(libc::SIGKILL), notices),
         }
     }
 
     /// Joins the caller's streams to those of a detached container until it ends: how it did.
     /// Nothing when the user left it running, by Ctrl-P, Ctrl-Q on its terminal.
-    pub fn attach(&self) -> Result<Option<Exit>, Error> {
+    pub fn attach(&self, notices: &mut dyn FnMut(&str)) -> Result<Option<Exit>, Error> {
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
-        let ended = match self.container.stdio {
-            Stdio::Terminal => match self.attach_terminal(signals.as_ref())? {
-                None => return Ok(None),
-                Some(end) => end.result()?,
-            },
-            _ => self.attach_streams(signals.as_ref())?,
-        };
-        ended.map_or_else(|| self.ended(), Ok).map(Some)
+        let exit = |ended: Option<Exit>| ended.map_or_else(|| self.ended(), Ok);
+        if self.container.stdio == Stdio::Terminal {
+            let end = self.attach_terminal(signals.as_ref())?;
+            return end.map(|end| exit(end.result()?)).transpose();
+        }
+        let (ended, copies) = self.attach_streams(signals.as_ref())?;
+        copies.finish(exit(ended)?, notices).map(Some)
     }
 
-    fn attach_streams(&self, signals: Option<&signals::SignalPipe>) -> Result<Option<Exit>, Error> {
+    fn attach_streams(
+        &self,
+        signals: Option<&signals::SignalPipe>,
+    ) -> Result<(Option<Exit>, Copying), Error> {
         let socket = self.connect()?;
         let Streams { inner: [input, out, err], copies } =
             Streams::join(Stdio::Inherit).doing("joining streams")?;
@@ -84,11 +82,7 @@ impl Listed {
         control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
         drop((input, out, err));
         let copies = copies.start().doing("copying the container's output")?;
-        let ended = wait_for_end(&socket, signals);
-        for copy in copies {
-            let _ = copy.join();
-        }
-        ended
+        Ok((wait_for_end(&socket, signals)?, copies))
     }
 
     fn attach_terminal(&self, signals: Option<&signals::SignalPipe>) -> Result<Option<End>, Error> {

@@ -12,7 +12,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::Stdio;
+use crate::error::Error;
+use crate::{Exit, Stdio};
 
 /// The file system of pipes without names (linux/magic.h).
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
@@ -29,21 +30,51 @@ pub(crate) struct Streams {
 #[derive(Default)]
 pub(crate) struct Copies {
     input: Option<(OwnedFd, OwnedFd)>,
-    outputs: Vec<(OwnedFd, OwnedFd)>,
+    out: Option<(OwnedFd, OwnedFd)>,
+    err: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Copies {
-    /// Starts a thread for each, once the command has its ends. The answer is waited for at the
-    /// end; input is not, as nobody needs more of it when the command has ended.
-    pub(crate) fn start(self) -> io::Result<Vec<JoinHandle<()>>> {
+    /// Starts a thread for each, once the command has its ends.
+    pub(crate) fn start(self) -> io::Result<Copying> {
         let spawn = |(from, to): (OwnedFd, OwnedFd)| {
             std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
                 crate::signals::leave_to_others();
-                copy(&from, &to);
+                copy(&from, &to)
             })
         };
         self.input.map(spawn).transpose()?;
-        self.outputs.into_iter().map(spawn).collect()
+        let out = self.out.map(spawn).transpose()?;
+        Ok(Copying { out, err: self.err.map(spawn).transpose()? })
+    }
+}
+
+/// The copies of a command's output that are under way.
+pub(crate) struct Copying {
+    out: Option<JoinHandle<Result<(), Errno>>>,
+    err: Option<JoinHandle<Result<(), Errno>>>,
+}
+
+impl Copying {
+    /// Waits for all output, and says how the command ended. Input is not waited for: nobody needs
+    /// more of it.
+    ///
+    /// # Errors
+    /// A command that succeeded, and whose standard output could not be written: a full disk must
+    /// not look like a success. One that failed keeps its own status, with a notice. A reader
+    /// that went away wanted no more; and for errors that are lost no program stops, nor is there
+    /// a place left to say it.
+    pub(crate) fn finish(self, exit: Exit, notices: &mut dyn FnMut(&str)) -> Result<Exit, Error> {
+        let join = |copy: Option<JoinHandle<Result<(), Errno>>>| match copy.map(JoinHandle::join) {
+            Some(Ok(Err(Errno::PIPE))) | None => Ok(()),
+            Some(copied) => copied.unwrap_or(Err(Errno::IO)),
+        };
+        let (out, _) = (join(self.out), join(self.err));
+        match out.map_err(|why| Error::Output(why.into())) {
+            Err(lost) if exit != Exit::Code(0) => notices(&lost.to_string()),
+            lost => lost?,
+        }
+        Ok(exit)
     }
 }
 
@@ -61,7 +92,8 @@ impl Streams {
                 read
             }
         };
-        let mut output = |fd: BorrowedFd<'static>| -> io::Result<OwnedFd> {
+        type Copy = Option<(OwnedFd, OwnedFd)>;
+        let output = |fd: BorrowedFd<'static>, copy: &mut Copy| -> io::Result<OwnedFd> {
             if stdio == Stdio::Terminal {
                 return null();
             }
@@ -69,11 +101,12 @@ impl Streams {
                 return fd.try_clone_to_owned();
             }
             let (read, write) = pipe()?;
-            copies.outputs.push((read, fd.try_clone_to_owned()?));
+            *copy = Some((read, fd.try_clone_to_owned()?));
             Ok(write)
         };
-        let inner = [input, output(rustix::stdio::stdout())?, output(rustix::stdio::stderr())?];
-        Ok(Self { inner, copies })
+        let out = output(rustix::stdio::stdout(), &mut copies.out)?;
+        let err = output(rustix::stdio::stderr(), &mut copies.err)?;
+        Ok(Self { inner: [input, out, err], copies })
     }
 }
 
@@ -97,14 +130,14 @@ fn is_nameless_pipe(fd: BorrowedFd<'_>) -> bool {
     fifo && rustix::fs::fstatfs(fd).is_ok_and(|about| about.f_type as u64 == PIPEFS_MAGIC)
 }
 
-/// Copies until the end, or until nobody reads. Not with splice(2): it takes a file's position when
+/// Copies until the end, or until that can't be written. Not with splice(2): it takes a file's position when
 /// it begins to wait, so that output and errors in one file (`>log 2>&1`) would overwrite each
 /// other.
-fn copy(from: &OwnedFd, to: &OwnedFd) {
+fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         let count = match rustix::io::read(from, &mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => {
@@ -113,11 +146,9 @@ fn copy(from: &OwnedFd, to: &OwnedFd) {
                 let _ = rustix::event::poll(&mut fds, None);
                 continue;
             }
-            Err(_) => return,
+            Err(error) => return Err(error),
         };
-        if write_all(to, buffer.get(..count).unwrap_or_default()).is_err() {
-            return;
-        }
+        write_all(to, buffer.get(..count).unwrap_or_default())?;
     }
 }
 

@@ -6,10 +6,10 @@ use sconce_build::{Builder, Imports, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
 use sconce_lock::Lock;
-use sconce_oci::{Config, Process};
+use sconce_oci::Config;
 use sconce_registry::{Access, Reference};
 use sconce_run::Container;
-use sconce_store::{Image, Lease, Store};
+use sconce_store::{Image, Lease};
 use sconce_transfer::Transfer;
 
 use crate::env::Environment;
@@ -80,9 +80,16 @@ pub fn ready(
     };
     let Found { image, imports, early } = find(target, text, builder, &transfer, &request, &check)?;
     let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
-    let config = Process::parse(&builder.store.config(&image)?).map_err(Error::Config)?;
+    let config = Config::parse(&builder.store.config(&image)?).map_err(Error::Config)?;
+    let here = architecture();
+    if !config.is_for(here) {
+        let theirs = &config.architecture;
+        note(&format!(
+            "the image is for {theirs}, this machine is {here}: its programs start only where the kernel is set up to emulate them (binfmt_misc)"
+        ));
+    }
     let quota = sconce_run::processor_limit();
-    let mut container = request.container(config, gpus.count(), quota)?;
+    let mut container = request.container(config.process, gpus.count(), quota)?;
     container.lowers = lowers;
     container.image = text.to_owned();
     container.early = early;
@@ -100,10 +107,9 @@ pub fn ready(
     Ok(Ready { container, lease, gpus, imports, early })
 }
 
-/// Whether an image is for this processor, or says of none.
-fn is_for(store: &Store, image: &Image, architecture: &str) -> Result<bool, Error> {
-    let config = Config::parse(&store.config(image)?).map_err(Error::Config)?;
-    Ok(config.architecture.is_empty() || config.architecture == architecture)
+/// This machine's processor, as images name it.
+fn architecture() -> &'static str {
+    Machine::current().map_or(std::env::consts::ARCH, Machine::debian)
 }
 
 /// The image to start, and what goes with it.
@@ -143,10 +149,13 @@ fn find(
         let why = "`sconce lock --upgrade` looks for newer versions; run it before";
         return Err(Error::option("--pull", "always", why));
     }
-    let architecture = Machine::current().map_or(std::env::consts::ARCH, Machine::debian);
+    let architecture = architecture();
     let pulls = matches!(target, Target::Reference(_)) && request.pull == Pull::Always;
     let stored = if pulls { None } else { target.stored(store)? };
-    let here = |image: &Image| is_for(store, image, architecture);
+    let here = |image: &Image| -> Result<bool, Error> {
+        let config = Config::parse(&store.config(image)?).map_err(Error::Config)?;
+        Ok(config.is_for(architecture))
+    };
     // A tag that was built before means that image until `sconce lock --upgrade` says otherwise.
     if let Some(image) = stored
         && (!matches!(target, Target::Reference(_)) || here(&image)?)

@@ -274,15 +274,15 @@ impl Request {
 mod tests {
     use super::*;
 
-    const IMAGE: &str = r#"{"config": {"Entrypoint": ["/start"], "Cmd": ["serve", "-v"], "User": "ann",
+    const IMAGE: &str = r#"{"Entrypoint": ["/start"], "Cmd": ["serve", "-v"], "User": "ann",
         "Env": ["PATH=/bin", "A=image", "broken"], "WorkingDir": "/srv", "StopSignal": "SIGINT",
-        "Labels": {"a": "1", "b": null}}}"#;
+        "Labels": {"a": "1", "b": null}}"#;
 
     fn container(image: &str, change: impl FnOnce(&mut Request)) -> Container {
         let mut request = Request { no_defaults: true, ..Request::default() };
         change(&mut request);
-        let config = Process::parse(image.as_bytes()).unwrap();
-        request.container(config, 0, None).unwrap()
+        let process: Process = serde_json::from_str(image).unwrap();
+        request.container(process, 0, None).unwrap()
     }
 
     #[test]

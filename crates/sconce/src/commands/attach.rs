@@ -17,7 +17,8 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    match ps::find(global, &args.container)?.attach()? {
+    let one = ps::find(global, &args.container)?;
+    match one.attach(&mut |text| eprintln!("note: {text}"))? {
         Some(exit) => Ok(ps::exit_code(exit)),
         None => {
             eprintln!("{0} runs on; `sconce attach {0}` joins it again", args.container);

@@ -69,6 +69,11 @@ impl World {
 
     /// An OCI layout in the folder `image`, its configuration's `config` as given.
     pub fn image(&self, config: &str) {
+        self.image_for(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, config);
+    }
+
+    /// [`World::image`] that says it is for a processor.
+    pub fn image_for(&self, arch: &str, config: &str) {
         let root = self.path("root");
         if !root.exists() {
             make_root(&root);
@@ -82,7 +87,6 @@ impl World {
             assert!(tar.unwrap().success());
         }
         let layer = fs::read(self.path("layer.tar")).unwrap();
-        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let layer_digest = Digest::of(&layer);
         let config = format!(
             r#"{{"architecture": "{arch}", "os": "linux", "config": {config},
