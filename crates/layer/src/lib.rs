@@ -6,6 +6,7 @@
 //!
 //! Nothing here looks at the clock, the environment or the network, or runs what it reads.
 
+mod ahead;
 mod assemble;
 mod content;
 mod entry;
@@ -15,6 +16,7 @@ pub mod image;
 mod install;
 mod metadata;
 mod overlap;
+mod pass;
 mod plain;
 mod plan;
 mod record;

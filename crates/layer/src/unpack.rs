@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use crate::Meta;
 
-/// Receives the entries of a layer in the order of the tar: parents before what is in them.
+/// Receives the entries of a layer, parents before what is in them. A layer of wheels gives its
+/// directories first, and its files in any order, several at a time.
 ///
 /// Paths have passed [`check_path`](crate::check_path), each comes once, and no entry stands
 /// under a path that was given as something other than a directory.

@@ -1,5 +1,6 @@
 //! Wheels to layers: what is installed, which bytes come out, and that readers take them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -53,20 +54,23 @@ fn a_wheel_is_installed_as_pip_would() {
         0755 opt/
         0755 opt/venv/
         0755 opt/venv/bin/
-        0755 opt/venv/bin/demo 110
-        0755 opt/venv/bin/native 16
-        0755 opt/venv/bin/run 32
-        0755 opt/venv/bin/win 112
         0755 opt/venv/include/
         0755 opt/venv/include/site/
         0755 opt/venv/include/site/python3.13/
         0755 opt/venv/include/site/python3.13/demo/
-        0644 opt/venv/include/site/python3.13/demo/demo.h 7
         0755 opt/venv/lib/
         0755 opt/venv/lib/python3.13/
         0755 opt/venv/lib/python3.13/site-packages/
         0755 opt/venv/lib/python3.13/site-packages/demo/
         0755 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/
+        0755 opt/venv/lib/python3.13/site-packages/demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/
+        0755 opt/venv/share/
+        0755 opt/venv/share/demo/
+        0755 opt/venv/bin/demo 110
+        0755 opt/venv/bin/native 16
+        0755 opt/venv/bin/run 32
+        0755 opt/venv/bin/win 112
+        0644 opt/venv/include/site/python3.13/demo/demo.h 7
         0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/INSTALLER 7
         0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/METADATA 46
         0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/RECORD 1609
@@ -74,7 +78,6 @@ fn a_wheel_is_installed_as_pip_would() {
         0644 opt/venv/lib/python3.13/site-packages/demo-1.0.dist-info/entry_points.txt 77
         0644 opt/venv/lib/python3.13/site-packages/demo/__init__.py 0
         0644 opt/venv/lib/python3.13/site-packages/demo/cli.py 16
-        0755 opt/venv/lib/python3.13/site-packages/demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/
         0644 opt/venv/lib/python3.13/site-packages/demo/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.py 6
         0644 opt/venv/lib/python3.13/site-packages/demo/later.txt 6
         0644 opt/venv/lib/python3.13/site-packages/demo/stored.bin 70000
@@ -83,8 +86,6 @@ fn a_wheel_is_installed_as_pip_would() {
         0644 opt/venv/lib/python3.13/site-packages/demo/ä.txt 7
         0644 opt/venv/lib/python3.13/site-packages/plat.py 5
         0644 opt/venv/lib/python3.13/site-packages/pure.py 5
-        0755 opt/venv/share/
-        0755 opt/venv/share/demo/
         0644 opt/venv/share/demo/x.txt 5
     "#]].assert_eq(&tree.listing());
     let site = "opt/venv/lib/python3.13/site-packages";
@@ -177,6 +178,30 @@ fn threads_do_not_show_in_the_digests() {
     }
 }
 
+/// Eight large files and more bytes than may wait for their turn on few threads (32 MiB each).
+fn ahead() -> Draft {
+    let file = |draft: Draft, n: usize| {
+        let len = if n == 5 { 70 << 20 } else { 9 << 20 };
+        let mut bytes = vec![7; len];
+        bytes[n] = 0;
+        draft.file(&format!("big/{n}/lib.so"), &bytes)
+    };
+    (0..8).fold(Draft::new("big"), file)
+}
+
+#[test]
+fn files_inflated_before_their_turn_do_not_show() {
+    let wheel = || vec![ahead().open().unwrap()];
+    let alone = make(wheel(), 1).unwrap();
+    for threads in [2, 4, 24] {
+        let made = make(wheel(), threads).unwrap();
+        assert_eq!(made.layers, alone.layers, "{threads} threads");
+        assert!(made.trees[0].files() == alone.trees[0].files(), "{threads} threads");
+        let lines = made.trees[0].listing();
+        assert_eq!(lines.lines().collect::<BTreeSet<_>>().len(), lines.lines().count());
+    }
+}
+
 #[test]
 fn a_failure_in_a_large_file_ends_the_work_on_any_number_of_threads() {
     for threads in [1, 2, 3, 8] {
@@ -188,6 +213,14 @@ fn a_failure_in_a_large_file_ends_the_work_on_any_number_of_threads() {
         draft.members.last_mut().unwrap().content[0] = 4;
         let error = make(vec![draft.open().unwrap()], threads).err();
         assert!(matches!(error, Some(Error::Hash { .. })), "{error:?}");
+    }
+    // The first, while others wait for a turn that does not come, and the last.
+    for (threads, at) in [(3, "big/0"), (3, "big/7"), (24, "big/0"), (24, "big/7")] {
+        let mut draft = ahead();
+        let member = draft.members.iter_mut().find(|one| one.name.starts_with(at.as_bytes()));
+        member.unwrap().crc ^= 1;
+        let error = make(vec![draft.open().unwrap()], threads).err();
+        assert!(matches!(error, Some(Error::Content { .. })), "{error:?}");
     }
 }
 
