@@ -8,15 +8,16 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use crate::assemble::{Borrowed, CHUNK, Work, lock};
+use crate::assemble::{CHUNK, Work, lock};
 use crate::content::Inflater;
 use crate::install::Source;
-use crate::pass::{Check, DEPTH, LARGE, Pieces};
+use crate::pass::{Check, DEPTH, LARGE, Pieces, SEGMENT};
 use crate::plan::{File, LayerPlan, Node};
+use crate::slots::Granted;
 use crate::wheel::WheelBlob;
 use crate::zip::ZipEntry;
 use crate::{Error, Unpack};
@@ -145,6 +146,7 @@ impl<'a> Large<'a> {
 pub(crate) struct Ahead<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     work: &'env Work<'env>,
+    granted: &'env Granted<'env>,
     unpack: Option<&'env dyn Unpack>,
     files: Vec<Large<'env>>,
     /// How many have had their turn.
@@ -165,11 +167,12 @@ impl<'scope, 'env> Ahead<'scope, 'env> {
     pub(crate) fn new(
         scope: &'scope Scope<'scope, 'env>,
         work: &'env Work<'env>,
+        granted: &'env Granted<'env>,
         plan: &'env LayerPlan,
         unpack: Option<&'env dyn Unpack>,
     ) -> Self {
         let files = plan.nodes.iter().filter_map(Large::of).collect();
-        Self { scope, work, unpack, files, turns: 0, next: 0, begun: VecDeque::new() }
+        Self { scope, work, granted, unpack, files, turns: 0, next: 0, begun: VecDeque::new() }
     }
 
     /// It is the next large file's turn: gives it if it was begun before.
@@ -186,15 +189,17 @@ impl<'scope, 'env> Ahead<'scope, 'env> {
         while self.begun.len() < FILES
             && let Some(&large) = self.files.get(self.next)
         {
-            let lent = self.work.borrow(1);
-            if lent.count == 0 {
-                return;
-            }
+            let Some(lent) = self.granted.lend() else { return };
             self.next += 1;
             let turn = Arc::new(Turn::default());
             let (to, pieces) = channel();
-            let (work, unpack, its) = (self.work, self.unpack, turn.clone());
-            let thread = self.scope.spawn(move || inflate(work, unpack, large, &its, to, lent));
+            let (work, granted, unpack) = (self.work, self.granted, self.unpack);
+            let its = turn.clone();
+            let thread = self.scope.spawn(move || {
+                let done = inflate(work, granted, unpack, large, &its, to);
+                drop(lent);
+                done
+            });
             self.begun.push_back(Begun { turn, pieces, thread });
         }
     }
@@ -231,58 +236,61 @@ impl Drop for Ahead<'_, '_> {
 /// Inflates a file into pieces; compares RECORD and fills the tree.
 fn inflate(
     work: &Work<'_>,
+    granted: &Granted<'_>,
     unpack: Option<&dyn Unpack>,
     large: Large<'_>,
     turn: &Turn,
     to: Sender<Piece>,
-    _lent: Borrowed<'_>,
 ) -> Result<(), Error> {
     let Large { node, file, wheel, entry } = large;
     let mut inflater = Inflater::new();
-    let pieces = Pieces { reader: inflater.open(&*wheel.source, entry), wheel, entry };
+    let mut pieces = Pieces { reader: inflater.open(&*wheel.source, entry), wheel, entry };
     let mut check = Check::begin(unpack, node, file)?;
-    let lent = work.borrow(usize::from(entry.size >= HUGE));
-    let whole = if lent.count == 0 {
-        pieces_to(work, turn, pieces, &to, |piece| {
-            check.update(&piece.0[..piece.1]).map(|()| true)
-        })?
-    } else {
-        thread::scope(|scope| {
-            let (to_check, checked): (SyncSender<Piece>, _) = sync_channel(DEPTH);
-            let checker = scope.spawn(|| work.memory.drain(checked, |bytes| check.update(bytes)));
-            // A closed channel means that the checker failed.
-            let whole = pieces_to(work, turn, pieces, &to, move |piece| {
-                Ok(to_check.send(piece.clone()).is_ok())
-            });
-            checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            whole
-        })?
-    };
-    if whole { check.finish(wheel, entry) } else { Ok(()) }
-}
-
-/// Sends a file's pieces, each to `check` first, until that has enough: whether all were sent.
-fn pieces_to(
-    work: &Work<'_>,
-    turn: &Turn,
-    mut pieces: Pieces<'_>,
-    to: &Sender<Piece>,
-    mut check: impl FnMut(&Piece) -> Result<bool, Error>,
-) -> Result<bool, Error> {
-    loop {
+    // The next piece, when there is room for it: whether it was the last.
+    let mut next = |each: &mut dyn FnMut(&Piece) -> Result<(), Error>| {
         work.memory.wait(turn, || work.stopped());
-        if work.stopped() {
-            return Ok(false);
-        }
         let mut memory = work.memory.empty();
         let n = pieces.next(&mut memory)?;
-        let last = n < memory.len();
+        let last = n < memory.len() || work.stopped();
         let piece = Arc::new((memory, n));
-        if !check(&piece)? || to.send(piece).is_err() {
-            return Ok(false);
+        each(&piece)?;
+        // Nobody reads them where the work was stopped.
+        let _ = to.send(piece);
+        Ok::<bool, Error>(last)
+    };
+    loop {
+        let helper = if entry.size >= HUGE { granted.lend() } else { None };
+        let last = match helper {
+            None => next(&mut |piece| check.update(&piece.0[..piece.1]))?,
+            Some(_helper) => thread::scope(|scope| {
+                let (to_check, checked) = sync_channel::<Piece>(DEPTH);
+                let checker =
+                    scope.spawn(|| work.memory.drain(checked, |bytes| check.update(bytes)));
+                let mut inflate = || {
+                    for _ in 0..SEGMENT {
+                        let mut closed = false;
+                        let last = next(&mut |piece| {
+                            closed = to_check.send(piece.clone()).is_err();
+                            Ok(())
+                        })?;
+                        // A closed channel means that the checker failed.
+                        if closed || last {
+                            return Ok(last);
+                        }
+                    }
+                    Ok(false)
+                };
+                let last = inflate();
+                drop(to_check);
+                checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                last
+            })?,
+        };
+        if work.stopped() {
+            return Ok(());
         }
         if last {
-            return Ok(true);
+            return check.finish(wheel, entry);
         }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Each layer is two tasks. One unpacks ([`crate::pass`]): it inflates every file once and, with the
 //! same bytes, computes the DiffID, compares RECORD and fills the tree. The other digests the layer's
-//! blob, which the plan knows already. Tasks start largest first. A thread that finds no task left is
-//! lent to the layers still being unpacked: a large file is then inflated, digested and written by
-//! up to three threads, and those after it are inflated before their turn ([`crate::ahead`]). No
-//! result depends on any of this.
+//! blob, which the plan knows already. Tasks start largest first; very large ones, and the last, have
+//! more than one thread ([`crate::slots`]): a large file is then inflated, digested and written by up
+//! to three, and those after it are inflated before their turn ([`crate::ahead`]). No result
+//! depends on any of this.
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -19,6 +19,7 @@ use crate::ahead::Memory;
 use crate::content::Inflater;
 use crate::pass;
 use crate::plan::LayerPlan;
+use crate::slots::{Granted, Slots};
 use crate::{Error, Unpack};
 
 /// Bytes are handed on in pieces of this size: they stay in a core's cache.
@@ -83,14 +84,18 @@ pub fn assemble_all(
         .collect();
     // Popped from the end: the largest first, of equal ones the first job.
     tasks.sort_by_key(|&(cost, task)| (cost, std::cmp::Reverse(task.job())));
+    let all = tasks.iter().map(|(cost, _)| cost).sum::<u64>().max(1);
+    let tasks = tasks.into_iter().map(|(cost, task)| {
+        let share = u128::from(cost) * threads.get() as u128 / u128::from(all);
+        (task, usize::try_from(share).unwrap_or(usize::MAX))
+    });
     let work = Work {
         jobs,
         progress,
-        tasks: Mutex::new(tasks.into_iter().map(|(_, task)| task).collect()),
+        slots: Slots::new(tasks.collect(), threads.get()),
         results: Mutex::new(vec![Parts::default(); jobs.len()]),
         failure: Mutex::new(None),
         stop: AtomicBool::new(false),
-        spare: AtomicUsize::new(0),
         memory: Memory::new(threads),
     };
     thread::scope(|scope| {
@@ -107,7 +112,7 @@ pub fn assemble_all(
 }
 
 #[derive(Clone, Copy)]
-enum Task {
+pub(crate) enum Task {
     Unpack(usize),
     Digest(usize),
 }
@@ -137,12 +142,10 @@ impl Parts {
 pub(crate) struct Work<'a> {
     jobs: &'a [Job<'a>],
     pub(crate) progress: &'a dyn LayerProgress,
-    tasks: Mutex<Vec<Task>>,
+    slots: Slots,
     results: Mutex<Vec<Parts>>,
     failure: Mutex<Option<Error>>,
     stop: AtomicBool,
-    /// Threads that have found no task left and may be stood in for.
-    spare: AtomicUsize,
     pub(crate) memory: Memory,
 }
 
@@ -155,14 +158,12 @@ impl Work<'_> {
     fn run(&self) {
         let mut inflater = Inflater::new();
         let mut buffer = vec![0; CHUNK];
-        while !self.stopped() {
-            let Some(task) = lock(&self.tasks).pop() else { break };
-            if let Err(error) = self.task(task, &mut inflater, &mut buffer) {
+        while let Some((task, granted)) = self.slots.next() {
+            if let Err(error) = self.task(task, &granted, &mut inflater, &mut buffer) {
                 lock(&self.failure).get_or_insert(error);
                 self.stop();
             }
         }
-        self.spare.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stopped(&self) -> bool {
@@ -172,15 +173,22 @@ impl Work<'_> {
     /// Ends the whole work: each thread notices with its next piece.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.slots.stop();
         self.memory.wake();
     }
 
-    fn task(&self, task: Task, inflater: &mut Inflater, buffer: &mut [u8]) -> Result<(), Error> {
+    fn task(
+        &self,
+        task: Task,
+        granted: &Granted<'_>,
+        inflater: &mut Inflater,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
         let job = task.job();
         let Job { plan, unpack } = self.jobs[job];
         match task {
             Task::Unpack(_) => {
-                let diff_id = pass::unpack(self, plan, unpack, inflater, buffer)?;
+                let diff_id = pass::unpack(self, granted, plan, unpack, inflater, buffer)?;
                 self.result(job, |parts| parts.diff_id = Some(diff_id))
             }
             Task::Digest(_) => {
@@ -240,27 +248,5 @@ impl Work<'_> {
             }
         }
         Ok(hasher.finish())
-    }
-
-    /// Stands in for up to `most` threads that have nothing to do.
-    pub(crate) fn borrow(&self, most: usize) -> Borrowed<'_> {
-        let mut got = 0;
-        let _ = self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spare| {
-            got = spare.min(most);
-            Some(spare - got)
-        });
-        Borrowed { spare: &self.spare, count: got }
-    }
-}
-
-/// Gives the threads back, whatever happens.
-pub(crate) struct Borrowed<'a> {
-    spare: &'a AtomicUsize,
-    pub(crate) count: usize,
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        self.spare.fetch_add(self.count, Ordering::Relaxed);
     }
 }

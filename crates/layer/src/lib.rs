@@ -21,6 +21,7 @@ mod plain;
 mod plan;
 mod record;
 mod sha;
+mod slots;
 mod tar;
 mod unpack;
 mod wheel;

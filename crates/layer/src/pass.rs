@@ -14,18 +14,22 @@ use crate::install::Source;
 use crate::plan::{File, LayerPlan, Node, Step};
 use crate::record::{RecordHash, RecordHasher, cut};
 use crate::sha::Sha256;
+use crate::slots::{Granted, Lent};
 use crate::wheel::WheelBlob;
 use crate::zip::ZipEntry;
 use crate::{Error, Unpack};
 
 /// How many pieces may wait between two threads.
 pub(crate) const DEPTH: usize = 8;
+/// After so many pieces (32 MiB) threads that were lent are free for others.
+pub(crate) const SEGMENT: usize = 128;
 /// Files from this size on are worth a second thread.
 pub(crate) const LARGE: u64 = 2 << 20;
 
 /// Unpacks the layer, and gives its DiffID.
 pub(crate) fn unpack(
     work: &Work<'_>,
+    granted: &Granted<'_>,
     plan: &LayerPlan,
     unpack: Option<&dyn Unpack>,
     inflater: &mut Inflater,
@@ -41,8 +45,8 @@ pub(crate) fn unpack(
         }
     }
     thread::scope(|scope| {
-        let ahead = Ahead::new(scope, work, plan, unpack);
-        let mut pass = Pass { work, unpack, inflater, buffer, diff: Sha256::new(), ahead };
+        let ahead = Ahead::new(scope, work, granted, plan, unpack);
+        let mut pass = Pass { work, granted, unpack, inflater, buffer, diff: Sha256::new(), ahead };
         plan.walk(|step| pass.step(step))?;
         Ok(pass.diff.finish())
     })
@@ -51,6 +55,7 @@ pub(crate) fn unpack(
 /// One layer being unpacked.
 struct Pass<'a, 'scope, 'env> {
     work: &'a Work<'a>,
+    granted: &'a Granted<'a>,
     unpack: Option<&'a dyn Unpack>,
     inflater: &'a mut Inflater,
     buffer: &'a mut [u8],
@@ -106,77 +111,79 @@ impl Pass<'_, '_, '_> {
         }
         let mut check = Check::begin(self.unpack, node, file)?;
         let mut pieces = Pieces { reader: self.inflater.open(&*wheel.source, entry), wheel, entry };
-        let lent = self.work.borrow(if large { 2 } else { 0 });
-        if lent.count > 0 {
-            return piped(self.work, &mut self.diff, pieces, check, lent.count, &mut self.ahead);
-        }
         loop {
-            let n = pieces.next(self.buffer)?;
-            check.update_both(&mut self.diff, &self.buffer[..n])?;
-            if n < self.buffer.len() || self.work.stopped() {
-                break;
+            let last = match if large { self.granted.lend() } else { None } {
+                None => {
+                    let n = pieces.next(self.buffer)?;
+                    check.update_both(&mut self.diff, &self.buffer[..n])?;
+                    n < self.buffer.len()
+                }
+                Some(helper) => {
+                    let helpers = (helper, self.granted.lend());
+                    let (work, diff) = (self.work, &mut self.diff);
+                    piped(work, diff, &mut pieces, &mut check, &helpers, &mut self.ahead)?
+                }
+            };
+            if self.work.stopped() {
+                return Ok(());
+            }
+            if last {
+                return check.finish(wheel, entry);
             }
             self.ahead.look();
         }
-        if self.work.stopped() { Ok(()) } else { check.finish(wheel, entry) }
     }
 }
 
-/// Inflates here, digests and writes on one or two other threads.
+/// Inflates the next pieces here, digests and writes them on one or two other threads: whether the
+/// end was reached.
 fn piped(
     work: &Work<'_>,
     diff: &mut Sha256,
-    mut pieces: Pieces<'_>,
-    mut check: Check<'_>,
-    helpers: usize,
+    pieces: &mut Pieces<'_>,
+    check: &mut Check<'_>,
+    helpers: &(Lent<'_>, Option<Lent<'_>>),
     ahead: &mut Ahead<'_, '_>,
-) -> Result<(), Error> {
-    let (wheel, entry) = (pieces.wheel, pieces.entry);
+) -> Result<bool, Error> {
+    let memory = &work.memory;
     thread::scope(|scope| {
         let (to_check, checked) = sync_channel(DEPTH);
         let mut to_diff = None;
-        let checker = if helpers == 1 {
-            scope.spawn(move || {
-                work.memory.drain(checked, |bytes| check.update_both(diff, bytes)).map(|()| check)
-            })
+        let checker = if helpers.1.is_none() {
+            scope.spawn(|| memory.drain(checked, |bytes| check.update_both(diff, bytes)))
         } else {
             let (sender, digested) = sync_channel(DEPTH);
             to_diff = Some(sender);
-            scope.spawn(move || {
-                work.memory.drain(digested, |bytes| {
+            scope.spawn(|| {
+                memory.drain(digested, |bytes| {
                     diff.update(bytes);
                     Ok(())
                 })
             });
-            scope.spawn(move || {
-                work.memory.drain(checked, |bytes| check.update(bytes)).map(|()| check)
-            })
+            scope.spawn(|| memory.drain(checked, |bytes| check.update(bytes)))
         };
-        let inflated = loop {
-            let mut memory = work.memory.empty();
-            let n = match pieces.next(&mut memory) {
-                Ok(n) => n,
-                Err(error) => break Err(error),
-            };
-            let last = n < memory.len() || work.stopped();
-            let piece = Arc::new((memory, n));
-            if let Some(to_diff) = &to_diff {
-                // The other end takes everything until this one is dropped.
-                let _ = to_diff.send(piece.clone());
+        let mut inflate = || {
+            for _ in 0..SEGMENT {
+                let mut bytes = memory.empty();
+                let n = pieces.next(&mut bytes)?;
+                let last = n < bytes.len();
+                let piece = Arc::new((bytes, n));
+                if let Some(to_diff) = &to_diff {
+                    // The other end takes everything until this one is dropped.
+                    let _ = to_diff.send(piece.clone());
+                }
+                // A closed channel means that the checker failed: its error is returned below.
+                if to_check.send(piece).is_err() || last || work.stopped() {
+                    return Ok(last);
+                }
+                ahead.look();
             }
-            // A closed channel means that the checker failed: its error is returned below.
-            if to_check.send(piece).is_err() || last {
-                break Ok(());
-            }
-            ahead.look();
+            Ok(false)
         };
+        let last = inflate();
         drop((to_check, to_diff));
-        let check = match checker.join() {
-            Ok(check) => check?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        inflated?;
-        if work.stopped() { Ok(()) } else { check.finish(wheel, entry) }
+        checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        last
     })
 }
 

@@ -178,10 +178,10 @@ fn threads_do_not_show_in_the_digests() {
     }
 }
 
-/// Eight large files and more bytes than may wait for their turn on few threads (32 MiB each).
-fn ahead() -> Draft {
+/// Eight large files, the sixth of so many MiB.
+fn ahead(sixth: usize) -> Draft {
     let file = |draft: Draft, n: usize| {
-        let len = if n == 5 { 70 << 20 } else { 9 << 20 };
+        let len = if n == 5 { sixth << 20 } else { 5 << 20 };
         let mut bytes = vec![7; len];
         bytes[n] = 0;
         draft.file(&format!("big/{n}/lib.so"), &bytes)
@@ -191,7 +191,8 @@ fn ahead() -> Draft {
 
 #[test]
 fn files_inflated_before_their_turn_do_not_show() {
-    let wheel = || vec![ahead().open().unwrap()];
+    // More bytes than may wait for their turn on two threads (32 MiB each).
+    let wheel = || vec![ahead(70).open().unwrap()];
     let alone = make(wheel(), 1).unwrap();
     for threads in [2, 4, 24] {
         let made = make(wheel(), threads).unwrap();
@@ -215,8 +216,8 @@ fn a_failure_in_a_large_file_ends_the_work_on_any_number_of_threads() {
         assert!(matches!(error, Some(Error::Hash { .. })), "{error:?}");
     }
     // The first, while others wait for a turn that does not come, and the last.
-    for (threads, at) in [(3, "big/0"), (3, "big/7"), (24, "big/0"), (24, "big/7")] {
-        let mut draft = ahead();
+    for (threads, at) in [(2, "big/0"), (2, "big/7"), (24, "big/0"), (24, "big/7")] {
+        let mut draft = ahead(5);
         let member = draft.members.iter_mut().find(|one| one.name.starts_with(at.as_bytes()));
         member.unwrap().crc ^= 1;
         let error = make(vec![draft.open().unwrap()], threads).err();
