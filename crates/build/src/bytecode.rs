@@ -264,7 +264,8 @@ impl Builder<'_> {
             // The order of sets of strings must not reach the bytes.
             ("PYTHONHASHSEED".into(), "0".into()),
         ];
-        container.volumes = vec![Volume { source: work, target: WORK.into(), read_only: true }];
+        container.volumes =
+            vec![Volume { source: work, target: WORK.into(), read_only: true, judged: false }];
         container.network = Network::None;
         container.hostname = Some("sconce".into());
         container.keep_changes = Some(changes.clone());

@@ -90,13 +90,17 @@ impl Project {
             true => Spec::load(&path)?,
             false => return Err(Error::NoSpec(folder.to_owned())),
         };
-        Ok(Self::Folder { folder: folder.to_owned(), spec: Box::new(spec) })
+        Ok(Self::of_spec(folder, spec))
     }
 
     /// The project in a folder with this text as its `sconce.toml`.
     pub fn of_text(folder: &Path, text: &str) -> Result<Self, Error> {
-        let spec = Box::new(Spec::of_text(text, folder)?);
-        Ok(Self::Folder { folder: folder.to_owned(), spec })
+        Ok(Self::of_spec(folder, Spec::of_text(text, folder)?))
+    }
+
+    fn of_spec(folder: &Path, mut spec: Spec) -> Self {
+        spec.run.leads = sconce_lock::reaches::leads(&spec.run.volumes, folder);
+        Self::Folder { folder: folder.to_owned(), spec: Box::new(spec) }
     }
 
     /// The project with these requirements besides, each built from its source distribution. Their

@@ -357,6 +357,7 @@ impl Builder<'_> {
             source: source.clone(),
             target: target.into(),
             read_only,
+            judged: false,
         };
         container.volumes = vec![volume(&work.inside, WORK, true), volume(&work.out, OUT, false)];
         container.network = Network::None;

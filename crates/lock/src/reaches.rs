@@ -8,6 +8,7 @@
 //! Only paths are looked up (links are followed, so that a link inside to something outside is a
 //! reach); nothing is opened.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -244,10 +245,11 @@ impl List<'_> {
             let (source, target) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
             let read_only = parts.any(|options| options.split(',').any(|option| option == "ro"));
             let mode = if read_only { "read-only" } else { "writable" };
-            // Where the shell's signs lead is not for here to say: not inside, to be sure.
-            let outside = match source.starts_with('~') || source.contains('$') {
-                true => Some(PathBuf::from(source)),
-                false => self.outside(&self.folder.join(source)),
+            let outside = match spec.run.leads.get(source) {
+                Some(real) => (!real.starts_with(&self.root)).then(|| real.clone()),
+                // Where the shell's signs lead is not for here to say: not inside, to be sure.
+                None if has_signs(source) => Some(PathBuf::from(source)),
+                None => self.outside(&self.folder.join(source)),
             };
             if let Some(outside) = outside {
                 let what = format!("mounts {} at {target}, {mode}", outside.display());
@@ -272,25 +274,39 @@ impl List<'_> {
         }
     }
 
-    /// The path, links followed, if it leads out of the project's folder. What is not there counts by
-    /// the nearest folder above it that is.
+    /// The path, links followed, if it leads out of the project's folder.
     fn outside(&self, path: &Path) -> Option<PathBuf> {
-        let mut missing = Vec::new();
-        let mut there = path;
-        let real = loop {
-            if let Ok(real) = there.canonicalize() {
-                break real;
-            }
-            // `..` behind something that is not there leads nowhere that can be told.
-            let (Some(name), Some(parent)) = (there.file_name(), there.parent()) else {
-                return Some(path.to_owned());
-            };
-            missing.push(name);
-            there = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        };
-        let real = missing.iter().rev().fold(real, |path, name| path.join(name));
+        let Some(real) = real(path) else { return Some(path.to_owned()) };
         (!real.starts_with(&self.root)).then_some(real)
     }
+}
+
+/// The path, absolute and links followed. What is not there counts by the nearest folder above it that
+/// is; nothing for `..` behind something that is not there, which leads nowhere that can be told.
+fn real(path: &Path) -> Option<PathBuf> {
+    let mut missing = Vec::new();
+    let mut there = path;
+    let real = loop {
+        if let Ok(real) = there.canonicalize() {
+            break real;
+        }
+        let (Some(name), Some(parent)) = (there.file_name(), there.parent()) else { return None };
+        missing.push(name);
+        there = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    };
+    Some(missing.iter().rev().fold(real, |path, name| path.join(name)))
+}
+
+/// Where the volumes of a project in `folder` lead: see [`crate::Run::leads`].
+pub fn leads(volumes: &[String], folder: &Path) -> BTreeMap<String, PathBuf> {
+    let source = |volume: &String| volume.split(':').next().unwrap_or("").to_owned();
+    let sources = volumes.iter().map(source).filter(|source| !has_signs(source));
+    sources.filter_map(|source| Some((source.clone(), real(&folder.join(&source))?))).collect()
+}
+
+/// Whether a shell would put something else in its place.
+fn has_signs(source: &str) -> bool {
+    source.starts_with('~') || source.contains('$')
 }
 
 /// The variables that a value under [run] stands on: `$NAME` and `${NAME}`; `$$` is a dollar sign.
@@ -342,6 +358,33 @@ mod tests {
             .map(|reach| reach.to_string().replace(&above.display().to_string(), ".."))
             .collect();
         assert_eq!(found, expected);
+    }
+
+    /// What is judged is what was there when the project was opened: it is that which is mounted.
+    #[test]
+    fn a_link_that_comes_later_changes_nothing() {
+        let above = tempfile::tempdir().unwrap();
+        let above = above.path().canonicalize().unwrap();
+        let folder = above.join("project");
+        fs::create_dir_all(folder.join("d")).unwrap();
+        symlink("..", folder.join("l")).unwrap();
+        let text =
+            "[run]\nvolumes = [\"./d:/d\", \"./l:/l\", \"~/x:/x\", \"d/new:/n\", \"no/../d:/e\"]\n";
+        let mut spec = Spec::parse(text).unwrap();
+        spec.run.leads = leads(&spec.run.volumes, &folder);
+        let lead = |source: &str| spec.run.leads.get(source).cloned();
+        assert_eq!(lead("./d"), Some(folder.join("d")));
+        assert_eq!(lead("./l"), Some(above.clone()));
+        assert_eq!(lead("d/new"), Some(folder.join("d/new")));
+        assert_eq!((lead("~/x"), lead("no/../d")), (None, None));
+        let said = || -> Vec<String> {
+            reaches(&spec, None, &folder, &|_| None).into_iter().map(|reach| reach.what).collect()
+        };
+        let before = said();
+        assert_eq!(before.len(), 3, "{before:?}");
+        fs::rename(folder.join("d"), folder.join("away")).unwrap();
+        symlink("/etc", folder.join("d")).unwrap();
+        assert_eq!(said(), before);
     }
 
     #[test]

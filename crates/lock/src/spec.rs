@@ -1,7 +1,7 @@
 //! `sconce.toml`: what a person wants.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pep440_rs::VersionSpecifiers;
 use sconce_blob::Digest;
@@ -324,6 +324,10 @@ pub struct Run {
     pub ports: Vec<String>,
     /// `host:container[:ro]`.
     pub volumes: Vec<String>,
+    /// Where the host's part of each leads: absolute, links followed, as it was when the project was
+    /// opened. What is judged and what is mounted are both this; without it a link that a container puts
+    /// into the folder could come between. Those of `~` and variables are not in it.
+    pub leads: BTreeMap<String, PathBuf>,
     /// `dir[:options]`.
     pub tmpfs: Vec<String>,
     /// `node[:target]`.

@@ -17,6 +17,7 @@ use crate::spawn::{Belongings, Shim};
 use crate::streams::{self, Streams};
 use crate::{
     Captured, Container, DEFAULT_PIDS, Exit, Stdio, attend, clean, request, signals, terminal,
+    volumes,
 };
 
 /// Runs the container until its command ends. `held` are locks that the container needs as long as
@@ -314,11 +315,20 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
         *lower = absolute(lower)?;
     }
     for volume in &mut container.volumes {
-        if !volume.source.exists() {
-            fs::create_dir_all(&volume.source).doing_to("creating", &volume.source)?;
+        let made = match volume.judged {
+            true => volumes::make_judged(&volume.source)?,
+            false if !volume.source.exists() => {
+                fs::create_dir_all(&volume.source).doing_to("creating", &volume.source)?;
+                true
+            }
+            false => false,
+        };
+        if made {
             notices(&format!("made the folder {}", volume.source.display()));
         }
-        volume.source = absolute(&volume.source)?;
+        if !volume.judged {
+            volume.source = absolute(&volume.source)?;
+        }
     }
     if let Some(keep) = &mut container.keep_changes {
         *keep = std::path::absolute(&*keep).doing_to("finding", &*keep)?;

@@ -197,10 +197,13 @@ pub fn list(parent: &Path) -> Result<Vec<Listed>, Error> {
     Ok(listed)
 }
 
-/// The container that people call `name`: by its name, its id, or a beginning of the id that only
-/// one has.
+/// The container that people call `name`: by its id, its name, or a beginning of the id that only
+/// one has. An id first, so that no name stands in for another's id.
 pub fn find(parent: &Path, name: &str) -> Result<Listed, Error> {
     let all = list(parent)?;
+    if let Some(one) = all.iter().find(|one| one.id == name) {
+        return Ok(one.clone());
+    }
     let named: Vec<&Listed> =
         all.iter().filter(|one| one.container.name.as_deref() == Some(name)).collect();
     let called = if named.is_empty() && !name.is_empty() {
@@ -267,6 +270,9 @@ mod tests {
         assert_eq!(list(folder.path()).expect("listed").len(), 2);
         assert_eq!(find(folder.path(), "train").expect("found").id, train.id);
         assert_eq!(find(folder.path(), &other.id[..9]).expect("found").id, other.id);
+        let named = make(Some(&other.id), false).expect("a name like an id");
+        assert_eq!(find(folder.path(), &other.id).expect("found").id, other.id);
+        drop(named);
         assert!(matches!(make(Some("train"), false), Err(Error::NameTaken { .. })));
         assert!(matches!(find(folder.path(), "tr"), Err(Error::NoContainer(_))));
         assert!(matches!(find(folder.path(), ""), Err(Error::NoContainer(_))));

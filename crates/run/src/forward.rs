@@ -34,10 +34,13 @@ impl Listeners {
         }
         let mut listeners = Vec::new();
         let private = container.network == Network::Private;
-        for port in container.ports.iter().filter(|port| private || needs_forwarding(port)) {
+        for port in &container.ports {
+            // Also one that the command is to take itself: it is told now if another has it.
             let listener =
                 listen(port).map_err(|source| Error::Listen { port: port.host, source })?;
-            listeners.push((listener, port.container));
+            if needs_forwarding(port) {
+                listeners.push((listener, port.container));
+            }
         }
         // In a private network pasta listens. Of several ports it would leave out one that is in use,
         // and say nothing.

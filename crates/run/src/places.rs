@@ -81,6 +81,19 @@ pub(crate) fn check(
                 ),
             });
         }
+        let folder = source.is_none_or(Path::is_dir);
+        let there = match is_the_kernels(&real) {
+            true => None,
+            false => mounted.behind(root, &real).and_then(|path| path.symlink_metadata().ok()),
+        };
+        if there.is_some_and(|there| there.is_dir() != folder) {
+            let why = match folder {
+                true => "it is a file in the container, and a folder can't be mounted on it",
+                false => "it is a folder in the container, and a file can't be mounted on it",
+            };
+            let given = target.display().to_string();
+            return Err(Error::Invalid { option, given, why: why.to_owned() });
+        }
         mounted.0.push((real, source));
     }
     Ok(())

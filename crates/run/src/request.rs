@@ -16,6 +16,10 @@ pub struct Volume {
     pub target: PathBuf,
     /// It cannot be written to from inside.
     pub read_only: bool,
+    /// The source has been judged as it is, absolute and without links: one that is in it by now is
+    /// refused, and not followed.
+    #[serde(default)]
+    pub judged: bool,
 }
 
 impl std::str::FromStr for Volume {
@@ -51,7 +55,7 @@ impl std::str::FromStr for Volume {
         if target == Path::new("/") {
             return Err(invalid("the whole root cannot be replaced".to_owned()));
         }
-        Ok(Self { source: source.into(), target, read_only })
+        Ok(Self { source: source.into(), target, read_only, judged: false })
     }
 }
 
@@ -191,6 +195,7 @@ mod tests {
             source: source.into(),
             target: target.into(),
             read_only,
+            judged: false,
         };
         assert_eq!(volume("./data:/data").expect("valid"), same("./data", "/data", false));
         assert_eq!(volume("/a/b:/c:ro,z").expect("valid"), same("/a/b", "/c", true));

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree,
 };
@@ -47,15 +48,7 @@ fn hold_one(volume: &Volume, nosuid: bool, hidden: &[PathBuf]) -> Result<Held, E
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     let opening = || format!("opening the volume {}", volume.source.display());
-    // The path was judged without links: one that is there by now leads elsewhere.
-    let handle = rustix::fs::openat2(
-        CWD,
-        &volume.source,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )
-    .doing(opening())?;
+    let handle = without_links(CWD, &volume.source).map_err(|error| led(&volume.source, error))?;
     let tree = open_tree(&handle, "", flags | OpenTreeFlags::AT_EMPTY_PATH).doing(opening())?;
     // Device files work in /dev only, from where --device brings them.
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -110,6 +103,48 @@ pub(crate) fn stage(
     Ok(staged)
 }
 
+/// Makes a folder that is judged to be where its path says, and those above it, if they are missing:
+/// whether it was.
+pub(crate) fn make_judged(path: &Path) -> Result<bool, Error> {
+    let fault = |error| led(path, error);
+    match without_links(CWD, path) {
+        Err(Errno::NOENT) => {}
+        found => return found.map(|_| false).map_err(fault),
+    }
+    let mut folder = without_links(CWD, Path::new("/")).map_err(fault)?;
+    for name in path.components().skip(1) {
+        let name = Path::new(name.as_os_str());
+        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(fault(error)),
+        }
+        folder = without_links(&folder, name).map_err(fault)?;
+    }
+    Ok(true)
+}
+
+/// Opens what is at a path, and no link on the way: the path was judged without links, so that one that
+/// is there by now leads elsewhere.
+fn without_links(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(from, path, flags, Mode::empty(), resolve)
+}
+
+fn led(path: &Path, error: Errno) -> Error {
+    match error {
+        Errno::LOOP => Error::Invalid {
+            option: "volume",
+            given: path.display().to_string(),
+            why: "a link has come into its path since it was looked at".to_owned(),
+        },
+        _ => Error::Os {
+            what: format!("opening the volume {}", path.display()),
+            source: error.into(),
+        },
+    }
+}
+
 /// Covers a folder of a volume with an empty one that nobody can write to.
 fn cover(tree: impl AsFd, below: &Path) -> std::io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -119,4 +154,25 @@ fn cover(tree: impl AsFd, below: &Path) -> std::io::Result<()> {
     let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RDONLY;
     Ok(rustix::mount::mount("tmpfs", place, "tmpfs", flags, Some(c"mode=0555,size=4k"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_judged_follows_no_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().canonicalize().expect("real").join(name);
+        assert!(make_judged(&at("new/below")).expect("made"));
+        assert!(!make_judged(&at("new/below")).expect("there"));
+        std::fs::create_dir(at("elsewhere")).expect("a folder");
+        std::fs::rename(at("new"), at("old")).expect("renamed");
+        std::os::unix::fs::symlink(at("elsewhere"), at("new")).expect("a link");
+        for path in ["new", "new/below", "new/not/there"] {
+            let error = make_judged(&at(path)).expect_err("a link").to_string();
+            assert!(error.contains("a link has come into its path"), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(at("elsewhere")).expect("read").count(), 0);
+    }
 }

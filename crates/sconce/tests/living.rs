@@ -6,7 +6,8 @@ mod terminal;
 mod world;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use terminal::Terminal;
@@ -118,6 +119,23 @@ fn a_day_of_one_container() {
         assert!(code == 2 && err.contains("out is there already"), "{err}");
         assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
         assert_eq!(world.says(&["cp", "train:/tmp", "-"]).0, 2);
+        // A link to a file is followed, as `cp` does; what is neither file nor folder stays what it is.
+        std::os::unix::fs::symlink("linked", world.path("link")).unwrap();
+        let (code, _, err) = world.says(&["cp", "train:/tmp/copied", "link"]);
+        assert!(code != 0 && err.contains("follow the link"), "{err}");
+        fs::write(world.path("linked"), "").unwrap();
+        ok(&world, &["cp", "train:/tmp/copied", "link"]);
+        assert_eq!(fs::read_to_string(world.path("linked")).unwrap(), "from here");
+        let fifo = world.path("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for words in [["cp", "train:/tmp/copied", "fifo"], ["cp", "fifo", "train:/tmp"]] {
+            let (code, _, err) = world.says(&words);
+            assert!(code == 2 && err.contains("is a device, a socket or a FIFO"), "{err}");
+        }
+        assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+        exec(&["train", "mkfifo", "/tmp/lone"]);
+        let (code, _, err) = world.says(&["cp", "train:/tmp/lone", "lone"]);
+        assert!(code == 2 && err.contains("nothing of /tmp/lone could be copied"), "{err}");
         // What follows the name is the command's.
         assert_eq!(exec(&["train", "echo", "-h", "--help", "-e"]), "-h --help -e\n");
         let (code, _, err) = world.says(&["exec", "train"]);

@@ -89,6 +89,59 @@ fn a_port_that_can_not_be_kept_to_an_address_is_said() {
     assert!(notes.len() == 1 && notes[0].contains("--network private"), "{err}");
 }
 
+#[test]
+fn a_port_that_another_has_is_refused() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for given in [format!("{port}:{port}"), format!("{port}:80")] {
+        let words = ["run", "--gpus", "none", "-p", &given, "oci:image", "true"];
+        let (code, _, err) = world.says(&words);
+        assert!(code == 125 && err.contains(&format!("port {port}")), "{code} {err}");
+    }
+}
+
+#[test]
+fn what_cannot_be_mounted_there_is_said() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    fs::write(world.path("file"), "").unwrap();
+    run(&world, &["-v", "./file:/tmp/new", "-v", "./folder:/new"], &["true"]);
+    for (option, given, words) in [
+        ("-v", "./file:/tmp", "a file can't be mounted on it"),
+        ("-v", "./folder:/etc/passwd", "a folder can't be mounted on it"),
+        ("--tmpfs", "/etc/passwd", "a folder can't be mounted on it"),
+        ("-v", "./store/trees:/s:ro", "is in sconce's store"),
+        ("-v", "./store/containers:/s", "is in sconce's store"),
+    ] {
+        let words_of_it = ["run", "--gpus", "none", option, given, "oci:image", "true"];
+        let (code, _, err) = world.says(&words_of_it);
+        assert!(code == 125 && err.contains(words), "{given}: {code} {err}");
+    }
+}
+
+#[test]
+fn a_working_folder_that_is_gone_is_no_obstacle() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    run(&world, &[], &["true"]);
+    let image = world.path("image");
+    let script = format!(
+        "mkdir gone && cd gone && rmdir ../gone && exec {} run --gpus none oci:{} echo x",
+        env!("CARGO_BIN_EXE_sconce"),
+        image.display()
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(world.path(""))
+        .env("SCONCE_HOME", world.path("store"))
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout == b"x\n", "{err}");
+}
+
 /// What a network of its own does not have is refused before anything starts.
 #[test]
 fn a_private_network_does_not_reach_this_machine() {

@@ -235,7 +235,12 @@ impl Gpus {
             parent(&path).and_then(|()| fs::write(&path, &file.contents)).map_err(write)?;
             if kernel {
                 let target = file.path.clone();
-                container.volumes.push(Volume { source: path, target, read_only: true });
+                container.volumes.push(Volume {
+                    source: path,
+                    target,
+                    read_only: true,
+                    judged: false,
+                });
             }
         }
         if !edits.linker.is_empty() {

@@ -87,7 +87,10 @@ impl Request {
         for given in &run.volumes {
             let key = "run.volumes";
             let mut volume: Volume = env.expand(key, given)?.parse()?;
-            volume.source = env.home(key, given, &volume.source)?;
+            match given.split_once(':').and_then(|(source, _)| run.leads.get(source)) {
+                Some(real) => (volume.source, volume.judged) = (real.clone(), true),
+                None => volume.source = env.home(key, given, &volume.source)?,
+            }
             // Relative to the project, wherever sconce is called from.
             if let (true, Some(folder)) = (volume.source.is_relative(), folder) {
                 volume.source = folder.join(&volume.source);
@@ -194,6 +197,22 @@ mod tests {
         assert_eq!(limits, [("nofile", Some(5)), ("core", Some(0))]);
         assert_eq!((made.tmpfs.len(), made.devices.len()), (1, 1));
         assert!(request.no_import_check);
+    }
+
+    #[test]
+    fn what_was_judged_is_what_is_mounted() {
+        let mut spec =
+            Box::new(Spec::parse("[run]\nvolumes = [\"./d:/d:ro\", \"$HOME/x:/x\"]").unwrap());
+        spec.run.leads.insert("./d".to_owned(), "/real/d".into());
+        let mut request = Request::default();
+        let project = Project::Folder { folder: "/project".into(), spec };
+        request.add_project(&project, &Environment(&host)).unwrap();
+        let volume = |at: usize| &request.binds[at].volume;
+        assert_eq!((volume(0).source.as_path(), volume(0).judged), (Path::new("/real/d"), true));
+        assert_eq!(
+            (volume(1).source.as_path(), volume(1).judged),
+            (Path::new("/home/ann/x"), false)
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::gpus::{self, Gpus};
 use crate::request::{Pull, Request};
 use crate::target::{self, Target};
-use crate::{host, subject, variables};
+use crate::{host, subject, variables, volumes};
 
 /// A container that only waits for its start.
 pub struct Ready {
@@ -68,6 +68,7 @@ pub fn ready(
         request.add_project(project, env)?;
     }
     request.check()?;
+    volumes::check_outside(&request.binds, builder.store.root())?;
     request.remarks().iter().for_each(|remark| note(remark));
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;

@@ -101,7 +101,10 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
             let source = source.filter(|source| !source.is_empty());
             let source = source.ok_or_else(|| wrong("source=DIR is missing".into()))?;
             let source = env.home("--mount", given, Path::new(&source))?;
-            Ok(Mount::Bind(Bind { volume: Volume { source, target, read_only }, create: false }))
+            Ok(Mount::Bind(Bind {
+                volume: Volume { source, target, read_only, judged: false },
+                create: false,
+            }))
         }
         Some("tmpfs") if source.is_some() => Err(wrong("a tmpfs has no source".into())),
         Some("tmpfs") => Ok(Mount::Tmpfs(Tmpfs { size, mode, read_only, ..Tmpfs::new(target) })),
@@ -261,6 +264,22 @@ pub(crate) fn check_sources(binds: &[Bind], devices: &[sconce_run::Device]) -> R
     Ok(())
 }
 
+/// Refuses what is in the store: its trees are what containers run from, and beside them are the sockets
+/// by which running ones are reached. Of a folder above it the store is hidden.
+pub(crate) fn check_outside(binds: &[Bind], store: &Path) -> Result<(), Error> {
+    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
+    for Bind { volume, .. } in binds {
+        let source = &volume.source;
+        let real = source.canonicalize().unwrap_or_else(|_| source.clone());
+        if real.starts_with(&store) && real != store {
+            let given = format!("{}:{}", source.display(), volume.target.display());
+            let why = "it is in sconce's store, which no container may see; `sconce cp` copies files out of one";
+            return Err(Error::option("volume", given, why));
+        }
+    }
+    Ok(())
+}
+
 /// The fields of one line of CSV (RFC 4180), as Docker reads `--mount`; nothing if a quote is left open.
 fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
@@ -301,7 +320,8 @@ mod tests {
     }
 
     fn bind(source: &str, target: &str, read_only: bool, create: bool) -> Bind {
-        let volume = Volume { source: source.into(), target: target.into(), read_only };
+        let volume =
+            Volume { source: source.into(), target: target.into(), read_only, judged: false };
         Bind { volume, create }
     }
 

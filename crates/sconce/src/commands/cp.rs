@@ -50,7 +50,18 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
     };
     let name = Path::new(path).file_name().map_or(PathBuf::from("root"), PathBuf::from);
-    let place = if dest.is_dir() { dest.join(&name) } else { dest.to_owned() };
+    // As Docker: a link to a file is followed, and devices are not written to.
+    let place = match dest.is_symlink() && !dest.is_dir() {
+        true => dest.canonicalize().map_err(|error| failed("follow the link", dest, error))?,
+        false => dest.to_owned(),
+    };
+    let place = if place.is_dir() { place.join(&name) } else { place };
+    if let Ok(about) = fs::symlink_metadata(&place)
+        && !(about.is_file() || about.is_dir() || about.is_symlink())
+    {
+        let what = format!("{} is a device, a socket or a FIFO", place.display());
+        return Err(Failure::new(Kind::Usage, what).hint("name a file or a folder"));
+    }
     let parent = match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -62,6 +73,9 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         .map_err(|error| failed("write to", &parent, error))?;
     one.copy_out(path, apart.path(), &mut note)?;
     let copied = apart.path().join(&name);
+    if fs::symlink_metadata(&copied).is_err() {
+        return Err(Failure::new(Kind::Usage, format!("nothing of {path} could be copied")));
+    }
     if copied.is_dir() && !copied.is_symlink() && fs::symlink_metadata(&place).is_ok() {
         let what = format!("{path} is a folder, and {} is there already", place.display());
         return Err(
@@ -76,6 +90,10 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
 
 fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(), Failure> {
     let one = ps::find(global, container)?;
+    if source.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        let what = format!("{} is a device, a socket or a FIFO", source.display());
+        return Err(Failure::new(Kind::Usage, what));
+    }
     let name = source
         .canonicalize()
         .map_err(|error| {

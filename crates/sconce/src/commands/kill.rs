@@ -21,7 +21,7 @@ pub struct Args {
 const KILL: i32 = 9;
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let signal = ps::signal(&args.signal)?;
+    let signal = sconce_start::signal("--signal", &args.signal)?;
     ps::each(&args.container, |name| {
         let one = ps::find(global, name)?;
         one.kill(signal)?;

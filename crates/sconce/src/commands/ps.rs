@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 
 /// List containers, the newest first
 ///
@@ -112,39 +112,6 @@ pub fn each(
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// A signal by its name, with or without SIG, or its number.
-pub fn signal(given: &str) -> Result<i32, Failure> {
-    let upper = given.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let named = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-    named.or_else(|| given.parse().ok().filter(|number| (1..=64).contains(number))).ok_or_else(
-        || {
-            Failure::new(Kind::Usage, format!("'{given}' is no signal"))
-                .hint("write a name such as TERM, or a number (`kill -l` lists them)")
-        },
-    )
-}
-
-/// signal(7), as x86-64 and aarch64 number them.
-const SIGNALS: [(&str, i32); 16] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ABRT", 6),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("XCPU", 24),
-    ("WINCH", 28),
-    ("PWR", 30),
-];
-
 /// `up 3 hours`, `exited (1) 2 minutes ago`.
 fn status(one: &Listed) -> String {
     let ago = |moment: u64| since(moment);
@@ -203,19 +170,4 @@ pub fn describe(one: &Listed) -> Value {
         "labels": container.labels,
         "detached": container.detach,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_names_and_numbers() {
-        for (given, number) in [("TERM", 15), ("sigkill", 9), ("SIGUSR1", 10), ("34", 34)] {
-            assert_eq!(signal(given).unwrap(), number, "{given}");
-        }
-        for bad in ["", "0", "65", "TERMINATE", "-9"] {
-            assert_eq!(signal(bad).unwrap_err().kind, Kind::Usage, "{bad}");
-        }
-    }
 }

@@ -164,7 +164,8 @@ fn invocation() -> Result<Invocation, Failure> {
             .skip(1)
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
-        folder: std::env::current_dir().map_err(failed)?,
+        // One that was removed meanwhile can't be started from again.
+        folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
     })
 }
 
