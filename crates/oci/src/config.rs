@@ -51,6 +51,8 @@ pub struct Process {
     pub stop_signal: Option<String>,
     /// Ports it listens on: `6006/tcp`.
     pub exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    /// Folders that a container finds there, whether the image has them or not.
+    pub volumes: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 impl Config {

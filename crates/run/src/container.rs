@@ -96,6 +96,9 @@ pub struct Container {
     pub invocation: Option<Invocation>,
     /// The GPUs it has, in words, for `ps`.
     pub gpus: Vec<String>,
+    /// Folders that are made in its root where they are missing.
+    #[serde(default)]
+    pub folders: Vec<PathBuf>,
     /// Folders that no volume may show: each is covered where a volume holds it.
     pub hidden: Vec<PathBuf>,
     /// A folder that is removed when it ends.
@@ -160,6 +163,7 @@ impl Container {
             remove: false,
             invocation: None,
             gpus: Vec::new(),
+            folders: Vec::new(),
             hidden: Vec::new(),
             leased: None,
             edits: Vec::new(),

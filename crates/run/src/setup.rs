@@ -115,6 +115,9 @@ pub(crate) fn start(
             })?;
         }
     }
+    for folder in &container.folders {
+        user::create_folder_in(&root, folder)?;
+    }
     user::check_folders_in(&root)?;
     // Links that lead to where the image's own system would put the file lead nowhere here.
     for name in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {

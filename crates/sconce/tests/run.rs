@@ -90,6 +90,15 @@ fn a_port_that_can_not_be_kept_to_an_address_is_said() {
 }
 
 #[test]
+fn volumes_of_the_image_are_there() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Volumes": {"/data/in": {}, "/tmp": {}}}"#);
+    assert_eq!(run(&world, &[], &["sh", "-c", "echo x >/data/in/x && ls /data/in"]), "x\n");
+    let nothing = run(&world, &["-v", "./here:/data"], &["sh", "-c", "ls /data"]);
+    assert_eq!(nothing, "", "a volume of the caller's comes first");
+}
+
+#[test]
 fn a_port_that_another_has_is_refused() {
     let world = World::new();
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);

@@ -239,6 +239,7 @@ impl Request {
             user: self.user.clone().or_else(|| given(config.user)),
             groups: self.groups.clone(),
             volumes: self.binds.iter().map(|bind| bind.volume.clone()).collect(),
+            folders: config.volumes.unwrap_or_default().into_keys().map(PathBuf::from).collect(),
             tmpfs: self.tmpfs.clone(),
             devices: self.devices.clone(),
             ports,
