@@ -43,8 +43,14 @@ impl Builder<'_> {
         units: &[Unit],
         layers: &[NamedLayer],
     ) -> Result<bool, Error> {
-        let failed = self.store.memo(FAILED, environment_key(lock))?.is_some();
-        Ok(!failed && self.count_missing(lock, units, layers)? > MOST_BEFORE)
+        if let Some(why) = self.store.memo(FAILED, environment_key(lock))? {
+            self.progress.note(&format!(
+                "this image could not be finished beside its last start ({}); now the start waits for it",
+                String::from_utf8_lossy(&why)
+            ));
+            return Ok(false);
+        }
+        Ok(self.count_missing(lock, units, layers)? > MOST_BEFORE)
     }
 
     /// Puts an early environment into the store.

@@ -92,7 +92,11 @@ pub fn ready(
     let quota = sconce_run::processor_limit();
     let mut container = request.container(config.process, gpus.count(), quota)?;
     container.lowers = lowers;
-    container.image = text.to_owned();
+    container.image = match target {
+        // `.` says nothing in a list.
+        Target::Folder(project) => project.name().unwrap_or_else(|| text.to_owned()),
+        _ => text.to_owned(),
+    };
     container.early = early;
     container.gpus = gpus.names();
     container.hidden.push(builder.store.root().to_owned());
