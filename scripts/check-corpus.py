@@ -4,6 +4,7 @@
     scripts/check-corpus.py [--sconce PROGRAM] [--jobs N] [--only NAME ...] [--rotate N] [--write]
 
 A verdict is `torch VERSION`, `no torch`, or `refused: WORDS`, where the words are a part of what sconce says.
+`takes` names more that the lock must have: `python 3.11`, `sglang 0.5.23`.
 Exit code 1 when one is another. Needs the package index and a Debian mirror that this machine is set to.
 """
 
@@ -52,7 +53,12 @@ def lock_in(sconce, project, day, folder):
     if done.returncode == 0:
         locked = tomllib.loads((folder / "sconce.lock").read_text())
         torch = locked.get("torch", {}).get("version")
-        return f"torch {torch}" if torch else "no torch", said
+        found = f"torch {torch}" if torch else "no torch"
+        has = {wheel["name"]: wheel["version"] for wheel in locked.get("wheel", [])}
+        has["python"] = locked["environment"]["python"]
+        wanted = [taken.split() for taken in project.get("takes", [])]
+        other = [f"{name} {has.get(name)}" for name, version in wanted if has.get(name) != version]
+        return ", ".join([found, *other]), said
     if done.returncode in (3, 4):
         words = said.partition("error: ")[2].partition("\n  to do: ")[0]
         return "refused: " + " ".join(words.split()), said

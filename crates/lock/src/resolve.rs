@@ -8,7 +8,10 @@ mod from_source;
 mod hashes;
 mod install;
 mod keep;
+mod left;
+mod newest;
 mod overlaps;
+mod releases;
 mod relics;
 mod request;
 mod standalone;
@@ -17,6 +20,7 @@ mod told;
 mod torch;
 mod undeclared;
 mod unknown;
+mod without_torch;
 mod words;
 
 pub(crate) use request::request;
@@ -33,11 +37,11 @@ use crate::candidate::Request;
 use crate::document::{DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::index::{DebianRequest, Index, IndexError, ListedFile, PythonAnswer};
+use crate::index::{DebianRequest, Index, ListedFile, PythonAnswer};
 use crate::previous::Previous;
 use crate::pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 use crate::source::{SOURCE, Source, is_placeholder};
-use crate::spec::{Flavour, Requirements, Spec, TorchRequest};
+use crate::spec::{Flavour, Spec, TorchRequest};
 use crate::target::Target;
 use crate::verify::Set;
 use crate::wheel_name::without_credentials;
@@ -110,7 +114,7 @@ fn packages(
         index,
         explanation,
         questions: 0,
-        moved: false,
+        moved: None,
         from_source: FromSource::default(),
         held_back: Vec::new(),
         lacks: Vec::new(),
@@ -129,6 +133,15 @@ struct Chosen {
     addresses: BTreeMap<String, String>,
 }
 
+/// Why the requirements led to another Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// They can't be met on the first.
+    Needed,
+    /// One of them is newer there.
+    Newer,
+}
+
 struct Resolution<'a> {
     spec: &'a Spec,
     request: Request,
@@ -136,8 +149,8 @@ struct Resolution<'a> {
     index: &'a mut dyn Index,
     explanation: Explanation,
     questions: usize,
-    /// The requirements led to another Python than the torch alone would have.
-    moved: bool,
+    /// Why it is another Python than the torch alone would have.
+    moved: Option<Moved>,
     from_source: FromSource,
     /// What was asked for and is years older than its newest release in the last set.
     held_back: Vec<String>,
@@ -160,44 +173,6 @@ impl Resolution<'_> {
 
     const fn target(&self, base: &'static Base) -> Target {
         Target { machine: self.request.machine, base }
-    }
-
-    fn without_torch(&mut self) -> Result<Chosen, Error> {
-        let mut first = None;
-        let mut relics = Vec::new();
-        for base in self.request.bases.clone() {
-            let said: Vec<String> = first.iter().chain(&relics).cloned().collect();
-            if base.standalone.is_some() && !said.is_empty() && !self.may_help(base, &said) {
-                continue;
-            }
-            let nothing = matches!(&self.spec.environment.requirements, Requirements::List(list) if list.is_empty());
-            let answer = if nothing {
-                Ok(PythonAnswer::default())
-            } else {
-                self.ask(base, None, None, &[], None)
-            };
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(IndexError::NoSolution { words }) => {
-                    first.get_or_insert(words);
-                    continue;
-                }
-                Err(error) => return Err(Error::from_index("package index", error)),
-            };
-            let wheels = if nothing { Vec::new() } else { self.wheels(&answer, base)? };
-            no_torch_in(&wheels)?;
-            let found = self.relics(&wheels, base)?;
-            if !found.is_empty() {
-                relics = if relics.is_empty() { found } else { relics };
-                continue;
-            }
-            self.explanation.choose("torch", "none", "torch = false", Vec::new());
-            return Ok(Chosen { base, torch: None, wheels, addresses: answer.addresses });
-        }
-        Err(match relics.is_empty() {
-            true => self.unsatisfiable(first.unwrap_or_default(), Vec::new()),
-            false => Error::Relics { relics },
-        })
     }
 
     /// The rows of a lock for an answer.
@@ -245,10 +220,15 @@ impl Resolution<'_> {
             (None, None) if sconce_facts::bases().first() == Some(base) => {
                 "the newest Debian, and the torch has wheels for its Python".to_owned()
             }
+            (None, None) if self.moved == Some(Moved::Newer) => {
+                "the newest of your requirements can be had on its Python".to_owned()
+            }
             (None, None) if base.standalone.is_some() => {
                 "no Python of Debian's is one that your requirements allow".to_owned()
             }
-            (None, None) if self.moved => "your requirements can be met on its Python".to_owned(),
+            (None, None) if self.moved.is_some() => {
+                "your requirements can be met on its Python".to_owned()
+            }
             (None, None) => "the torch is at home on its Python".to_owned(),
         };
         let python = self.standalone(base)?;
@@ -379,16 +359,6 @@ fn meets(
 ) -> Result<(), String> {
     let pins = overlaps::pins_besides(exclude, pins);
     as_set(&versions(wheels)).meets(&pins, target)
-}
-
-fn no_torch_in(wheels: &[Wheel]) -> Result<(), Error> {
-    match wheels.iter().find(|wheel| wheel.name == "torch") {
-        None => Ok(()),
-        Some(torch) => Err(Error::Request {
-            message: format!("torch = false, and the requirements bring torch {}", torch.version),
-            hint: Some("leave `torch` out, or the package that needs it".into()),
-        }),
-    }
 }
 
 /// What a set says about its torch.

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sconce_lock::{
-    IndexError, IndexRequest, Pylock, PylockSource as Source, PythonAnswer, PythonRequest, SOURCE,
+    IndexError, IndexRequest, Package, Pylock, PylockSource as Source, PythonAnswer, PythonRequest,
+    SOURCE,
 };
 
 use super::error::is_login;
@@ -237,7 +238,7 @@ impl Uv {
         Err(failed(UvError::Failed { words, offline }))
     }
 
-    /// Which index each package came from. Asked only where there is more than the default one.
+    /// Which index each package came from. Asked only where it can be another than the default one.
     fn origins(
         &self,
         request: &PythonRequest,
@@ -246,8 +247,11 @@ impl Uv {
         answer: &mut PythonAnswer,
         scratch: &Path,
     ) -> Result<(), IndexError> {
+        // What a folder of wheels has is in the answer by its path; with no such path all is from the
+        // default index.
+        let only_folders = self.setting.extra.iter().all(|(_, place)| !is_remote(place));
         if indexes.is_empty()
-            && self.setting.extra.is_empty()
+            && (only_folders && !parsed.packages.iter().any(is_local))
             && request.elsewhere.is_empty()
             && request.torch_backend.is_none()
         {
@@ -288,6 +292,19 @@ impl Uv {
             self.locations.insert(wheel.sha256, place.clone());
         }
     }
+}
+
+/// Whether a place of wheels is no folder of this machine.
+fn is_remote(place: &str) -> bool {
+    place.contains("://") && !place.starts_with("file://")
+}
+
+/// Whether a wheel of a package is on this machine.
+fn is_local(package: &Package) -> bool {
+    package.wheels.iter().any(|wheel| match &wheel.source {
+        Source::Index(Some(place)) | Source::Direct(place) => !is_remote(place),
+        Source::Index(None) => false,
+    })
 }
 
 /// The program that stands for a Python without the GIL where uv asks.

@@ -244,6 +244,24 @@ fn tells_no_solution_from_no_network() {
     assert!(error.hint().unwrap().contains("--offline"), "{error}");
 }
 
+/// A folder of wheels that is configured and has none of an answer's packages costs no second question.
+#[test]
+fn a_folder_that_gives_nothing_is_not_asked_about() {
+    let bench = Bench::new(ANSWERS);
+    let folder = bench.path("wheels");
+    fs::create_dir(&folder).unwrap();
+    let mut uv = bench.uv(&[("PIP_FIND_LINKS", folder.to_str().unwrap())]);
+    let answer = uv.python(&request()).unwrap();
+    assert!(answer.indexes.is_empty());
+    let calls = || fs::read_to_string(bench.path("calls")).unwrap().lines().count();
+    assert_eq!(calls(), 1);
+    let here = format!("file://{}", folder.display());
+    let pylock = PYLOCK.replace("https://u:p@files.example.invalid", &here);
+    fs::write(bench.path("pylock"), pylock).unwrap();
+    uv.python(&request()).unwrap();
+    assert_eq!(calls(), 3);
+}
+
 #[test]
 fn a_uv_that_answers_nothing_is_an_error() {
     let error = Bench::new("cat >/dev/null; exit 0").uv(&[]).python(&request()).unwrap_err();

@@ -18,12 +18,21 @@ const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
 pub(super) struct Disagreement {
     /// The package.
     pub package: String,
+    /// Its file.
+    pub file: String,
     /// In a sentence.
     pub message: String,
     /// What a torch must be to fit that package.
     pub wants: Wants,
     /// Whether the very file was asked for: then no other torch brings another one.
     pub fixed: bool,
+}
+
+impl Disagreement {
+    fn new(wheel: &Wheel, message: String, wants: Wants) -> Self {
+        let (package, file) = (wheel.name.clone(), wheel.file.clone());
+        Self { package, file, message, wants, fixed: wheel.url.is_some() }
+    }
 }
 
 /// What a package wants of the torch beside it.
@@ -132,10 +141,7 @@ impl Resolution<'_> {
         let Wheel { name, version, .. } = wheel;
         let torch = &candidate.release.version;
         let machine = self.request.machine;
-        let found = |message: String, wants| {
-            let fixed = wheel.url.is_some();
-            Disagreement { package: name.clone(), message, wants, fixed }
-        };
+        let found = |message: String, wants| Disagreement::new(wheel, message, wants);
         if let Some((major, minor)) = said.torch {
             let wants = Wants::Torch((major, minor));
             if !wants.met_by(candidate, machine) {
@@ -190,7 +196,6 @@ fn disagrees(
     torch: CudaVersion,
 ) -> Option<Disagreement> {
     let Wheel { name, version, .. } = wheel;
-    let fixed = wheel.url.is_some();
     if let Some(cuda) = native.cuda {
         let (same, wants) = match agree {
             Some(Agree::Minor) => (cuda == torch, Wants::Cuda(cuda)),
@@ -202,12 +207,12 @@ fn disagrees(
             let message = format!(
                 "{name} {version} is built for CUDA {cuda}, and this torch has CUDA {torch}"
             );
-            return Some(Disagreement { package: name.clone(), message, wants, fixed });
+            return Some(Disagreement::new(wheel, message, wants));
         }
     }
     let major = native.major.filter(|major| *major != torch.major)?;
     let why = native.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
     let message =
         format!("{name} {version} is built for CUDA {major}{why}, and this torch has CUDA {torch}");
-    Some(Disagreement { package: name.clone(), message, wants: Wants::CudaMajor(major), fixed })
+    Some(Disagreement::new(wheel, message, Wants::CudaMajor(major)))
 }

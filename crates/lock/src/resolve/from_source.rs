@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sconce_facts::Base;
 
 use super::build_requires::{ASKS, Requires, build_requirement};
-use super::relics::{is_better_source, source_version};
+use super::releases::{is_better_source, source_version};
 use super::{Chosen, Resolution, index_rows, taken};
 use crate::document::{DebPin, Lock, Wheel};
 use crate::error::Error;

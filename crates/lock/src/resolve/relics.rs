@@ -7,16 +7,17 @@ use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::Base;
 
+use super::newest::Behind;
+use super::releases::{allows, releases};
 use super::words::source_only;
 use super::{MOST_QUESTIONS, Resolution};
 use crate::document::Wheel;
 use crate::error::Error;
 use crate::index::{IndexError, ListedFile};
 use crate::requirements_txt::Ask;
-use crate::source::ENDINGS;
 use crate::spec::Requirements;
 use crate::target::Target;
-use crate::wheel_name::{WheelName, normalise};
+use crate::wheel_name::normalise;
 
 /// A release so much older than the newest, in days, is one that nobody can want unless they ask for it.
 const OLD: i64 = 2 * 365;
@@ -24,16 +25,19 @@ const OLD: i64 = 2 * 365;
 /// A package that the user's own files ask for by name.
 pub(super) struct Direct {
     pub name: String,
+    pub extras: BTreeSet<String>,
     pub specifiers: Vec<VersionSpecifiers>,
 }
 
-/// What an index has of one release.
+/// What is to be said of the releases in a set.
 #[derive(Default)]
-struct Release {
-    wheel_fits: bool,
-    wheel: bool,
-    source: bool,
-    uploaded: Option<i64>,
+pub(super) struct Judged {
+    /// The requirements that got a release which nobody can want, each with why.
+    pub relics: Vec<String>,
+    /// What a person should know of the others.
+    pub notes: Vec<String>,
+    /// The requirements that have a newer release for some Python.
+    pub behind: Vec<Behind>,
 }
 
 /// Whether a pick can be meant.
@@ -88,8 +92,11 @@ impl Resolution<'_> {
             if !holds || (!asked && !found.contains_key(&name)) {
                 continue;
             }
-            let new = || Direct { name: name.clone(), specifiers: Vec::new() };
-            found.entry(name.clone()).or_insert_with(new).specifiers.extend(specifiers);
+            let new =
+                || Direct { name: name.clone(), extras: BTreeSet::new(), specifiers: Vec::new() };
+            let direct = found.entry(name.clone()).or_insert_with(new);
+            direct.extras.extend(parsed.extras.iter().map(ToString::to_string));
+            direct.specifiers.extend(specifiers);
         }
         found.into_values().collect()
     }
@@ -111,13 +118,9 @@ impl Resolution<'_> {
         super::words::culprits(words, &ours)
     }
 
-    /// The requirements that got a release which nobody can want, each with why; the rest is noted. What
-    /// the lock that is there has already is not asked about again.
-    pub(super) fn relics(
-        &mut self,
-        wheels: &[Wheel],
-        base: &'static Base,
-    ) -> Result<Vec<String>, Error> {
+    /// Judges the releases that requirements got. What the lock that is there has already is not asked
+    /// about again.
+    pub(super) fn judge(&mut self, wheels: &[Wheel], base: &'static Base) -> Result<Judged, Error> {
         self.held_back.clear();
         let target = self.target(base);
         let known = |wheel: &Wheel| {
@@ -134,21 +137,22 @@ impl Resolution<'_> {
             })
             .collect();
         let names: Vec<String> = picks.iter().map(|(direct, _)| direct.name.clone()).collect();
+        let mut judged = Judged::default();
         if names.is_empty() {
-            return Ok(Vec::new());
+            return Ok(judged);
         }
         let listed = self.index.releases(&names);
         let listed = listed.map_err(|error| Error::from_index("package index", error))?;
-        let mut relics = Vec::new();
         for (direct, wheel) in picks {
             let Some(files) = listed.get(&direct.name) else { continue };
+            judged.behind.extend(self.behind(&direct, &wheel.version, files));
             match judge(&direct, &wheel.version, files, target) {
                 Verdict::Fine => {}
-                Verdict::Note(text) => self.explanation.note(text),
-                Verdict::Relic(text) => relics.push(text),
+                Verdict::Note(text) => judged.notes.push(text),
+                Verdict::Relic(text) => judged.relics.push(text),
                 Verdict::HeldBack { newest } => {
                     match self.held_back(&direct.name, &newest, base)? {
-                        (true, why) => relics.push(format!(
+                        (true, why) => judged.relics.push(format!(
                             "{} {}: its newest release, {newest}, needs {why}",
                             direct.name, wheel.version
                         )),
@@ -157,14 +161,41 @@ impl Resolution<'_> {
                                 "{} {} is years older than its newest release, {newest}",
                                 direct.name, wheel.version
                             );
-                            self.explanation.note(format!("{old}: {why}"));
+                            judged.notes.push(format!("{old}: {why}"));
                             self.held_back.push(old);
                         }
                     }
                 }
             }
         }
-        Ok(relics)
+        Ok(judged)
+    }
+
+    /// The requirement, if a newer release of it has a wheel for a Python that the image could have.
+    fn behind(&self, direct: &Direct, picked: &str, files: &[ListedFile]) -> Option<Behind> {
+        let picked: Version = picked.parse().ok()?;
+        // Ranges know no local versions.
+        let picked = picked.local().is_empty().then_some(picked)?;
+        let newest = |base: &&'static Base| {
+            let releases = releases(files, self.target(base));
+            let newest = releases.into_iter().rfind(|(version, release)| {
+                release.wheel_fits && !version.any_prerelease() && allows(direct, version)
+            });
+            newest.map(|(version, _)| version)
+        };
+        let newest = self.request.bases.iter().filter_map(newest).max()?;
+        let extras: Vec<_> = direct.extras.iter().map(String::as_str).collect();
+        let extras =
+            if extras.is_empty() { String::new() } else { format!("[{}]", extras.join(",")) };
+        let besides = direct.specifiers.iter().flat_map(|all| all.iter());
+        let besides: String = besides.map(|one| format!(",{one}")).collect();
+        (newest > picked).then(|| Behind {
+            name: direct.name.clone(),
+            // `>1.0` would leave out 1.0.post1.
+            above: format!("{}{extras}>={picked},!={picked}{besides}", direct.name),
+            picked: picked.to_string(),
+            newest: newest.to_string(),
+        })
     }
 
     /// Why the newest release of a package, which has a wheel, was not taken; true where what it needs is
@@ -220,70 +251,6 @@ impl Resolution<'_> {
         }
         Error::Unsatisfiable { words, refused, sources: sources.into_iter().collect() }
     }
-}
-
-fn allows(direct: &Direct, version: &Version) -> bool {
-    direct.specifiers.iter().all(|specifiers| specifiers.contains(version))
-}
-
-/// Whether a page has a release with a wheel for a target, among those that are asked for.
-pub(super) fn has_wheel(files: &[ListedFile], asked: Option<&Direct>, target: Target) -> bool {
-    let wanted = |version: &Version| asked.is_none_or(|direct| allows(direct, version));
-    releases(files, target).iter().any(|(version, of)| of.wheel_fits && wanted(version))
-}
-
-/// The releases of a page that a target's Python can have, yanked files left out.
-fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> {
-    let python: Option<Version> = target.base.python_full.parse().ok();
-    let mut releases: BTreeMap<Version, Release> = BTreeMap::new();
-    for file in files.iter().filter(|file| !file.yanked) {
-        let required = file.requires_python.as_deref().and_then(|text| text.parse().ok());
-        let out = |specifiers: VersionSpecifiers| {
-            python.as_ref().is_some_and(|python| !specifiers.contains(python))
-        };
-        if required.is_some_and(out) {
-            continue;
-        }
-        let (version, wheel) = match file.name.parse::<WheelName>() {
-            Ok(wheel) => (wheel.version.clone(), Some(wheel)),
-            Err(_) => match source_version(&file.name) {
-                Some((_, version)) => (version, None),
-                None => continue,
-            },
-        };
-        let release = releases.entry(version).or_default();
-        release.wheel |= wheel.is_some();
-        release.source |= wheel.is_none();
-        release.wheel_fits |= wheel.is_some_and(|wheel| target.rank(&wheel).is_some());
-        let uploaded = file.uploaded.as_deref().and_then(day);
-        release.uploaded = release.uploaded.into_iter().chain(uploaded).min();
-    }
-    releases
-}
-
-/// The package and the version that a source distribution's file name has.
-pub(super) fn source_version(name: &str) -> Option<(&str, Version)> {
-    let stem = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
-    let (package, version) = stem.rsplit_once('-')?;
-    Some((package, version.parse().ok()?))
-}
-
-/// Whether one source distribution of a release is rather taken than another: by its ending.
-pub(super) fn is_better_source(one: &str, other: &str) -> bool {
-    let place = |name: &str| ENDINGS.iter().position(|ending| name.ends_with(ending));
-    place(one) < place(other)
-}
-
-/// The day of a date as RFC 3339 begins (`2024-05-01T…`), counted from 1970 (Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms", days_from_civil).
-fn day(text: &str) -> Option<i64> {
-    let mut parts = text.get(..10)?.split('-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year - era * 400;
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
 fn judge(direct: &Direct, picked: &str, files: &[ListedFile], target: Target) -> Verdict {
@@ -353,7 +320,7 @@ mod tests {
         let name = crate::resolve::words::name_of(direct);
         let rest = direct.trim_start_matches(&name);
         let specifiers = (!rest.is_empty()).then(|| rest.parse().unwrap()).into_iter().collect();
-        judge(&Direct { name, specifiers }, picked, &files, target)
+        judge(&Direct { name, extras: BTreeSet::new(), specifiers }, picked, &files, target)
     }
 
     #[test]
@@ -396,13 +363,5 @@ mod tests {
         assert!(
             matches!(judged("a", "0.0.0", &empty), Verdict::Relic(text) if text.contains("empty"))
         );
-    }
-
-    #[test]
-    fn days() {
-        assert_eq!(day("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(day("2024-02-29"), Some(19_782));
-        assert_eq!(day("2024-03-01"), Some(19_783));
-        assert_eq!(day("yesterday!"), None);
     }
 }

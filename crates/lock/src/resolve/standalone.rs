@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sconce_facts::Base;
 
 use super::Resolution;
-use super::relics::has_wheel;
+use super::releases::has_wheel;
 use super::words::source_only;
 use crate::document::PythonPin;
 use crate::error::Error;

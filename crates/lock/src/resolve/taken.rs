@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use sconce_facts::{Base, CudaVersion};
 
-use super::{
-    Chosen, Resolution, as_set, cuda_of, meets, no_torch_in, row, torch_facts, undeclared, versions,
-};
+use super::without_torch::no_torch_in;
+use super::{Chosen, Resolution, as_set, cuda_of, meets, row, torch_facts, undeclared, versions};
 use crate::candidate;
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;

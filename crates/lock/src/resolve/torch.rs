@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::companions::{Disagreement, Wants};
-use super::{Chosen, MOST_QUESTIONS, Resolution, meets};
+use super::left::Left;
+use super::newest::MOST_PYTHONS;
+use super::relics::Judged;
+use super::{Chosen, MOST_QUESTIONS, Moved, Resolution, meets};
 use crate::candidate::{self, Candidate, candidates};
 use crate::document::Wheel;
 use crate::error::{Beside, Error};
@@ -30,9 +33,17 @@ enum Try {
 struct Misfit {
     version: String,
     message: String,
-    /// What a torch must be for it, where a file that was asked for decides that.
-    only: Option<Wants>,
+    /// The file that it does not fit, where there is one.
+    beside: Option<Fit>,
     error: Error,
+}
+
+/// What a file wants of the torch beside it.
+struct Fit {
+    file: String,
+    wants: Wants,
+    /// Whether the very file was asked for: then no other torch brings another one.
+    fixed: bool,
 }
 
 /// A set that fits.
@@ -42,6 +53,7 @@ pub(super) struct Found {
     pub at: usize,
     pub wheels: Vec<Wheel>,
     addresses: BTreeMap<String, String>,
+    judged: Judged,
 }
 
 impl Resolution<'_> {
@@ -52,7 +64,7 @@ impl Resolution<'_> {
         {
             self.request.torch = TorchRequest::Versions(old);
         }
-        let (mut left, mut refused) = candidates(&self.request);
+        let (left, mut refused) = candidates(&self.request);
         if left.is_empty() {
             if let TorchRequest::Versions(specifiers) = &self.request.torch
                 && refused.is_empty()
@@ -76,16 +88,20 @@ impl Resolution<'_> {
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
         let mut first_words = None;
         let mut misfit = None;
-        'groups: while let Some(head) = left.first().copied() {
+        let mut left = Left::new(left);
+        'groups: while let Some(head) = left.next().first().copied() {
             if self.questions >= MOST_QUESTIONS {
                 break;
             }
-            let group = self.group(&left, head);
+            let group = self.group(left.next(), head);
             let mut relics = Vec::new();
             let mut words = None;
             let mut said = Vec::new();
             // An older torch only after the same one on another Python.
             for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
+                if left.is_closed(&group) {
+                    continue;
+                }
                 // One that is not Debian's only where a Python is what the requirements lack.
                 if let Some(base) = group.first().map(|candidate| candidate.base)
                     && (base != head.base && base.standalone.is_some())
@@ -103,16 +119,14 @@ impl Resolution<'_> {
                             let instead = std::mem::take(&mut self.held_back);
                             return Err(Error::Beside(Box::new(Beside { instead, ..*beside })));
                         }
-                        self.moved = found.candidate.base != head.base;
-                        return Ok(self.chosen(
-                            found.candidate,
-                            found.wheels,
-                            found.addresses,
-                            told,
-                        ));
+                        let moved = found.candidate.base != head.base;
+                        self.moved = moved.then_some(Moved::Needed);
+                        let found = self.newest_elsewhere(&group, found)?;
+                        return Ok(self.take(found, told));
                     }
                     Try::No(why) => {
                         said.push(why.clone());
+                        left.refused(&group, &why);
                         self.tell_refused(&group, &why, &mut told);
                         words.get_or_insert(why);
                     }
@@ -121,7 +135,7 @@ impl Resolution<'_> {
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
-                    Try::Misfit(Misfit { version, message, only, error }) => {
+                    Try::Misfit(Misfit { version, message, beside, error }) => {
                         if misfit.is_none() {
                             let text = format!("torch {version} was not taken: {message}");
                             self.explanation.note(text);
@@ -130,11 +144,13 @@ impl Resolution<'_> {
                             what: format!("torch {version}"),
                             why: message.clone(),
                         });
-                        let machine = self.request.machine;
-                        left.retain(|other| {
-                            other.release.version != version
-                                && only.is_none_or(|wants| wants.met_by(other, machine))
-                        });
+                        match beside {
+                            None => left.remove(&version),
+                            Some(Fit { file, wants, fixed }) => {
+                                let machine = self.request.machine;
+                                left.remove_misfit(&version, (&file, wants), fixed, machine);
+                            }
+                        }
                         misfit.get_or_insert(error);
                         continue 'groups;
                     }
@@ -145,7 +161,7 @@ impl Resolution<'_> {
                 return Err(Error::Relics { relics });
             }
             first_words = first_words.or(words);
-            left.drain(..group.len());
+            left.remove_first(group.len());
         }
         Err(match (misfit, first_words) {
             (Some(misfit), _) => misfit,
@@ -177,7 +193,13 @@ impl Resolution<'_> {
         let Try::Found(found) = self.attempt(&[same_base.unwrap_or(candidate)])? else {
             return Ok(None);
         };
-        Ok(Some(self.chosen(found.candidate, found.wheels, found.addresses, Vec::new())))
+        Ok(Some(self.take(found, Vec::new())))
+    }
+
+    /// A set that was found, with what is to be said of it.
+    fn take(&mut self, found: Found, told: Vec<Refused>) -> Chosen {
+        found.judged.notes.into_iter().for_each(|note| self.explanation.note(note));
+        self.chosen(found.candidate, found.wheels, found.addresses, told)
     }
 
     /// The candidates at the head of `left` that one question can ask for.
@@ -236,10 +258,10 @@ impl Resolution<'_> {
             meets(&wheels, pins, &self.spec.environment.exclude, self.target(head.base))
         {
             let error = Error::Misfit { torch: version(), message: message.clone() };
-            return Ok(Try::Misfit(Misfit { version: version(), message, only: None, error }));
+            return Ok(Try::Misfit(Misfit { version: version(), message, beside: None, error }));
         }
         if let Some(found) = self.disagreement(&wheels, &candidate) {
-            let Disagreement { package, message, wants, fixed } = found;
+            let Disagreement { package, file, message, wants, fixed } = found;
             let fits = self.torch_that_has(wants);
             let error = Error::Beside(Box::new(Beside {
                 torch: version(),
@@ -248,14 +270,14 @@ impl Resolution<'_> {
                 fits,
                 instead: Vec::new(),
             }));
-            let only = fixed.then_some(wants);
-            return Ok(Try::Misfit(Misfit { version: version(), message, only, error }));
+            let beside = Some(Fit { file, wants, fixed });
+            return Ok(Try::Misfit(Misfit { version: version(), message, beside, error }));
         }
-        let relics = self.relics(&wheels, head.base)?;
-        if !relics.is_empty() {
-            return Ok(Try::Relics(relics));
+        let judged = self.judge(&wheels, head.base)?;
+        if !judged.relics.is_empty() {
+            return Ok(Try::Relics(judged.relics));
         }
-        Ok(Try::Found(Found { candidate, at, wheels, addresses: answer.addresses }))
+        Ok(Try::Found(Found { candidate, at, wheels, addresses: answer.addresses, judged }))
     }
 
     /// What was found, or a newer torch on another Python if that makes nothing older that was asked for.
@@ -292,8 +314,34 @@ impl Resolution<'_> {
         Ok(found)
     }
 
+    /// What was found, or a set on another Python that has something newer of what was asked for, and
+    /// nothing older.
+    fn newest_elsewhere(&mut self, group: &[Candidate], found: Found) -> Result<Found, Error> {
+        let here = found.candidate.base;
+        let held = self.held_by_python(&found.judged.behind, here)?;
+        let mut tried = 0;
+        for group in self.elsewhere(group) {
+            if held.is_empty() || tried == MOST_PYTHONS {
+                break;
+            }
+            let Some(base) = group.first().map(|candidate| candidate.base) else { continue };
+            if base == here || !self.has_newer(&held, base)? {
+                continue;
+            }
+            tried += 1;
+            if let Try::Found(other) = self.attempt(&group)?
+                && self.is_newer(&held, (base, &other.wheels), (here, &found.wheels))
+            {
+                self.moved = Some(Moved::Newer);
+                return Ok(other);
+            }
+        }
+        self.tell_held(&held);
+        Ok(found)
+    }
+
     /// Whether no package that was asked for is older in `one` than in `other`.
-    fn none_older(&self, one: &[Wheel], other: &[Wheel]) -> bool {
+    pub(super) fn none_older(&self, one: &[Wheel], other: &[Wheel]) -> bool {
         let version = |wheels: &[Wheel], name: &str| {
             wheels.iter().find(|wheel| wheel.name == name)?.version.parse::<Version>().ok()
         };

@@ -1,0 +1,98 @@
+//! The releases that an index lists of a package.
+
+use std::collections::BTreeMap;
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::relics::Direct;
+use crate::index::ListedFile;
+use crate::source::ENDINGS;
+use crate::target::Target;
+use crate::wheel_name::WheelName;
+
+/// What an index has of one release.
+#[derive(Default)]
+pub(super) struct Release {
+    pub wheel_fits: bool,
+    pub wheel: bool,
+    pub source: bool,
+    pub uploaded: Option<i64>,
+}
+
+/// Whether a release is one that is asked for.
+pub(super) fn allows(direct: &Direct, version: &Version) -> bool {
+    direct.specifiers.iter().all(|specifiers| specifiers.contains(version))
+}
+
+/// Whether a page has a release with a wheel for a target, among those that are asked for.
+pub(super) fn has_wheel(files: &[ListedFile], asked: Option<&Direct>, target: Target) -> bool {
+    let wanted = |version: &Version| asked.is_none_or(|direct| allows(direct, version));
+    releases(files, target).iter().any(|(version, of)| of.wheel_fits && wanted(version))
+}
+
+/// The releases of a page that a target's Python can have, yanked files left out.
+pub(super) fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> {
+    let python: Option<Version> = target.base.python_full.parse().ok();
+    let mut releases: BTreeMap<Version, Release> = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.yanked) {
+        let required = file.requires_python.as_deref().and_then(|text| text.parse().ok());
+        let out = |specifiers: VersionSpecifiers| {
+            python.as_ref().is_some_and(|python| !specifiers.contains(python))
+        };
+        if required.is_some_and(out) {
+            continue;
+        }
+        let (version, wheel) = match file.name.parse::<WheelName>() {
+            Ok(wheel) => (wheel.version.clone(), Some(wheel)),
+            Err(_) => match source_version(&file.name) {
+                Some((_, version)) => (version, None),
+                None => continue,
+            },
+        };
+        let release = releases.entry(version).or_default();
+        release.wheel |= wheel.is_some();
+        release.source |= wheel.is_none();
+        release.wheel_fits |= wheel.is_some_and(|wheel| target.rank(&wheel).is_some());
+        let uploaded = file.uploaded.as_deref().and_then(day);
+        release.uploaded = release.uploaded.into_iter().chain(uploaded).min();
+    }
+    releases
+}
+
+/// The package and the version that a source distribution's file name has.
+pub(super) fn source_version(name: &str) -> Option<(&str, Version)> {
+    let stem = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
+    let (package, version) = stem.rsplit_once('-')?;
+    Some((package, version.parse().ok()?))
+}
+
+/// Whether one source distribution of a release is rather taken than another: by its ending.
+pub(super) fn is_better_source(one: &str, other: &str) -> bool {
+    let place = |name: &str| ENDINGS.iter().position(|ending| name.ends_with(ending));
+    place(one) < place(other)
+}
+
+/// The day of a date as RFC 3339 begins (`2024-05-01T…`), counted from 1970 (Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", days_from_civil).
+fn day(text: &str) -> Option<i64> {
+    let mut parts = text.get(..10)?.split('-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year - era * 400;
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days() {
+        assert_eq!(day("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(day("2024-02-29"), Some(19_782));
+        assert_eq!(day("2024-03-01"), Some(19_783));
+        assert_eq!(day("yesterday!"), None);
+    }
+}

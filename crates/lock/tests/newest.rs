@@ -1,0 +1,133 @@
+//! A requirement whose newest release can be had on another Python only.
+
+mod world;
+
+use sconce_lock::{Error, Explanation, Host, Lock, Previous, Spec, Upgrade, resolve};
+use world::World;
+
+const WORDS: &str = "b==1 has no wheels with a matching Python ABI tag (e.g., `cp313`)";
+
+fn lock(spec: &str, world: &mut World) -> Result<(Lock, Explanation), Error> {
+    let host = Host { machine: Some(sconce_facts::Machine::X86_64), ..Host::default() };
+    resolve(&Spec::parse(spec).unwrap(), &host, Previous::NONE, world)
+}
+
+/// The newest release of `a` has a wheel for any Python, and needs something that Python 3.13 lacks.
+fn held_back() -> World {
+    let files =
+        vec![("a-1.0-py3-none-any.whl", "2026-09-10"), ("a-2.0-py3-none-any.whl", "2026-10-01")];
+    World {
+        versions_on: [(("a", "3.11"), "2.0"), (("a", "3.12"), "2.0")].into(),
+        unmet: vec![("a>=1.0,!=1.0", "3.13", WORDS), ("a[x]>=1.0,!=1.0,<3", "3.13", WORDS)],
+        files: [("a", files)].into(),
+        ..World::default()
+    }
+}
+
+/// What is said of choices, but for what torch leaves open.
+fn notes(explanation: &Explanation) -> Vec<&str> {
+    let notes = explanation.notes.iter().map(String::as_str);
+    notes.filter(|note| !note.starts_with("pinned here")).collect()
+}
+
+fn taken(lock: &Lock) -> (&str, &str) {
+    (lock.facts.python.as_str(), lock.wheel("a").unwrap().version.as_str())
+}
+
+const TORCH: &str = "[environment]\nrequirements = ['a']";
+const NO_TORCH: &str = "[environment]\ntorch = false\nrequirements = ['a']";
+
+#[test]
+fn another_python_before_an_older_release() {
+    let note = "Python 3.11 was taken for a 2.0: on Python 3.13 the newest that can be had is 1.0";
+    let extra = "[environment]\nrequirements = ['a[x]<3']";
+    for spec in [TORCH, NO_TORCH, extra] {
+        let (now, explanation) = lock(spec, &mut held_back()).unwrap();
+        assert_eq!(taken(&now), ("3.11", "2.0"), "{spec}");
+        assert_eq!(notes(&explanation), [note], "{spec}");
+        let said = explanation.render();
+        assert!(said.contains("the newest of your requirements"), "{said}");
+    }
+    // Two questions decide that, one is for the set of the other Python.
+    let mut world = held_back();
+    let (now, _) = lock(TORCH, &mut world).unwrap();
+    assert_eq!(world.asked.len(), 4);
+    assert_eq!(now.facts.torch.unwrap().version, "2.15.0");
+}
+
+/// What has no wheel for this Python itself is the same.
+#[test]
+fn a_release_without_a_wheel_here() {
+    let mut world = held_back();
+    let wheel = "a-2.0-cp312-cp312-manylinux_2_17_x86_64.whl";
+    world.files.insert("a", vec![("a-1.0-py3-none-any.whl", "2026-09-10"), (wheel, "2026-10-01")]);
+    world.versions_on.remove(&("a", "3.11"));
+    world.unmet.push(("a>=1.0,!=1.0", "3.11", WORDS));
+    let (now, explanation) = lock(TORCH, &mut world).unwrap();
+    assert_eq!(taken(&now), ("3.12", "2.0"));
+    assert_eq!(
+        notes(&explanation),
+        ["Python 3.12 was taken for a 2.0: on Python 3.13 the newest that can be had is 1.0"]
+    );
+}
+
+/// A Python that was named, a lock that is there, and what other requirements hold back are no matter of Pythons.
+#[test]
+fn what_no_other_python_is_asked_for() {
+    for spec in [TORCH, NO_TORCH] {
+        let named = spec.replace("]\n", "]\npython = '3.13'\n");
+        let mut world = held_back();
+        let (now, explanation) = lock(&named, &mut world).unwrap();
+        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 1));
+        assert!(notes(&explanation).is_empty(), "{:?}", explanation.notes);
+
+        let mut world = held_back();
+        world.unmet.clear();
+        let (now, explanation) = lock(spec, &mut world).unwrap();
+        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 2));
+        assert!(notes(&explanation).is_empty(), "{:?}", explanation.notes);
+
+        let previous = Previous { lock: Some(&now), upgrade: &Upgrade::Nothing };
+        let more = Spec::parse(&spec.replace("'a'", "'a', 'c'")).unwrap();
+        let host = Host { machine: Some(sconce_facts::Machine::X86_64), ..Host::default() };
+        let (again, _) = resolve(&more, &host, previous, &mut held_back()).unwrap();
+        assert_eq!(taken(&again), ("3.13", "1.0"));
+    }
+    // What another Python makes older is not given for it.
+    let mut world = held_back();
+    world.versions_on.insert(("c", "3.13"), "2.0");
+    let (now, explanation) = lock(&TORCH.replace("'a'", "'a', 'c'"), &mut world).unwrap();
+    assert_eq!(taken(&now), ("3.13", "1.0"));
+    assert_eq!(notes(&explanation), [format!("a 1.0 was taken, not 2.0: {WORDS}")]);
+}
+
+/// One file that wants another CUDA is asked about beside two torches, not beside all between.
+#[test]
+fn a_file_that_no_torch_changes() {
+    let mut world = World::default();
+    world.versions.insert("xformers", "9.0");
+    let needs = sconce_lock::Native { major: Some(12), ..Default::default() };
+    world.native.insert("xformers", Ok(needs));
+    let spec = "[environment]\nrequirements = ['xformers']";
+    let (now, _) = lock(spec, &mut world).unwrap();
+    assert_eq!(now.facts.torch.unwrap().cuda.unwrap().major, 12);
+    assert_eq!(world.asked.len(), 3);
+}
+
+/// A requirement that a Python lacks whatever the torch is not asked about again with each older torch.
+#[test]
+fn what_is_refused_for_any_torch() {
+    let words = "Because b==1 has no usable wheels and you require b==1, we can conclude that your \
+                 requirements are unsatisfiable.";
+    let refused = |words| {
+        let unmet = ["3.13", "3.11"].map(|python| ("b==1", python, words)).into();
+        let mut world = World { unmet, ..World::default() };
+        let spec = "[environment]\nrequirements = ['b==1']";
+        assert!(matches!(lock(spec, &mut world), Err(Error::Unsatisfiable { .. })));
+        world.asked.len()
+    };
+    assert_eq!(refused(words), 2);
+    let with_torch = "Because b==1 depends on torch==2.0 and you require b==1, we can conclude that your \
+                      requirements are unsatisfiable.";
+    assert!(refused(with_torch) > 2);
+}
