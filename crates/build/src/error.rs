@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sconce_blob::Digest;
 use sconce_facts::Capability;
 use sconce_fetch::uv::UvError;
+use sconce_lock::ProjectFile;
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -103,10 +104,14 @@ impl Error {
                 Some("paths in `include` are relative to the folder of sconce.toml".into())
             }
             Self::Ignore { .. } => Some("patterns are those of gitignore(5)".into()),
-            Self::NoSpec(folder) => Some(format!(
-                "`sconce init {}` writes one; all of it is optional",
-                folder.display()
-            )),
+            Self::NoSpec(folder) => {
+                let init = format!("`sconce init {}` writes one", folder.display());
+                Some(match sconce_lock::project_file(folder) {
+                    None => format!("{init}; all of it is optional"),
+                    Some(ProjectFile { name, way: None }) => format!("{init} that reads {name}"),
+                    Some(ProjectFile { name, way: Some(way) }) => format!("{init}; {name}: {way}"),
+                })
+            }
             Self::Bytecode(_) => {
                 Some("`bytecode = false` under [environment] builds without it".into())
             }

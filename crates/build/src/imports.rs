@@ -28,7 +28,7 @@ use crate::venv::PREFIX;
 const MEMO: &str = "imports";
 
 /// Raised when the same set comes to be asked in another way.
-const RECIPE: &[u8] = b"sconce imports 1\n";
+const RECIPE: &[u8] = b"sconce imports 2\n";
 
 /// The program that imports, inside.
 const PROGRAM: &str = include_str!("imports/imports.py");
@@ -45,6 +45,9 @@ const MOST: u64 = 4 << 20;
 
 /// The longest error that is kept of a package, characters.
 const LONGEST: usize = 300;
+
+/// How many libraries that are not there are named.
+const MOST_LIBRARIES: usize = 20;
 
 /// How many packages are named in messages.
 const NAMED: usize = 3;
@@ -67,6 +70,9 @@ pub struct Imports {
 struct Answer {
     outcome: Outcome,
     error: String,
+    /// The libraries that are not there, where that is the error.
+    #[serde(default)]
+    libraries: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +93,8 @@ enum Outcome {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fits,
-    /// It can't be imported; the error.
-    Fails(String),
+    /// It can't be imported; the error, and the libraries that are not there.
+    Fails(String, Vec<String>),
     /// Can't tell because.
     Unknown(String),
 }
@@ -106,7 +112,7 @@ impl Answer {
             Outcome::Failed | Outcome::Ended => match sconce_facts::import_wants(error) {
                 Some(wants) => unknown(format!("it wants {wants}")),
                 None if error.starts_with("SystemExit") => unknown(error.to_owned()),
-                None => Verdict::Fails(error.to_owned()),
+                None => Verdict::Fails(error.to_owned(), self.libraries.clone()),
             },
         }
     }
@@ -169,10 +175,10 @@ impl Imports {
             match self.answers.get(name).map(Answer::verdict) {
                 None | Some(Verdict::Fits) => {}
                 Some(Verdict::Unknown(why)) => untold.entry(why).or_default().push(name),
-                Some(Verdict::Fails(error)) => {
+                Some(Verdict::Fails(error, libraries)) => {
                     failed += 1;
                     if failed <= NAMED {
-                        remarks.push(self.failure(name, version, &error));
+                        remarks.push(self.failure(name, version, &error, &libraries));
                     }
                 }
             }
@@ -195,7 +201,7 @@ impl Imports {
         remarks
     }
 
-    fn failure(&self, name: &str, version: &str, error: &str) -> String {
+    fn failure(&self, name: &str, version: &str, error: &str, libraries: &[String]) -> String {
         let torch = self.torch.split('+').next().unwrap_or(&self.torch);
         let fits = sconce_facts::torch_for(name, version, self.machine);
         let fits = fits.filter(|release| release.version != torch).map(|release| {
@@ -204,7 +210,7 @@ impl Imports {
         format!(
             "{name} {version} can't be imported beside torch {}: {error}{}",
             self.torch,
-            fits.or_else(|| library_missing(error)).unwrap_or_default()
+            fits.or_else(|| library_missing(error, libraries)).unwrap_or_default()
         )
     }
 
@@ -247,13 +253,30 @@ impl Imports {
 }
 
 /// What to do where an import ended with glibc's words for a library that is not there (dlerror(3)).
-fn library_missing(error: &str) -> Option<String> {
+fn library_missing(error: &str, libraries: &[String]) -> Option<String> {
     let (before, _) = error.split_once(": cannot open shared object file")?;
-    let library = before.rsplit(' ').next().filter(|name| name.contains(".so"))?;
-    Some(match sconce_inspect::names::debian_package(library) {
-        Some(package) => format!("; `packages = [\"{package}\"]` under [base] brings it"),
-        None => "; a Debian package that has it goes under [base] packages".to_owned(),
-    })
+    let first = before.rsplit(' ').next().filter(|name| name.contains(".so"))?;
+    let others = libraries.iter().map(String::as_str).filter(|name| *name != first);
+    let all: Vec<&str> = std::iter::once(first).chain(others).collect();
+    let package = |name: &&str| sconce_inspect::names::debian_package(name);
+    let mut packages: Vec<String> =
+        all.iter().filter_map(package).map(|package| format!("{package:?}")).collect();
+    packages.sort();
+    packages.dedup();
+    let unknown: Vec<&str> = all.iter().copied().filter(|name| package(name).is_none()).collect();
+    let mut text = match all.get(1..).unwrap_or_default() {
+        [] => String::new(),
+        more => format!("; it lacks {} as well", more.join(", ")),
+    };
+    if !packages.is_empty() {
+        text.push_str(&format!("; `packages = [{}]` under [base]", packages.join(", ")));
+        text.push_str(if packages.len() == 1 { " brings it" } else { " brings them" });
+    }
+    if !unknown.is_empty() {
+        let what = if packages.is_empty() { "it".to_owned() } else { unknown.join(", ") };
+        text.push_str(&format!("; a Debian package that has {what} goes under [base] packages"));
+    }
+    Some(text)
 }
 
 fn container(
@@ -375,8 +398,16 @@ fn take(imports: &mut Imports, bytes: &[u8]) {
         let words: Vec<&str> = answer.error.split_whitespace().collect();
         let shown = |c: &char| !c.is_control();
         answer.error = words.join(" ").chars().filter(shown).take(LONGEST).collect();
+        answer.libraries.retain(|name| is_library(name));
+        answer.libraries.truncate(MOST_LIBRARIES);
         imports.answers.entry(package).or_insert(answer);
     }
+}
+
+/// Whether this can be the name of a library: what is shown of an answer.
+fn is_library(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    name.len() < 80 && name.contains(".so") && name.chars().all(plain)
 }
 
 #[cfg(test)]

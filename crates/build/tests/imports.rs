@@ -177,3 +177,31 @@ fn it_stops() {
     let ran = run(folder.path(), &["one", "two", "three"], "60", Some(Duration::from_secs(1)));
     assert!(ran.answers.is_empty() && ran.took < Duration::from_secs(3), "{:?}", ran.took);
 }
+
+/// dlopen names the first library that is not there, and a person wants to know all of them.
+#[test]
+fn all_missing_libraries_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    let load =
+        "import ctypes, os\nctypes.CDLL(os.path.join(os.path.dirname(__file__), 'libneeds.so'))\n";
+    package(&site, "needs", "", load);
+    let cc = |out: &str, libraries: &[&str]| {
+        let mut cc = Command::new("cc");
+        let at = site.join("needs");
+        cc.args(["-shared", "-nostdlib", "-Wl,--no-as-needed", "-o", out]).args(libraries);
+        cc.args(["-x", "c", "/dev/null"]);
+        assert!(cc.current_dir(at).status().unwrap().success());
+    };
+    let gone = ["libone.so", "libtwo.so", "libother.so"];
+    gone.iter().for_each(|library| cc(library, &[]));
+    cc("libneeds.so", &gone[..2]);
+    // For another framework, and no part of what the import lacks.
+    cc("libmore.so", &gone);
+    gone.iter().for_each(|library| fs::remove_file(site.join("needs").join(library)).unwrap());
+    let files = "needs/__init__.py,,\nneeds/libmore.so,,\nneeds/libneeds.so,,\n";
+    fs::write(site.join("needs-1.0.dist-info/RECORD"), files).unwrap();
+    run(folder.path(), &["needs"], "20", None);
+    let said = fs::read_to_string(folder.path().join("results")).unwrap();
+    assert!(said.contains("\"libraries\": [\"libone.so\", \"libtwo.so\"]"), "{said}");
+}

@@ -6,6 +6,7 @@
 mod arch;
 mod base;
 mod companions;
+mod conda;
 mod cuda;
 mod generation;
 mod gpu;
@@ -28,6 +29,7 @@ pub use base::{Base, base, bases};
 pub use companions::{
     Agree, Local, built_for, companion, companion_major, cxx11_abi_from, torch_for,
 };
+pub use conda::{Conda, conda};
 pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,

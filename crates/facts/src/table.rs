@@ -8,6 +8,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("capabilities.toml", CAPABILITIES),
     ("caveats.toml", CAVEATS),
     ("companions.toml", COMPANIONS),
+    ("conda.toml", CONDA),
     ("cuda.toml", CUDA),
     ("devel.toml", DEVEL),
     ("generations.toml", GENERATIONS),
@@ -29,6 +30,7 @@ pub(crate) const BASE: &str = include_str!("../data/base.toml");
 pub(crate) const CAPABILITIES: &str = include_str!("../data/capabilities.toml");
 pub(crate) const CAVEATS: &str = include_str!("../data/caveats.toml");
 pub(crate) const COMPANIONS: &str = include_str!("../data/companions.toml");
+pub(crate) const CONDA: &str = include_str!("../data/conda.toml");
 pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
 pub(crate) const GENERATIONS: &str = include_str!("../data/generations.toml");

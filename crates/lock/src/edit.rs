@@ -96,6 +96,12 @@ fn list(document: &mut DocumentMut) -> Result<&mut Array, Error> {
                 hint: Some("add it where that file is made".into()),
             });
         }
+        if RequirementsFile::new(&path).is_some_and(|file| file.kind == FileKind::Conda) {
+            return Err(Error::Edit {
+                message: format!("nothing can be added beside {path} here"),
+                hint: Some(format!("add it under `pip:` in {path}")),
+            });
+        }
         let mut array = Array::new();
         array.push(format!("-r {path}"));
         *item = Item::Value(array.into());

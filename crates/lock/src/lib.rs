@@ -4,6 +4,7 @@
 
 mod candidate;
 mod change;
+mod conda;
 mod document;
 mod edit;
 mod error;
@@ -49,7 +50,7 @@ pub use index::{
 };
 pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
-pub use requirements::{FileKind, Included, RequirementsFile};
+pub use requirements::{FileKind, Included, ProjectFile, RequirementsFile, project_file};
 pub use requirements_txt::{Ask, Line};
 pub use resolve::{Host, HostGpu, resolve};
 pub use sconce_facts::{

@@ -155,6 +155,13 @@ pub(crate) fn check(text: &str) -> Result<Sources, Fault> {
         fault(TextPlace::at(text, at).line, "", error.message().trim().replace('\n', "; "), false)
     })?;
     let Some(project) = document.get("project").and_then(Item::as_table_like) else {
+        let poetry = document.get("tool").and_then(|tool| tool.get("poetry")?.get("dependencies"));
+        if let Some(poetry) = poetry {
+            let why = "what it needs stands there in Poetry's own form: `poetry export -o requirements.txt` \
+                       writes it as a file that is read, and [project] dependencies are read as they are";
+            let number = number(poetry);
+            return Err(fault(number, "[tool.poetry.dependencies]", why.into(), false));
+        }
         let why = "it has no [project] table: what it needs is known only by running its build \
                    backend";
         return Err(fault(1, "[project]", why.into(), true));

@@ -153,7 +153,7 @@ impl List<'_> {
                 }
             }
             // A uv.lock that takes anything from this machine is refused.
-            FileKind::Requirements | FileKind::Pyproject | FileKind::UvLock => {}
+            FileKind::Requirements | FileKind::Pyproject | FileKind::UvLock | FileKind::Conda => {}
         }
     }
 

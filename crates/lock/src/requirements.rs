@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::conda;
 use crate::error::Error;
 use crate::pyproject::{self, Project};
 use crate::requirements_txt::{self, Ask, Fault, Line};
@@ -14,6 +15,8 @@ const LIMIT: u64 = 16 << 20;
 const MOST_INCLUDED: usize = 64;
 /// Files that include each other.
 const MOST_DEEP: usize = 16;
+/// What conda's file is called.
+const CONDA: [&str; 4] = ["environment.yml", "environment.yaml", "conda.yml", "conda.yaml"];
 
 /// Whether a line is a requirement (PEP 508), and if not, why.
 pub(crate) fn check_requirement(line: &str) -> Result<(), String> {
@@ -47,6 +50,8 @@ pub enum FileKind {
     Pyproject,
     /// uv's own lock of a project: taken as it is.
     UvLock,
+    /// conda's environment.yml.
+    Conda,
 }
 
 /// A file of Python requirements.
@@ -71,6 +76,9 @@ pub struct RequirementsFile {
     /// The pyproject.toml among them, once loaded.
     #[serde(skip)]
     pub(crate) projects: Vec<Project>,
+    /// What an environment.yml asks for besides its requirements, once loaded.
+    #[serde(skip)]
+    pub(crate) conda: Box<conda::Environment>,
     /// The items of a list in sconce.toml, with the line that each begins at.
     #[serde(skip)]
     items: Option<Vec<(usize, String)>>,
@@ -95,6 +103,7 @@ impl RequirementsFile {
             "pyproject.toml" => FileKind::Pyproject,
             "pylock.toml" => FileKind::Pylock,
             "uv.lock" => FileKind::UvLock,
+            name if CONDA.contains(&name) => FileKind::Conda,
             name if name.starts_with("pylock.") && name.ends_with(".toml") => FileKind::Pylock,
             name if name.ends_with(".txt") || name.ends_with(".in") => FileKind::Requirements,
             _ => return None,
@@ -111,7 +120,8 @@ impl RequirementsFile {
     fn of_kind(path: PathBuf, kind: FileKind) -> Self {
         let (included, lines, constraints) = (Vec::new(), Vec::new(), Vec::new());
         let (projects, items) = (Vec::new(), None);
-        Self { path, kind, text: None, included, lines, constraints, projects, items }
+        let conda = Box::default();
+        Self { path, kind, text: None, included, lines, constraints, projects, conda, items }
     }
 
     /// Reads its text and that of the files it includes; a relative path counts from `folder`.
@@ -140,6 +150,12 @@ impl RequirementsFile {
                 let path = path.with_file_name("pyproject.toml");
                 let text = read_text(&path)?;
                 self.included.push(Included { path, text });
+            }
+            FileKind::Conda => {
+                let found = conda::read(&text, &path).map_err(|fault| refused(&path, fault))?;
+                *self.conda = found;
+                let lines = std::mem::take(&mut self.conda.lines);
+                self.take(&path, lines, false, &mut vec![path.clone()])?;
             }
             FileKind::Pylock => {}
         }
@@ -216,6 +232,11 @@ impl RequirementsFile {
                 Some(FileKind::UvLock) => {
                     return Err(fault("a uv.lock is taken as it is: `requirements = \"uv.lock\"`"));
                 }
+                Some(FileKind::Conda) => {
+                    return Err(fault(
+                        "an environment.yml stands alone: `requirements = \"environment.yml\"`",
+                    ));
+                }
                 _ => self.include(&inner, &text, constraints || *also, open)?,
             }
         }
@@ -223,43 +244,72 @@ impl RequirementsFile {
     }
 }
 
+/// Names, and the sentence that says the way (uv, "Exporting a lockfile"; poetry-plugin-export; conda-lock).
+const OTHERS: &[(&[&str], &str)] = &[
+    (
+        &["poetry.lock"],
+        "`poetry export -o requirements.txt` writes it as a file that is read: \
+         requirements = \"requirements.txt\"",
+    ),
+    (
+        &["pdm.lock"],
+        "`pdm export -o requirements.txt` writes it as a file that is read: \
+         requirements = \"requirements.txt\"",
+    ),
+    (
+        &["Pipfile", "Pipfile.lock"],
+        "`pipenv requirements > requirements.txt` writes it as a file that is read: \
+         requirements = \"requirements.txt\"",
+    ),
+    (
+        &["conda-lock.yml", "meta.yaml"],
+        "conda's packages are not PyPI's: name the Python packages in a requirements.txt; \
+         libraries belong in `packages` under [base]",
+    ),
+    (
+        &["Dockerfile", "Containerfile"],
+        "what its `pip install` names belongs in `requirements`, what its `apt-get install` names in \
+         `packages` under [base], ENV and CMD in `env` and `command` under [app]",
+    ),
+    (
+        &["setup.py", "setup.cfg"],
+        "what it needs is known only by running it: name it under [project] dependencies of a \
+         pyproject.toml, or in a requirements.txt",
+    ),
+];
+
 /// What a file of another tool's is turned into, by its name; nothing for a name that says nothing.
 pub(crate) fn other_tool(path: &str) -> Option<&'static str> {
-    /// Names, and the sentence that says the way (uv, "Exporting a lockfile"; poetry-plugin-export; conda-lock).
-    const OTHERS: &[(&[&str], &str)] = &[
-        (
-            &["poetry.lock"],
-            "`poetry export -o requirements.txt` writes it as a file that is read: \
-             requirements = \"requirements.txt\"",
-        ),
-        (
-            &["pdm.lock"],
-            "`pdm export -o requirements.txt` writes it as a file that is read: \
-             requirements = \"requirements.txt\"",
-        ),
-        (
-            &["Pipfile", "Pipfile.lock"],
-            "`pipenv requirements > requirements.txt` writes it as a file that is read: \
-             requirements = \"requirements.txt\"",
-        ),
-        (
-            &["environment.yml", "environment.yaml", "conda.yml", "conda.yaml", "meta.yaml"],
-            "conda's packages are not PyPI's: name what stands under `pip:`, and the Python packages \
-             above it, in a requirements.txt; libraries belong in `packages` under [base]",
-        ),
-        (
-            &["Dockerfile", "Containerfile"],
-            "what its `pip install` names belongs in `requirements`, what its `apt-get install` names in \
-             `packages` under [base], ENV and CMD in `env` and `command` under [app]",
-        ),
-        (
-            &["setup.py", "setup.cfg"],
-            "what it needs is known only by running it: name it under [project] dependencies of a \
-             pyproject.toml, or in a requirements.txt",
-        ),
-    ];
     let name = Path::new(path).file_name()?.to_str()?;
     OTHERS.iter().find(|(names, _)| names.contains(&name)).map(|(_, way)| *way)
+}
+
+/// A file in a project's folder that says what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it is not read, the sentence that says what to do instead.
+    pub way: Option<&'static str>,
+}
+
+/// The file in a folder that says what a project needs: the first that is read, else one that says the way.
+pub fn project_file(folder: &Path) -> Option<ProjectFile> {
+    let declares = |path: &Path| {
+        read_text(path).is_ok_and(|text| {
+            pyproject::read(&text, path).is_ok_and(|project| !project.dependencies.is_empty())
+        })
+    };
+    let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
+        let path = folder.join(name);
+        path.is_file() && (*name != "pyproject.toml" || declares(&path))
+    });
+    if let Some(name) = read {
+        return Some(ProjectFile { name, way: None });
+    }
+    let others = OTHERS.iter().flat_map(|(names, way)| names.iter().map(|name| (*name, *way)));
+    let mut there = others.filter(|(name, _)| folder.join(name).is_file());
+    there.next().map(|(name, way)| ProjectFile { name, way: Some(way) })
 }
 
 fn refused(path: &Path, fault: Fault) -> Error {

@@ -20,6 +20,7 @@ mod told;
 mod torch;
 mod undeclared;
 mod unknown;
+mod unsatisfiable;
 mod without_torch;
 mod words;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pep440_rs::VersionSpecifiers;
 use sconce_blob::Digest;
-use sconce_facts::{DriverVersion, Machine};
+use sconce_facts::{CudaVersion, DriverVersion, Machine};
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
@@ -106,6 +106,22 @@ impl Environment {
             Requirements::List(_) => &[],
             Requirements::File(file) => &file.projects,
         }
+    }
+
+    /// The Pythons that files among the requirements allow: the file, its word for that, the versions.
+    pub(crate) fn pythons(
+        &self,
+    ) -> impl Iterator<Item = (&Path, &'static str, &VersionSpecifiers)> {
+        let file = match &self.requirements {
+            Requirements::List(_) => None,
+            Requirements::File(file) => Some(file),
+        };
+        let of_projects = self
+            .projects()
+            .iter()
+            .map(|project| (project.path.as_path(), "requires-python", project.python.as_ref()));
+        let of_file = file.map(|file| (file.path.as_path(), "python", file.conda.python.as_ref()));
+        of_projects.chain(of_file).filter_map(|(path, word, python)| Some((path, word, python?)))
     }
 
     /// Extras and groups must be those of a project.
@@ -387,6 +403,11 @@ impl Spec {
         let mut spec = Self::parse(text)?;
         if let Requirements::File(file) = &mut spec.environment.requirements {
             file.load(folder)?;
+            if let (CudaRequest::Auto, Some(CudaVersion { major, minor })) =
+                (&spec.environment.cuda, file.conda.cuda)
+            {
+                spec.environment.cuda = CudaRequest::Version { major, minor: Some(minor) };
+            }
         }
         spec.environment.check_extras()?;
         if spec.app.install {
@@ -396,9 +417,10 @@ impl Spec {
         Ok(spec)
     }
 
-    /// The annotated file that `sconce init` writes: every key, commented out, with its default.
-    pub fn template() -> String {
-        spec_keys::template()
+    /// The annotated file that `sconce init` writes: every key, commented out, with its default; but for
+    /// `requirements`, where there is a file of them.
+    pub fn template(requirements: Option<&str>) -> String {
+        spec_keys::template(requirements)
     }
 
     /// The digest of all that decides a lock: equal for two files that ask for the same thing, whatever their

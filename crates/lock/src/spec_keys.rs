@@ -90,7 +90,7 @@ pub(crate) const KEYS: &[Key] = &[
         "[]",
         &[
             r#"Python packages besides torch: a list (["transformers>=4.50", "einops"]), or the path of a"#,
-            "requirements.txt, pylock.toml, uv.lock or pyproject.toml. A list may name files as well:",
+            "requirements.txt, pylock.toml, uv.lock, pyproject.toml or environment.yml. A list may name files as well:",
             r#"["-r requirements.txt", "-r pyproject.toml", "-c constraints.txt", "einops"]."#,
         ],
     ),
@@ -281,7 +281,7 @@ pub(crate) const KEYS: &[Key] = &[
 ];
 
 /// The annotated file: every key commented out with its default.
-pub(crate) fn template() -> String {
+pub(crate) fn template(requirements: Option<&str>) -> String {
     let mut out = String::from(
         "# What this container should be. Everything is optional: each line shows its default.\n\
          # `sconce lock` works out what it is exactly, and `sconce lock --explain` says why.\n",
@@ -292,7 +292,11 @@ pub(crate) fn template() -> String {
             for line in key.doc {
                 out.push_str(&format!("# {line}\n"));
             }
-            out.push_str(&format!("#{} = {}\n", key.name, key.default));
+            let line = match requirements.filter(|_| key.name == "requirements") {
+                Some(file) => format!("{} = {file:?}\n", key.name),
+                None => format!("#{} = {}\n", key.name, key.default),
+            };
+            out.push_str(&line);
         }
     }
     out

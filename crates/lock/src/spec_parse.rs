@@ -383,8 +383,7 @@ impl Field<'_> {
             }
             return Ok(Requirements::List(list));
         };
-        let expected =
-            "a list, or a path of requirements.txt, pylock.toml, uv.lock or pyproject.toml";
+        let expected = "a list, or a path of requirements.txt, pylock.toml, uv.lock, pyproject.toml or environment.yml";
         RequirementsFile::new(path).map(Requirements::File).ok_or_else(|| match other_tool(path) {
             Some(way) => {
                 let message = format!("`requirements`: {} is not read here", cut(path));

@@ -30,9 +30,12 @@ fn load(folder: &Path) -> Result<Spec, Error> {
 
 /// What uv is asked, and the lock.
 fn locked(files: &[(&str, &str)]) -> (PythonRequest, Lock) {
+    locked_in(World::default(), files)
+}
+
+fn locked_in(mut world: World, files: &[(&str, &str)]) -> (PythonRequest, Lock) {
     let folder = project(files);
     let spec = load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
-    let mut world = World::default();
     let (lock, _) = resolve(&spec, &host(), Previous::NONE, &mut world)
         .unwrap_or_else(|error| panic!("{error}"));
     (world.asked.pop().unwrap(), lock)
@@ -224,7 +227,7 @@ fn files_of_other_tools() {
         ("poetry.lock", "poetry export"),
         ("pdm.lock", "pdm export"),
         ("Pipfile.lock", "pipenv requirements"),
-        ("environment.yml", "`pip:`"),
+        ("meta.yaml", "conda's packages"),
         ("Dockerfile", "`packages` under [base]"),
         ("setup.py", "[project] dependencies"),
     ] {
@@ -318,4 +321,90 @@ fn libraries_of_two_cudas_are_told_apart() {
         nvidia-cudnn-cu12 (needed by tensorflow) and nvidia-cudnn-cu13 9.26.0.51 (needed by torch) both own nvidia: nvidia/cudnn/lib/libcudnn.so.9 and 7 more files differ
         `cuda = "12"` under [environment] takes a torch for the CUDA of tensorflow; or name a release of tensorflow for the CUDA of torch, or one without its own CUDA libraries"#]]
     .assert_eq(&format!("{error}\n{}", error.hint().unwrap_or_default()));
+}
+
+const CONDA: &str = "name: demo\nchannels: [pytorch, nvidia, conda-forge]\ndependencies:\n  - python=3.11\n  \
+    - pytorch::pytorch=2.5.1\n  - pytorch-cuda=12.4\n  - numpy>=1.24,<3 # arrays\n  - scipy=1.15=py311_0\n  - pip\n  - pip:\n    \
+    - einops\n    - -r more.txt\n";
+
+#[test]
+fn an_environment_yml_is_read() {
+    let toml = "[environment]\nrequirements = \"environment.yml\"\n";
+    let files = [("sconce.toml", toml), ("environment.yml", CONDA), ("more.txt", "tqdm>=4\n")];
+    let world = || World { allowed: Some("==2.5.1".parse().unwrap()), ..World::default() };
+    let (asked, lock) = locked_in(world(), &files);
+    let own: Vec<_> = asked.requirements.iter().map(String::as_str).take(5).collect();
+    assert_eq!(own, ["torch==2.5.1.*", "numpy>=1.24,<3", "scipy==1.15", "einops", "tqdm>=4"]);
+    let torch = lock.facts.torch.unwrap();
+    assert_eq!(torch.cuda.unwrap().to_string(), "12.4");
+    assert!(torch.version.starts_with("2.5.1"), "{}", torch.version);
+    assert_eq!(lock.facts.python, "3.11");
+    // What sconce.toml says comes first; and a change of the file makes a lock stale.
+    let cuda = "[environment]\ncuda = \"12.1\"\nrequirements = \"environment.yml\"\n";
+    let folder = project(&[("sconce.toml", cuda), files[1], files[2]]);
+    let asked = format!("{:?}", load(folder.path()).unwrap().environment.cuda);
+    assert_eq!(asked, "Version { major: 12, minor: Some(1) }");
+    let changed = CONDA.replace("einops", "einops<1");
+    let folder = |text: &str| project(&[files[0], ("environment.yml", text), files[2]]);
+    let digest = |text: &str| load(folder(text).path()).unwrap().digest();
+    assert_ne!(digest(CONDA), digest(&changed));
+}
+
+/// Each names its line, and what to do.
+#[test]
+fn what_an_environment_yml_can_not_say() {
+    let toml = "[environment]\ntorch = false\nrequirements = \"environment.yml\"\n";
+    let refused = |text: &str, expected| {
+        refused(&[("sconce.toml", toml), ("environment.yml", text)], expected);
+    };
+    let of = |line: &str| format!("dependencies:\n  - python=3.11\n  - {line}\n");
+    refused(
+        &of("ffmpeg"),
+        expect![[r#"
+        environment.yml, line 3: `ffmpeg`: what conda's ffmpeg is on PyPI is not known here: a Python package belongs under `pip:`, a library in `packages` under [base] of sconce.toml; an exported file lists all that came along, and `conda env export --from-history` what was asked for
+    "#]],
+    );
+    refused(
+        &of("numpy=1.2|=1.4"),
+        expect![[r#"
+        environment.yml, line 3: `numpy=1.2|=1.4`: its version is not read here: `name=1.2`, `name==1.2.3` and `name>=1,<2` are
+    "#]],
+    );
+    refused(
+        &of("pip: [\"-e .\"]"),
+        expect![[r#"
+        environment.yml, line 3: `-e .`: an editable package runs its own code here when it is looked at
+        sconce takes wheels: build one where you trust the code (`pip wheel --no-deps DIR`) and name that file, or name a release that an index has as a wheel; the project's own code goes into the image with `include` under [app]"#]],
+    );
+    refused(
+        &of("npm: [left-pad]"),
+        expect![[r#"
+        environment.yml, line 3: `- npm: [left-pad]`: `npm:` is not known, only `pip:`
+    "#]],
+    );
+    refused(
+        "dependencies:\n  - python=3.7\n",
+        expect![[r#"
+        environment.yml: python is ==3.7.*, and no Python here is that
+        there is 3.9, 3.10, 3.11 (Debian bookworm), 3.12, 3.13 (Debian trixie), 3.13t, 3.14, 3.14t"#]],
+    );
+    refused(
+        "dependencies: [\n",
+        expect![[r#"
+        environment.yml, line 1: `dependencies: [`: unclosed bracket '['
+    "#]],
+    );
+    refused(
+        "dependencies: numpy\n",
+        expect![[r#"
+        environment.yml, line 1: `dependencies: numpy`: expected sequence start
+    "#]],
+    );
+    let bomb: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)).collect();
+    refused(
+        &format!("a0: &a0 [x, x]\n{bomb}dependencies: *a39\n"),
+        expect![[r#"
+        environment.yml, line 16: `a15: &a15 [*a14, *a14]`: budget breached: Nodes { nodes: 250001 }
+    "#]],
+    );
 }

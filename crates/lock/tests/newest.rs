@@ -131,3 +131,44 @@ fn what_is_refused_for_any_torch() {
                       requirements are unsatisfiable.";
     assert!(refused(with_torch) > 2);
 }
+
+/// The refusal that is shown is that of the Python that has most, and what could be built is named, also what
+/// nobody asked for by name.
+#[test]
+fn the_refusal_of_the_python_that_decides() {
+    let lacks = |requirement: &str, name: &str| {
+        format!(
+            "Because {name} has no usable wheels and you require {requirement}, we can conclude that your \
+             requirements are unsatisfiable.\n\nhint: Wheels are required for `{name}` because building \
+             from source is disabled"
+        )
+    };
+    let here: &'static str = lacks("old==1.0", "old").leak();
+    let there: &'static str = lacks("more", "evdev").leak();
+    let day = "2026-01-01";
+    let world = || World {
+        unmet: vec![("old==1.0", "3.13", here), ("old==1.0", "3.11", there)],
+        files: [
+            (
+                "old",
+                vec![
+                    ("old-1.0.tar.gz", day),
+                    ("old-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", day),
+                ],
+            ),
+            ("evdev", vec![("evdev-1.0.tar.gz", day)]),
+            ("more", vec![("more-1.0-py3-none-any.whl", day)]),
+            ("source", vec![("source-1.0.tar.gz", day), ("source-0.1-cp27-none-any.whl", day)]),
+        ]
+        .into(),
+        ..World::default()
+    };
+    for torch in ["", "torch = false\n"] {
+        let spec = format!("[environment]\n{torch}requirements = ['old==1.0', 'more', 'source']\n");
+        let error = lock(&spec, &mut world()).unwrap_err();
+        let (text, hint) = (error.to_string(), error.hint().unwrap());
+        let on = "on Python 3.11 (there is no wheel of old for 3.13):\nBecause evdev has no usable wheels";
+        assert!(text.contains(on), "{text}");
+        assert!(hint.contains("`from-source = [\"evdev\", \"source\"]`"), "{hint}");
+    }
+}

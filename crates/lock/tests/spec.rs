@@ -23,7 +23,7 @@ fn wrong_tag(tag: &str, expected: Expect) {
 
 #[test]
 fn the_template_is_the_defaults() {
-    let template = Spec::template();
+    let template = Spec::template(None);
     assert_eq!(Spec::parse(&template).unwrap(), Spec::default());
     // A commented key is `#name`, a remark is `# words`.
     let live: Vec<_> = template
@@ -158,7 +158,7 @@ fn unknown_keys_and_values() {
     wrong(
         "[environment]\nrequirements = 'list.csv'",
         expect![[r#"
-        sconce.toml, line 2, column 16: `requirements` must be a list, or a path of requirements.txt, pylock.toml, uv.lock or pyproject.toml
+        sconce.toml, line 2, column 16: `requirements` must be a list, or a path of requirements.txt, pylock.toml, uv.lock, pyproject.toml or environment.yml
     "#]],
     );
     wrong(

@@ -216,3 +216,43 @@ fn locked_and_frozen_write_nothing() {
     world.says(&["build", "--locked", "--frozen"], 2, &[]);
     assert!(!world.uv_was_called());
 }
+
+/// A folder that another tool's file describes: what is read is named, else the way.
+#[test]
+fn files_of_other_tools() {
+    let world = World::new(TOML);
+    for name in ["sconce.toml", "sconce.lock"] {
+        fs::remove_file(world.path("project").join(name)).unwrap();
+    }
+    world.says(&["lock"], 3, &["has no sconce.toml", "writes one; all of it is optional"]);
+    world.write("Dockerfile", "FROM scratch\n");
+    world.says(
+        &["lock"],
+        3,
+        &["Dockerfile: what its `pip install` names belongs in `requirements`"],
+    );
+    world.write("poetry.lock", "");
+    world.says(&["lock"], 3, &["poetry.lock: `poetry export -o requirements.txt`"]);
+    let conda = "dependencies:\n  - python=3.13\n  - numpy>=1.24\n  - pip:\n    - einops\n";
+    world.write("environment.yml", conda);
+    world.says(&["lock"], 3, &["writes one that reads environment.yml"]);
+    world.says(&["init"], 0, &["sconce.toml, which reads environment.yml"]);
+    let toml = world.read("sconce.toml");
+    let toml = toml.replace("\n#torch = ", "\ntorch = false #");
+    world.write("sconce.toml", &toml);
+    assert!(toml.contains("torch = false"), "{toml}");
+    world.says(&["lock"], 0, &[]);
+    let lock = world.lock();
+    assert!(lock.wheel("numpy").is_some() && lock.wheel("einops").is_some());
+    assert_eq!(lock.facts.python, "3.13");
+    // What can't be read names its line.
+    world.write("environment.yml", &conda.replace("numpy>=1.24", "ffmpeg"));
+    world.says(&["lock"], 3, &["environment.yml, line 3: `ffmpeg`", "`packages` under [base]"]);
+    world.says(&["add", "tqdm"], 2, &["under `pip:` in environment.yml"]);
+    world.write("sconce.toml", "[environment]\nrequirements = \"poetry.lock\"\n");
+    world.says(&["lock"], 3, &["sconce.toml, line 2", "poetry export"]);
+    let poetry = "[tool.poetry]\nname = \"demo\"\n\n[tool.poetry.dependencies]\nnumpy = \"^1\"\n";
+    world.write("pyproject.toml", poetry);
+    world.write("sconce.toml", "[environment]\nrequirements = \"pyproject.toml\"\n");
+    world.says(&["lock"], 3, &["pyproject.toml, line 4", "poetry export"]);
+}

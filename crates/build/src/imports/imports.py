@@ -3,7 +3,7 @@
     imports.py FOLDER RESULTS WORKERS SECONDS BYTES
 
 FOLDER/packages has the name of a package a line. RESULTS gets a line of JSON for each that was asked: {"package",
-"outcome", "error"}; "outcome" is "imported", "failed" (the error is an exception), "ended" (the process did, and the
+"outcome", "error", "libraries"}; "libraries" are those that are not there, where that is the error; "outcome" is "imported", "failed" (the error is an exception), "ended" (the process did, and the
 error says how), "late" (not done after SECONDS) or "nothing" (no module to import). When there is a file FOLDER/stop,
 this ends.
 
@@ -11,6 +11,7 @@ What depends on torch is imported after torch, in processes that have it already
 each process may have.
 """
 
+import ctypes
 import importlib
 import importlib.metadata
 import json
@@ -18,12 +19,16 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 import time
 
 # No submodule of a package, whatever lies at the top of its wheel.
 NOT_PACKAGES = {"test", "tests", "doc", "docs", "example", "examples", "benchmark", "benchmarks", "scripts", "tools"}
 TAIL = 2000
+LOADERS = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"]
+# How long the loader is asked about the files of one package, seconds.
+LISTING = 20
 
 
 def files_of(name):
@@ -66,6 +71,46 @@ def modules_of(name):
     return sorted(name for name in plain if name.split(".")[0] not in NOT_PACKAGES)
 
 
+def is_loaded(library):
+    try:
+        ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    except OSError:
+        return False
+    return True
+
+
+def libraries_missing(name, error):
+    """All libraries that are not there for the file that lacks the one in the error: dlopen names the first alone."""
+    named = re.search(r"(\S+\.so\S*): cannot open shared object file", error)
+    loader = next(filter(os.path.exists, LOADERS), None)
+    if not named or not loader:
+        return []
+    best = [named[1]]
+    until = time.monotonic() + LISTING
+    lists = []
+    for file in files_of(name):
+        left = until - time.monotonic()
+        if left <= 0 or not re.search(r"\.so(\.[\d.]+)?$", file.name):
+            continue
+        try:
+            # With this variable nothing of the file is run (ld.so(8), ldd(1)).
+            listing = subprocess.run(
+                [loader, str(file.locate())],
+                env={**os.environ, "LD_TRACE_LOADED_OBJECTS": "1"},
+                capture_output=True,
+                timeout=left,
+            )
+        except (OSError, subprocess.SubprocessError):
+            continue
+        missing = re.findall(r"^\s*(\S+) => not found", listing.stdout.decode(errors="replace"), re.MULTILINE)
+        if named[1] in missing:
+            lists.append(missing)
+    # Modules that are there for another framework lack that as well.
+    if lists:
+        best = [library for library in min(lists, key=len) if not is_loaded(library)]
+    return sorted(set(best))[:20]
+
+
 def alone(log, limit):
     """Makes this process one that may be killed with all that it starts, and that writes to LOG alone."""
     os.setsid()
@@ -91,7 +136,8 @@ def attempt(name, log, pipe, limit):
                 importlib.import_module(module)
             answer = {"outcome": "imported", "error": ""}
     except BaseException as error:
-        answer = {"outcome": "failed", "error": chain(error)}
+        text = chain(error)
+        answer = {"outcome": "failed", "error": text, "libraries": libraries_missing(name, text)}
     os.write(pipe, json.dumps(answer).encode()[:60000])
     os._exit(0)
 

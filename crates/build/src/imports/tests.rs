@@ -36,6 +36,28 @@ fn a_failure_names_the_pair_and_the_torch_that_fits() {
     );
 }
 
+/// All that is missing is named at once, with what brings it; what comes from inside is not trusted.
+#[test]
+fn all_libraries_that_are_missing_are_named() {
+    let mut all = imports(&[("open3d", "0.20.0")]);
+    let error =
+        "ImportError: libEGL.so.1: cannot open shared object file: No such file or directory";
+    let libraries = ["libEGL.so.1", "libusb-1.0.so.0", "libodd.so.3", "\u{1b}[31m.so", "no"];
+    let line = serde_json::json!({
+        "package": "open3d", "outcome": "failed", "error": error, "libraries": libraries
+    });
+    take(&mut all, line.to_string().as_bytes());
+    let remark = all.remarks(false).remove(0);
+    assert!(
+        remark.ends_with(
+            "directory; it lacks libusb-1.0.so.0, libodd.so.3 as well; `packages = [\"libegl1\", \
+             \"libusb-1.0-0\"]` under [base] brings them; a Debian package that has libodd.so.3 goes \
+             under [base] packages"
+        ),
+        "{remark}"
+    );
+}
+
 /// A library of Debian's is named as sconce.toml has it.
 #[test]
 fn a_library_that_is_missing_names_its_package() {

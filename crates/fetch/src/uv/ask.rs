@@ -20,6 +20,9 @@ use super::origin::{Known, annotations};
 use super::{Uv, UvError};
 use crate::indexes::{self, Configured};
 
+/// Where folders of wheels are made into indexes.
+pub(super) const INDEXES: &str = "indexes";
+
 /// No honest answer is larger, bytes.
 const LIMIT: u64 = 16 << 20;
 
@@ -28,6 +31,8 @@ const LIMIT: u64 = 16 << 20;
 pub(super) struct Setting {
     pub variables: Vec<(&'static str, OsString)>,
     pub extra: Vec<(Option<String>, String)>,
+    /// Whether only what was uploaded by some day is to be seen.
+    pub dated: bool,
 }
 
 /// Where uv has no index configured, what is configured for pip is handed over; so are pip's certificates.
@@ -69,7 +74,8 @@ pub(super) fn setting(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Setting,
     variables.push(("NO_COLOR", "1".into()));
     let mut extra = used.extra;
     extra.extend(used.find_links.into_iter().map(|place| (None, place)));
-    Ok(Setting { variables, extra })
+    let dated = env("UV_EXCLUDE_NEWER").is_some_and(|day| !day.is_empty());
+    Ok(Setting { variables, extra, dated })
 }
 
 impl Uv {
@@ -89,7 +95,7 @@ impl Uv {
             let address = match self.folder_of(index) {
                 None => index.url.clone(),
                 Some(folder) => {
-                    folder::index(&folder, &scratch.path().join("indexes").join(&index.name))
+                    folder::index(&folder, &scratch.path().join(INDEXES).join(&index.name))
                         .map_err(failed)?
                 }
             };
@@ -173,6 +179,12 @@ impl Uv {
             .stderr(Stdio::piped());
         for (index, address) in indexes {
             command.arg("--index").arg(format!("{}={address}", index.name));
+        }
+        if self.setting.dated {
+            // A folder does not say when its files came, and uv would see none of them.
+            for name in folder::projects(&scratch.join(INDEXES)) {
+                command.arg("--exclude-newer-package").arg(format!("{name}=false"));
+            }
         }
         if request.base.is_free_threaded() {
             command.arg("--python").arg(scratch.join(FREE_THREADED));

@@ -13,6 +13,9 @@ use url::Url;
 use super::UvError;
 use crate::pypi::normalized;
 
+/// The most projects that are named on a command line.
+const MOST_NAMED: usize = 2000;
+
 /// The most files of a folder.
 const MOST: usize = 100_000;
 
@@ -44,6 +47,17 @@ pub(super) fn index(folder: &Path, into: &Path) -> Result<String, UvError> {
     }
     let address = Url::from_directory_path(into).map(String::from);
     Ok(address.unwrap_or_else(|()| format!("file://{}", into.display())))
+}
+
+/// The projects of all indexes below a folder, as many as fit on a command line.
+pub(super) fn projects(indexes: &Path) -> Vec<String> {
+    let folders = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let inner = folders(indexes).flat_map(|index| folders(&index.path()));
+    let names = inner.filter_map(|project| project.file_name().into_string().ok());
+    let mut names: Vec<String> = names.take(MOST_NAMED).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The project of a wheel or source distribution, by its file name. It becomes the name of a folder.

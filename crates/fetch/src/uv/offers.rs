@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sconce_lock::{IndexRequest, PythonRequest, SOURCE, Target, placeholder};
 
+use super::ask::INDEXES;
 use super::{UvError, folder};
 
 /// An index with a placeholder for every offer, and its address.
@@ -36,7 +37,7 @@ pub(super) fn placeholders(
             .and_then(|mut file| file.write_all(&stored(&files)))
             .map_err(|source| UvError::io("create", &path, source))?;
     }
-    let address = folder::index(&wheels, &scratch.join("indexes").join(SOURCE))?;
+    let address = folder::index(&wheels, &scratch.join(INDEXES).join(SOURCE))?;
     Ok(Some((IndexRequest { name: SOURCE.to_owned(), url: address.clone() }, address)))
 }
 

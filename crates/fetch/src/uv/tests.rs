@@ -244,6 +244,24 @@ fn tells_no_solution_from_no_network() {
     assert!(error.hint().unwrap().contains("--offline"), "{error}");
 }
 
+/// A folder's files have no day, and are there all the same where only what is old is to be seen.
+#[test]
+fn a_folder_beside_a_day() {
+    let bench = Bench::new(ANSWERS);
+    fs::create_dir(bench.path("wheels")).unwrap();
+    fs::write(bench.path("wheels/own_thing-1.0-py3-none-any.whl"), "").unwrap();
+    let folder = IndexRequest { name: "here".into(), url: "./wheels".into() };
+    let request = PythonRequest { indexes: vec![folder], ..request() };
+    let says = |variables: &[(&str, &str)]| {
+        bench.uv(variables).python(&request).unwrap();
+        let calls = fs::read_to_string(bench.path("calls")).unwrap();
+        fs::remove_file(bench.path("calls")).unwrap();
+        calls.contains("--exclude-newer-package own-thing=false")
+    };
+    assert!(says(&[("UV_EXCLUDE_NEWER", "2026-11-20")]));
+    assert!(!says(&[]));
+}
+
 /// A folder of wheels that is configured and has none of an answer's packages costs no second question.
 #[test]
 fn a_folder_that_gives_nothing_is_not_asked_about() {

@@ -25,7 +25,9 @@ impl Resolution<'_> {
         let mut constraints: Vec<String> = constraints.iter().map(|&text| text.into()).collect();
         match &environment.requirements {
             Requirements::List(list) => requirements.clone_from(list),
-            Requirements::File(file) if file.kind == FileKind::Requirements => {
+            Requirements::File(file)
+                if matches!(file.kind, FileKind::Requirements | FileKind::Conda) =>
+            {
                 for (lines, into) in
                     [(&file.lines, &mut requirements), (&file.constraints, &mut constraints)]
                 {

@@ -43,8 +43,10 @@ impl Resolution<'_> {
         base: &'static Base,
     ) -> Result<HeldByPython, Error> {
         let mut held = HeldByPython::default();
-        // A lock that is there has its Python, and a Python that was named has no others.
-        if self.previous.kept().is_some() || self.request.bases.len() < 2 {
+        // A lock that is there has its Python, a Python that was named has no others, and where one was
+        // taken that is not the first, other requirements have decided it.
+        let bases = &self.request.bases;
+        if self.previous.kept().is_some() || bases.len() < 2 || bases.first() != Some(&base) {
             return Ok(held);
         }
         for one in behind.iter().take(MOST) {

@@ -225,32 +225,6 @@ impl Resolution<'_> {
             Err(error) => Err(Error::from_index("package index", error)),
         }
     }
-
-    /// The error for requirements that can't be met: all of those without a wheel are named at once.
-    pub(super) fn unsatisfiable(
-        &mut self,
-        words: String,
-        refused: Vec<crate::explain::Refused>,
-    ) -> Error {
-        let mut sources: BTreeSet<String> = BTreeSet::new();
-        if !source_only(&words).is_empty() {
-            let names = self.direct_names();
-            let listed = self.index.releases(&names).unwrap_or_default();
-            for base in self.request.bases.iter().take(1) {
-                let target = self.target(base);
-                for direct in self.direct(target) {
-                    let Some(files) = listed.get(&direct.name) else { continue };
-                    let releases = releases(files, target);
-                    let mut allowed =
-                        releases.iter().filter(|(v, _)| allows(&direct, v)).peekable();
-                    if allowed.peek().is_some() && allowed.all(|(_, release)| !release.wheel) {
-                        sources.insert(direct.name);
-                    }
-                }
-            }
-        }
-        Error::Unsatisfiable { words, refused, sources: sources.into_iter().collect() }
-    }
 }
 
 fn judge(direct: &Direct, picked: &str, files: &[ListedFile], target: Target) -> Verdict {

@@ -132,8 +132,7 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         None => offered(release),
         Some(python) => with_python(python, release).into_iter().collect(),
     };
-    for project in spec.environment.projects() {
-        let Some(wanted) = &project.python else { continue };
+    for (path, word, wanted) in spec.environment.pythons() {
         let has = |base: &&Base| {
             base.python_full
                 .parse()
@@ -141,14 +140,14 @@ fn bases(spec: &Spec) -> Result<Vec<&'static Base>, Error> {
         };
         let left: Vec<_> = bases.iter().copied().filter(|base| has(base)).collect();
         if left.is_empty() && !bases.is_empty() {
-            let path = project.path.display();
+            let path = path.display();
             return Err(match python {
                 Some(python) => refuse(
-                    format!("{path}: requires-python is {wanted}, and python = {python:?}"),
-                    "leave `python` out: requires-python decides then".into(),
+                    format!("{path}: {word} is {wanted}, and python = {python:?}"),
+                    format!("leave `python` out: {word} decides then"),
                 ),
                 None => refuse(
-                    format!("{path}: requires-python is {wanted}, and no Python here is that"),
+                    format!("{path}: {word} is {wanted}, and no Python here is that"),
                     there_is(),
                 ),
             });

@@ -30,13 +30,12 @@ impl Resolution<'_> {
                 .map_err(|error| Error::from_index("list of Python builds", error))?,
         };
         let version: Option<pep440_rs::Version> = pin.version.parse().ok();
-        for project in self.spec.environment.projects() {
-            let Some(wanted) = &project.python else { continue };
+        for (path, word, wanted) in self.spec.environment.pythons() {
             if !version.as_ref().is_some_and(|version| wanted.contains(version)) {
                 return Err(Error::Request {
                     message: format!(
-                        "{}: requires-python is {wanted}, and the build of Python {} is {}",
-                        project.path.display(),
+                        "{}: {word} is {wanted}, and the build of Python {} is {}",
+                        path.display(),
                         base.python,
                         pin.version
                     ),
@@ -55,13 +54,7 @@ impl Resolution<'_> {
             return true;
         }
         let names: BTreeSet<String> = said.iter().flat_map(|words| source_only(words)).collect();
-        let unknown: Vec<String> =
-            names.iter().filter(|name| !self.listed.contains_key(*name)).cloned().collect();
-        if !unknown.is_empty() {
-            let mut found = self.index.releases(&unknown).unwrap_or_default();
-            let row = |name: String| (name.clone(), found.remove(&name).unwrap_or_default());
-            self.listed.extend(unknown.into_iter().map(row));
-        }
+        self.list(names.iter());
         let target = self.target(base);
         let direct = self.direct(target);
         let has = |name: &String| {

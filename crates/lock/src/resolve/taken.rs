@@ -22,7 +22,7 @@ pub(super) fn pylock_of(spec: &Spec, index: &mut dyn Index) -> Result<Option<Pyl
     match file.kind {
         FileKind::Pylock => {}
         FileKind::UvLock => return uv_lock(spec, file, index).map(Some),
-        FileKind::Requirements | FileKind::Pyproject => return Ok(None),
+        FileKind::Requirements | FileKind::Pyproject | FileKind::Conda => return Ok(None),
     }
     let name = file.path.display().to_string();
     let wrong = |message| Error::Pylock { file: name.clone(), message };

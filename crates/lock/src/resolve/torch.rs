@@ -86,7 +86,7 @@ impl Resolution<'_> {
         });
         let mut told: Vec<Refused> =
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
-        let mut first_words = None;
+        let (mut refusals, mut of_ours) = (Vec::new(), Vec::new());
         let mut misfit = None;
         let mut left = Left::new(left);
         'groups: while let Some(head) = left.next().first().copied() {
@@ -95,7 +95,6 @@ impl Resolution<'_> {
             }
             let group = self.group(left.next(), head);
             let mut relics = Vec::new();
-            let mut words = None;
             let mut said = Vec::new();
             // An older torch only after the same one on another Python.
             for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
@@ -127,8 +126,12 @@ impl Resolution<'_> {
                     Try::No(why) => {
                         said.push(why.clone());
                         left.refused(&group, &why);
+                        if let Some(base) = group.first().map(|candidate| candidate.base) {
+                            let ours = is_ours(&group, &why);
+                            if ours { &mut of_ours } else { &mut refusals }
+                                .push((base, why.clone()));
+                        }
                         self.tell_refused(&group, &why, &mut told);
-                        words.get_or_insert(why);
                     }
                     Try::Relics(why) => {
                         said.extend(why.iter().cloned());
@@ -160,12 +163,15 @@ impl Resolution<'_> {
             if !relics.is_empty() {
                 return Err(Error::Relics { relics });
             }
-            first_words = first_words.or(words);
             left.remove_first(group.len());
         }
-        Err(match (misfit, first_words) {
-            (Some(misfit), _) => misfit,
-            (None, words) => self.unsatisfiable(words.unwrap_or_default(), told),
+        Err(match misfit {
+            Some(misfit) => misfit,
+            None => {
+                // What we asked for ourselves explains nothing.
+                refusals.append(&mut of_ours);
+                self.unsatisfiable(refusals, told)
+            }
         })
     }
 
@@ -354,6 +360,19 @@ fn alike(a: &Candidate, b: &Candidate) -> bool {
     a.base == b.base
         && a.channel.backend() == b.channel.backend()
         && a.constraints() == b.constraints()
+}
+
+/// Whether a refusal rests on the range of torch that we asked for, as uv writes it.
+fn is_ours(group: &[Candidate], words: &str) -> bool {
+    let (Some(newest), Some(oldest)) = (group.first(), group.last()) else { return false };
+    let (newest, oldest) = (&newest.release.version, &oldest.release.version);
+    match group.len() {
+        1 => {
+            words.contains(&format!("torch=={newest} "))
+                || words.contains(&format!("torch=={newest},"))
+        }
+        _ => words.contains(&format!("torch>={oldest}")),
+    }
 }
 
 /// The range that holds the candidates (newest first) and no other release of the facts.

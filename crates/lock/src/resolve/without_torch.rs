@@ -1,5 +1,7 @@
 //! `torch = false`: what is asked for, on the first Python that has it.
 
+use sconce_facts::Base;
+
 use super::newest::MOST_PYTHONS;
 use super::relics::Judged;
 use super::{Chosen, Moved, Resolution};
@@ -11,10 +13,11 @@ use crate::spec::Requirements;
 impl Resolution<'_> {
     /// The set of the first Python that has one.
     pub(super) fn without_torch(&mut self) -> Result<Chosen, Error> {
-        let mut first = None;
+        let mut refused: Vec<(&Base, String)> = Vec::new();
         let mut relics = Vec::new();
         for base in self.request.bases.clone() {
-            let said: Vec<String> = first.iter().chain(&relics).cloned().collect();
+            let words = refused.iter().map(|(_, words)| words);
+            let said: Vec<String> = words.take(1).chain(&relics).cloned().collect();
             if base.standalone.is_some() && !said.is_empty() && !self.may_help(base, &said) {
                 continue;
             }
@@ -27,7 +30,7 @@ impl Resolution<'_> {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(IndexError::NoSolution { words }) => {
-                    first.get_or_insert(words);
+                    refused.push((base, words));
                     continue;
                 }
                 Err(error) => return Err(Error::from_index("package index", error)),
@@ -45,7 +48,7 @@ impl Resolution<'_> {
             return Ok(chosen);
         }
         Err(match relics.is_empty() {
-            true => self.unsatisfiable(first.unwrap_or_default(), Vec::new()),
+            true => self.unsatisfiable(refused, Vec::new()),
             false => Error::Relics { relics },
         })
     }

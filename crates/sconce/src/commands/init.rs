@@ -5,13 +5,14 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sconce_lock::Spec;
+use sconce_lock::{ProjectFile, Spec};
 
 use crate::error::{Failure, Kind};
 
 /// Write an annotated sconce.toml
 ///
-/// Every key is there, commented out, with its default and what it does. Nothing is overwritten.
+/// Every key is there, commented out, with its default and what it does; a requirements.txt, pyproject.toml or
+/// environment.yml in the folder is named in it. Nothing is overwritten.
 #[derive(clap::Args)]
 pub struct Args {
     /// The project's folder, made if missing
@@ -30,8 +31,15 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     fs::create_dir_all(&args.dir).map_err(failed)?;
-    let mut file = File::create_new(&path).map_err(failed)?;
-    file.write_all(Spec::template().as_bytes()).map_err(failed)?;
-    eprintln!("wrote {}; `sconce run {}` takes it from here", path.display(), args.dir.display());
+    let mut written = File::create_new(&path).map_err(failed)?;
+    let file = sconce_lock::project_file(&args.dir);
+    let reads = file.as_ref().filter(|file| file.way.is_none()).map(|file| file.name);
+    written.write_all(Spec::template(reads).as_bytes()).map_err(failed)?;
+    let reads = reads.map(|name| format!(", which reads {name}")).unwrap_or_default();
+    let dir = args.dir.display();
+    eprintln!("wrote {}{reads}; `sconce run {dir}` takes it from here", path.display());
+    if let Some(ProjectFile { name, way: Some(way) }) = file {
+        eprintln!("note: {name} is not read: {way}");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,106 @@
+//! The error for requirements that can't be met on any Python: which Python's refusal says why, and what is there
+//! as source only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sconce_facts::Base;
+
+use super::Resolution;
+use super::releases::{allows, has_wheel, releases};
+use super::relics::Direct;
+use super::words::source_only;
+use crate::error::Error;
+use crate::explain::Refused;
+
+impl Resolution<'_> {
+    /// Fills `listed` with what the index has of these packages.
+    pub(super) fn list<'n>(&mut self, names: impl Iterator<Item = &'n String>) {
+        let unknown: Vec<String> =
+            names.filter(|name| !self.listed.contains_key(*name)).cloned().collect();
+        if !unknown.is_empty() {
+            let mut found = self.index.releases(&unknown).unwrap_or_default();
+            let row = |name: String| (name.clone(), found.remove(&name).unwrap_or_default());
+            self.listed.extend(unknown.into_iter().map(row));
+        }
+    }
+
+    /// The error; `said` are the resolver's words for each Python, in the order in which they were tried.
+    pub(super) fn unsatisfiable(
+        &mut self,
+        said: Vec<(&'static Base, String)>,
+        refused: Vec<Refused>,
+    ) -> Error {
+        let lacking: BTreeSet<String> =
+            said.iter().flat_map(|(_, words)| source_only(words)).collect();
+        let mut names = lacking.clone();
+        if !lacking.is_empty() {
+            names.extend(self.direct_names());
+        }
+        self.list(names.iter());
+        let Some((first, first_words)) = said.first() else {
+            return Error::Unsatisfiable { words: String::new(), refused, sources: Vec::new() };
+        };
+        // What one Python lacks and another has is not what keeps all of them from it.
+        let of_python = |base: &&'static Base, words: &str| -> Vec<String> {
+            let names = source_only(words).into_iter();
+            names.filter(|name| self.lacks_only_here(name, base)).collect()
+        };
+        let decides = |(base, words): &&(&'static Base, String)| {
+            !words.contains("Python") && of_python(base, words).is_empty()
+        };
+        let (base, words) = said.iter().find(decides).unwrap_or(&said[0]);
+        let words = match base == first {
+            true => words.clone(),
+            false => match of_python(first, first_words).as_slice() {
+                [] => format!("on Python {}:\n{words}", base.python),
+                some => format!(
+                    "on Python {} (there is no wheel of {} for {}):\n{words}",
+                    base.python,
+                    some.join(", "),
+                    first.python
+                ),
+            },
+        };
+        let sources = match lacking.is_empty() {
+            true => Vec::new(),
+            false => self.sources(base, source_only(&words)),
+        };
+        Error::Unsatisfiable { words, refused, sources }
+    }
+
+    fn directs(&self, base: &'static Base) -> BTreeMap<String, Direct> {
+        let directs = self.direct(self.target(base)).into_iter();
+        directs.map(|direct| (direct.name.clone(), direct)).collect()
+    }
+
+    /// Whether a Python has no wheel of a package that another one has.
+    fn lacks_only_here(&self, name: &str, base: &'static Base) -> bool {
+        let has = |base: &'static Base| {
+            let directs = self.directs(base);
+            let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
+            has_wheel(files, directs.get(name), self.target(base))
+        };
+        !has(base) && self.request.bases.iter().any(|&other| other != base && has(other))
+    }
+
+    /// What could be built: the requirements of which no release that is asked for has a wheel for any Python,
+    /// and what the refusal names besides.
+    fn sources(&self, base: &'static Base, named: Vec<String>) -> Vec<String> {
+        let directs = self.directs(base);
+        let target = self.target(base);
+        let is_source = |name: &str, direct: Option<&Direct>| {
+            let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
+            let asked = |version| direct.is_none_or(|direct| allows(direct, version));
+            releases(files, target).iter().any(|(version, of)| of.source && asked(version))
+        };
+        let no_wheel = |direct: &&Direct| {
+            let files = self.listed.get(&direct.name).map(Vec::as_slice).unwrap_or_default();
+            let targets = self.request.bases.iter().map(|base| self.target(base));
+            targets.into_iter().all(|target| !has_wheel(files, Some(direct), target))
+        };
+        let asked_for = directs.values().filter(no_wheel).map(|direct| direct.name.clone());
+        let named = named.into_iter().filter(|name| !self.lacks_only_here(name, base));
+        let all: BTreeSet<String> = asked_for.chain(named).collect();
+        all.into_iter().filter(|name| is_source(name, directs.get(name))).collect()
+    }
+}
