@@ -23,6 +23,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "build",
         &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],
     ),
+    ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
     ("inside", &["gpu", "run", "verify"]),
     (
         "start",
@@ -35,8 +36,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
-            "layer", "lock", "oci", "open", "registry", "run", "start", "store", "transfer",
-            "verify",
+            "layer", "lock", "oci", "open", "registry", "run", "serve", "start", "store",
+            "transfer", "verify",
         ],
     ),
 ];
@@ -47,6 +48,7 @@ pub const DEV_ONLY: &[&str] = &["testkit"];
 /// Outside libraries that only the named crates may use, and why.
 pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("ureq", &["fetch"], "bytes from the network enter through one door"),
+    ("httparse", &["serve"], "one crate answers requests"),
     ("libcontainer", &["run"], "one crate starts containers"),
     ("clap", &["sconce"], "only commands have arguments"),
     ("indicatif", &["sconce"], "only commands draw progress"),

@@ -9,8 +9,8 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images, init,
-    inspect, kill, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, stats, stop,
-    trust, verify, wait, wheel,
+    inspect, kill, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, serve,
+    stats, stop, trust, verify, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -67,6 +67,7 @@ enum Command {
     Pull(pull::Args),
     Push(push::Args),
     Copy(copy::Args),
+    Serve(serve::Args),
     Login(login::Args),
     Logout(login::Logout),
     Prune(prune::Args),
@@ -119,6 +120,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Pull(args) => pull::main(&global, &args),
         Command::Push(args) => push::main(&global, &args),
         Command::Copy(args) => copy::main(&global, &args),
+        Command::Serve(args) => serve::main(&global, &args),
         Command::Login(args) => login::main(&global, &args),
         Command::Logout(args) => login::logout(&args),
         Command::Prune(args) => prune::main(&global, &args),

@@ -30,6 +30,7 @@ mod registries;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod serve;
 pub mod stats;
 pub mod stop;
 pub mod trust;

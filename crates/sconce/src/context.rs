@@ -21,6 +21,17 @@ pub fn environment() -> sconce_start::Environment<'static> {
     sconce_start::Environment(&|name| std::env::var(name).ok())
 }
 
+/// The store that the environment names, over those below it.
+pub fn open_store() -> Result<Store, sconce_store::Error> {
+    let env = |name: &str| std::env::var_os(name);
+    let options = sconce_store::Options {
+        lowers: sconce_store::lower_roots(env)?,
+        note: Some(Box::new(|note| eprintln!("note: {note}"))),
+        remover: Some(Box::new(|path| sconce_run::remove(path).map_err(io::Error::other))),
+    };
+    Store::open_with(sconce_store::default_root(env)?, options)
+}
+
 /// An open store and what goes with it.
 pub struct Context {
     pub store: Store,
@@ -30,15 +41,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the store that the environment names, over those below it.
+    /// Opens [`open_store`]'s.
     pub fn open(global: &Global) -> Result<Self, Failure> {
-        let env = |name: &str| std::env::var_os(name);
-        let options = sconce_store::Options {
-            lowers: sconce_store::lower_roots(env)?,
-            note: Some(Box::new(|note| eprintln!("note: {note}"))),
-            remover: Some(Box::new(|path| sconce_run::remove(path).map_err(io::Error::other))),
-        };
-        let store = Store::open_with(sconce_store::default_root(env)?, options)?;
+        let store = open_store()?;
         let netrc = std::env::var_os("NETRC")
             .map(PathBuf::from)
             .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))

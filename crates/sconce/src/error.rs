@@ -273,6 +273,14 @@ impl Kinded for sconce_registry::Error {
     }
 }
 
+impl Kinded for sconce_serve::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Listen { .. } => Kind::Machine,
+        }
+    }
+}
+
 impl Kinded for sconce_transfer::Error {
     fn kind(&self) -> Kind {
         match self {
@@ -365,6 +373,7 @@ failures!(
     sconce_debian::Error,
     sconce_registry::Error,
     sconce_run::Error,
+    sconce_serve::Error,
     sconce_doctor::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,

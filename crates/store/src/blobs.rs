@@ -32,6 +32,12 @@ impl Store {
         self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
     }
 
+    /// As [`Store::has_blob`], without keeping it there from now on: for questions of strangers, who may
+    /// ask for anything.
+    pub fn knows(&self, digest: Digest) -> bool {
+        self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
+    }
+
     /// The file of a real blob; `None` when there is none (it may be virtual, or in a store that
     /// must be checked first, as [`Store::open_blob`] does).
     pub fn blob_path(&self, digest: Digest) -> Option<PathBuf> {

@@ -1,0 +1,76 @@
+//! `sconce serve`.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use sconce_build::Progress;
+use sconce_serve::{Allowed, Error, Limits, Registry, Specifications, Stores, serve};
+
+use crate::cli::Global;
+use crate::context::{Context, open_store};
+use crate::error::Failure;
+
+/// Serve the store as a registry, read-only
+///
+/// Docker, podman, containerd, skopeo and sconce pull from it the images that `sconce images` shows, and
+/// tags such as torch:2.15.0, which are locked and built when they are first asked for; a client's pull
+/// waits as long. Layers go out straight from the wheels. Prints the address. There is no TLS and no
+/// login: who can connect can read all of the store. Ends with Ctrl-C.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce serve                                        docker pull localhost:5000/torch:2.15.0
+  sconce serve --listen 192.0.2.7:5000 --allow torch  for other machines; of the tags, torch's are built
+  sconce serve --no-build                             only what is there already")]
+pub struct Args {
+    /// Where to listen. Other machines reach it only at another address than this one; port 0 is any
+    /// that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: SocketAddr,
+    /// Build this tag for whoever asks: torch:2.15.0, torch (any tag of it), 'torch:2.*', '*'. May be given
+    /// more than once. If not given, any tag is built on the loopback address, none on others
+    #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "no_build")]
+    allow: Vec<String>,
+    /// Build nothing
+    #[arg(long)]
+    no_build: bool,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let fault = |source| Error::Listen { address: args.listen, source };
+    let listener = TcpListener::bind(args.listen).map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    let loopback = address.ip().is_loopback();
+    let allowed = match (args.no_build, args.allow.is_empty(), loopback) {
+        (false, true, true) => vec!["*".to_owned()],
+        _ => args.allow.clone(),
+    };
+    let allowed = Allowed::new(allowed);
+    if !loopback {
+        context.display.note("whoever can reach this address can read all images of the store");
+        if allowed.is_empty() && !args.no_build {
+            context
+                .display
+                .note("no tag is built for others: `--allow torch` lets them ask for torch's");
+        }
+    }
+    let open = || open_store();
+    let note = |text: &str| context.display.note(text);
+    let registry = Registry {
+        stores: Stores::new(&open)?,
+        specifications: Specifications::new(
+            &context.client,
+            &context.display,
+            context.threads,
+            sconce_start::host(),
+            allowed,
+        ),
+        note: &note,
+    };
+    println!("http://{address}");
+    // Whoever started it may wait for this line; that nobody reads it is no reason to end.
+    let _ = std::io::stdout().flush();
+    serve(&listener, &registry, &Limits::default())
+}

@@ -1,0 +1,29 @@
+//! The store as a registry: what OCI's distribution-spec 1.1 asks of one for pulls, over HTTP/1.1, and
+//! nothing that writes.
+//!
+//! An image has the names that `sconce images` shows. A tag that people know (`torch:2.15.0`) is locked
+//! and built when it is first asked for. Blobs go out as they lie, layers of wheels straight from the
+//! wheels; any blob of the store can be had by its digest, so that other machines take wheels and layers
+//! from here.
+//!
+//! Whoever asks is a stranger: requests are bounded in size and time, connections in number, and nothing
+//! of a request ever becomes a path.
+
+mod answer;
+mod error;
+mod images;
+mod range;
+mod registry;
+mod request;
+mod route;
+mod server;
+mod specifications;
+mod stores;
+
+pub use error::Error;
+pub use registry::Registry;
+pub use request::{Request, Unreadable};
+pub use route::{Route, route};
+pub use server::{Limits, serve};
+pub use specifications::{Allowed, Specifications};
+pub use stores::{OpenStore, Stores};

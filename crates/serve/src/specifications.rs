@@ -1,0 +1,283 @@
+//! Images that are asked for before they are there: a tag that people know is locked and built, once,
+//! however many ask for it meanwhile.
+//!
+//! A build costs time, network and disk, so it is bounded who may cause one, how many run, how many
+//! requests wait for one, how long it takes and how full the disk may be. A client that goes away stops
+//! nothing: the next one finds what was built.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sconce_blob::Digest;
+use sconce_build::{Builder, Error as BuildError, Policy, Progress, Project, Trees};
+use sconce_fetch::http::Client;
+use sconce_lock::{Error as LockError, Host, Spec};
+use sconce_store::Store;
+
+use crate::error::Refusal;
+
+/// Builds at a time: each keeps all cores and the disk busy.
+const MAX_BUILDS: usize = 2;
+/// Requests that may wait for builds.
+const MAX_WAITING: usize = 128;
+/// How long a failure is answered without trying again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// The most failures that are remembered.
+const MAX_REMEMBERED: usize = 256;
+/// How long the downloads of a build may take.
+const MAX_TIME: Duration = Duration::from_secs(2 * 60 * 60);
+/// Bytes that must be free for a build to begin: an image with CUDA takes 4 to 7 GB of wheels.
+const MIN_FREE: u64 = 8 << 30;
+/// Bytes of the stack of a build's thread, as that of a program's first one.
+const STACK: usize = 8 << 20;
+
+/// Which tags may be built for whoever asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed(Vec<String>);
+
+impl Allowed {
+    /// From patterns: `torch` (any tag of it), `torch:2.15.0`, `torch:2.*`, `*`.
+    #[must_use]
+    pub fn new(patterns: Vec<String>) -> Self {
+        Self(patterns)
+    }
+
+    /// Whether there is anything that may be built.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `NAME:TAG` may.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        let repository = name.split_once(':').map_or(name, |(repository, _)| repository);
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => pattern == name || pattern == repository,
+        })
+    }
+}
+
+/// Builds what is asked for by specification.
+pub struct Specifications<'a> {
+    client: &'a Client,
+    progress: &'a dyn Progress,
+    threads: usize,
+    host: Host,
+    allowed: Allowed,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    building: HashSet<String>,
+    waiting: usize,
+    failed: HashMap<String, (Instant, Refusal)>,
+}
+
+/// Why there is no image: what the client is told, and what whoever runs this is.
+type Failed = (Refusal, Option<String>);
+
+impl<'a> Specifications<'a> {
+    /// Builds for the processor of `host`, what `allowed` holds.
+    pub fn new(
+        client: &'a Client,
+        progress: &'a dyn Progress,
+        threads: usize,
+        host: Host,
+        allowed: Allowed,
+    ) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self { client, progress, threads, host, allowed, state, changed }
+    }
+
+    /// The image of a tag, built if need be; `None` where it is no tag that sconce knows.
+    pub(crate) fn image(&self, store: &Store, name: &str) -> Option<Result<Digest, Failed>> {
+        if !Spec::is_tag(name) {
+            return None;
+        }
+        Some(self.known(store, name))
+    }
+
+    fn known(&self, store: &Store, name: &str) -> Result<Digest, Failed> {
+        if !self.allowed.holds(name) {
+            let message = format!(
+                "`{name}` is not built here for whoever asks: `sconce serve --allow {name}` allows it"
+            );
+            return Err((Refusal::new(403, "DENIED", message), None));
+        }
+        let spec = Spec::from_tag(name).map_err(|error| {
+            let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
+            (Refusal::manifest_unknown(format!("{error}{hint}")), None)
+        })?;
+        let project = Project::Tag { tag: name.to_owned(), spec: Box::new(spec) };
+        let building = self.turn(name).map_err(|refusal| (refusal, None))?;
+        // Whoever had it built meanwhile left it in the store, where this finds it at once.
+        let built = self.build(store, &project);
+        if let Err((refusal, _)) = &built {
+            let mut state = self.state();
+            state.failed.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
+            if state.failed.len() < MAX_REMEMBERED {
+                state.failed.insert(name.to_owned(), (Instant::now(), refusal.clone()));
+            }
+        }
+        drop(building);
+        built
+    }
+
+    /// Waits until nobody builds the same, nor too many anything.
+    fn turn<'s>(&'s self, name: &'s str) -> Result<Building<'s, 'a>, Refusal> {
+        let mut state = self.state();
+        if state.waiting >= MAX_WAITING {
+            return Err(Refusal::too_many("too many requests wait for images to be built"));
+        }
+        state.waiting += 1;
+        let busy =
+            |state: &mut State| state.building.contains(name) || state.building.len() >= MAX_BUILDS;
+        let state = self.changed.wait_while(state, busy);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        if let Some((since, refusal)) = state.failed.get(name)
+            && since.elapsed() < REMEMBERED
+        {
+            return Err(refusal.clone());
+        }
+        state.building.insert(name.to_owned());
+        Ok(Building { all: self, name })
+    }
+
+    fn build(&self, store: &Store, project: &Project) -> Result<Digest, Failed> {
+        let internal = |why: String| (Refusal::internal(), Some(why));
+        let disk =
+            rustix::fs::statvfs(store.root()).map_err(|error| internal(error.to_string()))?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE {
+            let message = "the disk of this registry is too full to build images on";
+            return Err((Refusal::new(403, "DENIED", message), Some(message.to_owned())));
+        }
+        let cancel = Arc::new(AtomicBool::new(false));
+        let client = self.client.beside(Arc::clone(&cancel));
+        let (done, wait) = channel();
+        thread::scope(|scope| {
+            let work = || {
+                let built = self.ready(store, &client, project);
+                // Nobody listens once it was joined.
+                let _ = done.send(());
+                built
+            };
+            let builder = thread::Builder::new().name("build".to_owned()).stack_size(STACK);
+            let thread = builder
+                .spawn_scoped(scope, work)
+                .map_err(|error| internal(format!("no thread to build with: {error}")))?;
+            if wait.recv_timeout(MAX_TIME) == Err(RecvTimeoutError::Timeout) {
+                cancel.store(true, Ordering::Relaxed);
+            }
+            match thread.join() {
+                Ok(built) => built.map_err(|error| told(&error)),
+                Err(_) => Err(internal("the build panicked".to_owned())),
+            }
+        })
+    }
+
+    fn ready(
+        &self,
+        store: &Store,
+        client: &Client,
+        project: &Project,
+    ) -> Result<Digest, BuildError> {
+        let builder = self.builder(store, client, project);
+        let locked = builder.lock(project, &self.host, &Policy::default())?;
+        Ok(builder.ready(project, locked.lock, Trees::None)?.image)
+    }
+
+    fn builder<'b>(
+        &'b self,
+        store: &'b Store,
+        client: &'b Client,
+        project: &'b Project,
+    ) -> Builder<'b> {
+        Builder {
+            store,
+            client,
+            progress: self.progress,
+            threads: self.threads,
+            project: None,
+            mirror: project.spec().base.mirror.as_deref(),
+        }
+    }
+
+    /// The text of the lock that a tag has.
+    pub(crate) fn lock(&self, store: &Store, name: &str) -> Result<Option<String>, BuildError> {
+        if !Spec::is_tag(name) {
+            return Ok(None);
+        }
+        let project = Project::Tag { tag: name.to_owned(), spec: Box::default() };
+        let lock = self.builder(store, self.client, &project).existing_lock(&project)?;
+        Ok(lock.map(|lock| lock.to_text()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A build under way, until it is dropped.
+struct Building<'a, 'b> {
+    all: &'a Specifications<'b>,
+    name: &'a str,
+}
+
+impl Drop for Building<'_, '_> {
+    fn drop(&mut self) {
+        self.all.state().building.remove(self.name);
+        self.all.changed.notify_all();
+    }
+}
+
+/// What a client is told of a failed build: that nothing fits what it asked for, or only that it failed.
+/// Addresses and paths of this machine are for its own people.
+fn told(error: &BuildError) -> Failed {
+    let mut words = error.to_string();
+    if let Some(hint) = error.hint() {
+        words = format!("{words}; {hint}");
+    }
+    match error {
+        BuildError::Lock(
+            LockError::NoTorch { .. }
+            | LockError::Unsatisfiable { .. }
+            | LockError::Misfit { .. }
+            | LockError::Request { .. }
+            | LockError::Tag { .. },
+        ) => (Refusal::manifest_unknown(words), None),
+        _ => (Refusal::internal(), Some(words)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Allowed;
+
+    #[test]
+    fn patterns() {
+        let allowed = |patterns: &[&str], name| {
+            Allowed::new(patterns.iter().map(|text| (*text).to_owned()).collect()).holds(name)
+        };
+        for (pattern, name, expected) in [
+            ("torch", "torch:2.15.0", true),
+            ("torch", "pytorch:2.15.0", false),
+            ("torch:2.15.0", "torch:2.15.0", true),
+            ("torch:2.15.0", "torch:2.15.1", false),
+            ("torch:2.*", "torch:2.15.1", true),
+            ("torch:2.*", "torch:1.13.1", false),
+            ("*", "pytorch:2.1.0", true),
+        ] {
+            assert_eq!(allowed(&[pattern], name), expected, "{pattern} {name}");
+        }
+        assert!(!allowed(&[], "torch:2.15.0") && allowed(&["a", "torch"], "torch:1"));
+    }
+}
