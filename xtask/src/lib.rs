@@ -13,7 +13,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["blob", "oci", "open"]),
     ("fetch", &["blob", "debian", "lock", "open", "store"]),
     ("registry", &["blob", "fetch", "oci", "open"]),
-    ("transfer", &["blob", "build", "oci", "registry", "store"]),
+    ("transfer", &["blob", "build", "fetch", "oci", "registry", "store"]),
     ("inspect", &["blob", "facts", "oci", "open"]),
     ("gpu", &["open"]),
     ("verify", &[]),

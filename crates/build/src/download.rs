@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_fetch::downloads::{self, Wanted};
+use sconce_fetch::peers::Needed;
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{DebPin, IndexKind, IndexRequest, Lock, Wheel};
 
@@ -43,7 +44,14 @@ impl Builder<'_> {
 
     /// Downloads what the base is made of, and a standalone Python.
     pub(crate) fn fetch_base(&self, lock: &Lock, cancel: &AtomicBool) -> Result<(), Error> {
-        if let Some(file) = self.wanted_python(lock)? {
+        let python = self.wanted_python(lock)?;
+        let needed = |name: &str, digest, size| Needed { name: name.to_owned(), digest, size };
+        let of_python = python.iter().filter_map(|f| Some(needed(&f.name, f.digest, f.size?)));
+        let of_debs = self.missing_debs(lock)?.into_iter();
+        let of_debs = of_debs.map(|deb| needed(&deb.name, deb.sha256, deb.size));
+        self.take_from_peers(&of_python.chain(of_debs).collect::<Vec<_>>(), cancel, &|_| {});
+        let here = |file: &Wanted| self.store.blob_path(file.digest).is_some();
+        if let Some(file) = python.filter(|file| !here(file)) {
             let name = file.name.clone();
             self.download_as("downloading Python", &[file], 1, cancel, &|_| {})
                 .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
@@ -73,6 +81,12 @@ impl Builder<'_> {
         cancel: &AtomicBool,
         arrived: &(dyn Fn(&str) + Sync),
     ) -> Result<(), Error> {
+        // A file of unknown size is not taken from strangers: nothing bounds what they send.
+        let needed = self.missing_wheels(lock).into_iter().filter_map(|wheel| {
+            let (name, digest) = (wheel.file.clone(), wheel.sha256);
+            Some(Needed { name, digest, size: wheel.size? })
+        });
+        self.take_from_peers(&needed.collect::<Vec<_>>(), cancel, arrived);
         let missing = self.missing_wheels(lock);
         let wanted = self.wanted_wheels(lock, &missing)?;
         let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel, arrived) else {
@@ -165,6 +179,25 @@ impl Builder<'_> {
         downloads::download_all(self.client, self.store, wanted, parallel, &watch)?;
         stage.end(&format!("{} files", wanted.len()));
         Ok(())
+    }
+
+    /// Takes from other machines what they have of these files.
+    fn take_from_peers(
+        &self,
+        needed: &[Needed],
+        cancel: &AtomicBool,
+        arrived: &(dyn Fn(&str) + Sync),
+    ) {
+        let peers = &self.client.options().peers;
+        if peers.is_empty() || needed.is_empty() {
+            return;
+        }
+        let stage = self.progress.begin("asking peers", None);
+        let (progress, said) = (self.progress, Mutex::default());
+        let watch = Watch { progress, stage: &*stage, said, cancel, arrived };
+        peers.take(self.store, needed, PARALLEL, &watch);
+        let here = needed.iter().filter(|file| self.store.blob_path(file.digest).is_some());
+        stage.end(&format!("{} of {} files", here.count(), needed.len()));
     }
 
     fn wheel_url(&self, lock: &Lock, wheel: &Wheel) -> Result<String, Error> {

@@ -21,6 +21,7 @@ use crate::certificates::Certificates;
 use crate::dns::Cached;
 use crate::error::Error;
 use crate::netrc::{Login, Netrc};
+use crate::peers::Peers;
 
 /// The longest a server's `Retry-After` is obeyed; asked for more, we give up at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -41,8 +42,10 @@ pub struct Options {
     pub connect: Duration,
     /// Time without a byte after which a connection counts as dead.
     pub stall: Duration,
-    /// Fewer bytes than [`SLOWEST`] a second over so long a time count as dead too.
+    /// Fewer bytes than [`Options::slowest`] a second over so long a time count as dead too.
     pub slow: Duration,
+    /// The fewest bytes a second.
+    pub slowest: u64,
     /// How often a thing is tried when it fails in a passing way.
     pub tries: u32,
     /// Pause before the second try; doubled before each further one.
@@ -55,6 +58,8 @@ pub struct Options {
     pub netrc: Netrc,
     /// Certificates beside the system's.
     pub certificates: Certificates,
+    /// Other machines that are asked for files first.
+    pub peers: Peers,
 }
 
 impl Default for Options {
@@ -63,12 +68,14 @@ impl Default for Options {
             connect: Duration::from_secs(20),
             stall: Duration::from_secs(25),
             slow: Duration::from_secs(25),
+            slowest: SLOWEST,
             tries: 5,
             backoff: Duration::from_millis(500),
             offline: false,
             cancel: Arc::default(),
             netrc: Netrc::default(),
             certificates: Certificates::default(),
+            peers: Peers::default(),
         }
     }
 }
@@ -78,6 +85,8 @@ impl Default for Options {
 pub enum Method {
     /// Reads.
     Get,
+    /// Reads what may have to be made first: the answer may take as long as that to what was sent.
+    Await,
     /// Reads the head of an answer.
     Head,
     /// Begins something.
@@ -86,6 +95,8 @@ pub enum Method {
     Patch,
     /// Makes or completes something.
     Put,
+    /// Takes something away.
+    Delete,
 }
 
 /// What a request carries.
@@ -269,11 +280,12 @@ impl Client {
         let shown = shown(url);
         let stall = self.options.stall;
         let (verb, writes) = match method {
-            Method::Get => ("GET", false),
+            Method::Get | Method::Await => ("GET", false),
             Method::Head => ("HEAD", false),
             Method::Post => ("POST", true),
             Method::Patch => ("PATCH", true),
             Method::Put => ("PUT", true),
+            Method::Delete => ("DELETE", true),
         };
         let mut request = ureq::http::Request::builder().method(verb).uri(bare.as_str());
         for (name, value) in headers {
@@ -303,7 +315,10 @@ impl Client {
             self.agent.run(request)
         } else {
             let request = request.body(()).map_err(|error| bad(error.to_string()))?;
-            self.agent.run(request)
+            let patience = if method == Method::Await { PATIENCE } else { 1 };
+            let request = self.agent.configure_request(request);
+            let patience = stall.saturating_mul(patience);
+            self.agent.run(request.timeout_recv_response(Some(patience)).build())
         };
         let response = answer.map_err(|error| failed(error, &shown, stall))?;
         let landed = ureq::ResponseExt::get_uri(&response).to_string();
@@ -316,7 +331,7 @@ impl Client {
             body: body.into_reader(),
             shown,
             stall,
-            pace: Pace::new(self.options.slow),
+            pace: Pace::new(self.options.slow, self.options.slowest),
         })
     }
 
@@ -405,13 +420,15 @@ fn message(json: &[u8]) -> Option<String> {
 /// How much a connection brings in the time that is waited for it.
 struct Pace {
     limit: Duration,
+    /// Bytes a second.
+    slowest: u64,
     bytes: u64,
     waited: Duration,
 }
 
 impl Pace {
-    fn new(limit: Duration) -> Self {
-        Self { limit, bytes: 0, waited: Duration::ZERO }
+    fn new(limit: Duration, slowest: u64) -> Self {
+        Self { limit, slowest, bytes: 0, waited: Duration::ZERO }
     }
 
     /// Counts one read; bytes and time where they are too few. Time between reads is ours, not the server's.
@@ -422,8 +439,8 @@ impl Pace {
             return None;
         }
         let (bytes, waited) = (self.bytes, self.waited);
-        *self = Self::new(self.limit);
-        let least = waited.as_millis().saturating_mul(u128::from(SLOWEST)) / 1000;
+        *self = Self::new(self.limit, self.slowest);
+        let least = waited.as_millis().saturating_mul(u128::from(self.slowest)) / 1000;
         (u128::from(bytes) < least).then_some((bytes, waited))
     }
 }
@@ -577,7 +594,7 @@ mod tests {
 
     #[test]
     fn a_pace_is_counted_by_the_time_that_is_waited() {
-        let mut pace = Pace::new(Duration::from_secs(10));
+        let mut pace = Pace::new(Duration::from_secs(10), SLOWEST);
         assert_eq!(pace.took(1, Duration::from_secs(9)), None);
         let slow = (2, Duration::from_secs(10));
         assert_eq!(pace.took(1, Duration::from_secs(1)), Some(slow));

@@ -8,6 +8,7 @@ mod error;
 pub mod http;
 pub mod indexes;
 mod netrc;
+pub mod peers;
 pub mod pypi;
 pub mod pythons;
 pub mod range;

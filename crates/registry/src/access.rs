@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sconce_fetch::http::{Client, Options};
+use sconce_fetch::peers::Peers;
 use sconce_fetch::{Certificates, Netrc};
 
 use crate::error::Error;
@@ -87,6 +88,12 @@ impl Access {
 
     pub(crate) fn chunk(&self) -> u64 {
         self.chunk
+    }
+
+    /// Other machines that may be asked for blobs first.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.options.peers
     }
 
     /// The logins.

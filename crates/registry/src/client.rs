@@ -234,7 +234,9 @@ impl Registry {
     ) -> Result<Vec<u8>, Error> {
         let bytes = self.patiently(|| {
             let headers = [("Accept", ACCEPT), ("Accept-Encoding", "identity")];
-            let stream = self.open(url, &headers, wanted)?;
+            // What has no digest yet may have to be built first (`sconce serve`).
+            let method = if expected.is_none() { Method::Await } else { Method::Get };
+            let stream = self.open_with(method, url, &headers, wanted)?;
             let bytes = whole(stream, limit)?;
             self.count(bytes.len() as u64);
             Ok(bytes)
@@ -270,7 +272,17 @@ impl Registry {
         headers: &[(&str, &str)],
         wanted: &str,
     ) -> Result<Stream, Error> {
-        let stream = self.ask(Method::Get, url, headers, &mut || Ok(None))?;
+        self.open_with(Method::Get, url, headers, wanted)
+    }
+
+    fn open_with(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        wanted: &str,
+    ) -> Result<Stream, Error> {
+        let stream = self.ask(method, url, headers, &mut || Ok(None))?;
         match stream.status {
             404 => Err(Error::NotFound {
                 host: self.reference.host.clone(),

@@ -73,6 +73,24 @@ impl Registry {
         })
     }
 
+    /// Whether the registry answers and lets this login write: an upload is begun and given up. Called
+    /// before work is done for a push.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], and those of the network.
+    pub fn check_push(&self) -> Result<(), Error> {
+        let url = self.url("blobs/uploads/")?;
+        let begun = self.patiently(|| {
+            let stream = self.ask(Method::Post, &url, &[], &mut || Ok(None))?;
+            Ok(stream.accepted(&[202])?)
+        })?;
+        if let Some(session) = begun.header("location").and_then(|to| begun.url.join(to).ok()) {
+            // Not every registry knows how to give an upload up; those forget it in time.
+            let _ = self.ask(Method::Delete, &session, &[], &mut || Ok(None));
+        }
+        Ok(())
+    }
+
     /// Puts a blob, which the registry may take from its own repository `from`.
     ///
     /// # Errors

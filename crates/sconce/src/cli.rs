@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images, init,
-    inspect, kill, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, serve,
+    inspect, kill, load, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, serve,
     stats, stop, trust, verify, wait, wheel,
 };
 use crate::error::{Failure, Kind};
@@ -34,6 +34,17 @@ pub struct Global {
     /// Say nothing but errors and remarks
     #[arg(short, long, global = true, help_heading = "Everywhere")]
     pub quiet: bool,
+    /// Ask another machine's `sconce serve` for wheels, Debian packages and layers before the internet:
+    /// node1:5000. May be given more than once; nothing of what comes is believed before its digest is right
+    #[arg(
+        long = "peer",
+        global = true,
+        value_name = "HOST:PORT",
+        env = "SCONCE_PEERS",
+        value_delimiter = ',',
+        help_heading = "Everywhere"
+    )]
+    pub peers: Vec<String>,
     /// How many threads may work at once; all cores if not given
     #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -67,6 +78,7 @@ enum Command {
     Pull(pull::Args),
     Push(push::Args),
     Copy(copy::Args),
+    Load(load::Args),
     Serve(serve::Args),
     Login(login::Args),
     Logout(login::Logout),
@@ -120,6 +132,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Pull(args) => pull::main(&global, &args),
         Command::Push(args) => push::main(&global, &args),
         Command::Copy(args) => copy::main(&global, &args),
+        Command::Load(args) => load::main(&global, &args),
         Command::Serve(args) => serve::main(&global, &args),
         Command::Login(args) => login::main(&global, &args),
         Command::Logout(args) => login::logout(&args),

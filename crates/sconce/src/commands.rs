@@ -15,6 +15,7 @@ pub mod images;
 pub mod init;
 pub mod inspect;
 pub mod kill;
+pub mod load;
 pub mod lock;
 mod locking;
 pub mod login;

@@ -8,6 +8,7 @@ use std::thread;
 use sconce_build::Builder;
 use sconce_fetch::Netrc;
 use sconce_fetch::http::{Client, Options};
+use sconce_fetch::peers::Peers;
 use sconce_registry::Access;
 use sconce_store::Store;
 use sconce_transfer::Transfer;
@@ -52,10 +53,13 @@ impl Context {
             Some(path) => Netrc::read(&path)?,
             None => Netrc::default(),
         };
+        let peers: Vec<String> =
+            global.peers.iter().filter(|peer| !peer.is_empty()).cloned().collect();
         let options = Options {
             offline: global.offline,
             netrc,
             cancel: Arc::default(),
+            peers: Peers::new(&peers)?,
             ..Options::default()
         };
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);

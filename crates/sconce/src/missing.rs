@@ -3,7 +3,7 @@
 use crate::error::{Failure, Kind};
 
 /// Name, and what to do.
-const MISSING: [(&str, &str); 22] = [
+const MISSING: [(&str, &str); 21] = [
     ("start", "a container that ended is not started again: `sconce run` starts a new one"),
     (
         "restart",
@@ -20,7 +20,6 @@ const MISSING: [(&str, &str); 22] = [
     ("commit", "an image is made from sconce.toml by `sconce build`"),
     ("export", "`sconce exec NAME tar -c /` writes its files"),
     ("save", "`sconce copy NAME docker-archive:FILE`"),
-    ("load", "`sconce copy docker-archive:FILE store:NAME`, or `sconce run docker-archive:FILE`"),
     ("import", "`sconce run docker-archive:FILE` takes an archive"),
     ("tag", "`sconce copy NAME store:OTHER`"),
     ("history", "`sconce inspect IMAGE` shows an image's layers and packages"),

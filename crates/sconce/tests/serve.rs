@@ -1,10 +1,14 @@
 //! `sconce serve` as a user starts it, and other homes that pull from it.
 
+mod index_world;
 mod world;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
 
+use sconce_store::Store;
+use sconce_testkit::{RegistryServer, Wheel};
 use world::World;
 
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the store"]}"#;
@@ -19,7 +23,10 @@ impl Served {
     fn start(world: &World, words: &[&str]) -> Self {
         let mut words = words.to_vec();
         words.splice(0..0, ["serve", "--listen", "127.0.0.1:0"]);
-        let mut command = world.sconce(&words);
+        Self::by(world.sconce(&words))
+    }
+
+    fn by(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -59,4 +66,128 @@ fn what_one_store_has_another_runs() {
     assert_ne!(code, 0, "{err}");
     let (code, _, err) = here.says(&["serve", "--listen", &served.host]);
     assert!(code == 8 && err.contains("another program listens there"), "{code} {err}");
+}
+
+/// Layers come from a machine that has them, and only documents from the registry.
+#[test]
+fn a_peer_is_asked_for_layers_before_the_registry() {
+    let registry = RegistryServer::start();
+    let name = format!("{}/lab/demo:1", registry.host());
+    let (here, there) = (World::new(), World::new());
+    here.image(ECHO);
+    done(&here, &["push", "oci:image", &name]);
+    let served = Served::start(&here, &["--no-build"]);
+    let layers = || {
+        let blobs =
+            registry.log().into_iter().filter(|line| line.starts_with("GET /v2/lab/demo/blobs/"));
+        blobs.count() - 1
+    };
+    let row = done(&there, &["--peer", &served.host, "pull", "--json", &name]);
+    assert_eq!(layers(), 0, "{:?}", registry.log());
+    let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+    assert!(row[0]["moved"].as_u64().unwrap() < 2000, "{row}");
+    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", &name]), "from the store\n");
+
+    // One that is gone, and one that has other things: the registry has it all.
+    let empty = World::new();
+    let other = Served::start(&World::new(), &["--no-build"]);
+    let peers = format!("127.0.0.1:1,{}", other.host);
+    let output = empty.sconce(&["pull", &name]).env("SCONCE_PEERS", peers).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(layers(), 2, "its configuration and its layer again");
+    let (code, _, err) = empty.says(&["--peer", "node1/path", "pull", &name]);
+    assert!(code != 0 && err.contains("HOST:PORT"), "{err}");
+}
+
+#[test]
+fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
+    let world = World::new();
+    world.image(ECHO);
+    done(&world, &["copy", "oci:image", "docker-archive:image.tar"]);
+    for words in
+        [["run", "-q", "--gpus", "none", "-"], ["run", "-q", "--gpus", "none", "docker-archive:-"]]
+    {
+        let archive = std::fs::File::open(world.path("image.tar")).unwrap();
+        let output = World::new().sconce(&words).stdin(archive).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "from the store\n", "{said}");
+    }
+    let (code, _, err) = world.says(&["run", "--gpus", "none", "-"]);
+    assert!(code == 125 && err.contains("no image's archive"), "{code} {err}");
+
+    // An engine that keeps what it is given, one that refuses it, and none.
+    let script = "#!/bin/sh\n[ \"$*\" = load ] && exec cat >loaded.tar\n";
+    let bin = world.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let engine = |name: &str, text: &str| {
+        let path = bin.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    engine("docker", script);
+    engine("podman", "#!/bin/sh\nexit 3\n");
+    let load = |name: &str| {
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        let path = if name == "containerd" { bin.display().to_string() } else { path };
+        let mut command =
+            world.sconce(&["load", "docker-archive:image.tar", "--tag", "lab/x:1", "--into", name]);
+        world::texts(&command.env("PATH", path).output().unwrap())
+    };
+    let (code, out, err) = load("docker");
+    assert!(code == 0 && out.starts_with("sha256:"), "{code} {err}");
+    let other = World::new();
+    std::fs::copy(world.path("loaded.tar"), other.path("x.tar")).unwrap();
+    assert_eq!(done(&other, &["run", "-q", "--gpus", "none", "x.tar"]), "from the store\n");
+    let saved = std::fs::read(world.path("loaded.tar")).unwrap();
+    assert!(String::from_utf8_lossy(&saved[..8192]).contains("docker.io/lab/x:1"));
+    let (code, _, err) = load("podman");
+    assert!(code == 8 && err.contains("`podman load` did not take the image"), "{code} {err}");
+    let (code, _, err) = load("containerd");
+    assert!(code == 8 && err.contains("there is no `ctr` on this machine"), "{code} {err}");
+}
+
+/// A registry that can't be written to is found before anything is built.
+#[test]
+fn a_push_is_tried_before_the_build() {
+    let registry = RegistryServer::start();
+    registry.guard("Basic nobody");
+    let world = World::new();
+    std::fs::create_dir(world.path("project")).unwrap();
+    std::fs::write(world.path("project/sconce.toml"), "[environment]\ntorch = false\n").unwrap();
+    let name = format!("{}/lab/demo:1", registry.host());
+    let (code, _, err) = world.says(&["push", "project", &name]);
+    assert!(code == 5 && err.contains("sconce login"), "{code} {err}");
+    assert!(!world.path("project/sconce.lock").exists(), "it was locked first");
+}
+
+/// Two homes and one index: a wheel comes from it once.
+#[test]
+fn a_peer_is_asked_for_wheels_before_their_index() {
+    let wheel = Wheel::new("a", "1.0").file("a/__init__.py", b"a = 1");
+    let path = |world: &index_world::World| world.index.path(&wheel.file_name());
+    let mut world = index_world::World::new(std::slice::from_ref(&wheel));
+    let digest = world.locks().wheels[0].sha256;
+    // Without Debian packages there is nothing to build on: that comes after the download.
+    world.sconce(&["build"]);
+    assert!(Store::open(world.path("store")).unwrap().blob_path(digest).is_some());
+    let asked = world.index.server.requests().len();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    server.args(["serve", "--no-build", "--listen", "127.0.0.1:0"]);
+    let served = Served::by({
+        server.env("SCONCE_HOME", world.path("store")).env("SCONCE_STORES", "");
+        server
+    });
+    world.env.push(("SCONCE_HOME", world.path("second").display().to_string()));
+    world.env.push(("SCONCE_PEERS", served.host.clone()));
+    let (_, said) = world.sconce(&["build"]);
+    assert!(Store::open(world.path("second")).unwrap().blob_path(digest).is_some(), "{said}");
+    assert_eq!(world.index.server.requests().len(), asked, "{said}");
+
+    // A third one, whose peers are gone, has it from the index.
+    drop(served);
+    world.env.push(("SCONCE_HOME", world.path("third").display().to_string()));
+    let before = world.index.server.requests_for(&path(&world)).len();
+    let (_, said) = world.sconce(&["build"]);
+    assert!(Store::open(world.path("third")).unwrap().blob_path(digest).is_some(), "{said}");
+    assert_eq!(world.index.server.requests_for(&path(&world)).len(), before + 1, "{said}");
 }

@@ -5,6 +5,7 @@
 //! remarks go to a callback. [`Request`] is serialisable, so that whatever starts containers on
 //! other machines or later can say the same as `sconce run`.
 
+mod archive;
 pub mod docker;
 mod env;
 mod error;
@@ -21,6 +22,7 @@ mod target;
 mod variables;
 mod volumes;
 
+pub use archive::read_archive;
 pub use env::{Environment, env_file, label, label_file};
 pub use error::Error;
 pub use gpus::Gpus;

@@ -12,6 +12,7 @@ use sconce_run::Container;
 use sconce_store::{Image, Lease};
 use sconce_transfer::Transfer;
 
+use crate::archive::read_archive;
 use crate::env::Environment;
 use crate::error::Error;
 use crate::gpus::{self, Gpus};
@@ -178,7 +179,7 @@ fn find(
             (reading(), store.read_layout(path, tag.as_deref(), architecture, &[])?)
         }
         Target::Archive { path, tag } => {
-            (reading(), store.read_archive(path, tag.as_deref(), architecture, &[])?)
+            (reading(), read_archive(store, path, tag.as_deref(), architecture)?)
         }
         Target::Folder(project) | Target::Tag(project) => {
             let mirror = project.spec().base.mirror.as_deref();

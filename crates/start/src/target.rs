@@ -9,6 +9,7 @@ use sconce_lock::Spec;
 use sconce_registry::Reference;
 use sconce_store::{Image, Store};
 
+use crate::archive;
 use crate::error::Error;
 
 /// What was named.
@@ -29,9 +30,10 @@ pub enum Target {
         /// Which of its images.
         tag: Option<String>,
     },
-    /// An image in a tar: `docker-archive:FILE[:TAG]`, `oci-archive:FILE[:TAG]`, or a tar.
+    /// An image in a tar: `docker-archive:FILE[:TAG]`, `oci-archive:FILE[:TAG]`, or a tar; `-` is
+    /// standard input.
     Archive {
-        /// The file.
+        /// The file, or `-`.
         path: PathBuf,
         /// Which of its images.
         tag: Option<String>,
@@ -107,6 +109,9 @@ impl Target {
         if let Some(rest) = ARCHIVES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
             let (path, tag) = at_tag(rest);
             return Ok(Self::Archive { path, tag });
+        }
+        if text == archive::STANDARD_INPUT {
+            return Ok(Self::Archive { path: text.into(), tag: None });
         }
         if text.starts_with("docker://") {
             Reference::parse(text)?;
@@ -343,6 +348,8 @@ mod tests {
             (at("x.tar"), Kind::Archive),
             (at("unnamed"), Kind::Archive),
             ("docker-archive:nowhere.tar".into(), Kind::Archive),
+            ("docker-archive:-".into(), Kind::Archive),
+            ("-".into(), Kind::Archive),
             (at("x.whl"), Kind::Path),
             (at("plain"), Kind::Path),
             ("torch:2.9.1".into(), Kind::Tag),

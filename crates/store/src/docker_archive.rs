@@ -44,16 +44,7 @@ impl Store {
         to: &Path,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Error> {
-        let saved = Saved {
-            config: blob_name(image.config),
-            repo_tags: Some(names.to_vec()),
-            layers: image.layers.iter().map(|layer| blob_name(layer.digest)).collect(),
-        };
-        let manifest = serde_json::to_vec(&[saved]).map_err(|error| Error::BadDocument {
-            what: image.manifest.to_string(),
-            why: error.to_string(),
-        })?;
-        let index = self.index(image, names)?;
+        let head = self.archive_head(image, names)?;
         let partial = Partial::beside(to)?;
         let path = &partial.path;
         let file = File::create_new(path).map_err(at("create", path))?;
@@ -64,16 +55,7 @@ impl Store {
             at_byte += bytes.len() as u64;
             file.write_all_at(bytes, start).map_err(at("write", path))
         };
-        for folder in ["blobs/", "blobs/sha256/"] {
-            write(header(folder, 0)?.as_bytes())?;
-        }
-        for (name, bytes) in
-            [("index.json", &index[..]), ("manifest.json", &manifest), ("oci-layout", OCI_LAYOUT)]
-        {
-            write(header(name, bytes.len() as u64)?.as_bytes())?;
-            write(bytes)?;
-            write(&[0; BLOCK as usize][..padding(bytes.len() as u64)])?;
-        }
+        write(&head)?;
         let mut places = HashMap::new();
         for digest in blobs_of(image) {
             let size = self.open_blob(digest)?.len();
@@ -90,6 +72,79 @@ impl Store {
             self.copy_blob(digest, &mut out, path, progress)
         })?;
         partial.into_place(to)
+    }
+
+    /// The same archive as a stream, for an engine that reads it as it comes.
+    ///
+    /// # Errors
+    /// A blob is missing or damaged; `out` takes no more.
+    pub fn send_docker_archive(
+        &self,
+        image: &Image,
+        names: &[String],
+        out: &mut impl Write,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), Error> {
+        let to = Path::new("the archive");
+        let fault = || at("write", to);
+        let padding = |size| [0; BLOCK as usize][..padding(size)].to_vec();
+        out.write_all(&self.archive_head(image, names)?).map_err(fault())?;
+        for digest in blobs_of(image) {
+            let size = self.open_blob(digest)?.len();
+            out.write_all(header(&blob_name(digest), size)?.as_bytes()).map_err(fault())?;
+            self.copy_blob(digest, out, to, progress)?;
+            out.write_all(&padding(size)).map_err(fault())?;
+        }
+        out.write_all(&[0; 2 * BLOCK as usize]).map_err(fault())?;
+        out.flush().map_err(fault())
+    }
+
+    /// What stands before the blobs: folders and documents.
+    fn archive_head(&self, image: &Image, names: &[String]) -> Result<Vec<u8>, Error> {
+        let saved = Saved {
+            config: blob_name(image.config),
+            repo_tags: Some(names.to_vec()),
+            layers: image.layers.iter().map(|layer| blob_name(layer.digest)).collect(),
+        };
+        let manifest = serde_json::to_vec(&[saved]).map_err(|error| Error::BadDocument {
+            what: image.manifest.to_string(),
+            why: error.to_string(),
+        })?;
+        let index = self.index(image, names)?;
+        let mut head = Vec::new();
+        for folder in ["blobs/", "blobs/sha256/"] {
+            head.extend_from_slice(header(folder, 0)?.as_bytes());
+        }
+        for (name, bytes) in
+            [("index.json", &index[..]), ("manifest.json", &manifest), ("oci-layout", OCI_LAYOUT)]
+        {
+            head.extend_from_slice(header(name, bytes.len() as u64)?.as_bytes());
+            head.extend_from_slice(bytes);
+            head.resize(head.len() + padding(bytes.len() as u64), 0);
+        }
+        Ok(head)
+    }
+
+    /// Takes an image in from an archive that comes as a stream, as [`Store::read_archive`] does from a
+    /// file: a tar says at its end which image it holds, so it is kept aside until then.
+    ///
+    /// # Errors
+    /// As [`Store::read_archive`].
+    pub fn read_archive_stream(
+        &self,
+        from: &mut dyn Read,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let folder = self.scratch_dir()?;
+        let path = folder.join("standard-input.tar");
+        let mut file = File::create_new(&path).map_err(at("create", &path))?;
+        let taken = io::copy(from, &mut file)
+            .map_err(at("write", &path))
+            .and_then(|_| self.read_archive(&path, tag, architecture, names));
+        std::fs::remove_dir_all(&folder).map_err(at("remove", &folder))?;
+        taken
     }
 
     /// Takes an image in from an archive: one that holds an OCI layout, as `docker save` of Docker

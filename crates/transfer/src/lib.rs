@@ -6,6 +6,7 @@
 mod error;
 mod incoming;
 mod origin;
+mod peers;
 mod pull;
 mod push;
 mod several;

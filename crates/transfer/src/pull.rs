@@ -48,6 +48,8 @@ impl Transfer<'_> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
         let image = registry.image(architecture)?;
         let layers = layers_of(&image);
+        let missing = layers.iter().filter(|layer| !self.store.has_blob(layer.digest));
+        self.take_from_peers(&missing.collect::<Vec<_>>(), reference);
         let (here, missing): (Vec<&Layer>, Vec<&Layer>) =
             layers.iter().partition(|layer| self.store.has_blob(layer.digest));
         let sum = |layers: &[&Layer]| {

@@ -71,6 +71,15 @@ impl Transfer<'_> {
         self.send(&manifest, &Blobs::Store(self.store), to)
     }
 
+    /// Whether images can be sent there: asked before one is built for it.
+    ///
+    /// # Errors
+    /// Those of the registry.
+    pub fn check_push(&self, to: &Reference) -> Result<(), Error> {
+        let registry = Registry::new(self.access, to.clone(), &Rights::Push(Vec::new()))?;
+        Ok(registry.check_push()?)
+    }
+
     /// Sends the image that `from` names from one registry to another, without storing a byte.
     ///
     /// # Errors

@@ -54,7 +54,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
     let image = match &args.second {
-        Some(_) => source(&context, &args.first, args.trust)?,
+        Some(_) => {
+            // A registry that is down or closed is no reason to build first.
+            if matches!(Target::find(&args.first)?, Target::Folder(_) | Target::Tag(_)) {
+                context.transfer(&access).check_push(&to)?;
+            }
+            source(&context, &args.first, args.trust)?
+        }
         None => named(&context, &args.first, &to)?,
     };
     let pushed = match context.transfer(&access).push(&image, &to) {
@@ -135,7 +141,7 @@ pub fn source(context: &Context, text: &str, trusted: bool) -> Result<Image, Fai
             store.read_layout(path, tag.as_deref(), &architecture, &[])?
         }
         Target::Archive { path, tag } => {
-            store.read_archive(path, tag.as_deref(), &architecture, &[])?
+            sconce_start::read_archive(store, path, tag.as_deref(), &architecture)?
         }
         Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
             return match target.stored(store)? {

@@ -98,9 +98,11 @@ impl World {
         let version = file.split('-').nth(1).unwrap();
         let mut row = String::new();
         let _ = writeln!(row, "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"");
-        let hash = digest.hex();
-        let _ =
-            writeln!(row, "wheels = [{{ url = \"{url}\", hashes = {{ sha256 = \"{hash}\" }} }}]");
+        let (hash, size) = (digest.hex(), wheel.build().len());
+        let _ = writeln!(
+            row,
+            "wheels = [{{ url = \"{url}\", size = {size}, hashes = {{ sha256 = \"{hash}\" }} }}]"
+        );
         fs::write(self.path("pylock").join(name), row).unwrap();
     }
 
