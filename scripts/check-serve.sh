@@ -98,19 +98,24 @@ until_it 30 in_containerd version
 in_containerd images pull --plain-http --snapshotter native "$at/check/hello:1" >/dev/null
 in_containerd images list | grep -q "$digest" || fail "containerd has another image"
 
+loads() { # ENGINE
+    PATH="$scratch/bin:$PATH" "$sconce" load -q check/hello:1 --into "$1" >"$scratch/said" 2>&1 ||
+        fail "not loaded into $1: $(cat "$scratch/said")"
+}
+
 say "loaded into Docker, podman and containerd"
-docker rmi --force "$at/check/hello:1" >/dev/null
-"$sconce" load -q check/hello:1 --into docker 2>/dev/null
-same "$(docker run --rm --network host check/hello:1)" "$said" "the image in Docker"
 mkdir "$scratch/bin"
 # Its commands take no options of where their own folders are from sconce.
 printf '#!/bin/sh\nexec %s --root %s --runroot %s --runtime runc "$@"\n' "$(command -v podman)" \
     "$scratch/podman" "$scratch/podman-run" >"$scratch/bin/podman"
 printf '#!/bin/sh\nexec %s --address %s "$@"\n' "$(command -v ctr)" "$scratch/containerd.sock" >"$scratch/bin/ctr"
 chmod +x "$scratch/bin/podman" "$scratch/bin/ctr"
-PATH="$scratch/bin:$PATH" "$sconce" load -q check/hello:1 --into podman 2>/dev/null
+docker rmi --force "$at/check/hello:1" >/dev/null
+loads docker
+same "$(docker run --rm --network host check/hello:1)" "$said" "the image in Docker"
+loads podman
 in_podman image exists docker.io/check/hello:1 || fail "podman has no check/hello:1"
-PATH="$scratch/bin:$PATH" "$sconce" load -q check/hello:1 --into containerd 2>/dev/null
+loads containerd
 in_containerd images list | grep -q docker.io/check/hello:1 || fail "containerd has no check/hello:1"
 
 say "an archive over standard input runs"

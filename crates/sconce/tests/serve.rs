@@ -115,6 +115,8 @@ fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
     let (code, _, err) = world.says(&["run", "--gpus", "none", "-"]);
     assert!(code == 125 && err.contains("no image's archive"), "{code} {err}");
 
+    done(&world, &["copy", "oci:image", "store:lab/x:1"]);
+    assert_eq!(done(&world, &["run", "-q", "--gpus", "none", "lab/x:1"]), "from the store\n");
     // An engine that keeps what it is given, one that refuses it, and none.
     let script = "#!/bin/sh\n[ \"$*\" = load ] && exec cat >loaded.tar\n";
     let bin = world.path("bin");
@@ -129,8 +131,7 @@ fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
     let load = |name: &str| {
         let path = format!("{}:/usr/bin:/bin", bin.display());
         let path = if name == "containerd" { bin.display().to_string() } else { path };
-        let mut command =
-            world.sconce(&["load", "docker-archive:image.tar", "--tag", "lab/x:1", "--into", name]);
+        let mut command = world.sconce(&["load", "lab/x:1", "--into", name]);
         world::texts(&command.env("PATH", path).output().unwrap())
     };
     let (code, out, err) = load("docker");

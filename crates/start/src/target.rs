@@ -267,8 +267,10 @@ impl Target {
                 None => Ok(None),
             },
             Self::Reference(text) => {
+                // `lab/demo:1` is what was built under that name, or Docker Hub's that was pulled.
+                let names = store.names()?;
                 let name = Reference::parse(text)?.to_string();
-                let found = store.names()?.get(&name).copied();
+                let found = names.get(text).or_else(|| names.get(&name)).copied();
                 Ok(found.map(|digest| store.image(&digest.hex())).transpose()?)
             }
             Self::Folder(_) | Self::Layout { .. } | Self::Archive { .. } => Ok(None),

@@ -117,7 +117,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         None => match target.stored(&context.store)? {
             Some(image) => image,
-            None => push::source(&context, &args.source, args.trust)?,
+            None => push::source(&context, "copy", &args.source, args.trust)?,
         },
     };
     match &to {

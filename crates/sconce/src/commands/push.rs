@@ -59,7 +59,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             if matches!(Target::find(&args.first)?, Target::Folder(_) | Target::Tag(_)) {
                 context.transfer(&access).check_push(&to)?;
             }
-            source(&context, &args.first, args.trust)?
+            source(&context, "push", &args.first, args.trust)?
         }
         None => named(&context, &args.first, &to)?,
     };
@@ -125,10 +125,15 @@ fn named(context: &Context, text: &str, to: &Reference) -> Result<Image, Failure
     }
 }
 
-/// The image that a person means, made or taken in if need be.
-pub fn source(context: &Context, text: &str, trusted: bool) -> Result<Image, Failure> {
-    const TAKES: &[What] = &[What::Folder, What::Tag, What::Image, What::Layout, What::Archive];
-    let target = Target::find_for(text, "push", TAKES)?;
+/// The image that a person means to a command, made or taken in if need be. One whose name is that of an
+/// image in a registry is in the store under that name, or nowhere.
+pub fn source(
+    context: &Context,
+    command: &'static str,
+    text: &str,
+    trusted: bool,
+) -> Result<Image, Failure> {
+    let target = Target::find_for(text, command, What::STARTABLE)?;
     let store = &context.store;
     let architecture = crate::commands::registries::architecture(None)?;
     let taken = match &target {
