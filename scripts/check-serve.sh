@@ -4,10 +4,9 @@
 #     sudo SCONCE=target/release/sconce scripts/check-serve.sh examples/hello [TAG]
 #
 # The image of the folder must print something and exit with 0. TAG (pytorch:2.15.0) is asked for by
-# specification by two clients at once in a home of its own, over that of SCONCE_HOME, where its wheels may be but not its
-# image; without
-# TAG that part is left out. Starts servers and an engine of its own on loopback, and ends them. Needs
-# skopeo, podman, runc, docker.io, containerd and curl.
+# specification by two clients at once in a home of its own, over that of SCONCE_HOME, where its wheels may be
+# but not its image; without TAG that part is left out. Starts servers and engines of its own on loopback, and
+# ends them. Needs skopeo, podman, runc, docker.io, containerd and curl.
 set -eu
 
 [ $# -ge 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -124,10 +123,9 @@ same "$(elsewhere run -q --gpus none - <"$scratch/saved.tar")" "$said" "the arch
 
 if [ -n "$tag" ]; then
     say "$tag, never built in this home, for two clients at once"
-    export SCONCE_STORES="${SCONCE_HOME:-$HOME/.local/share/sconce}"
-    SCONCE_HOME="$scratch/fresh" serve specification --allow "${tag%%:*}" >/dev/null
+    export SCONCE_STORES="${SCONCE_HOME:-$HOME/.local/share/sconce}" SCONCE_HOME="$scratch/fresh"
+    serve specification --allow "${tag%%:*}" >/dev/null
     at=$(sed 's,^http://,,' "$scratch/specification.at")
-    unset SCONCE_STORES
     begun=$(date +%s)
     skopeo inspect --raw --tls-verify=false "docker://$at/$tag" >"$scratch/first" &
     first=$!

@@ -6,6 +6,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::registry::Registry;
@@ -34,7 +36,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: 256,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             send: Duration::from_secs(60),
@@ -44,6 +46,7 @@ impl Default for Limits {
 
 /// Answers whoever connects, for as long as the process lives.
 pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -> ! {
+    raise_descriptors();
     let slots = Slots::new(limits.connections);
     thread::scope(|scope| {
         loop {
@@ -63,6 +66,13 @@ pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -
             }
         }
     })
+}
+
+/// Lets this process have as many open files as it may: a layer of many wheels reads from them all.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // What can't be raised stays: connections wait for descriptors then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Answers the requests of one connection.

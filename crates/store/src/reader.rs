@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sconce_blob::{Assembly, Digest, Segment};
 
@@ -15,7 +16,7 @@ use crate::place::Place;
 
 /// The bytes of a blob from the beginning to the end.
 pub struct BlobReader {
-    assembly: Assembly,
+    assembly: Arc<Assembly>,
     files: HashMap<Digest, File>,
     len: u64,
     left: u64,
@@ -55,14 +56,16 @@ impl Store {
             files.insert(digest, file);
             Ok(len)
         };
-        let mut assembly = Assembly::default();
+        let assembly;
         if let Some(path) = find(digest) {
             let len = open(digest, path)?;
-            assembly.blob(digest, 0, len);
+            let mut whole = Assembly::default();
+            whole.blob(digest, 0, len);
+            assembly = Arc::new(whole);
         } else {
             let mut found = None;
             for place in places {
-                found = place.assembly(digest)?;
+                found = self.shared_assembly(place, digest)?;
                 if found.is_some() {
                     break;
                 }

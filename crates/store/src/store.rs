@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use sconce_blob::Digest;
+use sconce_blob::{Assembly, Digest};
 
 use crate::access::{self, Sharing};
 use crate::error::{Error, at};
@@ -43,6 +43,8 @@ struct Inner {
     /// where another user keeps them locked.
     held: Mutex<HashMap<PathBuf, Option<File>>>,
     pins: Pins,
+    /// Assemblies of virtual blobs that are being read, by their paths.
+    assemblies: Mutex<HashMap<PathBuf, Weak<Assembly>>>,
     scratch: Scratch,
     next: AtomicU64,
     options: Options,
@@ -132,6 +134,7 @@ impl Store {
             lowers,
             held: Mutex::default(),
             pins,
+            assemblies: Mutex::default(),
             scratch,
             next: AtomicU64::new(0),
             options,
@@ -209,6 +212,10 @@ impl Store {
 
     pub(crate) fn pins(&self) -> &Pins {
         &self.inner.pins
+    }
+
+    pub(crate) fn assemblies(&self) -> MutexGuard<'_, HashMap<PathBuf, Weak<Assembly>>> {
+        self.inner.assemblies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn held(&self) -> MutexGuard<'_, HashMap<PathBuf, Option<File>>> {

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
+use std::sync::{Arc, Weak};
 
 use sconce_blob::{Assembly, Digest, Segment};
 
@@ -71,6 +72,26 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The same in one store, which all readers of it at a time share: that of a large layer takes
+    /// megabytes.
+    pub(crate) fn shared_assembly(
+        &self,
+        place: &Place,
+        digest: Digest,
+    ) -> Result<Option<Arc<Assembly>>, Error> {
+        // By its path, not its digest: what a store that is not believed says of a blob is another thing.
+        let path = place.virtual_blob(digest);
+        let known = self.assemblies().get(&path).and_then(Weak::upgrade);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(read) = place.assembly(digest)?.map(Arc::new) else { return Ok(None) };
+        let mut assemblies = self.assemblies();
+        assemblies.retain(|_, assembly| assembly.strong_count() > 0);
+        assemblies.insert(path, Arc::downgrade(&read));
+        Ok(Some(read))
     }
 }
 
