@@ -70,6 +70,7 @@ pub struct Specifications<'a> {
     threads: usize,
     host: Host,
     allowed: Allowed,
+    min_free: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -94,7 +95,13 @@ impl<'a> Specifications<'a> {
         allowed: Allowed,
     ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Self { client, progress, threads, host, allowed, state, changed }
+        Self { client, progress, threads, host, allowed, min_free: MIN_FREE, state, changed }
+    }
+
+    /// Begins no build with fewer bytes free on the store's disk.
+    #[must_use]
+    pub fn with_min_free(self, bytes: u64) -> Self {
+        Self { min_free: bytes, ..self }
     }
 
     /// The image of a tag, built if need be; `None` where it is no tag that sconce knows.
@@ -156,7 +163,7 @@ impl<'a> Specifications<'a> {
         let internal = |why: String| (Refusal::internal(), Some(why));
         let disk =
             rustix::fs::statvfs(store.root()).map_err(|error| internal(error.to_string()))?;
-        if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE {
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < self.min_free {
             let message = "the disk of this registry is too full to build images on";
             return Err((Refusal::new(403, "DENIED", message), Some(message.to_owned())));
         }

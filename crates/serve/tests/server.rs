@@ -47,8 +47,12 @@ impl Reply {
     }
 }
 
-/// A store with one image, `lab/demo:1` and `demo`, whose layer is virtual; and its server.
 fn world(limits: Limits) -> World {
+    world_with_free(limits, 0)
+}
+
+/// A store with one image, `lab/demo:1` and `demo`, whose layer is virtual; and its server.
+fn world_with_free(limits: Limits, min_free: u64) -> World {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("store");
     let store = Store::open(&root).unwrap();
@@ -83,7 +87,8 @@ fn world(limits: Limits) -> World {
         let allowed = Allowed::new(vec!["torch:2.15.0".to_owned()]);
         let registry = Registry {
             stores: Stores::new(&open).unwrap(),
-            specifications: Specifications::new(&client, &Silent, 1, Host::default(), allowed),
+            specifications: Specifications::new(&client, &Silent, 1, Host::default(), allowed)
+                .with_min_free(min_free),
             note: &note,
         };
         serve(&listener, &registry, &limits)
@@ -364,4 +369,13 @@ fn specifications_are_built_for_whoever_may_ask() {
     assert_eq!(notes.len(), 1, "a failure is remembered: {notes:?}");
     assert!(notes[0].starts_with("torch:2.15.0: "), "{notes:?}");
     assert_eq!(world.get("/locks/torch:2.15.0").status, 404);
+}
+
+#[test]
+fn no_build_begins_on_a_full_disk() {
+    let world = world_with_free(Limits::default(), u64::MAX);
+    let reply = world.get("/v2/torch/manifests/2.15.0");
+    assert_eq!((reply.status, reply.code().as_str()), (403, "DENIED"));
+    assert!(String::from_utf8_lossy(&reply.body).contains("too full"));
+    assert_eq!(world.get("/v2/lab/demo/manifests/1").status, 200, "what is there is served");
 }
