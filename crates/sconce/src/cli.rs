@@ -203,7 +203,7 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
     let what = match option {
         Some(option) => format!("`sconce {command}` takes no `{option}`"),
         None if error.kind() == ErrorKind::MissingRequiredArgument => {
-            let missing = words.lines().map(str::trim).filter(|line| line.starts_with('<'));
+            let missing = words.lines().map(str::trim).filter(|line| line.starts_with(['<', '-']));
             format!("`sconce {command}` needs {}", missing.collect::<Vec<_>>().join(" and "))
         }
         None => what.to_owned(),

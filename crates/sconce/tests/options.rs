@@ -228,7 +228,7 @@ fn what_is_not_here_is_said_with_what_to_do() {
     let world = World::new();
     for (words, says) in [
         (&["start", "x"][..], "`sconce run` starts a new one"),
-        (&["load", "x"], "sconce copy docker-archive:FILE"),
+        (&["load", "x"], "needs --into <ENGINE>"),
         (&["top", "x"], "sconce exec NAME ps"),
         (&["exec", "-d", "x", "true"], "`sconce exec` takes no `-d`"),
         (&["stats", "--no-stream"], "`sconce stats` takes no `--no-stream`"),
