@@ -4,6 +4,7 @@ use sconce_facts::{Capability, DriverVersion, Gpu};
 use serde::Serialize;
 
 use crate::Error;
+use crate::compilers;
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
@@ -305,7 +306,8 @@ impl Report {
             });
             Some(too_new?.words())
         };
-        let what = gap.or_else(newer).or_else(lacking)?;
+        let compiler = || compilers::too_old(&self.contents, asked.capability);
+        let what = gap.or_else(newer).or_else(lacking).or_else(compiler)?;
         Some(Answer {
             says: Says::InPart,
             sentence: format!(
@@ -347,7 +349,8 @@ impl Report {
         // Of a driver that is named it has been said already whether it will do.
         let newer = self.drivers.newer.first().filter(|_| asked.driver.is_none());
         let newer = newer.map_or(String::new(), |newer| format!("; {}", newer.words()));
-        let host = self.findings.iter().find(|finding| finding.kind == Kind::HostLibrary);
+        let decides = |finding: &&Finding| finding.kind == Kind::HostLibrary && finding.gpu;
+        let host = self.findings.iter().find(decides);
         let host = host
             .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
         Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}.") }

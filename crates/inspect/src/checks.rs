@@ -64,6 +64,9 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
                 true => torch.version.as_str(),
                 false => package.version.as_str(),
             };
+            let older = packages::release(&there.version).map(first_two)
+                < packages::release(wanted).map(first_two);
+            let refused = names::checked(&name).filter(|_| of_torch && older);
             out.push(
                 Finding::new(
                     Severity::Warning,
@@ -78,9 +81,13 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
                     "{}/METADATA: Requires-Dist: {name}=={wanted}",
                     package.metadata
                 )])
+                .evidence(refused.map(|row| format!("seen as: {}", row.fails)))
                 .fix(fix)
                 // A module for another minor release of torch may load and still take its objects for others.
-                .gpu(!of_torch && minor(&there.version) != minor(wanted)),
+                .gpu(match refused {
+                    Some(_) => true,
+                    None => !of_torch && minor(&there.version) != minor(wanted),
+                }),
             );
         }
     }
@@ -124,65 +131,47 @@ pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
 /// Libraries of the machine that are loaded, but those that every machine has.
 pub fn of_host(libraries: &[Library]) -> Option<Finding> {
     let outside = libraries.iter().filter(|library| library.outside);
-    let paths: Vec<&str> = outside
+    let that_matter = needed_for_gpus(libraries);
+    let mut taken: Vec<(bool, &str)> = outside
         .filter(|library| !names::from_system(library.soname()))
-        .map(|library| library.path.as_str())
+        .map(|library| (!that_matter.contains(library.soname()), library.path.as_str()))
         .collect();
-    let first = *paths.first()?;
+    taken.sort_unstable();
+    let paths: Vec<&str> = taken.iter().map(|(_, path)| *path).collect();
+    let (spare, first) = *taken.first()?;
     let message = match paths.len() {
         1 => "is this machine's".to_owned(),
         count => format!("and {} more libraries are this machine's", count - 1),
     };
     let all = paths.iter().take(MAX_EVIDENCE).copied();
-    Some(Finding::new(Severity::Note, Kind::HostLibrary, first, message).evidence(all))
+    Some(Finding::new(Severity::Note, Kind::HostLibrary, first, message).evidence(all).gpu(!spare))
 }
 
-/// Modules that are for another Python than the one in whose folder they lie, and that no other build stands in for:
-/// Python looks for its own tag, for `.abi3.so` and for `.so` (PEP 3149).
-pub fn pythons(libraries: &[Library]) -> Vec<Finding> {
-    let names: BTreeSet<&str> = libraries.iter().map(|library| library.path.as_str()).collect();
-    let mut of_folder: BTreeMap<&str, (&str, String, String)> = BTreeMap::new();
-    for library in libraries.iter().filter(|library| !library.outside) {
-        let Some((stem, rest)) = library.path.split_once(".cpython-") else { continue };
-        let Some(own) = python_of(&library.path) else { continue };
-        let tag = rest.split(['-', '.']).next().unwrap_or("").trim_end_matches('m');
-        if !tag.starts_with('3') || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            continue;
-        }
-        let prefix = format!("{stem}.cpython-{own}");
-        let after = names.range(prefix.as_str()..).next();
-        let stands_in = after.is_some_and(|name| name.starts_with(&prefix))
-            || names.contains(format!("{stem}.abi3.so").as_str())
-            || names.contains(format!("{stem}.so").as_str());
-        if tag != own && !stands_in {
-            let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
-            of_folder.entry(folder).or_insert((&library.path, tag.to_owned(), own));
+fn needed(library: &Library) -> impl Iterator<Item = &str> {
+    library.dynamic.iter().flat_map(|dynamic| &dynamic.needed).map(String::as_str)
+}
+
+/// The SONAMEs that torch, code for GPUs and what is built for torch need, at first or second hand: without those of
+/// the machine the answer would be another.
+fn needed_for_gpus(libraries: &[Library]) -> BTreeSet<&str> {
+    let mut by_name: BTreeMap<&str, Vec<&Library>> = BTreeMap::new();
+    for library in libraries {
+        by_name.entry(library.soname()).or_default().push(library);
+    }
+    let matters = |library: &&Library| {
+        library.has_gpu_code()
+            || names::is_of_torch(library.name())
+            || names::alternative(library.name()).is_some()
+            || needed(library).any(|name| names::is_of_torch(name))
+    };
+    let mut open: Vec<&Library> = libraries.iter().filter(matters).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(library) = open.pop() {
+        for name in needed(library).filter(|name| seen.insert(*name)) {
+            open.extend(by_name.get(name).into_iter().flatten());
         }
     }
-    let finding = |(path, tag, own): (&str, String, String)| {
-        let message = format!(
-            "is for Python {}, and lies in a folder of Python {}: it can't be imported",
-            dotted(&tag),
-            dotted(&own)
-        );
-        Finding::new(Severity::Warning, Kind::WrongMachine, path, message)
-            .fix(format!("install its package for Python {}", dotted(&own)))
-            .gpu(true)
-    };
-    of_folder.into_values().map(finding).collect()
-}
-
-/// `312` of `lib/python3.12/site-packages/x`, `313t` of one without the GIL.
-fn python_of(path: &str) -> Option<String> {
-    let from = path.find("/python3.").or_else(|| path.starts_with("python3.").then_some(0))?;
-    let version = path[from..].trim_start_matches('/').strip_prefix("python")?.split('/').next()?;
-    Some(version.replace('.', ""))
-}
-
-/// `3.12` of `312`.
-fn dotted(tag: &str) -> String {
-    let at = tag.len().min(1);
-    format!("{}.{}", &tag[..at], &tag[at..])
+    seen
 }
 
 /// A file or folder that could not be looked at.
@@ -257,6 +246,12 @@ pub fn drivers(drivers: &Drivers, libraries: &[Library]) -> Vec<Finding> {
         ));
     }
     out
+}
+
+/// The major and minor number.
+fn first_two(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.truncate(2);
+    numbers
 }
 
 /// `2.5` of `2.5.1+cu124`.

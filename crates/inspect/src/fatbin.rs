@@ -11,17 +11,22 @@
 //!
 //! The array of wrappers in `.nvFatBinSegment` can miss containers, so the data is walked instead.
 
+mod code;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use sconce_facts::CudaVersion;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::Error;
 use crate::cubin::Notes;
 use crate::elf::Elf;
 use crate::read::{Fields, Named};
 use crate::unpack;
+
+pub use code::{Code, Form, Target, Variant};
 
 /// Marks a container.
 pub const MAGIC: u32 = 0xBA55_ED50;
@@ -46,88 +51,6 @@ const FLAG_LZ4: u64 = 0x2000;
 const FLAG_ZSTD: u64 = 0x8000;
 const FLAG_SPECIFIC: u64 = 0x10_0000;
 const FLAG_FAMILY: u64 = 0x20_0000;
-
-/// Which GPUs code for one capability serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Variant {
-    /// Its capability and later minor ones of the same major.
-    Plain,
-    /// `sm_100f`: its family.
-    Family,
-    /// `sm_90a`: exactly its capability.
-    Specific,
-}
-
-/// A target as the compiler names it: 90 and [`Variant::Specific`] is `sm_90a`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Target {
-    /// Ten times the major capability plus the minor one.
-    pub number: u32,
-    /// With or without a suffix.
-    pub variant: Variant,
-}
-
-impl Target {
-    /// The major compute capability.
-    pub const fn major(self) -> u32 {
-        self.number / 10
-    }
-
-    /// The minor compute capability.
-    pub const fn minor(self) -> u32 {
-        self.number % 10
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = match self.variant {
-            Variant::Plain => "",
-            Variant::Family => "f",
-            Variant::Specific => "a",
-        };
-        write!(f, "{}{suffix}", self.number)
-    }
-}
-
-/// What an entry holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Form {
-    /// Machine code for a GPU.
-    Cubin,
-    /// Assembly text that a driver compiles when it is loaded.
-    Ptx,
-    /// NVVM IR, for link-time optimisation.
-    Nvvm,
-    /// A kind this reader does not know.
-    Unknown(u16),
-}
-
-/// Code of one form for one target, printed as `sm_90a`, `compute_90`, `nvvm_90`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Code {
-    /// What it is.
-    pub form: Form,
-    /// Whom it is for.
-    pub target: Target,
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.form {
-            Form::Cubin => write!(f, "sm_{}", self.target),
-            Form::Ptx => write!(f, "compute_{}", self.target),
-            Form::Nvvm => write!(f, "nvvm_{}", self.target),
-            Form::Unknown(kind) => write!(f, "kind{kind:#x}_{}", self.target),
-        }
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// How a payload is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -468,145 +391,4 @@ fn members(header: &[u8], count: u64) -> Vec<Fields<'_>> {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-
-    use super::*;
-    use crate::forge::{cubin, fatbin, ptx};
-
-    fn check(bytes: &[u8], expect: Expect) {
-        let mut found = Fatbin::default();
-        found.walk(Named::new("lib", &bytes.to_vec()), 0, bytes.len() as u64).unwrap();
-        let mut text = format!("{} containers\n", found.containers);
-        for (code, tally) in &found.codes {
-            text += &format!("{code} x{} {} bytes", tally.entries, tally.bytes);
-            text += &tally.ptx_isa.map_or(String::new(), |(x, y)| format!(" ISA {x}.{y}"));
-            text += "\n";
-        }
-        for flaw in &found.flaws {
-            text += &format!("at {}: {}\n", flaw.offset, flaw.what);
-        }
-        expect.assert_eq(&text);
-    }
-
-    fn sample() -> Vec<u8> {
-        let mut hopper = cubin(90);
-        hopper.flags |= FLAG_SPECIFIC;
-        let mut family = cubin(100);
-        family.flags |= FLAG_FAMILY;
-        let mut bytes = fatbin(&[cubin(75), hopper, family, ptx(120, (9, 2))]);
-        bytes.extend([0; 24]);
-        bytes.extend(fatbin(&[cubin(75)]));
-        bytes
-    }
-
-    #[test]
-    fn variants_padding_and_isa() {
-        check(
-            &sample(),
-            expect![[r#"
-            2 containers
-            sm_75 x2 208 bytes
-            sm_90a x1 104 bytes
-            sm_100f x1 104 bytes
-            compute_120 x1 120 bytes ISA 9.2
-        "#]],
-        );
-    }
-
-    #[test]
-    fn an_entry_that_lies_is_named_and_the_walk_goes_on() {
-        let mut bytes = sample();
-        bytes[16 + 8..16 + 16].copy_from_slice(&u64::MAX.to_le_bytes());
-        check(
-            &bytes,
-            expect![[r#"
-            2 containers
-            sm_75 x1 104 bytes
-            at 16: entry with a header of 80 bytes and 18446744073709551615 of payload does not fit its fatbin
-        "#]],
-        );
-        let mut bytes = sample();
-        bytes[8..16].copy_from_slice(&(1u64 << 50).to_le_bytes());
-        bytes[16 + 4..16 + 8].copy_from_slice(&0u32.to_le_bytes());
-        check(
-            &bytes,
-            expect![[r#"
-            2 containers
-            sm_75 x1 104 bytes
-            at 0: fatbin of 1125899906842624 bytes ends beyond its section
-            at 16: entry with a header of 0 bytes and 24 of payload does not fit its fatbin
-        "#]],
-        );
-    }
-
-    #[test]
-    fn cut_off_anywhere_and_any_byte_changed() {
-        let good = sample();
-        for len in 0..good.len() {
-            let mut found = Fatbin::default();
-            found.walk(Named::new("lib", &good[..len].to_vec()), 0, good.len() as u64).unwrap();
-        }
-        for at in 0..good.len() {
-            for value in [0, 1, 0x80, 0xff] {
-                let mut bad = good.clone();
-                bad[at] = value;
-                let mut found = Fatbin::default();
-                found.walk(Named::new("lib", &bad), 0, bad.len() as u64).unwrap();
-            }
-        }
-    }
-
-    /// The header of a concat entry that nvcc 13.5 wrote for sm_100f and sm_120 (`--concat`,
-    /// compressed for size); its payload is left out.
-    #[test]
-    fn members_of_a_concat_entry() {
-        const RECORDS: &str = "02000000f8000000\
-            0200010100000000f04c000000000000000000004000000008000100640000000000000000000000\
-            110020010000000000000000000000000000000000000000\
-            48000000280000000002090000020c000002020100030d01010307010102030000040b0800090000\
-            0000000000030e4004000000\
-            0000000002000101f04c0000f84d0000000000000000000040000000080001007800000000000000\
-            00000000110000010000000000000000000000000000000000000000\
-            48000000280000000002090000020c000002020100030d01010307010102030000040b0800500000\
-            0000000000030e400400000000000000";
-        let records: Vec<u8> = RECORDS
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect();
-        let mut entry = vec![0; 64];
-        entry[0..4].copy_from_slice(&[0, 1, 1, 1]);
-        entry[4..8].copy_from_slice(&312u32.to_le_bytes());
-        entry[8..16].copy_from_slice(&6024u64.to_le_bytes());
-        entry[40..48].copy_from_slice(&0x8011u64.to_le_bytes());
-        entry.extend(&records);
-        assert_eq!(entry.len(), 312);
-        entry.extend(vec![0; 6024]);
-        let mut bytes = fatbin(&[]);
-        bytes[8..16].copy_from_slice(&(entry.len() as u64).to_le_bytes());
-        bytes.extend(entry);
-        check(
-            &bytes,
-            expect![[r#"
-                1 containers
-                sm_100f x1 3146 bytes
-                sm_120 x1 3189 bytes
-            "#]],
-        );
-        // A count that the table can't hold.
-        bytes[16 + 64] = 200;
-        check(
-            &bytes,
-            expect![[r#"
-                1 containers
-                sm_100f x1 3146 bytes
-                sm_120 x1 3189 bytes
-                at 16: concat entry of 200 members has records of 2
-            "#]],
-        );
-    }
 }

@@ -4,7 +4,7 @@
 
 use crate::loader::Loader;
 use crate::names::{self, Loads};
-use crate::packages::{self, Contents};
+use crate::packages::{Contents, release};
 
 /// What packages load by full path.
 pub struct LoadedByPath<'a> {
@@ -44,10 +44,6 @@ fn begins(starts: &[String], name: &str) -> bool {
 fn holds(row: &Loads, contents: &Contents) -> bool {
     let packages = || contents.packages.iter();
     let with = row.with.as_ref().is_none_or(|with| packages().any(|package| package.name == *with));
-    let release = |text: &str| {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-        packages::numbers(text[..end].trim_end_matches('.'))
-    };
     let since = row.since.as_ref().is_none_or(|since| {
         let mut own = packages().filter(|package| package.name.starts_with(&since.package));
         own.any(|package| release(&package.version) >= release(&since.release))
@@ -56,7 +52,7 @@ fn holds(row: &Loads, contents: &Contents) -> bool {
 }
 
 /// The path below the folder of sys.path.
-fn below_site(path: &str) -> &str {
+pub(crate) fn below_site(path: &str) -> &str {
     let sites = ["site-packages/", "dist-packages/"];
     let start = sites.iter().find_map(|site| Some(path.rfind(site)? + site.len()));
     &path[start.unwrap_or(0)..]

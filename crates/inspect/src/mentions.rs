@@ -1,4 +1,4 @@
-//! Libraries that a library names in its data, to open them when it runs.
+//! What a library names in its data, to open it when it runs: libraries, and NumPy's C API.
 //!
 //! A statically linked CUDA runtime leaves no NEEDED entry; what stands in `.rodata` is a
 //! zero-terminated `libcublas.so.12`. Only names of NVIDIA's libraries with a version behind `.so`
@@ -26,6 +26,39 @@ const MAX_NAMES: usize = 256;
 /// Only when reading fails; sections that end beyond the file are cut off.
 pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
+    each_piece(file, elf, |at, piece| search(file, at, piece, &mut out))?;
+    out.sort();
+    out.dedup();
+    Ok(out)
+}
+
+/// The newest major release of NumPy whose C API a module asks for, if it does.
+///
+/// # Errors
+/// Those of [`names`].
+pub fn numpy(file: Named<'_>, elf: &Elf) -> Result<Option<u16>, Error> {
+    let mut newest = None;
+    each_piece(file, elf, |start, piece| {
+        for (major, text) in names::numpy_apis() {
+            if newest >= Some(*major) {
+                continue;
+            }
+            let Some(at) = memchr::memmem::find(piece, text.as_bytes()) else { continue };
+            // Read, not only passed over, so that what is kept of a layer has it.
+            file.range(start + at as u64, text.len() as u64, MAX_NAME as u64, "name of NumPy")?;
+            newest = Some(*major);
+        }
+        Ok(())
+    })?;
+    Ok(newest)
+}
+
+/// A program's texts, piece by piece, with the place of each.
+fn each_piece(
+    file: Named<'_>,
+    elf: &Elf,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut buffer = Vec::new();
     for section in elf.sections.iter().filter(|section| section.name == TEXTS) {
         let end = section.offset.saturating_add(section.size.min(MAX_SEARCHED)).min(file.size());
@@ -35,7 +68,7 @@ pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
             buffer.resize(buffer.len().max(len as usize), 0);
             let piece = &mut buffer[..len as usize];
             file.skim_into(piece, at, "texts")?;
-            search(file, at, piece, &mut out)?;
+            take(at, piece)?;
             if len < PIECE {
                 break;
             }
@@ -43,9 +76,7 @@ pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
             at += PIECE - MAX_NAME as u64;
         }
     }
-    out.sort();
-    out.dedup();
-    Ok(out)
+    Ok(())
 }
 
 fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> Result<(), Error> {

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 
-pub use rows::{Alternative, Choice, Component, Files, Loads, Package, Plugin, Preload, When};
+pub use rows::{
+    Alternative, Checked, Choice, Compiler, Component, Files, Loads, Package, Plugin, Preload, When,
+};
 use rows::{Names, Table};
 
 const TABLE: &str = include_str!("../data/names.toml");
@@ -209,6 +211,26 @@ pub fn is_of_tests(path: &str) -> bool {
 /// Files that packages must have.
 pub fn files() -> &'static [Files] {
     &ROWS.files
+}
+
+/// The compilers for GPUs that packages have inside, each package's oldest first.
+pub fn compilers() -> &'static [Compiler] {
+    &ROWS.compiler
+}
+
+/// What torch does when the package called `name` is older than it was built with.
+pub fn checked(name: &str) -> Option<&'static Checked> {
+    ROWS.checked.iter().find(|row| row.package.iter().any(|package| package == name))
+}
+
+/// Whether a file of this name may use NumPy's C API.
+pub fn may_use_numpy(name: &str) -> bool {
+    is_module(name) || ROWS.numpy.also.iter().any(|known| known == name)
+}
+
+/// The texts by which a module asks for NumPy's C API, and the major release of NumPy that has each.
+pub fn numpy_apis() -> &'static [(u16, String)] {
+    &ROWS.numpy.apis
 }
 
 /// Whether this is one of torch's own libraries.

@@ -3,6 +3,9 @@
 //! Source: PyPA "Recording installed projects" and "Core metadata"; deb822 for dpkg's status;
 //! `torch/version.py`. All of it is text from outside: sizes are bounded, unknown lines skipped.
 
+mod debian;
+mod python;
+
 use std::collections::BTreeMap;
 
 use sconce_facts::CudaVersion;
@@ -180,11 +183,11 @@ pub fn contents(tree: &Tree, scan: &Scan) -> Contents {
         }
     }
     contents.packages.extend(infos.iter().filter_map(|info| distribution(tree, info)));
-    contents.packages.extend(debian(tree));
+    contents.packages.extend(debian::packages(tree));
     contents.packages.sort_by(|a, b| (&a.name, a.origin).cmp(&(&b.name, b.origin)));
-    contents.torch = torches.iter().find_map(|path| torch(tree, path));
+    contents.torch = torches.iter().find_map(|path| python::torch(tree, path));
     contents.parts = parts(&contents.packages, scan);
-    contents.python = python(tree);
+    contents.python = python::version(tree);
     contents.glibc = newest_glibc(
         scan.libraries
             .iter()
@@ -227,6 +230,12 @@ pub fn numbers(version: &str) -> Option<Vec<u64>> {
         parts.pop();
     }
     Some(parts)
+}
+
+/// The numbers that a version starts with: those of `2.6` for `2.6.0a0+git1234`.
+pub fn release(version: &str) -> Option<Vec<u64>> {
+    let end = version.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(version.len());
+    numbers(version[..end].trim_end_matches('.'))
 }
 
 /// The files that a distribution's RECORD names, as paths of the tree.
@@ -276,84 +285,6 @@ fn distribution(tree: &Tree, info: &str) -> Option<Package> {
     })
 }
 
-fn debian(tree: &Tree) -> Vec<Package> {
-    let mut texts = Vec::new();
-    texts.extend(tree.text("var/lib/dpkg/status", MAX_STATUS));
-    for (path, _) in tree.files_below("var/lib/dpkg/status.d") {
-        if !path.ends_with(".md5sums") {
-            texts.extend(tree.text(path, MAX_METADATA));
-        }
-    }
-    let mut out = Vec::new();
-    for paragraph in texts.iter().flat_map(|text| text.split("\n\n")) {
-        let field = |name: &str| {
-            paragraph
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(str::trim)
-        };
-        let Some((name, version)) = field("Package").zip(field("Version")) else { continue };
-        if field("Status").is_some_and(|status| !status.ends_with(" installed")) {
-            continue;
-        }
-        let (files, bytes) = debian_files(tree, name, field("Architecture").unwrap_or_default());
-        out.push(Package {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            origin: Origin::Debian,
-            files,
-            bytes,
-            requires: Vec::new(),
-            metadata: "var/lib/dpkg".to_owned(),
-        });
-    }
-    out
-}
-
-/// Files and bytes of a Debian package: by `info/NAME.list`, or by distroless's
-/// `status.d/NAME.md5sums`.
-fn debian_files(tree: &Tree, name: &str, architecture: &str) -> (u64, u64) {
-    let list = [
-        format!("var/lib/dpkg/info/{name}.list"),
-        format!("var/lib/dpkg/info/{name}:{architecture}.list"),
-        format!("var/lib/dpkg/status.d/{name}.md5sums"),
-    ]
-    .iter()
-    .find_map(|path| tree.text(path, MAX_METADATA))
-    .unwrap_or_default();
-    let paths = list.lines().map(|line| match line.split_once("  ") {
-        Some((sum, path)) if sum.len() == 32 => path,
-        _ => line,
-    });
-    paths
-        .filter_map(|path| {
-            let path = path.trim_start_matches('/');
-            tree.size(path).or_else(|| tree.size(&tree.resolve(path)?))
-        })
-        .fold((0, 0), |(files, bytes), size| (files + 1, bytes + size))
-}
-
-fn torch(tree: &Tree, path: &str) -> Option<Torch> {
-    let text = tree.text(path, 1 << 16)?;
-    // `cuda: Optional[str] = '13.2'`; older ones have no annotation.
-    let value = |name: &str| {
-        text.lines().find_map(|line| {
-            let (left, right) = line.split_once('=')?;
-            let left = left.split(':').next()?.trim();
-            (left == name).then(|| right.trim().to_owned())
-        })
-    };
-    let unquote = |text: String| -> Option<String> {
-        let inner = text.strip_prefix(['\'', '"'])?.strip_suffix(['\'', '"'])?;
-        Some(inner.to_owned())
-    };
-    Some(Torch {
-        version: value("__version__").and_then(unquote)?,
-        cuda: value("cuda").and_then(unquote),
-        path: path.strip_suffix("/version.py")?.to_owned(),
-    })
-}
-
 fn parts(packages: &[Package], scan: &Scan) -> Vec<Part> {
     names::components()
         .iter()
@@ -385,38 +316,6 @@ fn parts(packages: &[Package], scan: &Scan) -> Vec<Part> {
             found
         })
         .collect()
-}
-
-/// Python's version: of a virtual environment by its `pyvenv.cfg`, else by the programs there are,
-/// else by the directory of packages.
-fn python(tree: &Tree) -> Option<String> {
-    if let Some(config) = tree.text("pyvenv.cfg", 1 << 16) {
-        let version = config.lines().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            matches!(key.trim(), "version" | "version_info").then(|| value.trim().to_owned())
-        });
-        if version.is_some() {
-            return version;
-        }
-    }
-    let digits = |text: &str| -> Option<String> {
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let version = text[..end].trim_end_matches('.');
-        (!version.is_empty()).then(|| version.to_owned())
-    };
-    let program = |path: &str| digits(path.strip_prefix("python")?).filter(|v| v.contains('.'));
-    let programs = ["usr/bin", "usr/local/bin", "opt/venv/bin"];
-    programs
-        .iter()
-        .flat_map(|folder| tree.files_below(folder))
-        .filter_map(|(path, _)| program(path.rsplit('/').next()?))
-        .max_by_key(|version| numbers(version))
-        .or_else(|| {
-            tree.files().find_map(|(path, _)| {
-                let at = path.find("/python3.").filter(|at| path[*at..].contains("-packages/"))?;
-                digits(&path[at + "/python".len()..])
-            })
-        })
 }
 
 #[cfg(test)]

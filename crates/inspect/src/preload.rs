@@ -5,7 +5,7 @@
 
 use crate::loader::{Found, Loader, Missing, Process};
 use crate::names::{self, Preload, When};
-use crate::packages::{Contents, numbers};
+use crate::packages::{Contents, release};
 
 /// Loads into `process` what torch does with the library number `deps`, its libtorch_global_deps.so.
 pub fn simulate(loader: &Loader<'_>, process: &mut Process, deps: usize, contents: &Contents) {
@@ -86,10 +86,7 @@ fn starts(loader: &Loader<'_>, process: &Process, when: When) -> bool {
 
 /// Whether a row is of this release of torch: `2.6.0a0+git1234` is one of 2.6.
 fn holds(row: &Preload, version: &str) -> bool {
-    let release = |text: &str| {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-        numbers(text[..end].trim_end_matches('.')).unwrap_or_default()
-    };
+    let release = |text: &str| release(text).unwrap_or_default();
     let own = release(version);
     let until = row.until.as_deref().is_none_or(|until| {
         let parts = until.split('.').count();

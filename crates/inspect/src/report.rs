@@ -16,7 +16,7 @@ use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{checks, closure, variants};
+use crate::{checks, closure, compilers, numpy, pythons, variants};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -172,11 +172,12 @@ pub fn inspect(
         _ => finding,
     }));
     let whole = loader.is_whole();
+    let processor = loader.machine();
     // GPU code in files of its own is for no processor.
     let bare = |library: &Library| library.machine == Machine::Cuda;
     let machine = match !scan.libraries.is_empty() && scan.libraries.iter().all(bare) {
         true => Machine::Cuda,
-        false => loader.machine(),
+        false => processor,
     };
     let machine = machine.name().to_owned();
     let mut number = 0..;
@@ -185,7 +186,7 @@ pub fn inspect(
         !library.outside || closure.outside.contains(&at)
     });
     findings.extend(checks::of_host(&scan.libraries));
-    findings.extend(checks::pythons(&scan.libraries));
+    findings.extend(pythons::check(&scan.libraries, processor));
     let drivers = drivers::of(tree, &scan.libraries, &contents);
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
@@ -195,6 +196,8 @@ pub fn inspect(
     findings.extend(checks::drivers(&drivers, &scan.libraries));
     findings.extend(checks::compiler(tree, whole, &contents));
     findings.extend(checks::gaps(&gpus));
+    findings.extend(compilers::findings(&contents, &gpus));
+    findings.extend(numpy::check(&contents, &scan.libraries));
     findings.extend(variants::check(tree, &contents, &scan.libraries));
     findings.sort_by(|a, b| {
         (a.severity, a.kind, &a.subject, a.offset).cmp(&(b.severity, b.kind, &b.subject, b.offset))

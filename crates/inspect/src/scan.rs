@@ -14,7 +14,7 @@ use crate::fatbin::{Code, Fatbin, Form, Tally};
 use crate::finding::{Finding, Kind, Severity};
 use crate::read::{Named, OnDisk, ReadAt};
 use crate::tree::Tree;
-use crate::{Error, mentions, ptx};
+use crate::{Error, mentions, names, ptx};
 
 /// The section the compiler puts GPU code into; the CUDA runtime loads it from there.
 const LOADED: &str = ".nv_fatbin";
@@ -56,6 +56,8 @@ pub struct Library {
     /// NVIDIA's libraries that it names in its data, to open them when it runs; of libraries with
     /// GPU code.
     pub opens: Vec<String>,
+    /// The newest major release of NumPy whose C API it can use; none where it uses none.
+    pub numpy: Option<u16>,
     /// The release of the toolkit that made its GPU code, where that says so.
     pub toolkit: Option<CudaVersion>,
     /// Whether it lies on the machine, outside of what is inspected.
@@ -90,6 +92,7 @@ impl Library {
             relocatable: Fatbin::default(),
             unlinked: false,
             opens: Vec::new(),
+            numpy: None,
             toolkit: None,
             outside: false,
         }
@@ -269,6 +272,9 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     if dynamic && library.has_gpu_code() {
         library.toolkit = library.gpu.toolkit(file);
         library.opens = mentions::names(file, &elf)?;
+    }
+    if dynamic && names::may_use_numpy(library.name()) {
+        library.numpy = mentions::numpy(file, &elf)?;
     }
     Ok(Some(library))
 }

@@ -4,12 +4,14 @@
 //! front: `opt/venv/bin/python`. Symbolic links are kept as links and followed inside the tree, so
 //! an image's absolute links never reach the machine it lies on.
 
+mod folder;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::Error;
@@ -99,102 +101,6 @@ impl Tree {
     /// An empty tree.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// One folder on disk.
-    ///
-    /// # Errors
-    /// [`Error::Open`] when a folder in it can't be listed.
-    pub fn folder(path: &Path) -> Result<Self, Error> {
-        let mut tree = Self::new();
-        tree.add_folder(path, "")?;
-        Ok(tree)
-    }
-
-    /// Layers extracted on disk, the top one first, merged as overlayfs would: OCI whiteouts
-    /// (`.wh.` names) and overlay ones (a character device) hide what is below them.
-    ///
-    /// # Errors
-    /// [`Error::Open`] when a folder in one of them can't be listed.
-    pub fn layers(top_first: &[PathBuf]) -> Result<Self, Error> {
-        let mut tree = Self::new();
-        for layer in top_first.iter().rev() {
-            tree.add_folder(layer, "")?;
-        }
-        Ok(tree)
-    }
-
-    /// Puts a folder on disk over what is already there, at `below` in the tree.
-    ///
-    /// # Errors
-    /// [`Error::Open`] when a folder in it can't be listed.
-    pub fn add_folder(&mut self, path: &Path, below: &str) -> Result<(), Error> {
-        self.begin_layer();
-        let root = self.roots.len() as u32;
-        let prefix = if below.is_empty() { String::new() } else { format!("{below}/") };
-        self.roots.push(Root { path: path.to_owned(), below: prefix });
-        // The folder itself must be there; what lies in it may vanish or be closed to us.
-        let list = |source| Error::Open { path: path.to_owned(), source };
-        let first = fs::read_dir(path).map_err(list)?;
-        let mut pending = vec![(Some(first), path.to_owned(), below.to_owned(), 0)];
-        while let Some((listing, folder, name, depth)) = pending.pop() {
-            let listing = match listing.map_or_else(|| fs::read_dir(&folder), Ok) {
-                Ok(listing) => listing,
-                Err(error) => {
-                    self.trouble(&name, &error.to_string());
-                    continue;
-                }
-            };
-            for entry in listing {
-                let added = entry.and_then(|entry| self.add_entry(&entry, root, &name));
-                match added {
-                    Ok(Some((folder, child))) if depth < MAX_DEPTH => {
-                        pending.push((None, folder, child, depth + 1));
-                    }
-                    Ok(Some((_, child))) => {
-                        self.trouble(
-                            &child,
-                            &format!("more than {MAX_DEPTH} folders below each other"),
-                        );
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.trouble(&name, &error.to_string()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what one entry of a folder on disk is, in the directory `name`; a folder is given back.
-    fn add_entry(
-        &mut self,
-        entry: &fs::DirEntry,
-        root: u32,
-        name: &str,
-    ) -> io::Result<Option<(PathBuf, String)>> {
-        // A name that is no UTF-8 is no library, and Python packages have none.
-        let Ok(part) = entry.file_name().into_string() else { return Ok(None) };
-        let child = if name.is_empty() { part.clone() } else { format!("{name}/{part}") };
-        let kind = entry.file_type()?;
-        if let Some(victim) = part.strip_prefix(".wh.") {
-            self.whiteout(name, victim);
-        } else if kind.is_dir() {
-            self.insert(&child, Node::Directory);
-            if is_opaque(&entry.path()) {
-                self.remove_below(&format!("{child}/"));
-            }
-            return Ok(Some((entry.path(), child)));
-        } else if kind.is_symlink() {
-            let target = fs::read_link(entry.path())?;
-            let target = target.to_string_lossy().into_owned().into_boxed_str();
-            self.insert(&child, Node::Link(target));
-        } else if kind.is_file() {
-            let size = entry.metadata()?.len();
-            self.insert(&child, Node::File { size, bytes: Bytes::Disk(root) });
-        } else if kind.is_char_device() {
-            self.remove(&child);
-        }
-        Ok(None)
     }
 
     fn trouble(&mut self, path: &str, why: &str) {
@@ -492,141 +398,10 @@ impl Tree {
     }
 }
 
-/// Whether overlayfs shows nothing of lower layers in this directory (Linux, `overlayfs.rst`,
-/// "whiteouts and opaque directories"). A file system without such attributes has none.
-fn is_opaque(directory: &Path) -> bool {
-    ["user.overlay.opaque", "trusted.overlay.opaque"].iter().any(|name| {
-        let mut value = [0; 4];
-        let n = rustix::fs::lgetxattr(directory, *name, &mut value);
-        n.is_ok_and(|n| value[..n] == *b"y")
-    })
-}
-
 /// `path` without empty, `.` and leading parts; `None` if it is empty or climbs out.
 fn normal(path: &str) -> Option<String> {
     let parts: Vec<&str> =
         path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let bad = parts.is_empty() || parts.len() > MAX_DEPTH || parts.contains(&"..");
     (!bad && !path.contains('\0')).then(|| parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(files: &[&str]) -> Tree {
-        let mut tree = Tree::new();
-        for file in files {
-            tree.add_file(file, Arc::new(file.as_bytes().to_vec()));
-        }
-        tree
-    }
-
-    #[test]
-    fn links_stay_inside() {
-        let mut tree = tree(&["usr/lib/libc.so.6", "data/x"]);
-        tree.add_link("lib", "usr/lib");
-        tree.add_link("etc/abs", "/lib/libc.so.6");
-        tree.add_link("etc/up", "../../../../data/x");
-        tree.add_link("loop", "loop");
-        tree.add_link("a", "b");
-        tree.add_link("b", "a");
-        assert_eq!(tree.resolve("lib/libc.so.6").unwrap(), "usr/lib/libc.so.6");
-        assert_eq!(tree.resolve("etc/abs").unwrap(), "usr/lib/libc.so.6");
-        assert_eq!(tree.resolve("etc/up").unwrap(), "data/x");
-        assert_eq!(tree.resolve("loop"), None);
-        assert_eq!(tree.resolve("a/x"), None);
-        assert_eq!(tree.resolve("data/x/y"), None);
-        assert!(tree.is_directory("lib") && !tree.is_directory("data/x"));
-    }
-
-    #[test]
-    fn names_that_climb_are_not_taken() {
-        let tree = tree(&["../x", "a/../../y", "", "/", "ok//./z"]);
-        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["ok/z"]);
-    }
-
-    #[test]
-    fn an_opaque_directory_hides_lower_ones() {
-        let dir = tempfile::tempdir().unwrap();
-        let (below, above) = (dir.path().join("below"), dir.path().join("above"));
-        for (layer, file) in
-            [(&below, "a/old"), (&below, "b/kept"), (&above, "a/new"), (&above, "b/c")]
-        {
-            let path = layer.join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "x").unwrap();
-        }
-        let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::setxattr(above.join("a"), "user.overlay.opaque", b"y", flags);
-        // tmpfs of older kernels has no attributes.
-        if set.is_err() {
-            return;
-        }
-        let tree = Tree::layers(&[above, below]).unwrap();
-        assert_eq!(
-            tree.files().map(|(path, _)| path).collect::<Vec<_>>(),
-            ["a/new", "b/c", "b/kept"]
-        );
-    }
-
-    #[test]
-    fn upper_layers_hide_lower_ones() {
-        let mut tree = tree(&["a/one", "a/two", "b/three", "c"]);
-        tree.begin_layer();
-        tree.add_file("c", Arc::new(b"new".to_vec()));
-        tree.add_file("b/four", Arc::new(b"4".to_vec()));
-        tree.whiteout("a", "one");
-        tree.whiteout("b", ".wh..opq");
-        assert_eq!(
-            tree.files().map(|(path, _)| path).collect::<Vec<_>>(),
-            ["a/two", "b/four", "c"]
-        );
-        let hidden: Vec<_> =
-            tree.hidden().iter().map(|(path, size)| (path.as_str(), *size)).collect();
-        assert_eq!(hidden, [("c", 1), ("a/one", 5), ("b/three", 7)]);
-    }
-
-    #[test]
-    fn an_archive_may_hide_the_same_directory_again_and_again() {
-        // Gone through each time, this would be a thousand million steps.
-        let mut tree = tree(&["d/old"]);
-        tree.begin_layer();
-        for number in 0..50_000 {
-            tree.add_blank(&format!("d/{number}"), 1);
-        }
-        let start = std::time::Instant::now();
-        for _ in 0..20_000 {
-            tree.whiteout("d", ".wh..opq");
-            tree.whiteout("", ".wh..opq");
-        }
-        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
-        assert_eq!(tree.files().count(), 50_000);
-        assert_eq!(tree.hidden().len(), 1);
-    }
-
-    #[test]
-    fn what_vanishes_or_lies_too_deep_is_told_of() {
-        let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("d/".repeat(MAX_DEPTH + 2));
-        fs::create_dir_all(&deep).unwrap();
-        fs::write(deep.join("x.so"), "x").unwrap();
-        fs::write(dir.path().join("libgone.so"), [7; 100]).unwrap();
-        let fifo = dir.path().join("pipe.so");
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
-        let tree = Tree::folder(dir.path()).unwrap();
-        assert_eq!(tree.troubles().len(), 1, "{:?}", tree.troubles());
-        assert!(tree.troubles()[0].why.contains("folders below each other"));
-        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["libgone.so"]);
-        // A pipe that takes the place of a file after it was listed is not waited for.
-        fs::remove_file(dir.path().join("libgone.so")).unwrap();
-        fs::rename(&fifo, dir.path().join("libgone.so")).unwrap();
-        let report = crate::inspect("x", &tree, &crate::Options::default(), &|_, _| {});
-        let lost = report.findings.iter().find(|finding| finding.subject == "libgone.so").unwrap();
-        assert_eq!(lost.kind, crate::finding::Kind::Unreadable);
-        assert!(lost.message.contains("not a regular file"), "{}", lost.message);
-        assert!(crate::Subject::open(&dir.path().join("libgone.so"), "amd64").is_err());
-    }
 }

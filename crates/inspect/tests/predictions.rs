@@ -61,6 +61,8 @@ struct File {
     /// With the older hash table of symbols only.
     #[serde(default)]
     old_hash: bool,
+    /// `aarch64`, or `x86_64` where it is not said.
+    machine: Option<String>,
     /// Without any hash table of symbols.
     #[serde(default)]
     no_hash: bool,
@@ -92,6 +94,9 @@ struct Prediction {
     #[serde(default)]
     packages: Vec<String>,
     library_path: Option<String>,
+    /// What a package asks for, by its name.
+    #[serde(default)]
+    requires: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     file: Vec<File>,
 }
@@ -150,6 +155,11 @@ fn library(file: &File, name: &str) -> Vec<u8> {
         let times: usize = times.parse().unwrap();
         library = library.code(&vec![forge::fatbin(&codes); times]);
     }
+    library = match file.machine.as_deref() {
+        None | Some("x86_64") => library,
+        Some("aarch64") => library.machine(183),
+        Some(other) => panic!("{other}"),
+    };
     if file.old_hash {
         library = library.old_hash();
     }
@@ -180,9 +190,12 @@ fn tree(worlds: &Worlds, prediction: &Prediction) -> Tree {
     for (name, version) in prediction.packages.iter().filter_map(|text| text.split_once('=')) {
         let info = format!("{}-{version}.dist-info", name.replace('-', "_"));
         let text = |text: String| Arc::new(text.into_bytes());
+        let requires = prediction.requires.get(name).into_iter().flatten();
+        let requires: String =
+            requires.map(|requirement| format!("Requires-Dist: {requirement}\n")).collect();
         tree.add_file(
             &place(&format!("{info}/METADATA")),
-            text(format!("Name: {name}\nVersion: {version}\n")),
+            text(format!("Name: {name}\nVersion: {version}\n{requires}")),
         );
         let record = format!("{info}/METADATA,,\n");
         tree.add_file(&place(&format!("{info}/RECORD")), text(record));

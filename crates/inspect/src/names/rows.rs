@@ -25,6 +25,9 @@ pub(super) struct Table {
     pub(super) torch: Names,
     pub(super) package: Vec<Package>,
     pub(super) files: Vec<Files>,
+    pub(super) compiler: Vec<Compiler>,
+    pub(super) checked: Vec<Checked>,
+    pub(super) numpy: Numpy,
     pub(super) tests: Names,
 }
 
@@ -100,6 +103,41 @@ pub struct Files {
     pub fails: String,
     /// How to get them, where another package brings them.
     pub fix: Option<String>,
+}
+
+/// A compiler for GPUs that a package has inside.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compiler {
+    /// The Python package.
+    pub package: String,
+    /// Its first release with this compiler; it holds until the next row of the package.
+    pub since: String,
+    /// The compiler's name.
+    pub program: String,
+    /// The CUDA that it is of.
+    pub cuda: CudaVersion,
+    /// What is seen on a GPU that it does not know.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// A package whose release torch checks when it runs: one of an older minor release than it was built with is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checked {
+    pub(super) package: Vec<String>,
+    /// What is seen.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Numpy {
+    pub(super) also: Vec<String>,
+    pub(super) apis: Vec<(u16, String)>,
 }
 
 /// Libraries that `import torch` loads by full path.
