@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use sconce_doctor::fleet::{self, Fleet};
 use sconce_doctor::{Report, Snapshot, Subject, examine};
 use sconce_gpu::Machine;
@@ -124,15 +125,15 @@ fn show(args: &Args, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Judges the machine again and again, and shows the report when what it finds has changed. Ends with Ctrl-C.
+/// Judges the machine again and again, and shows the report when what it finds has changed. Ends with Ctrl-C, or when
+/// nobody reads what it writes any more (`| head`).
 fn watch(
     args: &Args,
     pause: Duration,
     subject: Option<&Subject>,
     mut last: Report,
 ) -> Result<ExitCode, Failure> {
-    loop {
-        thread::sleep(pause);
+    while !reader_gone_within(pause)? {
         let report = examine(&capture(args), subject);
         if report.essence() != last.essence() {
             if !args.json {
@@ -141,6 +142,32 @@ fn watch(
             show(args, &report)?;
         }
         last = report;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The longest that poll(2) is told to wait; what is left is waited for after it.
+const LONG: Timespec = Timespec { tv_sec: 86_400, tv_nsec: 0 };
+
+/// Waits, and says whether the reader of stdout, a pipe, has gone meanwhile.
+fn reader_gone_within(pause: Duration) -> Result<bool, Failure> {
+    let until = Instant::now() + pause;
+    loop {
+        let stdout = std::io::stdout();
+        let left = until.saturating_duration_since(Instant::now());
+        // POLLERR is told without being asked for: the pipe has no reader (poll(2)).
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let timeout = Timespec::try_from(left).unwrap_or(LONG);
+        match poll(&mut asked, Some(&timeout)) {
+            Ok(0) if Instant::now() < until => {}
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                let message = format!("can't wait on stdout: {error}");
+                return Err(Failure::new(Kind::Machine, message));
+            }
+        }
     }
 }
 
