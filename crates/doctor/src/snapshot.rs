@@ -100,6 +100,9 @@ pub struct Snapshot {
     /// Seconds since the machine started.
     #[serde(default)]
     pub uptime_seconds: Option<u64>,
+    /// Whether these are some of the machine's GPUs only ([`Snapshot::only`]).
+    #[serde(skip)]
+    pub(crate) part: bool,
 }
 
 /// What os-release(5) says.
@@ -312,6 +315,7 @@ impl Snapshot {
     /// driver does not show stay in it.
     #[must_use]
     pub fn only(mut self, buses: &[&str]) -> Self {
+        self.part = true;
         let gone: Vec<Gpu> =
             self.gpus.extract_if(.., |gpu| !buses.contains(&gpu.bus_id.as_str())).collect();
         self.pci.retain(|pci| !gone.iter().any(|gpu| gpu.bus_id == pci.bus_id));

@@ -467,3 +467,45 @@ fn modules_and_nodes() {
         "#]],
     );
 }
+
+#[test]
+fn a_gpu_of_eight_that_left_no_trace() {
+    check(
+        "one-of-8-never-came",
+        expect![[r#"
+        7x NVIDIA H100 80GB HBM3, driver 580.95.05 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  only 7 of the board's 8 GPUs are on the PCI bus [gpu-lost]
+               seen: 4 NVSwitches are there
+               fix:  until then: `--gpus all` goes on without it
+               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+    "#]],
+    );
+}
+
+/// A container that is given three of them lacks none.
+#[test]
+fn three_of_eight_by_choice() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
+    let machine = Snapshot::load(&folder.join("one-of-8-never-came.json")).unwrap();
+    let three = machine.only(&["0000:18:00.0", "0000:21:00.0", "0000:2a:00.0"]);
+    assert!(sconce_doctor::before_start(&three, None).is_empty());
+}
+
+#[test]
+fn an_error_of_a_switch_that_was_fatal_this_time() {
+    check(
+        "sxid-12028-fatal",
+        expect![[r#"
+        8x NVIDIA H100 80GB HBM3, driver 580.95.05 (CUDA up to 13.0)
+        ready, with warnings
+
+        warns  SXid 12028, fatal: egress nonposted PRIV error [sxid]
+               seen: nvidia-nvswitch0: SXid (PCI:0000:86:00.0): 12028, Fatal, Link 46 egress non-posted PRIV error
+               fix:  stop what uses any GPU, then reset all of them, and the NVSwitches, together: `nvidia-smi --gpu-reset`
+    "#]],
+    );
+}

@@ -116,6 +116,7 @@ impl Snapshot {
         });
         Self {
             schema: SCHEMA,
+            part: false,
             arch: survey.arch.clone(),
             kernel: machine.text("/proc/sys/kernel/osrelease"),
             container: in_container(machine),

@@ -22,7 +22,31 @@ pub const RULE: Rule = Rule {
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let known = causes::without(snapshot);
     let known = known.iter().map(|device| finding(snapshot, device));
-    known.chain(left_the_bus(snapshot).into_iter().map(|bus| left(snapshot, bus))).collect()
+    let gone = left_the_bus(snapshot).into_iter().map(|bus| left(snapshot, bus));
+    known.chain(gone).chain(fewer_than_the_board_has(snapshot)).collect()
+}
+
+/// GPUs beside NVSwitches: of whole boards, and of virtual machines that get a part of one.
+///
+/// Source: NVIDIA Fabric Manager user guide DU-09883-001, full passthrough virtualization, supported virtual machine
+/// configurations: 16, 8, 4 and 2 GPUs with 12, 6, 3 and 1 NVSwitches (those of DGX A100; later boards have fewer).
+const BESIDE_SWITCHES: [usize; 4] = [2, 4, 8, 16];
+
+/// GPUs that are gone without a trace: the machine started without them, or its log has rolled over.
+fn fewer_than_the_board_has(snapshot: &Snapshot) -> Option<Finding> {
+    let here = snapshot.pci.len().max(snapshot.gpus.len());
+    let switches = snapshot.switches();
+    let known = left_the_bus(snapshot).len();
+    if snapshot.container || snapshot.part || switches == 0 || here == 0 {
+        return None;
+    }
+    let board = *BESIDE_SWITCHES.iter().find(|board| **board >= here + known)?;
+    (here + known < board).then(|| {
+        let summary = format!("only {here} of the board's {board} GPUs are on the PCI bus");
+        Finding::new(&RULE, snapshot.loss(), summary)
+            .seen(format!("{switches} NVSwitches are there"))
+            .fix(steps(snapshot))
+    })
 }
 
 /// Buses on which a GPU was, that Xid 79 is about, and that the kernel lists no longer.
