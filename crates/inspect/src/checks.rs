@@ -130,6 +130,9 @@ pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
 
 /// Libraries of the machine that are loaded, but those that every machine has.
 pub fn of_host(libraries: &[Library]) -> Option<Finding> {
+    if !libraries.iter().any(|library| library.outside) {
+        return None;
+    }
     let outside = libraries.iter().filter(|library| library.outside);
     let that_matter = needed_for_gpus(libraries);
     let mut taken: Vec<(bool, &str)> = outside
