@@ -165,7 +165,7 @@ fn needed_for_gpus(libraries: &[Library]) -> BTreeSet<&str> {
         library.has_gpu_code()
             || names::is_of_torch(library.name())
             || names::alternative(library.name()).is_some()
-            || needed(library).any(|name| names::is_of_torch(name))
+            || needed(library).any(names::is_of_torch)
     };
     let mut open: Vec<&Library> = libraries.iter().filter(matters).collect();
     let mut seen = BTreeSet::new();

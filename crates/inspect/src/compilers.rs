@@ -55,9 +55,10 @@ pub fn findings(contents: &Contents, gpus: &[Verdict]) -> Vec<Finding> {
 fn of(contents: &Contents) -> impl Iterator<Item = (&Package, &'static Compiler)> {
     contents.packages.iter().filter_map(|package| {
         let own = release(&package.version)?;
-        let rows = names::compilers().iter().filter(|row| row.package == package.name);
-        let row =
-            rows.filter(|row| release(&row.since).is_some_and(|since| since <= own)).last()?;
+        let mut rows = names::compilers().iter().rev();
+        let row = rows.find(|row| {
+            row.package == package.name && release(&row.since).is_some_and(|since| since <= own)
+        })?;
         Some((package, row))
     })
 }
