@@ -36,7 +36,10 @@ fn a_remembered_address_that_fails_is_forgotten() {
         let _there = fault.is_some().then_some(old);
         // Without Debian packages there is nothing to build on: that comes after the download.
         let (_, said) = world.sconce(&["build"]);
-        assert_eq!(world.index.server.requests_for(&path).len(), 1, "{fault:?}: {said}");
+        // What another address began is gone on with, and begun anew when the digest is wrong.
+        let most = if matches!(fault, Some(Fault::Other(_))) { 2 } else { 1 };
+        let asked = world.index.server.requests_for(&path).len();
+        assert!((1..=most).contains(&asked), "{fault:?}: {asked} requests: {said}");
         assert!(world.has_wheel(), "{fault:?}: {said}");
     }
 }

@@ -1,3 +1,5 @@
+//! Fatbins made here, whole and damaged.
+
 use expect_test::{Expect, expect};
 
 use super::*;

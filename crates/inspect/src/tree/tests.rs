@@ -1,3 +1,5 @@
+//! Trees made here: what is found in them, and what ends a walk.
+
 use std::fs;
 
 use super::*;
