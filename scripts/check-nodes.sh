@@ -57,7 +57,8 @@ while [ $node -le "$nodes" ]; do
     within $node ip link set uplink up
     node=$((node + 1))
 done
-within 0 "$sconce" serve --no-build --listen 10.77.0.1:5000 >"$scratch/at" 2>"$scratch/serve.log" &
+# Not by the function: its shell would be what is ended, and the server live on.
+ip netns exec "$mark-0" "$sconce" serve --no-build --listen 10.77.0.1:5000 >"$scratch/at" 2>"$scratch/serve.log" &
 server=$!
 tries=0
 until [ -s "$scratch/at" ]; do
