@@ -1,8 +1,8 @@
 //! Large files of a layer, inflated before their turn.
 //!
-//! Only the DiffID takes a layer's bytes in order. Threads that have no layer of their own left
-//! inflate the large files that come next, compare RECORD and fill the tree; the bytes wait in memory
-//! for the DiffID. What waits is bounded over all layers together. The file whose turn it is goes on
+//! Only the DiffID takes a layer's bytes in order. Where a layer has slots for more threads
+//! ([`crate::slots`]), they inflate the large files that come next, compare RECORD and fill the tree;
+//! the bytes wait in memory for the DiffID. What waits is bounded over all layers together. The file whose turn it is goes on
 //! beyond that bound, a few pieces at a time: so no layer waits for another.
 
 use std::collections::VecDeque;

@@ -258,8 +258,6 @@ fn enter_namespaces(container: &Container, scratch: &Path) -> Result<(), Error> 
     pasta.map_or(Ok(()), private::Pasta::join)
 }
 
-/// Refuses a user that does not exist in the shim's user namespace, where the kernel would
-/// only say "invalid argument".
 /// Hands the configuration to libcontainer; the answer is the first process.
 fn first_process(
     stage: &Path,
