@@ -29,13 +29,19 @@ impl Leased {
         let path = Path::new("/dev/shm").join(format!("sconce-leased-{}", std::process::id()));
         fs::write(&path, "").unwrap();
         let file = fs::File::open(&path).unwrap();
-        // SAFETY: both calls take a descriptor that is open and plain numbers. SIGURG is ignored by default.
-        let leased = unsafe {
-            libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
-            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)
-        };
-        assert_eq!(leased, 0, "{}", std::io::Error::last_os_error());
-        Self { path, file }
+        // A process that another test forked holds what was open for writing until it executes a program.
+        for _ in 0..200 {
+            // SAFETY: both calls take a descriptor that is open and plain numbers. SIGURG is ignored by default.
+            let leased = unsafe {
+                libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
+                libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)
+            };
+            if leased == 0 {
+                return Self { path, file };
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no lease: {}", std::io::Error::last_os_error());
     }
 }
 
