@@ -6,7 +6,15 @@
 set -euo pipefail
 sconce=$(realpath "${SCONCE:-target/release/sconce}")
 home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+# What finishes an image and what checks imports outlive the command beside which they work.
+leave() {
+  for _ in $(seq 120); do
+    env -u SCONCE_HOME grep -qsz "^SCONCE_HOME=$home" /proc/[0-9]*/environ || break
+    sleep 0.5
+  done
+  rm -rf "$home"
+}
+trap leave EXIT
 export SCONCE_HOME="$home/store"
 project="$home/early"
 mkdir "$project"
