@@ -169,7 +169,7 @@ fn watch(main: Pid, alone: bool) -> rustix::process::WaitStatus {
             }
             continue;
         }
-        let Some(signal) = Signal::from_named_raw(number) else { continue };
+        let Some(signal) = signals::numbered(number) else { continue };
         // What a keyboard sends goes to the whole group, as from a terminal; the rest is
         // for the command to hand down. A command that just ended gets nothing.
         let everyone = |signal| match alone {

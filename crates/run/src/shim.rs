@@ -23,7 +23,7 @@ use crate::forward::Listeners;
 use crate::output::Output;
 use crate::setup::{self, Started};
 use crate::spawn::{CONTROL, NAME};
-use crate::{Container, Exit, clean, join, os};
+use crate::{Container, Exit, clean, join, os, signals};
 
 /// Takes over if this process was started as a container's shim, and then never returns. A program
 /// that starts containers calls it first thing in `main`.
@@ -375,7 +375,7 @@ impl Running<'_> {
     fn signal(&self, number: i32) {
         // STOP would stop the first process, and not what it started.
         let number = if number == libc::SIGSTOP { libc::SIGTSTP } else { number };
-        if let Some(signal) = Signal::from_named_raw(number) {
+        if let Some(signal) = signals::numbered(number) {
             let _ = rustix::process::pidfd_send_signal(&self.life, signal);
         }
     }
@@ -383,7 +383,7 @@ impl Running<'_> {
     /// Signals a command that `exec` started, if it still runs.
     fn signal_command(&self, pid: Pid, number: i32) {
         let command = self.commands.iter().find(|command| command.pid == pid);
-        if let (Some(command), Some(signal)) = (command, Signal::from_named_raw(number)) {
+        if let (Some(command), Some(signal)) = (command, signals::numbered(number)) {
             let _ = rustix::process::pidfd_send_signal(&command.life, signal);
         }
     }

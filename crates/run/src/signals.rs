@@ -5,12 +5,15 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::process::Signal;
+
 use crate::os::check;
 
 /// Signals that are passed on to the container's command, as `docker run` does: all that a program
 /// can be sent on purpose. Not CHLD, PIPE and URG, which are about this process, nor those that
-/// mean a fault of its own. WINCH, TSTP and CONT have meanings of their own on the way.
-pub(crate) const FORWARDED: [i32; 16] = [
+/// mean a fault of its own; the real-time signals come on top, but for 32 and 33, which the C library
+/// keeps to itself. WINCH, TSTP and CONT have meanings of their own on the way.
+const FORWARDED: [i32; 16] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -28,6 +31,16 @@ pub(crate) const FORWARDED: [i32; 16] = [
     libc::SIGTSTP,
     libc::SIGWINCH,
 ];
+
+/// The signal of a number, a real-time one included (signal(7)).
+pub(crate) fn numbered(number: i32) -> Option<Signal> {
+    let real_time = || {
+        let theirs = (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
+        // SAFETY: the number is one of those that the C library leaves to programs.
+        theirs.then(|| unsafe { Signal::from_raw_unchecked(number) })
+    };
+    Signal::from_named_raw(number).or_else(real_time)
+}
 
 /// Lets children of this process be waited for: a parent that ignored SIGCHLD hands that on, and
 /// the kernel then collects every child itself (sigaction(2)).
@@ -126,7 +139,7 @@ pub(crate) struct SignalPipe {
 }
 
 impl SignalPipe {
-    /// Listens for [`FORWARDED`]; `None` if another container of this process has the signals
+    /// Listens for what is passed on; `None` if another container of this process has the signals
     /// already. A signal that is ignored stays ignored (`nohup`).
     pub(crate) fn new() -> io::Result<Option<Self>> {
         let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
@@ -136,7 +149,7 @@ impl SignalPipe {
             return Ok(None);
         }
         let mut pipe = Self { read, _write: write, previous: Vec::new() };
-        for signal in FORWARDED {
+        for signal in FORWARDED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
             // SAFETY: both actions are plain data, zeroed is a valid start, and `note` is an
             // async-signal-safe function of the type a handler must have.
             unsafe {

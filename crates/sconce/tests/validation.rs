@@ -37,8 +37,7 @@ fn sees(world: &World, options: &[&str], script: &str) -> String {
 #[track_caller]
 fn stays(world: &World, name: &str, options: &[&str]) {
     let words = [&RUN[..], &["-d", "--name", name], options, &["oci:image"]].concat();
-    let script =
-        "trap 'exit 7' TERM; trap 'exit 8' USR1; touch /ready; while :; do sleep 0.05; done";
+    let script = "trap 'exit 7' TERM; trap 'exit 8' USR1; trap 'exit 9' 37; touch /ready; while :; do sleep 0.05; done";
     let (code, _, err) = world.says(&[&words[..], &["sh", "-c", script]].concat());
     assert_eq!(code, 0, "{err}");
     let until = Instant::now() + Duration::from_secs(10);
@@ -145,7 +144,7 @@ fn kill_no_effect() {
 
 #[test]
 fn killsig() {
-    for (signal, code) in [("TERM", "7"), ("USR1", "8"), ("KILL", "137")] {
+    for (signal, code) in [("TERM", "7"), ("USR1", "8"), ("RTMIN+3", "9"), ("KILL", "137")] {
         let world = new();
         stays(&world, "job", &[]);
         assert_eq!(world.says(&["kill", "-s", signal, "job"]).0, 0);

@@ -219,6 +219,11 @@ pub fn signal(option: &str, given: &str) -> Result<i32, Error> {
     };
     let named = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
     let numbered = || name.parse::<i32>().ok().filter(|number| (1..=last).contains(number));
+    // nptl(7): the C library takes both, and a program never sees them.
+    if let Some(number @ (32 | 33)) = numbered() {
+        let why = format!("signal {number} is the C library's own; RTMIN is 34");
+        return Err(Error::option(option, given, why));
+    }
     numbered().or_else(named).or_else(real_time).ok_or_else(|| {
         Error::option(option, given, "there is no such signal; write TERM, SIGINT or 9")
     })
