@@ -2,7 +2,7 @@
 //! the command has ended.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -153,6 +153,10 @@ impl Session {
             // One that is there already may be another container's.
             let written = fs::File::create_new(file)
                 .and_then(|mut file| file.write_all(folder.id.as_bytes()));
+            if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+                // Half an id is none.
+                let _ = fs::remove_file(file);
+            }
             written.doing_to("writing the id to", file)?;
         }
         let limits = Limits {
@@ -282,6 +286,18 @@ fn check(container: &Container) -> Result<(), Error> {
     }
     if let Some(workdir) = &container.workdir {
         request::absolute("-w", &workdir.to_string_lossy(), workdir)?;
+        // What a descriptor of ours leads to is on this machine (CVE-2024-21626).
+        let mut parts = workdir.components().skip(1).filter_map(|part| part.as_os_str().to_str());
+        let of_process = |part: &str| {
+            matches!(part, "self" | "thread-self") || part.bytes().all(|b| b.is_ascii_digit())
+        };
+        if parts.next() == Some("proc") && parts.next().is_some_and(of_process) {
+            return Err(Error::Invalid {
+                option: "working folder",
+                given: workdir.display().to_string(),
+                why: "it is a folder of one process, and not of the container".to_owned(),
+            });
+        }
     }
     let strings = container.command.iter().chain(container.env.iter().flat_map(|(k, v)| [k, v]));
     for text in strings.chain(&container.hostname) {
@@ -315,8 +331,15 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
         *lower = absolute(lower)?;
     }
     for volume in &mut container.volumes {
-        let made = match volume.judged {
-            true => volumes::make_judged(&volume.source)?,
+        let made = match volume.resolved {
+            true => volumes::make_resolved(&volume.source)?,
+            false if volume.source.is_symlink() && !volume.source.exists() => {
+                return Err(Error::Invalid {
+                    option: "-v",
+                    given: volume.source.display().to_string(),
+                    why: "it is a link to what is not there".to_owned(),
+                });
+            }
             false if !volume.source.exists() => {
                 fs::create_dir_all(&volume.source).doing_to("creating", &volume.source)?;
                 true
@@ -326,7 +349,7 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
         if made {
             notices(&format!("made the folder {}", volume.source.display()));
         }
-        if !volume.judged {
+        if !volume.resolved {
             volume.source = absolute(&volume.source)?;
         }
     }

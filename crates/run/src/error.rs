@@ -132,7 +132,7 @@ pub enum Error {
     #[error("the container was lost: {0}")]
     Lost(String),
     /// A host port cannot be listened on.
-    #[error("port {port} of this machine cannot be had: {source}")]
+    #[error("port {port} of this machine can't be listened on: {source}")]
     Listen {
         /// The port on the host.
         port: u16,

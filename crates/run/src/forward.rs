@@ -71,10 +71,13 @@ fn listen(port: &Port) -> io::Result<TcpListener> {
     match port.address {
         Some(address) => TcpListener::bind(SocketAddr::new(address, port.host)),
         // Both families where there are two (ipv6(7): this socket takes IPv4 as well).
-        None => TcpListener::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port.host))
-            .or_else(|_| {
+        // A listener of somebody else's on one address of either is a port in use.
+        None => match TcpListener::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port.host)) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                 TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port.host))
-            }),
+            }
+            bound => bound,
+        },
     }
 }
 

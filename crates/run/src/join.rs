@@ -45,7 +45,7 @@ impl Target<'_> {
             let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
             if std::env::set_current_dir(&process.workdir).is_err() || !inside() {
                 return Err(Error::Invalid {
-                    option: "-w",
+                    option: "working folder",
                     given: process.workdir.display().to_string(),
                     why: "there is no such folder in the container".to_owned(),
                 });

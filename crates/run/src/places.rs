@@ -18,10 +18,49 @@ const KERNEL: [&str; 3] = ["/proc", "/dev", "/sys"];
 /// Most links on one way, as the kernel has it (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// What will be mounted so far, in its order: a place without links, and what is shown there; nothing
-/// is shown by a folder in memory.
+/// What libcontainer makes in the container's /dev (config-linux.md, "Default Devices", and the mounts of
+/// [`crate::spec`]).
+const DEV_FOLDERS: [&str; 4] = ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];
+const DEV_FILES: [&str; 9] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/fd",
+];
+
+/// What will be mounted so far, in its order.
 #[derive(Default)]
-struct Mounted<'a>(Vec<(PathBuf, Option<&'a Path>)>);
+struct Mounted<'a>(Vec<One<'a>>);
+
+/// One mount: a place without links, and what is shown there; nothing is shown by a folder in memory.
+struct One<'a> {
+    real: PathBuf,
+    source: Option<&'a Path>,
+    read_only: bool,
+}
+
+/// What is at a place of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Nothing,
+    Folder,
+    File,
+}
+
+impl There {
+    fn at(path: &Path) -> Self {
+        match path.symlink_metadata() {
+            Err(_) => Self::Nothing,
+            Ok(about) if about.is_dir() => Self::Folder,
+            Ok(_) => Self::File,
+        }
+    }
+}
 
 /// Something of the user's that is mounted.
 #[derive(Clone, Copy)]
@@ -50,51 +89,50 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Refuses what links lead to the container's root or to what is the kernel's. `mounts` come in the
-/// order in which they will be made.
-pub(crate) fn check(
+/// Refuses what can't be mounted: where links lead to the container's root or to what is the kernel's, a
+/// folder on a file and the reverse, and what would have to be made where nothing can be. `mounts` come in
+/// the order in which they will be made, `nodes` are the places of device files.
+pub(crate) fn check<'a>(
     root: &Path,
-    etc: &[(&'static str, PathBuf)],
-    mounts: &[Mount<'_>],
+    etc: &'a [(&'static str, PathBuf)],
+    mounts: &[Mount<'a>],
+    nodes: impl Iterator<Item = &'a Path>,
 ) -> Result<(), Error> {
     let mut mounted = Mounted::default();
-    for (name, _) in etc {
-        if is_taken(&mounted.real(root, Path::new(name))?, Path::new(name)) {
+    for (name, file) in etc {
+        let real = mounted.real(root, Path::new(name))?;
+        if is_taken(&real, Path::new(name)) {
             let why = "leads to what is the kernel's, and this machine's file is shown there";
             return Err(Error::Image { place: (*name).to_owned(), why });
         }
+        mounted.0.push(One { real, source: Some(file), read_only: false });
     }
     for mount in mounts {
         let target = mount.target();
         let real = mounted.real(root, target)?;
-        let (option, source) = match mount {
-            Mount::Volume(volume) => ("-v", Some(volume.source.as_path())),
-            Mount::Memory(_) => ("--tmpfs", None),
+        let (option, source, read_only) = match mount {
+            Mount::Volume(volume) => ("-v", Some(volume.source.as_path()), volume.read_only),
+            Mount::Memory(_) => ("--tmpfs", None, false),
         };
+        let wrong = |why| Error::Invalid { option, given: target.display().to_string(), why };
         if is_taken(&real, target) {
-            return Err(Error::Invalid {
-                option,
-                given: target.display().to_string(),
-                why: format!(
-                    "links lead from there to {}, which is the container's own; choose another place",
-                    real.display()
-                ),
-            });
+            return Err(wrong(format!(
+                "links lead from there to {}, which is the container's own; choose another place",
+                real.display()
+            )));
         }
         let folder = source.is_none_or(Path::is_dir);
-        let there = match is_the_kernels(&real) {
-            true => None,
-            false => mounted.behind(root, &real).and_then(|path| path.symlink_metadata().ok()),
-        };
-        if there.is_some_and(|there| there.is_dir() != folder) {
-            let why = match folder {
-                true => "it is a file in the container, and a folder can't be mounted on it",
-                false => "it is a folder in the container, and a file can't be mounted on it",
-            };
-            let given = target.display().to_string();
-            return Err(Error::Invalid { option, given, why: why.to_owned() });
+        mounted.takes(root, &real, folder).map_err(wrong)?;
+        mounted.0.push(One { real, source, read_only });
+    }
+    for target in nodes {
+        let real = mounted.real(root, target)?;
+        let wrong =
+            |why| Error::Invalid { option: "--device", given: target.display().to_string(), why };
+        mounted.takes(root, &real, false).map_err(wrong)?;
+        if !real.starts_with("/dev") && mounted.there(root, &real) == There::File {
+            return Err(wrong("there is a file in the container already".to_owned()));
         }
-        mounted.0.push((real, source));
     }
     Ok(())
 }
@@ -144,15 +182,64 @@ impl Mounted<'_> {
         Ok(at)
     }
 
-    /// Where on this machine `place` is, which has no links above its last part.
-    fn behind(&self, root: &Path, place: &Path) -> Option<PathBuf> {
-        let mut shown = Some((root, Path::new("/")));
-        for (real, source) in &self.0 {
-            if place.starts_with(real) {
-                shown = source.map(|source| (source, real.as_path()));
+    /// Whether a folder or file can be mounted on `real`; in words, why not.
+    fn takes(&self, root: &Path, real: &Path, folder: bool) -> Result<(), String> {
+        for above in real.ancestors().skip(1) {
+            if self.there(root, above) == There::File {
+                let above = above.display();
+                return Err(format!("{above} is a file in the container: nothing can be below it"));
             }
         }
-        let (source, real) = shown?;
+        match (self.there(root, real), folder) {
+            (There::File, true) => {
+                Err("it is a file in the container, and a folder can't be mounted on it".to_owned())
+            }
+            (There::Folder, false) => {
+                Err("it is a folder in the container, and a file can't be mounted on it".to_owned())
+            }
+            (There::Nothing, _) => match self.over(real) {
+                Some(One { real, read_only: true, .. }) => Err(format!(
+                    "it is not there in the read-only volume at {}, and can't be made",
+                    real.display()
+                )),
+                None if ["/proc", "/sys"].iter().any(|kernel| real.starts_with(kernel)) => {
+                    Err("it is not there, and nothing can be made in /proc and /sys".to_owned())
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The mount that `place` is in, if it is not the container's root or the kernel's.
+    fn over(&self, place: &Path) -> Option<&One<'_>> {
+        self.0.iter().rev().find(|mount| place.starts_with(&mount.real))
+    }
+
+    fn there(&self, root: &Path, place: &Path) -> There {
+        if self.over(place).is_none() && is_the_kernels(place) {
+            let listed = |places: &[&str]| places.iter().any(|known| place == Path::new(known));
+            return match place.starts_with("/dev") {
+                true if listed(&DEV_FOLDERS) => There::Folder,
+                true if listed(&DEV_FILES) => There::File,
+                true => There::Nothing,
+                // What is not of one process is the same in all containers.
+                false => There::at(place),
+            };
+        }
+        match (self.behind(root, place), self.over(place)) {
+            (Some(path), _) => There::at(&path),
+            (None, Some(mount)) if mount.real == place => There::Folder,
+            (None, _) => There::Nothing,
+        }
+    }
+
+    /// Where on this machine `place` is, which has no links above its last part.
+    fn behind(&self, root: &Path, place: &Path) -> Option<PathBuf> {
+        let (source, real) = match self.over(place) {
+            Some(mount) => (mount.source?, mount.real.as_path()),
+            None => (root, Path::new("/")),
+        };
         let below = place.strip_prefix(real).ok()?;
         Some(if below.as_os_str().is_empty() { source.to_owned() } else { source.join(below) })
     }
@@ -194,9 +281,10 @@ mod tests {
             assert_eq!(real(&mounted, target).expect(target), wanted, "{target}");
         }
         assert!(real(&mounted, "/o").is_err(), "a link to itself");
-        mounted.0.push(("/data".into(), Some(&data)));
+        let one = |source| One { real: "/data".into(), source, read_only: false };
+        mounted.0.push(one(Some(data.as_path())));
         assert_eq!(real(&mounted, "/data/out/x").expect("real"), "/proc/x");
-        mounted.0.push(("/data".into(), None));
+        mounted.0.push(one(None));
         assert_eq!(real(&mounted, "/data/out").expect("real"), "/data/out");
     }
 }

@@ -16,10 +16,10 @@ pub struct Volume {
     pub target: PathBuf,
     /// It cannot be written to from inside.
     pub read_only: bool,
-    /// The source has been judged as it is, absolute and without links: one that is in it by now is
+    /// The source was resolved before, to an absolute path without links: one that is in it by now is
     /// refused, and not followed.
     #[serde(default)]
-    pub judged: bool,
+    pub resolved: bool,
 }
 
 impl std::str::FromStr for Volume {
@@ -55,7 +55,9 @@ impl std::str::FromStr for Volume {
         if target == Path::new("/") {
             return Err(invalid("the whole root cannot be replaced".to_owned()));
         }
-        Ok(Self { source: source.into(), target, read_only, judged: false })
+        // One spelling: a slash at its end would ask for a folder where a file is mounted.
+        let target = target.components().collect();
+        Ok(Self { source: source.into(), target, read_only, resolved: false })
     }
 }
 
@@ -96,7 +98,7 @@ impl std::str::FromStr for Port {
             None | Some((_, "tcp")) => given.trim_end_matches("/tcp"),
             Some((_, "udp")) => {
                 return Err(invalid(
-                    "only TCP is forwarded; with the host's network a UDP port inside is one of this machine already: leave it out",
+                    "only TCP ports are published: with the host's network a UDP port inside is one of this machine already, and with --network private none is reached",
                 ));
             }
             Some(_) => return Err(invalid("only TCP ports can be forwarded")),
@@ -195,7 +197,7 @@ mod tests {
             source: source.into(),
             target: target.into(),
             read_only,
-            judged: false,
+            resolved: false,
         };
         assert_eq!(volume("./data:/data").expect("valid"), same("./data", "/data", false));
         assert_eq!(volume("/a/b:/c:ro,z").expect("valid"), same("/a/b", "/c", true));

@@ -105,7 +105,7 @@ pub(crate) fn start(
                 fs::File::open(&volume.source).doing_to("opening the volume at", &volume.target)?;
             let made = user::create_folder_in(&folder, &Path::new("/").join(rest));
             made.map_err(|error| Error::Invalid {
-                option: "-w",
+                option: "working folder",
                 given: workdir.display().to_string(),
                 why: format!(
                     "it is not there in the volume at {}, and can't be made ({})",
@@ -132,7 +132,9 @@ pub(crate) fn start(
     let etc = etc::write(&stage.join("etc"), container, &hostname)?;
     let in_memory = spec::folders_in_memory(container);
     let mounts = Mount::in_order(&staged, &in_memory);
-    places::check(&overlay.root, &etc, &mounts)?;
+    // A folder stands for the nodes in it, of which most are in a folder of their own.
+    let nodes = container.devices.iter().filter(|device| !device.source.is_dir());
+    places::check(&overlay.root, &etc, &mounts, nodes.map(|node| node.target.as_path()))?;
     let place = Place {
         root: &overlay.root,
         etc: &etc,

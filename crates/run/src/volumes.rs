@@ -30,6 +30,7 @@ pub(crate) struct Held {
 pub(crate) struct Staged {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
+    pub(crate) read_only: bool,
 }
 
 /// Takes hold of volumes; the sources are real paths. `nosuid` is for user namespaces, where other
@@ -48,7 +49,8 @@ fn hold_one(volume: &Volume, nosuid: bool, hidden: &[PathBuf]) -> Result<Held, E
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     let opening = || format!("opening the volume {}", volume.source.display());
-    let handle = without_links(CWD, &volume.source).map_err(|error| led(&volume.source, error))?;
+    let handle =
+        without_links(CWD, &volume.source).map_err(|error| exchanged(&volume.source, error))?;
     let tree = open_tree(&handle, "", flags | OpenTreeFlags::AT_EMPTY_PATH).doing(opening())?;
     // Device files work in /dev only, from where --device brings them.
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -98,15 +100,16 @@ pub(crate) fn stage(
                 volume.source.display()
             ))?;
         }
-        staged.push(Staged { source, target: volume.target.clone() });
+        let (target, read_only) = (volume.target.clone(), volume.read_only);
+        staged.push(Staged { source, target, read_only });
     }
     Ok(staged)
 }
 
-/// Makes a folder that is judged to be where its path says, and those above it, if they are missing:
-/// whether it was.
-pub(crate) fn make_judged(path: &Path) -> Result<bool, Error> {
-    let fault = |error| led(path, error);
+/// Makes a folder at a path that was resolved before, and those above it, if they are missing: whether it
+/// was.
+pub(crate) fn make_resolved(path: &Path) -> Result<bool, Error> {
+    let fault = |error| exchanged(path, error);
     match without_links(CWD, path) {
         Err(Errno::NOENT) => {}
         found => return found.map(|_| false).map_err(fault),
@@ -123,15 +126,15 @@ pub(crate) fn make_judged(path: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Opens what is at a path, and no link on the way: the path was judged without links, so that one that
-/// is there by now leads elsewhere.
+/// Opens what is at a path, and no link on the way: the path was resolved before, so that one that is there
+/// by now leads elsewhere.
 fn without_links(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(from, path, flags, Mode::empty(), resolve)
 }
 
-fn led(path: &Path, error: Errno) -> Error {
+fn exchanged(path: &Path, error: Errno) -> Error {
     match error {
         Errno::LOOP => Error::Invalid {
             option: "volume",
@@ -161,16 +164,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_judged_follows_no_link() {
+    fn what_is_resolved_follows_no_link() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().canonicalize().expect("real").join(name);
-        assert!(make_judged(&at("new/below")).expect("made"));
-        assert!(!make_judged(&at("new/below")).expect("there"));
+        assert!(make_resolved(&at("new/below")).expect("made"));
+        assert!(!make_resolved(&at("new/below")).expect("there"));
         std::fs::create_dir(at("elsewhere")).expect("a folder");
         std::fs::rename(at("new"), at("old")).expect("renamed");
         std::os::unix::fs::symlink(at("elsewhere"), at("new")).expect("a link");
         for path in ["new", "new/below", "new/not/there"] {
-            let error = make_judged(&at(path)).expect_err("a link").to_string();
+            let error = make_resolved(&at(path)).expect_err("a link").to_string();
             assert!(error.contains("a link has come into its path"), "{error}");
         }
         assert_eq!(std::fs::read_dir(at("elsewhere")).expect("read").count(), 0);

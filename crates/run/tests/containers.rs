@@ -219,7 +219,7 @@ fn where_cgroup_v2_is_alone() {
 fn signals_reach_the_command() {
     for who in ALL {
         let world = World::new(who);
-        for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10)] {
+        for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10), ("37", 37)] {
             let script = format!(
                 "trap 'echo got; exit 4{number}' {signal}; echo up; while :; do sleep 0.05; done"
             );
@@ -228,9 +228,10 @@ fn signals_reach_the_command() {
             let mut out = child.stdout.take().expect("stdout");
             let mut up = [0; 3];
             out.read_exact(&mut up).expect("up");
-            let pid = rustix::process::Pid::from_child(&child);
-            let signal = rustix::process::Signal::from_named_raw(number).expect("a signal");
-            rustix::process::kill_process(pid, signal).expect("sent");
+            let sent = std::process::Command::new("kill")
+                .args([format!("-{number}"), child.id().to_string()])
+                .status();
+            assert!(sent.expect("kill").success());
             let mut rest = String::new();
             out.read_to_string(&mut rest).expect("rest");
             assert_eq!(rest, "got\n");
@@ -416,7 +417,10 @@ fn images_that_no_container_can_have() {
         fs::create_dir(world.path("data")).expect("data");
         let output = world.script(&["-v=./data:/data:ro", "-w=/data/a/b"], "true").output();
         let (_, err) = texts(&output.expect("started"));
-        assert!(err.contains("-w '/data/a/b': it is not there in the volume at /data"), "{err}");
+        assert!(
+            err.contains("working folder '/data/a/b': it is not there in the volume at /data"),
+            "{err}"
+        );
         world.check(&["-v=./data:/data:ro", "-w=/data"], "true", 0);
     }
 }

@@ -142,7 +142,11 @@ fn a_busy_port_is_said_before_anything_starts() {
             $RUN -p=127.0.0.2:7001:80 $PLACE sh -c 'echo started'";
         let (out, err) = texts(&on_machine(&world, script));
         assert_eq!(out, "125\n125\n125\nstarted\n", "{who:?}: {err}");
-        assert_eq!(err.matches("port 7001 of this machine cannot be had").count(), 3, "{err}");
+        assert_eq!(
+            err.matches("port 7001 of this machine can't be listened on").count(),
+            3,
+            "{err}"
+        );
         assert_eq!(err.matches("choose another host port").count(), 3, "{err}");
     }
 }

@@ -5,7 +5,7 @@ mod world;
 use std::fs;
 use std::process::Command;
 
-use world::World;
+use world::{World, texts};
 
 fn run(world: &World, options: &[&str], command: &[&str]) -> String {
     let words = [&["run", "--gpus", "none", "-q"], options, &["oci:image"], command].concat();
@@ -104,7 +104,10 @@ fn a_port_that_another_has_is_refused() {
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
     let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    for given in [format!("{port}:{port}"), format!("{port}:80")] {
+    let six = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let of_six = six.local_addr().unwrap().port();
+    let taken_ports = [(port, port), (port, 80), (of_six, of_six)];
+    for (port, given) in taken_ports.map(|(host, inside)| (host, format!("{host}:{inside}"))) {
         let words = ["run", "--gpus", "none", "-p", &given, "oci:image", "true"];
         let (code, _, err) = world.says(&words);
         assert!(code == 125 && err.contains(&format!("port {port}")), "{code} {err}");
@@ -116,11 +119,35 @@ fn what_cannot_be_mounted_there_is_said() {
     let world = World::new();
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
     fs::write(world.path("file"), "").unwrap();
-    run(&world, &["-v", "./file:/tmp/new", "-v", "./folder:/new"], &["true"]);
+    std::os::unix::fs::symlink("nothing", world.path("dangling")).unwrap();
+    run(&world, &["-v", "./file:/tmp/new/", "-v", "./folder:/new"], &["true"]);
+    for (volumes, words) in [
+        (["./file:/a", "./folder:/a/b"], "/a is a file in the container"),
+        (["./folder:/a:ro", "./file:/a/b"], "it is not there in the read-only volume at /a"),
+    ] {
+        let words_of_it =
+            ["run", "--gpus", "none", "-v", volumes[0], "-v", volumes[1], "oci:image", "true"];
+        let (code, _, err) = world.says(&words_of_it);
+        assert!(code == 125 && err.contains(words), "{volumes:?}: {code} {err}");
+    }
     for (option, given, words) in [
         ("-v", "./file:/tmp", "a file can't be mounted on it"),
         ("-v", "./folder:/etc/passwd", "a folder can't be mounted on it"),
         ("--tmpfs", "/etc/passwd", "a folder can't be mounted on it"),
+        ("-v", "./folder:/etc/hosts", "a folder can't be mounted on it"),
+        ("-v", "./folder:/etc/resolv.conf", "a folder can't be mounted on it"),
+        ("-v", "./file:/dev/shm", "a file can't be mounted on it"),
+        ("-v", "./folder:/dev/null", "a folder can't be mounted on it"),
+        ("-v", "./file:/sys/kernel", "a file can't be mounted on it"),
+        ("-v", "./file:/sys/new", "nothing can be made in /proc and /sys"),
+        ("-v", "./folder:/etc/passwd/x", "/etc/passwd is a file in the container"),
+        ("--tmpfs", "/usr/bin/sh/x", "/usr/bin/sh is a file in the container"),
+        ("-v", "./dangling:/x", "it is a link to what is not there"),
+        ("--device", "/dev/full:/etc", "a file can't be mounted on it"),
+        ("--device", "/dev/full:/dev/pts", "a file can't be mounted on it"),
+        ("--device", "/dev/full:/dev/null/x", "/dev/null is a file in the container"),
+        ("--device", "/dev/full:/etc/passwd", "there is a file in the container already"),
+        ("-w", "/proc/self/fd/7", "it is a folder of one process"),
         ("-v", "./store/trees:/s:ro", "is in sconce's store"),
         ("-v", "./store/containers:/s", "is in sconce's store"),
     ] {
@@ -128,6 +155,41 @@ fn what_cannot_be_mounted_there_is_said() {
         let (code, _, err) = world.says(&words_of_it);
         assert!(code == 125 && err.contains(words), "{given}: {code} {err}");
     }
+}
+
+/// A store below the user's own, and a store whose folder lies elsewhere, are as much the store.
+#[test]
+fn every_folder_of_every_store_is_kept_from_volumes() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let start = |options: &[&str], command: &str| {
+        let words = ["run", "--gpus", "none"];
+        let mut sconce =
+            world.sconce(&[&words[..], options, &["oci:image", "sh", "-c", command]].concat());
+        texts(&sconce.env("SCONCE_STORES", world.path("machine")).output().unwrap())
+    };
+    let made = world
+        .sconce(&["run", "--gpus", "none", "oci:image", "true"])
+        .env("SCONCE_HOME", world.path("machine"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", texts(&made).2);
+    assert_eq!(start(&[], "true").0, 0);
+    // The user's own copy of the tree.
+    run(&world, &[], &["true"]);
+    fs::rename(world.path("store/trees"), world.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", world.path("store/trees")).unwrap();
+    let inside = fs::read_dir(world.path("elsewhere")).unwrap().next().unwrap().unwrap();
+    let inside = format!("./elsewhere/{}:/s", inside.file_name().display());
+    for given in ["./machine/trees:/s:ro", "./machine/images:/s", &inside] {
+        let (code, _, err) = start(&["-v", given], "true");
+        assert!(code == 125 && err.contains("is in sconce's store"), "{given}: {code} {err}");
+    }
+    for given in ["./machine:/s", "./elsewhere:/s"] {
+        assert_eq!(start(&["-v", given], "ls /s").1, "", "{given}");
+    }
+    let (code, seen, err) = start(&["-v", "./:/s"], "ls /s/store /s/machine /s/elsewhere");
+    assert_eq!((code, &*seen), (0, "/s/elsewhere:\n\n/s/machine:\n\n/s/store:\n"), "{err}");
 }
 
 #[test]
@@ -211,6 +273,6 @@ fn a_terminal_may_be_piped_on() {
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(world.path(""));
     script.env("SCONCE_HOME", world.path("store")).stdin(std::process::Stdio::null());
-    let (code, out, err) = world::texts(&script.output().unwrap());
+    let (code, out, err) = texts(&script.output().unwrap());
     assert!(code == 0 && out.contains("typed"), "{out}{err}");
 }

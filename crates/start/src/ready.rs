@@ -69,7 +69,8 @@ pub fn ready(
         request.add_project(project, env)?;
     }
     request.check()?;
-    volumes::check_outside(&request.binds, builder.store.root())?;
+    let store = builder.store.folders();
+    volumes::check_outside(&request.binds, &store)?;
     request.remarks().iter().for_each(|remark| note(remark));
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;
@@ -100,7 +101,7 @@ pub fn ready(
     };
     container.early = early;
     container.gpus = gpus.names();
-    container.hidden.push(builder.store.root().to_owned());
+    container.hidden.extend(store);
     if container.processors.is_none() && !request.no_affinity && !request.no_defaults {
         let allowed = sconce_run::processors();
         container.processors = variables::processors(gpus.near.as_ref(), allowed.as_deref());

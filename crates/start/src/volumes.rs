@@ -102,7 +102,7 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
             let source = source.ok_or_else(|| wrong("source=DIR is missing".into()))?;
             let source = env.home("--mount", given, Path::new(&source))?;
             Ok(Mount::Bind(Bind {
-                volume: Volume { source, target, read_only, judged: false },
+                volume: Volume { source, target, read_only, resolved: false },
                 create: false,
             }))
         }
@@ -264,14 +264,13 @@ pub(crate) fn check_sources(binds: &[Bind], devices: &[sconce_run::Device]) -> R
     Ok(())
 }
 
-/// Refuses what is in the store: its trees are what containers run from, and beside them are the sockets
-/// by which running ones are reached. Of a folder above it the store is hidden.
-pub(crate) fn check_outside(binds: &[Bind], store: &Path) -> Result<(), Error> {
-    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
+/// Refuses what is in the store, whose folders are given: its trees are what containers run from, and beside them are the sockets
+/// by which running ones are reached. Of a folder above one it is hidden.
+pub(crate) fn check_outside(binds: &[Bind], store: &[PathBuf]) -> Result<(), Error> {
     for Bind { volume, .. } in binds {
         let source = &volume.source;
         let real = source.canonicalize().unwrap_or_else(|_| source.clone());
-        if real.starts_with(&store) && real != store {
+        if store.iter().any(|folder| real.starts_with(folder) && real != *folder) {
             let given = format!("{}:{}", source.display(), volume.target.display());
             let why = "it is in sconce's store, which no container may see; `sconce cp` copies files out of one";
             return Err(Error::option("volume", given, why));
@@ -321,7 +320,7 @@ mod tests {
 
     fn bind(source: &str, target: &str, read_only: bool, create: bool) -> Bind {
         let volume =
-            Volume { source: source.into(), target: target.into(), read_only, judged: false };
+            Volume { source: source.into(), target: target.into(), read_only, resolved: false };
         Bind { volume, create }
     }
 

@@ -153,6 +153,23 @@ impl Store {
         self.place().root()
     }
 
+    /// Every folder that the store is made of, links followed: its own, those of the stores below it, and
+    /// what folders in them lead to where they are links.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let lowers = self.lowers().iter().map(|lower| &lower.place);
+        let mut found = Vec::new();
+        for root in std::iter::once(self.place()).chain(lowers).map(Place::root) {
+            found.push(root.canonicalize().unwrap_or_else(|_| root.to_owned()));
+            // What can't be listed can't be run from either.
+            for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                    found.extend(entry.path().canonicalize().ok().filter(|path| path.is_dir()));
+                }
+            }
+        }
+        found
+    }
+
     /// Where the state of running containers lies, made if it isn't there: of mode 0700, and in a
     /// store of several users one for each. Nothing of the store looks into it.
     pub fn containers(&self) -> Result<PathBuf, Error> {

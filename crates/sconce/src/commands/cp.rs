@@ -50,9 +50,8 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
     };
     let name = Path::new(path).file_name().map_or(PathBuf::from("root"), PathBuf::from);
-    // As Docker: a link to a file is followed, and devices are not written to.
     let place = match dest.is_symlink() && !dest.is_dir() {
-        true => dest.canonicalize().map_err(|error| failed("follow the link", dest, error))?,
+        true => followed(dest).map_err(|error| failed("follow the link", dest, error))??,
         false => dest.to_owned(),
     };
     let place = if place.is_dir() { place.join(&name) } else { place };
@@ -86,6 +85,22 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         fs::remove_file(&place).map_err(|error| failed("replace", &place, error))?;
     }
     fs::rename(&copied, &place).map_err(|error| failed("write", &place, error))
+}
+
+/// Where a link to a file leads, as Docker follows it; one that leads out of its folder may have come from
+/// the container with an earlier copy.
+fn followed(link: &Path) -> std::io::Result<Result<PathBuf, Failure>> {
+    let real = link.canonicalize()?;
+    let folder = match link.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.canonicalize()?,
+        _ => std::env::current_dir()?.canonicalize()?,
+    };
+    if real.starts_with(folder) {
+        return Ok(Ok(real));
+    }
+    let what = format!("{} is a link that leads out of its folder", link.display());
+    let hint = format!("name {} itself, or remove the link", real.display());
+    Ok(Err(Failure::new(Kind::Usage, what).hint(hint)))
 }
 
 fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(), Failure> {
