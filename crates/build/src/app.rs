@@ -147,7 +147,7 @@ impl ReadAt for Included {
 /// The entries of an app's layer, below its working directory.
 pub(crate) fn entries(app: &App, folder: &Path) -> Result<Vec<Entry>, Error> {
     let workdir = app.workdir.trim_matches('/');
-    let open = Folder::open(folder).map_err(at("open", folder))?;
+    let open = Folder::open_unfollowed(folder).map_err(at("open", folder))?;
     let open = Arc::new(open);
     let ignored = Ignored::new(&open, &app.exclude)?;
     let mut walk = Walk { folder: Arc::clone(&open), workdir, ignored, found: BTreeMap::new() };

@@ -1,13 +1,12 @@
 //! The order of the work: the base beside the wheels, each from its downloads on; then bytecode and configuration.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_blob::{Digest, Hasher};
 use sconce_fetch::http::Client;
 use sconce_layer::{Planned, Stray};
-use sconce_lock::Lock;
+use sconce_lock::{Leads, Lock};
 use sconce_store::{Image, Layer, Store};
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +29,8 @@ pub struct Builder<'a> {
     pub progress: &'a dyn Progress,
     /// How many threads may work at once.
     pub threads: usize,
-    /// The folder that relative paths in a lock count from; that of the project.
-    pub project: Option<&'a Path>,
+    /// Where the paths of a project's lock lead.
+    pub project: Option<&'a Leads>,
     /// The Debian mirror that `base.mirror` names, if any.
     pub mirror: Option<&'a str>,
 }

@@ -265,7 +265,7 @@ impl Builder<'_> {
             ("PYTHONHASHSEED".into(), "0".into()),
         ];
         container.volumes =
-            vec![Volume { source: work, target: WORK.into(), read_only: true, judged: false }];
+            vec![Volume { source: work, target: WORK.into(), read_only: true, resolved: false }];
         container.network = Network::None;
         container.hostname = Some("sconce".into());
         container.keep_changes = Some(changes.clone());

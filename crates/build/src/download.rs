@@ -1,13 +1,13 @@
 //! What a lock needs and the store lacks: wheels, debs and a standalone Python.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_fetch::downloads::{self, Wanted};
 use sconce_fetch::peers::Needed;
 use sconce_fetch::{apt, indexes, pypi};
-use sconce_lock::{DebPin, IndexKind, IndexRequest, Lock, Wheel};
+use sconce_lock::{DebPin, IndexKind, IndexRequest, Leads, Lock, Wheel};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -113,8 +113,10 @@ impl Builder<'_> {
     }
 
     fn wanted_wheels(&self, lock: &Lock, wheels: &[&Wheel]) -> Result<Vec<Wanted>, Error> {
+        let within = self.within()?;
         let one = |wheel: &&Wheel| {
             Ok(Wanted {
+                within: within.clone(),
                 name: wheel.file.clone(),
                 url: self.wheel_url(lock, wheel)?,
                 others: Vec::new(),
@@ -141,6 +143,7 @@ impl Builder<'_> {
             .map(|deb| {
                 let mut urls = mirrors.urls(&deb.index, &deb.path).into_iter();
                 Ok(Wanted {
+                    within: None,
                     name: format!("{}_{}_{}.deb", deb.name, deb.version, deb.arch),
                     url: urls.next().ok_or(apt::Error::NoMirror)?,
                     others: urls.collect(),
@@ -242,12 +245,18 @@ impl Builder<'_> {
 
     /// An address of a lock: a path counts from the folder of the project.
     fn beneath_project(&self, url: &str) -> String {
-        if url.contains("://") {
-            return url.to_owned();
-        }
-        let path = self.project.unwrap_or(Path::new(".")).join(url);
-        let path = path.canonicalize().unwrap_or(path);
-        format!("file://{}", path.display())
+        self.project.map_or_else(|| Leads::default().address(url), |leads| leads.address(url))
+    }
+
+    /// Where wheels of this machine may be: in the project's folder, where its trust reaches, and where a
+    /// person has configured wheels.
+    fn within(&self) -> Result<Option<Vec<PathBuf>>, Error> {
+        let Some(mut places) = self.project.and_then(Leads::allowed) else { return Ok(None) };
+        let configured = indexes::configured(&|name| std::env::var_os(name))?;
+        let extra = configured.extra.into_iter().map(|(_, address)| address);
+        let configured = configured.default.into_iter().chain(extra).chain(configured.find_links);
+        places.extend(configured.filter_map(|address| Leads::default().local(&address)));
+        Ok(Some(places))
     }
 
     /// A flat collection of files that has the wheel. One that can't be read has nothing: the

@@ -318,7 +318,7 @@ fn container(
         source: source.to_owned(),
         target: target.into(),
         read_only,
-        judged: false,
+        resolved: false,
     };
     container.volumes = vec![volume(work, WORK, true), volume(results, RESULTS, false)];
     container.network = Network::None;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use sconce_blob::Digest;
 use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Wheel};
 
+use sconce_open::Folder;
+
 use crate::builder::{Builder, Environment, Made, Trees, Until};
 use crate::error::{Error, at};
 use crate::logins;
@@ -25,7 +27,7 @@ const LOCK_LIMIT: u64 = 64 << 20;
 pub enum Project {
     /// A folder.
     Folder {
-        /// Where.
+        /// Where: absolute, links followed, and opened without following any from then on.
         folder: PathBuf,
         /// Its `sconce.toml`; the default one if it has none.
         spec: Box<Spec>,
@@ -86,21 +88,19 @@ impl Project {
     /// The project in a folder.
     pub fn folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("sconce.toml");
-        let spec = match path.exists() {
-            true => Spec::load(&path)?,
-            false => return Err(Error::NoSpec(folder.to_owned())),
-        };
-        Ok(Self::of_spec(folder, spec))
+        match path.exists() {
+            true => Ok(Self::of_spec(Spec::load(&path)?)),
+            false => Err(Error::NoSpec(folder.to_owned())),
+        }
     }
 
     /// The project in a folder with this text as its `sconce.toml`.
     pub fn of_text(folder: &Path, text: &str) -> Result<Self, Error> {
-        Ok(Self::of_spec(folder, Spec::of_text(text, folder)?))
+        Ok(Self::of_spec(Spec::of_text(text, folder)?))
     }
 
-    fn of_spec(folder: &Path, mut spec: Spec) -> Self {
-        spec.run.leads = sconce_lock::reaches::leads(&spec.run.volumes, folder);
-        Self::Folder { folder: folder.to_owned(), spec: Box::new(spec) }
+    fn of_spec(spec: Spec) -> Self {
+        Self::Folder { folder: spec.leads.folder().to_owned(), spec: Box::new(spec) }
     }
 
     /// The project with these requirements besides, each built from its source distribution. Their
@@ -134,7 +134,7 @@ impl Project {
 
     /// The text of the `sconce.toml` in a folder.
     pub fn text(folder: &Path) -> Result<String, Error> {
-        Ok(Spec::text(&folder.join("sconce.toml"))?)
+        Ok(Spec::text(folder)?)
     }
 
     /// What `text` means, or nothing if it is neither a folder nor a tag: then it may be an image.
@@ -175,7 +175,6 @@ impl Project {
             Self::Tag { tag, .. } if tag.contains(':') => Some(tag.clone()),
             Self::Tag { tag, .. } => Some(format!("{tag}:latest")),
             Self::Folder { folder, .. } => {
-                let folder = folder.canonicalize().ok()?;
                 Some(sconce_lock::image_name_of(&folder.file_name()?.to_string_lossy()))
             }
         }
@@ -195,7 +194,8 @@ impl Builder<'_> {
         let text = match project {
             Project::Folder { folder, .. } => {
                 let path = folder.join("sconce.lock");
-                match sconce_open::read_to_string(&path, LOCK_LIMIT) {
+                let real = project.spec().leads.real(&path).unwrap_or_else(|| path.clone());
+                match sconce_open::read_to_string_unfollowed(&real, LOCK_LIMIT) {
                     Err(error) if sconce_open::is_missing(&error) => return Ok(None),
                     read => read.map_err(at("read", &path))?,
                 }
@@ -334,12 +334,8 @@ impl Builder<'_> {
         trees: Trees,
         until: Until,
     ) -> Result<Ready, Error> {
-        let here = match project {
-            Project::Folder { folder, .. } => Some(folder.as_path()),
-            Project::Tag { .. } => None,
-        };
         self.add_logins(project)?;
-        let builder = Builder { project: here, ..*self };
+        let builder = Builder { project: Some(&project.spec().leads), ..*self };
         let Made { environment, whole } = builder.environment_until(&lock, trees, until)?;
         let mut unsealed = None;
         let lock = match lock.sealed {
@@ -373,25 +369,26 @@ impl Builder<'_> {
     }
 }
 
-/// Writes a file of a project so that it is whole or as it was. A link is replaced: a project that was
+/// Writes a file of a project so that it is whole or as it was. `path` is absolute and its folder was
+/// resolved before: no link on the way is followed. A link in its place is replaced: a project that was
 /// cloned must not lead a write elsewhere.
 ///
 /// # Errors
 /// It can't be written.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = path.parent().unwrap_or(Path::new("/"));
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".sconce.lock").tempfile_in(folder)?;
+        let open = Folder::open_unfollowed(folder)?;
+        let folder = sconce_open::held(&open);
+        let path = folder.join(path.file_name().unwrap_or_default());
+        let mut file = tempfile::Builder::new().prefix(".sconce.lock").tempfile_in(&folder)?;
         file.write_all(text.as_bytes())?;
         // A temporary file is its owner's alone; a lock is for the whole team.
-        let before = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let before = std::fs::symlink_metadata(&path).ok().filter(std::fs::Metadata::is_file);
         let mode = before.map_or(0o644, |about| about.permissions().mode() & 0o777);
         file.as_file().set_permissions(PermissionsExt::from_mode(mode))?;
         file.as_file().sync_all()?;
-        file.persist(path)?;
+        file.persist(&path)?;
         Ok(())
     };
     write().map_err(at("write", path))

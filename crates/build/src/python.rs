@@ -12,7 +12,7 @@ use sconce_debian::{Compression, EntryKind, Tar, TarEntry};
 use sconce_fetch::downloads::Wanted;
 use sconce_fetch::pythons;
 use sconce_layer::{Content, Entry, Kind, Meta};
-use sconce_lock::{Base, Lock, Machine, PythonPin};
+use sconce_lock::{Base, Leads, Lock, Machine, PythonPin};
 use sconce_store::Layer;
 
 use crate::builder::{Builder, NamedLayer};
@@ -108,7 +108,8 @@ impl Builder<'_> {
 
     /// The build of Python for a base and a processor: of the list that uv is set to, else of the facts.
     pub(crate) fn standalone(&self, base: &Base, machine: Machine) -> Result<PythonPin, Error> {
-        let setting = pythons::setting(&|name| std::env::var_os(name), self.project)?;
+        let setting =
+            pythons::setting(&|name| std::env::var_os(name), self.project.map(Leads::folder))?;
         match setting.list {
             Some(list) => Ok(pythons::listed(self.client, &list, base, machine)?),
             None => PythonPin::known(base, machine).ok_or_else(|| Error::Python {
@@ -129,13 +130,15 @@ impl Builder<'_> {
 
     /// Where a standalone Python is.
     pub(crate) fn wanted_build(&self, pin: &PythonPin) -> Result<Wanted, Error> {
-        let setting = pythons::setting(&|name| std::env::var_os(name), self.project)?;
+        let setting =
+            pythons::setting(&|name| std::env::var_os(name), self.project.map(Leads::folder))?;
         Ok(Wanted {
             name: pin.file.clone(),
             url: setting.address(pin),
             others: Vec::new(),
             digest: pin.sha256,
             size: pin.size,
+            within: None,
         })
     }
 }

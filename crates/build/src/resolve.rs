@@ -1,7 +1,7 @@
 //! The world that a resolution asks: uv for Python packages, signed indexes for Debian's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use sconce_blob::Digest;
@@ -9,7 +9,7 @@ use sconce_debian::{Lists, Target};
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
-    Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError,
+    Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, Leads,
     ListedFile, Machine, Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer,
     PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, UvLockRequest, Wheel,
 };
@@ -25,7 +25,7 @@ use crate::{native, overlaps, parallel};
 /// The indexes of this machine's configuration.
 pub(crate) struct World<'a> {
     builder: &'a Builder<'a>,
-    folder: PathBuf,
+    leads: Leads,
     uv: Option<Uv>,
     /// Whether packages are asked for by name: then their pages in the index will be read.
     by_name: bool,
@@ -49,15 +49,15 @@ impl World<'_> {
 impl<'a> World<'a> {
     /// For a project; its folder is where relative paths in its requirements start.
     pub(crate) fn new(builder: &'a Builder<'a>, project: &Project) -> Self {
-        let folder = match project {
-            Project::Folder { folder, .. } => folder.clone(),
-            Project::Tag { .. } => PathBuf::from("/"),
+        let leads = match project {
+            Project::Folder { spec, .. } => spec.leads.clone(),
+            Project::Tag { .. } => Leads::of(Path::new("/")),
         };
         let requirements = &project.spec().environment.requirements;
         let none = matches!(requirements, Requirements::List(list) if list.is_empty());
         Self {
             builder,
-            folder,
+            leads,
             uv: None,
             by_name: !none,
             pip: None,
@@ -115,7 +115,7 @@ impl<'a> World<'a> {
         if self.uv.is_none() {
             let options = uv::Options {
                 cache: &self.builder.store.root().join("tools"),
-                folder: &self.folder,
+                leads: &self.leads,
                 offline: self.builder.client.options().offline,
             };
             let found = Uv::find(options, &mut |text| self.builder.progress.note(text));
@@ -172,17 +172,18 @@ impl Index for World<'_> {
     }
 
     fn source(&mut self, request: &SourceRequest<'_>) -> Result<Sdist, IndexError> {
-        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        let builder = Builder { project: Some(&self.leads), ..*self.builder };
         builder.source(request).map_err(IndexError::failed)
     }
 
     fn folder(&mut self, request: &FolderRequest<'_>) -> Result<Sdist, IndexError> {
-        let found = self.builder.folder(request.name, request.app, &self.folder, request.container);
+        let found =
+            self.builder.folder(request.name, request.app, self.leads.folder(), request.container);
         found.map_err(IndexError::failed)
     }
 
     fn build(&mut self, order: &Order<'_>) -> Result<Outcome, IndexError> {
-        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        let builder = Builder { project: Some(&self.leads), ..*self.builder };
         builder.wheel(order).map_err(IndexError::failed)
     }
 
@@ -209,7 +210,7 @@ impl Index for World<'_> {
         base: &'static Base,
         machine: Machine,
     ) -> Result<PythonPin, IndexError> {
-        let builder = Builder { project: Some(&self.folder), ..*self.builder };
+        let builder = Builder { project: Some(&self.leads), ..*self.builder };
         builder.standalone(base, machine).map_err(IndexError::failed)
     }
 

@@ -88,6 +88,7 @@ impl Builder<'_> {
             others: Vec::new(),
             digest: sha256,
             size: None,
+            within: None,
         };
         self.download_all(&[wanted])?;
         self.look(request.file, sha256, index, request.container)
@@ -238,6 +239,7 @@ impl Builder<'_> {
             others: Vec::new(),
             digest: source.sha256,
             size: source.size,
+            within: None,
         };
         self.download_all(&[wanted])
     }
@@ -357,7 +359,7 @@ impl Builder<'_> {
             source: source.clone(),
             target: target.into(),
             read_only,
-            judged: false,
+            resolved: false,
         };
         container.volumes = vec![volume(&work.inside, WORK, true), volume(&work.out, OUT, false)];
         container.network = Network::None;

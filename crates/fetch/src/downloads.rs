@@ -40,6 +40,8 @@ pub struct Wanted {
     pub digest: Digest,
     /// Its length in bytes, where it is known.
     pub size: Option<u64>,
+    /// Where a file of this machine must be, links followed; nothing if it may be anywhere.
+    pub within: Option<Vec<PathBuf>>,
 }
 
 /// Told how downloads go, from several threads at once. `name` is [`Wanted::name`].
@@ -181,8 +183,15 @@ fn download_from(
         progress.started(&wanted.name, 0, wanted.size);
         // A lock may name anything: only a regular file is copied.
         let fault = |source| Error::File { action: "open", path: path.clone(), source };
-        sconce_open::file(&path).map_err(fault)?;
-        store.put_file(&path, Some(wanted.digest))?;
+        let file = sconce_open::file(&path).map_err(fault)?;
+        // What is judged is what is open: the path may lead elsewhere by now.
+        let real = sconce_open::real_path(&file).map_err(fault)?;
+        if let Some(within) = &wanted.within
+            && !within.iter().any(|place| real.starts_with(place))
+        {
+            return Err(Error::Untrusted { file: wanted.name.clone(), path: real });
+        }
+        store.put_open(file, &path.display().to_string(), Some(wanted.digest))?;
         progress.advanced(&wanted.name, wanted.size.unwrap_or_default());
         progress.finished(&wanted.name);
         return Ok(());

@@ -23,6 +23,14 @@ pub enum Error {
         /// Names of files, or addresses.
         missing: Vec<String>,
     },
+    /// A project's file lies where nobody allowed the project to read.
+    #[error("{file} lies outside the project, and nobody said that it may be read: {}", path.display())]
+    Untrusted {
+        /// Its name.
+        file: String,
+        /// Where it lies, links followed.
+        path: std::path::PathBuf,
+    },
     /// No connection came about.
     #[error("can't reach {url}: {source}")]
     Unreachable {
@@ -172,6 +180,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::BadUrl { .. } => return None,
+            Self::Untrusted { .. } => {
+                "`sconce trust` lists what the project reaches for, and accepts it; if it is not there, a link was exchanged meanwhile".into()
+            }
             Self::Offline { .. } => "run it once without --offline, where there is a network".into(),
             Self::Unreachable { .. } => match self.is_of_tls() {
                 true => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
+use sconce_lock::Leads;
 
 pub use error::UvError;
 pub use find::minimum;
@@ -30,7 +31,7 @@ pub struct Uv {
     version: String,
     /// The interpreter that uv asks about the machine; nothing where uv is to look for one itself.
     python: Option<PathBuf>,
-    folder: PathBuf,
+    leads: Leads,
     offline: bool,
     setting: ask::Setting,
     locations: BTreeMap<Digest, String>,
@@ -41,8 +42,8 @@ pub struct Uv {
 pub struct Options<'a> {
     /// sconce's own cache: uv is installed in `uv/<version>` under it when none is found.
     pub cache: &'a Path,
-    /// The folder that relative paths of wheel folders count from: that of `sconce.toml`.
-    pub folder: &'a Path,
+    /// Where paths of wheel folders lead.
+    pub leads: &'a Leads,
     /// Whether the network must not be used.
     pub offline: bool,
 }
@@ -69,7 +70,7 @@ impl Uv {
             program,
             version,
             python: find::python(env),
-            folder: options.folder.to_owned(),
+            leads: options.leads.clone(),
             offline: options.offline,
             setting: ask::setting(env)?,
             locations: BTreeMap::new(),

@@ -43,6 +43,7 @@ impl World {
             url: self.server.url("/file"),
             digest: Digest::of(&self.bytes),
             size: Some(SIZE as u64),
+            within: None,
         }
     }
 
@@ -430,7 +431,22 @@ fn offline_names_what_is_missing() {
         url: format!("file://{}", local.display()),
         digest: Digest::of(b"local"),
         size: Some(5),
+        within: None,
     };
+    // Only where it may be, whatever its path says: what counts is what was opened.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink(&local, place.join("local.whl")).unwrap();
+    let link = Wanted {
+        url: format!("file://{}", place.join("local.whl").display()),
+        within: Some(vec![place]),
+        ..at_hand.clone()
+    };
+    let refused = download_all(&world.client, &world.store, &[link], 4, &Silent).unwrap_err();
+    assert!(matches!(refused, Error::Untrusted { .. }), "{refused}");
+    assert!(world.store.blob_path(at_hand.digest).is_none());
+    let within = Some(vec![world.store.root().canonicalize().unwrap()]);
+    let at_hand = Wanted { within, ..at_hand };
     download_all(&world.client, &world.store, std::slice::from_ref(&at_hand), 4, &Silent).unwrap();
     let files = [at_hand, world.wanted()];
     match download_all(&world.client, &world.store, &files, 4, &Silent).unwrap_err() {
@@ -460,6 +476,7 @@ fn many_files_come_side_by_side() {
             url: world.server.url(&path),
             digest: Digest::of(&bytes),
             size: (number % 2 == 0).then_some(10_000),
+            within: None,
         });
     }
     files.push(files[3].clone());

@@ -43,7 +43,7 @@ impl Stage {
             source,
             target: Path::new(INSIDE).join(name),
             read_only,
-            judged: false,
+            resolved: false,
         };
         let volumes = vec![
             volume(program, "program", true),

@@ -15,14 +15,14 @@ use crate::spec::{Flavour, IndexRequest};
 pub struct PythonRequest {
     /// PEP 508 requirements.
     pub requirements: Vec<String>,
-    /// Files with more of them: pyproject.toml. A requirements.txt is handed over line by line.
-    pub files: Vec<PathBuf>,
+    /// Projects with more of them. A requirements.txt is handed over line by line.
+    pub files: Vec<ProjectText>,
     /// Options of a requirements.txt, as it writes them: `--extra-index-url …`, `--find-links …`.
     pub options: Vec<String>,
     /// Extras of those files.
     pub extras: Vec<String>,
-    /// Dependency groups (PEP 735), each with its file.
-    pub groups: Vec<(PathBuf, String)>,
+    /// Dependency groups (PEP 735), each with the number of its file among those.
+    pub groups: Vec<(usize, String)>,
     /// PEP 508 constraints.
     pub constraints: Vec<String>,
     /// PEP 508 requirements that stand in for whatever others ask of their packages.
@@ -44,6 +44,15 @@ pub struct PythonRequest {
     pub built: Vec<Built>,
     /// PyTorch's own index for a CUDA release: "cu126", or "cpu".
     pub torch_backend: Option<String>,
+}
+
+/// A pyproject.toml that was read and judged: the resolver gets this text, whatever the file is by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectText {
+    /// Where it was, for messages.
+    pub path: PathBuf,
+    /// Its text, with absolute paths.
+    pub text: String,
 }
 
 /// The resolver's answer.

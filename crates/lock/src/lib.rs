@@ -12,6 +12,7 @@ mod explain;
 mod foresee;
 mod image_name;
 mod index;
+mod leads;
 mod local;
 mod place;
 mod previous;
@@ -46,8 +47,9 @@ pub use foresee::foresee;
 pub use image_name::{image_name_of, is_image_name};
 pub use index::{
     DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, Overlap, OverlapQuestion,
-    Overlaps, PythonAnswer, PythonRequest, UvLockRequest,
+    Overlaps, ProjectText, PythonAnswer, PythonRequest, UvLockRequest,
 };
+pub use leads::Leads;
 pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 pub use requirements::{FileKind, Included, ProjectFile, RequirementsFile, project_file};

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use pep440_rs::VersionSpecifiers;
-use toml_edit::{Document, Item, TableLike};
+use toml_edit::{Document, DocumentMut, Item, TableLike};
 
 use crate::error::{Error, Place as TextPlace};
+use crate::leads::Leads;
 use crate::place::{Place, place, wheel_place};
 use crate::requirements_txt::{Fault, checked};
 use crate::spec::ProjectRequest;
@@ -34,6 +35,10 @@ pub(crate) struct Sources {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Project {
     pub path: PathBuf,
+    /// The text for uv.
+    pub given: String,
+    /// What it takes from elsewhere.
+    pub sources: Sources,
     /// Its dependencies, with the line of their list.
     pub dependencies: Vec<(usize, String)>,
     /// `[tool.uv] constraint-dependencies`, with their line.
@@ -42,8 +47,6 @@ pub(crate) struct Project {
     pub overrides: Vec<String>,
     /// `requires-python`.
     pub python: Option<VersionSpecifiers>,
-    /// The indexes that its sources name: name and address.
-    pub indexes: Vec<(String, String)>,
     /// The names under `[project.optional-dependencies]`.
     pub extras: Vec<String>,
     /// The names under `[dependency-groups]` (PEP 735).
@@ -53,8 +56,9 @@ pub(crate) struct Project {
 }
 
 /// The project of a pyproject.toml that is to be installed.
-pub(crate) fn to_install(path: &Path) -> Result<ProjectRequest, Error> {
-    let text = match crate::requirements::read_text(path) {
+pub(crate) fn to_install(leads: &Leads) -> Result<ProjectRequest, Error> {
+    let path = &leads.folder().join("pyproject.toml");
+    let text = match crate::requirements::read_text(leads, path) {
         Ok(text) => text,
         Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::Request {
@@ -87,9 +91,15 @@ pub(crate) fn is_package_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-')
 }
 
-/// Reads a pyproject.toml at `path`.
-pub(crate) fn read(text: &str, path: &Path) -> Result<Project, Fault> {
-    let sources = check(text)?;
+/// Reads a pyproject.toml at `path`; `groups` says whether its dependency groups are asked for.
+pub(crate) fn read(text: &str, path: &Path, groups: bool) -> Result<Project, Fault> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut sources = check(text, groups)?;
+    for (_, _, url) in &mut sources.indexes {
+        if let Place::Local(local) = place(url) {
+            *url = folder.join(local).to_string_lossy().into_owned();
+        }
+    }
     let fault = |number, text: &str, why: String| Fault {
         number,
         text: text.chars().take(120).collect(),
@@ -126,11 +136,12 @@ pub(crate) fn read(text: &str, path: &Path) -> Result<Project, Fault> {
     }
     Ok(Project {
         path: path.to_owned(),
+        given: given(text, folder).map_err(|error| fault(1, "", error.to_string()))?,
+        sources,
         dependencies: list(project("dependencies")),
         constraints,
         overrides: overrides.into_iter().map(|(_, text)| text).collect(),
         python,
-        indexes: sources.indexes.into_iter().map(|(_, name, url)| (name, url)).collect(),
         extras: names(project("optional-dependencies")),
         groups: names(document.get("dependency-groups")),
         package: document
@@ -141,8 +152,67 @@ pub(crate) fn read(text: &str, path: &Path) -> Result<Project, Fault> {
     })
 }
 
-/// Checks a pyproject.toml; what it takes from elsewhere.
-pub(crate) fn check(text: &str) -> Result<Sources, Fault> {
+/// The text that uv gets in place of the file: what was judged, whatever has become of the file since. It
+/// stands in another folder, so paths are absolute, and it is a workspace of its own: uv looks for one in
+/// the folders above it (uv, "Using workspaces").
+fn given(text: &str, folder: &Path) -> Result<String, toml_edit::TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    let requirements = |item: &mut Item| {
+        for value in item.as_array_mut().into_iter().flat_map(|array| array.iter_mut()) {
+            if let Some(Ok(checked)) = value.as_str().map(|text| checked(text, folder)) {
+                *value = checked.into();
+            }
+        }
+    };
+    let path = |item: Option<&mut Item>| {
+        let Some(item) = item else { return };
+        if let Some(Place::Local(path)) = item.as_str().map(place) {
+            *item = toml_edit::value(folder.join(path).to_string_lossy().into_owned());
+        }
+    };
+    if let Some(project) = document.get_mut("project").and_then(Item::as_table_like_mut) {
+        project.get_mut("dependencies").into_iter().for_each(requirements);
+        each(project.get_mut("optional-dependencies"), requirements);
+    }
+    each(document.get_mut("dependency-groups"), requirements);
+    let tool = document.entry("tool").or_insert_with(implicit);
+    let uv = tool.as_table_like_mut().map(|tool| tool.entry("uv").or_insert_with(implicit));
+    if let Some(uv) = uv.and_then(Item::as_table_like_mut) {
+        each(uv.get_mut("sources"), |source| {
+            each_table(source, |table| path(table.get_mut("path")));
+        });
+        if let Some(indexes) = uv.get_mut("index") {
+            each_table(indexes, |table| path(table.get_mut("url")));
+        }
+        uv.insert("workspace", toml_edit::table());
+    }
+    Ok(document.to_string())
+}
+
+fn implicit() -> Item {
+    let mut table = toml_edit::Table::new();
+    table.set_implicit(true);
+    Item::Table(table)
+}
+
+fn each(table: Option<&mut Item>, mut change: impl FnMut(&mut Item)) {
+    let table = table.and_then(Item::as_table_like_mut);
+    table.into_iter().for_each(|table| table.iter_mut().for_each(|(_, item)| change(item)));
+}
+
+/// One table, or a list of them.
+fn each_table(item: &mut Item, mut change: impl FnMut(&mut dyn TableLike)) {
+    if let Some(tables) = item.as_array_of_tables_mut() {
+        tables.iter_mut().for_each(|table| change(table));
+    } else if let Some(array) = item.as_array_mut() {
+        array.iter_mut().filter_map(|value| value.as_inline_table_mut()).for_each(|t| change(t));
+    } else if let Some(table) = item.as_table_like_mut() {
+        change(table);
+    }
+}
+
+/// Checks a pyproject.toml; what it takes from elsewhere. Its dependency groups count where they are asked for.
+pub(crate) fn check(text: &str, groups: bool) -> Result<Sources, Fault> {
     let number = |item: &Item| item.span().map_or(1, |span| TextPlace::at(text, span.start).line);
     let fault = |number, text: &str, why: String, builds| Fault {
         number,
@@ -175,11 +245,9 @@ pub(crate) fn check(text: &str) -> Result<Sources, Fault> {
     let mut found = Sources::default();
     let mut names = Vec::new();
     let dependencies = project.get("dependencies").into_iter();
-    let optional = project.get("optional-dependencies").and_then(Item::as_table_like);
-    let optional = optional.into_iter().flat_map(|table| table.iter().map(|(_, item)| item));
-    for (list, item) in
-        dependencies.map(|item| (true, item)).chain(optional.map(|item| (false, item)))
-    {
+    let optional = items(project.get("optional-dependencies"));
+    let groups = items(document.get("dependency-groups").filter(|_| groups));
+    for item in dependencies.chain(optional).chain(groups) {
         for requirement in strings(item) {
             let checked = checked(&requirement, Path::new("/"));
             checked.map_err(|(why, builds)| fault(number(item), &requirement, why, builds))?;
@@ -187,7 +255,7 @@ pub(crate) fn check(text: &str) -> Result<Sources, Fault> {
                 .trim()
                 .split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
             names.extend(name.take(1).map(normalise));
-            if let Some((_, target)) = requirement.split_once('@').filter(|_| list) {
+            if let Some((_, target)) = requirement.split_once('@') {
                 let target = target.split(" ;").next().unwrap_or(target).trim();
                 found.direct.push(Direct {
                     number: number(item),
@@ -244,6 +312,12 @@ fn source(table: &dyn TableLike) -> Result<Option<Place>, String> {
         Some(target) => wheel_place(target).map(Some),
         None => Ok(None),
     }
+}
+
+/// What stands behind the keys of a table.
+fn items(table: Option<&Item>) -> impl Iterator<Item = &Item> {
+    let table = table.and_then(Item::as_table_like).into_iter();
+    table.flat_map(|table| table.iter().map(|(_, item)| item))
 }
 
 fn strings(item: &Item) -> Vec<String> {

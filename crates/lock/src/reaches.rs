@@ -5,10 +5,9 @@
 //! whether a person accepts them is for others to ask. Options of a command line are the person's
 //! own and none of this. `include` under [app] is not either: it never leads out.
 //!
-//! Only paths are looked up (links are followed, so that a link inside to something outside is a
-//! reach); nothing is opened.
+//! Only paths are looked up, by [`Leads`] (links are followed, so that a link inside to something outside
+//! is a reach); nothing is opened.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,10 @@ use std::path::{Path, PathBuf};
 use sconce_blob::{Digest, Hasher};
 
 use crate::document::Lock;
+use crate::leads::Leads;
 use crate::place::{Place, place, scheme, variables};
 use crate::pylock::{Pylock, Source};
-use crate::pyproject;
+use crate::pyproject::Project;
 use crate::requirements::{FileKind, RequirementsFile};
 use crate::requirements_txt::{Ask, Line};
 use crate::spec::{Requirements, Spec};
@@ -42,6 +42,8 @@ pub struct Reach {
     pub asks: String,
     /// What is done: `reads /data/wheels`.
     pub what: String,
+    /// The file or folder that is read, where it is that.
+    pub reads: Option<PathBuf>,
 }
 
 impl fmt::Display for Reach {
@@ -63,17 +65,17 @@ pub fn digest(reaches: &[Reach]) -> Digest {
     hasher.finish()
 }
 
-/// What the files of the project in `folder` reach for: a loaded specification, and the lock beside
-/// it if there is one. `env` looks a variable up: some logins in it go by the name of an index, and a
+/// What the files of a project reach for: a specification that was loaded from its folder, and the lock
+/// beside it if there is one. `env` looks a variable up: some logins in it go by the name of an index, and a
 /// project gives names.
 pub fn reaches(
     spec: &Spec,
     lock: Option<&Lock>,
-    folder: &Path,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Vec<Reach> {
-    let root = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let mut list = List { folder, root, env, found: Vec::new() };
+    let leads = &spec.leads;
+    let folder = leads.folder();
+    let mut list = List { leads, folder, env, found: Vec::new() };
     list.environment(spec);
     list.volumes(spec);
     list.container(spec);
@@ -88,9 +90,8 @@ pub fn reaches(
 }
 
 struct List<'a> {
+    leads: &'a Leads,
     folder: &'a Path,
-    /// The folder, links followed.
-    root: PathBuf,
     env: &'a dyn Fn(&str) -> Option<OsString>,
     found: Vec<Reach>,
 }
@@ -98,7 +99,7 @@ struct List<'a> {
 impl List<'_> {
     fn add(&mut self, when: When, asks: &str, what: String) {
         if !self.found.iter().any(|reach| reach.what == what) {
-            self.found.push(Reach { when, asks: asks.to_owned(), what });
+            self.found.push(Reach { when, asks: asks.to_owned(), what, reads: None });
         }
     }
 
@@ -134,8 +135,7 @@ impl List<'_> {
         let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
         let text = file.text.as_deref().unwrap_or_default();
         for project in &file.projects {
-            let own = file.included.iter().find(|included| included.path == project.path);
-            self.project(&project.path, own.map_or(text, |included| &included.text));
+            self.project(project);
         }
         // What is no such file has been refused, or will be when it is read as one.
         match file.kind {
@@ -157,20 +157,20 @@ impl List<'_> {
         }
     }
 
-    fn project(&mut self, path: &Path, text: &str) {
+    fn project(&mut self, project: &Project) {
+        let Project { path, sources, .. } = project;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let sources = pyproject::check(text).unwrap_or_default();
-        for direct in sources.direct {
+        for direct in &sources.direct {
             let asks = format!("{}, line {}", name(path), direct.number);
             self.variables(&asks, &direct.text);
-            if let Place::Local(local) = direct.place {
+            if let Place::Local(local) = &direct.place {
                 self.path(&asks, &folder.join(local));
             }
         }
-        for (number, index, url) in sources.indexes {
+        for (number, index, url) in &sources.indexes {
             let asks = format!("{}, line {number}", name(path));
-            self.place(&asks, &folder, &url);
-            self.login(&asks, &index, &url);
+            self.place(&asks, &folder, url);
+            self.login(&asks, index, url);
         }
     }
 
@@ -220,8 +220,11 @@ impl List<'_> {
     }
 
     fn path(&mut self, asks: &str, path: &Path) {
-        if let Some(outside) = self.outside(path) {
-            self.add(When::Lock, asks, format!("reads {}", outside.display()));
+        let Some(outside) = self.outside(path) else { return };
+        let count = self.found.len();
+        self.add(When::Lock, asks, format!("reads {}", outside.display()));
+        if let Some(added) = self.found.get_mut(count) {
+            added.reads = Some(outside);
         }
     }
 
@@ -245,11 +248,10 @@ impl List<'_> {
             let (source, target) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
             let read_only = parts.any(|options| options.split(',').any(|option| option == "ro"));
             let mode = if read_only { "read-only" } else { "writable" };
-            let outside = match spec.run.leads.get(source) {
-                Some(real) => (!real.starts_with(&self.root)).then(|| real.clone()),
+            let outside = match has_signs(source) {
                 // Where the shell's signs lead is not for here to say: not inside, to be sure.
-                None if has_signs(source) => Some(PathBuf::from(source)),
-                None => self.outside(&self.folder.join(source)),
+                true => Some(PathBuf::from(source)),
+                false => self.outside(Path::new(source)),
             };
             if let Some(outside) = outside {
                 let what = format!("mounts {} at {target}, {mode}", outside.display());
@@ -260,9 +262,11 @@ impl List<'_> {
 
     /// Devices, and variables that go into the container.
     fn container(&mut self, spec: &Spec) {
-        for device in &spec.run.devices {
-            let node = device.split(':').next().unwrap_or(device);
-            let what = format!("gives the container {node}");
+        // Another path than an absolute one is refused at the start.
+        for device in spec.run.devices.iter().filter(|device| device.starts_with('/')) {
+            let node = Path::new(device.split(':').next().unwrap_or(device));
+            let node = self.leads.real(node).unwrap_or_else(|| node.to_owned());
+            let what = format!("gives the container {}", node.display());
             self.add(When::Run, "sconce.toml, [run] devices", what);
         }
         for (name, value) in &spec.run.env {
@@ -276,36 +280,13 @@ impl List<'_> {
 
     /// The path, links followed, if it leads out of the project's folder.
     fn outside(&self, path: &Path) -> Option<PathBuf> {
-        let Some(real) = real(path) else { return Some(path.to_owned()) };
-        (!real.starts_with(&self.root)).then_some(real)
+        let Some(real) = self.leads.real(path) else { return Some(self.folder.join(path)) };
+        (!real.starts_with(self.folder)).then_some(real)
     }
 }
 
-/// The path, absolute and links followed. What is not there counts by the nearest folder above it that
-/// is; nothing for `..` behind something that is not there, which leads nowhere that can be told.
-fn real(path: &Path) -> Option<PathBuf> {
-    let mut missing = Vec::new();
-    let mut there = path;
-    let real = loop {
-        if let Ok(real) = there.canonicalize() {
-            break real;
-        }
-        let (Some(name), Some(parent)) = (there.file_name(), there.parent()) else { return None };
-        missing.push(name);
-        there = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    };
-    Some(missing.iter().rev().fold(real, |path, name| path.join(name)))
-}
-
-/// Where the volumes of a project in `folder` lead: see [`crate::Run::leads`].
-pub fn leads(volumes: &[String], folder: &Path) -> BTreeMap<String, PathBuf> {
-    let source = |volume: &String| volume.split(':').next().unwrap_or("").to_owned();
-    let sources = volumes.iter().map(source).filter(|source| !has_signs(source));
-    sources.filter_map(|source| Some((source.clone(), real(&folder.join(&source))?))).collect()
-}
-
 /// Whether a shell would put something else in its place.
-fn has_signs(source: &str) -> bool {
+pub fn has_signs(source: &str) -> bool {
     source.starts_with('~') || source.contains('$')
 }
 
@@ -353,38 +334,11 @@ mod tests {
         fs::write(folder.join("sconce.toml"), toml).unwrap();
         let spec = Spec::load(&folder.join("sconce.toml")).unwrap();
         let env = |name: &str| (name == "UV_INDEX_LAB_X_USERNAME").then(|| "me".into());
-        let found: Vec<String> = reaches(&spec, lock, &folder, &env)
+        let found: Vec<String> = reaches(&spec, lock, &env)
             .iter()
             .map(|reach| reach.to_string().replace(&above.display().to_string(), ".."))
             .collect();
         assert_eq!(found, expected);
-    }
-
-    /// What is judged is what was there when the project was opened: it is that which is mounted.
-    #[test]
-    fn a_link_that_comes_later_changes_nothing() {
-        let above = tempfile::tempdir().unwrap();
-        let above = above.path().canonicalize().unwrap();
-        let folder = above.join("project");
-        fs::create_dir_all(folder.join("d")).unwrap();
-        symlink("..", folder.join("l")).unwrap();
-        let text =
-            "[run]\nvolumes = [\"./d:/d\", \"./l:/l\", \"~/x:/x\", \"d/new:/n\", \"no/../d:/e\"]\n";
-        let mut spec = Spec::parse(text).unwrap();
-        spec.run.leads = leads(&spec.run.volumes, &folder);
-        let lead = |source: &str| spec.run.leads.get(source).cloned();
-        assert_eq!(lead("./d"), Some(folder.join("d")));
-        assert_eq!(lead("./l"), Some(above.clone()));
-        assert_eq!(lead("d/new"), Some(folder.join("d/new")));
-        assert_eq!((lead("~/x"), lead("no/../d")), (None, None));
-        let said = || -> Vec<String> {
-            reaches(&spec, None, &folder, &|_| None).into_iter().map(|reach| reach.what).collect()
-        };
-        let before = said();
-        assert_eq!(before.len(), 3, "{before:?}");
-        fs::rename(folder.join("d"), folder.join("away")).unwrap();
-        symlink("/etc", folder.join("d")).unwrap();
-        assert_eq!(said(), before);
     }
 
     #[test]
@@ -508,6 +462,7 @@ mod tests {
             when: When::Lock,
             asks: asks.into(),
             what: what.into(),
+            reads: None,
         };
         let one = [reach("r.txt, line 1", "reads /a"), reach("r.txt, line 2", "reads /b")];
         let other = [reach("r.txt, line 9", "reads /b"), reach("r.txt, line 8", "reads /a")];

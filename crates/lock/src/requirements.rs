@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::conda;
 use crate::error::Error;
+use crate::leads::Leads;
 use crate::pyproject::{self, Project};
 use crate::requirements_txt::{self, Ask, Fault, Line};
 
@@ -94,6 +95,13 @@ pub struct Included {
     pub text: String,
 }
 
+/// What counts while files are read.
+#[derive(Clone, Copy)]
+struct Loading<'a> {
+    leads: &'a Leads,
+    groups: bool,
+}
+
 impl RequirementsFile {
     /// The file at `path`; what it is follows from its name. `None` when the name says nothing.
     pub fn new(path: impl Into<PathBuf>) -> Option<Self> {
@@ -124,38 +132,42 @@ impl RequirementsFile {
         Self { path, kind, text: None, included, lines, constraints, projects, conda, items }
     }
 
-    /// Reads its text and that of the files it includes; a relative path counts from `folder`.
+    /// Reads its text and that of the files it includes; a relative path counts from the project's folder.
+    /// `groups` says whether the dependency groups of a project are asked for.
     ///
     /// # Errors
     /// One of them can't be read, is too large, or asks for what would have to be built.
-    pub fn load(&mut self, folder: &Path) -> Result<(), Error> {
-        self.path = folder.join(&self.path);
+    pub(crate) fn load(&mut self, leads: &Leads, groups: bool) -> Result<(), Error> {
+        let loading = Loading { leads, groups };
+        self.path = leads.folder().join(&self.path);
         let path = self.path.clone();
         if let Some(items) = self.items.clone() {
             for (number, item) in &items {
                 let mut lines = requirements_txt::parse(item, &path)
                     .map_err(|fault| refused(&path, Fault { number: *number, ..fault }))?;
                 lines.iter_mut().for_each(|line| line.number = *number);
-                self.take(&path, lines, false, &mut vec![path.clone()])?;
+                self.take(&path, lines, false, &mut vec![path.clone()], loading)?;
             }
             let items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
             self.text = Some(items.join("\n"));
             return Ok(());
         }
-        let text = read_text(&path)?;
+        let text = read_text(leads, &path)?;
         match self.kind {
-            FileKind::Requirements => self.include(&path, &text, false, &mut Vec::new())?,
-            FileKind::Pyproject => self.project(&path, &text)?,
+            FileKind::Requirements => {
+                self.include(&path, &text, false, &mut Vec::new(), loading)?
+            }
+            FileKind::Pyproject => self.project(&path, &text, loading)?,
             FileKind::UvLock => {
                 let path = path.with_file_name("pyproject.toml");
-                let text = read_text(&path)?;
+                let text = read_text(leads, &path)?;
                 self.included.push(Included { path, text });
             }
             FileKind::Conda => {
                 let found = conda::read(&text, &path).map_err(|fault| refused(&path, fault))?;
                 *self.conda = found;
                 let lines = std::mem::take(&mut self.conda.lines);
-                self.take(&path, lines, false, &mut vec![path.clone()])?;
+                self.take(&path, lines, false, &mut vec![path.clone()], loading)?;
             }
             FileKind::Pylock => {}
         }
@@ -170,17 +182,19 @@ impl RequirementsFile {
         text: &str,
         constraints: bool,
         open: &mut Vec<PathBuf>,
+        loading: Loading<'_>,
     ) -> Result<(), Error> {
         open.push(path.to_owned());
         let lines = requirements_txt::parse(text, path).map_err(|fault| refused(path, fault))?;
-        self.take(path, lines, constraints, open)?;
+        self.take(path, lines, constraints, open, loading)?;
         open.pop();
         Ok(())
     }
 
     /// The dependencies of a project, as far as they are known without it; uv reads the file itself.
-    fn project(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let found = pyproject::read(text, path).map_err(|fault| refused(path, fault))?;
+    fn project(&mut self, path: &Path, text: &str, loading: Loading<'_>) -> Result<(), Error> {
+        let found =
+            pyproject::read(text, path, loading.groups).map_err(|fault| refused(path, fault))?;
         let line = |(number, text): (usize, String)| Line {
             file: path.to_owned(),
             number,
@@ -197,6 +211,7 @@ impl RequirementsFile {
         lines: Vec<Line>,
         constraints: bool,
         open: &mut Vec<PathBuf>,
+        loading: Loading<'_>,
     ) -> Result<(), Error> {
         for line in lines {
             let Ask::File { path: name, constraints: also } = &line.ask else {
@@ -214,7 +229,7 @@ impl RequirementsFile {
             if self.included.len() == MOST_INCLUDED {
                 return Err(fault(&format!("more than {MOST_INCLUDED} files are included")));
             }
-            let text = read_text(&inner).map_err(|error| match error {
+            let text = read_text(loading.leads, &inner).map_err(|error| match error {
                 Error::Read { source, .. } => fault(&format!("can't be read: {source}")),
                 error => error,
             })?;
@@ -223,7 +238,7 @@ impl RequirementsFile {
                 Some(FileKind::Pyproject) if constraints || *also => {
                     return Err(fault("a pyproject.toml can't be constraints"));
                 }
-                Some(FileKind::Pyproject) => self.project(&inner, &text)?,
+                Some(FileKind::Pyproject) => self.project(&inner, &text, loading)?,
                 Some(FileKind::Pylock) => {
                     return Err(fault(
                         "a pylock.toml is taken as it is: `requirements = \"pylock.toml\"`",
@@ -237,7 +252,7 @@ impl RequirementsFile {
                         "an environment.yml stands alone: `requirements = \"environment.yml\"`",
                     ));
                 }
-                _ => self.include(&inner, &text, constraints || *also, open)?,
+                _ => self.include(&inner, &text, constraints || *also, open, loading)?,
             }
         }
         Ok(())
@@ -295,9 +310,11 @@ pub struct ProjectFile {
 
 /// The file in a folder that says what a project needs: the first that is read, else one that says the way.
 pub fn project_file(folder: &Path) -> Option<ProjectFile> {
+    let leads = Leads::of(folder);
     let declares = |path: &Path| {
-        read_text(path).is_ok_and(|text| {
-            pyproject::read(&text, path).is_ok_and(|project| !project.dependencies.is_empty())
+        read_text(&leads, path).is_ok_and(|text| {
+            pyproject::read(&text, path, false)
+                .is_ok_and(|project| !project.dependencies.is_empty())
         })
     };
     let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
@@ -317,10 +334,12 @@ fn refused(path: &Path, fault: Fault) -> Error {
     Error::Requirement { path: path.to_owned(), number, text, why, builds }
 }
 
-/// The text of a file that a person wrote.
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    sconce_open::read_to_string(path, LIMIT)
-        .map_err(|source| Error::Read { path: path.to_owned(), source })
+/// The text of a file that a project names.
+pub(crate) fn read_text(leads: &Leads, path: &Path) -> Result<String, Error> {
+    let path = leads.folder().join(path);
+    let real = leads.real(&path).unwrap_or_else(|| path.clone());
+    sconce_open::read_to_string_unfollowed(&real, LIMIT)
+        .map_err(|source| Error::Read { path, source })
 }
 
 #[cfg(test)]

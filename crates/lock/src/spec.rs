@@ -1,7 +1,7 @@
 //! `sconce.toml`: what a person wants.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pep440_rs::VersionSpecifiers;
 use sconce_blob::Digest;
@@ -9,6 +9,7 @@ use sconce_facts::{CudaVersion, DriverVersion, Machine};
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
+use crate::leads::Leads;
 use crate::pyproject::Project;
 use crate::requirements::{FileKind, RequirementsFile};
 use crate::wheel_name::normalise;
@@ -35,6 +36,9 @@ pub struct Spec {
     /// What a person should know of how it came about, where that was a tag.
     #[serde(skip)]
     pub remarks: Vec<String>,
+    /// Where its paths lead, once loaded from a folder.
+    #[serde(skip)]
+    pub leads: Leads,
 }
 
 /// `[environment]`.
@@ -340,10 +344,6 @@ pub struct Run {
     pub ports: Vec<String>,
     /// `host:container[:ro]`.
     pub volumes: Vec<String>,
-    /// Where the host's part of each leads: absolute, links followed, as it was when the project was
-    /// opened. What is judged and what is mounted are both this; without it a link that a container puts
-    /// into the folder could come between. Those of `~` and variables are not in it.
-    pub leads: BTreeMap<String, PathBuf>,
     /// `dir[:options]`.
     pub tmpfs: Vec<String>,
     /// `node[:target]`.
@@ -384,15 +384,17 @@ impl Spec {
     /// # Errors
     /// As [`Spec::parse`], or a file can't be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::of_text(&Self::text(path)?, path.parent().unwrap_or(Path::new("")))
+        let leads = Leads::of(path.parent().unwrap_or(Path::new("")));
+        let name = Path::new(path.file_name().unwrap_or_default());
+        Self::of_leads(&crate::requirements::read_text(&leads, name)?, leads)
     }
 
-    /// The text of a `sconce.toml`.
+    /// The text of the `sconce.toml` in a folder.
     ///
     /// # Errors
     /// It can't be read.
-    pub fn text(path: &Path) -> Result<String, Error> {
-        crate::requirements::read_text(path)
+    pub fn text(folder: &Path) -> Result<String, Error> {
+        crate::requirements::read_text(&Leads::of(folder), Path::new("sconce.toml"))
     }
 
     /// As [`Spec::load`], of this text in place of the `sconce.toml` in `folder`.
@@ -400,9 +402,13 @@ impl Spec {
     /// # Errors
     /// As [`Spec::load`].
     pub fn of_text(text: &str, folder: &Path) -> Result<Self, Error> {
+        Self::of_leads(text, Leads::of(folder))
+    }
+
+    fn of_leads(text: &str, leads: Leads) -> Result<Self, Error> {
         let mut spec = Self::parse(text)?;
         if let Requirements::File(file) = &mut spec.environment.requirements {
-            file.load(folder)?;
+            file.load(&leads, !spec.environment.groups.is_empty())?;
             if let (CudaRequest::Auto, Some(CudaVersion { major, minor })) =
                 (&spec.environment.cuda, file.conda.cuda)
             {
@@ -411,9 +417,10 @@ impl Spec {
         }
         spec.environment.check_extras()?;
         if spec.app.install {
-            spec.project = Some(crate::pyproject::to_install(&folder.join("pyproject.toml"))?);
+            spec.project = Some(crate::pyproject::to_install(&leads)?);
         }
         crate::local::take(&mut spec.environment)?;
+        spec.leads = leads;
         Ok(spec)
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::refusal::{self, Refusal};
-use crate::{bounded, regular};
+use crate::{bounded, regular, unfollowed};
 
 /// How often a walk is tried again that the kernel gave up because something was renamed meanwhile
 /// (openat2(2), EAGAIN).
@@ -25,6 +25,12 @@ pub struct Folder {
     /// As it was named, for messages.
     name: PathBuf,
     pub(crate) resolve: ResolveFlags,
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// What is at a path beneath a folder; the last part is not followed.
@@ -61,10 +67,24 @@ impl Folder {
         Self::with(path, ResolveFlags::IN_ROOT)
     }
 
+    /// As [`Folder::open`], of a path that was resolved before: a link that has come into it since is
+    /// refused.
+    ///
+    /// # Errors
+    /// The kernel's, and [`Refusal::Replaced`].
+    pub fn open_unfollowed(path: &Path) -> io::Result<Self> {
+        let fd = unfollowed(path, OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok(Self::of(fd, path, ResolveFlags::BENEATH))
+    }
+
     fn with(path: &Path, resolve: ResolveFlags) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { fd, name: path.to_owned(), resolve: resolve | ResolveFlags::NO_MAGICLINKS })
+        Ok(Self::of(fd, path, resolve))
+    }
+
+    fn of(fd: OwnedFd, path: &Path, resolve: ResolveFlags) -> Self {
+        Self { fd, name: path.to_owned(), resolve: resolve | ResolveFlags::NO_MAGICLINKS }
     }
 
     /// Opens a regular file beneath it.

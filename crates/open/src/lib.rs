@@ -17,9 +17,10 @@ mod refusal;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 pub use folder::{Folder, Found};
 pub use layers::Layers;
@@ -74,6 +75,38 @@ pub fn read_argument(path: &Path, limit: u64) -> io::Result<String> {
     text(bounded(File::open(path)?, limit)?)
 }
 
+/// As [`file()`], of a path that was resolved before: a link that has come into it since is refused.
+///
+/// # Errors
+/// Those of [`file()`], and [`Refusal::Replaced`].
+pub fn file_unfollowed(path: &Path) -> io::Result<File> {
+    regular(unfollowed(path, OFlags::PATH)?)
+}
+
+/// The text of a regular file at a path that was resolved before, as [`file_unfollowed`].
+///
+/// # Errors
+/// Those of [`read_to_string`], and [`Refusal::Replaced`].
+pub fn read_to_string_unfollowed(path: &Path, limit: u64) -> io::Result<String> {
+    text(bounded(file_unfollowed(path)?, limit)?)
+}
+
+/// The path of what is open, links followed: that which the kernel found (proc_pid_fd(5)).
+///
+/// # Errors
+/// The kernel's, and [`Refusal::NoProc`].
+pub fn real_path(open: impl AsFd) -> io::Result<PathBuf> {
+    std::fs::read_link(held(open)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Refusal::NoProc.into(),
+        _ => error,
+    })
+}
+
+/// A path to the very thing that is open, for those that take paths; good as long as it is open.
+pub fn held(open: impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", open.as_fd().as_raw_fd()).into()
+}
+
 /// Whether an error says that nothing is at a path.
 pub fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -123,10 +156,19 @@ fn regular(handle: OwnedFd) -> io::Result<File> {
     reopen(&handle, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
 }
 
+/// Opens a path in which no part may be a link.
+fn unfollowed(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(Errno::LOOP) => Err(Refusal::Replaced.into()),
+        Err(Errno::NOSYS) => Err(Refusal::OldKernel.into()),
+        other => Ok(other?),
+    }
+}
+
 /// Opens the very file that an `O_PATH` descriptor stands for (proc_pid_fd(5)).
 fn reopen(handle: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
-    match rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()) {
+    match rustix::fs::openat(CWD, held(handle), flags | OFlags::CLOEXEC, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => Err(Refusal::NoProc.into()),
         other => Ok(other?),
     }

@@ -40,6 +40,9 @@ pub enum Refusal {
     /// Something on the way was replaced while it was opened, again and again.
     #[error("its folder was changed while it was opened")]
     Changing,
+    /// A link has come into a path that had none.
+    #[error("a link has come into its path since it was looked at")]
+    Replaced,
     /// The kernel can't keep a path beneath a folder.
     #[error("this kernel can't open files beneath a folder (openat2, since Linux 5.6)")]
     OldKernel,

@@ -25,8 +25,8 @@ const LIMIT: u64 = 4 << 20;
 /// What a project reaches for outside its folder; nothing for a tag.
 pub fn reaches(project: &Project, lock: Option<&Lock>) -> Vec<Reach> {
     match project {
-        Project::Folder { folder, spec } => {
-            reaches::reaches(spec, lock, folder, &|name| std::env::var_os(name))
+        Project::Folder { spec, .. } => {
+            reaches::reaches(spec, lock, &|name| std::env::var_os(name))
         }
         Project::Tag { .. } => Vec::new(),
     }
@@ -42,6 +42,8 @@ pub fn check(
     given: bool,
 ) -> Result<(), Failure> {
     let all = reaches(project, lock);
+    // Nothing is accepted yet where this ends in a refusal, and then nothing is read either.
+    project.spec().leads.accept(all.iter().filter_map(|reach| reach.reads.clone()));
     // Starting a container locks and builds it first.
     let now = |reach: &&Reach| when == When::Run || reach.when == When::Lock;
     let mine: Vec<&Reach> = all.iter().filter(now).collect();
@@ -231,7 +233,7 @@ mod tests {
 
     fn reach(what: &str) -> Vec<Reach> {
         let (when, asks) = (When::Run, "sconce.toml".to_owned());
-        vec![Reach { when, asks, what: what.to_owned() }]
+        vec![Reach { when, asks, what: what.to_owned(), reads: None }]
     }
 
     #[test]

@@ -20,6 +20,7 @@ const UV: &str = r#"#!/bin/sh
 here=${0%/*}
 echo "$@" >>$here/called
 cat >$here/input
+[ -e $here/meanwhile ] && . $here/meanwhile
 while [ $# -gt 0 ]; do
   [ "$1" = --output-file ] && out=$2
   shift
@@ -185,6 +186,26 @@ fn add_and_remove_edit_and_lock_in_one_go() {
     world.says(&["add", "../folder"], 2, &["`../folder`: it is a folder"]);
     world.says(&["remove", "no-such"], 2, &["`no-such` is not in the requirements"]);
     assert_eq!((world.read("sconce.toml"), world.read("sconce.lock")), before);
+}
+
+/// Whoever can write beside a project, a container that has the folder above for one, can put a link in its
+/// place while uv is asked.
+#[test]
+fn a_folder_that_is_exchanged_for_a_link_leads_no_write_elsewhere() {
+    let world = World::new(TOML);
+    fs::write(world.path("versions"), "rich 9.0\n").unwrap();
+    fs::create_dir(world.path("outside")).unwrap();
+    fs::write(world.path("outside/sconce.toml"), "theirs").unwrap();
+    let exchange = "mv $here/project $here/away; ln -s outside $here/project\n";
+    fs::write(world.path("meanwhile"), exchange).unwrap();
+    for words in [["add", "rich"], ["lock", "--upgrade"]] {
+        world.says(&words, 7, &["a link has come into its path since it was looked at"]);
+        assert_eq!(fs::read_to_string(world.path("outside/sconce.toml")).unwrap(), "theirs");
+        assert!(!world.path("outside/sconce.lock").exists());
+        fs::remove_file(world.path("project")).unwrap();
+        fs::rename(world.path("away"), world.path("project")).unwrap();
+        assert_eq!(world.read("sconce.toml"), TOML);
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_volume_outside_is_refused_until_trusted() {
     let world = World::new(&format!("{TOOLS}[run]\nvolumes = [\"/:/host\", \"./data:/data\"]\n"));
     let (code, said) = world.sconce(&["run", ".", "true"]);
     assert_eq!(code, 125, "{said}");
-    has(&said, &["mounts / at /host, writable", "[run] volumes", "sconce trust .", "--trust"]);
+    has(&said, &["mounts / at /host, writable", "[run] volumes", "sconce trust /", "--trust"]);
     assert!(!said.contains("/data"), "what is inside needs no trust: {said}");
     // Locking and building use no volume.
     let (code, said) = world.sconce(&["lock", "--offline"]);
@@ -108,7 +108,7 @@ fn a_volume_outside_is_refused_until_trusted() {
     has(&said, &["mounts / at /host"]);
     let (code, said) = world.sconce(&["run", "--offline", ".", "true"]);
     assert!(code != 125 || !said.contains("not trusted"), "{code}: {said}");
-    has(&said, &["note: . reaches outside its folder: mounts / at /host, writable"]);
+    has(&said, &["/project reaches outside its folder: mounts / at /host, writable"]);
 
     // A longer list is another list.
     world.write("sconce.toml", &format!("{TOOLS}[run]\nvolumes = [\"/:/host\", \"/etc:/e:ro\"]\n"));
@@ -161,6 +161,64 @@ fn what_is_read_or_sent_while_locking_needs_trust() {
     assert!(world.uv_was_called());
     let input = fs::read_to_string(world.path("called.input")).unwrap();
     assert!(input.contains("einops\n") && input.contains("numpy\n"), "{input}");
+}
+
+/// The folder is writable to others, who know when uv is started: it gets what was judged, not the file.
+#[test]
+fn uv_gets_the_pyproject_that_was_judged() {
+    let world = World::new(&format!(
+        "{TOOLS}requirements = \"pyproject.toml\"\nextras = [\"more\"]\ngroups = [\"dev\"]\n"
+    ));
+    fs::create_dir(world.project().join("wheels")).unwrap();
+    world.write(
+        "pyproject.toml",
+        "[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"einops\", \"a @ ./wheels/a-1-py3-none-any.whl\"]\n\
+         [project.optional-dependencies]\nmore = [\"numpy\", \"b\"]\n\
+         [dependency-groups]\ndev = [\"ruff\"]\n\
+         [tool.uv.sources]\nb = { path = \"wheels/b-1-py3-none-any.whl\" }\n",
+    );
+    let evil = "[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"evil\"]\n";
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'uv 99.0.0' && exit\n\
+         printf '{}' >{project}/pyproject.toml\n\
+         for word; do case $word in */pyproject.toml) cat $word >{called};; *:dev) echo $word >{called}.group;; esac; done\n\
+         cat >/dev/null\nexit 2\n",
+        evil.replace('\n', "\\n"),
+        project = world.project().display(),
+        called = world.path("called").display(),
+    );
+    fs::write(world.path("uv"), script).unwrap();
+    let (code, said) = world.sconce(&["lock"]);
+    assert_eq!((code, said.contains("not trusted")), (3, false), "{said}");
+    assert!(fs::read_to_string(world.project().join("pyproject.toml")).unwrap().contains("evil"));
+    let given = fs::read_to_string(world.path("called")).unwrap();
+    assert!(!given.contains("evil"), "{given}");
+    let wheel =
+        |name: &str| format!("{}/wheels/{name}-1-py3-none-any.whl", world.project().display());
+    has(&given, &["einops", "numpy", "ruff", &wheel("a"), &wheel("b"), "[tool.uv.workspace]"]);
+    let group = fs::read_to_string(world.path("called.group")).unwrap();
+    assert!(group.ends_with("/pyproject.toml:dev\n") && !group.contains("/project/"), "{group}");
+}
+
+/// What extras and groups take from outside is asked about as what dependencies do.
+#[test]
+fn extras_and_groups_reach_out_as_well() {
+    let world = World::new(&format!(
+        "{TOOLS}requirements = \"pyproject.toml\"\nextras = [\"more\"]\ngroups = [\"dev\"]\n"
+    ));
+    let project = "[project]\nname = \"p\"\nversion = \"1\"\n[project.optional-dependencies]\n";
+    let extra = "more = [\"x @ file:///srv/x-1-py3-none-any.whl\"]\n";
+    let group = "[dependency-groups]\ndev = [\"y @ file:///srv/y-1-py3-none-any.whl\"]\n";
+    world.write("pyproject.toml", &format!("{project}{extra}{group}"));
+    let (code, said) = world.sconce(&["lock"]);
+    assert_eq!(code, 9, "{said}");
+    has(&said, &["reads /srv/x-1-py3-none-any.whl", "reads /srv/y-1-py3-none-any.whl"]);
+    let group = "[dependency-groups]\ndev = [\"y @ git+https://h.example.invalid/y\"]\n";
+    world.write("pyproject.toml", &format!("{project}more = []\n{group}"));
+    let (code, said) = world.sconce(&["lock"]);
+    assert_eq!(code, 3, "{said}");
+    has(&said, &["it is a repository, whose code would run here"]);
+    assert!(!world.uv_was_called());
 }
 
 /// uv runs the build backend of what is editable, whatever it is told. So it is not called.

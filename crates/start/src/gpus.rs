@@ -239,7 +239,7 @@ impl Gpus {
                     source: path,
                     target,
                     read_only: true,
-                    judged: false,
+                    resolved: false,
                 });
             }
         }

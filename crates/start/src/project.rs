@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sconce_build::Project;
-use sconce_lock::Run;
+use sconce_lock::reaches::has_signs;
+use sconce_lock::{Leads, Run};
 use sconce_run::{Volume, parse_cpus, parse_size};
 
 use crate::env::Environment;
@@ -20,13 +21,10 @@ impl Request {
     /// What `[run]` says can't be read, or names a variable that is not set.
     pub fn add_project(&mut self, project: &Project, env: &Environment<'_>) -> Result<(), Error> {
         let run = &project.spec().run;
-        let folder = match project {
-            Project::Folder { folder, .. } => Some(folder.as_path()),
-            Project::Tag { .. } => None,
-        };
+        let leads = &project.spec().leads;
         self.gpus = self.gpus.take().or_else(|| run.gpus.clone());
         self.add_limits(run)?;
-        self.add_files(run, folder, env)?;
+        self.add_files(run, leads, env)?;
         let mut variables = Vec::new();
         for (name, value) in &run.env {
             variables.push((name.clone(), Some(env.expand(&format!("run.env.{name}"), value)?)));
@@ -72,12 +70,7 @@ impl Request {
         Ok(())
     }
 
-    fn add_files(
-        &mut self,
-        run: &Run,
-        folder: Option<&Path>,
-        env: &Environment<'_>,
-    ) -> Result<(), Error> {
+    fn add_files(&mut self, run: &Run, leads: &Leads, env: &Environment<'_>) -> Result<(), Error> {
         let taken = |request: &Self, target: &Path| {
             let binds = request.binds.iter().map(|bind| bind.volume.target.as_path());
             let tmpfs = request.tmpfs.iter().map(|tmpfs| tmpfs.target.as_path());
@@ -87,14 +80,14 @@ impl Request {
         for given in &run.volumes {
             let key = "run.volumes";
             let mut volume: Volume = env.expand(key, given)?.parse()?;
-            match given.split_once(':').and_then(|(source, _)| run.leads.get(source)) {
-                Some(real) => (volume.source, volume.judged) = (real.clone(), true),
-                None => volume.source = env.home(key, given, &volume.source)?,
+            let source = given.split(':').next().unwrap_or_default();
+            if has_signs(source) {
+                volume.source = env.home(key, given, &volume.source)?;
+            } else if let Some(real) = leads.real(Path::new(source)) {
+                (volume.source, volume.resolved) = (real, true);
             }
             // Relative to the project, wherever sconce is called from.
-            if let (true, Some(folder)) = (volume.source.is_relative(), folder) {
-                volume.source = folder.join(&volume.source);
-            }
+            volume.source = leads.folder().join(&volume.source);
             volume.target = place(key, given, &volume.target.to_string_lossy())?;
             if !taken(self, &volume.target) {
                 binds.push(Bind { create: !volume.read_only, volume });
@@ -111,8 +104,12 @@ impl Request {
         self.tmpfs.extend(memory);
         for given in &run.devices {
             match device(given)? {
-                Device::Node(node) if !self.devices.contains(&node) => self.devices.push(node),
-                Device::Node(_) => {}
+                Device::Node(mut node) => {
+                    node.source = leads.real(&node.source).unwrap_or(node.source);
+                    if !self.devices.contains(&node) {
+                        self.devices.push(node);
+                    }
+                }
                 Device::Gpus(_) => {
                     let why = "GPUs are chosen with `gpus`";
                     return Err(Error::option("run.devices", given, why));
@@ -139,8 +136,9 @@ mod tests {
     }
 
     fn add(run: &str, request: &mut Request) -> Result<(), Error> {
-        let spec = Box::new(Spec::parse(&format!("[run]\n{run}"))?);
-        let project = Project::Folder { folder: "/project".into(), spec };
+        let folder = PathBuf::from("/nonexistent/project");
+        let spec = Box::new(Spec::of_text(&format!("[run]\n{run}"), &folder)?);
+        let project = Project::Folder { folder, spec };
         request.add_project(&project, &Environment(&host))
     }
 
@@ -176,7 +174,10 @@ mod tests {
         add(&run.replace("\"out:", "\"./out:"), &mut request).unwrap();
         let sources: Vec<String> =
             request.binds.iter().map(|bind| bind.volume.source.display().to_string()).collect();
-        assert_eq!(sources, ["/mine", "/home/ann/cache", "/home/ann/x", "/project/./out"]);
+        assert_eq!(
+            sources,
+            ["/mine", "/home/ann/cache", "/home/ann/x", "/nonexistent/project/out"]
+        );
         assert!(!request.binds[2].create);
         let made = request.container(sconce_oci::Process::default(), 0, None).unwrap();
         let value = |name: &str| {
@@ -200,19 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_judged_is_what_is_mounted() {
-        let mut spec =
-            Box::new(Spec::parse("[run]\nvolumes = [\"./d:/d:ro\", \"$HOME/x:/x\"]").unwrap());
-        spec.run.leads.insert("./d".to_owned(), "/real/d".into());
+    fn what_was_resolved_is_what_is_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(folder.join("d")).unwrap();
+        let text =
+            "[run]\nvolumes = [\"./d:/d:ro\", \"$HOME/x:/x\"]\ndevices = [\"/dev/fd:/dev/x\"]";
+        let spec = Box::new(Spec::of_text(text, &folder).unwrap());
         let mut request = Request::default();
-        let project = Project::Folder { folder: "/project".into(), spec };
+        let resolved = spec.leads.real(Path::new("d"));
+        std::os::unix::fs::symlink("/etc", folder.join("e")).unwrap();
+        std::fs::rename(folder.join("d"), folder.join("old")).unwrap();
+        std::fs::rename(folder.join("e"), folder.join("d")).unwrap();
+        let project = Project::Folder { folder: folder.clone(), spec };
         request.add_project(&project, &Environment(&host)).unwrap();
         let volume = |at: usize| &request.binds[at].volume;
-        assert_eq!((volume(0).source.as_path(), volume(0).judged), (Path::new("/real/d"), true));
-        assert_eq!(
-            (volume(1).source.as_path(), volume(1).judged),
-            (Path::new("/home/ann/x"), false)
-        );
+        assert_eq!(Some(&volume(0).source), resolved.as_ref());
+        assert_eq!((volume(0).source.as_path(), volume(0).resolved), (&*folder.join("d"), true));
+        let home = Path::new("/home/ann/x");
+        assert_eq!((volume(1).source.as_path(), volume(1).resolved), (home, false));
+        assert_ne!(request.devices[0].source, Path::new("/dev/fd"));
     }
 
     #[test]

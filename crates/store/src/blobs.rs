@@ -90,19 +90,31 @@ impl Store {
         if let Some(digest) = expected.filter(|digest| self.blob_path(*digest).is_some()) {
             return Ok(digest);
         }
-        let mut source = File::open(path).map_err(at("open", path))?;
-        let what = path.display().to_string();
+        let source = File::open(path).map_err(at("open", path))?;
+        self.put_open(source, &path.display().to_string(), expected)
+    }
+
+    /// As [`Store::put_file`], of a file that is open; `what` names it in errors.
+    pub fn put_open(
+        &self,
+        mut source: File,
+        what: &str,
+        expected: Option<Digest>,
+    ) -> Result<Digest, Error> {
+        if let Some(digest) = expected.filter(|digest| self.blob_path(*digest).is_some()) {
+            return Ok(digest);
+        }
         let clone = self.scratch_path();
         let cloned = create_read_only(&clone)?;
         if ioctl_ficlone(&cloned, &source).is_err() {
             // Another file system, or one without reflinks.
             fs::remove_file(&clone).map_err(at("remove", &clone))?;
-            return Ok(self.put_stream(source, &what, expected)?.0);
+            return Ok(self.put_stream(source, what, expected)?.0);
         }
         // The source may be changed while it is read: the clone is what counts.
         source = File::open(&clone).map_err(at("open", &clone))?;
         let (digest, _) = hash(&mut source).map_err(at("read", &clone))?;
-        self.adopt(&clone, digest, expected.map(|digest| (digest, what.as_str())))?;
+        self.adopt(&clone, digest, expected.map(|digest| (digest, what)))?;
         Ok(digest)
     }
 

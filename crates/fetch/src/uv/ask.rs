@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sconce_lock::{
-    IndexError, IndexRequest, Package, Pylock, PylockSource as Source, PythonAnswer, PythonRequest,
-    SOURCE,
+    IndexError, IndexRequest, Package, ProjectText, Pylock, PylockSource as Source, PythonAnswer,
+    PythonRequest, SOURCE,
 };
 
 use super::error::is_login;
@@ -80,7 +80,7 @@ pub(super) fn setting(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Setting,
 
 impl Uv {
     /// Resolves Python requirements for a target, wheels only. A request holds nothing that would have
-    /// to be built ([`sconce_lock::RequirementsFile::load`] refuses it): `--only-binary` and
+    /// to be built ([`sconce_lock::Spec::load`] refuses it): `--only-binary` and
     /// `--no-build` keep uv from building all but what is editable. What `Index::python` asks for.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Uv {
             .map_err(|source| failed(UvError::io("create", std::env::temp_dir(), source)))?;
         let mut indexes = Vec::new();
         for index in &request.indexes {
-            let address = match self.folder_of(index) {
+            let address = match self.leads.local(&index.url) {
                 None => index.url.clone(),
                 Some(folder) => {
                     folder::index(&folder, &scratch.path().join(INDEXES).join(&index.name))
@@ -113,10 +113,8 @@ impl Uv {
         }
         let mut command = self.command(request, &indexes, scratch.path());
         command.arg("--output-file").arg(&output);
-        for file in &request.files {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-            command.arg(file);
-        }
+        let projects = projects(&request.files, scratch.path()).map_err(failed)?;
+        command.args(&projects);
         let mut constraints = request.constraints.clone();
         constraints.extend(offers::built(request, scratch.path()).map_err(failed)?);
         if !constraints.is_empty() {
@@ -135,14 +133,15 @@ impl Uv {
             command.arg("--extra").arg(extra);
         }
         for (file, group) in &request.groups {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let Some(file) = projects.get(*file) else { continue };
             command.arg("--group").arg(format!("{}:{group}", file.display()));
         }
         command.arg("-");
-        self.run(command, &request.options, &request.requirements)?;
+        let answered = self.run(command, &request.options, &request.requirements);
+        answered.map_err(|error| named(error, &projects, &request.files))?;
         let pylock = read(&output).map_err(failed)?;
         let pylock = absolute(&pylock, scratch.path());
-        let folder = fs::canonicalize(&self.folder).ok();
+        let folder = Some(self.leads.folder().to_owned());
         let mut answer = PythonAnswer { pylock, folder, ..PythonAnswer::default() };
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
@@ -202,24 +201,11 @@ impl Uv {
 
     /// An address for a lock: a folder in the project is named from there, so that it builds anywhere.
     fn beneath(&self, address: &str) -> String {
-        let folder = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
         let path = address.strip_prefix("file://").map(Path::new);
-        match path.and_then(|path| path.strip_prefix(&folder).ok()) {
+        match path.and_then(|path| path.strip_prefix(self.leads.folder()).ok()) {
             Some(inner) => format!("./{}", inner.display()),
             None => address.to_owned(),
         }
-    }
-
-    /// The folder that an index is, absolute; nothing for one that is asked over the network.
-    fn folder_of(&self, index: &IndexRequest) -> Option<PathBuf> {
-        if !index.is_folder() {
-            return None;
-        }
-        let path = match index.url.starts_with("file://") {
-            true => url::Url::parse(&index.url).ok()?.to_file_path().ok()?,
-            false => self.folder.join(&index.url),
-        };
-        Some(fs::canonicalize(&path).unwrap_or(path))
     }
 
     fn run(
@@ -303,6 +289,33 @@ impl Uv {
             }
             self.locations.insert(wheel.sha256, place.clone());
         }
+    }
+}
+
+/// Writes the projects of a request below `scratch`; gives their paths.
+fn projects(texts: &[ProjectText], scratch: &Path) -> Result<Vec<PathBuf>, UvError> {
+    let write = |(number, project): (usize, &ProjectText)| {
+        let folder = scratch.join(format!("project-{}", number + 1));
+        let path = folder.join("pyproject.toml");
+        fs::create_dir(&folder)
+            .and_then(|()| fs::write(&path, &project.text))
+            .map_err(|source| UvError::io("create", &path, source))?;
+        Ok(path)
+    };
+    texts.iter().enumerate().map(write).collect()
+}
+
+/// An error that names the person's files, and not ours.
+fn named(error: IndexError, ours: &[PathBuf], theirs: &[ProjectText]) -> IndexError {
+    let put = |mut words: String| {
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            words = words.replace(&*ours.to_string_lossy(), &theirs.path.to_string_lossy());
+        }
+        words
+    };
+    match error {
+        IndexError::NoSolution { words } => IndexError::NoSolution { words: put(words) },
+        other => other,
     }
 }
 

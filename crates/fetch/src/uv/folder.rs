@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use sconce_lock::WheelName;
+use sconce_open::Folder;
 use url::Url;
 
 use super::UvError;
@@ -26,11 +27,11 @@ pub(super) fn index(folder: &Path, into: &Path) -> Result<String, UvError> {
         move |source| UvError::io(what, path, source)
     };
     let mut pages: BTreeMap<String, Vec<Url>> = BTreeMap::new();
-    let entries = fs::read_dir(folder).map_err(fault("list", folder))?;
-    for entry in entries.take(MOST) {
-        let path = entry.map_err(fault("list", folder))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if let (Some(project), Ok(url)) = (project(name), Url::from_file_path(&path)) {
+    // A project's folder was resolved when it was judged; others follow no link either by now.
+    let names = Folder::open_unfollowed(folder).and_then(|open| open.names(Path::new("")));
+    for name in names.map_err(fault("list", folder))?.into_iter().take(MOST) {
+        let Some(name) = name.to_str() else { continue };
+        if let (Some(project), Ok(url)) = (project(name), Url::from_file_path(folder.join(name))) {
             pages.entry(project).or_default().push(url);
         }
     }

@@ -37,6 +37,8 @@ pub(super) fn placeholders(
             .and_then(|mut file| file.write_all(&stored(&files)))
             .map_err(|source| UvError::io("create", &path, source))?;
     }
+    let wheels =
+        fs::canonicalize(&wheels).map_err(|source| UvError::io("find", &wheels, source))?;
     let address = folder::index(&wheels, &scratch.join(INDEXES).join(SOURCE))?;
     Ok(Some((IndexRequest { name: SOURCE.to_owned(), url: address.clone() }, address)))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sconce_lock::{IndexError, IndexRequest, PythonRequest, Spec};
+use sconce_lock::{IndexError, IndexRequest, Leads, PythonRequest, Spec};
 
 use super::{Options, Uv, UvError};
 
@@ -17,11 +17,13 @@ wheels = [{ url = \"https://u:p@files.example.invalid/foo_bar-1.0-py3-none-any.w
 ";
 
 /// A folder with a stand-in for uv.
-struct Bench(tempfile::TempDir);
+struct Bench(tempfile::TempDir, Leads);
 
 impl Bench {
     fn new(script: &str) -> Self {
-        let bench = Self(tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let leads = Leads::of(folder.path());
+        let bench = Self(folder, leads);
         bench.program("uv", script);
         fs::write(bench.path("pylock"), PYLOCK).unwrap();
         bench
@@ -40,7 +42,7 @@ impl Bench {
     }
 
     fn options(&self) -> Options<'_> {
-        Options { cache: Path::new("/nonexistent"), folder: self.0.path(), offline: false }
+        Options { cache: Path::new("/nonexistent"), leads: &self.1, offline: false }
     }
 
     fn uv(&self, variables: &[(&str, &str)]) -> Uv {
@@ -373,7 +375,8 @@ fn real_uv_resolves_torch() {
     }
     let cache = std::env::temp_dir().join("sconce-real-uv");
     let text = std::env::var("SCONCE_TEST_SPEC").unwrap_or_default();
-    let options = Options { cache: &cache, folder: Path::new("/"), offline: false };
+    let leads = Leads::of(Path::new("/"));
+    let options = Options { cache: &cache, leads: &leads, offline: false };
     let uv = Uv::find(options, &mut |_| {}).unwrap();
     let mut index = Real(uv);
     let spec = Spec::parse(&text).unwrap();

@@ -3,7 +3,7 @@
 use sconce_facts::{Base, CudaVersion};
 
 use super::{Resolution, keep, overlaps};
-use crate::index::{IndexError, PythonAnswer, PythonRequest};
+use crate::index::{IndexError, ProjectText, PythonAnswer, PythonRequest};
 use crate::requirements::FileKind;
 use crate::requirements_txt::Ask;
 use crate::spec::{Flavour, Requirements};
@@ -43,11 +43,15 @@ impl Resolution<'_> {
             Requirements::File(_) => {}
         }
         let projects = environment.projects();
-        files.extend(projects.iter().map(|project| project.path.clone()));
-        let has =
-            |name: &str| projects.iter().find(|project| project.groups.contains(&normalise(name)));
+        files.extend(projects.iter().map(|project| ProjectText {
+            path: project.path.clone(),
+            text: project.given.clone(),
+        }));
+        let has = |name: &str| {
+            projects.iter().position(|project| project.groups.contains(&normalise(name)))
+        };
         let groups = environment.groups.iter();
-        let groups = groups.filter_map(|name| Some((has(name)?.path.clone(), name.clone())));
+        let groups = groups.filter_map(|name| Some((has(name)?, name.clone())));
         if let Requirements::File(file) = &environment.requirements
             && file.kind == FileKind::Pyproject
         {
@@ -56,8 +60,9 @@ impl Resolution<'_> {
                 Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
             }));
         }
+        let of_sources = projects.iter().flat_map(|project| &project.sources.indexes);
         let mut elsewhere: Vec<(String, String)> =
-            projects.iter().flat_map(|project| project.indexes.clone()).collect();
+            of_sources.map(|(_, name, url)| (name.clone(), url.clone())).collect();
         let options_of = options.iter().filter_map(|option: &String| option.split_once(' '));
         elsewhere.extend(
             options_of

@@ -71,7 +71,7 @@ fn edit(
     trust::check(&project, before.as_ref(), When::Lock, place.trust)?;
     let host = sconce_start::host();
     let locked = builder.resolve(&project, &host, before.as_ref(), &Upgrade::Nothing)?;
-    let path = folder.join("sconce.toml");
+    let path = project.spec().leads.folder().join("sconce.toml");
     sconce_build::write_whole(&path, &changed)?;
     if let Err(error) = builder.keep_lock(&project, &locked.lock) {
         sconce_build::write_whole(&path, &text)?;

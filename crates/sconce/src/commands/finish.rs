@@ -64,6 +64,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let project = Target::find_project(&args.target, "finish")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
+    // What it needs from outside the project came before the command started.
+    project.spec().leads.accept([]);
     let Some(lock) = builder.existing_lock(&project)? else { return Ok(ExitCode::SUCCESS) };
     if !builder.is_unattended(&lock)? {
         return Ok(ExitCode::SUCCESS);
