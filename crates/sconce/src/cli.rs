@@ -200,6 +200,7 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
     let what = words.trim().trim_start_matches("error: ").lines().next().unwrap_or_default();
     let option =
         what.strip_prefix("unexpected argument '").and_then(|rest| rest.split('\'').next());
+    let instead = option.and_then(|option| missing::option(&command, option));
     let what = match option {
         Some(option) => format!("`sconce {command}` takes no `{option}`"),
         None if error.kind() == ErrorKind::MissingRequiredArgument => {
@@ -215,7 +216,10 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
             Some(tip) => failure.hint(tip.trim().trim_start_matches("tip: ")),
             None => failure.hint("`sconce --help` lists the commands"),
         },
-        _ => failure.hint(format!("`sconce {command} --help` lists what it takes")),
+        _ => match instead {
+            Some(instead) => failure.hint(instead),
+            None => failure.hint(format!("`sconce {command} --help` lists what it takes")),
+        },
     }
 }
 

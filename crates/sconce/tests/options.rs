@@ -230,9 +230,9 @@ fn what_is_not_here_is_said_with_what_to_do() {
         (&["start", "x"][..], "`sconce run` starts a new one"),
         (&["load", "x"], "needs --into <ENGINE>"),
         (&["top", "x"], "sconce exec NAME ps"),
-        (&["exec", "-d", "x", "true"], "`sconce exec` takes no `-d`"),
+        (&["exec", "-d", "x", "true"], "leaves it running"),
         (&["stats", "--no-stream"], "`sconce stats` takes no `--no-stream`"),
-        (&["ps", "--filter", "x"], "`sconce ps` takes no `--filter`"),
+        (&["ps", "--filter", "x"], "sconce ps --json"),
         (&["rmi"], "needs <NAME|DIGEST>"),
     ] {
         let (code, out, err) = world.says(words);
