@@ -85,7 +85,7 @@ impl Registry<'_> {
             Wanted::Digest(digest) => *digest,
             Wanted::Tag(tag) => {
                 let name = format!("{repository}:{tag}");
-                let digest = self.named(&store, repository, tag)?;
+                let digest = self.named(&store, repository, tag, request.of_browser)?;
                 (self.note)(&format!("{client} asks for {name}: {}", digest.short()));
                 digest
             }
@@ -107,7 +107,13 @@ impl Registry<'_> {
     }
 
     /// The image of a name: that of the store, else the one that is built for it.
-    fn named(&self, store: &Store, repository: &str, tag: &str) -> Result<Digest, Refusal> {
+    fn named(
+        &self,
+        store: &Store,
+        repository: &str,
+        tag: &str,
+        of_browser: bool,
+    ) -> Result<Digest, Refusal> {
         let found = images::find(store, repository, tag).map_err(|error| self.failed(&error))?;
         if let Some(digest) = found
             && let Some(image) = self.image(store, digest)?
@@ -116,6 +122,11 @@ impl Registry<'_> {
             return Ok(digest);
         }
         let name = format!("{repository}:{tag}");
+        if of_browser {
+            // Any page may ask the loopback address of whoever reads it.
+            let message = format!("`{name}` is not there, and nothing is built for a browser");
+            return Err(Refusal::new(403, "DENIED", message));
+        }
         match self.specifications.image(store, &name) {
             Some(made) => made.map_err(|(refusal, fault)| {
                 fault.iter().for_each(|fault| (self.note)(&format!("{name}: {fault}")));

@@ -26,6 +26,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// Whether a body follows, which nobody here reads.
     pub has_body: bool,
+    /// Whether a browser sends it, for any page that somebody has open there: no engine does what one does.
+    pub of_browser: bool,
 }
 
 /// A request that can't be read.
@@ -94,6 +96,9 @@ impl Request {
             if_none_match: header("if-none-match")?,
             keep_alive: if version == 1 { !says("close") } else { says("keep-alive") },
             has_body,
+            of_browser: header("origin")?.is_some()
+                || header("sec-fetch-site")?.is_some()
+                || header("user-agent")?.is_some_and(|agent| agent.starts_with("Mozilla/")),
         };
         Ok(Some((request, length)))
     }

@@ -371,6 +371,23 @@ fn specifications_are_built_for_whoever_may_ask() {
     assert_eq!(world.get("/locks/torch:2.15.0").status, 404);
 }
 
+/// A page of anybody's that is open on the same machine can ask the loopback address.
+#[test]
+fn no_build_begins_for_a_web_page() {
+    let world = world(Limits::default());
+    for header in [
+        "Origin: https://page.example.invalid",
+        "Sec-Fetch-Site: cross-site",
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0",
+    ] {
+        let reply = world.ask("GET", "/v2/torch/manifests/2.15.0", &[header]);
+        assert_eq!((reply.status, reply.code().as_str()), (403, "DENIED"), "{header}");
+        let there = world.ask("GET", "/v2/lab/demo/manifests/1", &[header]);
+        assert_eq!(there.status, 200, "what is there may be read: {header}");
+    }
+    assert!(world.notes.lock().unwrap().iter().all(|note| !note.contains("torch")));
+}
+
 #[test]
 fn no_build_begins_on_a_full_disk() {
     let world = world_with_free(Limits::default(), u64::MAX);
