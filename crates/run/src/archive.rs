@@ -1,40 +1,96 @@
 //! Tar streams of files, for `cp`.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::signals::SignalPipe;
 
 /// Adds `path` and what is below it under the name `name`. Links stay links; sockets, FIFOs and devices
-/// hold nothing to copy: they are left out and answered.
+/// hold nothing to copy: they are left out and answered. Whoever can write there may exchange a folder for a
+/// link at any time: below `path` none is followed.
 pub(crate) fn add(
     tar: &mut tar::Builder<impl Write>,
     path: &Path,
     name: &Path,
 ) -> io::Result<Vec<PathBuf>> {
-    tar.follow_symlinks(false);
-    tar.sparse(false);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
     let mut left_out = Vec::new();
-    let mut waiting = vec![(path.to_owned(), name.to_owned())];
-    while let Some((path, name)) = waiting.pop() {
-        let kind = fs::symlink_metadata(&path)?.file_type();
-        if kind.is_dir() {
-            tar.append_dir(&name, &path)?;
-            for entry in fs::read_dir(&path)? {
-                let entry = entry?;
-                waiting.push((entry.path(), name.join(entry.file_name())));
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(below) = waiting.pop() {
+        let name = if below.as_os_str().is_empty() { name.to_owned() } else { name.join(&below) };
+        let found = File::from(open_below(&top, &below, OFlags::PATH | OFlags::NOFOLLOW)?);
+        let about = found.metadata()?;
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata(&about);
+        if about.is_dir() {
+            header.set_size(0);
+            tar.append_data(&mut header, name.join(""), io::empty())?;
+            let folder = open_below(&top, &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            for entry in rustix::fs::Dir::new(folder)? {
+                let entry = entry?.file_name().to_owned().into_bytes();
+                if entry != b"." && entry != b".." {
+                    waiting.push(below.join(OsString::from_vec(entry)));
+                }
             }
-        } else if kind.is_file() || kind.is_symlink() {
-            tar.append_path_with_name(&path, &name)?;
+        } else if about.is_symlink() {
+            let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
+            header.set_size(0);
+            tar.append_link(&mut header, name, Path::new(&OsString::from_vec(target)))?;
+        } else if about.is_file() {
+            // What is no file any more is not waited for.
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+            let file = match below.as_os_str().is_empty() {
+                true => rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?,
+                false => open_below(&top, &below, flags)?,
+            };
+            let file = File::from(file);
+            let now = file.metadata()?;
+            if (now.dev(), now.ino()) != (about.dev(), about.ino()) {
+                return Err(exchanged(&path.join(below)));
+            }
+            header.set_metadata(&now);
+            tar.append_data(&mut header, name, file.take(now.len()))?;
         } else {
-            left_out.push(path);
+            left_out.push(path.join(below));
         }
     }
     Ok(left_out)
+}
+
+/// How often a walk is tried again that the kernel gave up because something was renamed meanwhile
+/// (openat2(2), EAGAIN).
+const TRIES: usize = 16;
+
+/// Opens what is at `below` in the folder `top`, through no link; `top` itself for an empty path.
+fn open_below(top: &OwnedFd, below: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    if below.as_os_str().is_empty() && flags.contains(OFlags::PATH) {
+        return top.try_clone();
+    }
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // With NO_SYMLINKS a link at the end can be looked at, but only as itself.
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(top, below, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            Err(Errno::LOOP) => break,
+            opened => return Ok(opened?),
+        }
+    }
+    Err(exchanged(below))
+}
+
+fn exchanged(path: &Path) -> io::Error {
+    io::Error::other(format!("{} was exchanged while it was read", path.display()))
 }
 
 /// What [`add`] left out, in words; nothing for nothing.

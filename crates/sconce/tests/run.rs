@@ -179,13 +179,17 @@ fn every_folder_of_every_store_is_kept_from_volumes() {
     run(&world, &[], &["true"]);
     fs::rename(world.path("store/trees"), world.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../elsewhere", world.path("store/trees")).unwrap();
+    // A tree alone may lie elsewhere as well.
+    let tree = fs::read_dir(world.path("machine/trees")).unwrap().next().unwrap().unwrap().path();
+    fs::rename(&tree, world.path("tree")).unwrap();
+    std::os::unix::fs::symlink("../../tree", &tree).unwrap();
     let inside = fs::read_dir(world.path("elsewhere")).unwrap().next().unwrap().unwrap();
     let inside = format!("./elsewhere/{}:/s", inside.file_name().display());
-    for given in ["./machine/trees:/s:ro", "./machine/images:/s", &inside] {
+    for given in ["./machine/trees:/s:ro", "./machine/images:/s", "./tree/usr:/s", &inside] {
         let (code, _, err) = start(&["-v", given], "true");
         assert!(code == 125 && err.contains("is in sconce's store"), "{given}: {code} {err}");
     }
-    for given in ["./machine:/s", "./elsewhere:/s"] {
+    for given in ["./machine:/s", "./elsewhere:/s", "./tree:/s"] {
         assert_eq!(start(&["-v", given], "ls /s").1, "", "{given}");
     }
     let (code, seen, err) = start(&["-v", "./:/s"], "ls /s/store /s/machine /s/elsewhere");

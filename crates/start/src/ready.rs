@@ -69,7 +69,7 @@ pub fn ready(
         request.add_project(project, env)?;
     }
     request.check()?;
-    let store = builder.store.folders();
+    let store = if request.binds.is_empty() { Vec::new() } else { builder.store.folders() };
     volumes::check_outside(&request.binds, &store)?;
     request.remarks().iter().for_each(|remark| note(remark));
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;

@@ -160,10 +160,22 @@ impl Store {
         let mut found = Vec::new();
         for root in std::iter::once(self.place()).chain(lowers).map(Place::root) {
             found.push(root.canonicalize().unwrap_or_else(|_| root.to_owned()));
-            // What can't be listed can't be run from either.
-            for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-                    found.extend(entry.path().canonicalize().ok().filter(|path| path.is_dir()));
+            let mut waiting = vec![(root.to_owned(), 2)];
+            while let Some((folder, deep)) = waiting.pop() {
+                // What can't be listed can't be run from either.
+                for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                    match entry.file_type() {
+                        Ok(kind) if kind.is_symlink() => {
+                            let real = entry.path().canonicalize().ok();
+                            found.extend(real.filter(|path| path.is_dir()));
+                        }
+                        // In trees are files of images, and what links there mean is theirs to say.
+                        Ok(kind) if kind.is_dir() && deep > 1 => {
+                            let deep = if entry.file_name() == "blobs" { deep } else { deep - 1 };
+                            waiting.push((entry.path(), deep));
+                        }
+                        _ => {}
+                    }
                 }
             }
         }

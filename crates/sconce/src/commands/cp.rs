@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::Global;
 use crate::commands::ps;
+use crate::context::open_store;
 use crate::error::{Failure, Kind};
 
 /// Copy a file or folder out of a running container, or into one
@@ -65,13 +66,12 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    // What comes from inside is unpacked apart, and goes to its place when it is whole.
-    let apart = tempfile::Builder::new()
-        .prefix(".sconce-cp-")
-        .tempdir_in(&parent)
-        .map_err(|error| failed("write to", &parent, error))?;
-    one.copy_out(path, apart.path(), &mut note)?;
-    let copied = apart.path().join(&name);
+    // What comes from inside is unpacked where nobody else writes; the container may have the folder that it
+    // goes to.
+    let store = open_store()?;
+    let apart = store.scratch_dir()?;
+    one.copy_out(path, &apart, &mut note)?;
+    let copied = apart.join(&name);
     if fs::symlink_metadata(&copied).is_err() {
         return Err(Failure::new(Kind::Usage, format!("nothing of {path} could be copied")));
     }
@@ -81,10 +81,8 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );
     }
-    if place.is_file() || place.is_symlink() {
-        fs::remove_file(&place).map_err(|error| failed("replace", &place, error))?;
-    }
-    fs::rename(&copied, &place).map_err(|error| failed("write", &place, error))
+    let name = place.file_name().unwrap_or(name.as_os_str());
+    sconce_run::place(&copied, &parent, name).map_err(|error| failed("write", &place, error))
 }
 
 /// Where a link to a file leads, as Docker follows it; one that leads out of its folder may have come from
