@@ -23,6 +23,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "build",
         &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],
     ),
+    ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
     ("inside", &["gpu", "run", "verify"]),
     (
