@@ -13,7 +13,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["blob", "oci", "open"]),
     ("fetch", &["blob", "debian", "lock", "open", "store"]),
     ("registry", &["blob", "fetch", "oci", "open"]),
-    ("transfer", &["blob", "build", "fetch", "oci", "registry", "store"]),
+    ("transfer", &["blob", "build", "fetch", "oci", "open", "registry", "sign", "store"]),
     ("inspect", &["blob", "facts", "oci", "open"]),
     ("gpu", &["open"]),
     ("verify", &[]),
@@ -37,7 +37,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
-            "layer", "lock", "oci", "open", "registry", "run", "serve", "start", "store",
+            "layer", "lock", "oci", "open", "registry", "run", "serve", "sign", "start", "store",
             "transfer", "verify",
         ],
     ),

@@ -5,6 +5,7 @@
 //! distribution-spec 1.1; Docker's "Image Manifest Version 2, Schema 2". Go writes `null` where
 //! nothing is set, so `null` is the same as a missing field everywhere.
 
+mod artifact;
 mod compression;
 mod config;
 mod document;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use sconce_blob::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use artifact::{Artifact, EMPTY, EMPTY_BYTES, MAX_REFERRERS, Referrer, referrers_tag};
 pub use compression::{Zstd, unpacked};
 pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};

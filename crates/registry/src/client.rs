@@ -17,7 +17,7 @@ use crate::logins::Login;
 use crate::reference::{Reference, is_loopback};
 
 /// Media types that are asked for.
-const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
@@ -39,7 +39,7 @@ pub struct Registry {
     pub(crate) client: Arc<Client>,
     pub(crate) reference: Reference,
     /// The address of the API, ending in `/v2/`.
-    api: Url,
+    pub(crate) api: Url,
     plain_http: bool,
     pub(crate) chunk: u64,
     login: Option<Login>,
@@ -64,6 +64,9 @@ pub struct Image {
     pub layers: Vec<Descriptor>,
     /// The DiffID of each.
     pub diff_ids: Vec<Digest>,
+    /// The indexes that led to it, the first that of the name, the bytes of the documents. Each names the
+    /// next one, the last names the manifest, by digest.
+    pub indexes: Vec<Vec<u8>>,
 }
 
 impl Registry {
@@ -145,6 +148,7 @@ impl Registry {
     pub fn image(&self, architecture: &str) -> Result<Image, Error> {
         let mut wanted = self.reference.wanted();
         let mut expected = self.reference.digest;
+        let mut indexes = Vec::new();
         for _ in 0..MAX_NESTING {
             let url = self.url(&format!("manifests/{wanted}"))?;
             let bytes = self.document(&url, &wanted, expected, MAX_MANIFEST)?;
@@ -155,11 +159,13 @@ impl Registry {
                     Ok(row) => {
                         wanted = row.digest.to_string();
                         expected = Some(row.digest);
+                        indexes.push(bytes);
                     }
                     Err(there) => return Err(self.elsewhere(architecture, there)),
                 },
                 Document::Manifest(manifest) => {
-                    return self.whole(digest, bytes, manifest, architecture);
+                    let image = self.whole(digest, bytes, manifest, architecture)?;
+                    return Ok(Image { indexes, ..image });
                 }
             }
         }
@@ -195,6 +201,7 @@ impl Registry {
             diff_ids: read.diff_ids().to_vec(),
             config_blob: manifest.config,
             layers: manifest.layers,
+            indexes: Vec::new(),
         })
     }
 
@@ -225,7 +232,7 @@ impl Registry {
     }
 
     /// A small document, whole.
-    fn document(
+    pub(crate) fn document(
         &self,
         url: &Url,
         wanted: &str,
@@ -416,7 +423,7 @@ pub(crate) type Payload<'a, 'b> =
     dyn FnMut() -> Result<Option<(Box<dyn Read + 'b>, u64)>, Error> + 'a;
 
 /// The whole body, at most `limit` bytes.
-fn whole(mut stream: Stream, limit: u64) -> Result<Vec<u8>, Error> {
+pub(crate) fn whole(mut stream: Stream, limit: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

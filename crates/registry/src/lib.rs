@@ -11,6 +11,7 @@ mod client;
 mod error;
 mod logins;
 mod reference;
+mod referrers;
 mod upload;
 
 pub use access::Access;
@@ -19,4 +20,5 @@ pub use client::{Image, Registry, Rights};
 pub use error::Error;
 pub use logins::{Login, Logins, docker_file, forget, save};
 pub use reference::Reference;
+pub use referrers::{Attached, Named};
 pub use upload::{Outgoing, Sent};

@@ -286,11 +286,21 @@ impl Registry {
     /// # Errors
     /// [`Error::Denied`], [`Error::WrongDigest`], and those of the network.
     pub fn put_manifest(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
-        let digest = Digest::of(bytes);
         let name = match &self.reference.tag {
             Some(tag) => tag.clone(),
-            None => digest.to_string(),
+            None => Digest::of(bytes).to_string(),
         };
+        self.put_document(&name, media_type, bytes).map(drop)
+    }
+
+    /// Puts a manifest or an index under a tag or its digest; the answer.
+    pub(crate) fn put_document(
+        &self,
+        name: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Stream, Error> {
+        let digest = Digest::of(bytes);
         let url = self.url(&format!("manifests/{name}"))?;
         self.patiently(|| {
             let headers = [("Content-Type", media_type)];
@@ -306,7 +316,7 @@ impl Registry {
                 Some(actual) if actual != digest => {
                     Err(Error::WrongDigest { url: shown(&url), wanted: digest, actual })
                 }
-                _ => Ok(()),
+                _ => Ok(stream),
             }
         })
     }

@@ -10,7 +10,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 use crate::commands::{
     add, attach, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images, init,
     inspect, kill, load, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, serve,
-    stats, stop, trust, verify, wait, wheel,
+    show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -80,6 +80,9 @@ enum Command {
     Copy(copy::Args),
     Load(load::Args),
     Serve(serve::Args),
+    Sign(sign::Args),
+    VerifySignature(verify_signature::Args),
+    Show(show::Args),
     Login(login::Args),
     Logout(login::Logout),
     Prune(prune::Args),
@@ -97,7 +100,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
 8 this machine can't; 9 the project is not trusted; 10 this machine has no NVIDIA GPU (`doctor`); 11 yes, \
-but in part; 12 can't tell (`inspect --for`); 130 interrupted. `run` passes on the exit code of its command; \
+but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted. `run` passes on the exit code of its command; \
 125 is whatever kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.
@@ -134,6 +137,9 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Copy(args) => copy::main(&global, &args),
         Command::Load(args) => load::main(&global, &args),
         Command::Serve(args) => serve::main(&global, &args),
+        Command::Sign(args) => sign::main(&global, &args),
+        Command::VerifySignature(args) => verify_signature::main(&global, &args),
+        Command::Show(args) => show::main(&global, &args),
         Command::Login(args) => login::main(&global, &args),
         Command::Logout(args) => login::logout(&args),
         Command::Prune(args) => prune::main(&global, &args),

@@ -11,11 +11,14 @@ use sconce_fetch::http::{Client, Options};
 use sconce_fetch::peers::Peers;
 use sconce_registry::Access;
 use sconce_store::Store;
-use sconce_transfer::Transfer;
+use sconce_transfer::{SigningPolicy, Transfer};
 
 use crate::cli::Global;
 use crate::error::Failure;
 use crate::progress::Display;
+
+/// The machine's policy for what is taken from registries. A user's own is in the store's folder.
+const POLICY: &str = "/etc/sconce/policy.toml";
 
 /// The environment that sconce was called with, as far as it is text.
 pub fn environment() -> sconce_start::Environment<'static> {
@@ -77,9 +80,21 @@ impl Context {
         Access::of_environment(self.client.options().clone(), &env)
     }
 
+    /// Which keys must have signed what is taken from registries.
+    pub fn policy(&self) -> Result<SigningPolicy, Failure> {
+        let own = self.store.root().join("policy.toml");
+        Ok(SigningPolicy::read(&[PathBuf::from(POLICY), own])?)
+    }
+
     /// What moves images by that way.
-    pub fn transfer<'a>(&'a self, access: &'a Access) -> Transfer<'a> {
-        Transfer { store: &self.store, access, progress: &self.display, threads: self.threads }
+    pub fn transfer<'a>(&'a self, access: &'a Access, policy: &'a SigningPolicy) -> Transfer<'a> {
+        Transfer {
+            store: &self.store,
+            access,
+            progress: &self.display,
+            policy,
+            threads: self.threads,
+        }
     }
 
     /// A builder over all of it.

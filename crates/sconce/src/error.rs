@@ -286,7 +286,25 @@ impl Kinded for sconce_transfer::Error {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Key(error) => error.kind(),
+            Self::Unsigned { is_open: true, .. } => Kind::CantTell,
+            Self::Unsigned { .. } => Kind::Integrity,
             Self::Stopped => Kind::Interrupted,
+        }
+    }
+}
+
+impl Kinded for sconce_transfer::PolicyError {
+    fn kind(&self) -> Kind {
+        Kind::Document
+    }
+}
+
+impl Kinded for sconce_sign::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Key { .. } => Kind::Document,
+            Self::Locked | Self::Password => Kind::Usage,
         }
     }
 }
@@ -380,5 +398,7 @@ failures!(
     sconce_build::Error,
     sconce_start::Error,
     sconce_transfer::Error,
+    sconce_transfer::PolicyError,
+    sconce_sign::Error,
     sconce_inside::Error
 );

@@ -20,7 +20,7 @@ pub use bundle::{BUNDLE, CONTENT, PREDICATE_TYPE};
 pub use error::Error;
 pub use key::{PrivateKey, PublicKey};
 pub use simple::{SIGNATURE, SIMPLE_SIGNING};
-pub use statement::{SIGNED, Statement};
+pub use statement::{LOCK, PROVENANCE, SBOM, SIGNED, Statement};
 pub use verdict::{Claim, Evidence, Finding, Verdict, judge};
 
 /// The longest bundle or payload that is read, bytes. One with the SBOM of a large image has some

@@ -15,6 +15,12 @@ pub(crate) const PAYLOAD: &str = "application/vnd.in-toto+json";
 const TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 /// The predicate of a plain signature.
 pub const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+/// The predicate of an SBOM, as `cosign attest --type cyclonedx` has it.
+pub const SBOM: &str = "https://cyclonedx.org/bom";
+/// The predicate of how an image was built, as `cosign attest --type slsaprovenance1` has it.
+pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+/// The predicate of a lock: `{"lock": TEXT}`.
+pub const LOCK: &str = "urn:x-sconce:lock:v1";
 
 /// What is said of images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -68,6 +68,15 @@ impl Evidence {
         Self::Simple { payload, signature }
     }
 
+    /// What a bundle claims, which nobody has to have signed: to be shown, not to be believed.
+    #[must_use]
+    pub fn claimed(&self) -> Option<Statement> {
+        match self {
+            Self::Bundle(bytes) => Opened::parse(bytes).ok()?.statement().ok(),
+            Self::Simple { .. } | Self::Missing(_) => None,
+        }
+    }
+
     /// What this proves of an image that goes by `images`: the digest of its manifest, and of the
     /// indexes that led to it. Any of them counts, as a signed index names its manifests by digest.
     #[must_use]

@@ -10,7 +10,7 @@ use sconce_oci::Config;
 use sconce_registry::{Access, Reference};
 use sconce_run::Container;
 use sconce_store::{Image, Lease};
-use sconce_transfer::Transfer;
+use sconce_transfer::{SigningPolicy, Transfer};
 
 use crate::archive::read_archive;
 use crate::env::Environment;
@@ -49,7 +49,8 @@ impl Ready {
 }
 
 /// Makes all that the container of `target`, written as `text`, needs; what isn't there is locked,
-/// downloaded and built. Remarks go to the builder's watcher.
+/// downloaded and built. Remarks go to the builder's watcher. What is from a registry must be signed as the
+/// policy asks.
 ///
 /// What can be wrong in the words is found first, then what `sconce doctor` knows to fail: both before
 /// anything is downloaded.
@@ -61,7 +62,7 @@ pub fn ready(
     target: &Target,
     text: &str,
     builder: &Builder<'_>,
-    access: &Access,
+    (access, policy): (&Access, &SigningPolicy),
     env: &Environment<'_>,
 ) -> Result<Ready, Error> {
     let note = |text: &str| builder.progress.note(text);
@@ -79,6 +80,7 @@ pub fn ready(
         store: builder.store,
         access,
         progress: builder.progress,
+        policy,
         threads: builder.threads,
     };
     let Found { image, imports, early } = find(target, text, builder, &transfer, &request, &check)?;
@@ -171,6 +173,9 @@ fn find(
             Target::Tag(project) => builder.existing_lock(project)?,
             _ => None,
         };
+        for reference in target::pulled_as(target, &image) {
+            transfer.admit_stored(&reference, image.manifest, architecture)?;
+        }
         judge(&image)?;
         return Ok(Found { image, imports: imports(lock.as_ref())?, early: false });
     }

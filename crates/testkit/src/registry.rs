@@ -36,6 +36,7 @@ struct World {
     elsewhere: Option<String>,
     log: Vec<String>,
     authorized_elsewhere: bool,
+    lists_referrers: bool,
     count: usize,
 }
 
@@ -117,6 +118,32 @@ impl RegistryServer {
     /// Whether a login came to where uploads go on.
     pub fn was_authorized_elsewhere(&self) -> bool {
         self.world().authorized_elsewhere
+    }
+
+    /// From now on it lists artifacts by their subject (distribution-spec 1.1, "Listing Referrers").
+    pub fn list_referrers(&self) {
+        self.world().lists_referrers = true;
+    }
+
+    /// Puts a manifest under a tag and its digest; what it names need not be there.
+    pub fn put_manifest(&self, repository: &str, tag: &str, kind: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let mut world = self.world();
+        for name in [tag, &digest.to_string()] {
+            let key = (repository.to_owned(), name.to_owned());
+            world.manifests.insert(key, (kind.to_owned(), bytes.to_owned()));
+        }
+        digest
+    }
+
+    /// The tags of a repository, sorted.
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        let world = self.world();
+        let names = world.manifests.keys().filter(|(of, _)| of == repository);
+        let mut tags: Vec<String> =
+            names.map(|(_, name)| name.clone()).filter(|name| !name.contains(':')).collect();
+        tags.sort();
+        tags
     }
 
     /// The bytes of a blob of a repository.
@@ -230,13 +257,21 @@ fn answer(world: &mut World, request: &Request, path: &str, query: &str, body: &
             _ => reply(404),
         };
     }
+    if let Some((repository, image)) = rest.split_once("/referrers/") {
+        return match (world.lists_referrers, method) {
+            (true, "GET") => referrers(world, repository, image),
+            _ => reply(404),
+        };
+    }
     let Some((repository, name)) = rest.split_once("/manifests/") else { return reply(404) };
     let key = (repository.to_owned(), name.to_owned());
     match method {
         "PUT" => {
+            // An index names manifests, an artifact its subject.
             let there: HashSet<&str> = world
                 .blobs
                 .keys()
+                .chain(world.manifests.keys())
                 .filter(|(of, _)| of == repository)
                 .map(|(_, digest)| digest.as_str())
                 .collect();
@@ -254,7 +289,11 @@ fn answer(world: &mut World, request: &Request, path: &str, query: &str, body: &
             let value = (kind, body.to_owned());
             world.manifests.insert((repository.to_owned(), digest.clone()), value.clone());
             world.manifests.insert(key, value);
-            reply(201).with("Docker-Content-Digest", digest)
+            let reply = reply(201).with("Docker-Content-Digest", digest);
+            match subject(body).filter(|_| world.lists_referrers) {
+                Some(subject) => reply.with("OCI-Subject", subject),
+                None => reply,
+            }
         }
         _ => match world.manifests.get(&key) {
             Some((kind, bytes)) => {
@@ -263,6 +302,33 @@ fn answer(world: &mut World, request: &Request, path: &str, query: &str, body: &
             None => reply(404),
         },
     }
+}
+
+/// The digest that a manifest says it is about.
+fn subject(manifest: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(manifest).into_owned();
+    let (_, rest) = text.split_once("\"subject\"")?;
+    let digest = rest.split('"').find(|word| word.starts_with("sha256:"))?;
+    Some(digest.to_owned())
+}
+
+fn referrers(world: &World, repository: &str, image: &str) -> Reply {
+    let mut rows: Vec<String> = world
+        .manifests
+        .iter()
+        .filter(|((of, name), (_, bytes))| {
+            of == repository && name.contains(':') && subject(bytes).as_deref() == Some(image)
+        })
+        .map(|((_, digest), (kind, bytes))| {
+            let size = bytes.len();
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+        })
+        .collect();
+    rows.sort();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let body =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{}]}}"#, rows.join(","));
+    Reply { body: body.into_bytes(), ..reply(200) }.with("Content-Type", kind)
 }
 
 fn upload(

@@ -4,20 +4,26 @@
 //! nobody. Here one is driven by the other, several blobs at a time.
 
 mod error;
+mod evidence;
 mod incoming;
 mod origin;
 mod peers;
+mod policy;
 mod pull;
 mod push;
 mod several;
+mod signatures;
 
 use sconce_build::Progress;
 use sconce_registry::Access;
 use sconce_store::Store;
 
 pub use error::Error;
+pub use evidence::Beside;
+pub use policy::{PolicyError, SigningPolicy};
 pub use pull::Pulled;
 pub use push::Pushed;
+pub use signatures::Surroundings;
 
 /// Moves images.
 #[derive(Clone, Copy)]
@@ -28,6 +34,8 @@ pub struct Transfer<'a> {
     pub access: &'a Access,
     /// Who is told what is under way.
     pub progress: &'a dyn Progress,
+    /// Which keys must have signed what is taken in.
+    pub policy: &'a SigningPolicy,
     /// How many threads may work at once.
     pub threads: usize,
 }

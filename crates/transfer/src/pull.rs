@@ -47,6 +47,7 @@ impl Transfer<'_> {
     ) -> Result<Pulled, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
         let image = registry.image(architecture)?;
+        self.admit(reference, &registry, &image)?;
         let layers = layers_of(&image);
         let missing = layers.iter().filter(|layer| !self.store.has_blob(layer.digest));
         self.take_from_peers(&missing.collect::<Vec<_>>(), reference);

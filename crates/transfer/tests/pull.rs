@@ -11,7 +11,7 @@ use sconce_fetch::http::Options;
 use sconce_registry::{Access, Logins, Reference};
 use sconce_store::Store;
 use sconce_testkit::{Fault, Server};
-use sconce_transfer::{Error, Pulled, Transfer};
+use sconce_transfer::{Error, Pulled, SigningPolicy, Transfer};
 
 const MANIFEST: &str = "/v2/team/app/manifests/1";
 
@@ -122,7 +122,9 @@ impl World {
             ..Options::default()
         };
         let access = Access::new(options, Logins::default());
-        let transfer = Transfer { store, access: &access, progress: &Silent, threads: 4 };
+        let policy = SigningPolicy::default();
+        let transfer =
+            Transfer { store, access: &access, progress: &Silent, policy: &policy, threads: 4 };
         let host = self.server.url("").replace("http://", "");
         let reference = Reference::parse(&format!("{host}/team/app:1")).unwrap();
         transfer.pull(&reference, "amd64", &["app"])

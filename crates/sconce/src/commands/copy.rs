@@ -96,7 +96,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
-    let transfer = context.transfer(&access);
+    let policy = context.policy()?;
+    let transfer = context.transfer(&access, &policy);
     let target = Target::find(&args.source)?;
     let from = match &target {
         Target::Reference(text) => match target.stored(&context.store)? {

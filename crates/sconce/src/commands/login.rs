@@ -117,7 +117,7 @@ fn file() -> Result<PathBuf, Failure> {
 }
 
 /// What a person types; hidden, where it is not to be seen.
-fn ask(what: &str, hidden: bool) -> Result<String, Failure> {
+pub fn ask(what: &str, hidden: bool) -> Result<String, Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure::new(Kind::Usage, "there is no terminal to ask for the login at")

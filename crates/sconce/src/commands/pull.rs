@@ -14,7 +14,8 @@ use crate::progress::bytes_in_words;
 ///
 /// Any OCI or Docker image. Layers are downloaded, checked and unpacked in one pass, several at a time;
 /// those that are in the store are not downloaded. What was cut off goes on where it was. Prints each
-/// image's digest. Logins are those of `sconce login`, docker and podman.
+/// image's digest. Logins are those of `sconce login`, docker and podman. A policy
+/// file may ask for signatures (docs/signatures.md).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,10 +44,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
+    let policy = context.policy()?;
+    let transfer = context.transfer(&access, &policy);
     let mut rows = Vec::new();
     for reference in &references {
         let name = reference.to_string();
-        let pulled = context.transfer(&access).pull(reference, &architecture, &[&name])?;
+        let pulled = transfer.pull(reference, &architecture, &[&name])?;
         if args.json {
             rows.push(json!({
                 "name": name,

@@ -53,17 +53,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let to = destination(args.second.as_ref().unwrap_or(&args.first))?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
+    let policy = context.policy()?;
     let image = match &args.second {
         Some(_) => {
             // A registry that is down or closed is no reason to build first.
             if matches!(Target::find(&args.first)?, Target::Folder(_) | Target::Tag(_)) {
-                context.transfer(&access).check_push(&to)?;
+                context.transfer(&access, &policy).check_push(&to)?;
             }
             source(&context, "push", &args.first, args.trust)?
         }
         None => named(&context, &args.first, &to)?,
     };
-    let pushed = match context.transfer(&access).push(&image, &to) {
+    let pushed = match context.transfer(&access, &policy).push(&image, &to) {
         Ok(pushed) => pushed,
         Err(error) => {
             if matches!(

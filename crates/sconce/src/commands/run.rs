@@ -105,9 +105,16 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let builder = context.builder(None);
     trust::check_target(&target, &builder, args.options.trust)?;
     let access = context.access();
+    let policy = context.policy()?;
     let environment = environment();
-    let mut ready =
-        sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;
+    let mut ready = sconce_start::ready(
+        request,
+        &target,
+        &args.target,
+        &builder,
+        (&access, &policy),
+        &environment,
+    )?;
     ready.container.invocation = Some(invocation()?);
     if ready.early {
         finish::begin(global, &args.target)?;

@@ -48,8 +48,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let environment = crate::context::environment();
     trust::check_target(&target, &builder, args.options.trust)?;
     let access = context.access();
-    let ready =
-        sconce_start::ready(request, &target, &args.target, &builder, &access, &environment)?;
+    let policy = context.policy()?;
+    let ready = sconce_start::ready(
+        request,
+        &target,
+        &args.target,
+        &builder,
+        (&access, &policy),
+        &environment,
+    )?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
     let mut lines = Lines { print: !args.json, display: Display::new(global.quiet), waiting: None };
     let folder = ready.lease.scratch().join("verify");

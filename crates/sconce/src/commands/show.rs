@@ -1,0 +1,215 @@
+//! `sconce show`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use sconce_sign::{Claim, Finding, LOCK, PROVENANCE, PublicKey, SBOM, SIGNED, Statement};
+use sconce_transfer::{Beside, Surroundings};
+use serde_json::{Value, json};
+
+use crate::cli::Global;
+use crate::commands::registries::{Registries, architecture, reference};
+use crate::commands::sign::public_key;
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+
+/// Show what is beside an image in its registry: signatures, SBOM, provenance, lock
+///
+/// Without --key it is what somebody put there, and may be anybody's word. With --key, what one of the
+/// keys has signed is marked.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce show registry:5000/team/app:1.2
+  sconce show registry:5000/team/app:1.2 --key cosign.pub --print lock > sconce.lock")]
+pub struct Args {
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// A public key, PEM; may be given more than once
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Print one of them, the first that --key has signed; without --key the first that is there
+    #[arg(long, value_enum, value_name = "WHAT")]
+    print: Option<What>,
+    /// The platform, of an image for several: linux/amd64, linux/arm64; this machine's if not given
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    #[command(flatten)]
+    registries: Registries,
+    /// As JSON: {name, image, beside: [{about, digest, kind, size, tag, says, key, why}]}: what each is
+    /// about (the image or an index), its digest, media type, bytes and tag; what kind of statement it
+    /// is; the fingerprint of the key that has signed it, of those given; why it proves nothing
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
+}
+
+/// What can be printed.
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    Lock,
+    Sbom,
+    Provenance,
+}
+
+impl What {
+    const fn predicate(self) -> &'static str {
+        match self {
+            Self::Lock => LOCK,
+            Self::Sbom => SBOM,
+            Self::Provenance => PROVENANCE,
+        }
+    }
+}
+
+/// One thing beside the image, as it is shown.
+struct Row<'a> {
+    beside: &'a Beside,
+    statement: Option<Statement>,
+    key: Option<&'a PublicKey>,
+    why: Option<String>,
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let reference = reference(&args.image)?;
+    let architecture = architecture(args.platform.as_deref())?;
+    let keys: Result<Vec<PublicKey>, _> = args.keys.iter().map(|path| public_key(path)).collect();
+    let keys = keys?;
+    let context = Context::open(global)?;
+    let access = args.registries.access(&context);
+    let policy = context.policy()?;
+    let there = context.transfer(&access, &policy).surroundings(&reference, &architecture)?;
+    let rows = rows(&there, &keys);
+    if let Some(what) = args.print {
+        return print(&rows, what, !keys.is_empty());
+    }
+    if args.json {
+        let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
+        let all = json!({"name": reference.to_string(), "image": there.image, "beside": rows});
+        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", there.image);
+    for row in &rows {
+        println!("{}", row.line(there.image, !keys.is_empty()));
+    }
+    if rows.is_empty() {
+        eprintln!("there is nothing beside it");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows<'a>(there: &'a Surroundings, keys: &'a [PublicKey]) -> Vec<Row<'a>> {
+    let pairs = there.beside.iter().zip(there.findings(keys));
+    pairs
+        .map(|(beside, finding)| {
+            let mut row = Row { beside, statement: None, key: None, why: None };
+            match finding {
+                Some(Finding::Proved { key, claim, .. }) => {
+                    row.key = keys.get(key);
+                    row.statement = match claim {
+                        Claim::Attested(statement) => Some(*statement),
+                        Claim::Signed => None,
+                    };
+                }
+                Some(Finding::OtherKey { hint, has_certificate }) => {
+                    row.why = Some(match (has_certificate, hint) {
+                        (true, _) => "signed with a certificate".to_owned(),
+                        (false, Some(hint)) => format!("names the key {hint}"),
+                        (false, None) => "by another key".to_owned(),
+                    });
+                }
+                Some(Finding::OtherImage(_)) => row.why = Some("about another image".to_owned()),
+                Some(Finding::Unreadable(why)) => row.why = Some(why),
+                None => {}
+            }
+            if row.key.is_none()
+                && let Some(evidence) = &beside.evidence
+            {
+                row.statement = evidence.claimed();
+            }
+            row
+        })
+        .collect()
+}
+
+impl Row<'_> {
+    /// What kind of statement it is.
+    fn says(&self) -> &str {
+        match &self.statement {
+            Some(statement) => &statement.predicate_type,
+            None if self.beside.evidence.is_some() => SIGNED,
+            None => &self.beside.kind,
+        }
+    }
+
+    fn line(&self, image: sconce_blob::Digest, with_keys: bool) -> String {
+        let what = match self.says() {
+            SIGNED => "signature",
+            SBOM => "SBOM",
+            PROVENANCE => "provenance",
+            LOCK => "lock",
+            other => other,
+        };
+        let about = if self.beside.about == image { "" } else { ", of its index" };
+        let proof = match (&self.key, with_keys) {
+            (Some(key), _) => format!("signed by {}", key.fingerprint()),
+            (None, true) => "signed by none of the keys".to_owned(),
+            (None, false) => "not verified".to_owned(),
+        };
+        let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let digest = self.beside.digest.short();
+        shown(&format!("  {what}{about}: {digest}, {} bytes, {proof}{why}", self.beside.size))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "about": self.beside.about,
+            "digest": self.beside.digest,
+            "kind": self.beside.kind,
+            "size": self.beside.size,
+            "tag": self.beside.tag,
+            "says": self.says(),
+            "key": self.key.map(PublicKey::fingerprint),
+            "why": self.why,
+        })
+    }
+}
+
+/// Prints what a statement says.
+fn print(rows: &[Row<'_>], what: What, with_keys: bool) -> Result<ExitCode, Failure> {
+    let of_kind = |row: &&Row<'_>| {
+        row.statement.as_ref().is_some_and(|said| said.predicate_type == what.predicate())
+    };
+    let Some(row) = rows.iter().filter(of_kind).find(|row| row.key.is_some() || !with_keys) else {
+        let why = match (rows.iter().any(|row| of_kind(&row)), with_keys) {
+            (true, _) => "what is there is signed by none of the keys",
+            (false, _) => "there is none beside the image",
+        };
+        return Err(Failure::new(Kind::No, why).hint("`sconce show IMAGE` lists what there is"));
+    };
+    if !with_keys {
+        eprintln!("note: nobody's signature was looked at; --key does");
+    }
+    let Some(statement) = &row.statement else { return Ok(ExitCode::SUCCESS) };
+    match (what, statement.predicate["lock"].as_str()) {
+        (What::Lock, Some(text)) => print!("{text}"),
+        (What::Lock, None) => {
+            return Err(Failure::new(Kind::Document, "what is there as a lock holds no text"));
+        }
+        _ => {
+            let text =
+                serde_json::to_string_pretty(&statement.predicate).map_err(Failure::unwritable)?;
+            println!("{text}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A registry's words, as a terminal may show them.
+fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

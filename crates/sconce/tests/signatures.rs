@@ -1,0 +1,269 @@
+//! `sconce sign`, `verify-signature`, `show`, and policies, with a registry on the loopback interface that
+//! lists artifacts itself and one that does not.
+
+mod world;
+
+use std::fs;
+
+use sconce_blob::Digest;
+use sconce_testkit::RegistryServer;
+use world::World;
+
+const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
+const KEY: &str = include_str!("../../sign/tests/cosign/cosign.key");
+const PUBLIC: &str = include_str!("../../sign/tests/cosign/cosign.pub");
+const PLAIN: &str = include_str!("../../sign/tests/cosign/plain.key");
+const PLAIN_PUBLIC: &str = include_str!("../../sign/tests/cosign/plain.pub");
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn done(world: &World, words: &[&str]) -> String {
+    let (code, out, err) = world.says(words);
+    assert_eq!(code, 0, "{words:?}\n{out}{err}");
+    out
+}
+
+/// A world with keys, and an image in the registry.
+fn with_image(registry: &RegistryServer) -> (World, String) {
+    let world = World::new();
+    for (name, text) in [
+        ("cosign.key", KEY),
+        ("cosign.pub", PUBLIC),
+        ("plain.key", PLAIN),
+        ("plain.pub", PLAIN_PUBLIC),
+    ] {
+        fs::write(world.path(name), text).unwrap();
+    }
+    world.image(ECHO);
+    let name = format!("{}/team/app:1", registry.host());
+    done(&world, &["push", "oci:image", &name]);
+    (world, name)
+}
+
+fn verdict(world: &World, name: &str, key: &str) -> (i32, String) {
+    let (code, out, err) = world.says(&["verify-signature", name, "--key", key]);
+    (code, out + &err)
+}
+
+fn policy(world: &World, text: &str) {
+    fs::create_dir_all(world.path("store")).unwrap();
+    fs::write(world.path("store/plain.pub"), PLAIN_PUBLIC).unwrap();
+    fs::write(world.path("store/policy.toml"), text).unwrap();
+}
+
+#[test]
+fn what_one_signs_another_verifies() {
+    for lists in [true, false] {
+        let registry = RegistryServer::start();
+        if lists {
+            registry.list_referrers();
+        }
+        let (world, name) = with_image(&registry);
+        let (code, said) = verdict(&world, &name, "plain.pub");
+        assert!(code == 1 && said.starts_with("no: ") && said.contains("no signature"), "{said}");
+        let digest = done(&world, &["sign", &name, "--key", "plain.key"]).trim().to_owned();
+        let tag = digest.replace(':', "-");
+        assert_eq!(registry.tags("team/app").contains(&tag), !lists);
+        let there = World::new();
+        fs::write(there.path("plain.pub"), PLAIN_PUBLIC).unwrap();
+        fs::write(there.path("cosign.pub"), PUBLIC).unwrap();
+        let (code, said) = verdict(&there, &name, "plain.pub");
+        assert!(
+            code == 0 && said.contains(&format!("yes: plain.pub has signed {digest}")),
+            "{said}"
+        );
+        let (code, said) = verdict(&there, &name, "cosign.pub");
+        assert!(code == 1 && said.contains("1 by another key"), "{said}");
+        // The same key says the same again: nothing new is put there.
+        let before = registry.log().iter().filter(|line| line.starts_with("PUT")).count();
+        let (listed, count) = (registry.manifest("team/app", &tag), |world: &World| {
+            let all = done(world, &["show", &name, "--json"]);
+            let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+            all["beside"].as_array().unwrap().len()
+        });
+        assert_eq!(count(&there), 1);
+        done(&world, &["sign", &name, "--key", "plain.key"]);
+        assert_eq!((registry.manifest("team/app", &tag), count(&there)), (listed, 1));
+        let puts = registry.log().iter().filter(|line| line.starts_with("PUT")).count() - before;
+        assert_eq!(puts, 1, "only the manifest");
+
+        // The older form, and an encrypted key.
+        let words = ["sign", &name, "--key", "cosign.key", "--form", "sig-tag"];
+        let (code, _, err) = world.says(&words);
+        assert!(code == 2 && err.contains("encrypted") && err.contains("COSIGN_PASSWORD"), "{err}");
+        let locked = |password: &str| {
+            world::texts(&world.sconce(&words).env("COSIGN_PASSWORD", password).output().unwrap())
+        };
+        assert!(locked("wrong").2.contains("does not open the key"));
+        assert_eq!(locked("secret").0, 0);
+        assert_eq!(locked("secret").0, 0);
+        assert!(registry.tags("team/app").contains(&format!("{tag}.sig")));
+        assert_eq!(verdict(&there, &name, "cosign.pub").0, 0);
+        assert_eq!(count(&there), 2);
+        let page = done(&there, &["show", &name, "--key", "cosign.pub"]);
+        assert!(page.contains("signature") && page.contains("signed by sha256:"), "{page}");
+        assert!(page.contains("signed by none of the keys"), "{page}");
+    }
+}
+
+/// What cosign put into a registry, as it lay there.
+#[test]
+fn what_cosign_signed_is_read() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let of_cosign = |file: &str| {
+        let path = format!("{}/../sign/tests/cosign/{file}", env!("CARGO_MANIFEST_DIR"));
+        fs::read(path).unwrap()
+    };
+    // Its own image is an index here, of one image: what it signed is the digest of its bytes.
+    let signed = of_cosign("image.json");
+    let digest = registry.put_manifest("team/theirs", "1", MANIFEST, &signed);
+    registry.put_blob("team/theirs", &of_cosign("image-config.json"));
+    registry.put_blob("team/theirs", &of_cosign("bundle.json"));
+    registry.put_manifest("team/theirs", "m", MANIFEST, &of_cosign("manifest.json"));
+    let tag = digest.to_string().replace(':', "-");
+    registry.put_manifest("team/theirs", &tag, INDEX, &of_cosign("index.json"));
+    let theirs = format!("{}/team/theirs:1", registry.host());
+    let (code, said) = verdict(&world, &theirs, "cosign.pub");
+    assert!(code == 0 && said.contains(&digest.to_string()), "{said}");
+    assert_eq!(verdict(&world, &theirs, "plain.pub").0, 1);
+    // The same files beside another image prove nothing of it.
+    let ours: Digest = done(&world, &["sign", &name, "--key", "plain.key"]).trim().parse().unwrap();
+    registry.put_blob("team/app", &of_cosign("bundle.json"));
+    registry.put_manifest("team/app", "m", MANIFEST, &of_cosign("manifest.json"));
+    let tag = ours.to_string().replace(':', "-");
+    registry.put_manifest("team/app", &tag, INDEX, &of_cosign("index.json"));
+    let (code, said) = verdict(&world, &name, "cosign.pub");
+    assert!(code == 1 && said.contains("of another image"), "{said}");
+}
+
+#[test]
+fn a_signed_index_speaks_for_its_images() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let manifest = registry.manifest("team/app", "1").unwrap();
+    let index = |other: &str| {
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{INDEX}","x":"{other}","manifests":[{{"mediaType":"{MANIFEST}","digest":"{}","size":{},"platform":{{"architecture":"{arch}","os":"linux"}}}}]}}"#,
+            Digest::of(&manifest),
+            manifest.len()
+        )
+    };
+    let signed = registry.put_manifest("team/app", "all", INDEX, index("a").as_bytes());
+    let all = name.replace(":1", ":all");
+    assert_eq!(done(&world, &["sign", &all, "--key", "plain.key"]).trim(), signed.to_string());
+    let (code, said) = verdict(&world, &all, "plain.pub");
+    assert!(code == 0 && said.contains("by the signature of its index"), "{said}");
+    // The image by itself is not signed, and neither is another index that names it.
+    assert_eq!(verdict(&world, &name, "plain.pub").0, 1);
+    registry.put_manifest("team/app", "all", INDEX, index("b").as_bytes());
+    assert_eq!(verdict(&world, &all, "plain.pub").0, 1);
+    // With a policy: run from the signed index, and again without asking the registry.
+    registry.put_manifest("team/app", "all", INDEX, index("a").as_bytes());
+    let host = registry.host();
+    let there = World::new();
+    policy(
+        &there,
+        &format!("version = 1\n[[images]]\nname = \"{host}\"\nkeys = [\"plain.pub\"]\n"),
+    );
+    let run = ["run", "-q", "--gpus", "none", &all];
+    assert_eq!(done(&there, &run), "from the registry\n");
+    let asked = registry.log().len();
+    assert_eq!(done(&there, &run), "from the registry\n");
+    assert_eq!(registry.log().len(), asked);
+}
+
+#[test]
+fn what_can_not_be_read_is_no_answer() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let digest = done(&world, &["sign", &name, "--key", "plain.key"]).trim().to_owned();
+    let tag = digest.replace(':', "-");
+    let list = String::from_utf8(registry.manifest("team/app", &tag).unwrap()).unwrap();
+    let row = list.split("\"digest\":\"").nth(1).unwrap().split('"').next().unwrap();
+    // The list names a manifest that is not there.
+    let gone = list.replace(row, &Digest::of(b"gone").to_string());
+    registry.put_manifest("team/app", &tag, INDEX, gone.as_bytes());
+    let (code, said) = verdict(&world, &name, "plain.pub");
+    assert!(code == 12 && said.starts_with("can't tell: "), "{code} {said}");
+    // The list is none.
+    registry.put_manifest("team/app", &tag, INDEX, b"[]");
+    let (code, said) = verdict(&world, &name, "plain.pub");
+    assert!(code == 5 && said.contains("no list of artifacts"), "{code} {said}");
+}
+
+#[test]
+fn a_policy_keeps_out_what_is_not_signed() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let host = registry.host();
+    let there = World::new();
+    // What was taken in before there was a policy is held to it too.
+    let early = World::new();
+    let run = ["run", "-q", "--gpus", "none", &name];
+    assert_eq!(done(&early, &run), "from the registry\n");
+    let text = format!("version = 1\n[[images]]\nname = \"{host}/team\"\nkeys = [\"plain.pub\"]\n");
+    let id = done(&early, &["pull", &name]).trim().replace("sha256:", "");
+    for world in [&there, &early] {
+        policy(world, &text);
+        for (words, expected) in [
+            (&run[..], 125),
+            (&["run", "-q", "--gpus", "none", "--pull", "always", &name], 125),
+            (&["pull", &name], 6),
+        ] {
+            let (code, out, err) = world.says(words);
+            assert_eq!(code, expected, "{words:?} {out}{err}");
+            assert!(
+                out.is_empty() && err.contains("is not taken") && err.contains("policy.toml"),
+                "{err}"
+            );
+        }
+    }
+    let (code, _, err) = early.says(&["run", "-q", "--gpus", "none", &id[..12]]);
+    assert!(code == 125 && err.contains("is not taken"), "{code} {err}");
+    let (code, _, err) = there.says(&["copy", &name, "store:mine"]);
+    assert!(code == 6 && err.contains("no signature"), "{code} {err}");
+    // Offline nothing is known.
+    let (code, _, err) = early.says(&["--offline", "run", "-q", "--gpus", "none", &name]);
+    assert!(code == 125 && err.contains("offline"), "{code} {err}");
+
+    // Another key is not enough, and neither is the right one on another image.
+    world
+        .sconce(&["sign", &name, "--key", "cosign.key"])
+        .env("COSIGN_PASSWORD", "secret")
+        .output()
+        .unwrap();
+    assert_eq!(there.says(&run).0, 125);
+    done(&world, &["sign", &name, "--key", "plain.key"]);
+    assert_eq!(done(&there, &run), "from the registry\n");
+    assert_eq!(done(&early, &run), "from the registry\n");
+    assert_eq!(done(&early, &["run", "-q", "--gpus", "none", &id[..12]]), "from the registry\n");
+    assert_eq!(
+        done(&there, &["--offline", "run", "-q", "--gpus", "none", &name]),
+        "from the registry\n"
+    );
+    world.image(&ECHO.replace("from the", "anew from the"));
+    done(&world, &["push", "oci:image", &name]);
+    assert_eq!(there.says(&["pull", &name]).0, 6);
+    // The key is not asked for any more, or another one is.
+    fs::write(there.path("store/plain.pub"), PUBLIC).unwrap();
+    assert_eq!(there.says(&run).0, 125);
+    policy(&there, "version = 1\ndefault = \"refuse\"\n");
+    let (code, _, err) = there.says(&run);
+    assert!(code == 125 && err.contains("no rule is for it"), "{code} {err}");
+    policy(
+        &there,
+        &format!(
+            "version = 1\ndefault = \"refuse\"\n[[images]]\nname = \"{host}\"\naccept = true\n"
+        ),
+    );
+    assert_eq!(done(&there, &run), "from the registry\n");
+    policy(&there, "version = 1\nkey = 1\n");
+    let (code, _, err) = there.says(&["pull", &name]);
+    assert!(code == 3 && err.contains("can't be used"), "{code} {err}");
+    // What is built here is nobody else's.
+    policy(&there, "version = 1\ndefault = \"refuse\"\n");
+    there.image(ECHO);
+    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", "oci:image"]), "from the registry\n");
+}

@@ -1,0 +1,262 @@
+//! Which keys must have signed what is taken from registries: policy files.
+//!
+//! There may be one of the machine and one of the user. Both hold: an image must satisfy each.
+
+use std::path::{Path, PathBuf};
+
+use sconce_registry::Reference;
+use sconce_sign::{MAX_KEY, PublicKey};
+use serde::Deserialize;
+
+/// The largest policy that is read, bytes.
+const MAX_POLICY: u64 = 1 << 20;
+/// The version of the form.
+const VERSION: u32 = 1;
+
+/// A policy file that can't be used. Nothing is taken from registries then.
+#[derive(Debug, thiserror::Error)]
+#[error("the policy {} can't be used: {why}", path.display())]
+pub struct PolicyError {
+    /// The file, of the policy or of a key.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl PolicyError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some("docs/signatures.md has the form; while a policy can't be read, nothing is taken from registries".to_owned())
+    }
+}
+
+/// What one file says of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand<'a> {
+    /// It is taken as it is.
+    Nothing,
+    /// One of these keys must have signed it.
+    Signed(&'a [PublicKey]),
+    /// It is not taken: no rule names it.
+    Refused,
+}
+
+/// All policy files of a machine and its user. None of them asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct SigningPolicy {
+    files: Vec<PolicyFile>,
+}
+
+/// One policy file.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyFile {
+    pub(crate) path: PathBuf,
+    refuses: bool,
+    rules: Vec<Rule>,
+}
+
+/// What is asked of the images of a registry, or of a part of it.
+#[derive(Clone, Debug)]
+struct Rule {
+    /// The host, then the beginning of the repository's name.
+    name: Vec<String>,
+    /// None where nothing is asked.
+    keys: Vec<PublicKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    #[serde(default)]
+    default: Other,
+    #[serde(default)]
+    images: Vec<Row>,
+}
+
+/// What becomes of images that no rule names.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Other {
+    #[default]
+    Accept,
+    Refuse,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    #[serde(default)]
+    keys: Vec<PathBuf>,
+    #[serde(default)]
+    accept: bool,
+}
+
+impl SigningPolicy {
+    /// Reads those of these files that are there.
+    ///
+    /// # Errors
+    /// A file that is there and can't be used.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, PolicyError> {
+        let files: Result<Vec<_>, _> =
+            paths.iter().filter_map(|path| PolicyFile::read(path).transpose()).collect();
+        Ok(Self { files: files? })
+    }
+
+    /// The files that ask something of an image, and what.
+    pub(crate) fn demands(
+        &self,
+        reference: &Reference,
+    ) -> impl Iterator<Item = (&PolicyFile, Demand<'_>)> {
+        let demands = self.files.iter().map(|file| (file, file.demand(reference)));
+        demands.filter(|(_, demand)| *demand != Demand::Nothing)
+    }
+}
+
+impl PolicyFile {
+    fn read(path: &Path) -> Result<Option<Self>, PolicyError> {
+        let wrong = |why: String| PolicyError { path: path.to_owned(), why };
+        let read = sconce_open::read_if_there(path, MAX_POLICY);
+        let Some(bytes) = read.map_err(|error| wrong(error.to_string()))? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text".to_owned()))?;
+        let Document { version, default, images } =
+            toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().to_owned()))?;
+        if version != VERSION {
+            return Err(wrong(format!("it has version {version}, this sconce reads {VERSION}")));
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut rules: Vec<Rule> = Vec::new();
+        for Row { name, keys, accept } in images {
+            let parts = parts(&name).map_err(|why| wrong(format!("`{name}`: {why}")))?;
+            if keys.is_empty() != accept {
+                return Err(wrong(format!("`{name}` needs either keys or `accept = true`")));
+            }
+            if rules.iter().any(|rule| rule.name == parts) {
+                return Err(wrong(format!("`{name}` stands there twice")));
+            }
+            let keys: Result<_, _> = keys.iter().map(|key| key_at(&folder.join(key))).collect();
+            rules.push(Rule { name: parts, keys: keys? });
+        }
+        Ok(Some(Self { path: path.to_owned(), refuses: default == Other::Refuse, rules }))
+    }
+
+    /// What the rule with the longest name that fits says.
+    fn demand(&self, reference: &Reference) -> Demand<'_> {
+        let host = std::iter::once(reference.host.as_str());
+        let parts: Vec<&str> = host.chain(reference.repository.split('/')).collect();
+        let fits = |rule: &&Rule| {
+            rule.name.len() <= parts.len() && rule.name.iter().zip(&parts).all(|(a, b)| a == b)
+        };
+        match self.rules.iter().filter(fits).max_by_key(|rule| rule.name.len()) {
+            Some(rule) if rule.keys.is_empty() => Demand::Nothing,
+            Some(rule) => Demand::Signed(&rule.keys),
+            None if self.refuses => Demand::Refused,
+            None => Demand::Nothing,
+        }
+    }
+}
+
+/// `HOST[:PORT][/NAME]`, split at the slashes. A name that could never fit is refused: whoever wrote it
+/// believes that it guards something.
+fn parts(name: &str) -> Result<Vec<String>, String> {
+    let (host, rest) = name.split_once('/').unwrap_or((name, "x"));
+    let plain = format!("{host}/{rest}");
+    let read = Reference::parse(&plain).ok();
+    let fits = read.is_some_and(|read| {
+        read.host == host
+            && (read.repository == rest || read.repository == format!("library/{rest}"))
+            && read.digest.is_none()
+            && read.tag.as_deref() == Some("latest")
+    });
+    match fits && !rest.contains(':') {
+        true => Ok(name.split('/').map(str::to_owned).collect()),
+        false => Err("write HOST or HOST/NAME without a tag; Docker Hub is docker.io, and `debian` there docker.io/library/debian".to_owned()),
+    }
+}
+
+fn key_at(path: &Path) -> Result<PublicKey, PolicyError> {
+    let wrong = |why: String| PolicyError { path: path.to_owned(), why };
+    let bytes = sconce_open::read(path, MAX_KEY).map_err(|error| wrong(error.to_string()))?;
+    PublicKey::parse(&bytes).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const KEY: &str = include_str!("../../sign/tests/cosign/cosign.pub");
+
+    fn policy(text: &str) -> Result<SigningPolicy, PolicyError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.pub"), KEY).unwrap();
+        fs::write(folder.path().join("policy.toml"), text).unwrap();
+        SigningPolicy::read(&[folder.path().join("none.toml"), folder.path().join("policy.toml")])
+    }
+
+    fn demand(policy: &SigningPolicy, name: &str) -> &'static str {
+        let reference = Reference::parse(name).unwrap();
+        let found = policy.demands(&reference).next();
+        match found.map(|(_, demand)| demand) {
+            None | Some(Demand::Nothing) => "nothing",
+            Some(Demand::Signed(_)) => "signed",
+            Some(Demand::Refused) => "refused",
+        }
+    }
+
+    #[test]
+    fn the_longest_name_that_fits_counts() {
+        let text = "version = 1\ndefault = \"refuse\"\n\
+            [[images]]\nname = \"r.example.invalid\"\nkeys = [\"a.pub\"]\n\
+            [[images]]\nname = \"r.example.invalid/open\"\naccept = true\n\
+            [[images]]\nname = \"r.example.invalid/open/not\"\nkeys = [\"a.pub\"]\n\
+            [[images]]\nname = \"docker.io/library/debian\"\naccept = true\n";
+        let read = policy(text).unwrap();
+        for (name, expected) in [
+            ("r.example.invalid/app:1", "signed"),
+            ("r.example.invalid/open:1", "nothing"),
+            ("r.example.invalid/open/app", "nothing"),
+            ("r.example.invalid/openness", "signed"),
+            (
+                "r.example.invalid/open/not/here@sha256:1111111111111111111111111111111111111111111111111111111111111111",
+                "signed",
+            ),
+            ("r.example.invalid:443/app", "refused"),
+            ("debian:trixie", "nothing"),
+            ("alpine", "refused"),
+        ] {
+            assert_eq!(demand(&read, name), expected, "{name}");
+        }
+        let none = policy("version = 1\n").unwrap();
+        assert_eq!(demand(&none, "alpine"), "nothing");
+    }
+
+    #[test]
+    fn what_could_guard_nothing_is_refused() {
+        for (text, says) in [
+            ("", "version"),
+            ("version = 2", "this sconce reads 1"),
+            ("version = 1\nother = 1", "unknown field"),
+            ("version = 1\ndefault = \"deny\"", "deny"),
+            ("version = 1\n[[images]]\nname = \"r.x/a\"", "either keys or"),
+            (
+                "version = 1\n[[images]]\nname = \"r.x/a\"\nkeys = [\"a.pub\"]\naccept = true",
+                "either",
+            ),
+            ("version = 1\n[[images]]\nname = \"r.x/a\"\nkeys = [\"b.pub\"]", "b.pub"),
+            ("version = 1\n[[images]]\nname = \"r.x/a\"\nkeys = [\"policy.toml\"]", "no PEM file"),
+            ("version = 1\n[[images]]\nname = \"r.x/a\"\nkey = \"a.pub\"", "unknown field"),
+            ("version = 1\n[[images]]\nname = \"debian\"\naccept = true", "docker.io"),
+            ("version = 1\n[[images]]\nname = \"r.x/a:1\"\naccept = true", "without a tag"),
+            ("version = 1\n[[images]]\nname = \"r.x/a*\"\naccept = true", "without a tag"),
+            ("version = 1\n[[images]]\nname = \"r.x/\"\naccept = true", "without a tag"),
+            ("version = 1\n[[images]]\nname = \"https://r.x/a\"\naccept = true", "without a tag"),
+        ] {
+            let error = policy(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

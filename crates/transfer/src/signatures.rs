@@ -1,0 +1,217 @@
+//! Signing images where they lie, and who has signed one.
+
+use sconce_blob::Digest;
+use sconce_oci::{Artifact, CONFIG, Descriptor, referrers_tag};
+use sconce_registry::{Attached, Image, Reference, Registry, Rights};
+use sconce_sign::{
+    BUNDLE, CONTENT, Evidence, Finding, PREDICATE_TYPE, PrivateKey, PublicKey, SIGNATURE,
+    SIMPLE_SIGNING, Statement, Verdict, judge,
+};
+
+use crate::Transfer;
+use crate::error::Error;
+use crate::evidence::{Beside, Kept, gather, names_of};
+use crate::policy::Demand;
+
+/// What is beside an image in its registry.
+pub struct Surroundings {
+    /// The image's digest.
+    pub image: Digest,
+    /// The digests that it goes by: its own first, then those of the indexes that lead to it.
+    pub names: Vec<Digest>,
+    /// What is there.
+    pub beside: Vec<Beside>,
+}
+
+impl Surroundings {
+    /// What each of it proves, in the same order; nothing where it can't be a signature.
+    #[must_use]
+    pub fn findings(&self, keys: &[PublicKey]) -> Vec<Option<Finding>> {
+        let examine = |evidence: &Evidence| evidence.examine(&self.names, keys);
+        self.beside.iter().map(|beside| beside.evidence.as_ref().map(examine)).collect()
+    }
+
+    /// Whether one of these keys has signed it.
+    #[must_use]
+    pub fn verdict(&self, keys: &[PublicKey]) -> Verdict {
+        judge(&self.findings(keys).into_iter().flatten().collect::<Vec<_>>())
+    }
+}
+
+impl Transfer<'_> {
+    /// Signs something of what `reference` names, an index as it is, and puts it beside it. Returns the
+    /// image's digest too.
+    ///
+    /// # Errors
+    /// Those of the registry and the key.
+    pub fn attest(
+        &self,
+        reference: &Reference,
+        key: &PrivateKey,
+        statement: &dyn Fn(Digest) -> Statement,
+    ) -> Result<(Digest, Attached), Error> {
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Push(Vec::new()))?;
+        let subject = registry.named()?.descriptor;
+        let image = subject.digest;
+        let statement = statement(image);
+        let file = registry.put_bytes(BUNDLE, &statement.sign(key)?)?;
+        let mut artifact = Artifact::new(BUNDLE, subject, file);
+        artifact.annotations.extend([
+            (CONTENT.0.to_owned(), CONTENT.1.to_owned()),
+            (PREDICATE_TYPE.to_owned(), statement.predicate_type),
+        ]);
+        Ok((image, registry.attach(&artifact)?))
+    }
+
+    /// Signs what `reference` names in the older form: under the tag `sha256-HEX.sig`, with the
+    /// signatures that are there already. Returns the image's digest and the tag.
+    ///
+    /// # Errors
+    /// Those of the registry and the key; what is under the tag already is no such thing.
+    pub fn sign_under_tag(
+        &self,
+        reference: &Reference,
+        key: &PrivateKey,
+    ) -> Result<(Digest, String), Error> {
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Push(Vec::new()))?;
+        let image = registry.named()?.descriptor.digest;
+        let tag = format!("{}.sig", referrers_tag(image));
+        let mut files = match registry.under_tag(&tag)? {
+            None => Vec::new(),
+            Some(bytes) => {
+                let read = Artifact::parse(&bytes).map_err(|why| {
+                    sconce_registry::Error::Answer { url: format!("{}:{tag}", reference.host), why }
+                })?;
+                read.layers
+            }
+        };
+        let repository = format!("{}/{}", reference.host, reference.repository);
+        if let Evidence::Simple { payload, signature } =
+            Evidence::sign_simple(key, &repository, image)
+        {
+            let mut file = registry.put_bytes(SIMPLE_SIGNING, &payload)?;
+            file.annotations.insert(SIGNATURE.to_owned(), signature);
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        let config = simple_config(&files);
+        let config = registry.put_bytes(CONFIG, &config)?;
+        registry.put_under_tag(&tag, &Artifact::under_tag(config, files))?;
+        Ok((image, tag))
+    }
+
+    /// What is beside the image that `reference` names, for `architecture` (OCI's name).
+    ///
+    /// # Errors
+    /// Those of the registry.
+    pub fn surroundings(
+        &self,
+        reference: &Reference,
+        architecture: &str,
+    ) -> Result<Surroundings, Error> {
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
+        let image = registry.image(architecture)?;
+        let names = names_of(image.digest, &image.indexes);
+        let beside = gather(&registry, &names)?;
+        Ok(Surroundings { image: image.digest, names, beside })
+    }
+
+    /// Whether the policy lets an image in that is still in its registry; before any of its layers come.
+    pub(crate) fn admit(
+        &self,
+        reference: &Reference,
+        registry: &Registry,
+        image: &Image,
+    ) -> Result<(), Error> {
+        let names = names_of(image.digest, &image.indexes);
+        let mut beside = None;
+        for (file, demand) in self.policy.demands(reference) {
+            let refused = |verdict| Error::refused(reference, &file.path, verdict);
+            let keys = match demand {
+                Demand::Nothing => continue,
+                Demand::Refused => return Err(refused(None)),
+                Demand::Signed(keys) => keys,
+            };
+            let beside: &Vec<Beside> = match &mut beside {
+                Some(beside) => beside,
+                none => none.insert(gather(registry, &names)?),
+            };
+            let findings: Vec<Finding> = beside
+                .iter()
+                .filter_map(|beside| Some(beside.evidence.as_ref()?.examine(&names, keys)))
+                .collect();
+            match judge(&findings) {
+                Verdict::Yes { .. } => {}
+                verdict => return Err(refused(Some(verdict))),
+            }
+        }
+        if let Some(beside) = beside {
+            let keys: Vec<PublicKey> = self
+                .policy
+                .demands(reference)
+                .filter_map(|(_, demand)| match demand {
+                    Demand::Signed(keys) => Some(keys.to_vec()),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            Kept::note(self.store, image.digest, &image.indexes, &beside, &keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the policy lets an image start that was taken in under this name before. What proved its
+    /// signature then is verified again; where that is not enough its registry is asked.
+    ///
+    /// # Errors
+    /// [`Error::Unsigned`], and those of the registry.
+    pub fn admit_stored(
+        &self,
+        reference: &Reference,
+        image: Digest,
+        architecture: &str,
+    ) -> Result<(), Error> {
+        let (names, evidence) = Kept::of(self.store, image);
+        let is_met = |demand| match demand {
+            Demand::Nothing => true,
+            Demand::Refused => false,
+            Demand::Signed(keys) => {
+                let found: Vec<_> =
+                    evidence.iter().map(|evidence| evidence.examine(&names, keys)).collect();
+                matches!(judge(&found), Verdict::Yes { .. })
+            }
+        };
+        if self.policy.demands(reference).all(|(_, demand)| is_met(demand)) {
+            return Ok(());
+        }
+        if let Some((file, _)) =
+            self.policy.demands(reference).find(|(_, demand)| *demand == Demand::Refused)
+        {
+            return Err(Error::refused(reference, &file.path, None));
+        }
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
+        let there = match registry.image(architecture) {
+            Ok(there) if there.digest == image => there,
+            // The name means another image by now; this one may still be signed.
+            Ok(_) | Err(sconce_registry::Error::NotFound { .. }) => {
+                let exact = Reference { tag: None, digest: Some(image), ..reference.clone() };
+                Registry::new(self.access, exact, &Rights::Pull)?.image(architecture)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.admit(reference, &registry, &there)
+    }
+}
+
+/// The configuration that belongs to files of the older form: as of an image, which says nothing.
+fn simple_config(files: &[Descriptor]) -> Vec<u8> {
+    let ids: Vec<String> = files.iter().map(|file| file.digest.to_string()).collect();
+    let config = serde_json::json!({
+        "architecture": "",
+        "os": "",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": ids},
+    });
+    config.to_string().into_bytes()
+}
