@@ -143,6 +143,10 @@ impl Referrer {
             #[serde(default, deserialize_with = "or_default")]
             manifests: Vec<Referrer>,
         }
+        // serde takes an array for a struct, and an empty one for an empty list.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err("no list of artifacts: it is no JSON object".to_owned());
+        }
         let List { manifests } = serde_json::from_slice(bytes)
             .map_err(|error| format!("no list of artifacts: {error}"))?;
         match manifests.len() {

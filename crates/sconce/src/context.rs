@@ -17,8 +17,10 @@ use crate::cli::Global;
 use crate::error::Failure;
 use crate::progress::Display;
 
-/// The machine's policy for what is taken from registries. A user's own is in the store's folder.
-const POLICY: &str = "/etc/sconce/policy.toml";
+/// The machine's policy for what is taken from registries.
+const MACHINE_POLICY: &str = "/etc/sconce/policy.toml";
+/// The user's own, in the folder of the user's configuration.
+const USER_POLICY: &str = "policy.toml";
 
 /// The environment that sconce was called with, as far as it is text.
 pub fn environment() -> sconce_start::Environment<'static> {
@@ -82,8 +84,10 @@ impl Context {
 
     /// Which keys must have signed what is taken from registries.
     pub fn policy(&self) -> Result<SigningPolicy, Failure> {
-        let own = self.store.root().join("policy.toml");
-        Ok(SigningPolicy::read(&[PathBuf::from(POLICY), own])?)
+        let folder = crate::trust::folder(&|name| std::env::var_os(name));
+        let mut paths = vec![PathBuf::from(MACHINE_POLICY)];
+        paths.extend(folder.map(|folder| folder.join(USER_POLICY)));
+        Ok(SigningPolicy::read(&paths)?)
     }
 
     /// What moves images by that way.

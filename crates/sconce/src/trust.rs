@@ -201,7 +201,8 @@ impl Trusted {
     }
 }
 
-fn folder(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+/// Where the user's own configuration is, if the environment says.
+pub fn folder(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     let config = env("XDG_CONFIG_HOME").and_then(absolute);
     let config = config.or_else(|| Some(env("HOME").and_then(absolute)?.join(".config")));

@@ -58,6 +58,7 @@ impl World {
         };
         command.current_dir(self.folder.path()).args(words);
         command.env("SCONCE_HOME", self.path("store")).env("HOME", self.path("home"));
+        command.env_remove("XDG_CONFIG_HOME");
         command.stdin(std::process::Stdio::null());
         command
     }
