@@ -1,8 +1,9 @@
 #!/bin/sh
 # Does cosign verify what sconce signs, and sconce what cosign signs?
 #
-#     SCONCE=target/release/sconce COSIGN=cosign scripts/check-signatures.sh [REGISTRY COMMAND]
+#     SCONCE=target/release/sconce COSIGN=cosign scripts/check-signatures.sh examples/hello [REGISTRY COMMAND]
 #
+# The folder's image is built (network) and its lock, SBOM and provenance are attested.
 # COSIGN is one of 3.x (Debian's); it makes keys in a scratch folder and asks nothing of the internet. Starts
 # Debian's docker-registry on loopback, which lists no artifacts (fallback tag), and ends it. With a command,
 # that is started too, with an address behind it, and must list artifacts itself: for instance a program of
@@ -10,6 +11,10 @@
 # python3.
 set -eu
 
+[ $# -ge 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+project=$(mktemp -d)
+cp -r "$1/." "$project"
+shift
 sconce=${SCONCE:-sconce}
 cosign=${COSIGN:-cosign}
 docker_registry=${DOCKER_REGISTRY:-docker-registry}
@@ -20,7 +25,7 @@ finish() {
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
-    rm -rf "$scratch"
+    rm -rf "$scratch" "$project"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
@@ -99,7 +104,19 @@ json.dump({"schemaVersion": 2, "manifests": [row]}, open("image/index.json", "w"
 json.dump({"imageLayoutVersion": "1.0.0"}, open("image/oci-layout", "w"))
 PY
 
+"$sconce" build "$project" >/dev/null
+
 both_ways() { # HOST:PORT
+    say "$1: what a lock says, as cosign verifies it"
+    "$sconce" push "$project" "$1/ours/project:1" >/dev/null 2>&1
+    "$sconce" sign "$1/ours/project:1" --key cosign.key --with "$project" >/dev/null
+    for type in cyclonedx slsaprovenance1 urn:x-sconce:lock:v1; do
+        expect 0 "$cosign" verify-attestation --key cosign.pub --insecure-ignore-tlog=true \
+            --allow-http-registry --type "$type" "$1/ours/project:1"
+    done
+    "$sconce" show "$1/ours/project:1" --key cosign.pub --print lock | cmp - "$project/sconce.lock" ||
+        fail "the lock that comes back is another one"
+
     say "$1: cosign verifies what sconce signed"
     for key in cosign plain sec1; do
         name=$1/ours/$key:1

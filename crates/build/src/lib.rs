@@ -4,6 +4,7 @@
 //! Every step is remembered under the digest of what it was made from, so that nothing is done
 //! twice: a layer that exists is not made again, a lock that was built is not looked at again.
 
+mod about;
 mod app;
 mod arrivals;
 mod base;
@@ -35,6 +36,7 @@ mod trees;
 mod venv;
 mod wheels;
 
+pub use about::{bom, provenance};
 pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;

@@ -267,3 +267,96 @@ fn a_policy_keeps_out_what_is_not_signed() {
     there.image(ECHO);
     assert_eq!(done(&there, &["run", "-q", "--gpus", "none", "oci:image"]), "from the registry\n");
 }
+
+/// A lock that says which image it builds to, with a wheel and a Debian package.
+fn lock(image: Digest) -> sconce_lock::Lock {
+    let sha256 = Digest::of(b"file");
+    sconce_lock::Lock {
+        spec: sha256,
+        inputs: None,
+        facts: sconce_lock::Facts {
+            machine: sconce_lock::Machine::X86_64,
+            base: "bookworm".into(),
+            python: "3.11".into(),
+            glibc: "2.36".into(),
+            flavour: sconce_lock::Flavour::Runtime,
+            bytecode: false,
+            gpus: Vec::new(),
+            prefer: Vec::new(),
+            torch: None,
+        },
+        python: None,
+        app: sconce_lock::App::default(),
+        indexes: [
+            ("pypi", sconce_lock::IndexKind::Python),
+            ("bookworm", sconce_lock::IndexKind::Debian),
+        ]
+        .map(|(name, kind)| sconce_lock::IndexRow { name: name.into(), kind, url: None })
+        .into(),
+        wheels: vec![sconce_lock::Wheel {
+            name: "tiny".into(),
+            version: "1.0+local".into(),
+            file: "tiny-1.0+local-py3-none-any.whl".into(),
+            size: Some(4),
+            sha256,
+            index: "pypi".into(),
+            url: None,
+            variant: None,
+        }],
+        sources: Vec::new(),
+        project: None,
+        debs: vec![sconce_lock::DebPin {
+            name: "libc6".into(),
+            version: "2.36-9+deb12u14".into(),
+            arch: "amd64".into(),
+            path: "pool/main/g/glibc/libc6.deb".into(),
+            size: 4,
+            sha256,
+            index: "bookworm".into(),
+        }],
+        build_debs: Vec::new(),
+        sealed: Some(sconce_lock::Sealed { image, layers: Vec::new() }),
+    }
+}
+
+#[test]
+fn what_a_lock_says_travels_with_its_image() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let image = Digest::of(&registry.manifest("team/app", "1").unwrap());
+    let sign = ["sign", &name, "--key", "plain.key", "--with", "sconce.lock"];
+    fs::write(world.path("sconce.lock"), lock(Digest::of(b"other")).to_text()).unwrap();
+    let (code, _, err) = world.says(&sign);
+    assert!(code == 1 && err.contains("builds to"), "{code} {err}");
+    assert_eq!(done(&world, &["show", &name]), format!("{image}\n"), "nothing was signed");
+    let text = lock(image).to_text();
+    fs::write(world.path("sconce.lock"), &text).unwrap();
+    done(&world, &sign);
+    let page = done(&world, &["show", &name, "--key", "plain.pub"]);
+    for what in ["signature: ", "SBOM: ", "provenance: ", "lock: "] {
+        assert!(page.contains(what), "{page}");
+    }
+    assert_eq!(page.matches("signed by sha256:").count(), 4, "{page}");
+    let print = |what: &str| done(&world, &["show", &name, "--key", "plain.pub", "--print", what]);
+    assert_eq!(print("lock"), text);
+    let bom: serde_json::Value = serde_json::from_str(&print("sbom")).unwrap();
+    let purls: Vec<&str> = bom["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| part["purl"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        purls,
+        [
+            "pkg:pypi/tiny@1.0%2Blocal",
+            "pkg:deb/debian/libc6@2.36-9%2Bdeb12u14?arch=amd64&distro=debian-12"
+        ]
+    );
+    assert!(print("provenance").contains("resolvedDependencies"));
+    // What another key has signed is not printed as if it were this one's.
+    let (code, out, err) = world.says(&["show", &name, "--key", "cosign.pub", "--print", "lock"]);
+    assert!(code == 1 && out.is_empty() && err.contains("signed by none of the keys"), "{err}");
+    let (code, out, err) = world.says(&["show", &name, "--print", "lock"]);
+    assert!(code == 0 && out == text && err.contains("nobody's signature"), "{err}");
+}

@@ -39,8 +39,16 @@ impl Surroundings {
 }
 
 impl Transfer<'_> {
-    /// Signs something of what `reference` names, an index as it is, and puts it beside it. Returns the
-    /// image's digest too.
+    /// The digest of what `reference` names: of an index, where it is one.
+    ///
+    /// # Errors
+    /// Those of the registry.
+    pub fn named(&self, reference: &Reference) -> Result<Digest, Error> {
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
+        Ok(registry.named()?.descriptor.digest)
+    }
+
+    /// Signs something of what `reference` names, an index as it is, and puts it beside it.
     ///
     /// # Errors
     /// Those of the registry and the key.
@@ -49,30 +57,25 @@ impl Transfer<'_> {
         reference: &Reference,
         key: &PrivateKey,
         statement: &dyn Fn(Digest) -> Statement,
-    ) -> Result<(Digest, Attached), Error> {
+    ) -> Result<Attached, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Push(Vec::new()))?;
         let subject = registry.named()?.descriptor;
-        let image = subject.digest;
-        let statement = statement(image);
+        let statement = statement(subject.digest);
         let file = registry.put_bytes(BUNDLE, &statement.sign(key)?)?;
         let mut artifact = Artifact::new(BUNDLE, subject, file);
         artifact.annotations.extend([
             (CONTENT.0.to_owned(), CONTENT.1.to_owned()),
             (PREDICATE_TYPE.to_owned(), statement.predicate_type),
         ]);
-        Ok((image, registry.attach(&artifact)?))
+        Ok(registry.attach(&artifact)?)
     }
 
     /// Signs what `reference` names in the older form: under the tag `sha256-HEX.sig`, with the
-    /// signatures that are there already. Returns the image's digest and the tag.
+    /// signatures that are there already. Returns the tag.
     ///
     /// # Errors
     /// Those of the registry and the key; what is under the tag already is no such thing.
-    pub fn sign_under_tag(
-        &self,
-        reference: &Reference,
-        key: &PrivateKey,
-    ) -> Result<(Digest, String), Error> {
+    pub fn sign_under_tag(&self, reference: &Reference, key: &PrivateKey) -> Result<String, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Push(Vec::new()))?;
         let image = registry.named()?.descriptor.digest;
         let tag = format!("{}.sig", referrers_tag(image));
@@ -98,7 +101,7 @@ impl Transfer<'_> {
         let config = simple_config(&files);
         let config = registry.put_bytes(CONFIG, &config)?;
         registry.put_under_tag(&tag, &Artifact::under_tag(config, files))?;
-        Ok((image, tag))
+        Ok(tag)
     }
 
     /// What is beside the image that `reference` names, for `architecture` (OCI's name).

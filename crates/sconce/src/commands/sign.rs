@@ -1,18 +1,28 @@
 //! `sconce sign`.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sconce_sign::{Error as KeyError, MAX_KEY, PrivateKey, PublicKey, Statement};
-use serde_json::json;
+use sconce_blob::Digest;
+use sconce_lock::Lock;
+use sconce_registry::Reference;
+use sconce_sign::{
+    Error as KeyError, LOCK, MAX_KEY, PROVENANCE, PrivateKey, PublicKey, SBOM, Statement,
+};
+use sconce_start::Target;
+use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::commands::login;
 use crate::commands::registries::{Registries, reference};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+
+/// The largest lock that is read, bytes.
+const MAX_LOCK: u64 = 16 << 20;
 
 /// Sign an image in a registry
 ///
@@ -23,6 +33,7 @@ use crate::error::{Failure, Kind};
 #[command(after_help = "\
 Examples:
   sconce sign registry:5000/team/app:1.2 --key cosign.key
+  sconce sign registry:5000/team/app:1.2 --key cosign.key --with .       with its lock, SBOM, provenance
   sconce sign registry:5000/team/app:1.2 --key cosign.key --form both    for cosign before 2.6 too
   cosign verify --key cosign.pub --insecure-ignore-tlog=true registry:5000/team/app:1.2")]
 pub struct Args {
@@ -37,10 +48,15 @@ pub struct Args {
     /// sha256-HEX.sig (all older ones)
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Bundle)]
     form: Form,
+    /// Sign and attach what its lock says too: the lock, an SBOM (CycloneDX) and what it was built from (SLSA
+    /// provenance), as `cosign verify-attestation` reads them. A folder, a tag such as torch:2.15.0 or a
+    /// sconce.lock; it must be sealed with this very image
+    #[arg(long, value_name = "DIR|TAG|FILE")]
+    with: Option<String>,
     #[command(flatten)]
     registries: Registries,
-    /// As JSON: {name, image, key, bundle, tags}: the whole name, the digest that was signed, the
-    /// fingerprint of the key, the digest of the manifest that brings the bundle, the tags that were
+    /// As JSON: {name, image, key, bundles, tags}: the whole name, the digest that was signed, the
+    /// fingerprint of the key, the digests of the manifests that bring bundles, the tags that were
     /// written
     #[arg(long)]
     json: bool,
@@ -61,36 +77,78 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let access = args.registries.access(&context);
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
-    let (mut signed, mut bundle, mut tags) = (None, None, Vec::new());
-    if args.form != Form::SigTag {
-        let (image, attached) = transfer.attest(&reference, &key, &Statement::signed)?;
-        signed = Some(image);
-        bundle = Some(attached.digest);
+    let image = transfer.named(&reference)?;
+    let with = args.with.as_deref().map(|with| statements(&context, with, image)).transpose()?;
+    // What the name stands for may change meanwhile.
+    let exact = Reference { digest: Some(image), ..reference.clone() };
+    let (mut bundles, mut tags) = (Vec::new(), BTreeSet::new());
+    let mut put = |statement: &dyn Fn(Digest) -> Statement| -> Result<(), Failure> {
+        let attached = transfer.attest(&exact, &key, statement)?;
+        bundles.push(attached.digest);
         tags.extend(attached.tag);
+        Ok(())
+    };
+    if args.form != Form::SigTag {
+        put(&Statement::signed)?;
+    }
+    for (kind, said) in with.unwrap_or_default() {
+        put(&|image| Statement::new(image, kind, said.clone()))?;
     }
     if args.form != Form::Bundle {
-        // What the name stood for before is what is signed in both forms.
-        let exact =
-            sconce_registry::Reference { digest: signed.or(reference.digest), ..reference.clone() };
-        let (image, tag) = transfer.sign_under_tag(&exact, &key)?;
-        signed = Some(image);
-        tags.push(tag);
+        tags.insert(transfer.sign_under_tag(&exact, &key)?);
     }
     let fingerprint = key.public()?.fingerprint();
     if args.json {
         let row = json!({
             "name": reference.to_string(),
-            "image": signed,
+            "image": image,
             "key": fingerprint,
-            "bundle": bundle,
+            "bundles": bundles,
             "tags": tags,
         });
         println!("{}", serde_json::to_string_pretty(&row).map_err(Failure::unwritable)?);
     } else {
         eprintln!("{reference}: signed with the key {fingerprint}");
-        println!("{}", signed.map(|image| image.to_string()).unwrap_or_default());
+        println!("{image}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a lock says of the image that it builds to: the kind of each statement, and what it says.
+fn statements(
+    context: &Context,
+    with: &str,
+    image: Digest,
+) -> Result<Vec<(&'static str, Value)>, Failure> {
+    let path = Path::new(with);
+    let lock = if path.is_file() {
+        let text = sconce_open::read_to_string(path, MAX_LOCK).map_err(|error| {
+            Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+        })?;
+        Some(Lock::parse(&text)?)
+    } else {
+        let project = Target::find_project(with, "sign")?;
+        context.builder(None).existing_lock(&project)?
+    };
+    let sealed = lock.as_ref().and_then(|lock| lock.sealed.as_ref());
+    let (Some(lock), Some(sealed)) = (&lock, sealed) else {
+        let what = format!("`{with}` has no lock that says which image it builds to");
+        return Err(Failure::new(Kind::Usage, what).hint("`sconce build` seals it"));
+    };
+    if sealed.image != image {
+        let what = format!(
+            "the lock of `{with}` builds to {}, and what is to be signed is {image}",
+            sealed.image
+        );
+        return Err(Failure::new(Kind::No, what).hint(
+            "name the image that was built from it; of an index for several platforms that is NAME@DIGEST",
+        ));
+    }
+    Ok(vec![
+        (LOCK, json!({ "lock": lock.to_text() })),
+        (SBOM, sconce_build::bom(lock)),
+        (PROVENANCE, sconce_build::provenance(lock)),
+    ])
 }
 
 /// A private key, with its password where it needs one.
