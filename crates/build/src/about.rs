@@ -20,9 +20,9 @@ struct Part<'a> {
     sha256: Digest,
 }
 
-/// The parts of an image, as CycloneDX 1.6.
+/// The parts of an image, as CycloneDX 1.6: those that its lock puts there, not the user's own files.
 #[must_use]
-pub fn bom(lock: &Lock) -> Value {
+pub fn bom(lock: &Lock, image: Digest) -> Value {
     let components: Vec<Value> = parts(lock)
         .iter()
         .map(|part| {
@@ -36,12 +36,6 @@ pub fn bom(lock: &Lock) -> Value {
             })
         })
         .collect();
-    let image = lock.sealed.as_ref().map(|sealed| sealed.image);
-    let mut about = json!({"type": "container", "name": "image"});
-    if let Some(image) = image {
-        about["version"] = json!(image);
-        about["hashes"] = json!([{"alg": "SHA-256", "content": image.hex()}]);
-    }
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -50,7 +44,12 @@ pub fn bom(lock: &Lock) -> Value {
             "tools": {"components": [{
                 "type": "application", "name": "sconce", "version": env!("CARGO_PKG_VERSION"),
             }]},
-            "component": about,
+            "component": {
+                "type": "container",
+                "name": "image",
+                "version": image,
+                "hashes": [{"alg": "SHA-256", "content": image.hex()}],
+            },
         },
         "components": components,
     })

@@ -206,7 +206,7 @@ mod tests {
         let row = Referrer::of(&artifact, &bytes);
         let first = row.add_to(None).unwrap().unwrap();
         assert_eq!(row.add_to(Some(&first)).unwrap(), None);
-        assert_eq!(Referrer::list(&first).unwrap(), [row.clone()]);
+        assert_eq!(Referrer::list(&first).unwrap(), std::slice::from_ref(&row));
         let theirs = br#"{"schemaVersion":2,"x":1,"manifests":null}"#;
         let text = String::from_utf8(row.add_to(Some(theirs)).unwrap().unwrap()).unwrap();
         assert!(text.starts_with(r#"{"schemaVersion":2,"x":1,"manifests":[{"#), "{text}");

@@ -82,6 +82,18 @@ impl Registry {
     /// # Errors
     /// [`Error::Denied`], a list that is none or too long, and those of the network.
     pub fn referrers(&self, image: Digest) -> Result<Vec<Referrer>, Error> {
+        if let Some(rows) = self.listed(image)? {
+            return Ok(rows);
+        }
+        let tag = referrers_tag(image);
+        let url = self.url(&format!("manifests/{tag}"))?;
+        let wrong = |why: String| Error::Answer { url: shown(&url), why };
+        let list = self.under_tag(&tag)?;
+        Ok(list.map(|list| Referrer::list(&list)).transpose().map_err(wrong)?.unwrap_or_default())
+    }
+
+    /// The artifacts about an image, as the registry itself lists them; `None` where it lists none.
+    fn listed(&self, image: Digest) -> Result<Option<Vec<Referrer>>, Error> {
         let mut url = self.url(&format!("referrers/{image}"))?;
         let mut rows = Vec::new();
         for page in 0..MAX_PAGES {
@@ -98,17 +110,13 @@ impl Registry {
                 Ok(Some((bytes, next)))
             })?;
             let wrong = |why: String| Error::Answer { url: shown(&url), why };
-            let Some((bytes, next)) = got else {
-                let list = self.under_tag(&referrers_tag(image))?;
-                let rows = list.map(|list| Referrer::list(&list)).transpose().map_err(wrong)?;
-                return Ok(rows.unwrap_or_default());
-            };
+            let Some((bytes, next)) = got else { return Ok(None) };
             rows.extend(Referrer::list(&bytes).map_err(wrong)?);
             if rows.len() > MAX_REFERRERS {
                 return Err(wrong(format!("more than {MAX_REFERRERS} artifacts about one image")));
             }
             match next {
-                None => return Ok(rows),
+                None => return Ok(Some(rows)),
                 Some(next) if next.origin() == self.api.origin() => url = next,
                 Some(_) => return Err(wrong("the list goes on at another host".to_owned())),
             }
@@ -182,7 +190,8 @@ impl Registry {
         let digest = Digest::of(&bytes);
         let answer = self.put_document(&digest.to_string(), MANIFEST, &bytes)?;
         let Some(subject) = &artifact.subject else { return Ok(Attached { digest, tag: None }) };
-        if answer.header("oci-subject").is_some() {
+        // Not all that keep lists say so (go-containerregistry 0.20): then they are asked.
+        if answer.header("oci-subject").is_some() || self.listed(subject.digest)?.is_some() {
             return Ok(Attached { digest, tag: None });
         }
         let tag = referrers_tag(subject.digest);

@@ -328,6 +328,18 @@ fn what_a_lock_says_travels_with_its_image() {
     fs::write(world.path("sconce.lock"), lock(Digest::of(b"other")).to_text()).unwrap();
     let (code, _, err) = world.says(&sign);
     assert!(code == 1 && err.contains("builds to"), "{code} {err}");
+    // The same layers, but another configuration: nothing of it is the lock's word.
+    let manifest = registry.manifest("team/app", "1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let mut near = lock(Digest::of(b"other"));
+    near.sealed.as_mut().unwrap().layers.push(sconce_lock::Layer {
+        name: "debian".into(),
+        diff_id: Digest::of(b"x"),
+        digest: manifest["layers"][0]["digest"].as_str().unwrap().parse().unwrap(),
+        size: 1,
+    });
+    fs::write(world.path("sconce.lock"), near.to_text()).unwrap();
+    assert_eq!(world.says(&sign).0, 1);
     assert_eq!(done(&world, &["show", &name]), format!("{image}\n"), "nothing was signed");
     let text = lock(image).to_text();
     fs::write(world.path("sconce.lock"), &text).unwrap();

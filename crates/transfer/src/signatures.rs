@@ -2,7 +2,7 @@
 
 use sconce_blob::Digest;
 use sconce_oci::{Artifact, CONFIG, Descriptor, referrers_tag};
-use sconce_registry::{Attached, Image, Reference, Registry, Rights};
+use sconce_registry::{Attached, Image, Named, Reference, Registry, Rights};
 use sconce_sign::{
     BUNDLE, CONTENT, Evidence, Finding, PREDICATE_TYPE, PrivateKey, PublicKey, SIGNATURE,
     SIMPLE_SIGNING, Statement, Verdict, judge,
@@ -39,13 +39,13 @@ impl Surroundings {
 }
 
 impl Transfer<'_> {
-    /// The digest of what `reference` names: of an index, where it is one.
+    /// What `reference` names: an index, where it is one.
     ///
     /// # Errors
     /// Those of the registry.
-    pub fn named(&self, reference: &Reference) -> Result<Digest, Error> {
+    pub fn named(&self, reference: &Reference) -> Result<Named, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
-        Ok(registry.named()?.descriptor.digest)
+        Ok(registry.named()?)
     }
 
     /// Signs something of what `reference` names, an index as it is, and puts it beside it.

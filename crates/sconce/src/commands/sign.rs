@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use sconce_blob::Digest;
-use sconce_lock::Lock;
-use sconce_registry::Reference;
+use sconce_lock::{Lock, Sealed};
+use sconce_oci::Document;
+use sconce_registry::{Named, Reference};
 use sconce_sign::{
     Error as KeyError, LOCK, MAX_KEY, PROVENANCE, PrivateKey, PublicKey, SBOM, Statement,
 };
@@ -50,7 +51,7 @@ pub struct Args {
     form: Form,
     /// Sign and attach what its lock says too: the lock, an SBOM (CycloneDX) and what it was built from (SLSA
     /// provenance), as `cosign verify-attestation` reads them. A folder, a tag such as torch:2.15.0 or a
-    /// sconce.lock; it must be sealed with this very image
+    /// sconce.lock; the image must be what it builds to, with or without a layer of the user's own files
     #[arg(long, value_name = "DIR|TAG|FILE")]
     with: Option<String>,
     #[command(flatten)]
@@ -77,8 +78,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let access = args.registries.access(&context);
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
-    let image = transfer.named(&reference)?;
-    let with = args.with.as_deref().map(|with| statements(&context, with, image)).transpose()?;
+    let named = transfer.named(&reference)?;
+    let image = named.descriptor.digest;
+    let with = args.with.as_deref().map(|with| statements(&context, with, &named)).transpose()?;
     // What the name stands for may change meanwhile.
     let exact = Reference { digest: Some(image), ..reference.clone() };
     let (mut bundles, mut tags) = (Vec::new(), BTreeSet::new());
@@ -118,7 +120,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 fn statements(
     context: &Context,
     with: &str,
-    image: Digest,
+    named: &Named,
 ) -> Result<Vec<(&'static str, Value)>, Failure> {
     let path = Path::new(with);
     let lock = if path.is_file() {
@@ -135,7 +137,8 @@ fn statements(
         let what = format!("`{with}` has no lock that says which image it builds to");
         return Err(Failure::new(Kind::Usage, what).hint("`sconce build` seals it"));
     };
-    if sealed.image != image {
+    let image = named.descriptor.digest;
+    if sealed.image != image && !lies_on(sealed, &named.bytes) {
         let what = format!(
             "the lock of `{with}` builds to {}, and what is to be signed is {image}",
             sealed.image
@@ -146,9 +149,18 @@ fn statements(
     }
     Ok(vec![
         (LOCK, json!({ "lock": lock.to_text() })),
-        (SBOM, sconce_build::bom(lock)),
+        (SBOM, sconce_build::bom(lock, image)),
         (PROVENANCE, sconce_build::provenance(lock)),
     ])
+}
+
+/// Whether an image is what a lock builds to with one more layer, that of the user's own files, which no
+/// lock covers (docs/decision/0002-what-a-seal-covers.md).
+fn lies_on(sealed: &Sealed, manifest: &[u8]) -> bool {
+    let Ok(Document::Manifest(manifest)) = Document::parse(manifest) else { return false };
+    let Some((_, below)) = manifest.layers.split_last() else { return false };
+    !sealed.layers.is_empty()
+        && below.iter().map(|layer| layer.digest).eq(sealed.layers.iter().map(|layer| layer.digest))
 }
 
 /// A private key, with its password where it needs one.
