@@ -24,11 +24,13 @@ use crate::error::{Error, at};
 use crate::trees::scratch;
 use crate::venv::PREFIX;
 
+mod libraries;
+
 /// The memo that leads from a set to the answers, JSON: `{"torchaudio": {"outcome": "failed", "error": "…"}}`.
 const MEMO: &str = "imports";
 
 /// Raised when the same set comes to be asked in another way.
-const RECIPE: &[u8] = b"sconce imports 2\n";
+const RECIPE: &[u8] = b"sconce imports 3\n";
 
 /// The program that imports, inside.
 const PROGRAM: &str = include_str!("imports/imports.py");
@@ -70,7 +72,7 @@ pub struct Imports {
 struct Answer {
     outcome: Outcome,
     error: String,
-    /// The libraries that are not there, where that is the error.
+    /// The libraries that are not there: where that is the error, or what was imported printed so.
     #[serde(default)]
     libraries: Vec<String>,
 }
@@ -93,6 +95,8 @@ enum Outcome {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fits,
+    /// It is imported, and printed that parts of it lack these libraries.
+    Lacks(Vec<String>),
     /// It can't be imported; the error, and the libraries that are not there.
     Fails(String, Vec<String>),
     /// Can't tell because.
@@ -104,7 +108,11 @@ impl Answer {
         let error = self.error.as_str();
         let unknown = |why: String| Verdict::Unknown(why);
         match self.outcome {
-            Outcome::Imported | Outcome::Nothing => Verdict::Fits,
+            Outcome::Imported => match libraries::that_debian_may_have(&self.libraries) {
+                none if none.is_empty() => Verdict::Fits,
+                libraries => Verdict::Lacks(libraries),
+            },
+            Outcome::Nothing => Verdict::Fits,
             Outcome::Late => unknown(format!("the import was not done after {SECONDS} s")),
             _ if error.starts_with("torch itself: ") => unknown(format!("{error} (torch)")),
             // The kernel's way to end what uses too much memory.
@@ -171,9 +179,11 @@ impl Imports {
         let mut remarks = Vec::new();
         let mut untold: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         let mut failed = 0;
+        let mut lacking = Vec::new();
         for (name, version) in &self.packages {
             match self.answers.get(name).map(Answer::verdict) {
                 None | Some(Verdict::Fits) => {}
+                Some(Verdict::Lacks(libraries)) => lacking.push((name, version, libraries)),
                 Some(Verdict::Unknown(why)) => untold.entry(why).or_default().push(name),
                 Some(Verdict::Fails(error, libraries)) => {
                     failed += 1;
@@ -185,6 +195,16 @@ impl Imports {
         }
         if failed > NAMED {
             remarks.push(format!("{} more packages can't be imported", failed - NAMED));
+        }
+        for (name, version, libraries) in lacking.iter().take(NAMED) {
+            remarks.push(format!(
+                "{name} {version} is imported, but parts of it can't be loaded for want of {}{}",
+                libraries.join(", "),
+                libraries::what_brings(libraries)
+            ));
+        }
+        if lacking.len() > NAMED {
+            remarks.push(format!("{} more packages lack libraries", lacking.len() - NAMED));
         }
         for (why, names) in untold.iter().filter(|_| all) {
             let more = match names.len().saturating_sub(NAMED) {
@@ -210,7 +230,7 @@ impl Imports {
         format!(
             "{name} {version} can't be imported beside torch {}: {error}{}",
             self.torch,
-            fits.or_else(|| library_missing(error, libraries)).unwrap_or_default()
+            fits.or_else(|| libraries::of_error(error, libraries)).unwrap_or_default()
         )
     }
 
@@ -250,33 +270,6 @@ impl Imports {
         });
         Ok(ImportCheck { imports: self.clone(), work, results, done })
     }
-}
-
-/// What to do where an import ended with glibc's words for a library that is not there (dlerror(3)).
-fn library_missing(error: &str, libraries: &[String]) -> Option<String> {
-    let (before, _) = error.split_once(": cannot open shared object file")?;
-    let first = before.rsplit(' ').next().filter(|name| name.contains(".so"))?;
-    let others = libraries.iter().map(String::as_str).filter(|name| *name != first);
-    let all: Vec<&str> = std::iter::once(first).chain(others).collect();
-    let package = |name: &&str| sconce_inspect::names::debian_package(name);
-    let mut packages: Vec<String> =
-        all.iter().filter_map(package).map(|package| format!("{package:?}")).collect();
-    packages.sort();
-    packages.dedup();
-    let unknown: Vec<&str> = all.iter().copied().filter(|name| package(name).is_none()).collect();
-    let mut text = match all.get(1..).unwrap_or_default() {
-        [] => String::new(),
-        more => format!("; it lacks {} as well", more.join(", ")),
-    };
-    if !packages.is_empty() {
-        text.push_str(&format!("; `packages = [{}]` under [base]", packages.join(", ")));
-        text.push_str(if packages.len() == 1 { " brings it" } else { " brings them" });
-    }
-    if !unknown.is_empty() {
-        let what = if packages.is_empty() { "it".to_owned() } else { unknown.join(", ") };
-        text.push_str(&format!("; a Debian package that has {what} goes under [base] packages"));
-    }
-    Some(text)
 }
 
 fn container(
@@ -398,16 +391,10 @@ fn take(imports: &mut Imports, bytes: &[u8]) {
         let words: Vec<&str> = answer.error.split_whitespace().collect();
         let shown = |c: &char| !c.is_control();
         answer.error = words.join(" ").chars().filter(shown).take(LONGEST).collect();
-        answer.libraries.retain(|name| is_library(name));
+        answer.libraries.retain(|name| libraries::is_name(name));
         answer.libraries.truncate(MOST_LIBRARIES);
         imports.answers.entry(package).or_insert(answer);
     }
-}
-
-/// Whether this can be the name of a library: what is shown of an answer.
-fn is_library(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    name.len() < 80 && name.contains(".so") && name.chars().all(plain)
 }
 
 #[cfg(test)]

@@ -205,3 +205,23 @@ fn all_missing_libraries_are_named() {
     let said = fs::read_to_string(folder.path().join("results")).unwrap();
     assert!(said.contains("\"libraries\": [\"libone.so\", \"libtwo.so\"]"), "{said}");
 }
+
+/// A package goes on without a plugin that can't be loaded, and prints it: what the plugin lacks is named.
+#[test]
+fn what_an_imported_package_says_that_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    let words = "cannot open shared object file: No such file or directory";
+    let init = format!(
+        "import os\nprint('libplugin.so: (libgone.so.1: {words})')\n\
+         os.write(2, b'libc.so.6: {words}\\n')\n"
+    );
+    package(&site, "plugins", "", &init);
+    run(folder.path(), &["plugins"], "20", None);
+    let said = fs::read_to_string(folder.path().join("results")).unwrap();
+    // What is loaded by now is not missing, whoever looked for it in vain before.
+    assert!(
+        said.contains("\"imported\"") && said.contains("\"libraries\": [\"libgone.so.1\"]"),
+        "{said}"
+    );
+}

@@ -180,10 +180,7 @@ pub fn is_of_python(symbol: &str) -> bool {
 
 /// How to get the library called `name`, for this CUDA major where it matters.
 pub fn how_to_get(name: &str, cuda: Option<u16>) -> Option<String> {
-    let row = ROWS
-        .package
-        .iter()
-        .find(|row| row.libraries.iter().any(|start| name.starts_with(start)))?;
+    let row = package(name)?;
     let package = row.cuda_13.as_ref().filter(|_| cuda == Some(13)).unwrap_or(&row.name);
     Some(match row.debian {
         true => format!("install the Debian package {package}"),
@@ -193,9 +190,27 @@ pub fn how_to_get(name: &str, cuda: Option<u16>) -> Option<String> {
 
 /// The Debian package that has the library called `name`.
 pub fn debian_package(name: &str) -> Option<&'static str> {
-    let has = |row: &&Package| row.libraries.iter().any(|start| name.starts_with(start));
-    let row = ROWS.package.iter().find(has).filter(|row| row.debian)?;
-    Some(&row.name)
+    package(name).filter(|row| row.debian).map(|row| row.name.as_str())
+}
+
+/// The package on PyPI that has the library called `name`.
+pub fn pypi_package(name: &str) -> Option<&'static str> {
+    package(name).filter(|row| !row.debian).map(|row| row.name.as_str())
+}
+
+fn package(name: &str) -> Option<&'static Package> {
+    ROWS.package.iter().find(|row| row.libraries.iter().any(|start| name.starts_with(start)))
+}
+
+/// What a Debian package that has the library of this SONAME is called: `libp11-kit0` of `libp11-kit.so.0`, `libusb-1.0-0`
+/// of `libusb-1.0.so.0`. Debian Policy 8.1: the library's name and its version, with a hyphen between two digits. Nothing
+/// where there is no version: that is no library which other programs are linked with.
+pub fn debian_name(soname: &str) -> Option<String> {
+    let (stem, version) = soname.split_once(".so.")?;
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c));
+    let is_soname = stem.starts_with("lib") && plain(stem) && plain(version) && !version.is_empty();
+    let hyphen = if stem.ends_with(|c: char| c.is_ascii_digit()) { "-" } else { "" };
+    is_soname.then(|| format!("{stem}{hyphen}{version}").to_lowercase().replace('_', "-"))
 }
 
 /// Whether a file of this name is a module that Python imports.
@@ -262,6 +277,26 @@ pub fn ptx_driver(isa: (u16, u16)) -> Option<&'static DriverVersion> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the packages of trixie that have them are called; one with `t64` behind it provides the name without.
+    #[test]
+    fn debian_names_of_libraries() {
+        for (soname, name) in [
+            ("libp11-kit.so.0", Some("libp11-kit0")),
+            ("libusb-1.0.so.0", Some("libusb-1.0-0")),
+            ("libOpenGL.so.0", Some("libopengl0")),
+            ("libX11.so.6", Some("libx11-6")),
+            ("libgcc_s.so.1", Some("libgcc-s1")),
+            ("libstdc++.so.6", Some("libstdc++6")),
+            ("libasound.so.2", Some("libasound2")),
+            ("libfoo.so", None),
+            ("libfoo.so.", None),
+            ("ld-linux-x86-64.so.2", None),
+            ("lib \x1b.so.1", None),
+        ] {
+            assert_eq!(debian_name(soname).as_deref(), name, "{soname}");
+        }
+    }
 
     #[test]
     fn every_table_has_a_source() {

@@ -3,9 +3,10 @@
     imports.py FOLDER RESULTS WORKERS SECONDS BYTES
 
 FOLDER/packages has the name of a package a line. RESULTS gets a line of JSON for each that was asked: {"package",
-"outcome", "error", "libraries"}; "libraries" are those that are not there, where that is the error; "outcome" is "imported", "failed" (the error is an exception), "ended" (the process did, and the
-error says how), "late" (not done after SECONDS) or "nothing" (no module to import). When there is a file FOLDER/stop,
-this ends.
+"outcome", "error", "libraries"}; "outcome" is "imported", "failed" (the error is an exception), "ended" (the process
+did, and the error says how), "late" (not done after SECONDS) or "nothing" (no module to import). "libraries" are those
+that are not there: where that is the error, or where a package that was imported printed that it could not load a part
+of itself. When there is a file FOLDER/stop, this ends.
 
 What depends on torch is imported after torch, in processes that have it already. BYTES is how much private memory
 each process may have.
@@ -26,6 +27,11 @@ import time
 # No submodule of a package, whatever lies at the top of its wheel.
 NOT_PACKAGES = {"test", "tests", "doc", "docs", "example", "examples", "benchmark", "benchmarks", "scripts", "tools"}
 TAIL = 2000
+# How much is read of what an import printed, bytes.
+PRINTED = 1 << 20
+MOST_LIBRARIES = 20
+# glibc's words (dlerror(3)).
+MISSING = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
 LOADERS = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"]
 # How long the loader is asked about the files of one package, seconds.
 LISTING = 20
@@ -79,13 +85,12 @@ def is_loaded(library):
     return True
 
 
-def libraries_missing(name, error):
-    """All libraries that are not there for the file that lacks the one in the error: dlopen names the first alone."""
-    named = re.search(r"(\S+\.so\S*): cannot open shared object file", error)
+def libraries_missing(name, text):
+    """All libraries that are not there for the files that lack those in the text: dlopen names the first alone."""
+    named = sorted(set(MISSING.findall(text)))[:MOST_LIBRARIES]
     loader = next(filter(os.path.exists, LOADERS), None)
     if not named or not loader:
-        return []
-    best = [named[1]]
+        return named
     until = time.monotonic() + LISTING
     lists = []
     for file in files_of(name):
@@ -102,13 +107,12 @@ def libraries_missing(name, error):
             )
         except (OSError, subprocess.SubprocessError):
             continue
-        missing = re.findall(r"^\s*(\S+) => not found", listing.stdout.decode(errors="replace"), re.MULTILINE)
-        if named[1] in missing:
-            lists.append(missing)
-    # Modules that are there for another framework lack that as well.
-    if lists:
-        best = [library for library in min(lists, key=len) if not is_loaded(library)]
-    return sorted(set(best))[:20]
+        lists.append(re.findall(r"^\s*(\S+) => not found", listing.stdout.decode(errors="replace"), re.MULTILINE))
+    missing = set()
+    for library in named:
+        # Modules that are there for another framework lack it as well.
+        missing.update(min((all for all in lists if library in all), key=len, default=[library]))
+    return sorted(library for library in missing if not is_loaded(library))[:MOST_LIBRARIES]
 
 
 def alone(log, limit):
@@ -134,7 +138,9 @@ def attempt(name, log, pipe, limit):
         else:
             for module in modules:
                 importlib.import_module(module)
-            answer = {"outcome": "imported", "error": ""}
+            # A package of plugins may go on without those that can't be loaded, and print that.
+            lacks = libraries_missing(name, printed(log))
+            answer = {"outcome": "imported", "error": "", "libraries": lacks}
     except BaseException as error:
         text = chain(error)
         answer = {"outcome": "failed", "error": text, "libraries": libraries_missing(name, text)}
@@ -153,6 +159,15 @@ def chain(error):
     if first is not error and str(first) not in text:
         text += f" ({type(first).__name__}: {first})"
     return text[:TAIL]
+
+
+def printed(log):
+    """What this process and the libraries in it have printed so far."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
+    with open(log, "rb") as file:
+        return file.read(PRINTED).decode(errors="replace")
 
 
 def tail(log):

@@ -51,8 +51,8 @@ fn all_libraries_that_are_missing_are_named() {
     assert!(
         remark.ends_with(
             "directory; it lacks libusb-1.0.so.0, libodd.so.3 as well; `packages = [\"libegl1\", \
-             \"libusb-1.0-0\"]` under [base] brings them; a Debian package that has libodd.so.3 goes \
-             under [base] packages"
+             \"libusb-1.0-0\"]` under [base] brings them; if Debian has libodd.so.3, \"libodd3\" under \
+             [base] packages brings it"
         ),
         "{remark}"
     );
@@ -61,12 +61,13 @@ fn all_libraries_that_are_missing_are_named() {
 /// A library of Debian's is named as sconce.toml has it.
 #[test]
 fn a_library_that_is_missing_names_its_package() {
-    let mut all = imports(&[("open3d", "0.20.0"), ("other", "1")]);
+    let mut all = imports(&[("open3d", "0.20.0"), ("other", "1"), ("cuda", "2")]);
     let text = line(
         "open3d",
         "failed",
         "ImportError: libEGL.so.1: cannot open shared object file: No such file or directory",
-    ) + &line("other", "failed", "OSError: libown.so.1: cannot open shared object file");
+    ) + &line("other", "failed", "OSError: libown.so.1: cannot open shared object file")
+        + &line("cuda", "failed", "OSError: libcublas.so.12: cannot open shared object file");
     take(&mut all, text.as_bytes());
     let remarks = all.remarks(false);
     assert!(
@@ -74,8 +75,38 @@ fn a_library_that_is_missing_names_its_package() {
         "{remarks:?}"
     );
     assert!(
-        remarks[1].ends_with("; a Debian package that has it goes under [base] packages"),
+        remarks[1].ends_with(
+            "file; if Debian has libown.so.1, \"libown1\" under [base] packages brings it"
+        ),
         "{remarks:?}"
+    );
+    assert!(
+        remarks[2].ends_with("file; nvidia-cublas-cu12 on PyPI has libcublas.so.12"),
+        "{remarks:?}"
+    );
+}
+
+/// A package that is imported without parts of itself: what it lacks of Debian's is said, what it may do without is not.
+#[test]
+fn what_is_imported_may_lack_libraries() {
+    let mut all = imports(&[("pymeshlab", "2025.7"), ("tensorflow", "2.20.0")]);
+    let line = |package: &str, libraries: &[&str]| {
+        let line = serde_json::json!({
+            "package": package, "outcome": "imported", "error": "", "libraries": libraries
+        });
+        format!("{line}\n")
+    };
+    let text = line("pymeshlab", &["libOpenGL.so.0", "libp11-kit.so.0"])
+        + &line("tensorflow", &["libcuda.so.1", "libnvinfer.so.8", "libcudart.so.12"]);
+    take(&mut all, text.as_bytes());
+    assert!(all.is_known());
+    assert_eq!(
+        all.remarks(false),
+        [
+            "pymeshlab 2025.7 is imported, but parts of it can't be loaded for want of libOpenGL.so.0, \
+          libp11-kit.so.0; `packages = [\"libopengl0\"]` under [base] brings it; if Debian has \
+          libp11-kit.so.0, \"libp11-kit0\" under [base] packages brings it"
+        ]
     );
 }
 
