@@ -278,10 +278,10 @@ fn tags_people_know() {
         the nearest tag that works is `nvcr.io/nvidia/pytorch:24.12-py3`"#]],
     );
     wrong_tag(
-        "nvcr.io/nvidia/pytorch:26.08-py3",
+        "nvcr.io/nvidia/pytorch:26.12-py3",
         expect![[r#"
-        `nvcr.io/nvidia/pytorch:26.08-py3` is no tag that sconce knows: what is in that release is not known here
-        the nearest tag that works is `nvcr.io/nvidia/pytorch:25.12-py3`"#]],
+        `nvcr.io/nvidia/pytorch:26.12-py3` is no tag that sconce knows: what is in that release is not known here
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:26.09-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch:24.05-py3-igpu",
@@ -299,7 +299,7 @@ fn tags_people_know() {
         "nvcr.io/nvidia/pytorch",
         expect![[r#"
         `nvcr.io/nvidia/pytorch:latest` is no tag that sconce knows: what is in that release is not known here
-        the nearest tag that works is `nvcr.io/nvidia/pytorch:25.12-py3`"#]],
+        the nearest tag that works is `nvcr.io/nvidia/pytorch:26.09-py3`"#]],
     );
     wrong_tag(
         "pytorch:2.1.0-cuda12.4-cudnn8-runtime",
