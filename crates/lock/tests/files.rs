@@ -324,7 +324,7 @@ fn libraries_of_two_cudas_are_told_apart() {
 }
 
 const CONDA: &str = "name: demo\nchannels: [pytorch, nvidia, conda-forge]\ndependencies:\n  - python=3.11\n  \
-    - pytorch::pytorch=2.5.1\n  - pytorch-cuda=12.4\n  - numpy>=1.24,<3 # arrays\n  - scipy=1.15=py311_0\n  - pip\n  - pip:\n    \
+    - pytorch::pytorch=2.5.1\n  - pytorch-cuda=12.4\n  - numpy>=1.24,<3 # arrays\n  - scipy=1.15=py311_0\n  - python-lmdb\n  - pip\n  - pip:\n    \
     - einops\n    - -r more.txt\n";
 
 #[test]
@@ -333,8 +333,11 @@ fn an_environment_yml_is_read() {
     let files = [("sconce.toml", toml), ("environment.yml", CONDA), ("more.txt", "tqdm>=4\n")];
     let world = || World { allowed: Some("==2.5.1".parse().unwrap()), ..World::default() };
     let (asked, lock) = locked_in(world(), &files);
-    let own: Vec<_> = asked.requirements.iter().map(String::as_str).take(5).collect();
-    assert_eq!(own, ["torch==2.5.1.*", "numpy>=1.24,<3", "scipy==1.15", "einops", "tqdm>=4"]);
+    let own: Vec<_> = asked.requirements.iter().map(String::as_str).take(6).collect();
+    assert_eq!(
+        own,
+        ["torch==2.5.1.*", "numpy>=1.24,<3", "scipy==1.15", "lmdb", "einops", "tqdm>=4"]
+    );
     let torch = lock.facts.torch.unwrap();
     assert_eq!(torch.cuda.unwrap().to_string(), "12.4");
     assert!(torch.version.starts_with("2.5.1"), "{}", torch.version);
@@ -362,6 +365,13 @@ fn what_an_environment_yml_can_not_say() {
         &of("ffmpeg"),
         expect![[r#"
         environment.yml, line 3: `ffmpeg`: what conda's ffmpeg is on PyPI is not known here: a Python package belongs under `pip:`, a library in `packages` under [base] of sconce.toml; an exported file lists all that came along, and `conda env export --from-history` what was asked for
+    "#]],
+    );
+    // conda's lmdb is the library in C; its Python module is python-lmdb there, and lmdb on PyPI.
+    refused(
+        &of("lmdb"),
+        expect![[r#"
+        environment.yml, line 3: `lmdb`: what conda's lmdb is on PyPI is not known here: a Python package belongs under `pip:`, a library in `packages` under [base] of sconce.toml; an exported file lists all that came along, and `conda env export --from-history` what was asked for
     "#]],
     );
     refused(
