@@ -213,3 +213,33 @@ fn no_archive_and_no_toml_are_words_and_not_a_traceback() {
         assert!(world.look("a-1.0.tar.gz")["refused"].is_string(), "{toml}");
     }
 }
+
+/// A setup.py that names all GPUs there are gets code for those that are asked for, and all where one would have none.
+#[test]
+fn nvcc_is_run_for_the_gpus_that_are_asked_for() {
+    let world = World::new();
+    let nvcc = world.path("bin/nvcc");
+    fs::create_dir(world.path("bin")).unwrap();
+    fs::write(&nvcc, "#!/bin/sh\necho \"$@\"\n").unwrap();
+    fs::set_permissions(&nvcc, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let all = "-c x.cu -gencode arch=compute_75,code=sm_75 -gencode=arch=compute_80,code=sm_80 \
+               --generate-code arch=compute_90a,code=[sm_90a,compute_90a] \
+               -gencode arch=compute_100,code=sm_100 -o x.o";
+    let ninety = "-c x.cu --generate-code arch=compute_90a,code=[sm_90a,compute_90a] -o x.o";
+    let ada = "-c x.cu -gencode=arch=compute_80,code=sm_80 -o x.o";
+    for (asked, expected) in [
+        ("9.0", ninety),
+        // What is there for 8.0 runs on 8.9; for 12.0 nothing does, nor for 9.1 what is for 9.0 alone.
+        ("8.9+PTX", ada),
+        ("9.0;12.0", all),
+        ("9.1", all),
+        ("", all),
+    ] {
+        let mut command = python();
+        command.arg(program()).arg("nvcc").args(all.split_whitespace());
+        let variables =
+            [("CUDA_HOME", world.0.path().to_str().unwrap()), ("TORCH_CUDA_ARCH_LIST", asked)];
+        let done = command.envs(variables).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), expected, "{asked}");
+    }
+}

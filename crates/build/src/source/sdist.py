@@ -2,13 +2,15 @@
 
     sdist.py look SDIST ANSWER
     sdist.py build SDIST OUT REQUIRES
+    sdist.py nvcc ARGUMENT...
 
 `look` writes what pyproject.toml says of the build, as JSON, and runs nothing of it. `build` leaves the wheel in
-OUT/wheel, all output in OUT/log and what came of it in OUT/answer.
+OUT/wheel, all output in OUT/log and what came of it in OUT/answer. `nvcc` runs it for the GPUs that are asked for.
 """
 
 import json
 import os
+import re
 import sys
 import tarfile
 import tomllib
@@ -179,11 +181,50 @@ def backend_of(folder):
     return found
 
 
+def for_gpus(arguments, asked):
+    """nvcc's arguments with code for no other GPUs than TORCH_CUDA_ARCH_LIST has: there are setup.py that don't read
+    it and name all there are (causal-conv1d, mamba-ssm). All stay where one of those asked for would be left without
+    code: that of its own architecture, or of one before it with the same major runs on it."""
+    option = re.compile(r"(?:-gencode|--generate-code)(?:=(.*))?")
+    codes, at = [], 0
+    while at < len(arguments):
+        found = option.fullmatch(arguments[at])
+        words = arguments[at : at + 2] if found and found[1] is None else arguments[at : at + 1]
+        # 90a and 100f are for one architecture, 90 for those after it as well.
+        of = re.search(r"arch=compute_(\d+)([af]?)", words[-1]) if found else None
+        codes.append((words, of and (int(of[1]), of[2])))
+        at += len(words)
+    keep, there = set(), {of for _, of in codes if of}
+    for major, minor in re.findall(r"(\d+)\.(\d)", asked):
+        wanted = int(major) * 10 + int(minor)
+        runs = [n for n, only in there if n == wanted or (not only and n // 10 == int(major) and n < wanted)]
+        if not runs:
+            return arguments
+        keep.add(max(runs))
+    return [word for words, of in codes if not keep or of is None or of[0] in keep for word in words]
+
+
+def nvcc(arguments):
+    program = os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc")
+    os.execv(program, [program, *for_gpus(arguments, os.environ.get("TORCH_CUDA_ARCH_LIST", ""))])
+
+
+def put_nvcc():
+    """Has torch/utils/cpp_extension.py run nvcc by way of this program."""
+    path = os.path.join(os.environ["TMPDIR"], "nvcc")
+    with open(path, "w") as file:
+        file.write(f'#!/bin/sh\nexec {sys.executable} -B -I {os.path.abspath(__file__)} nvcc "$@"\n')
+    os.chmod(path, 0o755)
+    os.environ["PYTORCH_NVCC"] = path
+
+
 def build(path, out, requires):
     folder, newest = unpack(path)
     os.environ["SOURCE_DATE_EPOCH"] = str(newest)
     for name in ("HOME", "TMPDIR"):
         os.makedirs(os.environ[name], exist_ok=True)
+    if "CUDA_HOME" in os.environ and "TORCH_CUDA_ARCH_LIST" in os.environ:
+        put_nvcc()
     os.chdir(folder)
     os.umask(0o022)
     sys.argv = ["-c"]
@@ -204,6 +245,8 @@ def write(path, answer):
 
 
 def main():
+    if sys.argv[1] == "nvcc":
+        return nvcc(sys.argv[2:])
     command, path, out, *rest = sys.argv[1:]
     if command == "look":
         try:
