@@ -76,7 +76,7 @@ pub(crate) fn times(count: usize) -> String {
 }
 
 /// `40 s`, `12 min`, `5 h`, `3 d`.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
     let unit = UNITS.iter().find(|(length, _)| seconds >= 2 * length);
     unit.map_or_else(

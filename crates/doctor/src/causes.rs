@@ -153,14 +153,13 @@ fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
         _ => {}
     }
     let driver: DriverVersion = snapshot.driver_text()?.parse().ok()?;
-    let first = device.facts()?.first_driver.as_ref()?;
-    (driver < *first).then_some(Cause::DriverOlder)
+    device.unknown_to(&driver).then_some(Cause::DriverOlder)
 }
 
 /// Whether the driver's branch is past the last that supports the GPU.
 fn dropped(snapshot: &Snapshot, device: &Device<'_>) -> bool {
     let driver = snapshot.driver_text().and_then(|text| text.parse::<DriverVersion>().ok());
-    driver.zip(device.last_branch()).is_some_and(|(driver, last)| driver.branch() > last)
+    driver.is_some_and(|driver| device.dropped_by(&driver))
 }
 
 /// Whether the driver's module, which is not loaded, did not get as far as the GPUs: another rule says why.

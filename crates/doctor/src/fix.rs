@@ -72,6 +72,15 @@ pub(crate) fn reboot(snapshot: &Snapshot) -> Vec<Step> {
 /// Steps that reset GPUs: all of them and the switches on a board with NVSwitch, where the driver resets no single
 /// one of them (Fabric Manager user guide, "GPU reset"); else the one.
 pub(crate) fn reset(snapshot: &Snapshot, gpus: &[&Gpu]) -> Vec<Step> {
+    // vGPU software: only its host resets the GPU. The guest's virtual one starts anew with it.
+    let all: Vec<&Gpu> =
+        if gpus.is_empty() { snapshot.gpus.iter().collect() } else { gpus.to_vec() };
+    if !all.is_empty() && all.iter().all(|gpu| gpu.is_virtual()) {
+        let mut steps = drain(snapshot);
+        let what = "restart this virtual machine: a guest can't reset its virtual GPU; if it comes again, ask whoever runs its host";
+        steps.push(Step::host(what, &["systemctl reboot"]));
+        return steps;
+    }
     let mut steps = drain(snapshot);
     if snapshot.switches() > 0 || gpus.is_empty() {
         let what = "stop what uses any GPU, then reset all of them, and the NVSwitches, together";
@@ -83,6 +92,11 @@ pub(crate) fn reset(snapshot: &Snapshot, gpus: &[&Gpu]) -> Vec<Step> {
     let what = format!("stop what uses GPU {}, then reset it", list.join(", "));
     steps.push(Step::host(what, &[&command]));
     steps
+}
+
+/// Looks again a little later, for what may only not be done yet.
+pub(crate) fn wait(what: &str) -> Step {
+    Step::host(what, &["sconce doctor --watch"])
 }
 
 /// Starts the container that was looked at again.
@@ -164,7 +178,10 @@ pub(crate) fn price(snapshot: &Snapshot, what: &str, branch: Option<u32>) -> Opt
     let lost = |device: &Device<'_>| {
         !matches!(device.trouble, Some(Trouble::Held | Trouble::Excluded))
             && (device.needs_open() == Some(!open)
-                || branch.zip(device.last_branch()).is_some_and(|(branch, last)| branch > last))
+                || branch.zip(device.last_branch()).is_some_and(|(branch, last)| branch > last)
+                || branch
+                    .zip(device.first_driver())
+                    .is_some_and(|(branch, first)| branch < first.branch()))
     };
     let lost: Vec<Device<'_>> = snapshot.devices().into_iter().filter(lost).collect();
     (!lost.is_empty()).then(|| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sconce_facts::Capability;
+use sconce_facts::{Capability, DriverVersion};
 use sconce_gpu::Opening;
 use sconce_gpu::nvml::ComputeMode;
 
@@ -91,6 +91,27 @@ impl Device<'_> {
         let last = self.generation().map(|row| &*row.last_driver).or_else(known)?;
         last.trim_start_matches('R').parse().ok()
     }
+
+    /// The first driver that knows it: its own or, where the facts name none, the first of its capability.
+    pub fn first_driver(&self) -> Option<&'static DriverVersion> {
+        let facts = self.facts()?;
+        facts.first_driver.as_ref().or(facts.capability.row()?.first_driver.as_ref())
+    }
+
+    /// Whether a driver's branch is past the last that supports it.
+    pub fn dropped_by(&self, driver: &DriverVersion) -> bool {
+        self.last_branch().is_some_and(|last| driver.branch() > last)
+    }
+
+    /// Whether a driver is older than the first that knows it.
+    pub fn unknown_to(&self, driver: &DriverVersion) -> bool {
+        self.first_driver().is_some_and(|first| driver < first)
+    }
+
+    /// Whether it is a virtual GPU of vGPU software, seen from its guest.
+    pub fn is_virtual(&self) -> bool {
+        self.gpu.is_some_and(Gpu::is_virtual)
+    }
 }
 
 impl Snapshot {
@@ -175,6 +196,11 @@ impl Snapshot {
 }
 
 impl Gpu {
+    /// A virtual GPU of vGPU software.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.health.vgpu.is_some()
+    }
+
     /// In MIG mode without an instance, through which alone it would compute.
     pub(crate) fn lacks_instance(&self) -> bool {
         self.mig_mode && self.instances == 0

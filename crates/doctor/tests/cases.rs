@@ -1,17 +1,10 @@
 //! Machines in trouble, as snapshots of schema 1: what is found, and in which order. The kernel's lines in them are
 //! the driver's own; the rest is described.
 
-use std::path::Path;
+mod report;
 
-use expect_test::{Expect, expect};
-use sconce_doctor::{Snapshot, examine};
-
-/// The report of `tests/snapshots/cases/<name>.json`.
-fn check(name: &str, says: Expect) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
-    let snapshot = Snapshot::load(&folder.join(format!("{name}.json"))).unwrap();
-    says.assert_eq(&examine(&snapshot, None).text());
-}
+use expect_test::expect;
+use report::{case, check};
 
 #[test]
 fn gpus_that_nvml_does_not_know() {
@@ -489,8 +482,7 @@ fn a_gpu_of_eight_that_left_no_trace() {
 /// A container that is given three of them lacks none.
 #[test]
 fn three_of_eight_by_choice() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
-    let machine = Snapshot::load(&folder.join("one-of-8-never-came.json")).unwrap();
+    let machine = case("one-of-8-never-came");
     let three = machine.only(&["0000:18:00.0", "0000:21:00.0", "0000:2a:00.0"]);
     assert!(sconce_doctor::before_start(&three, None).is_empty());
 }

@@ -3,13 +3,14 @@
 #[path = "../../gpu/tests/world/mod.rs"]
 mod world;
 
-use expect_test::{Expect, expect};
-use sconce_doctor::{Snapshot, examine};
-use world::world;
+mod report;
 
-fn check(name: &str, says: Expect) {
-    let snapshot = Snapshot::capture(&world(name).machine);
-    says.assert_eq(&examine(&snapshot, None).text());
+use expect_test::expect;
+use report::check_of;
+use sconce_doctor::Snapshot;
+
+fn check(name: &str, says: expect_test::Expect) {
+    check_of(&Snapshot::capture(&world::world(name).machine), says);
 }
 
 #[test]
@@ -208,13 +209,15 @@ fn a_virtual_gpu_without_a_licence() {
     check(
         "vgpu",
         expect![[r#"
-        1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
-        ready, with warnings
+            1x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+            ready, with warnings
 
-        warns  GPU 0 (NVIDIA H100 80GB HBM3) is a virtual GPU without a licence [vgpu-license]
-               fix:  put the licence server's client token below /etc/nvidia/ClientConfigToken
-               then: ask for the licence, and see the answer: `systemctl restart nvidia-gridd`, `journalctl -u nvidia-gridd -n 20`
-    "#]],
+            warns  GPU 0 (NVIDIA H100 80GB HBM3) is a virtual GPU without a licence [vgpu-license]
+                   fix:  put the licence server's client token below /etc/nvidia/ClientConfigToken
+                   then: ask for the licence, and see the answer: `systemctl restart nvidia-gridd`, `journalctl -u nvidia-gridd -n 20`
+                   then: if there is no such service, the driver is not that of vGPU guests: install the one that came with the vGPU software of the host
+                   see:  Azure/AKS#4868, Azure/AKS#4870, Azure/aks-gpu#90, DDMAL/Rodan#1332
+        "#]],
     );
 }
 

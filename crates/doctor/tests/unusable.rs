@@ -1,17 +1,10 @@
 //! Machines without a GPU that can be used: the driver's module that went again because it could start none, and GPUs
 //! that are each unusable for a reason of their own. The kernel's lines are the driver's own; the rest is described.
 
-use std::path::Path;
+mod report;
 
-use expect_test::{Expect, expect};
-use sconce_doctor::{Snapshot, examine};
-
-/// The report of `tests/snapshots/cases/<name>.json`.
-fn check(name: &str, says: Expect) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
-    let snapshot = Snapshot::load(&folder.join(format!("{name}.json"))).unwrap();
-    says.assert_eq(&examine(&snapshot, None).text());
-}
+use expect_test::expect;
+use report::check;
 
 #[test]
 fn a_module_that_could_start_no_gpu() {

@@ -77,6 +77,7 @@ int nvmlDeviceGetRemappedRows(void *device, unsigned int *a, unsigned int *b, un
 }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) { ANSWER(*reasons = 0x48); }
 int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned int *limit) { ANSWER(*limit = 500000); }
+int nvmlDeviceGetPowerManagementLimit(void *device, unsigned int *limit) { ANSWER(*limit = 600000); }
 int nvmlDeviceGetPowerManagementDefaultLimit(void *device, unsigned int *limit) { ANSWER(*limit = 700000); }
 int nvmlDeviceGetPersistenceMode(void *device, unsigned int *mode) { ANSWER(*mode = IS(1)); }
 int nvmlDeviceGetVirtualizationMode(void *device, int *mode) { ANSWER(*mode = IS(1) ? 2 : 0); }
@@ -154,6 +155,7 @@ fn clocks_power_and_licence() {
     let health = ask(&[]).unwrap().gpus[0].health;
     assert_eq!(health.clock_reasons, Some(0x48));
     assert_eq!((health.power_limit_mw, health.power_default_mw), (Some(500_000), Some(700_000)));
+    assert_eq!(health.power_set_mw, Some(600_000));
     assert_eq!(health.persistence, Some(true));
     assert_eq!(health.vgpu.unwrap().licensed, Some(false));
     let both = ask(&["LICENSED"]).unwrap();

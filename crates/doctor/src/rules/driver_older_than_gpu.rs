@@ -3,6 +3,7 @@
 use super::Rule;
 use crate::causes::{Cause, findings};
 use crate::fix;
+use crate::state::Device;
 use crate::{Finding, Snapshot, Subject};
 
 /// The rule.
@@ -19,7 +20,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let driver = snapshot.driver_text().unwrap_or_default();
     let says = format!("is newer than the driver {driver}, which does not know it");
     findings(&RULE, snapshot, Cause::DriverOlder, &says, |devices| {
-        let first = devices.iter().filter_map(|device| device.facts()?.first_driver.as_ref());
+        let first = devices.iter().filter_map(Device::first_driver);
         let branch = first.map(|first| first.branch()).max().unwrap_or_default();
         let branch = branch.max(sconce_facts::driver_branch());
         let words = "install driver {branch} or newer";

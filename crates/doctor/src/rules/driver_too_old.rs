@@ -1,7 +1,10 @@
 //! Driver floors, from the facts.
 
 use super::Rule;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::causes;
+use crate::state::Device;
+use crate::{Finding, Severity, Snapshot, Step, Subject};
+use sconce_facts::DriverVersion;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -25,7 +28,8 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
         }
         let cuda = subject.cuda_major.map_or_else(String::new, |major| format!(" (CUDA {major})"));
         let summary = format!("{}{cuda} needs driver {floor}, this one is {driver}", subject.name);
-        return vec![Finding::new(&RULE, Severity::Stops, summary)];
+        let finding = Finding::new(&RULE, Severity::Stops, summary);
+        return vec![finding.fix(older_image(snapshot, &floor))];
     }
     // Without an image in view: which CUDA this driver can't start.
     let out_of_reach: Vec<String> = sconce_facts::floors()
@@ -38,5 +42,23 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     }
     let summary = format!("the driver {driver} is too old for the newest CUDA");
     let finding = Finding::new(&RULE, Severity::Notes, summary);
-    vec![out_of_reach.into_iter().fold(finding, Finding::seen)]
+    let finding = out_of_reach.into_iter().fold(finding, Finding::seen);
+    let newest = sconce_facts::floors().iter().map(|row| &row.driver).max();
+    let steps = newest.map_or_else(Vec::new, |floor| older_image(snapshot, floor));
+    vec![finding.fix(steps)]
+}
+
+/// What is left where a driver new enough would no longer support a GPU of this machine; else nothing but the rule's
+/// own advice.
+fn older_image(snapshot: &Snapshot, floor: &DriverVersion) -> Vec<Step> {
+    let devices = snapshot.devices().into_iter();
+    let lost: Vec<Device<'_>> = devices.filter(|device| device.dropped_by(floor)).collect();
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let words = format!(
+        "take an image with an older CUDA (`driver = \"…\"` in sconce.toml makes sconce choose it): drivers that new no longer support {}",
+        causes::list(&lost)
+    );
+    vec![Step::container(words, &[])]
 }

@@ -3,6 +3,7 @@
 use sconce_gpu::nvml::Fabric;
 
 use super::{Rule, nvlsm};
+use crate::actions::duration;
 use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -15,6 +16,32 @@ pub const RULE: Rule = Rule {
     references: &["pytorch/pytorch#35710", "wilicc/gpu-burn#92", "NVIDIA/gpu-operator#544"],
     check,
 };
+
+/// How long after a start GPUs may still be joining; one that is later is stuck. Fabric manager trains all links of the
+/// board after its service has started, which takes seconds to minutes; the figure is ours.
+const JOINING_SECONDS: u64 = 10 * 60;
+
+/// Whether the GPUs that are not up may only not be there yet: each of them has begun or will, and nothing else is
+/// wrong. Absent when they have had their time.
+fn still_joining(snapshot: &Snapshot) -> Option<Joining> {
+    let mut states = snapshot.gpus.iter().filter_map(|gpu| gpu.fabric);
+    if states.any(|state| state == Fabric::Failed) {
+        return None;
+    }
+    match snapshot.uptime_seconds {
+        Some(seconds) if seconds < JOINING_SECONDS => Some(Joining::SinceStart(seconds)),
+        Some(_) => None,
+        None => Some(Joining::Unknown),
+    }
+}
+
+/// Since when GPUs have been joining.
+enum Joining {
+    /// The machine started so many seconds ago.
+    SinceStart(u64),
+    /// Nobody knows.
+    Unknown,
+}
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let switches = snapshot.switches();
@@ -73,7 +100,23 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let words = "install fabric manager of the very version of the driver";
         steps.push(fix::install(snapshot, "fabric-manager", None, words));
     }
-    let (what, start) = match snapshot.fabric_manager {
+    // A container does not see the service; what the GPUs say is all there is.
+    let runs = snapshot.fabric_manager || snapshot.container;
+    let joining = still_joining(snapshot).filter(|_| runs && other.is_none());
+    let finding = match joining {
+        Some(Joining::SinceStart(seconds)) => {
+            finding.seen(format!("the machine started {} ago", duration(seconds)))
+        }
+        Some(Joining::Unknown) | None => finding,
+    };
+    if joining.is_some() {
+        steps.push(fix::wait("wait a minute or two: GPUs join after a start, one by one"));
+    }
+    let (what, start) = match runs {
+        true if joining.is_some() => (
+            "only if it stays so for ten minutes: start fabric manager again, and see what it says",
+            "systemctl restart nvidia-fabricmanager",
+        ),
         true => ("start it again, and see what it says", "systemctl restart nvidia-fabricmanager"),
         false => (
             "start it, and see why it stopped if it does",

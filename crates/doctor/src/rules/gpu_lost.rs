@@ -99,7 +99,27 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
         log.filter(|line| log::names(line, device.bus_id)).take(3).collect();
     lines.reverse();
     let finding = lines.into_iter().cloned().fold(finding, Finding::seen);
-    finding.fix(steps(snapshot))
+    let mut steps = steps(snapshot);
+    // Most GPUs that the driver does not show are well, and the kernel's log says what is wrong.
+    if device.trouble == Some(Trouble::Hidden) {
+        let first = software_first(snapshot, device);
+        steps.splice(0..0, first);
+    }
+    finding.fix(steps)
+}
+
+/// What to do first about a GPU that the driver does not show, where its cause may be in software and can't be told.
+fn software_first(snapshot: &Snapshot, device: &Device<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if snapshot.kernel_log.is_none() {
+        let what = "look again as root: the kernel's log could not be read, and says why the driver leaves a GPU alone";
+        steps.push(Step::host(what, &["sconce doctor"]));
+    }
+    if device.facts().is_none() && device.generation().is_none() {
+        let what = "see whether the driver is new enough: this GPU is newer than what is known here, so it may need a later branch (NVIDIA's list of supported products, by its PCI id)";
+        steps.push(Step::host(what, &["lspci -nnk -d 10de:"]));
+    }
+    steps
 }
 
 fn steps(snapshot: &Snapshot) -> Vec<Step> {

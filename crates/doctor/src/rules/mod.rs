@@ -43,6 +43,7 @@ mod nvlsm;
 mod nvml_silent;
 mod pcie_link;
 mod peer_to_peer;
+mod persistence;
 mod power_cable;
 mod power_limit;
 mod recovery_action;
@@ -125,6 +126,7 @@ pub const RULES: &[&Rule] = &[
     &hmm::RULE,
     &imex::RULE,
     &power_limit::RULE,
+    &persistence::RULE,
     &device_cgroup::RULE,
     &driver_too_old::RULE,
 ];

@@ -14,6 +14,9 @@ pub struct Health {
     pub clock_reasons: Option<u64>,
     /// The power limit in force, in milliwatts.
     pub power_limit_mw: Option<u32>,
+    /// The one that was set; the board may enforce a lower one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_set_mw: Option<u32>,
     /// The one it comes with.
     pub power_default_mw: Option<u32>,
     /// Whether it stays ready while nobody uses it.
@@ -46,6 +49,7 @@ impl Nvml {
         Health {
             clock_reasons: reasons.iter().find_map(|name| self.get::<c_ulonglong>(name, device, 0)),
             power_limit_mw: number(c"nvmlDeviceGetEnforcedPowerLimit"),
+            power_set_mw: number(c"nvmlDeviceGetPowerManagementLimit"),
             power_default_mw: number(c"nvmlDeviceGetPowerManagementDefaultLimit"),
             persistence: number(c"nvmlDeviceGetPersistenceMode").map(|mode| mode == 1),
             vgpu: (mode == Some(GUEST as c_int)).then(|| Vgpu { licensed: self.licensed(device) }),
