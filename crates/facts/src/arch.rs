@@ -78,11 +78,18 @@ impl Sm {
     /// Whether a cubin for this architecture runs on a GPU of that capability.
     ///
     /// Same generation and a step not below its own (CUDA C++ Programming Guide, binary compatibility); with the
-    /// suffix `a` only on exactly its capability. PTX is another matter: no PyPI torch wheel holds any.
+    /// suffix `a` only on exactly its capability. The GPU of a Jetson runs no code of its desktop relatives, nor they
+    /// its. PTX is another matter: no PyPI torch wheel holds any.
     pub fn runs_on(self, gpu: Capability) -> bool {
         match self.kind {
             SmKind::Plain | SmKind::Family => {
-                self.capability.major == gpu.major && self.capability.minor <= gpu.minor
+                let own = self.capability;
+                let tegra = |one: Capability| one.row().is_some_and(|row| row.tegra);
+                own == gpu
+                    || (own.major == gpu.major
+                        && own.minor < gpu.minor
+                        && !tegra(own)
+                        && !tegra(gpu))
             }
             SmKind::Exact => self.capability == gpu,
         }
@@ -155,6 +162,9 @@ pub struct CapabilityRow {
     pub first_driver: Option<DriverVersion>,
     /// The last driver branch, where support has ended: "R580".
     pub last_driver: Option<String>,
+    /// Whether it is the GPU of a Jetson (Tegra), beside others of its generation.
+    #[serde(default)]
+    pub tegra: bool,
 }
 
 impl CapabilityRow {
@@ -197,6 +207,8 @@ mod tests {
         assert!(runs("sm_90a", "9.0") && !runs("sm_100a", "10.3"));
         assert!(runs("sm_100f", "10.3") && !runs("sm_100f", "12.0"));
         assert!(runs("sm_120", "12.1") && runs("sm_100", "10.3"));
+        assert!(runs("sm_87", "8.7") && !runs("sm_80", "8.7") && !runs("sm_86", "8.7"));
+        assert!(!runs("sm_87", "8.9") && !runs("sm_70", "7.2") && !runs("sm_72", "7.5"));
     }
 
     #[test]

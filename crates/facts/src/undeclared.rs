@@ -15,6 +15,9 @@ pub struct Undeclared {
     pub from: String,
     /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`.
     pub requirement: String,
+    /// Whether its work is on the GPU.
+    #[serde(default)]
+    pub gpu: bool,
 }
 
 #[derive(Deserialize)]

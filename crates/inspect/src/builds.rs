@@ -4,6 +4,7 @@
 //! whose names differ in a number alone, and that lack one library in different versions (`libtorchcodec4.so` needs
 //! `libavcodec.so.58` and `libtorchcodec5.so` `libavcodec.so.59`).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::finding::{Finding, Kind, Severity};
@@ -22,6 +23,9 @@ struct Group {
     whole: bool,
     /// What each of the others lacks.
     broken: BTreeMap<String, Vec<String>>,
+    /// Whether they are builds for different versions of what they need; asked once for each library that lacks, when
+    /// all have been taken.
+    differ: OnceCell<bool>,
 }
 
 /// The libraries of an environment that come in several builds, by folder and by name without the number.
@@ -123,13 +127,18 @@ impl Builds {
 impl Group {
     /// Whether they are builds for different versions of what they need.
     fn differ(&self) -> bool {
+        *self.differ.get_or_init(|| self.lack_versions())
+    }
+
+    fn lack_versions(&self) -> bool {
         let mut versions: BTreeMap<String, u64> = BTreeMap::new();
         for name in &self.needed {
             *versions.entry(names::stem(name)).or_default() += 1;
         }
+        let lacks: BTreeSet<&String> = self.broken.values().flatten().collect();
         let several =
-            |lack: &String| versions.get(&names::stem(lack)).is_some_and(|count| *count > 1);
-        self.broken.values().flatten().any(several)
+            |lack: &&String| versions.get(&names::stem(lack)).is_some_and(|count| *count > 1);
+        lacks.iter().any(several)
     }
 
     fn finding(&self, cuda: Option<u16>) -> Option<Finding> {

@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod archive;
+mod beside;
 mod bindings;
 mod builds;
 mod checks;

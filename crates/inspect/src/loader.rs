@@ -8,6 +8,7 @@ mod process;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
@@ -44,6 +45,10 @@ pub struct Loader<'a> {
     links: HashSet<&'a str>,
     /// Real paths of folders that were searched; none where there is no such folder.
     folders: RefCell<HashMap<String, Option<String>>>,
+    /// Folders of a search path, by the path's text and the folder of the library that has it.
+    searched: RefCell<HashMap<String, HashMap<String, Rc<[String]>>>>,
+    /// How many folders `searched` has.
+    searched_count: Cell<usize>,
     /// Names and places looked up so far.
     lookups: Cell<u64>,
     by_soname: BTreeMap<&'a str, Vec<usize>>,
@@ -97,6 +102,8 @@ impl<'a> Loader<'a> {
             },
             links: tree.links().map(|(path, _)| path).collect(),
             folders: RefCell::default(),
+            searched: RefCell::default(),
+            searched_count: Cell::new(0),
             lookups: Cell::new(0),
             whole: loadable()
                 .any(|(_, library)| !library.outside && library.soname() == "libc.so.6"),
@@ -249,21 +256,16 @@ impl<'a> Loader<'a> {
         let asking = process.loaded.get(by)?;
         let dynamic = |loaded: &Loaded| self.scan.libraries.get(loaded.library)?.dynamic.as_ref();
         if name.contains('/') {
-            let path = self.expand(name, &asking.opened);
+            let path = self.expand(name, folder_of(&asking.opened));
             return self.at(&path).map(|library| (library, path, Found::Path));
         }
-        let search = |path: &str, origin: &str, found: Found| {
-            path.split(':').filter(|part| !part.is_empty()).find_map(|part| {
-                let folder = self.expand(part, origin);
-                let folder = folder.trim_end_matches('/');
-                // What any processor takes first, then what only newer ones would take instead.
-                [""].iter().chain(self.hwcaps).find_map(|below| {
-                    if !self.look() {
-                        return None;
-                    }
-                    let library = self.inside(&format!("{folder}/{below}"), name)?;
-                    Some((library, format!("{folder}/{below}{name}"), found))
-                })
+        let search = |path: &str, opened: &str, found: Found| {
+            self.searched_folders(path, opened).iter().find_map(|folder| {
+                if !self.look() {
+                    return None;
+                }
+                let library = self.inside(folder, name)?;
+                Some((library, format!("{folder}{name}"), found))
             })
         };
         let own = dynamic(asking)?;
@@ -308,6 +310,39 @@ impl<'a> Loader<'a> {
         ]
         .iter()
         .find_map(|folder| search(folder, "", Found::Default))
+    }
+
+    /// The folders of a search path, each with a `/` at its end, in their order. `opened` is the path of the library that
+    /// has the search path; all it needs are looked for in the same folders.
+    fn searched_folders(&self, path: &str, opened: &str) -> Rc<[String]> {
+        let origin = match path.contains('$') {
+            true => folder_of(opened),
+            false => "",
+        };
+        let mut searched = self.searched.borrow_mut();
+        if let Some(folders) = searched.get(path).and_then(|of| of.get(origin)) {
+            return folders.clone();
+        }
+        let folders: Rc<[String]> = path
+            .split(':')
+            .filter(|part| !part.is_empty())
+            .map(|part| self.expand(part, origin).trim_end_matches('/').to_owned())
+            // What any processor takes first, then what only newer ones would take instead.
+            .flat_map(|folder| {
+                let belows = [""].iter().chain(self.hwcaps);
+                belows.map(|below| format!("{folder}/{below}")).collect::<Vec<_>>()
+            })
+            .collect();
+        // Those of hostile libraries differ all and are long.
+        let kept = self.searched_count.get() + folders.len() + 1;
+        self.searched_count.set(kept);
+        if kept > MAX_FOLDERS {
+            searched.clear();
+            self.searched_count.set(folders.len() + 1);
+        }
+        let of = searched.entry(path.to_owned()).or_default();
+        of.insert(origin.to_owned(), folders.clone());
+        folders
     }
 
     /// Counts a look-up; none is left where so many are needed that nobody made these libraries to be loaded.
@@ -367,11 +402,10 @@ impl<'a> Loader<'a> {
     }
 
     /// `$ORIGIN`, `$LIB` and `$PLATFORM` (ld.so(8), "Dynamic string tokens").
-    fn expand(&self, path: &str, opened: &str) -> String {
+    fn expand(&self, path: &str, origin: &str) -> String {
         if !path.contains('$') {
             return path.to_owned();
         }
-        let origin = opened.rsplit_once('/').map_or("", |(folder, _)| folder);
         let lib = format!("lib/{}-linux-gnu", self.machine.name());
         [("ORIGIN", origin), ("LIB", lib.as_str()), ("PLATFORM", self.machine.name())].iter().fold(
             path.to_owned(),
@@ -386,4 +420,8 @@ impl<'a> Loader<'a> {
     pub fn comes_from_outside(&self, name: &str) -> bool {
         names::from_driver(name) || (!self.whole && !self.on_host && names::from_system(name))
     }
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
-    Alternative, Checked, Choice, Compiler, Component, Files, Loads, Package, Plugin, Preload, When,
+    Alternative, Checked, Choice, Compiler, Component, Files, FirstUse, Loads, Local, Package,
+    Plugin, Preload, Together, When,
 };
 use rows::{Names, Table};
 
@@ -44,6 +45,21 @@ static ROWS: LazyLock<Table> = LazyLock::new(|| match toml::from_str(TABLE) {
 
 fn starts(names: &Names, name: &str) -> bool {
     names.names.iter().any(|start| name.starts_with(start.as_str()))
+}
+
+/// Packages that must be of one release.
+pub fn together() -> &'static [Together] {
+    &ROWS.together
+}
+
+/// How local parts of versions name the torch that a package was built for.
+pub fn locals() -> &'static [Local] {
+    &ROWS.local
+}
+
+/// Packages that compile their code for the GPU at first use.
+pub fn first_uses() -> &'static [FirstUse] {
+    &ROWS.first_use
 }
 
 /// What the library with this SONAME opens by name.

@@ -16,7 +16,7 @@ use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{checks, closure, compilers, numpy, pythons, variants};
+use crate::{beside, checks, closure, compilers, numpy, pythons, variants};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -193,6 +193,7 @@ pub fn inspect(
     let gpus = verdict::verdicts(&scan, &machine, floor.as_ref(), cuda);
     findings.extend(checks::contents(&contents));
     findings.extend(checks::files(tree, &contents));
+    findings.extend(beside::check(tree, whole, &contents, &scan.libraries));
     findings.extend(checks::drivers(&drivers, &scan.libraries));
     findings.extend(checks::compiler(tree, whole, &contents));
     findings.extend(checks::gaps(&gpus));

@@ -27,6 +27,9 @@ pub(super) struct Table {
     pub(super) files: Vec<Files>,
     pub(super) compiler: Vec<Compiler>,
     pub(super) checked: Vec<Checked>,
+    pub(super) together: Vec<Together>,
+    pub(super) local: Vec<Local>,
+    pub(super) first_use: Vec<FirstUse>,
     pub(super) numpy: Numpy,
     pub(super) tests: Names,
 }
@@ -128,6 +131,51 @@ pub struct Compiler {
 #[serde(deny_unknown_fields)]
 pub struct Checked {
     pub(super) package: Vec<String>,
+    /// What is seen.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Packages that must be of one release.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Together {
+    /// All of them; those that are not installed do not count.
+    pub packages: Vec<String>,
+    /// The one that looks at the others.
+    pub with: String,
+    /// What is seen.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// How the local part of a version names the torch that a package was built for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// What stands before the digits.
+    pub mark: String,
+    /// Whether the last digit is torch's third number.
+    pub patch: bool,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// A package that compiles its code for the GPU at first use.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstUse {
+    /// The Python package.
+    pub package: String,
+    /// Its folder below site-packages in which compiled modules lie, where they were built before.
+    pub folder: String,
+    /// The programs that it needs.
+    pub needs: Vec<String>,
+    /// Packages that bring what it would compile.
+    #[serde(default)]
+    pub unless: Vec<String>,
     /// What is seen.
     pub fails: String,
     #[serde(rename = "source")]
