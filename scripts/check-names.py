@@ -5,7 +5,9 @@
 
 A row that says which `package` it is about must fit a library of one or more of its releases, and every release (from
 the row's `since` up to its `until`) must have a library that one of its rows fits: a row keyed on the names of one release
-would silently say nothing of the others. Reads the list of files at the end of one Linux wheel of each release, by range,
+would silently say nothing of the others. Compilers inside packages: each release has the program of its row, and the
+CUDA in the program of a row's first and last release is the row's. NumPy's C API: each release has the module of its
+major number's row. Packages that rows only name must have a release. Reads the list of files at the end of one Linux wheel of each release, by range,
 from the index that pip is set to. Exits with 1 when a release or a row has none.
 """
 
@@ -113,6 +115,80 @@ def rows() -> dict[str, list[dict]]:
     return found
 
 
+# What the program says with --version.
+RELEASE = re.compile(rb"release ([0-9]+\.[0-9]+), V")
+
+
+def program(row: dict, paths: list[str]) -> str | None:
+    """The compiler of a row in a wheel; of two the one for Blackwell, as the table counts it."""
+    for name in (f"{row['program']}-blackwell", row["program"]):
+        for path in paths:
+            if path.endswith(f"/bin/{name}"):
+                return path
+    return None
+
+
+def check_compilers(package: str, own: list[dict]) -> bool:
+    releases, right = wheels(package), True
+    own = sorted(own, key=lambda row: order(row["since"]))
+    of_row: dict[int, list[str]] = {}
+    for version in sorted(releases, key=order):
+        at = max((at for at, row in enumerate(own) if order(row["since"]) <= order(version)), default=None)
+        if at is not None:
+            of_row.setdefault(at, []).append(version)
+    for at, row in enumerate(own):
+        versions = of_row.get(at, [])
+        if not versions:
+            right = False
+            print(f"{package}: no release is of the row since {row['since']}")
+        for version in versions:
+            with zipfile.ZipFile(Remote(releases[version]["url"], releases[version]["size"])) as wheel:
+                path = program(row, wheel.namelist())
+                if path is None:
+                    right = False
+                    print(f"{package} {version}: no {row['program']}")
+                elif version in (versions[0], versions[-1]):
+                    says = RELEASE.search(wheel.read(path))
+                    cuda = says[1].decode() if says else "unknown"
+                    if cuda != row["cuda"]:
+                        right = False
+                        print(f"{package} {version}: {path} is of CUDA {cuda}, the row says {row['cuda']}")
+    print(f"{package}: {sum(map(len, of_row.values()))} releases, {len(own)} rows of compilers")
+    return right
+
+
+def check_numpy(table: dict) -> bool:
+    releases, right = wheels("numpy"), True
+    module = {major: name.replace(".", "/") + "." for major, name in table["apis"]}
+    since = order(table["since"])
+    versions = [version for version in releases if order(version)[0] in module and order(version) >= since]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        files = dict(zip(versions, pool.map(lambda version: names(releases[version]), versions)))
+    for version, paths in files.items():
+        start = module[order(version)[0]]
+        if not any(path.startswith(start) and path.endswith(".so") for path in paths):
+            right = False
+            print(f"numpy {version}: no {start}*.so")
+    newer = sorted({order(version)[0] for version in releases} - set(module))
+    if any(major > max(module) for major in newer):
+        right = False
+        print(f"numpy: no row for the C API of {newer}")
+    print(f"numpy: {len(files)} releases, {len(module)} rows of its C API")
+    return right
+
+
+def check_there(package: str) -> bool:
+    """Whether the index has the package, as a wheel or as source."""
+    try:
+        headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
+        right = bool(json.loads(open_url(f"{PyPI.simple_url}/{package}/", headers))["files"])
+    except OSError as error:
+        print(f"{package}: {error}")
+        return False
+    print(f"{package}: {'is there' if right else 'has no release'}")
+    return right
+
+
 def label(row: dict) -> str:
     return str(row.get("of") or row.get("names") or row["one_of"])
 
@@ -147,10 +223,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="PACKAGE")
     only = parser.parse_args().only
-    packages = {name: own for name, own in rows().items() if only in (None, name)}
-    if not packages:
+    wanted = lambda name: only in (None, name)
+    table = tomllib.loads(TABLE.read_text())
+    checks = [lambda name=name, own=own: check(name, own) for name, own in rows().items() if wanted(name)]
+    compilers: dict[str, list[dict]] = {}
+    for row in table["compiler"]:
+        compilers.setdefault(row["package"], []).append(row)
+    checks += [lambda n=n, own=own: check_compilers(n, own) for n, own in compilers.items() if wanted(n)]
+    if wanted("numpy"):
+        checks.append(lambda: check_numpy(table["numpy"]))
+    named = {name for row in table["checked"] for name in row["package"]}
+    named |= {name for row in [*table["together"], *table["clash"]] for name in row["packages"]}
+    # `unless` names packages of other indexes too.
+    named |= {row["package"] for row in table["first_use"]}
+    checks += [lambda name=name: check_there(name) for name in sorted(named) if wanted(name)]
+    if not checks:
         parser.error(f"no row is about {only}")
-    right = [check(name, own) for name, own in packages.items()]
+    right = [check() for check in checks]
     return 0 if all(right) else 1
 
 

@@ -14,6 +14,7 @@ use crate::tree::Tree;
 pub fn check(tree: &Tree, whole: bool, contents: &Contents, libraries: &[Library]) -> Vec<Finding> {
     let mut out = undeclared(contents);
     out.extend(together(contents));
+    out.extend(clashes(contents));
     out.extend(contents.packages.iter().filter_map(|package| built_for_torch(contents, package)));
     out.extend(first_use(tree, whole, contents, libraries));
     out
@@ -67,9 +68,13 @@ fn together(contents: &Contents) -> Vec<Finding> {
             all.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
         let newest = all.iter().max_by_key(|package| release(&package.version));
         let newest = newest.map_or("", |package| package.version.as_str());
+        let severity = match row.stops && contents.torch.is_none() {
+            true => Severity::Error,
+            false => Severity::Warning,
+        };
         out.push(
             Finding::new(
-                Severity::Warning,
+                severity,
                 Kind::VersionMismatch,
                 row.with.clone(),
                 format!("{} must be of one release", list.join(", ")),
@@ -77,6 +82,28 @@ fn together(contents: &Contents) -> Vec<Finding> {
             .evidence([format!("seen as: {}", row.fails)])
             .fix(format!("install {newest} of each"))
             .gpu(true),
+        );
+    }
+    out
+}
+
+/// Packages of which one has replaced files of another.
+fn clashes(contents: &Contents) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for row in names::clashes() {
+        let all: Vec<&str> = row.packages.iter().map(String::as_str).collect();
+        let all: Vec<&str> =
+            all.into_iter().filter(|name| installed(contents, name).is_some()).collect();
+        let (Some(first), true) = (all.last(), all.len() > 1) else { continue };
+        let message = format!(
+            "{} install the same files, and which of them are there depends on the order",
+            all.join(" and ")
+        );
+        out.push(
+            Finding::new(Severity::Warning, Kind::Duplicate, *first, message)
+                .evidence([format!("seen as: {}", row.fails)])
+                .fix(format!("remove all of them, then install {first} alone"))
+                .gpu(true),
         );
     }
     out

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
-    Alternative, Checked, Choice, Compiler, Component, Files, FirstUse, Loads, Local, Package,
-    Plugin, Preload, Together, When,
+    Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Loads, Local,
+    Package, Plugin, Preload, Together, When,
 };
 use rows::{Names, Table};
 
@@ -50,6 +50,11 @@ fn starts(names: &Names, name: &str) -> bool {
 /// Packages that must be of one release.
 pub fn together() -> &'static [Together] {
     &ROWS.together
+}
+
+/// Packages that install the same files.
+pub fn clashes() -> &'static [Clash] {
+    &ROWS.clash
 }
 
 /// How local parts of versions name the torch that a package was built for.

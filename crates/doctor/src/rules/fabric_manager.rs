@@ -67,8 +67,11 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if !not_up.is_empty() {
         seen.push(format!("the NVLink fabric of {} GPU(s) is not up", not_up.len()));
     }
-    if seen.is_empty() || nvlsm::is_missing(snapshot) {
+    if nvlsm::is_missing(snapshot) {
         return Vec::new();
+    }
+    if seen.is_empty() {
+        return unseen(snapshot, switches).into_iter().collect();
     }
     // GPUs that have joined work for a container that is not given the others: with one of those CUDA starts for none.
     let joined: Vec<String> = snapshot
@@ -124,5 +127,21 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         ),
     };
     steps.push(Step::host(what, &[start, "journalctl -u nvidia-fabricmanager -n 50"]));
+    if switches == 0 && !snapshot.container {
+        steps.push(Step::host(
+            "in a virtual machine that was given no NVSwitch none of this is here: fabric manager of its host brings up the fabric",
+            &[],
+        ));
+    }
     vec![finding.fix(steps)]
+}
+
+/// A container does not see fabric manager, and GPUs before Hopper have no state of the fabric.
+fn unseen(snapshot: &Snapshot, switches: usize) -> Option<Finding> {
+    let silent = snapshot.gpus.iter().all(|gpu| gpu.fabric.is_none());
+    (snapshot.container && switches > 0 && silent && !snapshot.gpus.is_empty()).then(|| {
+        let summary = "whether the fabric of the NVSwitches is up can't be told from inside this container: the GPUs do not say";
+        let look = Step::host("look at it", &["systemctl is-active nvidia-fabricmanager"]);
+        Finding::new(&RULE, Severity::Notes, summary).fix(vec![look])
+    })
 }

@@ -14,6 +14,17 @@ pub const RULE: Rule = Rule {
     check,
 };
 
+/// Refusals of NVML with which no CUDA program starts: the driver is not loaded, the GPU is lost, it wants a reset, another
+/// release is loaded.
+///
+/// Source: nvml.h, nvmlReturn_t.
+const FATAL: [u32; 4] = [9, 15, 16, 18];
+
+/// The code at the end of `nvmlInit: GPU is lost (15)`.
+fn code(reason: &str) -> Option<u32> {
+    reason.rsplit_once('(')?.1.strip_suffix(')')?.parse().ok()
+}
+
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let (Some(reason), Some(_)) = (&snapshot.driver.nvml_silence, &snapshot.driver.module) else {
         return Vec::new();
@@ -23,6 +34,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if denied || snapshot.driver.module != snapshot.driver.libraries {
         return Vec::new();
     }
-    let finding = Finding::new(&RULE, Severity::Warns, "NVML does not answer");
+    let severity = match code(reason).is_some_and(|code| FATAL.contains(&code)) {
+        true => Severity::Stops,
+        false => Severity::Warns,
+    };
+    let finding = Finding::new(&RULE, severity, "NVML does not answer");
     vec![finding.seen(reason.clone())]
 }

@@ -28,6 +28,7 @@ pub(super) struct Table {
     pub(super) compiler: Vec<Compiler>,
     pub(super) checked: Vec<Checked>,
     pub(super) together: Vec<Together>,
+    pub(super) clash: Vec<Clash>,
     pub(super) local: Vec<Local>,
     pub(super) first_use: Vec<FirstUse>,
     pub(super) numpy: Numpy,
@@ -145,7 +146,22 @@ pub struct Together {
     pub packages: Vec<String>,
     /// The one that looks at the others.
     pub with: String,
+    /// Whether the GPU is not used then.
+    #[serde(default)]
+    pub stops: bool,
     /// What is seen.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Packages that install the same files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clash {
+    /// All of them.
+    pub packages: Vec<String>,
+    /// What is seen when the wrong ones are there.
     pub fails: String,
     #[serde(rename = "source")]
     _source: String,

@@ -1,0 +1,33 @@
+//! Machines that nobody described to the rules before: what really happens on each, and what is said.
+
+mod report;
+
+use report::case;
+use sconce_doctor::{Verdict, examine};
+
+#[test]
+fn what_is_said_is_what_happens() {
+    use Verdict::{Blocked, Ready, ReadyWithWarnings};
+    for (name, happens, verdict, rule) in [
+        ("nvml-gpu-is-lost", "cuInit: error 999", Blocked, "nvml-silent"),
+        ("remap-failed", "runs until that row is used", ReadyWithWarnings, "gpu-memory"),
+        ("fabric-failed-no-switches", "cuInit: error 802", Blocked, "fabric-manager"),
+        ("gb200-no-imex-channel", "runs on this machine alone", Ready, ""),
+        ("l4-hidden-no-root", "no device", Blocked, "gpu-lost"),
+        ("memory-full-no-process", "out of memory, at once or later", Ready, "gpu-in-use"),
+        ("visible-empty", "no device", ReadyWithWarnings, "visible-devices"),
+        ("visible-minus-one", "no device", ReadyWithWarnings, "visible-devices"),
+        ("uvm-gone", "cuInit: error 999", Blocked, "uvm-missing"),
+        ("xid-48", "runs until that memory is used", ReadyWithWarnings, "xid"),
+        ("no-libraries", "libcuda.so.1 is not found", Blocked, "driver-libraries-missing"),
+        ("hw-slowdown", "runs at a part of its speed", ReadyWithWarnings, "clocks"),
+        ("small-bar1", "runs; peers reach little of its memory", Ready, ""),
+        ("mig-empty-in-container", "no device", Blocked, "mig-empty"),
+        ("container-fabric-unknown", "runs, or cuInit: error 802", Ready, "fabric-manager"),
+        ("drain-reset", "CUDA fails until the reset", Blocked, "recovery-action"),
+    ] {
+        let report = examine(&case(name), None);
+        let first = report.findings.first().map_or("", |finding| finding.rule.id);
+        assert_eq!((report.verdict, first), (verdict, rule), "{name}: {happens}");
+    }
+}
