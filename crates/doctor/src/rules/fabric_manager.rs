@@ -138,7 +138,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
 
 /// A container does not see fabric manager, and GPUs before Hopper have no state of the fabric.
 fn unseen(snapshot: &Snapshot, switches: usize) -> Option<Finding> {
-    let silent = snapshot.gpus.iter().all(|gpu| gpu.fabric.is_none());
+    let silent = snapshot.gpus.iter().all(|gpu| {
+        gpu.fabric.is_none() && gpu.capability.is_some_and(|capability| capability.major < 9)
+    });
     (snapshot.container && switches > 0 && silent && !snapshot.gpus.is_empty()).then(|| {
         let summary = "whether the fabric of the NVSwitches is up can't be told from inside this container: the GPUs do not say";
         let look = Step::host("look at it", &["systemctl is-active nvidia-fabricmanager"]);
