@@ -33,6 +33,9 @@ const MAX_TEXT: u64 = 1 << 16;
 pub(crate) const HWCAPS: &[&str] =
     &["glibc-hwcaps/x86-64-v2/", "glibc-hwcaps/x86-64-v3/", "glibc-hwcaps/x86-64-v4/"];
 
+/// The folders of one search path, by the folder of the library that has it.
+type ByOrigin = HashMap<String, Rc<[String]>>;
+
 /// The loader of one environment.
 pub struct Loader<'a> {
     tree: &'a Tree,
@@ -46,7 +49,7 @@ pub struct Loader<'a> {
     /// Real paths of folders that were searched; none where there is no such folder.
     folders: RefCell<HashMap<String, Option<String>>>,
     /// Folders of a search path, by the path's text and the folder of the library that has it.
-    searched: RefCell<HashMap<String, HashMap<String, Rc<[String]>>>>,
+    searched: RefCell<HashMap<String, ByOrigin>>,
     /// How many folders `searched` has.
     searched_count: Cell<usize>,
     /// Names and places looked up so far.
