@@ -194,6 +194,10 @@ impl Builder<'_> {
         let text = match project {
             Project::Folder { folder, .. } => {
                 let path = folder.join("sconce.lock");
+                if path.is_symlink() && !path.exists() {
+                    // A link to nothing is no lock; the next one takes its place.
+                    return Ok(None);
+                }
                 let real = project.spec().leads.real(&path).unwrap_or_else(|| path.clone());
                 match sconce_open::read_to_string_unfollowed(&real, LOCK_LIMIT) {
                     Err(error) if sconce_open::is_missing(&error) => return Ok(None),

@@ -21,7 +21,7 @@ const MOST_LINKS: usize = 40;
 /// What libcontainer makes in the container's /dev (config-linux.md, "Default Devices", and the mounts of
 /// [`crate::spec`]).
 const DEV_FOLDERS: [&str; 4] = ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];
-const DEV_FILES: [&str; 9] = [
+const DEV_FILES: [&str; 13] = [
     "/dev/null",
     "/dev/zero",
     "/dev/full",
@@ -31,6 +31,10 @@ const DEV_FILES: [&str; 9] = [
     "/dev/console",
     "/dev/ptmx",
     "/dev/fd",
+    "/dev/stdin",
+    "/dev/stdout",
+    "/dev/stderr",
+    "/dev/core",
 ];
 
 /// What will be mounted so far, in its order.
@@ -196,6 +200,9 @@ impl Mounted<'_> {
             }
             (There::Folder, false) => {
                 Err("it is a folder in the container, and a file can't be mounted on it".to_owned())
+            }
+            (There::File, false) if DEV_FILES.iter().any(|known| real == Path::new(known)) => {
+                Err("it is a device file of the container's own".to_owned())
             }
             (There::Nothing, _) => match self.over(real) {
                 Some(One { real, read_only: true, .. }) => Err(format!(

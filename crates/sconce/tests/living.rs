@@ -69,13 +69,22 @@ fn an_interrupted_copy_leaves_nothing() {
         fs::set_permissions(world.path("to"), PermissionsExt::from_mode(0o777)).unwrap();
         let mut copy = world.sconce(&["cp", "full:/data/large", "to/large"]).spawn().unwrap();
         let written = || fs::read_dir(world.path("to")).unwrap().count();
-        eventually("the copy began", || written() == 1);
+        eventually("the copy began", || has_file(&world.path("store/tmp"), "large", 3));
         let pid = rustix::process::Pid::from_child(&copy);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert_eq!(copy.wait().unwrap().code(), Some(130));
         assert_eq!(written(), 0);
+        assert!(!has_file(&world.path("store/tmp"), "large", 3));
         ok(&world, &["rm", "-f", "full"]);
     }
+}
+
+/// Whether a file of this name lies below a folder, so many levels deep.
+fn has_file(folder: &std::path::Path, name: &str, levels: usize) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let here = entry.file_name() == name && entry.path().is_file();
+        here || levels > 1 && has_file(&entry.path(), name, levels - 1)
+    })
 }
 
 #[test]

@@ -138,6 +138,7 @@ fn what_cannot_be_mounted_there_is_said() {
         ("-v", "./folder:/etc/resolv.conf", "a folder can't be mounted on it"),
         ("-v", "./file:/dev/shm", "a file can't be mounted on it"),
         ("-v", "./folder:/dev/null", "a folder can't be mounted on it"),
+        ("-v", "./file:/dev/null", "it is a device file of the container's own"),
         ("-v", "./file:/sys/kernel", "a file can't be mounted on it"),
         ("-v", "./file:/sys/new", "nothing can be made in /proc and /sys"),
         ("-v", "./folder:/etc/passwd/x", "/etc/passwd is a file in the container"),
