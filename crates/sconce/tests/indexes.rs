@@ -69,7 +69,7 @@ fn an_index_that_wants_a_login_says_where_to_put_it() {
     let (code, said) = world.sconce(&["build"]);
     assert_eq!(code, 9, "{said}");
     let (_, said) = world.sconce(&["build", "--trust"]);
-    assert!(!said.contains("secret") && !said.contains("401"), "{said}");
+    assert!(!said.contains("secret") && !said.contains("answered 401"), "{said}");
     world.env.clear();
     assert!(world.has_wheel());
 }
