@@ -86,12 +86,7 @@ impl Context {
     pub fn policy(&self) -> Result<SigningPolicy, Failure> {
         let folder = crate::trust::folder(&|name| std::env::var_os(name));
         let mut paths = vec![PathBuf::from(MACHINE_POLICY)];
-        // Where a home that is somebody else's can't even be looked into (`sudo -u`), it is not this user's.
-        let looked = |path: &PathBuf| match path.symlink_metadata() {
-            Err(error) => error.kind() != std::io::ErrorKind::PermissionDenied,
-            Ok(_) => true,
-        };
-        paths.extend(folder.map(|folder| folder.join(USER_POLICY)).filter(looked));
+        paths.extend(folder.map(|folder| folder.join(USER_POLICY)));
         Ok(SigningPolicy::read(&paths)?)
     }
 

@@ -88,6 +88,7 @@ impl Failure {
         let what: String = self.what.chars().take(LONGEST).flat_map(shown).collect();
         eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
+            let hint: String = hint.chars().flat_map(shown).collect();
             eprintln!("  to do: {}", hint.replace('\n', "\n         "));
         }
     }

@@ -119,7 +119,14 @@ impl PolicyFile {
     fn read(path: &Path) -> Result<Option<Self>, PolicyError> {
         let wrong = |why: String| PolicyError { path: path.to_owned(), why };
         let read = sconce_open::read_if_there(path, MAX_POLICY);
-        let Some(bytes) = read.map_err(|error| wrong(error.to_string()))? else { return Ok(None) };
+        let Some(bytes) = read.map_err(|error| wrong(error.to_string()))? else {
+            return is_absent(path).then_some(None).ok_or_else(|| {
+                wrong(
+                    "a link to it leads nowhere, or there is a file where its folder would be"
+                        .into(),
+                )
+            });
+        };
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text".to_owned()))?;
         let Document { version, default, images } =
             toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().to_owned()))?;
@@ -144,7 +151,8 @@ impl PolicyFile {
 
     /// What the rule with the longest name that fits says.
     fn demand(&self, reference: &Reference) -> Demand<'_> {
-        let host = std::iter::once(reference.host.as_str());
+        let host = canonical(&reference.host);
+        let host = std::iter::once(host.as_str());
         let parts: Vec<&str> = host.chain(reference.repository.split('/')).collect();
         let fits = |rule: &&Rule| {
             rule.name.len() <= parts.len() && rule.name.iter().zip(&parts).all(|(a, b)| a == b)
@@ -156,6 +164,38 @@ impl PolicyFile {
             None => Demand::Nothing,
         }
     }
+}
+
+/// Whether there is no policy at a path: nothing by that name, and no folder or link that should have it.
+fn is_absent(path: &Path) -> bool {
+    // From the top: the first that is not there must not be a link, and each before it is a folder.
+    let mut above: Vec<&Path> = path.ancestors().collect();
+    above.reverse();
+    let missing = above.into_iter().find(|path| !path.exists());
+    let nothing = |path: &Path| {
+        path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    missing.is_some_and(|path| nothing(path))
+}
+
+/// The names of Docker Hub's registry.
+const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// One spelling of a host: names are the same in capitals (RFC 4343), a port in whatever digits, and 443 is
+/// what is meant without one.
+fn canonical(host: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() => match port.parse::<u16>() {
+            Ok(443) => (name, String::new()),
+            Ok(port) => (name, format!(":{port}")),
+            Err(_) => (host.as_str(), String::new()),
+        },
+        _ => (host.as_str(), String::new()),
+    };
+    let name = name.trim_end_matches('.');
+    let name = if DOCKER_HUB.contains(&name) { DOCKER_HUB[0] } else { name };
+    format!("{name}{port}")
 }
 
 /// `HOST[:PORT][/NAME]`, split at the slashes. A name that could never fit is refused: whoever wrote it
@@ -171,7 +211,11 @@ fn parts(name: &str) -> Result<Vec<String>, String> {
             && read.tag.as_deref() == Some("latest")
     });
     match fits && !rest.contains(':') {
-        true => Ok(name.split('/').map(str::to_owned).collect()),
+        true => {
+            let mut parts: Vec<String> = name.split('/').map(str::to_owned).collect();
+            parts[0] = canonical(host);
+            Ok(parts)
+        }
         false => Err("write HOST or HOST/NAME without a tag; Docker Hub is docker.io, and `debian` there docker.io/library/debian".to_owned()),
     }
 }
@@ -224,7 +268,10 @@ mod tests {
                 "r.example.invalid/open/not/here@sha256:1111111111111111111111111111111111111111111111111111111111111111",
                 "signed",
             ),
-            ("r.example.invalid:443/app", "refused"),
+            ("r.example.invalid:443/app", "signed"),
+            ("R.Example.invalid:0443/app", "signed"),
+            ("r.example.invalid:444/app", "refused"),
+            ("index.docker.io/library/debian", "nothing"),
             ("debian:trixie", "nothing"),
             ("alpine", "refused"),
         ] {
@@ -232,6 +279,19 @@ mod tests {
         }
         let none = policy("version = 1\n").unwrap();
         assert_eq!(demand(&none, "alpine"), "nothing");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_looked_into_is_no_missing_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("nothing", at("link")).unwrap();
+        assert!(SigningPolicy::read(&[at("none"), at("none/policy.toml")]).is_ok());
+        for path in ["link", "link/policy.toml", "file/policy.toml"] {
+            let error = SigningPolicy::read(&[at(path)]).unwrap_err().to_string();
+            assert!(error.contains("leads nowhere"), "{path}: {error}");
+        }
     }
 
     #[test]

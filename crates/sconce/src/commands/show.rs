@@ -208,8 +208,12 @@ fn print(rows: &[Row<'_>], what: What, with_keys: bool) -> Result<ExitCode, Fail
 }
 
 /// A registry's words, as a terminal may show them.
-fn shown(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+pub fn shown(text: &str) -> String {
+    // What turns the direction of writing hides as much as what moves the cursor (UAX #9).
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| match c.is_control() || turns(c) {
+        true => c.escape_default().collect(),
+        false => vec![c],
+    };
+    text.chars().flat_map(shown).collect()
 }

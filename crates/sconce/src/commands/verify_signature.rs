@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::commands::registries::{Registries, architecture, reference};
+use crate::commands::show::shown;
 use crate::commands::sign::public_key;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -79,8 +80,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             let of = if *image == there.image { "" } else { ", by the signature of its index" };
             println!("yes: {} has signed {}{of}", file.unwrap_or_default(), there.image);
         }
-        (Verdict::No(_), Some(why)) => println!("no: {}: {why}", there.image),
-        (_, why) => println!("can't tell: {}: {}", there.image, why.map_or("", String::as_str)),
+        (Verdict::No(_), Some(why)) => println!("no: {}: {}", there.image, shown(why)),
+        (_, why) => {
+            println!("can't tell: {}: {}", there.image, shown(why.map_or("", String::as_str)))
+        }
     }
     Ok(code)
 }
