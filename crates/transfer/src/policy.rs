@@ -175,7 +175,7 @@ fn is_absent(path: &Path) -> bool {
     let nothing = |path: &Path| {
         path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     };
-    missing.is_some_and(|path| nothing(path))
+    missing.is_some_and(nothing)
 }
 
 /// The names of Docker Hub's registry.
