@@ -23,8 +23,8 @@ pub enum Error {
         /// Names of files, or addresses.
         missing: Vec<String>,
     },
-    /// A project's file lies where nobody allowed the project to read.
-    #[error("{file} lies outside the project, and nobody said that it may be read: {}", path.display())]
+    /// A project names a file that it is not trusted to read.
+    #[error("{file} is outside the project, which is not trusted to read it: {}", path.display())]
     Untrusted {
         /// Its name.
         file: String,
@@ -181,7 +181,7 @@ impl Error {
         Some(match self {
             Self::BadUrl { .. } => return None,
             Self::Untrusted { .. } => {
-                "`sconce trust` lists what the project reaches for, and accepts it; if it is not there, a link was exchanged meanwhile".into()
+                "`sconce trust` lists what the project reaches for, and accepts it; if this file is not listed, a folder was replaced by a link while sconce ran".into()
             }
             Self::Offline { .. } => "run it once without --offline, where there is a network".into(),
             Self::Unreachable { .. } => match self.is_of_tls() {

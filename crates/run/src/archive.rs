@@ -47,7 +47,7 @@ pub(crate) fn add(
             header.set_size(0);
             tar.append_link(&mut header, name, Path::new(&OsString::from_vec(target)))?;
         } else if about.is_file() {
-            // What is no file any more is not waited for.
+            // It may have become a FIFO: don't wait for a writer.
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
             let file = match below.as_os_str().is_empty() {
                 true => rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?,

@@ -154,7 +154,7 @@ impl Session {
             let written = fs::File::create_new(file)
                 .and_then(|mut file| file.write_all(folder.id.as_bytes()));
             if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
-                // Half an id is none.
+                // A caller must not take part of an id for one.
                 let _ = fs::remove_file(file);
             }
             written.doing_to("writing the id to", file)?;

@@ -82,7 +82,7 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         );
     }
     let name = place.file_name().unwrap_or(name.as_os_str());
-    sconce_run::place(&copied, &parent, name).map_err(|error| failed("write", &place, error))
+    sconce_run::put(&copied, &parent, name).map_err(|error| failed("write", &place, error))
 }
 
 /// Where a link to a file leads, as Docker follows it; one that leads out of its folder may have come from

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 ///
 /// # Errors
 /// The kernel's; `ELOOP` and `ENOTDIR` where something was exchanged for a link meanwhile.
-pub fn place(from: &Path, folder: &Path, name: &OsStr) -> io::Result<()> {
+pub fn put(from: &Path, folder: &Path, name: &OsStr) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = Arc::new(rustix::fs::openat(CWD, folder, flags, Mode::empty())?);
     let apart = OsString::from(format!(".sconce-cp-{}-{:08x}", std::process::id(), unique()));
@@ -29,7 +29,7 @@ pub fn place(from: &Path, folder: &Path, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat_with(&*folder, &apart, &*folder, name, flags)?)
     });
     if placed.is_err() && !is_folder {
-        // A folder may by now be anything at all: its name says what it is.
+        // A folder is left: by now it may be somebody else's under that name.
         let _ = rustix::fs::unlinkat(&*folder, &apart, AtFlags::empty());
     }
     placed
@@ -105,7 +105,7 @@ mod tests {
         fs::set_permissions(at("from/sub"), fs::Permissions::from_mode(0o555)).expect("mode");
         symlink("/nowhere", at("from/l")).expect("a link");
         fs::create_dir(at("to")).expect("made");
-        place(&at("from"), &at("to"), OsStr::new("x")).expect("placed");
+        put(&at("from"), &at("to"), OsStr::new("x")).expect("placed");
         assert_eq!(fs::read(at("to/x/sub/f")).expect("read"), b"text");
         let mode = |name: &str| fs::metadata(at(name)).expect("there").mode() & 0o777;
         assert_eq!((mode("to/x/sub/f"), mode("to/x/sub")), (0o751, 0o555));
@@ -113,10 +113,10 @@ mod tests {
         let time = |name: &str| fs::metadata(at(name)).expect("there").modified().expect("time");
         assert_eq!(time("to/x/sub/f"), time("from/sub/f"));
         // A folder that is there is left, a link is replaced and not followed.
-        assert!(place(&at("from"), &at("to"), OsStr::new("x")).is_err());
+        assert!(put(&at("from"), &at("to"), OsStr::new("x")).is_err());
         fs::write(at("outside"), "theirs").expect("written");
         symlink("../outside", at("to/y")).expect("a link");
-        place(&at("from/sub/f"), &at("to"), OsStr::new("y")).expect("placed");
+        put(&at("from/sub/f"), &at("to"), OsStr::new("y")).expect("placed");
         assert_eq!(fs::read(at("outside")).expect("read"), b"theirs");
         assert_eq!(fs::read(at("to/y")).expect("read"), b"text");
         fs::set_permissions(at("from/sub"), fs::Permissions::from_mode(0o755)).expect("mode");
