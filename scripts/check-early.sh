@@ -32,7 +32,7 @@ fail() {
 # Ends what finishes the image of the project, if it has not ended by itself.
 kill_finisher() {
   for process in /proc/[0-9]*; do
-    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "finish --quiet -- $project"; then
+    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep "finish --quiet -- $project" >/dev/null; then
       kill -9 "${process#/proc/}" || true
     fi
   done
@@ -50,10 +50,10 @@ test "$("$sconce" images --json | grep -c '"early:latest"')" = 0 || fail 'an ima
 
 # From what the kill left, early again, with the state in `ps`.
 "$sconce" run -q --gpus none -d --name early-one "$project" sleep 20 >/dev/null
-"$sconce" ps | grep -q '(early)' || fail 'ps does not say that it started early'
+"$sconce" ps | grep '(early)' || fail 'ps does not say that it started early'
 digest=$("$sconce" build -q "$project")
 "$sconce" run -q --gpus none "$project" python -c 'import os, sympy; print(os.path.exists(sympy.__cached__))' |
-  grep -q True || fail 'no bytecode'
+  grep True || fail 'no bytecode'
 "$sconce" stop early-one >/dev/null
 grep -q "$digest" "$project/sconce.lock" || fail 'the lock is not sealed'
 

@@ -86,7 +86,7 @@ ran=$(in_podman run --rm --network host --ulimit nofile=1024 --ulimit nproc=4096
 say "another store pulls and runs it"
 ran=$(elsewhere run -q --gpus none "$at/sconce/hello:1")
 [ "$ran" = "$said" ] || fail "the pulled image printed something else: $ran"
-elsewhere images | grep -q "$at/sconce/hello:1"
+elsewhere images | grep "$at/sconce/hello:1"
 
 say "what skopeo pushes runs: Docker's format, zstd layers"
 "$sconce" build "$project" --output "oci:$scratch/layout" >/dev/null
