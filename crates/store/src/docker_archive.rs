@@ -17,7 +17,8 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::images::Image;
 use crate::layers::Layer;
-use crate::oci::{OCI_LAYOUT, Opener, Partial, blob_name, blobs_of, each, small};
+use crate::oci::{OCI_LAYOUT, Opener, blob_name, blobs_of, each, small};
+use crate::output::Partial;
 
 const BLOCK: u64 = 512;
 
@@ -46,8 +47,7 @@ impl Store {
     ) -> Result<(), Error> {
         let head = self.archive_head(image, names)?;
         let partial = Partial::beside(to)?;
-        let path = &partial.path;
-        let file = File::create_new(path).map_err(at("create", path))?;
+        let (file, path) = (partial.file()?, &partial.path());
         // Every size is known before: lay the file out, then write the blobs at once.
         let mut at_byte = 0;
         let mut write = |bytes: &[u8]| {
@@ -71,7 +71,7 @@ impl Store {
             let mut out = Placed { file: &file, at: places[&digest] };
             self.copy_blob(digest, &mut out, path, progress)
         })?;
-        partial.into_place(to)
+        partial.into_place(&file)
     }
 
     /// The same archive as a stream, for an engine that reads it as it comes.

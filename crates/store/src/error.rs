@@ -214,6 +214,9 @@ pub enum Error {
     /// The destination is there already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// Somebody put something else in the place of what was written.
+    #[error("{} is not what was written: it was exchanged meanwhile", .0.display())]
+    Exchanged(PathBuf),
 }
 
 impl Error {
@@ -296,6 +299,7 @@ impl Error {
             Self::Ambiguous { .. } => "give more digits".to_owned(),
             Self::Busy(_) => "wait until it is done, then try again".to_owned(),
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
+            Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
             Self::Io { .. }
             | Self::Corrupt { .. }
             | Self::BadLayer { .. }

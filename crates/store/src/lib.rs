@@ -18,6 +18,7 @@ mod mend;
 mod meta;
 mod names;
 mod oci;
+mod output;
 mod pins;
 mod place;
 mod prune;

@@ -1,9 +1,8 @@
 //! Images as OCI layouts (image-spec, image-layout.md): a folder out and in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,8 +13,8 @@ use sconce_open::{Folder, Found};
 use crate::Store;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
-use crate::files::sync_parent;
 use crate::images::Image;
+use crate::output::Partial;
 use crate::record::{self, DOCUMENT_LIMIT};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -35,20 +34,19 @@ impl Store {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Error> {
         let partial = Partial::beside(to)?;
-        let blobs = partial.path.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;
+        let layout = partial.folder()?;
+        let blobs = layout.folder("blobs")?.folder("sha256")?;
         let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
         each(&digests, |&digest| {
-            let path = blobs.join(digest.hex());
-            let mut file = File::create_new(&path).map_err(at("create", &path))?;
+            let (mut file, path) = blobs.file(&digest.hex())?;
             self.copy_blob(digest, &mut file, &path, progress)
         })?;
         let index = self.index(image, names)?;
         for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
-            let path = partial.path.join(name);
-            fs::write(&path, bytes).map_err(at("write", &path))?;
+            let (mut file, path) = layout.file(name)?;
+            file.write_all(bytes).map_err(at("write", &path))?;
         }
-        partial.into_place(to)
+        partial.into_place(layout)
     }
 
     /// Takes an image in from an OCI layout: the one for `architecture` (`amd64`, `arm64`) that
@@ -288,39 +286,4 @@ pub(crate) fn small(open: &Opener<'_>, name: &str, what: &str) -> Result<Vec<u8>
     let mut bytes = Vec::new();
     stream.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).map_err(at("read", Path::new(name)))?;
     Ok(bytes)
-}
-
-/// Something that is being written beside its place; removed unless it gets there.
-pub(crate) struct Partial {
-    pub(crate) path: PathBuf,
-}
-
-impl Partial {
-    pub(crate) fn beside(to: &Path) -> Result<Self, Error> {
-        let empty = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
-        if fs::symlink_metadata(to).is_ok() && !empty {
-            return Err(Error::Exists(to.to_owned()));
-        }
-        let name = to.file_name().ok_or_else(|| Error::Exists(to.to_owned()))?;
-        let mut partial = std::ffi::OsString::from(".");
-        partial.push(name);
-        partial.push(format!(".partial-{}", std::process::id()));
-        let path = to.with_file_name(partial);
-        // One that a killed process with our number left behind.
-        crate::remove::remove_tree(&path)?;
-        Ok(Self { path })
-    }
-
-    pub(crate) fn into_place(self, to: &Path) -> Result<(), Error> {
-        fs::rename(&self.path, to).map_err(at("rename into place", to))?;
-        let to = std::path::absolute(to).map_err(at("resolve", to))?;
-        sync_parent(&to)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Gone already when it got to its place.
-        let _ = crate::remove::remove_tree(&self.path);
-    }
 }

@@ -37,13 +37,18 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
         Err(Errno::NOENT) => return Ok(()),
         result => result.map_err(fault())?,
     };
-    match unlinkat(&parent, &name, AtFlags::empty()) {
+    remove_below(&parent, &name, path)
+}
+
+/// As [`remove_tree`], of `name` in a folder that is held open; `path` is for messages.
+pub(crate) fn remove_below(parent: impl AsFd, name: &CStr, path: &Path) -> Result<(), Error> {
+    match unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
-        Err(errno) => return Err(fault()(errno)),
+        Err(errno) => return Err(at("remove", path)(errno)),
     }
     let mut removal = Removal::default();
-    removal.tree(&parent, &name);
+    removal.tree(&parent, name);
     match removal.cause {
         None => Ok(()),
         Some(cause) => Err(Error::Unremovable {

@@ -176,6 +176,46 @@ fn a_layout_goes_out_and_in() {
     assert!(third.images().unwrap().is_empty());
 }
 
+/// Whoever can write beside the place exchanges what is being written for a link as soon as it is there.
+#[test]
+fn what_goes_out_follows_no_link() {
+    let (folder, ours) = store();
+    put_image(&ours, &["a:1"], 1);
+    let image = ours.image("a:1").unwrap();
+    for exchanged in ["", "blobs", "blobs/sha256"] {
+        let world = folder.path().join(format!("world-{}", exchanged.len()));
+        let outside = world.join("outside");
+        fs::create_dir_all(outside.join("sha256")).unwrap();
+        let partial = world.join(format!(".layout.partial-{}", std::process::id()));
+        let first = std::sync::Once::new();
+        let result = ours.write_layout(&image, &[], &world.join("layout"), &|_| {
+            first.call_once(|| {
+                let victim = match exchanged {
+                    "" => partial.clone(),
+                    below => partial.join(below),
+                };
+                fs::rename(&victim, world.join("moved")).unwrap();
+                std::os::unix::fs::symlink(&outside, &victim).unwrap();
+            });
+        });
+        assert!(first.is_completed(), "nothing was exchanged");
+        assert_eq!(files_below(&outside), [], "{exchanged}: {result:?}");
+        if exchanged.is_empty() {
+            assert!(matches!(result, Err(Error::Exchanged(_))), "{result:?}");
+        }
+    }
+    let archive = folder.path().join("image.tar");
+    let partial = folder.path().join(format!(".image.tar.partial-{}", std::process::id()));
+    let first = std::sync::Once::new();
+    let result = ours.write_docker_archive(&image, &[], &archive, &|_| {
+        first.call_once(|| {
+            fs::rename(&partial, folder.path().join("moved.tar")).unwrap();
+            std::os::unix::fs::symlink("/nowhere", &partial).unwrap();
+        });
+    });
+    assert!(matches!(result, Err(Error::Exchanged(_))), "{result:?}");
+}
+
 #[test]
 fn an_archive_goes_out_and_in() {
     let (folder, ours) = store();

@@ -1,0 +1,150 @@
+//! An image on its way out of the store, into a folder that others may be able to write to.
+//!
+//! It is written under a name of its own beside its place and renamed when it is whole. Both folders are
+//! held open and whatever is made is made in them, following no link: whoever exchanges a folder for a link
+//! meanwhile does not lead the writing elsewhere.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, renameat, statat};
+use rustix::io::Errno;
+
+use crate::error::{Error, at};
+use crate::remove::remove_below;
+
+const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Something that is being written beside its place; removed unless it gets there.
+pub(crate) struct Partial {
+    /// Its place, as it was named.
+    to: PathBuf,
+    /// The folder of its place.
+    beside: OwnedFd,
+    /// Its name there until it is whole.
+    name: CString,
+}
+
+impl Partial {
+    /// Nothing, or an empty folder, may be at `to`.
+    pub(crate) fn beside(to: &Path) -> Result<Self, Error> {
+        let exists = || Error::Exists(to.to_owned());
+        let name = to.file_name().ok_or_else(exists)?;
+        let folder = match to.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let beside = openat(CWD, folder, flags, Mode::empty()).map_err(at("open", folder))?;
+        match openat(&beside, name, FOLDER, Mode::empty()) {
+            Ok(there) if is_empty(&there).map_err(at("list", to))? => {}
+            Err(Errno::NOENT) => {}
+            _ => return Err(exists()),
+        }
+        let mut own = OsString::from(".");
+        own.push(name);
+        own.push(format!(".partial-{}", std::process::id()));
+        let name = c_name(&own).map_err(at("create", to))?;
+        let partial = Self { to: to.to_owned(), beside, name };
+        // One that a killed process with our number left behind.
+        partial.remove()?;
+        Ok(partial)
+    }
+
+    /// Makes it a folder.
+    pub(crate) fn folder(&self) -> Result<OutputFolder, Error> {
+        make_folder(&self.beside, &self.name, self.path())
+    }
+
+    /// Makes it a file.
+    pub(crate) fn file(&self) -> Result<File, Error> {
+        make_file(&self.beside, &self.name).map_err(at("create", &self.path()))
+    }
+
+    /// Where it is until it is whole, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.to.with_file_name(OsStr::from_bytes(self.name.to_bytes()))
+    }
+
+    /// Gives `made`, which is open, its place.
+    pub(crate) fn into_place(self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
+        let fault = || at("rename into place", &self.to);
+        let name = c_name(self.to.file_name().unwrap_or_default()).map_err(fault())?;
+        renameat(&self.beside, &self.name, &self.beside, &name).map_err(fault())?;
+        let (made, there) = (fstat(made), statat(&self.beside, &name, AtFlags::SYMLINK_NOFOLLOW));
+        let (made, there) = (made.map_err(fault())?, there.map_err(fault())?);
+        if (made.st_dev, made.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(Error::Exchanged(self.to.clone()));
+        }
+        rustix::fs::fsync(&self.beside).map_err(at("sync the folder of", &self.to))
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        remove_below(&self.beside, &self.name, &self.path())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already when it got to its place.
+        let _ = self.remove();
+    }
+}
+
+/// A folder of what is being written, open.
+pub(crate) struct OutputFolder {
+    open: OwnedFd,
+    path: PathBuf,
+}
+
+impl std::os::fd::AsFd for OutputFolder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.open.as_fd()
+    }
+}
+
+impl OutputFolder {
+    /// A new folder in it.
+    pub(crate) fn folder(&self, name: &str) -> Result<Self, Error> {
+        let path = self.path.join(name);
+        let name = c_name(OsStr::new(name)).map_err(at("create", &path))?;
+        make_folder(&self.open, &name, path)
+    }
+
+    /// A new file in it.
+    pub(crate) fn file(&self, name: &str) -> Result<(File, PathBuf), Error> {
+        let path = self.path.join(name);
+        let made = c_name(OsStr::new(name)).and_then(|name| make_file(&self.open, &name));
+        Ok((made.map_err(at("create", &path))?, path))
+    }
+}
+
+fn make_folder(above: &OwnedFd, name: &CString, path: PathBuf) -> Result<OutputFolder, Error> {
+    let mode = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+    mkdirat(above, name, mode).map_err(at("create", &path))?;
+    let open = openat(above, name, FOLDER, Mode::empty()).map_err(at("open", &path))?;
+    Ok(OutputFolder { open, path })
+}
+
+fn make_file(above: &OwnedFd, name: &CString) -> Result<File, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    openat(above, name, flags, mode).map(File::from)
+}
+
+fn is_empty(folder: &OwnedFd) -> Result<bool, Errno> {
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn c_name(name: &OsStr) -> Result<CString, Errno> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)
+}
