@@ -148,6 +148,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The resolver takes exception to the requirements themselves.
+    #[error("the Python requirements cannot be resolved:\n{words}")]
+    Resolver {
+        /// Its words.
+        words: String,
+    },
     /// The index could not be asked.
     #[error("could not ask the {what}")]
     Index {
@@ -299,7 +305,8 @@ impl Error {
                          for the CUDA of this torch"
                     .into(),
             }),
-            Self::Build { .. }
+            Self::Resolver { .. }
+            | Self::Build { .. }
             | Self::OwnBuild { .. }
             | Self::Index { .. }
             | Self::Pylock { .. }
@@ -321,6 +328,7 @@ impl Error {
             IndexError::NoSolution { words } => {
                 Self::Unsatisfiable { words, sources: Vec::new(), refused: Vec::new() }
             }
+            IndexError::Refused { words } => Self::Resolver { words },
             IndexError::Failed(source) => Self::Index { what, source },
         }
     }

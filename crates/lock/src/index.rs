@@ -173,6 +173,12 @@ pub enum IndexError {
         /// The resolver's words.
         words: String,
     },
+    /// The resolver takes exception to what it was given: a file that is not there, a wheel that is none.
+    #[error("{words}")]
+    Refused {
+        /// Its words.
+        words: String,
+    },
     /// It could not be asked: no network, no uv, bad signature.
     #[error(transparent)]
     Failed(Box<dyn std::error::Error + Send + Sync>),

@@ -14,6 +14,7 @@ mod image_name;
 mod index;
 mod leads;
 mod local;
+mod on_disk;
 mod place;
 mod previous;
 mod pylock;

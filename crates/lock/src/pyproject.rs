@@ -8,7 +8,7 @@ use toml_edit::{Document, DocumentMut, Item, TableLike};
 
 use crate::error::{Error, Place as TextPlace};
 use crate::leads::Leads;
-use crate::place::{Place, place, wheel_place};
+use crate::place::{Place, file_url, place, wheel_place};
 use crate::requirements_txt::{Fault, checked};
 use crate::spec::ProjectRequest;
 use crate::wheel_name::normalise;
@@ -29,6 +29,8 @@ pub(crate) struct Sources {
     pub direct: Vec<Direct>,
     /// Indexes that a source names: the line, the name, the address.
     pub indexes: Vec<(usize, String, String)>,
+    /// Where else `[tool.uv]` has all packages looked for: the line, and an option of a requirements.txt.
+    pub options: Vec<(usize, String)>,
 }
 
 /// What a pyproject.toml says besides what uv reads in it.
@@ -98,6 +100,13 @@ pub(crate) fn read(text: &str, path: &Path, groups: bool) -> Result<Project, Fau
     for (_, _, url) in &mut sources.indexes {
         if let Place::Local(local) = place(url) {
             *url = folder.join(local).to_string_lossy().into_owned();
+        }
+    }
+    for (_, option) in &mut sources.options {
+        if let Some((name, target)) = option.split_once(' ')
+            && let Place::Local(local) = place(target)
+        {
+            *option = format!("{name} {}", file_url(&folder.join(local)));
         }
     }
     let fault = |number, text: &str, why: String| Fault {
@@ -294,7 +303,47 @@ pub(crate) fn check(text: &str, groups: bool) -> Result<Sources, Fault> {
             found.indexes.push((line, name, url));
         }
     }
+    found.options = options(&uv, &number);
     Ok(found)
+}
+
+/// Where `[tool.uv]` has all packages looked for, in uv's order (uv, "Package indexes"): `uv pip compile` reads none
+/// of it in a file that it is given.
+fn options<'a>(
+    uv: &dyn Fn(&str) -> Option<&'a Item>,
+    number: &dyn Fn(&Item) -> usize,
+) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let indexes = uv("index").map(|item| (number(item), tables(item)));
+    for (line, table) in
+        indexes.iter().flat_map(|(line, tables)| tables.iter().map(|table| (*line, table)))
+    {
+        let is = |key: &str| table.get(key).and_then(Item::as_bool) == Some(true);
+        let Some(url) = table.get("url").and_then(Item::as_str).filter(|_| !is("explicit")) else {
+            continue;
+        };
+        let flat = table.get("format").and_then(Item::as_str) == Some("flat");
+        let option = match (flat, is("default")) {
+            (true, _) => "--find-links",
+            (false, true) => "--index-url",
+            (false, false) => "--extra-index-url",
+        };
+        found.push((line, format!("{option} {url}")));
+    }
+    for (key, option) in [
+        ("index-url", "--index-url"),
+        ("extra-index-url", "--extra-index-url"),
+        ("find-links", "--find-links"),
+    ] {
+        let Some(item) = uv(key) else { continue };
+        let one = item.as_str().map(str::to_owned);
+        let texts = one.into_iter().chain(strings(item));
+        found.extend(texts.map(|text| (number(item), format!("{option} {text}"))));
+    }
+    if let Some(item) = uv("no-index").filter(|item| item.as_bool() == Some(true)) {
+        found.push((number(item), "--no-index".to_owned()));
+    }
+    found
 }
 
 /// The place that a source of uv's names (uv, "Dependency sources"); in words, why it must be built.

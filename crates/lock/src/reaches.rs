@@ -172,19 +172,25 @@ impl List<'_> {
             self.place(&asks, &folder, url);
             self.login(&asks, index, url);
         }
+        for (number, option) in &sources.options {
+            self.option(&format!("{}, line {number}", name(path)), option);
+        }
     }
 
     fn line(&mut self, line: &Line) {
         let asks = format!("{}, line {}", name(&line.file), line.number);
         match &line.ask {
             Ask::Requirement(text) => self.requirement(&asks, text),
-            Ask::Option(text) => {
-                self.variables(&asks, text);
-                if let Some((_, value)) = text.split_once(' ') {
-                    self.place(&asks, self.folder, value);
-                }
-            }
+            Ask::Option(text) => self.option(&asks, text),
             Ask::RequireHashes | Ask::File { .. } => {}
+        }
+    }
+
+    /// An option in the form in which uv gets it.
+    fn option(&mut self, asks: &str, text: &str) {
+        self.variables(asks, text);
+        if let Some((_, value)) = text.split_once(' ') {
+            self.place(asks, self.folder, value);
         }
     }
 

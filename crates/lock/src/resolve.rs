@@ -93,6 +93,7 @@ fn packages(
     if let Some(kept) = keep::with_wheels_of(spec, previous, index)? {
         return Ok(kept);
     }
+    crate::on_disk::check(spec)?;
     let mut explanation = Explanation::default();
     spec.remarks.iter().for_each(|remark| explanation.note(remark.clone()));
     let mut request = request(spec, host, &mut explanation)?;

@@ -13,7 +13,7 @@ use crate::leads::Leads;
 use crate::pyproject::Project;
 use crate::requirements::{FileKind, RequirementsFile};
 use crate::wheel_name::normalise;
-use crate::{spec_keys, spec_parse};
+use crate::{on_disk, spec_keys, spec_parse};
 
 /// The whole of `sconce.toml`. [`Spec::default`] is the empty file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +36,9 @@ pub struct Spec {
     /// What a person should know of how it came about, where that was a tag.
     #[serde(skip)]
     pub remarks: Vec<String>,
+    /// Its text, for the lines of what is wrong; empty where it was not loaded from a folder.
+    #[serde(skip)]
+    pub text: String,
     /// Where its paths lead, once loaded from a folder.
     #[serde(skip)]
     pub leads: Leads,
@@ -408,7 +411,15 @@ impl Spec {
     fn of_leads(text: &str, leads: Leads) -> Result<Self, Error> {
         let mut spec = Self::parse(text)?;
         if let Requirements::File(file) = &mut spec.environment.requirements {
-            file.load(&leads, !spec.environment.groups.is_empty())?;
+            let named = file.path.clone();
+            file.load(&leads, !spec.environment.groups.is_empty()).map_err(
+                |error| match error {
+                    Error::Read { path, source } if path == leads.folder().join(&named) => {
+                        on_disk::unreadable(text, &path, &source)
+                    }
+                    error => error,
+                },
+            )?;
             if let (CudaRequest::Auto, Some(CudaVersion { major, minor })) =
                 (&spec.environment.cuda, file.conda.cuda)
             {
@@ -420,6 +431,7 @@ impl Spec {
             spec.project = Some(crate::pyproject::to_install(&leads)?);
         }
         crate::local::take(&mut spec.environment)?;
+        spec.text = text.to_owned();
         spec.leads = leads;
         Ok(spec)
     }

@@ -13,7 +13,7 @@ use sconce_lock::{
     PythonRequest, SOURCE,
 };
 
-use super::error::is_login;
+use super::error::{is_login, met_network};
 use super::folder;
 use super::offers;
 use super::origin::{Known, annotations};
@@ -84,7 +84,8 @@ impl Uv {
     /// `--no-build` keep uv from building all but what is editable. What `Index::python` asks for.
     ///
     /// # Errors
-    /// [`IndexError::NoSolution`] with uv's words, or a [`UvError`] in [`IndexError::Failed`].
+    /// [`IndexError::NoSolution`] or [`IndexError::Refused`] with uv's words, or a [`UvError`] in
+    /// [`IndexError::Failed`].
     pub fn python(&mut self, request: &PythonRequest) -> Result<PythonAnswer, IndexError> {
         let scratch = tempfile::Builder::new()
             .prefix("sconce-uv-")
@@ -233,7 +234,13 @@ impl Uv {
         if no && !offline && !is_login(&words) {
             return Err(IndexError::NoSolution { words: without_preamble(&words) });
         }
-        Err(failed(UvError::Failed { words, offline }))
+        let error = UvError::Failed { words, offline };
+        match error {
+            UvError::Failed { words, offline: false } if !met_network(&words) => {
+                Err(IndexError::Refused { words: words.trim_start_matches("error: ").to_owned() })
+            }
+            error => Err(failed(error)),
+        }
     }
 
     /// Which index each package came from. Asked only where it can be another than the default one.
@@ -315,6 +322,7 @@ fn named(error: IndexError, ours: &[PathBuf], theirs: &[ProjectText]) -> IndexEr
     };
     match error {
         IndexError::NoSolution { words } => IndexError::NoSolution { words: put(words) },
+        IndexError::Refused { words } => IndexError::Refused { words: put(words) },
         other => other,
     }
 }

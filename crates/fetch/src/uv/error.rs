@@ -91,12 +91,17 @@ impl UvError {
 
     /// Whether what uv met was the network, an index or a login, and not what it was asked.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Failed { words, .. } if is_network(words) || is_login(words))
+        matches!(self, Self::Failed { words, .. } if met_network(words))
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { what, path: path.into(), source }
     }
+}
+
+/// Whether uv's words are about what it met on the network.
+pub(super) fn met_network(words: &str) -> bool {
+    is_network(words) || is_login(words)
 }
 
 /// Whether uv's words are about a login that an index wants.

@@ -47,6 +47,8 @@ impl Resolution<'_> {
             path: project.path.clone(),
             text: project.given.clone(),
         }));
+        let of_projects = projects.iter().flat_map(|project| &project.sources.options);
+        options.extend(of_projects.map(|(_, option)| option.clone()));
         let has = |name: &str| {
             projects.iter().position(|project| project.groups.contains(&normalise(name)))
         };
