@@ -46,10 +46,8 @@ pub enum Error {
     Source { file: String, why: String },
     #[error("building {what} failed (exit code {exit}); its log ends so:\n{tail}")]
     Wheel { what: String, exit: u8, tail: String, log: PathBuf },
-    #[error(
-        "{file} is not in the store, and building it again gives other bytes than the lock has"
-    )]
-    OtherWheel { file: String, image: Option<Digest> },
+    #[error("building {file} again gives other bytes than the lock has{}", of_recipe(*recipe))]
+    OtherWheel { file: String, recipe: Option<u32>, image: Option<Digest> },
     #[error("the lock promises compute capability {gpu}{}, but {library} has no code for it: it has {has}", named(*gpu))]
     NoCode { gpu: Capability, library: String, has: String },
     #[error("the lock promises compute capability {gpu}{}, but no library in the wheels has any GPU code", named(*gpu))]
@@ -176,6 +174,16 @@ fn is_elsewhere(error: &sconce_fetch::Error) -> bool {
         E::BadAnswer { .. } | E::WrongDigest { .. } | E::File { .. } => true,
         _ => false,
     }
+}
+
+/// Why bytes differ where another sconce built a wheel in another way.
+fn of_recipe(recipe: Option<u32>) -> String {
+    recipe.map_or_else(String::new, |recipe| {
+        format!(
+            ": another version of sconce built it, by recipe {recipe}, and this one has recipe {}",
+            sconce_lock::RECIPE
+        )
+    })
 }
 
 /// GPUs people know by another name.

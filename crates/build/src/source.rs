@@ -14,8 +14,8 @@ use sconce_blob::{Digest, Hasher};
 use sconce_fetch::downloads::Wanted;
 use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
-    IndexRequest, Lock, Order, Outcome, PROJECT, Rebuilt, SOURCE, Sdist, Source, SourceRequest,
-    Wheel, WheelName,
+    IndexRequest, Lock, Order, Outcome, PROJECT, RECIPE, Rebuilt, SOURCE, Sdist, Source,
+    SourceRequest, Wheel, WheelName,
 };
 use sconce_open::Folder;
 use sconce_run::{Container, Exit, Network, Volume};
@@ -38,9 +38,6 @@ const OUT: &str = "/run/sconce-out";
 
 /// The memo that leads from what a wheel is built of to the wheel.
 const MEMO: &str = "built-wheel";
-
-/// Raised when the same things come to be built in another way.
-const RECIPE: &str = "sconce wheel 1";
 
 /// The largest answer, log and wheel that are taken from a container, bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -184,6 +181,13 @@ impl Builder<'_> {
         self.fetch_source(lock, source)?;
         let made = self.make(source, Some(&wheel.version), &container, None)?;
         let same = matches!(&made, Made::Wheel(_, sha256, _) if *sha256 == wheel.sha256);
+        if !same && source.recipe != RECIPE {
+            return Err(Error::OtherWheel {
+                file: wheel.file.clone(),
+                recipe: Some(source.recipe),
+                image: lock.sealed.as_ref().map(|sealed| sealed.image),
+            });
+        }
         let record = Record {
             file: wheel.file.clone(),
             size: wheel.size.unwrap_or_default(),
@@ -217,6 +221,7 @@ impl Builder<'_> {
             if !matches!(&made, Made::Wheel(_, sha256, _) if *sha256 == wheel.sha256) {
                 return Err(Error::OtherWheel {
                     file: wheel.file.clone(),
+                    recipe: Some(source.recipe).filter(|recipe| *recipe != RECIPE),
                     image: lock.sealed.as_ref().map(|sealed| sealed.image),
                 });
             }
@@ -316,21 +321,7 @@ impl Builder<'_> {
     /// What a build sees besides what the container has.
     fn variables(&self, source: &Source, container: &Lock) -> Vec<(String, String)> {
         let jobs = memory::jobs(self.threads, !source.architectures.is_empty()).to_string();
-        let mut variables: Vec<(String, String)> = [
-            ("PATH", format!("/{PREFIX}/bin:/usr/local/cuda/bin:{}", image::PATH)),
-            ("VIRTUAL_ENV", format!("/{PREFIX}")),
-            ("LANG", "C.UTF-8".into()),
-            ("HOME", "/build/home".into()),
-            ("TMPDIR", "/build/tmp".into()),
-            ("PYTHONDONTWRITEBYTECODE", "1".into()),
-            // The order of sets of strings must not reach the bytes.
-            ("PYTHONHASHSEED", "0".into()),
-            ("MAX_JOBS", jobs.clone()),
-            ("CMAKE_BUILD_PARALLEL_LEVEL", jobs.clone()),
-            ("MAKEFLAGS", format!("-j{jobs}")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec();
+        let mut variables = variables(&jobs);
         if container.wheels.iter().any(|wheel| wheel.name.starts_with("nvidia-cuda-nvcc")) {
             variables.extend(toolkit::ENV.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
@@ -388,6 +379,25 @@ impl Builder<'_> {
     }
 }
 
+/// Variables of every build.
+fn variables(jobs: &str) -> Vec<(String, String)> {
+    [
+        ("PATH", format!("/{PREFIX}/bin:/usr/local/cuda/bin:{}", image::PATH)),
+        ("VIRTUAL_ENV", format!("/{PREFIX}")),
+        ("LANG", "C.UTF-8".into()),
+        ("HOME", "/build/home".into()),
+        ("TMPDIR", "/build/tmp".into()),
+        ("PYTHONDONTWRITEBYTECODE", "1".into()),
+        // The order of sets of strings must not reach the bytes.
+        ("PYTHONHASHSEED", "0".into()),
+        ("MAX_JOBS", jobs.to_owned()),
+        ("CMAKE_BUILD_PARALLEL_LEVEL", jobs.to_owned()),
+        ("MAKEFLAGS", format!("-j{jobs}")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
 /// What came of a build.
 enum Made {
     Wheel(String, Digest, u64),
@@ -428,7 +438,7 @@ fn outcome(order: &Order<'_>, record: Record, path: PathBuf) -> Outcome {
 /// What a wheel is a function of, as far as can be.
 fn key(source: &Source, container: &Lock) -> Digest {
     let mut hasher = Hasher::new();
-    hasher.update(RECIPE.as_bytes());
+    hasher.update(format!("sconce wheel {RECIPE}").as_bytes());
     hasher.update(Digest::of(PROGRAM.as_bytes()).as_bytes());
     hasher.update(source.sha256.as_bytes());
     hasher.update(container.digest().as_bytes());
@@ -475,4 +485,22 @@ fn failure(what: String, exit: Exit, out: &Path, log: PathBuf) -> Error {
 /// A line of an outsider's, for a terminal.
 fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a build is told to do, and the number by which locks know it. Where the two no longer go together,
+    /// raise `sconce_lock::RECIPE` if a build can give other bytes now, and put the new digest here in any case.
+    #[test]
+    fn the_recipe_is_raised_with_what_it_is_made_of() {
+        let mut hasher = Hasher::new();
+        hasher.update(PROGRAM.as_bytes());
+        hasher.update(format!("{:?}{:?}", variables("1"), toolkit::ENV).as_bytes());
+        assert_eq!(
+            (RECIPE, hasher.finish().hex()),
+            (2, "a428735b414506a9b0f1b17008be563f696952d306ef5cf41a80a719d26468ef".to_owned())
+        );
+    }
 }

@@ -11,7 +11,7 @@ use crate::wheel_name::normalise;
 use crate::{read, write};
 
 /// The newest version of the format that this sconce reads, and writes where it must.
-pub const VERSION: i64 = 5;
+pub const VERSION: i64 = 6;
 
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]

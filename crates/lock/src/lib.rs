@@ -60,8 +60,8 @@ pub use sconce_facts::{
     Base, Machine, UvRow, base, base_with, python_releases, pythons, uv as resolver,
 };
 pub use source::{
-    Built, FolderRequest, Offer, Order, Outcome, OwnProject, PROJECT, Rebuilt, SOURCE, Sdist,
-    Source, SourceRequest, placeholder,
+    Built, FolderRequest, Offer, Order, Outcome, OwnProject, PROJECT, RECIPE, Rebuilt, SOURCE,
+    Sdist, Source, SourceRequest, placeholder,
 };
 pub use spec::{
     App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, ImageRequest,

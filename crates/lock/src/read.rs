@@ -10,7 +10,7 @@ use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Lock, PythonPin, Sealed, TorchFacts, VERSION, Wheel,
 };
 use crate::error::{Error, Place};
-use crate::source::{OwnProject, Rebuilt, SOURCE, Source};
+use crate::source::{FIRST_RECIPE, OwnProject, Rebuilt, SOURCE, Source};
 use crate::spec::{App, Flavour};
 use crate::wheel_name::WheelName;
 use crate::write;
@@ -57,6 +57,8 @@ struct SourceRow {
     flavour: String,
     #[serde(default)]
     architectures: Vec<String>,
+    #[serde(default = "first_recipe")]
+    recipe: u32,
     rebuilt: Option<Rebuilt>,
     with: Vec<String>,
     #[serde(default)]
@@ -268,8 +270,8 @@ fn source_rows(
 
 impl SourceRow {
     fn source(self, wheels: &[Wheel], indexes: &[IndexRow]) -> Result<Source, String> {
-        let Self { name, file, size, sha256, index, flavour, architectures, rebuilt, with, wheel } =
-            self;
+        let Self { name, file, size, sha256, index, flavour, architectures, .. } = self;
+        let Self { recipe, rebuilt, with, wheel, .. } = self;
         if !crate::source::is_file_name(&file) {
             return Err(format!("`{file}` is no file name of a source distribution"));
         }
@@ -278,8 +280,24 @@ impl SourceRow {
         }
         let all = container_wheels(&format!("source `{name}`"), wheel, &with, wheels, indexes)?;
         let flavour = self::flavour(&flavour)?;
-        Ok(Source { name, file, size, sha256, index, flavour, architectures, rebuilt, wheels: all })
+        let wheels = all;
+        Ok(Source {
+            name,
+            file,
+            size,
+            sha256,
+            index,
+            flavour,
+            architectures,
+            recipe,
+            rebuilt,
+            wheels,
+        })
     }
+}
+
+fn first_recipe() -> u32 {
+    FIRST_RECIPE
 }
 
 impl ProjectRow {

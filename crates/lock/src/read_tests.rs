@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use crate::document::{
     DebPin, Facts, IndexKind, IndexRow, Inputs, Layer, Lock, PythonPin, Sealed, TorchFacts, Wheel,
 };
-use crate::source::{OwnProject, Rebuilt, Source};
+use crate::source::{FIRST_RECIPE, OwnProject, Rebuilt, Source};
 use crate::spec::{App, Flavour};
 use crate::{Error, write};
 use sconce_blob::Digest;
@@ -153,6 +153,7 @@ fn from_source() -> Lock {
         index: "pypi".into(),
         flavour: Flavour::Devel,
         architectures: vec!["9.0".into()],
+        recipe: FIRST_RECIPE,
         rebuilt: Some(Rebuilt::Differs),
         wheels: vec![lock.wheels[0].clone(), wheel("setuptools", "pypi")],
     }];
@@ -177,7 +178,11 @@ fn wrong(text: &str, expected: Expect) {
 
 #[test]
 fn text_and_back() {
-    for lock in [lock(), sealed(), promised(), with_inputs(), from_source()] {
+    let mut other_recipe = from_source();
+    assert!(other_recipe.to_text().contains("\nversion = 4\n"));
+    other_recipe.sources[0].recipe = 2;
+    assert!(other_recipe.to_text().contains("\nversion = 6\n"));
+    for lock in [lock(), sealed(), promised(), with_inputs(), from_source(), other_recipe] {
         let text = lock.to_text();
         assert_eq!(Lock::parse(&text).unwrap(), lock);
         assert_eq!(resigned(&text), text);
@@ -248,7 +253,7 @@ fn of_another_version() {
     let text = lock().to_text();
     wrong(
         &text.replace("version = 1\n", "version = 6\nnews = true\n"),
-        expect!["sconce.lock has version 6; this sconce reads up to 5"],
+        expect!["sconce.lock has version 7; this sconce reads up to 6"],
     );
     wrong(
         &text.replace("version = 1\n", "version = 0\n"),

@@ -38,11 +38,20 @@ pub struct Source {
     pub flavour: Flavour,
     /// What its GPU code is compiled for, as `TORCH_CUDA_ARCH_LIST` has it: "9.0".
     pub architectures: Vec<String>,
+    /// The [`RECIPE`] of the sconce that built it.
+    pub recipe: u32,
     /// What came of building it a second time; `None` where that was not tried.
     pub rebuilt: Option<Rebuilt>,
     /// Every wheel in the container, by name.
     pub wheels: Vec<Wheel>,
 }
+
+/// How wheels are built of the same things. Raised when that changes: a lock says by which recipe its wheels were
+/// built, and another one may give other bytes.
+pub const RECIPE: u32 = 2;
+
+/// The recipe of locks that name none.
+pub(crate) const FIRST_RECIPE: u32 = 1;
 
 /// The index that stands for the project's own folder.
 pub const PROJECT: &str = "project";
@@ -78,6 +87,7 @@ impl OwnProject {
             index: PROJECT.into(),
             flavour: self.flavour,
             architectures: self.architectures.clone(),
+            recipe: RECIPE,
             rebuilt: None,
             wheels: self.wheels.clone(),
         }

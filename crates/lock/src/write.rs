@@ -5,7 +5,7 @@ use std::fmt::Write;
 use sconce_blob::Digest;
 
 use crate::document::{DebPin, Lock, PythonPin, Sealed, VERSION, Wheel};
-use crate::source::{OwnProject, Rebuilt, Source};
+use crate::source::{FIRST_RECIPE, OwnProject, Rebuilt, Source};
 use crate::spec::Flavour;
 
 /// The lines before the digest.
@@ -26,7 +26,8 @@ fn version(lock: &Lock) -> i64 {
     let has_install = lock.app.install || lock.project.is_some();
     let has_more = !lock.sources.is_empty() || !facts.prefer.is_empty();
     match (&lock.inputs, facts.gpus.is_empty()) {
-        _ if has_install || lock.python.is_some() => VERSION,
+        _ if lock.sources.iter().any(|source| source.recipe != FIRST_RECIPE) => VERSION,
+        _ if has_install || lock.python.is_some() => 5,
         _ if has_more || !lock.app.exclude.is_empty() => 4,
         _ if lock.wheels.iter().any(|wheel| wheel.variant.is_some()) => 4,
         (Some(_), _) => 3,
@@ -141,6 +142,9 @@ fn source_rows(out: &mut Text, source: &Source, lock: &Lock) {
     out.string("sha256", &source.sha256.hex());
     out.string("index", &source.index);
     container_keys(out, source.flavour, &source.architectures);
+    if source.recipe != FIRST_RECIPE {
+        out.line("recipe", source.recipe);
+    }
     out.optional("rebuilt", source.rebuilt.map(Rebuilt::as_str));
     container_wheels(out, "[[source.wheel]]", &source.wheels, lock);
 }

@@ -102,3 +102,55 @@ fn a_project_that_can_only_be_read() {
     assert!(said.contains("bring sconce.lock along"), "{said}");
     assert!(!world.path("project/sconce.lock").exists(), "{said}");
 }
+
+/// What is wrong in a person's own file has its name and line, and is not about the network.
+#[test]
+fn what_is_not_there_is_said_by_file_and_line() {
+    let world = World::new(&[wheel()]);
+    let toml = |requirements: &str, more: &str| {
+        let keys = format!("requirements = {requirements}\n{more}");
+        let text = format!("[environment]\ntorch = false\n{keys}\n");
+        std::fs::write(world.path("project/sconce.toml"), text).unwrap();
+    };
+    let put = |name: &str, text: &str| std::fs::write(world.path("project").join(name), text);
+    let said = |place: &str, why: &str| {
+        let (code, said) = world.sconce(&["lock", "--trust"]);
+        assert_eq!(code, 3, "{said}");
+        let line = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(line.contains(place) && line.contains(why), "{said}");
+        assert!(!said.contains("network") && !said.contains("package index"), "{said}");
+    };
+    put("a.txt", "a file").unwrap();
+    put("b-1-py3-none-any.whl", "no archive").unwrap();
+    for (line, why) in [
+        ("--find-links ./none", "`--find-links`: there is no "),
+        ("--find-links file:///none/at/all", "`--find-links`: there is no /none/at/all"),
+        ("--find-links ./b-1-py3-none-any.whl", "is a wheel: name its folder"),
+        ("--extra-index-url ./none", "`--extra-index-url`: there is no "),
+        ("--extra-index-url ./a.txt", "a.txt is no folder"),
+        ("--index-url file:///none/at/all", "`--index-url`: there is no /none/at/all"),
+        ("./none-1-py3-none-any.whl", "there is no "),
+        ("none @ ./none-1-py3-none-any.whl", "there is no "),
+        ("./b-1-py3-none-any.whl", "is not a zip archive"),
+    ] {
+        toml("\"requirements.txt\"", "");
+        put("requirements.txt", &format!("a\n{line}\n")).unwrap();
+        said("requirements.txt, line 2", why);
+    }
+    let project = "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"a\"]\n";
+    for (table, why) in [
+        ("[tool.uv]\nfind-links = [\"./none\"]", "there is no "),
+        ("[tool.uv.sources]\na = { path = \"./a-1-py3-none-any.whl\" }", "there is no "),
+        ("[[tool.uv.index]]\nurl = \"./a.txt\"", "a.txt is no folder"),
+    ] {
+        toml("\"pyproject.toml\"", "");
+        put("pyproject.toml", &format!("{project}{table}\n")).unwrap();
+        said("pyproject.toml, line ", why);
+    }
+    toml("\"none.txt\"", "");
+    said("sconce.toml, line 3", "there is no ");
+    toml("[\n\"a\",\n\"./none-1-py3-none-any.whl\"]", "");
+    said("sconce.toml, line 5", "there is no ");
+    toml("[\"a\"]", "indexes = [\n{ name = \"lab\", url = \"./none\" }]");
+    said("sconce.toml, line 5", "there is no ");
+}

@@ -223,6 +223,7 @@ impl Resolution<'_> {
                 index: sdist.index.clone(),
                 flavour: if sdist.compiles { Flavour::Devel } else { Flavour::Runtime },
                 architectures: self.architectures(chosen, sdist.cuda),
+                recipe: source::RECIPE,
                 rebuilt: None,
                 wheels,
             };
