@@ -252,7 +252,7 @@ fn changed_by_hand() {
 fn of_another_version() {
     let text = lock().to_text();
     wrong(
-        &text.replace("version = 1\n", "version = 6\nnews = true\n"),
+        &text.replace("version = 1\n", "version = 7\nnews = true\n"),
         expect!["sconce.lock has version 7; this sconce reads up to 6"],
     );
     wrong(
