@@ -3,7 +3,8 @@
 mod index_world;
 mod world;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
@@ -66,6 +67,38 @@ fn what_one_store_has_another_runs() {
     assert_ne!(code, 0, "{err}");
     let (code, _, err) = here.says(&["serve", "--listen", &served.host]);
     assert!(code == 8 && err.contains("another program listens there"), "{code} {err}");
+}
+
+/// A page whose name was made to mean this machine's address reads nothing (DNS rebinding).
+#[test]
+fn a_host_of_another_name_is_refused() {
+    let here = World::new();
+    here.image(ECHO);
+    done(&here, &["copy", "oci:image", "store:lab/demo:1"]);
+    let words = ["--no-build", "--host-name", "registry.example", "--host-name", ".cluster.local"];
+    let served = Served::start(&here, &words);
+    let ask = |path: &str, host: &str| {
+        let mut stream = TcpStream::connect(&served.host).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    for path in ["/v2/", "/v2/_catalog", "/v2/lab/demo/manifests/1", "/locks/torch:2.15.0"] {
+        let refused = ask(path, "page.example:5000");
+        assert!(refused.starts_with("HTTP/1.1 421 "), "{path}: {refused}");
+        assert!(refused.contains("--host-name page.example"), "{refused}");
+        assert!(!refused.contains("lab/demo"), "{refused}");
+    }
+    let own = String::from_utf8(Command::new("uname").arg("-n").output().unwrap().stdout).unwrap();
+    for host in [&served.host, "localhost", "registry.example:5000", "a.cluster.local", own.trim()]
+    {
+        let there = ask("/v2/lab/demo/manifests/1", host);
+        assert!(there.starts_with("HTTP/1.1 200 "), "{host}: {there}");
+    }
+    let (code, _, err) = here.says(&["serve", "--host-name", "registry.example:5000"]);
+    assert!(code == 2 && err.contains("no port"), "{code} {err}");
 }
 
 /// Layers come from a machine that has them, and only documents from the registry.

@@ -6,11 +6,12 @@
 //! wheels; any blob of the store can be had by its digest, so that other machines take wheels and layers
 //! from here.
 //!
-//! Whoever asks is a stranger: requests are bounded in size and time, connections in number, and nothing
+//! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are bounded in size and time, connections in number, and nothing
 //! of a request ever becomes a path.
 
 mod answer;
 mod error;
+mod hosts;
 mod images;
 mod range;
 mod registry;
@@ -21,6 +22,7 @@ mod specifications;
 mod stores;
 
 pub use error::Error;
+pub use hosts::Hosts;
 pub use registry::Registry;
 pub use request::{Request, Unreadable};
 pub use route::{Route, route};

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Body};
 use crate::error::Refusal;
+use crate::hosts::Hosts;
 use crate::images;
 use crate::range::{Part, part};
 use crate::request::Request;
@@ -26,6 +27,8 @@ pub struct Registry<'a> {
     pub stores: Stores<'a>,
     /// Where those come from that are not there yet.
     pub specifications: Specifications<'a>,
+    /// By which names it may be asked for.
+    pub hosts: Hosts,
     /// Told what a person who runs it should see: who took what, and what failed here.
     pub note: &'a (dyn Fn(&str) + Sync),
 }
@@ -33,6 +36,11 @@ pub struct Registry<'a> {
 impl Registry<'_> {
     /// The answer; a refusal is one too.
     pub(crate) fn answer(&self, request: &Request, client: IpAddr) -> Answer {
+        if let Err(refusal) = self.hosts.check(request.host.as_deref()) {
+            // Engines show little of an answer that is no: whoever runs this is told as well.
+            (self.note)(&format!("{client}: {}", refusal.message));
+            return refusal.into();
+        }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return Refusal::method(&request.method).into();
         }

@@ -16,6 +16,8 @@ pub struct Request {
     pub path: String,
     /// What stands behind the `?`.
     pub query: String,
+    /// `Host`, as it stands there.
+    pub host: Option<String>,
     /// `Range`, as it stands there.
     pub range: Option<String>,
     /// `If-Range`.
@@ -91,6 +93,7 @@ impl Request {
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
+            host: header("host")?,
             range: header("range")?,
             if_range: header("if-range")?,
             if_none_match: header("if-none-match")?,

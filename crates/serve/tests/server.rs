@@ -11,7 +11,7 @@ use sconce_build::Silent;
 use sconce_fetch::http::{Client, Options};
 use sconce_lock::Host;
 use sconce_oci::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
-use sconce_serve::{Allowed, Limits, Registry, Specifications, Stores, serve};
+use sconce_serve::{Allowed, Hosts, Limits, Registry, Specifications, Stores, serve};
 use sconce_store::{Layer, Store};
 
 /// Bytes of the layer that is made of pieces of another blob.
@@ -89,6 +89,7 @@ fn world_with_free(limits: Limits, min_free: u64) -> World {
             stores: Stores::new(&open).unwrap(),
             specifications: Specifications::new(&client, &Silent, 1, Host::default(), allowed)
                 .with_min_free(min_free),
+            hosts: Hosts::new("", &[]),
             note: &note,
         };
         serve(&listener, &registry, &limits)
@@ -107,7 +108,8 @@ impl World {
     /// One request on a connection of its own.
     fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
         let mut stream = self.connect();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         headers.iter().for_each(|header| request.push_str(&format!("{header}\r\n")));
         stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
         let mut bytes = Vec::new();
@@ -253,8 +255,8 @@ fn ranges_of_a_layer_that_lies_nowhere() {
 fn one_connection_serves_many_requests() {
     let world = world(Limits::default());
     let mut stream = world.connect();
-    let one = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
-    let last = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let one = "GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(format!("{one}{one}{last}").as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -274,7 +276,7 @@ fn what_is_no_request_is_refused() {
         (format!("GET /v2/ HTTP/1.1\r\n{huge}\r\n"), "431"),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "a/".repeat(20 << 10)), "431"),
         // Its end never comes.
-        ("GET /v2/ HTTP/1.1\r\nHost: x\r\n".to_owned(), "408"),
+        ("GET /v2/ HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "408"),
     ] {
         let mut stream = world.connect();
         stream.write_all(request.as_bytes()).unwrap();

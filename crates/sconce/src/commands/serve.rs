@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
 use sconce_build::Progress;
-use sconce_serve::{Allowed, Error, Limits, Registry, Specifications, Stores, serve};
+use sconce_serve::{Allowed, Error, Hosts, Limits, Registry, Specifications, Stores, serve};
 
 use crate::cli::Global;
 use crate::context::{Context, open_store};
@@ -32,9 +32,22 @@ pub struct Args {
     /// more than once. If not given, any tag is built on the loopback address, none on others
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "no_build")]
     allow: Vec<String>,
+    /// Answer requests for this name of a host too: registry.example; .example for all names below it. Requests
+    /// for an address, for localhost and for this machine's own name are answered anyway, others are
+    /// refused: a web page could read the images by giving a name of its own this machine's address (DNS
+    /// rebinding). May be given more than once
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    host_name: Vec<String>,
     /// Build nothing
     #[arg(long)]
     no_build: bool,
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    match Hosts::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a host's name has letters, digits, `-` and dots, and no port".to_owned()),
+    }
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
@@ -58,6 +71,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let open = || open_store();
     let note = |text: &str| context.display.note(text);
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let registry = Registry {
         stores: Stores::new(&open)?,
         specifications: Specifications::new(
@@ -67,6 +81,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             sconce_start::host(),
             allowed,
         ),
+        hosts: Hosts::new(&own, &args.host_name),
         note: &note,
     };
     println!("http://{address}");
