@@ -170,6 +170,9 @@ fn uv_gets_the_pyproject_that_was_judged() {
         "{TOOLS}requirements = \"pyproject.toml\"\nextras = [\"more\"]\ngroups = [\"dev\"]\n"
     ));
     fs::create_dir(world.project().join("wheels")).unwrap();
+    for name in ["a", "b"] {
+        world.write(&format!("wheels/{name}-1-py3-none-any.whl"), "PK\x03\x04");
+    }
     world.write(
         "pyproject.toml",
         "[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"einops\", \"a @ ./wheels/a-1-py3-none-any.whl\"]\n\

@@ -1,4 +1,4 @@
-//! By which names a registry is asked for.
+//! The host names that a registry answers to.
 //!
 //! A web page can let a name of its own mean this machine's address (DNS rebinding): the browser then
 //! takes the registry for the page's own server and lets it read all answers. What the page can't choose
@@ -12,7 +12,7 @@ use crate::error::Refusal;
 /// The longest name of a host (RFC 1035).
 const MAX_NAME: usize = 253;
 
-/// The names that are answered to.
+/// The host names that a registry answers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
 
@@ -36,7 +36,7 @@ impl Hosts {
     /// one of them.
     pub(crate) fn check(&self, host: Option<&str>) -> Result<(), Refusal> {
         let Some(host) = host else { return Ok(()) };
-        let odd = || Refusal::new(400, "UNSUPPORTED", "the request's Host is no host");
+        let odd = || Refusal::new(400, "UNSUPPORTED", "the Host header is not a host name");
         if let Some(rest) = host.strip_prefix('[') {
             let (address, port) = rest.split_once(']').ok_or_else(odd)?;
             let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_number);
@@ -70,7 +70,7 @@ impl Hosts {
                 421,
                 "DENIED",
                 format!(
-                    "this registry is not asked for as `{name}`: `sconce serve --host-name {name}` lets it be"
+                    "this registry does not answer to `{name}`; `sconce serve --host-name {name}` makes it"
                 ),
             )),
         }

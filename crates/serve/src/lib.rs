@@ -6,8 +6,8 @@
 //! wheels; any blob of the store can be had by its digest, so that other machines take wheels and layers
 //! from here.
 //!
-//! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are bounded in size and time, connections in number, and nothing
-//! of a request ever becomes a path.
+//! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are
+//! bounded in size and time, connections in number, and nothing of a request ever becomes a path.
 
 mod answer;
 mod error;

@@ -27,7 +27,7 @@ pub struct Registry<'a> {
     pub stores: Stores<'a>,
     /// Where those come from that are not there yet.
     pub specifications: Specifications<'a>,
-    /// By which names it may be asked for.
+    /// The host names it answers to.
     pub hosts: Hosts,
     /// Told what a person who runs it should see: who took what, and what failed here.
     pub note: &'a (dyn Fn(&str) + Sync),
