@@ -18,7 +18,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("gpu", &["open"]),
     ("verify", &[]),
     ("doctor", &["facts", "gpu", "open"]),
-    ("run", &["blob", "store"]),
+    ("run", &["blob", "facts", "store"]),
     (
         "build",
         &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],

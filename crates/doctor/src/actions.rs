@@ -26,6 +26,13 @@ pub(crate) fn steps(snapshot: &Snapshot, action: Action, gpus: &[&Gpu]) -> Vec<S
             }));
             steps
         }
+        Action::ResetLater => {
+            let steps = fix::reset(snapshot, gpus).into_iter().map(|step| Step {
+                what: format!("when it suits: {}: the failing memory is replaced then", step.what),
+                ..step
+            });
+            steps.collect()
+        }
         Action::SeeOther => words("nothing by itself: the error that came with it says what to do"),
         Action::ResetGpu => fix::reset(snapshot, gpus),
         Action::ResetFabric => fix::reset(snapshot, &[]),

@@ -25,6 +25,13 @@ fn what_is_said_is_what_happens() {
         ("mig-empty-in-container", "no device", Blocked, "mig-empty"),
         ("container-fabric-unknown", "runs, or cuInit: error 802", Ready, "fabric-manager"),
         ("drain-reset", "CUDA fails until the reset", Blocked, "recovery-action"),
+        ("idle-card-gen1-x1", "the link of an idle card sleeps", Ready, ""),
+        ("idle-l4-gen1-x1", "the link of an idle card sleeps", Ready, ""),
+        ("l4-gen1-without-process", "nothing uses the link", Ready, ""),
+        ("container-without-uvm", "cuInit: error 999", Blocked, "uvm-missing"),
+        ("kernel-3.10", "no container of sconce's starts", Blocked, "kernel-too-old"),
+        ("vfio-has-both", "no device", Blocked, "gpu-held"),
+        ("v100-page-waits", "runs; the page is replaced at a reset", Ready, "xid"),
     ] {
         let report = examine(&case(name), None);
         let first = report.findings.first().map_or("", |finding| finding.rule.id);

@@ -37,7 +37,7 @@ pub use cuda::{
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;
-pub use machine::Machine;
+pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, Install, driver_branch, install};
 pub use pythons::{PythonBuild, base_with, python_releases, pythons, standalone_bases};

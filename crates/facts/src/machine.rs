@@ -7,6 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::ParseError;
 
+/// The oldest Linux that containers of sconce start on: mount_setattr(2), by which each of their mounts is made, came with
+/// it (mount_setattr(2), "HISTORY").
+pub const OLDEST_KERNEL: (u32, u32) = (5, 12);
+
+/// The first two numbers of a kernel's release, as `uname -r` says it; `None` for what begins with none.
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-', '+']);
+    let first = numbers.next()?.parse().ok()?;
+    Some((first, numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0)))
+}
+
 /// A host processor architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

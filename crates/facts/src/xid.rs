@@ -16,6 +16,8 @@ pub enum Action {
     RestartApp,
     /// The same, and reset the GPU when nothing uses it: until then a memory row is out of use.
     RestartAppResetLater,
+    /// Reset the GPU when nothing uses it: until then a part of its memory is out of use.
+    ResetLater,
     /// Reset the GPU.
     ResetGpu,
     /// Reset all GPUs and NVSwitches of the machine.
@@ -53,6 +55,9 @@ pub struct Xid {
     /// What to do at once.
     #[serde(rename = "do")]
     pub action: Action,
+    /// Words of a line after which the GPU is still to be reset, [`Action::ResetLater`].
+    #[serde(default)]
+    pub waits: Option<String>,
 }
 
 /// A kind of NVLink 5 error, within one of the numbers 144 to 150.

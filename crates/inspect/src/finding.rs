@@ -60,6 +60,10 @@ pub enum Kind {
     NoCode,
     /// A library made for another processor.
     WrongMachine,
+    /// A virtual environment's Python is not there.
+    PythonMissing,
+    /// Python looks in a folder that was not inspected.
+    NotInspected,
     /// What a wheel variant declares, against its code.
     Variant,
 }

@@ -15,6 +15,7 @@ pub mod cubin;
 mod drivers;
 pub mod dynamic;
 pub mod elf;
+mod elsewhere;
 mod error;
 mod facts;
 #[cfg(test)]

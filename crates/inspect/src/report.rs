@@ -16,7 +16,7 @@ use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{beside, checks, closure, compilers, numpy, pythons, variants};
+use crate::{beside, checks, closure, compilers, elsewhere, numpy, pythons, variants};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -187,6 +187,7 @@ pub fn inspect(
     });
     findings.extend(checks::of_host(&scan.libraries));
     findings.extend(pythons::check(&scan.libraries, processor));
+    findings.extend(elsewhere::check(tree, subject, options.host.as_ref()));
     let drivers = drivers::of(tree, &scan.libraries, &contents);
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::process::WaitStatus;
+use sconce_facts::{OLDEST_KERNEL, kernel_version};
 
 use crate::cgroup::{Groups, Limits, Plan};
 use crate::control::Message;
@@ -299,22 +300,19 @@ fn check(container: &Container) -> Result<(), Error> {
             });
         }
     }
-    let strings = container.command.iter().chain(container.env.iter().flat_map(|(k, v)| [k, v]));
-    for text in strings.chain(&container.hostname) {
+    let command = container.command.iter().map(|text| ("command", text));
+    let env =
+        container.env.iter().flat_map(|(name, value)| [("variable", name), ("variable", value)]);
+    let strings =
+        command.chain(env).chain(container.hostname.iter().map(|name| ("host name", name)));
+    for (option, text) in strings {
         if text.contains('\0') {
             let why = "a NUL byte cannot be passed to a program".to_owned();
-            return Err(Error::Invalid {
-                option: "command",
-                given: text.replace('\0', "\\0"),
-                why,
-            });
+            return Err(Error::Invalid { option, given: text.replace('\0', "\\0"), why });
         }
     }
-    // mount_setattr(2), with which libcontainer makes every mount, is of Linux 5.12.
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (5, 12) {
+    if kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
         return Err(Error::OldKernel { release });
     }
     Ok(())

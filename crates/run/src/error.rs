@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use sconce_facts::OLDEST_KERNEL;
+
 /// Why a container could not be started, or was lost.
 ///
 /// A command that starts and fails is no error: its status is in [`crate::Exit`].
@@ -41,7 +43,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel lacks calls that mounting into a container needs.
-    #[error("this machine runs Linux {release}; containers need 5.12 or later")]
+    #[error("this machine runs Linux {release}; containers need {}.{} or later", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
     OldKernel {
         /// The kernel's release, as `uname -r` says it.
         release: String,

@@ -29,6 +29,7 @@ mod hmm;
 mod host_name;
 mod image_without_cuda;
 mod imex;
+mod kernel_too_old;
 mod library_path;
 mod memlock;
 mod mig_empty;
@@ -78,6 +79,7 @@ pub struct Rule {
 /// All rules, the causes that explain others first, those of least consequence last.
 pub const RULES: &[&Rule] = &[
     &wsl::RULE,
+    &kernel_too_old::RULE,
     &driver_missing::RULE,
     &secure_boot::RULE,
     &module_not_built::RULE,

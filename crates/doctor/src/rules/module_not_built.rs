@@ -1,6 +1,6 @@
 //! A kernel without the driver.
 
-use super::Rule;
+use super::{Rule, gpu_held};
 use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -26,6 +26,11 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     // WSL's kernel has no module of NVIDIA's and needs none.
     let elsewhere = snapshot.container || snapshot.wsl;
     if snapshot.driver.module.is_some() || elsewhere || !installed {
+        return None;
+    }
+    // It has no GPU to load for; or it has spoken since the machine started, and lies where nobody looked.
+    let spoke = snapshot.kernel_log.iter().flatten().any(|line| line.starts_with("NVRM: "));
+    if gpu_held::keep_the_module_out(snapshot) || (built.is_empty() && spoke) {
         return None;
     }
     let refused = refused(snapshot);

@@ -14,15 +14,21 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    /// `nvmlClocksEventReasonGpuIdle`: an idle GPU lets its link fall to an older generation.
+    /// `nvmlClocksEventReasonGpuIdle`: an idle GPU lets its link fall to an older generation, some to fewer lanes.
     const IDLE: u64 = 1;
     let narrow = snapshot.devices().into_iter().filter_map(|device| {
         let link = device.pci?.link?;
         let datacenter = device.facts().is_some_and(|facts| facts.datacenter);
-        let busy =
-            device.gpu.and_then(|gpu| gpu.health.clock_reasons).is_some_and(|r| r & IDLE == 0);
-        let lanes = link.width < link.width_max;
-        let slow = busy && link.generation < link.generation_max;
+        let idle = device
+            .gpu
+            .is_some_and(|gpu| gpu.health.clock_reasons.is_some_and(|reasons| reasons & IDLE != 0));
+        let used = device
+            .gpu
+            .is_some_and(|gpu| gpu.health.clock_reasons.is_some() && gpu.processes != Some(0));
+        let lower = link.generation < link.generation_max;
+        // A link that sleeps may have fewer lanes as well: only one at its best says what it has.
+        let lanes = link.width < link.width_max && !(idle && lower);
+        let slow = used && !idle && lower;
         if !lanes && !slow {
             return None;
         }

@@ -24,8 +24,16 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let finding =
         Finding::new(&RULE, Severity::Stops, "/dev/nvidia-uvm is missing: CUDA can't start");
     let loaded = snapshot.modules.iter().any(|name| name == "nvidia_uvm");
-    let state = if loaded { "is loaded, its node was not made" } else { "is not loaded" };
-    let finding = finding.seen(format!("the module nvidia_uvm {state}"));
+    let given = fix::restart(snapshot, "then start the container again, with GPUs");
+    let finding = match (loaded, snapshot.container) {
+        (true, true) => {
+            let finding = finding
+                .seen("the module nvidia_uvm is loaded: the container was not given its node");
+            return vec![finding.fix(vec![given])];
+        }
+        (true, false) => finding.seen("the module nvidia_uvm is loaded, its node was not made"),
+        (false, _) => finding.seen("the module nvidia_uvm is not loaded"),
+    };
     let load = Step::host(
         "load it and make its nodes, now and at each start",
         &[
@@ -34,7 +42,6 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             "sh -c 'echo nvidia-uvm > /etc/modules-load.d/nvidia-uvm.conf'",
         ],
     );
-    let given = fix::restart(snapshot, "then start the container again, with GPUs");
     let steps = if snapshot.container { vec![load, given] } else { vec![load] };
     vec![finding.fix(steps)]
 }

@@ -67,6 +67,9 @@ fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
     let Some(row) = sconce_facts::xid(entry.code) else {
         return (Action::ContactSupport, "a number that NVIDIA's catalogue calls unused", "");
     };
+    if row.waits.as_deref().is_some_and(|words| entry.rest.contains(words)) {
+        return (Action::ResetLater, &row.what, "");
+    }
     if row.action != Action::ByLink {
         return (row.action, &row.what, "");
     }
@@ -95,9 +98,11 @@ fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
 
 fn severity(action: Action) -> Severity {
     match action {
-        Action::Ignore | Action::RestartApp | Action::RestartAppResetLater | Action::SeeOther => {
-            Severity::Notes
-        }
+        Action::Ignore
+        | Action::RestartApp
+        | Action::RestartAppResetLater
+        | Action::ResetLater
+        | Action::SeeOther => Severity::Notes,
         _ => Severity::Warns,
     }
 }
