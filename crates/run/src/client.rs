@@ -318,6 +318,22 @@ fn check(container: &Container) -> Result<(), Error> {
     Ok(())
 }
 
+/// Makes the folder of a volume where nothing is: whether it did.
+fn make_source(source: &Path) -> Result<bool, Error> {
+    let wrong = |why: String| {
+        Err(Error::Invalid { option: "-v", given: source.display().to_string(), why })
+    };
+    match source.try_exists() {
+        Ok(true) => Ok(false),
+        Ok(false) if source.is_symlink() => wrong("it is a link to what is not there".to_owned()),
+        Ok(false) => {
+            fs::create_dir_all(source).doing_to("creating", source)?;
+            Ok(true)
+        }
+        Err(error) => wrong(format!("it can't be looked at ({error})")),
+    }
+}
+
 /// Makes all paths absolute, and folders for missing volumes, as Docker does.
 fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Container, Error> {
     let mut container = container.clone();
@@ -331,18 +347,7 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
     for volume in &mut container.volumes {
         let made = match volume.resolved {
             true => volumes::make_resolved(&volume.source)?,
-            false if volume.source.is_symlink() && !volume.source.exists() => {
-                return Err(Error::Invalid {
-                    option: "-v",
-                    given: volume.source.display().to_string(),
-                    why: "it is a link to what is not there".to_owned(),
-                });
-            }
-            false if !volume.source.exists() => {
-                fs::create_dir_all(&volume.source).doing_to("creating", &volume.source)?;
-                true
-            }
-            false => false,
+            false => make_source(&volume.source)?,
         };
         if made {
             notices(&format!("made the folder {}", volume.source.display()));

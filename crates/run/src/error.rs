@@ -219,6 +219,12 @@ impl Error {
     pub(crate) fn of_exec(command: String, errno: i32) -> Self {
         match errno {
             libc::ENOENT | libc::ENOTDIR => Self::NotFound(command),
+            crate::os::NO_INTERPRETER => {
+                let source = io::Error::other(
+                    "its interpreter (after `#!`) or its dynamic loader is not in the image",
+                );
+                Self::NotExecutable { command, source }
+            }
             _ => {
                 let source = io::Error::from_raw_os_error(errno);
                 Self::NotExecutable { command, source }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Doing, Error};
 use crate::{Container, Dns, Network, private};
 
+/// The files that are written here, in the container.
+pub(crate) const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
 /// Writes hosts, hostname and resolv.conf into `folder`; the answer pairs each one's place
 /// inside with its file here.
 pub(crate) fn write(
@@ -30,13 +33,9 @@ pub(crate) fn write(
     if private && dns.servers.is_empty() && private::resolves_on_loopback(&base) {
         dns.servers.push(IpAddr::V4(private::RESOLVER));
     }
-    let files = [
-        ("/etc/hosts", table),
-        ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", resolver(&base, &dns)),
-    ];
-    let mut written = Vec::with_capacity(files.len());
-    for (place, text) in files {
+    let texts = [table, format!("{hostname}\n"), resolver(&base, &dns)];
+    let mut written = Vec::with_capacity(FILES.len());
+    for (place, text) in FILES.into_iter().zip(texts) {
         let file = folder.join(place.trim_start_matches("/etc/"));
         fs::write(&file, text).doing_to("writing", &file)?;
         // A --user must be able to read them, whatever the caller's umask.

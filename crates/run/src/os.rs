@@ -233,6 +233,14 @@ pub(crate) struct Program {
     envp: Vec<*const libc::c_char>,
 }
 
+/// What [`Program::execute`] says of a program whose interpreter or dynamic loader is not there: execve(2) says
+/// `ENOENT`, as of one that is not there itself.
+pub(crate) const NO_INTERPRETER: i32 = libc::ELIBACC;
+
+fn is_there(path: &CStr) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
+}
+
 impl Program {
     /// `candidates` are the paths to try, in order.
     pub(crate) fn new(
@@ -258,6 +266,10 @@ impl Program {
             unsafe { libc::execve(path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
+                // It is there: what should run it is not.
+                Some(libc::ENOENT) if is_there(path) => {
+                    worst = io::Error::from_raw_os_error(NO_INTERPRETER);
+                }
                 Some(libc::ENOENT | libc::ENOTDIR) => {}
                 Some(libc::EACCES) => worst = error,
                 _ => return error,

@@ -39,7 +39,7 @@ const DEV_FILES: [&str; 13] = [
 
 /// What will be mounted so far, in its order.
 #[derive(Default)]
-struct Mounted<'a>(Vec<One<'a>>);
+pub(crate) struct Mounted<'a>(Vec<One<'a>>);
 
 /// One mount: a place without links, and what is shown there; nothing is shown by a folder in memory.
 struct One<'a> {
@@ -101,7 +101,7 @@ pub(crate) fn check<'a>(
     etc: &'a [(&'static str, PathBuf)],
     mounts: &[Mount<'a>],
     nodes: impl Iterator<Item = &'a Path>,
-) -> Result<(), Error> {
+) -> Result<Mounted<'a>, Error> {
     let mut mounted = Mounted::default();
     for (name, file) in etc {
         let real = mounted.real(root, Path::new(name))?;
@@ -138,7 +138,7 @@ pub(crate) fn check<'a>(
             return Err(wrong("there is a file in the container already".to_owned()));
         }
     }
-    Ok(())
+    Ok(mounted)
 }
 
 /// Nothing of the user's may be mounted on `real`, to which links lead from `target`.
@@ -151,6 +151,22 @@ fn is_the_kernels(place: &Path) -> bool {
 }
 
 impl Mounted<'_> {
+    /// Refuses a working folder that would have to be made in what is the kernel's.
+    pub(crate) fn starts_in(&self, root: &Path, workdir: &Path) -> Result<(), Error> {
+        let real = self.real(root, workdir)?;
+        if !is_the_kernels(&real)
+            || self.over(&real).is_some()
+            || self.there(root, &real) == There::Folder
+        {
+            return Ok(());
+        }
+        Err(Error::Invalid {
+            option: "working folder",
+            given: workdir.display().to_string(),
+            why: "there is no such folder, and none can be made in /proc, /sys and /dev".to_owned(),
+        })
+    }
+
     /// `target` without links, as it will be when all this is mounted below `root`.
     fn real(&self, root: &Path, target: &Path) -> Result<PathBuf, Error> {
         let parts = |path: &Path| -> Vec<OsString> {

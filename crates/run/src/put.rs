@@ -15,22 +15,45 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 
 /// Puts what is at `from`, a folder or file that nobody else reaches, at `name` in `folder`: under a name of its
-/// own until it is whole. A file or link that is there is replaced; a folder is not.
+/// own until it is whole. A file or link that is there is replaced; a folder that is there gets what `from` has, one by
+/// one, beside what it has.
 ///
 /// # Errors
-/// The kernel's; `ELOOP` and `ENOTDIR` where something was exchanged for a link meanwhile.
+/// The kernel's; `ELOOP` and `ENOTDIR` where something was exchanged for a link meanwhile, or would have to be
+/// exchanged for a folder.
 pub fn put(from: &Path, folder: &Path, name: &OsStr) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = Arc::new(rustix::fs::openat(CWD, folder, flags, Mode::empty())?);
+    let mut waiting = vec![(from.to_owned(), folder, name.to_owned())];
+    while let Some((from, folder, name)) = waiting.pop() {
+        let flags = flags | OFlags::NOFOLLOW;
+        let there = match fs::symlink_metadata(&from)?.is_dir() {
+            true => rustix::fs::openat(&*folder, &name, flags, Mode::empty()).ok().map(Arc::new),
+            false => None,
+        };
+        let Some(there) = there else {
+            put_one(&from, &folder, &name)?;
+            continue;
+        };
+        for entry in fs::read_dir(&from)? {
+            let entry = entry?;
+            waiting.push((entry.path(), Arc::clone(&there), entry.file_name()));
+        }
+    }
+    Ok(())
+}
+
+/// Puts what is at `from` where no folder is.
+fn put_one(from: &Path, folder: &Arc<OwnedFd>, name: &OsStr) -> io::Result<()> {
     let apart = OsString::from(format!(".sconce-cp-{}-{:08x}", std::process::id(), unique()));
     let is_folder = fs::symlink_metadata(from)?.is_dir();
-    let placed = copy(from, &folder, &apart).and_then(|()| {
+    let placed = copy(from, folder, &apart).and_then(|()| {
         let flags = if is_folder { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        Ok(rustix::fs::renameat_with(&*folder, &apart, &*folder, name, flags)?)
+        Ok(rustix::fs::renameat_with(folder, &apart, folder, name, flags)?)
     });
     if placed.is_err() && !is_folder {
         // A folder is left: by now it may be somebody else's under that name.
-        let _ = rustix::fs::unlinkat(&*folder, &apart, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(folder, &apart, AtFlags::empty());
     }
     placed
 }
@@ -112,8 +135,14 @@ mod tests {
         assert_eq!(fs::read_link(at("to/x/l")).expect("a link"), Path::new("/nowhere"));
         let time = |name: &str| fs::metadata(at(name)).expect("there").modified().expect("time");
         assert_eq!(time("to/x/sub/f"), time("from/sub/f"));
-        // A folder that is there is left, a link is replaced and not followed.
-        assert!(put(&at("from"), &at("to"), OsStr::new("x")).is_err());
+        // A folder that is there gets what is new, a link in its place is not followed.
+        fs::write(at("from/new"), "new").expect("written");
+        put(&at("from"), &at("to"), OsStr::new("x")).expect("placed");
+        assert_eq!(fs::read(at("to/x/new")).expect("read"), b"new");
+        fs::create_dir(at("theirs")).expect("made");
+        symlink("../theirs", at("to/z")).expect("a link");
+        assert!(put(&at("from"), &at("to"), OsStr::new("z")).is_err());
+        assert_eq!(fs::read_dir(at("theirs")).expect("read").count(), 0);
         fs::write(at("outside"), "theirs").expect("written");
         symlink("../outside", at("to/y")).expect("a link");
         put(&at("from/sub/f"), &at("to"), OsStr::new("y")).expect("placed");

@@ -94,24 +94,32 @@ pub(crate) fn start(
         }
     }
     let workdir = container.workdir.as_deref().unwrap_or(Path::new("/"));
+    let no_workdir = |why: String| Error::Invalid {
+        option: "working folder",
+        given: workdir.display().to_string(),
+        why,
+    };
+    if let Some(file) = etc::FILES.iter().find(|file| workdir.starts_with(file)) {
+        return Err(no_workdir(format!("{file} is a file of this machine, which is shown there")));
+    }
     let below = staged
         .iter()
         .filter_map(|volume| Some((volume, workdir.strip_prefix(&volume.target).ok()?)));
     match below.min_by_key(|(_, rest)| rest.components().count()) {
-        None => user::create_folder_in(&root, workdir)?,
+        None => user::create_folder_in(&root, workdir).map_err(|error| {
+            no_workdir(format!("it is not there, and can't be made ({})", error.chain()))
+        })?,
         // In a volume it is made as Docker does.
         Some((volume, rest)) => {
             let folder =
                 fs::File::open(&volume.source).doing_to("opening the volume at", &volume.target)?;
             let made = user::create_folder_in(&folder, &Path::new("/").join(rest));
-            made.map_err(|error| Error::Invalid {
-                option: "working folder",
-                given: workdir.display().to_string(),
-                why: format!(
+            made.map_err(|error| {
+                no_workdir(format!(
                     "it is not there in the volume at {}, and can't be made ({})",
                     volume.target.display(),
                     error.chain()
-                ),
+                ))
             })?;
         }
     }
@@ -120,7 +128,7 @@ pub(crate) fn start(
     }
     user::check_folders_in(&root)?;
     // Links that lead to where the image's own system would put the file lead nowhere here.
-    for name in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+    for name in etc::FILES {
         user::remove_link_in(&root, name)?;
     }
     drop(root);
@@ -134,7 +142,9 @@ pub(crate) fn start(
     let mounts = Mount::in_order(&staged, &in_memory);
     // A folder stands for the nodes in it, of which most are in a folder of their own.
     let nodes = container.devices.iter().filter(|device| !device.source.is_dir());
-    places::check(&overlay.root, &etc, &mounts, nodes.map(|node| node.target.as_path()))?;
+    let mounted =
+        places::check(&overlay.root, &etc, &mounts, nodes.map(|node| node.target.as_path()))?;
+    mounted.starts_in(&overlay.root, workdir)?;
     let place = Place {
         root: &overlay.root,
         etc: &etc,

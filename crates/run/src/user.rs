@@ -248,7 +248,13 @@ pub(crate) fn create_folder_in(root: impl AsFd, path: &Path) -> Result<(), Error
         parent = match open(&walked) {
             Err(Errno::NOENT) => {
                 let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-                rustix::fs::mkdirat(&parent, Path::new(part.as_os_str()), mode).doing(what())?;
+                match rustix::fs::mkdirat(&parent, Path::new(part.as_os_str()), mode) {
+                    Err(Errno::EXIST) => {
+                        let why = format!("{} is a link to what is not there", walked.display());
+                        return Err(std::io::Error::other(why)).doing(what());
+                    }
+                    made => made.doing(what())?,
+                }
                 open(&walked).doing(what())?
             }
             other => other.doing(what())?,

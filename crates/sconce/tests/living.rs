@@ -125,7 +125,7 @@ fn a_day_of_one_container() {
 
         // A folder takes the place of nothing that is there.
         let (code, _, err) = world.says(&["cp", "train:/tmp", "out"]);
-        assert!(code == 2 && err.contains("out is there already"), "{err}");
+        assert!(code == 2 && err.contains("/tmp is a folder, and out is none"), "{err}");
         assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
         assert_eq!(world.says(&["cp", "train:/tmp", "-"]).0, 2);
         // A link to a file is followed, as `cp` does; what is neither file nor folder stays what it is.
@@ -163,6 +163,21 @@ fn a_day_of_one_container() {
         assert!(code == 0 && err.contains("tree/fifo is a socket, a FIFO or a device"), "{err}");
         assert_eq!(fs::read_to_string(world.path("copied/file")).unwrap(), "x");
         assert!(!world.path("copied/fifo").exists());
+        // Into one that is there: beside what it has.
+        fs::create_dir_all(world.path("into/tree/sub")).unwrap();
+        fs::write(world.path("into/tree/mine"), "mine").unwrap();
+        fs::write(world.path("into/tree/file"), "old").unwrap();
+        exec(&["train", "sh", "-c", "mkdir /tmp/tree/sub; echo deep > /tmp/tree/sub/deep"]);
+        ok(&world, &["cp", "train:/tmp/tree", "into"]);
+        for (name, text) in [("mine", "mine"), ("file", "x"), ("sub/deep", "deep\n")] {
+            assert_eq!(fs::read_to_string(world.path("into/tree").join(name)).unwrap(), text);
+        }
+        // A folder does not take a file's place, nor a file a folder's.
+        fs::remove_dir_all(world.path("into/tree/sub")).unwrap();
+        fs::write(world.path("into/tree/sub"), "a file").unwrap();
+        let (code, _, err) = world.says(&["cp", "train:/tmp/tree", "into"]);
+        assert!(code != 0 && err.contains("into/tree"), "{err}");
+        assert_eq!(fs::read_to_string(world.path("into/tree/sub")).unwrap(), "a file");
 
         assert!(ok(&world, &["stats", "train"]).contains("train"));
         let unit = ok(&world, &["generate", "systemd", "train"]);

@@ -38,6 +38,26 @@ fn null_in_the_configuration_is_nothing() {
 }
 
 #[test]
+fn what_keeps_a_command_from_starting_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    fs::write(world.path("lost"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(world.path("lost"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, _, err) =
+        world.says(&["run", "--gpus", "none", "-v", "./lost:/lost", "oci:image", "/lost"]);
+    assert!(code == 126 && err.contains("its interpreter (after `#!`)"), "{code} {err}");
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin", "BAD=x\u0000y"]}"#);
+    let (code, _, err) = world.says(&["run", "--gpus", "none", "oci:image", "true"]);
+    assert!(code == 125 && err.contains(r"variable 'x\0y': a NUL byte"), "{code} {err}");
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "WorkingDir": "/etc/passwd/x"}"#);
+    let (code, _, err) = world.says(&["run", "--gpus", "none", "oci:image", "true"]);
+    assert!(code == 125 && err.contains("working folder '/etc/passwd/x'"), "{code} {err}");
+}
+
+#[test]
 fn an_archive_is_taken_in_and_run() {
     let world = World::new();
     world.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "x"]}"#);
@@ -120,7 +140,10 @@ fn what_cannot_be_mounted_there_is_said() {
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
     fs::write(world.path("file"), "").unwrap();
     std::os::unix::fs::symlink("nothing", world.path("dangling")).unwrap();
+    std::os::unix::fs::symlink("round", world.path("round")).unwrap();
     run(&world, &["-v", "./file:/tmp/new/", "-v", "./folder:/new"], &["true"]);
+    run(&world, &["-w", "/dev/shm"], &["true"]);
+    run(&world, &["-w", "/sys/kernel"], &["true"]);
     for (volumes, words) in [
         (["./file:/a", "./folder:/a/b"], "/a is a file in the container"),
         (["./folder:/a:ro", "./file:/a/b"], "it is not there in the read-only volume at /a"),
@@ -149,6 +172,14 @@ fn what_cannot_be_mounted_there_is_said() {
         ("--device", "/dev/full:/dev/null/x", "/dev/null is a file in the container"),
         ("--device", "/dev/full:/etc/passwd", "there is a file in the container already"),
         ("-w", "/proc/self/fd/7", "it is a folder of one process"),
+        ("--device", "/etc/hosts", "neither a device node nor a folder of them"),
+        ("-v", "./round:/x", "it can't be looked at (Too many levels of symbolic links"),
+        ("-w", "/etc/hosts", "/etc/hosts is a file of this machine"),
+        ("-w", "/etc/passwd/x", "it is not there, and can't be made"),
+        ("-w", "/proc/new", "none can be made in /proc, /sys and /dev"),
+        ("-w", "/sys/new/x", "none can be made in /proc, /sys and /dev"),
+        ("-w", "/dev/shm/new", "none can be made in /proc, /sys and /dev"),
+        ("-w", "/dev/null", "none can be made in /proc, /sys and /dev"),
         ("-v", "./store/trees:/s:ro", "is in sconce's store"),
         ("-v", "./store/containers:/s", "is in sconce's store"),
     ] {

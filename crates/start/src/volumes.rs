@@ -260,6 +260,12 @@ pub(crate) fn check_sources(binds: &[Bind], devices: &[sconce_run::Device]) -> R
             let given = device.source.display().to_string();
             return Err(Error::option("--device", given, "this machine has no such node"));
         }
+        let kind = device.source.metadata().map(|about| about.file_type());
+        if kind.is_ok_and(|kind| kind.is_file()) {
+            let given = device.source.display().to_string();
+            let why = "it is neither a device node nor a folder of them";
+            return Err(Error::option("--device", given, why));
+        }
     }
     Ok(())
 }

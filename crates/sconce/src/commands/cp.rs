@@ -11,7 +11,8 @@ use crate::error::{Failure, Kind};
 
 /// Copy a file or folder out of a running container, or into one
 ///
-/// As `cp -r`: into DEST where that is a folder, else under its name. Copied files belong to who
+/// As `cp -r`: into DEST where that is a folder, else under its name; a folder of that name that is there gets
+/// what is copied beside what it has. Copied files belong to who
 /// copies; inside, to root. Symbolic links stay links.
 #[derive(clap::Args)]
 pub struct Args {
@@ -75,8 +76,9 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     if fs::symlink_metadata(&copied).is_err() {
         return Err(Failure::new(Kind::Usage, format!("nothing of {path} could be copied")));
     }
-    if copied.is_dir() && !copied.is_symlink() && fs::symlink_metadata(&place).is_ok() {
-        let what = format!("{path} is a folder, and {} is there already", place.display());
+    let is_folder = |path: &Path| path.is_dir() && !path.is_symlink();
+    if is_folder(&copied) && fs::symlink_metadata(&place).is_ok() && !is_folder(&place) {
+        let what = format!("{path} is a folder, and {} is none", place.display());
         return Err(
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );
