@@ -165,6 +165,9 @@ fn a_day_of_one_container() {
         assert!(!world.path("copied/fifo").exists());
         // Into one that is there: beside what it has.
         fs::create_dir_all(world.path("into/tree/sub")).unwrap();
+        for name in ["into", "into/tree", "into/tree/sub"] {
+            fs::set_permissions(world.path(name), PermissionsExt::from_mode(0o777)).unwrap();
+        }
         fs::write(world.path("into/tree/mine"), "mine").unwrap();
         fs::write(world.path("into/tree/file"), "old").unwrap();
         exec(&["train", "sh", "-c", "mkdir /tmp/tree/sub; echo deep > /tmp/tree/sub/deep"]);
