@@ -75,6 +75,23 @@ mounted=$("$sconce" push --json "$project" "$at/other/hello:1")
 [ "$(echo "$mounted" | number moved)" -lt 10000 ] || fail "blobs were sent that could be mounted: $mounted"
 [ "$(echo "$mounted" | number mounted)" -gt 0 ] || fail "nothing was mounted: $mounted"
 
+say "a machine with nothing but the sealed project builds and downloads nothing; a changed file moves its layer alone"
+cp -r "$project" "$scratch/sealed"
+empty() { SCONCE_HOME="$scratch/empty" SCONCE_STORES='' UV_CACHE_DIR="$scratch/no-uv" "$sconce" "$@"; }
+from_nothing=$(empty push --json "$scratch/sealed" "$at/sconce/hello:2")
+[ "$(echo "$from_nothing" | number image)" = "$digest" ] || fail "another image: $from_nothing"
+[ "$(echo "$from_nothing" | number moved)" -lt 10000 ] || fail "more than documents moved: $from_nothing"
+printf '\nprint("changed")\n' >>"$scratch/sealed/hello.py"
+changed=$(empty push --json "$scratch/sealed" "$at/sconce/hello:3")
+[ "$(echo "$changed" | number moved)" -lt 20000 ] || fail "more than the layer of one file moved: $changed"
+kept=$(du -sk "$scratch/empty" | cut -f1)
+[ "$kept" -lt 1000 ] || fail "$kept KiB lie in a store that needed none"
+say "moved $(echo "$from_nothing" | number moved) bytes, and $(echo "$changed" | number moved) with a changed file; $kept KiB in the store"
+"$sconce" build "$scratch/sealed" >"$scratch/built"
+[ "$(cat "$scratch/built")" = "$(echo "$changed" | number image)" ] || fail "built it is another image"
+ran=$(elsewhere run -q --gpus none "$at/sconce/hello:3")
+[ "$ran" = "$(printf '%s\nchanged' "$said")" ] || fail "the changed image printed: $ran"
+
 say "skopeo reads it, podman runs it"
 found=$(skopeo inspect --tls-verify=false "docker://$at/sconce/hello:1" | number Digest)
 [ "$found" = "$digest" ] || fail "skopeo sees $found, sconce pushed $digest"

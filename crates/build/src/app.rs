@@ -8,14 +8,17 @@ use std::sync::Arc;
 use ignore::gitignore::Gitignore;
 use sconce_blob::{Digest, Hasher};
 use sconce_layer::{Content, Entry, Kind, Meta, ReadAt, check_path};
-use sconce_lock::App;
+use sconce_lock::{App, Lock};
 use sconce_open::{Folder, Found};
+use sconce_store::Layer;
 use serde::{Deserialize, Serialize};
 
 use crate::builder::{Builder, Environment, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::ignored::{Fate, Ignored, glob};
+use crate::image::{self, Documents};
 use crate::install;
+use crate::project::Project;
 
 /// An image with an app on top of its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +42,7 @@ impl Builder<'_> {
     /// Puts the files that `app` includes, read from `folder`, on top of an environment.
     pub fn app(
         &self,
-        lock: &sconce_lock::Lock,
+        lock: &Lock,
         environment: &Environment,
         app: &App,
         folder: &Path,
@@ -73,6 +76,39 @@ impl Builder<'_> {
         let bytes = serde_json::to_vec(&app).map_err(|error| Error::Memo(error.to_string()))?;
         self.store.put_memo(MEMO, key, &bytes)?;
         Ok(app)
+    }
+
+    /// The documents of a project's image, of which nothing need be here but the project's own files: the seal
+    /// of its lock says what the layers below them are. `None` where that does not tell: no seal, one of a sconce
+    /// that made other documents, or a project that is installed as a wheel.
+    ///
+    /// # Errors
+    /// The files of the project can't be read, or their layer not be stored.
+    pub fn sealed(&self, project: &Project, lock: &Lock) -> Result<Option<Documents>, Error> {
+        let (Some(sealed), None) = (&lock.sealed, &lock.project) else { return Ok(None) };
+        let layers = sealed.layers.iter().map(|layer| NamedLayer {
+            name: layer.name.clone(),
+            layer: Layer {
+                diff_id: layer.diff_id,
+                digest: layer.digest,
+                size: layer.size,
+                media_type: sconce_layer::Layer::MEDIA_TYPE.into(),
+            },
+        });
+        let mut layers: Vec<NamedLayer> = layers.collect();
+        let environment = image::documents(lock, &layers, None);
+        if Digest::of(&environment.manifest) != sealed.image {
+            return Ok(None);
+        }
+        let entries = match project {
+            Project::Folder { folder, .. } => entries(&lock.app, folder)?,
+            Project::Tag { .. } => Vec::new(),
+        };
+        if entries.is_empty() {
+            return Ok(Some(environment));
+        }
+        layers.push(self.plain_layer("app", entries, false)?);
+        Ok(Some(image::documents(lock, &layers, Some(sealed.image))))
     }
 
     /// The app made under `key` before, if it is whole.

@@ -44,41 +44,60 @@ impl Builder<'_> {
         layers: &[NamedLayer],
         environment: Option<Digest>,
     ) -> Result<Digest, Error> {
-        let mut config = Config::new(architecture(lock.facts.machine));
-        let start = &mut config.start;
-        let cuda = match lock.facts.flavour {
-            Flavour::Devel => "/usr/local/cuda/bin:",
-            Flavour::Runtime => "",
-        };
-        start.env.push(format!("PATH=/{PREFIX}/bin:{cuda}{PATH}"));
-        start.env.extend(ENV.iter().map(|(name, value, _)| format!("{name}={value}")));
-        if lock.facts.flavour == Flavour::Devel {
-            start.env.extend(toolkit::ENV.iter().map(|(name, value)| format!("{name}={value}")));
-        }
-        start.env.extend(lock.app.env.iter().map(|(name, value)| format!("{name}={value}")));
-        start.cmd = match lock.app.command.is_empty() {
-            true => vec!["/bin/bash".into()],
-            false => lock.app.command.clone(),
-        };
-        start.working_dir = lock.app.workdir.clone();
-        start.labels = labels(lock);
-        if let Some(digest) = environment {
-            start.labels.insert("dev.sconce.environment".into(), digest.to_string());
-        }
-        config.layers = layers
-            .iter()
-            .map(|named| {
-                let layer = sconce_layer::Layer {
-                    diff_id: named.layer.diff_id,
-                    digest: named.layer.digest,
-                    size: named.layer.size,
-                };
-                (layer, named.name.clone())
-            })
-            .collect();
-        let manifest = config.manifest(BTreeMap::new());
-        Ok(self.store.put_image(&[], &manifest.to_json(), &config.to_json())?)
+        let Documents { manifest, config } = documents(lock, layers, environment);
+        Ok(self.store.put_image(&[], &manifest, &config)?)
     }
+}
+
+/// The documents of an image: what a registry has of it besides its layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// Its manifest, whose digest is the image's.
+    pub manifest: Vec<u8>,
+    /// Its configuration.
+    pub config: Vec<u8>,
+}
+
+/// The documents of an image of these layers; one with an app names the `environment` below it.
+pub(crate) fn documents(
+    lock: &Lock,
+    layers: &[NamedLayer],
+    environment: Option<Digest>,
+) -> Documents {
+    let mut config = Config::new(architecture(lock.facts.machine));
+    let start = &mut config.start;
+    let cuda = match lock.facts.flavour {
+        Flavour::Devel => "/usr/local/cuda/bin:",
+        Flavour::Runtime => "",
+    };
+    start.env.push(format!("PATH=/{PREFIX}/bin:{cuda}{PATH}"));
+    start.env.extend(ENV.iter().map(|(name, value, _)| format!("{name}={value}")));
+    if lock.facts.flavour == Flavour::Devel {
+        start.env.extend(toolkit::ENV.iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    start.env.extend(lock.app.env.iter().map(|(name, value)| format!("{name}={value}")));
+    start.cmd = match lock.app.command.is_empty() {
+        true => vec!["/bin/bash".into()],
+        false => lock.app.command.clone(),
+    };
+    start.working_dir = lock.app.workdir.clone();
+    start.labels = labels(lock);
+    if let Some(digest) = environment {
+        start.labels.insert("dev.sconce.environment".into(), digest.to_string());
+    }
+    config.layers = layers
+        .iter()
+        .map(|named| {
+            let layer = sconce_layer::Layer {
+                diff_id: named.layer.diff_id,
+                digest: named.layer.digest,
+                size: named.layer.size,
+            };
+            (layer, named.name.clone())
+        })
+        .collect();
+    let manifest = config.manifest(BTreeMap::new()).to_json();
+    Documents { manifest, config: config.to_json() }
 }
 
 /// What an image says of itself.

@@ -40,6 +40,7 @@ pub use about::{bom, provenance};
 pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;
+pub use image::Documents;
 pub use imports::{ImportCheck, Imports};
 pub use progress::{Progress, Silent, Stage};
 pub use project::{Locked, Policy, Project, Ready, write_whole};

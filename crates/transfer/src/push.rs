@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sconce_blob::Digest;
-use sconce_build::Stage;
-use sconce_oci::{Descriptor, Document, MANIFEST};
+use sconce_build::{Documents, Stage};
+use sconce_oci::{Descriptor, Document, MANIFEST, Manifest};
 use sconce_registry::{Outgoing, Reference, Registry, Rights, Sent};
 use sconce_store::{Image, Store};
 
@@ -31,12 +31,22 @@ pub struct Pushed {
 enum Blobs<'a> {
     Store(&'a Store),
     Registry(&'a Registry),
+    /// The store, and a configuration that is not in it.
+    Described {
+        store: &'a Store,
+        config: &'a [u8],
+    },
 }
 
 impl Blobs<'_> {
     fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
-            Self::Store(store) => Box::new(store.open_blob(blob.digest).map_err(io::Error::from)?),
+            Self::Described { config, .. } if blob.digest == Digest::of(config) => {
+                Box::new(*config)
+            }
+            Self::Store(store) | Self::Described { store, .. } => {
+                Box::new(store.open_blob(blob.digest).map_err(io::Error::from)?)
+            }
             Self::Registry(registry) => Box::new(registry.blob(blob).map_err(io::Error::other)?),
         })
     }
@@ -59,6 +69,17 @@ impl Outgoing for Blob<'_> {
     }
 }
 
+fn manifest_of(bytes: &[u8]) -> Result<Manifest, Error> {
+    let bad = |why| sconce_store::Error::BadDocument {
+        what: format!("manifest {}", Digest::of(bytes)),
+        why,
+    };
+    match Document::parse(bytes).map_err(bad)? {
+        Document::Manifest(parsed) => Ok(parsed),
+        Document::Index(_) => Err(bad("it is an index".to_owned()).into()),
+    }
+}
+
 impl Transfer<'_> {
     /// Sends an image of the store. Blobs that the repository has are not sent, nor those that the
     /// registry is known to have elsewhere; virtual layers are read straight from their wheels. The
@@ -69,6 +90,33 @@ impl Transfer<'_> {
     pub fn push(&self, image: &Image, to: &Reference) -> Result<Pushed, Error> {
         let manifest = self.store.manifest(image)?;
         self.send(&manifest, &Blobs::Store(self.store), to)
+    }
+
+    /// Sends an image of which only its documents and some layers need be here: those that the repository lacks.
+    /// `None`, and nothing is sent, where it lacks one that is not here.
+    ///
+    /// # Errors
+    /// Those of the registry and of the store.
+    pub fn push_documents(
+        &self,
+        documents: &Documents,
+        to: &Reference,
+    ) -> Result<Option<Pushed>, Error> {
+        let Documents { manifest, config } = documents;
+        let registry = Registry::new(self.access, to.clone(), &Rights::Push(Vec::new()))?;
+        let lacking = AtomicBool::new(false);
+        let layers = manifest_of(manifest)?.layers;
+        each(&layers, self.threads, |layer, _| {
+            let found = lacking.load(Ordering::Relaxed)
+                || self.store.has_blob(layer.digest)
+                || registry.has_blob(layer.digest)?;
+            lacking.fetch_or(!found, Ordering::Relaxed);
+            Ok(())
+        })?;
+        if lacking.into_inner() {
+            return Ok(None);
+        }
+        self.send(manifest, &Blobs::Described { store: self.store, config }, to).map(Some)
     }
 
     /// Whether images can be sent there: asked before one is built for it.
@@ -99,12 +147,7 @@ impl Transfer<'_> {
     }
 
     fn send(&self, manifest: &[u8], from: &Blobs<'_>, to: &Reference) -> Result<Pushed, Error> {
-        let what = || format!("manifest {}", Digest::of(manifest));
-        let bad = |why| sconce_store::Error::BadDocument { what: what(), why };
-        let parsed = match Document::parse(manifest).map_err(bad)? {
-            Document::Manifest(parsed) => parsed,
-            Document::Index(_) => return Err(bad("it is an index".to_owned()).into()),
-        };
+        let parsed = manifest_of(manifest)?;
         let mut seen = BTreeSet::new();
         let mut blobs: Vec<&Descriptor> = parsed.layers.iter().chain([&parsed.config]).collect();
         blobs.retain(|blob| seen.insert(blob.digest));

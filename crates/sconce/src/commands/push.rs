@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sconce_build::{Project, Trees};
+use sconce_build::{Documents, Project, Trees};
 use sconce_lock::reaches::When;
 use sconce_registry::Reference;
 use sconce_start::{Kind as What, Target};
@@ -20,7 +20,7 @@ use crate::trust;
 
 /// Send an image to a registry
 ///
-/// Only what the registry lacks is sent: it is asked first, takes what another of its repositories is
+/// Only what the registry lacks is sent, and of a project whose lock is sealed nothing else is built: it is asked first, takes what another of its repositories is
 /// known to have, and layers of wheels are read straight from the wheels. An upload that breaks off
 /// goes on where it was. The manifest comes last. Prints the image's digest. Logins are those of
 /// `sconce login`, docker and podman.
@@ -56,9 +56,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let policy = context.policy()?;
     let image = match &args.second {
         Some(_) => {
+            let target = Target::find(&args.first)?;
             // A registry that is down or closed is no reason to build first.
-            if matches!(Target::find(&args.first)?, Target::Folder(_) | Target::Tag(_)) {
+            if matches!(target, Target::Folder(_) | Target::Tag(_)) {
                 context.transfer(&access, &policy).check_push(&to)?;
+            }
+            if let Target::Folder(project) = &target
+                && let Some(documents) = sealed(&context, project, args.trust)?
+                && let Some(pushed) =
+                    context.transfer(&access, &policy).push_documents(&documents, &to)?
+            {
+                told(&to, &pushed, args.json)?;
+                return Ok(ExitCode::SUCCESS);
             }
             source(&context, "push", &args.first, args.trust)?
         }
@@ -161,6 +170,22 @@ pub fn source(
         }
     };
     Ok(store.image(&taken.hex())?)
+}
+
+/// The documents of a project's image, where its lock is up to date and says enough.
+fn sealed(
+    context: &Context,
+    project: &Project,
+    trusted: bool,
+) -> Result<Option<Documents>, Failure> {
+    let mirror = project.spec().base.mirror.clone();
+    let builder = context.builder(mirror.as_deref());
+    let Some(lock) = builder.existing_lock(project)? else { return Ok(None) };
+    if lock.check_spec(project.spec()).is_err() {
+        return Ok(None);
+    }
+    trust::check(project, Some(&lock), When::Lock, trusted)?;
+    Ok(builder.sealed(project, &lock)?)
 }
 
 /// The image of a project, as `sconce build` makes it.
