@@ -158,7 +158,7 @@ fn a_user_without_no_new_privs_gets_no_filter() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("readable");
     let program = folder.path().join("filtered");
-    fs::copy(example(), &program).expect("the program copied");
+    sconce_testkit::copy_program(&example(), &program);
     let run = |options: &[&str]| {
         let mut command = Command::new(&program);
         command.args(options).args(["call", &libc::SYS_getpid.to_string()]);

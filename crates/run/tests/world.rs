@@ -49,7 +49,7 @@ impl World {
         let folder = tempfile::Builder::new().prefix("sconce-run-").tempdir().expect("a folder");
         let mapped = (who == As::Mapped).then(|| MappedUser::new(folder.path()));
         let world = Self { folder, who, mapped };
-        fs::copy(bare(), world.path("bare")).expect("the program copied");
+        sconce_testkit::copy_program(&bare(), &world.path("bare"));
         make_root(&world.path("root"));
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).expect("readable");
         world.give("");

@@ -25,7 +25,7 @@ impl Rootless {
         world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
         let user = MappedUser::new(&world.path(""));
         // Where the program was built, another user may not come.
-        fs::copy(env!("CARGO_BIN_EXE_sconce"), world.path("sconce")).unwrap();
+        sconce_testkit::copy_program(env!("CARGO_BIN_EXE_sconce").as_ref(), &world.path("sconce"));
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         for folder in ["store", "home"] {
             fs::create_dir(world.path(folder)).unwrap();

@@ -251,7 +251,7 @@ fn linux_seccomp() {
 fn linux_uid_mappings() {
     let world = new();
     let user = MappedUser::new(&world.path(""));
-    fs::copy(env!("CARGO_BIN_EXE_sconce"), world.path("sconce")).unwrap();
+    sconce_testkit::copy_program(env!("CARGO_BIN_EXE_sconce").as_ref(), &world.path("sconce"));
     fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(world.path("store")).unwrap();
     fs::set_permissions(world.path("store"), fs::Permissions::from_mode(0o700)).unwrap();

@@ -11,7 +11,7 @@ mod server;
 mod wheel;
 
 pub use index::PackageIndex;
-pub use machine::{MappedUser, installed};
+pub use machine::{MappedUser, copy_program, installed};
 pub use registry::{RegistryServer, Trouble};
 pub use server::{Fault, Request, Server};
 pub use wheel::{Wheel, ZipEntry, zip};

@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+/// Copies a program that is started then. Another process writes it: a thread that starts something while this one writes
+/// would hand its child the file, open for writing, and what is open so is not executed (execve(2), `ETXTBSY`).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--preserve=mode").arg(from).arg(to).status();
+    assert!(copied.expect("cp").success(), "{} copied to {}", from.display(), to.display());
+}
+
 /// Makes sure that `program` of Debian's `package` is on this machine, and installs it with apt-get
 /// where it is not. A machine that cannot install it fails the test: there is no test without it.
 pub fn installed(program: &str, package: &str) {

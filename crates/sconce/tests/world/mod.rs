@@ -32,7 +32,7 @@ impl World {
         use std::os::unix::fs::{PermissionsExt, chown};
         let mut world = Self::new();
         world.nobody = true;
-        fs::copy(env!("CARGO_BIN_EXE_sconce"), world.path("sconce")).unwrap();
+        sconce_testkit::copy_program(env!("CARGO_BIN_EXE_sconce").as_ref(), &world.path("sconce"));
         let folder = world.folder.path();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
         chown(folder, Some(NOBODY), Some(NOBODY))

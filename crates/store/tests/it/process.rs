@@ -27,7 +27,13 @@ pub fn need_root() {
 pub fn open_folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("sconce-store-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::copy(std::env::current_exe().unwrap(), folder.path().join("program")).unwrap();
+    // By another process: what a thread of this one has open for writing, its children can't execute.
+    let mut copy = Command::new("cp");
+    let copied = copy
+        .arg("--preserve=mode")
+        .arg(std::env::current_exe().unwrap())
+        .arg(folder.path().join("program"));
+    assert!(copied.status().unwrap().success());
     folder
 }
 
