@@ -128,7 +128,7 @@ pub(crate) fn make_resolved(path: &Path) -> Result<bool, Error> {
 
 /// Opens what is at a path, and no link on the way: the path was resolved before, so that one that is there
 /// by now leads elsewhere.
-fn without_links(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn without_links(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(from, path, flags, Mode::empty(), resolve)

@@ -1,6 +1,8 @@
 //! `sconce cp`.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,39 +54,71 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
     };
     let name = Path::new(path).file_name().map_or(PathBuf::from("root"), PathBuf::from);
-    let place = match dest.is_symlink() && !dest.is_dir() {
+    let dest = match dest.is_symlink() && !dest.is_dir() {
         true => followed(dest).map_err(|error| failed("follow the link", dest, error))??,
         false => dest.to_owned(),
     };
-    let place = if place.is_dir() { place.join(&name) } else { place };
+    let (folder, name) = into_which(&dest, &volumes(global)?, name.as_os_str())
+        .map_err(|error| failed("write to", &dest, error))?;
+    let place = held(&folder).join(&name);
     if let Ok(about) = fs::symlink_metadata(&place)
         && !(about.is_file() || about.is_dir() || about.is_symlink())
     {
-        let what = format!("{} is a device, a socket or a FIFO", place.display());
+        let what = format!("{} is a device, a socket or a FIFO", dest.display());
         return Err(Failure::new(Kind::Usage, what).hint("name a file or a folder"));
     }
-    let parent = match place.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
     // What comes from inside is unpacked where nobody else writes; the container may have the folder that it
     // goes to.
     let store = open_store()?;
     let apart = store.scratch_dir()?;
     one.copy_out(path, &apart, &mut note)?;
-    let copied = apart.join(&name);
+    let copied = apart.join(Path::new(path).file_name().unwrap_or("root".as_ref()));
     if fs::symlink_metadata(&copied).is_err() {
         return Err(Failure::new(Kind::Usage, format!("nothing of {path} could be copied")));
     }
     let is_folder = |path: &Path| path.is_dir() && !path.is_symlink();
     if is_folder(&copied) && fs::symlink_metadata(&place).is_ok() && !is_folder(&place) {
-        let what = format!("{path} is a folder, and {} is none", place.display());
+        let what = format!("{path} is a folder, and {} is none", dest.display());
         return Err(
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );
     }
-    let name = place.file_name().unwrap_or(name.as_os_str());
-    sconce_run::put(&copied, &parent, name).map_err(|error| failed("write", &place, error))
+    sconce_run::put(&copied, &held(&folder), &name).map_err(|error| failed("write", &dest, error))
+}
+
+/// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied.
+fn into_which(
+    dest: &Path,
+    volumes: &[PathBuf],
+    name: &OsStr,
+) -> std::io::Result<(OwnedFd, OsString)> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let (parent, last) = match sconce_run::reach(dest, volumes) {
+        Ok(real) if real.is_dir() => (real, name.to_owned()),
+        Ok(real) => {
+            let last = real.file_name().unwrap_or(name).to_owned();
+            (real.parent().unwrap_or(Path::new("/")).to_owned(), last)
+        }
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {
+            let folder = dest.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let real = sconce_run::reach(folder.unwrap_or(Path::new(".")), volumes)?;
+            (real, dest.file_name().unwrap_or(name).to_owned())
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((sconce_run::hold(&parent)?, last))
+}
+
+/// A path to the very folder that is open.
+fn held(folder: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
+}
+
+/// The folders that containers can write to.
+fn volumes(global: &Global) -> Result<Vec<PathBuf>, Failure> {
+    let listed = ps::all(global)?.into_iter().flat_map(|one| one.container.volumes);
+    let writable = listed.filter(|volume| !volume.read_only);
+    Ok(writable.map(|volume| volume.source).collect())
 }
 
 /// Where a link to a file leads, as Docker follows it; one that leads out of its folder may have come from
@@ -105,25 +139,26 @@ fn followed(link: &Path) -> std::io::Result<Result<PathBuf, Failure>> {
 
 fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(), Failure> {
     let one = ps::find(global, container)?;
-    if source.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+    let unreadable =
+        |error| Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()));
+    let real = sconce_run::reach(source, &volumes(global)?).map_err(unreadable)?;
+    if real.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
         let what = format!("{} is a device, a socket or a FIFO", source.display());
         return Err(Failure::new(Kind::Usage, what));
     }
-    let name = source
-        .canonicalize()
-        .map_err(|error| {
-            Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()))
-        })?
-        .file_name()
-        .map_or(PathBuf::from("root"), PathBuf::from);
-    match one.copy_in(source, &name, path, &mut note) {
+    let folder = sconce_run::hold(real.parent().unwrap_or(Path::new("/"))).map_err(unreadable)?;
+    let (name, from) = match real.file_name() {
+        Some(name) => (PathBuf::from(name), held(&folder).join(name)),
+        None => (PathBuf::from("root"), PathBuf::from("/")),
+    };
+    match one.copy_in(&from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
             let path = Path::new(path);
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Failure::new(Kind::Usage, message));
             };
-            Ok(one.copy_in(source, Path::new(name), &parent.to_string_lossy(), &mut note)?)
+            Ok(one.copy_in(&from, Path::new(name), &parent.to_string_lossy(), &mut note)?)
         }
         other => Ok(other?),
     }

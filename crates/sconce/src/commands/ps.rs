@@ -82,6 +82,11 @@ pub fn folder(global: &Global) -> Result<PathBuf, Failure> {
     Ok(Context::open(global)?.store.containers()?)
 }
 
+/// Every container that has a record.
+pub fn all(global: &Global) -> Result<Vec<Listed>, Failure> {
+    Ok(sconce_run::list(&folder(global)?)?)
+}
+
 /// The container that people call `name`.
 pub fn find(global: &Global, name: &str) -> Result<Listed, Failure> {
     Ok(sconce_run::find(&folder(global)?, name)?)
