@@ -87,6 +87,35 @@ fn has_file(folder: &std::path::Path, name: &str, levels: usize) -> bool {
     })
 }
 
+/// A container puts links into its volume: `cp` follows none of them, whatever path names it.
+#[test]
+fn a_copy_follows_no_link_of_a_volume() {
+    let world = World::new();
+    world.image(CONFIG);
+    for folder in ["vol", "outside"] {
+        fs::create_dir(world.path(folder)).unwrap();
+    }
+    fs::write(world.path("outside/secret"), "mine").unwrap();
+    let script = "echo new > /tmp/secret; ln -s ../outside /vol/t; sleep 1000";
+    start(&world, "hostile", &["-v", "./vol:/vol"], script);
+    eventually("the link is there", || world.path("vol/t").is_symlink());
+    for words in [
+        ["hostile:/tmp/secret", "vol/t"],
+        ["hostile:/tmp/secret", "vol/t/"],
+        ["hostile:/tmp/secret", "vol/t/new"],
+        ["vol/t/secret", "hostile:/tmp/got"],
+        ["vol/t/", "hostile:/tmp/got"],
+    ] {
+        let (code, _, err) = world.says(&["cp", words[0], words[1]]);
+        assert!(code != 0 && err.contains("is a link in a volume of a container"), "{err}");
+    }
+    assert_eq!(fs::read_to_string(world.path("outside/secret")).unwrap(), "mine");
+    assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 1);
+    ok(&world, &["cp", "hostile:/tmp/secret", "vol"]);
+    assert_eq!(fs::read_to_string(world.path("vol/secret")).unwrap(), "new\n");
+    ok(&world, &["rm", "-f", "hostile"]);
+}
+
 #[test]
 fn a_day_of_one_container() {
     for world in worlds() {
