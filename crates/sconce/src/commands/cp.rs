@@ -61,10 +61,11 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     let (folder, name) = into_which(&dest, &volumes(global)?, name.as_os_str())
         .map_err(|error| failed("write to", &dest, error))?;
     let place = held(&folder).join(&name);
+    let shown = if dest.is_dir() { dest.join(&name) } else { dest.clone() };
     if let Ok(about) = fs::symlink_metadata(&place)
         && !(about.is_file() || about.is_dir() || about.is_symlink())
     {
-        let what = format!("{} is a device, a socket or a FIFO", dest.display());
+        let what = format!("{} is a device, a socket or a FIFO", shown.display());
         return Err(Failure::new(Kind::Usage, what).hint("name a file or a folder"));
     }
     // What comes from inside is unpacked where nobody else writes; the container may have the folder that it
@@ -78,12 +79,12 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     }
     let is_folder = |path: &Path| path.is_dir() && !path.is_symlink();
     if is_folder(&copied) && fs::symlink_metadata(&place).is_ok() && !is_folder(&place) {
-        let what = format!("{path} is a folder, and {} is none", dest.display());
+        let what = format!("{path} is a folder, and {} is none", shown.display());
         return Err(
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );
     }
-    sconce_run::put(&copied, &held(&folder), &name).map_err(|error| failed("write", &dest, error))
+    sconce_run::put(&copied, &held(&folder), &name).map_err(|error| failed("write", &shown, error))
 }
 
 /// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied.
