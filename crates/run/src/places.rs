@@ -16,7 +16,7 @@ use crate::volumes::Staged;
 /// What the kernel's file systems are mounted on.
 const KERNEL: [&str; 3] = ["/proc", "/dev", "/sys"];
 /// Most links on one way, as the kernel has it (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+pub(crate) const MOST_LINKS: usize = 40;
 
 /// What libcontainer makes in the container's /dev (config-linux.md, "Default Devices", and the mounts of
 /// [`crate::spec`]).

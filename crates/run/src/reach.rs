@@ -11,10 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
+use crate::places::MOST_LINKS;
 use crate::volumes::without_links;
-
-/// Most links on one way, as the kernel has it (path_resolution(7)).
-const MOST_LINKS: usize = 40;
 
 /// `path` without links. `volumes` are the folders that containers can write to, without links themselves.
 ///

@@ -12,7 +12,7 @@ use crate::error::Refusal;
 /// The longest name of a host (RFC 1035).
 const MAX_NAME: usize = 253;
 
-/// The host names that a registry answers to.
+/// The host names that this registry answers to; any IP address is answered as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
 

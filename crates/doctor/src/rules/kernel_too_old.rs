@@ -9,7 +9,7 @@ use crate::{Finding, Severity, Snapshot, Step, Subject};
 pub const RULE: Rule = Rule {
     id: "kernel-too-old",
     title: "The kernel is too old for sconce's containers",
-    why: "Every mount of a container is made by mount_setattr(2), which came with Linux 5.12. `sconce run` refuses an older kernel; Docker and podman do with less",
+    why: "Every mount of a container is made by mount_setattr(2), which came with Linux 5.12. `sconce run` refuses an older kernel; Docker and podman run on older ones",
     fix: "start a newer kernel of the distribution, or build the image and run it with Docker: `sconce build --output docker-archive:FILE`",
     references: &[],
     check,

@@ -20,10 +20,11 @@ use crate::trust;
 
 /// Send an image to a registry
 ///
-/// Only what the registry lacks is sent, and of a project whose lock is sealed nothing else is built: it is asked first, takes what another of its repositories is
-/// known to have, and layers of wheels are read straight from the wheels. An upload that breaks off
-/// goes on where it was. The manifest comes last. Prints the image's digest. Logins are those of
-/// `sconce login`, docker and podman.
+/// Only what the registry lacks is sent: it is asked first, takes what another of its repositories is
+/// known to have, and layers of wheels are read straight from the wheels. A project whose lock is sealed
+/// is built only if the registry lacks one of its layers. An upload that breaks off goes on where it was.
+/// The manifest comes last. Prints the image's digest. Logins are those of `sconce login`, docker and
+/// podman.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
