@@ -18,7 +18,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("gpu", &["open"]),
     ("verify", &[]),
     ("doctor", &["facts", "gpu", "open"]),
-    ("run", &["blob", "facts", "store"]),
+    ("run", &["blob", "facts", "open", "store"]),
     (
         "build",
         &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],

@@ -201,6 +201,14 @@ impl Builder<'_> {
                 let real = project.spec().leads.real(&path).unwrap_or_else(|| path.clone());
                 match sconce_open::read_to_string_unfollowed(&real, LOCK_LIMIT) {
                     Err(error) if sconce_open::is_missing(&error) => return Ok(None),
+                    // As it leads out, it is not of the project, and nobody was asked.
+                    Ok(_) if !real.starts_with(folder) => {
+                        let why = format!(
+                            "it is a link to {}, out of the project's folder",
+                            real.display()
+                        );
+                        return Err(at("read", &path)(std::io::Error::other(why)));
+                    }
                     read => read.map_err(at("read", &path))?,
                 }
             }

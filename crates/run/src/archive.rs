@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::signals::SignalPipe;
+use crate::signals::{SignalPipe, ends_a_process};
 
 /// Adds `path` and what is below it under the name `name`. Links stay links; sockets, FIFOs and devices
 /// hold nothing to copy: they are left out and answered. Whoever can write there may exchange a folder for a
@@ -133,8 +133,7 @@ pub(crate) fn wait(stream: impl AsFd, signals: impl AsFd) -> io::Result<Option<i
         let mut number = [0];
         rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut number))?;
         let number = i32::from(number[0]);
-        // Others that arrive are a window's or a stopped job's.
-        if matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT) {
+        if ends_a_process(number) {
             return Ok(Some(number));
         }
     }

@@ -286,7 +286,7 @@ fn check(container: &Container) -> Result<(), Error> {
         return Err(Error::NoLayers);
     }
     if let Some(workdir) = &container.workdir {
-        request::absolute("-w", &workdir.to_string_lossy(), workdir)?;
+        request::absolute("working folder", &workdir.to_string_lossy(), workdir)?;
         // What a descriptor of ours leads to is on this machine (CVE-2024-21626).
         let mut parts = workdir.components().skip(1).filter_map(|part| part.as_os_str().to_str());
         let of_process = |part: &str| {

@@ -127,6 +127,9 @@ pub enum Error {
     /// A signal ended what was being done.
     #[error("interrupted")]
     Interrupted(i32),
+    /// The shim of a container says nothing.
+    #[error("container {0} was sent KILL, and its shim does not answer")]
+    Unanswered(String),
     /// The container runs no more.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -197,6 +200,12 @@ impl Error {
             Self::Store(error) => return error.hint(),
             Self::Attached => "`sconce exec` runs another command in it",
             Self::Seccomp(error) => return error.hint().map(str::to_owned),
+            Self::Unanswered(id) => {
+                let shim = format!("sconce-{}", id.get(..8).unwrap_or(id));
+                return Some(format!(
+                    "`ps -eo pid,stat,comm` lists it as {shim}: in state T it was stopped, and `kill -CONT PID` lets it go on"
+                ));
+            }
             Self::NotRunning(_) => "`sconce logs` shows what it wrote, `sconce ps -a` how it ended",
             Self::Listen { .. } => "choose another host port",
             _ => return None,

@@ -16,6 +16,10 @@ use crate::streams::{self, Copying, Streams};
 use crate::terminal;
 use crate::{Exit, Stdio, attend, clean, signals, usage};
 
+/// How long a shim may take to say how its container ended: after KILL, a process that the kernel is still working
+/// for ends later.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+
 impl Listed {
     /// Runs another command in it; `stdio` says what its streams are.
     pub fn exec(
@@ -113,7 +117,10 @@ impl Listed {
 
     /// Passes a signal to it; KILL ends all of it.
     pub fn kill(&self, signal: i32) -> Result<(), Error> {
-        control::send(self.connect()?, &Message::Signal(signal)).doing("passing on the signal")
+        match tell(&self.connect()?, &Message::Signal(signal))? {
+            true => Ok(()),
+            false => Err(Error::NotRunning(self.id.clone())),
+        }
     }
 
     /// Waits for its end: how it ended.
@@ -122,7 +129,9 @@ impl Listed {
             Err(Error::NotRunning(_)) => return self.ended(),
             other => other?,
         };
-        control::send(&socket, &Message::Wait).doing("asking for the end")?;
+        if !tell(&socket, &Message::Wait)? {
+            return self.ended();
+        }
         wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
     }
 
@@ -131,13 +140,17 @@ impl Listed {
     pub fn stop(&self, timeout: Option<Duration>) -> Result<Exit, Error> {
         let own = Duration::from_secs(self.container.stop_timeout.unwrap_or(10));
         let socket = self.connect()?;
-        control::send(&socket, &Message::Wait).doing("asking for the end")?;
         let signal = self.container.stop_signal.unwrap_or(libc::SIGTERM);
-        control::send(&socket, &Message::Signal(signal)).doing("passing on the signal")?;
+        if !(tell(&socket, &Message::Wait)? && tell(&socket, &Message::Signal(signal))?) {
+            return self.ended();
+        }
         let until = Instant::now() + timeout.unwrap_or(own);
         if !readable_until(&socket, until)? {
-            control::send(&socket, &Message::Signal(libc::SIGKILL))
-                .doing("passing on the signal")?;
+            // Where the shim is gone, that can be read.
+            tell(&socket, &Message::Signal(libc::SIGKILL))?;
+            if !readable_until(&socket, Instant::now() + AFTER_KILL)? {
+                return Err(Error::Unanswered(self.id.clone()));
+            }
         }
         wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
     }
@@ -224,6 +237,11 @@ impl Listed {
 
     /// The exit of a container that has ended.
     fn ended(&self) -> Result<Exit, Error> {
+        // A shim takes no more questions before it writes how its container ended.
+        let until = Instant::now() + AFTER_KILL;
+        while self.lives() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let state: State = match folder::read(&self.path, "state.json") {
             Ok(state) => state,
             // It removed its record (`--rm`) before this read.
@@ -253,6 +271,15 @@ impl Listed {
             }
             Err(error) => Err(error).doing("reaching the container's shim"),
         }
+    }
+}
+
+/// Sends a message, unless the shim has ended since it was connected to: whether it was there.
+fn tell(socket: &OwnedFd, message: &Message) -> Result<bool, Error> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match control::send(socket, message) {
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => Ok(false),
+        sent => sent.map(|()| true).doing("asking the container's shim"),
     }
 }
 

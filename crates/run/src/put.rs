@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileTimes};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,97 +14,182 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 
+use crate::error::{Doing, Error};
+use crate::signals::Interrupts;
+
 /// Puts what is at `from`, a folder or file that nobody else reaches, at `name` in `folder`: under a name of its
 /// own until it is whole. A file or link that is there is replaced; a folder that is there gets what `from` has, one by
-/// one, beside what it has.
+/// one, beside what it has. What fails leaves nothing half-written. `shown` is the place in the caller's words.
 ///
 /// # Errors
-/// The kernel's; `ELOOP` and `ENOTDIR` where something was exchanged for a link meanwhile, or would have to be
-/// exchanged for a folder.
-pub fn put(from: &Path, folder: &Path, name: &OsStr) -> io::Result<()> {
+/// The kernel's, naming what could not be written; `ELOOP` and `ENOTDIR` where something was exchanged for a link
+/// meanwhile, or would have to be exchanged for a folder. [`Error::Interrupted`].
+pub fn put(
+    from: &Path,
+    folder: &Path,
+    name: &OsStr,
+    shown: &Path,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
+    let copy = Copy { from, shown, interrupts };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = Arc::new(rustix::fs::openat(CWD, folder, flags, Mode::empty())?);
+    let open = rustix::fs::openat(CWD, folder, flags, Mode::empty());
+    let folder = Arc::new(open.doing_to("opening", folder)?);
     let mut waiting = vec![(from.to_owned(), folder, name.to_owned())];
     while let Some((from, folder, name)) = waiting.pop() {
         let flags = flags | OFlags::NOFOLLOW;
-        let there = match fs::symlink_metadata(&from)?.is_dir() {
+        let is_folder = copy.at(&from, fs::symlink_metadata(&from))?.is_dir();
+        let there = match is_folder {
             true => rustix::fs::openat(&*folder, &name, flags, Mode::empty()).ok().map(Arc::new),
             false => None,
         };
         let Some(there) = there else {
-            put_one(&from, &folder, &name)?;
+            copy.place(&from, &folder, &name)?;
             continue;
         };
-        for entry in fs::read_dir(&from)? {
-            let entry = entry?;
+        for entry in copy.at(&from, fs::read_dir(&from))? {
+            let entry = copy.at(&from, entry)?;
             waiting.push((entry.path(), Arc::clone(&there), entry.file_name()));
         }
     }
     Ok(())
 }
 
-/// Puts what is at `from` where no folder is.
-fn put_one(from: &Path, folder: &Arc<OwnedFd>, name: &OsStr) -> io::Result<()> {
-    let apart = OsString::from(format!(".sconce-cp-{}-{:08x}", std::process::id(), unique()));
-    let is_folder = fs::symlink_metadata(from)?.is_dir();
-    let placed = copy(from, folder, &apart).and_then(|()| {
-        let flags = if is_folder { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        Ok(rustix::fs::renameat_with(folder, &apart, folder, name, flags)?)
-    });
-    if placed.is_err() && !is_folder {
-        // A folder is left: by now it may be somebody else's under that name.
-        let _ = rustix::fs::unlinkat(folder, &apart, AtFlags::empty());
-    }
-    placed
-}
-
-fn unique() -> u32 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |time| time.subsec_nanos())
+/// One call of [`put`].
+struct Copy<'a> {
+    from: &'a Path,
+    shown: &'a Path,
+    interrupts: &'a Interrupts,
 }
 
 /// A step of a copy: something to make, or a folder that is complete.
 enum Step {
     Make { from: PathBuf, folder: Arc<OwnedFd>, name: OsString },
-    Finish { open: Arc<OwnedFd>, about: fs::Metadata },
+    Finish { from: PathBuf, open: Arc<OwnedFd>, about: fs::Metadata },
 }
 
-fn copy(from: &Path, folder: &Arc<OwnedFd>, name: &OsStr) -> io::Result<()> {
-    let first =
-        Step::Make { from: from.to_owned(), folder: Arc::clone(folder), name: name.to_owned() };
-    let mut steps = vec![first];
-    while let Some(step) = steps.pop() {
-        let (from, folder, name) = match step {
-            Step::Finish { open, about } => {
-                // Only now: whoever is not root can't write into a folder that is read-only.
-                finish(&File::from(open.try_clone()?), &about)?;
+impl Copy<'_> {
+    /// An error about the copy of `from`.
+    fn at<T, E: Into<io::Error>>(&self, from: &Path, result: Result<T, E>) -> Result<T, Error> {
+        let below = from.strip_prefix(self.from).unwrap_or(from);
+        let path = match below.as_os_str().is_empty() {
+            true => self.shown.to_owned(),
+            false => self.shown.join(below),
+        };
+        result.doing_to("writing", path)
+    }
+
+    /// Puts what is at `from` where no folder is.
+    fn place(&self, from: &Path, folder: &Arc<OwnedFd>, name: &OsStr) -> Result<(), Error> {
+        let apart = OsString::from(format!(".sconce-cp-{}-{:08x}", std::process::id(), unique()));
+        let mut made = None;
+        let placed = self.copy(from, folder, &apart, &mut made).and_then(|()| {
+            let flags = if made.is_some() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+            self.at(from, rustix::fs::renameat_with(folder, &apart, folder, name, flags))
+        });
+        if placed.is_err() {
+            let flags = match made {
+                None => AtFlags::empty(),
+                Some(made) => {
+                    clear(&made);
+                    AtFlags::REMOVEDIR
+                }
+            };
+            // By now it may be somebody else's under that name: of a folder it removes an empty one at most.
+            let _ = rustix::fs::unlinkat(folder, &apart, flags);
+        }
+        placed
+    }
+
+    /// Copies `from` to `name` in `folder`; `made` is the folder that was made for it.
+    fn copy(
+        &self,
+        from: &Path,
+        folder: &Arc<OwnedFd>,
+        name: &OsStr,
+        made: &mut Option<Arc<OwnedFd>>,
+    ) -> Result<(), Error> {
+        let first =
+            Step::Make { from: from.to_owned(), folder: Arc::clone(folder), name: name.to_owned() };
+        let mut steps = vec![first];
+        while let Some(step) = steps.pop() {
+            self.check()?;
+            let (from, folder, name) = match step {
+                Step::Finish { from, open, about } => {
+                    // Only now: whoever is not root can't write into a folder that is read-only.
+                    self.at(&from, open.try_clone().and_then(|open| finish(&open.into(), &about)))?;
+                    continue;
+                }
+                Step::Make { from, folder, name } => (from, folder, name),
+            };
+            let about = self.at(&from, fs::symlink_metadata(&from))?;
+            if !about.is_dir() {
+                self.at(&from, self.copy_file(&from, &about, &folder, &name))?;
                 continue;
             }
-            Step::Make { from, folder, name } => (from, folder, name),
-        };
-        let about = fs::symlink_metadata(&from)?;
-        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        if about.is_symlink() {
-            rustix::fs::symlinkat(fs::read_link(&from)?, &*folder, &name)?;
-        } else if about.is_dir() {
-            rustix::fs::mkdirat(&*folder, &name, Mode::RWXU)?;
-            let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY;
-            let open = Arc::new(rustix::fs::openat(&*folder, &name, flags, Mode::empty())?);
-            steps.push(Step::Finish { open: Arc::clone(&open), about });
-            for entry in fs::read_dir(&from)? {
-                let entry = entry?;
+            let open = Arc::new(self.at(&from, make_folder(&folder, &name))?);
+            made.get_or_insert_with(|| Arc::clone(&open));
+            let entries = self.at(&from, fs::read_dir(&from))?;
+            steps.push(Step::Finish { from: from.clone(), open: Arc::clone(&open), about });
+            for entry in entries {
+                let entry = self.at(&from, entry)?;
                 let (from, folder) = (entry.path(), Arc::clone(&open));
                 steps.push(Step::Make { from, folder, name: entry.file_name() });
             }
-        } else {
-            let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-            let made = rustix::fs::openat(&*folder, &name, flags, Mode::RUSR | Mode::WUSR)?;
-            let mut made = File::from(made);
-            io::copy(&mut File::open(&from)?, &mut made)?;
-            finish(&made, &about)?;
         }
+        // The last file may be cut short.
+        self.check()
     }
-    Ok(())
+
+    fn check(&self) -> Result<(), Error> {
+        self.interrupts.came().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
+    }
+
+    fn copy_file(
+        &self,
+        from: &Path,
+        about: &fs::Metadata,
+        folder: &OwnedFd,
+        name: &OsStr,
+    ) -> io::Result<()> {
+        if about.is_symlink() {
+            return Ok(rustix::fs::symlinkat(fs::read_link(from)?, folder, name)?);
+        }
+        let flags =
+            OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let made = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut made = File::from(made);
+        let mut source = File::open(from)?;
+        // A piece at a time, so that Ctrl-C need not wait for a large one.
+        while self.interrupts.came().is_none() {
+            if io::copy(&mut source.by_ref().take(PIECE), &mut made)? == 0 {
+                break;
+            }
+        }
+        finish(&made, about)
+    }
+}
+
+/// Bytes between two looks at signals.
+const PIECE: u64 = 64 << 20;
+
+fn make_folder(above: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    rustix::fs::mkdirat(above, name, Mode::RWXU)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::openat(above, name, flags, Mode::empty())?)
+}
+
+/// Removes what is in an open folder, as far as it can be.
+fn clear(folder: &OwnedFd) {
+    let held = sconce_open::held(folder);
+    for entry in fs::read_dir(&held).into_iter().flatten().flatten() {
+        let _ = sconce_store::remove_tree(&held.join(entry.file_name()));
+    }
+}
+
+fn unique() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |time| time.subsec_nanos())
 }
 
 fn finish(made: &File, about: &fs::Metadata) -> io::Result<()> {
@@ -122,13 +207,14 @@ mod tests {
     fn a_tree_arrives_as_it_is_and_follows_no_link() {
         let world = tempfile::tempdir().expect("a folder");
         let at = |name: &str| world.path().join(name);
+        let interrupts = Interrupts::listen().expect("signals");
         fs::create_dir_all(at("from/sub")).expect("made");
         fs::write(at("from/sub/f"), "text").expect("written");
         fs::set_permissions(at("from/sub/f"), fs::Permissions::from_mode(0o751)).expect("mode");
         fs::set_permissions(at("from/sub"), fs::Permissions::from_mode(0o555)).expect("mode");
         symlink("/nowhere", at("from/l")).expect("a link");
         fs::create_dir(at("to")).expect("made");
-        put(&at("from"), &at("to"), OsStr::new("x")).expect("placed");
+        put(&at("from"), &at("to"), OsStr::new("x"), Path::new("x"), &interrupts).expect("placed");
         assert_eq!(fs::read(at("to/x/sub/f")).expect("read"), b"text");
         let mode = |name: &str| fs::metadata(at(name)).expect("there").mode() & 0o777;
         assert_eq!((mode("to/x/sub/f"), mode("to/x/sub")), (0o751, 0o555));
@@ -137,18 +223,27 @@ mod tests {
         assert_eq!(time("to/x/sub/f"), time("from/sub/f"));
         // A folder that is there gets what is new, a link in its place is not followed.
         fs::write(at("from/new"), "new").expect("written");
-        put(&at("from"), &at("to"), OsStr::new("x")).expect("placed");
+        put(&at("from"), &at("to"), OsStr::new("x"), Path::new("x"), &interrupts).expect("placed");
         assert_eq!(fs::read(at("to/x/new")).expect("read"), b"new");
         fs::create_dir(at("theirs")).expect("made");
         symlink("../theirs", at("to/z")).expect("a link");
-        assert!(put(&at("from"), &at("to"), OsStr::new("z")).is_err());
+        assert!(put(&at("from"), &at("to"), OsStr::new("z"), Path::new("x"), &interrupts).is_err());
         assert_eq!(fs::read_dir(at("theirs")).expect("read").count(), 0);
         fs::write(at("outside"), "theirs").expect("written");
         symlink("../outside", at("to/y")).expect("a link");
-        put(&at("from/sub/f"), &at("to"), OsStr::new("y")).expect("placed");
+        put(&at("from/sub/f"), &at("to"), OsStr::new("y"), Path::new("x"), &interrupts)
+            .expect("placed");
         assert_eq!(fs::read(at("outside")).expect("read"), b"theirs");
         assert_eq!(fs::read(at("to/y")).expect("read"), b"text");
         fs::set_permissions(at("from/sub"), fs::Permissions::from_mode(0o755)).expect("mode");
+        // What can't be copied is named, and nothing of the folder is left.
+        let _socket = std::os::unix::net::UnixListener::bind(at("from/sub/s")).expect("a socket");
+        fs::create_dir(at("empty")).expect("made");
+        let error =
+            put(&at("from"), &at("empty"), OsStr::new("y"), Path::new("out/y"), &interrupts);
+        let error = error.expect_err("a socket can't be read").to_string();
+        assert!(error.contains("out/y/sub/s"), "{error}");
+        assert_eq!(fs::read_dir(at("empty")).expect("read").count(), 0);
         fs::set_permissions(at("to/x/sub"), fs::Permissions::from_mode(0o755)).expect("mode");
     }
 }

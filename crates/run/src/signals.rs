@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Signal;
 
+use crate::error::{Doing, Error};
 use crate::os::check;
 
 /// Signals that are passed on to the container's command, as `docker run` does: all that a program
@@ -182,6 +183,44 @@ impl Drop for SignalPipe {
         }
         SIGNAL_PIPE.store(-1, Ordering::SeqCst);
     }
+}
+
+/// While it lives, a signal that would end this process does not: its work looks whether one came, and ends.
+pub struct Interrupts {
+    pipe: Option<SignalPipe>,
+    came: AtomicI32,
+}
+
+impl Interrupts {
+    /// Listens, unless another part of this process does; then none ever comes here.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen() -> Result<Self, Error> {
+        let pipe = SignalPipe::new().doing("listening for signals")?;
+        Ok(Self { pipe, came: AtomicI32::new(0) })
+    }
+
+    /// The signal that came.
+    pub fn came(&self) -> Option<i32> {
+        let mut number = [0];
+        // The pipe doesn't block.
+        while let Some(pipe) = &self.pipe
+            && rustix::io::read(pipe.fd(), &mut number) == Ok(1)
+        {
+            let number = i32::from(number[0]);
+            if ends_a_process(number) {
+                self.came.store(number, Ordering::Relaxed);
+            }
+        }
+        Some(self.came.load(Ordering::Relaxed)).filter(|number| *number != 0)
+    }
+}
+
+/// Of what a [`SignalPipe`] hears, the signals that people end a process with; others are a window's or a stopped
+/// job's.
+pub(crate) fn ends_a_process(signal: i32) -> bool {
+    matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
 }
 
 /// Lets other threads of this process take its signals.

@@ -165,7 +165,8 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
             let rest = words.split_off(at + 1);
             let command = words[at].clone();
             words.extend(command_after_first(&declared(&cli, "exec"), rest));
-            return Cli::try_parse_from(words).map_err(|error| plain(&command, error));
+            let parsed = Cli::try_parse_from(words);
+            return parsed.map_err(|error| plain(&command, error).before_start());
         }
         _ => return Cli::try_parse_from(&words).map_err(|error| plain(&words[at], error)),
     };

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod exec;
 pub mod finish;
 pub mod generate;
+mod image_files;
 pub mod images;
 pub mod init;
 pub mod inspect;

@@ -129,6 +129,7 @@ impl Kinded for sconce_store::Error {
             E::WrongDigest { .. } | E::Corrupt { .. } | E::BadLayer { .. } => Kind::Integrity,
             E::BadDocument { .. } => Kind::Document,
             E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => Kind::Usage,
+            E::Interrupted => Kind::Interrupted,
             _ => Kind::Storage,
         }
     }

@@ -116,6 +116,38 @@ fn a_copy_follows_no_link_of_a_volume() {
     ok(&world, &["rm", "-f", "hostile"]);
 }
 
+/// One whose shim does not answer keeps no other from its end, and is said.
+#[test]
+fn a_shim_that_does_not_answer_is_said() {
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "stuck", &[], "sleep 1000");
+    start(&world, "other", &[], "sleep 1000");
+    let shim = shim_of(&world, "stuck");
+    rustix::process::kill_process(shim, rustix::process::Signal::STOP).unwrap();
+    let (code, out, err) = world.says(&["stop", "--time", "0", "stuck", "other"]);
+    rustix::process::kill_process(shim, rustix::process::Signal::CONT).unwrap();
+    assert!(code == 125 && out == "other\n", "{code} {out}{err}");
+    assert!(err.contains("its shim does not answer") && err.contains("kill -CONT"), "{err}");
+    ok(&world, &["wait", "stuck"]);
+    ok(&world, &["rm", "stuck", "other"]);
+}
+
+/// The shim of a container, which goes by its id.
+fn shim_of(world: &World, name: &str) -> rustix::process::Pid {
+    let about: serde_json::Value =
+        serde_json::from_str(&ok(world, &["inspect", "--json", name])).unwrap();
+    let id = about["id"].as_str().unwrap();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if comm.trim().strip_prefix("sconce-").is_some_and(|start| id.starts_with(start)) {
+            let pid = process.file_name().to_string_lossy().parse().unwrap();
+            return rustix::process::Pid::from_raw(pid).unwrap();
+        }
+    }
+    panic!("no shim of {name}");
+}
+
 #[test]
 fn a_day_of_one_container() {
     for world in worlds() {
@@ -145,6 +177,11 @@ fn a_day_of_one_container() {
         assert_eq!(exec(&["-w", "/tmp", "train", "pwd"]), "/tmp\n");
         assert_eq!(world.says(&["exec", "train", "sh", "-c", "exit 3"]).0, 3);
         assert_eq!(world.says(&["exec", "train", "nowhere"]).0, 127);
+        assert_eq!(
+            exec(&["-w", "/tmp", "-w", "/usr", "train", "pwd"]),
+            "/usr\n",
+            "the last counts"
+        );
 
         fs::write(world.path("in"), "from here").unwrap();
         ok(&world, &["cp", "in", "train:/tmp/copied"]);
@@ -177,7 +214,7 @@ fn a_day_of_one_container() {
         // What follows the name is the command's.
         assert_eq!(exec(&["train", "echo", "-h", "--help", "-e"]), "-h --help -e\n");
         let (code, _, err) = world.says(&["exec", "train"]);
-        assert!(code == 2 && err.contains("COMMAND"), "{err}");
+        assert!(code == 125 && err.contains("COMMAND"), "{err}");
         // An archive has no sockets: they are left out, and it is said.
         let _socket = std::os::unix::net::UnixListener::bind(world.path("tree.sock")).unwrap();
         fs::create_dir(world.path("tree")).unwrap();
@@ -192,6 +229,11 @@ fn a_day_of_one_container() {
         assert!(code == 0 && err.contains("tree/fifo is a socket, a FIFO or a device"), "{err}");
         assert_eq!(fs::read_to_string(world.path("copied/file")).unwrap(), "x");
         assert!(!world.path("copied/fifo").exists());
+        // What ends like a folder is one.
+        fs::write(world.path("plain"), "x").unwrap();
+        let (code, _, err) = world.says(&["cp", "plain", "train:/tmp/nodir/"]);
+        assert!(code == 2 && err.contains("no such folder"), "{code} {err}");
+        assert!(!exec(&["train", "ls", "/tmp"]).contains("nodir"));
         // Into one that is there: beside what it has.
         fs::create_dir_all(world.path("into/tree/sub")).unwrap();
         for name in ["into", "into/tree", "into/tree/sub"] {
@@ -224,7 +266,7 @@ fn a_day_of_one_container() {
         let rows: serde_json::Value =
             serde_json::from_str(&ok(&world, &["ps", "--all", "--json"])).unwrap();
         assert_eq!((&rows[0]["status"], &rows[0]["exit_code"]), (&"exited".into(), &7.into()));
-        assert_ne!(world.says(&["exec", "train", "true"]).0, 0);
+        assert_eq!(world.says(&["exec", "train", "true"]).0, 125);
         ok(&world, &["rm", "train"]);
         nothing_left(&world);
     }

@@ -250,6 +250,25 @@ fn a_working_folder_that_is_gone_is_no_obstacle() {
 }
 
 /// What a network of its own does not have is refused before anything starts.
+/// Root can change the machine's kernel settings through such a volume: not without a word.
+#[test]
+fn a_volume_of_kernel_settings_is_said() {
+    for (world, said) in [(World::new(), true), (World::of_nobody(), false)] {
+        world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+        for (volume, shows) in [("/proc:/p", true), ("/proc/sys:/p", true), ("/proc:/p:ro", false)]
+        {
+            let words = ["run", "--gpus", "none", "-v", volume, "oci:image", "true"];
+            let (code, _, err) = world.says(&words);
+            assert_eq!(code, 0, "{err}");
+            assert_eq!(
+                err.contains("the kernel's settings of this machine"),
+                shows && said,
+                "{err}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_private_network_does_not_reach_this_machine() {
     let world = World::new();

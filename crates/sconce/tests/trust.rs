@@ -309,6 +309,14 @@ fn documents_that_are_none_are_refused_at_once() {
         has(&said, &["sconce.lock", "character device"]);
     }
     fs::remove_file(world.project().join("sconce.lock")).unwrap();
+    // A link out of the folder, which nobody was asked about.
+    fs::write(world.path("elsewhere.lock"), "secret").unwrap();
+    symlink("../elsewhere.lock", world.project().join("sconce.lock")).unwrap();
+    let (code, said) = world.sconce(&["build", "."]);
+    assert_ne!(code, 0);
+    has(&said, &["sconce.lock", "out of the project's folder"]);
+    assert!(!said.contains("secret"), "{said}");
+    fs::remove_file(world.project().join("sconce.lock")).unwrap();
     fifo(&world.project().join("sconce.lock"));
     has(&world.sconce(&["inspect", "."]).1, &["sconce.lock", "FIFO"]);
     fs::remove_file(world.project().join("sconce.toml")).unwrap();

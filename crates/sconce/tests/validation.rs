@@ -148,7 +148,8 @@ fn killsig() {
         let world = new();
         stays(&world, "job", &[]);
         assert_eq!(world.says(&["kill", "-s", signal, "job"]).0, 0);
-        assert_eq!(world.says(&["wait", "job"]).1.trim_end(), code, "{signal}");
+        let (_, out, err) = world.says(&["wait", "job"]);
+        assert_eq!(out.trim_end(), code, "{signal}: {err}");
     }
 }
 

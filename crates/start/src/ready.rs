@@ -72,6 +72,9 @@ pub fn ready(
     request.check()?;
     let store = if request.binds.is_empty() { Vec::new() } else { builder.store.folders() };
     volumes::check_outside(&request.binds, &store)?;
+    if rustix::process::geteuid().is_root() {
+        volumes::settings_in_words(&request.binds).iter().for_each(|text| note(text));
+    }
     request.remarks().iter().for_each(|remark| note(remark));
     let mut gpus = gpus::choose(request.gpus.as_deref(), request.driver_root.as_deref(), &note)?;
     gpus.check(None, request.force, &note)?;

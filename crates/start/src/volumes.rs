@@ -285,6 +285,26 @@ pub(crate) fn check_outside(binds: &[Bind], store: &[PathBuf]) -> Result<(), Err
     Ok(())
 }
 
+/// Where the kernel takes its settings.
+const SETTINGS: [&str; 2] = ["/proc", "/sys"];
+
+/// A word on volumes that show this machine's kernel settings to root, who can change them there. Docker allows
+/// them as well.
+pub(crate) fn settings_in_words(binds: &[Bind]) -> Option<String> {
+    let shows = |bind: &&Bind| {
+        let real = bind.volume.source.canonicalize().unwrap_or_default();
+        let of_kernel =
+            |folder: &&str| real.starts_with(folder) || Path::new(folder).starts_with(&real);
+        !bind.volume.read_only && !real.as_os_str().is_empty() && SETTINGS.iter().any(of_kernel)
+    };
+    let Volume { source, target, .. } = &binds.iter().find(shows)?.volume;
+    let (source, target) = (source.display(), target.display());
+    Some(format!(
+        "-v {source}:{target} shows the kernel's settings of this machine, and programs in the container can change \
+         them; add `:ro` unless they shall"
+    ))
+}
+
 /// The fields of one line of CSV (RFC 4180), as Docker reads `--mount`; nothing if a quote is left open.
 fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];

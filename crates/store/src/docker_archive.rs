@@ -18,7 +18,7 @@ use crate::error::{Error, at};
 use crate::images::Image;
 use crate::layers::Layer;
 use crate::oci::{OCI_LAYOUT, Opener, blob_name, blobs_of, each, small};
-use crate::output::Partial;
+use crate::output::{Partial, Written};
 
 const BLOCK: u64 = 512;
 
@@ -36,14 +36,14 @@ struct Saved {
 }
 
 impl Store {
-    /// Writes an image into the file `to`, which must not be there; it appears whole or not at
-    /// all. The bytes depend on the image and its names alone.
+    /// Writes an image into the file `to`, which must not be there, in a folder that is named without links; it
+    /// appears whole or not at all. The bytes depend on the image and its names alone.
     pub fn write_docker_archive(
         &self,
         image: &Image,
         names: &[String],
         to: &Path,
-        progress: &(dyn Fn(u64) + Sync),
+        written: &Written<'_>,
     ) -> Result<(), Error> {
         let head = self.archive_head(image, names)?;
         let partial = Partial::beside(to)?;
@@ -69,7 +69,7 @@ impl Store {
         let digests: Vec<Digest> = places.keys().copied().collect();
         each(&digests, |&digest| {
             let mut out = Placed { file: &file, at: places[&digest] };
-            self.copy_blob(digest, &mut out, path, progress)
+            self.copy_blob(digest, &mut out, path, written)
         })?;
         partial.into_place(&file)
     }
@@ -83,7 +83,7 @@ impl Store {
         image: &Image,
         names: &[String],
         out: &mut impl Write,
-        progress: &(dyn Fn(u64) + Sync),
+        written: &Written<'_>,
     ) -> Result<(), Error> {
         let to = Path::new("the archive");
         let fault = || at("write", to);
@@ -92,7 +92,7 @@ impl Store {
         for digest in blobs_of(image) {
             let size = self.open_blob(digest)?.len();
             out.write_all(header(&blob_name(digest), size)?.as_bytes()).map_err(fault())?;
-            self.copy_blob(digest, out, to, progress)?;
+            self.copy_blob(digest, out, to, written)?;
             out.write_all(&padding(size)).map_err(fault())?;
         }
         out.write_all(&[0; 2 * BLOCK as usize]).map_err(fault())?;

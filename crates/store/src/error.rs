@@ -214,6 +214,9 @@ pub enum Error {
     /// The destination is there already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// Whoever was told of the bytes written wants no more.
+    #[error("interrupted")]
+    Interrupted,
     /// Somebody put something else in the place of what was written.
     #[error("{} is not what was written: it was exchanged meanwhile", .0.display())]
     Exchanged(PathBuf),
@@ -300,7 +303,8 @@ impl Error {
             Self::Busy(_) => "wait until it is done, then try again".to_owned(),
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
             Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
-            Self::Io { .. }
+            Self::Interrupted
+            | Self::Io { .. }
             | Self::Corrupt { .. }
             | Self::BadLayer { .. }
             | Self::BadDocument { .. }

@@ -42,6 +42,7 @@ pub use lease::Lease;
 pub use lock::ObjectLock;
 pub use lowers::{LowerRoot, lower_roots};
 pub use meta::Meta;
+pub use output::Written;
 pub use prune::{Policy, Pruned, Removed, Which};
 pub use reader::BlobReader;
 pub use remove::remove_tree;

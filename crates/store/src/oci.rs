@@ -14,7 +14,7 @@ use crate::Store;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
 use crate::images::Image;
-use crate::output::Partial;
+use crate::output::{Partial, Written};
 use crate::record::{self, DOCUMENT_LIMIT};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -24,14 +24,14 @@ const THREADS: usize = 8;
 
 impl Store {
     /// Writes an image as an OCI layout into the folder `to`, which must not be there or be
-    /// empty. It appears whole or not at all; virtual layers become real. `names` are what
-    /// engines will call the image; `progress` is told of bytes written.
+    /// empty, in a folder that is named without links. It appears whole or not at all; virtual layers become
+    /// real. `names` are what engines will call the image.
     pub fn write_layout(
         &self,
         image: &Image,
         names: &[String],
         to: &Path,
-        progress: &(dyn Fn(u64) + Sync),
+        written: &Written<'_>,
     ) -> Result<(), Error> {
         let partial = Partial::beside(to)?;
         let layout = partial.folder()?;
@@ -39,7 +39,7 @@ impl Store {
         let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
         each(&digests, |&digest| {
             let (mut file, path) = blobs.file(&digest.hex())?;
-            self.copy_blob(digest, &mut file, &path, progress)
+            self.copy_blob(digest, &mut file, &path, written)
         })?;
         let index = self.index(image, names)?;
         for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
@@ -157,7 +157,7 @@ impl Store {
         digest: Digest,
         out: &mut impl Write,
         path: &Path,
-        progress: &(dyn Fn(u64) + Sync),
+        written: &Written<'_>,
     ) -> Result<(), Error> {
         let mut blob = self.open_blob(digest)?;
         let mut hasher = Hasher::new();
@@ -168,7 +168,9 @@ impl Store {
                 Ok(n) => {
                     hasher.update(&buffer[..n]);
                     out.write_all(&buffer[..n]).map_err(at("write", path))?;
-                    progress(n as u64);
+                    if written(n as u64).is_break() {
+                        return Err(Error::Interrupted);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(at("read a blob of", self.root())(error)),

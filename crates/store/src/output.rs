@@ -2,15 +2,19 @@
 //!
 //! It is written under a name of its own beside its place and renamed when it is whole. Both folders are
 //! held open and whatever is made is made in them, following no link: whoever exchanges a folder for a link
-//! meanwhile does not lead the writing elsewhere.
+//! meanwhile does not lead the writing elsewhere. While it is written it is locked (flock(2)): one that nobody
+//! has locked was left by a process that was killed, and is removed by the next that writes to the same place.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, renameat, statat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, at};
@@ -18,6 +22,12 @@ use crate::remove::remove_below;
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What the names end with, before the number of the process.
+const PARTIAL: &str = ".partial-";
+
+/// Is told of bytes that were written; a break ends the writing with [`Error::Interrupted`].
+pub type Written<'a> = dyn Fn(u64) -> ControlFlow<()> + Sync + 'a;
 
 /// Something that is being written beside its place; removed unless it gets there.
 pub(crate) struct Partial {
@@ -30,16 +40,11 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Nothing, or an empty folder, may be at `to`.
+    /// Nothing, or an empty folder, may be at `to`. The folder that it is in is named without links.
     pub(crate) fn beside(to: &Path) -> Result<Self, Error> {
         let exists = || Error::Exists(to.to_owned());
         let name = to.file_name().ok_or_else(exists)?;
-        let folder = match to.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let beside = openat(CWD, folder, flags, Mode::empty()).map_err(at("open", folder))?;
+        let beside = open_parent(to)?;
         match openat(&beside, name, FOLDER, Mode::empty()) {
             Ok(there) if is_empty(&there).map_err(at("list", to))? => {}
             Err(Errno::NOENT) => {}
@@ -47,22 +52,25 @@ impl Partial {
         }
         let mut own = OsString::from(".");
         own.push(name);
-        own.push(format!(".partial-{}", std::process::id()));
+        own.push(PARTIAL);
+        remove_left_over(&beside, own.as_bytes(), to)?;
+        own.push(std::process::id().to_string());
         let name = c_name(&own).map_err(at("create", to))?;
-        let partial = Self { to: to.to_owned(), beside, name };
-        // One that a killed process with our number left behind.
-        partial.remove()?;
-        Ok(partial)
+        Ok(Self { to: to.to_owned(), beside, name })
     }
 
     /// Makes it a folder.
     pub(crate) fn folder(&self) -> Result<OutputFolder, Error> {
-        make_folder(&self.beside, &self.name, self.path())
+        let made = make_folder(&self.beside, &self.name, self.path())?;
+        lock(&made);
+        Ok(made)
     }
 
     /// Makes it a file.
     pub(crate) fn file(&self) -> Result<File, Error> {
-        make_file(&self.beside, &self.name).map_err(at("create", &self.path()))
+        let made = make_file(&self.beside, &self.name).map_err(at("create", &self.path()))?;
+        lock(&made);
+        Ok(made)
     }
 
     /// Where it is until it is whole, for messages.
@@ -78,6 +86,12 @@ impl Partial {
         let (made, there) = (fstat(made), statat(&self.beside, &name, AtFlags::SYMLINK_NOFOLLOW));
         let (made, there) = (made.map_err(fault())?, there.map_err(fault())?);
         if (made.st_dev, made.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(Error::Exchanged(self.to.clone()));
+        }
+        // Whoever exchanged the folder above has it whole now, and not where it was asked for.
+        let above = fstat(open_parent(&self.to)?).map_err(fault())?;
+        let held = fstat(&self.beside).map_err(fault())?;
+        if (above.st_dev, above.st_ino) != (held.st_dev, held.st_ino) {
             return Err(Error::Exchanged(self.to.clone()));
         }
         rustix::fs::fsync(&self.beside).map_err(at("sync the folder of", &self.to))
@@ -121,6 +135,47 @@ impl OutputFolder {
         let made = c_name(OsStr::new(name)).and_then(|name| make_file(&self.open, &name));
         Ok((made.map_err(at("create", &path))?, path))
     }
+}
+
+/// The folder of a place, through no link.
+fn open_parent(to: &Path) -> Result<OwnedFd, Error> {
+    let folder = match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let found = sconce_open::Folder::open_unfollowed(folder).map_err(at("open", folder))?;
+    // What it found can't be listed or synced.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(found, ".", flags, Mode::empty()).map_err(at("open", folder))
+}
+
+/// Says that it is being written. A file system without such locks (NFS, some) loses only the removal of what a
+/// killed process leaves.
+fn lock(made: impl std::os::fd::AsFd) {
+    let _ = flock(made, FlockOperation::NonBlockingLockExclusive);
+}
+
+/// Removes what processes that were killed have left under such names. It may be that nothing may be removed
+/// here: what is to be written decides that.
+fn remove_left_over(beside: &OwnedFd, start: &[u8], to: &Path) -> Result<(), Error> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(beside).map_err(at("list the folder of", to))? {
+        let entry = entry.map_err(at("list the folder of", to))?;
+        let number = entry.file_name().to_bytes().strip_prefix(start);
+        if number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    for name in names {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(there) = openat(beside, &name, flags, Mode::empty()) else { continue };
+        if flock(&there, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ =
+                remove_below(beside, &name, &to.with_file_name(OsStr::from_bytes(name.to_bytes())));
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(above: &OwnedFd, name: &CString, path: PathBuf) -> Result<OutputFolder, Error> {

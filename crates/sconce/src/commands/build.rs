@@ -1,15 +1,14 @@
 //! `sconce build`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use sconce_build::Trees;
 use sconce_lock::reaches::When;
 use sconce_start::Target;
-use sconce_store::Image;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::image_files::ImageFile;
 use crate::commands::lock::say;
 use crate::commands::locking::Locking;
 use crate::context::Context;
@@ -28,7 +27,7 @@ pub struct Args {
     project: String,
     /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
-    output: Vec<Output>,
+    output: Vec<ImageFile>,
     /// Name the image: lab/demo:1.2. May be given more than once; `name` under [image] does the same
     #[arg(short, long, value_name = "NAME", value_parser = image_name)]
     tag: Vec<String>,
@@ -46,26 +45,6 @@ fn image_name(text: &str) -> Result<String, String> {
     match sconce_lock::is_image_name(text) {
         true => Ok(text.to_owned()),
         false => Err("a name has lower case letters and no blanks: demo, lab/demo:1.2".into()),
-    }
-}
-
-#[derive(Clone)]
-enum Output {
-    Oci(String),
-    DockerArchive(String),
-}
-
-impl std::str::FromStr for Output {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("oci", path)) if !path.is_empty() => Ok(Self::Oci(path.into())),
-            Some(("docker-archive", path)) if !path.is_empty() => {
-                Ok(Self::DockerArchive(path.into()))
-            }
-            _ => Err("write oci:DIR or docker-archive:FILE".into()),
-        }
     }
 }
 
@@ -94,7 +73,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let names: Vec<String> = names.into_iter().map(tagged).collect();
     for output in &args.output {
-        if let Err(failure) = write(&context, &image, &names, output) {
+        if let Err(failure) = output.write(global, &context, &image, &names) {
             sconce_build::mend(&context.store, &image, &context.display)?;
             return Err(failure);
         }
@@ -125,28 +104,4 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", ready.image);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(
-    context: &Context,
-    image: &Image,
-    names: &[String],
-    output: &Output,
-) -> Result<(), Failure> {
-    use sconce_build::Progress;
-    let stage = context.display.begin("writing", Some(image.size));
-    let watch = |bytes| stage.advance(bytes);
-    let store = &context.store;
-    let path = match output {
-        Output::Oci(path) => {
-            store.write_layout(image, names, Path::new(path), &watch)?;
-            path
-        }
-        Output::DockerArchive(path) => {
-            store.write_docker_archive(image, names, Path::new(path), &watch)?;
-            path
-        }
-    };
-    stage.end(path);
-    Ok(())
 }

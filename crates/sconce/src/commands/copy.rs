@@ -1,15 +1,14 @@
 //! `sconce copy`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sconce_build::Progress;
 use sconce_registry::Reference;
 use sconce_start::Target;
 use sconce_store::Image;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::image_files::ImageFile;
 use crate::commands::push;
 use crate::commands::registries::{Registries, architecture, reference};
 use crate::context::Context;
@@ -51,8 +50,8 @@ pub struct Args {
 /// Where an image goes.
 enum Destination {
     Registry(Reference),
-    Layout(PathBuf, Option<String>),
-    Archive(PathBuf),
+    /// With the tag that it gets there.
+    Files(ImageFile, Option<String>),
     Store(String),
 }
 
@@ -69,13 +68,13 @@ impl Destination {
             };
             return match path.is_empty() {
                 true => Err(wrong("it names no folder")),
-                false => Ok(Self::Layout(path.into(), tag)),
+                false => Ok(Self::Files(ImageFile::Layout(path.into()), tag)),
             };
         }
         if let Some(path) = text.strip_prefix("docker-archive:") {
             return match path.is_empty() {
                 true => Err(wrong("it names no file")),
-                false => Ok(Self::Archive(path.into())),
+                false => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
             };
         }
         if let Some(name) = text.strip_prefix("store:") {
@@ -127,23 +126,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Destination::Store(name) => context.store.put_name(name, image.manifest)?,
-        Destination::Layout(path, tag) => {
+        Destination::Files(files, tag) => {
             let names = tag.clone().or_else(|| name_of(&image, from.as_ref()));
-            write(
-                &context,
-                &image,
-                |watch| context.store.write_layout(&image, &Vec::from_iter(names), path, watch),
-                path,
-            )?;
-        }
-        Destination::Archive(path) => {
-            let names = Vec::from_iter(name_of(&image, from.as_ref()));
-            write(
-                &context,
-                &image,
-                |watch| context.store.write_docker_archive(&image, &names, path, watch),
-                path,
-            )?;
+            files.write(global, &context, &image, &Vec::from_iter(names))?;
         }
     }
     if args.json {
@@ -163,16 +148,4 @@ fn name_of(image: &Image, from: Option<&Reference>) -> Option<String> {
         true => name,
         false => format!("{name}:latest"),
     })
-}
-
-fn write(
-    context: &Context,
-    image: &Image,
-    work: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<(), sconce_store::Error>,
-    path: &Path,
-) -> Result<(), Failure> {
-    let stage = context.display.begin("writing", Some(image.size));
-    work(&|bytes| stage.advance(bytes))?;
-    stage.end(&path.display().to_string());
-    Ok(())
 }

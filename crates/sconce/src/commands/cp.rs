@@ -2,9 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use sconce_open::held;
 
 use crate::cli::Global;
 use crate::commands::ps;
@@ -58,7 +60,7 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         true => followed(dest).map_err(|error| failed("follow the link", dest, error))??,
         false => dest.to_owned(),
     };
-    let (folder, name) = into_which(&dest, &volumes(global)?, name.as_os_str())
+    let (folder, name) = into_which(&dest, &ps::writable_volumes(global)?, name.as_os_str())
         .map_err(|error| failed("write to", &dest, error))?;
     let place = held(&folder).join(&name);
     let shown = if dest.is_dir() { dest.join(&name) } else { dest.clone() };
@@ -84,7 +86,12 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );
     }
-    sconce_run::put(&copied, &held(&folder), &name).map_err(|error| failed("write", &shown, error))
+    let interrupts = sconce_run::Interrupts::listen()?;
+    let done = sconce_run::put(&copied, &held(&folder), &name, &shown, &interrupts);
+    done.map_err(|error| match error {
+        sconce_run::Error::Interrupted(_) => error.into(),
+        _ => Failure::of(Kind::Storage, &error, None),
+    })
 }
 
 /// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied.
@@ -110,18 +117,6 @@ fn into_which(
     Ok((sconce_run::hold(&parent)?, last))
 }
 
-/// A path to the very folder that is open.
-fn held(folder: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
-}
-
-/// The folders that containers can write to.
-fn volumes(global: &Global) -> Result<Vec<PathBuf>, Failure> {
-    let listed = ps::all(global)?.into_iter().flat_map(|one| one.container.volumes);
-    let writable = listed.filter(|volume| !volume.read_only);
-    Ok(writable.map(|volume| volume.source).collect())
-}
-
 /// Where a link to a file leads, as Docker follows it; one that leads out of its folder may have come from
 /// the container with an earlier copy.
 fn followed(link: &Path) -> std::io::Result<Result<PathBuf, Failure>> {
@@ -142,7 +137,7 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
     let one = ps::find(global, container)?;
     let unreadable =
         |error| Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()));
-    let real = sconce_run::reach(source, &volumes(global)?).map_err(unreadable)?;
+    let real = sconce_run::reach(source, &ps::writable_volumes(global)?).map_err(unreadable)?;
     if real.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
         let what = format!("{} is a device, a socket or a FIFO", source.display());
         return Err(Failure::new(Kind::Usage, what));
@@ -155,6 +150,10 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
     match one.copy_in(&from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
+            // A folder is meant.
+            if path.ends_with('/') {
+                return Err(Failure::new(Kind::Usage, message));
+            }
             let path = Path::new(path);
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Failure::new(Kind::Usage, message));

@@ -10,6 +10,7 @@ use crate::error::Failure;
 
 /// Run another command in a running container
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
     /// Keep standard input open
     #[arg(short, long)]
@@ -34,6 +35,10 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    exec(global, args).map_err(Failure::before_start)
+}
+
+fn exec(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let one = ps::find(global, &args.container)?;
     let host = |name: &str| std::env::var(name).ok();
     let env = args.env.iter().map(|given| parse_env(given, host));

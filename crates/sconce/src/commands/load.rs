@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use sconce_build::Progress;
@@ -88,9 +89,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     // Before minutes of writing: whether there is an engine at all.
     let mut child = start(args)?;
     let stage = context.display.begin("loading", Some(image.size));
-    let watch = |bytes| stage.advance(bytes);
+    // Ctrl-C ends the engine's command as well, and what it was told is nothing without the end.
+    let written = |bytes| {
+        stage.advance(bytes);
+        ControlFlow::Continue(())
+    };
     let sent = match child.stdin.take() {
-        Some(mut pipe) => context.store.send_docker_archive(&image, &names, &mut pipe, &watch),
+        Some(mut pipe) => context.store.send_docker_archive(&image, &names, &mut pipe, &written),
         None => Ok(()),
     };
     let ended = child.wait();

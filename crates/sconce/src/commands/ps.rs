@@ -87,6 +87,12 @@ pub fn all(global: &Global) -> Result<Vec<Listed>, Failure> {
     Ok(sconce_run::list(&folder(global)?)?)
 }
 
+/// The folders of this machine that containers can write to.
+pub fn writable_volumes(global: &Global) -> Result<Vec<PathBuf>, Failure> {
+    let volumes = all(global)?.into_iter().flat_map(|one| one.container.volumes);
+    Ok(volumes.filter(|volume| !volume.read_only).map(|volume| volume.source).collect())
+}
+
 /// The container that people call `name`.
 pub fn find(global: &Global, name: &str) -> Result<Listed, Failure> {
     Ok(sconce_run::find(&folder(global)?, name)?)

@@ -24,7 +24,7 @@ use crate::trust;
 /// the machine's memory, and limits as training needs them. Whatever fails before the command starts
 /// is exit code 125.
 #[derive(clap::Args)]
-#[command(disable_help_flag = true, after_help = EXAMPLES)]
+#[command(disable_help_flag = true, args_override_self = true, after_help = EXAMPLES)]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store or of a registry
     /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive

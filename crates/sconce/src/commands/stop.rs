@@ -19,11 +19,23 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    ps::each(&args.container, |name| {
+    let stop = |name: &str| -> Result<(), Failure> {
         let one = ps::find(global, name)?;
         if one.alive {
             one.stop(args.time.map(Duration::from_secs))?;
         }
         Ok(())
+    };
+    // All at once: each may take its time, and one that does not answer keeps no other.
+    let mut stopped = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            args.container.iter().map(|name| scope.spawn(|| stop(name))).collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    })
+    .into_iter();
+    ps::each(&args.container, |_| match stopped.next() {
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        None => Ok(()),
     })
 }

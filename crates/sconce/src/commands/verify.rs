@@ -20,7 +20,7 @@ use crate::trust;
 /// torch, cuDNN, mixed precision, TF32, FP8, sparsity, graphs, torch.compile, NCCL, DataLoader,
 /// TensorBoard. docs/verify.md has a section for each. Exit code: 0 nothing failed, 1 a check failed.
 #[derive(clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, args_override_self = true)]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store or of a registry
     /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive

@@ -1,6 +1,7 @@
 //! Images: put, named, listed, written out and taken in.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use sconce_blob::{Assembly, Digest};
@@ -141,8 +142,8 @@ fn a_layout_goes_out_and_in() {
     let digest = put_image(&ours, &["a:1"], 1);
     let image = ours.image("a:1").unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-    ours.write_layout(&image, &["a:1".into()], &one, &|_| {}).unwrap();
-    ours.write_layout(&image, &["a:1".into()], &two, &|_| {}).unwrap();
+    ours.write_layout(&image, &["a:1".into()], &one, &|_| ControlFlow::Continue(())).unwrap();
+    ours.write_layout(&image, &["a:1".into()], &two, &|_| ControlFlow::Continue(())).unwrap();
     let files = files_below(&one);
     assert_eq!(files, files_below(&two));
     for (name, bytes) in &files {
@@ -150,7 +151,7 @@ fn a_layout_goes_out_and_in() {
             assert_eq!(Digest::of(bytes).hex(), hex);
         }
     }
-    let again = ours.write_layout(&image, &[], &one, &|_| {});
+    let again = ours.write_layout(&image, &[], &one, &|_| ControlFlow::Continue(()));
     assert!(matches!(again, Err(Error::Exists(_))));
     let (_folder, theirs) = store();
     assert_eq!(theirs.read_layout(&one, Some("1"), "amd64", &["b:2"]).unwrap(), digest);
@@ -197,6 +198,7 @@ fn what_goes_out_follows_no_link() {
                 fs::rename(&victim, world.join("moved")).unwrap();
                 std::os::unix::fs::symlink(&outside, &victim).unwrap();
             });
+            ControlFlow::Continue(())
         });
         assert!(first.is_completed(), "nothing was exchanged");
         assert_eq!(files_below(&outside), [], "{exchanged}: {result:?}");
@@ -204,6 +206,25 @@ fn what_goes_out_follows_no_link() {
             assert!(matches!(result, Err(Error::Exchanged(_))), "{result:?}");
         }
     }
+    // The folder above: what is written is not where it was asked for.
+    let world = folder.path().join("above");
+    fs::create_dir_all(world.join("folder")).unwrap();
+    fs::create_dir(world.join("outside")).unwrap();
+    let first = std::sync::Once::new();
+    let result = ours.write_layout(&image, &[], &world.join("folder/layout"), &|_| {
+        first.call_once(|| {
+            fs::rename(world.join("folder"), world.join("moved")).unwrap();
+            std::os::unix::fs::symlink("outside", world.join("folder")).unwrap();
+        });
+        ControlFlow::Continue(())
+    });
+    assert!(result.is_err(), "{result:?}");
+    assert_eq!(files_below(&world.join("outside")), []);
+    // And before it begins.
+    let result = ours
+        .write_layout(&image, &[], &world.join("folder/layout"), &|_| ControlFlow::Continue(()));
+    assert!(result.is_err(), "{result:?}");
+    assert_eq!(files_below(&world.join("outside")), []);
     let archive = folder.path().join("image.tar");
     let partial = folder.path().join(format!(".image.tar.partial-{}", std::process::id()));
     let first = std::sync::Once::new();
@@ -212,6 +233,7 @@ fn what_goes_out_follows_no_link() {
             fs::rename(&partial, folder.path().join("moved.tar")).unwrap();
             std::os::unix::fs::symlink("/nowhere", &partial).unwrap();
         });
+        ControlFlow::Continue(())
     });
     assert!(matches!(result, Err(Error::Exchanged(_))), "{result:?}");
 }
@@ -223,7 +245,8 @@ fn an_archive_goes_out_and_in() {
     let image = ours.image("a:1").unwrap();
     let (one, two) = (folder.path().join("one.tar"), folder.path().join("two.tar"));
     for to in [&one, &two] {
-        ours.write_docker_archive(&image, &["a:1".into()], to, &|_| {}).unwrap();
+        ours.write_docker_archive(&image, &["a:1".into()], to, &|_| ControlFlow::Continue(()))
+            .unwrap();
     }
     let bytes = fs::read(&one).unwrap();
     assert!(bytes == fs::read(&two).unwrap());

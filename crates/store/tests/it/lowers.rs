@@ -1,6 +1,7 @@
 //! Stores below the user's own.
 
 use std::fs::{self, Permissions};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -87,7 +88,9 @@ fn what_a_store_lacks_is_found_below_and_nothing_is_written_there() {
         let tree = store.extract(layer.diff_id, &|_| {}).unwrap();
         assert!(tree.starts_with(&lower_root));
     }
-    store.write_layout(&found, &[], &folder.path().join("layout"), &|_| {}).unwrap();
+    store
+        .write_layout(&found, &[], &folder.path().join("layout"), &|_| ControlFlow::Continue(()))
+        .unwrap();
     // A name here hides one below; another image shares what is below.
     let other = put_image(&store, &["b:1"], 2);
     assert_eq!(store.image("b:1").unwrap().manifest, other);
