@@ -109,6 +109,12 @@ pub(crate) fn check<'a>(
             let why = "leads to what is the kernel's, and this machine's file is shown there";
             return Err(Error::Image { place: (*name).to_owned(), why });
         }
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        if real != Path::new(name) && mounted.there(root, folder) != There::Folder {
+            let why =
+                "is behind a link that leads to no folder, and this machine's file is shown there";
+            return Err(Error::Image { place: (*name).to_owned(), why });
+        }
         mounted.0.push(One { real, source: Some(file), read_only: false });
     }
     for mount in mounts {

@@ -229,8 +229,18 @@ fn a_day_of_one_container() {
         assert!(code == 0 && err.contains("tree/fifo is a socket, a FIFO or a device"), "{err}");
         assert_eq!(fs::read_to_string(world.path("copied/file")).unwrap(), "x");
         assert!(!world.path("copied/fifo").exists());
-        // What ends like a folder is one.
         fs::write(world.path("plain"), "x").unwrap();
+        // Where nothing can be written, in words.
+        for (place, why) in [
+            ("/dev/null", "a device, a socket or a FIFO"),
+            ("/etc/hosts", "something is mounted there"),
+            ("/proc/x", "writing /proc/x: No such file or directory"),
+        ] {
+            let (code, _, err) = world.says(&["cp", "plain", &format!("train:{place}")]);
+            assert!(code != 0 && err.contains(why), "{place}: {code} {err}");
+        }
+        assert_eq!(exec(&["train", "head", "-c1", "/dev/null"]), "");
+        // What ends like a folder is one.
         let (code, _, err) = world.says(&["cp", "plain", "train:/tmp/nodir/"]);
         assert!(code == 2 && err.contains("no such folder"), "{code} {err}");
         assert!(!exec(&["train", "ls", "/tmp"]).contains("nodir"));
