@@ -6,11 +6,15 @@
 //! itself, from an index's address ([`Client::add_login`]) or from netrc, goes only to its own
 //! host, and stands in no error.
 
+mod address;
+mod stream;
+mod tries;
+
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use base64::Engine;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -22,18 +26,19 @@ use crate::dns::Cached;
 use crate::error::Error;
 use crate::netrc::{Login, Netrc};
 use crate::peers::Peers;
+use address::login_in;
+use stream::{Pace, failed};
 
-/// The longest a server's `Retry-After` is obeyed; asked for more, we give up at once.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
+pub(crate) use address::local_path;
+pub use address::{parse, shown};
+pub use stream::Stream;
+pub use tries::Tries;
 
 /// The fewest bytes a second that a connection must bring: less than any that people use.
 pub const SLOWEST: u64 = 1 << 10;
 
 /// How many times [`Options::stall`] is waited for the answer to what was sent.
 const PATIENCE: u32 = 12;
-
-/// How much of an answer is read for what it says of a failure, bytes.
-const MAX_SAID: u64 = 4096;
 
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
@@ -129,19 +134,6 @@ pub struct Answer {
     pub content_type: String,
     /// Where it came from after redirects.
     pub url: Url,
-}
-
-/// An answer whose body is still to be read.
-pub struct Stream {
-    /// The status of the last answer, redirects followed.
-    pub status: u16,
-    pub(crate) headers: ureq::http::HeaderMap,
-    /// Where it came from after redirects.
-    pub url: Url,
-    body: ureq::BodyReader<'static>,
-    shown: String,
-    stall: Duration,
-    pace: Pace,
 }
 
 impl Client {
@@ -244,7 +236,7 @@ impl Client {
         most: u32,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tries = Tries { most, ..Tries::new(&self.options) };
+        let mut tries = Tries::at_most(&self.options, most);
         loop {
             match attempt() {
                 Err(error) => tries.after(error)?,
@@ -354,190 +346,6 @@ impl Client {
     }
 }
 
-impl Stream {
-    /// Makes any other status an error.
-    pub fn accepted(mut self, statuses: &[u16]) -> Result<Self, Error> {
-        if statuses.contains(&self.status) {
-            return Ok(self);
-        }
-        let retry_after = self.header("retry-after").and_then(|text| retry_after(text, now()));
-        let mut start = Vec::new();
-        // The status says enough; the body is only to add to it.
-        let read = (&mut self.body).take(MAX_SAID).read_to_end(&mut start);
-        let kind = self.header("content-type").unwrap_or_default();
-        let said =
-            read.ok().and_then(|_| match kind.split(';').next().unwrap_or_default().trim() {
-                "text/plain" => str::from_utf8(&start).ok()?.lines().next().map(str::to_owned),
-                "application/json" => message(&start),
-                _ => None,
-            });
-        let plain = |text: &String| !text.is_empty() && !text.contains(char::is_control);
-        let said = said.map(|text| text.trim().chars().take(200).collect()).filter(plain);
-        Err(Error::Status { url: self.shown, status: self.status, said, retry_after })
-    }
-
-    /// The value of a header, where it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// Reads some of the body; `before` bytes of the whole came earlier (for the error).
-    pub fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
-        loop {
-            let begun = Instant::now();
-            match self.body.read(buf) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(n) => {
-                    if n > 0
-                        && let Some((bytes, waited)) = self.pace.took(n as u64, begun.elapsed())
-                    {
-                        return Err(Error::Slow { url: self.shown.clone(), bytes, waited });
-                    }
-                    return Ok(n);
-                }
-                Err(error) => {
-                    return Err(match failed(error.into(), &self.shown, self.stall) {
-                        Error::Unreachable { url, source } => match *source {
-                            ureq::Error::Io(_) | ureq::Error::Protocol(_) => {
-                                Error::CutOff { url, got: before, expected: None }
-                            }
-                            source => Error::BadAnswer { url, why: source.to_string() },
-                        },
-                        error => error,
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// What a registry says in its answer (distribution-spec, "Error Codes").
-fn message(json: &[u8]) -> Option<String> {
-    let answer: serde_json::Value = serde_json::from_slice(json).ok()?;
-    answer["errors"][0]["message"].as_str().map(str::to_owned)
-}
-
-/// How much a connection brings in the time that is waited for it.
-struct Pace {
-    limit: Duration,
-    /// Bytes a second.
-    slowest: u64,
-    bytes: u64,
-    waited: Duration,
-}
-
-impl Pace {
-    fn new(limit: Duration, slowest: u64) -> Self {
-        Self { limit, slowest, bytes: 0, waited: Duration::ZERO }
-    }
-
-    /// Counts one read; bytes and time where they are too few. Time between reads is ours, not the server's.
-    fn took(&mut self, bytes: u64, waited: Duration) -> Option<(u64, Duration)> {
-        self.bytes += bytes;
-        self.waited += waited;
-        if self.waited < self.limit {
-            return None;
-        }
-        let (bytes, waited) = (self.bytes, self.waited);
-        *self = Self::new(self.limit, self.slowest);
-        let least = waited.as_millis().saturating_mul(u128::from(self.slowest)) / 1000;
-        (u128::from(bytes) < least).then_some((bytes, waited))
-    }
-}
-
-/// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3): seconds, or a date. `now` is in seconds since 1970.
-fn retry_after(text: &str, now: u64) -> Option<Duration> {
-    let text = text.trim();
-    let seconds = text.parse().ok();
-    let seconds = seconds.or_else(|| Some(sconce_debian::date(text)?.saturating_sub(now)));
-    seconds.map(Duration::from_secs)
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |time| time.as_secs())
-}
-
-/// Counts the tries of one thing and pauses between them.
-pub struct Tries<'a> {
-    options: &'a Options,
-    most: u32,
-    done: u32,
-}
-
-impl<'a> Tries<'a> {
-    /// None so far.
-    pub fn new(options: &'a Options) -> Self {
-        Self { options, most: options.tries, done: 0 }
-    }
-
-    /// The last try got something done: begin to count anew.
-    pub fn renew(&mut self) {
-        self.done = 0;
-    }
-
-    /// Takes the failure of a try: pauses, or returns it when there is no use in another.
-    pub fn after(&mut self, error: Error) -> Result<(), Error> {
-        self.done += 1;
-        let mut pause = self.options.backoff.saturating_mul(1 << (self.done - 1).min(10));
-        if let Error::Status { retry_after: Some(asked), .. } = &error {
-            pause = pause.max(*asked);
-        }
-        if !error.is_passing() {
-            return Err(error);
-        }
-        if self.done >= self.most || pause > LONGEST_WAIT {
-            return Err(Error::GaveUp { tries: self.done, source: Box::new(error) });
-        }
-        let end = Instant::now() + pause;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
-            if self.options.cancel.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
-        }
-        Ok(())
-    }
-}
-
-/// The address without login, and without the values of its query (they may be signatures).
-pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
-    if url.query().is_some() {
-        url.set_query(Some("..."));
-    }
-    url.to_string()
-}
-
-/// An address sconce can fetch: `http:`, `https:` or `file:`.
-pub fn parse(url: &str) -> Result<Url, Error> {
-    let bad = |why: String| {
-        // What doesn't parse may hold a password all the same.
-        let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
-        Error::BadUrl { url: shown.chars().take(200).collect(), why }
-    };
-    let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
-    match parsed.scheme() {
-        "http" | "https" if parsed.has_host() => Ok(parsed),
-        "file" => Ok(parsed),
-        other => Err(bad(format!("`{other}:` addresses are not supported"))),
-    }
-}
-
-/// The path of a `file:` address.
-pub(crate) fn local_path(url: &Url) -> Result<Option<std::path::PathBuf>, Error> {
-    if url.scheme() != "file" {
-        return Ok(None);
-    }
-    url.to_file_path().map(Some).map_err(|()| Error::BadUrl {
-        url: url.to_string(),
-        why: "it names no path on this machine".to_owned(),
-    })
-}
-
 fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {
     let fault = |source| Error::File { action: "read", path: path.to_owned(), source };
     // A folder that is served over HTTP answers with its index page: so does one on disk.
@@ -547,60 +355,4 @@ fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {
     let html = path.extension().is_some_and(|extension| extension == "html");
     let content_type = if html { "text/html" } else { "application/octet-stream" };
     Ok(Answer { bytes, content_type: content_type.to_owned(), url })
-}
-
-fn login_in(url: &Url) -> Option<Login> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let plain =
-        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Some(Login { user: plain(url.username()), password: plain(url.password().unwrap_or("")) })
-}
-
-fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
-    let url = url.to_owned();
-    match error {
-        ureq::Error::Timeout(
-            ureq::Timeout::PerRead
-            | ureq::Timeout::PerWrite
-            | ureq::Timeout::RecvResponse
-            | ureq::Timeout::RecvBody,
-        ) => Error::Stalled { url, waited: stall },
-        ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
-            Error::BadAnswer { url, why: "it redirects without end".to_owned() }
-        }
-        ureq::Error::Protocol(error) => Error::BadAnswer { url, why: error.to_string() },
-        ureq::Error::BadUri(_) => Error::BadAnswer { url, why: "a bad redirect".to_owned() },
-        error => Error::Unreachable { url, source: Box::new(error) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_in_seconds_and_as_a_date() {
-        let now = 1_795_252_544;
-        let seconds = |text| retry_after(text, now).map(|wait| wait.as_secs());
-        assert_eq!(seconds("7"), Some(7));
-        assert_eq!(seconds("Sat, 21 Nov 2026 09:16:44 GMT"), Some(60));
-        // One that has passed is no wait.
-        assert_eq!(seconds("Sat, 21 Nov 2026 09:10:00 GMT"), Some(0));
-        assert_eq!(seconds("soon"), None);
-        assert_eq!(seconds("-1"), None);
-    }
-
-    #[test]
-    fn a_pace_is_counted_by_the_time_that_is_waited() {
-        let mut pace = Pace::new(Duration::from_secs(10), SLOWEST);
-        assert_eq!(pace.took(1, Duration::from_secs(9)), None);
-        let slow = (2, Duration::from_secs(10));
-        assert_eq!(pace.took(1, Duration::from_secs(1)), Some(slow));
-        // It is counted anew after each stretch.
-        assert_eq!(pace.took(1 << 20, Duration::from_secs(10)), None);
-        assert_eq!(pace.took(100, Duration::from_secs(9)), None);
-        assert_eq!(pace.took(20 << 10, Duration::from_secs(1)), None);
-    }
 }
