@@ -43,17 +43,21 @@ impl Spec {
         let near = || nearest(tag).map(|near| format!("{repository}:{near}"));
         let mut environment = Environment::default();
         let mut cudnn = None;
-        let mut parts = tag.split('-');
-        match parts.next().unwrap_or_default() {
-            "latest" | "newest" => {}
+        let mut has_torch = false;
+        let mut parts = tag.split('-').peekable();
+        let dated = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        match parts.peek().copied().unwrap_or_default() {
+            "latest" | "newest" => drop(parts.next()),
+            // `py313-torch2.15-cu132`: each part says what it is.
+            first if is_short(first) => {}
             version => {
-                let versions = version
-                    .starts_with(|c: char| c.is_ascii_digit())
-                    .then(|| torch_versions(version));
+                let versions = dated(version).then(|| torch_versions(version));
                 let versions = versions
                     .flatten()
                     .ok_or_else(|| wrong("it begins with no torch version", near()))?;
                 environment.torch = TorchRequest::Versions(versions);
+                has_torch = true;
+                parts.next();
             }
         }
         for part in parts {
@@ -72,6 +76,25 @@ impl Spec {
                     .map_err(|_| wrong("its CUDA is no release like `cuda12.1`", near()))?;
                 environment.cuda =
                     CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
+            } else if let Some(torch) = part.strip_prefix("torch").filter(|text| dated(text)) {
+                let versions = torch_versions(torch)
+                    .filter(|_| !has_torch)
+                    .ok_or_else(|| wrong("its torch is no release like `torch2.15`", near()))?;
+                environment.torch = TorchRequest::Versions(versions);
+                has_torch = true;
+            } else if let Some(digits) = part.strip_prefix("py").filter(|text| dated(text)) {
+                let python = format!("3.{}", digits.strip_prefix('3').unwrap_or("?"));
+                if !sconce_facts::pythons().contains(&python.as_str()) {
+                    return Err(wrong("its Python is none that there is, like `py313`", near()));
+                }
+                environment.python = Some(python);
+            } else if let Some(digits) = part.strip_prefix("cu").filter(|text| dated(text)) {
+                let at = digits.len() - 1;
+                let (major, minor) = digits.split_at_checked(at).unwrap_or_default();
+                let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
+                    return Err(wrong("its CUDA is no release like `cu132`", near()));
+                };
+                environment.cuda = CudaRequest::Version { major, minor: Some(minor) };
             } else if let Some(major) = part.strip_prefix("cudnn") {
                 cudnn = Some(
                     major
@@ -197,6 +220,13 @@ fn nearest(tag: &str) -> Option<String> {
         }
     }
     sconce_facts::nearest(tag, all.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// Whether a part of a tag says by itself what it is: `py313`, `torch2.15`, `cu132`.
+fn is_short(part: &str) -> bool {
+    ["py", "torch", "cu"].iter().any(|kind| {
+        part.strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
 fn cut(text: &str) -> String {

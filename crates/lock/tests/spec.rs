@@ -236,6 +236,32 @@ fn requirement_files_count_by_their_text() {
     assert_ne!(load().unwrap().digest(), before.digest());
 }
 
+/// Tags whose parts say what they are, in any order.
+#[test]
+fn tags_of_short_parts() {
+    let spec = Spec::from_tag("torch:py313-torch2.15-cu132");
+    let spec = spec.unwrap_or_else(|error| panic!("{error}")).environment;
+    assert_eq!(spec.python.as_deref(), Some("3.13"));
+    assert_eq!(spec.cuda, CudaRequest::Version { major: 13, minor: Some(2) });
+    let other = Spec::from_tag("torch:cu132-torch2.15-py313").unwrap().environment;
+    assert_eq!((&other.python, &other.torch), (&spec.python, &spec.torch));
+    assert!(Spec::from_tag("torch:2.15.0-py312-devel").is_ok());
+    assert!(Spec::from_tag("torch:py313").is_ok());
+    for (tag, says) in [
+        ("torch:py399-torch2.15", "its Python is none"),
+        ("torch:py3", "its Python is none"),
+        ("torch:2.15.0-torch2.14", "its torch is no release"),
+        ("torch:torch2.x", "its torch is no release"),
+        ("torch:torch2.15-cu1x", "its CUDA is no release"),
+        ("torch:torch2.15-cu1", "its CUDA is no release"),
+        ("torch:torch2.15-cu101", "has builds for"),
+        ("torch:pyx-torch2.15", "begins with no torch version"),
+    ] {
+        let error = Spec::from_tag(tag).unwrap_err().to_string();
+        assert!(error.contains(says), "{tag}: {error}");
+    }
+}
+
 #[test]
 fn tags_people_know() {
     let spec = Spec::from_tag("pytorch:2.1.0-cuda12.1-cudnn8-runtime").unwrap();
