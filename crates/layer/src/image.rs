@@ -91,6 +91,7 @@ impl Config {
             media_type: Layer::MEDIA_TYPE.to_owned(),
             digest: layer.digest,
             size: layer.size,
+            artifact_type: String::new(),
             annotations: BTreeMap::new(),
             platform: None,
         });

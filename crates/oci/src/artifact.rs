@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 use sconce_blob::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Descriptor, INDEX, MANIFEST, MAX_LAYERS, MAX_MANIFEST, or_default};
+use crate::{Descriptor, INDEX, MANIFEST, MAX_LAYERS, MAX_MANIFEST, or_default, texts};
 
 /// Media type of a configuration that says nothing: the two bytes `{}`.
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// What a configuration that says nothing holds.
 pub const EMPTY_BYTES: &[u8] = b"{}";
-/// The most artifacts of one image that are listed.
-pub const MAX_REFERRERS: usize = 1000;
+/// The most rows of one list. Anybody who may write to a registry adds rows: a long list is no reason to read none.
+pub const MAX_REFERRERS: usize = 20_000;
+/// The largest manifest of an artifact that is read, bytes: of a few files, with what is said of them.
+pub const MAX_ARTIFACT: u64 = 256 << 10;
 
 /// The manifest of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// What is said of it.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -116,7 +118,7 @@ pub struct Referrer {
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub artifact_type: String,
     /// What is said of it.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -186,6 +188,13 @@ impl Referrer {
     }
 }
 
+/// A list of artifacts.
+#[must_use]
+pub fn list_of(rows: &[Referrer]) -> Vec<u8> {
+    let list = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows});
+    list.to_string().into_bytes()
+}
+
 /// The tag of the list of artifacts about an image, in registries that make none themselves.
 #[must_use]
 pub fn referrers_tag(image: Digest) -> String {
@@ -215,6 +224,20 @@ mod tests {
         }
         let row = String::from_utf8(serde_json::to_vec(&row).unwrap()).unwrap();
         let many = format!(r#"{{"manifests":[{}]}}"#, vec![row; MAX_REFERRERS + 1].join(","));
-        assert!(Referrer::list(many.as_bytes()).unwrap_err().contains("1001 artifacts"));
+        assert!(Referrer::list(many.as_bytes()).unwrap_err().contains("20001 artifacts"));
+    }
+
+    #[test]
+    fn what_stands_there_twice_is_refused() {
+        let digest = Digest::of(b"x");
+        let row = format!(r#"{{"digest":"{digest}","size":1,"annotations":{{"a":"1","a":"2"}}}}"#);
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{row}}}"#);
+        assert!(
+            Artifact::parse(manifest.as_bytes()).unwrap_err().contains("`a` stands there twice")
+        );
+        let list = format!(r#"{{"manifests":[{row}]}}"#);
+        assert!(Referrer::list(list.as_bytes()).unwrap_err().contains("`a` stands there twice"));
+        let null = row.replace(r#"{"a":"1","a":"2"}"#, "null");
+        assert!(Referrer::list(format!(r#"{{"manifests":[{null}]}}"#).as_bytes()).is_ok());
     }
 }

@@ -11,11 +11,15 @@ mod config;
 mod document;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use sconce_blob::Digest;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use artifact::{Artifact, EMPTY, EMPTY_BYTES, MAX_REFERRERS, Referrer, referrers_tag};
+pub use artifact::{
+    Artifact, EMPTY, EMPTY_BYTES, MAX_ARTIFACT, MAX_REFERRERS, Referrer, list_of, referrers_tag,
+};
 pub use compression::{Zstd, unpacked};
 pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};
@@ -54,8 +58,11 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its length, bytes.
     pub size: u64,
+    /// What kind of artifact it is; in an index only, and there of what is no image.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
     /// What is said of it.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// What it runs on; in an index only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +77,7 @@ impl Descriptor {
             media_type: media_type.to_owned(),
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
+            artifact_type: String::new(),
             annotations: BTreeMap::new(),
             platform: None,
         }
@@ -100,4 +108,32 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     from: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Annotations. A name that stands there twice is refused: of its two values, readers take different ones.
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Texts;
+    impl<'de> Visitor<'de> for Texts {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("an object of texts")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut texts = BTreeMap::new();
+            while let Some((name, text)) = map.next_entry::<String, String>()? {
+                if texts.contains_key(&name) {
+                    return Err(de::Error::custom(format!("`{name}` stands there twice")));
+                }
+                texts.insert(name, text);
+            }
+            Ok(texts)
+        }
+    }
+    from.deserialize_any(Texts)
 }

@@ -255,6 +255,7 @@ impl Store {
             media_type: layer.media_type.clone(),
             digest: layer.digest,
             size: layer.size,
+            artifact_type: String::new(),
             annotations: Default::default(),
             platform: None,
         });
