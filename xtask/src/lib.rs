@@ -50,6 +50,8 @@ pub const DEV_ONLY: &[&str] = &["testkit"];
 pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("ureq", &["fetch"], "bytes from the network enter through one door"),
     ("httparse", &["serve"], "one crate answers requests"),
+    ("rustls", &["serve"], "one crate takes encrypted connections"),
+    ("blowfish", &["serve"], "one crate compares passwords"),
     ("libcontainer", &["run"], "one crate starts containers"),
     ("clap", &["sconce"], "only commands have arguments"),
     ("indicatif", &["sconce"], "only commands draw progress"),

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::key::{PrivateKey, PublicKey};
 use crate::statement::{PAYLOAD, Statement};
 use crate::{Error, MAX_DOCUMENT};
@@ -76,8 +77,8 @@ impl Opened {
         if bytes.len() as u64 > MAX_DOCUMENT {
             return Err(format!("it has more than {MAX_DOCUMENT} bytes"));
         }
-        let bundle: Bundle = serde_json::from_slice(bytes)
-            .map_err(|error| format!("it is no sigstore bundle: {error}"))?;
+        let bundle: Bundle =
+            json::parse(bytes).map_err(|error| format!("it is no sigstore bundle: {error}"))?;
         if bundle.media_type != BUNDLE {
             return Err(format!("it is a `{}`, where `{BUNDLE}` is read", bundle.media_type));
         }
@@ -132,10 +133,10 @@ impl Statement {
     /// Signs it into a bundle. The same statement and key give the same bytes.
     ///
     /// # Errors
-    /// As [`PrivateKey::public`].
+    /// As [`PrivateKey::sign`].
     pub fn sign(&self, key: &PrivateKey) -> Result<Vec<u8>, Error> {
         let payload = self.to_json();
-        let sig = STANDARD.encode(key.sign(&signed_bytes(&payload)));
+        let sig = STANDARD.encode(key.sign(&signed_bytes(&payload))?);
         let hint = key.public()?.hint();
         let bundle = Bundle {
             media_type: BUNDLE.to_owned(),

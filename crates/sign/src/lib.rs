@@ -9,6 +9,7 @@
 
 mod bundle;
 mod error;
+mod json;
 mod key;
 mod pem;
 mod secret;

@@ -12,6 +12,7 @@ use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::json;
 
 /// The labels of such a block: today's, and that of keys from before cosign 2.
 pub(crate) const LABELS: [&str; 2] =
@@ -69,7 +70,7 @@ impl Encrypted {
             Error::key(format!("the encrypted key can't be read: {why}"), hint)
         };
         let Document { kdf, cipher, ciphertext } =
-            serde_json::from_slice(bytes).map_err(|error| wrong(&error.to_string()))?;
+            json::parse(bytes).map_err(|error| wrong(&error.to_string()))?;
         let Params { n, r, p } = kdf.params;
         let log_n = u8::try_from(n.trailing_zeros()).unwrap_or(u8::MAX);
         if kdf.name != "scrypt" || cipher.name != "nacl/secretbox" {

@@ -6,6 +6,7 @@ use sconce_blob::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::MAX_DOCUMENT;
+use crate::json;
 
 /// Media type of a payload.
 pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -48,7 +49,7 @@ impl Payload {
         if bytes.len() as u64 > MAX_DOCUMENT {
             return Err(format!("it has more than {MAX_DOCUMENT} bytes"));
         }
-        let payload: Self = serde_json::from_slice(bytes)
+        let payload: Self = json::parse(bytes)
             .map_err(|error| format!("what is signed is no payload of cosign's: {error}"))?;
         match payload.critical.kind == KIND {
             true => Ok(payload.critical.image.docker_manifest_digest),

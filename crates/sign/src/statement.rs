@@ -9,6 +9,8 @@ use sconce_blob::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::json;
+
 /// Media type of a statement.
 pub(crate) const PAYLOAD: &str = "application/vnd.in-toto+json";
 /// What a statement says it is. cosign's older attestations say v0.1, of the same fields.
@@ -64,7 +66,7 @@ impl Statement {
     }
 
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, String> {
-        let read: Self = serde_json::from_slice(payload)
+        let read: Self = json::parse(payload)
             .map_err(|error| format!("what is signed is no in-toto statement: {error}"))?;
         match TYPES.contains(&read.kind.as_str()) {
             true => Ok(read),

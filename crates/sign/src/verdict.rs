@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use sconce_blob::Digest;
 
 use crate::bundle::Opened;
+use crate::error::Error;
 use crate::key::{PrivateKey, PublicKey};
 use crate::simple::Payload;
 use crate::statement::{SIGNED, Statement};
@@ -61,11 +62,13 @@ pub enum Finding {
 
 impl Evidence {
     /// Signs a payload for an image of a repository (`HOST/NAME`), in the older form.
-    #[must_use]
-    pub fn sign_simple(key: &PrivateKey, repository: &str, image: Digest) -> Self {
+    ///
+    /// # Errors
+    /// As [`PrivateKey::sign`].
+    pub fn sign_simple(key: &PrivateKey, repository: &str, image: Digest) -> Result<Self, Error> {
         let payload = Payload::of(repository, image);
-        let signature = STANDARD.encode(key.sign(&payload));
-        Self::Simple { payload, signature }
+        let signature = STANDARD.encode(key.sign(&payload)?);
+        Ok(Self::Simple { payload, signature })
     }
 
     /// What a bundle claims, which nobody has to have signed: to be shown, not to be believed.

@@ -67,7 +67,7 @@ fn a_key_of_cosign_is_opened_and_signs_as_cosign_does() {
     theirs["dsseEnvelope"]["signatures"] = ours["dsseEnvelope"]["signatures"].clone();
     assert_eq!(ours.to_string(), theirs.to_string());
     let Evidence::Simple { payload, .. } =
-        Evidence::sign_simple(&key, "127.0.0.1:5601/t/img", image())
+        Evidence::sign_simple(&key, "127.0.0.1:5601/t/img", image()).unwrap()
     else {
         panic!()
     };
@@ -80,8 +80,8 @@ fn the_same_is_signed_the_same_way_each_time() {
     let sign = || Statement::signed(image()).sign(&key).unwrap();
     assert_eq!(sign(), sign());
     let bytes = b"sample";
-    assert!(key.public().unwrap().has_signed(bytes, &key.sign(bytes)));
-    assert!(!key.public().unwrap().has_signed(b"Sample", &key.sign(bytes)));
+    assert!(key.public().unwrap().has_signed(bytes, &key.sign(bytes).unwrap()));
+    assert!(!key.public().unwrap().has_signed(b"Sample", &key.sign(bytes).unwrap()));
 }
 
 /// Test vector of RFC 6979, A.2.5: P-256 with SHA-256, message "sample".
@@ -109,7 +109,7 @@ fn signatures_are_those_of_rfc_6979() {
     expected.extend(bytes(r));
     expected.extend([2, 33, 0]);
     expected.extend(bytes(s));
-    assert_eq!(key.sign(b"sample"), expected);
+    assert_eq!(key.sign(b"sample").unwrap(), expected);
 }
 
 #[test]
@@ -145,9 +145,6 @@ fn what_is_signed_must_be_what_it_is_taken_for() {
 
 #[test]
 fn keys_that_are_not_taken_are_named() {
-    let rsa = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
-    let error = PublicKey::parse(rsa.as_bytes()).unwrap_err().to_string();
-    assert!(error.contains("an Ed25519 key"), "{error}");
     for (file, says) in [
         (&b"nothing"[..], "no PEM file"),
         (b"\xff", "no PEM file"),
