@@ -20,5 +20,5 @@ pub use client::{Image, Registry, Rights};
 pub use error::Error;
 pub use logins::{Login, Logins, docker_file, forget, save};
 pub use reference::Reference;
-pub use referrers::{Attached, Named};
+pub use referrers::{Attached, Listed, Named};
 pub use upload::{Outgoing, Sent};

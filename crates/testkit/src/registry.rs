@@ -37,6 +37,9 @@ struct World {
     log: Vec<String>,
     authorized_elsewhere: bool,
     lists_referrers: bool,
+    page: Option<usize>,
+    lost: usize,
+    no_artifacts: bool,
     count: usize,
 }
 
@@ -123,6 +126,23 @@ impl RegistryServer {
     /// From now on it lists artifacts by their subject (distribution-spec 1.1, "Listing Referrers").
     pub fn list_referrers(&self) {
         self.world().lists_referrers = true;
+    }
+
+    /// Lists of artifacts come in pages of so many rows, and have only those of the type that is asked for.
+    pub fn list_in_pages(&self, rows: usize) {
+        let mut world = self.world();
+        world.lists_referrers = true;
+        world.page = Some(rows);
+    }
+
+    /// Manifests with a type of artifact are refused.
+    pub fn take_no_artifacts(&self) {
+        self.world().no_artifacts = true;
+    }
+
+    /// The next manifests are answered with 201, and not kept.
+    pub fn lose_manifests(&self, count: usize) {
+        self.world().lost = count;
     }
 
     /// Puts a manifest under a tag and its digest; what it names need not be there.
@@ -259,7 +279,7 @@ fn answer(world: &mut World, request: &Request, path: &str, query: &str, body: &
     }
     if let Some((repository, image)) = rest.split_once("/referrers/") {
         return match (world.lists_referrers, method) {
-            (true, "GET") => referrers(world, repository, image),
+            (true, "GET") => referrers(world, repository, image, query),
             _ => reply(404),
         };
     }
@@ -287,6 +307,13 @@ fn answer(world: &mut World, request: &Request, path: &str, query: &str, body: &
             let digest = Digest::of(body).to_string();
             let kind = request.header("content-type").unwrap_or_default().to_owned();
             let value = (kind, body.to_owned());
+            if world.no_artifacts && !artifact_type(body).is_empty() {
+                return reply(400);
+            }
+            if world.lost > 0 {
+                world.lost -= 1;
+                return reply(201).with("Docker-Content-Digest", digest);
+            }
             world.manifests.insert((repository.to_owned(), digest.clone()), value.clone());
             world.manifests.insert(key, value);
             let reply = reply(201).with("Docker-Content-Digest", digest);
@@ -312,23 +339,54 @@ fn subject(manifest: &[u8]) -> Option<String> {
     Some(digest.to_owned())
 }
 
-fn referrers(world: &World, repository: &str, image: &str) -> Reply {
+/// The type that a manifest says it has.
+fn artifact_type(manifest: &[u8]) -> String {
+    let text = String::from_utf8_lossy(manifest);
+    let rest = text.split_once("\"artifactType\":\"").map_or("", |(_, rest)| rest);
+    rest.split('"').next().unwrap_or_default().to_owned()
+}
+
+fn referrers(world: &World, repository: &str, image: &str, query: &str) -> Reply {
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(known, _)| *known == name)?.1;
+        Some(found.replace("%2F", "/").replace("%2B", "+"))
+    };
+    let wanted = value("artifactType").filter(|_| world.page.is_some());
     let mut rows: Vec<String> = world
         .manifests
         .iter()
         .filter(|((of, name), (_, bytes))| {
             of == repository && name.contains(':') && subject(bytes).as_deref() == Some(image)
         })
+        .filter(|(_, (_, bytes))| wanted.as_ref().is_none_or(|kind| artifact_type(bytes) == *kind))
         .map(|((_, digest), (kind, bytes))| {
-            let size = bytes.len();
-            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+            let (size, artifact) = (bytes.len(), artifact_type(bytes));
+            format!(
+                r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size},"artifactType":"{artifact}"}}"#
+            )
         })
         .collect();
     rows.sort();
+    let start: usize = value("from").and_then(|from| from.parse().ok()).unwrap_or(0);
+    let count = world.page.unwrap_or(usize::MAX);
+    let more = rows.len() > start.saturating_add(count);
+    let rows: Vec<String> = rows.into_iter().skip(start).take(count).collect();
     let kind = "application/vnd.oci.image.index.v1+json";
     let body =
         format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{}]}}"#, rows.join(","));
-    Reply { body: body.into_bytes(), ..reply(200) }.with("Content-Type", kind)
+    let mut reply = Reply { body: body.into_bytes(), ..reply(200) }.with("Content-Type", kind);
+    if more {
+        let kind =
+            value("artifactType").map_or(String::new(), |kind| format!("&artifactType={kind}"));
+        let kind = kind.replace('+', "%2B");
+        let next = format!("</v2/{repository}/referrers/{image}?from={}{kind}>", start + count);
+        reply = reply.with("Link", format!("{next}; rel=\"next\""));
+    }
+    if wanted.is_some() {
+        reply = reply.with("OCI-Filters-Applied", "artifactType");
+    }
+    reply
 }
 
 fn upload(
