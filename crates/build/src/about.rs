@@ -1,8 +1,10 @@
-//! What can be said of an image that a lock builds to: its parts (an SBOM), and what it was built from.
+//! What can be said of an image that a lock builds to: its parts (an SBOM), and what it was built from; and the
+//! files that say so beside the image in a registry.
 //!
-//! Both are functions of the lock alone: no clock, no machine, no random number is in them.
+//! All are functions of the lock alone: no clock, no machine, no random number is in them.
 //!
-//! Sources: CycloneDX 1.6; SLSA provenance v1; purl-spec, types `pypi`, `deb`, `generic`.
+//! Sources: CycloneDX 1.6; SLSA provenance v1; in-toto attestation framework, "Statement" v1; purl-spec, types
+//! `pypi`, `deb`, `generic`. Media types: IANA's registry, but for the lock's own.
 
 use sconce_blob::Digest;
 use sconce_lock::{DebPin, Lock, Wheel};
@@ -11,6 +13,48 @@ use serde_json::{Value, json};
 /// How the image is built, as provenance names it: docs/signatures.md says what that means.
 const BUILD_TYPE: &str = "urn:x-sconce:build:v1";
 const BUILDER: &str = "urn:x-sconce:builder:v1";
+
+/// Media type of a lock.
+pub const LOCK_FILE: &str = "application/vnd.sconce.lock.v1";
+/// Media type of an SBOM.
+pub const SBOM_FILE: &str = "application/vnd.cyclonedx+json";
+/// Media type of provenance: an in-toto statement.
+pub const PROVENANCE_FILE: &str = "application/vnd.in-toto+json";
+
+/// A file that says something of an image, as it is put beside it. Nobody has signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its media type.
+    pub kind: &'static str,
+    /// What a file of it is called.
+    pub name: &'static str,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What is put beside an image: its lock, its SBOM, its provenance. The same lock and image give the same bytes.
+#[must_use]
+pub fn attachments(lock: &Lock, image: Digest) -> Vec<Attachment> {
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "image", "digest": {"sha256": image.hex()}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": provenance(lock),
+    });
+    vec![
+        Attachment { kind: LOCK_FILE, name: "sconce.lock", bytes: lock.to_text().into_bytes() },
+        Attachment {
+            kind: SBOM_FILE,
+            name: "sbom.cdx.json",
+            bytes: bom(lock, image).to_string().into_bytes(),
+        },
+        Attachment {
+            kind: PROVENANCE_FILE,
+            name: "provenance.json",
+            bytes: statement.to_string().into_bytes(),
+        },
+    ]
+}
 
 /// One thing that is in the image.
 struct Part<'a> {

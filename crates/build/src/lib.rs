@@ -36,7 +36,7 @@ mod trees;
 mod venv;
 mod wheels;
 
-pub use about::{bom, provenance};
+pub use about::{Attachment, LOCK_FILE, PROVENANCE_FILE, SBOM_FILE, attachments, bom, provenance};
 pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;

@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attach;
+mod beside;
 pub mod build;
 pub mod cdi;
 pub mod completions;

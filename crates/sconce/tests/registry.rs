@@ -89,6 +89,57 @@ fn copies_from_place_to_place() {
     }
 }
 
+/// One name for two platforms.
+#[test]
+fn images_for_several_platforms_are_pushed_as_one() {
+    let registry = RegistryServer::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let world = World::new();
+    for arch in ["amd64", "arm64"] {
+        world.image_for(arch, &ECHO.replace("from the", &format!("{arch} from the")));
+        fs::rename(world.path("image"), world.path(arch)).unwrap();
+    }
+    let pushed = row(&world, &["push", "--json", "oci:amd64", "oci:arm64", &name]);
+    let index = registry.manifest("team/app", "1").unwrap();
+    assert_eq!(pushed["image"], Digest::of(&index).to_string());
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    for (at, arch) in ["amd64", "arm64"].into_iter().enumerate() {
+        let pulled = done(&World::new(), &["pull", "--platform", arch, &name]);
+        assert_eq!(pulled.trim(), index["manifests"][at]["digest"].as_str().unwrap());
+        assert_eq!(index["manifests"][at]["platform"]["architecture"], arch);
+    }
+    let native = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let said = done(&World::new(), &["run", "-q", "--gpus", "none", &name]);
+    assert_eq!(said, format!("{native} from the registry\n"));
+    let again = row(&world, &["push", "--json", "oci:amd64", "oci:arm64", &name]);
+    assert_eq!(again["image"], pushed["image"]);
+    let (code, _, err) = world.says(&["push", "oci:amd64", "oci:amd64", &name]);
+    assert!(code != 0 && err.contains("another one is for linux/amd64 too"), "{code} {err}");
+}
+
+#[test]
+fn an_archive_comes_over_standard_input() {
+    let world = World::new();
+    world.image(ECHO);
+    done(&world, &["copy", "oci:image", "docker-archive:image.tar"]);
+    let said = |words: &[&str]| {
+        let archive = fs::File::open(world.path("image.tar")).unwrap();
+        let home = World::new();
+        let output = home.sconce(words).stdin(archive).output().unwrap();
+        let (code, out, err) = world::texts(&output);
+        assert_eq!(code, 0, "{words:?} {err}");
+        (home, out.trim().to_owned())
+    };
+    let (home, image) = said(&["pull", "-"]);
+    let id = image.replace("sha256:", "");
+    assert_eq!(done(&home, &["run", "-q", "--gpus", "none", &id[..12]]), "from the registry\n");
+    let (home, _) = said(&["copy", "-", "store:mine"]);
+    assert_eq!(done(&home, &["run", "-q", "--gpus", "none", "mine"]), "from the registry\n");
+    let file = format!("docker-archive:{}", world.path("image.tar").display());
+    assert_eq!(done(&World::new(), &["pull", &file]).trim(), image);
+}
+
 #[test]
 fn logins_are_tried_kept_and_forgotten() {
     let registry = RegistryServer::start();

@@ -106,6 +106,50 @@ fn what_one_signs_another_verifies() {
     }
 }
 
+/// Keys of each kind whose signatures are the same each time.
+#[test]
+fn keys_of_other_kinds_sign_and_verify() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let key = |file: &str| format!("{}/../sign/tests/keys/{file}", env!("CARGO_MANIFEST_DIR"));
+    for (count, kind) in ["p384", "ed25519", "rsa"].into_iter().enumerate() {
+        let (private, public) = (key(&format!("{kind}.key")), key(&format!("{kind}.pub")));
+        assert_eq!(verdict(&world, &name, &public).0, 1, "{kind}");
+        done(&world, &["sign", &name, "--key", &private, "--form", "both"]);
+        done(&world, &["sign", &name, "--key", &private, "--form", "both"]);
+        assert_eq!(verdict(&world, &name, &public).0, 0, "{kind}");
+        let all: serde_json::Value =
+            serde_json::from_str(&done(&world, &["show", "--json", &name])).unwrap();
+        assert_eq!(all["beside"].as_array().unwrap().len(), 2 * (count + 1), "{kind}");
+    }
+    let (code, _, err) = world.says(&["sign", &name, "--key", &key("p521.key")]);
+    assert!(code == 3 && err.contains("P-521"), "{code} {err}");
+    assert_eq!(verdict(&world, &name, &key("p521.pub")).0, 1);
+}
+
+/// The list under a tag has no lock: who is written over puts its row there again.
+#[test]
+fn several_sign_at_once() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let key = |file: &str| format!("{}/../sign/tests/keys/{file}", env!("CARGO_MANIFEST_DIR"));
+    let kinds = ["p384", "ed25519", "rsa"];
+    let signers: Vec<std::process::Child> = kinds
+        .iter()
+        .map(|kind| {
+            let words = ["sign", &name, "--key", &key(&format!("{kind}.key"))];
+            world.sconce(&words).stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut signer in signers {
+        assert!(signer.wait().unwrap().success());
+    }
+    for kind in kinds {
+        let (code, said) = verdict(&world, &name, &key(&format!("{kind}.pub")));
+        assert_eq!(code, 0, "{kind}: {said}");
+    }
+}
+
 /// What cosign put into a registry, as it lay there.
 #[test]
 fn what_cosign_signed_is_read() {
@@ -266,6 +310,167 @@ fn a_policy_keeps_out_what_is_not_signed() {
     policy(&there, "version = 1\ndefault = \"refuse\"\n");
     there.image(ECHO);
     assert_eq!(done(&there, &["run", "-q", "--gpus", "none", "oci:image"]), "from the registry\n");
+}
+
+/// A bundle of `plain.key`'s about the image of that name, as it lies in the registry: the bytes of its manifest
+/// and of the bundle.
+fn signature(registry: &RegistryServer, world: &World, name: &str) -> (String, Vec<u8>) {
+    let all: serde_json::Value =
+        serde_json::from_str(&done(world, &["sign", name, "--key", "plain.key", "--json"]))
+            .unwrap();
+    let digest = all["bundles"][0].as_str().unwrap();
+    let manifest = registry.manifest("team/app", digest).unwrap();
+    let read: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let file: Digest = read["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    (String::from_utf8(manifest).unwrap(), registry.blob("team/app", file).unwrap())
+}
+
+/// Who may write to a repository can put anything beside an image, any number of times.
+#[test]
+fn noise_hides_no_signature_and_makes_none() {
+    let registry = RegistryServer::start();
+    registry.list_in_pages(100);
+    let (world, name) = with_image(&registry);
+    let (manifest, _) = signature(&registry, &world, &name);
+    // Of another type: more pages than are read.
+    let put = |kind: &str, count: usize| {
+        for number in 0..count {
+            let noise = manifest.replace("application/vnd.dev.sigstore.bundle.v0.3+json", kind);
+            let noise = noise.replace("dsse-envelope", &format!("noise-{number}"));
+            let digest = Digest::of(noise.as_bytes()).to_string();
+            registry.put_manifest("team/app", &digest, MANIFEST, noise.as_bytes());
+        }
+    };
+    put("text/noise", 2500);
+    let (code, said) = verdict(&world, &name, "plain.pub");
+    assert!(code == 0 && said.starts_with("yes: "), "{code} {said}");
+    let (code, said) = verdict(&world, &name, "cosign.pub");
+    assert!(code == 1 && said.contains("1 by another key"), "{code} {said}");
+    let (code, _, err) = world.says(&["show", &name]);
+    assert!(code == 0 && err.contains("there is more of other kinds"), "{code} {err}");
+}
+
+/// Bundles that are huge, missing, no bundles, or two in one: another one still counts, and without it
+/// nothing can be told.
+#[test]
+fn what_cannot_be_read_hides_no_signature() {
+    for lists in [true, false] {
+        let registry = RegistryServer::start();
+        if lists {
+            registry.list_referrers();
+        }
+        let (world, name) = with_image(&registry);
+        let (manifest, bundle) = signature(&registry, &world, &name);
+        let tag = done(&world, &["sign", &name, "--key", "plain.key"]).trim().replace(':', "-");
+        let read: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        let layer = read["layers"][0].to_string();
+        let (size, digest) =
+            (format!("\"size\":{}", bundle.len()), Digest::of(&bundle).to_string());
+        let text = String::from_utf8(bundle.clone()).unwrap();
+        let twice = text.replacen("{", r#"{"mediaType":"x","#, 1);
+        let twice = registry.put_blob("team/app", twice.as_bytes()).to_string();
+        let mut rows = vec![manifest.clone()];
+        for odd in [
+            layer.replace(&size, "\"size\":99999999999"),
+            layer.replace(&digest, &Digest::of(b"gone").to_string()),
+            layer.replace(&digest, &twice),
+            format!("{layer},{layer}"),
+        ] {
+            assert_ne!(odd, layer);
+            rows.push(manifest.replace(&layer, &odd));
+        }
+        let list = |rows: &[String]| {
+            let rows: Vec<String> = rows
+                .iter()
+                .map(|row| {
+                    let digest = registry.put_manifest("team/app", "m", MANIFEST, row.as_bytes());
+                    let size = row.len();
+                    format!(r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{size}}}"#)
+                })
+                .collect();
+            let list = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, rows.join(","));
+            registry.put_manifest("team/app", &tag, INDEX, list.as_bytes());
+        };
+        list(&rows);
+        let (code, said) = verdict(&world, &name, "plain.pub");
+        assert!(code == 0, "{code} {said}");
+        if lists {
+            continue;
+        }
+        for row in &rows[1..] {
+            list(std::slice::from_ref(row));
+            let (code, said) = verdict(&world, &name, "plain.pub");
+            assert!(code == 12 && said.starts_with("can't tell: "), "{code} {said}: {row}");
+        }
+    }
+}
+
+/// A registry that says 201 and keeps nothing, once or always.
+#[test]
+fn a_signature_counts_when_it_is_read_back() {
+    for lists in [true, false] {
+        let registry = RegistryServer::start();
+        if lists {
+            registry.list_referrers();
+        }
+        let (world, name) = with_image(&registry);
+        registry.lose_manifests(1000);
+        for form in ["bundle", "sig-tag"] {
+            let words = ["sign", &name, "--key", "plain.key", "--form", form];
+            let (code, out, err) = world.says(&words);
+            assert!(code == 5 && out.is_empty(), "{form}: {code} {err}");
+            assert!(err.contains("said that it took this"), "{err}");
+        }
+        registry.lose_manifests(0);
+        done(&world, &["sign", &name, "--key", "plain.key"]);
+        assert_eq!(verdict(&world, &name, "plain.pub").0, 0);
+    }
+}
+
+/// What a registry has does not move the cursor of whoever looks at it.
+#[test]
+fn what_is_printed_on_a_terminal_is_plain() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let subject = registry.manifest("team/app", "1").unwrap();
+    let text = "version = 1\n\u{1b}[2Jtitle\u{9b}1m\u{202e}\n";
+    let file = registry.put_blob("team/app", text.as_bytes());
+    registry.put_blob("team/app", b"{}");
+    let kind = "application/vnd.sconce.lock.v1";
+    let empty = Digest::of(b"{}");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"{kind}","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{empty}","size":2}},"layers":[{{"mediaType":"{kind}","digest":"{file}","size":{}}}],"subject":{{"mediaType":"{MANIFEST}","digest":"{}","size":{}}}}}"#,
+        text.len(),
+        Digest::of(&subject),
+        subject.len()
+    );
+    let digest = registry.put_manifest("team/app", "m", MANIFEST, manifest.as_bytes());
+    let list = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{},"artifactType":"{kind}"}}]}}"#,
+        manifest.len()
+    );
+    let tag = Digest::of(&subject).to_string().replace(':', "-");
+    registry.put_manifest("team/app", &tag, INDEX, list.as_bytes());
+    let words = ["show", &name, "--print", "lock"];
+    assert_eq!(done(&world, &words), text, "a file gets the bytes");
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap();
+    let other = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(std::ffi::OsStr::from_bytes(path.as_bytes()))
+        .unwrap();
+    let status = world.sconce(&words).stdout(other).status().unwrap();
+    assert!(status.success());
+    let mut bytes = [0; 4096];
+    let count = fs::File::from(terminal).read(&mut bytes).unwrap();
+    let shown = String::from_utf8(bytes[..count].to_vec()).unwrap();
+    assert_eq!(shown, "version = 1\r\n\\u{1b}[2Jtitle\\u{9b}1m\\u{202e}\r\n");
 }
 
 /// A lock that says which image it builds to, with a wheel and a Debian package.

@@ -1,6 +1,7 @@
 //! The content-addressed store: blobs, virtual layers, extracted trees, images, OCI layouts.
 
 mod access;
+mod beside;
 mod blobs;
 mod disk;
 mod docker_archive;
@@ -34,6 +35,7 @@ mod virtuals;
 mod walk;
 
 pub use access::MACHINE_STORE;
+pub use beside::Beside;
 pub use blobs::BlobWriter;
 pub use error::Error;
 pub use images::Image;

@@ -7,10 +7,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sconce_blob::{Digest, Hasher};
-use sconce_oci::{Config, Descriptor, Document, Index, MANIFEST, Manifest, Platform};
+use sconce_oci::{
+    Artifact, Config, Descriptor, Document, Index, MANIFEST, Manifest, Platform, Referrer,
+};
 use sconce_open::{Folder, Found};
 
 use crate::Store;
+use crate::beside::Beside;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
 use crate::images::Image;
@@ -18,6 +21,9 @@ use crate::output::{Partial, Written};
 use crate::record::{self, DOCUMENT_LIMIT};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The most artifacts that are looked at in a layout.
+const MAX_ARTIFACTS: usize = 256;
 
 /// Threads that copy blobs: the work is one SHA-256 of each.
 const THREADS: usize = 8;
@@ -41,7 +47,24 @@ impl Store {
             let (mut file, path) = blobs.file(&digest.hex())?;
             self.copy_blob(digest, &mut file, &path, written)
         })?;
-        let index = self.index(image, names)?;
+        let mut index = self.index(image, names)?;
+        let beside = self.beside(image.manifest)?;
+        let texts = beside.iter().flat_map(|kept| kept.files.iter().chain([&kept.manifest]));
+        let texts: BTreeMap<Digest, &String> =
+            texts.map(|text| (Digest::of(text.as_bytes()), text)).collect();
+        for (digest, text) in texts.into_iter().filter(|(digest, _)| !digests.contains(digest)) {
+            let (mut file, path) = blobs.file(&digest.hex())?;
+            file.write_all(text.as_bytes()).map_err(at("write", &path))?;
+        }
+        // As oras has them: manifests without a name in the index of the layout.
+        for kept in &beside {
+            if let Some(artifact) = kept.about(image.manifest)
+                && let Ok(Some(more)) =
+                    Referrer::of(&artifact, kept.manifest.as_bytes()).add_to(Some(&index))
+            {
+                index = more;
+            }
+        }
         for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
             let (mut file, path) = layout.file(name)?;
             file.write_all(bytes).map_err(at("write", &path))?;
@@ -117,7 +140,12 @@ impl Store {
         // What an index or a config says of a layer is not believed: DiffIDs are what trees go by.
         let record = record::of_documents(found.digest, &manifest, &config)?;
         each(&record.layers, |layer| self.take_layer(layer))?;
-        self.put_image(names, &manifest, &config)
+        let image = self.put_image(names, &manifest, &config)?;
+        let beside = artifacts(open, &index, image, what);
+        if !beside.is_empty() {
+            self.put_beside(image, beside)?;
+        }
+        Ok(image)
     }
 
     /// The index.json of a layout with one image, under the names engines look for.
@@ -256,7 +284,8 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
     };
     let fits = |descriptor: &Descriptor| {
         let platform = descriptor.platform.as_ref();
-        platform.is_none_or(|platform| platform.is_linux_on(architecture))
+        descriptor.artifact_type.is_empty()
+            && platform.is_none_or(|platform| platform.is_linux_on(architecture))
     };
     let mut found: Vec<_> = index.manifests.into_iter().filter(|d| named(d) && fits(d)).collect();
     found.dedup_by_key(|descriptor| descriptor.digest);
@@ -265,6 +294,30 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
         0 => Err(format!("it has no image for linux/{architecture} of that name")),
         n => Err(format!("it has {n} images: say which by its tag")),
     }
+}
+
+/// The artifacts about an image that a layout has. What of them can't be read is left out: an image needs none.
+fn artifacts(open: &Opener<'_>, index: &[u8], image: Digest, what: &str) -> Vec<Beside> {
+    let Ok(rows) = Referrer::list(index) else { return Vec::new() };
+    let rows = rows.into_iter().filter(|row| !row.artifact_type.is_empty()).take(MAX_ARTIFACTS);
+    let mut left = DOCUMENT_LIMIT;
+    let read = |row: Referrer| {
+        let mut file = |digest: Digest| {
+            let name = blob_name(digest);
+            let (_, size) = open(&name).ok()?;
+            left = left.checked_sub(size)?;
+            small(open, &name, what).ok().filter(|bytes| Digest::of(bytes) == digest)
+        };
+        let manifest = file(row.digest)?;
+        let artifact = Artifact::parse(&manifest).ok()?;
+        if artifact.subject.as_ref()?.digest != image {
+            return None;
+        }
+        let named = [&artifact.config].into_iter().chain(&artifact.layers);
+        let files: Option<Vec<Vec<u8>>> = named.map(|part| file(part.digest)).collect();
+        Beside::new(manifest, files?)
+    };
+    rows.filter_map(read).collect()
 }
 
 fn document(open: &Opener<'_>, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, Error> {

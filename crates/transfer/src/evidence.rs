@@ -1,9 +1,11 @@
 //! What registries have beside an image, gathered for a verdict, and what of it is kept.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sconce_blob::Digest;
-use sconce_oci::{Artifact, Document, MAX_REFERRERS, Referrer, referrers_tag};
+use sconce_oci::{Artifact, Descriptor, Document, EMPTY, Referrer, referrers_tag};
 use sconce_registry::{Error as RegistryError, Registry};
 use sconce_sign::{BUNDLE, Evidence, Finding, MAX_DOCUMENT, PublicKey, SIGNATURE, SIMPLE_SIGNING};
 use sconce_store::Store;
@@ -11,6 +13,11 @@ use serde::{Deserialize, Serialize};
 
 /// What all files beside an image may have together, bytes.
 const MAX_ALL: u64 = 64 << 20;
+/// Up to this size a file is read as it is found; larger ones last. A signature has some hundred bytes.
+const SMALL: u64 = 64 << 10;
+/// The most manifests of artifacts that are read, and for how long.
+const MAX_READ: usize = 1000;
+const MAX_TIME: Duration = Duration::from_secs(120);
 /// The kind of the memo; its key is the image's digest.
 const MEMO: &str = "signed";
 
@@ -29,61 +36,155 @@ pub struct Beside {
     pub tag: Option<String>,
     /// What may be a signature or an attestation.
     pub evidence: Option<Evidence>,
+    /// The one file of an artifact that is neither.
+    pub file: Option<Descriptor>,
 }
 
-/// All that is beside an image. What is listed and can't be had is evidence too: that something is
-/// missing.
-pub(crate) fn gather(registry: &Registry, images: &[Digest]) -> Result<Vec<Beside>, RegistryError> {
-    let mut found = Vec::new();
+/// What was found beside an image.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) beside: Vec<Beside>,
+    /// Why there may be more that could be a signature.
+    pub(crate) unread: Option<String>,
+    /// Whether there is more that says that it is something else.
+    pub(crate) others: bool,
+}
+
+/// What is beside an image, until `enough` says that it is. What is listed and can't be had is evidence
+/// too: that something is missing.
+///
+/// Anybody who may write to the repository can put anything there, any number of times. So what says that it
+/// is a signature is read first, small files before large ones, and all of it is bounded.
+pub(crate) fn gather(
+    registry: &Registry,
+    images: &[Digest],
+    enough: &mut dyn FnMut(&Evidence) -> bool,
+) -> Result<Found, RegistryError> {
     let mut left = MAX_ALL;
+    let mut found = Found::default();
+    let mut is_enough =
+        |beside: &Beside| beside.evidence.as_ref().is_some_and(|evidence| enough(evidence));
     for image in images {
-        for row in registry.referrers(*image)? {
-            if found.len() >= MAX_REFERRERS {
-                found.push(missing(*image, &row, "there are too many to read"));
-                break;
+        found.beside.extend(tagged(registry, *image, &mut left)?);
+    }
+    if found.beside.iter().any(&mut is_enough) {
+        return Ok(found);
+    }
+    let mut rows = Vec::new();
+    for image in images {
+        let listed = registry.referrers(*image, BUNDLE)?;
+        found.unread = found.unread.or(listed.cut);
+        found.others |= listed.others;
+        rows.extend(listed.rows.into_iter().map(|row| (*image, row)));
+    }
+    rows.sort_by_key(|(_, row)| rank(&row.artifact_type));
+    let end = Instant::now() + MAX_TIME;
+    let mut large = Vec::new();
+    for (count, (image, row)) in rows.iter().enumerate() {
+        if count >= MAX_READ || Instant::now() > end {
+            found.others = true;
+            if rank(&row.artifact_type) < 2 {
+                let why = format!("of {} artifacts {count} were read", rows.len());
+                found.unread.get_or_insert(why);
             }
-            found.push(one(registry, *image, &row, &mut left)?);
+            break;
         }
-        found.extend(tagged(registry, *image, &mut left)?);
+        let (mut beside, file) = look(registry, *image, row)?;
+        match file {
+            Some(file) if file.size > SMALL => {
+                large.push((beside, file));
+                continue;
+            }
+            Some(file) => beside.evidence = Some(bundle(registry, &file, &mut left)?),
+            None => {}
+        }
+        let stop = is_enough(&beside);
+        found.beside.push(beside);
+        if stop {
+            return Ok(found);
+        }
+    }
+    large.sort_by_key(|(_, file)| file.size);
+    for (mut beside, file) in large {
+        beside.evidence = Some(match Instant::now() > end {
+            true => Evidence::Missing("there was no time left to read it".to_owned()),
+            false => bundle(registry, &file, &mut left)?,
+        });
+        let stop = is_enough(&beside);
+        found.beside.push(beside);
+        if stop {
+            break;
+        }
     }
     Ok(found)
 }
 
-fn missing(about: Digest, row: &Referrer, why: &str) -> Beside {
-    Beside {
+/// The order in which artifacts are read, by what a list says they are: bundles; what it does not tell, as
+/// in lists of cosign's; others, which may still bring one.
+fn rank(kind: &str) -> u8 {
+    match kind {
+        BUNDLE => 0,
+        "" | EMPTY => 1,
+        _ => 2,
+    }
+}
+
+/// One row of a list, and the bundle that it brings, which is still to be read. A registry that is down is an
+/// error; one that has not what it lists, or something that can't be read, is an answer.
+fn look(
+    registry: &Registry,
+    about: Digest,
+    row: &Referrer,
+) -> Result<(Beside, Option<Descriptor>), RegistryError> {
+    let mut beside = Beside {
         about,
         digest: row.digest,
         kind: row.artifact_type.clone(),
         size: row.size,
         tag: None,
-        evidence: Some(Evidence::Missing(why.to_owned())),
+        evidence: None,
+        file: None,
+    };
+    let artifact = match registry.artifact(row) {
+        Ok((artifact, _)) => artifact,
+        Err(error) => {
+            let why = answered(error)?;
+            // What says that it is something else is nothing that is missing here.
+            beside.evidence = (rank(&row.artifact_type) < 2).then_some(Evidence::Missing(why));
+            return Ok((beside, None));
+        }
+    };
+    beside.kind = artifact.kind().to_owned();
+    beside.size = artifact.layers.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
+    // The files say what they are, whatever the artifact says: nothing that is a bundle is passed over.
+    let mut bundles = artifact.layers.iter().filter(|file| file.media_type == BUNDLE);
+    match (bundles.next(), bundles.count()) {
+        (Some(file), 0) => return Ok((beside, Some(file.clone()))),
+        (Some(_), more) => {
+            let why = format!("it holds {} bundles, and not one", more + 1);
+            beside.evidence = Some(Evidence::Missing(why));
+        }
+        (None, _) if beside.kind == BUNDLE => {
+            beside.evidence = Some(Evidence::Missing("it has no bundle".to_owned()));
+        }
+        (None, _) => {
+            if let [file] = artifact.layers.as_slice() {
+                beside.file = Some(file.clone());
+            }
+        }
     }
+    Ok((beside, None))
 }
 
-/// One row of a list. A registry that is down is an error; one that has not what it lists, or something
-/// that can't be read, is an answer.
-fn one(
+fn bundle(
     registry: &Registry,
-    about: Digest,
-    row: &Referrer,
+    file: &Descriptor,
     left: &mut u64,
-) -> Result<Beside, RegistryError> {
-    let artifact = match registry.artifact(row) {
-        Ok(artifact) => artifact,
-        Err(error) => return Ok(missing(about, row, &answered(error)?)),
-    };
-    let size = artifact.layers.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
-    let kind = artifact.kind().to_owned();
-    // The files say what they are, whatever the artifact says: nothing that is a bundle is passed over.
-    let evidence = match artifact.layers.iter().find(|file| file.media_type == BUNDLE) {
-        None if kind == BUNDLE => Some(Evidence::Missing("it has no bundle".to_owned())),
-        None => None,
-        Some(file) => Some(match read(registry, file, left)? {
-            Ok(bytes) => Evidence::Bundle(bytes),
-            Err(why) => Evidence::Missing(why),
-        }),
-    };
-    Ok(Beside { about, digest: row.digest, kind, size, tag: None, evidence })
+) -> Result<Evidence, RegistryError> {
+    Ok(match read(registry, file, left)? {
+        Ok(bytes) => Evidence::Bundle(bytes),
+        Err(why) => Evidence::Missing(why),
+    })
 }
 
 /// What stands under the tag of the older form.
@@ -101,6 +202,7 @@ fn tagged(
         size,
         tag: Some(tag.clone()),
         evidence: Some(evidence),
+        file: None,
     };
     let artifact = match Artifact::parse(&bytes) {
         Ok(artifact) => artifact,
@@ -122,7 +224,7 @@ fn tagged(
 
 fn read(
     registry: &Registry,
-    file: &sconce_oci::Descriptor,
+    file: &Descriptor,
     left: &mut u64,
 ) -> Result<Result<Vec<u8>, String>, RegistryError> {
     if file.size > MAX_DOCUMENT.min(*left) {
@@ -140,6 +242,7 @@ fn answered(error: RegistryError) -> Result<String, RegistryError> {
     match error {
         RegistryError::NotFound { .. }
         | RegistryError::Answer { .. }
+        | RegistryError::Fetch(sconce_fetch::Error::TooLarge { .. })
         | RegistryError::WrongDigest { .. } => Ok(error.to_string()),
         error => Err(error),
     }

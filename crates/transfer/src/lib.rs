@@ -3,6 +3,7 @@
 //! `sconce-registry` speaks with registries and stores nothing; `sconce-store` stores and speaks with
 //! nobody. Here one is driven by the other, several blobs at a time.
 
+mod attachments;
 mod error;
 mod evidence;
 mod incoming;
@@ -18,6 +19,7 @@ use sconce_build::Progress;
 use sconce_registry::Access;
 use sconce_store::Store;
 
+pub use attachments::Carried;
 pub use error::Error;
 pub use evidence::Beside;
 pub use policy::{PolicyError, SigningPolicy};

@@ -174,6 +174,7 @@ pub(crate) fn descriptor(layer: &Layer) -> Descriptor {
         media_type: layer.media_type.clone(),
         digest: layer.digest,
         size: layer.size,
+        artifact_type: String::new(),
         annotations: Default::default(),
         platform: None,
     }

@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sconce_blob::Digest;
-use sconce_build::{Documents, Stage};
-use sconce_oci::{Descriptor, Document, MANIFEST, Manifest};
+use sconce_build::{Documents, Silent, Stage};
+use sconce_oci::{Config, Descriptor, Document, INDEX, Index, MANIFEST, Manifest, Platform};
 use sconce_registry::{Outgoing, Reference, Registry, Rights, Sent};
 use sconce_store::{Image, Store};
 
+use crate::attachments::Carried;
 use crate::error::Error;
 use crate::several::each;
 use crate::{Transfer, origin};
@@ -28,7 +29,7 @@ pub struct Pushed {
 }
 
 /// Where blobs come from.
-enum Blobs<'a> {
+pub(crate) enum Blobs<'a> {
     Store(&'a Store),
     Registry(&'a Registry),
     /// The store, and a configuration that is not in it.
@@ -50,10 +51,15 @@ impl Blobs<'_> {
             Self::Registry(registry) => Box::new(registry.blob(blob).map_err(io::Error::other)?),
         })
     }
+
+    /// A small blob to be sent, of which nobody is told.
+    pub(crate) fn quietly<'b>(&'b self, blob: &'b Descriptor) -> Blob<'b> {
+        Blob { from: self, blob, stage: &Silent }
+    }
 }
 
 /// A blob to be sent, and who is told of it.
-struct Blob<'a> {
+pub(crate) struct Blob<'a> {
     from: &'a Blobs<'a>,
     blob: &'a Descriptor,
     stage: &'a dyn Stage,
@@ -128,7 +134,8 @@ impl Transfer<'_> {
         Ok(registry.check_push()?)
     }
 
-    /// Sends the image that `from` names from one registry to another, without storing a byte.
+    /// Sends the image that `from` names from one registry to another, without storing a byte; with what is
+    /// beside it where `beside` says so.
     ///
     /// # Errors
     /// Those of the registries.
@@ -137,13 +144,60 @@ impl Transfer<'_> {
         from: &Reference,
         to: &Reference,
         architecture: &str,
-    ) -> Result<Pushed, Error> {
+        beside: bool,
+    ) -> Result<(Pushed, Carried), Error> {
         let source = Registry::new(self.access, from.clone(), &Rights::Pull)?;
         let image = source.image(architecture)?;
         for blob in image.layers.iter().chain([&image.config_blob]) {
             origin::note(self.store, from, blob.digest)?;
         }
-        self.send(&image.manifest, &Blobs::Registry(&source), to)
+        let pushed = self.send(&image.manifest, &Blobs::Registry(&source), to)?;
+        let carried = match beside {
+            true => self.carry(&source, to, image.digest)?,
+            false => Carried::default(),
+        };
+        Ok((pushed, carried))
+    }
+
+    /// Sends images as one, each for its platform: them first, and then the index under the name.
+    ///
+    /// # Errors
+    /// Those of the registry and of the store; two are for one platform, or one does not say for which.
+    pub fn push_index(&self, images: &[Image], to: &Reference) -> Result<Pushed, Error> {
+        let mut rows: Vec<Descriptor> = Vec::new();
+        for image in images {
+            let manifest = self.store.manifest(image)?;
+            let bad = |why: String| sconce_store::Error::BadDocument {
+                what: format!("image {}", image.manifest.short()),
+                why,
+            };
+            let config = Config::parse(&self.store.config(image)?).map_err(bad)?;
+            let platform = Platform { architecture: config.architecture, os: config.os };
+            let words = format!("{}/{}", platform.os, platform.architecture);
+            if platform.architecture.is_empty() || platform.os.is_empty() {
+                return Err(bad("it does not say for which platform it is".to_owned()).into());
+            }
+            if rows.iter().any(|row| row.platform.as_ref() == Some(&platform)) {
+                return Err(bad(format!("another one is for {words} too")).into());
+            }
+            let media_type = manifest_of(&manifest)?.media_type;
+            let row = Descriptor::of(media_type.as_deref().unwrap_or(MANIFEST), &manifest);
+            rows.push(Descriptor { platform: Some(platform), ..row });
+        }
+        let mut all = Pushed { image: Digest::of(b""), moved: 0, there: 0, mounted: 0 };
+        for image in images {
+            let exact = Reference { tag: None, digest: None, ..to.clone() };
+            let Pushed { moved, there, mounted, .. } = self.push(image, &exact)?;
+            all.moved += moved;
+            all.there += there;
+            all.mounted += mounted;
+        }
+        let registry = Registry::new(self.access, to.clone(), &Rights::Push(Vec::new()))?;
+        let index = Index::new(rows).to_json();
+        registry.put_manifest(INDEX, &index)?;
+        all.moved += registry.moved();
+        all.image = Digest::of(&index);
+        Ok(all)
     }
 
     fn send(&self, manifest: &[u8], from: &Blobs<'_>, to: &Reference) -> Result<Pushed, Error> {

@@ -4,13 +4,13 @@ use sconce_blob::Digest;
 use sconce_oci::{Artifact, CONFIG, Descriptor, referrers_tag};
 use sconce_registry::{Attached, Image, Named, Reference, Registry, Rights};
 use sconce_sign::{
-    BUNDLE, CONTENT, Evidence, Finding, PREDICATE_TYPE, PrivateKey, PublicKey, SIGNATURE,
-    SIMPLE_SIGNING, Statement, Verdict, judge,
+    BUNDLE, CONTENT, Claim, Evidence, Finding, MAX_DOCUMENT, PREDICATE_TYPE, PrivateKey, PublicKey,
+    SIGNATURE, SIMPLE_SIGNING, Statement, Verdict, judge,
 };
 
 use crate::Transfer;
 use crate::error::Error;
-use crate::evidence::{Beside, Kept, gather, names_of};
+use crate::evidence::{Beside, Found, Kept, gather, names_of};
 use crate::policy::Demand;
 
 /// What is beside an image in its registry.
@@ -21,6 +21,10 @@ pub struct Surroundings {
     pub names: Vec<Digest>,
     /// What is there.
     pub beside: Vec<Beside>,
+    /// Why there may be more that could be a signature.
+    pub unread: Option<String>,
+    /// Whether there is more that says that it is something else.
+    pub others: bool,
 }
 
 impl Surroundings {
@@ -34,7 +38,9 @@ impl Surroundings {
     /// Whether one of these keys has signed it.
     #[must_use]
     pub fn verdict(&self, keys: &[PublicKey]) -> Verdict {
-        judge(&self.findings(keys).into_iter().flatten().collect::<Vec<_>>())
+        let mut findings: Vec<Finding> = self.findings(keys).into_iter().flatten().collect();
+        findings.extend(self.unread.clone().map(Finding::Unreadable));
+        judge(&findings)
     }
 }
 
@@ -90,7 +96,7 @@ impl Transfer<'_> {
         };
         let repository = format!("{}/{}", reference.host, reference.repository);
         if let Evidence::Simple { payload, signature } =
-            Evidence::sign_simple(key, &repository, image)
+            Evidence::sign_simple(key, &repository, image)?
         {
             let mut file = registry.put_bytes(SIMPLE_SIGNING, &payload)?;
             file.annotations.insert(SIGNATURE.to_owned(), signature);
@@ -104,7 +110,8 @@ impl Transfer<'_> {
         Ok(tag)
     }
 
-    /// What is beside the image that `reference` names, for `architecture` (OCI's name).
+    /// What is beside the image that `reference` names, for `architecture` (OCI's name); no more of it than
+    /// what one of `keys` has signed it with.
     ///
     /// # Errors
     /// Those of the registry.
@@ -112,12 +119,23 @@ impl Transfer<'_> {
         &self,
         reference: &Reference,
         architecture: &str,
+        keys: &[PublicKey],
     ) -> Result<Surroundings, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
         let image = registry.image(architecture)?;
         let names = names_of(image.digest, &image.indexes);
-        let beside = gather(&registry, &names)?;
-        Ok(Surroundings { image: image.digest, names, beside })
+        let mut signs = |evidence: &Evidence| is_signed(evidence, &names, keys);
+        let Found { beside, unread, others } = gather(&registry, &names, &mut signs)?;
+        Ok(Surroundings { image: image.digest, names, beside, unread, others })
+    }
+
+    /// The bytes of a file beside the image that `reference` names.
+    ///
+    /// # Errors
+    /// Those of the registry; it is too large.
+    pub fn file(&self, reference: &Reference, file: &Descriptor) -> Result<Vec<u8>, Error> {
+        let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
+        Ok(registry.small_blob(file, MAX_DOCUMENT)?)
     }
 
     /// Whether the policy lets an image in that is still in its registry; before any of its layers come.
@@ -128,40 +146,37 @@ impl Transfer<'_> {
         image: &Image,
     ) -> Result<(), Error> {
         let names = names_of(image.digest, &image.indexes);
-        let mut beside = None;
+        let mut demands = Vec::new();
         for (file, demand) in self.policy.demands(reference) {
-            let refused = |verdict| Error::refused(reference, &file.path, verdict);
-            let keys = match demand {
-                Demand::Nothing => continue,
-                Demand::Refused => return Err(refused(None)),
-                Demand::Signed(keys) => keys,
-            };
-            let beside: &Vec<Beside> = match &mut beside {
-                Some(beside) => beside,
-                none => none.insert(gather(registry, &names)?),
-            };
-            let findings: Vec<Finding> = beside
-                .iter()
-                .filter_map(|beside| Some(beside.evidence.as_ref()?.examine(&names, keys)))
-                .collect();
-            match judge(&findings) {
-                Verdict::Yes { .. } => {}
-                verdict => return Err(refused(Some(verdict))),
+            match demand {
+                Demand::Nothing => {}
+                Demand::Refused => return Err(Error::refused(reference, &file.path, None)),
+                Demand::Signed(keys) => demands.push((file, keys)),
             }
         }
-        if let Some(beside) = beside {
-            let keys: Vec<PublicKey> = self
-                .policy
-                .demands(reference)
-                .filter_map(|(_, demand)| match demand {
-                    Demand::Signed(keys) => Some(keys.to_vec()),
-                    _ => None,
-                })
-                .flatten()
-                .collect();
-            Kept::note(self.store, image.digest, &image.indexes, &beside, &keys)?;
+        if demands.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut met = vec![false; demands.len()];
+        let mut enough = |evidence: &Evidence| {
+            for (met, (_, keys)) in met.iter_mut().zip(&demands) {
+                *met |= is_signed(evidence, &names, keys);
+            }
+            met.iter().all(|met| *met)
+        };
+        let Found { beside, unread, .. } = gather(registry, &names, &mut enough)?;
+        for (file, keys) in &demands {
+            let examine = |beside: &Beside| Some(beside.evidence.as_ref()?.examine(&names, keys));
+            let mut findings: Vec<Finding> = beside.iter().filter_map(examine).collect();
+            findings.extend(unread.clone().map(Finding::Unreadable));
+            match judge(&findings) {
+                Verdict::Yes { .. } => {}
+                verdict => return Err(Error::refused(reference, &file.path, Some(verdict))),
+            }
+        }
+        let keys: Vec<PublicKey> =
+            demands.iter().flat_map(|(_, keys)| keys.iter().cloned()).collect();
+        Ok(Kept::note(self.store, image.digest, &image.indexes, &beside, &keys)?)
     }
 
     /// Whether the policy lets an image start that was taken in under this name before. What proved its
@@ -205,6 +220,11 @@ impl Transfer<'_> {
         };
         self.admit(reference, &registry, &there)
     }
+}
+
+/// Whether one of the keys has signed the image that goes by `names`.
+fn is_signed(evidence: &Evidence, names: &[Digest], keys: &[PublicKey]) -> bool {
+    matches!(evidence.examine(names, keys), Finding::Proved { claim: Claim::Signed, .. })
 }
 
 /// The configuration that belongs to files of the older form: as of an image, which says nothing.

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use sconce_registry::Reference;
 use sconce_start::Target;
 use sconce_store::Image;
+use sconce_transfer::Carried;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::beside::{self, attach};
 use crate::commands::image_files::ImageFile;
 use crate::commands::push;
 use crate::commands::registries::{Registries, architecture, reference};
@@ -18,7 +20,8 @@ use crate::error::{Failure, Kind};
 ///
 /// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE
 /// and the store (a name; store:NAME as the destination). Between registries nothing is stored here;
-/// in all other copies the image is in the store afterwards, until `sconce prune`.
+/// in all other copies the image is in the store afterwards, until `sconce prune`. What is beside an image,
+/// such as signatures, goes with it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,9 +43,14 @@ pub struct Args {
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
+    /// Copy the image alone. Else what is beside it (signatures, SBOM, provenance, lock) goes with it, into
+    /// registries, oci: and the store
+    #[arg(long)]
+    image_only: bool,
     #[command(flatten)]
     registries: Registries,
-    /// As JSON: {image} and, to a registry, {name, moved, there, mounted} as `sconce push` has them
+    /// As JSON: {image} and, to a registry, {name, moved, there, mounted, beside, left} as `sconce push` has
+    /// them
     #[arg(long)]
     json: bool,
 }
@@ -107,12 +115,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => None,
     };
     if let (Some(from), Destination::Registry(to)) = (&from, &to) {
-        push::told(to, &transfer.copy_across(from, to, &architecture)?, args.json)?;
+        let with = !args.image_only;
+        let (pushed, carried) = transfer.copy_across(from, to, &architecture, with)?;
+        push::told(to, &pushed, &carried, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let image = match &from {
         Some(from) => {
             let pulled = transfer.pull(from, &architecture, &[])?;
+            if !args.image_only && !matches!(to, Destination::Archive(_)) {
+                beside::told(&transfer.keep_beside(from, pulled.image)?);
+            }
             context.store.image(&pulled.image.hex())?
         }
         None => match target.stored(&context.store)? {
@@ -122,12 +135,26 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     match &to {
         Destination::Registry(to) => {
-            push::told(to, &transfer.push(&image, to)?, args.json)?;
+            let pushed = transfer.push(&image, to)?;
+            let carried = match args.image_only {
+                true => Carried::default(),
+                false => {
+                    let manifest = context.store.manifest(&image)?;
+                    attach(&context, &transfer, Some(&target), &manifest, to)?
+                }
+            };
+            push::told(to, &pushed, &carried, args.json)?;
             return Ok(ExitCode::SUCCESS);
         }
         Destination::Store(name) => context.store.put_name(name, image.manifest)?,
         Destination::Files(files, tag) => {
             let names = tag.clone().or_else(|| name_of(&image, from.as_ref()));
+            let beside = context.store.beside(image.manifest)?.len();
+            if beside > 0 && matches!(files, ImageFile::Layout(_)) {
+                context.display.note(&format!(
+                    "the layout lists {beside} artifacts besides the image: other tools need the image's tag; --image-only leaves them out"
+                ));
+            }
             files.write(global, &context, &image, &Vec::from_iter(names))?;
         }
     }

@@ -1,7 +1,10 @@
 //! `sconce pull`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use sconce_registry::Reference;
+use sconce_transfer::Pulled;
 use serde_json::json;
 
 use crate::cli::Global;
@@ -21,9 +24,11 @@ use crate::progress::bytes_in_words;
 Examples:
   sconce pull alpine                                  docker.io/library/alpine:latest
   sconce pull ghcr.io/team/app:1.2 registry:5000/app
-  sconce pull --platform linux/arm64 docker.io/library/debian:bookworm-slim")]
+  sconce pull --platform linux/arm64 docker.io/library/debian:bookworm-slim
+  docker save app | sconce pull -")]
 pub struct Args {
-    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; `-` is an archive over standard input, as `docker save` writes it,
+    /// docker-archive:FILE one in a file: they have no name in the store (`sconce copy - store:NAME` gives one)
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
     /// The platform to take, of an image for several: linux/amd64, linux/arm64; this machine's if not
@@ -38,18 +43,45 @@ pub struct Args {
     json: bool,
 }
 
+/// What is taken in.
+enum Wanted {
+    Reference(Reference),
+    Archive(PathBuf),
+}
+
+/// The file of an archive, `-` for standard input, where one is meant.
+fn archive(text: &str) -> Option<&Path> {
+    match text {
+        "-" => Some(Path::new(text)),
+        _ => text.strip_prefix("docker-archive:").map(Path::new),
+    }
+}
+
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let references: Result<Vec<_>, _> = args.images.iter().map(|text| reference(text)).collect();
-    let references = references?;
+    let wanted = |text: &String| match archive(text) {
+        Some(path) => Ok(Wanted::Archive(path.to_owned())),
+        None => reference(text).map(Wanted::Reference),
+    };
+    let all: Result<Vec<Wanted>, _> = args.images.iter().map(wanted).collect();
+    let all = all?;
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     let mut rows = Vec::new();
-    for reference in &references {
-        let name = reference.to_string();
-        let pulled = transfer.pull(reference, &architecture, &[&name])?;
+    for wanted in &all {
+        let (name, pulled) = match wanted {
+            Wanted::Reference(reference) => {
+                let name = reference.to_string();
+                let pulled = transfer.pull(reference, &architecture, &[&name])?;
+                (name, pulled)
+            }
+            Wanted::Archive(path) => {
+                let image = sconce_start::read_archive(&context.store, path, None, &architecture)?;
+                (path.display().to_string(), Pulled { image, moved: 0, here: 0 })
+            }
+        };
         if args.json {
             rows.push(json!({
                 "name": name,

@@ -7,12 +7,13 @@ use sconce_lock::reaches::When;
 use sconce_registry::Reference;
 use sconce_start::{Kind as What, Target};
 use sconce_store::Image;
-use sconce_transfer::Pushed;
+use sconce_transfer::{Carried, Pushed, Transfer};
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::beside::{self, attach};
 use crate::commands::lock::say;
-use crate::commands::registries::{Registries, reference};
+use crate::commands::registries::{Registries, architecture, reference};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::progress::bytes_in_words;
@@ -23,58 +24,73 @@ use crate::trust;
 /// Only what the registry lacks is sent: it is asked first, takes what another of its repositories is
 /// known to have, and layers of wheels are read straight from the wheels. A project whose lock is sealed
 /// is built only if the registry lacks one of its layers. An upload that breaks off goes on where it was.
-/// The manifest comes last. Prints the image's digest. Logins are those of `sconce login`, docker and
+/// The manifest comes last. The sealed lock, an SBOM and provenance are put beside the image. Prints the
+/// image's digest. Logins are those of `sconce login`, docker and
 /// podman.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   sconce push . registry:5000/team/app:1.2            the project of this folder, built if need be
   sconce push torch:2.15.0 registry:5000/torch:2.15.0
-  sconce push registry:5000/team/app:1.2              the image of that name in the store")]
+  sconce push registry:5000/team/app:1.2              the image of that name in the store
+  sconce push oci:amd64 oci:arm64 registry:5000/app:1 one name for both platforms")]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store, an OCI layout or
     /// an image archive; the image of the name DESTINATION if not given
     #[arg(value_name = "SOURCE")]
     first: String,
-    /// [HOST[:PORT]/]NAME[:TAG]
+    /// [HOST[:PORT]/]NAME[:TAG]. Several sources, each for another platform, become one index under that name:
+    /// SOURCE SOURCE... DESTINATION
     #[arg(value_name = "DESTINATION")]
-    second: Option<String>,
+    rest: Vec<String>,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
+    /// Send the image alone. Else its lock, SBOM and provenance, if its lock is sealed, and the signatures
+    /// that were copied with it are put beside it, for `sconce show` and `oras discover`
+    #[arg(long)]
+    image_only: bool,
     #[command(flatten)]
     registries: Registries,
-    /// As JSON: {name, image, moved, there, mounted}: the whole name, the image's digest, the bytes that
-    /// went over the network, those that the repository had, and those that it took from another one
+    /// As JSON: {name, image, moved, there, mounted, beside, left}: the whole name, the image's digest, the
+    /// bytes that went over the network, those that the repository had, and those that it took from another
+    /// one; how many artifacts are beside it now, and which are not and why
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let to = destination(args.second.as_ref().unwrap_or(&args.first))?;
+    let to = destination(args.rest.last().unwrap_or(&args.first))?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
     let policy = context.policy()?;
-    let image = match &args.second {
-        Some(_) => {
-            let target = Target::find(&args.first)?;
+    let transfer = context.transfer(&access, &policy);
+    if args.rest.len() > 1 {
+        return index(&context, &transfer, args, &to);
+    }
+    let target = (!args.rest.is_empty()).then(|| Target::find(&args.first)).transpose()?;
+    let image = match &target {
+        Some(target) => {
             // A registry that is down or closed is no reason to build first.
             if matches!(target, Target::Folder(_) | Target::Tag(_)) {
-                context.transfer(&access, &policy).check_push(&to)?;
+                transfer.check_push(&to)?;
             }
-            if let Target::Folder(project) = &target
+            if let Target::Folder(project) = target
                 && let Some(documents) = sealed(&context, project, args.trust)?
-                && let Some(pushed) =
-                    context.transfer(&access, &policy).push_documents(&documents, &to)?
+                && let Some(pushed) = transfer.push_documents(&documents, &to)?
             {
-                told(&to, &pushed, args.json)?;
+                let carried = match args.image_only {
+                    true => Carried::default(),
+                    false => attach(&context, &transfer, Some(target), &documents.manifest, &to)?,
+                };
+                told(&to, &pushed, &carried, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
             source(&context, "push", &args.first, args.trust)?
         }
         None => named(&context, &args.first, &to)?,
     };
-    let pushed = match context.transfer(&access, &policy).push(&image, &to) {
+    let pushed = match transfer.push(&image, &to) {
         Ok(pushed) => pushed,
         Err(error) => {
             if matches!(
@@ -88,13 +104,55 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             return Err(error.into());
         }
     };
-    told(&to, &pushed, args.json)?;
+    let carried = match args.image_only {
+        true => Carried::default(),
+        false => {
+            let manifest = context.store.manifest(&image)?;
+            attach(&context, &transfer, target.as_ref(), &manifest, &to)?
+        }
+    };
+    told(&to, &pushed, &carried, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends several images as one.
+fn index(
+    context: &Context,
+    transfer: &Transfer<'_>,
+    args: &Args,
+    to: &Reference,
+) -> Result<ExitCode, Failure> {
+    let sources = std::iter::once(&args.first).chain(&args.rest).take(args.rest.len());
+    transfer.check_push(to)?;
+    let mut images = Vec::new();
+    for text in sources.clone() {
+        images.push(source_for(context, "push", text, args.trust, None)?);
+    }
+    let pushed = transfer.push_index(&images, to)?;
+    let mut carried = Carried::default();
+    if !args.image_only {
+        for (text, image) in sources.zip(&images) {
+            let manifest = context.store.manifest(image)?;
+            let target = Target::find(text)?;
+            let more = attach(context, transfer, Some(&target), &manifest, to)?;
+            carried.count += more.count;
+            carried.moved += more.moved;
+            carried.left.extend(more.left);
+        }
+    }
+    told(to, &pushed, &carried, args.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says what a push came to.
-pub fn told(to: &Reference, pushed: &Pushed, as_json: bool) -> Result<(), Failure> {
+pub fn told(
+    to: &Reference,
+    pushed: &Pushed,
+    carried: &Carried,
+    as_json: bool,
+) -> Result<(), Failure> {
     let Pushed { image, moved, there, mounted } = *pushed;
+    let moved = moved + carried.moved;
     if as_json {
         let row = json!({
             "name": to.to_string(),
@@ -102,11 +160,14 @@ pub fn told(to: &Reference, pushed: &Pushed, as_json: bool) -> Result<(), Failur
             "moved": moved,
             "there": there,
             "mounted": mounted,
+            "beside": carried.count,
+            "left": carried.left,
         });
         println!("{}", serde_json::to_string_pretty(&row).map_err(Failure::unwritable)?);
     } else {
         let [moved, there, mounted] = [moved, there, mounted].map(bytes_in_words);
         eprintln!("{to}: {moved} sent, {there} were there, {mounted} taken from its other images");
+        beside::told(carried);
         println!("{image}");
     }
     Ok(())
@@ -144,9 +205,20 @@ pub fn source(
     text: &str,
     trusted: bool,
 ) -> Result<Image, Failure> {
+    source_for(context, command, text, trusted, Some(&architecture(None)?))
+}
+
+/// As [`source`]; an image in a layout or an archive for this architecture, or for any where none is given.
+fn source_for(
+    context: &Context,
+    command: &'static str,
+    text: &str,
+    trusted: bool,
+    wanted: Option<&str>,
+) -> Result<Image, Failure> {
     let target = Target::find_for(text, command, What::STARTABLE)?;
     let store = &context.store;
-    let architecture = crate::commands::registries::architecture(None)?;
+    let here = architecture(None)?;
     let taken = match &target {
         Target::Folder(project) => return built(context, project, trusted),
         Target::Tag(project) => match target.stored(store)? {
@@ -154,10 +226,18 @@ pub fn source(
             None => return built(context, project, trusted),
         },
         Target::Layout { path, tag } => {
-            store.read_layout(path, tag.as_deref(), &architecture, &[])?
+            let read = |platform: &str| store.read_layout(path, tag.as_deref(), platform, &[]);
+            match wanted {
+                Some(wanted) => read(wanted)?,
+                // Which one it has is not known before; what is wrong with it, the first try says.
+                None => read(&here).or_else(|error| {
+                    let others = ["amd64", "arm64"].into_iter().filter(|other| *other != here);
+                    others.into_iter().find_map(|other| read(other).ok()).ok_or(error)
+                })?,
+            }
         }
         Target::Archive { path, tag } => {
-            sconce_start::read_archive(store, path, tag.as_deref(), &architecture)?
+            sconce_start::read_archive(store, path, tag.as_deref(), wanted.unwrap_or(&here))?
         }
         Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
             return match target.stored(store)? {

@@ -1,9 +1,12 @@
 //! `sconce show`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use sconce_build::{LOCK_FILE, PROVENANCE_FILE, SBOM_FILE};
+use sconce_oci::Descriptor;
 use sconce_sign::{Claim, Finding, LOCK, PROVENANCE, PublicKey, SBOM, SIGNED, Statement};
 use sconce_transfer::{Beside, Surroundings};
 use serde_json::{Value, json};
@@ -61,6 +64,15 @@ impl What {
             Self::Provenance => PROVENANCE,
         }
     }
+
+    /// The media type of such a file that nobody has signed.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Lock => LOCK_FILE,
+            Self::Sbom => SBOM_FILE,
+            Self::Provenance => PROVENANCE_FILE,
+        }
+    }
 }
 
 /// One thing beside the image, as it is shown.
@@ -79,10 +91,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
     let policy = context.policy()?;
-    let there = context.transfer(&access, &policy).surroundings(&reference, &architecture)?;
+    let transfer = context.transfer(&access, &policy);
+    // No key: whatever is there is of interest.
+    let there = transfer.surroundings(&reference, &architecture, &[])?;
     let rows = rows(&there, &keys);
     if let Some(what) = args.print {
-        return print(&rows, what, !keys.is_empty());
+        let read = |file: &Descriptor| Ok(transfer.file(&reference, file)?);
+        return print(&rows, what, !keys.is_empty(), &read);
     }
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
@@ -94,8 +109,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     for row in &rows {
         println!("{}", row.line(there.image, !keys.is_empty()));
     }
-    if rows.is_empty() {
-        eprintln!("there is nothing beside it");
+    match &there.unread {
+        Some(why) => eprintln!("note: there may be more: {}", shown(why)),
+        None if there.others => eprintln!("note: there is more of other kinds, which was not read"),
+        None if rows.is_empty() => eprintln!("there is nothing beside it"),
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,14 +165,15 @@ impl Row<'_> {
     fn line(&self, image: sconce_blob::Digest, with_keys: bool) -> String {
         let what = match self.says() {
             SIGNED => "signature",
-            SBOM => "SBOM",
-            PROVENANCE => "provenance",
-            LOCK => "lock",
+            SBOM | SBOM_FILE => "SBOM",
+            PROVENANCE | PROVENANCE_FILE => "provenance",
+            LOCK | LOCK_FILE => "lock",
             other => other,
         };
         let about = if self.beside.about == image { "" } else { ", of its index" };
         let proof = match (&self.key, with_keys) {
             (Some(key), _) => format!("signed by {}", key.fingerprint()),
+            _ if self.beside.evidence.is_none() => "not signed".to_owned(),
             (None, true) => "signed by none of the keys".to_owned(),
             (None, false) => "not verified".to_owned(),
         };
@@ -177,13 +196,24 @@ impl Row<'_> {
     }
 }
 
-/// Prints what a statement says.
-fn print(rows: &[Row<'_>], what: What, with_keys: bool) -> Result<ExitCode, Failure> {
-    let of_kind = |row: &&Row<'_>| {
+/// Reads a file that is beside the image.
+type Read<'a> = dyn Fn(&Descriptor) -> Result<Vec<u8>, Failure> + 'a;
+
+/// Prints what is there of a kind: a statement, or the file itself where nothing needs to be signed.
+fn print(
+    rows: &[Row<'_>],
+    what: What,
+    with_keys: bool,
+    read: &Read<'_>,
+) -> Result<ExitCode, Failure> {
+    let said = |row: &&Row<'_>| {
         row.statement.as_ref().is_some_and(|said| said.predicate_type == what.predicate())
     };
-    let Some(row) = rows.iter().filter(of_kind).find(|row| row.key.is_some() || !with_keys) else {
-        let why = match (rows.iter().any(|row| of_kind(&row)), with_keys) {
+    let plain = |row: &&Row<'_>| row.beside.kind == what.file() && row.beside.file.is_some();
+    let found = rows.iter().filter(said).find(|row| row.key.is_some() || !with_keys);
+    let found = found.or_else(|| rows.iter().find(plain).filter(|_| !with_keys));
+    let Some(row) = found else {
+        let why = match (rows.iter().any(|row| said(&row) || plain(&row)), with_keys) {
             (true, _) => "what is there is signed by none of the keys",
             (false, _) => "there is none beside the image",
         };
@@ -192,18 +222,33 @@ fn print(rows: &[Row<'_>], what: What, with_keys: bool) -> Result<ExitCode, Fail
     if !with_keys {
         eprintln!("note: nobody's signature was looked at; --key does");
     }
-    let Some(statement) = &row.statement else { return Ok(ExitCode::SUCCESS) };
-    match (what, statement.predicate["lock"].as_str()) {
-        (What::Lock, Some(text)) => print!("{text}"),
-        (What::Lock, None) => {
-            return Err(Failure::new(Kind::Document, "what is there as a lock holds no text"));
+    let pretty = |value: &Value| {
+        serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(Failure::unwritable)
+    };
+    let text = match (&row.statement, &row.beside.file, what) {
+        (Some(said), _, What::Lock) => match said.predicate["lock"].as_str() {
+            Some(text) => text.to_owned(),
+            None => {
+                let why = "what is there as a lock holds no text";
+                return Err(Failure::new(Kind::Document, why));
+            }
+        },
+        (Some(said), ..) => pretty(&said.predicate)?,
+        (None, Some(file), _) => {
+            let odd = || Failure::new(Kind::Document, "what is there is no text of that kind");
+            let text = String::from_utf8(read(file)?).map_err(|_| odd())?;
+            match what {
+                What::Lock => text,
+                _ => pretty(&serde_json::from_str(&text).map_err(|_| odd())?)?,
+            }
         }
-        _ => {
-            let text =
-                serde_json::to_string_pretty(&statement.predicate).map_err(Failure::unwritable)?;
-            println!("{text}");
-        }
-    }
+        (None, None, _) => return Ok(ExitCode::SUCCESS),
+    };
+    let text = match std::io::stdout().is_terminal() {
+        true => text.split('\n').map(shown).collect::<Vec<_>>().join("\n"),
+        false => text,
+    };
+    print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

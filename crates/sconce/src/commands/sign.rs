@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use sconce_blob::Digest;
-use sconce_lock::{Lock, Sealed};
-use sconce_oci::Document;
+use sconce_lock::Lock;
 use sconce_registry::{Named, Reference};
 use sconce_sign::{
     Error as KeyError, LOCK, MAX_KEY, PROVENANCE, PrivateKey, PublicKey, SBOM, Statement,
@@ -17,6 +16,7 @@ use sconce_start::Target;
 use serde_json::{Value, json};
 
 use crate::cli::Global;
+use crate::commands::beside::builds;
 use crate::commands::login;
 use crate::commands::registries::{Registries, reference};
 use crate::context::Context;
@@ -41,8 +41,8 @@ pub struct Args {
     /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// The private key, PEM: EC P-256, as `cosign generate-key-pair` makes it (the password is
-    /// COSIGN_PASSWORD, or asked for) or in PKCS#8
+    /// The private key, PEM: as `cosign generate-key-pair` makes it (the password is COSIGN_PASSWORD, or
+    /// asked for), or EC P-256 or P-384, RSA or Ed25519 in PKCS#8
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// In which form: `bundle` refers to the image (cosign 2.6 and later), `sig-tag` stands under the tag
@@ -138,7 +138,7 @@ fn statements(
         return Err(Failure::new(Kind::Usage, what).hint("`sconce build` seals it"));
     };
     let image = named.descriptor.digest;
-    if sealed.image != image && !lies_on(sealed, &named.bytes) {
+    if !builds(lock, image, &named.bytes) {
         let what = format!(
             "the lock of `{with}` builds to {}, and what is to be signed is {image}",
             sealed.image
@@ -152,15 +152,6 @@ fn statements(
         (SBOM, sconce_build::bom(lock, image)),
         (PROVENANCE, sconce_build::provenance(lock)),
     ])
-}
-
-/// Whether an image is what a lock builds to with one more layer, that of the user's own files, which no
-/// lock covers (docs/decision/0002-what-a-seal-covers.md).
-fn lies_on(sealed: &Sealed, manifest: &[u8]) -> bool {
-    let Ok(Document::Manifest(manifest)) = Document::parse(manifest) else { return false };
-    let Some((_, below)) = manifest.layers.split_last() else { return false };
-    !sealed.layers.is_empty()
-        && below.iter().map(|layer| layer.digest).eq(sealed.layers.iter().map(|layer| layer.digest))
 }
 
 /// A private key, with its password where it needs one.

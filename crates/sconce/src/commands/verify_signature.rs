@@ -28,7 +28,7 @@ pub struct Args {
     /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// A public key, PEM: EC P-256; more than one: any of them will do
+    /// A public key, PEM: EC P-256, P-384, P-521, RSA or Ed25519; more than one: any of them will do
     #[arg(long = "key", value_name = "FILE", required = true)]
     keys: Vec<PathBuf>,
     /// The platform, of an image for several: linux/amd64, linux/arm64; this machine's if not given
@@ -51,7 +51,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
     let policy = context.policy()?;
-    let there = context.transfer(&access, &policy).surroundings(&reference, &architecture)?;
+    let transfer = context.transfer(&access, &policy);
+    let there = transfer.surroundings(&reference, &architecture, &keys)?;
     let verdict = there.verdict(&keys);
     let (word, code, why) = match &verdict {
         Verdict::Yes { .. } => ("yes", ExitCode::SUCCESS, None),
