@@ -279,6 +279,7 @@ impl Kinded for sconce_serve::Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Listen { .. } => Kind::Machine,
+            Self::Tls { .. } | Self::Logins { .. } => Kind::Document,
         }
     }
 }

@@ -1,12 +1,12 @@
 //! An answer, and how it goes over the wire.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use sconce_store::BlobReader;
 
 use crate::error::Refusal;
+use crate::tls::Connection;
 
 /// Bytes sent at a time.
 const PIECE: usize = 256 << 10;
@@ -51,7 +51,7 @@ impl Answer {
     /// `patience`.
     pub(crate) fn send(
         self,
-        stream: &TcpStream,
+        stream: &mut Connection<'_>,
         head_only: bool,
         keep_alive: bool,
         patience: Duration,
@@ -112,6 +112,9 @@ impl From<Refusal> for Answer {
         if refusal.status == 405 {
             answer = answer.with("Allow", "GET, HEAD");
         }
+        if refusal.status == 401 {
+            answer = answer.with("WWW-Authenticate", "Basic realm=\"sconce\", charset=\"UTF-8\"");
+        }
         match refusal.retry_after {
             Some(seconds) => answer.with("Retry-After", seconds.to_string()),
             None => answer,
@@ -120,28 +123,16 @@ impl From<Refusal> for Answer {
 }
 
 /// A connection whose other end must take what it is sent.
-struct Patient<'a> {
-    stream: &'a TcpStream,
+struct Patient<'a, 'b> {
+    stream: &'a mut Connection<'b>,
     patience: Duration,
 }
 
-impl Patient<'_> {
-    fn write_piece(&mut self, mut piece: &[u8]) -> io::Result<()> {
-        let end = Instant::now() + self.patience;
-        while !piece.is_empty() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.stream.set_write_timeout(Some(left))?;
-            match self.stream.write(piece) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => piece = &piece[n..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+impl Patient<'_, '_> {
+    fn write_piece(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.stream.until(Instant::now() + self.patience);
+        self.stream.write_all(piece)?;
+        self.stream.flush()
     }
 }
 
@@ -151,6 +142,7 @@ fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         304 => "Not Modified",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -15,6 +15,18 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate or its key can't be used.
+    #[error("TLS: {why}")]
+    Tls {
+        /// What is wrong.
+        why: String,
+    },
+    /// The file of users can't be used.
+    #[error("the file of users: {why}")]
+    Logins {
+        /// What is wrong. Nothing that stands in the file.
+        why: String,
+    },
 }
 
 impl Error {
@@ -27,6 +39,13 @@ impl Error {
                     .into(),
             ),
             Self::Listen { .. } => None,
+            Self::Tls { .. } => Some(
+                "both are files in PEM: the certificate with those above it, and a key without a password"
+                    .into(),
+            ),
+            Self::Logins { .. } => {
+                Some("`htpasswd -cB FILE NAME` makes one, `htpasswd -B FILE NAME` adds to it".into())
+            }
         }
     }
 }
@@ -78,6 +97,10 @@ impl Refusal {
     pub(crate) fn method(method: &str) -> Self {
         let message = format!("{} is not taken: this registry is read-only", shown(method));
         Self::new(405, "UNSUPPORTED", message)
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(401, "UNAUTHORIZED", message)
     }
 
     pub(crate) fn too_many(message: impl Into<String>) -> Self {

@@ -4,15 +4,19 @@
 //! An image has the names that `sconce images` shows. A tag that people know (`torch:2.15.0`) is locked
 //! and built when it is first asked for. Blobs go out as they lie, layers of wheels straight from the
 //! wheels; any blob of the store can be had by its digest, so that other machines take wheels and layers
-//! from here.
+//! from here. What is about an image (signatures, its lock, SBOM and provenance) is listed as its referrers.
+//!
+//! Connections are encrypted ([`Tls`]) and logins asked for ([`Logins`]) where whoever runs it says so.
 //!
 //! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are
 //! bounded in size and time, connections in number, and nothing of a request ever becomes a path.
 
 mod answer;
+mod beside;
 mod error;
 mod hosts;
 mod images;
+mod logins;
 mod range;
 mod registry;
 mod request;
@@ -20,12 +24,15 @@ mod route;
 mod server;
 mod specifications;
 mod stores;
+mod tls;
 
 pub use error::Error;
 pub use hosts::Hosts;
+pub use logins::Logins;
 pub use registry::Registry;
-pub use request::{Request, Unreadable};
+pub use request::{Request, Secret, Unreadable};
 pub use route::{Route, route};
 pub use server::{Limits, serve};
 pub use specifications::{Allowed, Specifications};
 pub use stores::{OpenStore, Stores};
+pub use tls::Tls;

@@ -4,19 +4,22 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use sconce_blob::Digest;
-use sconce_oci::{Document, INDEX, MANIFEST};
+use sconce_oci::{Document, INDEX, MANIFEST, list_of};
 use sconce_store::{Error as StoreError, Image, Store};
 use serde_json::json;
 
 use crate::answer::{Answer, Body};
+use crate::beside;
 use crate::error::Refusal;
 use crate::hosts::Hosts;
 use crate::images;
+use crate::logins::Logins;
 use crate::range::{Part, part};
 use crate::request::Request;
 use crate::route::{Route, Wanted, route};
 use crate::specifications::Specifications;
 use crate::stores::Stores;
+use crate::tls::Tls;
 
 /// The most repositories or tags of one answer; a `Link` leads to the rest.
 const MAX_LISTED: usize = 1000;
@@ -29,6 +32,10 @@ pub struct Registry<'a> {
     pub specifications: Specifications<'a>,
     /// The host names it answers to.
     pub hosts: Hosts,
+    /// Who may ask; anybody where there are none.
+    pub logins: Option<Logins>,
+    /// What connections are encrypted with.
+    pub tls: Option<Tls>,
     /// Told what a person who runs it should see: who took what, and what failed here.
     pub note: &'a (dyn Fn(&str) + Sync),
 }
@@ -41,6 +48,15 @@ impl Registry<'_> {
             (self.note)(&format!("{client}: {}", refusal.message));
             return refusal.into();
         }
+        if let Some(logins) = &self.logins
+            && let Err(refusal) = logins.check(request.authorization.as_ref())
+        {
+            // An engine asks without a login first: that is nothing to tell of.
+            if request.authorization.is_some() {
+                (self.note)(&format!("{client}: {}", refusal.message));
+            }
+            return refusal.into();
+        }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return Refusal::method(&request.method).into();
         }
@@ -49,6 +65,7 @@ impl Registry<'_> {
             Route::Catalog => self.catalog(request),
             Route::Tags(name) => self.tags(request, &name),
             Route::Manifest(name, wanted) => self.manifest(request, &name, &wanted, client),
+            Route::Referrers(name, image) => self.referrers(request, &name, image),
             Route::Blob(digest) => self.blob(request, digest),
             Route::Lock(name) => self.lock(&name),
         });
@@ -98,10 +115,11 @@ impl Registry<'_> {
                 digest
             }
         };
-        let image = self.image(&store, digest)?;
-        let image =
-            image.ok_or_else(|| Refusal::manifest_unknown("there is no such image here"))?;
-        let bytes = store.manifest(&image).map_err(|error| self.failed(&error))?;
+        let bytes = match self.image(&store, digest)? {
+            Some(image) => store.manifest(&image).map_err(|error| self.failed(&error))?,
+            None => beside::manifest(&store, digest)
+                .ok_or_else(|| Refusal::manifest_unknown("there is no such image here"))?,
+        };
         let media_type = match Document::parse(&bytes) {
             Ok(Document::Manifest(manifest)) => manifest.media_type.unwrap_or(MANIFEST.to_owned()),
             Ok(Document::Index(_)) => INDEX.to_owned(),
@@ -112,6 +130,36 @@ impl Registry<'_> {
             false => Answer::new(200, &media_type, bytes),
         };
         Ok(answer.with("Docker-Content-Digest", digest.to_string()).with("ETag", tag_of(digest)))
+    }
+
+    /// The artifacts about an image; none about one that is not here.
+    fn referrers(
+        &self,
+        request: &Request,
+        repository: &str,
+        image: Digest,
+    ) -> Result<Answer, Refusal> {
+        let store = self.store()?;
+        let mut rows = Vec::new();
+        if self.image(&store, image)?.is_some() {
+            let found = images::repositories(&store).map_err(|error| self.failed(&error))?;
+            let tags = found.get(repository).into_iter().flatten();
+            let mut locks = Vec::new();
+            for (tag, _) in tags.filter(|(_, digest)| **digest == image) {
+                let lock = self.specifications.lock(&store, &format!("{repository}:{tag}"));
+                locks.extend(lock.map_err(|error| self.failed(&error))?);
+            }
+            rows = beside::artifacts(&store, image, &locks).map_err(|error| self.failed(&error))?;
+        }
+        let kind = request.parameter("artifactType");
+        if let Some(kind) = &kind {
+            rows.retain(|row| row.artifact_type == *kind);
+        }
+        let answer = Answer::new(200, INDEX, list_of(&rows));
+        Ok(match kind {
+            Some(_) => answer.with("OCI-Filters-Applied", "artifactType"),
+            None => answer,
+        })
     }
 
     /// The image of a name: that of the store, else the one that is built for it.
@@ -201,7 +249,9 @@ impl Registry<'_> {
     fn lock(&self, name: &str) -> Result<Answer, Refusal> {
         let found = self.specifications.lock(&self.store()?, name);
         match found.map_err(|error| self.failed(&error))? {
-            Some(text) => Ok(Answer::new(200, "text/plain; charset=utf-8", text.into_bytes())),
+            Some(lock) => {
+                Ok(Answer::new(200, "text/plain; charset=utf-8", lock.to_text().into_bytes()))
+            }
             None => Err(Refusal::name_unknown(name)),
         }
     }

@@ -18,6 +18,8 @@ pub struct Request {
     pub query: String,
     /// `Host`, as it stands there.
     pub host: Option<String>,
+    /// `Authorization`.
+    pub authorization: Option<Secret>,
     /// `Range`, as it stands there.
     pub range: Option<String>,
     /// `If-Range`.
@@ -30,6 +32,26 @@ pub struct Request {
     pub has_body: bool,
     /// Whether a browser sends it, for any page that somebody has open there: no engine does what one does.
     pub of_browser: bool,
+}
+
+/// What nobody is to see.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret")
+    }
 }
 
 /// A request that can't be read.
@@ -94,6 +116,7 @@ impl Request {
             path: path.to_owned(),
             query: query.to_owned(),
             host: header("host")?,
+            authorization: header("authorization")?.map(Secret::new),
             range: header("range")?,
             if_range: header("if-range")?,
             if_none_match: header("if-none-match")?,

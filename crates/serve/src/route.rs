@@ -29,6 +29,8 @@ pub enum Route {
     Tags(String),
     /// `/v2/NAME/manifests/TAG` or `.../DIGEST`.
     Manifest(String, Wanted),
+    /// `/v2/NAME/referrers/DIGEST`: what there is about an image.
+    Referrers(String, Digest),
     /// `/v2/NAME/blobs/DIGEST`.
     Blob(Digest),
     /// `/locks/NAME:TAG`, which is sconce's own: the lock of a tag that was built.
@@ -58,7 +60,7 @@ pub fn route(path: &str) -> Result<Route, Refusal> {
     let (Some(last), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
         return Err(Refusal::nothing_here());
     };
-    if !matches!((kind, last), ("tags", "list") | ("manifests" | "blobs", _)) {
+    if !matches!((kind, last), ("tags", "list") | ("manifests" | "blobs" | "referrers", _)) {
         return Err(Refusal::nothing_here());
     }
     if !is_name(name) {
@@ -68,6 +70,10 @@ pub fn route(path: &str) -> Result<Route, Refusal> {
     Ok(match kind {
         "tags" => Route::Tags(name.to_owned()),
         "blobs" => Route::Blob(with_algorithm(last).and_then(|()| digest())?),
+        "referrers" => {
+            with_algorithm(last)?;
+            Route::Referrers(name.to_owned(), digest()?)
+        }
         _ if last.contains(':') => {
             with_algorithm(last)?;
             Route::Manifest(name.to_owned(), Wanted::Digest(digest()?))
@@ -126,6 +132,7 @@ mod tests {
                 Route::Manifest("a".to_owned(), Wanted::Digest(digest)),
             ),
             (format!("/v2/a/blobs/b/blobs/{digest}"), Route::Blob(digest)),
+            (format!("/v2/a/b/referrers/{digest}"), Route::Referrers("a/b".to_owned(), digest)),
             ("/locks/torch:2.15.0".to_owned(), Route::Lock("torch:2.15.0".to_owned())),
         ] {
             assert_eq!(route(&path).unwrap(), expected, "{path}");
@@ -153,6 +160,8 @@ mod tests {
             "/v2/a/manifests/-x".to_owned(),
             "/v2/manifests/1".to_owned(),
             "/v2/a/tags/lists".to_owned(),
+            "/v2/a/referrers/1".to_owned(),
+            format!("/v2/A/referrers/sha256:{hex}"),
             format!("/v2/a/blobs/{hex}"),
             format!("/v2/a/blobs/sha256:{}", &hex[1..]),
             format!("/v2/a/blobs/sha512:{hex}{hex}"),

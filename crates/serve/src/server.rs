@@ -1,8 +1,10 @@
 //! Connections: a thread each, so many at a time, and none that waits for a client without end.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,9 +14,12 @@ use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::registry::Registry;
 use crate::request::{Request, Unreadable};
+use crate::tls::Connection;
 
 /// Bytes of the stack of a connection's thread.
 const STACK: usize = 512 << 10;
+/// How long a client may let a connection wait for its request, though others wait for a connection.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long to wait when no connection can be taken (no descriptors left, no thread).
 const PAUSE: Duration = Duration::from_millis(100);
 /// What is read of a body that nobody asked for, so that the answer to it arrives: bytes and time.
@@ -23,7 +28,8 @@ const LINGER: (usize, Duration) = (256 << 10, Duration::from_secs(1));
 /// What a client is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; further ones wait until one is free.
+    /// Connections at a time; for further ones those go that wait for a request, else they wait until one is
+    /// free.
     pub connections: usize,
     /// From a request's first byte, or the connection's beginning, to the end of its headers.
     pub head: Duration,
@@ -50,16 +56,15 @@ pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -
     let slots = Slots::new(limits.connections);
     thread::scope(|scope| {
         loop {
-            let slot = slots.take();
             let Ok((stream, client)) = listener.accept() else {
                 thread::sleep(PAUSE);
                 continue;
             };
+            let slot = slots.take(stream);
             let builder = thread::Builder::new().name("connection".to_owned()).stack_size(STACK);
             let begun = builder.spawn_scoped(scope, move || {
                 // A client that goes away, or is too slow, is no fault of anybody's here.
-                let _ = converse(&stream, client.ip(), registry, limits);
-                drop(slot);
+                let _ = converse(&slot, client.ip(), registry, limits);
             });
             if begun.is_err() {
                 thread::sleep(PAUSE);
@@ -77,16 +82,22 @@ fn raise_descriptors() {
 
 /// Answers the requests of one connection.
 fn converse(
-    stream: &TcpStream,
+    slot: &Slot<'_>,
     client: IpAddr,
     registry: &Registry<'_>,
     limits: &Limits,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    let socket = &*slot.socket;
+    socket.set_nodelay(true)?;
+    let mut stream = Connection::new(socket, registry.tls.as_ref())?;
+    let stream = &mut stream;
     let mut buffer = Vec::new();
     let mut patience = limits.head;
     loop {
-        let request = match next_request(stream, &mut buffer, patience, limits.head)? {
+        slot.waits();
+        let next = next_request(stream, &mut buffer, patience, limits.head);
+        slot.works();
+        let request = match next? {
             Next::Request(request) => request,
             Next::Closed => return Ok(()),
             Next::Refused(refusal) => {
@@ -114,7 +125,7 @@ enum Next {
 
 /// Reads up to the end of the next request's headers. `buffer` has what came and was not used yet.
 fn next_request(
-    mut stream: &TcpStream,
+    stream: &mut Connection<'_>,
     buffer: &mut Vec<u8>,
     patience: Duration,
     head: Duration,
@@ -132,13 +143,9 @@ fn next_request(
                 return Ok(Next::Refused(Refusal::new(status, "UNSUPPORTED", why.to_string())));
             }
         }
-        let left = end.saturating_duration_since(Instant::now());
         let mut piece = [0; 4096];
-        let read = match left.is_zero() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece)),
-        };
-        match read {
+        stream.until(end);
+        match stream.read(&mut piece) {
             Ok(0) => return Ok(Next::Closed),
             Ok(n) => {
                 if buffer.is_empty() {
@@ -163,51 +170,93 @@ fn next_request(
 
 /// Ends a connection so that the last answer arrives: closed over unread bytes, the client would see a
 /// reset instead.
-fn linger(mut stream: &TcpStream) -> io::Result<()> {
-    stream.shutdown(Shutdown::Write)?;
+fn linger(stream: &mut Connection<'_>) -> io::Result<()> {
     let (most, time) = LINGER;
-    let end = Instant::now() + time;
+    stream.until(Instant::now() + time);
+    stream.finish()?;
     let (mut piece, mut seen) = ([0; 4096], 0);
     while seen < most {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut piece)? {
-            0 => break,
-            n => seen += n,
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => seen += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nothing more came in time, or the other end is gone.
+            Err(_) => break,
         }
     }
     Ok(())
 }
 
-/// Counts connections.
+/// Connections, so many at a time. Where all are taken and somebody new comes, the one goes that its client
+/// has let wait for a request longest: who only holds connections open keeps nobody out.
 struct Slots {
-    free: Mutex<usize>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-/// The right to one connection.
-struct Slot<'a>(&'a Slots);
+struct State {
+    free: usize,
+    next: u64,
+    /// Those of which a request, or the rest of its head, is still to come: since when, which, its socket.
+    waiting: BTreeMap<(Instant, u64), Arc<TcpStream>>,
+}
+
+/// The right to one connection, and its socket.
+struct Slot<'a> {
+    slots: &'a Slots,
+    id: u64,
+    socket: Arc<TcpStream>,
+    since: Cell<Option<Instant>>,
+}
 
 impl Slots {
     fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
+        let state = State { free: count.max(1), next: 0, waiting: BTreeMap::new() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Waits until there is one.
-    fn take(&self) -> Slot<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = self.changed.wait_while(free, |free| *free == 0);
-        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Slot(self)
+    fn take(&self, socket: TcpStream) -> Slot<'_> {
+        let mut state = self.state();
+        while state.free == 0 {
+            let oldest = state.waiting.first_entry();
+            if let Some(oldest) = oldest.filter(|oldest| oldest.key().0.elapsed() >= GRACE) {
+                // Its thread finds that it is closed, and ends. It may be already.
+                let _ = oldest.remove().shutdown(Shutdown::Both);
+            }
+            let waited = self.changed.wait_timeout(state, PAUSE);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.free -= 1;
+        state.next += 1;
+        Slot { slots: self, id: state.next, socket: Arc::new(socket), since: Cell::new(None) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot<'_> {
+    /// A request is still to come.
+    fn waits(&self) {
+        let now = Instant::now();
+        self.since.set(Some(now));
+        self.slots.state().waiting.insert((now, self.id), Arc::clone(&self.socket));
+    }
+
+    /// A request is here.
+    fn works(&self) {
+        if let Some(since) = self.since.take() {
+            self.slots.state().waiting.remove(&(since, self.id));
+        }
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.changed.notify_one();
+        self.works();
+        self.slots.state().free += 1;
+        self.slots.changed.notify_one();
     }
 }

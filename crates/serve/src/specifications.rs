@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sconce_blob::Digest;
 use sconce_build::{Builder, Error as BuildError, Policy, Progress, Project, Trees};
 use sconce_fetch::http::Client;
-use sconce_lock::{Error as LockError, Host, Spec};
+use sconce_lock::{Error as LockError, Host, Lock, Spec};
 use sconce_store::Store;
 
 use crate::error::Refusal;
@@ -218,14 +218,13 @@ impl<'a> Specifications<'a> {
         }
     }
 
-    /// The text of the lock that a tag has.
-    pub(crate) fn lock(&self, store: &Store, name: &str) -> Result<Option<String>, BuildError> {
+    /// The lock that a tag has.
+    pub(crate) fn lock(&self, store: &Store, name: &str) -> Result<Option<Lock>, BuildError> {
         if !Spec::is_tag(name) {
             return Ok(None);
         }
         let project = Project::Tag { tag: name.to_owned(), spec: Box::default() };
-        let lock = self.builder(store, self.client, &project).existing_lock(&project)?;
-        Ok(lock.map(|lock| lock.to_text()))
+        self.builder(store, self.client, &project).existing_lock(&project)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -90,6 +90,8 @@ fn world_with_free(limits: Limits, min_free: u64) -> World {
             specifications: Specifications::new(&client, &Silent, 1, Host::default(), allowed)
                 .with_min_free(min_free),
             hosts: Hosts::new("", &[]),
+            logins: None,
+            tls: None,
             note: &note,
         };
         serve(&listener, &registry, &limits)
@@ -119,6 +121,10 @@ impl World {
 
     fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[])
+    }
+
+    fn text(&self, path: &str) -> String {
+        String::from_utf8(self.get(path).body).unwrap()
     }
 
     fn blob(&self) -> String {
@@ -371,6 +377,70 @@ fn specifications_are_built_for_whoever_may_ask() {
     assert_eq!(notes.len(), 1, "a failure is remembered: {notes:?}");
     assert!(notes[0].starts_with("torch:2.15.0: "), "{notes:?}");
     assert_eq!(world.get("/locks/torch:2.15.0").status, 404);
+}
+
+/// A lock that says which image it builds to.
+fn lock(image: Digest) -> sconce_lock::Lock {
+    sconce_lock::Lock {
+        spec: Digest::of(b"spec"),
+        inputs: None,
+        facts: sconce_lock::Facts {
+            machine: sconce_lock::Machine::X86_64,
+            base: "bookworm".into(),
+            python: "3.11".into(),
+            glibc: "2.36".into(),
+            flavour: sconce_lock::Flavour::Runtime,
+            bytecode: false,
+            gpus: Vec::new(),
+            prefer: Vec::new(),
+            torch: None,
+        },
+        python: None,
+        app: sconce_lock::App::default(),
+        indexes: Vec::new(),
+        wheels: Vec::new(),
+        sources: Vec::new(),
+        project: None,
+        debs: Vec::new(),
+        build_debs: Vec::new(),
+        sealed: Some(sconce_lock::Sealed { image, layers: Vec::new() }),
+    }
+}
+
+/// What the lock of a tag says is beside the image that was built from it.
+#[test]
+fn the_lock_of_a_tag_is_beside_its_image() {
+    let world = world(Limits::default());
+    let store = Store::open(world._folder.path().join("store")).unwrap();
+    store.put_name("torch:2.15.0", world.manifest).unwrap();
+    let lock = lock(world.manifest).to_text();
+    store.put_memo("tag-lock", Digest::of(b"torch:2.15.0"), lock.as_bytes()).unwrap();
+    let path = format!("/v2/torch/referrers/{}", world.manifest);
+    let list: serde_json::Value = serde_json::from_slice(&world.get(&path).body).unwrap();
+    let rows = list["manifests"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{list}");
+    for row in rows {
+        let digest = row["digest"].as_str().unwrap();
+        let manifest = world.get(&format!("/v2/torch/manifests/{digest}"));
+        assert_eq!(Digest::of(&manifest.body).to_string(), digest);
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap();
+        assert_eq!(manifest["subject"]["digest"], world.manifest.to_string());
+        let file = manifest["layers"][0]["digest"].as_str().unwrap();
+        let file = world.get(&format!("/v2/torch/blobs/{file}"));
+        assert_eq!(file.status, 200);
+        if row["artifactType"] == "application/vnd.sconce.lock.v1" {
+            assert_eq!(String::from_utf8(file.body).unwrap(), world.text("/locks/torch:2.15.0"));
+        }
+    }
+    let kind = "application%2Fvnd.cyclonedx%2Bjson";
+    let list = world.text(&format!("{path}?artifactType={kind}"));
+    assert_eq!(list.matches("\"digest\"").count(), 1, "{list}");
+    // By another name it is the same image without that lock.
+    let other = world.text(&format!("/v2/lab/demo/referrers/{}", world.manifest));
+    assert!(other.contains("\"manifests\":[]"), "{other}");
+    for path in ["/v2/torch/referrers/1", "/v2/Torch/referrers/sha256:12"] {
+        assert_eq!(world.get(path).status, 400, "{path}");
+    }
 }
 
 /// A page of anybody's that is open on the same machine can ask the loopback address.

@@ -2,27 +2,31 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sconce_build::Progress;
-use sconce_serve::{Allowed, Error, Hosts, Limits, Registry, Specifications, Stores, serve};
+use sconce_serve::{
+    Allowed, Error, Hosts, Limits, Logins, Registry, Specifications, Stores, Tls, serve,
+};
 
 use crate::cli::Global;
 use crate::context::{Context, open_store};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
 /// Serve the store as a registry, read-only
 ///
 /// Docker, podman, containerd, skopeo and sconce pull from it the images that `sconce images` shows, and
 /// tags such as torch:2.15.0, which are locked and built when they are first asked for; a client's pull
-/// waits as long. Layers go out straight from the wheels. Prints the address. There is no TLS and no
-/// login: who can connect can read all of the store. Ends with Ctrl-C.
+/// waits as long. Layers go out straight from the wheels. Prints the address. Without --tls-cert nothing is
+/// encrypted, and without --htpasswd who can connect can read all of the store. Ends with Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   sconce serve                                        docker pull localhost:5000/torch:2.15.0
   sconce serve --listen 192.0.2.7:5000 --allow torch  for other machines; of the tags, torch's are built
-  sconce serve --no-build                             only what is there already")]
+  sconce serve --no-build                             only what is there already
+  sconce serve --listen 192.0.2.7:5000 --tls-cert node.pem --tls-key node.key --htpasswd users")]
 pub struct Args {
     /// Where to listen. Other machines reach it only at another address than this one; port 0 is any
     /// that is free
@@ -41,6 +45,24 @@ pub struct Args {
     /// Build nothing
     #[arg(long)]
     no_build: bool,
+    /// Encrypt connections: the certificate with those above it, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM, without a password
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Answer only who logs in: users and their passwords' hashes, as `htpasswd -B` writes them
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+}
+
+/// The largest file of a certificate, key or users, bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+fn text(path: &Path) -> Result<String, Failure> {
+    sconce_open::read_argument(path, MAX_FILE).map_err(|error| {
+        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+    })
 }
 
 fn host_name(text: &str) -> Result<String, String> {
@@ -51,6 +73,16 @@ fn host_name(text: &str) -> Result<String, String> {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Tls::new(text(certificate)?.as_bytes(), text(key)?.as_bytes())?)
+        }
+        _ => None,
+    };
+    let logins = match args.htpasswd.as_deref() {
+        Some(path) => Some(Logins::parse(&text(path)?)?),
+        None => None,
+    };
     let context = Context::open(global)?;
     let fault = |source| Error::Listen { address: args.listen, source };
     let listener = TcpListener::bind(args.listen).map_err(fault)?;
@@ -62,7 +94,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let allowed = Allowed::new(allowed);
     if !loopback {
-        context.display.note("whoever can reach this address can read all images of the store");
+        if logins.is_none() {
+            context.display.note(
+                "whoever can reach this address can read all images of the store; --htpasswd asks for logins",
+            );
+        }
+        if tls.is_none() {
+            let what = if logins.is_some() { "passwords and images go" } else { "images go" };
+            context.display.note(&format!(
+                "{what} over the network unencrypted, and whoever is between can change what is not asked for by digest; --tls-cert and --tls-key encrypt"
+            ));
+        }
         if allowed.is_empty() && !args.no_build {
             context
                 .display
@@ -72,6 +114,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let open = || open_store();
     let note = |text: &str| context.display.note(text);
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let tls_is_on = tls.is_some();
     let registry = Registry {
         stores: Stores::new(&open)?,
         specifications: Specifications::new(
@@ -82,9 +125,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             allowed,
         ),
         hosts: Hosts::new(&own, &args.host_name),
+        logins,
+        tls,
         note: &note,
     };
-    println!("http://{address}");
+    let scheme = if tls_is_on { "https" } else { "http" };
+    println!("{scheme}://{address}");
     // Whoever started it may wait for this line; that nobody reads it is no reason to end.
     let _ = std::io::stdout().flush();
     serve(&listener, &registry, &Limits::default())
