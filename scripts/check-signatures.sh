@@ -78,6 +78,14 @@ cosign_verifies() { # EXPECTED KEY IMAGE
 "$cosign" generate-key-pair >/dev/null 2>&1
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out plain.key 2>/dev/null
 openssl pkey -in plain.key -pubout -out plain.pub 2>/dev/null
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key 2>/dev/null
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521.key 2>/dev/null
+openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key 2>/dev/null
+openssl genpkey -algorithm ed25519 -out ed25519.key
+for key in p384 p521 rsa ed25519; do
+    openssl pkey -in $key.key -pubout -out $key.pub 2>/dev/null
+    "$cosign" import-key-pair --key $key.key --output-key-prefix $key-cosign >/dev/null 2>&1
+done
 openssl ecparam -name prime256v1 -genkey -out sec1.key 2>/dev/null
 openssl pkey -in sec1.key -pubout -out sec1.pub 2>/dev/null
 
@@ -131,6 +139,40 @@ both_ways() { # HOST:PORT
         [ "$(exit_code "$cosign" verify --key "$other.pub" --insecure-ignore-tlog=true --allow-http-registry "$name")" != 0 ] ||
             fail "cosign takes another key"
     done
+
+    say "$1: keys of other kinds, both ways and in both forms"
+    for key in p384 p521 rsa ed25519; do
+        case $key in
+            p384) hash=sha384 ;;
+            p521) hash=sha512 ;;
+            *) hash=sha256 ;;
+        esac
+        for form in true false; do
+            name=$1/theirs/$key-$form:1
+            "$sconce" push oci:image "$name" >/dev/null 2>&1
+            "$cosign" sign --yes --key "$key-cosign.key" --tlog-upload=false --use-signing-config=false \
+                --allow-http-registry --new-bundle-format=$form "$name" >/dev/null 2>&1 ||
+                fail "cosign does not sign $name"
+            expect 0 "$sconce" verify-signature "$name" --key $key.pub
+            expect 1 "$sconce" verify-signature "$name" --key plain.pub
+        done
+        name=$1/ours/$key:1
+        "$sconce" push oci:image "$name" >/dev/null 2>&1
+        # Its signatures would be other ones each time.
+        [ $key != p521 ] || { expect 3 "$sconce" sign "$name" --key $key.key; continue; }
+        "$sconce" sign "$name" --key $key.key --form both >/dev/null 2>&1
+        for form in true false; do
+            expect 0 "$cosign" verify --key $key.pub --insecure-ignore-tlog=true --allow-http-registry \
+                --signature-digest-algorithm $hash --new-bundle-format=$form "$name"
+        done
+        expect 0 "$sconce" verify-signature "$name" --key $key.pub
+    done
+
+    say "$1: what is beside an image goes with it"
+    "$sconce" copy "$1/ours/plain:1" "$1/copied/plain:1" >/dev/null 2>&1
+    cosign_verifies 0 plain.pub "$1/copied/plain:1"
+    expect 0 "$sconce" verify-signature "$1/copied/plain:1" --key plain.pub
+    "$sconce" show "$1/ours/project:1" | grep -q '^  lock: .*not signed' || fail "push brought no lock"
 
     say "$1: the older form"
     "$sconce" push oci:image "$1/ours/tag:1" >/dev/null 2>&1
