@@ -218,14 +218,16 @@ impl Registry {
     /// A small blob, whole.
     ///
     /// # Errors
-    /// One of more than `limit` bytes, [`Error::WrongDigest`], and those of the network.
+    /// One of more than `limit` bytes, or than it is said to have, [`Error::WrongDigest`], and those of the
+    /// network.
     pub fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, Error> {
         let url = self.url(&format!("blobs/{}", blob.digest))?;
         let wrong = |why| Error::Answer { url: shown(&url), why };
         if blob.size > limit {
             return Err(wrong(format!("{} bytes, where at most {limit} are read", blob.size)));
         }
-        self.document(&url, &blob.digest.to_string(), Some(blob.digest), limit)
+        // What is said of its size was counted: no more of it is read.
+        self.document(&url, &blob.digest.to_string(), Some(blob.digest), blob.size)
     }
 
     /// Puts a small blob, if it is not there. That it was taken is not believed: it is read back.

@@ -372,6 +372,7 @@ fn what_cannot_be_read_hides_no_signature() {
         let mut rows = vec![manifest.clone()];
         for odd in [
             layer.replace(&size, "\"size\":99999999999"),
+            layer.replace(&size, "\"size\":10"),
             layer.replace(&digest, &Digest::of(b"gone").to_string()),
             layer.replace(&digest, &twice),
             format!("{layer},{layer}"),
@@ -394,6 +395,17 @@ fn what_cannot_be_read_hides_no_signature() {
         list(&rows);
         let (code, said) = verdict(&world, &name, "plain.pub");
         assert!(code == 0, "{code} {said}");
+        // The tag of the older form says that it has more than is read.
+        let file = format!(
+            r#"{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{}","size":8388608,"annotations":{{"dev.cosignproject.cosign/signature":"AAAA"}}}}"#,
+            Digest::of(b"gone")
+        );
+        let files = vec![file; 20].join(",");
+        let full = manifest.replace(&layer, &files);
+        registry.put_manifest("team/app", &format!("{tag}.sig"), MANIFEST, full.as_bytes());
+        let (code, said) = verdict(&world, &name, "plain.pub");
+        assert!(code == 0, "{code} {said}");
+        registry.put_manifest("team/app", &format!("{tag}.sig"), MANIFEST, manifest.as_bytes());
         if lists {
             continue;
         }

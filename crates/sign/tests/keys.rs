@@ -5,7 +5,9 @@ use sconce_sign::{PrivateKey, PublicKey};
 const SAMPLE: &[u8] = b"sample";
 
 /// A kind: private key, public key, a signature of `SAMPLE` with the hash that belongs to it.
-const KEYS: [(&str, &[u8], &[u8], &[u8]); 4] = [
+type Key = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+
+const KEYS: [Key; 4] = [
     (
         "P-384",
         include_bytes!("keys/p384.key"),

@@ -13,9 +13,12 @@ use crate::Transfer;
 use crate::error::Error;
 use crate::push::Blobs;
 
-/// The most artifacts of one image that are copied, and the most bytes of one.
+/// The most artifacts of one image that are copied, and the most bytes of one and of all.
 const MAX_COUNT: usize = 256;
 const MAX_BYTES: u64 = 64 << 20;
+const MAX_ALL: u64 = 256 << 20;
+/// The most bytes of one that are kept in the store.
+const MAX_KEPT: u64 = 4 << 20;
 /// What stands under a tag of its own beside an image: cosign's older signatures and attestations.
 const TAGS: [&str; 2] = ["sig", "att"];
 /// The annotation of a file's name, which `oras pull` gives it (image-spec, "Pre-Defined Annotation Keys").
@@ -84,11 +87,12 @@ impl Transfer<'_> {
     ) -> Result<Carried, Error> {
         let target = Registry::new(self.access, to.clone(), &Rights::Push(Vec::new()))?;
         let mut carried = Carried::default();
+        let mut left = MAX_ALL;
         for row in self.rows(from, image, &mut carried)? {
-            let copy = || {
+            let mut copy = || {
                 let (artifact, bytes) = from.artifact(&row)?;
                 about(from, &artifact, image)?;
-                self.copy_files(from, &target, &artifact)?;
+                self.copy_files(from, &target, &artifact, &mut left)?;
                 target.attach_bytes(&artifact, &bytes).map(drop)
             };
             carried.note(&row.digest.short(), copy())?;
@@ -96,9 +100,9 @@ impl Transfer<'_> {
         for end in TAGS {
             let tag = format!("{}.{end}", referrers_tag(image));
             let Some(bytes) = from.under_tag(&tag)? else { continue };
-            let copy = || {
+            let mut copy = || {
                 let artifact = Artifact::parse(&bytes).map_err(|why| wrong(from, why))?;
-                self.copy_files(from, &target, &artifact)?;
+                self.copy_files(from, &target, &artifact, &mut left)?;
                 let kind = match Document::parse(&bytes) {
                     Ok(Document::Manifest(manifest)) => manifest.media_type,
                     _ => None,
@@ -119,15 +123,20 @@ impl Transfer<'_> {
     pub fn keep_beside(&self, from: &Reference, image: Digest) -> Result<Carried, Error> {
         let registry = Registry::new(self.access, from.clone(), &Rights::Pull)?;
         let mut carried = Carried::default();
-        let mut kept = Vec::new();
+        let (mut kept, mut left) = (Vec::new(), 2 * MAX_KEPT);
         for row in self.rows(&registry, image, &mut carried)? {
             let mut take = || -> Result<(), RegistryError> {
                 let (artifact, bytes) = registry.artifact(&row)?;
                 about(&registry, &artifact, image)?;
-                let parts = [&artifact.config].into_iter().chain(&artifact.layers);
-                let files: Result<Vec<Vec<u8>>, _> = parts
-                    .map(|part| registry.small_blob(part, sconce_sign::MAX_DOCUMENT))
-                    .collect();
+                let parts = || [&artifact.config].into_iter().chain(&artifact.layers);
+                let size = size_of(parts());
+                if size > MAX_KEPT.min(left) {
+                    let why = format!("{size} bytes are too many to be kept");
+                    return Err(wrong(&registry, why));
+                }
+                left -= size;
+                let files: Result<Vec<Vec<u8>>, _> =
+                    parts().map(|part| registry.small_blob(part, MAX_KEPT)).collect();
                 let text = Beside::new(bytes, files?)
                     .ok_or_else(|| wrong(&registry, "it is no text".to_owned()))?;
                 kept.push(text);
@@ -137,7 +146,7 @@ impl Transfer<'_> {
         }
         let full = self.store.put_beside(image, kept)?;
         if full > 0 {
-            carried.count -= full;
+            carried.count = carried.count.saturating_sub(full);
             carried.left.push(format!("{full} for which there is no room"));
         }
         carried.moved = registry.moved();
@@ -168,16 +177,18 @@ impl Transfer<'_> {
         from: &Registry,
         to: &Registry,
         artifact: &Artifact,
+        left: &mut u64,
     ) -> Result<(), RegistryError> {
         let parts: BTreeMap<Digest, &Descriptor> = [&artifact.config]
             .into_iter()
             .chain(&artifact.layers)
             .map(|part| (part.digest, part))
             .collect();
-        let size = parts.values().fold(0, |sum: u64, part| sum.saturating_add(part.size));
-        if size > MAX_BYTES {
-            return Err(wrong(from, format!("{size} bytes, where at most {MAX_BYTES} are copied")));
+        let size = size_of(parts.values().copied());
+        if size > MAX_BYTES.min(*left) {
+            return Err(wrong(from, format!("{size} bytes are too many to be copied")));
         }
+        *left -= size;
         for part in parts.into_values() {
             if !to.has_blob(part.digest)? {
                 to.put_blob(part, None, &Blobs::Registry(from).quietly(part))?;
@@ -210,6 +221,10 @@ impl Carried {
         }
         Ok(())
     }
+}
+
+fn size_of<'a>(parts: impl Iterator<Item = &'a Descriptor>) -> u64 {
+    parts.fold(0, |sum, part| sum.saturating_add(part.size))
 }
 
 /// That an artifact is about this image: a list may name others.

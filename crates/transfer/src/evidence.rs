@@ -11,8 +11,9 @@ use sconce_sign::{BUNDLE, Evidence, Finding, MAX_DOCUMENT, PublicKey, SIGNATURE,
 use sconce_store::Store;
 use serde::{Deserialize, Serialize};
 
-/// What all files beside an image may have together, bytes.
+/// What all files beside an image may have together, bytes: bundles, and those of the older form.
 const MAX_ALL: u64 = 64 << 20;
+const MAX_TAGGED: u64 = 32 << 20;
 /// Up to this size a file is read as it is found; larger ones last. A signature has some hundred bytes.
 const SMALL: u64 = 64 << 10;
 /// The most manifests of artifacts that are read, and for how long.
@@ -60,12 +61,13 @@ pub(crate) fn gather(
     images: &[Digest],
     enough: &mut dyn FnMut(&Evidence) -> bool,
 ) -> Result<Found, RegistryError> {
-    let mut left = MAX_ALL;
+    // One has nothing of the other's: who fills the one tag hides no bundle.
+    let (mut left, mut left_of_tags) = (MAX_ALL, MAX_TAGGED);
+    let end = Instant::now() + MAX_TIME;
     let mut found = Found::default();
-    let mut is_enough =
-        |beside: &Beside| beside.evidence.as_ref().is_some_and(|evidence| enough(evidence));
+    let mut is_enough = |beside: &Beside| beside.evidence.as_ref().is_some_and(&mut *enough);
     for image in images {
-        found.beside.extend(tagged(registry, *image, &mut left)?);
+        found.beside.extend(tagged(registry, *image, &mut left_of_tags)?);
     }
     if found.beside.iter().any(&mut is_enough) {
         return Ok(found);
@@ -78,7 +80,6 @@ pub(crate) fn gather(
         rows.extend(listed.rows.into_iter().map(|row| (*image, row)));
     }
     rows.sort_by_key(|(_, row)| rank(&row.artifact_type));
-    let end = Instant::now() + MAX_TIME;
     let mut large = Vec::new();
     for (count, (image, row)) in rows.iter().enumerate() {
         if count >= MAX_READ || Instant::now() > end {
