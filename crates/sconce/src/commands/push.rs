@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     trust: bool,
     /// Send the image alone. Else its lock, SBOM and provenance, if its lock is sealed, and the signatures
-    /// that were copied with it are put beside it, for `sconce show` and `oras discover`
+    /// that were copied with it are put beside it, for `sconce show`
     #[arg(long)]
     image_only: bool,
     #[command(flatten)]
