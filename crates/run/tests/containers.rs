@@ -405,7 +405,10 @@ fn images_that_no_container_can_have() {
             ("ln -s /tmp root/proc", "the image's /proc is no folder"),
             ("echo > root/dev", "the image's /dev is no folder"),
             ("rm -r root/etc; ln -s /dev root/etc", "the image's /etc/hosts leads to"),
-            ("rm -r root/etc; ln -s ../nowhere root/etc", "the image's /etc/hosts is behind a link"),
+            (
+                "rm -r root/etc; ln -s ../nowhere root/etc",
+                "the image's /etc/hosts is behind a link",
+            ),
         ] {
             let world = World::new(who);
             assert!(world.around(make).status.success());

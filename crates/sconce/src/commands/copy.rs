@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use sconce_build::Progress;
 use sconce_registry::Reference;
 use sconce_start::Target;
 use sconce_store::Image;
@@ -123,7 +124,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let image = match &from {
         Some(from) => {
             let pulled = transfer.pull(from, &architecture, &[])?;
-            if !args.image_only && !matches!(to, Destination::Archive(_)) {
+            if !args.image_only && !matches!(to, Destination::Files(ImageFile::Archive(_), _)) {
                 beside::told(&transfer.keep_beside(from, pulled.image)?);
             }
             context.store.image(&pulled.image.hex())?
