@@ -353,7 +353,11 @@ impl Report {
         let host = self.findings.iter().find(decides);
         let host = host
             .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
-        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}.") }
+        let unseen = |finding: &&Finding| finding.kind == Kind::NotInspected && finding.gpu;
+        let unseen = self.findings.iter().find(unseen);
+        let unseen = unseen
+            .map_or(String::new(), |finding| format!("; {}: {}", finding.subject, finding.message));
+        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{unseen}.") }
     }
 
     /// The whole report as JSON.

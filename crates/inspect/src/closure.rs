@@ -14,7 +14,8 @@ use crate::loads::LoadedByPath;
 use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
 use crate::tree::Tree;
-use crate::{names, opened, plugins, preload};
+use crate::static_tls::StaticTls;
+use crate::{names, one_release, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
@@ -41,7 +42,8 @@ struct Absent {
 
 /// Plays the processes of an environment through.
 pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
-    let python = python(tree, loader);
+    let python = python(tree, loader, contents);
+    loader.start_from(python);
     let mut closure =
         Closure { torch: torch_process(loader, python, contents), ..Closure::default() };
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
@@ -56,6 +58,8 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
     closure.findings.extend(plugins::check(loader, &torch, &torch));
     closure.findings.extend(opened::check(loader, &by_path, &torch, &torch, contents));
+    closure.findings.extend(one_release::check(loader, &torch, contents));
+    let mut static_tls = StaticTls::new(loader, &torch, python);
 
     for root in roots(loader) {
         if seen.contains(&root) {
@@ -68,6 +72,8 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         bindings.take(&process, &torch);
         closure.findings.extend(plugins::check(loader, &process, &torch));
         closure.findings.extend(opened::check(loader, &by_path, &process, &torch, contents));
+        closure.findings.extend(one_release::check(loader, &process, contents));
+        static_tls.take(&process);
         seen.extend(process.loaded.iter().map(|loaded| loaded.library));
     }
     let is_outside = |at: &usize| loader.library(*at).is_some_and(|library| library.outside);
@@ -79,16 +85,31 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure.findings.extend(builds.findings(contents));
     closure.findings.extend(bindings.versions());
     closure.findings.extend(bindings.symbols(tree, contents));
-    closure.findings.extend(shadows(loader, &torch));
+    closure.findings.extend(static_tls.findings());
+    let told: BTreeSet<String> = closure
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == Kind::Shadowed)
+        .map(|finding| finding.subject.clone())
+        .collect();
+    let shadows = shadows(loader, &torch);
+    closure.findings.extend(shadows.into_iter().filter(|shadow| !told.contains(&shadow.subject)));
     closure.findings.extend(other_machines(loader));
     closure.findings.extend(loader.given_up());
     closure
 }
 
-/// The program of Python, where the tree has one.
-fn python(tree: &Tree, loader: &Loader<'_>) -> Option<usize> {
-    ["opt/venv/bin/python", "usr/bin/python3", "usr/local/bin/python3", "bin/python"]
-        .iter()
+/// The program of Python, where the tree has one: that of torch first, as in `P/bin/python` and
+/// `P/lib/python3.12/site-packages/torch` of a conda environment.
+fn python(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Option<usize> {
+    let own = contents.torch.as_ref().and_then(|torch| {
+        let prefix = torch.path.rsplitn(5, '/').nth(4).unwrap_or("");
+        let is_lib = torch.path.rsplit('/').nth(3) == Some("lib");
+        is_lib.then(|| format!("{prefix}/bin/python").trim_start_matches('/').to_owned())
+    });
+    let known = ["opt/venv/bin/python", "usr/bin/python3", "usr/local/bin/python3", "bin/python"];
+    let programs = own.iter().map(String::as_str).chain(known);
+    programs
         .filter_map(|program| tree.resolve(program))
         .find_map(|real| loader.all().find(|(_, library)| library.path == real))
         .map(|(at, _)| at)
@@ -315,4 +336,36 @@ fn other_machines(loader: &Loader<'_>) -> Option<Finding> {
         )
         .evidence(listed(others.iter()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::forge::Library;
+    use crate::{Options, Tree, inspect};
+
+    /// A module of a conda environment may rely on the RPATH of its Python.
+    #[test]
+    fn the_programs_rpath_comes_last() {
+        let said = |rpath: &str| {
+            let mut tree = Tree::new();
+            let mut put = |path: &str, library: Library| {
+                tree.add_file(path, Arc::new(library.build()));
+            };
+            let python = Library::new("").interpreter("/lib64/ld-linux-x86-64.so.2");
+            put("bin/python3.12", python.rpath(rpath));
+            put("lib/libcudart.so.12", Library::new("libcudart.so.12"));
+            let module = Library::new("").needs(&["libcudart.so.12"]);
+            put("lib/python3.12/site-packages/x/_c.cpython-312-x86_64-linux-gnu.so", module);
+            tree.add_link("bin/python", "python3.12");
+            let report = inspect("env", &tree, &Options::default(), &|_, _| {});
+            report.findings.into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        assert_eq!(said("$ORIGIN/../lib"), [] as [String; 0]);
+        assert_eq!(
+            said("$ORIGIN/../share"),
+            ["lib/python3.12/site-packages/x/_c.cpython-312-x86_64-linux-gnu.so needs libcudart.so.12, which is not where the loader looks"]
+        );
+    }
 }

@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 
 use crate::Error;
-use crate::elf::{Elf, PT_DYNAMIC, PT_INTERP};
+use crate::elf::{Elf, PT_DYNAMIC, PT_INTERP, PT_TLS};
 use crate::read::{Fields, Named, text_at};
 
 const MAX_ENTRIES: u64 = 1 << 16;
 const MAX_STRING: u64 = 1 << 14;
+/// The largest alignment that is counted with.
+const MAX_ALIGN: u64 = 1 << 16;
 /// glibc has some 60 versions, the largest C++ runtimes fewer than 100.
 const MAX_VERSIONS: usize = 4096;
 
@@ -23,6 +25,9 @@ const STRSZ: u64 = 10;
 const SONAME: u64 = 14;
 const RPATH: u64 = 15;
 const RUNPATH: u64 = 29;
+const FLAGS: u64 = 30;
+/// `DF_STATIC_TLS`.
+const STATIC_TLS: u64 = 0x10;
 const GNU_HASH: u64 = 0x6fff_fef5;
 const VERSYM: u64 = 0x6fff_fff0;
 const VERDEF: u64 = 0x6fff_fffc;
@@ -89,6 +94,9 @@ pub struct Dynamic {
     pub version_names: Vec<(u16, String)>,
     /// For symbol look-ups.
     pub symbols: SymbolTables,
+    /// Bytes that it needs of the block for thread-local variables which a process has from its start
+    /// (`DF_STATIC_TLS`); zero where it takes any memory.
+    pub static_tls: u64,
 }
 
 impl Dynamic {
@@ -119,7 +127,13 @@ impl Dynamic {
         let strings = Strings { file, start: strings, size: value(STRSZ).unwrap_or(0) };
         let text = |tag| value(tag).map(|at| strings.get(at)).transpose();
 
+        let variables = elf.segments.iter().find(|segment| segment.kind == PT_TLS);
+        let is_static = value(FLAGS).is_some_and(|flags| flags & STATIC_TLS != 0);
         let mut dynamic = Self {
+            static_tls: variables.filter(|_| is_static).map_or(0, |segment| {
+                let align = segment.align.clamp(1, MAX_ALIGN);
+                segment.memory.div_ceil(align).saturating_mul(align)
+            }),
             soname: text(SONAME)?,
             rpath: text(RPATH)?,
             runpath: text(RUNPATH)?,

@@ -22,6 +22,8 @@ pub const PT_LOAD: u32 = 1;
 pub const PT_DYNAMIC: u32 = 2;
 /// `PT_INTERP`.
 pub const PT_INTERP: u32 = 3;
+/// `PT_TLS`.
+pub const PT_TLS: u32 = 7;
 /// `EM_CUDA`.
 pub(crate) const EM_CUDA: u16 = 190;
 const SHT_NOBITS: u32 = 8;
@@ -97,6 +99,10 @@ pub struct Segment {
     pub address: u64,
     /// How many bytes of the file.
     pub size: u64,
+    /// How many bytes of memory.
+    pub memory: u64,
+    /// What its address must be a multiple of.
+    pub align: u64,
 }
 
 /// The headers of one ELF file.
@@ -218,6 +224,8 @@ fn segments(file: Named<'_>, head: Fields<'_>) -> Result<Vec<Segment>, Error> {
             offset: row.u64(8),
             address: row.u64(16),
             size: row.u64(32),
+            memory: row.u64(40),
+            align: row.u64(48),
         })
         .collect())
 }

@@ -1,7 +1,9 @@
-//! What a virtual environment takes from outside of it: its Python, and folders that `.pth` files put on `sys.path`.
+//! What an environment takes from outside of it: its Python, folders that `.pth` files put on `sys.path`, and links.
 //!
-//! Source: PEP 405 (`pyvenv.cfg` is in a folder whose `bin/python` is, or leads to, a Python), and Python's documentation
-//! of `site` (a line of a `.pth` file is a comment, code that begins with `import`, or a folder).
+//! Source: PEP 405 (`pyvenv.cfg` is in a folder whose `bin/python` is, or leads to, a Python).
+
+mod links;
+mod pth;
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +11,135 @@ use crate::finding::{Finding, Kind, Severity};
 use crate::outside::Host;
 use crate::tree::Tree;
 
-/// The largest `.pth` file that is read, bytes.
-const MAX_PTH: u64 = 1 << 20;
-/// Folders outside that are named.
-const MAX_FOLDERS: usize = 64;
 /// Most links on one way, as the kernel has it (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 /// The findings; `subject` is what is inspected, as it was named.
 pub fn check(tree: &Tree, subject: &str, host: Option<&Host>) -> Vec<Finding> {
-    let root = host.and_then(|host| host.root.as_deref());
-    let mut findings = folders(tree, subject, root);
-    findings.extend(root.and_then(|root| python(tree, root)));
+    let place = Place::new(tree, subject, host);
+    let mut findings = pth::check(&place);
+    findings.extend(links::check(&place));
+    findings.extend(place.root.and_then(|root| python(tree, root)));
+    findings.extend(conda(tree));
     findings
+}
+
+/// Where what is inspected lies.
+struct Place<'a> {
+    tree: &'a Tree,
+    /// The root of the machine that it runs on; none where that may be another one.
+    root: Option<&'a Path>,
+    /// Whether its root is the root of what runs.
+    is_image: bool,
+    /// Its own path there.
+    real: Option<PathBuf>,
+    /// Whether it is itself a folder in which Python looks for packages.
+    is_site: bool,
+}
+
+/// Where a path leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum Leads {
+    /// To this path of what is inspected.
+    Inside(String),
+    /// Out of it.
+    Outside(String),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl<'a> Place<'a> {
+    fn new(tree: &'a Tree, subject: &str, host: Option<&'a Host>) -> Self {
+        let root = host.and_then(|host| host.root.as_deref());
+        // Absolute paths lead into what is inspected as well.
+        let real = root.and_then(|_| std::fs::canonicalize(subject).ok());
+        let named = real.as_deref().unwrap_or(Path::new(subject)).file_name();
+        let named = named.is_some_and(|name| name == "site-packages" || name == "dist-packages");
+        let has_packages = || {
+            let mut files = tree.files();
+            files.any(|(path, _)| {
+                let (folder, name) = path.split_once('/').unwrap_or(("", path));
+                folder.ends_with(".dist-info") && name == "METADATA"
+            })
+        };
+        let is_image = host.is_none();
+        Self { tree, root, is_image, real, is_site: named || (!is_image && has_packages()) }
+    }
+
+    /// Whether Python looks for packages in this folder of the tree.
+    fn is_searched(&self, folder: &str) -> bool {
+        match folder {
+            "" => self.is_site,
+            _ => folder.ends_with("site-packages") || folder.ends_with("dist-packages"),
+        }
+    }
+
+    /// Where `path` leads to from the folder `from` of the tree, as Python or the kernel follows it.
+    fn leads(&self, from: &str, path: &str) -> Leads {
+        let full = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("{from}/{path}"),
+        };
+        if self.is_image {
+            let inside = self.tree.directory(&full).or_else(|| self.tree.resolve(&full));
+            return inside.map_or_else(|| Leads::Outside(path.to_owned()), Leads::Inside);
+        }
+        if !path.starts_with('/')
+            && let Some(inside) = self.tree.beneath(&full)
+        {
+            return Leads::Inside(inside);
+        }
+        let Some(real) = &self.real else {
+            // A folder that is called by its path on a machine that is not known.
+            let inside = self.tree.beneath(&full).filter(|_| path.starts_with('/'));
+            return inside.map_or_else(|| self.outside(path, Path::new(path)), Leads::Inside);
+        };
+        let full = lexical(&real.join(from).join(path));
+        let below = full.strip_prefix(real).ok().and_then(Path::to_str);
+        match below.and_then(|below| self.tree.beneath(below)) {
+            Some(inside) => Leads::Inside(inside),
+            None => self.outside(path, &full),
+        }
+    }
+
+    fn outside(&self, path: &str, full: &Path) -> Leads {
+        // What stands before `..` may be a link, which the text alone does not follow.
+        let certain = full.is_absolute()
+            && path.trim_start_matches("../").split('/').all(|part| part != "..");
+        let on_machine =
+            |root: &Path| root.join(full.strip_prefix("/").unwrap_or(full)).symlink_metadata();
+        match self.root.is_some_and(|root| certain && on_machine(root).is_err()) {
+            true => Leads::Nowhere,
+            false => Leads::Outside(full.to_string_lossy().into_owned()),
+        }
+    }
+}
+
+/// The path without `.` and `..`, by its text.
+fn lexical(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// Text of a file for a message.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(256).collect()
+}
+
+/// Something that Python may take from a place that was not inspected.
+fn not_inspected(path: &str, message: String) -> Finding {
+    Finding::new(Severity::Note, Kind::NotInspected, path, message)
+        .fix("inspect that folder as well")
+        .gpu(true)
 }
 
 /// A virtual environment whose Python is not there any more: nothing of it runs.
@@ -58,63 +176,21 @@ fn gone(path: &str, message: String) -> Finding {
         .gpu(true)
 }
 
-/// Folders on `sys.path` that are not among what is inspected.
-fn folders(tree: &Tree, subject: &str, root: Option<&Path>) -> Vec<Finding> {
-    // Absolute paths lead into what is inspected as well.
-    let real = root.and_then(|_| std::fs::canonicalize(subject).ok());
-    let files = tree.files().filter(|(path, size)| is_pth(path) && *size <= MAX_PTH);
-    let mut findings = Vec::new();
-    for (path, _) in files {
-        let site = path.rsplit_once('/').map_or("", |(site, _)| site);
-        let text = tree.text(path, MAX_PTH).unwrap_or_default();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let named = match line.starts_with("import ") || line.starts_with("import\t") {
-                // setuptools' editable installs that name their folders in a program of their own.
-                true if line.contains("__editable__") => {
-                    "a folder that its program names".to_owned()
-                }
-                true => continue,
-                false if line.starts_with('#') => continue,
-                false if is_inside(tree, site, line, real.as_ref()) => continue,
-                // Python passes over what is not there.
-                false if root.is_some_and(|root| !is_there(root, line)) => continue,
-                false => line.chars().filter(|c| !c.is_control()).take(256).collect(),
-            };
-            let message =
-                format!("Python looks for modules in {named} too, which was not inspected");
-            findings.push(
-                Finding::new(Severity::Note, Kind::NotInspected, path, message)
-                    .fix("inspect that folder as well"),
-            );
-            if findings.len() == MAX_FOLDERS {
-                return findings;
-            }
-        }
-    }
-    findings
-}
-
-/// Whether this is a `.pth` file in a folder in which Python looks for them.
-fn is_pth(path: &str) -> bool {
-    let Some((folder, name)) = path.rsplit_once('/') else { return false };
-    name.ends_with(".pth")
-        && (folder.ends_with("site-packages") || folder.ends_with("dist-packages"))
-}
-
-fn is_inside(tree: &Tree, site: &str, line: &str, real: Option<&PathBuf>) -> bool {
-    let below = match line.starts_with('/') {
-        false => return tree.is_directory(&format!("{site}/{line}")),
-        true => match real {
-            Some(real) => Path::new(line).strip_prefix(real).ok(),
-            None => Some(Path::new(line)),
-        },
+/// What is not read of a conda environment: the records of its packages.
+///
+/// Source: conda's documentation, "Conda environments": `conda-meta` has one JSON file for each package.
+fn conda(tree: &Tree) -> Option<Finding> {
+    let is_record = |path: &str| {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let named = folder == "conda-meta" || folder.ends_with("/conda-meta");
+        (named && name.ends_with(".json")).then(|| folder.to_owned())
     };
-    below.and_then(Path::to_str).is_some_and(|below| tree.is_directory(below))
-}
-
-fn is_there(root: &Path, line: &str) -> bool {
-    // A relative one that leads out of the folder is counted as there.
-    line.strip_prefix('/').is_none_or(|path| root.join(path).exists())
+    let folder = tree.files().find_map(|(path, _)| is_record(path))?;
+    let message = "it is a conda environment: its libraries and Python packages were inspected; conda's records of packages, which name the others and what they ask for, were not read";
+    Some(
+        Finding::new(Severity::Note, Kind::NotInspected, folder, message)
+            .fix("`conda list` names them"),
+    )
 }
 
 #[cfg(test)]
@@ -156,23 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn folders_beside_the_environment() {
-        let machine = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir_all(machine.path().join("home/me/src")).expect("a folder");
+    fn what_is_not_read_of_a_conda_environment() {
         let mut tree = Tree::new();
-        let site = "lib/python3.12/site-packages";
-        tree.add_directory(&format!("{site}/inside"));
-        tree.add_file(
-            &format!("{site}/all.pth"),
-            Arc::new(b"# a comment\ninside\n/home/me/src\n/not/there\nimport os\nimport __editable___x_finder; x()\n".to_vec()),
-        );
-        tree.add_file("elsewhere/b.pth", Arc::new(b"/home/me/src\n".to_vec()));
-        assert_eq!(
-            said(&tree, machine.path()),
-            [
-                "Python looks for modules in /home/me/src too, which was not inspected",
-                "Python looks for modules in a folder that its program names too, which was not inspected"
-            ]
-        );
+        tree.add_file("conda-meta/history", Arc::new(b"==>\n".to_vec()));
+        assert_eq!(check(&tree, "env", None), []);
+        tree.add_file("conda-meta/cuda-cudart-12.4.127-0.json", Arc::new(b"{}".to_vec()));
+        let findings = check(&tree, "env", None);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].subject, "conda-meta");
     }
 }

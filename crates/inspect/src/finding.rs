@@ -42,6 +42,8 @@ pub enum Kind {
     FileMissing,
     /// Another copy of a library wins over the one it was built with.
     Shadowed,
+    /// Libraries that are opened later need more room for thread-local variables than there is.
+    StaticTls,
     /// Parts of cuDNN come from different releases.
     MixedCudnn,
     /// Needs a newer glibc than there is.
@@ -62,7 +64,7 @@ pub enum Kind {
     WrongMachine,
     /// A virtual environment's Python is not there.
     PythonMissing,
-    /// Python looks in a folder that was not inspected.
+    /// Python may take something from a place that was not inspected.
     NotInspected,
     /// What a wheel variant declares, against its code.
     Variant,

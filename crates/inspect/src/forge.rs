@@ -142,6 +142,7 @@ pub struct Library {
     stripped: bool,
     old_hash: bool,
     no_hash: bool,
+    static_tls: Option<(u64, u64)>,
     machine: u16,
 }
 
@@ -220,6 +221,12 @@ impl Library {
     /// Bytes for `.rodata`.
     pub fn data(mut self, bytes: &[u8]) -> Self {
         self.data.extend(bytes);
+        self
+    }
+
+    /// With thread-local variables of this size and alignment in the block of the process's start.
+    pub fn static_tls(mut self, memory: u64, align: u64) -> Self {
+        self.static_tls = Some((memory, align));
         self
     }
 
@@ -317,7 +324,7 @@ impl Library {
             hash = fields.flat_map(u32::to_le_bytes).collect();
         }
 
-        let mut file = vec![0; 64 + 3 * 56];
+        let mut file = vec![0; 64 + (3 + usize::from(self.static_tls.is_some())) * 56];
         let mut put = |bytes: &[u8]| {
             file.resize(file.len().next_multiple_of(8), 0);
             let at = file.len() as u64;
@@ -340,6 +347,7 @@ impl Library {
         rows.extend([(5, strings_at), (10, strings.len() as u64), (6, symbols_at)]);
         let hash_tag = if self.old_hash { 4 } else { 0x6fff_fef5 };
         rows.extend((!self.no_hash).then_some((hash_tag, hash_at)));
+        rows.extend(self.static_tls.map(|_| (30, 0x10)));
         rows.extend([(0x6fff_fff0, versions_at)]);
         rows.extend([(0x6fff_fffc, verdef_at), (0x6fff_fffd, self.defines.len() as u64)]);
         rows.extend([(0x6fff_fffe, verneed_at), (0x6fff_ffff, self.needs.len() as u64), (0, 0)]);
@@ -369,12 +377,17 @@ impl Library {
         let total = file.len() as u64;
         let mut segments = vec![(1u32, 0u64, total), (2, dynamic_at, dynamic.len() as u64)];
         segments.extend(interp.map(|(at, len)| (3, at, len)));
+        segments.extend(self.static_tls.map(|_| (7, 0, 0)));
         for (at, (kind, offset, size)) in segments.iter().enumerate() {
             let row = &mut file[64 + at * 56..64 + (at + 1) * 56];
             row[0..4].copy_from_slice(&kind.to_le_bytes());
             row[8..16].copy_from_slice(&offset.to_le_bytes());
             row[16..24].copy_from_slice(&offset.to_le_bytes());
             row[32..40].copy_from_slice(&size.to_le_bytes());
+            if let Some((memory, align)) = self.static_tls.filter(|_| *kind == 7) {
+                row[40..48].copy_from_slice(&memory.to_le_bytes());
+                row[48..56].copy_from_slice(&align.to_le_bytes());
+            }
         }
         file[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1]);
         file[16..18].copy_from_slice(&3u16.to_le_bytes());

@@ -31,6 +31,7 @@ mod loads;
 pub mod mentions;
 pub mod names;
 mod numpy;
+mod one_release;
 #[cfg(test)]
 mod once_wrong;
 mod opened;
@@ -48,6 +49,7 @@ pub mod scan;
 pub mod sieve;
 pub mod skeleton;
 pub mod source;
+mod static_tls;
 pub mod stream;
 pub mod symbols;
 pub mod tree;

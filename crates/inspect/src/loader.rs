@@ -1,7 +1,7 @@
 //! Which file the dynamic loader takes for each needed library, as glibc's ld.so decides.
 //!
 //! Source: ld.so(8), glibc `elf/dl-load.c`. For a name without `/`: a library already loaded under
-//! it; else DT_RPATH of the one that needs it and of those that loaded that one (unless it has
+//! it; else DT_RPATH of the one that needs it, of those that loaded that one and of the program (unless it has
 //! DT_RUNPATH); LD_LIBRARY_PATH; its own DT_RUNPATH; ld.so.cache; the default directories.
 
 mod process;
@@ -58,6 +58,8 @@ pub struct Loader<'a> {
     cache: HashMap<String, String>,
     library_path: Vec<String>,
     machine: Machine,
+    /// The program that all processes are of, where it is known.
+    program: Cell<Option<usize>>,
     /// Whether the tree has a C library of its own.
     whole: bool,
     /// Whether the system's libraries are those that `cache` has of the machine.
@@ -118,6 +120,7 @@ impl<'a> Loader<'a> {
                 .map(|path| outside::folders(path).map(str::to_owned).collect())
                 .unwrap_or_default(),
             machine,
+            program: Cell::new(None),
             findings: Vec::new(),
         };
         loader.read_cache();
@@ -144,6 +147,11 @@ impl<'a> Loader<'a> {
                 self.findings.push(finding.fix("run ldconfig in the image"));
             }
         }
+    }
+
+    /// From now on all processes are of this program.
+    pub fn start_from(&self, program: Option<usize>) {
+        self.program.set(program);
     }
 
     /// The processor most of the libraries are for.
@@ -285,6 +293,15 @@ impl<'a> Loader<'a> {
                     return Some(found);
                 }
                 next = loaded.by;
+            }
+            // The program's comes last, whoever opened the library (`_dl_map_new_object`): so a Python of conda finds
+            // what lies in its lib/.
+            let program = self.program.get().and_then(|at| self.scan.libraries.get(at));
+            if let Some((program, dynamic)) = program.zip(program.and_then(|p| p.dynamic.as_ref()))
+                && let (Some(rpath), None) = (&dynamic.rpath, &dynamic.runpath)
+                && let Some(found) = search(rpath, &program.path, Found::Rpath)
+            {
+                return Some(found);
             }
         }
         for folder in &self.library_path {

@@ -10,7 +10,7 @@ use sconce_facts::{CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
     Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Loads, Local,
-    Package, Plugin, Preload, Together, When,
+    OneRelease, Package, Plugin, Preload, Together, When,
 };
 use rows::{Names, Table};
 
@@ -50,6 +50,11 @@ fn starts(names: &Names, name: &str) -> bool {
 /// Packages that must be of one release.
 pub fn together() -> &'static [Together] {
     &ROWS.together
+}
+
+/// Libraries that must be of one release.
+pub fn of_one_release() -> &'static [OneRelease] {
+    &ROWS.one_release
 }
 
 /// Packages that install the same files.

@@ -28,7 +28,9 @@ pub(crate) fn is_read(path: &str) -> bool {
         "METADATA" | "RECORD" | "variant.json" => path.contains(".dist-info/"),
         "version.py" => path.ends_with("torch/version.py"),
         "pyvenv.cfg" | "ld.so.cache" => true,
-        _ => name.ends_with(".pth") || path.contains("var/lib/dpkg/"),
+        _ => {
+            name.ends_with(".pth") || name.ends_with(".egg-link") || path.contains("var/lib/dpkg/")
+        }
     }
 }
 

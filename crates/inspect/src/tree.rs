@@ -316,17 +316,27 @@ impl Tree {
         self.directory(path).is_some()
     }
 
+    /// The real path of what is at `path`, links followed inside the tree; none where `..` leads above its root, which
+    /// is only the root of a machine where the tree is an image.
+    pub fn beneath(&self, path: &str) -> Option<String> {
+        let mut above = false;
+        self.follow(path, &mut above).filter(|_| !above)
+    }
+
     /// Follows links in every part of `path`; `..` stops at the root.
     fn walk(&self, path: &str) -> Option<String> {
+        self.follow(path, &mut false)
+    }
+
+    /// As [`Tree::walk`]; `above` is set where `..` would lead above the root.
+    fn follow(&self, path: &str, above: &mut bool) -> Option<String> {
         let mut links = 0;
         let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut done: Vec<String> = Vec::new();
         while let Some(part) = todo.pop() {
             match part.as_str() {
                 "" | "." => {}
-                ".." => {
-                    done.pop();
-                }
+                ".." => *above |= done.pop().is_none(),
                 _ => {
                     done.push(part);
                     let here = done.join("/");

@@ -28,6 +28,7 @@ pub(super) struct Table {
     pub(super) compiler: Vec<Compiler>,
     pub(super) checked: Vec<Checked>,
     pub(super) together: Vec<Together>,
+    pub(super) one_release: Vec<OneRelease>,
     pub(super) clash: Vec<Clash>,
     pub(super) local: Vec<Local>,
     pub(super) first_use: Vec<FirstUse>,
@@ -149,6 +150,22 @@ pub struct Together {
     /// Whether the GPU is not used then.
     #[serde(default)]
     pub stops: bool,
+    /// What is seen.
+    pub fails: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Two libraries that must be of one release, and of which one needs the other by its SONAME alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneRelease {
+    /// The one that needs the other; `*` at the end stands for any ending.
+    pub library: String,
+    /// The one that is needed.
+    pub with: String,
+    /// The Python packages that bring both.
+    pub packages: Vec<String>,
     /// What is seen.
     pub fails: String,
     #[serde(rename = "source")]
