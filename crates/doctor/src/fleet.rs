@@ -200,13 +200,15 @@ impl Fleet {
         Self { rows }
     }
 
-    /// The exit code for the worst: 1 something stops a machine, 5 one did not answer, 10 one has no GPU, else 0.
+    /// The exit code for the worst: 1 something stops a machine, 5 one did not answer, 12 of one it is not known, 10 one has no
+    /// GPU, else 0.
     pub fn exit_code(&self) -> u8 {
         let verdicts = || self.rows.iter().filter_map(|row| row.judged.as_ref().ok());
         let any = |wanted| verdicts().any(|(report, _)| report.verdict == wanted);
         match () {
             () if any(Verdict::Blocked) => 1,
             () if verdicts().count() < self.rows.len() => 5,
+            () if any(Verdict::CantTell) => Verdict::CantTell.exit_code(),
             () if any(Verdict::NoGpu) => Verdict::NoGpu.exit_code(),
             () => 0,
         }
@@ -224,6 +226,7 @@ impl Fleet {
                     let word = match report.verdict {
                         Verdict::Ready => "ready",
                         Verdict::ReadyWithWarnings => "warns",
+                        Verdict::CantTell => "unknown",
                         Verdict::Blocked => "BLOCKED",
                         Verdict::NoGpu => "no GPU",
                     };

@@ -16,6 +16,8 @@ use crate::state::Trouble;
 pub enum Severity {
     /// CUDA, or the subject, can't work.
     Stops,
+    /// Whether CUDA works is not known.
+    Unknown,
     /// It works until something common is done, or works at a part of its speed.
     Warns,
     /// Good to know.
@@ -72,6 +74,8 @@ pub enum Verdict {
     Ready,
     /// It will run; something should be seen to.
     ReadyWithWarnings,
+    /// What was found does not decide it.
+    CantTell,
     /// It can't work.
     Blocked,
     /// There is no NVIDIA GPU on this machine.
@@ -79,12 +83,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The exit code of `sconce doctor`: 0 it can run, 1 it can't, 10 there is no GPU. (The others are those of
-    /// every command: 2 a wrong command line, 6 a damaged snapshot.)
+    /// The exit code of `sconce doctor`: 0 it can run, 1 it can't, 12 that is not known, 10 there is no GPU. (The others
+    /// are those of every command: 2 a wrong command line, 6 a damaged snapshot.)
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Ready | Self::ReadyWithWarnings => 0,
             Self::Blocked => 1,
+            Self::CantTell => 12,
             Self::NoGpu => 10,
         }
     }
@@ -93,6 +98,7 @@ impl Verdict {
         match self {
             Self::Ready => "ready: nothing stands in the way",
             Self::ReadyWithWarnings => "ready, with warnings",
+            Self::CantTell => "can't tell: what was found does not decide whether a container with GPUs works here",
             Self::Blocked => "blocked: a container with GPUs can't work here as it is",
             Self::NoGpu => {
                 "no NVIDIA GPU on this machine: containers run on the processor (--gpus none)"
@@ -131,6 +137,7 @@ pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
         Some(Severity::Stops) => Verdict::Blocked,
         // A driver without a GPU.
         _ if nothing => Verdict::NoGpu,
+        Some(Severity::Unknown) => Verdict::CantTell,
         Some(Severity::Warns) => Verdict::ReadyWithWarnings,
         Some(Severity::Notes) | None if troubled => Verdict::ReadyWithWarnings,
         Some(Severity::Notes) | None => Verdict::Ready,
@@ -205,7 +212,7 @@ impl Report {
     pub fn essence(&self) -> Vec<(&'static str, Severity, &str)> {
         let findings = self.findings.iter().map(|one| match one.severity {
             Severity::Notes => (one.rule.id, one.severity, ""),
-            Severity::Stops | Severity::Warns => (one.rule.id, one.severity, one.summary.as_str()),
+            Severity::Stops | Severity::Unknown | Severity::Warns => (one.rule.id, one.severity, one.summary.as_str()),
         });
         findings.collect()
     }
@@ -220,6 +227,7 @@ impl Report {
         for (at, finding) in self.findings.iter().enumerate() {
             let word = match finding.severity {
                 Severity::Stops => "STOPS",
+                Severity::Unknown => "can't tell",
                 Severity::Warns => "warns",
                 Severity::Notes => "notes",
             };

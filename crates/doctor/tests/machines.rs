@@ -85,6 +85,7 @@ fn gpus_and_drivers_that_do_not_fit() {
             warns  NVML does not answer [nvml-silent]
                    seen: this machine's description holds no answers of NVML
                    fix:  `nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine
+                   see:  NVIDIA/nvidia-docker#1671, NVIDIA/nvidia-container-toolkit#48
         "#]],
     );
     check(
@@ -121,6 +122,7 @@ fn gpus_and_drivers_that_do_not_fit() {
             warns  NVML does not answer [nvml-silent]
                    seen: this machine's description holds no answers of NVML
                    fix:  `nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine
+                   see:  NVIDIA/nvidia-docker#1671, NVIDIA/nvidia-container-toolkit#48
         "#]],
     );
 }
@@ -227,20 +229,21 @@ fn a_gpu_that_hangs() {
     check(
         "hung",
         expect![[r#"
-        2x NVIDIA H100 80GB HBM3, driver 580.159.04
-        ready, with warnings
+            2x NVIDIA H100 80GB HBM3, driver 580.159.04
+            ready, with warnings
 
-        warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:04:00.0 does not come back [gpu-lost]
-               seen: opening /dev/nvidia1 had not returned when it was given up
-               fix:  until then: `--gpus all` goes on without it
-               then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
-               then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
-               see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
+            warns  GPU 0 (NVIDIA H100 80GB HBM3) at 0000:04:00.0 does not come back [gpu-lost]
+                   seen: opening /dev/nvidia1 had not returned when it was given up
+                   fix:  until then: `--gpus all` goes on without it
+                   then: restart the machine: a GPU that is gone refuses a reset: `systemctl reboot`
+                   then: if it goes again: switch the machine off, reseat the card, look at its power, its cooling and its PCIe errors; then have it replaced
+                   see:  NVIDIA/open-gpu-kernel-modules#507, NVIDIA/NVSentinel#155
 
-        warns  NVML does not answer [nvml-silent]
-               seen: NVML was not asked: the driver does not come back from opening a node
-               fix:  `nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine
-    "#]],
+            warns  NVML does not answer [nvml-silent]
+                   seen: NVML was not asked: the driver does not come back from opening a node
+                   fix:  `nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine
+                   see:  NVIDIA/nvidia-docker#1671, NVIDIA/nvidia-container-toolkit#48
+        "#]],
     );
 }
 

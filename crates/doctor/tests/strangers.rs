@@ -7,9 +7,12 @@ use sconce_doctor::{Verdict, examine};
 
 #[test]
 fn what_is_said_is_what_happens() {
-    use Verdict::{Blocked, Ready, ReadyWithWarnings};
+    use Verdict::{Blocked, CantTell, Ready, ReadyWithWarnings};
     for (name, happens, verdict, rule) in [
         ("nvml-gpu-is-lost", "cuInit: error 999", Blocked, "nvml-silent"),
+        ("nvml-unknown-error", "CUDA works, or cuInit: error 999", CantTell, "nvml-silent"),
+        ("nvml-unknown-error-in-container", "as above, until it is started again", CantTell, "nvml-silent"),
+        ("nvml-late", "CUDA works, or hangs", CantTell, "nvml-silent"),
         ("remap-failed", "runs until that row is used", ReadyWithWarnings, "gpu-memory"),
         ("fabric-failed-no-switches", "cuInit: error 802", Blocked, "fabric-manager"),
         ("gb200-no-imex-channel", "runs on this machine alone", Ready, ""),

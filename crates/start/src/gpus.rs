@@ -156,7 +156,7 @@ impl Gpus {
                 }
                 // A CPU build on a machine with GPUs is what many mean, unless they ask for GPUs.
                 Severity::Warns if subject.is_some() && !self.asked => {}
-                Severity::Stops | Severity::Warns => {
+                Severity::Stops | Severity::Unknown | Severity::Warns => {
                     note(&format!("{} (`sconce doctor` says more)", finding.summary));
                 }
                 Severity::Notes => {}

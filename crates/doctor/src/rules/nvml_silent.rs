@@ -1,28 +1,50 @@
 //! NVML blocks or refuses.
 
 use super::Rule;
+use crate::fix;
 use crate::state::Trouble;
-use crate::{Finding, Severity, Snapshot, Subject};
+use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "nvml-silent",
     title: "NVML does not answer",
-    why: "nvidia-smi and every monitor ask NVML. When it blocks, a GPU is mostly hung; when it refuses, it says why",
+    why: "nvidia-smi and every monitor ask NVML. When it blocks, a GPU is mostly hung; when it refuses, it says why. `Failed to initialize NVML: Unknown Error` in a container is mostly that it lost its GPUs to a reload of systemd; on the machine itself the driver is in trouble, and whether CUDA starts can't be told from outside. Without NVML's library alone CUDA works",
     fix: "`nvidia-smi` shows the same; `dmesg --level err,warn` mostly says why; a hung GPU needs a restart of the machine",
-    references: &[],
+    references: &["NVIDIA/nvidia-docker#1671", "NVIDIA/nvidia-container-toolkit#48"],
     check,
 };
 
-/// Refusals of NVML with which no CUDA program starts: the driver is not loaded, the GPU is lost, it wants a reset, another
-/// release is loaded.
+/// What a refusal of NVML says of CUDA; of any other nothing is known.
 ///
-/// Source: nvml.h, nvmlReturn_t.
-const FATAL: [u32; 4] = [9, 15, 16, 18];
+/// Source: nvml.h, nvmlReturn_t; a refusal without a cause of its own (999) comes with CUDA that fails
+/// (NVIDIA/nvidia-docker#1671) and with CUDA that works (pytorch, which asks CUDA alone).
+const MEANS: &[(u32, Severity)] = &[
+    // The driver is not loaded, the GPU is lost, it wants a reset, another release is loaded: no CUDA program starts.
+    (9, Severity::Stops),
+    (15, Severity::Stops),
+    (16, Severity::Stops),
+    (18, Severity::Stops),
+    // NVML's own library or a function of it is not there.
+    (12, Severity::Warns),
+    (13, Severity::Warns),
+];
+
+/// Words of a capture that did not come to ask: why is another rule's, or nobody's trouble.
+const NOT_ASKED: &[&str] =
+    &["can't be opened", "has no `", "holds no answers", "was not asked", "could not finish"];
 
 /// The code at the end of `nvmlInit: GPU is lost (15)`.
 fn code(reason: &str) -> Option<u32> {
     reason.rsplit_once('(')?.1.strip_suffix(')')?.parse().ok()
+}
+
+fn severity(reason: &str) -> Severity {
+    if NOT_ASKED.iter().any(|words| reason.contains(words)) {
+        return Severity::Warns;
+    }
+    let known = code(reason).and_then(|code| MEANS.iter().find(|(known, _)| *known == code));
+    known.map_or(Severity::Unknown, |(_, severity)| *severity)
 }
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
@@ -34,10 +56,39 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     if denied || snapshot.driver.module != snapshot.driver.libraries {
         return Vec::new();
     }
-    let severity = match code(reason).is_some_and(|code| FATAL.contains(&code)) {
-        true => Severity::Stops,
-        false => Severity::Warns,
-    };
-    let finding = Finding::new(&RULE, severity, "NVML does not answer");
-    vec![finding.seen(reason.clone())]
+    let severity = severity(reason);
+    let finding = Finding::new(&RULE, severity, "NVML does not answer").seen(reason.clone());
+    if severity != Severity::Unknown {
+        return vec![finding];
+    }
+    let why = "see whether the driver says why";
+    let mut steps = Vec::new();
+    if snapshot.container {
+        let what = "if it worked before, its device rules were lost to a reload of systemd: start it again";
+        steps.push(fix::restart(snapshot, what));
+    }
+    steps.push(Step::host(why, &["dmesg --level err,warn"]));
+    if !snapshot.container {
+        steps.extend(fix::reboot(snapshot));
+    }
+    vec![finding.fix(steps)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Severity, severity};
+
+    #[test]
+    fn what_nvml_says_of_cuda() {
+        for (reason, says) in [
+            ("nvmlInit: GPU is lost (15)", Severity::Stops),
+            ("nvmlInit: Unknown Error (999)", Severity::Unknown),
+            ("nvmlInit: error (4711)", Severity::Unknown),
+            ("NVML has not answered within 5 s", Severity::Unknown),
+            ("nvmlInit: Shared Library Not Found (12)", Severity::Warns),
+            ("/usr/lib/libnvidia-ml.so.1 can't be opened: no such file (999)", Severity::Warns),
+        ] {
+            assert_eq!(severity(reason), says, "{reason}");
+        }
+    }
 }

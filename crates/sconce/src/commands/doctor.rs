@@ -20,8 +20,8 @@ use crate::error::{Failure, Kind};
 /// rules; docs/doctor.md has a page for each. With a folder, a tag or an image named, the pair is
 /// judged: will this run here? Nothing is built or downloaded for it. With two or more names, or
 /// brackets, they are machines: each is asked over ssh, and one table says who deviates. Exit code:
-/// 0 it runs, 1 something stops it, 10 there is no GPU; of machines the worst, 5 for one that does
-/// not answer.
+/// 0 it runs, 1 something stops it, 12 that can't be told, 10 there is no GPU; of machines the worst,
+/// 5 for one that does not answer.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
