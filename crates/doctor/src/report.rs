@@ -98,7 +98,9 @@ impl Verdict {
         match self {
             Self::Ready => "ready: nothing stands in the way",
             Self::ReadyWithWarnings => "ready, with warnings",
-            Self::CantTell => "can't tell: what was found does not decide whether a container with GPUs works here",
+            Self::CantTell => {
+                "can't tell: what was found does not decide whether a container with GPUs works here"
+            }
             Self::Blocked => "blocked: a container with GPUs can't work here as it is",
             Self::NoGpu => {
                 "no NVIDIA GPU on this machine: containers run on the processor (--gpus none)"
@@ -212,7 +214,9 @@ impl Report {
     pub fn essence(&self) -> Vec<(&'static str, Severity, &str)> {
         let findings = self.findings.iter().map(|one| match one.severity {
             Severity::Notes => (one.rule.id, one.severity, ""),
-            Severity::Stops | Severity::Unknown | Severity::Warns => (one.rule.id, one.severity, one.summary.as_str()),
+            Severity::Stops | Severity::Unknown | Severity::Warns => {
+                (one.rule.id, one.severity, one.summary.as_str())
+            }
         });
         findings.collect()
     }

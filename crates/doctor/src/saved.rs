@@ -57,12 +57,13 @@ impl Snapshot {
         struct Schema {
             schema: u32,
         }
-        let schema = serde_json::from_str::<Schema>(text).map_err(|e| damaged(e.to_string()))?;
+        let schema = sconce_open::json::<Schema>(text.as_bytes());
+        let schema = schema.map_err(|error| damaged(error.to_string()))?;
         if schema.schema > SCHEMA {
             return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
         }
         let snapshot: Self =
-            serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+            sconce_open::json(text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
         let odd = snapshot.in_commands().find(|name| !is_plain(name)).map(Cow::into_owned);
         match odd {
             Some(name) => {
@@ -147,6 +148,18 @@ mod tests {
         ] {
             let error = load(&text.replace(name, bad)).unwrap_err().to_string();
             assert!(error.contains("is no name of a machine"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_machine() {
+        let text = include_str!("../tests/snapshots/cases/not-built-and-another-refused.json");
+        let start = text.find("\"driver\": {").unwrap();
+        let end = start + text[start..].find('}').unwrap() + 1;
+        let nested = format!("{}\"driver\": [null, null]{}", &text[..start], &text[end..]);
+        for bad in ["[2]", nested.as_str()] {
+            let error = Snapshot::parse(bad, "x".as_ref()).unwrap_err().to_string();
+            assert!(error.contains("is damaged") || error.contains("object"), "{error}");
         }
     }
 

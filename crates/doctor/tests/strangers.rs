@@ -11,7 +11,12 @@ fn what_is_said_is_what_happens() {
     for (name, happens, verdict, rule) in [
         ("nvml-gpu-is-lost", "cuInit: error 999", Blocked, "nvml-silent"),
         ("nvml-unknown-error", "CUDA works, or cuInit: error 999", CantTell, "nvml-silent"),
-        ("nvml-unknown-error-in-container", "as above, until it is started again", CantTell, "nvml-silent"),
+        (
+            "nvml-unknown-error-in-container",
+            "as above, until it is started again",
+            CantTell,
+            "nvml-silent",
+        ),
         ("nvml-late", "CUDA works, or hangs", CantTell, "nvml-silent"),
         ("remap-failed", "runs until that row is used", ReadyWithWarnings, "gpu-memory"),
         ("fabric-failed-no-switches", "cuInit: error 802", Blocked, "fabric-manager"),

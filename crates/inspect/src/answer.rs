@@ -231,7 +231,11 @@ impl Report {
             format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject)
         };
         let stops = self.errors().find(|finding| !is_lost(finding));
-        let lost = || self.errors().filter(is_lost).find(|finding| finding.subject.contains(".so"));
+        let lost = || {
+            self.errors()
+                .filter(is_lost)
+                .find(|finding| finding.gpu || finding.subject.contains(".so"))
+        };
         stops
             .map(|finding| Answer::no(words(finding)))
             .or_else(|| lost().map(|finding| Answer::cant_tell(words(finding))))

@@ -284,7 +284,7 @@ type Blobs<'a> = dyn Fn(&str) -> Result<Arc<dyn ReadAt>, Error> + 'a;
 fn json<T: for<'de> Deserialize<'de>>(name: &str, bytes: &dyn ReadAt) -> Result<T, Error> {
     let file = Named::new(name, bytes);
     let bytes = file.range(0, file.size(), MAX_JSON, "JSON document")?;
-    serde_json::from_slice(&bytes)
+    sconce_open::json(&bytes)
         .map_err(|error| file.malformed(error.column() as u64, "JSON document", error.to_string()))
 }
 

@@ -177,10 +177,36 @@ fn needed_for_gpus(libraries: &[Library]) -> BTreeSet<&str> {
     seen
 }
 
-/// A file or folder that could not be looked at.
-pub fn unreadable(trouble: &Trouble) -> Finding {
-    Finding::new(Severity::Warning, Kind::Unreadable, trouble.path.clone(), trouble.why.clone())
-        .fix("let this user read it, and inspect again")
+/// Folders of a whole system in which no libraries lie that a program needs.
+///
+/// Source: Filesystem Hierarchy Standard 3.0, chapter 3.
+const BESIDE: [&str; 14] = [
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "lost+found",
+    "media",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "var",
+];
+
+/// A file or folder that could not be looked at. Libraries that decide may lie in it, unless it is a folder of a system
+/// that has none.
+pub fn unreadable(tree: &Tree, trouble: &Trouble) -> Finding {
+    let first = trouble.path.split('/').next().unwrap_or("");
+    let packages = trouble.path.split('/').any(|part| part.ends_with("-packages"));
+    let spare = !packages && BESIDE.contains(&first) && tree.is_directory("usr");
+    let severity = if spare { Severity::Warning } else { Severity::Error };
+    Finding::new(severity, Kind::Unreadable, trouble.path.clone(), trouble.why.clone())
+        .fix(trouble.fix)
+        .gpu(!spare)
 }
 
 /// PEP 440 equality of plain versions: `13.0.3` is `13.0.3.0`, a local part does not count unless

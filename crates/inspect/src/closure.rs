@@ -13,8 +13,8 @@ use crate::loader::{Loader, Process};
 use crate::loads::LoadedByPath;
 use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
-use crate::tree::Tree;
 use crate::static_tls::StaticTls;
+use crate::tree::Tree;
 use crate::{names, one_release, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
@@ -365,7 +365,9 @@ mod tests {
         assert_eq!(said("$ORIGIN/../lib"), [] as [String; 0]);
         assert_eq!(
             said("$ORIGIN/../share"),
-            ["lib/python3.12/site-packages/x/_c.cpython-312-x86_64-linux-gnu.so needs libcudart.so.12, which is not where the loader looks"]
+            [
+                "lib/python3.12/site-packages/x/_c.cpython-312-x86_64-linux-gnu.so needs libcudart.so.12, which is not where the loader looks"
+            ]
         );
     }
 }

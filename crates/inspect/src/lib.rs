@@ -31,9 +31,9 @@ mod loads;
 pub mod mentions;
 pub mod names;
 mod numpy;
-mod one_release;
 #[cfg(test)]
 mod once_wrong;
+mod one_release;
 mod opened;
 mod outline;
 mod outside;

@@ -35,7 +35,13 @@ pub fn check(loader: &Loader<'_>, process: &Process, contents: &Contents) -> Vec
             continue;
         }
         let words = versions.map(|version| version.unwrap_or_else(|| "an unknown release".into()));
-        out.push(finding(row, with, (&library.path, &words[0]), (&other.path, &words[1]), provider.found));
+        out.push(finding(
+            row,
+            with,
+            (&library.path, &words[0]),
+            (&other.path, &words[1]),
+            provider.found,
+        ));
     }
     out
 }
@@ -48,8 +54,7 @@ fn finding(
     found: Found,
 ) -> Finding {
     let name = own.rsplit('/').next().unwrap_or(own);
-    let message =
-        format!("{name} gets {other} {}, which may be of another release", found.words());
+    let message = format!("{name} gets {other} {}, which may be of another release", found.words());
     let fix = match found {
         Found::Environment => "take its folder out of LD_LIBRARY_PATH",
         _ => "remove the one that does not belong to the other",
@@ -74,7 +79,8 @@ fn version(row: &OneRelease, path: &str, soname: &str, contents: &Contents) -> O
     let major = names::cuda_major(soname);
     let mut installed = contents.packages.iter().filter(|package| {
         let of_major = release(&package.version).and_then(|numbers| numbers.first().copied());
-        row.packages.contains(&package.name) && (major.is_none() || of_major == major.map(u64::from))
+        row.packages.contains(&package.name)
+            && (major.is_none() || of_major == major.map(u64::from))
     });
     Some(installed.next()?.version.clone())
 }
@@ -135,7 +141,8 @@ mod tests {
 
     fn shadowed(world: &World) -> String {
         let report = world.report();
-        let findings = report.findings.iter().filter(|finding| finding.subject.contains("cublasLt"));
+        let findings =
+            report.findings.iter().filter(|finding| finding.subject.contains("cublasLt"));
         let text = findings.map(|finding| {
             let evidence: String =
                 finding.evidence.iter().map(|line| format!("    {line}\n")).collect();

@@ -150,7 +150,7 @@ pub fn inspect(
     let is_test =
         |library: &Library| library.machine == Machine::Cuda && names::is_of_tests(&library.path);
     scan.libraries.retain(|library| !is_test(library));
-    findings.extend(tree.troubles().iter().map(checks::unreadable));
+    findings.extend(tree.troubles().iter().map(|trouble| checks::unreadable(tree, trouble)));
     let contents = packages::contents(tree, &scan);
     let library_path = library_path(options, &scan);
     let mut from_host = Outside::default();

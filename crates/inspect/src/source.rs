@@ -255,6 +255,15 @@ pub(crate) mod tests {
         assert_eq!((subject.what, names(&subject).len()), ("layer", 3));
         fs::write(&path, b"neither").unwrap();
         assert!(matches!(Subject::open(&path, "amd64"), Err(Error::Unknown { .. })));
+        // An array is no object, whatever the order of its fields.
+        let archive = tar(&[
+            entry("a/layer.tar", b'0', "", &bottom),
+            entry("c.json", b'0', "", br#"{"config":{}}"#),
+            entry("manifest.json", b'0', "", br#"[["c.json",["a/layer.tar"]]]"#),
+        ]);
+        fs::write(&path, &archive).unwrap();
+        let error = Subject::open(&path, "amd64").err().unwrap().to_string();
+        assert!(error.contains("an array, expected an object"), "{error}");
     }
 
     #[test]

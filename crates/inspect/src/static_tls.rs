@@ -81,7 +81,10 @@ impl<'a> StaticTls<'a> {
 
     /// What may fail.
     pub fn findings(&self) -> Vec<Finding> {
-        self.over.iter().filter_map(|(libraries, module)| self.finding(libraries, *module)).collect()
+        self.over
+            .iter()
+            .filter_map(|(libraries, module)| self.finding(libraries, *module))
+            .collect()
     }
 
     fn finding(&self, libraries: &BTreeSet<usize>, module: usize) -> Option<Finding> {

@@ -5,6 +5,7 @@
 //! an image's absolute links never reach the machine it lies on.
 
 mod folder;
+mod follow;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,14 @@ use crate::Error;
 use crate::read::{OnDisk, ReadAt, Slice};
 use crate::skeleton::{Holes, Skeleton};
 
-/// As many links as Linux follows (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
 /// Directories below each other; deeper ones are loops or lies.
 const MAX_DEPTH: usize = 128;
+/// Files, folders and links; some 150 bytes of memory each.
+const MAX_NODES: usize = 3_000_000;
+/// What to do about something that could not be read.
+const LET_READ: &str = "let this user read it, and inspect again";
+/// What to do about something that is too large.
+const PART: &str = "inspect the part of it that matters: one environment, or one package";
 /// Troubles that are told one by one.
 const MAX_TROUBLES: usize = 256;
 
@@ -86,6 +91,21 @@ pub struct Tree {
     cleared: HashSet<Box<str>>,
     /// What of it could not be listed or read.
     troubles: Vec<Trouble>,
+    /// How many entries it may have, and whether it had more.
+    room: Room,
+}
+
+/// How many entries a tree may have.
+struct Room {
+    most: usize,
+    /// Whether there were more.
+    over: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { most: MAX_NODES, over: false }
+    }
 }
 
 /// Something of a tree that could not be looked at.
@@ -95,6 +115,8 @@ pub struct Trouble {
     pub path: String,
     /// Why not.
     pub why: String,
+    /// What to do about it.
+    pub fix: &'static str,
 }
 
 impl Tree {
@@ -103,10 +125,26 @@ impl Tree {
         Self::default()
     }
 
-    fn trouble(&mut self, path: &str, why: &str) {
+    fn trouble(&mut self, path: &str, why: &str, fix: &'static str) {
         if self.troubles.len() < MAX_TROUBLES {
-            self.troubles.push(Trouble { path: path.to_owned(), why: why.to_owned() });
+            self.troubles.push(Trouble { path: path.to_owned(), why: why.to_owned(), fix });
         }
+    }
+
+    /// Whether there is room for something at `path`; the first time that there is none is told.
+    fn has_room(&mut self, path: &str) -> bool {
+        if self.nodes.len() < self.room.most || self.nodes.contains_key(path) {
+            return true;
+        }
+        if !self.room.over {
+            self.room.over = true;
+            let why = format!(
+                "is one of more than {} files and folders: this one and what comes after it were not inspected",
+                self.room.most
+            );
+            self.trouble(path, &why, PART);
+        }
+        false
     }
 
     /// What could not be listed or read; at most a few hundred.
@@ -204,7 +242,7 @@ impl Tree {
 
     fn parents(&mut self, path: &str) {
         for (at, _) in path.match_indices('/') {
-            if !self.nodes.contains_key(&path[..at]) {
+            if !self.nodes.contains_key(&path[..at]) && self.has_room(&path[..at]) {
                 let placed = Placed { layer: self.layer, node: Node::Directory };
                 self.nodes.insert(path[..at].into(), placed);
             }
@@ -212,6 +250,9 @@ impl Tree {
     }
 
     fn insert(&mut self, path: &str, node: Node) {
+        if !self.has_room(path) {
+            return;
+        }
         let directory = matches!(node, Node::Directory);
         let old = self.nodes.insert(path.into(), Placed { layer: self.layer, node });
         match old.map(|placed| placed.node) {
@@ -296,72 +337,6 @@ impl Tree {
     /// Files of lower layers that upper ones hide, and their bytes: weight that nobody can see.
     pub fn hidden(&self) -> &[(String, u64)] {
         &self.hidden
-    }
-
-    /// The real path of the regular file at `path`, links followed inside the tree.
-    pub fn resolve(&self, path: &str) -> Option<String> {
-        let real = self.walk(path)?;
-        matches!(self.get(real.as_str()), Some(Node::File { .. })).then_some(real)
-    }
-
-    /// The real path of the directory at `path`, links followed inside the tree.
-    pub fn directory(&self, path: &str) -> Option<String> {
-        self.walk(path).filter(|real| {
-            real.is_empty() || matches!(self.get(real.as_str()), Some(Node::Directory))
-        })
-    }
-
-    /// Whether there is a directory at `path`, links followed.
-    pub fn is_directory(&self, path: &str) -> bool {
-        self.directory(path).is_some()
-    }
-
-    /// The real path of what is at `path`, links followed inside the tree; none where `..` leads above its root, which
-    /// is only the root of a machine where the tree is an image.
-    pub fn beneath(&self, path: &str) -> Option<String> {
-        let mut above = false;
-        self.follow(path, &mut above).filter(|_| !above)
-    }
-
-    /// Follows links in every part of `path`; `..` stops at the root.
-    fn walk(&self, path: &str) -> Option<String> {
-        self.follow(path, &mut false)
-    }
-
-    /// As [`Tree::walk`]; `above` is set where `..` would lead above the root.
-    fn follow(&self, path: &str, above: &mut bool) -> Option<String> {
-        let mut links = 0;
-        let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-        let mut done: Vec<String> = Vec::new();
-        while let Some(part) = todo.pop() {
-            match part.as_str() {
-                "" | "." => {}
-                ".." => *above |= done.pop().is_none(),
-                _ => {
-                    done.push(part);
-                    let here = done.join("/");
-                    match self.get(here.as_str())? {
-                        Node::Link(target) => {
-                            links += 1;
-                            if links > MAX_LINKS {
-                                return None;
-                            }
-                            if target.starts_with('/') {
-                                done.clear();
-                            } else {
-                                done.pop();
-                            }
-                            todo.extend(target.split('/').rev().map(str::to_owned));
-                        }
-                        Node::File { .. } if todo.iter().any(|part| !part.is_empty()) => {
-                            return None;
-                        }
-                        Node::File { .. } | Node::Directory => {}
-                    }
-                }
-            }
-        }
-        Some(done.join("/"))
     }
 
     /// The bytes of the regular file at exactly `path`.

@@ -34,7 +34,7 @@ pub(crate) fn check(tree: &Tree, contents: &Contents, libraries: &[Library]) -> 
     for package in &contents.packages {
         let path = format!("{}/variant.json", package.metadata);
         let Some(text) = tree.text(&path, LARGEST) else { continue };
-        match serde_json::from_str::<Document>(&text) {
+        match sconce_open::json::<Document>(text.as_bytes()) {
             Ok(document) => out.extend(of_package(tree, package, &document, libraries)),
             Err(error) => out.push(Finding::new(
                 Severity::Warning,

@@ -12,6 +12,7 @@
 
 mod folder;
 mod layers;
+mod object;
 mod refusal;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 
 pub use folder::{Folder, Found};
 pub use layers::Layers;
+pub use object::{json, of_value};
 pub use refusal::Refusal;
 
 /// Opens a regular file for reading. Links are followed, as whoever named the path expects.

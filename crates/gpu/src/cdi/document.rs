@@ -184,8 +184,8 @@ impl Document {
             let version = serde_saphyr::from_str::<Version>(text).map_err(|e| e.to_string());
             (version, serde_saphyr::from_str::<Self>(text).map_err(|e| one_line(&e.to_string())))
         } else {
-            let version = serde_json::from_slice::<Version>(bytes).map_err(|e| e.to_string());
-            (version, serde_json::from_slice::<Self>(bytes).map_err(|e| e.to_string()))
+            let version = sconce_open::json::<Version>(bytes).map_err(|e| e.to_string());
+            (version, sconce_open::json::<Self>(bytes).map_err(|e| e.to_string()))
         };
         if let Ok(Version { cdi_version }) = version
             && !VERSIONS.contains(&cdi_version.trim_start_matches('v'))
@@ -485,6 +485,31 @@ mod tests {
         let document = Document::parse(text.as_bytes(), Path::new("/etc/cdi/nvidia.yaml")).unwrap();
         assert_eq!(document.devices.len(), 2);
         assert_eq!(document.container_edits.hooks[0].args[1], "update-ldcache");
+    }
+
+    /// serde takes an array for a structure.
+    #[test]
+    fn an_array_is_no_object() {
+        for (bad, name) in [
+            (
+                r#"{"cdiVersion":"0.5.0","kind":"nvidia.com/gpu","devices":[["0",{},{"env":["A=b"]}]]}"#,
+                "a.json",
+            ),
+            (
+                r#"["0.5.0","nvidia.com/gpu",{},[{"name":"0","containerEdits":{"env":["A=b"]}}],{}]"#,
+                "a.json",
+            ),
+            (
+                "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n- [\"0\", {}, {env: [A=b]}]\n",
+                "a.yaml",
+            ),
+            (
+                "[0.5.0, nvidia.com/gpu, {}, [{name: '0', containerEdits: {env: [A=b]}}], {}]\n",
+                "a.yaml",
+            ),
+        ] {
+            assert!(Document::parse(bad.as_bytes(), Path::new(name)).is_err(), "{bad}");
+        }
     }
 
     #[test]

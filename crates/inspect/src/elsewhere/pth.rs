@@ -69,7 +69,9 @@ impl Search<'_> {
         let at = match link.map(|target| self.place.leads(site, target)) {
             Some(Leads::Nowhere) => return,
             Some(Leads::Outside(_)) if self.place.is_image => return,
-            Some(Leads::Outside(to)) => return self.unread(path, &format!("a link to {}", words(&to))),
+            Some(Leads::Outside(to)) => {
+                return self.unread(path, &format!("a link to {}", words(&to)));
+            }
             Some(Leads::Inside(to)) => to,
             None => path.to_owned(),
         };
@@ -79,7 +81,8 @@ impl Search<'_> {
         }
         self.read += size;
         if self.read > MAX_ALL {
-            return self.unread(path, &format!("one of so many that they have over {MAX_ALL} bytes"));
+            return self
+                .unread(path, &format!("one of so many that they have over {MAX_ALL} bytes"));
         }
         let Some(text) = tree.text(&at, MAX_FILE) else {
             return self.unread(path, "not readable");
@@ -129,7 +132,9 @@ impl Search<'_> {
     }
 
     fn unread(&mut self, path: &str, why: &str) {
-        let message = format!("is {why}, and was not read: the folders that it puts on sys.path are not known");
+        let message = format!(
+            "is {why}, and was not read: the folders that it puts on sys.path are not known"
+        );
         self.findings.push(not_inspected(path, message));
     }
 }

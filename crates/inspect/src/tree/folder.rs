@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::{Bytes, MAX_DEPTH, Node, Root, Tree};
+use super::{Bytes, LET_READ, MAX_DEPTH, Node, PART, Root, Tree};
 use crate::Error;
 
 impl Tree {
@@ -48,7 +48,7 @@ impl Tree {
             let listing = match listing.map_or_else(|| fs::read_dir(&folder), Ok) {
                 Ok(listing) => listing,
                 Err(error) => {
-                    self.trouble(&name, &error.to_string());
+                    self.trouble(&name, &error.to_string(), LET_READ);
                     continue;
                 }
             };
@@ -59,13 +59,15 @@ impl Tree {
                         pending.push((None, folder, child, depth + 1));
                     }
                     Ok(Some((_, child))) => {
-                        self.trouble(
-                            &child,
-                            &format!("more than {MAX_DEPTH} folders below each other"),
-                        );
+                        let why = format!("more than {MAX_DEPTH} folders below each other");
+                        self.trouble(&child, &why, PART);
                     }
                     Ok(None) => {}
-                    Err(error) => self.trouble(&name, &error.to_string()),
+                    Err(error) => self.trouble(&name, &error.to_string(), LET_READ),
+                }
+                // Nothing more would be taken.
+                if self.room.over {
+                    return Ok(());
                 }
             }
         }

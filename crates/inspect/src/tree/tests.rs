@@ -111,3 +111,41 @@ fn what_vanishes_or_lies_too_deep_is_told_of() {
     assert!(lost.message.contains("not a regular file"), "{}", lost.message);
     assert!(crate::Subject::open(&dir.path().join("libgone.so"), "amd64").is_err());
 }
+
+#[test]
+fn more_entries_than_there_is_room_for_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..50 {
+        let name = format!("lib{number}.so");
+        fs::write(dir.path().join(&name), [7; 100]).unwrap();
+    }
+    let mut tree = Tree::new();
+    tree.room.most = 20;
+    tree.add_folder(dir.path(), "").unwrap();
+    for number in 0..50 {
+        tree.add_blank(&format!("archive/folder/{number}"), 1);
+    }
+    assert_eq!(tree.files().count(), 20);
+    assert_eq!(tree.troubles().len(), 1, "{:?}", tree.troubles());
+    assert!(tree.troubles()[0].why.contains("more than 20 files and folders"));
+    // What was not looked at may be what matters.
+    let report = crate::inspect("x", &tree, &crate::Options::default(), &|_, _| {});
+    let told = report.findings.iter().find(|finding| finding.message.contains("more than 20"));
+    assert_eq!(told.unwrap().severity, crate::finding::Severity::Error);
+}
+
+#[test]
+fn a_folder_that_was_not_read_leaves_the_answer_open() {
+    let said = |path: &str| {
+        let mut world = crate::failures::World::new();
+        world.tree.trouble(path, "permission denied", super::LET_READ);
+        world.answer("h100", "550.54.14")
+    };
+    let packages = format!("{}/other", crate::failures::SITE);
+    for path in [packages.as_str(), "usr/lib/x86_64-linux-gnu", "home/me/.venv/dist-packages/x"] {
+        let said = said(path);
+        assert!(said.starts_with("Can't tell: permission denied"), "{path}: {said}");
+    }
+    let said = said("root/.cache");
+    assert!(said.starts_with("Yes: "), "{said}");
+}
