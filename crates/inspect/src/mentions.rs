@@ -86,8 +86,10 @@ fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> R
         }
         let before = &piece[dot.saturating_sub(MAX_NAME)..dot];
         let after = &piece[dot..piece.len().min(dot + MAX_NAME)];
-        // Whole texts only: a zero stands on both sides.
-        let zeros = before.iter().rposition(|byte| *byte == 0);
+        // Whole texts only: a zero stands on both sides, or before them a byte of what is no text, as of a table of
+        // jumps: no UTF-8 has it.
+        let is_no_text = |byte: &u8| matches!(*byte, 0 | 0xc0 | 0xc1 | 0xf5..);
+        let zeros = before.iter().rposition(is_no_text);
         let Some((zero, end)) = zeros.zip(after.iter().position(|byte| *byte == 0)) else {
             continue;
         };
@@ -105,4 +107,18 @@ fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> R
         out.push(name.to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::forge::{Library, cubin, fatbin};
+    use crate::scan;
+
+    #[test]
+    fn whole_names_behind_other_data() {
+        let data = b"\x24\x19\xed\xfflibcufft.so.11\0no libcublas.so.12\0\0libcudnn.so.9\0libcurand.so.10 is\0";
+        let bytes = Library::new("x").code(&[fatbin(&[cubin(90)])]).data(data).build();
+        let library = scan::library("x", &bytes).unwrap().unwrap();
+        assert_eq!(library.opens, ["libcudnn.so.9", "libcufft.so.11"]);
+    }
 }

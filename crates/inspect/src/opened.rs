@@ -67,9 +67,10 @@ fn absent(
     let known = known
         .filter(|row| names.iter().any(|name| row.names.iter().any(|n| names::is_like(n, name))));
     let place = names.iter().flat_map(|name| loader.named(name)).find_map(|at| loader.library(*at));
-    let severity = match torch.loaded.is_empty() {
-        true if place.is_none() => Severity::Error,
-        _ => Severity::Warning,
+    // Where no row says that nothing works without it, it may be opened by a part of the library only.
+    let severity = match torch.loaded.is_empty() && place.is_none() && known.is_some() {
+        true => Severity::Error,
+        false => Severity::Warning,
     };
     let (what, fix) = match place.and_then(|place| place.path.rsplit_once('/')) {
         Some((folder, _)) => (
