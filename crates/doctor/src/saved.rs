@@ -157,7 +157,7 @@ mod tests {
         let start = text.find("\"driver\": {").unwrap();
         let end = start + text[start..].find('}').unwrap() + 1;
         let nested = format!(
-            "{}\"driver\": [null, null, null, null, false, null, null, null, null, null]{}",
+            "{}\"driver\": [null, null, null, null, false, null, null, null, null, []]{}",
             &text[..start],
             &text[end..]
         );
