@@ -1,4 +1,5 @@
-//! Which wheels of a set install different files at one path, asked before they are downloaded.
+//! What is in the wheels of a set, and which of them install different files at one path, asked before they are
+//! downloaded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,6 +56,19 @@ pub(crate) fn overlaps(
         answer.found.push(sconce_lock::Overlap { packages, needed_by, path, more });
     }
     answer
+}
+
+/// The files in a wheel.
+///
+/// # Errors
+/// Why they are not known, in words.
+pub(crate) fn files(
+    builder: &Builder<'_>,
+    wheel: &Wheel,
+    url: Option<&str>,
+) -> Result<Vec<String>, String> {
+    let contents = contents(builder, wheel, url).map_err(|error| reason(&error))?;
+    Ok(contents.files.into_iter().map(|entry| entry.name).collect())
 }
 
 fn listed(wheel: &Wheel, contents: &Contents, venv: &Venv) -> Result<Listed, sconce_layer::Error> {

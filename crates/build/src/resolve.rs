@@ -201,6 +201,10 @@ impl Index for World<'_> {
         })
     }
 
+    fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
+        overlaps::files(self.builder, wheel, self.address(wheel).as_deref())
+    }
+
     fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
         self.uv()?.export(request)
     }

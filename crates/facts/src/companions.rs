@@ -14,7 +14,9 @@ pub enum Agree {
     Minor,
     /// The major.
     Major,
-    /// Not at all: it has modules for several, or none, or opens the libraries that it finds.
+    /// One of its libraries must be for torch's CUDA: [`builds`].
+    Build,
+    /// Not at all: it has no modules for CUDA, or opens the libraries that it finds.
     Any,
 }
 
@@ -44,6 +46,26 @@ struct Companion {
     package: String,
     agree: Agree,
     cuda: Option<u16>,
+    builds: Option<String>,
+    nearest_since: Option<String>,
+}
+
+/// How a package with one library for each CUDA takes the one for torch's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Builds {
+    names: &'static str,
+    /// The first release that takes another library of the same CUDA major where there is none for torch's CUDA.
+    pub nearest_since: Option<&'static str>,
+}
+
+impl Builds {
+    /// The CUDA that the file at `path` is for: 13.0 of `bitsandbytes/libbitsandbytes_cuda130.so`. None for any other
+    /// file, such as the variants of one build (`_cuda118_nocublaslt.so`).
+    pub fn cuda(&self, path: &str) -> Option<CudaVersion> {
+        let name = path.rsplit('/').next()?;
+        let digits = name.strip_prefix(self.names)?.strip_suffix(".so")?;
+        CudaVersion::from_variant(&format!("cu{digits}"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -88,6 +110,13 @@ pub fn companion_major(package: &str) -> Option<u16> {
     row(package).and_then(|row| row.cuda)
 }
 
+/// How a package with one library for each CUDA names them; `None` for any other package.
+pub fn builds(package: &str) -> Option<Builds> {
+    let row = row(package).filter(|row| row.agree == Agree::Build)?;
+    let names = row.builds.as_deref()?;
+    Some(Builds { names, nearest_since: row.nearest_since.as_deref() })
+}
+
 /// The CUDA that a release on PyPI is built for, where the facts have it.
 pub fn built_for(package: &str, version: &str) -> Option<CudaVersion> {
     let is = |row: &&Built| row.package == package && row.version == version;
@@ -101,7 +130,8 @@ pub fn torch_for(package: &str, version: &str, machine: Machine) -> Option<&'sta
     let built = built_for(package, version).or(said.cuda);
     let major = built.map(|cuda| cuda.major).or(companion_major(package)).or(said.cuda_major);
     let exact = built.filter(|_| companion(package) == Some(Agree::Minor));
-    if companion(package) == Some(Agree::Any) || (major.is_none() && said.torch.is_none()) {
+    let open = matches!(companion(package), Some(Agree::Any | Agree::Build));
+    if open || (major.is_none() && said.torch.is_none()) {
         return None;
     }
     let fits = |release: &&Release| {
@@ -188,7 +218,13 @@ mod tests {
     #[test]
     fn every_row_is_reached() {
         assert_eq!(companion("torchaudio"), Some(Agree::Minor));
-        assert_eq!(companion("bitsandbytes"), Some(Agree::Any));
+        assert_eq!(companion("bitsandbytes"), Some(Agree::Build));
+        assert_eq!(companion("torchao"), Some(Agree::Any));
+        for row in &TABLE.companion {
+            let (named, chosen) = (row.builds.is_some(), row.agree == Agree::Build);
+            assert_eq!(named, chosen, "{}", row.package);
+            assert!(chosen || row.nearest_since.is_none(), "{}", row.package);
+        }
         assert_eq!(companion("flash-attn"), Some(Agree::Major));
         assert_eq!(companion("jax-cuda13-plugin"), Some(Agree::Any));
         assert_eq!(companion("numpy"), None);
@@ -201,6 +237,21 @@ mod tests {
         }
         assert_eq!(cxx11_abi_from(), Some("2.7.0"));
         assert_eq!(TABLE.abi.len(), 1);
+    }
+
+    #[test]
+    fn one_library_for_each_cuda() {
+        let builds = builds("bitsandbytes").unwrap();
+        assert_eq!(builds.nearest_since, Some("0.50.0"));
+        let cuda = |path| builds.cuda(path).map(|cuda| cuda.to_string());
+        assert_eq!(cuda("bitsandbytes/libbitsandbytes_cuda130.so").as_deref(), Some("13.0"));
+        assert_eq!(cuda("libbitsandbytes_cuda118.so").as_deref(), Some("11.8"));
+        for other in
+            ["cuda118_nocublaslt.so", "cpu.so", "rocm72.so", "cuda.so", "cuda1.so", "cudaü.so"]
+        {
+            assert_eq!(cuda(&format!("bitsandbytes/libbitsandbytes_{other}")), None, "{other}");
+        }
+        assert_eq!(super::builds("torchaudio"), None);
     }
 
     #[test]

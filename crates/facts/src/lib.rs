@@ -27,7 +27,7 @@ mod xid;
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
 pub use companions::{
-    Agree, Local, built_for, companion, companion_major, cxx11_abi_from, torch_for,
+    Agree, Builds, Local, builds, built_for, companion, companion_major, cxx11_abi_from, torch_for,
 };
 pub use conda::{Conda, conda};
 pub use cuda::{

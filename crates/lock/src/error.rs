@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use sconce_facts::CudaVersion;
+
 use crate::explain::Refused;
 use crate::index::IndexError;
 
@@ -127,6 +129,8 @@ pub enum Error {
     Relics {
         /// One for each requirement, in a sentence.
         relics: Vec<String>,
+        /// The Python, where it was named.
+        python: Option<String>,
     },
     /// A package could not be built from its source distribution.
     #[error("{name} {version} could not be built from its source distribution")]
@@ -259,7 +263,7 @@ impl Error {
             Self::Tag { near, .. } => {
                 near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
             }
-            Self::Relics { relics } => {
+            Self::Relics { relics, python } => {
                 let sources: Vec<&str> = relics.iter().flat_map(|relic| sources_of(relic)).collect();
                 let build = match sources.is_empty() {
                     true => String::new(),
@@ -268,7 +272,11 @@ impl Error {
                         names(sources.into_iter())
                     ),
                 };
-                Some(format!("name the version that you want (`name==1.2`){build}"))
+                let other = match python {
+                    None => String::new(),
+                    Some(python) => format!("; or leave `python = \"{python}\"` out: another may have the newest"),
+                };
+                Some(format!("name the version that you want (`name==1.2`){build}{other}"))
             }
             Self::Unsatisfiable { sources, .. } if !sources.is_empty() => Some(format!(
                 "have it built where you trust its code: `from-source = [{}]` under [environment]",
@@ -299,12 +307,7 @@ impl Error {
                 "do without it (`exclude = [\"{}\"]` under [environment]), or name the older versions that you want",
                 beside.package
             )),
-            Self::Beside(beside) => Some(match &beside.fits {
-                Some(fits) => format!("leave the version of torch open, or ask for {fits}"),
-                None => "leave the version of torch open, or ask for a release of that package which is built \
-                         for the CUDA of this torch"
-                    .into(),
-            }),
+            Self::Beside(beside) => Some(beside.ways_out()),
             Self::Resolver { .. }
             | Self::Build { .. }
             | Self::OwnBuild { .. }
@@ -345,8 +348,34 @@ pub struct Beside {
     pub package: String,
     /// The newest torch that has what it wants, as sconce.toml writes it.
     pub fits: Option<String>,
+    /// The newest CUDA that it wants and for which there is a build of this torch.
+    pub cuda: Option<CudaVersion>,
+    /// The newest release of the package, where that fits this torch: "bitsandbytes 0.50.2".
+    pub release: Option<String>,
     /// What else would be years older with a torch that it fits.
     pub instead: Vec<String>,
+}
+
+impl Beside {
+    fn ways_out(&self) -> String {
+        let mut ways = Vec::new();
+        if let Some(torch) = &self.fits {
+            ways.push(format!("leave the version of torch open, or ask for {torch}"));
+        }
+        if let Some(release) = &self.release {
+            ways.push(format!("ask for {release}, which fits this torch"));
+        }
+        if let Some(cuda) = self.cuda {
+            ways.push(format!("say `cuda = \"{cuda}\"`, for which there is a build of this torch"));
+        }
+        if ways.is_empty() {
+            ways.push(format!(
+                "ask for a release of {} that is built for this torch",
+                self.package
+            ));
+        }
+        ways.join("; or ")
+    }
 }
 
 /// What an older torch would mean for the rest.

@@ -242,6 +242,11 @@ pub trait Index {
     /// One that could not be asked has the reason instead.
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>>;
 
+    /// The files in a wheel of an answer, asked of the wheel before it is downloaded; else why they are not known.
+    fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
+        Err(format!("nothing is read of {} here", wheel.file))
+    }
+
     /// A project's uv.lock as a pylock.toml (PEP 751). Nothing is resolved or built.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! From a specification to a lock: torch from the facts, the rest from the resolver, checked against the facts.
 
 mod ask;
+mod behind;
 mod build_requires;
 mod chosen;
 mod companions;
@@ -117,6 +118,7 @@ fn packages(
         moved: None,
         from_source: FromSource::default(),
         held_back: Vec::new(),
+        alone: BTreeMap::new(),
         lacks: Vec::new(),
         debs: BTreeMap::new(),
         listed: BTreeMap::new(),
@@ -152,8 +154,10 @@ struct Resolution<'a> {
     /// Why it is another Python than the torch alone would have.
     moved: Option<Moved>,
     from_source: FromSource,
-    /// What was asked for and is years older than its newest release in the last set.
-    held_back: Vec<String>,
+    /// What was asked for and is years older than its newest release in the last set: its name, and in words.
+    held_back: Vec<(String, String)>,
+    /// Why a Python has nothing newer of a package, by Python and by what asks for it; none where it has.
+    alone: BTreeMap<(String, String), Option<String>>,
     /// Releases that were shut out, as they lack what they need and do not say.
     lacks: Vec<undeclared::Lack>,
     /// What the Debian archive answered, by release, flavour and whether Python is Debian's.

@@ -186,7 +186,7 @@ fn names_that_cannot_be_meant() {
 fn what_is_there_as_source_only_names_the_way() {
     let hint = |relics: &[&str]| {
         let relics = relics.iter().map(|relic| (*relic).to_owned()).collect();
-        Error::Relics { relics }.hint().unwrap()
+        Error::Relics { relics, python: None }.hint().unwrap()
     };
     let found = hint(&[
         "deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its \

@@ -2,6 +2,7 @@
 
 mod world;
 
+use expect_test::expect;
 use sconce_lock::{Error, Explanation, Host, Lock, Previous, Spec, Upgrade, resolve};
 use world::World;
 
@@ -78,14 +79,16 @@ fn what_no_other_python_is_asked_for() {
         let named = spec.replace("]\n", "]\npython = '3.13'\n");
         let mut world = held_back();
         let (now, explanation) = lock(&named, &mut world).unwrap();
-        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 1));
-        assert!(notes(&explanation).is_empty(), "{:?}", explanation.notes);
+        // One question is for the set, the other for why it is not the newest: that is said all the same.
+        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 2));
+        assert_eq!(notes(&explanation), [format!("a 1.0 was taken, not 2.0: {WORDS}")]);
 
         let mut world = held_back();
         world.unmet.clear();
+        world.older.insert("a", "2.0");
         let (now, explanation) = lock(spec, &mut world).unwrap();
-        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 2));
-        assert!(notes(&explanation).is_empty(), "{:?}", explanation.notes);
+        assert_eq!((taken(&now), world.asked.len()), (("3.13", "1.0"), 3));
+        assert_eq!(notes(&explanation), ["a 1.0 was taken, not 2.0: name `a>=2.0` to have it"]);
 
         let previous = Previous { lock: Some(&now), upgrade: &Upgrade::Nothing };
         let more = Spec::parse(&spec.replace("'a'", "'a', 'c'")).unwrap();
@@ -99,6 +102,73 @@ fn what_no_other_python_is_asked_for() {
     let (now, explanation) = lock(&TORCH.replace("'a'", "'a', 'c'"), &mut world).unwrap();
     assert_eq!(taken(&now), ("3.13", "1.0"));
     assert_eq!(notes(&explanation), [format!("a 1.0 was taken, not 2.0: {WORDS}")]);
+}
+
+/// What keeps the newest release away is named: a requirement of its own that is there as source only, or another of
+/// the user's.
+#[test]
+fn why_it_is_not_the_newest() {
+    let named = TORCH.replace("]\n", "]\npython = '3.13'\n");
+    let said = |spec: &str, world: &mut World| {
+        let (_, explanation) = lock(spec, world).unwrap();
+        notes(&explanation).join("\n")
+    };
+    let mut world = held_back();
+    world.unmet = vec![(
+        "a>=1.0,!=1.0",
+        "3.13",
+        "Because core==0.1 has no usable wheels and a==2.0 depends on core==0.1, we can conclude that a>=2.0 cannot \
+         be used.\n\nhint: Wheels are required for `core` because building from source is disabled",
+    )];
+    expect!["a 1.0 was taken, not 2.0: it needs core, which is there as source only"]
+        .assert_eq(&said(&named, &mut world));
+    // Another requirement, by its name.
+    let mut world = held_back();
+    world.older.insert("a", "1.0");
+    world.unmet = vec![("a>=1.0,!=1.0", "3.14", "")];
+    world.refused = vec![(
+        "a>=1.0,!=1.0",
+        "Because c==1.0 depends on a<2 and you require a>=1.0,!=1.0 and c, we can conclude that your requirements are \
+         unsatisfiable.",
+    )];
+    expect!["a 1.0 was taken, not 2.0: c does not allow it"]
+        .assert_eq(&said(&named.replace("'a'", "'a', 'c'"), &mut world));
+}
+
+/// What is years older, or was never meant to be taken, is refused where this Python can't have anything newer.
+#[test]
+fn relics_that_the_python_decides() {
+    let named = TORCH.replace("]\n", "]\npython = '3.13'\n");
+    let world = |picked: &'static str, day: &'static str| {
+        let wheel: &'static str = format!("a-{picked}-py3-none-any.whl").leak();
+        let above: &'static str = format!("a>={picked},!={picked}").leak();
+        World {
+            versions: [("a", picked)].into(),
+            unmet: vec![("a==2.0", "3.13", WORDS), (above, "3.13", WORDS)],
+            files: [("a", vec![(wheel, day), ("a-2.0-py3-none-any.whl", "2026-10-01")])].into(),
+            ..World::default()
+        }
+    };
+    let refused = |spec: &str, mut world: World| {
+        let error = lock(spec, &mut world).unwrap_err();
+        format!("{error}\n{}", error.hint().unwrap_or_default())
+    };
+    expect![[r#"
+        no release that fits can be meant:
+          a 1.0 (years older): its newest release, 2.0, can't be had on Python 3.13: b==1 has no wheels with a matching Python ABI tag (e.g., `cp313`)
+        name the version that you want (`name==1.2`); or leave `python = "3.13"` out: another may have the newest"#]].assert_eq(&refused(&named, world("1.0", "2020-01-01")));
+    expect![[r#"
+        no release that fits can be meant:
+          a 0.0.0 (an empty release): its newest release, 2.0, can't be had on Python 3.13: b==1 has no wheels with a matching Python ABI tag (e.g., `cp313`)
+        name the version that you want (`name==1.2`); or leave `python = "3.13"` out: another may have the newest"#]].assert_eq(&refused(&named, world("0.0.0", "2026-09-01")));
+    let no_torch = NO_TORCH.replace("]\n", "]\npython = '3.13'\n");
+    expect![[r#"
+        no release that fits can be meant:
+          a 1.0.dev3 (a pre-release that nobody asked for): its newest release, 2.0, can't be had on Python 3.13: b==1 has no wheels with a matching Python ABI tag (e.g., `cp313`)
+        name the version that you want (`name==1.2`); or leave `python = "3.13"` out: another may have the newest"#]].assert_eq(&refused(&no_torch, world("1.0.dev3", "2026-09-01")));
+    // Named, it is meant.
+    let meant = named.replace("'a'", "'a<2'");
+    assert_eq!(taken(&lock(&meant, &mut world("1.0", "2020-01-01")).unwrap().0), ("3.13", "1.0"));
 }
 
 /// One file that wants another CUDA is asked about beside two torches, not beside all between.

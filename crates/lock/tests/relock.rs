@@ -244,7 +244,7 @@ fn another_python_before_a_relic() {
         expect![[r#"
             no release that fits can be meant:
               fast 1.0 (years older) is all that there is as a wheel: its newest release, 2.0, has no wheel for Python 3.13 on x86_64
-            name the version that you want (`name==1.2`)"#]],
+            name the version that you want (`name==1.2`); or leave `python = "3.13"` out: another may have the newest"#]],
     );
 }
 
@@ -252,7 +252,8 @@ fn another_python_before_a_relic() {
 #[test]
 fn no_relic_for_the_sake_of_another() {
     let mut world = World {
-        versions: [("unsloth", "2024.8"), ("torchaudio", "2.11.0")].into(),
+        versions: [("unsloth", "2026.10.9"), ("torchaudio", "2.11.0")].into(),
+        beside: vec![("unsloth", "2.14.1", "2024.8")],
         ..World::default()
     };
     let files = vec![
@@ -267,6 +268,15 @@ fn no_relic_for_the_sake_of_another() {
         torch 2.15.0 and the packages beside it do not fit: torchaudio 2.11.0 is built for CUDA 13.0, and this torch has CUDA 13.2; with a torch that it fits, unsloth 2024.8 is years older than its newest release, 2026.10.9
         do without it (`exclude = ["torchaudio"]` under [environment]), or name the older versions that you want"#]]
     .assert_eq(&format!("{error}\n{}", error.hint().unwrap()));
+    // What would be as old beside the newest torch does not count.
+    let older = World {
+        versions: [("unsloth", "2024.8"), ("torchaudio", "2.11.0")].into(),
+        files: world.files.clone(),
+        ..World::default()
+    };
+    let (now, _) =
+        resolve(&Spec::parse(spec).unwrap(), &host(), Previous::NONE, &mut { older }).unwrap();
+    assert_eq!(now.facts.torch.unwrap().version, "2.14.1");
     // Each alone is fine; and what is named is meant.
     for requirements in ["'unsloth'", "'torchaudio'", "'unsloth<2025', 'torchaudio'"] {
         let spec = format!("[environment]\nrequirements = [{requirements}]");

@@ -21,7 +21,8 @@ impl Resolution<'_> {
     ) -> Result<PythonAnswer, IndexError> {
         self.questions += 1;
         let environment = &self.spec.environment;
-        let (mut requirements, mut options, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut requirements, mut files) = (Vec::new(), Vec::new());
+        let (options, elsewhere) = self.places();
         let mut constraints: Vec<String> = constraints.iter().map(|&text| text.into()).collect();
         match &environment.requirements {
             Requirements::List(list) => requirements.clone_from(list),
@@ -32,10 +33,8 @@ impl Resolution<'_> {
                     [(&file.lines, &mut requirements), (&file.constraints, &mut constraints)]
                 {
                     for line in lines {
-                        match &line.ask {
-                            Ask::Requirement(text) => into.push(text.clone()),
-                            Ask::Option(text) => options.push(text.clone()),
-                            Ask::RequireHashes | Ask::File { .. } => {}
+                        if let Ask::Requirement(text) = &line.ask {
+                            into.push(text.clone());
                         }
                     }
                 }
@@ -47,8 +46,6 @@ impl Resolution<'_> {
             path: project.path.clone(),
             text: project.given.clone(),
         }));
-        let of_projects = projects.iter().flat_map(|project| &project.sources.options);
-        options.extend(of_projects.map(|(_, option)| option.clone()));
         let has = |name: &str| {
             projects.iter().position(|project| project.groups.contains(&normalise(name)))
         };
@@ -62,17 +59,7 @@ impl Resolution<'_> {
                 Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
             }));
         }
-        let of_sources = projects.iter().flat_map(|project| &project.sources.indexes);
-        let mut elsewhere: Vec<(String, String)> =
-            of_sources.map(|(_, name, url)| (name.clone(), url.clone())).collect();
-        let options_of = options.iter().filter_map(|option: &String| option.split_once(' '));
-        elsewhere.extend(
-            options_of
-                .enumerate()
-                .map(|(at, (_, address))| (format!("requirements-{}", at + 1), address.to_owned())),
-        );
-        let overrides = projects.iter().flat_map(|project| project.overrides.clone());
-        let overrides = overlaps::without(&environment.exclude, overrides.collect());
+        let overrides = self.overrides();
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());
         requirements.extend(torch);
@@ -99,28 +86,65 @@ impl Resolution<'_> {
         self.answer(request, base)
     }
 
-    /// Asks for one requirement alone.
+    /// Where the user's files have packages looked for: their options, and each place with a name for the lock.
+    fn places(&self) -> (Vec<String>, Vec<(String, String)>) {
+        let environment = &self.spec.environment;
+        let mut options = Vec::new();
+        if let Requirements::File(file) = &environment.requirements
+            && matches!(file.kind, FileKind::Requirements | FileKind::Conda)
+        {
+            let lines = file.lines.iter().chain(&file.constraints);
+            options.extend(lines.filter_map(|line| match &line.ask {
+                Ask::Option(text) => Some(text.clone()),
+                Ask::Requirement(_) | Ask::RequireHashes | Ask::File { .. } => None,
+            }));
+        }
+        let projects = environment.projects();
+        let of_projects = projects.iter().flat_map(|project| &project.sources.options);
+        options.extend(of_projects.map(|(_, option)| option.clone()));
+        let of_sources = projects.iter().flat_map(|project| &project.sources.indexes);
+        let mut elsewhere: Vec<(String, String)> =
+            of_sources.map(|(_, name, url)| (name.clone(), url.clone())).collect();
+        let addresses = options.iter().filter_map(|option| Some(option.split_once(' ')?.1));
+        elsewhere.extend(
+            addresses
+                .enumerate()
+                .map(|(at, address)| (format!("requirements-{}", at + 1), address.to_owned())),
+        );
+        (options, elsewhere)
+    }
+
+    /// What stands in for the requirements of others: the user's own overrides, and what is left out.
+    fn overrides(&self) -> Vec<String> {
+        let environment = &self.spec.environment;
+        let of_projects = environment.projects().into_iter();
+        let overrides = of_projects.flat_map(|project| project.overrides.clone()).collect();
+        overlaps::without(&environment.exclude, overrides)
+    }
+
+    /// Asks for one requirement alone, in the places where all are looked for.
     pub(super) fn ask_for(
         &mut self,
         base: &'static Base,
         requirement: String,
     ) -> Result<PythonAnswer, IndexError> {
         self.questions += 1;
+        let (options, elsewhere) = self.places();
         self.index.python(&PythonRequest {
             requirements: vec![requirement],
             files: Vec::new(),
             extras: Vec::new(),
             groups: Vec::new(),
-            overrides: Vec::new(),
-            options: Vec::new(),
+            overrides: self.overrides(),
+            options,
             constraints: Vec::new(),
             preferences: Vec::new(),
             base,
             machine: self.request.machine,
             indexes: self.spec.environment.indexes.clone(),
-            elsewhere: Vec::new(),
-            offers: Vec::new(),
-            built: Vec::new(),
+            elsewhere,
+            offers: self.from_source.offers(),
+            built: self.from_source.built(),
             torch_backend: None,
         })
     }

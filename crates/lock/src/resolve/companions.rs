@@ -1,14 +1,14 @@
 //! What the packages beside torch are built for: from the facts, else from their own bytes.
 
 use pep440_rs::Version;
-use sconce_facts::{Agree, CudaVersion, Local, Machine};
+use sconce_facts::{Agree, Builds, CudaVersion, Local, Machine, Variant};
 
-use super::Resolution;
-use crate::candidate::{Candidate, Channel, Request, candidates};
+use super::{MOST_QUESTIONS, Resolution};
+use crate::candidate::{Candidate, Channel, Request, candidates, consider};
 use crate::document::Wheel;
 use crate::index::Native;
 use crate::source::SOURCE;
-use crate::spec::TorchRequest;
+use crate::spec::{CudaRequest, TorchRequest};
 
 /// Beginnings of names that are torch itself, or that it pins.
 const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
@@ -36,10 +36,12 @@ impl Disagreement {
 }
 
 /// What a package wants of the torch beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wants {
     /// This CUDA.
     Cuda(CudaVersion),
+    /// One of these CUDAs, as it has a library for each; or, with `nearest`, one of their majors.
+    OneOf { cudas: Vec<CudaVersion>, nearest: bool },
     /// A CUDA of this major.
     CudaMajor(u16),
     /// Major and minor of torch itself.
@@ -50,19 +52,34 @@ pub(super) enum Wants {
 
 impl Wants {
     /// Whether a candidate has it; one of which that is not known counts as one that has.
-    pub fn met_by(self, candidate: &Candidate, machine: Machine) -> bool {
+    pub fn met_by(&self, candidate: &Candidate, machine: Machine) -> bool {
         match self {
-            Self::Cuda(cuda) => candidate.cuda.is_none_or(|has| has == cuda),
-            Self::CudaMajor(major) => candidate.cuda.is_none_or(|has| has.major == major),
-            Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == wanted),
-            Self::Cxx11Abi(wanted) => abi_of(candidate, machine).is_none_or(|has| has == wanted),
+            Self::Cuda(_) | Self::OneOf { .. } | Self::CudaMajor(_) => {
+                candidate.cuda.is_none_or(|has| self.has(has))
+            }
+            Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == *wanted),
+            Self::Cxx11Abi(wanted) => abi_of(candidate, machine).is_none_or(|has| has == *wanted),
+        }
+    }
+
+    /// Whether this is a CUDA that it wants.
+    fn has(&self, cuda: CudaVersion) -> bool {
+        match self {
+            Self::Cuda(wanted) => *wanted == cuda,
+            Self::OneOf { cudas, nearest } => {
+                cudas.iter().any(|has| *has == cuda || (*nearest && has.major == cuda.major))
+            }
+            Self::CudaMajor(major) => *major == cuda.major,
+            Self::Torch(_) | Self::Cxx11Abi(_) => false,
         }
     }
 
     /// What of a torch meets it, where its version does not say it: " (CUDA 13.0)".
-    fn of(self, candidate: &Candidate) -> String {
+    fn of(&self, candidate: &Candidate) -> String {
         match (self, candidate.cuda) {
-            (Self::Cuda(_) | Self::CudaMajor(_), Some(cuda)) => format!(" (CUDA {cuda})"),
+            (Self::Cuda(_) | Self::OneOf { .. } | Self::CudaMajor(_), Some(cuda)) => {
+                format!(" (CUDA {cuda})")
+            }
             (Self::Cxx11Abi(true), _) => " (the new C++ ABI)".to_owned(),
             (Self::Cxx11Abi(false), _) => " (the old C++ ABI)".to_owned(),
             _ => String::new(),
@@ -94,14 +111,25 @@ impl Resolution<'_> {
         let mut unknown = Vec::new();
         // What comes from source is built against this torch, or about to be.
         let others = wheels.iter().filter(|wheel| wheel.index != SOURCE);
-        for wheel in others.filter(|wheel| wheel.may_be_native()) {
+        for wheel in others {
+            // A wheel "for any platform" can hold libraries all the same: bitsandbytes before 0.43 did.
+            if let (Some(builds), Some(torch)) = (sconce_facts::builds(&wheel.name), candidate.cuda)
+            {
+                match self.without_build(wheel, builds, torch) {
+                    Some(found) => return Some(found),
+                    None => continue,
+                }
+            }
+            if !wheel.may_be_native() {
+                continue;
+            }
             let said = local_of(wheel);
             if let Some(found) = self.by_name(wheel, said, candidate) {
                 return Some(found);
             }
             let torch = candidate.cuda?;
             let agree = sconce_facts::companion(&wheel.name);
-            if agree == Some(Agree::Any) {
+            if matches!(agree, Some(Agree::Any | Agree::Build)) {
                 continue;
             }
             let built = sconce_facts::built_for(&wheel.name, &wheel.version);
@@ -136,6 +164,46 @@ impl Resolution<'_> {
         found
     }
 
+    /// A package with one library for each CUDA, and none for that of a torch.
+    fn without_build(
+        &mut self,
+        wheel: &Wheel,
+        builds: Builds,
+        torch: CudaVersion,
+    ) -> Option<Disagreement> {
+        let Wheel { name, version, .. } = wheel;
+        let unsure =
+            format!("whether {name} {version} has a library for CUDA {torch} could not be read");
+        let files = match self.index.files(wheel) {
+            Ok(files) => files,
+            Err(why) => {
+                self.explanation.note(format!("{unsure}: {why}"));
+                return None;
+            }
+        };
+        let mut has: Vec<CudaVersion> = files.iter().filter_map(|path| builds.cuda(path)).collect();
+        has.sort_unstable();
+        has.dedup();
+        let (Some(first), Some(last)) = (has.first().copied(), has.last().copied()) else {
+            self.explanation.note(format!("{unsure}: none of its files has the name of one"));
+            return None;
+        };
+        let release = |text: &str| text.parse::<Version>().ok();
+        let nearest = builds
+            .nearest_since
+            .and_then(release)
+            .is_some_and(|since| release(version).is_some_and(|version| version >= since));
+        let wants = Wants::OneOf { cudas: has, nearest };
+        if wants.has(torch) {
+            return None;
+        }
+        let message = format!(
+            "{name} {version} has no library for CUDA {torch}, which this torch has: its own are for CUDA {first} \
+             to {last}"
+        );
+        Some(Disagreement::new(wheel, message, wants))
+    }
+
     /// What a wheel's own version says of the torch that it is built for.
     fn by_name(&self, wheel: &Wheel, said: Local, candidate: &Candidate) -> Option<Disagreement> {
         let Wheel { name, version, .. } = wheel;
@@ -167,11 +235,45 @@ impl Resolution<'_> {
 
     /// The newest torch that has what a package wants, with the version of torch left open: "torch = "2.14.1"
     /// (CUDA 13.0)".
-    pub(super) fn torch_that_has(&self, wants: Wants) -> Option<String> {
+    pub(super) fn torch_that_has(&self, wants: &Wants) -> Option<String> {
         let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
         let (all, _) = candidates(&open);
         let found = all.iter().find(|one| wants.met_by(one, self.request.machine))?;
         Some(format!("torch = \"{}\"{}", found.release.version, wants.of(found)))
+    }
+
+    /// The newest CUDA that a package wants and for which there is a build of the very torch that was asked for.
+    pub(super) fn cuda_that_fits(
+        &self,
+        wants: &Wants,
+        candidate: &Candidate,
+    ) -> Option<CudaVersion> {
+        let fits = |cuda: CudaVersion| {
+            let cuda_wanted = CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
+            let request = Request { cuda: cuda_wanted, ..self.request.clone() };
+            let found = consider(candidate.release, &request, true).ok()?;
+            // One without architectures is planned, and nobody has seen it.
+            (wants.has(cuda) && found.architectures.is_some()).then_some(cuda)
+        };
+        let variants = candidate.release.variants.iter().filter_map(Variant::cuda);
+        variants.filter_map(fits).max()
+    }
+
+    /// The newest release of a package that fits beside a torch: "bitsandbytes 0.50.2".
+    pub(super) fn release_that_fits(
+        &mut self,
+        package: &str,
+        candidate: &Candidate,
+    ) -> Option<String> {
+        if self.questions >= MOST_QUESTIONS {
+            return None;
+        }
+        let answer = self.ask_for(candidate.base, package.to_owned()).ok()?;
+        let mut wheels = self.wheels(&answer, candidate.base).ok()?;
+        wheels.retain(|wheel| wheel.name == package);
+        let newest = wheels.first()?;
+        let newest = format!("{package} {}", newest.version);
+        self.disagreement(&wheels, candidate).is_none().then_some(newest)
     }
 }
 
@@ -201,7 +303,7 @@ fn disagrees(
             Some(Agree::Minor) => (cuda == torch, Wants::Cuda(cuda)),
             // A version.py of a package that the facts do not have proves nothing by its minor.
             Some(Agree::Major) | None => (cuda.major == torch.major, Wants::CudaMajor(cuda.major)),
-            Some(Agree::Any) => return None,
+            Some(Agree::Build | Agree::Any) => return None,
         };
         if !same {
             let message = format!(

@@ -16,7 +16,6 @@ use crate::source::{
     is_placeholder,
 };
 use crate::spec::Flavour;
-use crate::wheel_name::normalise;
 
 /// How often a set is resolved again with what was built: each wheel may bring others to build, or another torch.
 const ROUNDS: usize = 8;
@@ -136,8 +135,8 @@ impl Resolution<'_> {
         for name in names {
             let mut best: BTreeMap<String, Offer> = BTreeMap::new();
             for file in listed.get(name).into_iter().flatten().filter(|file| !file.yanked) {
-                let Some((of, version)) = source_version(&file.name) else { continue };
-                if normalise(of) != *name || !source::is_file_name(&file.name) {
+                let Some(version) = source_version(name, &file.name) else { continue };
+                if !source::is_file_name(&file.name) {
                     continue;
                 }
                 let version = version.to_string();

@@ -46,7 +46,7 @@ impl Left {
     pub fn remove_misfit(
         &mut self,
         version: &str,
-        (file, wants): (&str, Wants),
+        (file, wants): (&str, &Wants),
         fixed: bool,
         machine: Machine,
     ) {

@@ -2,8 +2,7 @@
 
 use sconce_facts::Base;
 
-use super::words::source_only;
-use super::{MOST_QUESTIONS, Resolution, first_line};
+use super::{MOST_QUESTIONS, Resolution};
 use crate::document::Wheel;
 use crate::error::Error;
 use crate::index::IndexError;
@@ -22,6 +21,8 @@ pub(super) struct Behind {
     pub picked: String,
     /// The newest release.
     pub newest: String,
+    /// Whether that is years newer.
+    pub years_older: bool,
     /// What asks for something newer: "sglang[all]>0.5.2".
     pub above: String,
 }
@@ -76,19 +77,25 @@ impl Resolution<'_> {
     }
 
     /// Why there is nothing newer of a package on a Python; `None` where there is, or was not looked for.
-    fn nothing_newer(
+    pub(super) fn nothing_newer(
         &mut self,
         behind: &Behind,
         base: &'static Base,
     ) -> Result<Option<String>, Error> {
+        let key = (base.python.clone(), behind.above.clone());
+        if let Some(known) = self.alone.get(&key) {
+            return Ok(known.clone());
+        }
         if self.questions >= MOST_QUESTIONS {
             return Ok(None);
         }
-        match self.ask_for(base, behind.above.clone()) {
-            Ok(_) => Ok(None),
-            Err(IndexError::NoSolution { words }) => Ok(Some(words)),
-            Err(error) => Err(Error::from_index("package index", error)),
-        }
+        let words = match self.ask_for(base, behind.above.clone()) {
+            Ok(_) => None,
+            Err(IndexError::NoSolution { words }) => Some(words),
+            Err(error) => return Err(Error::from_index("package index", error)),
+        };
+        self.alone.insert(key, words.clone());
+        Ok(words)
     }
 
     /// Whether one set is newer than another in what a Python keeps back, and older in nothing that was
@@ -126,18 +133,6 @@ impl Resolution<'_> {
             newer.join("; ")
         ));
         true
-    }
-
-    /// Says what is not the newest, and why no Python changes that.
-    pub(super) fn tell_held(&mut self, held: &HeldByPython) {
-        for (one, words) in held.behind.iter().zip(&held.said) {
-            let why = match source_only(words).as_slice() {
-                [] => first_line(words),
-                some => format!("it needs {}, which is there as source only", some.join(", ")),
-            };
-            let Behind { name, picked, newest, .. } = one;
-            self.explanation.note(format!("{name} {picked} was taken, not {newest}: {why}"));
-        }
     }
 }
 

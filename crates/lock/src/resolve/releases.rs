@@ -8,7 +8,7 @@ use super::relics::Direct;
 use crate::index::ListedFile;
 use crate::source::ENDINGS;
 use crate::target::Target;
-use crate::wheel_name::WheelName;
+use crate::wheel_name::{WheelName, normalise};
 
 /// What an index has of one release.
 #[derive(Default)]
@@ -24,14 +24,23 @@ pub(super) fn allows(direct: &Direct, version: &Version) -> bool {
     direct.specifiers.iter().all(|specifiers| specifiers.contains(version))
 }
 
-/// Whether a page has a release with a wheel for a target, among those that are asked for.
-pub(super) fn has_wheel(files: &[ListedFile], asked: Option<&Direct>, target: Target) -> bool {
+/// Whether a package's page has a release with a wheel for a target, among those that are asked for.
+pub(super) fn has_wheel(
+    package: &str,
+    files: &[ListedFile],
+    asked: Option<&Direct>,
+    target: Target,
+) -> bool {
     let wanted = |version: &Version| asked.is_none_or(|direct| allows(direct, version));
-    releases(files, target).iter().any(|(version, of)| of.wheel_fits && wanted(version))
+    releases(package, files, target).iter().any(|(version, of)| of.wheel_fits && wanted(version))
 }
 
-/// The releases of a page that a target's Python can have, yanked files left out.
-pub(super) fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version, Release> {
+/// The releases of a package's page that a target's Python can have, yanked files left out.
+pub(super) fn releases(
+    package: &str,
+    files: &[ListedFile],
+    target: Target,
+) -> BTreeMap<Version, Release> {
     let python: Option<Version> = target.base.python_full.parse().ok();
     let mut releases: BTreeMap<Version, Release> = BTreeMap::new();
     for file in files.iter().filter(|file| !file.yanked) {
@@ -44,8 +53,8 @@ pub(super) fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version
         }
         let (version, wheel) = match file.name.parse::<WheelName>() {
             Ok(wheel) => (wheel.version.clone(), Some(wheel)),
-            Err(_) => match source_version(&file.name) {
-                Some((_, version)) => (version, None),
+            Err(_) => match source_version(package, &file.name) {
+                Some(version) => (version, None),
                 None => continue,
             },
         };
@@ -59,11 +68,14 @@ pub(super) fn releases(files: &[ListedFile], target: Target) -> BTreeMap<Version
     releases
 }
 
-/// The package and the version that a source distribution's file name has.
-pub(super) fn source_version(name: &str) -> Option<(&str, Version)> {
-    let stem = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
-    let (package, version) = stem.rsplit_once('-')?;
-    Some((package, version.parse().ok()?))
+/// The version in the file name of a source distribution of a package (its name normalised); nothing for another's file.
+/// Both parts may have hyphens: `thop-0.0.22-1907190905.tar.gz` is thop 0.0.22.post1907190905 (PEP 440, implicit post
+/// releases), `foo-bar-1.0.tar.gz` is foo-bar 1.0.
+pub(super) fn source_version(package: &str, file: &str) -> Option<Version> {
+    let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
+    let mut hyphens = stem.match_indices('-').map(|(at, _)| stem.split_at(at));
+    let (_, version) = hyphens.find(|(name, _)| normalise(name) == package)?;
+    version.strip_prefix('-')?.parse().ok()
 }
 
 /// Whether one source distribution of a release is rather taken than another: by its ending.
@@ -87,6 +99,24 @@ fn day(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_source_distributions() {
+        let version = |package, file| source_version(package, file).map(|v| v.to_string());
+        for (package, file, expected) in [
+            ("thop", "thop-0.0.22-1907190905.tar.gz", Some("0.0.22.post1907190905")),
+            ("thop", "thop-0.1.1.post2209072238.tar.gz", Some("0.1.1.post2209072238")),
+            ("foo-bar", "foo-bar-1.0.tar.gz", Some("1.0")),
+            ("foo-bar", "Foo_Bar-1.0.zip", Some("1.0")),
+            ("foo-bar", "foo.bar-1.0-rc1.tar.bz2", Some("1.0rc1")),
+            ("foo", "foo-bar-1.0.tar.gz", None),
+            ("foo", "foo-1.0-py3-none-any.whl", None),
+            ("foo", "foo.tar.gz", None),
+            ("foo", "foo-.tar.gz", None),
+        ] {
+            assert_eq!(version(package, file).as_deref(), expected, "{file}");
+        }
+    }
 
     #[test]
     fn days() {

@@ -29,6 +29,19 @@ pub(super) struct Direct {
     pub specifiers: Vec<VersionSpecifiers>,
 }
 
+/// What a release is that is so old.
+const YEARS_OLDER: &str = "years older";
+
+/// Why the newest release of a package, which has a wheel, was not taken.
+enum Why {
+    /// What it needs is there as source only.
+    Source(String),
+    /// This Python can't have it, whatever else is asked for.
+    Python(String),
+    /// Something else that is asked for.
+    Others,
+}
+
 /// What is to be said of the releases in a set.
 #[derive(Default)]
 pub(super) struct Judged {
@@ -48,10 +61,11 @@ enum Verdict {
     Note(String),
     /// It can't.
     Relic(String),
-    /// It is years older than a release that has a wheel: something that was asked for holds it back, or
-    /// something that the newest needs is there as source only.
+    /// It can't, and there is a newer release with a wheel: something that was asked for holds it back, or
+    /// something that the newest needs can't be had.
     HeldBack {
         newest: Version,
+        kind: &'static str,
     },
 }
 
@@ -145,28 +159,36 @@ impl Resolution<'_> {
         let listed = listed.map_err(|error| Error::from_index("package index", error))?;
         for (direct, wheel) in picks {
             let Some(files) = listed.get(&direct.name) else { continue };
-            judged.behind.extend(self.behind(&direct, &wheel.version, files));
+            let mut behind = self.behind(&direct, &wheel.version, files);
             match judge(&direct, &wheel.version, files, target) {
                 Verdict::Fine => {}
                 Verdict::Note(text) => judged.notes.push(text),
                 Verdict::Relic(text) => judged.relics.push(text),
-                Verdict::HeldBack { newest } => {
-                    match self.held_back(&direct.name, &newest, base)? {
-                        (true, why) => judged.relics.push(format!(
-                            "{} {}: its newest release, {newest}, needs {why}",
-                            direct.name, wheel.version
+                Verdict::HeldBack { newest, kind } => {
+                    let pick = format!("{} {}", direct.name, wheel.version);
+                    match self.why_not(&direct.name, &newest, behind.as_ref(), base)? {
+                        Why::Source(needed) => judged.relics.push(format!(
+                            "{pick}: its newest release, {newest}, needs {needed}, which is there as source only"
                         )),
-                        (false, why) => {
-                            let old = format!(
-                                "{} {} is years older than its newest release, {newest}",
-                                direct.name, wheel.version
-                            );
-                            judged.notes.push(format!("{old}: {why}"));
-                            self.held_back.push(old);
+                        Why::Python(words) => judged.relics.push(format!(
+                            "{pick} ({kind}): its newest release, {newest}, can't be had on Python {}: {words}",
+                            base.python
+                        )),
+                        Why::Others if kind == YEARS_OLDER => {
+                            let old = format!("{pick} is years older than its newest release, {newest}");
+                            match &mut behind {
+                                Some(behind) => behind.years_older = true,
+                                None => judged.notes.push(format!("{old}: another requirement holds it back")),
+                            }
+                            self.held_back.push((direct.name.clone(), old));
                         }
+                        Why::Others => judged.relics.push(format!(
+                            "{pick} ({kind}): another requirement holds back its newest release, {newest}"
+                        )),
                     }
                 }
             }
+            judged.behind.extend(behind);
         }
         Ok(judged)
     }
@@ -177,7 +199,7 @@ impl Resolution<'_> {
         // Ranges know no local versions.
         let picked = picked.local().is_empty().then_some(picked)?;
         let newest = |base: &&'static Base| {
-            let releases = releases(files, self.target(base));
+            let releases = releases(&direct.name, files, self.target(base));
             let newest = releases.into_iter().rfind(|(version, release)| {
                 release.wheel_fits && !version.any_prerelease() && allows(direct, version)
             });
@@ -195,32 +217,34 @@ impl Resolution<'_> {
             above: format!("{}{extras}>={picked},!={picked}{besides}", direct.name),
             picked: picked.to_string(),
             newest: newest.to_string(),
+            years_older: false,
         })
     }
 
-    /// Why the newest release of a package, which has a wheel, was not taken; true where what it needs is
-    /// there as source only.
-    fn held_back(
+    /// Why the newest release of a package, which has a wheel, was not taken.
+    fn why_not(
         &mut self,
         name: &str,
         newest: &Version,
+        behind: Option<&Behind>,
         base: &'static Base,
-    ) -> Result<(bool, String), Error> {
+    ) -> Result<Why, Error> {
         if self.questions >= MOST_QUESTIONS {
-            return Ok((false, "why was not looked into".into()));
+            return Ok(Why::Others);
         }
         match self.ask_for(base, format!("{name}=={newest}")) {
-            Ok(_) => Ok((false, "another requirement holds it back".into())),
+            Ok(_) => Ok(Why::Others),
             Err(IndexError::NoSolution { words }) => {
-                let sources = source_only(&words);
-                let sources: Vec<_> = sources.iter().filter(|source| *source != name).collect();
-                match sources.as_slice() {
-                    [] => Ok((false, super::first_line(&words))),
-                    some => {
-                        let some: Vec<_> = some.iter().map(|name| name.as_str()).collect();
-                        Ok((true, format!("{}, which is there as source only", some.join(", "))))
-                    }
+                let mut sources = source_only(&words);
+                sources.retain(|source| source != name);
+                if !sources.is_empty() {
+                    return Ok(Why::Source(sources.join(", ")));
                 }
+                // Another newer release may be had all the same.
+                let nothing = behind.map(|behind| self.nothing_newer(behind, base)).transpose()?;
+                Ok(nothing
+                    .flatten()
+                    .map_or(Why::Others, |words| Why::Python(super::first_line(&words))))
             }
             Err(error) => Err(Error::from_index("package index", error)),
         }
@@ -230,7 +254,7 @@ impl Resolution<'_> {
 fn judge(direct: &Direct, picked: &str, files: &[ListedFile], target: Target) -> Verdict {
     let Ok(picked) = picked.parse::<Version>() else { return Verdict::Fine };
     let name = &direct.name;
-    let releases = releases(files, target);
+    let releases = releases(name, files, target);
     let asked_for_pre = direct.specifiers.iter().flat_map(|s| s.iter()).any(|s| s.any_prerelease());
     let newest = releases
         .iter()
@@ -257,24 +281,27 @@ fn judge(direct: &Direct, picked: &str, files: &[ListedFile], target: Target) ->
     let age = ours.zip(release.uploaded).map(|(ours, newest)| newest - ours);
     let old = age.is_some_and(|days| days >= OLD);
     let empty = picked.release().iter().all(|part| *part == 0);
+    let kind = match (pre, empty, old) {
+        (true, ..) => Some("a pre-release that nobody asked for"),
+        (_, true, _) => Some("an empty release"),
+        (.., true) => Some(YEARS_OLDER),
+        _ => None,
+    };
     if release.wheel_fits {
-        return match pre || empty || old {
-            true => Verdict::HeldBack { newest: newest.clone() },
-            false => Verdict::Fine,
-        };
+        let held = |kind| Verdict::HeldBack { newest: newest.clone(), kind };
+        return kind.map_or(Verdict::Fine, held);
     }
     let lack = match release.wheel {
         true => format!("has no wheel for Python {} on {}", target.base.python, target.machine),
         false => "is there as source only".to_owned(),
     };
     let text = format!("its newest release, {newest}, {lack}");
-    let kind = match (pre, empty, old) {
-        (true, ..) => "a pre-release that nobody asked for",
-        (_, true, _) => "an empty release",
-        (.., true) => "years older",
-        _ => return Verdict::Note(format!("{name} {picked} was taken: {text}")),
-    };
-    Verdict::Relic(format!("{name} {picked} ({kind}) is all that there is as a wheel: {text}"))
+    match kind {
+        None => Verdict::Note(format!("{name} {picked} was taken: {text}")),
+        Some(kind) => Verdict::Relic(format!(
+            "{name} {picked} ({kind}) is all that there is as a wheel: {text}"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +359,8 @@ mod tests {
         );
         let held =
             [("a-1.0-py3-none-any.whl", "2019-12-01"), ("a-2.0-py3-none-any.whl", "2022-01-01")];
-        assert_eq!(judged("a", "1.0", &held), Verdict::HeldBack { newest: "2.0".parse().unwrap() });
+        let newest = "2.0".parse().unwrap();
+        assert_eq!(judged("a", "1.0", &held), Verdict::HeldBack { newest, kind: YEARS_OLDER });
         let empty = [("a-0.0.0-py3-none-any.whl", "2022-01-01"), ("a-0.1.tar.gz", "2022-01-02")];
         assert!(
             matches!(judged("a", "0.0.0", &empty), Verdict::Relic(text) if text.contains("empty"))

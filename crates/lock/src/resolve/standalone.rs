@@ -59,7 +59,7 @@ impl Resolution<'_> {
         let direct = self.direct(target);
         let has = |name: &String| {
             let asked = direct.iter().find(|direct| direct.name == *name);
-            self.listed.get(name).is_some_and(|files| has_wheel(files, asked, target))
+            self.listed.get(name).is_some_and(|files| has_wheel(name, files, asked, target))
         };
         names.iter().any(has)
     }

@@ -86,7 +86,7 @@ impl Resolution<'_> {
     }
 
     /// What was asked for and would be older: "vllm 0.5.1 instead of 0.33.0".
-    fn older(&self, there: &[Wheel], here: &[Wheel]) -> Vec<String> {
+    pub(super) fn older(&self, there: &[Wheel], here: &[Wheel]) -> Vec<String> {
         let of = |wheels: &[Wheel], name: &str| {
             let wheel = wheels.iter().find(|wheel| wheel.name == name)?;
             wheel.version.parse::<Version>().ok()

@@ -31,11 +31,17 @@ enum Try {
 
 /// A set that does not fit its torch.
 struct Misfit {
-    version: String,
+    set: Unfit,
     message: String,
     /// The file that it does not fit, where there is one.
     beside: Option<Fit>,
     error: Error,
+}
+
+/// The set itself.
+struct Unfit {
+    candidate: Candidate,
+    wheels: Vec<Wheel>,
 }
 
 /// What a file wants of the torch beside it.
@@ -87,7 +93,7 @@ impl Resolution<'_> {
         let mut told: Vec<Refused> =
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
         let (mut refusals, mut of_ours) = (Vec::new(), Vec::new());
-        let mut misfit = None;
+        let mut misfit: Option<(Error, Unfit)> = None;
         let mut left = Left::new(left);
         'groups: while let Some(head) = left.next().first().copied() {
             if self.questions >= MOST_QUESTIONS {
@@ -112,16 +118,19 @@ impl Resolution<'_> {
                     Try::Found(found) => {
                         let found = self.newer_elsewhere(&group, found, &mut told)?;
                         // An older torch for the sake of a package is no way out where another gets years older.
-                        if let Some(Error::Beside(beside)) = misfit
-                            && !self.held_back.is_empty()
+                        let instead = match &misfit {
+                            Some((_, misfit)) => self.older_for(&misfit.wheels, &found.wheels),
+                            None => Vec::new(),
+                        };
+                        if let Some((Error::Beside(beside), _)) = misfit
+                            && !instead.is_empty()
                         {
-                            let instead = std::mem::take(&mut self.held_back);
                             return Err(Error::Beside(Box::new(Beside { instead, ..*beside })));
                         }
                         let moved = found.candidate.base != head.base;
                         self.moved = moved.then_some(Moved::Needed);
                         let found = self.newest_elsewhere(&group, found)?;
-                        return Ok(self.take(found, told));
+                        return self.take(found, told);
                     }
                     Try::No(why) => {
                         said.push(why.clone());
@@ -138,7 +147,8 @@ impl Resolution<'_> {
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
-                    Try::Misfit(Misfit { version, message, beside, error }) => {
+                    Try::Misfit(Misfit { set, message, beside, error }) => {
+                        let version = set.candidate.release.version.clone();
                         if misfit.is_none() {
                             let text = format!("torch {version} was not taken: {message}");
                             self.explanation.note(text);
@@ -151,22 +161,26 @@ impl Resolution<'_> {
                             None => left.remove(&version),
                             Some(Fit { file, wants, fixed }) => {
                                 let machine = self.request.machine;
-                                left.remove_misfit(&version, (&file, wants), fixed, machine);
+                                left.remove_misfit(&version, (&file, &wants), fixed, machine);
                             }
                         }
-                        misfit.get_or_insert(error);
+                        misfit.get_or_insert((error, set));
                         continue 'groups;
                     }
                 }
             }
             // No torch makes a wheel of what is there as source only.
             if !relics.is_empty() {
-                return Err(Error::Relics { relics });
+                return Err(self.relics(relics));
             }
             left.remove_first(group.len());
         }
         Err(match misfit {
-            Some(misfit) => misfit,
+            Some((Error::Beside(beside), set)) => {
+                let release = self.release_that_fits(&beside.package, &set.candidate);
+                Error::Beside(Box::new(Beside { release, ..*beside }))
+            }
+            Some((misfit, _)) => misfit,
             None => {
                 // What we asked for ourselves explains nothing.
                 refusals.append(&mut of_ours);
@@ -199,13 +213,15 @@ impl Resolution<'_> {
         let Try::Found(found) = self.attempt(&[same_base.unwrap_or(candidate)])? else {
             return Ok(None);
         };
-        Ok(Some(self.take(found, Vec::new())))
+        self.take(found, Vec::new()).map(Some)
     }
 
     /// A set that was found, with what is to be said of it.
-    fn take(&mut self, found: Found, told: Vec<Refused>) -> Chosen {
-        found.judged.notes.into_iter().for_each(|note| self.explanation.note(note));
-        self.chosen(found.candidate, found.wheels, found.addresses, told)
+    fn take(&mut self, found: Found, told: Vec<Refused>) -> Result<Chosen, Error> {
+        let Found { candidate, wheels, addresses, judged, .. } = found;
+        self.tell_behind(&judged.behind, (candidate.base, Some(&candidate)), &wheels)?;
+        judged.notes.into_iter().for_each(|note| self.explanation.note(note));
+        Ok(self.chosen(candidate, wheels, addresses, told))
     }
 
     /// The candidates at the head of `left` that one question can ask for.
@@ -264,20 +280,33 @@ impl Resolution<'_> {
             meets(&wheels, pins, &self.spec.environment.exclude, self.target(head.base))
         {
             let error = Error::Misfit { torch: version(), message: message.clone() };
-            return Ok(Try::Misfit(Misfit { version: version(), message, beside: None, error }));
+            return Ok(Try::Misfit(Misfit {
+                set: Unfit { candidate, wheels },
+                message,
+                beside: None,
+                error,
+            }));
         }
         if let Some(found) = self.disagreement(&wheels, &candidate) {
             let Disagreement { package, file, message, wants, fixed } = found;
-            let fits = self.torch_that_has(wants);
+            let fits = self.torch_that_has(&wants);
+            let cuda = self.cuda_that_fits(&wants, &candidate);
             let error = Error::Beside(Box::new(Beside {
                 torch: version(),
                 message: message.clone(),
                 package,
                 fits,
+                cuda,
+                release: None,
                 instead: Vec::new(),
             }));
             let beside = Some(Fit { file, wants, fixed });
-            return Ok(Try::Misfit(Misfit { version: version(), message, beside, error }));
+            return Ok(Try::Misfit(Misfit {
+                set: Unfit { candidate, wheels },
+                message,
+                beside,
+                error,
+            }));
         }
         let judged = self.judge(&wheels, head.base)?;
         if !judged.relics.is_empty() {
@@ -342,8 +371,22 @@ impl Resolution<'_> {
                 return Ok(other);
             }
         }
-        self.tell_held(&held);
         Ok(found)
+    }
+
+    /// What the other set makes years older, in words.
+    fn older_for(&self, before: &[Wheel], now: &[Wheel]) -> Vec<String> {
+        let version = |wheels: &[Wheel], name: &str| {
+            wheels.iter().find(|wheel| wheel.name == name)?.version.parse::<Version>().ok()
+        };
+        let older = |name: &str| version(now, name) < version(before, name);
+        let held = self.held_back.iter().filter(|(name, _)| older(name));
+        held.map(|(_, words)| words.clone()).collect()
+    }
+
+    /// The error for releases that nobody can want.
+    pub(super) fn relics(&self, relics: Vec<String>) -> Error {
+        Error::Relics { relics, python: self.spec.environment.python.clone() }
     }
 
     /// Whether no package that was asked for is older in `one` than in `other`.

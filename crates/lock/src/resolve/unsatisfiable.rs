@@ -78,7 +78,7 @@ impl Resolution<'_> {
         let has = |base: &'static Base| {
             let directs = self.directs(base);
             let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
-            has_wheel(files, directs.get(name), self.target(base))
+            has_wheel(name, files, directs.get(name), self.target(base))
         };
         !has(base) && self.request.bases.iter().any(|&other| other != base && has(other))
     }
@@ -91,12 +91,12 @@ impl Resolution<'_> {
         let is_source = |name: &str, direct: Option<&Direct>| {
             let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
             let asked = |version| direct.is_none_or(|direct| allows(direct, version));
-            releases(files, target).iter().any(|(version, of)| of.source && asked(version))
+            releases(name, files, target).iter().any(|(version, of)| of.source && asked(version))
         };
         let no_wheel = |direct: &&Direct| {
             let files = self.listed.get(&direct.name).map(Vec::as_slice).unwrap_or_default();
             let targets = self.request.bases.iter().map(|base| self.target(base));
-            targets.into_iter().all(|target| !has_wheel(files, Some(direct), target))
+            targets.into_iter().all(|target| !has_wheel(&direct.name, files, Some(direct), target))
         };
         let asked_for = directs.values().filter(no_wheel).map(|direct| direct.name.clone());
         let named = named.into_iter().filter(|name| !self.lacks_only_here(name, base));

@@ -49,7 +49,7 @@ impl Resolution<'_> {
         }
         Err(match relics.is_empty() {
             true => self.unsatisfiable(refused, Vec::new()),
-            false => Error::Relics { relics },
+            false => self.relics(relics),
         })
     }
 
@@ -77,11 +77,12 @@ impl Resolution<'_> {
                 && self.is_newer(&held, (base, &wheels), (found.base, &found.wheels))
             {
                 self.moved = Some(Moved::Newer);
+                self.tell_behind(&other.behind, (base, None), &wheels)?;
                 other.notes.into_iter().for_each(|note| self.explanation.note(note));
                 return Ok(Chosen { base, torch: None, wheels, addresses: answer.addresses });
             }
         }
-        self.tell_held(&held);
+        self.tell_behind(&judged.behind, (found.base, None), &found.wheels)?;
         judged.notes.into_iter().for_each(|note| self.explanation.note(note));
         Ok(found)
     }

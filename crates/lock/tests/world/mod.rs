@@ -25,16 +25,22 @@ pub struct World {
     pub swapped: BTreeMap<&'static str, &'static str>,
     /// Requirements that the index of one Python cannot meet, with that Python and uv's words.
     pub unmet: Vec<(&'static str, &'static str, &'static str)>,
+    /// Constraints that the index cannot meet, with uv's words.
+    pub refused: Vec<(&'static str, &'static str)>,
     /// The version that a package gets, where that is not 1.0.
     pub versions: BTreeMap<&'static str, &'static str>,
     /// The same where it depends on the Python.
     pub versions_on: BTreeMap<(&'static str, &'static str), &'static str>,
-    /// The version that a package gets where a constraint shuts out that one.
+    /// A package, a torch, and the version that the package gets beside it.
+    pub beside: Vec<(&'static str, &'static str, &'static str)>,
+    /// The version that a package gets where a constraint or the requirement itself shuts out that one.
     pub older: BTreeMap<&'static str, &'static str>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
     pub native: BTreeMap<&'static str, Result<Native, String>>,
+    /// The files in the wheel of a release: "bitsandbytes 0.49.2".
+    pub contents: BTreeMap<&'static str, Vec<&'static str>>,
     /// What is said by the source distributions of a package.
     pub sources: BTreeMap<&'static str, Source>,
     /// Every wheel that was built: its package, and the lock of the container.
@@ -74,6 +80,11 @@ impl World {
         if let Some((_, _, words)) = unmet {
             return Err(no(words));
         }
+        let constrained =
+            |text: &str| request.constraints.iter().any(|constraint| constraint == text);
+        if let Some((_, words)) = self.refused.iter().find(|(text, _)| constrained(text)) {
+            return Err(no(words));
+        }
         let preferred = |name: &str| {
             let found = request.preferences.iter().find(|(of, _)| of == name)?;
             Some(found.1.clone())
@@ -108,7 +119,9 @@ impl World {
                             held.name.as_ref() == name && !s.contains(&version)
                         })
                     };
-                    let newest = match (shut_out(newest), self.older.get(name)) {
+                    let asked = || specifiers.contains(&newest.parse().unwrap());
+                    let out = shut_out(newest) || (self.older.contains_key(name) && !asked());
+                    let newest = match (out, self.older.get(name)) {
                         (false, _) => newest,
                         (true, Some(older)) => older,
                         (true, None) => return Err(no(&format!("no {name} is allowed"))),
@@ -159,7 +172,14 @@ impl World {
         // torch may be asked for twice: by the user, and by a lock's own candidate.
         let mut seen = std::collections::BTreeSet::new();
         set.retain(|(name, _)| seen.insert(name.clone()));
+        let torch =
+            set.iter().find(|(name, _)| name == "torch").map(|(_, version)| version.clone());
         for (name, version) in &mut set {
+            let beside =
+                |row: &&(&str, &str, &str)| row.0 == name && Some(row.1) == torch.as_deref();
+            if let Some((.., other)) = self.beside.iter().find(beside) {
+                *version = (*other).to_owned();
+            }
             if let Some(other) = self.swapped.get(name.as_str()) {
                 *version = (*other).to_owned();
             }
@@ -294,6 +314,12 @@ impl Index for World {
             self.native.get(wheel.name.as_str()).cloned().unwrap_or_else(|| Ok(Native::default()))
         };
         wheels.iter().map(of).collect()
+    }
+
+    fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
+        let release = format!("{} {}", wheel.name, wheel.version);
+        let files = self.contents.get(release.as_str()).ok_or("no ranges")?;
+        Ok(files.iter().map(|file| (*file).to_owned()).collect())
     }
 
     fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {

@@ -1,0 +1,96 @@
+//! What was asked for by name and is not the newest: which release was not taken and why, in a line each.
+
+use std::cmp::Reverse;
+
+use sconce_facts::Base;
+
+use super::newest::Behind;
+use super::words::{name_of, source_only};
+use super::{MOST_QUESTIONS, Resolution, first_line};
+use crate::candidate::Candidate;
+use crate::document::Wheel;
+use crate::error::Error;
+use crate::index::IndexError;
+use crate::wheel_name::normalise;
+
+/// How many packages of a set are looked into: each costs a question or two.
+const MOST: usize = 3;
+
+impl Resolution<'_> {
+    /// Says of a set what is not the newest in it, and why.
+    pub(super) fn tell_behind(
+        &mut self,
+        behind: &[Behind],
+        (base, torch): (&'static Base, Option<&Candidate>),
+        wheels: &[Wheel],
+    ) -> Result<(), Error> {
+        let mut behind: Vec<&Behind> = behind.iter().collect();
+        behind.sort_by_key(|one| Reverse(one.years_older));
+        for one in behind.iter().take(MOST) {
+            let why = match self.nothing_newer(one, base)? {
+                Some(words) => self.not_to_be_had(&one.name, &words),
+                None => self.held_by(one, (base, torch), wheels),
+            };
+            let Some(why) = why else { continue };
+            let Behind { name, picked, newest, .. } = one;
+            let old = if one.years_older { ", which is years older," } else { "" };
+            self.explanation.note(format!("{name} {picked}{old} was taken, not {newest}: {why}"));
+        }
+        if let Some(rest @ [_, ..]) = behind.get(MOST..) {
+            let names: Vec<&str> = rest.iter().map(|one| one.name.as_str()).collect();
+            self.explanation.note(format!("not the newest either: {}", names.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// Why a Python has nothing newer of a package, whatever else is asked for.
+    fn not_to_be_had(&self, name: &str, words: &str) -> Option<String> {
+        let sources = source_only(words);
+        Some(match sources.as_slice() {
+            [] => first_line(words),
+            [own] if own == name => "it is there as source only".to_owned(),
+            some => format!("it needs {}, which is there as source only", some.join(", ")),
+        })
+    }
+
+    /// Which of the other requirements keep a package from being newer.
+    fn held_by(
+        &mut self,
+        one: &Behind,
+        (base, torch): (&'static Base, Option<&Candidate>),
+        wheels: &[Wheel],
+    ) -> Option<String> {
+        if self.questions >= MOST_QUESTIONS {
+            return None;
+        }
+        let newer = format!("{}>={},!={}", one.name, one.picked, one.picked);
+        let mut constraints = torch.map(Candidate::constraints).unwrap_or_default();
+        constraints.push(&newer);
+        let pin = torch.map(|torch| format!("torch=={}", torch.release.version));
+        let backend = torch.and_then(|torch| torch.channel.backend());
+        let cuda = torch.and_then(|torch| torch.cuda);
+        match self.ask(base, pin, cuda, &constraints, backend) {
+            Err(IndexError::NoSolution { words }) => {
+                let mut others = self.culprits(&words);
+                others.retain(|text| normalise(&name_of(text)) != one.name);
+                Some(match (others.as_slice(), torch) {
+                    ([], Some(torch)) if words.contains("torch") => {
+                        format!("torch {} does not allow it", torch.release.version)
+                    }
+                    ([], _) => first_line(&words),
+                    ([one], _) => format!("{one} does not allow it"),
+                    (some, _) => format!("{} together do not allow it", some.join(" and ")),
+                })
+            }
+            Ok(answer) => {
+                let there = self.wheels(&answer, base).ok()?;
+                Some(match self.older(&there, wheels).as_slice() {
+                    [] => format!("name `{}>={}` to have it", one.name, one.newest),
+                    older => format!("it would take older releases: {}", older.join(", ")),
+                })
+            }
+            // The set is there; why it is not another one is not worth an error.
+            Err(_) => None,
+        }
+    }
+}
