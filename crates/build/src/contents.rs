@@ -142,9 +142,10 @@ pub(crate) fn contents(
             Contents { verified: true, ..read }
         }
         (None, Some(kept), _) => return Ok(kept),
-        (None, None, Some(url)) => {
-            Contents::read(&Bytes(Remote::open_at_end(builder.client, url, LIMIT)?))?
-        }
+        (None, None, Some(url)) => match on_disk(url)? {
+            Some(file) => Contents::read(&file)?,
+            None => Contents::read(&Bytes(Remote::open_at_end(builder.client, url, LIMIT)?))?,
+        },
         (None, None, None) => return Err(sconce_store::Error::MissingBlob(wheel.sha256).into()),
     };
     let bytes = serde_json::to_vec(&contents).map_err(|error| Error::Memo(error.to_string()))?;
@@ -156,6 +157,13 @@ pub(crate) fn contents(
         builder.progress.note(&format!("what is in {file} is not kept for another time: {error}"));
     }
     Ok(contents)
+}
+
+/// The file of a `file:` address, no link followed.
+pub(crate) fn on_disk(url: &str) -> Result<Option<OnDisk>, Error> {
+    let Some(path) = sconce_fetch::local_path(url) else { return Ok(None) };
+    let open = sconce_open::file_unfollowed(&path).and_then(OnDisk::from_file);
+    open.map(Some).map_err(at("open", &path))
 }
 
 /// Files as rows: name, method, CRC-32, packed and plain size, offset of the local header, external attributes.

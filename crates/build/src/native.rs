@@ -16,7 +16,7 @@ use sconce_inspect::zip::{self, Entry};
 use sconce_lock::{Native, Wheel};
 
 use crate::builder::Builder;
-use crate::contents::contents;
+use crate::contents::{contents, on_disk};
 use crate::error::Error;
 
 /// The most bytes that are fetched of one wheel: modules for torch have some megabytes.
@@ -55,15 +55,25 @@ pub(crate) fn native(
         return Ok(Native::default());
     }
     let entries = &contents.files;
-    let bytes = Bytes(Remote::open(builder.client, url, LIMIT)?);
+    let (local, remote);
+    let bytes: &dyn ReadAt = match on_disk(url)? {
+        Some(file) => {
+            local = file;
+            &local
+        }
+        None => {
+            remote = Bytes(Remote::open(builder.client, url, LIMIT)?);
+            &remote
+        }
+    };
     let version = entries.iter().find(|entry| is_version(&entry.name));
-    let version = version.map(|entry| text(&bytes, entry, TEXT)).transpose()?;
+    let version = version.map(|entry| text(bytes, entry, TEXT)).transpose()?;
     let said = version.as_deref().map(said).unwrap_or_default();
     let mut found = Native { cuda: said.cuda, major: said.cuda_major, why: None };
     let mut modules: Vec<&Entry> = entries.iter().filter(|entry| is_module(&entry.name)).collect();
     modules.sort_by_key(|entry| entry.packed);
     for entry in modules.into_iter().take(MODULES) {
-        let Some((library, major)) = needs(&bytes, entry, known)? else { continue };
+        let Some((library, major)) = needs(bytes, entry, known)? else { continue };
         found.major = Some(major);
         found.why = Some(format!("{} needs {library}", entry.name));
         break;
@@ -100,7 +110,7 @@ fn said(text: &str) -> Local {
 
 /// The CUDA library that a module for torch needs, and its major; `None` for any other module. Of a package that
 /// is `known` to be for torch all modules count.
-fn needs(bytes: &Bytes<'_>, entry: &Entry, known: bool) -> Result<Option<(String, u16)>, Error> {
+fn needs(bytes: &dyn ReadAt, entry: &Entry, known: bool) -> Result<Option<(String, u16)>, Error> {
     let file = Named::new("the wheel", bytes);
     let packed = Slice::new(bytes, zip::start(file, entry)?, entry.packed);
     let stored;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sconce_fetch::pypi::normalized;
 use sconce_layer::{Listing, Overlap, Venv};
-use sconce_lock::{OverlapQuestion, Overlaps, Wheel};
+use sconce_lock::{Misnamed, OverlapQuestion, Overlaps, Wheel, WheelName};
 
 use crate::builder::Builder;
 use crate::contents::{Contents, PARALLEL, contents};
@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::parallel;
 use crate::venv::PREFIX;
 
-/// A wheel's files, and the packages that its METADATA names as required, by whatever condition.
-type Listed = (Listing, Vec<String>);
+/// A wheel's files, what its METADATA requires, and the release that it says it is where that is another one.
+type Listed = (Listing, Vec<String>, Option<String>);
 
 /// Which wheels of a set install different files at one path. `places` are the wheels with their
 /// addresses, as far as these are known.
@@ -37,23 +37,24 @@ pub(crate) fn overlaps(
         listed(wheel, &contents, &venv).map_err(|error| error.to_string())
     });
     let (mut known, mut listings) = (Vec::new(), Vec::new());
-    for ((wheel, _), listed) in places.iter().zip(all) {
+    for ((wheel, url), listed) in places.iter().zip(all) {
         match listed {
-            Ok((listing, requires)) => {
-                known.push((*wheel, requires));
+            Ok((listing, requires, other)) => {
+                answer.misnamed.extend(other.map(|says| Misnamed {
+                    file: wheel.file.clone(),
+                    path: url.as_deref().and_then(sconce_fetch::local_path),
+                    says,
+                }));
+                answer.requires.insert(wheel.name.clone(), requires);
+                known.push(*wheel);
                 listings.push(listing);
             }
             Err(why) => answer.unread.push((wheel.file.clone(), why)),
         }
     }
-    let needed_by = |name: &str| -> Vec<String> {
-        let needs = |(_, requires): &&(&Wheel, Vec<String>)| requires.iter().any(|r| r == name);
-        known.iter().filter(needs).map(|(wheel, _)| wheel.name.clone()).collect()
-    };
     for Overlap { first, second, path, more } in Overlap::among(&listings, &venv, question.prefer) {
-        let packages = [first, second].map(|place| known[place].0.name.clone());
-        let needed_by = [needed_by(&packages[0]), needed_by(&packages[1])];
-        answer.found.push(sconce_lock::Overlap { packages, needed_by, path, more });
+        let packages = [first, second].map(|place| known[place].name.clone());
+        answer.found.push(sconce_lock::Overlap { packages, path, more });
     }
     answer
 }
@@ -74,7 +75,8 @@ pub(crate) fn files(
 fn listed(wheel: &Wheel, contents: &Contents, venv: &Venv) -> Result<Listed, sconce_layer::Error> {
     let files = contents.files.iter().map(|entry| (entry.name.as_str(), entry.size, entry.crc));
     let listing = Listing::new(&wheel.name, &wheel.file, files, &contents.entry_points, venv)?;
-    Ok((listing, requires(&contents.metadata)))
+    let requires = values(&contents.metadata, "Requires-Dist:").map(str::to_owned).collect();
+    Ok((listing, requires, other_release(&contents.metadata, &wheel.file)))
 }
 
 /// Why a wheel could not be asked, without its address.
@@ -98,14 +100,38 @@ fn reason(error: &Error) -> String {
     }
 }
 
-/// The names behind `Requires-Dist`, each once.
-fn requires(metadata: &str) -> Vec<String> {
-    let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+/// The values of a header in METADATA.
+fn values<'m>(metadata: &'m str, header: &'m str) -> impl Iterator<Item = &'m str> {
     let lines = metadata.lines().take_while(|line| !line.trim().is_empty());
-    let wanted = lines.filter_map(|line| line.strip_prefix("Requires-Dist:"));
-    let mut names: Vec<String> =
-        wanted.filter_map(|line| line.trim().split(|c| !part(c)).next()).map(normalized).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+    lines.filter_map(move |line| line.strip_prefix(header)).map(str::trim)
+}
+
+/// The release that METADATA is of, where it is not the one in the name of the wheel's file; nothing where it does not
+/// say.
+fn other_release(metadata: &str, file: &str) -> Option<String> {
+    let name = values(metadata, "Name:").next()?;
+    let version = values(metadata, "Version:").next()?;
+    let named: WheelName = file.parse().ok()?;
+    let escaped = normalized(name).replace('-', "_");
+    let says: WheelName = format!("{escaped}-{version}-py3-none-any.whl").parse().ok()?;
+    let same = says.name == named.name && says.version == named.version;
+    (!same).then(|| format!("{name} {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_of_metadata() {
+        let other = |metadata: &str| other_release(metadata, "Foo_bar-1.0+cu1-py3-none-any.whl");
+        assert_eq!(other("Name: foo.bar\nVersion: 1.0.0+cu1\n"), None);
+        assert_eq!(other("Name: foo-bar\nVersion: 1.0\n").as_deref(), Some("foo-bar 1.0"));
+        assert_eq!(other("Name: other\nVersion: 1.0+cu1\n").as_deref(), Some("other 1.0+cu1"));
+        for silent in
+            ["", "Name: foo-bar\n", "Name: other\n\nVersion: 1\n", "Name: x\nVersion: ?\n"]
+        {
+            assert_eq!(other(silent), None, "{silent}");
+        }
+    }
 }

@@ -350,15 +350,21 @@ impl Builder<'_> {
         let builder = Builder { project: Some(&project.spec().leads), ..*self };
         let Made { environment, whole } = builder.environment_until(&lock, trees, until)?;
         let mut unsealed = None;
+        // A lock that is taken as it is, though sconce.toml has changed since, stays as it is.
+        let fits = lock.check_spec(project.spec());
         let lock = match lock.sealed {
-            None if whole => {
+            None if whole && fits.is_ok() => {
                 let sealed = seal(&lock, &environment);
                 // A checkout that is there to be read works too: its lock says all but the seal.
                 match self.keep_lock(project, &sealed) {
-                    Err(error) if error.is_unwritable() => unsealed = Some(error),
+                    Err(error) if error.is_unwritable() => unsealed = Some(error.to_string()),
                     kept => kept?,
                 }
                 sealed
+            }
+            None if whole => {
+                unsealed = fits.err().map(|stale| stale.to_string());
+                lock
             }
             _ => lock,
         };

@@ -17,3 +17,8 @@ pub mod uv;
 pub use certificates::Certificates;
 pub use error::Error;
 pub use netrc::{Login, Netrc};
+
+/// The path that a `file:` address names on this machine.
+pub fn local_path(url: &str) -> Option<std::path::PathBuf> {
+    http::parse(url).ok().and_then(|url| http::local_path(&url).ok().flatten())
+}

@@ -59,7 +59,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A line of a file of requirements is refused.
-    #[error("{}, line {number}: `{text}`: {why}", path.display())]
+    #[error("{}, line {number}: {}{why}", path.display(), quoted(text))]
     Requirement {
         /// The file.
         path: PathBuf,
@@ -159,10 +159,12 @@ pub enum Error {
         words: String,
     },
     /// The index could not be asked.
-    #[error("could not ask the {what}")]
+    #[error("could not ask the {what}{}", named.as_ref().map(|named| format!(" ({named})")).unwrap_or_default())]
     Index {
         /// Which one.
         what: &'static str,
+        /// Which line names what could not be asked, where one does: "requirements.txt, line 2 names https://…".
+        named: Option<String>,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -238,6 +240,17 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
      that file, or name a release that an index has as a wheel; the project's own code goes into the \
      image with `include` under [app]";
 
+/// The package that the resolver found nowhere, as it says it: "Because nosuch was not found in the package registry".
+fn unknown(words: &str) -> Option<&str> {
+    let (before, _) = words.split_once(" was not found in ")?;
+    before.rsplit(char::is_whitespace).next().filter(|name| !name.is_empty())
+}
+
+/// What stands on a line, to be shown before what is wrong with it.
+fn quoted(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("`{text}`: ") }
+}
+
 /// The packages that a sentence about a relic says are there as source only.
 fn sources_of(relic: &str) -> Vec<&str> {
     let Some(rest) = relic.strip_suffix(" is there as source only") else { return Vec::new() };
@@ -282,9 +295,13 @@ impl Error {
                 "have it built where you trust its code: `from-source = [{}]` under [environment]",
                 names(sources.iter().map(String::as_str))
             )),
-            Self::Unsatisfiable { .. } => {
-                Some("loosen the requirement named above, or ask for another torch".into())
-            }
+            Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
+                (Some(name), _) => format!(
+                    "no index has `{name}`: is the name right? `indexes` under [environment] names further indexes"
+                ),
+                (None, true) => "loosen the requirement named above, or ask for another torch".into(),
+                (None, false) => "loosen the requirement named above".into(),
+            }),
             Self::Requirement { builds: true, .. } => Some(NO_BUILDS.into()),
             Self::Requirement { .. } => None,
             Self::Read { .. } => Some("the path is taken from the folder of sconce.toml".into()),
@@ -332,7 +349,7 @@ impl Error {
                 Self::Unsatisfiable { words, sources: Vec::new(), refused: Vec::new() }
             }
             IndexError::Refused { words } => Self::Resolver { words },
-            IndexError::Failed(source) => Self::Index { what, source },
+            IndexError::Failed(source) => Self::Index { what, named: None, source },
         }
     }
 }

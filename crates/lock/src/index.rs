@@ -123,6 +123,21 @@ pub struct Overlaps {
     pub found: Vec<Overlap>,
     /// File names of wheels that could not be asked, with the reason.
     pub unread: Vec<(String, String)>,
+    /// What the METADATA of each package that could be asked requires, as it writes it.
+    pub requires: BTreeMap<String, Vec<String>>,
+    /// Wheels that are of another release than their names say.
+    pub misnamed: Vec<Misnamed>,
+}
+
+/// A wheel that is of another release than its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misnamed {
+    /// Its file.
+    pub file: String,
+    /// Where it lies, if that is on this machine.
+    pub path: Option<PathBuf>,
+    /// What its METADATA says: "zqpkg 2.0".
+    pub says: String,
 }
 
 /// Two wheels with different files at one path.
@@ -130,8 +145,6 @@ pub struct Overlaps {
 pub struct Overlap {
     /// The two packages, by name.
     pub packages: [String; 2],
-    /// The packages of the set whose METADATA names each of the two.
-    pub needed_by: [Vec<String>; 2],
     /// One of the paths: "cv2/cv2.abi3.so".
     pub path: String,
     /// How many more there are.

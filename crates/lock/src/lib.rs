@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the network or the clock: [`resolve`] asks the [`Index`] it is handed.
 
+mod blame;
 mod candidate;
 mod change;
 mod conda;
@@ -10,6 +11,7 @@ mod edit;
 mod error;
 mod explain;
 mod foresee;
+mod groups;
 mod image_name;
 mod index;
 mod leads;
@@ -30,6 +32,7 @@ mod source;
 mod spec;
 mod spec_keys;
 mod spec_parse;
+mod spots;
 mod tag;
 mod target;
 mod verify;
@@ -47,8 +50,8 @@ pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use image_name::{image_name_of, is_image_name};
 pub use index::{
-    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Native, Overlap, OverlapQuestion,
-    Overlaps, ProjectText, PythonAnswer, PythonRequest, UvLockRequest,
+    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Misnamed, Native, Overlap,
+    OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest, UvLockRequest,
 };
 pub use leads::Leads;
 pub use previous::{Previous, Upgrade};

@@ -2,129 +2,89 @@
 //! is not there or speaks of it without the line that names it.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use toml_edit::{Document, Item, Value};
-
-use crate::error::{Error, Place as TextPlace};
-use crate::place::{Place, is_place, place, variables};
+use crate::error::Error;
 use crate::requirements::RequirementsFile;
 use crate::requirements_txt::Ask;
 use crate::spec::{Requirements, Spec};
-
-/// What has to be at a place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Must {
-    Folder,
-    /// A folder, or a page of links (`--find-links`).
-    Links,
-    Wheel,
-}
+use crate::spots::{Must, of_spec, refused, spots};
 
 /// How a wheel begins (APPNOTE.TXT, 4.3.7).
 const ZIP: &[u8] = b"PK\x03\x04";
+/// How the last record of an archive begins (APPNOTE.TXT, 4.3.16); behind it are at most 65,557 bytes.
+const END: &[u8] = b"PK\x05\x06";
+const TAIL: u64 = 65_557;
 
-/// Looks at every file and folder that the requirements and indexes of a specification name.
+/// Looks at every file and folder that the requirements and indexes of a specification name, and at what the files
+/// say of each other.
 ///
 /// # Errors
 /// One is not there, can't be read or is something else; with the file and the line that names it.
 pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
-    let environment = &spec.environment;
-    match &environment.requirements {
-        Requirements::List(list) => {
-            for (at, text) in list.iter().enumerate() {
-                let fault = look(spec, direct(text), Must::Wheel);
-                fault.map_err(|why| of_spec(&spec.text, "requirements", Some(at), why))?;
-            }
+    for spot in spots(spec) {
+        if let Some(path) = spot.path(spec) {
+            at(&path, spot.must).map_err(|why| spot.refused(spec, why))?;
         }
-        Requirements::File(file) => of_file(spec, file)?,
     }
-    for (at, index) in environment.indexes.iter().enumerate() {
-        let fault = look(spec, Some(&index.url), Must::Folder);
-        fault.map_err(|why| of_spec(&spec.text, "indexes", Some(at), why))?;
-    }
-    Ok(())
-}
-
-fn of_file(spec: &Spec, file: &RequirementsFile) -> Result<(), Error> {
-    for line in file.lines.iter().chain(&file.constraints) {
-        let (what, fault) = match &line.ask {
-            Ask::Requirement(text) => (text.as_str(), look(spec, direct(text), Must::Wheel)),
-            Ask::Option(text) => {
-                let (option, target) = text.split_once(' ').unwrap_or((text, ""));
-                (option, look(spec, Some(target).filter(|text| !text.is_empty()), must(option)))
-            }
-            Ask::RequireHashes | Ask::File { .. } => continue,
-        };
-        fault.map_err(|why| refused(&line.file, line.number, what, why))?;
-    }
+    let Requirements::File(file) = &spec.environment.requirements else { return Ok(()) };
+    one_default(file)?;
+    let declared = |name: &str| spec.environment.indexes.iter().any(|index| index.name == name);
     for project in &file.projects {
-        let folder = project.path.parent().unwrap_or(Path::new(""));
-        for direct in &project.sources.direct {
-            let Place::Local(path) = &direct.place else { continue };
-            if variables(path).next().is_none() {
-                let fault = at(spec, &folder.join(path), Must::Wheel);
-                fault.map_err(|why| refused(&project.path, direct.number, &direct.text, why))?;
-            }
-        }
-        for (number, name, url) in &project.sources.indexes {
-            let fault = look(spec, Some(url), Must::Folder);
-            fault.map_err(|why| refused(&project.path, *number, name, why))?;
-        }
-        for (number, option) in &project.sources.options {
-            let (option, target) = option.split_once(' ').unwrap_or((option, ""));
-            let fault = look(spec, Some(target), must(option));
-            fault.map_err(|why| refused(&project.path, *number, option, why))?;
+        let mut unknown = project.sources.undeclared.iter();
+        if let Some((number, text, index)) = unknown.find(|(.., index)| !declared(index)) {
+            let why = format!(
+                "it names the index `{index}`, and neither [[tool.uv.index]] nor `indexes` in sconce.toml has one of \
+                 that name"
+            );
+            return Err(refused(&project.path, *number, text, why));
         }
     }
     Ok(())
 }
 
-fn must(option: &str) -> Must {
-    if option == "--find-links" { Must::Links } else { Must::Folder }
-}
-
-/// The address of a requirement that has one, in the form in which uv gets it.
-fn direct(text: &str) -> Option<&str> {
-    let target = match text.split_once('@') {
-        Some((name, target)) if !name.contains([':', '/']) => target.trim(),
-        _ if is_place(text) => text,
-        _ => return None,
-    };
-    target.split([' ', '\t', '[']).next()
+/// There is one default index.
+fn one_default(file: &RequirementsFile) -> Result<(), Error> {
+    let of_lines = file.lines.iter().filter_map(|line| match &line.ask {
+        Ask::Option(text) => Some((line.file.as_path(), line.number, text.as_str())),
+        Ask::Requirement(_) | Ask::RequireHashes | Ask::File { .. } => None,
+    });
+    let of_projects = file.projects.iter().flat_map(|project| {
+        let options = project.sources.options.iter();
+        options.map(|(number, text)| (project.path.as_path(), *number, text.as_str()))
+    });
+    let mut defaults =
+        of_lines.chain(of_projects).filter(|(.., text)| text.starts_with("--index-url "));
+    let first = defaults.next();
+    match (first, defaults.next()) {
+        (Some((path, line, _)), Some((file, number, text))) => {
+            let why = format!(
+                "{}, line {line} names a default index already: name the others with `--extra-index-url`, or \
+                 without `default = true`",
+                path.display()
+            );
+            Err(refused(file, number, text, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is wrong with a place of this machine, in words.
-fn look(spec: &Spec, target: Option<&str>, must: Must) -> Result<(), String> {
-    let Some(target) = target.filter(|text| variables(text).next().is_none()) else {
-        return Ok(());
-    };
-    match place(target) {
-        Place::Network(_) => Ok(()),
-        Place::Local(path) => at(spec, Path::new(&path), must),
-    }
-}
-
-fn at(spec: &Spec, path: &Path, must: Must) -> Result<(), String> {
-    // Of what is in no folder, a tag or a text, nothing can be said.
-    if spec.leads.folder().as_os_str().is_empty() {
-        return Ok(());
-    }
-    let path = spec.leads.real(path).unwrap_or_else(|| spec.leads.folder().join(path));
+fn at(path: &Path, must: Must) -> Result<(), String> {
     let shown = path.display();
     let unreadable = |error: io::Error| match sconce_open::is_missing(&error) {
         true => format!("there is no {shown}"),
         false => format!("{shown} can't be read: {error}"),
     };
-    let is_folder = fs::metadata(&path).map_err(unreadable)?.is_dir();
+    let is_folder = fs::metadata(path).map_err(unreadable)?.is_dir();
     if is_folder && must != Must::Wheel {
-        return fs::read_dir(&path).map(drop).map_err(unreadable);
+        return fs::read_dir(path).map(drop).map_err(unreadable);
     }
     match must {
         Must::Folder => Err(format!("{shown} is no folder")),
         Must::Links => {
-            sconce_open::file_unfollowed(&path).map_err(unreadable)?;
+            sconce_open::file_unfollowed(path).map_err(unreadable)?;
             match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("whl")) {
                 true => Err(format!(
                     "{shown} is a wheel: name its folder, or the wheel itself as a requirement"
@@ -132,21 +92,27 @@ fn at(spec: &Spec, path: &Path, must: Must) -> Result<(), String> {
                 false => Ok(()),
             }
         }
-        Must::Wheel => {
-            let mut begins = Vec::new();
-            let file = sconce_open::file_unfollowed(&path).map_err(unreadable)?;
-            file.take(ZIP.len() as u64).read_to_end(&mut begins).map_err(unreadable)?;
-            match begins == ZIP {
-                true => Ok(()),
-                false => Err(format!("{shown} is no wheel: it is not a zip archive")),
-            }
-        }
+        Must::Wheel => match archive(path).map_err(unreadable)? {
+            Some(fault) => Err(format!("{shown} is no wheel: {fault}")),
+            None => Ok(()),
+        },
     }
 }
 
-fn refused(file: &Path, number: usize, text: &str, why: String) -> Error {
-    let text = text.chars().take(120).collect();
-    Error::Requirement { path: file.to_owned(), number, text, why, builds: false }
+/// What shows in a few bytes that a file is no whole zip archive.
+pub(crate) fn archive(path: &Path) -> io::Result<Option<&'static str>> {
+    let mut file = sconce_open::file_unfollowed(path)?;
+    let mut begins = Vec::new();
+    (&mut file).take(ZIP.len() as u64).read_to_end(&mut begins)?;
+    if begins != ZIP {
+        return Ok(Some("it is not a zip archive"));
+    }
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    let mut ends = Vec::new();
+    file.take(TAIL).read_to_end(&mut ends)?;
+    let has_end = ends.windows(END.len()).any(|bytes| bytes == END);
+    Ok((!has_end).then_some("it is a zip archive that was cut off"))
 }
 
 /// An error of `requirements` in `sconce.toml`: the file that it names can't be read.
@@ -157,22 +123,4 @@ pub(crate) fn unreadable(text: &str, path: &Path, error: &io::Error) -> Error {
         false => format!("{shown} can't be read: {error}"),
     };
     of_spec(text, "requirements", None, why)
-}
-
-/// An error of a key under [environment], or of one item of its list.
-fn of_spec(text: &str, key: &str, item: Option<usize>, why: String) -> Error {
-    let span = || {
-        let document = Document::parse(text).ok()?;
-        let value = document.get("environment")?.get(key)?;
-        let inner = item.and_then(|at| match value {
-            Item::ArrayOfTables(tables) => tables.get(at)?.span(),
-            value => value.as_array()?.get(at).and_then(Value::span),
-        });
-        inner.or_else(|| value.span())
-    };
-    Error::Spec {
-        place: TextPlace::at(text, span().map_or(0, |span| span.start)),
-        message: format!("`{key}`: {why}"),
-        hint: Some("a relative path is taken from the folder of sconce.toml".into()),
-    }
 }

@@ -7,6 +7,7 @@ use pep440_rs::VersionSpecifiers;
 use toml_edit::{Document, DocumentMut, Item, TableLike};
 
 use crate::error::{Error, Place as TextPlace};
+use crate::groups::{self, GroupFault};
 use crate::leads::Leads;
 use crate::place::{Place, file_url, place, wheel_place};
 use crate::requirements_txt::{Fault, checked};
@@ -29,6 +30,8 @@ pub(crate) struct Sources {
     pub direct: Vec<Direct>,
     /// Indexes that a source names: the line, the name, the address.
     pub indexes: Vec<(usize, String, String)>,
+    /// Indexes that a source names and `[[tool.uv.index]]` has not: the line, the source, the name.
+    pub undeclared: Vec<(usize, String, String)>,
     /// Where else `[tool.uv]` has all packages looked for: the line, and an option of a requirements.txt.
     pub options: Vec<(usize, String)>,
 }
@@ -221,7 +224,7 @@ fn each_table(item: &mut Item, mut change: impl FnMut(&mut dyn TableLike)) {
 }
 
 /// Checks a pyproject.toml; what it takes from elsewhere. Its dependency groups count where they are asked for.
-pub(crate) fn check(text: &str, groups: bool) -> Result<Sources, Fault> {
+pub(crate) fn check(text: &str, with_groups: bool) -> Result<Sources, Fault> {
     let number = |item: &Item| item.span().map_or(1, |span| TextPlace::at(text, span.start).line);
     let fault = |number, text: &str, why: String, builds| Fault {
         number,
@@ -251,11 +254,16 @@ pub(crate) fn check(text: &str, groups: bool) -> Result<Sources, Fault> {
         let why = "its dependencies are dynamic: only its build backend, run, could tell them";
         return Err(fault(number(dynamic), "dynamic", why.into(), true));
     }
+    if let Some(table) = document.get("dependency-groups").and_then(Item::as_table_like) {
+        groups::check(table).map_err(|GroupFault { item, text, why }| {
+            fault(number(item), &format!("dependency-groups.{text}"), why, false)
+        })?;
+    }
     let mut found = Sources::default();
     let mut names = Vec::new();
     let dependencies = project.get("dependencies").into_iter();
     let optional = items(project.get("optional-dependencies"));
-    let groups = items(document.get("dependency-groups").filter(|_| groups));
+    let groups = items(document.get("dependency-groups").filter(|_| with_groups));
     for item in dependencies.chain(optional).chain(groups) {
         for requirement in strings(item) {
             let checked = checked(&requirement, Path::new("/"));
@@ -291,18 +299,21 @@ pub(crate) fn check(text: &str, groups: bool) -> Result<Sources, Fault> {
                 text: text(),
                 place,
             }));
-            wanted.extend(table.get("index").and_then(Item::as_str).map(str::to_owned));
+            let index = table.get("index").and_then(Item::as_str).map(str::to_owned);
+            wanted.extend(index.map(|index| (number(item), words.clone(), index)));
         }
     }
     for table in uv("index").map(tables).into_iter().flatten() {
         let text = |key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
         if let (Some(name), Some(url)) = (text("name"), text("url"))
-            && wanted.contains(&name)
+            && wanted.iter().any(|(.., index)| *index == name)
         {
             let line = uv("index").map_or(1, number);
             found.indexes.push((line, name, url));
         }
     }
+    wanted.retain(|(.., index)| !found.indexes.iter().any(|(_, name, _)| name == index));
+    found.undeclared = wanted;
     found.options = options(&uv, &number);
     Ok(found)
 }
@@ -314,10 +325,7 @@ fn options<'a>(
     number: &dyn Fn(&Item) -> usize,
 ) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    let indexes = uv("index").map(|item| (number(item), tables(item)));
-    for (line, table) in
-        indexes.iter().flat_map(|(line, tables)| tables.iter().map(|table| (*line, table)))
-    {
+    for (line, table) in uv("index").map(|item| lines(item, number)).into_iter().flatten() {
         let is = |key: &str| table.get(key).and_then(Item::as_bool) == Some(true);
         let Some(url) = table.get("url").and_then(Item::as_str).filter(|_| !is("explicit")) else {
             continue;
@@ -372,6 +380,21 @@ fn items(table: Option<&Item>) -> impl Iterator<Item = &Item> {
 fn strings(item: &Item) -> Vec<String> {
     let values = item.as_array().into_iter().flat_map(|array| array.iter());
     values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+/// The tables of [`tables`], each with its line.
+fn lines<'a>(
+    item: &'a Item,
+    number: &dyn Fn(&Item) -> usize,
+) -> impl Iterator<Item = (usize, &'a dyn TableLike)> {
+    let first = number(item);
+    // Only tables of their own (`[[tool.uv.index]]`) stand on lines of their own.
+    let own: Vec<usize> = item.as_array_of_tables().map_or_else(Vec::new, |tables| {
+        let item = |table: &toml_edit::Table| number(&Item::Table(table.clone()));
+        tables.iter().map(item).collect()
+    });
+    let line = move |at: usize| own.get(at).copied().unwrap_or(first);
+    tables(item).into_iter().enumerate().map(move |(at, table)| (line(at), table))
 }
 
 /// One table, or a list of them (a source for each marker).

@@ -35,6 +35,7 @@ use sconce_facts::{Base, Capability, DriverVersion, Machine};
 
 use self::from_source::FromSource;
 use self::rows::{as_set, cuda_of, index_rows, meets, row, torch_facts, versions};
+use crate::blame;
 use crate::candidate::Request;
 use crate::document::{DebPin, Facts, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
@@ -123,7 +124,7 @@ fn packages(
         debs: BTreeMap::new(),
         listed: BTreeMap::new(),
     };
-    let chosen = resolution.choose_and_build()?;
+    let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
     resolution.finish(chosen)
 }
 
@@ -320,7 +321,7 @@ impl Resolution<'_> {
     }
 }
 
-/// The resolver's words in one line, for a list.
+/// The resolver's words in one line, for a list: the first thing that it found, without what it concludes of it.
 fn first_line(words: &str) -> String {
     let mut line = words
         .lines()
@@ -328,9 +329,38 @@ fn first_line(words: &str) -> String {
         .filter(|line| !line.is_empty() && !line.starts_with("error: No solution found"))
         .collect::<Vec<_>>()
         .join(" ");
+    if let Some(rest) = line.strip_prefix("Because ") {
+        let end = rest.find(", we can conclude").unwrap_or(rest.len());
+        line = rest.get(..end).unwrap_or_default().to_owned();
+    }
     if let Some((end, _)) = line.char_indices().nth(300) {
         line.truncate(end);
         line.push('…');
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_line;
+
+    #[test]
+    fn the_resolver_in_one_line() {
+        for (words, line) in [
+            (
+                "Because evdev>=1.3.0 has no usable wheels and pynput depends on evdev>=1.3, we can conclude that \
+                 pynput cannot be used.\nAnd because x depends on pynput, we can conclude that x cannot be used.",
+                "evdev>=1.3.0 has no usable wheels and pynput depends on evdev>=1.3",
+            ),
+            (
+                "error: No solution found when resolving:\n  cause: Because a\n is not there",
+                "a is not there",
+            ),
+            ("there is no torch==9", "there is no torch==9"),
+            ("", ""),
+        ] {
+            assert_eq!(first_line(words), line);
+        }
+        assert_eq!(first_line(&"ü".repeat(400)).chars().count(), 301);
+    }
 }

@@ -220,6 +220,130 @@ fn a_project_with_extras_groups_and_the_python_it_asks_for() {
     );
 }
 
+/// Where `[tool.uv]` has packages looked for: uv reads none of it in a file that it is handed, so it is handed over as
+/// options, paths from the folder of the file.
+#[test]
+fn where_a_project_has_its_packages_looked_for() {
+    let toml = "[environment]\nrequirements = \"app/pyproject.toml\"\n";
+    let asked = |table: &str| {
+        let text = format!("{PYPROJECT}{table}\n");
+        let wheel = ("app/wheels/notes.txt", "");
+        let folder = project(&[("sconce.toml", toml), ("app/pyproject.toml", &text), wheel]);
+        let spec = load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let mut world = World::default();
+        resolve(&spec, &host(), Previous::NONE, &mut world)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let here = format!("{}/", fs::canonicalize(folder.path()).unwrap().display());
+        let named =
+            |(name, url): &(String, String)| format!("{name}: {}", url.replace(&here, "HERE/"));
+        // Each question goes to the same places, those about one package as well.
+        for question in &world.asked {
+            assert_eq!(question.options, world.asked[0].options);
+            assert_eq!(question.elsewhere, world.asked[0].elsewhere);
+        }
+        let options = world.asked[0].options.iter().map(|option| option.replace(&here, "HERE/"));
+        let places = world.asked[0].elsewhere.iter().map(named);
+        options.chain(places).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        --index-url https://a.example.invalid/simple
+        requirements-1: https://a.example.invalid/simple"#]]
+    .assert_eq(&asked("index-url = \"https://a.example.invalid/simple\""));
+    expect![[r#"
+        --extra-index-url https://b.example.invalid/simple
+        --extra-index-url file://HERE/app/./wheels
+        requirements-1: https://b.example.invalid/simple
+        requirements-2: file://HERE/app/./wheels"#]]
+    .assert_eq(&asked("extra-index-url = [\"https://b.example.invalid/simple\", \"./wheels\"]"));
+    expect![[r#"
+        --find-links file://HERE/app/./wheels
+        --find-links https://c.example.invalid/links
+        --no-index
+        requirements-1: file://HERE/app/./wheels
+        requirements-2: https://c.example.invalid/links"#]]
+    .assert_eq(&asked(
+        "no-index = true\nfind-links = [\"./wheels\", \"https://c.example.invalid/links\"]",
+    ));
+    expect![""].assert_eq(&asked("no-index = false"));
+    expect![[r#"
+        --extra-index-url https://d.example.invalid/simple
+        --find-links file://HERE/app/./wheels
+        --index-url https://e.example.invalid/simple
+        requirements-1: https://d.example.invalid/simple
+        requirements-2: file://HERE/app/./wheels
+        requirements-3: https://e.example.invalid/simple"#]].assert_eq(&asked(
+        "[[tool.uv.index]]\nname = \"lab\"\nurl = \"https://d.example.invalid/simple\"\n\
+         [[tool.uv.index]]\nurl = \"./wheels\"\nformat = \"flat\"\n\
+         [[tool.uv.index]]\nurl = \"https://e.example.invalid/simple\"\ndefault = true\n\
+         [[tool.uv.index]]\nname = \"only\"\nurl = \"https://f.example.invalid/simple\"\nexplicit = true",
+    ));
+}
+
+/// What uv says without a line, or with a path of sconce's own, is said before uv is asked.
+#[test]
+fn faults_of_a_project_have_their_line() {
+    let toml = "[environment]\nrequirements = \"pyproject.toml\"\n";
+    let said = |text: &str, expected: Expect| {
+        refused(&[("sconce.toml", toml), ("pyproject.toml", text)], expected);
+    };
+    let plain = "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"einops\"]\n";
+    for (table, expected) in [
+        (
+            "[tool.uv.sources]\neinops = { index = \"lab\" }",
+            expect![[r#"
+            pyproject.toml, line 6: `tool.uv.sources.einops`: it names the index `lab`, and neither [[tool.uv.index]] nor `indexes` in sconce.toml has one of that name
+        "#]],
+        ),
+        (
+            "[dependency-groups]\ndev = [\"rich\", { include-group = \"none\" }]",
+            expect![[r#"
+            pyproject.toml, line 6: `dependency-groups.dev`: it includes the group `none`, and there is none of that name
+        "#]],
+        ),
+        (
+            "[dependency-groups]\na = [{ include-group = \"B\" }]\nb = [{ include-group = \"a\" }]",
+            expect![[r#"
+                pyproject.toml, line 6: `dependency-groups.a`: it includes itself, by way of the groups that it includes
+            "#]],
+        ),
+        (
+            "[dependency-groups]\ndev = [{ foo = \"none\" }]",
+            expect![[r#"
+            pyproject.toml, line 6: `dependency-groups.dev`: { foo = "none" } is neither a requirement nor `{include-group = "name"}`
+        "#]],
+        ),
+        (
+            "[dependency-groups]\ndev = \"rich\"",
+            expect![[r#"
+            pyproject.toml, line 6: `dependency-groups.dev`: a dependency group is a list of requirements
+        "#]],
+        ),
+        (
+            "[tool.uv",
+            expect![[r#"
+            pyproject.toml, line 5: unclosed table, expected `]`
+        "#]],
+        ),
+        (
+            "[[tool.uv.index]]\nurl = \"https://a.example.invalid\"\ndefault = true\n\
+             [[tool.uv.index]]\nurl = \"https://b.example.invalid\"\ndefault = true",
+            expect![[r#"
+                pyproject.toml, line 8: `--index-url https://b.example.invalid`: pyproject.toml, line 5 names a default index already: name the others with `--extra-index-url`, or without `default = true`
+            "#]],
+        ),
+    ] {
+        said(&format!("{plain}{table}\n"), expected);
+    }
+    // An index that sconce.toml has is one that a source may name; a group may include others.
+    let text = format!(
+        "{plain}[tool.uv.sources]\neinops = {{ index = \"lab\" }}\n[dependency-groups]\n\
+         a = [{{ include-group = \"b\" }}, {{ include-group = \"c\" }}]\nb = [{{ include-group = \"C\" }}]\nc = []\n"
+    );
+    let toml =
+        format!("{toml}indexes = [{{ name = \"lab\", url = \"https://lab.example.invalid\" }}]\n");
+    locked(&[("sconce.toml", &toml), ("pyproject.toml", &text)]);
+}
+
 /// One sentence for each that names the way.
 #[test]
 fn files_of_other_tools() {
@@ -309,12 +433,20 @@ fn packages_are_left_out_and_preferred() {
 fn libraries_of_two_cudas_are_told_apart() {
     let both = Overlap {
         packages: ["nvidia-cudnn-cu12".into(), "nvidia-cudnn-cu13".into()],
-        needed_by: [vec!["tensorflow".into()], vec!["torch".into()]],
         path: "nvidia/cudnn/lib/libcudnn.so.9".into(),
         more: 7,
     };
-    let spec = Spec::parse("[environment]\nrequirements = [\"tensorflow\"]\n").unwrap();
-    let mut world = World { overlaps: vec![both], ..World::default() };
+    let spec = Spec::parse("[environment]\nrequirements = [\"tensorflow[and-cuda]\"]\n").unwrap();
+    let requires = [
+        // What an extra that nobody asks for brings needs nothing here.
+        (
+            "pip",
+            vec!["nvidia-cudnn-cu12 ; extra == 'gpu'", "nvidia-cudnn-cu13; python_version < '3'"],
+        ),
+        ("tensorflow", vec!["nvidia-cudnn-cu12<10 ; extra == 'and-cuda'"]),
+        ("torch", vec!["nvidia-cudnn-cu13 ; platform_system == 'Linux'"]),
+    ];
+    let mut world = World { overlaps: vec![both], requires: requires.into(), ..World::default() };
     let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
     expect![[r#"
         tensorflow needs libraries of CUDA 12, torch those of CUDA 13

@@ -122,6 +122,13 @@ fn why_it_is_not_the_newest() {
     )];
     expect!["a 1.0 was taken, not 2.0: it needs core, which is there as source only"]
         .assert_eq(&said(&named, &mut world));
+    world
+        .files
+        .insert("core", vec![("core-0.2-cp311-cp311-manylinux_2_17_x86_64.whl", "2026-09-10")]);
+    expect![
+        "a 1.0 was taken, not 2.0: it needs core, in a release that has no wheel for Python 3.13"
+    ]
+    .assert_eq(&said(&named, &mut world));
     // Another requirement, by its name.
     let mut world = held_back();
     world.older.insert("a", "1.0");

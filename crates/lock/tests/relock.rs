@@ -376,3 +376,22 @@ fn the_bytes_decide_where_the_facts_are_silent() {
         explanation.notes
     );
 }
+
+/// A name that no index has is not loosened.
+#[test]
+fn a_name_that_is_nowhere() {
+    let hint = |words: &'static str| {
+        let unmet = ["3.13", "3.11"].map(|python| ("nosuch", python, words)).into();
+        let spec = "[environment]\ntorch = false\nrequirements = ['nosuch']\n";
+        let mut world = World { unmet, ..World::default() };
+        let error = resolve(&Spec::parse(spec).unwrap(), &host(), Previous::NONE, &mut world);
+        error.unwrap_err().hint().unwrap()
+    };
+    expect!["no index has `nosuch`: is the name right? `indexes` under [environment] names further indexes"].assert_eq(&hint("Because nosuch was not found in the package registry and you require nosuch, we can conclude."));
+    expect!["loosen the requirement named above"].assert_eq(&hint(
+        "Because nosuch<=1 is available and you require nosuch>2, we can conclude.",
+    ));
+    expect!["loosen the requirement named above, or ask for another torch"].assert_eq(&hint(
+        "Because nosuch depends on torch<1 and you require nosuch, we can conclude.",
+    ));
+}

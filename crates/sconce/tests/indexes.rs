@@ -122,6 +122,7 @@ fn what_is_not_there_is_said_by_file_and_line() {
     };
     put("a.txt", "a file").unwrap();
     put("b-1-py3-none-any.whl", "no archive").unwrap();
+    put("c-1-py3-none-any.whl", "PK\u{3}\u{4} and no end").unwrap();
     for (line, why) in [
         ("--find-links ./none", "`--find-links`: there is no "),
         ("--find-links file:///none/at/all", "`--find-links`: there is no /none/at/all"),
@@ -132,6 +133,7 @@ fn what_is_not_there_is_said_by_file_and_line() {
         ("./none-1-py3-none-any.whl", "there is no "),
         ("none @ ./none-1-py3-none-any.whl", "there is no "),
         ("./b-1-py3-none-any.whl", "is not a zip archive"),
+        ("./c-1-py3-none-any.whl", "is a zip archive that was cut off"),
     ] {
         toml("\"requirements.txt\"", "");
         put("requirements.txt", &format!("a\n{line}\n")).unwrap();
@@ -153,4 +155,140 @@ fn what_is_not_there_is_said_by_file_and_line() {
     said("sconce.toml, line 5", "there is no ");
     toml("[\"a\"]", "indexes = [\n{ name = \"lab\", url = \"./none\" }]");
     said("sconce.toml, line 5", "there is no ");
+}
+
+/// A wheel that uv can't read is said by its path, and by the line that names it or its folder.
+#[test]
+fn a_wheel_on_this_machine_that_is_damaged() {
+    let world = World::new(&[wheel()]);
+    std::fs::create_dir(world.path("project/wheels")).unwrap();
+    let text = "[environment]\ntorch = false\nrequirements = \"requirements.txt\"\n";
+    std::fs::write(world.path("project/sconce.toml"), text).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(world.path("project").join(name), text);
+    put("requirements.txt", "a\n--find-links ./wheels\n").unwrap();
+    let words = |what: &str, cause: &str| {
+        let text = format!("error: Failed to download `{what}`\n  cause: {cause}\n");
+        std::fs::write(world.path("fails"), text).unwrap();
+    };
+    for (bytes, cause, why) in [
+        (
+            "PK\u{3}\u{4} and no end",
+            "ZIP structure was truncated",
+            "it is a zip archive that was cut off",
+        ),
+        ("hello", "unexpected header", "it is not a zip archive"),
+        (
+            "PK\u{3}\u{4} PK\u{5}\u{6}",
+            "The wheel is invalid: Missing .dist-info directory",
+            "Missing .dist-info directory",
+        ),
+    ] {
+        put("wheels/Zq.cut-1.0-py3-none-any.whl", bytes).unwrap();
+        words("zq-cut==1.0", cause);
+        let (code, said) = world.sconce(&["lock"]);
+        assert_eq!(code, 3, "{said}");
+        let line = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        for part in [
+            "requirements.txt, line 2: `--find-links`: ",
+            "/wheels/Zq.cut-1.0-py3-none-any.whl: ",
+            why,
+        ] {
+            assert!(line.contains(part), "`{part}` is not in {said}");
+        }
+        assert!(!said.contains("download"), "{said}");
+    }
+    // What is on the network is not this machine's.
+    words("elsewhere==1.0", "Missing .dist-info directory");
+    let (_, said) = world.sconce(&["lock"]);
+    assert!(said.contains("Failed to download `elsewhere==1.0`"), "{said}");
+}
+
+/// A wheel is of the release in its name, wherever it comes from.
+#[test]
+fn a_wheel_of_another_release_than_its_name_says() {
+    let other = |name: &str, version: &str| {
+        let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
+        let texts =
+            [("METADATA", metadata.as_str()), ("WHEEL", "Wheel-Version: 1.0\n"), ("RECORD", "")];
+        let entry = |(file, text): (&str, &str)| {
+            sconce_testkit::ZipEntry::deflated(&format!("a-1.0.dist-info/{file}"), text.as_bytes())
+        };
+        sconce_testkit::zip(&texts.map(entry))
+    };
+    let world = World::new(&[wheel()]);
+    let path = world.path("project/wheels/a-1.0-py3-none-any.whl");
+    std::fs::create_dir(world.path("project/wheels")).unwrap();
+    let toml = "[environment]\ntorch = false\nrequirements = [\"a\"]\nindexes = [{ name = \"lab\", url = \"./wheels\" }]\n";
+    std::fs::write(world.path("project/sconce.toml"), toml).unwrap();
+    for (name, version) in [("a", "2.0"), ("b", "1.0")] {
+        let bytes = other(name, version);
+        std::fs::write(&path, &bytes).unwrap();
+        let digest = sconce_blob::Digest::of(&bytes);
+        let real = std::fs::canonicalize(&path).unwrap();
+        world.put_at(&wheel(), digest, &format!("file://{}", real.display()));
+        let (code, said) = world.sconce(&["lock", "--trust"]);
+        assert_eq!(code, 3, "{said}");
+        let words =
+            format!("its METADATA is of {name} {version}: a wheel is of the release in its name");
+        assert!(said.contains(&words) && said.contains("sconce.toml, line 4"), "{said}");
+        // The same from an index.
+        let url = world.index.server.url("/simple/other/a-1.0-py3-none-any.whl");
+        world.index.server.put("/simple/other/a-1.0-py3-none-any.whl", bytes);
+        world.put_at(&wheel(), digest, &url);
+        let (code, said) = world.sconce(&["lock", "--trust"]);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains(&format!("a-1.0-py3-none-any.whl: {words}")), "{said}");
+    }
+}
+
+/// What can't be reached is said with the line that names it.
+#[test]
+fn a_host_that_is_not_there() {
+    let world = World::new(&[wheel()]);
+    let text = "[environment]\ntorch = false\nrequirements = \"requirements.txt\"\n";
+    std::fs::write(world.path("project/sconce.toml"), text).unwrap();
+    let lines = "a\nb @ https://nohost.invalid/b-1.0-py3-none-any.whl\n";
+    std::fs::write(world.path("project/requirements.txt"), lines).unwrap();
+    let words = "error: Failed to download `b @ https://nohost.invalid/b-1.0-py3-none-any.whl`\n  \
+                 cause: Failed to fetch: `https://nohost.invalid/b-1.0-py3-none-any.whl`\n  cause: dns error\n";
+    std::fs::write(world.path("fails"), words).unwrap();
+    let (code, said) = world.sconce(&["lock", "--trust"]);
+    assert_eq!(code, 5, "{said}");
+    let named = "requirements.txt, line 2 names https://nohost.invalid/b-1.0-py3-none-any.whl)";
+    assert!(
+        said.contains("error: could not ask the package index (") && said.contains(named),
+        "{said}"
+    );
+}
+
+/// A lock that is taken as it is stays as it is, whatever sconce.toml says by now.
+#[test]
+fn a_stale_lock_gets_no_seal() {
+    let world = World::new(&[wheel()]);
+    // There is no Python here to compile with.
+    world.asks("bytecode = false");
+    world.locks();
+    let path = world.path("project/sconce.lock");
+    let before = std::fs::read_to_string(&path).unwrap();
+    world.asks("bytecode = false\nexclude = [\"b\"]");
+    let (code, said) = world.sconce(&["build", "--frozen"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    assert!(
+        said.contains("the lock stays without a seal: sconce.lock is not of this sconce.toml"),
+        "{said}"
+    );
+    // One that fits gets it.
+    let (code, said) = world.sconce(&["build"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(std::fs::read_to_string(&path).unwrap().contains("[sealed]"));
+}
+
+/// `--explain` says no less than a lock without it.
+#[test]
+fn explained_is_said_as_well() {
+    let world = World::new(&[wheel()]);
+    let (code, said) = world.sconce(&["lock", "--explain", "--upgrade-package", "none"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("note: `none` is not in the lock") && said.contains("+ a 1.0"), "{said}");
 }

@@ -316,7 +316,12 @@ fn projects(texts: &[ProjectText], scratch: &Path) -> Result<Vec<PathBuf>, UvErr
 fn named(error: IndexError, ours: &[PathBuf], theirs: &[ProjectText]) -> IndexError {
     let put = |mut words: String| {
         for (ours, theirs) in ours.iter().zip(theirs) {
-            words = words.replace(&*ours.to_string_lossy(), &theirs.path.to_string_lossy());
+            let theirs = theirs.path.to_string_lossy();
+            words = words.replace(&*ours.to_string_lossy(), &theirs);
+            // uv names the project by its folder as well.
+            if let Some(folder) = ours.parent() {
+                words = words.replace(&*folder.to_string_lossy(), &theirs);
+            }
         }
         words
     };

@@ -28,7 +28,7 @@ impl Resolution<'_> {
         behind.sort_by_key(|one| Reverse(one.years_older));
         for one in behind.iter().take(MOST) {
             let why = match self.nothing_newer(one, base)? {
-                Some(words) => self.not_to_be_had(&one.name, &words),
+                Some(words) => Some(self.not_to_be_had(&one.name, &words, base)),
                 None => self.held_by(one, (base, torch), wheels),
             };
             let Some(why) = why else { continue };
@@ -44,13 +44,25 @@ impl Resolution<'_> {
     }
 
     /// Why a Python has nothing newer of a package, whatever else is asked for.
-    fn not_to_be_had(&self, name: &str, words: &str) -> Option<String> {
+    fn not_to_be_had(&mut self, name: &str, words: &str, base: &'static Base) -> String {
         let sources = source_only(words);
-        Some(match sources.as_slice() {
-            [] => first_line(words),
-            [own] if own == name => "it is there as source only".to_owned(),
-            some => format!("it needs {}, which is there as source only", some.join(", ")),
-        })
+        if sources.is_empty() {
+            return first_line(words);
+        }
+        self.list(sources.iter());
+        // uv says the same of what has wheels for other Pythons.
+        let has_wheels = |name: &String| {
+            let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
+            files.iter().any(|file| file.name.ends_with(".whl"))
+        };
+        let lack = match sources.iter().any(has_wheels) {
+            true => format!("in a release that has no wheel for Python {}", base.python),
+            false => "which is there as source only".to_owned(),
+        };
+        match sources.as_slice() {
+            [own] if own == name => format!("it has no wheel for Python {}", base.python),
+            some => format!("it needs {}, {lack}", some.join(", ")),
+        }
     }
 
     /// Which of the other requirements keep a package from being newer.

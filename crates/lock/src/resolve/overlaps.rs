@@ -1,15 +1,21 @@
 //! Packages that can't be installed together, and what is asked for against that: `exclude`, `prefer`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{ExtraName, Requirement, VerbatimUrl};
 use sconce_facts::Base;
 
 use super::Resolution;
+use crate::blame;
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;
-use crate::index::{Overlap, OverlapQuestion};
+use crate::index::{Misnamed, Overlap, OverlapQuestion};
 use crate::wheel_name::normalise;
 
 /// The most pairs of packages that an error names.
 const MOST: usize = 8;
+/// How deep extras that bring extras are followed.
+const ROUNDS: usize = 16;
 
 impl Resolution<'_> {
     /// Refuses a set in which two wheels install different files at one path, unless one of the two is
@@ -18,7 +24,7 @@ impl Resolution<'_> {
         &mut self,
         wheels: &[Wheel],
         torch: Option<&TorchFacts>,
-        base: &Base,
+        base: &'static Base,
     ) -> Result<Vec<String>, Error> {
         let asked = &self.spec.environment.prefer;
         let here = |name: &&String| wheels.iter().any(|wheel| wheel.name == **name);
@@ -37,10 +43,66 @@ impl Resolution<'_> {
                 "whether {count} can be installed beside the others shows when they are downloaded: {why}"
             ));
         }
+        if let Some(Misnamed { file, path, says }) = answer.misnamed.first() {
+            let why = format!("its METADATA is of {says}: a wheel is of the release in its name");
+            return Err(match path {
+                Some(path) => blame::wheel(self.spec, path, &why),
+                None => Error::Resolver { words: format!("{file}: {why}") },
+            });
+        }
         match answer.found.as_slice() {
             [] => Ok(prefer),
-            found => Err(refusal(found, wheels, torch)),
+            found => {
+                let needs = self.needs(&answer.requires, base);
+                Err(refusal(found, wheels, torch, &needs))
+            }
         }
+    }
+}
+
+/// The packages that need each package of a set.
+type Needs = BTreeMap<String, BTreeSet<String>>;
+
+impl Resolution<'_> {
+    /// Who needs whom in a set: conditions of METADATA count where they hold for the target, extras where they are asked
+    /// for.
+    fn needs(&self, requires: &BTreeMap<String, Vec<String>>, base: &'static Base) -> Needs {
+        let target = self.target(base);
+        let Ok(markers) = target.markers() else { return Needs::new() };
+        let direct = self.direct(target).into_iter();
+        let mut extras: BTreeMap<String, BTreeSet<String>> =
+            direct.map(|direct| (direct.name, direct.extras)).collect();
+        let mut needs = Needs::new();
+        // Each round can only add extras; a set of packages has few.
+        for _ in 0..ROUNDS {
+            let before = extras.clone();
+            for (package, lines) in requires {
+                let asked: Vec<ExtraName> = extras
+                    .get(package)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|extra| extra.parse().ok())
+                    .collect();
+                for line in lines {
+                    let Ok(wanted) = line.parse::<Requirement<VerbatimUrl>>() else { continue };
+                    if !wanted.evaluate_markers(&markers, &asked) {
+                        continue;
+                    }
+                    let name = normalise(wanted.name.as_ref());
+                    if name != *package {
+                        needs.entry(name.clone()).or_default().insert(package.clone());
+                    }
+                    extras
+                        .entry(name)
+                        .or_default()
+                        .extend(wanted.extras.iter().map(ToString::to_string));
+                }
+            }
+            if extras == before {
+                break;
+            }
+        }
+        needs
     }
 }
 
@@ -64,15 +126,20 @@ fn name_of(requirement: &str) -> String {
     normalise(&text[..text.find(|c| !part(c)).unwrap_or(text.len())])
 }
 
-fn refusal(found: &[Overlap], wheels: &[Wheel], torch: Option<&TorchFacts>) -> Error {
+fn refusal(
+    found: &[Overlap],
+    wheels: &[Wheel],
+    torch: Option<&TorchFacts>,
+    needs: &Needs,
+) -> Error {
     let major = torch.and_then(|torch| torch.cuda).map(|cuda| cuda.major);
-    let cudas = found.iter().find_map(|overlap| cudas(overlap, major));
+    let cudas = found.iter().find_map(|overlap| cudas(overlap, major, needs));
     let mut message = String::new();
     if let Some(Cudas { who, major, torch }) = &cudas {
         message = format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
     }
     let mut lines: Vec<String> =
-        found.iter().take(MOST).map(|overlap| line(overlap, wheels)).collect();
+        found.iter().take(MOST).map(|overlap| line(overlap, wheels, needs)).collect();
     if found.len() > MOST {
         lines.push(format!("and {} more pairs of packages", found.len() - MOST));
     }
@@ -85,8 +152,9 @@ fn refusal(found: &[Overlap], wheels: &[Wheel], torch: Option<&TorchFacts>) -> E
         (None, [overlap, ..]) => {
             let [first, second] = &overlap.packages;
             format!(
-                "keep one of the two: `exclude = [\"{first}\"]` under [environment] leaves it out though \
-                 something requires it; or keep both: `prefer = [\"{second}\"]` lets its files win"
+                "keep one of the two: `exclude = [\"{first}\"]` or `exclude = [\"{second}\"]` under [environment] \
+                 leaves that one out though something requires it; or keep both: `prefer = [\"{first}\"]` or \
+                 `prefer = [\"{second}\"]` lets the files of that one win"
             )
         }
         (None, []) => String::new(),
@@ -95,15 +163,18 @@ fn refusal(found: &[Overlap], wheels: &[Wheel], torch: Option<&TorchFacts>) -> E
 }
 
 /// `opencv-python 4.12 and opencv-python-headless 4.12 (needed by x) both own cv2: …`
-fn line(overlap: &Overlap, wheels: &[Wheel]) -> String {
-    let Overlap { packages, needed_by, path, more } = overlap;
+fn line(overlap: &Overlap, wheels: &[Wheel], needs: &Needs) -> String {
+    let Overlap { packages, path, more } = overlap;
     let named = |at: usize| {
         let name = &packages[at];
         let wheel = wheels.iter().find(|wheel| wheel.name == *name);
         let version = wheel.map(|wheel| format!(" {}", wheel.version)).unwrap_or_default();
-        let needed = match needed_by[at].as_slice() {
-            [] => String::new(),
-            some => format!(" (needed by {})", some.join(", ")),
+        let needed = match needs.get(name) {
+            None => String::new(),
+            Some(some) => {
+                let some: Vec<&str> = some.iter().map(String::as_str).collect();
+                format!(" (needed by {})", some.join(", "))
+            }
         };
         format!("{name}{version}{needed}")
     };
@@ -139,13 +210,14 @@ struct Cudas {
 
 /// Whether an overlap is one of two CUDAs: NVIDIA's packages end in the CUDA that they are for, before 13
 /// all of them.
-fn cudas(overlap: &Overlap, torch: Option<u16>) -> Option<Cudas> {
+fn cudas(overlap: &Overlap, torch: Option<u16>, needs: &Needs) -> Option<Cudas> {
     let torch = torch?;
     let major = |name: &str| name.rsplit_once("-cu")?.1.parse::<u16>().ok();
     let all_of_nvidia = overlap.packages.iter().all(|name| name.starts_with("nvidia-"));
     let other = |at: &usize| major(&overlap.packages[*at]).filter(|major| *major != torch);
     let (at, major) =
         [0, 1].into_iter().find_map(|at| Some((at, other(&at)?))).filter(|_| all_of_nvidia)?;
-    let by = overlap.needed_by[at].iter().find(|name| !name.starts_with("nvidia-"));
+    let by = needs.get(&overlap.packages[at]).into_iter().flatten();
+    let by = by.into_iter().find(|name| !name.starts_with("nvidia-"));
     Some(Cudas { who: by.unwrap_or(&overlap.packages[at]).clone(), major, torch })
 }

@@ -49,6 +49,8 @@ pub struct World {
     pub uv_lock: &'static str,
     /// Which packages own the same files.
     pub overlaps: Vec<Overlap>,
+    /// What the METADATA of packages requires.
+    pub requires: BTreeMap<&'static str, Vec<&'static str>>,
     /// How often the Debian archive was asked.
     pub debian: usize,
     /// Every question that was asked.
@@ -332,7 +334,10 @@ impl Index for World {
             !overlap.packages.iter().any(|name| question.prefer.contains(name))
         };
         let found = self.overlaps.iter().filter(preferred).cloned().collect();
-        Overlaps { found, unread: Vec::new() }
+        let texts = |texts: &Vec<&str>| texts.iter().map(|text| (*text).to_owned()).collect();
+        let requires =
+            self.requires.iter().map(|(name, lines)| ((*name).to_owned(), texts(lines))).collect();
+        Overlaps { found, requires, ..Overlaps::default() }
     }
 
     fn debian(&mut self, request: &DebianRequest) -> Result<DebianAnswer, IndexError> {

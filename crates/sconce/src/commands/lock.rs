@@ -23,8 +23,7 @@ pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
     #[arg(default_value = ".", value_name = "TARGET")]
     project: String,
-    /// Say why each thing was chosen and what was refused; resolves anew, and writes nothing if a
-    /// lock is there
+    /// Say why each thing was chosen and what was refused; resolves anew, and leaves a lock that fits as it is
     #[arg(long)]
     explain: bool,
     /// Take the newest of everything that fits, whatever the lock has
@@ -81,18 +80,28 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let before = builder.existing_lock(&project).ok().flatten();
     trust::check(&project, before.as_ref(), When::Lock, args.trust)?;
     let host = sconce_start::host();
+    if let Some(lock) = &before {
+        for name in args.upgrade_package.iter().filter(|name| !lock.has_wheel(name)) {
+            eprintln!("note: `{name}` is not in the lock");
+        }
+    }
     if args.explain {
-        let fits = |lock: &&Lock| lock.check_spec(project.spec()).is_ok();
-        let locked = match before.as_ref().filter(fits) {
+        let policy = upgrade(args);
+        let kept =
+            |lock: &&Lock| policy == Policy::default() && lock.check_spec(project.spec()).is_ok();
+        let locked = match before.as_ref().filter(kept) {
             Some(before) => {
-                let locked = builder.resolve(&project, &host, Some(before), &Upgrade::All)?;
-                if !locked.changes.is_empty() {
+                // Why each thing would be chosen today: what the lock has already is looked into as well.
+                let locked = builder.resolve(&project, &host, None, &Upgrade::Nothing)?;
+                let changes = sconce_lock::changes(before, &locked.lock);
+                if !changes.is_empty() {
                     eprintln!("note: `sconce lock --upgrade` would change the lock that is there");
                 }
-                locked
+                Locked { changes, ..locked }
             }
-            None => builder.lock(&project, &host, &upgrade(args))?,
+            None => builder.lock(&project, &host, &policy)?,
         };
+        locked.changes.iter().for_each(|change| eprintln!("{change}"));
         let explanation = locked.explanation.unwrap_or_default();
         if args.json {
             let text = serde_json::to_string_pretty(&explanation).map_err(Failure::unwritable)?;
@@ -101,11 +110,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             print!("{}", explanation.render());
         }
         return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(lock) = &before {
-        for name in args.upgrade_package.iter().filter(|name| !lock.has_wheel(name)) {
-            eprintln!("note: `{name}` is not in the lock");
-        }
     }
     let locked = builder.lock(&project, &host, &upgrade(args))?;
     if locked.explanation.is_none() {

@@ -16,7 +16,7 @@ use sconce_lock::{
 };
 use sconce_testkit::{PackageIndex, Wheel};
 
-/// Answers with the wheels in `pylock`, but for those whose override never holds.
+/// Answers with the wheels in `pylock`, but for those whose override never holds; fails with the words in `fails`.
 const UV: &str = r#"#!/bin/sh
 [ "$1" = --version ] && echo 'uv 99.0.0' && exit
 here=${0%/*}
@@ -26,6 +26,7 @@ while [ $# -gt 0 ]; do
   [ "$1" = --overrides ] && without=$(sed -n "s/ ; python_version < '0'//p" $2)
   shift
 done
+[ -e $here/fails ] && cat $here/fails >&2 && exit 2
 [ -n "$out" ] || exit 0
 echo 'lock-version = "1.0"' >$out
 for package in $here/pylock/*; do
@@ -93,8 +94,13 @@ impl World {
     }
 
     fn put(&self, wheel: &Wheel, digest: Digest) {
+        let url = self.index.server.url(&self.index.path(&wheel.file_name()));
+        self.put_at(wheel, digest, &url);
+    }
+
+    /// Has uv find a wheel at an address.
+    pub fn put_at(&self, wheel: &Wheel, digest: Digest, url: &str) {
         let (name, file) = (wheel.project(), wheel.file_name());
-        let url = self.index.server.url(&self.index.path(&file));
         let version = file.split('-').nth(1).unwrap();
         let mut row = String::new();
         let _ = writeln!(row, "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"");
