@@ -243,7 +243,7 @@ mod tests {
     fn one_library_for_each_cuda() {
         let builds = builds("bitsandbytes").unwrap();
         assert_eq!(builds.nearest_since, Some("0.50.0"));
-        let cuda = |path| builds.cuda(path).map(|cuda| cuda.to_string());
+        let cuda = |path: &str| builds.cuda(path).map(|cuda| cuda.to_string());
         assert_eq!(cuda("bitsandbytes/libbitsandbytes_cuda130.so").as_deref(), Some("13.0"));
         assert_eq!(cuda("libbitsandbytes_cuda118.so").as_deref(), Some("11.8"));
         for other in

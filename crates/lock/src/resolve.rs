@@ -6,6 +6,7 @@ mod build_requires;
 mod chosen;
 mod companions;
 mod from_source;
+mod group;
 mod hashes;
 mod install;
 mod keep;

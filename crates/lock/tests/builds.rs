@@ -97,3 +97,38 @@ fn what_can_t_be_read_is_said() {
         whether bitsandbytes 0.1.0 has a library for CUDA 13.2 could not be read: none of its files has the name of one"#]]
     .assert_eq(&taken("", "0.1.0"));
 }
+
+/// A pylock.toml of the user's own is checked as well.
+#[test]
+fn a_pylock_that_has_both() {
+    let row = |name: &str, version: &str, tag: &str| {
+        format!(
+            "[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\nwheels = [{{ url = \
+             \"https://files.example.invalid/{name}-{version}-{tag}.whl\", hashes = {{ sha256 = \"{:064x}\" }} }}]\n",
+            name.len()
+        )
+    };
+    let said = |bitsandbytes: &'static str| {
+        let folder = tempfile::tempdir().unwrap();
+        let toml = "[environment]\nrequirements = \"pylock.toml\"\nexclude = [\"cuda-toolkit\", \"cuda-bindings\", \
+                    \"nvidia-cudnn-cu13\", \"nvidia-cusparselt-cu13\", \"nvidia-nccl-cu13\", \
+                    \"nvidia-nvshmem-cu13\", \"triton\"]\n";
+        std::fs::write(folder.path().join("sconce.toml"), toml).unwrap();
+        let rows = [
+            row("torch", "2.15.0", "cp313-cp313-manylinux_2_28_x86_64"),
+            row("bitsandbytes", bitsandbytes, "py3-none-manylinux_2_24_x86_64"),
+        ];
+        let text = format!("lock-version = \"1.0\"\ncreated-by = \"a test\"\n{}", rows.concat());
+        std::fs::write(folder.path().join("pylock.toml"), text).unwrap();
+        let spec = Spec::load(&folder.path().join("sconce.toml")).unwrap();
+        let host = Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() };
+        let locked = resolve(&spec, &host, Previous::NONE, &mut world(bitsandbytes));
+        locked.map(|(lock, _)| lock.facts.torch.unwrap().version).map_err(|error| error.to_string())
+    };
+    let error = said("0.49.2").unwrap_err();
+    assert!(
+        error.contains("pylock.toml: bitsandbytes 0.49.2 has no library for CUDA 13.2"),
+        "{error}"
+    );
+    assert_eq!(said("0.50.2").unwrap(), "2.15.0");
+}

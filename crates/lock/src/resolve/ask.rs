@@ -117,7 +117,7 @@ impl Resolution<'_> {
     /// What stands in for the requirements of others: the user's own overrides, and what is left out.
     fn overrides(&self) -> Vec<String> {
         let environment = &self.spec.environment;
-        let of_projects = environment.projects().into_iter();
+        let of_projects = environment.projects().iter();
         let overrides = of_projects.flat_map(|project| project.overrides.clone()).collect();
         overlaps::without(&environment.exclude, overrides)
     }

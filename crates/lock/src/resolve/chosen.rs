@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sconce_facts::CudaVersion;
 
-use super::torch::same_version;
+use super::group::same_version;
 use super::{Chosen, Resolution, as_set, torch_facts, versions};
 use crate::candidate::{Candidate, Channel};
 use crate::document::{TorchFacts, Wheel};

@@ -163,6 +163,13 @@ impl Resolution<'_> {
         {
             return Err(Error::Misfit { torch: public, message });
         }
+        if let Some(found) = self.disagreement(&wheels, &candidate) {
+            let file = match &self.spec.environment.requirements {
+                Requirements::File(file) => file.path.display().to_string(),
+                Requirements::List(_) => String::new(),
+            };
+            return Err(Error::Pylock { file, message: found.message });
+        }
         Ok(self.chosen(candidate, wheels, addresses, Vec::new()))
     }
 

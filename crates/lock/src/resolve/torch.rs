@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::companions::{Disagreement, Wants};
+use super::group::{is_ours, range, same_version};
 use super::left::Left;
 use super::newest::MOST_PYTHONS;
 use super::relics::Judged;
@@ -15,7 +16,7 @@ use crate::error::{Beside, Error};
 use crate::explain::Refused;
 use crate::index::IndexError;
 use crate::refusal;
-use crate::spec::{Flavour, TorchRequest};
+use crate::spec::TorchRequest;
 
 /// What came of asking for a group of candidates.
 enum Try {
@@ -224,31 +225,6 @@ impl Resolution<'_> {
         Ok(self.chosen(candidate, wheels, addresses, told))
     }
 
-    /// The candidates at the head of `left` that one question can ask for.
-    fn group(&self, left: &[Candidate], head: Candidate) -> Vec<Candidate> {
-        // PyTorch's own builds carry a local version, which ranges treat in their own way: one at a time.
-        if head.channel.backend().is_some() {
-            return vec![head];
-        }
-        let group: Vec<_> = left.iter().take_while(|c| alike(c, &head)).copied().collect();
-        let cuda = group.iter().map(|c| c.cuda).reduce(|a, b| if a == b { a } else { None });
-        match (self.request.flavour, cuda.flatten()) {
-            // What devel adds depends on the CUDA: one at a time where it is not the same for all.
-            (Flavour::Devel, None) => vec![head],
-            _ => group,
-        }
-    }
-
-    /// The same releases on the other Pythons that may be had.
-    fn elsewhere(&self, group: &[Candidate]) -> Vec<Vec<Candidate>> {
-        let Some(head) = group.first() else { return Vec::new() };
-        let others = self.request.bases.iter().filter(|&&base| base != head.base);
-        let on = |base: &&'static sconce_facts::Base| -> Vec<Candidate> {
-            group.iter().filter_map(|candidate| candidate.on(base, &self.request)).collect()
-        };
-        others.map(on).filter(|group| !group.is_empty()).collect()
-    }
-
     /// Asks for a group: the same base, channel and constraints, newest first.
     fn attempt(&mut self, group: &[Candidate]) -> Result<Try, Error> {
         let Some(head) = group.first().copied() else { return Ok(Try::No(String::new())) };
@@ -396,48 +372,4 @@ impl Resolution<'_> {
         };
         self.direct_names().iter().all(|name| version(one, name) >= version(other, name))
     }
-}
-
-/// Whether two candidates can be asked for in one question.
-fn alike(a: &Candidate, b: &Candidate) -> bool {
-    a.base == b.base
-        && a.channel.backend() == b.channel.backend()
-        && a.constraints() == b.constraints()
-}
-
-/// Whether a refusal rests on the range of torch that we asked for, as uv writes it.
-fn is_ours(group: &[Candidate], words: &str) -> bool {
-    let (Some(newest), Some(oldest)) = (group.first(), group.last()) else { return false };
-    let (newest, oldest) = (&newest.release.version, &oldest.release.version);
-    match group.len() {
-        1 => {
-            words.contains(&format!("torch=={newest} "))
-                || words.contains(&format!("torch=={newest},"))
-        }
-        _ => words.contains(&format!("torch>={oldest}")),
-    }
-}
-
-/// The range that holds the candidates (newest first) and no other release of the facts.
-fn range(group: &[Candidate]) -> String {
-    let (Some(newest), Some(oldest)) = (group.first(), group.last()) else { return "torch".into() };
-    if group.len() == 1 {
-        return format!("torch=={}", newest.release.version);
-    }
-    let mut text = format!("torch<={},>={}", newest.release.version, oldest.release.version);
-    let between = sconce_facts::releases()
-        .iter()
-        .skip_while(|release| release.version != oldest.release.version)
-        .take_while(|release| release.version != newest.release.version);
-    for release in between {
-        if !group.iter().any(|candidate| candidate.release.version == release.version) {
-            text.push_str(&format!(",!={}", release.version));
-        }
-    }
-    text
-}
-
-pub(super) fn same_version(candidate: &Candidate, found: &str) -> bool {
-    let public = found.split('+').next().unwrap_or(found);
-    public.parse::<Version>().ok() == candidate.release.version.parse::<Version>().ok()
 }
