@@ -28,10 +28,11 @@ impl Resolution<'_> {
         behind.sort_by_key(|one| Reverse(one.years_older));
         for one in behind.iter().take(MOST) {
             let why = match self.nothing_newer(one, base)? {
-                Some(words) => Some(self.not_to_be_had(&one.name, &words, base)),
-                None => self.held_by(one, (base, torch), wheels),
+                Some(words) => self.not_to_be_had(&one.name, &words, base),
+                None => self
+                    .held_by(one, (base, torch), wheels)
+                    .unwrap_or_else(|| "another requirement holds it back".to_owned()),
             };
-            let Some(why) = why else { continue };
             let Behind { name, picked, newest, .. } = one;
             let old = if one.years_older { ", which is years older," } else { "" };
             self.explanation.note(format!("{name} {picked}{old} was taken, not {newest}: {why}"));
