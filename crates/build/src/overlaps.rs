@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sconce_fetch::pypi::normalized;
 use sconce_layer::{Listing, Overlap, Venv};
 use sconce_lock::{Misnamed, OverlapQuestion, Overlaps, Wheel, WheelName};
 
@@ -112,9 +111,7 @@ fn other_release(metadata: &str, file: &str) -> Option<String> {
     let name = values(metadata, "Name:").next()?;
     let version = values(metadata, "Version:").next()?;
     let named: WheelName = file.parse().ok()?;
-    let escaped = normalized(name).replace('-', "_");
-    let says: WheelName = format!("{escaped}-{version}-py3-none-any.whl").parse().ok()?;
-    let same = says.name == named.name && says.version == named.version;
+    let same = named.is_of(name, version)?;
     (!same).then(|| format!("{name} {version}"))
 }
 
@@ -128,6 +125,9 @@ mod tests {
         assert_eq!(other("Name: foo.bar\nVersion: 1.0.0+cu1\n"), None);
         assert_eq!(other("Name: foo-bar\nVersion: 1.0\n").as_deref(), Some("foo-bar 1.0"));
         assert_eq!(other("Name: other\nVersion: 1.0+cu1\n").as_deref(), Some("other 1.0+cu1"));
+        // The same release, as PEP 440 has it.
+        let post = "thop-0.1.1.post2209072238-py3-none-any.whl";
+        assert_eq!(other_release("Name: thop\nVersion: 0.1.1-2209072238\n", post), None);
         for silent in
             ["", "Name: foo-bar\n", "Name: other\n\nVersion: 1\n", "Name: x\nVersion: ?\n"]
         {

@@ -32,6 +32,15 @@ pub struct WheelName {
 #[error("`{0}` is no wheel's file name")]
 pub struct BadWheelName(pub String);
 
+impl WheelName {
+    /// Whether a package and a version, as METADATA writes them, are those of this name; `None` where the version is
+    /// none.
+    pub fn is_of(&self, package: &str, version: &str) -> Option<bool> {
+        let version: Version = version.parse().ok()?;
+        Some(normalise(package) == self.name && version == self.version)
+    }
+}
+
 impl FromStr for WheelName {
     type Err = BadWheelName;
 
