@@ -89,7 +89,7 @@ class Report:
         return lines
 
     def neutral(self, text: str) -> str:
-        # The longest first, and whole names alone: /a/wheels is no beginning of /a/wheels-old.
+        # The longest first, and whole names alone: /a/wheels is not a beginning of /a/wheels-old.
         for path, name in sorted(self.hidden.items(), key=lambda item: -len(item[0])):
             text = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", lambda _: name, text)
         return text

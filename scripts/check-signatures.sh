@@ -201,7 +201,7 @@ both_ways() { # HOST:PORT
         cosign_verifies 0 $key.pub "$1/theirs/true:1"
     done
 
-    say "$1: an attestation is no signature"
+    say "$1: an attestation is not a signature"
     "$sconce" push oci:image "$1/theirs/attested:1" >/dev/null 2>&1
     echo '{"bomFormat": "CycloneDX", "specVersion": "1.6"}' >bom.json
     "$cosign" attest --yes --key cosign.key --tlog-upload=false --use-signing-config=false \

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "not a SHA-256 digest: `{0}` (64 hexadecimal digits, with or without `sha256:` before them)"

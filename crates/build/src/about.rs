@@ -152,7 +152,7 @@ fn parts(lock: &Lock) -> Vec<Part<'_>> {
     python.chain(wheels).chain(debs).collect()
 }
 
-/// A part of a purl: what is no letter, digit or `.-_~` is written by its bytes (purl-spec, "Character
+/// A part of a purl: what is not a letter, digit or `.-_~` is written by its bytes (purl-spec, "Character
 /// encoding"; a colon stays).
 fn coded(text: &str) -> String {
     let mut coded = String::new();

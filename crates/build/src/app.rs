@@ -279,7 +279,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Whether a folder is at `path`. What can't be taken is no folder: it may be left out.
+    /// Whether a folder is at `path`. What can't be taken is not a folder: it may be left out.
     fn is_folder(&self, path: &str) -> bool {
         matches!(self.folder.look(Path::new(path)), Ok(Found::Folder))
     }

@@ -113,7 +113,7 @@ fn read_together<'e>(bytes: &dyn ReadAt, entries: impl Iterator<Item = &'e Entry
 /// What a wheel has in it: kept, else read of the store's own copy, else asked for at `url`.
 ///
 /// # Errors
-/// It is not known where the wheel is, its server can't be asked, or it is no wheel.
+/// It is not known where the wheel is, its server can't be asked, or it is not a wheel.
 pub(crate) fn contents(
     builder: &Builder<'_>,
     wheel: &Wheel,

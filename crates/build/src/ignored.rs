@@ -1,4 +1,4 @@
-//! What of a project's folder is no part of its app: .gitignore, .dockerignore and `exclude`.
+//! What of a project's folder is not a part of its app: .gitignore, .dockerignore and `exclude`.
 //!
 //! A .gitignore holds for its folder and those below, the nearest first (gitignore(5)); those above the
 //! project and the user's own are of the machine and not of the project. Of .dockerignore there is the one
@@ -119,7 +119,7 @@ impl<'a> Ignored<'a> {
     }
 }
 
-/// The .gitignore of a folder. Git passes over a line that is no pattern, and so does this.
+/// The .gitignore of a folder. Git passes over a line that is not a pattern, and so does this.
 fn gitignore(folder: &Folder, at: &str) -> Result<Option<Gitignore>, Error> {
     let name = if at.is_empty() { ".gitignore".to_owned() } else { format!("{at}/.gitignore") };
     let lines = lines(folder, &name)?;
@@ -186,5 +186,5 @@ pub(crate) fn glob(include: &str) -> Result<Option<Gitignore>, Error> {
 }
 
 fn bad(place: &str, why: &ignore::Error) -> Error {
-    Error::Ignore { place: place.to_owned(), why: format!("is no pattern: {why}") }
+    Error::Ignore { place: place.to_owned(), why: format!("is not a pattern: {why}") }
 }

@@ -195,7 +195,7 @@ impl Builder<'_> {
             Project::Folder { folder, .. } => {
                 let path = folder.join("sconce.lock");
                 if path.is_symlink() && !path.exists() {
-                    // A link to nothing is no lock; the next one takes its place.
+                    // A link to nothing is not a lock; the next one takes its place.
                     return Ok(None);
                 }
                 let real = project.spec().leads.real(&path).unwrap_or_else(|| path.clone());

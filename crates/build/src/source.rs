@@ -301,7 +301,7 @@ impl Builder<'_> {
             file.parse().map_err(|error| wrong(format!("its build gave {error}")))?;
         let asked = version.is_none_or(|version| version.parse().as_ref() == Ok(&name.version));
         if name.name != source.name || !asked {
-            return Err(wrong(format!("its build gave {file}, which is no wheel of {what}")));
+            return Err(wrong(format!("its build gave {file}, which is not a wheel of {what}")));
         }
         let found =
             Folder::open(&out).and_then(|folder| folder.file(&Path::new("wheel").join(&file)));
@@ -465,7 +465,7 @@ fn read_log(out: &Path) -> Vec<u8> {
     let Ok(folder) = Folder::open(out) else { return Vec::new() };
     let mut log = Vec::new();
     for name in ["log", "stderr"] {
-        // A log that is no plain file any more is none.
+        // A log that is not a plain file any more is none.
         if let Ok(file) = folder.file(Path::new(name)) {
             let _ = file.take(LOG_LIMIT).read_to_end(&mut log);
         }

@@ -122,7 +122,7 @@ impl InRelease {
             None => Ok(None),
             Some(text) => date::parse(text).map(Some).ok_or_else(|| Error::Release {
                 url: url.clone(),
-                reason: format!("`{name}: {text}` is no date"),
+                reason: format!("`{name}: {text}` is not a date"),
             }),
         };
         let Some(dated) = time("Date")? else {
@@ -153,7 +153,7 @@ impl InRelease {
             if name == path {
                 let fault = || Error::Release {
                     url: self.url.clone(),
-                    reason: format!("`{line}` is no digest and size"),
+                    reason: format!("`{line}` is not a digest and size"),
                 };
                 let digest = hex.parse().map_err(|_| fault())?;
                 return Ok(Some((digest, size.parse().map_err(|_| fault())?)));

@@ -95,7 +95,7 @@ pub enum Error {
     Overlap { path: String, first: String, second: String },
     #[error("/{path} from {package} would be written through the link /{link}")]
     ThroughLink { path: String, package: String, link: String },
-    #[error("/{path} from {package} stands under /{parent}, which is no directory")]
+    #[error("/{path} from {package} stands under /{parent}, which is not a directory")]
     UnderFile { path: String, package: String, parent: String },
     #[error("/{path}: {reason}")]
     Compose { path: String, reason: String },

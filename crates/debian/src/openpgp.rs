@@ -264,7 +264,7 @@ fn by(
 fn counts(signature: &Signature, now: u64, key: &str) -> Result<(), SignatureError> {
     let invalid = |reason| Err(SignatureError::Invalid { key: key.to_owned(), reason });
     if !matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary)) {
-        return invalid("it is no signature over a document");
+        return invalid("it is not a signature over a document");
     }
     match signature.hash_alg() {
         Some(hash) if is_strong(hash) => {}

@@ -199,7 +199,7 @@ fn package(stanza: &Stanza, origin: Origin<'_>) -> Result<Package, String> {
     }
     let filename = required("Filename")?.trim_start_matches("./");
     check_path(filename).map_err(|fault| format!("`Filename`: {fault}"))?;
-    let size = required("Size")?.parse().map_err(|_| "`Size` is no number".to_owned())?;
+    let size = required("Size")?.parse().map_err(|_| "`Size` is not a number".to_owned())?;
     if size > MAX_DEB {
         return Err(format!("`Size` is {size}, more than 4 GiB"));
     }

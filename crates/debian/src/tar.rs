@@ -153,10 +153,10 @@ impl<R: Read> Tar<R> {
         let size = overrides.size.unwrap_or(raw.size);
         let plain = kind == EntryKind::File;
         if !plain && size != 0 {
-            return Err(self.fault(start, "content in what is no regular file"));
+            return Err(self.fault(start, "content in what is not a regular file"));
         }
         if path.is_empty() && kind != EntryKind::Directory {
-            return Err(self.fault(start, "the root is no directory"));
+            return Err(self.fault(start, "the root is not a directory"));
         }
         self.left = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;

@@ -212,13 +212,13 @@ fn a_release_must_be_the_one_asked_for_and_current() {
         "is about `bookworm`, not about `trixie`",
     );
     check(&|t| t.replace("Origin: Debian", "Origin: Other"), NOW, "its origin is `Other`");
-    check(&|t| t.replace("Date: Sat, 21 Nov", "Date: Some day"), NOW, "is no date");
+    check(&|t| t.replace("Date: Sat, 21 Nov", "Date: Some day"), NOW, "is not a date");
     check(
         &|t| t.replace("main/binary-amd64", "main/binary-arm64"),
         NOW,
         "doesn't list main/binary-amd64/Packages",
     );
-    check(&|t| t.replace("SHA256:\n ", "SHA256:\n f"), NOW, "is no digest and size");
+    check(&|t| t.replace("SHA256:\n ", "SHA256:\n f"), NOW, "is not a digest and size");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn nothing_is_written_through_a_link() {
     );
     check(
         &[("a", deb("a", "", tar().file("./etc/x", "").file("./etc/x/y", "")))],
-        expect!["/etc/x/y from a stands under /etc/x, which is no directory"],
+        expect!["/etc/x/y from a stands under /etc/x, which is not a directory"],
     );
     check(
         &[("a", deb("a", "", tar().dir("./etc/x/").symlink("./etc/x", "y")))],
@@ -217,7 +217,7 @@ fn hostile_entries() {
         (b'6', "./x", "", "a device node or pipe"),
         (b'S', "./x", "", "a sparse file"),
         (b'Z', "./x", "", "unknown kind 90"),
-        (b'0', "./", "", "the root is no directory"),
+        (b'0', "./", "", "the root is not a directory"),
     ] {
         let bytes = deb("a", "", tar().dir("./").entry(kind, name, link, b""));
         let error = words(&root(&[("a", bytes)], 1).unwrap_err());

@@ -25,7 +25,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The file is no snapshot, or was damaged by an edit.
+    /// The file is not a snapshot, or was damaged by an edit.
     #[error("{path} is not a snapshot of sconce doctor: {reason}")]
     Damaged {
         /// The file.

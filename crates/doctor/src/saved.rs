@@ -67,7 +67,7 @@ impl Snapshot {
         let odd = snapshot.in_commands().find(|name| !is_plain(name)).map(Cow::into_owned);
         match odd {
             Some(name) => {
-                Err(damaged(format!("`{}` is no name of a machine", name.escape_debug())))
+                Err(damaged(format!("`{}` is not a name of a machine", name.escape_debug())))
             }
             None => Ok(snapshot),
         }
@@ -147,7 +147,7 @@ mod tests {
             ("580.159.04", "$(reboot)"),
         ] {
             let error = load(&text.replace(name, bad)).unwrap_err().to_string();
-            assert!(error.contains("is no name of a machine"), "{error}");
+            assert!(error.contains("is not a name of a machine"), "{error}");
         }
     }
 

@@ -481,7 +481,7 @@ fn a_snapshot_edited_by_hand() {
     says(
         load("\"capability\": \"9.0\"", "\"capability\": \"nine\""),
         expect![
-            " is not a snapshot of sconce doctor: `nine` is no compute capability; it looks like `9.0` or `sm_90` at line 34 column 26"
+            " is not a snapshot of sconce doctor: `nine` is not a compute capability; it looks like `9.0` or `sm_90` at line 34 column 26"
         ],
     );
     says(

@@ -144,7 +144,7 @@ fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), Stri
     if !program.words.is_empty() {
         let first = rest.next().ok_or_else(|| format!("`{command}` does nothing"))?;
         if !program.words.contains(first) {
-            return Err(format!("`{first}` is no word of {name}: `{command}`"));
+            return Err(format!("`{first}` is not a word of {name}: `{command}`"));
         }
     }
     for word in rest {
@@ -154,7 +154,7 @@ fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), Stri
             return Err(format!("`{word}` can't be typed: `{command}`"));
         }
         if word.starts_with('-') && !options.iter().any(|known| known == option) {
-            return Err(format!("`{word}` is no option of {name}: `{command}`"));
+            return Err(format!("`{word}` is not an option of {name}: `{command}`"));
         }
         if !word.starts_with('-') && !arguments && !placeholder {
             return Err(format!("{name} takes no arguments: `{command}`"));

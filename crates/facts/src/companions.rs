@@ -178,7 +178,7 @@ impl Local {
     }
 }
 
-/// What stands behind a word that is no part of a longer one.
+/// What stands behind a word that is not a part of a longer one.
 fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let mut found = text.match_indices(word).filter(|(at, _)| {
         let before = text.get(..*at).unwrap_or_default();

@@ -52,7 +52,7 @@ pub use undeclared::{Undeclared, undeclared};
 pub use uv::{UvRow, uv};
 pub use xid::{Action, NvLink, SXid, Xid, nvlink, sxid, xid};
 
-/// A text that is no version, capability or architecture.
+/// A text that is not a version, capability or architecture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no {what}; {example}")]
 pub struct ParseError {

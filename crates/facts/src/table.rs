@@ -76,7 +76,7 @@ mod tests {
                 let Some(array) = value.as_array() else { continue };
                 for row in array {
                     let row =
-                        row.as_table().unwrap_or_else(|| panic!("{file}: {name} is no table"));
+                        row.as_table().unwrap_or_else(|| panic!("{file}: {name} is not a table"));
                     assert!(
                         given(row, "source"),
                         "{file}: a row of [[{name}]] has no source: {row}"
@@ -98,7 +98,7 @@ mod tests {
             let date = table.get("date").and_then(|v| v.as_str()).unwrap_or_default();
             assert!(
                 date.len() == 10 && date.chars().all(|c| c.is_ascii_digit() || c == '-'),
-                "{file}: `{date}` is no date (YYYY-MM-DD)"
+                "{file}: `{date}` is not a date (YYYY-MM-DD)"
             );
         }
     }

@@ -113,7 +113,7 @@ fn listed(answer: Answer) -> Result<Vec<Listed>, Error> {
             let text = String::from_utf8_lossy(&answer.bytes);
             Ok(html(&text, &answer.url))
         }
-        other => Err(bad(format!("`{other}` is no page of a package index"))),
+        other => Err(bad(format!("`{other}` is not a page of a package index"))),
     }?;
     // What another machine says must not lead to files of this one.
     let local = |file: &&Listed| answer.url.scheme() != "file" && file.url.starts_with("file:");

@@ -62,7 +62,7 @@ impl Job {
         if let Some((name, value)) = slurm {
             given.said = format!("{name}={value}");
             let minors = numbers(value)
-                .ok_or_else(|| self.unclear(&given.said, "it is no list of numbers"))?;
+                .ok_or_else(|| self.unclear(&given.said, "it is not a list of numbers"))?;
             if let Some(gone) =
                 minors.iter().find(|minor| !gpus.iter().any(|gpu| gpu.minor == **minor))
             {

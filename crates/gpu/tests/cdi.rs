@@ -437,7 +437,7 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
     );
 }
 
-/// What has a document's name and is no plain file of a document's size neither blocks nor is used.
+/// What has a document's name and is not a plain file of a document's size neither blocks nor is used.
 #[test]
 fn documents_that_are_none() {
     let world = world("h100");

@@ -335,7 +335,7 @@ fn slurm_counts_device_files() {
     );
     all(
         &[("SLURM_STEP_GPUS", "a")],
-        expect!["`SLURM_STEP_GPUS=a` can't be followed: it is no list of numbers"],
+        expect!["`SLURM_STEP_GPUS=a` can't be followed: it is not a list of numbers"],
     );
     all(
         &[("GPU_DEVICE_ORDINAL", "0"), ("ROCR_VISIBLE_DEVICES", "0")],

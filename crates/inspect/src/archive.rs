@@ -82,7 +82,7 @@ pub fn walk(file: Named<'_>, visit: &mut dyn FnMut(&str, Kind)) -> Result<(), Er
             return Err(file.malformed(at, WHAT, "its checksum is wrong"));
         }
         let size = over.size.or_else(|| number(&head[124..136]));
-        let size = size.ok_or_else(|| file.malformed(at, WHAT, "its size is no number"))?;
+        let size = size.ok_or_else(|| file.malformed(at, WHAT, "its size is not a number"))?;
         let body = at + BLOCK;
         let kind = head[156];
         let has_body = !matches!(kind, b'1'..=b'6');

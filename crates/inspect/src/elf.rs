@@ -12,7 +12,7 @@ const IDENT: [u8; 7] = [0x7f, b'E', b'L', b'F', 2, 1, 1];
 const HEADER: usize = 64;
 const SECTION: usize = 64;
 const SEGMENT: usize = 56;
-/// More sections than this is no file we care for (the largest CUDA objects have some 40,000).
+/// More sections than this is not a file we care for (the largest CUDA objects have some 40,000).
 const MAX_SECTIONS: u64 = 1 << 17;
 const MAX_NAMES: u64 = 16 << 20;
 

@@ -86,7 +86,7 @@ fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> R
         }
         let before = &piece[dot.saturating_sub(MAX_NAME)..dot];
         let after = &piece[dot..piece.len().min(dot + MAX_NAME)];
-        // Whole texts only: a zero stands on both sides, or before them a byte of what is no text, as of a table of
+        // Whole texts only: a zero stands on both sides, or before them a byte of what is not a text, as of a table of
         // jumps: no UTF-8 has it.
         let is_no_text = |byte: &u8| matches!(*byte, 0 | 0xc0 | 0xc1 | 0xf5..);
         let zeros = before.iter().rposition(is_no_text);

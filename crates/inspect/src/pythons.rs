@@ -57,7 +57,7 @@ enum Built<'a> {
     Stable,
 }
 
-/// The path without what the name says it is built for, and that; nothing of what is no module with a tag.
+/// The path without what the name says it is built for, and that; nothing of what is not a module with a tag.
 fn module(path: &str) -> Option<(&str, Built<'_>)> {
     if let Some(stem) = path.strip_suffix(".abi3.so") {
         return Some((stem, Built::Stable));

@@ -94,7 +94,7 @@ impl OnDisk {
     /// Opens the regular file at `path` for reading.
     ///
     /// # Errors
-    /// The system's, and for what is no regular file.
+    /// The system's, and for what is not a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::from_file(sconce_open::file(path)?)
     }

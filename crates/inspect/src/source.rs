@@ -255,7 +255,7 @@ pub(crate) mod tests {
         assert_eq!((subject.what, names(&subject).len()), ("layer", 3));
         fs::write(&path, b"neither").unwrap();
         assert!(matches!(Subject::open(&path, "amd64"), Err(Error::Unknown { .. })));
-        // An array is no object, whatever the order of its fields.
+        // An array is not an object, whatever the order of its fields.
         let archive = tar(&[
             entry("a/layer.tar", b'0', "", &bottom),
             entry("c.json", b'0', "", br#"{"config":{}}"#),

@@ -40,7 +40,7 @@ pub(crate) fn check(tree: &Tree, contents: &Contents, libraries: &[Library]) -> 
                 Severity::Warning,
                 Kind::BadBytes,
                 path,
-                format!("is no description of a variant: {error}"),
+                format!("is not a description of a variant: {error}"),
             )),
         }
     }
@@ -76,7 +76,8 @@ fn of_package(
     for text in declared {
         let Some(wanted) = architecture(text) else {
             let shown = shown(text);
-            let message = format!("variant {label} declares `{shown}`, which is no architecture");
+            let message =
+                format!("variant {label} declares `{shown}`, which is not an architecture");
             out.push(finding(Severity::Warning, package, message));
             continue;
         };
@@ -247,14 +248,14 @@ mod tests {
             &[],
             &declares(r#""ninety", "90_\u001b[31m""#),
             expect![[r#"
-                Warning Variant: variant cu13 declares `ninety`, which is no architecture
-                Warning Variant: variant cu13 declares `90_[31m`, which is no architecture"#]],
+                Warning Variant: variant cu13 declares `ninety`, which is not an architecture
+                Warning Variant: variant cu13 declares `90_[31m`, which is not an architecture"#]],
         );
         check(
             &[],
             "[1]",
             expect![
-                "Warning BadBytes: is no description of a variant: invalid type: integer `1`, expected a map at line 1 column 2"
+                "Warning BadBytes: is not a description of a variant: invalid type: integer `1`, expected a map at line 1 column 2"
             ],
         );
     }

@@ -59,7 +59,7 @@ pub fn usable(code: Code, gpu: Capability) -> bool {
     }
 }
 
-/// A target as the facts name it; `None` for a number that is no capability.
+/// A target as the facts name it; `None` for a number that is not a capability.
 pub fn sm(target: Target) -> Option<Sm> {
     let capability = Capability {
         major: u8::try_from(target.major()).ok().filter(|major| *major > 0)?,
@@ -417,7 +417,7 @@ mod tests {
         all.push(fatbin(&[cubin(75)]));
         let code = code(&all);
         assert_eq!(service(&code, "7.5".parse().unwrap(), true), Some(Service::Native));
-        // In a library that is not known to choose so, one part among many is no service.
+        // In a library that is not known to choose so, one part among many is not a service.
         assert_eq!(on(&code, "7.5"), Some(Service::Partial { served: 1, of: 13 }));
     }
 

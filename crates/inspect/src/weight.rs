@@ -126,7 +126,7 @@ fn group<'a>(
     groups
 }
 
-/// The digest of a file, or of its first and last 4 KiB. A file that can't be read is no copy of
+/// The digest of a file, or of its first and last 4 KiB. A file that can't be read is not a copy of
 /// anything; the scan has said why if it is a library.
 fn digest(tree: &Tree, path: &str, size: u64, ends_only: bool) -> Option<Digest> {
     let bytes = tree.open(path).ok()?;

@@ -86,16 +86,16 @@ pub enum Error {
     /// One path twice in one layer.
     #[error("`{0}` comes twice")]
     Duplicate(String),
-    /// Something lies under a path that is no directory.
-    #[error("`{path}` lies under `{parent}`, which is no directory")]
+    /// Something lies under a path that is not a directory.
+    #[error("`{path}` lies under `{parent}`, which is not a directory")]
     NotDirectory {
         /// What lies there.
         path: String,
         /// What it lies under.
         parent: String,
     },
-    /// A hard link to something that is no file of the layer.
-    #[error("the hard link `{path}` points to `{target}`, which is no file of this layer")]
+    /// A hard link to something that is not a file of the layer.
+    #[error("the hard link `{path}` points to `{target}`, which is not a file of this layer")]
     Hardlink {
         /// The link.
         path: String,

@@ -25,7 +25,7 @@ pub enum MetadataFault {
         /// What the file is called.
         expected: String,
     },
-    #[error("the folder `{0}` is no part of the wheel format")]
+    #[error("the folder `{0}` is not a part of the wheel format")]
     Scheme(String),
     #[error("line {line}: `{text}` is not `name = module:function`")]
     EntryPoint {

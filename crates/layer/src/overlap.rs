@@ -152,7 +152,7 @@ pub(crate) struct Found {
     pub lost: BTreeMap<usize, BTreeSet<String>>,
 }
 
-/// One path, one content; and what is a directory for one wheel is no file of another.
+/// One path, one content; and what is a directory for one wheel is not a file of another.
 pub(crate) fn overlaps<C: Comparable>(
     wheels: &[Owner<'_, C>],
     venv: &Venv,
@@ -208,7 +208,7 @@ pub(crate) fn overlaps<C: Comparable>(
 /// What lies at the top of site-packages by mistake: setuptools leaves folders and modules of these
 /// names out when it looks for packages (setuptools/discovery.py, `FlatLayoutPackageFinder` and
 /// `FlatLayoutModuleFinder`; without `util`, `utils` and `python`, which are imported), and nothing
-/// imports a file that is no module.
+/// imports a file that is not a module.
 const STRAY_FOLDERS: [&str; 23] = [
     "ci",
     "bin",

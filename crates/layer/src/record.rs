@@ -35,7 +35,7 @@ pub enum RecordFault {
     Twice(String),
     #[error("the hash `{0}` is not sha256, sha384 or sha512 in URL-safe base64")]
     Hash(String),
-    #[error("the size `{0}` is no number")]
+    #[error("the size `{0}` is not a number")]
     Size(String),
     #[error("`{0}` is listed without a hash")]
     NoHash(String),

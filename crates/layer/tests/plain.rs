@@ -145,19 +145,19 @@ fn what_no_file_system_holds_is_refused() {
     check(vec![file("x", b""), file("x", b"")], expect!["`x` comes twice"]);
     check(
         vec![symlink("lib", "usr/lib"), file("lib/x", b"")],
-        expect!["`lib/x` lies under `lib`, which is no directory"],
+        expect!["`lib/x` lies under `lib`, which is not a directory"],
     );
     check(
         vec![file("a", b""), file("a/b/c", b"")],
-        expect!["`a/b/c` lies under `a`, which is no directory"],
+        expect!["`a/b/c` lies under `a`, which is not a directory"],
     );
     check(
         vec![hardlink("a", "b")],
-        expect!["the hard link `a` points to `b`, which is no file of this layer"],
+        expect!["the hard link `a` points to `b`, which is not a file of this layer"],
     );
     check(
         vec![symlink("b", "c"), hardlink("a", "b")],
-        expect!["the hard link `a` points to `b`, which is no file of this layer"],
+        expect!["the hard link `a` points to `b`, which is not a file of this layer"],
     );
     let other = Entry { meta: Meta::root(0o700), ..entry("d", Kind::Directory) };
     check(vec![entry("d", Kind::Directory), other], expect!["`d` comes twice"]);

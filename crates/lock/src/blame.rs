@@ -101,7 +101,7 @@ fn damaged(spec: &Spec, words: &str) -> Option<Error> {
             .to_owned(),
         Err(error) => error.to_string(),
     };
-    Some(wheel(spec, &path, &format!("it is no wheel that can be read: {why}")))
+    Some(wheel(spec, &path, &format!("it is not a wheel that can be read: {why}")))
 }
 
 /// The wheel of a release in a folder.

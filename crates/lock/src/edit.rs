@@ -40,7 +40,7 @@ pub fn add(text: &str, requirements: &[String]) -> Result<String, Error> {
     Ok(document.to_string())
 }
 
-/// The package that a requirement asks for, normalised; `None` where it is no requirement.
+/// The package that a requirement asks for, normalised; `None` where it is not a requirement.
 pub fn package_of(requirement: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     Some(name_of(requirement)).filter(|name| !name.is_empty() && name.chars().all(plain))
@@ -85,7 +85,7 @@ fn list(document: &mut DocumentMut) -> Result<&mut Array, Error> {
     let environment = document.entry("environment").or_insert(Item::Table(Table::new()));
     let table = environment
         .as_table_like_mut()
-        .ok_or_else(|| wrong("[environment] of sconce.toml is no table"))?;
+        .ok_or_else(|| wrong("[environment] of sconce.toml is not a table"))?;
     let item = table.entry("requirements").or_insert(Item::Value(Array::new().into()));
     if let Some(path) = item.as_str().map(str::to_owned) {
         if RequirementsFile::new(&path)
@@ -106,10 +106,10 @@ fn list(document: &mut DocumentMut) -> Result<&mut Array, Error> {
         array.push(format!("-r {path}"));
         *item = Item::Value(array.into());
     }
-    item.as_array_mut().ok_or_else(|| wrong("`requirements` of sconce.toml is no list"))
+    item.as_array_mut().ok_or_else(|| wrong("`requirements` of sconce.toml is not a list"))
 }
 
-/// What an item asks for, by name: the whole of it where it is no requirement.
+/// What an item asks for, by name: the whole of it where it is not a requirement.
 fn name_of(item: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let item = item.trim();

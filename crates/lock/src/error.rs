@@ -73,7 +73,7 @@ pub enum Error {
         builds: bool,
     },
     /// An image tag that stands for nothing known.
-    #[error("`{tag}` is no tag that sconce knows: {why}")]
+    #[error("`{tag}` is not a tag that sconce knows: {why}")]
     Tag {
         /// As given.
         tag: String,
@@ -216,7 +216,7 @@ pub enum Error {
         /// How that shows.
         what: String,
     },
-    /// The lock is no lock.
+    /// The lock is not a lock.
     #[error("sconce.lock{}: {message}", place.map(|p| format!(", {p}")).unwrap_or_default())]
     LockSyntax {
         /// Where, when known.

@@ -15,7 +15,7 @@ const KEPT: usize = 64;
 /// Whether an engine takes this as a name: `demo`, `lab/demo:1.2`, `host:5000/lab/demo`.
 pub fn is_image_name(text: &str) -> bool {
     let (name, tag) = match text.rsplit_once(':') {
-        // A port is no tag.
+        // A port is not a tag.
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (text, None),
     };

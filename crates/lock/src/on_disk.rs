@@ -82,7 +82,7 @@ fn at(path: &Path, must: Must) -> Result<(), String> {
         return fs::read_dir(path).map(drop).map_err(unreadable);
     }
     match must {
-        Must::Folder => Err(format!("{shown} is no folder")),
+        Must::Folder => Err(format!("{shown} is not a folder")),
         Must::Links => {
             sconce_open::file_unfollowed(path).map_err(unreadable)?;
             match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("whl")) {
@@ -93,7 +93,7 @@ fn at(path: &Path, must: Must) -> Result<(), String> {
             }
         }
         Must::Wheel => match archive(path).map_err(unreadable)? {
-            Some(fault) => Err(format!("{shown} is no wheel: {fault}")),
+            Some(fault) => Err(format!("{shown} is not a wheel: {fault}")),
             None => Ok(()),
         },
     }

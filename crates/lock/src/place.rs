@@ -67,7 +67,9 @@ pub(crate) fn wheel_place(text: &str) -> Result<Place, String> {
         false if matches!(scheme.as_deref(), None | Some("file")) => {
             "it is a folder, whose code would run here to build it".into()
         }
-        false => "it is no wheel, and what is no wheel would run code here to be built".into(),
+        false => {
+            "it is not a wheel, and what is not a wheel would run code here to be built".into()
+        }
     })
 }
 

@@ -206,7 +206,7 @@ impl FileRow {
         let file = file.ok_or_else(|| format!("{}: a wheel without a name", cut(package)))?;
         let name: WheelName = file.parse().map_err(|error| format!("{}: {error}", cut(package)))?;
         if name.name != package || version.is_some_and(|version| *version != name.version) {
-            return Err(format!("{file} is no wheel of {}", cut(package)));
+            return Err(format!("{file} is not a wheel of {}", cut(package)));
         }
         let sha256 = self.hashes.sha256.as_deref().and_then(|text| text.parse().ok());
         let sha256 = sha256.ok_or_else(|| format!("{file} has no SHA-256"))?;

@@ -164,7 +164,7 @@ fn check_digest(text: &str, version: i64) -> Result<(), Error> {
     let rest = text.strip_prefix(&start).ok_or_else(|| edited("its first lines are others"))?;
     let (digest, body) =
         rest.split_once("\"\n").ok_or_else(|| edited("its digest line is another"))?;
-    let digest: Digest = digest.parse().map_err(|_| edited("its digest is none"))?;
+    let digest: Digest = digest.parse().map_err(|_| edited("its digest is not a digest"))?;
     if Digest::of(body.as_bytes()) != digest {
         return Err(edited("its digest is not that of its text"));
     }
@@ -272,7 +272,7 @@ impl SourceRow {
         let Self { name, file, size, sha256, index, flavour, architectures, .. } = self;
         let Self { recipe, rebuilt, with, wheel, .. } = self;
         if !crate::source::is_file_name(&file) {
-            return Err(format!("`{file}` is no file name of a source distribution"));
+            return Err(format!("`{file}` is not a file name of a source distribution"));
         }
         if !known(&index, IndexKind::Python, indexes) {
             return Err(format!("source `{name}` names no index of this lock: `{index}`"));
@@ -303,7 +303,7 @@ impl ProjectRow {
     fn project(self, wheels: &[Wheel], indexes: &[IndexRow]) -> Result<OwnProject, String> {
         let Self { name, requires, flavour, architectures, with, wheel } = self;
         if !crate::pyproject::is_package_name(&name) {
-            return Err(format!("`{name}` is no name of a project"));
+            return Err(format!("`{name}` is not a name of a project"));
         }
         if wheels.iter().any(|wheel| wheel.name == name) {
             return Err(format!("the project `{name}` is a wheel as well"));

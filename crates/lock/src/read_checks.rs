@@ -36,14 +36,14 @@ pub(crate) fn check_python(pin: &PythonPin, python: &str) -> Result<(), String> 
         return Err(format!("Python {version:?} is no Python {python:?}"));
     }
     if !plain(file) || !file.ends_with(".tar.gz") {
-        return Err(format!("{file:?} is no archive of Python"));
+        return Err(format!("{file:?} is not an archive of Python"));
     }
     let web = |url: &String| {
         ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme))
     };
     match (url, build) {
-        (Some(url), _) if !web(url) => Err(format!("{url:?} is no address of Python")),
-        (_, Some(build)) if !plain(build) => Err(format!("{build:?} is no build of Python")),
+        (Some(url), _) if !web(url) => Err(format!("{url:?} is not an address of Python")),
+        (_, Some(build)) if !plain(build) => Err(format!("{build:?} is not a build of Python")),
         (None, None) => Err(format!("{file} has neither a build nor an address")),
         _ => Ok(()),
     }
@@ -57,7 +57,10 @@ pub(crate) fn check_wheels(wheels: &[Wheel], indexes: &[IndexRow]) -> Result<(),
     for wheel in wheels {
         let file: WheelName = wheel.file.parse().map_err(|error| format!("{error}"))?;
         if file.name != wheel.name || wheel.version.parse().as_ref() != Ok(&file.version) {
-            return Err(format!("{} is no wheel of {} {}", wheel.file, wheel.name, wheel.version));
+            return Err(format!(
+                "{} is not a wheel of {} {}",
+                wheel.file, wheel.name, wheel.version
+            ));
         }
         if file.variant != wheel.variant {
             return Err(format!("{} is no such variant", wheel.file));

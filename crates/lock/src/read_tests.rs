@@ -289,11 +289,11 @@ fn values_that_no_sconce_writes() {
     );
     wrong(
         &change("foo_bar-1.0+cu1-py3", "../foo_bar-1.0+cu1-py3"),
-        expect!["sconce.lock: `../foo_bar-1.0+cu1-py3-none-any.whl` is no wheel's file name"],
+        expect!["sconce.lock: `../foo_bar-1.0+cu1-py3-none-any.whl` is not a wheel's file name"],
     );
     wrong(
         &change("foo_bar-1.0+cu1-py3", "other-1.0+cu1-py3"),
-        expect!["sconce.lock: other-1.0+cu1-py3-none-any.whl is no wheel of foo-bar 1.0+cu1"],
+        expect!["sconce.lock: other-1.0+cu1-py3-none-any.whl is not a wheel of foo-bar 1.0+cu1"],
     );
     wrong(
         &change("index = \"pypi\"", "index = \"lab\""),
@@ -377,7 +377,7 @@ fn a_project_that_is_installed() {
     assert!(text.contains("\nversion = 5\n") && text.contains("\ninstall = true\n"), "{text}");
     for (from, to, why) in [
         ("install = true\n", "", "`install` and [project] do not go together"),
-        ("name = \"my-tool\"", "name = \"../up\"", "`../up` is no name of a project"),
+        ("name = \"my-tool\"", "name = \"../up\"", "`../up` is not a name of a project"),
         ("name = \"my-tool\"", "name = \"foo-bar\"", "the project `foo-bar` is a wheel as well"),
         ("with = [\"foo-bar\"]", "with = [\"foo\"]", "there is no wheel `foo`"),
     ] {
@@ -409,7 +409,7 @@ fn wheels_from_source() {
     );
     ends(
         changed("file = \"wooden-1.0.tar.gz\"", "file = \"../wooden-1.0.tar.gz\""),
-        "`../wooden-1.0.tar.gz` is no file name of a source distribution",
+        "`../wooden-1.0.tar.gz` is not a file name of a source distribution",
     );
     let setuptools =
         format!("sha256 = \"{}\"\nindex = \"pypi\"\n\n[[deb]]", Digest::of(b"x").hex());

@@ -141,7 +141,7 @@ fn options(line: &str, folder: &Path) -> Asks {
     let mut rest = line;
     while !rest.is_empty() {
         let Some((means, value, after)) = option(rest)? else {
-            return wrong("it is no option that a requirements file can have here");
+            return wrong("it is not an option that a requirements file can have here");
         };
         rest = after;
         match means {
@@ -305,7 +305,7 @@ fn target_and_marker(text: &str) -> Result<(&str, &str), (String, bool)> {
     }
     match rest.trim_start().starts_with(';') {
         true => Ok((target, rest)),
-        // `./my folder`, and `a.whl -e .`: what follows the first blank is no marker.
+        // `./my folder`, and `a.whl -e .`: what follows the first blank is not a marker.
         false => {
             wheel_place(text).map_err(|why| (why, true))?;
             wrong("a path with a blank is written with %20, as a file: address")

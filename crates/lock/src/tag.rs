@@ -35,7 +35,7 @@ impl Spec {
         if !Self::is_tag(text) {
             let names = sconce_facts::tag_repositories().iter().map(|row| row.name.as_str());
             let near = sconce_facts::nearest(repository, names).map(|near| format!("{near}:{tag}"));
-            return Err(wrong("the part before `:` is no image with torch", near));
+            return Err(wrong("the part before `:` is not an image with torch", near));
         }
         if Self::is_ngc(text) {
             return ngc(repository, tag);
@@ -73,33 +73,36 @@ impl Spec {
             } else if let Some(cuda) = part.strip_prefix("cuda") {
                 let cuda: CudaVersion = cuda
                     .parse()
-                    .map_err(|_| wrong("its CUDA is no release like `cuda12.1`", near()))?;
+                    .map_err(|_| wrong("its CUDA is not a release like `cuda12.1`", near()))?;
                 environment.cuda =
                     CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
             } else if let Some(torch) = part.strip_prefix("torch").filter(|text| dated(text)) {
                 let versions = torch_versions(torch)
                     .filter(|_| !has_torch)
-                    .ok_or_else(|| wrong("its torch is no release like `torch2.15`", near()))?;
+                    .ok_or_else(|| wrong("its torch is not a release like `torch2.15`", near()))?;
                 environment.torch = TorchRequest::Versions(versions);
                 has_torch = true;
             } else if let Some(digits) = part.strip_prefix("py").filter(|text| dated(text)) {
                 let python = format!("3.{}", digits.strip_prefix('3').unwrap_or("?"));
                 if !sconce_facts::pythons().contains(&python.as_str()) {
-                    return Err(wrong("its Python is none that there is, like `py313`", near()));
+                    return Err(wrong(
+                        "its Python is not a version that there is, like `py313`",
+                        near(),
+                    ));
                 }
                 environment.python = Some(python);
             } else if let Some(digits) = part.strip_prefix("cu").filter(|text| dated(text)) {
                 let at = digits.len() - 1;
                 let (major, minor) = digits.split_at_checked(at).unwrap_or_default();
                 let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
-                    return Err(wrong("its CUDA is no release like `cu132`", near()));
+                    return Err(wrong("its CUDA is not a release like `cu132`", near()));
                 };
                 environment.cuda = CudaRequest::Version { major, minor: Some(minor) };
             } else if let Some(major) = part.strip_prefix("cudnn") {
                 cudnn = Some(
                     major
                         .parse()
-                        .map_err(|_| wrong("its cuDNN is no major like `cudnn8`", near()))?,
+                        .map_err(|_| wrong("its cuDNN is not a major like `cudnn8`", near()))?,
                 );
             } else {
                 return Err(wrong(&format!("`{}` means nothing in it", cut(part)), near()));

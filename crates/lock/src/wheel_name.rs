@@ -27,9 +27,9 @@ pub struct WheelName {
     pub variant: Option<String>,
 }
 
-/// A text that is no wheel's file name.
+/// A text that is not a wheel's file name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no wheel's file name")]
+#[error("`{0}` is not a wheel's file name")]
 pub struct BadWheelName(pub String);
 
 impl WheelName {

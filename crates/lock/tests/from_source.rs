@@ -175,7 +175,7 @@ fn names_that_cannot_be_meant() {
         error.to_string(),
         "`from-source` names deepsped, and the index has no source distribution of it"
     );
-    // What nothing asks for is no fault, and is not built.
+    // What nothing asks for is not a fault, and is not built.
     let more = ANTLR.replace("from-source = ['", "from-source = ['deepspeed', '");
     let (lock, explanation) = tried(&more, None, &Upgrade::Nothing, &mut world).unwrap();
     assert_eq!(lock.sources.len(), 1);

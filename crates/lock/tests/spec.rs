@@ -128,7 +128,7 @@ fn unknown_keys_and_values() {
     wrong(
         "[environment]\ndriver = 'new'",
         expect![[r#"
-        sconce.toml, line 2, column 10: `driver`: `new` is no driver version; it looks like `535.104.05`
+        sconce.toml, line 2, column 10: `driver`: `new` is not a driver version; it looks like `535.104.05`
     "#]],
     );
     wrong(
@@ -248,12 +248,12 @@ fn tags_of_short_parts() {
     assert!(Spec::from_tag("torch:2.15.0-py312-devel").is_ok());
     assert!(Spec::from_tag("torch:py313").is_ok());
     for (tag, says) in [
-        ("torch:py399-torch2.15", "its Python is none"),
-        ("torch:py3", "its Python is none"),
-        ("torch:2.15.0-torch2.14", "its torch is no release"),
-        ("torch:torch2.x", "its torch is no release"),
-        ("torch:torch2.15-cu1x", "its CUDA is no release"),
-        ("torch:torch2.15-cu1", "its CUDA is no release"),
+        ("torch:py399-torch2.15", "its Python is not a version"),
+        ("torch:py3", "its Python is not a version"),
+        ("torch:2.15.0-torch2.14", "its torch is not a release"),
+        ("torch:torch2.x", "its torch is not a release"),
+        ("torch:torch2.15-cu1x", "its CUDA is not a release"),
+        ("torch:torch2.15-cu1", "its CUDA is not a release"),
         ("torch:torch2.15-cu101", "has builds for"),
         ("torch:pyx-torch2.15", "begins with no torch version"),
     ] {
@@ -300,67 +300,67 @@ fn tags_people_know() {
     wrong_tag(
         "nvcr.io/nvidia/pytorch:24.13-py3",
         expect![[r#"
-        `nvcr.io/nvidia/pytorch:24.13-py3` is no tag that sconce knows: what is in that release is not known here
+        `nvcr.io/nvidia/pytorch:24.13-py3` is not a tag that sconce knows: what is in that release is not known here
         the nearest tag that works is `nvcr.io/nvidia/pytorch:24.12-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch:26.12-py3",
         expect![[r#"
-        `nvcr.io/nvidia/pytorch:26.12-py3` is no tag that sconce knows: what is in that release is not known here
+        `nvcr.io/nvidia/pytorch:26.12-py3` is not a tag that sconce knows: what is in that release is not known here
         the nearest tag that works is `nvcr.io/nvidia/pytorch:26.09-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch:24.05-py3-igpu",
         expect![[r#"
-        `nvcr.io/nvidia/pytorch:24.05-py3-igpu` is no tag that sconce knows: what is in that release is not known here
+        `nvcr.io/nvidia/pytorch:24.05-py3-igpu` is not a tag that sconce knows: what is in that release is not known here
         the nearest tag that works is `nvcr.io/nvidia/pytorch:24.05-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch:23.01-py3",
         expect![[r#"
-            `nvcr.io/nvidia/pytorch:23.01-py3` is no tag that sconce knows: what is in that release is not known here
+            `nvcr.io/nvidia/pytorch:23.01-py3` is not a tag that sconce knows: what is in that release is not known here
             the nearest tag that works is `nvcr.io/nvidia/pytorch:24.02-py3`"#]],
     );
     wrong_tag(
         "nvcr.io/nvidia/pytorch",
         expect![[r#"
-        `nvcr.io/nvidia/pytorch:latest` is no tag that sconce knows: what is in that release is not known here
+        `nvcr.io/nvidia/pytorch:latest` is not a tag that sconce knows: what is in that release is not known here
         the nearest tag that works is `nvcr.io/nvidia/pytorch:26.09-py3`"#]],
     );
     wrong_tag(
         "pytorch:2.1.0-cuda12.4-cudnn8-runtime",
         expect![[r#"
-        `pytorch:2.1.0-cuda12.4-cudnn8-runtime` is no tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
+        `pytorch:2.1.0-cuda12.4-cudnn8-runtime` is not a tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
         the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
     );
     wrong_tag(
         "pytorch:2.1.0-cuda12.1-cudnn9-runtime",
         expect![[r#"
-        `pytorch:2.1.0-cuda12.1-cudnn9-runtime` is no tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
+        `pytorch:2.1.0-cuda12.1-cudnn9-runtime` is not a tag that sconce knows: torch 2.1.0 has builds for CUDA 11.8 with cuDNN 8, CUDA 12.1 with cuDNN 8
         the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
     );
     wrong_tag(
         "pytorch:2.1.0-cuda12.1-cudnn8-runtim",
         expect![[r#"
-        `pytorch:2.1.0-cuda12.1-cudnn8-runtim` is no tag that sconce knows: `runtim` means nothing in it
+        `pytorch:2.1.0-cuda12.1-cudnn8-runtim` is not a tag that sconce knows: `runtim` means nothing in it
         the nearest tag that works is `pytorch:2.1.0-cuda12.1-cudnn8-runtime`"#]],
     );
     wrong_tag(
         "pytorh:2.1.0",
         expect![[r#"
-        `pytorh:2.1.0` is no tag that sconce knows: the part before `:` is no image with torch
+        `pytorh:2.1.0` is not a tag that sconce knows: the part before `:` is not an image with torch
         the nearest tag that works is `pytorch:2.1.0`"#]],
     );
     wrong_tag(
         "torch:2.9.7",
         expect![[r#"
-        `torch:2.9.7` is no tag that sconce knows: there is no torch ==2.9.7
+        `torch:2.9.7` is not a tag that sconce knows: there is no torch ==2.9.7
         the nearest tag that works is `torch:2.9.1`"#]],
     );
     wrong_tag(
         "torch:nightly",
         expect![[r#"
-        `torch:nightly` is no tag that sconce knows: it begins with no torch version
+        `torch:nightly` is not a tag that sconce knows: it begins with no torch version
     "#]],
     );
 }

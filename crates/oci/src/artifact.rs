@@ -1,4 +1,4 @@
-//! Artifacts: manifests of what is no image, and the lists of those that refer to one.
+//! Artifacts: manifests of what is not an image, and the lists of those that refer to one.
 //!
 //! Sources: image-spec 1.1, "Guidelines for Artifact Usage"; distribution-spec 1.1, "Listing Referrers"
 //! and "Referrers Tag Schema".
@@ -147,7 +147,7 @@ impl Referrer {
         }
         // serde takes an array for a struct, and an empty one for an empty list.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err("no list of artifacts: it is no JSON object".to_owned());
+            return Err("no list of artifacts: it is not a JSON object".to_owned());
         }
         let List { manifests } = serde_json::from_slice(bytes)
             .map_err(|error| format!("no list of artifacts: {error}"))?;

@@ -58,7 +58,7 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its length, bytes.
     pub size: u64,
-    /// What kind of artifact it is; in an index only, and there of what is no image.
+    /// What kind of artifact it is; in an index only, and there of what is not an image.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub artifact_type: String,
     /// What is said of it.

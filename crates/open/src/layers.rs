@@ -35,7 +35,7 @@ impl Layers {
     /// The bytes of a regular file of the image, links followed inside it; `None` where it has none.
     ///
     /// # Errors
-    /// The kernel's, [`Refusal::Kind`] for what is no regular file, and [`Refusal::TooLarge`] for
+    /// The kernel's, [`Refusal::Kind`] for what is not a regular file, and [`Refusal::TooLarge`] for
     /// one of more than `limit` bytes.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let mut todo: Vec<OsString> = parts(path);

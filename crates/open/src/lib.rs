@@ -31,7 +31,7 @@ pub use refusal::Refusal;
 /// Opens a regular file for reading. Links are followed, as whoever named the path expects.
 ///
 /// # Errors
-/// The kernel's, and [`Refusal::Kind`] for what is no regular file.
+/// The kernel's, and [`Refusal::Kind`] for what is not a regular file.
 pub fn file(path: &Path) -> io::Result<File> {
     regular(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }

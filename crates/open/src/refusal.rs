@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It is no regular file.
+    /// It is not a regular file.
     #[error("it is {0}, not a regular file")]
     Kind(&'static str),
     /// It is larger than any honest one.

@@ -7,7 +7,7 @@ use sconce_blob::Digest;
 /// Why an image in a registry can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was given is no reference.
+    /// What was given is not a reference.
     #[error("`{text}` names no image in a registry: {why}")]
     Reference {
         /// As it was given.

@@ -299,7 +299,7 @@ fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, ()>
     let failed = |why: String| Error::Helper { name: name.to_owned(), why };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
-        return Err(failed("that is no name of a program".to_owned()));
+        return Err(failed("that is not a name of a program".to_owned()));
     }
     let program = format!("docker-credential-{name}");
     let mut child = Command::new(&program)

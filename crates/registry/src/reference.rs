@@ -54,7 +54,7 @@ impl Reference {
         };
         let known = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
         if host.starts_with(['.', '-', ':']) || !host.chars().all(known) {
-            return Err(bad("its host is no host name"));
+            return Err(bad("its host is not a host name"));
         }
         if name.is_empty() || name.len() > MAX_NAME || !name.split('/').all(is_part) {
             return Err(bad("a repository is made of small letters, digits, `.`, `_` and `-`"));

@@ -203,7 +203,7 @@ impl Registry {
             let piece = Piece::open(source, blob, start, end, &failure)?;
             Ok(Some((Box::new(piece) as Box<dyn Read>, end - start)))
         });
-        // What could not be read here is no fault of the network's.
+        // What could not be read here is not a fault of the network's.
         if let Some(failure) = failure.into_inner() {
             return Err(failure);
         }
@@ -274,7 +274,7 @@ impl Registry {
     /// Where an upload goes on: relative, or on another host.
     fn location(&self, stream: &Stream, at: &Url) -> Result<Url, Error> {
         let to = stream.header("location").ok_or_else(|| self.wrong(at, "no Location"))?;
-        let to = at.join(to).map_err(|_| self.wrong(at, "a Location that is no address"))?;
+        let to = at.join(to).map_err(|_| self.wrong(at, "a Location that is not an address"))?;
         match (at.scheme(), to.scheme()) {
             (_, "https") | ("http", "http") => Ok(to),
             _ => Err(self.wrong(at, "it leads an upload to where there is no TLS")),

@@ -100,7 +100,7 @@ fn malformed(what: &str, found: &Value) -> Error {
     Error::Invalid {
         option: "CDI",
         given,
-        why: format!("that is no entry of {what} as the CDI specification has it"),
+        why: format!("that is not an entry of {what} as the CDI specification has it"),
     }
 }
 
@@ -125,7 +125,7 @@ fn device(node: &Value) -> Result<(&str, Value), Error> {
         return Err(Error::Invalid {
             option: "CDI",
             given: host.to_owned(),
-            why: "that is no device file".to_owned(),
+            why: "that is not a device file".to_owned(),
         });
     };
     let number =

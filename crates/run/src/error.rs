@@ -27,7 +27,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// `-t` where the standard input or output is no terminal.
+    /// `-t` where the standard input or output is not a terminal.
     #[error("a terminal (-t) was asked for, but standard {0} is not one")]
     NotATerminal(&'static str),
     /// The command does not exist in the image.

@@ -41,7 +41,7 @@ impl Target<'_> {
         let kept = streams.iter().chain([client]).map(AsRawFd::as_raw_fd).collect();
         self.fork(client, kept, || {
             let process = self.process_of(exec)?;
-            // A link may lead out, to what is no path inside (getcwd(2)).
+            // A link may lead out, to what is not a path inside (getcwd(2)).
             let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
             if std::env::set_current_dir(&process.workdir).is_err() || !inside() {
                 return Err(Error::Invalid {

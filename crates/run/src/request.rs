@@ -47,7 +47,11 @@ impl std::str::FromStr for Volume {
                 "ro" => read_only = true,
                 // SELinux labels and macOS caching: nothing to do, and common in examples.
                 "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "rprivate" => {}
-                _ => return Err(invalid(format!("'{option}' is no option; there are ro and rw"))),
+                _ => {
+                    return Err(invalid(format!(
+                        "'{option}' is not an option; there are ro and rw"
+                    )));
+                }
             }
         }
         let target = PathBuf::from(target);

@@ -203,7 +203,7 @@ pub(crate) fn check_folders_in(root: impl AsFd) -> Result<(), Error> {
         let about = rustix::fs::statat(root.as_fd(), name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
         let kind = about.map(|about| rustix::fs::FileType::from_raw_mode(about.st_mode));
         if kind.is_ok_and(|kind| kind != rustix::fs::FileType::Directory) {
-            let why = "is no folder, and the kernel's files are shown there";
+            let why = "is not a folder, and the kernel's files are shown there";
             return Err(Error::Image { place: place.to_owned(), why });
         }
     }
@@ -314,7 +314,7 @@ mod tests {
         assert!(root.join("a/b/c").is_dir());
         assert!(
             create_folder_in(&fd, Path::new("/out/x")).is_err(),
-            "a dangling link is no folder"
+            "a dangling link is not a folder"
         );
         assert!(!folder.path().join("out").exists());
     }

@@ -402,8 +402,8 @@ fn images_that_no_container_can_have() {
     for who in ALL {
         for (make, words) in [
             ("mkdir -p root/etc/resolv.conf", "the image's /etc/resolv.conf is a folder"),
-            ("ln -s /tmp root/proc", "the image's /proc is no folder"),
-            ("echo > root/dev", "the image's /dev is no folder"),
+            ("ln -s /tmp root/proc", "the image's /proc is not a folder"),
+            ("echo > root/dev", "the image's /dev is not a folder"),
             ("rm -r root/etc; ln -s /dev root/etc", "the image's /etc/hosts leads to"),
             (
                 "rm -r root/etc; ln -s ../nowhere root/etc",

@@ -248,7 +248,7 @@ fn command_at(cli: &clap::Command, words: &[OsString]) -> Option<usize> {
     None
 }
 
-/// Puts `--` after the first word that is no option and no option's value: what follows a container's
+/// Puts `--` after the first word that is not an option and no option's value: what follows a container's
 /// name is the command's, `-h` too.
 fn command_after_first(declared: &[Declared], mut words: Vec<OsString>) -> Vec<OsString> {
     let takes_value = |found: Option<&Declared>| found.is_some_and(|option| option.takes_value);

@@ -128,7 +128,7 @@ fn what_is_not_there_is_said_by_file_and_line() {
         ("--find-links file:///none/at/all", "`--find-links`: there is no /none/at/all"),
         ("--find-links ./b-1-py3-none-any.whl", "is a wheel: name its folder"),
         ("--extra-index-url ./none", "`--extra-index-url`: there is no "),
-        ("--extra-index-url ./a.txt", "a.txt is no folder"),
+        ("--extra-index-url ./a.txt", "a.txt is not a folder"),
         ("--index-url file:///none/at/all", "`--index-url`: there is no /none/at/all"),
         ("./none-1-py3-none-any.whl", "there is no "),
         ("none @ ./none-1-py3-none-any.whl", "there is no "),
@@ -143,7 +143,7 @@ fn what_is_not_there_is_said_by_file_and_line() {
     for (table, why) in [
         ("[tool.uv]\nfind-links = [\"./none\"]", "there is no "),
         ("[tool.uv.sources]\na = { path = \"./a-1-py3-none-any.whl\" }", "there is no "),
-        ("[[tool.uv.index]]\nurl = \"./a.txt\"", "a.txt is no folder"),
+        ("[[tool.uv.index]]\nurl = \"./a.txt\"", "a.txt is not a folder"),
     ] {
         toml("\"pyproject.toml\"", "");
         put("pyproject.toml", &format!("{project}{table}\n")).unwrap();

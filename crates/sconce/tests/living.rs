@@ -191,7 +191,7 @@ fn a_day_of_one_container() {
 
         // A folder takes the place of nothing that is there.
         let (code, _, err) = world.says(&["cp", "train:/tmp", "out"]);
-        assert!(code == 2 && err.contains("/tmp is a folder, and out is none"), "{err}");
+        assert!(code == 2 && err.contains("/tmp is a folder, and out is not"), "{err}");
         assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "from here");
         assert_eq!(world.says(&["cp", "train:/tmp", "-"]).0, 2);
         // A link to a file is followed, as `cp` does; what is neither file nor folder stays what it is.

@@ -75,7 +75,7 @@ impl Refusal {
     }
 
     pub(crate) fn name_invalid() -> Self {
-        Self::new(400, "NAME_INVALID", "this is no repository's name")
+        Self::new(400, "NAME_INVALID", "this is not a repository's name")
     }
 
     pub(crate) fn digest_invalid() -> Self {

@@ -60,7 +60,8 @@ impl Logins {
                 continue;
             }
             let wrong = |why: &str| Error::Logins { why: format!("line {}: {why}", number + 1) };
-            let (name, hash) = line.split_once(':').ok_or_else(|| wrong("it is no NAME:HASH"))?;
+            let (name, hash) =
+                line.split_once(':').ok_or_else(|| wrong("it is not a NAME:HASH"))?;
             let hash = Hashed::parse(hash).map_err(|why| wrong(&why))?;
             if users.insert(name.to_owned(), hash).is_some() {
                 return Err(wrong("its name stands there twice"));

@@ -79,7 +79,7 @@ pub fn route(path: &str) -> Result<Route, Refusal> {
             Route::Manifest(name.to_owned(), Wanted::Digest(digest()?))
         }
         _ if is_tag(last) => Route::Manifest(name.to_owned(), Wanted::Tag(last.to_owned())),
-        _ => return Err(Refusal::manifest_unknown("this is no tag")),
+        _ => return Err(Refusal::manifest_unknown("this is not a tag")),
     })
 }
 

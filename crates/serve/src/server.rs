@@ -63,7 +63,7 @@ pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -
             let slot = slots.take(stream);
             let builder = thread::Builder::new().name("connection".to_owned()).stack_size(STACK);
             let begun = builder.spawn_scoped(scope, move || {
-                // A client that goes away, or is too slow, is no fault of anybody's here.
+                // A client that goes away, or is too slow, is not a fault of anybody's here.
                 let _ = converse(&slot, client.ip(), registry, limits);
             });
             if begun.is_err() {

@@ -104,7 +104,7 @@ impl<'a> Specifications<'a> {
         Self { min_free: bytes, ..self }
     }
 
-    /// The image of a tag, built if need be; `None` where it is no tag that sconce knows.
+    /// The image of a tag, built if need be; `None` where it is not a tag that sconce knows.
     pub(crate) fn image(&self, store: &Store, name: &str) -> Option<Result<Digest, Failed>> {
         if !Spec::is_tag(name) {
             return None;

@@ -78,7 +78,7 @@ impl Opened {
             return Err(format!("it has more than {MAX_DOCUMENT} bytes"));
         }
         let bundle: Bundle =
-            json::parse(bytes).map_err(|error| format!("it is no sigstore bundle: {error}"))?;
+            json::parse(bytes).map_err(|error| format!("it is not a sigstore bundle: {error}"))?;
         if bundle.media_type != BUNDLE {
             return Err(format!("it is a `{}`, where `{BUNDLE}` is read", bundle.media_type));
         }

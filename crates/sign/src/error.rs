@@ -3,7 +3,7 @@
 /// What is wrong with a key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The file is no key, or none that is read here.
+    /// The file is not a key, or none that is read here.
     #[error("{why}")]
     Key {
         /// What is wrong.

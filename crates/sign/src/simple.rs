@@ -50,7 +50,7 @@ impl Payload {
             return Err(format!("it has more than {MAX_DOCUMENT} bytes"));
         }
         let payload: Self = json::parse(bytes)
-            .map_err(|error| format!("what is signed is no payload of cosign's: {error}"))?;
+            .map_err(|error| format!("what is signed is not a payload of cosign's: {error}"))?;
         match payload.critical.kind == KIND {
             true => Ok(payload.critical.image.docker_manifest_digest),
             false => Err(format!("what is signed says that it is `{}`", payload.critical.kind)),

@@ -67,7 +67,7 @@ impl Statement {
 
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, String> {
         let read: Self = json::parse(payload)
-            .map_err(|error| format!("what is signed is no in-toto statement: {error}"))?;
+            .map_err(|error| format!("what is signed is not an in-toto statement: {error}"))?;
         match TYPES.contains(&read.kind.as_str()) {
             true => Ok(read),
             false => Err(format!("what is signed says that it is `{}`", read.kind)),

@@ -118,7 +118,7 @@ fn what_is_signed_must_be_what_it_is_taken_for() {
     let public = key.public().unwrap();
     let find =
         |bytes: Vec<u8>| Evidence::Bundle(bytes).examine(&[image()], std::slice::from_ref(&public));
-    // An attestation of the same key is no signature.
+    // An attestation of the same key is not a signature.
     let sbom = Statement::new(image(), "https://cyclonedx.org/bom", serde_json::json!({"a": 1}));
     let found = find(sbom.sign(&key).unwrap());
     assert!(matches!(&found, Finding::Proved { claim: Claim::Attested(_), .. }), "{found:?}");

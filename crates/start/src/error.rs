@@ -141,7 +141,7 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] sconce_store::Error),
-    /// What was named is no image in a registry.
+    /// What was named is not an image in a registry.
     #[error(transparent)]
     Registry(Box<sconce_registry::Error>),
     /// The image could not be pulled.

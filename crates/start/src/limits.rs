@@ -114,7 +114,7 @@ pub fn ulimit(given: &str) -> Result<Ulimit, Error> {
         "-1" | "unlimited" => Ok(None),
         text => match text.parse::<u64>() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(wrong(format!("`{text}` is no number; -1 is no limit"))),
+            Err(_) => Err(wrong(format!("`{text}` is not a number; -1 is no limit"))),
         },
     };
     let (soft, hard) = match limits.split_once(':') {
@@ -130,7 +130,7 @@ pub fn ulimit(given: &str) -> Result<Ulimit, Error> {
 /// Reads a list of processors, `0-3,8`.
 ///
 /// # Errors
-/// What is no list, or an empty one.
+/// What is not a list, or an empty one.
 pub fn processors(given: &str) -> Result<Vec<usize>, Error> {
     let wrong = || Error::option("--cpuset-cpus", given, "write numbers and ranges, as in 0-3,8");
     let mut found = Vec::new();
@@ -172,7 +172,7 @@ pub fn swap(given: &str, memory_bytes: Option<u64>) -> Result<Option<i64>, Error
 /// What `--cpu-quota` and `--cpu-period` come to in processors.
 ///
 /// # Errors
-/// What is no number of microseconds from the kernel's range (cgroup-v2: a period from 1 ms to 1 s).
+/// What is not a number of microseconds from the kernel's range (cgroup-v2: a period from 1 ms to 1 s).
 pub fn cpus_of_quota(quota: Option<&str>, period: Option<&str>) -> Result<Option<f64>, Error> {
     let number = |option: &str, given: &str, range: std::ops::RangeInclusive<u32>| {
         let number = given.parse::<u32>().ok().filter(|number| range.contains(number));
@@ -200,7 +200,7 @@ pub fn cpus_of_quota(quota: Option<&str>, period: Option<&str>) -> Result<Option
 /// The number of a signal by name, with or without SIG, or by number.
 ///
 /// # Errors
-/// What is no signal.
+/// What is not a signal.
 pub fn signal(option: &str, given: &str) -> Result<i32, Error> {
     let upper = given.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);

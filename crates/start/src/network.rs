@@ -32,7 +32,7 @@ pub fn network(given: &str) -> Result<Network, Error> {
 /// Reads `-p [ADDRESS:]HOST:CONTAINER`, where both may be ranges of the same length.
 ///
 /// # Errors
-/// What is no port, ranges of different length, more than a thousand.
+/// What is not a port, ranges of different length, more than a thousand.
 pub fn ports(given: &str) -> Result<Vec<Port>, Error> {
     let wrong = |why: &str| Error::option("-p", given, why);
     let (rest, protocol) = match given.rsplit_once('/') {

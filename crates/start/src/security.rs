@@ -70,7 +70,7 @@ pub enum SecurityOption {
 /// The name of a capability as [`sconce_run::Capabilities`] has it.
 ///
 /// # Errors
-/// What is no capability.
+/// What is not a capability.
 pub fn capability(option: &str, given: &str) -> Result<String, Error> {
     let upper = given.to_ascii_uppercase();
     let name = upper.strip_prefix("CAP_").unwrap_or(&upper);

@@ -72,7 +72,7 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
             "tmpfs-mode" => {
                 mode = Some(
                     octal(value)
-                        .ok_or_else(|| wrong(format!("`{value}` is no mode such as 1777")))?,
+                        .ok_or_else(|| wrong(format!("`{value}` is not a mode such as 1777")))?,
                 )
             }
             "consistency" => {}
@@ -89,7 +89,7 @@ pub fn mount(given: &str, env: &Environment<'_>) -> Result<Mount, Error> {
             }
             _ => {
                 return Err(wrong(format!(
-                    "`{key}` is no key of it; there are type, source, target, readonly, tmpfs-size and tmpfs-mode"
+                    "`{key}` is not a key of it; there are type, source, target, readonly, tmpfs-size and tmpfs-mode"
                 )));
             }
         }
@@ -128,14 +128,14 @@ pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
         value
             .parse()
             .map(Some)
-            .map_err(|_| wrong(format!("`{value}` is no number of a user or group")))
+            .map_err(|_| wrong(format!("`{value}` is not a number of a user or group")))
     };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("size", size)) => {
                 tmpfs.size = Some(match size.strip_suffix('%') {
                     Some(share) => share_of_memory(share).ok_or_else(|| {
-                        wrong(format!("{option} is no share of the memory such as 50%"))
+                        wrong(format!("{option} is not a share of the memory such as 50%"))
                     })?,
                     None => parse_size("--tmpfs size", size)?,
                 });
@@ -144,8 +144,9 @@ pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
             Some(("gid", gid)) => tmpfs.gid = id(gid)?,
             Some(("mode", mode)) => {
                 let mode = octal(mode);
-                tmpfs.mode =
-                    Some(mode.ok_or_else(|| wrong(format!("{option} is no mode such as 1777")))?);
+                tmpfs.mode = Some(
+                    mode.ok_or_else(|| wrong(format!("{option} is not a mode such as 1777")))?,
+                );
             }
             None if option == "exec" => tmpfs.exec = true,
             None if option == "noexec" => tmpfs.exec = false,
@@ -153,7 +154,7 @@ pub fn tmpfs(given: &str) -> Result<Tmpfs, Error> {
             None if matches!(option, "rw" | "nosuid" | "nodev" | "async" | "relatime") => {}
             _ => {
                 return Err(wrong(format!(
-                    "`{option}` is no option of it; there are size, mode, uid, gid, exec, noexec, ro and rw"
+                    "`{option}` is not an option of it; there are size, mode, uid, gid, exec, noexec, ro and rw"
                 )));
             }
         }

@@ -199,7 +199,8 @@ impl Store {
             (true, _) => self.take_in(&open, &what, tag, architecture, names),
             (false, true) => self.take_saved(&open, &what, tag, architecture, names),
             (false, false) => Err(corrupt(
-                "it has neither index.json nor manifest.json: it is no image's archive".to_owned(),
+                "it has neither index.json nor manifest.json: it is not an image's archive"
+                    .to_owned(),
             )),
         }
     }

@@ -274,7 +274,7 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
     let Document::Index(index) =
         Document::parse(index).map_err(|why| format!("its index: {why}"))?
     else {
-        return Err("its index is none".to_owned());
+        return Err("its index is not an image index".to_owned());
     };
     let named = |descriptor: &Descriptor| {
         let name = |key| descriptor.annotations.get(key).map(String::as_str);

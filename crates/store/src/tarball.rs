@@ -72,7 +72,7 @@ impl<R: Read> Entries<R> {
                 extended.take(kind, bytes)?;
                 continue;
             }
-            // What is no file has no bytes, whatever its header says, as Go's archive/tar has it.
+            // What is not a file has no bytes, whatever its header says, as Go's archive/tar has it.
             let has_bytes = kind.is_file() || kind.is_contiguous() || !is_known(kind);
             let size = if has_bytes { extended.size.unwrap_or(said) } else { 0 };
             self.body(size);
@@ -164,7 +164,8 @@ impl Extended {
                 b"path" => self.path = Some(value.to_owned()),
                 b"linkpath" => self.link = Some(value.to_owned()),
                 b"size" => {
-                    let size = number(value).ok_or_else(|| io::Error::other("a size is none"))?;
+                    let size =
+                        number(value).ok_or_else(|| io::Error::other("a size is not a number"))?;
                     self.size = Some(size);
                 }
                 b"uid" => self.uid = number(value).and_then(|id| id.try_into().ok()),

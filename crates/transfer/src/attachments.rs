@@ -138,7 +138,7 @@ impl Transfer<'_> {
                 let files: Result<Vec<Vec<u8>>, _> =
                     parts().map(|part| registry.small_blob(part, MAX_KEPT)).collect();
                 let text = Beside::new(bytes, files?)
-                    .ok_or_else(|| wrong(&registry, "it is no text".to_owned()))?;
+                    .ok_or_else(|| wrong(&registry, "it is not a text".to_owned()))?;
                 kept.push(text);
                 Ok(())
             };

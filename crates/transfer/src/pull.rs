@@ -132,7 +132,7 @@ impl Transfer<'_> {
         let source = BufReader::with_capacity(PIECE, &mut incoming);
         let unpacked = self.store.extract_layer(layer, source, &|_| {});
         let unpacked = match unpacked {
-            // What this machine lacks is no fault of the bytes.
+            // What this machine lacks is not a fault of the bytes.
             Err(error) if !incoming.has_failed() && !is_of_the_layer(&error) => {
                 return Err(error.into());
             }

@@ -192,7 +192,7 @@ fn what_passes_is_outlived() {
             world.server.once(&world.blob(&said()), fault.clone());
         }
         if faults.contains(&Fault::Raw(b"no HTTP".to_vec())) {
-            // Not a passing fault: it says that this is no registry.
+            // Not a passing fault: it says that this is not a registry.
             assert!(world.pull().is_ok() || world.pull().is_ok(), "{faults:?}");
             continue;
         }

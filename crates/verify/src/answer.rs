@@ -24,7 +24,7 @@ pub enum Outcome {
     Pass,
     /// It does not, or could not be made where it should.
     Fail,
-    /// It can't be asked here, and that is no fault.
+    /// It can't be asked here, and that is not a fault.
     NotApplicable,
 }
 

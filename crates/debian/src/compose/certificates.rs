@@ -34,7 +34,7 @@ pub(super) fn add(tree: &mut Tree) -> Result<(), Error> {
         let pem = tree.read(path, MAX_CERTIFICATE)?;
         let fault = || Error::Compose {
             path: path.clone(),
-            reason: "it is no certificate that can be read".into(),
+            reason: "it is not a certificate that can be read".into(),
         };
         let hash = subject_hash(&pem_to_der(&pem).ok_or_else(fault)?).ok_or_else(fault)?;
         let name = path.rsplit('/').next().unwrap_or_default().trim_end_matches(".crt");

@@ -40,7 +40,7 @@ fn windows(text: &str) -> Vec<u64> {
     memory.map(size).collect()
 }
 
-/// Width and generation. A device that has fallen off the bus says 0 or 63 lanes: that is no width.
+/// Width and generation. A device that has fallen off the bus says 0 or 63 lanes: that is not a width.
 fn link(read: impl Fn(&str) -> Option<String>) -> Option<Link> {
     let width = |name| read(name)?.parse::<u32>().ok().filter(|lanes| (1..=32).contains(lanes));
     let generation = |name| {

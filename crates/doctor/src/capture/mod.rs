@@ -246,7 +246,7 @@ fn driver_major(devices: &str, path: &Path) -> Option<u32> {
 }
 
 /// Whether marks of a container are here and they are not left over: virtual machines are made of
-/// container images too, but see the kernel's own threads and mount a root that is no overlay.
+/// container images too, but see the kernel's own threads and mount a root that is not an overlay.
 fn in_container(machine: &Machine) -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
     let marked = marks.iter().any(|mark| machine.exists(Path::new(mark)))

@@ -34,7 +34,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         0 => "CUDA_VISIBLE_DEVICES hides every GPU".to_owned(),
         good if good < entries.len() => {
             let bad = entries.get(good).copied().unwrap_or_default();
-            format!("CUDA_VISIBLE_DEVICES shows {good} GPU(s): `{bad}` is none, and ends the list")
+            format!(
+                "CUDA_VISIBLE_DEVICES shows {good} GPU(s): `{bad}` is not one, and ends the list"
+            )
         }
         _ => return Vec::new(),
     };

@@ -332,7 +332,7 @@ fn named(error: IndexError, ours: &[PathBuf], theirs: &[ProjectText]) -> IndexEr
     }
 }
 
-/// Whether a place of wheels is no folder of this machine.
+/// Whether a place of wheels is not a folder of this machine.
 fn is_remote(place: &str) -> bool {
     place.contains("://") && !place.starts_with("file://")
 }

@@ -101,13 +101,13 @@ pub(super) fn build_requirement(file: &str, text: &str) -> Result<String, Error>
         hint: Some("build its wheel yourself where you trust it, and name that file".into()),
     };
     let parsed = text.parse::<Requirement<VerbatimUrl>>();
-    let parsed = parsed.map_err(|_| refused("which is no requirement (PEP 508)"))?;
+    let parsed = parsed.map_err(|_| refused("which is not a requirement (PEP 508)"))?;
     if matches!(parsed.version_or_url, Some(VersionOrUrl::Url(_))) {
         return Err(refused("which is an address and not a package of an index"));
     }
     let text = parsed.to_string();
     match text.chars().any(char::is_control) || text.starts_with('-') {
-        true => Err(refused("which is no requirement (PEP 508)")),
+        true => Err(refused("which is not a requirement (PEP 508)")),
         false => Ok(text),
     }
 }

@@ -101,7 +101,7 @@ pub enum SeccompError {
         bytes: usize,
     },
     /// It is no JSON, or no profile in Docker's format.
-    #[error("this is no seccomp profile in Docker's format: {0}")]
+    #[error("this is not a seccomp profile in Docker's format: {0}")]
     Format(#[source] serde_json::Error),
     /// A field makes no sense.
     #[error("seccomp profile, {place}: {why}")]

@@ -86,7 +86,7 @@ impl Profile {
         {
             if !name.starts_with("SCMP_ARCH_") {
                 let why =
-                    format!("'{name}' is no architecture, which are written SCMP_ARCH_X86_64");
+                    format!("'{name}' is not an architecture, which are written SCMP_ARCH_X86_64");
                 return Err(invalid("architectures", &why));
             }
         }
@@ -195,7 +195,7 @@ fn scope(place: &str, given: Option<GivenScope>) -> Result<Scope, SeccompError> 
     let given = given.unwrap_or_default();
     let capabilities = given.caps.unwrap_or_default();
     if let Some(name) = capabilities.iter().find(|name| !name.starts_with("CAP_")) {
-        let why = format!("'{name}' is no capability, which are written CAP_SYS_ADMIN");
+        let why = format!("'{name}' is not a capability, which are written CAP_SYS_ADMIN");
         return Err(invalid(&format!("{place}.caps"), &why));
     }
     let kernel = match given.min_kernel.as_deref() {
@@ -204,7 +204,7 @@ fn scope(place: &str, given: Option<GivenScope>) -> Result<Scope, SeccompError> 
             let numbers = text.split_once('.');
             let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
             Some(numbers.filter(|numbers| *numbers != (0, 0)).ok_or_else(|| {
-                let why = format!("'{text}' is no kernel version, which is written 4.8");
+                let why = format!("'{text}' is not a kernel version, which is written 4.8");
                 invalid(&format!("{place}.minKernel"), &why)
             })?)
         }

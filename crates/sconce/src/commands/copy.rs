@@ -67,7 +67,7 @@ enum Destination {
 impl Destination {
     fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| {
-            Failure::new(Kind::Usage, format!("`{text}` is no place to copy to: {why}"))
+            Failure::new(Kind::Usage, format!("`{text}` is not a place to copy to: {why}"))
                 .hint("there are HOST/NAME:TAG, oci:DIR, docker-archive:FILE and store:NAME")
         };
         if let Some(rest) = text.strip_prefix("oci:") {

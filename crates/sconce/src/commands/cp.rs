@@ -81,7 +81,7 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     }
     let is_folder = |path: &Path| path.is_dir() && !path.is_symlink();
     if is_folder(&copied) && fs::symlink_metadata(&place).is_ok() && !is_folder(&place) {
-        let what = format!("{path} is a folder, and {} is none", shown.display());
+        let what = format!("{path} is a folder, and {} is not", shown.display());
         return Err(
             Failure::new(Kind::Usage, what).hint("name a folder to copy it into, or a new name")
         );

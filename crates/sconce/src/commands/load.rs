@@ -78,7 +78,7 @@ impl fmt::Display for Engine {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if let Some(tag) = args.tag.as_ref().filter(|tag| !sconce_lock::is_image_name(tag)) {
-        return Err(Failure::new(Kind::Usage, format!("`{tag}` is no name of an image"))
+        return Err(Failure::new(Kind::Usage, format!("`{tag}` is not a name of an image"))
             .hint("a name has lower case letters and no blanks: demo, lab/demo:1.2"));
     }
     let context = Context::open(global)?;

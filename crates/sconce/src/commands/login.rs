@@ -95,7 +95,7 @@ fn host(text: &str) -> Result<String, Failure> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
     let wrong = || {
-        Failure::new(Kind::Usage, format!("`{text}` is no registry"))
+        Failure::new(Kind::Usage, format!("`{text}` is not a registry"))
             .hint("write HOST or HOST:PORT")
     };
     let reference = Reference::parse(&format!("{host}/x")).map_err(|_| wrong())?;

@@ -35,7 +35,7 @@ pub fn architecture(platform: Option<&str>) -> Result<String, Failure> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     match !name.is_empty() && name.chars().all(plain) && !given.starts_with("windows") {
         true => Ok(name.to_owned()),
-        false => Err(Failure::new(Kind::Usage, format!("--platform '{given}' is no platform"))
+        false => Err(Failure::new(Kind::Usage, format!("--platform '{given}' is not a platform"))
             .hint("write linux/amd64 or linux/arm64")),
     }
 }

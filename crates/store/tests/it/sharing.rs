@@ -68,7 +68,7 @@ fn chown(path: &Path, user: User) {
     std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
 }
 
-/// All that is below a folder and is no link.
+/// All that is below a folder and is not a link.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_owned()];

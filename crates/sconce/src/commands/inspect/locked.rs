@@ -18,7 +18,7 @@ const LIMIT: u64 = 16 << 20;
 pub fn lock_at(path: &Path) -> Option<PathBuf> {
     let inside = path.join("sconce.lock");
     match path.is_dir() {
-        // One that is no file is refused by name where it is opened.
+        // One that is not a file is refused by name where it is opened.
         true => inside.symlink_metadata().is_ok().then_some(inside),
         false => path.extension().is_some_and(|end| end == "lock").then(|| path.to_owned()),
     }
