@@ -14,17 +14,42 @@ use rustix::io::Errno;
 
 use crate::signals::{SignalPipe, ends_a_process};
 
-/// Adds `path` and what is below it under the name `name`. Links stay links; sockets, FIFOs and devices
-/// hold nothing to copy: they are left out and answered. Whoever can write there may exchange a folder for a
+/// What [`add`] left out.
+#[derive(Default)]
+pub(crate) struct LeftOut {
+    /// Sockets, FIFOs and devices: they hold nothing to copy.
+    special: Vec<PathBuf>,
+    /// Folders of the kernel's below what was asked for: `/proc` is as large as the machine.
+    kernel: Vec<PathBuf>,
+}
+
+impl LeftOut {
+    /// In words, of which there are none where nothing was left out.
+    pub(crate) fn in_words(&self) -> Vec<String> {
+        let said = |paths: &[PathBuf], one: &str, more: &str| {
+            let first = paths.first()?.display();
+            Some(match paths.len() {
+                1 => format!("{first} is {one}, and was left out"),
+                count => format!("{first} and {} more {more} were left out", count - 1),
+            })
+        };
+        let special =
+            said(&self.special, "a socket, a FIFO or a device", "sockets, FIFOs or devices");
+        let kernel = said(&self.kernel, "a folder of the kernel's", "folders of the kernel's");
+        special.into_iter().chain(kernel).collect()
+    }
+}
+
+/// Adds `path` and what is below it under the name `name`. Links stay links. Whoever can write there may exchange a folder for a
 /// link at any time: below `path` none is followed.
 pub(crate) fn add(
     tar: &mut tar::Builder<impl Write>,
     path: &Path,
     name: &Path,
-) -> io::Result<Vec<PathBuf>> {
+) -> io::Result<LeftOut> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-    let mut left_out = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut waiting = vec![PathBuf::new()];
     while let Some(below) = waiting.pop() {
         let name = if below.as_os_str().is_empty() { name.to_owned() } else { name.join(&below) };
@@ -32,7 +57,9 @@ pub(crate) fn add(
         let about = found.metadata()?;
         let mut header = tar::Header::new_gnu();
         header.set_metadata(&about);
-        if about.is_dir() {
+        if about.is_dir() && !below.as_os_str().is_empty() && is_the_kernels(&found)? {
+            left_out.kernel.push(path.join(below));
+        } else if about.is_dir() {
             header.set_size(0);
             tar.append_data(&mut header, name.join(""), io::empty())?;
             let folder = open_below(&top, &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -59,12 +86,32 @@ pub(crate) fn add(
                 return Err(exchanged(&path.join(below)));
             }
             header.set_metadata(&now);
-            tar.append_data(&mut header, name, file.take(now.len()))?;
+            if is_the_kernels(&file)? {
+                // Its size is said to be nothing, or a page.
+                let mut bytes = Vec::new();
+                file.take(LARGEST_OF_KERNEL).read_to_end(&mut bytes)?;
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, name, bytes.as_slice())?;
+            } else {
+                // What was announced must follow, also of a file that becomes shorter.
+                let padded = file.chain(io::repeat(0)).take(now.len());
+                tar.append_data(&mut header, name, padded)?;
+            }
         } else {
-            left_out.push(path.join(below));
+            left_out.special.push(path.join(below));
         }
     }
     Ok(left_out)
+}
+
+/// The most bytes of a file that the kernel makes.
+const LARGEST_OF_KERNEL: u64 = 16 << 20;
+
+/// It is in a file system whose files are the kernel's answers (statfs(2)).
+fn is_the_kernels(file: impl AsFd) -> io::Result<bool> {
+    const PROC: u64 = 0x9fa0;
+    const SYSFS: u64 = 0x6265_6572;
+    Ok(matches!(rustix::fs::fstatfs(file)?.f_type as u64, PROC | SYSFS))
 }
 
 /// How often a walk is tried again that the kernel gave up because something was renamed meanwhile
@@ -91,15 +138,6 @@ fn open_below(top: &OwnedFd, below: &Path, flags: OFlags) -> io::Result<OwnedFd>
 
 fn exchanged(path: &Path) -> io::Error {
     io::Error::other(format!("{} was exchanged while it was read", path.display()))
-}
-
-/// What [`add`] left out, in words; nothing for nothing.
-pub(crate) fn left_out_in_words(paths: &[PathBuf]) -> Option<String> {
-    let first = paths.first()?.display();
-    Some(match paths.len() {
-        1 => format!("{first} is a socket, a FIFO or a device, and was left out"),
-        count => format!("{first} and {} more sockets, FIFOs or devices were left out", count - 1),
-    })
 }
 
 /// A stream that ends with an error when this process is told to end.

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::archive;
+use crate::archive::{self, LeftOut};
 use crate::error::{Doing, Error};
 
 /// Writes `path` and what is below it to `stream`, under its own name: what was left out.
-pub(crate) fn read(path: &Path, stream: File) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn read(path: &Path, stream: File) -> Result<LeftOut, Error> {
     // `/` has no name; what is below it is put below one.
     let name = path.file_name().map_or(Path::new("root"), Path::new);
     let mut tar = tar::Builder::new(stream);

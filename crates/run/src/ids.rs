@@ -75,16 +75,42 @@ fn has(capability: u32) -> Result<bool, Error> {
 
 /// This process is in a user namespace other than the machine's first.
 pub(crate) fn inside_namespace() -> Result<bool, Error> {
-    let map = fs::read_to_string("/proc/self/uid_map").doing("reading /proc/self/uid_map")?;
-    let mut fields = map.split_whitespace();
-    Ok([Some("0"), Some("0"), Some("4294967295")] != [fields.next(), fields.next(), fields.next()])
+    Ok(Maps::read()?.inside_namespace())
 }
 
-/// `id` exists in this process's user namespace, going by `map`: `uid_map` or `gid_map`.
-pub(crate) fn is_mapped(map: &str, id: u32) -> Result<bool, Error> {
-    let file = format!("/proc/self/{map}");
-    let map = fs::read_to_string(&file).doing(format!("reading {file}"))?;
-    Ok(map.lines().any(|line| {
+/// The ids of this process's user namespace (user_namespaces(7)).
+pub(crate) struct Maps {
+    users: String,
+    groups: String,
+}
+
+impl Maps {
+    /// Reads them. A process that has joined a container's mounts and none of its processes can't: it is not in
+    /// that `/proc`.
+    pub(crate) fn read() -> Result<Self, Error> {
+        let read = |file: &str| fs::read_to_string(file).doing(format!("reading {file}"));
+        Ok(Self { users: read("/proc/self/uid_map")?, groups: read("/proc/self/gid_map")? })
+    }
+
+    /// The user and the group exist.
+    pub(crate) fn have(&self, uid: u32, gid: u32) -> bool {
+        is_mapped(&self.users, uid) && self.have_group(gid)
+    }
+
+    /// The group exists.
+    pub(crate) fn have_group(&self, gid: u32) -> bool {
+        is_mapped(&self.groups, gid)
+    }
+
+    /// They are those of another user namespace than the machine's first.
+    pub(crate) fn inside_namespace(&self) -> bool {
+        let mut fields = self.users.split_whitespace();
+        [Some("0"), Some("0"), Some("4294967295")] != [fields.next(), fields.next(), fields.next()]
+    }
+}
+
+fn is_mapped(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
         let mut fields = line.split_whitespace().map(str::parse::<u64>);
         match (fields.next(), fields.nth(1)) {
             (Some(Ok(start)), Some(Ok(count))) => {
@@ -92,7 +118,7 @@ pub(crate) fn is_mapped(map: &str, id: u32) -> Result<bool, Error> {
             }
             _ => false,
         }
-    }))
+    })
 }
 
 /// Supplementary groups cannot be set in this user namespace (user_namespaces(7)): those of

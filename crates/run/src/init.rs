@@ -8,7 +8,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
@@ -90,6 +90,11 @@ impl Init {
         if !alone {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
+        // Before the command is there, which may put anything in its place.
+        let null = null()?;
+        if terminal.is_none() {
+            make_null_writable(&null)?;
+        }
         let step_down = || step_down(&self.process.privileges, c"sconce-init");
         let main = match self.process.start(terminal.as_ref(), step_down) {
             Ok(main) => main,
@@ -105,7 +110,6 @@ impl Init {
             Some(terminal) => control::send(control, &Message::Terminal(terminal.into_master()))?,
             None => control::send(control, &Message::Started)?,
         }
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
         for fd in 0..=2 {
             os::place(null.as_fd(), fd)?;
         }
@@ -122,6 +126,35 @@ impl Init {
         control::send(control, &Message::Ended(said))?;
         Ok(code)
     }
+}
+
+/// The container's `/dev/null`, if it is that.
+fn null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+    match is_null(&null)? {
+        true => Ok(null),
+        false => Err(io::Error::other("/dev/null of the container is another file")),
+    }
+}
+
+/// Whether it is the kernel's null device (Documentation/admin-guide/devices.txt).
+fn is_null(open: impl AsFd) -> io::Result<bool> {
+    let about = rustix::fs::fstat(open)?;
+    let kind = rustix::fs::FileType::from_raw_mode(about.st_mode);
+    let number = rustix::fs::makedev(1, 3);
+    Ok(kind == rustix::fs::FileType::CharacterDevice && about.st_rdev == number)
+}
+
+/// libcontainer opens the container's own `/dev/null` in place of the host's, for reading only:
+/// output that is thrown away would be an error to write.
+fn make_null_writable(null: &OwnedFd) -> io::Result<()> {
+    for fd in 0..=2 {
+        if is_null(os::borrow(fd)).unwrap_or_default() {
+            os::place(null.as_fd(), fd)?;
+        }
+    }
+    Ok(())
 }
 
 /// Becomes a process that waits beside a command: with no more privileges than it, closed to it, and

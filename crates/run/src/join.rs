@@ -1,8 +1,10 @@
 //! More processes in a running container: commands of `exec`, and the reading and writing of `cp`.
 //!
 //! The shim is root of the container's user namespace and was never inside anything else, so it
-//! forks them itself: they join the namespaces of the first process, and take the same privileges
-//! on the same path as the container's own command.
+//! forks a process that joins the namespaces of the first one. That process has more privileges than the container
+//! and is never one of the container's processes: root inside can stop what it sees. Only its child is, the command,
+//! which takes the same privileges on the same path as the container's own. Nothing is opened by a path of the
+//! container that the command does not open itself, but for its working folder and the image's users.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -14,9 +16,10 @@ use crate::cgroup::Groups;
 use crate::control::{self, Exec, Message};
 use crate::copy;
 use crate::error::{Doing, Error};
+use crate::ids::Maps;
 use crate::privileges::Privileges;
 use crate::process::{Process, Refused, Terminal};
-use crate::{archive, init, os, terminal, user};
+use crate::{init, os, terminal, user};
 
 /// The container to join.
 pub(crate) struct Target<'a> {
@@ -38,9 +41,12 @@ impl Target<'_> {
         streams: &[OwnedFd],
         client: &OwnedFd,
     ) -> Result<Pid, Error> {
-        let kept = streams.iter().chain([client]).map(AsRawFd::as_raw_fd).collect();
+        // The machine's: what is at that place inside is the container's to choose.
+        let null = crate::streams::null().doing("opening /dev/null")?;
+        let maps = Maps::read()?;
+        let kept = streams.iter().chain([client, &null]).map(AsRawFd::as_raw_fd).collect();
         self.fork(client, kept, || {
-            let process = self.process_of(exec)?;
+            let process = self.process_of(exec, &maps)?;
             // A link may lead out, to what is not a path inside (getcwd(2)).
             let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
             if std::env::set_current_dir(&process.workdir).is_err() || !inside() {
@@ -75,7 +81,6 @@ impl Target<'_> {
                 }
                 None => drop(control::send(client, &Message::Started)),
             }
-            let null = crate::streams::null().doing("opening /dev/null")?;
             for number in 0..=2 {
                 os::place(null.as_fd(), number).doing(what)?;
             }
@@ -104,13 +109,14 @@ impl Target<'_> {
                 limits: Vec::new(),
                 ..self.process.privileges.clone()
             };
-            privileges.take().doing("taking the container's privileges")?;
+            init::step_down(&privileges, c"sconce-cp")
+                .doing("taking the container's privileges")?;
             let Some(stream) = stream.take() else { return Ok(125) };
             match into {
                 true => copy::write(path, File::from(stream))?,
                 false => {
                     let left_out = copy::read(path, File::from(stream))?;
-                    if let Some(text) = archive::left_out_in_words(&left_out) {
+                    for text in left_out.in_words() {
                         drop(control::send(client, &Message::Notice(text)));
                     }
                 }
@@ -120,25 +126,25 @@ impl Target<'_> {
     }
 
     /// Forks a process that joins the container's namespaces, closes all descriptors but `kept` and then
-    /// does `work`, whose answer is its status. An error is sent to the client.
+    /// does `work`, whose answer is its status. An error is sent to the client. It is not among the container's
+    /// processes, its children are.
     fn fork(
         &self,
         client: &OwnedFd,
         kept: Vec<RawFd>,
         work: impl FnOnce() -> Result<i32, Error>,
     ) -> Result<Pid, Error> {
-        if !self.host_pids {
-            // It holds for children only, of which all are the container's.
-            os::enter_namespaces(self.life.as_fd(), libc::CLONE_NEWPID)
-                .doing("joining the container's processes")?;
-        }
         os::fork(|| {
-            let joined = self.groups.enter().doing("entering the container's cgroup");
+            let joined = os::hide_memory().doing("hiding this process's memory");
+            let joined =
+                joined.and_then(|()| self.groups.enter().doing("entering the container's cgroup"));
             let joined = joined.and_then(|()| {
+                let pids = if self.host_pids { 0 } else { libc::CLONE_NEWPID };
                 let flags = libc::CLONE_NEWNS
                     | libc::CLONE_NEWIPC
                     | libc::CLONE_NEWUTS
-                    | libc::CLONE_NEWCGROUP;
+                    | libc::CLONE_NEWCGROUP
+                    | pids;
                 os::enter_namespaces(self.life.as_fd(), flags)
                     .doing("joining the container's namespaces")
             });
@@ -159,7 +165,7 @@ impl Target<'_> {
 
     /// The container's own command with what `exec` changes. Called inside, where the image's
     /// users are.
-    fn process_of(&self, exec: &Exec) -> Result<Process, Error> {
+    fn process_of(&self, exec: &Exec, maps: &Maps) -> Result<Process, Error> {
         let mut process = self.process.clone();
         process.command.clone_from(&exec.command);
         process.terminal = exec.terminal.map(terminal::of_size);
@@ -175,7 +181,7 @@ impl Target<'_> {
             let passwd = user::read_in(&root, "/etc/passwd")?;
             let group = user::read_in(&root, "/etc/group")?;
             let identity = user::resolve(Some(user), &[], &passwd, &group)?;
-            user::check_mapped(Some(user), &identity)?;
+            user::check_mapped(Some(user), &identity, maps)?;
             // Nobody made a home for one that the image does not know.
             set("HOME", Some(if identity.known { &identity.home } else { "/tmp" }));
             process.privileges.uid = identity.uid;

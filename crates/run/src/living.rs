@@ -155,6 +155,30 @@ impl Listed {
         wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
     }
 
+    /// Ends it at once, and waits until its shim is gone as well. One that has ended meanwhile is as good.
+    pub fn end(&self) -> Result<(), Error> {
+        let until = Instant::now() + AFTER_KILL;
+        match self.connect() {
+            Ok(socket) => {
+                if tell(&socket, &Message::Wait)?
+                    && tell(&socket, &Message::Signal(libc::SIGKILL))?
+                    && !readable_until(&socket, until)?
+                {
+                    return Err(Error::Unanswered(self.id.clone()));
+                }
+            }
+            Err(Error::NotRunning(_)) => {}
+            Err(error) => return Err(error),
+        }
+        while self.lives() {
+            if Instant::now() > until {
+                return Err(Error::Unanswered(self.id.clone()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Copies `path` of the container into the host's folder `to`. Files are the caller's. A signal
     /// that would end this process ends the copy: [`Error::Interrupted`].
     pub fn copy_out(
@@ -182,8 +206,9 @@ impl Listed {
         if let Some(signal) = signal {
             return Err(Error::Interrupted(signal));
         }
-        copied(&socket, notices)?;
-        unpacked
+        let sent = copied(&socket, notices);
+        // Where this side took no more, that is the reason, and not the pipe that broke.
+        unpacked.and(sent)
     }
 
     /// Copies the host's `from` into the container's folder `path`, under the name `name`.
@@ -205,7 +230,7 @@ impl Listed {
         // Where the container refused, that is the reason.
         copied(&socket, notices)?;
         let left_out = sent.doing_to("reading", from)?;
-        archive::left_out_in_words(&left_out).iter().for_each(|text| notices(text));
+        left_out.in_words().iter().for_each(|text| notices(text));
         Ok(())
     }
 
@@ -214,7 +239,11 @@ impl Listed {
         if self.alive {
             return Err(Error::Running(self.id.clone()));
         }
-        clean::ended(&self.path, &self.state)
+        match clean::ended(&self.path, &self.state) {
+            // With --rm, or by somebody else, it was removed meanwhile.
+            Err(_) if !self.path.exists() => Ok(()),
+            other => other,
+        }
     }
 
     /// What it uses now; nothing where no cgroup counts it.

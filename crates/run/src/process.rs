@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -130,14 +129,11 @@ impl Process {
     fn prepare(&self, terminal: Option<&Terminal>) -> io::Result<()> {
         // A session of its own: its group takes the keyboard's signals, process 1 none.
         rustix::process::setsid()?;
-        match terminal {
-            Some(terminal) => {
-                rustix::process::ioctl_tiocsctty(&terminal.slave)?;
-                for fd in 0..=2 {
-                    os::place(terminal.slave.as_fd(), fd)?;
-                }
+        if let Some(terminal) = terminal {
+            rustix::process::ioctl_tiocsctty(&terminal.slave)?;
+            for fd in 0..=2 {
+                os::place(terminal.slave.as_fd(), fd)?;
             }
-            None => make_null_writable()?,
         }
         os::close_at_exec_from(3);
         if let Some(profile) = &self.apparmor {
@@ -170,17 +166,4 @@ impl Process {
             .collect::<io::Result<_>>()?;
         Ok(os::Program::new(candidates, arguments, environment))
     }
-}
-
-/// libcontainer opens the container's own `/dev/null` in place of the host's, for reading only:
-/// output that is thrown away would be an error to write.
-fn make_null_writable() -> io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR, rustix::fs::Mode::empty())?;
-    let device = rustix::fs::fstat(&null)?.st_rdev;
-    for fd in 0..=2 {
-        if rustix::fs::fstat(os::borrow(fd)).is_ok_and(|about| about.st_rdev == device) {
-            os::place(null.as_fd(), fd)?;
-        }
-    }
-    Ok(())
 }

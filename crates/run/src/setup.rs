@@ -16,6 +16,7 @@ use crate::apparmor::{AppArmor, Confinement};
 use crate::cgroup::Groups;
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
+use crate::ids::Maps;
 use crate::init::Init;
 use crate::overlay::Overlay;
 use crate::places::{self, Mount};
@@ -86,7 +87,7 @@ pub(crate) fn start(
     let group = user::read_in(&root, "/etc/group")?;
     let mut identity =
         user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
-    user::check_mapped(container.user.as_deref(), &identity)?;
+    user::check_mapped(container.user.as_deref(), &identity, &Maps::read()?)?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
         if container.read_only {
@@ -151,7 +152,7 @@ pub(crate) fn start(
         mounts: &mounts,
         identity: &identity,
         in_user_namespace,
-        has_tty_group: ids::is_mapped("gid_map", 5)?,
+        has_tty_group: Maps::read()?.have_group(5),
         own_network: container.network != Network::Host,
         unified_cgroups,
         shm_bytes: container

@@ -260,6 +260,7 @@ impl Running<'_> {
                 match source {
                     Source::Life => {
                         while self.read_init()? {}
+                        self.end_commands();
                         return self.output.drain().doing("reading the container's output");
                     }
                     Source::Init => drop(self.read_init()?),
@@ -294,6 +295,17 @@ impl Running<'_> {
             }
             self.clients.retain(|client| !client.gone);
             self.commands.retain(|command| command.pid != Pid::INIT);
+        }
+    }
+
+    /// Ends what waits beside commands that ended with the container, and copies: none of them is one of the container's
+    /// processes.
+    fn end_commands(&mut self) {
+        for command in self.commands.drain(..) {
+            let _ = rustix::process::pidfd_send_signal(&command.life, Signal::KILL);
+            let _ = rustix::io::retry_on_intr(|| {
+                rustix::process::waitpid(Some(command.pid), rustix::process::WaitOptions::empty())
+            });
         }
     }
 

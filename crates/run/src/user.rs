@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error};
-use crate::ids;
+use crate::ids::Maps;
 
 /// Most that is read of a passwd or group file.
 const LARGEST: u64 = 16 << 20;
@@ -119,14 +119,17 @@ pub(crate) fn resolve(
     Ok(Identity { uid: entry.uid, gid, groups: memberships, home, known })
 }
 
-/// Refuses a user that this process's user namespace does not have. `given` is what named it.
-pub(crate) fn check_mapped(given: Option<&str>, identity: &Identity) -> Result<(), Error> {
-    if ids::is_mapped("uid_map", identity.uid)? && ids::is_mapped("gid_map", identity.gid)? {
+/// Refuses a user that a user namespace does not have. `given` is what named it.
+pub(crate) fn check_mapped(
+    given: Option<&str>,
+    identity: &Identity,
+    maps: &Maps,
+) -> Result<(), Error> {
+    if maps.have(identity.uid, identity.gid) {
         return Ok(());
     }
-    let mapped = ids::is_mapped("uid_map", 1)? && ids::is_mapped("gid_map", 1)?;
-    let why = match mapped {
-        _ if !ids::inside_namespace()? => "ids go up to 4294967294",
+    let why = match maps.have(1, 1) {
+        _ if !maps.inside_namespace() => "ids go up to 4294967294",
         false => {
             "without root, other users need the uidmap package and lines in /etc/subuid and /etc/subgid"
         }

@@ -83,6 +83,24 @@ fn what_was_interrupted_leaves_nothing() {
     }
 }
 
+/// Of two that write to one place at once, one is refused and nothing is replaced.
+#[test]
+fn what_came_meanwhile_is_not_replaced() {
+    let world = World::new();
+    put_large(&world);
+    fs::create_dir(world.path("to")).unwrap();
+    let mut copy = world.sconce(&["copy", "large:1", "docker-archive:to/x"]).spawn().unwrap();
+    let begun = Instant::now();
+    while names(&world, "to").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::write(world.path("to/x"), "mine").unwrap();
+    assert_eq!(copy.wait().unwrap().code(), Some(7));
+    assert_eq!(fs::read_to_string(world.path("to/x")).unwrap(), "mine");
+    assert_eq!(names(&world, "to"), ["x"]);
+}
+
 /// A container puts links into its volume: no image is written through them.
 #[test]
 fn no_link_of_a_volume_is_followed() {

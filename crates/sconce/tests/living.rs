@@ -116,6 +116,92 @@ fn a_copy_follows_no_link_of_a_volume() {
     ok(&world, &["rm", "-f", "hostile"]);
 }
 
+/// Root inside stops the process of an `exec` as soon as it sees it: it is inside already, and nothing that joins the
+/// container with more privileges is ever seen there.
+#[test]
+fn what_joins_a_container_is_inside_before_it_is_seen() {
+    for world in worlds() {
+        world.image(CONFIG);
+        let script = "i=2; while [ $i -lt 40 ]; do i=$((i + 1)); kill -STOP $i 2>/dev/null && break; \
+                      [ $i = 39 ] && i=2; done; : >/tmp/stopped; sleep 1000";
+        start(&world, "hostile", &[], script);
+        let rows: serde_json::Value = serde_json::from_str(&ok(&world, &["ps", "--json"])).unwrap();
+        let init = rows[0]["pid"].as_u64().unwrap();
+        let namespace = |pid: u64, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let mut exec = world.sconce(&["exec", "hostile", "sleep", "0.2"]).spawn().unwrap();
+        let mut copy = world.sconce(&["cp", "hostile:/tmp", "copied"]).spawn().unwrap();
+        let begun = Instant::now();
+        let mut seen = 0;
+        while begun.elapsed() < Duration::from_secs(3) {
+            for process in fs::read_dir("/proc").unwrap().flatten() {
+                let Ok(pid) = process.file_name().to_string_lossy().parse::<u64>() else {
+                    continue;
+                };
+                let (Ok(theirs), Ok(own)) = (namespace(pid, "pid"), namespace(init, "pid")) else {
+                    continue;
+                };
+                if theirs != own {
+                    continue;
+                }
+                seen += 1;
+                let (Ok(theirs), Ok(own)) = (namespace(pid, "mnt"), namespace(init, "mnt")) else {
+                    continue;
+                };
+                assert_eq!(
+                    theirs, own,
+                    "{pid} is a process of the container with files of the machine"
+                );
+            }
+        }
+        assert!(seen > 0);
+        let _ = exec.kill();
+        let _ = copy.kill();
+        exec.wait().unwrap();
+        copy.wait().unwrap();
+        ok(&world, &["rm", "-f", "hostile"]);
+    }
+}
+
+/// `/dev/null` of a container is the container's: it does not decide where the output of `exec` goes.
+#[test]
+fn a_null_device_that_is_another_file_changes_nothing() {
+    let world = World::new();
+    world.image(CONFIG);
+    for make in [
+        "rm /dev/null",
+        "rm /dev/null; : >/dev/null",
+        "rm /dev/null; mkfifo /dev/null",
+        "rm /dev/null; mkdir /dev/null",
+        "rm /dev/null; ln -s /proc/1/mem /dev/null",
+        "rm /dev/null; ln -s /proc/self/mem /dev/null",
+    ] {
+        start(&world, "odd", &[], &format!("{make}; : >/tmp/made; sleep 1000"));
+        eventually("it is made", || world.says(&["exec", "odd", "ls", "/tmp/made"]).0 == 0);
+        for options in [&["exec"][..], &["exec", "-i"]] {
+            let words = [options, &["odd", "sh", "-c", "echo out; echo err >&2; exit 3"]].concat();
+            let said = world.says(&words);
+            assert_eq!(said, (3, "out\n".into(), "err\n".into()), "{make}");
+        }
+        ok(&world, &["rm", "-f", "odd"]);
+    }
+}
+
+/// `rm -f` of one that ends meanwhile has done what was asked for.
+#[test]
+fn a_container_that_ends_meanwhile_is_removed() {
+    let world = World::new();
+    world.image(CONFIG);
+    for _ in 0..8 {
+        start(&world, "ends", &[], "trap 'exit 7' TERM; while :; do sleep 0.01; done");
+        let mut stop = world.sconce(&["stop", "ends"]).spawn().unwrap();
+        let mut kill = world.sconce(&["kill", "ends"]).spawn().unwrap();
+        ok(&world, &["rm", "-f", "ends"]);
+        stop.wait().unwrap();
+        kill.wait().unwrap();
+        nothing_left(&world);
+    }
+}
+
 /// One whose shim does not answer keeps no other from its end, and is said.
 #[test]
 fn a_shim_that_does_not_answer_is_said() {
@@ -244,6 +330,16 @@ fn a_day_of_one_container() {
         let (code, _, err) = world.says(&["cp", "plain", "train:/tmp/nodir/"]);
         assert!(code == 2 && err.contains("no such folder"), "{code} {err}");
         assert!(!exec(&["train", "ls", "/tmp"]).contains("nodir"));
+        // All of it, without what is the kernel's.
+        let (code, _, err) = world.says(&["cp", "train:/", "all"]);
+        assert!(code == 0 && err.contains("folders of the kernel's were left out"), "{code} {err}");
+        assert!(world.path("all/usr/bin/sh").is_file());
+        fs::create_dir(world.path("kernel")).unwrap();
+        fs::set_permissions(world.path("kernel"), PermissionsExt::from_mode(0o777)).unwrap();
+        ok(&world, &["cp", "train:/proc/1/limits", "kernel/limits"]);
+        assert!(
+            fs::read_to_string(world.path("kernel/limits")).unwrap().contains("Max open files")
+        );
         // Into one that is there: beside what it has.
         fs::create_dir_all(world.path("into/tree/sub")).unwrap();
         for name in ["into", "into/tree", "into/tree/sub"] {

@@ -13,7 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat,
+    renameat, renameat_with, statat,
 };
 use rustix::io::Errno;
 
@@ -82,7 +83,11 @@ impl Partial {
     pub(crate) fn into_place(self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
         let fault = || at("rename into place", &self.to);
         let name = c_name(self.to.file_name().unwrap_or_default()).map_err(fault())?;
-        renameat(&self.beside, &self.name, &self.beside, &name).map_err(fault())?;
+        rename(&self.beside, &self.name, &name).map_err(|errno| match errno {
+            // Somebody was quicker.
+            Errno::EXIST | Errno::NOTEMPTY => Error::Exists(self.to.clone()),
+            errno => fault()(errno),
+        })?;
         let (made, there) = (fstat(made), statat(&self.beside, &name, AtFlags::SYMLINK_NOFOLLOW));
         let (made, there) = (made.map_err(fault())?, there.map_err(fault())?);
         if (made.st_dev, made.st_ino) != (there.st_dev, there.st_ino) {
@@ -134,6 +139,22 @@ impl OutputFolder {
         let path = self.path.join(name);
         let made = c_name(OsStr::new(name)).and_then(|name| make_file(&self.open, &name));
         Ok((made.map_err(at("create", &path))?, path))
+    }
+}
+
+/// Renames, and replaces an empty folder at most.
+fn rename(folder: &OwnedFd, from: &CString, to: &CString) -> Result<(), Errno> {
+    let is_folder = |name| {
+        let about = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        about.is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Directory)
+    };
+    if is_folder(from) {
+        return renameat(folder, from, folder, to);
+    }
+    match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        // A file system that can't tell (NFS).
+        Err(Errno::INVAL) => renameat(folder, from, folder, to),
+        renamed => renamed,
     }
 }
 

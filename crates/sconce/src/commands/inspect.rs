@@ -50,13 +50,24 @@ pub struct Args {
     json: bool,
 }
 
+/// JSON may hold control characters of the second kind (U+0080 to U+009F), which some terminals obey; they are an
+/// image's or a container's words.
+fn for_a_terminal(json: &str) -> String {
+    let escape = |c: char| match c.is_control() && c != '\n' {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    json.chars().map(escape).collect()
+}
+
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let native = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "amd64",
     };
     if let Some(container) = container(global, &args.subject)? {
-        println!("{}", serde_json::to_string_pretty(&container).map_err(Failure::unwritable)?);
+        let text = serde_json::to_string_pretty(&container).map_err(Failure::unwritable)?;
+        println!("{}", for_a_terminal(&text));
         return Ok(ExitCode::SUCCESS);
     }
     let platform = args.platform.as_deref().unwrap_or(native);
