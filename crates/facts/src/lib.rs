@@ -54,7 +54,7 @@ pub use xid::{Action, NvLink, SXid, Xid, nvlink, sxid, xid};
 
 /// A text that is not a version, capability or architecture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what}; {example}")]
+#[error("`{text}` is not a {what}; {example}")]
 pub struct ParseError {
     /// What was given, cut to 80 characters.
     pub text: String,

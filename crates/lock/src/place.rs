@@ -163,7 +163,7 @@ mod tests {
             ("Git+ssh://h.invalid/a.whl", "repository"),
             ("ssh://h.invalid/a.whl", "repository"),
             ("ftp://h.invalid/a.whl", "`ftp:`"),
-            ("https://h.invalid/a", "no wheel"),
+            ("https://h.invalid/a", "not a wheel"),
         ] {
             let words = wheel_place(bad).unwrap_err();
             assert!(words.contains(word), "{bad}: {words}");

@@ -143,8 +143,8 @@ fn a_backend_may_ask_for_more() {
 fn what_a_source_distribution_may_not_ask_for() {
     for (bad, why) in [
         ("x @ file:///etc/passwd", "an address"),
-        ("--index-url=https://example.invalid", "no requirement"),
-        ("x\n--index-url=https://example.invalid", "no requirement"),
+        ("--index-url=https://example.invalid", "not a requirement"),
+        ("x\n--index-url=https://example.invalid", "not a requirement"),
     ] {
         for dynamic in [false, true] {
             let mut world = world();

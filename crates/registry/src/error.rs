@@ -141,7 +141,7 @@ impl Error {
                     .to_owned()
             }
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
-                "look at the name; it may be no registry".to_owned()
+                "look at the name; it may not be a registry".to_owned()
             }
             Self::Fetch(error) if is_unreachable(error) => {
                 "check the name of the registry, the network and the proxy (HTTPS_PROXY)".to_owned()

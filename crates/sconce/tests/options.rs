@@ -103,6 +103,7 @@ fn lines_that_people_type() {
         "--offline run --quiet --threads 2 no-such-image",
         "run --cpu-quota 50000 --cpu-period 100000 --cgroupns private --isolation default no-such-image",
         "run -p 8000-8002:8000-8002 -p 9000 no-such-image",
+        "run -m 0 --cpus=0 --shm-size 0b --user= --name a --name b no-such-image",
     ] {
         // Without a terminal `-t` is refused, rightly; that is asked elsewhere.
         let line = line.replace("-itu0", "-iu0").replace("-it ", "-i ").replace("-ti ", "-i ");

@@ -82,7 +82,7 @@ fn copies_from_place_to_place() {
     for (words, says) in [
         (["copy", "mine", "nowhere"], "names no registry"),
         (["copy", "mine", "oci:"], "names no folder"),
-        (["copy", "mine", "store:A b"], "no place to copy to"),
+        (["copy", "mine", "store:A b"], "not a place to copy to"),
     ] {
         let (code, _, err) = empty.says(&words);
         assert!(code == 2 && err.contains(says), "{words:?}: {code} {err}");

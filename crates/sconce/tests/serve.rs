@@ -146,7 +146,7 @@ fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "from the store\n", "{said}");
     }
     let (code, _, err) = world.says(&["run", "--gpus", "none", "-"]);
-    assert!(code == 125 && err.contains("no image's archive"), "{code} {err}");
+    assert!(code == 125 && err.contains("not an image's archive"), "{code} {err}");
 
     done(&world, &["copy", "oci:image", "store:lab/x:1"]);
     assert_eq!(done(&world, &["run", "-q", "--gpus", "none", "lab/x:1"]), "from the store\n");

@@ -171,7 +171,9 @@ fn uv_gets_the_pyproject_that_was_judged() {
     ));
     fs::create_dir(world.project().join("wheels")).unwrap();
     for name in ["a", "b"] {
-        world.write(&format!("wheels/{name}-1-py3-none-any.whl"), "PK\x03\x04");
+        let wheel = sconce_testkit::Wheel::new(name, "1");
+        let place = world.project().join(format!("wheels/{name}-1-py3-none-any.whl"));
+        fs::write(place, wheel.build()).unwrap();
     }
     world.write(
         "pyproject.toml",

@@ -47,7 +47,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 /// `NAME:PATH`; what begins like a path is one.
 fn inside(given: &str) -> Option<(&str, &str)> {
     let (container, path) = given.split_once(':')?;
-    (!container.is_empty() && !container.starts_with(['/', '.'])).then_some((container, path))
+    (!container.is_empty() && !path.is_empty() && !container.starts_with(['/', '.']))
+        .then_some((container, path))
 }
 
 fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), Failure> {
@@ -147,6 +148,10 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
         Some(name) => (PathBuf::from(name), held(&folder).join(name)),
         None => (PathBuf::from("root"), PathBuf::from("/")),
     };
+    // Where it was found is nothing that a person has written.
+    let held = from.display().to_string();
+    let shown = source.display().to_string();
+    let mut note = |text: &str| note(&text.replace(&held, shown.trim_end_matches('/')));
     match one.copy_in(&from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {

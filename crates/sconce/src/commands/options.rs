@@ -181,7 +181,7 @@ impl Options {
             lock: self.lock.policy(),
             no_affinity: self.no_affinity,
             no_defaults: self.no_defaults,
-            user: self.user.clone(),
+            user: self.user.clone().filter(|user| !user.is_empty()),
             workdir: self.workdir.clone(),
             stdio: Stdio::Output,
             ..Request::default()
@@ -222,7 +222,14 @@ impl Options {
     }
 }
 
+/// As Docker: 0 is as if it were not given.
+fn is_nothing(given: &str) -> bool {
+    let number = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    number.parse::<f64>().is_ok_and(|number| number == 0.0)
+}
+
 fn size(option: &'static str, given: Option<&str>) -> Result<Option<u64>, Failure> {
+    let given = given.filter(|given| !is_nothing(given));
     Ok(given.map(|given| parse_size(option, given)).transpose()?)
 }
 
@@ -307,6 +314,7 @@ impl Limits {
                 }
                 .into());
             }
+            (Some(cpus), None) if is_nothing(cpus) => None,
             (Some(cpus), None) => Some(parse_cpus(cpus)?),
             (None, quota) => quota,
         };

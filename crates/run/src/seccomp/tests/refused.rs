@@ -15,7 +15,7 @@ fn each_mistake_is_named_with_its_place() {
     let with = |rule: &str| format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rule}]}}"#);
     for (text, words) in [
         (String::new(), "EOF"),
-        ("[]".into(), "no seccomp profile"),
+        ("[]".into(), "not a seccomp profile"),
         ("{}".into(), "missing field `defaultAction`"),
         (r#"{"defaultAction":""}"#.into(), "unknown variant ``"),
         (r#"{"defaultAction":"SCMP_ACT_ALOW"}"#.into(), "unknown variant `SCMP_ACT_ALOW`"),
