@@ -39,6 +39,10 @@ fn what_is_said_is_what_happens() {
         ("container-without-uvm", "cuInit: error 999", Blocked, "uvm-missing"),
         ("kernel-3.10", "no container of sconce's starts", Blocked, "kernel-too-old"),
         ("vfio-has-both", "no device", Blocked, "gpu-held"),
+        ("container-given-no-gpu", "no device", Blocked, "node-missing"),
+        ("mig-nodes-forbidden", "no device", Blocked, "mig-empty"),
+        ("mig-nodes-missing", "no device", Blocked, "mig-empty"),
+        ("exclusive-and-taken", "cuInit: error 46, or runs by MPS", CantTell, "compute-mode"),
         ("v100-page-waits", "runs; the page is replaced at a reset", Ready, "xid"),
     ] {
         let report = examine(&case(name), None);

@@ -16,11 +16,23 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
+    let taken = |gpu: &crate::Gpu| {
+        gpu.compute_mode == Some(ComputeMode::ExclusiveProcess) && gpu.processes > Some(0)
+    };
+    // Whether the process that is there is MPS's server, which computes for others, is not known.
+    let all_taken = snapshot.gpus.iter().all(taken);
     let devices = snapshot.devices().into_iter();
     let closed = devices.filter_map(|device| device.gpu).filter_map(|gpu| {
         let (severity, how) = match gpu.compute_mode? {
             ComputeMode::Default => return None,
             ComputeMode::Prohibited => (snapshot.loss(), "lets no process compute"),
+            ComputeMode::ExclusiveProcess if taken(gpu) => {
+                let severity = if all_taken { Severity::Unknown } else { Severity::Warns };
+                (
+                    severity,
+                    "lets one process compute at a time, and one does; only through MPS do more",
+                )
+            }
             ComputeMode::ExclusiveProcess => {
                 (Severity::Notes, "lets one process compute at a time")
             }

@@ -11,10 +11,19 @@ pub const RULE: Rule = Rule {
     id: "node-missing",
     title: "The device node of a GPU is missing",
     why: "The driver shows the GPU in /proc and there is no /dev/nvidia<minor>: nobody can open it. In a container: the GPU was not given to it",
-    fix: "`nvidia-modprobe -c <minor>` or one call of `nvidia-smi` as root makes the nodes",
+    fix: "`nvidia-modprobe -c <minor>` (255 for /dev/nvidiactl) or one call of `nvidia-smi` as root makes the nodes",
     references: &[],
     check,
 };
+
+/// The minor number of /dev/nvidiactl (open-gpu-kernel-modules, nv.h, NV_MINOR_DEVICE_NUMBER_CONTROL_DEVICE).
+const CONTROL_MINOR: u32 = 255;
+
+/// `/dev/nvidia<minor>`.
+fn is_of_a_gpu(node: &crate::Node) -> bool {
+    let name = node.path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
+    name.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+}
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let has = |path: &str| snapshot.nodes.iter().any(|node| node.path == Path::new(path));
@@ -23,31 +32,35 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     }
     let gone: Vec<&crate::Gpu> = snapshot.gpus.iter().filter(|gpu| !snapshot.given(gpu)).collect();
     // A container has the nodes of the GPUs that it was given; none at all is worth a word.
-    if snapshot.container && has("/dev/nvidiactl") && gone.len() < snapshot.gpus.len() {
+    let given = snapshot.nodes.iter().any(is_of_a_gpu);
+    if snapshot.container && has("/dev/nvidiactl") && given {
         return Vec::new();
     }
     let missing = gone.iter().map(|gpu| format!("/dev/nvidia{}", gpu.minor));
     let missing: Vec<String> = missing
         .chain(["/dev/nvidiactl".to_owned()].into_iter().filter(|path| !has(path)))
         .collect();
-    if missing.is_empty() {
-        return Vec::new();
-    }
-    if snapshot.container {
+    if snapshot.container && (!given || !missing.is_empty()) {
         let finding = Finding::new(&RULE, Severity::Stops, "this container was given no GPU");
         let start = fix::give_gpus(snapshot, "start it with GPUs");
-        return vec![finding.seen(format!("missing: {}", missing.join(", "))).fix(vec![start])];
+        let seen = match missing.is_empty() {
+            true => "there is no /dev/nvidia<minor>".to_owned(),
+            false => format!("missing: {}", missing.join(", ")),
+        };
+        return vec![finding.seen(seen).fix(vec![start])];
+    }
+    if missing.is_empty() {
+        return Vec::new();
     }
     let severity = match has("/dev/nvidiactl") && gone.len() < snapshot.gpus.len() {
         true => Severity::Warns,
         false => Severity::Stops,
     };
-    let make: Vec<String> =
-        gone.iter().map(|gpu| format!("nvidia-modprobe -c {}", gpu.minor)).collect();
-    let mut make: Vec<&str> = make.iter().map(String::as_str).collect();
-    if make.is_empty() {
-        make.push("nvidia-modprobe");
-    }
+    // It makes the nodes that it is told, one each (nvidia-modprobe(1)).
+    let control = (!has("/dev/nvidiactl")).then_some(CONTROL_MINOR);
+    let minors = gone.iter().map(|gpu| gpu.minor).chain(control);
+    let make: Vec<String> = minors.map(|minor| format!("nvidia-modprobe -c {minor}")).collect();
+    let make: Vec<&str> = make.iter().map(String::as_str).collect();
     let summary = format!("missing device nodes: {}", missing.join(", "));
     vec![Finding::new(&RULE, severity, summary).fix(vec![Step::host("make them", &make)])]
 }
