@@ -76,9 +76,9 @@ fn what_nvml_says() {
             ReadyWithWarnings (0)
             Warns compute-mode: GPU 0 (NVIDIA H100 80GB HBM3) lets no process compute
                 compute mode Prohibited
-            Warns gpu-memory: GPU 0 (NVIDIA H100 80GB HBM3) replaces a failing memory row at its next reset
-            Notes compute-mode: GPU 1 (NVIDIA H100 80GB HBM3) lets one process compute at a time
+            Warns compute-mode: GPU 1 (NVIDIA H100 80GB HBM3) lets one process compute at a time, and one does; only through MPS do more
                 compute mode ExclusiveProcess
+            Warns gpu-memory: GPU 0 (NVIDIA H100 80GB HBM3) replaces a failing memory row at its next reset
             Notes gpu-in-use: 75 of 79 GiB of GPU 1 are in use
                 1 process(es) compute on it
         "#]],
