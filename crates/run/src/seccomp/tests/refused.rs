@@ -37,7 +37,7 @@ fn each_mistake_is_named_with_its_place() {
         ),
         (
             r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["x86"]}"#.into(),
-            "'x86' is no arch",
+            "'x86' is not an arch",
         ),
         (with(r#"{"names":["read"]}"#), "missing field `action`"),
         (with(r#"{"names":["read"],"action":"SCMP_ACT_NOTIFY"}"#), "syscalls[0].action"),
