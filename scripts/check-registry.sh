@@ -72,7 +72,8 @@ again=$("$sconce" push --json "$project" "$at/sconce/hello:1" | number moved)
 
 say "another repository takes its blobs from the first"
 mounted=$("$sconce" push --json "$project" "$at/other/hello:1")
-[ "$(echo "$mounted" | number moved)" -lt 10000 ] || fail "blobs were sent that could be mounted: $mounted"
+# What is beside an image (lock, SBOM, provenance) is put anew: some 100 KB.
+[ "$(echo "$mounted" | number moved)" -lt 200000 ] || fail "blobs were sent that could be mounted: $mounted"
 [ "$(echo "$mounted" | number mounted)" -gt 0 ] || fail "nothing was mounted: $mounted"
 
 say "a machine with nothing but the sealed project builds and downloads nothing; a changed file moves its layer alone"
@@ -83,7 +84,7 @@ from_nothing=$(empty push --json "$scratch/sealed" "$at/sconce/hello:2")
 [ "$(echo "$from_nothing" | number moved)" -lt 10000 ] || fail "more than documents moved: $from_nothing"
 printf '\nprint("changed")\n' >>"$scratch/sealed/hello.py"
 changed=$(empty push --json "$scratch/sealed" "$at/sconce/hello:3")
-[ "$(echo "$changed" | number moved)" -lt 20000 ] || fail "more than the layer of one file moved: $changed"
+[ "$(echo "$changed" | number moved)" -lt 200000 ] || fail "more than the layer of one file moved: $changed"
 kept=$(du -sk "$scratch/empty" | cut -f1)
 [ "$kept" -lt 1000 ] || fail "$kept KiB lie in a store that needed none"
 say "moved $(echo "$from_nothing" | number moved) bytes, and $(echo "$changed" | number moved) with a changed file; $kept KiB in the store"
