@@ -200,7 +200,7 @@ impl Fleet {
         Self { rows }
     }
 
-    /// The exit code for the worst: 1 something stops a machine, 5 one did not answer, 12 of one it is not known, 10 one has no
+    /// The exit code for the worst: 1 something stops a machine, 5 one did not answer, 12 it can't be told of one, 10 one has no
     /// GPU, else 0.
     pub fn exit_code(&self) -> u8 {
         let verdicts = || self.rows.iter().filter_map(|row| row.judged.as_ref().ok());

@@ -203,7 +203,7 @@ impl Error {
             Self::Unanswered(id) => {
                 let shim = format!("sconce-{}", id.get(..8).unwrap_or(id));
                 return Some(format!(
-                    "`ps -eo pid,stat,comm` lists it as {shim}: in state T it was stopped, and `kill -CONT PID` lets it go on"
+                    "`ps -eo pid,stat,comm` lists it as {shim}: in state T it was stopped, and `kill -CONT PID` wakes it"
                 ));
             }
             Self::NotRunning(_) => "`sconce logs` shows what it wrote, `sconce ps -a` how it ended",

@@ -302,7 +302,7 @@ pub(crate) fn settings_in_words(binds: &[Bind]) -> Option<String> {
     let (source, target) = (source.display(), target.display());
     Some(format!(
         "-v {source}:{target} shows the kernel's settings of this machine, and programs in the container can change \
-         them; add `:ro` unless they shall"
+         them; add `:ro` unless that is meant"
     ))
 }
 
