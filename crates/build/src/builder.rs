@@ -141,12 +141,12 @@ impl Builder<'_> {
             return Ok(None);
         };
         let Ok(image) = self.image(environment.image) else { return Ok(None) };
-        if trees == Trees::None {
-            // An image that may go elsewhere is no good without its blobs.
-            for layer in &image.layers {
-                if self.store.layer(layer.diff_id)?.is_none() {
-                    return Ok(None);
-                }
+        for layer in &image.layers {
+            // An image that may go elsewhere is no good without its blobs, nor one without a tree that has to be
+            // unpacked from them.
+            let needed = trees == Trees::None || self.store.tree(layer.diff_id).is_none();
+            if needed && self.store.whole_layer(layer.diff_id)?.is_none() {
+                return Ok(None);
             }
         }
         Ok(Some(environment))
@@ -285,7 +285,7 @@ impl Builder<'_> {
         let Some(bytes) = self.store.memo(kind, key)? else { return Ok(None) };
         // What can't be read is made again.
         match String::from_utf8_lossy(&bytes).trim().parse() {
-            Ok(diff_id) => Ok(self.store.layer(diff_id)?),
+            Ok(diff_id) => Ok(self.store.whole_layer(diff_id)?),
             Err(_) => Ok(None),
         }
     }

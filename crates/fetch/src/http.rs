@@ -151,8 +151,9 @@ impl Client {
             .timeout_per_write(Some(options.stall))
             .max_idle_connections(64)
             .max_idle_connections_per_host(32)
-            .max_redirects(10)
-            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            // Each is followed here, or not: see `next`.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
@@ -279,42 +280,61 @@ impl Client {
             Method::Put => ("PUT", true),
             Method::Delete => ("DELETE", true),
         };
-        let mut request = ureq::http::Request::builder().method(verb).uri(bare.as_str());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        if let Some(login) = self.login_for(url).filter(|_| !own) {
+        let is_login = |name: &str| name.eq_ignore_ascii_case("authorization");
+        let own = headers.iter().any(|(name, _)| is_login(name));
+        let login = self.login_for(url).filter(|_| !own).map(|login| {
             let pair = format!("{}:{}", login.user, login.password);
-            let coded = base64::engine::general_purpose::STANDARD.encode(pair);
-            request = request.header("Authorization", format!("Basic {coded}"));
-        }
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+        });
+        let request = |to: &Url| {
+            let mut request = ureq::http::Request::builder().method(verb).uri(to.as_str());
+            // A login is for this scheme, host and port, and for the same by TLS.
+            let same =
+                |scheme| to.scheme() == scheme && to.port().is_none() && to.host() == bare.host();
+            let by_tls = bare.scheme() == "http" && bare.port().is_none() && same("https");
+            let theirs = to.origin() == bare.origin() || by_tls;
+            for (name, value) in headers.iter().filter(|(name, _)| theirs || !is_login(name)) {
+                request = request.header(*name, *value);
+            }
+            match login.as_ref().filter(|_| theirs) {
+                Some(login) => request.header("Authorization", login),
+                None => request,
+            }
+        };
         let bad = |why: String| Error::BadAnswer { url: shown.clone(), why };
         let mut nothing = io::empty();
         let (body, len) = match body {
             Body::Stream { from, len } => (from, len),
             Body::None => (&mut nothing as &mut dyn Read, 0),
         };
+        let mut landed = bare.clone();
         let answer = if writes {
-            let request = request.header("Content-Length", len);
+            let request = request(&bare).header("Content-Length", len);
             let body = ureq::SendBody::from_reader(body);
             let request = request.body(body).map_err(|error| bad(error.to_string()))?;
             let request = self.agent.configure_request(request);
             // Whoever takes something large may look at it all before it answers.
             let patience = stall.saturating_mul(PATIENCE);
-            let request = request.timeout_recv_response(Some(patience));
-            let request = request.max_redirects(0).max_redirects_will_error(false).build();
-            self.agent.run(request)
-        } else {
-            let request = request.body(()).map_err(|error| bad(error.to_string()))?;
-            let patience = if method == Method::Await { PATIENCE } else { 1 };
-            let request = self.agent.configure_request(request);
-            let patience = stall.saturating_mul(patience);
             self.agent.run(request.timeout_recv_response(Some(patience)).build())
+        } else {
+            let patience = if method == Method::Await { PATIENCE } else { 1 };
+            let patience = stall.saturating_mul(patience);
+            let mut redirects = 0;
+            loop {
+                let request = request(&landed).body(()).map_err(|error| bad(error.to_string()))?;
+                let request = self.agent.configure_request(request);
+                let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
+                let Ok(response) = &answer else { break answer };
+                let Some(location) = location(response) else { break answer };
+                let next = next(&landed, location).map_err(bad)?;
+                redirects += 1;
+                if redirects > MOST_REDIRECTS {
+                    return Err(bad("it redirects without end".to_owned()));
+                }
+                landed = next;
+            }
         };
         let response = answer.map_err(|error| failed(error, &shown, stall))?;
-        let landed = ureq::ResponseExt::get_uri(&response).to_string();
-        let landed = Url::parse(&landed).unwrap_or(bare);
         let (head, body) = response.into_parts();
         Ok(Stream {
             status: head.status.as_u16(),
@@ -355,4 +375,62 @@ fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {
     let html = path.extension().is_some_and(|extension| extension == "html");
     let content_type = if html { "text/html" } else { "application/octet-stream" };
     Ok(Answer { bytes, content_type: content_type.to_owned(), url })
+}
+
+/// The most redirects that one request follows.
+const MOST_REDIRECTS: u32 = 10;
+
+/// What a redirect says where to go (RFC 9110, 15.4).
+fn location(answer: &ureq::http::Response<ureq::Body>) -> Option<&str> {
+    let redirects = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    answer.headers().get("location").filter(|_| redirects)?.to_str().ok()
+}
+
+/// Where a redirect leads. From https to plain http only this machine is reached: what comes over the network must
+/// be whose it was asked of.
+fn next(at: &Url, location: &str) -> Result<Url, String> {
+    let mut to = at.join(location).map_err(|_| "a bad redirect".to_owned())?;
+    let here = match to.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    match (at.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        ("https", "http") if here => {}
+        ("https", "http") => {
+            return Err(format!("it redirects from https to plain http, to {}", shown(&to)));
+        }
+        _ => return Err("a bad redirect".to_owned()),
+    }
+    // Neither fails for an http or https address. A login that a server writes there is not ours.
+    let _ = to.set_username("");
+    let _ = to.set_password(None);
+    Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_do_not_leave_tls() {
+        let next = |at: &str, location: &str| {
+            next(&Url::parse(at).expect(at), location).map(|to| to.to_string())
+        };
+        let here = "https://a.invalid/v2/x";
+        for (location, to) in [
+            ("/y", "https://a.invalid/y"),
+            ("https://me:word@b.invalid/y", "https://b.invalid/y"),
+            ("http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
+            ("http://[::1]/y", "http://[::1]/y"),
+        ] {
+            assert_eq!(next(here, location).as_deref(), Ok(to));
+        }
+        for location in ["http://b.invalid/y", "http://10.9.9.9/y", "ftp://b.invalid/", "http://"] {
+            assert!(next(here, location).is_err(), "{location}");
+        }
+        assert!(next("http://a.invalid/", "http://b.invalid/y").is_ok());
+    }
 }

@@ -376,6 +376,15 @@ fn logins_go_to_their_host_and_into_no_error() {
     assert_eq!(server.requests()[0].header("authorization"), Some("Basic bWU6czNjciN0"));
     client.get_bytes(&with_login("/away"), 10).unwrap();
     assert_eq!(other.requests()[0].header("authorization"), None);
+    // So are two ports of one name.
+    server.always("/aside", Fault::Redirect(other.url("/x")));
+    client.get_bytes(&with_login("/aside"), 10).unwrap();
+    assert_eq!(other.requests()[1].header("authorization"), None);
+    // On its own host it goes along.
+    server.always("/round", Fault::Redirect("/x".into()));
+    client.get_bytes(&with_login("/round"), 10).unwrap();
+    let last = server.requests().pop().unwrap();
+    assert_eq!(last.header("authorization"), Some("Basic bWU6czNjciN0"));
     for error in [
         client.get_bytes(&with_login("/none"), 10).unwrap_err(),
         client.get_bytes(&with_login("/x"), 0).unwrap_err(),

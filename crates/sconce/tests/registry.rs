@@ -79,6 +79,17 @@ fn copies_from_place_to_place() {
     assert_eq!(done(&empty, &["run", "-q", "--gpus", "none", "mine"]), "from the registry\n");
     done(&empty, &["copy", "mine", "oci:layout"]);
     assert_eq!(done(&empty, &["run", "-q", "--gpus", "none", "oci:layout"]), "from the registry\n");
+    for (tag, name) in [("1.2", "tagged"), ("app:1.3", "named")] {
+        let place = format!("oci:{name}:{tag}");
+        done(&empty, &["copy", "mine", &place]);
+        done(&empty, &["copy", &place, &format!("store:{name}")]);
+        let index = fs::read_to_string(empty.path(name).join("index.json")).unwrap();
+        let tag = tag.rsplit(':').next().unwrap();
+        assert!(
+            index.contains(&format!("\"org.opencontainers.image.ref.name\":\"{tag}\"")),
+            "{index}"
+        );
+    }
     for (words, says) in [
         (["copy", "mine", "nowhere"], "names no registry"),
         (["copy", "mine", "oci:"], "names no folder"),

@@ -40,6 +40,16 @@ impl Store {
         self.layer_in(diff_id, self.places())
     }
 
+    /// As [`Store::layer`], if all that its blob is made of is here as well: a wheel of a virtual one may be gone.
+    pub fn whole_layer(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {
+        let Some(layer) = self.layer(diff_id)? else { return Ok(None) };
+        match self.open_blob(layer.digest) {
+            Ok(_) => Ok(Some(layer)),
+            Err(Error::MissingBlob(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// As [`Store::layer`], but also from stores that aren't believed: whoever inflates the blob
     /// finds out whether it is the layer's.
     pub(crate) fn layer_anywhere(&self, diff_id: Digest) -> Result<Option<Layer>, Error> {

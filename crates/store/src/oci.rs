@@ -276,11 +276,12 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
     else {
         return Err("its index is not an image index".to_owned());
     };
+    let full = tag.map(engine_name);
     let named = |descriptor: &Descriptor| {
         let name = |key| descriptor.annotations.get(key).map(String::as_str);
         tag.is_none()
             || name("org.opencontainers.image.ref.name") == tag
-            || name("io.containerd.image.name") == tag
+            || name("io.containerd.image.name") == full.as_deref()
     };
     let fits = |descriptor: &Descriptor| {
         let platform = descriptor.platform.as_ref();

@@ -149,7 +149,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         Destination::Store(name) => context.store.put_name(name, image.manifest)?,
         Destination::Files(files, tag) => {
-            let names = tag.clone().or_else(|| name_of(&image, from.as_ref()));
+            let names = match tag {
+                Some(tag) => Some(tagged(tag, name_of(&image, from.as_ref()))),
+                None => name_of(&image, from.as_ref()),
+            };
             let beside = context.store.beside(image.manifest)?.len();
             if beside > 0 && matches!(files, ImageFile::Layout(_)) {
                 context.display.note(&format!(
@@ -166,6 +169,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", image.manifest);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `tag`, as the name of an image that is otherwise called `name`; it may be a whole name itself.
+fn tagged(tag: &str, name: Option<String>) -> String {
+    if tag.contains([':', '/']) {
+        return tag.to_owned();
+    }
+    let name = name.unwrap_or_else(|| "image".to_owned());
+    // It has a tag: `name_of` gives it one.
+    let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
+    format!("{repository}:{tag}")
 }
 
 /// What engines will call it.
