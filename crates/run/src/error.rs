@@ -130,6 +130,14 @@ pub enum Error {
     /// The shim of a container says nothing.
     #[error("container {0} was sent KILL, and its shim does not answer")]
     Unanswered(String),
+    /// The shim of a container was stopped, as by SIGSTOP.
+    #[error("container {id} can't be reached: its shim, process {shim}, is stopped")]
+    Stopped {
+        /// The container.
+        id: String,
+        /// Its shim, as the host counts.
+        shim: i32,
+    },
     /// The container runs no more.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -200,6 +208,9 @@ impl Error {
             Self::Store(error) => return error.hint(),
             Self::Attached => "`sconce exec` runs another command in it",
             Self::Seccomp(error) => return error.hint().map(str::to_owned),
+            Self::Stopped { shim, .. } => {
+                return Some(format!("`kill -CONT {shim}` lets it go on"));
+            }
             Self::Unanswered(id) => {
                 let shim = format!("sconce-{}", id.get(..8).unwrap_or(id));
                 return Some(format!(

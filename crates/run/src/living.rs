@@ -294,13 +294,25 @@ impl Listed {
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{number}/socket"))
             .doing("naming the container's socket")?;
         match rustix::net::connect(&socket, &address) {
-            Ok(()) => Ok(socket),
+            Ok(()) => match stopped(&socket) {
+                Some(shim) => Err(Error::Stopped { id: self.id.clone(), shim }),
+                None => Ok(socket),
+            },
             Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
                 Err(Error::NotRunning(self.id.clone()))
             }
             Err(error) => Err(error).doing("reaching the container's shim"),
         }
     }
+}
+
+/// The shim that listens to `socket`, if it was stopped by a signal: it would answer nothing.
+fn stopped(socket: &OwnedFd) -> Option<i32> {
+    let shim = rustix::net::sockopt::socket_peercred(socket).ok()?.pid.as_raw_nonzero().get();
+    let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).ok()?;
+    // proc(5): the name in parentheses may hold anything; the state follows the last one.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.starts_with(['T', 't']).then_some(shim)
 }
 
 /// Sends a message, unless the shim has ended since it was connected to: whether it was there.

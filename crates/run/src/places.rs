@@ -137,12 +137,15 @@ pub(crate) fn check<'a>(
     }
     for target in nodes {
         let real = mounted.real(root, target)?;
-        let wrong =
-            |why| Error::Invalid { option: "--device", given: target.display().to_string(), why };
-        mounted.takes(root, &real, false).map_err(wrong)?;
-        if !real.starts_with("/dev") && mounted.there(root, &real) == There::File {
-            return Err(wrong("there is a file in the container already".to_owned()));
+        let wrong = |why: &str| Error::Invalid {
+            option: "--device",
+            given: target.display().to_string(),
+            why: why.to_owned(),
+        };
+        if !real.starts_with("/dev") {
+            return Err(wrong("device files are in /dev only; choose a place there"));
         }
+        mounted.takes(root, &real, false).map_err(|why| wrong(&why))?;
     }
     Ok(mounted)
 }

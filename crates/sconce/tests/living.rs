@@ -212,9 +212,23 @@ fn a_shim_that_does_not_answer_is_said() {
     let shim = shim_of(&world, "stuck");
     rustix::process::kill_process(shim, rustix::process::Signal::STOP).unwrap();
     let (code, out, err) = world.says(&["stop", "--time", "0", "stuck", "other"]);
-    rustix::process::kill_process(shim, rustix::process::Signal::CONT).unwrap();
     assert!(code == 125 && out == "other\n", "{code} {out}{err}");
-    assert!(err.contains("its shim does not answer") && err.contains("kill -CONT"), "{err}");
+    let hint = format!("`kill -CONT {}`", shim.as_raw_nonzero());
+    assert!(err.contains("is stopped") && err.contains(&hint), "{err}");
+    for args in [
+        &["exec", "stuck", "true"][..],
+        &["wait", "stuck"],
+        &["kill", "stuck"],
+        &["kill", "-s", "INT", "stuck"],
+        &["attach", "stuck"],
+        &["cp", "stuck:/etc", "."],
+        &["rm", "-f", "stuck"],
+    ] {
+        let (code, _, err) = world.says(args);
+        assert!(code != 0 && err.contains(&hint), "{args:?}: {code} {err}");
+    }
+    rustix::process::kill_process(shim, rustix::process::Signal::CONT).unwrap();
+    ok(&world, &["kill", "stuck"]);
     ok(&world, &["wait", "stuck"]);
     ok(&world, &["rm", "stuck", "other"]);
 }
