@@ -15,7 +15,9 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("registry", &["blob", "fetch", "oci", "open"]),
     ("transfer", &["blob", "build", "fetch", "oci", "open", "registry", "sign", "store"]),
     ("inspect", &["blob", "facts", "oci", "open"]),
+    ("cuda", &[]),
     ("gpu", &["open"]),
+    ("bench", &["cuda", "facts", "gpu"]),
     ("verify", &[]),
     ("doctor", &["facts", "gpu", "open"]),
     ("run", &["blob", "facts", "open", "store"]),
@@ -25,7 +27,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
-    ("inside", &["gpu", "run", "verify"]),
+    ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",
         &[
@@ -36,9 +38,9 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (
         "sconce",
         &[
-            "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside", "inspect",
-            "layer", "lock", "oci", "open", "registry", "run", "serve", "sign", "start", "store",
-            "transfer", "verify",
+            "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
+            "inspect", "layer", "lock", "oci", "open", "registry", "run", "serve", "sign", "start",
+            "store", "transfer", "verify",
         ],
     ),
 ];
@@ -58,7 +60,7 @@ pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Crates that may hold `unsafe` code.
-pub const UNSAFE: &[&str] = &["gpu", "run"];
+pub const UNSAFE: &[&str] = &["cuda", "gpu", "run"];
 
 /// Crates that may print.
 pub const PRINTING: &[&str] = &["sconce"];

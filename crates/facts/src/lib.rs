@@ -8,6 +8,7 @@ mod base;
 mod companions;
 mod conda;
 mod cuda;
+mod figures;
 mod generation;
 mod gpu;
 mod imports;
@@ -34,6 +35,7 @@ pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,
 };
+pub use figures::{Known, floor_figure, public_figure, rate};
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;

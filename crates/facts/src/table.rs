@@ -11,6 +11,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("conda.toml", CONDA),
     ("cuda.toml", CUDA),
     ("devel.toml", DEVEL),
+    ("figures.toml", FIGURES),
     ("generations.toml", GENERATIONS),
     ("gpus.toml", GPUS),
     ("imports.toml", IMPORTS),
@@ -33,6 +34,7 @@ pub(crate) const COMPANIONS: &str = include_str!("../data/companions.toml");
 pub(crate) const CONDA: &str = include_str!("../data/conda.toml");
 pub(crate) const CUDA: &str = include_str!("../data/cuda.toml");
 pub(crate) const DEVEL: &str = include_str!("../data/devel.toml");
+pub(crate) const FIGURES: &str = include_str!("../data/figures.toml");
 pub(crate) const GENERATIONS: &str = include_str!("../data/generations.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");

@@ -8,7 +8,6 @@
 pub mod affinity;
 pub mod cdi;
 pub mod compat;
-pub mod cuda;
 pub mod driver;
 mod error;
 pub mod job;

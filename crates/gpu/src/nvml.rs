@@ -17,6 +17,7 @@ use libloading::Library;
 use serde::{Deserialize, Serialize};
 
 mod health;
+pub mod session;
 
 use crate::error::in_full;
 pub use health::{Health, Vgpu};

@@ -5,22 +5,18 @@
 //! hang whoever asks it.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sconce_gpu::cuda::nvrtc::{self, Nvrtc};
-use sconce_gpu::cuda::{Cuda, Device};
+use sconce_cuda::{Cuda, Device, Module, Nvrtc, Places, nvrtc};
 use sconce_gpu::nvml;
-use sconce_verify::{Answer, Outcome, Report};
+use sconce_verify::{Answer, Outcome};
 
+use crate::child::{attend, how, with_words};
 use crate::error::Error;
-
-/// Of what a check prints, this many bytes are kept.
-const MOST_OUTPUT: u64 = 64 << 10;
+use crate::packages::packages;
 /// Elements of the kernel's vectors: several blocks, and not a multiple of one.
 const ELEMENTS: usize = 100_003;
 
@@ -103,62 +99,6 @@ fn guarded(args: &Order, order: &str, limit: Duration) -> Result<(), String> {
     }
 }
 
-fn with_words(reason: String, printed: &[u8]) -> String {
-    match Report::last_words(printed) {
-        words if words.is_empty() => reason,
-        words => format!("{reason}; last words: {words}"),
-    }
-}
-
-fn how(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("signal {signal}"),
-        (None, code) => format!("exit code {}", code.unwrap_or_default()),
-    }
-}
-
-/// Runs a command for so long at most: its status, unless its time was up, and what it printed.
-fn attend(command: &mut Command, limit: Duration) -> Result<(Option<ExitStatus>, Vec<u8>), String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().map_err(|error| format!("can't start {name}: {error}"))?;
-    let streams = [drain(child.stdout.take()), drain(child.stderr.take())];
-    let status =
-        wait(&mut child, limit).map_err(|error| format!("can't wait for {name}: {error}"))?;
-    // What a killed process left running may hold the pipes open: then its words are not waited for.
-    let gone = |stream: &thread::JoinHandle<Vec<u8>>| status.is_some() || stream.is_finished();
-    let printed =
-        streams.into_iter().filter(gone).flat_map(|stream| stream.join().unwrap_or_default());
-    Ok((status, printed.collect()))
-}
-
-fn drain(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        let Some(mut stream) = stream else { return kept };
-        // A stream that fails gives the words that came before; the rest is read so that nobody waits.
-        drop(stream.by_ref().take(MOST_OUTPUT).read_to_end(&mut kept));
-        drop(std::io::copy(&mut stream, &mut std::io::sink()));
-        kept
-    })
-}
-
-/// Waits for a child; kills it when its time is up.
-fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let end = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= end {
-            // One that the kernel can't kill is left to the end of the container.
-            child.kill()?;
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn fail(reason: impl std::fmt::Display) -> (Outcome, String) {
     (Outcome::Fail, reason.to_string())
 }
@@ -224,8 +164,8 @@ fn driver(args: &Order) -> Found {
 
 /// A kernel through NVRTC on each device.
 fn kernel(args: &Order) -> Found {
-    let folders = nvrtc::folders(&packages(args.python.as_deref()));
-    let Some(nvrtc) = Nvrtc::find(&folders).map_err(fail)? else {
+    let places = Places::of_packages(&packages(args.python.as_deref()));
+    let Some(nvrtc) = Nvrtc::find(&places).map_err(fail)? else {
         let reason = "no libnvrtc in the linker's folders, the toolkit's, or Python's packages";
         return Err((Outcome::NotApplicable, reason.to_owned()));
     };
@@ -237,8 +177,11 @@ fn kernel(args: &Order) -> Found {
     let y: Vec<f32> = (0..ELEMENTS).map(|i| (i % 777) as f32).collect();
     let mut targets = Vec::new();
     for device in &devices {
-        let image = nvrtc.compile(device.capability).map_err(fail)?;
-        let result = cuda.saxpy(device, &image, 3.0, &x, &y).map_err(fail)?;
+        let image = nvrtc.compile(nvrtc::SAXPY, device.capability).map_err(fail)?;
+        let context = cuda.context(device).map_err(fail)?;
+        let module = Module::load(&context, &image).map_err(fail)?;
+        let kernel = module.kernel(nvrtc::SAXPY_NAME).map_err(fail)?;
+        let result = context.saxpy(&kernel, 3.0, &x, &y).map_err(fail)?;
         let wrong =
             result.iter().zip(x.iter().zip(&y)).filter(|(got, (x, y))| **got != 3.0 * **x + **y);
         let wrong = wrong.count();
@@ -257,40 +200,4 @@ fn kernel(args: &Order) -> Found {
         targets.join(", "),
         count(devices.len(), "device")
     ))
-}
-
-/// Folders of Python packages: of the interpreter named, or of the first on the PATH; what PYTHONPATH
-/// names; and the usual ones.
-fn packages(python: Option<&Path>) -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = || {
-        let folders = std::env::split_paths(&path);
-        let mut files = folders.flat_map(|dir| ["python", "python3"].map(|name| dir.join(name)));
-        files.find(|file| file.exists())
-    };
-    let python = match python {
-        Some(python) if python.components().count() > 1 => Some(python.to_owned()),
-        Some(python) => {
-            std::env::split_paths(&path).map(|dir| dir.join(python)).find(|f| f.exists())
-        }
-        None => on_path(),
-    };
-    // A virtual environment's python is a link into the installation that it extends.
-    let prefix = |file: PathBuf| Some(file.parent()?.parent()?.to_owned());
-    let prefixes = [python.clone(), python.and_then(|file| file.canonicalize().ok())];
-    let prefixes = prefixes.into_iter().flatten().filter_map(prefix);
-    let usual = ["/usr/local", "/usr"].map(PathBuf::from);
-    let mut found: Vec<PathBuf> = std::env::var_os("PYTHONPATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default();
-    for prefix in prefixes.chain(usual) {
-        let Ok(entries) = std::fs::read_dir(prefix.join("lib")) else { continue };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("python3") {
-                found
-                    .extend(["site-packages", "dist-packages"].map(|name| entry.path().join(name)));
-            }
-        }
-    }
-    found
 }

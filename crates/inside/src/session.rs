@@ -1,20 +1,17 @@
 //! Checks in a container: it is started with a program, and answers are read while they are written.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use sconce_run::{Captured, Container, Exit};
-use sconce_verify::{Answer, By, Check, Malformed, Outcome, Reader, Report};
+use sconce_verify::{Answer, By, Check, Malformed, Outcome, PROGRAM, Reader, Report};
 
 use crate::error::Error;
 use crate::stage::{INSIDE, Stage};
+use crate::tail::{self, LOOK};
 
-/// How often is looked for answers.
-const LOOK: Duration = Duration::from_millis(40);
 /// Of what a program prints, this many bytes are kept.
 const MOST_OUTPUT: usize = 64 << 10;
 
@@ -49,7 +46,7 @@ impl<'a> Session<'a> {
         asked: Vec<&'static Check>,
         listener: &'a mut dyn Listener,
     ) -> Result<Self, Error> {
-        let stage = Stage::make(folder)?;
+        let stage = Stage::make(folder, PROGRAM)?;
         container.volumes.extend(stage.volumes);
         let results = File::open(&stage.results).map_err(Error::Read)?;
         let reader = Reader::new(asked.iter().map(|check| check.name));
@@ -208,16 +205,9 @@ impl Follower<'_> {
 
     /// What has been written since.
     fn read(&mut self) -> std::io::Result<Vec<Result<Answer, Malformed>>> {
-        let mut bytes = [0; 16 << 10];
         let mut found = Vec::new();
-        // A program that writes faster than is read here must not keep this from ending.
-        for _ in 0..256 {
-            let count = self.results.read(&mut bytes)?;
-            if count == 0 {
-                break;
-            }
-            found.extend(self.reader.read(&bytes[..count]));
-        }
+        let reader = &mut self.reader;
+        tail::read(&mut self.results, &mut |bytes| found.extend(reader.read(bytes)))?;
         Ok(found)
     }
 

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sconce_run::Volume;
-use sconce_verify::PROGRAM;
 
 use crate::error::Error;
 
@@ -21,8 +20,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Writes it into `folder`.
-    pub(crate) fn make(folder: &Path) -> Result<Self, Error> {
+    /// Writes it into `folder`: sconce, a file of answers, and a program of these files.
+    pub(crate) fn make(folder: &Path, files: &[(&str, &str)]) -> Result<Self, Error> {
         let write = |path: &Path, text: &str| {
             path.parent()
                 .map_or(Ok(()), fs::create_dir_all)
@@ -30,7 +29,7 @@ impl Stage {
                 .map_err(|source| Error::Write { path: path.to_owned(), source })
         };
         let program = folder.join("program");
-        for (name, text) in PROGRAM {
+        for (name, text) in files {
             write(&program.join(name), text)?;
         }
         let results = folder.join("results");
@@ -45,11 +44,11 @@ impl Stage {
             read_only,
             resolved: false,
         };
-        let volumes = vec![
-            volume(program, "program", true),
-            volume(results.clone(), "results", false),
-            volume(myself, "sconce", true),
-        ];
+        let mut volumes =
+            vec![volume(results.clone(), "results", false), volume(myself, "sconce", true)];
+        if !files.is_empty() {
+            volumes.push(volume(program, "program", true));
+        }
         Ok(Self { results, volumes })
     }
 }

@@ -8,9 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images, init,
-    inspect, kill, load, lock, login, logs, man, probe, prune, ps, pull, push, rm, rmi, run, serve,
-    show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
+    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
+    init, inspect, kill, load, lock, login, logs, man, measure, probe, prune, ps, pull, push, rm,
+    rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -73,6 +73,7 @@ enum Command {
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Verify(Box<verify::Args>),
+    Bench(Box<bench::Args>),
     Cdi(cdi::Args),
     Images(images::Args),
     Pull(pull::Args),
@@ -94,6 +95,8 @@ enum Command {
     Finish(finish::Args),
     #[command(hide = true)]
     Probe(probe::Args),
+    #[command(hide = true)]
+    Measure(measure::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -128,7 +131,9 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::main(&global, &args),
         Command::Finish(args) => finish::main(&global, &args),
         Command::Verify(args) => verify::main(&global, &args),
+        Command::Bench(args) => bench::main(&global, &args),
         Command::Probe(args) => probe::main(&args),
+        Command::Measure(args) => measure::main(&args),
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
@@ -150,7 +155,7 @@ pub fn main() -> Result<ExitCode, Failure> {
     }
 }
 
-/// Reads a command line. What follows `run` and `verify` is read by the table of Docker's flags first:
+/// Reads a command line. What follows `run`, `verify` and `bench` is read by the table of Docker's flags first:
 /// clap then sees only options that it knows.
 fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let cli = Cli::command();
@@ -161,6 +166,7 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let (name, after) = match words[at].to_str() {
         Some("run") => ("run", AfterTarget::Command),
         Some("verify") => ("verify", AfterTarget::Options),
+        Some("bench") => ("bench", AfterTarget::Options),
         Some("exec") => {
             let rest = words.split_off(at + 1);
             let command = words[at].clone();

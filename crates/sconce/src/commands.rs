@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attach;
+pub mod bench;
 mod beside;
 pub mod build;
 pub mod cdi;
@@ -23,6 +24,7 @@ mod locking;
 pub mod login;
 pub mod logs;
 pub mod man;
+pub mod measure;
 mod options;
 pub mod probe;
 pub mod prune;

@@ -1,0 +1,200 @@
+//! What a measurement answers: a line of JSON each, written inside a container and read outside.
+//!
+//! The lines are bytes from a container: bounded in number and length, read strictly.
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one line.
+pub const MOST_LINE: usize = 64 << 10;
+/// Lines of one run: figures of 16 GPUs and their pairs.
+pub const MOST_LINES: usize = 8 << 10;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Line {
+    /// A GPU, before anything is measured on it.
+    Gpu(Gpu),
+    /// Something measured.
+    Figure(Figure),
+    /// Something that can't be measured here.
+    Unavailable(Unavailable),
+    /// The GPU computed something wrong.
+    Wrong(Unavailable),
+}
+
+/// A GPU as CUDA and NVML show it; what NVML does not say is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// CUDA's number for it, inside.
+    pub gpu: u32,
+    /// `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors; of a MIG instance its own.
+    pub sm_count: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of the second-level cache.
+    pub l2_bytes: u64,
+    /// The driver.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub driver: Option<String>,
+    /// The newest CUDA that the driver serves: 13000 is 13.0.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cuda: Option<u32>,
+    /// What NVML knows of its board.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub board: Option<Board>,
+    /// Processes on it beside this one's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub others: Option<u32>,
+    /// It is an instance of MIG, or its board is split into some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mig: Option<bool>,
+}
+
+/// A board's limits and links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Board {
+    /// The power limit in force, watts.
+    pub power_limit_w: Option<f64>,
+    /// The one it comes with, watts.
+    pub power_default_w: Option<f64>,
+    /// The highest clock of its multiprocessors, MHz.
+    pub sm_max_mhz: Option<u32>,
+    /// PCIe generation now, and the best that board and slot have.
+    pub pcie_generation: Option<(u32, u32)>,
+    /// PCIe lanes now, and the most that board and slot have.
+    pub pcie_lanes: Option<(u32, u32)>,
+}
+
+/// One figure of one GPU, of a pair, or of all together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// Its name: a row of [`crate::FIGURES`].
+    pub figure: String,
+    /// The GPUs it belongs to, by CUDA's numbers inside: one; two for a way from one to another; all.
+    pub gpus: Vec<u32>,
+    /// The median, in the figure's unit.
+    pub value: f64,
+    /// The best of the repeats.
+    pub best: f64,
+    /// How far the middle half of the repeats lies apart, as a share of the median.
+    pub spread: f64,
+    /// How many repeats.
+    pub repeats: u32,
+    /// Shape, size, algorithm: what exactly was done.
+    pub method: String,
+    /// What the result was held to, where there is one: the worst error, and the one that was allowed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<(f64, f64)>,
+    /// What NVML saw while it was measured.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<Evidence>,
+    /// More points of the same figure: size in bytes, and value.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// What NVML saw, on the GPU that was measured (the first, of several).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    /// How often it was asked.
+    pub samples: u32,
+    /// Clock of the multiprocessors, MHz: least, median, most.
+    pub sm_mhz: Option<(f64, f64, f64)>,
+    /// Clock of the memory, MHz: median.
+    pub memory_mhz: Option<f64>,
+    /// Power, watts: median, most.
+    pub power_w: Option<(f64, f64)>,
+    /// Temperature, degrees Celsius: most.
+    pub temperature_c: Option<f64>,
+    /// Bits of `nvmlClocksEventReasons`, with the share of the samples that had each.
+    pub reasons: Vec<(u64, f64)>,
+}
+
+/// A figure that there is not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unavailable {
+    /// A figure, or a group of them.
+    pub figure: String,
+    /// The GPUs.
+    pub gpus: Vec<u32>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A line that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Its JSON has another shape.
+    #[error("a line from inside is no measurement: {0}")]
+    Shape(String),
+    /// It is too long, or one of too many.
+    #[error("more came from inside than is read ({MOST_LINES} lines of {MOST_LINE} bytes)")]
+    Flood,
+    /// It names a figure that there is not, or a number that can't be.
+    #[error("a line from inside says what can't be: {0}")]
+    Absurd(String),
+}
+
+/// Makes lines of bytes as they come.
+#[derive(Debug, Default)]
+pub struct Reader {
+    begun: Vec<u8>,
+    lines: usize,
+    flooded: bool,
+}
+
+impl Reader {
+    /// The lines that are whole with these bytes.
+    pub fn read(&mut self, bytes: &[u8]) -> Vec<Result<Line, Malformed>> {
+        let mut found = Vec::new();
+        for byte in bytes {
+            if self.flooded {
+                break;
+            }
+            if *byte != b'\n' {
+                self.begun.push(*byte);
+            }
+            if self.begun.len() > MOST_LINE || self.lines >= MOST_LINES {
+                self.flooded = true;
+                found.push(Err(Malformed::Flood));
+            } else if *byte == b'\n' {
+                self.lines += 1;
+                found.push(line(&std::mem::take(&mut self.begun)));
+            }
+        }
+        found
+    }
+}
+
+/// One line, without its end.
+pub fn line(bytes: &[u8]) -> Result<Line, Malformed> {
+    let line: Line =
+        serde_json::from_slice(bytes).map_err(|error| Malformed::Shape(error.to_string()))?;
+    let absurd = |what: &str| Err(Malformed::Absurd(what.to_owned()));
+    match &line {
+        Line::Figure(figure) => {
+            let sound = |number: f64| number.is_finite() && (0.0..1e15).contains(&number);
+            let curve = figure.curve.iter().flat_map(|(size, value)| [*size, *value]);
+            let numbers = [figure.value, figure.best, figure.spread].into_iter().chain(curve);
+            if crate::figure(&figure.figure).is_none() {
+                return absurd(&format!("a figure `{}`", figure.figure.escape_debug()));
+            }
+            if !numbers.into_iter().all(sound) {
+                return absurd(&format!("`{}` of no size", figure.figure));
+            }
+        }
+        Line::Gpu(gpu) if gpu.gpu > 1024 => return absurd("a GPU of that number"),
+        _ => {}
+    }
+    Ok(line)
+}

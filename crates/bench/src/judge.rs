@@ -1,0 +1,197 @@
+//! What a figure should have been, and what held it back.
+//!
+//! A verdict is "as expected", "low" with what is known of the cause, or none, where nothing public is there to
+//! compare with. Pure functions of what was measured.
+
+use sconce_facts::{Capability, Gpu as Product, floor_figure, public_figure, rate};
+use serde::Serialize;
+
+use crate::answer::{Evidence, Figure, Gpu};
+use crate::figures::{Group, Row, figure};
+
+/// Below this share of the best public figure, a figure is low. Runs of one healthy GPU differ by 2 %, and cards of
+/// one model by about as much.
+const EXPECTED: f64 = 0.93;
+/// Below this share of what its siblings reach, a GPU is named.
+const SIBLINGS: f64 = 0.95;
+/// A reason counts as a cause if it was there in this share of the samples.
+const HELD: f64 = 0.1;
+
+/// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
+const REASONS: &[(u64, &str)] = &[
+    (0x2, "its clocks are set below the highest (application clocks)"),
+    (0x4, "the power limit holds its clock down"),
+    (0x8, "a hardware slowdown: heat, or the power supply"),
+    (0x10, "it is held to the clock of another GPU (sync boost)"),
+    (0x20, "heat holds its clock down (software thermal slowdown)"),
+    (0x40, "heat holds its clock down (hardware thermal slowdown)"),
+    (0x80, "the power supply asks for less (power brake)"),
+];
+
+/// What is known of a figure's worth.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Verdict {
+    /// It is what others have published, or more than NVIDIA's own test asks for.
+    AsExpected {
+        /// What it was compared with.
+        with: Expected,
+    },
+    /// It is less.
+    Low {
+        /// What it was compared with.
+        with: Expected,
+        /// What is known to hold it back; without an entry nothing is.
+        causes: Vec<String>,
+    },
+    /// Nothing to compare with.
+    Unknown,
+}
+
+/// What a figure is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Expected {
+    /// The figure.
+    pub value: f64,
+    /// `best published`, `DCGM's floor`.
+    pub what: &'static str,
+    /// Where it stands.
+    pub source: &'static str,
+}
+
+/// A figure with what is to be made of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// What was measured.
+    #[serde(flatten)]
+    pub figure: Figure,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What its multiprocessors could do at the clock that they held, and its share of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_at_clock: Option<(f64, f64)>,
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// How far it is below the median of the other GPUs, as a share of it, where that is much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below_siblings: Option<f64>,
+}
+
+/// Judges all figures of a run.
+pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
+    let siblings = |one: &Figure| -> Option<f64> {
+        let same = |other: &&Figure| {
+            other.figure == one.figure
+                && other.gpus.len() == one.gpus.len()
+                && other.gpus != one.gpus
+        };
+        let others: Vec<f64> = figures.iter().filter(same).map(|other| other.value).collect();
+        (!others.is_empty()).then(|| crate::measure::clock::median(&others))
+    };
+    let below: Vec<Option<f64>> = figures
+        .iter()
+        .map(|one| {
+            let row = figure(&one.figure)?;
+            let share = match row.more {
+                true => one.value / siblings(one)?,
+                false => siblings(one)? / one.value,
+            };
+            (share < SIBLINGS).then_some(1.0 - share)
+        })
+        .collect();
+    let judged = figures.into_iter().zip(below).filter_map(|(one, below_siblings)| {
+        let row = figure(&one.figure)?;
+        let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
+        let verdict = gpu.map_or(Verdict::Unknown, |gpu| verdict(row, gpu, &one));
+        let peak_at_clock = gpu.and_then(|gpu| peak_at_clock(gpu, &one));
+        Some(Judged { unit: row.unit, peak_at_clock, verdict, below_siblings, figure: one })
+    });
+    judged.collect()
+}
+
+/// The product, if its name is known and this is a whole one.
+fn product(gpu: &Gpu) -> Option<&'static Product> {
+    sconce_facts::gpu(&gpu.name).ok()
+}
+
+/// The part of a product that a MIG instance is.
+fn share(gpu: &Gpu, product: &Product) -> f64 {
+    let whole = product.sm_count.map_or(gpu.sm_count, |count| count.max(1));
+    (f64::from(gpu.sm_count) / f64::from(whole)).min(1.0)
+}
+
+fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
+    let Some(product) = product(gpu) else { return Verdict::Unknown };
+    // Sustained load is compared with what short runs reach: the difference is what power and cooling take.
+    let name = one.figure.trim_end_matches("-sustained");
+    let sustained = name != one.figure;
+    // Of an instance, only what its multiprocessors do is in proportion.
+    let share = share(gpu, product);
+    if share < 0.99 && row.group != Group::Products {
+        return Verdict::Unknown;
+    }
+    let expected = |value: f64, what, source| Expected { value: value * share, what, source };
+    let public = public_figure(product, name);
+    let floor = floor_figure(product, name);
+    let (with, least) = match (public, floor) {
+        (Some(known), _) => {
+            let least = if sustained { EXPECTED - 0.1 } else { EXPECTED };
+            (expected(known.value, "best published", known.source), least)
+        }
+        (None, Some(known)) => (expected(known.value, "DCGM's floor", known.source), 1.0),
+        (None, None) => return Verdict::Unknown,
+    };
+    let reached = if row.more { one.value / with.value } else { with.value / one.value };
+    match reached >= least {
+        true => Verdict::AsExpected { with },
+        false => Verdict::Low { with, causes: causes(row, gpu, one.evidence.as_ref()) },
+    }
+}
+
+/// What held a figure back, as far as it was seen.
+fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<String> {
+    let mut causes = Vec::new();
+    let board = gpu.board.unwrap_or_default();
+    let held = |bit: u64| {
+        let seen = |evidence: &Evidence| {
+            evidence.reasons.iter().any(|(known, share)| *known == bit && *share >= HELD)
+        };
+        evidence.is_some_and(seen)
+    };
+    for (bit, words) in REASONS {
+        if held(*bit) {
+            causes.push((*words).to_owned());
+        }
+    }
+    if let (Some(limit), Some(default)) = (board.power_limit_w, board.power_default_w)
+        && limit < default - 1.0
+    {
+        causes.push(format!("its power limit is {limit:.0} W, and {default:.0} W by default"));
+    }
+    if matches!(row.group, Group::Host | Group::Peers)
+        && let Some((now, most)) = board.pcie_lanes
+        && now < most
+    {
+        causes.push(format!("its PCIe link has {now} lanes of {most}"));
+    }
+    if let Some(others) = gpu.others.filter(|others| *others > 0) {
+        causes.push(format!("{others} more processes compute on it"));
+    }
+    if gpu.mig == Some(true) {
+        causes.push("the board is split into MIG instances".to_owned());
+    }
+    causes
+}
+
+/// What a GPU's multiprocessors could do at the clock that they held, and the share that was reached. Only of
+/// sustained figures: NVML is asked too seldom to see the clock within a burst.
+fn peak_at_clock(gpu: &Gpu, one: &Figure) -> Option<(f64, f64)> {
+    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
+    let name = one.figure.strip_suffix("-sustained")?;
+    let rate = rate(Capability { major, minor }, name)?;
+    let (_, clock, _) = one.evidence.as_ref()?.sm_mhz?;
+    // Operations a clock, times MHz, in units of 10^12.
+    let peak = f64::from(rate) * f64::from(gpu.sm_count) * clock / 1e6;
+    (peak > 0.0).then(|| (peak, one.value / peak))
+}

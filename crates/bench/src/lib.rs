@@ -1,0 +1,12 @@
+//! What GPUs really deliver: the figures ([`FIGURES`]), how they are measured ([`measure`]), what came out
+//! ([`answer`]), what should have come out ([`judge`]), and the report of it.
+//!
+//! Measuring is done inside a container, by libraries of the image; judging outside.
+
+pub mod answer;
+mod figures;
+pub mod judge;
+pub mod measure;
+pub mod report;
+
+pub use figures::{FIGURES, GROUPS, Group, Row, figure};

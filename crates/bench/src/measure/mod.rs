@@ -1,0 +1,197 @@
+//! Measuring, in a process of its own for each group: a driver in trouble can crash or hang who asks it.
+
+pub mod clock;
+mod collectives;
+mod latency;
+mod memory;
+mod products;
+pub mod random;
+mod sparse;
+mod transfers;
+mod watch;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sconce_cuda::{Context, Cuda, Device, Places, Refusal, Stream};
+
+use crate::answer::{Figure, Gpu, Line, Unavailable};
+use crate::figures::{FIGURES, Group};
+use watch::Watch;
+
+/// Seconds of a burst, and the pause before it: the power limit of an H100 takes some tens of milliseconds to act.
+const BURST: f64 = 0.01;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much time a measurement may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Ten seconds for a GPU: the figures of the first look, one shape each.
+    Quick,
+    /// Two minutes.
+    #[default]
+    Usual,
+    /// All shapes, all algorithms, a minute of sustained load.
+    Full,
+}
+
+/// Which figures, and how.
+pub struct Order<'a> {
+    /// How much time.
+    pub effort: Effort,
+    /// These figures; all of the effort's if empty.
+    pub only: &'a [String],
+    /// Where CUDA's libraries are beside the linker's folders.
+    pub places: &'a Places,
+    /// The seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Order<'_> {
+    /// This figure is wanted.
+    fn wants(&self, name: &str) -> bool {
+        match self.only {
+            [] => {
+                self.effort != Effort::Quick
+                    || FIGURES.iter().any(|row| row.name == name && row.quick)
+            }
+            only => only.iter().any(|one| one == name),
+        }
+    }
+
+    /// Repeats of a measurement.
+    fn repeats(&self) -> u32 {
+        if self.effort == Effort::Quick { 5 } else { 15 }
+    }
+
+    /// The times of work that power limits slow down, in bursts.
+    fn bursts(
+        &self,
+        clock: &clock::Clock,
+        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+    ) -> Result<clock::Times, Refusal> {
+        clock.bursts(BURST, PAUSE, self.repeats(), work)
+    }
+
+    /// Seconds of a measurement, all repeats together.
+    fn seconds(&self) -> f64 {
+        match self.effort {
+            Effort::Quick => 0.25,
+            Effort::Usual => 1.0,
+            Effort::Full => 3.0,
+        }
+    }
+}
+
+/// Something that could not be measured.
+enum Fault {
+    /// CUDA did not do it.
+    Refused(Refusal),
+    /// It did something wrong.
+    Wrong(String),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What measuring a group needs.
+struct Bench<'a> {
+    cuda: &'a Cuda,
+    order: &'a Order<'a>,
+    gpus: Vec<(Device, Context)>,
+    watch: Watch,
+    say: &'a mut dyn FnMut(Line),
+}
+
+impl Bench<'_> {
+    fn number(device: &Device) -> u32 {
+        u32::try_from(device.ordinal).unwrap_or_default()
+    }
+
+    /// Answers for one figure, with what NVML saw since `begun`.
+    fn answer(&mut self, name: &str, gpus: &[u32], begun: Instant, found: Result<Figure, Fault>) {
+        let unavailable =
+            |reason| Unavailable { figure: name.to_owned(), gpus: gpus.to_vec(), reason };
+        (self.say)(match found {
+            Ok(mut figure) => {
+                let first = gpus.first().copied().unwrap_or_default();
+                figure.gpus = gpus.to_vec();
+                figure.evidence = figure.evidence.or(self.watch.since(begun, first as usize));
+                Line::Figure(figure)
+            }
+            Err(Fault::Refused(refusal)) => Line::Unavailable(unavailable(refusal.to_string())),
+            Err(Fault::Wrong(reason)) => Line::Wrong(unavailable(reason)),
+        });
+    }
+}
+
+/// A figure without its GPUs and evidence.
+fn figure(name: &str, values: &[f64], more: bool, method: String) -> Figure {
+    let best = values.iter().copied().reduce(if more { f64::max } else { f64::min });
+    Figure {
+        figure: name.to_owned(),
+        gpus: Vec::new(),
+        value: clock::median(values),
+        best: best.unwrap_or_default(),
+        spread: clock::spread(values),
+        repeats: u32::try_from(values.len()).unwrap_or(u32::MAX),
+        method,
+        error: None,
+        evidence: None,
+        curve: Vec::new(),
+    }
+}
+
+/// Measures a group on all devices that CUDA shows; `say` is told of each answer as it comes.
+///
+/// # Errors
+/// CUDA can't be used at all.
+pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(), Refusal> {
+    let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
+    let devices = cuda.devices()?;
+    let watch = Watch::start(&devices);
+    let gpus = devices.into_iter().map(|device| Ok((device.clone(), cuda.context(&device)?)));
+    let gpus = gpus.collect::<Result<Vec<_>, Refusal>>()?;
+    let mut bench = Bench { cuda: &cuda, order, gpus, watch, say };
+    match group {
+        Group::Latency => latency::measure(&mut bench),
+        Group::Host => transfers::host(&mut bench),
+        Group::Memory => memory::measure(&mut bench),
+        Group::Products => products::measure(&mut bench),
+        Group::Sparse => sparse::measure(&mut bench),
+        Group::Peers => transfers::peers(&mut bench),
+        Group::Collectives => collectives::measure(&mut bench),
+    }
+    Ok(())
+}
+
+/// The devices as CUDA and NVML show them.
+///
+/// # Errors
+/// CUDA can't be used at all.
+pub fn gpus() -> Result<Vec<Gpu>, Refusal> {
+    let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
+    let version = cuda.version().ok();
+    let devices = cuda.devices()?;
+    let boards = watch::boards(&devices);
+    Ok(devices
+        .iter()
+        .zip(boards)
+        .map(|(device, known)| Gpu {
+            gpu: Bench::number(device),
+            name: device.name.clone(),
+            capability: device.capability,
+            sm_count: device.sm_count,
+            memory_bytes: device.memory_bytes,
+            l2_bytes: device.l2_bytes,
+            driver: known.driver,
+            cuda: version,
+            board: known.board,
+            others: known.others,
+            mig: known.mig,
+        })
+        .collect())
+}

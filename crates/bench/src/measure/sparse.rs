@@ -1,0 +1,99 @@
+//! Products with a sparse matrix through cuSPARSELt.
+
+use std::time::Instant;
+
+use sconce_cuda::blas::{Precision, Shape};
+use sconce_cuda::sparse::SparseProduct;
+use sconce_cuda::{Buffer, Context, Stream};
+
+use super::clock::Clock;
+use super::random::{Chance, Kind, Pool};
+use super::{Bench, Effort, Fault, Order, figure};
+use crate::answer::Figure;
+
+const SHAPES: &[Shape] = &[
+    Shape { m: 8192, n: 8192, k: 8192 },
+    Shape { m: 16384, n: 8192, k: 8192 },
+    Shape { m: 8192, n: 8192, k: 16384 },
+];
+
+pub(super) fn measure(bench: &mut Bench) {
+    const NAME: &str = "bf16-sparse";
+    for (device, context) in bench.gpus.clone() {
+        // 2:4 sparsity came with Ampere.
+        if device.capability < (8, 0) || !bench.order.wants(NAME) {
+            continue;
+        }
+        let mut begun = Instant::now();
+        let mut best: Result<Figure, Fault> = Err(Fault::Wrong(String::new()));
+        let most = if bench.order.effort == Effort::Quick { 1 } else { SHAPES.len() };
+        for shape in SHAPES.iter().take(most) {
+            let start = Instant::now();
+            let found = one(*shape, &context, bench.order);
+            let better = match (&best, &found) {
+                (Ok(best), Ok(found)) => found.value > best.value,
+                (Ok(_), Err(fault)) => matches!(fault, Fault::Wrong(_)),
+                (Err(_), _) => true,
+            };
+            if better {
+                (best, begun) = (found, start);
+            }
+            if matches!(best, Err(Fault::Wrong(_))) {
+                break;
+            }
+        }
+        bench.answer(NAME, &[Bench::number(&device)], begun, best);
+    }
+}
+
+fn one(shape: Shape, context: &Context, order: &Order) -> Result<Figure, Fault> {
+    /// As in the dense product.
+    const ERROR: f64 = 1e-3;
+    const ROUNDING: f64 = 8e-3;
+    let Shape { m, n, k } = shape;
+    let mut chance = Chance::new(order.seed);
+    let kind = Kind::of_a(Precision::Bf16);
+    let a = Pool::new(kind, (m * k) as usize, &mut chance);
+    let b = Pool::new(kind, (n * k) as usize, &mut chance);
+    let (there_a, there_b) = (Buffer::of(context, a.bytes())?, Buffer::of(context, b.bytes())?);
+    let d = Buffer::new(context, (m * n) as usize * kind.size())?;
+    let clock = Clock::new(context)?;
+    let (places, stream) = (order.places, &clock.stream);
+    let product = SparseProduct::new(places, context, shape, (&there_a, &there_b, &d), stream)?;
+    let mut work = |stream: &Stream| product.run(&there_b, &d, stream);
+    let times = order.bursts(&clock, &mut work)?;
+
+    let pruned = Pool::read(kind, there_a.read()?);
+    let zeros = pruned.values(0, (m * k) as usize).filter(|value| *value == 0.0).count() as u64;
+    if zeros < m * k / 2 {
+        let what = format!("the library pruned {zeros} of {} numbers, fewer than half", m * k);
+        return Err(Fault::Wrong(what));
+    }
+    d.fill(stream, 0xff)?;
+    product.run(&there_b, &d, stream)?;
+    stream.wait()?;
+    let result = Pool::read(kind, d.read()?);
+    let mut worst: f64 = 0.0;
+    for _ in 0..256 {
+        let (i, j) = (chance.below(m), chance.below(n));
+        let (mut sum, mut squares) = (0.0, 0.0);
+        let row = pruned.values((i * k) as usize, k as usize);
+        for (a, b) in row.zip(b.values((j * k) as usize, k as usize)) {
+            sum += a * b;
+            squares += a * b * a * b;
+        }
+        let got = result.values((i + j * m) as usize, 1).next().unwrap_or(f64::NAN);
+        let off = ((got - sum).abs() - ROUNDING * sum.abs()).max(0.0) / squares.sqrt().max(1e-300);
+        if !(off <= ERROR) {
+            return Err(Fault::Wrong(format!("a sum of {shape} is {got}, and {sum} on the host")));
+        }
+        worst = worst.max(off);
+    }
+    let rate = |seconds: &f64| shape.operations() / seconds / 1e12;
+    let values: Vec<f64> = times.0.iter().map(rate).collect();
+    let version = product.version();
+    let method = format!("{shape} (m x n x k), cuSPARSELt {version}");
+    let mut figure = figure("bf16-sparse", &values, true, method);
+    figure.error = Some((worst, ERROR));
+    Ok(figure)
+}

@@ -1,0 +1,184 @@
+//! Copies between host and device, and between devices.
+
+use std::time::Instant;
+
+use sconce_cuda::{Buffer, Context, Event, Pinned, Refusal, Stream};
+
+use super::clock::Clock;
+use super::random::Chance;
+use super::{Bench, Fault, Order, figure};
+use crate::answer::Figure;
+
+/// Bytes of a copy.
+const BYTES: usize = 256 << 20;
+
+pub(super) fn host(bench: &mut Bench) {
+    const NAMES: &[&str] =
+        &["host-to-device", "device-to-host", "host-both-ways", "host-to-device-pageable"];
+    for (device, context) in bench.gpus.clone() {
+        let gpu = [Bench::number(&device)];
+        for name in NAMES {
+            if bench.order.wants(name) {
+                let begun = Instant::now();
+                let found = with_host(name, &context, bench.order);
+                bench.answer(name, &gpu, begun, found);
+            }
+        }
+    }
+}
+
+fn contents(order: &Order) -> Vec<u8> {
+    let mut chance = Chance::new(order.seed);
+    (0..BYTES / 8).flat_map(|_| chance.bits().to_le_bytes()).collect()
+}
+
+fn rates(bytes: usize, times: &[f64]) -> Vec<f64> {
+    times.iter().map(|seconds| bytes as f64 / seconds / 1e9).collect()
+}
+
+fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fault> {
+    let clock = Clock::new(context)?;
+    let contents = contents(order);
+    let there = Buffer::new(context, BYTES)?;
+    let mut pinned = Pinned::new(context, BYTES)?;
+    let method = format!("{} MiB a copy", BYTES >> 20);
+    let (seconds, repeats) = (order.seconds(), order.repeats());
+    let wrong = |what: &str| Err(Fault::Wrong(format!("{what}: the copy is not what was copied")));
+    match name {
+        "host-to-device" => {
+            pinned.write(&contents);
+            let mut work = |stream: &Stream| pinned.send(&there, stream).map(drop);
+            let times = clock.repeat(seconds, repeats, &mut work)?;
+            if there.read::<u8>()? != contents {
+                return wrong(name);
+            }
+            Ok(figure(name, &rates(BYTES, &times.0), true, method))
+        }
+        "device-to-host" => {
+            let there = Buffer::of(context, &contents)?;
+            let mut work = |stream: &Stream| pinned.receive(&there, stream).map(drop);
+            let times = clock.repeat(seconds, repeats, &mut work)?;
+            if pinned.read() != contents.as_slice() {
+                return wrong(name);
+            }
+            Ok(figure(name, &rates(BYTES, &times.0), true, method))
+        }
+        "host-both-ways" => {
+            let (back, other) = (Pinned::new(context, BYTES)?, Stream::new(context)?);
+            let from = Buffer::of(context, &contents)?;
+            pinned.write(&contents);
+            let mut work = |out: Way| match out {
+                Way::First(stream) => pinned.send(&there, stream).map(drop),
+                Way::Second(stream) => back.receive(&from, stream).map(drop),
+            };
+            let mut there_and_back = both(context, &other, &mut work)?;
+            let times = clock.repeat(seconds, repeats, &mut there_and_back)?;
+            drop(there_and_back);
+            if there.read::<u8>()? != contents || back.read() != contents.as_slice() {
+                return wrong(name);
+            }
+            Ok(figure(name, &rates(2 * BYTES, &times.0), true, method))
+        }
+        _ => {
+            // Such a copy is made by the host and is done when the call returns.
+            let mut times = Vec::new();
+            for _ in 0..=repeats {
+                let begun = Instant::now();
+                there.write(&contents)?;
+                context.wait()?;
+                times.push(begun.elapsed().as_secs_f64());
+            }
+            times.remove(0);
+            if there.read::<u8>()? != contents {
+                return wrong(name);
+            }
+            Ok(figure(name, &rates(BYTES, &times), true, method))
+        }
+    }
+}
+
+/// One of two ways at once.
+enum Way<'a> {
+    First(&'a Stream),
+    Second(&'a Stream),
+}
+
+/// Work on two streams at once, as if it were on the first.
+fn both<'a>(
+    context: &Context,
+    other: &'a Stream,
+    work: &'a mut dyn FnMut(Way) -> Result<(), Refusal>,
+) -> Result<impl FnMut(&Stream) -> Result<(), Refusal> + use<'a>, Refusal> {
+    let (begun, done) = (Event::new(context)?, Event::new(other.context())?);
+    Ok(move |stream: &Stream| {
+        begun.record(stream)?;
+        other.after(&begun)?;
+        work(Way::First(stream))?;
+        work(Way::Second(other))?;
+        done.record(other)?;
+        stream.after(&done)
+    })
+}
+
+pub(super) fn peers(bench: &mut Bench) {
+    let gpus = bench.gpus.clone();
+    for (number, (from, from_context)) in gpus.iter().enumerate() {
+        for (other, (to, to_context)) in gpus.iter().enumerate() {
+            let pair = [Bench::number(from), Bench::number(to)];
+            for name in ["peer", "peer-both-ways"] {
+                let each_once = number < other || (name == "peer" && number != other);
+                if !(each_once && bench.order.wants(name)) {
+                    continue;
+                }
+                let begun = Instant::now();
+                let direct = bench.cuda.reaches(to, from).unwrap_or(false);
+                let found = between(name, from_context, to_context, direct, bench.order);
+                bench.answer(name, &pair, begun, found);
+            }
+        }
+    }
+}
+
+fn between(
+    name: &str,
+    from: &Context,
+    to: &Context,
+    direct: bool,
+    order: &Order,
+) -> Result<Figure, Fault> {
+    if direct {
+        to.reach(from)?;
+        from.reach(to)?;
+    }
+    let contents = contents(order);
+    let (source, target) = (Buffer::of(from, &contents)?, Buffer::new(to, BYTES)?);
+    let clock = Clock::new(to)?;
+    let (seconds, repeats) = (order.seconds(), order.repeats());
+    let way = if direct { "direct" } else { "through the host" };
+    let method = format!("{} MiB a copy, {way}", BYTES >> 20);
+    let mut bytes = BYTES;
+    let times = if name == "peer" {
+        clock.repeat(seconds, repeats, &mut |stream| {
+            target.copy_from_peer(&source, stream).map(drop)
+        })?
+    } else {
+        bytes = 2 * BYTES;
+        let (back, other) = (Buffer::new(from, BYTES)?, Stream::new(from)?);
+        let forth = Buffer::of(to, &contents)?;
+        let mut work = |out: Way| match out {
+            Way::First(stream) => target.copy_from_peer(&source, stream).map(drop),
+            Way::Second(stream) => back.copy_from_peer(&forth, stream).map(drop),
+        };
+        let mut there_and_back = both(to, &other, &mut work)?;
+        let times = clock.repeat(seconds, repeats, &mut there_and_back)?;
+        drop(there_and_back);
+        if back.read::<u8>()? != contents {
+            return Err(Fault::Wrong("the copy back is not what was copied".to_owned()));
+        }
+        times
+    };
+    if target.read::<u8>()? != contents {
+        return Err(Fault::Wrong("the copy is not what was copied".to_owned()));
+    }
+    Ok(figure(name, &rates(bytes, &times.0), true, method))
+}

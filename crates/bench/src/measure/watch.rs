@@ -1,0 +1,147 @@
+//! What NVML sees while something is measured.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sconce_cuda::Device;
+use sconce_gpu::nvml::session::{Moment, Session};
+
+use super::clock::median;
+use crate::answer::{Board, Evidence};
+
+/// How often NVML is asked.
+const EVERY: Duration = Duration::from_millis(50);
+/// Moments that are kept: half an hour of 16 GPUs.
+const MOST: usize = 600_000;
+
+/// Asks NVML again and again until it is dropped.
+pub(super) struct Watch {
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    over: bool,
+    moments: Vec<(Instant, usize, Moment)>,
+}
+
+/// What NVML knows of a GPU before anything runs.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) driver: Option<String>,
+    pub(super) board: Option<Board>,
+    pub(super) others: Option<u32>,
+    pub(super) mig: Option<bool>,
+}
+
+/// A session, and NVML's handle for each device; where there is no NVML, none.
+fn session(devices: &[Device]) -> Option<(Session, Vec<Option<usize>>)> {
+    let session = Session::open("libnvidia-ml.so.1".as_ref()).ok()?;
+    let places = devices
+        .iter()
+        .map(|device| device.bus_id.as_deref().and_then(|id| session.by_bus_id(id)))
+        .collect();
+    Some((session, places))
+}
+
+impl Watch {
+    pub(super) fn start(devices: &[Device]) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (devices, shared) = (devices.to_vec(), Arc::clone(&seen));
+        // Without the thread there is no evidence, and the figures stand without it.
+        drop(thread::Builder::new().name("nvml".into()).spawn(move || {
+            let Some((session, places)) = session(&devices) else { return };
+            loop {
+                let now = Instant::now();
+                let moments: Vec<_> = places
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(gpu, place)| Some((now, gpu, session.moment((*place)?))))
+                    .collect();
+                let Ok(mut seen) = shared.lock() else { return };
+                if seen.over {
+                    return;
+                }
+                if seen.moments.len() < MOST {
+                    seen.moments.extend(moments);
+                }
+                drop(seen);
+                thread::sleep(EVERY);
+            }
+        }));
+        Self { seen }
+    }
+
+    /// What was seen of a GPU since then.
+    pub(super) fn since(&self, begun: Instant, gpu: usize) -> Option<Evidence> {
+        let seen = self.seen.lock().ok()?;
+        let moments: Vec<Moment> = seen
+            .moments
+            .iter()
+            .filter(|(at, which, _)| *at >= begun && *which == gpu)
+            .map(|(_, _, moment)| *moment)
+            .collect();
+        drop(seen);
+        (!moments.is_empty()).then(|| evidence(&moments))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.over = true;
+        }
+    }
+}
+
+fn evidence(moments: &[Moment]) -> Evidence {
+    let all = |which: fn(&Moment) -> Option<f64>| -> Vec<f64> {
+        moments.iter().filter_map(which).collect()
+    };
+    let most = |numbers: &[f64]| numbers.iter().copied().reduce(f64::max);
+    let least = |numbers: &[f64]| numbers.iter().copied().reduce(f64::min);
+    let clocks = all(|moment| moment.sm_mhz.map(f64::from));
+    let memory = all(|moment| moment.memory_mhz.map(f64::from));
+    let power = all(|moment| moment.power_mw.map(|power| f64::from(power) / 1e3));
+    let heat = all(|moment| moment.temperature_c.map(f64::from));
+    let reasons: Vec<u64> = moments.iter().filter_map(|moment| moment.reasons).collect();
+    let share = |bit: u64| {
+        let had = reasons.iter().filter(|reasons| *reasons & bit != 0).count();
+        had as f64 / reasons.len().max(1) as f64
+    };
+    Evidence {
+        samples: u32::try_from(moments.len()).unwrap_or(u32::MAX),
+        sm_mhz: least(&clocks).zip(most(&clocks)).map(|(a, b)| (a, median(&clocks), b)),
+        memory_mhz: (!memory.is_empty()).then(|| median(&memory)),
+        power_w: most(&power).map(|most| (median(&power), most)),
+        temperature_c: most(&heat),
+        reasons: (0..16)
+            .map(|bit| (1u64 << bit, share(1 << bit)))
+            .filter(|(_, share)| *share > 0.0)
+            .collect(),
+    }
+}
+
+/// What NVML knows of each device.
+pub(super) fn boards(devices: &[Device]) -> Vec<Known> {
+    let Some((session, places)) = session(devices) else {
+        return devices.iter().map(|_| Known::default()).collect();
+    };
+    let one = |place: Option<usize>| {
+        let limits = place.map(|place| session.limits(place));
+        Known {
+            driver: session.driver(),
+            board: limits.map(|limits| Board {
+                power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
+                power_default_w: limits.power_default_mw.map(|power| f64::from(power) / 1e3),
+                sm_max_mhz: limits.sm_max_mhz,
+                pcie_generation: limits.pcie_generation,
+                pcie_lanes: limits.pcie_lanes,
+            }),
+            others: limits.and_then(|limits| limits.processes),
+            mig: limits.and_then(|limits| limits.mig),
+        }
+    };
+    places.into_iter().map(one).collect()
+}

@@ -1,0 +1,294 @@
+//! A run as a document, as lines for people, as Markdown, and beside an earlier one.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::answer::{Gpu, Line, Unavailable};
+use crate::figures::figure;
+use crate::judge::{Judged, Verdict, judge};
+
+/// The version of the document (docs/format/bench.md).
+pub const VERSION: u64 = 1;
+
+/// A change of this share between two runs is said: two runs of one GPU differ by less.
+const CHANGED: f64 = 0.03;
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u64,
+    /// What was measured in, as it was named.
+    pub target: String,
+    /// The image's digest, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// This program's version.
+    pub sconce: String,
+    /// Seconds since 1970 at the end.
+    pub time: u64,
+    /// The seed of the random numbers.
+    pub seed: u64,
+    /// `quick`, `usual`, `full`.
+    pub effort: &'static str,
+    /// The GPUs.
+    pub gpus: Vec<Gpu>,
+    /// What was measured.
+    pub figures: Vec<Judged>,
+    /// What could not be.
+    pub unavailable: Vec<Unavailable>,
+    /// What a GPU got wrong.
+    pub wrong: Vec<Unavailable>,
+    /// What came from inside and was no answer.
+    pub remarks: Vec<String>,
+}
+
+/// What a run was of.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// As it was named.
+    pub target: String,
+    /// Its digest.
+    pub image: Option<String>,
+    /// This program's version.
+    pub sconce: String,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The seed.
+    pub seed: u64,
+    /// `quick`, `usual`, `full`.
+    pub effort: &'static str,
+}
+
+impl Report {
+    /// Judges what was measured.
+    pub fn new(subject: Subject, lines: Vec<Line>, remarks: Vec<String>) -> Self {
+        let (mut gpus, mut figures) = (Vec::new(), Vec::new());
+        let (mut unavailable, mut wrong) = (Vec::new(), Vec::new());
+        for line in lines {
+            match line {
+                Line::Gpu(gpu) => gpus.push(gpu),
+                Line::Figure(figure) => figures.push(figure),
+                Line::Unavailable(one) => unavailable.push(one),
+                Line::Wrong(one) => wrong.push(one),
+            }
+        }
+        let figures = judge(&gpus, figures);
+        let Subject { target, image, sconce, time, seed, effort } = subject;
+        Self {
+            version: VERSION,
+            target,
+            image,
+            sconce,
+            time,
+            seed,
+            effort,
+            gpus,
+            figures,
+            unavailable,
+            wrong,
+            remarks,
+        }
+    }
+
+    /// Nothing is wrong, nothing is low, and something was measured.
+    pub fn holds(&self) -> bool {
+        let low = |one: &Judged| matches!(one.verdict, Verdict::Low { .. });
+        self.wrong.is_empty() && !self.figures.is_empty() && !self.figures.iter().any(low)
+    }
+
+    /// The verdict in a sentence.
+    pub fn verdict(&self) -> String {
+        let low: Vec<&str> = self
+            .figures
+            .iter()
+            .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
+            .map(|one| one.figure.figure.as_str())
+            .collect();
+        let compared = self.figures.iter().filter(|one| one.verdict != Verdict::Unknown).count();
+        let all = self.figures.len();
+        match (self.wrong.is_empty(), low.is_empty()) {
+            (false, _) => {
+                format!("{} wrong: do not compute on this GPU", counted(self.wrong.len(), "result"))
+            }
+            (true, false) => format!("low: {}", low.join(", ")),
+            (true, true) if all == 0 => "nothing could be measured".to_owned(),
+            (true, true) => format!(
+                "{} measured; of the {compared} with a public figure to compare with none is low",
+                counted(all, "figure")
+            ),
+        }
+    }
+
+    /// A Markdown page.
+    pub fn markdown(&self) -> String {
+        let mut page = format!("# {}\n\n{}\n", self.target, self.verdict());
+        for gpu in &self.gpus {
+            page.push_str(&format!("\n- {}", about(gpu)));
+        }
+        page.push_str("\n\n| figure | GPU | value | spread | clock | of its peak at that clock | compared with | verdict |\n|---|---|---|---|---|---|---|---|\n");
+        for one in &self.figures {
+            let cells = cells(one);
+            page.push_str(&format!("| {} |\n", cells.join(" | ")));
+        }
+        page.push_str("\n## How\n\n");
+        for one in &self.figures {
+            let error = one.figure.error.map_or(String::new(), |(worst, allowed)| {
+                format!("; error at most {worst:.1e}, {allowed:.0e} allowed")
+            });
+            page.push_str(&format!("- {}: {}{error}\n", one.figure.figure, one.figure.method));
+        }
+        for (title, all) in [("Wrong", &self.wrong), ("Not measured", &self.unavailable)] {
+            if !all.is_empty() {
+                page.push_str(&format!("\n## {title}\n\n"));
+                for one in all {
+                    page.push_str(&format!("- {}: {}\n", one.figure, one.reason));
+                }
+            }
+        }
+        page
+    }
+
+    /// What changed since an earlier run, a line each; figures of other GPUs are left out.
+    ///
+    /// # Errors
+    /// The earlier document is none, or of a newer version.
+    pub fn since(&self, earlier: &Value) -> Result<Vec<String>, String> {
+        match earlier.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(version) => {
+                return Err(format!("it has version {version}, and this sconce reads {VERSION}"));
+            }
+            None => return Err("it is no result of `sconce bench --json`".to_owned()),
+        }
+        let before = earlier.get("figures").and_then(Value::as_array).cloned().unwrap_or_default();
+        let value = |one: &Judged| {
+            let same = |old: &&Value| {
+                old.get("figure").and_then(Value::as_str) == Some(&one.figure.figure)
+                    && old.get("gpus") == serde_json::to_value(&one.figure.gpus).ok().as_ref()
+            };
+            before.iter().find(same)?.get("value")?.as_f64().filter(|value| *value > 0.0)
+        };
+        let line = |one: &Judged| {
+            let before = value(one)?;
+            let change = one.figure.value / before - 1.0;
+            let row = figure(&one.figure.figure)?;
+            let words = match (change.abs() < CHANGED, (change > 0.0) == row.more) {
+                (true, _) => "the same",
+                (false, true) => "better",
+                (false, false) => "worse",
+            };
+            Some(format!(
+                "{:<24} {:>10} to {:>10} {}  {:+.1} %  {words}",
+                named(one),
+                number(before),
+                number(one.figure.value),
+                one.unit,
+                change * 100.0
+            ))
+        };
+        Ok(self.figures.iter().filter_map(line).collect())
+    }
+}
+
+/// `bf16`, `bf16 of GPU 1`, `peer from 0 to 1`.
+fn named(one: &Judged) -> String {
+    match one.figure.gpus.as_slice() {
+        [gpu] => format!("{} gpu {gpu}", one.figure.figure),
+        [from, to] if one.figure.figure.starts_with("peer") => {
+            format!("{} {from} to {to}", one.figure.figure)
+        }
+        _ => one.figure.figure.clone(),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Three digits that count.
+fn number(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// A GPU in a line.
+pub fn about(gpu: &Gpu) -> String {
+    let (major, minor) = gpu.capability;
+    let mut text = format!(
+        "GPU {}: {} ({major}.{minor}, {} multiprocessors, {} GiB)",
+        gpu.gpu,
+        gpu.name,
+        gpu.sm_count,
+        gpu.memory_bytes >> 30
+    );
+    if let Some(driver) = &gpu.driver {
+        text.push_str(&format!(", driver {driver}"));
+    }
+    if let Some(limit) = gpu.board.and_then(|board| board.power_limit_w) {
+        text.push_str(&format!(", {limit:.0} W"));
+    }
+    if let Some((generation, lanes)) =
+        gpu.board.and_then(|board| Some((board.pcie_generation?.1, board.pcie_lanes?.0)))
+    {
+        text.push_str(&format!(", PCIe {generation} x{lanes}"));
+    }
+    text
+}
+
+fn cells(one: &Judged) -> Vec<String> {
+    let evidence = one.figure.evidence.as_ref();
+    let clock = evidence.and_then(|evidence| evidence.sm_mhz);
+    let gpus: Vec<String> = one.figure.gpus.iter().map(u32::to_string).collect();
+    let none = || "-".to_owned();
+    let (with, verdict) = match &one.verdict {
+        Verdict::AsExpected { with } => {
+            (format!("{} ({})", number(with.value), with.what), "as expected".to_owned())
+        }
+        Verdict::Low { with, causes } if causes.is_empty() => (
+            format!("{} ({})", number(with.value), with.what),
+            "LOW, without a known cause".to_owned(),
+        ),
+        Verdict::Low { with, causes } => (
+            format!("{} ({})", number(with.value), with.what),
+            format!("LOW: {}", causes.join("; ")),
+        ),
+        Verdict::Unknown => (none(), none()),
+    };
+    let verdict = match one.below_siblings {
+        Some(share) => format!("{verdict}; {:.0} % below the others", share * 100.0),
+        None => verdict,
+    };
+    vec![
+        one.figure.figure.clone(),
+        gpus.join(", "),
+        format!("{} {}", number(one.figure.value), one.unit),
+        format!("{:.1} %", one.figure.spread * 100.0),
+        clock.map_or_else(none, |(_, median, _)| format!("{median:.0} MHz")),
+        one.peak_at_clock.map_or_else(none, |(_, share)| format!("{:.0} %", share * 100.0)),
+        with,
+        verdict,
+    ]
+}
+
+/// A figure in a line, as it comes; judged when all is known.
+impl std::fmt::Display for Judged {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cells = cells(self);
+        let cell = |index: usize| cells.get(index).map_or("", String::as_str);
+        write!(out, "{:<26} {:>14}  ±{:>6}", named(self), cell(2), cell(3))?;
+        if cell(4) != "-" {
+            write!(out, "  at {}", cell(4))?;
+        }
+        if cell(5) != "-" {
+            write!(out, ", {} of its peak there", cell(5))?;
+        }
+        if cell(6) != "-" {
+            write!(out, "; {}: {}", cell(6), cell(7))?;
+        }
+        Ok(())
+    }
+}

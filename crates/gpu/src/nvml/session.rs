@@ -1,0 +1,136 @@
+//! An NVML session that lasts: what changes while a GPU works.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong};
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::{Device, Nvml, Silence};
+
+/// `NVML_CLOCK_SM`, `NVML_CLOCK_MEM`, `NVML_TEMPERATURE_GPU`.
+const SM: c_uint = 1;
+const MEMORY: c_uint = 2;
+const CORE: c_uint = 0;
+
+/// NVML, initialised until the process ends.
+pub struct Session {
+    nvml: Nvml,
+    devices: Mutex<Vec<Handle>>,
+}
+
+/// A device handle. NVML's functions may be called from any thread.
+#[derive(Clone, Copy)]
+struct Handle(Device);
+
+// SAFETY: NVML is thread-safe (NVML API reference, "NVML is thread-safe").
+unsafe impl Send for Handle {}
+
+/// A GPU at one moment; what it does not say is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Clock of the multiprocessors.
+    pub sm_mhz: Option<u32>,
+    /// Clock of the memory.
+    pub memory_mhz: Option<u32>,
+    /// Power.
+    pub power_mw: Option<u32>,
+    /// Temperature of the chip.
+    pub temperature_c: Option<u32>,
+    /// Why the clocks are what they are: bits of `nvmlClocksEventReasons`.
+    pub reasons: Option<u64>,
+}
+
+/// What bounds a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The power limit in force.
+    pub power_limit_mw: Option<u32>,
+    /// The one it comes with.
+    pub power_default_mw: Option<u32>,
+    /// The highest clock of the multiprocessors.
+    pub sm_max_mhz: Option<u32>,
+    /// PCIe generation now, and the best of board and slot.
+    pub pcie_generation: Option<(u32, u32)>,
+    /// PCIe lanes now, and the most of board and slot.
+    pub pcie_lanes: Option<(u32, u32)>,
+    /// Processes that compute on it, this one among them if it has begun to.
+    pub processes: Option<u32>,
+    /// Whether it is split into MIG instances.
+    pub mig: Option<bool>,
+}
+
+impl Session {
+    /// Opens the library and initialises it.
+    ///
+    /// # Errors
+    /// No such library, or one that does not start.
+    pub fn open(library: &Path) -> Result<Self, Silence> {
+        Ok(Self { nvml: Nvml::open(library)?, devices: Mutex::new(Vec::new()) })
+    }
+
+    /// The driver's version.
+    pub fn driver(&self) -> Option<String> {
+        self.nvml.driver()
+    }
+
+    /// This session's number for the GPU at that place: `0000:1B:00.0`.
+    pub fn by_bus_id(&self, id: &str) -> Option<usize> {
+        type Find = unsafe extern "C" fn(*const c_char, *mut Device) -> c_int;
+        let function = self.nvml.symbol::<Find>(c"nvmlDeviceGetHandleByPciBusId_v2")?;
+        let id = CString::new(id).ok()?;
+        let mut device: Device = std::ptr::null_mut();
+        // SAFETY: the signature is nvml.h's; the text ends with NUL, `device` outlives the call.
+        let found = unsafe { function(id.as_ptr(), &mut device) } == 0;
+        let mut devices = self.devices.lock().ok()?;
+        devices.push(Handle(device));
+        found.then(|| devices.len() - 1)
+    }
+
+    fn device(&self, gpu: usize) -> Option<Device> {
+        self.devices.lock().ok()?.get(gpu).map(|handle| handle.0)
+    }
+
+    /// `nvmlReturn_t name(nvmlDevice_t, an enum, unsigned int *)`.
+    fn of_kind(&self, name: &CStr, device: Device, kind: c_uint) -> Option<u32> {
+        type OfKind = unsafe extern "C" fn(Device, c_uint, *mut c_uint) -> c_int;
+        let function = self.nvml.symbol::<OfKind>(name)?;
+        let mut value: c_uint = 0;
+        // SAFETY: the signature is nvml.h's for the names below; `value` outlives the call.
+        (unsafe { function(device, kind, &mut value) } == 0).then_some(value)
+    }
+
+    /// What the GPU does now.
+    pub fn moment(&self, gpu: usize) -> Moment {
+        let Some(device) = self.device(gpu) else { return Moment::default() };
+        // The name since driver 535, and the one before.
+        let reasons = [
+            c"nvmlDeviceGetCurrentClocksEventReasons",
+            c"nvmlDeviceGetCurrentClocksThrottleReasons",
+        ];
+        Moment {
+            sm_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, SM),
+            memory_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
+            power_mw: self.nvml.get(c"nvmlDeviceGetPowerUsage", device, 0),
+            temperature_c: self.of_kind(c"nvmlDeviceGetTemperature", device, CORE),
+            reasons: reasons.iter().find_map(|name| self.nvml.get::<c_ulonglong>(name, device, 0)),
+        }
+    }
+
+    /// What bounds the GPU.
+    pub fn limits(&self, gpu: usize) -> Limits {
+        let Some(device) = self.device(gpu) else { return Limits::default() };
+        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0);
+        let pair = |now: &CStr, best: &CStr| number(now).zip(number(best));
+        Limits {
+            power_limit_mw: number(c"nvmlDeviceGetEnforcedPowerLimit"),
+            power_default_mw: number(c"nvmlDeviceGetPowerManagementDefaultLimit"),
+            sm_max_mhz: self.of_kind(c"nvmlDeviceGetMaxClockInfo", device, SM),
+            pcie_generation: pair(
+                c"nvmlDeviceGetCurrPcieLinkGeneration",
+                c"nvmlDeviceGetMaxPcieLinkGeneration",
+            ),
+            pcie_lanes: pair(c"nvmlDeviceGetCurrPcieLinkWidth", c"nvmlDeviceGetMaxPcieLinkWidth"),
+            processes: self.nvml.processes(device),
+            mig: self.nvml.mig_mode(device),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Figures in a container, or on this machine as it is: the program that measures is started, and its answers are read while
+//! they are written.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use sconce_bench::answer::{Line, Reader};
+use sconce_bench::measure::Effort;
+use sconce_bench::{FIGURES, GROUPS};
+use sconce_run::{Container, Exit, Shim};
+
+use crate::error::Error;
+use crate::measure;
+use crate::stage::{INSIDE, Stage};
+use crate::tail::{self, LOOK};
+
+/// Told of answers as they come.
+pub trait Listener: Send {
+    /// An answer.
+    fn line(&mut self, line: &Line);
+    /// A remark that a person should see once.
+    fn note(&mut self, text: &str);
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// How much time.
+    pub effort: Effort,
+    /// These figures; all of the effort's if empty.
+    pub only: Vec<String>,
+    /// The seed of the random numbers.
+    pub seed: u64,
+    /// The Python inside whose packages hold CUDA's libraries, if it is not the first of the image.
+    pub python: Option<String>,
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// The answers, in the order in which they came.
+    pub lines: Vec<Line>,
+    /// What came and was no answer.
+    pub remarks: Vec<String>,
+    /// It was interrupted: the answers are those until then.
+    pub interrupted: bool,
+}
+
+impl Order {
+    /// The command line of the program, `sconce` being at `program`.
+    fn command(&self, program: &str, results: &str) -> Vec<String> {
+        let seed = self.seed.to_string();
+        let effort = measure::name(self.effort);
+        let words = [program, "measure", "--results", results, "--effort", effort, "--seed", &seed];
+        let mut command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        if !self.only.is_empty() {
+            command.extend(["--only".to_owned(), self.only.join(",")]);
+        }
+        if let Some(python) = &self.python {
+            command.extend(["--python".to_owned(), python.clone()]);
+        }
+        let wanted = |name: &&str| self.only.is_empty() || self.only.iter().any(|one| one == name);
+        // A group may hang, and must not for long: what it takes, several times over.
+        let limit = match self.effort {
+            Effort::Quick => 120,
+            Effort::Usual => 600,
+            Effort::Full => 3600,
+        };
+        for (group, name) in GROUPS {
+            if FIGURES.iter().any(|row| row.group == *group && wanted(&row.name)) {
+                command.push(format!("{name}:{limit}"));
+            }
+        }
+        command
+    }
+}
+
+/// Measures in a container; what it needs is written into `folder`.
+///
+/// # Errors
+/// A container that can't be started, answers that can't be read.
+pub fn inside(
+    mut container: Container,
+    folder: &Path,
+    order: &Order,
+    listener: &mut dyn Listener,
+) -> Result<Measured, Error> {
+    let stage = Stage::make(folder, &[])?;
+    container.volumes.extend(stage.volumes);
+    container.command = order.command(&format!("{INSIDE}/sconce"), &format!("{INSIDE}/results"));
+    let mut notes = Vec::new();
+    let (exit, mut measured) = follow(&stage.results, listener, || {
+        let shim = Shim::spawn(&container.folder)?;
+        sconce_run::run(&container, shim, Vec::new(), &mut |text| notes.push(text.to_owned()))
+    })?;
+    notes.iter().for_each(|note| listener.note(note));
+    match exit? {
+        Exit::Code(0) => {}
+        Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP) => measured.interrupted = true,
+        Exit::Code(code) => measured.remarks.push(format!("it ended with exit code {code}")),
+        Exit::Signal(signal) => measured.remarks.push(format!("it ended with signal {signal}")),
+    }
+    Ok(measured)
+}
+
+/// Measures on this machine as it is, without a container.
+///
+/// # Errors
+/// The program can't be started, answers that can't be read.
+pub fn here(folder: &Path, order: &Order, listener: &mut dyn Listener) -> Result<Measured, Error> {
+    let stage = Stage::make(folder, &[])?;
+    let program = std::env::current_exe().map_err(Error::Myself)?;
+    let command = order.command(&program.to_string_lossy(), &stage.results.to_string_lossy());
+    let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
+    let (status, mut measured) = follow(&stage.results, listener, || {
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()
+    })?;
+    let status = status.map_err(Error::Myself)?;
+    if !status.success() {
+        measured.remarks.push(format!("it ended with {}", crate::child::how(status)));
+    }
+    Ok(measured)
+}
+
+/// Does `work`, and reads what is written to `results` until it is done.
+fn follow<T: Send>(
+    results: &Path,
+    listener: &mut dyn Listener,
+    work: impl FnOnce() -> T,
+) -> Result<(T, Measured), Error> {
+    let mut file = File::open(results).map_err(Error::Read)?;
+    let running = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut reader, mut measured) = (Reader::default(), Measured::default());
+            loop {
+                // Asked before reading: what was written before the end is read after it.
+                let last = !running.load(Ordering::Acquire);
+                let mut found = Vec::new();
+                tail::read(&mut file, &mut |bytes| found.extend(reader.read(bytes)))?;
+                for one in found {
+                    match one {
+                        Ok(line) => {
+                            listener.line(&line);
+                            measured.lines.push(line);
+                        }
+                        Err(malformed) => {
+                            let words = malformed.to_string();
+                            listener.note(&words);
+                            measured.remarks.push(words);
+                        }
+                    }
+                }
+                if last {
+                    return Ok(measured);
+                }
+                thread::sleep(LOOK);
+            }
+        });
+        let done = Done(&running);
+        let answer = work();
+        drop(done);
+        match reader.join() {
+            Ok(Ok(measured)) => Ok((answer, measured)),
+            Ok(Err(error)) => Err(Error::Read(error)),
+            Err(_) => Err(Error::Panicked),
+        }
+    })
+}
+
+/// Says that nothing more is written, however this is left.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,135 @@
+//! The half of `sconce bench` that runs inside the container, or on this machine: measures, and writes what it found to a
+//! file.
+//!
+//! Each group of figures is a process of its own, `sconce measure` again with `--alone`: a driver in trouble can crash
+//! or hang whoever asks it, and the other groups are measured nevertheless.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use sconce_bench::answer::{Line, Unavailable};
+use sconce_bench::measure::{self, Effort};
+use sconce_bench::{GROUPS, Group};
+use sconce_cuda::Places;
+
+use crate::child::{attend, how, with_words};
+use crate::error::Error;
+use crate::packages::packages;
+
+/// What `sconce measure` is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// Where a line of JSON is appended for each answer.
+    pub results: PathBuf,
+    /// How much time.
+    pub effort: Effort,
+    /// The seed of the random numbers.
+    pub seed: u64,
+    /// These figures; all of the effort's if empty.
+    pub only: Vec<String>,
+    /// The Python whose packages may hold CUDA's libraries.
+    pub python: Option<PathBuf>,
+    /// Measure one group in this very process.
+    pub alone: bool,
+    /// The groups, each with the seconds it may take: `NAME:SECONDS`.
+    pub groups: Vec<String>,
+}
+
+/// The name of an effort on the command line.
+pub fn name(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Quick => "quick",
+        Effort::Usual => "usual",
+        Effort::Full => "full",
+    }
+}
+
+/// The effort of that name.
+pub fn effort(name: &str) -> Option<Effort> {
+    [Effort::Quick, Effort::Usual, Effort::Full].into_iter().find(|one| self::name(*one) == name)
+}
+
+/// Measures the groups.
+///
+/// # Errors
+/// The file of answers can't be written.
+pub fn run(order: &Order) -> Result<(), Error> {
+    if !order.alone {
+        match measure::gpus() {
+            Ok(gpus) => {
+                gpus.into_iter().try_for_each(|gpu| append(&order.results, &Line::Gpu(gpu)))?;
+            }
+            Err(refusal) => {
+                return append(&order.results, &unavailable("all", refusal.to_string()));
+            }
+        }
+    }
+    for one in &order.groups {
+        let (name, limit) = one.split_once(':').unwrap_or((one, "300"));
+        let limit = Duration::from_secs(limit.parse().unwrap_or(300));
+        let group = GROUPS.iter().find(|(_, known)| *known == name).map(|(group, _)| *group);
+        let failed = match group {
+            None => Err("this sconce does not know that group".to_owned()),
+            Some(group) if order.alone => alone(order, group)?,
+            Some(_) => guarded(order, one, limit),
+        };
+        if let Err(reason) = failed {
+            append(&order.results, &unavailable(name, reason))?;
+        }
+    }
+    Ok(())
+}
+
+fn unavailable(figure: &str, reason: String) -> Line {
+    Line::Unavailable(Unavailable { figure: figure.to_owned(), gpus: Vec::new(), reason })
+}
+
+fn append(path: &Path, line: &Line) -> Result<(), Error> {
+    let line = serde_json::to_string(line)? + "\n";
+    let file = OpenOptions::new().append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    written.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Measures a group here; the inner answer is why it could not be.
+fn alone(order: &Order, group: Group) -> Result<Result<(), String>, Error> {
+    let places = Places::of_packages(&packages(order.python.as_deref()));
+    let asked = measure::Order {
+        effort: order.effort,
+        only: &order.only,
+        places: &places,
+        seed: order.seed,
+    };
+    let mut written = Ok(());
+    let measured = measure::run(group, &asked, &mut |line| {
+        if written.is_ok() {
+            written = append(&order.results, &line);
+        }
+    });
+    written?;
+    Ok(measured.map_err(|refusal| refusal.to_string()))
+}
+
+/// Measures a group in a process of its own, which answers for itself unless it crashes or hangs.
+fn guarded(order: &Order, group: &str, limit: Duration) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| format!("can't find myself: {error}"))?;
+    let mut command = Command::new(program);
+    command.arg("measure").arg("--alone").arg("--results").arg(&order.results);
+    command.args(["--effort", name(order.effort), "--seed", &order.seed.to_string()]);
+    if !order.only.is_empty() {
+        command.args(["--only", &order.only.join(",")]);
+    }
+    if let Some(python) = &order.python {
+        command.arg("--python").arg(python);
+    }
+    command.arg(group);
+    let (status, printed) = attend(&mut command, limit)?;
+    let status = status.ok_or_else(|| format!("no end after {} s", limit.as_secs()))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(with_words(format!("it ended with {}", how(status)), &printed)),
+    }
+}
