@@ -140,6 +140,10 @@ print(" ".join("-v %s:%s:ro" % (p, p) for p in sorted(places) if os.path.exists(
     must "$sconce" verify --gpus all $mounts --python "$python" "$image"
     # shellcheck disable=SC2086
     "$sconce" verify --gpus all $mounts --python "$python" --json "$image" | sed "s#${python%/bin/*}#VENV#g" >"$out/verify.json"
+
+    part 'bench, quick'
+    # shellcheck disable=SC2086
+    must "$sconce" bench --quick --gpus all $mounts --python "$python" "$image"
   fi
   part "end: $failures failed"
 # What is this machine's alone does not belong into a report.

@@ -110,9 +110,10 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
     judged.collect()
 }
 
-/// The product, if its name is known and this is a whole one.
+/// The product, if its name is known. An instance is `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
 fn product(gpu: &Gpu) -> Option<&'static Product> {
-    sconce_facts::gpu(&gpu.name).ok()
+    let name = gpu.name.split(" MIG ").next().unwrap_or_default();
+    sconce_facts::gpu(name).ok()
 }
 
 /// The part of a product that a MIG instance is.

@@ -7,6 +7,8 @@ pub mod answer;
 mod figures;
 pub mod judge;
 pub mod measure;
+mod page;
 pub mod report;
 
 pub use figures::{FIGURES, GROUPS, Group, Row, figure};
+pub use page::page;

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use sconce_blob::Digest;
 use sconce_build::{Builder, Imports, Trees};
 use sconce_doctor::Subject;
 use sconce_facts::Machine;
@@ -30,6 +31,8 @@ pub struct Ready {
     pub gpus: Gpus,
     /// What is to be imported once beside it; `None` where that is not asked for, or there is nothing.
     pub imports: Option<Imports>,
+    /// The image's manifest.
+    pub manifest: Digest,
     /// The image is not whole yet: [`Builder::ready`] is to finish it beside the container.
     pub early: bool,
 }
@@ -116,7 +119,7 @@ pub fn ready(
     container.folder = builder.store.containers()?;
     gpus.forward(&container.lowers, &note);
     gpus.apply(&mut container, lease.scratch())?;
-    Ok(Ready { container, lease, gpus, imports, early })
+    Ok(Ready { container, lease, gpus, imports, manifest: image.manifest, early })
 }
 
 /// This machine's processor, as images name it.

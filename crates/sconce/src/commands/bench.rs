@@ -141,7 +141,7 @@ fn inside(
     let folder = ready.lease.scratch().join("bench");
     let measured = bench::inside(ready.container, &folder, order, lines)?;
     drop((ready.gpus, ready.lease));
-    Ok((args.target.clone(), None, measured))
+    Ok((args.target.clone(), Some(ready.manifest.to_string()), measured))
 }
 
 fn here(

@@ -64,6 +64,7 @@ impl World {
     }
 
     /// What `sconce` answers: exit code, standard output, standard error.
+    #[allow(dead_code)]
     pub fn says(&self, words: &[&str]) -> (i32, String, String) {
         texts(&self.sconce(words).output().unwrap())
     }
@@ -137,6 +138,7 @@ impl Drop for World {
     }
 }
 
+#[allow(dead_code)]
 pub fn texts(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))

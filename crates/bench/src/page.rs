@@ -1,0 +1,72 @@
+//! The figures as a page of the manual: `docs/bench.md` is generated from their rows.
+
+use std::fmt::Write;
+
+use crate::figures::{FIGURES, GROUPS};
+
+const HEAD: &str = "\
+# What `sconce bench` measures
+
+Generated from the rows in `crates/bench/src/figures.rs`; a test fails when they differ (`UPDATE_EXPECT=1 cargo test -p sconce-bench`
+writes it anew).
+
+    sconce bench torch:2.15.0            # two minutes for a GPU
+    sconce bench --quick torch:2.15.0    # ten seconds
+    sconce bench --full torch:2.15.0     # all shapes and algorithms, a minute of sustained load
+    sconce bench --only products,memory-read --gpus 0 .
+    sconce bench --json . > before.json; sconce bench --baseline before.json .
+    sconce bench --host --python venv/bin/python    # without a container
+
+The container is started as `sconce run` would start it, and sconce itself, mounted into it, opens the libraries of the image:
+cuBLASLt, cuSPARSELt, NVRTC, NCCL, wherever the linker, a toolkit in `/usr/local/cuda` or Python's packages have them. A library that is
+not there makes its figures \"not measured\", with the reason; the others are measured. Each group of figures is a process of its own with a time limit:
+a crash or a hang costs that group alone.
+
+**Right before fast.** What is computed is compared: products with sums in float64 on the host, over a result that was filled with
+what is no number before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
+code is 1, and no speed makes up for it. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
+and then shows more than it has in training.
+
+**Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
+is high, since the power limit takes longer to act. `bf16-sustained` is without a pause: what training gets. On an H100
+the two are about 808 and 705 TFLOP/s.
+
+**The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source: the best that somebody published (as
+expected from 93 % of it on; sustained from 83 %), or the floor of NVIDIA's own acceptance test (DCGM). What is low is named with what NVML saw
+while it was measured: power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes. Without such a cause
+it says so. A GPU that stays 5 % or more below the others of the machine is named. Where nothing public is known there is no verdict. A MIG instance
+is compared with its share of the multiprocessors, for products only.
+
+Exit codes: 0 as expected; 1 a wrong result, a figure that is low, or nothing measured; 8 no GPU; 130 interrupted (what was
+measured until then is printed). `--json` gives the [document](format/bench.md), `--markdown` a page.
+
+";
+
+/// The text of `docs/bench.md`.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (group, name) in GROUPS {
+        _ = write!(
+            page,
+            "## {name}\n\n| figure | unit | `--quick` | what it says | how |\n|---|---|---|---|---|\n"
+        );
+        for row in FIGURES.iter().filter(|row| row.group == *group) {
+            let quick = if row.quick { "yes" } else { "" };
+            _ = writeln!(
+                page,
+                "| `{}` | {} | {quick} | {} | {} |",
+                row.name, row.unit, row.says, row.method
+            );
+        }
+        page.push('\n');
+    }
+    page.push_str(TAIL);
+    page
+}
+
+const TAIL: &str = "\
+## What is not measured
+
+FP4 (its scales are another interface), cuDNN's convolutions and attention, products and training through torch
+itself, DataLoader, and NCCL over several machines. Clocks within a burst: NVML is asked every 50 ms.
+";

@@ -1,0 +1,220 @@
+//! Reports of recorded runs: what is said of figures, and what is not believed.
+
+use std::fs;
+use std::path::Path;
+
+use sconce_bench::answer::{Line, Malformed, Reader};
+use sconce_bench::report::{Report, Subject};
+use serde_json::{Value, json};
+
+fn recorded(name: &str) -> Vec<Line> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name);
+    let text = fs::read(path).expect("the recording");
+    let lines: Result<Vec<Line>, Malformed> = Reader::default().read(&text).into_iter().collect();
+    lines.expect("answers")
+}
+
+fn report(lines: Vec<Line>) -> Report {
+    let subject = Subject { target: "torch".to_owned(), effort: "usual", ..Subject::default() };
+    Report::new(subject, lines, Vec::new())
+}
+
+/// The lines of a report that are about these figures.
+fn about(report: &Report, names: &[&str]) -> String {
+    let wanted = report.figures.iter().filter(|one| names.contains(&one.figure.figure.as_str()));
+    wanted.map(|one| format!("{one}\n")).collect()
+}
+
+/// Changes the figures of that name.
+fn change(lines: &mut [Line], name: &str, by: impl Fn(&mut sconce_bench::answer::Figure)) {
+    for line in lines {
+        if let Line::Figure(figure) = line
+            && figure.figure == name
+        {
+            by(figure);
+        }
+    }
+}
+
+#[test]
+fn a_power_limit_is_named_as_the_cause() {
+    let report = report(recorded("h100-without-pauses.jsonl"));
+    assert!(!report.holds());
+    assert_eq!(report.verdict(), "low: bf16");
+    expect_test::expect![[r#"
+        memory-read gpu 0               3118 GB/s  ± 0.0 %  at 1980 MHz; 2540 (DCGM's floor): as expected
+        bf16 gpu 0                    696 TFLOP/s  ± 3.9 %  at 1350 MHz; 794 (best published): LOW: the power limit holds its clock down
+        bf16-sustained gpu 0          692 TFLOP/s  ± 2.5 %  at 1350 MHz, 95 % of its peak there; 794 (best published): as expected
+        fp8 gpu 0                    1330 TFLOP/s  ± 4.6 %  at 1395 MHz; 1403 (best published): as expected
+    "#]]
+    .assert_eq(&about(&report, &["memory-read", "bf16", "bf16-sustained", "fp8"]));
+}
+
+#[test]
+fn a_healthy_gpu_is_as_expected() {
+    let report = report(recorded("h100-bursts.jsonl"));
+    assert!(report.holds());
+    expect_test::expect![[r#"
+        9 figures measured; of the 3 with a public figure to compare with none is low"#]]
+    .assert_eq(&report.verdict());
+}
+
+#[test]
+fn what_is_low_without_a_cause_says_so_and_causes_are_those_that_were_seen() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    change(&mut lines, "bf16", |figure| {
+        figure.value = 500.0;
+        figure.evidence = None;
+    });
+    assert!(about(&report(lines.clone()), &["bf16"]).contains("LOW, without a known cause"));
+    change(&mut lines, "bf16", |figure| {
+        figure.evidence = Some(sconce_bench::answer::Evidence {
+            samples: 20,
+            reasons: vec![(0x40, 0.5), (0x4, 0.05)],
+            ..Default::default()
+        });
+    });
+    let said = about(&report(lines.clone()), &["bf16"]);
+    assert!(
+        said.contains("LOW: heat holds its clock down (hardware thermal slowdown)\n"),
+        "{said}"
+    );
+    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
+        gpu.others = Some(2);
+        gpu.board.as_mut().expect("a board").power_limit_w = Some(350.0);
+    }
+    let said = about(&report(lines), &["bf16"]);
+    assert!(
+        said.contains("its power limit is 350 W, and 700 W by default; 2 more processes"),
+        "{said}"
+    );
+}
+
+/// Nothing is held against a product that nobody published figures of, or a part of one.
+#[test]
+fn without_a_public_figure_there_is_no_verdict() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
+        gpu.name = "NVIDIA Unheard-of 9000".to_owned();
+    }
+    let unknown = report(lines.clone());
+    assert_eq!(
+        unknown.verdict(),
+        "9 figures measured; of the 0 with a public figure to compare with none is low"
+    );
+    // An instance of MIG with a seventh of the multiprocessors.
+    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
+        gpu.name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb".to_owned();
+        gpu.sm_count = 16;
+    }
+    // A seventh of the whole: an eighth of its speed is what is expected, and its memory is not judged.
+    change(&mut lines, "bf16", |figure| figure.value *= 16.0 / 132.0);
+    change(&mut lines, "bf16-sustained", |figure| figure.value *= 16.0 / 132.0);
+    change(&mut lines, "fp8", |figure| figure.value *= 16.0 / 132.0);
+    let report = report(lines);
+    assert_eq!(
+        report.verdict(),
+        "9 figures measured; of the 3 with a public figure to compare with none is low"
+    );
+}
+
+#[test]
+fn the_slow_one_of_several_is_named() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    let Some(Line::Gpu(first)) = lines.first().cloned() else { panic!("a GPU") };
+    let figures: Vec<Line> =
+        lines.iter().filter(|line| matches!(line, Line::Figure(_))).cloned().collect();
+    for number in 1..3 {
+        lines.push(Line::Gpu(sconce_bench::answer::Gpu { gpu: number, ..first.clone() }));
+        for line in &figures {
+            let Line::Figure(figure) = line else { continue };
+            let mut figure = figure.clone();
+            figure.gpus = vec![number];
+            if number == 2 && figure.figure == "memory-copy" {
+                figure.value *= 0.9;
+            }
+            lines.push(Line::Figure(figure));
+        }
+    }
+    let report = report(lines);
+    let named: Vec<String> = report
+        .figures
+        .iter()
+        .filter(|one| one.below_siblings.is_some())
+        .map(ToString::to_string)
+        .collect();
+    assert!(named.len() == 1 && named[0].starts_with("memory-copy gpu 2"), "{named:?}");
+    assert!(report.markdown().contains("10 % below the others"));
+}
+
+#[test]
+fn a_wrong_result_decides() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    lines.push(Line::Wrong(sconce_bench::answer::Unavailable {
+        figure: "fp8".to_owned(),
+        gpus: vec![0],
+        reason: "3 of 4 numbers".to_owned(),
+    }));
+    let report = report(lines);
+    assert!(!report.holds());
+    assert_eq!(report.verdict(), "1 result wrong: do not compute on this GPU");
+    assert!(!of_nothing().holds());
+}
+
+fn of_nothing() -> Report {
+    report(Vec::new())
+}
+
+#[test]
+fn runs_are_compared() {
+    let before = serde_json::to_value(report(recorded("h100-without-pauses.jsonl"))).expect("JSON");
+    let now = report(recorded("h100-bursts.jsonl"));
+    let changes = now.since(&before).expect("comparable").join("\n");
+    assert!(changes.contains("bf16 gpu 0") && changes.contains("+16.1 %  better"), "{changes}");
+    assert!(changes.contains("memory-copy gpu 0") && changes.contains("the same"), "{changes}");
+    let newer = json!({ "version": 9, "figures": [] });
+    assert_eq!(now.since(&newer), Err("it has version 9, and this sconce reads 1".to_owned()));
+    for none in [json!([]), json!({}), Value::Null, json!({ "version": "1" })] {
+        assert_eq!(now.since(&none), Err("it is no result of `sconce bench --json`".to_owned()));
+    }
+}
+
+/// Lines come from a container.
+#[test]
+fn what_is_no_answer_is_not_believed() {
+    let one = |line: &str| Reader::default().read(format!("{line}\n").as_bytes()).remove(0);
+    let figure = |name: &str, value: &str| {
+        format!(
+            r#"{{"figure":{{"figure":"{name}","gpus":[0],"value":{value},"best":1,"spread":0,"repeats":1,"method":""}}}}"#
+        )
+    };
+    assert!(one(&figure("bf16", "1")).is_ok());
+    for line in [
+        "",
+        "[]",
+        "{}",
+        "null",
+        r#"{"figure":[]}"#,
+        r#"{"other":{}}"#,
+        &figure("speed", "1"),
+        &figure("bf16", "-1"),
+        &figure("bf16", "1e300"),
+        &figure("bf16", "null"),
+        &figure("bf16", r#""1""#),
+        r#"{"gpu":{"gpu":70000,"name":"","capability":[9,0],"sm_count":1,"memory_bytes":1,"l2_bytes":1}}"#,
+    ] {
+        assert!(one(line).is_err(), "{line}");
+    }
+    let mut reader = Reader::default();
+    let flood = reader.read(&vec![b'x'; 1 << 20]);
+    assert_eq!(flood, [Err(Malformed::Flood)]);
+    assert!(reader.read(b"{}\n").is_empty());
+    let many = Reader::default().read(&b"\n".repeat(100_000));
+    assert_eq!(many.last(), Some(&Err(Malformed::Flood)));
+    assert!(many.len() < 10_000);
+}
+
+#[test]
+fn the_page_is_the_table() {
+    expect_test::expect_file!["../../../docs/bench.md"].assert_eq(&sconce_bench::page());
+}
