@@ -32,7 +32,8 @@ pub struct Attachment {
     pub bytes: Vec<u8>,
 }
 
-/// What is put beside an image: its lock, its SBOM, its provenance. The same lock and image give the same bytes.
+/// What is put beside an image: its lock, unless something of it is private ([`Lock::private`]), its SBOM, its
+/// provenance. The same lock and image give the same bytes.
 #[must_use]
 pub fn attachments(lock: &Lock, image: Digest) -> Vec<Attachment> {
     let statement = json!({
@@ -41,8 +42,12 @@ pub fn attachments(lock: &Lock, image: Digest) -> Vec<Attachment> {
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": provenance(lock),
     });
-    vec![
-        Attachment { kind: LOCK_FILE, name: "sconce.lock", bytes: lock.to_text().into_bytes() },
+    let mut files = Vec::new();
+    if lock.private().is_empty() {
+        let bytes = lock.to_text().into_bytes();
+        files.push(Attachment { kind: LOCK_FILE, name: "sconce.lock", bytes });
+    }
+    files.extend([
         Attachment {
             kind: SBOM_FILE,
             name: "sbom.cdx.json",
@@ -53,7 +58,8 @@ pub fn attachments(lock: &Lock, image: Digest) -> Vec<Attachment> {
             name: "provenance.json",
             bytes: statement.to_string().into_bytes(),
         },
-    ]
+    ]);
+    files
 }
 
 /// One thing that is in the image.

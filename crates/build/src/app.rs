@@ -19,6 +19,7 @@ use crate::ignored::{Fate, Ignored, glob};
 use crate::image::{self, Documents};
 use crate::install;
 use crate::project::Project;
+use crate::project::is_ours;
 
 /// An image with an app on top of its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -321,7 +322,7 @@ impl Walk<'_> {
                 let Some(name) = name.to_str() else {
                     return Err(bad(&path, "has a name that is not UTF-8"));
                 };
-                let ours = folder.is_empty() && matches!(name, "sconce.toml" | "sconce.lock");
+                let ours = folder.is_empty() && is_ours(name);
                 if ours || LEFT_OUT.contains(&name) {
                     continue;
                 }

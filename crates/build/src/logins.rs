@@ -1,5 +1,6 @@
-//! Logins of package indexes, for what is downloaded from them: those in the addresses that uv and pip have
-//! configured, and those that uv takes from variables by the name of an index (uv, "Authentication").
+//! What is needed to download and stands in no lock: logins of package indexes, those in the addresses that uv and
+//! pip have configured and those that uv takes from variables by the name of an index (uv, "Authentication"); and
+//! logins and queries (tokens, signatures) of the addresses that a project names.
 
 use std::ffi::OsString;
 
@@ -8,7 +9,7 @@ use sconce_fetch::indexes::Configured;
 use sconce_lock::Spec;
 use url::Url;
 
-/// Hands a client the logins of the indexes that the machine's configuration and a project name. What a
+/// Hands a client the logins and queries of the addresses that the machine's configuration and a project name. What a
 /// project's names draw on is among what a person is asked to trust (`sconce_lock::reaches`).
 pub(crate) fn add(
     client: &Client,
@@ -17,16 +18,19 @@ pub(crate) fn add(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) {
     for url in configured.default.iter().chain(&configured.find_links) {
-        client.add_login(url);
+        client.remember(url);
     }
     let indexes = spec.environment.indexes.iter();
     let named = indexes.map(|index| (Some(&index.name), &index.url));
     for (name, url) in named.chain(configured.extra.iter().map(|(name, url)| (name.as_ref(), url)))
     {
-        client.add_login(url);
+        client.remember(url);
         if let Some(url) = name.and_then(|name| with_login(name, url, env)) {
-            client.add_login(&url);
+            client.remember(&url);
         }
+    }
+    for url in spec.addresses(env) {
+        client.remember(&url);
     }
 }
 

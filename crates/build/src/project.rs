@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
+use sconce_facts::Machine;
 use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Wheel};
 
 use sconce_open::Folder;
@@ -165,9 +166,25 @@ impl Project {
         }
     }
 
+    /// The project for a processor that is not the one of its lock: that has a lock and an image of its own.
+    fn beside(mut self, machine: Machine) -> Self {
+        let spec = self.spec_mut();
+        spec.environment.platform = Some(machine);
+        spec.beside = Some(machine);
+        self
+    }
+
     /// The name its image gets in the store: the tag, or what `[image]` says, or the folder's own name in
-    /// letters that engines take.
+    /// letters that engines take; with the processor behind it, where that is not the one of its lock.
     pub fn name(&self) -> Option<String> {
+        let name = self.plain_name()?;
+        Some(match self.spec().beside {
+            Some(machine) => format!("{name}-{}", machine.debian()),
+            None => name,
+        })
+    }
+
+    fn plain_name(&self) -> Option<String> {
         if let Some(name) = &self.spec().image.name {
             return Some(name.clone());
         }
@@ -182,18 +199,52 @@ impl Project {
 
     fn lock_path(&self) -> Option<PathBuf> {
         match self {
-            Self::Folder { folder, .. } => Some(folder.join("sconce.lock")),
+            Self::Folder { folder, spec } => Some(folder.join(lock_file(spec.beside))),
             Self::Tag { .. } => None,
         }
     }
 }
 
+/// What a project's lock is called: `sconce.lock`, or `sconce.arm64.lock` beside it.
+fn lock_file(beside: Option<Machine>) -> String {
+    match beside {
+        Some(machine) => format!("sconce.{}.lock", machine.debian()),
+        None => "sconce.lock".to_owned(),
+    }
+}
+
+/// Whether a file of a project's folder is sconce's: what the project asks for, and its locks.
+pub(crate) fn is_ours(name: &str) -> bool {
+    let locks = [None, Some(Machine::X86_64), Some(Machine::Aarch64)];
+    name == "sconce.toml" || locks.into_iter().any(|beside| name == lock_file(beside))
+}
+
+/// The key of the lock of a tag.
+fn tag_key(tag: &str, spec: &Spec) -> Digest {
+    match spec.beside {
+        Some(machine) => Digest::of(format!("{tag} for {machine}").as_bytes()),
+        None => Digest::of(tag.as_bytes()),
+    }
+}
+
 impl Builder<'_> {
+    /// The project for a processor: itself, where its lock is for that or would be; else with a lock beside it.
+    ///
+    /// # Errors
+    /// Its lock can't be read.
+    pub fn on(&self, project: Project, machine: Machine) -> Result<Project, Error> {
+        let own = match self.existing_lock(&project)? {
+            Some(lock) => Some(lock.facts.machine),
+            None => project.spec().environment.platform.or_else(Machine::current),
+        };
+        Ok(if own == Some(machine) { project } else { project.beside(machine) })
+    }
+
     /// The lock that a project has, if any, whether it still fits or not.
     pub fn existing_lock(&self, project: &Project) -> Result<Option<Lock>, Error> {
         let text = match project {
             Project::Folder { folder, .. } => {
-                let path = folder.join("sconce.lock");
+                let path = folder.join(lock_file(project.spec().beside));
                 if path.is_symlink() && !path.exists() {
                     // A link to nothing is not a lock; the next one takes its place.
                     return Ok(None);
@@ -212,12 +263,10 @@ impl Builder<'_> {
                     read => read.map_err(at("read", &path))?,
                 }
             }
-            Project::Tag { tag, .. } => {
-                match self.store.memo(TAG_LOCK, Digest::of(tag.as_bytes()))? {
-                    None => return Ok(None),
-                    Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                }
-            }
+            Project::Tag { tag, spec } => match self.store.memo(TAG_LOCK, tag_key(tag, spec))? {
+                None => return Ok(None),
+                Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            },
         };
         Ok(Some(Lock::parse(&text)?))
     }
@@ -321,9 +370,8 @@ impl Builder<'_> {
         let text = lock.to_text();
         match (project.lock_path(), project) {
             (Some(path), _) => write_whole(&path, &text),
-            (None, Project::Tag { tag, .. }) => {
-                let key = Digest::of(tag.as_bytes());
-                Ok(self.store.put_memo(TAG_LOCK, key, text.as_bytes())?)
+            (None, Project::Tag { tag, spec }) => {
+                Ok(self.store.put_memo(TAG_LOCK, tag_key(tag, spec), text.as_bytes())?)
             }
             (None, Project::Folder { .. }) => Ok(()),
         }

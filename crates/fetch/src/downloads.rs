@@ -24,9 +24,6 @@ const CHUNK: usize = 256 << 10;
 /// The largest file whose size nobody knows, bytes.
 const UNKNOWN_SIZE_LIMIT: u64 = 64 << 30;
 
-/// How much must come over one connection for a cut to count as a first failure again, bytes.
-const PROGRESS: u64 = 1 << 20;
-
 /// A file that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -231,9 +228,7 @@ fn download_from(
             }
             Err(error) => error,
         };
-        if partial.hasher.len() >= before.saturating_add(PROGRESS) {
-            tries.renew();
-        }
+        tries.came(partial.hasher.len().saturating_sub(before));
         resumed |= !partial.hasher.is_empty();
         if error.is_passing() {
             progress.retrying(&wanted.name, &error);

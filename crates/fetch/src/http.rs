@@ -3,13 +3,14 @@
 //!
 //! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies come
 //! from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. A login comes from the address
-//! itself, from an index's address ([`Client::add_login`]) or from netrc, goes only to its own
-//! host, and stands in no error.
+//! itself, from another address of its scheme, host and port ([`Client::remember`]) or from netrc, goes nowhere else,
+//! and stands in no error.
 
 mod address;
 mod stream;
 mod tries;
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use std::time::Duration;
 use base64::Engine;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
-use url::Url;
+use url::{Origin, Url};
 
 use crate::certificates::Certificates;
 use crate::dns::Cached;
@@ -30,7 +31,7 @@ use address::login_in;
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
-pub use address::{parse, shown};
+pub use address::{parse, shown, without_secrets};
 pub use stream::Stream;
 pub use tries::Tries;
 
@@ -122,7 +123,16 @@ pub enum Body<'a> {
 pub struct Client {
     agent: ureq::Agent,
     options: Options,
-    logins: Arc<Mutex<Vec<(String, Login)>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What addresses carry that a lock leaves out.
+#[derive(Debug, Default)]
+struct Known {
+    /// Logins, by scheme, host and port.
+    logins: Vec<(Origin, Login)>,
+    /// Queries, by the address without one. Many are signatures or tokens.
+    queries: HashMap<Url, String>,
 }
 
 /// A small answer, whole.
@@ -162,14 +172,14 @@ impl Client {
             DefaultConnector::default(),
             Cached::<DefaultResolver>::default(),
         );
-        Self { agent, options, logins: Arc::default() }
+        Self { agent, options, known: Arc::default() }
     }
 
     /// One for work beside this one's, with the same connections and logins, which `cancel` alone stops.
     #[must_use]
     pub fn beside(&self, cancel: Arc<AtomicBool>) -> Self {
         let options = Options { cancel, ..self.options.clone() };
-        Self { agent: self.agent.clone(), options, logins: Arc::clone(&self.logins) }
+        Self { agent: self.agent.clone(), options, known: Arc::clone(&self.known) }
     }
 
     /// How it behaves.
@@ -177,13 +187,16 @@ impl Client {
         &self.options
     }
 
-    /// Remembers the login in an index's address for all requests to that host.
-    pub fn add_login(&self, index: &str) {
-        if let Ok(url) = Url::parse(index)
-            && let (Some(host), Some(login)) = (url.host_str(), login_in(&url))
-        {
-            let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-            logins.push((host.to_owned(), login));
+    /// Remembers what stands in an address and in no lock: the login, for all requests to that scheme, host and
+    /// port, and the query, for requests to the very address without one.
+    pub fn remember(&self, address: &str) {
+        let Ok(url) = Url::parse(address) else { return };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(login) = login_in(&url) {
+            known.logins.push((url.origin(), login));
+        }
+        if let Some(query) = url.query() {
+            known.queries.insert(bare(&url, true), query.to_owned());
         }
     }
 
@@ -265,12 +278,12 @@ impl Client {
         if self.options.offline {
             return Err(Error::Offline { missing: vec![shown(url)] });
         }
-        let mut bare = url.clone();
-        // Neither fails for an http or https address, which `parse` has made sure of.
-        let _ = bare.set_username("");
-        let _ = bare.set_password(None);
-        bare.set_fragment(None);
-        let shown = shown(url);
+        let mut bare = bare(url, false);
+        if bare.query().is_none() {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            bare.set_query(known.queries.get(&bare).map(String::as_str));
+        }
+        let shown = shown(&bare);
         let stall = self.options.stall;
         let (verb, writes) = match method {
             Method::Get | Method::Await => ("GET", false),
@@ -359,11 +372,25 @@ impl Client {
     }
 
     fn login_for(&self, url: &Url) -> Option<Login> {
-        let host = url.host_str()?;
-        let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = logins.iter().find(|(known, _)| known == host).map(|(_, login)| login.clone());
+        let (host, origin) = (url.host_str()?, url.origin());
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.logins.iter().find(|(known, _)| *known == origin);
+        let known = same.map(|(_, login)| login.clone());
         login_in(url).or(known).or_else(|| self.options.netrc.login(host))
     }
+}
+
+/// An address without login and fragment, and without its query if so asked.
+fn bare(url: &Url, query: bool) -> Url {
+    let mut bare = url.clone();
+    // Neither fails for an http or https address, which `parse` has made sure of.
+    let _ = bare.set_username("");
+    let _ = bare.set_password(None);
+    bare.set_fragment(None);
+    if query {
+        bare.set_query(None);
+    }
+    bare
 }
 
 fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {

@@ -139,9 +139,9 @@ fn a_later_run_goes_on_too() {
 #[test]
 fn a_cut_is_no_failure_while_it_goes_forward() {
     let world = World::new();
-    // More cuts than tries, each after more than a megabyte but the last.
-    for _ in 0..2 {
-        world.server.once("/file", Fault::CutAfter((1 << 20) + 1));
+    // More cuts than tries: some bring little, none of all together nothing.
+    for _ in 0..4 {
+        world.server.once("/file", Fault::CutAfter((64 << 10) + 1));
         world.server.once("/file", Fault::CutAfter(10));
     }
     world.download().unwrap();
@@ -399,10 +399,20 @@ fn logins_go_to_their_host_and_into_no_error() {
     let client = self::client(|options| options.netrc = netrc);
     client.get_bytes(&server.url("/x"), 10).unwrap();
     assert_eq!(server.requests().last().unwrap().header("authorization"), Some("Basic YTpi"));
-    client.add_login(&with_login("/simple"));
+    client.remember(&with_login("/simple"));
     client.get_bytes(&server.url("/x"), 10).unwrap();
     let last = server.requests();
     assert_eq!(last.last().unwrap().header("authorization"), Some("Basic bWU6czNjciN0"));
+    // It is for that port, a query for that address.
+    let other = Server::start();
+    other.put("/x", "y");
+    let asked = self::client(|_| {});
+    asked.remember(&with_login("/x?token=1"));
+    asked.get_bytes(&other.url("/x"), 10).unwrap();
+    assert_eq!(other.requests()[0].path, "/x");
+    assert_eq!(other.requests()[0].header("authorization"), None);
+    server.put("/x?token=1", "z");
+    assert_eq!(asked.get_bytes(&server.url("/x"), 10).unwrap(), b"z");
 }
 
 #[test]

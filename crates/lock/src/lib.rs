@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the network or the clock: [`resolve`] asks the [`Index`] it is handed.
 
+mod addresses;
 mod blame;
 mod candidate;
 mod change;
@@ -19,6 +20,7 @@ mod local;
 mod on_disk;
 mod place;
 mod previous;
+mod private;
 mod pylock;
 mod pyproject;
 mod python;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_blob::{Digest, Hasher};
 
+use crate::addresses::direct;
 use crate::document::Lock;
 use crate::leads::Leads;
 use crate::place::{Place, place, scheme, variables};
@@ -197,14 +198,8 @@ impl List<'_> {
     /// A requirement in the form in which uv gets it.
     fn requirement(&mut self, asks: &str, text: &str) {
         self.variables(asks, text);
-        let direct = match text.split_once('@') {
-            Some((name, target)) if !name.contains([':', '/']) => Some(target.trim()),
-            _ if scheme(text).is_some() => Some(text),
-            _ => None,
-        };
-        if let Some(target) = direct {
-            let target = target.split([' ', '\t', '[']).next().unwrap_or(target);
-            self.place(asks, self.folder, target);
+        if let Some(target) = direct(text) {
+            self.place(asks, self.folder, &target);
         }
     }
 

@@ -45,6 +45,10 @@ pub struct Spec {
     /// Where its paths lead, once loaded from a folder.
     #[serde(skip)]
     pub leads: Leads,
+    /// The processor that it was made for besides its own, which is then `environment.platform`: it has a lock of its
+    /// own.
+    #[serde(skip)]
+    pub beside: Option<Machine>,
 }
 
 /// `[environment]`.

@@ -143,6 +143,16 @@ pub(crate) fn without_credentials(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
+/// An address as a lock has it: without user and password, and without a query, which may be a token or a
+/// signature. Whoever fetches it takes them from where the project names the address ([`crate::Spec::addresses`]).
+pub(crate) fn in_lock(url: &str) -> String {
+    let bare = without_credentials(url);
+    match bare.contains("://").then(|| bare.find(['?', '#'])).flatten() {
+        Some(end) => bare[..end].to_owned(),
+        None => bare,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +209,8 @@ mod tests {
         assert_eq!(file_of_url("https://h.invalid/a/"), None);
         assert_eq!(without_credentials("https://u:p@h.invalid/x@y"), "https://h.invalid/x@y");
         assert_eq!(without_credentials("/wheels"), "/wheels");
+        assert_eq!(in_lock("https://u:p@h.invalid/x?a=b#c"), "https://h.invalid/x");
+        assert_eq!(in_lock("./a#b"), "./a#b");
         assert_eq!(normalise("Foo__Bar.baz"), "foo-bar-baz");
     }
 }

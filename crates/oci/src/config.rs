@@ -65,10 +65,25 @@ impl Config {
             .map_err(|error| format!("no configuration of an image: {error}"))
     }
 
-    /// Whether it is for the processor that Go calls `architecture`, or says of none.
+    /// Whether it is for Linux on the processor that Go calls `architecture`, or does not say.
     #[must_use]
     pub fn is_for(&self, architecture: &str) -> bool {
-        self.architecture.is_empty() || self.architecture == architecture
+        self.is_for_linux() && (self.architecture.is_empty() || self.architecture == architecture)
+    }
+
+    /// Whether it is for Linux, or does not say.
+    #[must_use]
+    pub fn is_for_linux(&self) -> bool {
+        self.os.is_empty() || self.os == "linux"
+    }
+
+    /// What it is for, in words: `arm64`, `windows/amd64`.
+    #[must_use]
+    pub fn platform(&self) -> String {
+        match self.is_for_linux() {
+            true => self.architecture.clone(),
+            false => format!("{}/{}", self.os, self.architecture),
+        }
     }
 
     /// SHA-256 of each layer's plain tar, the base first.

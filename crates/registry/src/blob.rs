@@ -10,9 +10,6 @@ use url::Url;
 use crate::client::Registry;
 use crate::error::Error;
 
-/// How much must come over one connection for a cut to count as a first failure again, bytes.
-const PROGRESS: u64 = 1 << 20;
-
 /// Reads a blob, or the rest of one, once. [`BlobReader::verify`] must be asked before what was read
 /// is believed; it also has the error behind a read that failed.
 pub struct BlobReader<'a> {
@@ -25,8 +22,6 @@ pub struct BlobReader<'a> {
     hasher: Hasher,
     stream: Option<Stream>,
     tries: Tries<'a>,
-    /// Where this connection began.
-    began: u64,
     failure: Option<Error>,
 }
 
@@ -42,7 +37,6 @@ impl<'a> BlobReader<'a> {
             hasher: begun,
             stream: None,
             tries: Tries::new(registry.client.options()),
-            began: 0,
             failure: None,
         }
     }
@@ -53,7 +47,6 @@ impl<'a> BlobReader<'a> {
             match self.ask() {
                 Ok(stream) => {
                     self.stream = Some(stream);
-                    self.began = self.at;
                     return Ok(());
                 }
                 Err(Error::Fetch(error)) => self.tries.after(error)?,
@@ -109,9 +102,7 @@ impl<'a> BlobReader<'a> {
                     self.at += n as u64;
                     self.registry.count(n as u64);
                     self.hasher.update(&buf[..n]);
-                    if self.at - self.began >= PROGRESS {
-                        self.tries.renew();
-                    }
+                    self.tries.came(n as u64);
                     return Ok(n);
                 }
                 Ok(_) => self.again(self.cut_off(self.at))?,

@@ -189,9 +189,8 @@ impl Registry {
             return Err(wrong(format!("{} bytes, where {} were named", config.len(), blob.size)));
         }
         let read = Config::parse(&config).map_err(wrong)?;
-        let is_for = read.architecture.as_str();
-        if !is_for.is_empty() && is_for != architecture {
-            return Err(self.elsewhere(architecture, vec![is_for.to_owned()]));
+        if !read.is_for(architecture) {
+            return Err(self.elsewhere(architecture, vec![read.platform()]));
         }
         read.check(&config, &manifest).map_err(wrong)?;
         Ok(Image {

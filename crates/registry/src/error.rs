@@ -120,7 +120,8 @@ impl Error {
                 "look at the name and the tag; some registries say this to who is not logged in"
                     .to_owned()
             }
-            Self::NoPlatform { there, .. } => match there.first() {
+            // One for another system (`windows/amd64`) is of no use here.
+            Self::NoPlatform { there, .. } => match there.iter().find(|is_for| !is_for.contains('/')) {
                 Some(first) => format!("look at another one with --platform {first}"),
                 None => return None,
             },

@@ -127,8 +127,8 @@ impl Registry {
                 match self.step(&mut session, blob, source) {
                     Ok(Step::Done) => return Ok(Sent::Uploaded),
                     Ok(Step::On) if session.at > most => {
+                        tries.came(session.at - most);
                         most = session.at;
-                        tries.renew();
                     }
                     Ok(Step::On) => tries.after(cut_off(&session, before, blob))?,
                     Ok(Step::Anew) => {
@@ -136,14 +136,19 @@ impl Registry {
                         tries.after(cut_off(&session, before, blob))?;
                         break;
                     }
-                    Err(Error::Fetch(error)) => {
+                    Err(Error::Fetch(error)) if error.is_passing() => {
+                        // A registry that has more than before is on the way, however often it is cut off.
+                        let there = self.progress(&session)?.filter(|(_, at)| *at <= blob.size);
+                        let at = there.as_ref().map_or(0, |(_, at)| *at);
+                        tries.came(at.saturating_sub(most));
+                        most = most.max(at);
                         tries.after(error)?;
-                        match self.progress(&session)? {
-                            Some((url, at)) if at <= blob.size => {
+                        match there {
+                            Some((url, at)) => {
                                 session.url = url;
                                 session.at = at;
                             }
-                            _ => break,
+                            None => break,
                         }
                     }
                     Err(error) => return Err(error),

@@ -109,6 +109,18 @@ fn an_upload_that_breaks_off_goes_on() {
     }
 }
 
+/// More cuts than tries: each brings the upload further.
+#[test]
+fn a_cut_is_no_failure_while_an_upload_goes_forward() {
+    let world = World::new();
+    (0..12).for_each(|_| world.server.once(Trouble::Cut(70_000)));
+    world.put(&bytes(9 * CHUNK), None).unwrap();
+    // Not for ever: what brings nothing counts.
+    let world = World::new();
+    (0..12).for_each(|_| world.server.once(Trouble::Cut(10)));
+    assert!(world.put(&bytes(9 * CHUNK), None).is_err());
+}
+
 #[test]
 fn a_registry_that_takes_no_chunks_gets_all_at_once() {
     let world = World::new();

@@ -33,7 +33,9 @@ pub fn data(text: Arguments<'_>) {
     std::process::exit(Kind::Storage as i32);
 }
 
-/// Prints words on standard error. Where nobody can read them, nobody can be told either.
+/// Prints words on standard error. Where nobody can read them, nobody can be told either. Logs keep them, so
+/// no login and no query of an address is in them, whoever wrote them: uv and servers repeat addresses whole.
 pub fn words(text: Arguments<'_>) {
-    let _ = io::stderr().write_fmt(text);
+    let text = sconce_fetch::http::without_secrets(&text.to_string());
+    let _ = io::stderr().write_all(text.as_bytes());
 }

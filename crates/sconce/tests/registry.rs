@@ -115,6 +115,18 @@ fn images_for_several_platforms_are_pushed_as_one() {
     assert_eq!(pushed["image"], Digest::of(&index).to_string());
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    // A copy of all of it is the very same index, in another registry.
+    let other = RegistryServer::start();
+    let there = format!("{}/else/app:2", other.host());
+    let copied = row(&World::new(), &["copy", "--all", "--json", &name, &there]);
+    assert_eq!(copied["image"], pushed["image"]);
+    assert_eq!(other.manifest("else/app", "2"), registry.manifest("team/app", "1"));
+    for arch in ["amd64", "arm64"] {
+        let pull = |name: &str| done(&World::new(), &["pull", "--platform", arch, name]);
+        assert_eq!(pull(&there), pull(&name));
+    }
+    let (code, _, err) = world.says(&["copy", "--all", &name, "oci:layout"]);
+    assert!(code == 2 && err.contains("from one registry to another"), "{code} {err}");
     for (at, arch) in ["amd64", "arm64"].into_iter().enumerate() {
         let pulled = done(&World::new(), &["pull", "--platform", arch, &name]);
         assert_eq!(pulled.trim(), index["manifests"][at]["digest"].as_str().unwrap());

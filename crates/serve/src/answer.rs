@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sconce_store::BlobReader;
 
 use crate::error::Refusal;
+use crate::server::Slot;
 use crate::tls::Connection;
 
 /// Bytes sent at a time.
@@ -47,14 +48,14 @@ impl Answer {
         }
     }
 
-    /// Sends it; the head alone where that is what was asked for. Each piece must get through within
-    /// `patience`.
+    /// Sends it; the head alone where that is what was asked for. Each piece must get through within the time
+    /// given.
     pub(crate) fn send(
         self,
         stream: &mut Connection<'_>,
         head_only: bool,
         keep_alive: bool,
-        patience: Duration,
+        (slot, patience): (&Slot<'_>, Duration),
     ) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         let mut header = |name: &str, value: &str| {
@@ -76,7 +77,7 @@ impl Answer {
             header("Connection", "close");
         }
         head.push_str("\r\n");
-        let mut out = Patient { stream, patience };
+        let mut out = Patient { stream, slot, patience };
         match self.body {
             _ if head_only || self.status == 304 => out.write_piece(head.as_bytes()),
             Body::Bytes(bytes) => {
@@ -125,14 +126,17 @@ impl From<Refusal> for Answer {
 /// A connection whose other end must take what it is sent.
 struct Patient<'a, 'b> {
     stream: &'a mut Connection<'b>,
+    slot: &'a Slot<'a>,
     patience: Duration,
 }
 
 impl Patient<'_, '_> {
     fn write_piece(&mut self, piece: &[u8]) -> io::Result<()> {
         self.stream.until(Instant::now() + self.patience);
-        self.stream.write_all(piece)?;
-        self.stream.flush()
+        self.slot.sends();
+        let sent = self.stream.write_all(piece).and_then(|()| self.stream.flush());
+        self.slot.works();
+        sent
     }
 }
 

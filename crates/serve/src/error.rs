@@ -90,6 +90,11 @@ impl Refusal {
         Self::new(404, "MANIFEST_UNKNOWN", message)
     }
 
+    pub(crate) fn private_lock() -> Self {
+        let why = "its lock has paths of this machine, or addresses that are not for others";
+        Self::new(403, "DENIED", why)
+    }
+
     pub(crate) fn blob_unknown() -> Self {
         Self::new(404, "BLOB_UNKNOWN", "there is no such blob here")
     }

@@ -4,9 +4,10 @@
 //! (`Basic`). Nothing of a password is kept or shown: of those that were right, a SHA-256 is remembered, since
 //! an engine sends its login with each of hundreds of requests.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
@@ -27,16 +28,22 @@ const MAX_PASSWORD: usize = 72;
 /// The most users of a file, and the most logins that are remembered.
 const MAX_USERS: usize = 10_000;
 const MAX_KNOWN: usize = 10_000;
+/// The most logins of one address that wait to be looked at: whoever guesses keeps others waiting for these.
+const MAX_WAITING: usize = 8;
 
 /// Those who may ask.
 pub struct Logins {
     users: BTreeMap<String, Hashed>,
-    /// What is compared where there is no such user: it takes as long.
+    /// What is compared where there is no such user.
     nobody: Hashed,
+    /// The highest cost of the file: each comparison takes as long, so that none tells whose it was.
+    cost: u32,
     /// Hashes of what was sent and was right.
     known: Mutex<HashSet<Digest>>,
     /// One password at a time is hashed: guesses don't take all cores.
     turn: Mutex<()>,
+    /// How many logins of an address wait for that.
+    waiting: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// A password's bcrypt.
@@ -75,11 +82,16 @@ impl Logins {
             return Err(Error::Logins { why: "there is no user in it".to_owned() });
         };
         let nobody = Hashed { cost, salt: [7; 16], hash: [0; 23] };
-        Ok(Self { users, nobody, known: Mutex::default(), turn: Mutex::default() })
+        let (known, turn, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { users, nobody, cost, known, turn, waiting })
     }
 
-    /// Whether a request with this `Authorization` is answered.
-    pub(crate) fn check(&self, authorization: Option<&Secret>) -> Result<(), Refusal> {
+    /// Whether a request with this `Authorization` from this address is answered.
+    pub(crate) fn check(
+        &self,
+        authorization: Option<&Secret>,
+        client: IpAddr,
+    ) -> Result<(), Refusal> {
         let Some(sent) = authorization else { return Err(Refusal::unauthorized("log in")) };
         let key = Digest::of(sent.text().as_bytes());
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,17 +108,55 @@ impl Logins {
         let (name, password) = (&text[..at], &text[at + 1..]);
         let user = str::from_utf8(name).ok().and_then(|name| self.users.get(name));
         let hashed = user.unwrap_or(&self.nobody);
+        let place = Place::take(&self.waiting, client)?;
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Engines log in on several connections at once: it may have been this one's turn before.
+        if known().contains(&key) {
+            return Ok(());
+        }
         let right = hashed.is_of(password);
-        drop(turn);
+        self.nobody.waste(hashed.cost, self.cost);
+        if right && user.is_some() {
+            let mut known = known();
+            if known.len() < MAX_KNOWN {
+                known.insert(key);
+            }
+        }
+        drop((turn, place));
         if !right || user.is_none() {
             return Err(no());
         }
-        let mut known = known();
-        if known.len() < MAX_KNOWN {
-            known.insert(key);
-        }
         Ok(())
+    }
+}
+
+/// One of the places of an address among those that wait.
+struct Place<'a>(&'a Mutex<HashMap<IpAddr, usize>>, IpAddr);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a Mutex<HashMap<IpAddr, usize>>, client: IpAddr) -> Result<Self, Refusal> {
+        // Whoever has an address of IPv6 has all of its /64.
+        let client = match client {
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+            v4 => v4,
+        };
+        let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(client).or_default();
+        if *count >= MAX_WAITING {
+            return Err(Refusal::too_many("too many logins from your address are waiting"));
+        }
+        *count += 1;
+        Ok(Self(waiting, client))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&self.1) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(all.remove(&self.1)),
+        }
     }
 }
 
@@ -144,21 +194,26 @@ impl Hashed {
     fn is_of(&self, password: &[u8]) -> bool {
         // A zero would end it for others, and what bcrypt does not read would not be asked for.
         let odd = password.is_empty() || password.contains(&0) || password.len() >= MAX_PASSWORD;
-        let made = bcrypt(if odd { b"?" } else { password }, &self.salt, self.cost);
+        let made = bcrypt(if odd { b"?" } else { password }, &self.salt, 1 << self.cost);
         // As long as it is, whichever byte differs.
         let pairs = made.iter().zip(&self.hash);
         let difference = pairs.fold(0, |all, (made, wanted)| all | black_box(made ^ wanted));
         !odd && difference == 0
     }
+
+    /// The work by which a hash of `cost` is less than one of `most`.
+    fn waste(&self, cost: u32, most: u32) {
+        black_box(bcrypt(b"?", &self.salt, (1 << most) - (1 << cost)));
+    }
 }
 
 /// bcrypt of a password of at most 71 bytes.
-fn bcrypt(password: &[u8], salt: &[u8; 16], cost: u32) -> [u8; 23] {
+fn bcrypt(password: &[u8], salt: &[u8; 16], rounds: u64) -> [u8; 23] {
     let mut key = password.to_vec();
     key.push(0);
     let mut state: Blowfish = Blowfish::bc_init_state();
     state.salted_expand_key(salt, &key);
-    for _ in 0..1_u64 << cost {
+    for _ in 0..rounds {
         state.bc_expand_key(&key);
         state.bc_expand_key(salt);
     }
@@ -191,7 +246,43 @@ mod tests {
 
     fn check(logins: &Logins, login: &str) -> bool {
         let sent = Secret::new(format!("Basic {}", STANDARD.encode(login)));
-        logins.check(Some(&sent)).is_ok()
+        logins.check(Some(&sent), HERE).is_ok()
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_comparison_takes_as_long_whoever_is_named() {
+        // 2^5 and 2^9 rounds.
+        let dear = CRYPT.replace("$05$", "$09$");
+        let logins = Logins::parse(&format!("{HTPASSWD}\n{dear}\n")).unwrap();
+        let rounds = |name: &str| {
+            let cost = logins.users.get(name).unwrap_or(&logins.nobody).cost;
+            (1_u64 << cost) + ((1 << logins.cost) - (1 << cost))
+        };
+        assert_eq!((rounds("u"), rounds("v"), rounds("x")), (512, 512, 512));
+        assert!(check(&logins, "u:secret") && !check(&logins, "x:secret"));
+    }
+
+    #[test]
+    fn one_address_does_not_fill_the_queue() {
+        let logins = Logins::parse(HTPASSWD).unwrap();
+        let waiting: Vec<_> =
+            (0..MAX_WAITING).map(|_| Place::take(&logins.waiting, HERE).unwrap()).collect();
+        let sent = Secret::new(format!("Basic {}", STANDARD.encode("u:secret")));
+        let refusal = logins.check(Some(&sent), HERE).unwrap_err();
+        assert_eq!((refusal.status, refusal.retry_after), (429, Some(5)));
+        let other = "192.0.2.7".parse().unwrap();
+        assert!(logins.check(Some(&sent), other).is_ok());
+        // What is known needs no turn.
+        assert!(logins.check(Some(&sent), HERE).is_ok());
+        drop(waiting);
+        assert!(check(&logins, "u:secret") && logins.waiting.lock().unwrap().is_empty());
+        let place = |ip: &str| Place::take(&logins.waiting, ip.parse().unwrap());
+        let near: Vec<_> =
+            (0..MAX_WAITING).map(|n| place(&format!("2001:db8::{n}")).unwrap()).collect();
+        assert!(place("2001:db8::9").is_err() && place("2001:db8:0:1::9").is_ok());
+        drop(near);
     }
 
     #[test]
@@ -214,9 +305,9 @@ mod tests {
             }
         }
         assert!(!check(&logins, &format!("u:{}", "x".repeat(100))));
-        let other = |text: &str| logins.check(Some(&Secret::new(text.to_owned()))).is_err();
+        let other = |text: &str| logins.check(Some(&Secret::new(text.to_owned())), HERE).is_err();
         assert!(other("Bearer dTpzZWNyZXQ=") && other("Basic") && other("Basic !") && other(""));
-        assert!(logins.check(None).is_err());
+        assert!(logins.check(None, HERE).is_err());
         assert_eq!(format!("{logins:?}"), "Logins(2 users)");
     }
 

@@ -49,7 +49,7 @@ impl Registry<'_> {
             return refusal.into();
         }
         if let Some(logins) = &self.logins
-            && let Err(refusal) = logins.check(request.authorization.as_ref())
+            && let Err(refusal) = logins.check(request.authorization.as_ref(), client)
         {
             // An engine asks without a login first: that is nothing to tell of.
             if request.authorization.is_some() {
@@ -249,6 +249,8 @@ impl Registry<'_> {
     fn lock(&self, name: &str) -> Result<Answer, Refusal> {
         let found = self.specifications.lock(&self.store()?, name);
         match found.map_err(|error| self.failed(&error))? {
+            // What `push` does not put beside an image is not shown here either.
+            Some(lock) if !lock.private().is_empty() => Err(Refusal::private_lock()),
             Some(lock) => {
                 Ok(Answer::new(200, "text/plain; charset=utf-8", lock.to_text().into_bytes()))
             }

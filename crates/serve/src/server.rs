@@ -28,8 +28,8 @@ const LINGER: (usize, Duration) = (256 << 10, Duration::from_secs(1));
 /// What a client is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; for further ones those go that wait for a request, else they wait until one is
-    /// free.
+    /// Connections at a time; for further ones those go that wait for a request, then those whose clients take
+    /// answers slowly; else they wait until one is free.
     pub connections: usize,
     /// From a request's first byte, or the connection's beginning, to the end of its headers.
     pub head: Duration,
@@ -37,6 +37,8 @@ pub struct Limits {
     pub idle: Duration,
     /// For 256 KiB of an answer to be taken.
     pub send: Duration,
+    /// The same where others wait for a connection.
+    pub slow: Duration,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             send: Duration::from_secs(60),
+            slow: Duration::from_secs(5),
         }
     }
 }
@@ -53,7 +56,7 @@ impl Default for Limits {
 /// Answers whoever connects, for as long as the process lives.
 pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -> ! {
     raise_descriptors();
-    let slots = Slots::new(limits.connections);
+    let slots = Slots::new(limits);
     thread::scope(|scope| {
         loop {
             let Ok((stream, client)) = listener.accept() else {
@@ -101,14 +104,14 @@ fn converse(
             Next::Request(request) => request,
             Next::Closed => return Ok(()),
             Next::Refused(refusal) => {
-                Answer::from(refusal).send(stream, false, false, limits.send)?;
+                Answer::from(refusal).send(stream, false, false, (slot, limits.send))?;
                 return linger(stream);
             }
         };
         let keep_alive = request.keep_alive && !request.has_body;
         let head_only = request.method == "HEAD";
         let answer = registry.answer(&request, client);
-        answer.send(stream, head_only, keep_alive, limits.send)?;
+        answer.send(stream, head_only, keep_alive, (slot, limits.send))?;
         if !keep_alive {
             return linger(stream);
         }
@@ -188,21 +191,28 @@ fn linger(stream: &mut Connection<'_>) -> io::Result<()> {
 }
 
 /// Connections, so many at a time. Where all are taken and somebody new comes, the one goes that its client
-/// has let wait for a request longest: who only holds connections open keeps nobody out.
-struct Slots {
+/// has let wait for a request longest, or has let wait with a piece of an answer: who only holds connections open,
+/// or reads a byte now and then, keeps nobody out.
+pub(crate) struct Slots {
     state: Mutex<State>,
     changed: Condvar,
+    slow: Duration,
 }
 
 struct State {
     free: usize,
     next: u64,
-    /// Those of which a request, or the rest of its head, is still to come: since when, which, its socket.
-    waiting: BTreeMap<(Instant, u64), Arc<TcpStream>>,
+    /// Those of which a request, or the rest of its head, is still to come.
+    waiting: Since,
+    /// Those that have a piece of an answer to take.
+    taking: Since,
 }
 
+/// Since when, which, its socket.
+type Since = BTreeMap<(Instant, u64), Arc<TcpStream>>;
+
 /// The right to one connection, and its socket.
-struct Slot<'a> {
+pub(crate) struct Slot<'a> {
     slots: &'a Slots,
     id: u64,
     socket: Arc<TcpStream>,
@@ -210,19 +220,24 @@ struct Slot<'a> {
 }
 
 impl Slots {
-    fn new(count: usize) -> Self {
-        let state = State { free: count.max(1), next: 0, waiting: BTreeMap::new() };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+    fn new(limits: &Limits) -> Self {
+        let (waiting, taking) = (Since::new(), Since::new());
+        let state = State { free: limits.connections.max(1), next: 0, waiting, taking };
+        Self { state: Mutex::new(state), changed: Condvar::new(), slow: limits.slow }
     }
 
     /// Waits until there is one.
     fn take(&self, socket: TcpStream) -> Slot<'_> {
         let mut state = self.state();
         while state.free == 0 {
-            let oldest = state.waiting.first_entry();
-            if let Some(oldest) = oldest.filter(|oldest| oldest.key().0.elapsed() >= GRACE) {
+            let State { waiting, taking, .. } = &mut *state;
+            let late =
+                [(waiting, GRACE), (taking, self.slow)].into_iter().find_map(|(all, most)| {
+                    all.first_entry().filter(|oldest| oldest.key().0.elapsed() >= most)
+                });
+            if let Some(late) = late {
                 // Its thread finds that it is closed, and ends. It may be already.
-                let _ = oldest.remove().shutdown(Shutdown::Both);
+                let _ = late.remove().shutdown(Shutdown::Both);
             }
             let waited = self.changed.wait_timeout(state, PAUSE);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -245,10 +260,20 @@ impl Slot<'_> {
         self.slots.state().waiting.insert((now, self.id), Arc::clone(&self.socket));
     }
 
-    /// A request is here.
-    fn works(&self) {
+    /// A piece of an answer goes to the client.
+    pub(crate) fn sends(&self) {
+        self.works();
+        let now = Instant::now();
+        self.since.set(Some(now));
+        self.slots.state().taking.insert((now, self.id), Arc::clone(&self.socket));
+    }
+
+    /// It is this side that has something to do.
+    pub(crate) fn works(&self) {
         if let Some(since) = self.since.take() {
-            self.slots.state().waiting.remove(&(since, self.id));
+            let mut state = self.slots.state();
+            state.waiting.remove(&(since, self.id));
+            state.taking.remove(&(since, self.id));
         }
     }
 }

@@ -298,7 +298,13 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn slow_clients_are_let_go() {
     let short = Duration::from_millis(500);
-    let world = world(Limits { connections: 2, head: short, idle: short, send: short });
+    let world = world(Limits {
+        connections: 2,
+        head: short,
+        idle: short,
+        send: short,
+        ..Limits::default()
+    });
     let begun = Instant::now();
     let mut slow = world.connect();
     let mut ended = false;
@@ -330,10 +336,42 @@ fn slow_clients_are_let_go() {
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
+/// Clients that take a byte now and then hold all connections, and keep nobody out.
+#[test]
+fn slow_readers_make_room_for_others() {
+    let slow = Duration::from_secs(1);
+    let world = world(Limits { connections: 16, slow, ..Limits::default() });
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", world.blob());
+    // More than the kernel's buffers take.
+    let readers: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = world.connect();
+            stream.write_all(request.repeat(16).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let drip: Vec<TcpStream> = readers.iter().map(|stream| stream.try_clone().unwrap()).collect();
+    std::thread::spawn(move || {
+        for _ in 0..200 {
+            drip.iter().for_each(|mut stream| drop(stream.read(&mut [0; 1])));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(world.get("/v2/").status, 200);
+        assert_eq!(world.get(&world.blob()).body, world.layer_bytes);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    drop(readers);
+}
+
 #[test]
 fn a_thousand_connections_wait_for_their_turn() {
     let second = Duration::from_secs(1);
-    let world = world(Limits { connections: 64, head: second, idle: second, send: second });
+    let (connections, slow) = (64, second);
+    let world = world(Limits { connections, head: second, idle: second, send: second, slow });
     let idle: Vec<TcpStream> =
         (0..1000).filter_map(|_| TcpStream::connect(world.address).ok()).collect();
     assert!(idle.len() > 500, "{} connections", idle.len());

@@ -33,6 +33,14 @@ pub enum Error {
         /// The flag.
         flag: String,
     },
+    /// An image whose programs do not start on this machine.
+    #[error("the image is for {theirs}, and this machine is linux/{here}: nothing is emulated")]
+    Platform {
+        /// What it is for.
+        theirs: String,
+        /// This machine's processor.
+        here: &'static str,
+    },
     /// A value that can't be read or makes no sense.
     #[error("{option} '{given}': {why}")]
     Option {
@@ -183,6 +191,9 @@ impl Error {
                     "`sconce {command} --help` lists the options; if {flag} is for the command, write it after the target"
                 ),
             }),
+            Self::Platform { here, .. } => Some(format!(
+                "`sconce pull --platform {here} IMAGE` takes the one for this machine, if there is one"
+            )),
             Self::SameTarget { .. } | Self::SamePort { .. } => Some("leave one of them out".into()),
             Self::WrongTarget { hint, .. } => hint.clone(),
             Self::NoPath(_) => Some("check the spelling, and the folder you are in".into()),

@@ -90,15 +90,12 @@ pub fn ready(
         threads: builder.threads,
     };
     let Found { image, imports, early } = find(target, text, builder, &transfer, &request, &check)?;
-    let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let config = Config::parse(&builder.store.config(&image)?).map_err(Error::Config)?;
     let here = architecture();
     if !config.is_for(here) {
-        let theirs = &config.architecture;
-        note(&format!(
-            "the image is for {theirs}, this machine is {here}: its programs start only where the kernel is set up to emulate them (binfmt_misc)"
-        ));
+        return Err(Error::Platform { theirs: config.platform(), here });
     }
+    let lowers = sconce_build::extract(builder.store, &image, builder.threads, builder.progress)?;
     let quota = sconce_run::processor_limit();
     let mut container = request.container(config.process, gpus.count(), quota)?;
     container.lowers = lowers;

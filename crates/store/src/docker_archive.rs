@@ -232,8 +232,8 @@ impl Store {
         };
         let config = small(open, &image.config, what)?;
         let read = Config::parse(&config).map_err(bad)?;
-        if !read.architecture.is_empty() && read.architecture != architecture {
-            return Err(bad(format!("it is for {}, not {architecture}", read.architecture)));
+        if !read.is_for(architecture) {
+            return Err(bad(format!("it is for {}, not {architecture}", read.platform())));
         }
         if image.layers.len() != read.diff_ids().len() {
             let (layers, ids) = (image.layers.len(), read.diff_ids().len());

@@ -24,6 +24,9 @@ use crate::layers::Layer;
 use crate::meta::{MODE, Meta, Rules, owners_can_be_kept};
 use crate::walk::{Cursor, Entering};
 
+/// The mark of a folder that hides what is below it (`Documentation/filesystems/overlayfs.rst`).
+const OPAQUE: &str = "user.overlay.opaque";
+
 impl Store {
     /// What to mount an image from, the top folder first: the trees of its layers, which must all
     /// have been extracted, below the tree of their folders where one is needed.
@@ -31,6 +34,10 @@ impl Store {
         let tree =
             |layer: &Layer| self.tree(layer.diff_id).ok_or(Error::MissingLayer(layer.diff_id));
         let mut trees = image.layers.iter().rev().map(tree).collect::<Result<Vec<_>, _>>()?;
+        // overlayfs looks for no mark at the root of a layer: what such a one hides is left out here.
+        if let Some(top) = trees.iter().position(|tree| is_opaque(tree)) {
+            trees.truncate(top + 1);
+        }
         if are_anothers(&trees)? {
             let key = folders_key(image.manifest);
             self.pins().pin(key);
@@ -84,6 +91,12 @@ fn are_anothers(trees: &[PathBuf]) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// Whether the layer of a tree hides all that is below it.
+fn is_opaque(tree: &Path) -> bool {
+    let mut mark = [0; 8];
+    rustix::fs::lgetxattr(tree, OPAQUE, &mut mark).is_ok()
+}
+
 /// What the tree of an image's folders is called. Each user of a store has one.
 pub(crate) fn folders_key(image: Digest) -> Digest {
     let you = rustix::process::geteuid().as_raw();
@@ -108,7 +121,7 @@ fn merge(tree: &Path, folders: &mut BTreeMap<PathBuf, u32>) -> Result<(), Error>
                 let path = cursor.path_of(&name);
                 cursor.down(&name).map_err(fault())?;
                 let mut mark = [0; 8];
-                if fgetxattr(cursor.folder(), "user.overlay.opaque", &mut mark).is_ok() {
+                if fgetxattr(cursor.folder(), OPAQUE, &mut mark).is_ok() {
                     hide(&path, folders);
                 }
                 folders.insert(path, mode(&cursor).map_err(fault())?);

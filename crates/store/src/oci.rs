@@ -125,6 +125,10 @@ impl Store {
             return Err(bad("its indexes lead to indexes without end".to_owned()));
         };
         let config = document(open, &parts.config, what)?;
+        let read = Config::parse(&config).map_err(bad)?;
+        if !read.is_for(architecture) {
+            return Err(bad(format!("it is for {}, not {architecture}", read.platform())));
+        }
         for layer in &parts.layers {
             if self.has_blob(layer.digest) {
                 continue;

@@ -3,6 +3,7 @@
 //! `sconce-registry` speaks with registries and stores nothing; `sconce-store` stores and speaks with
 //! nobody. Here one is driven by the other, several blobs at a time.
 
+mod all;
 mod attachments;
 mod error;
 mod evidence;

@@ -200,7 +200,12 @@ impl Transfer<'_> {
         Ok(all)
     }
 
-    fn send(&self, manifest: &[u8], from: &Blobs<'_>, to: &Reference) -> Result<Pushed, Error> {
+    pub(crate) fn send(
+        &self,
+        manifest: &[u8],
+        from: &Blobs<'_>,
+        to: &Reference,
+    ) -> Result<Pushed, Error> {
         let parsed = manifest_of(manifest)?;
         let mut seen = BTreeSet::new();
         let mut blobs: Vec<&Descriptor> = parsed.layers.iter().chain([&parsed.config]).collect();

@@ -22,17 +22,25 @@ pub(super) fn now() -> u64 {
     now.map_or(0, |time| time.as_secs())
 }
 
+/// How much must have come since the last count for a failure to be the first one again, bytes.
+const PROGRESS: u64 = 64 << 10;
+
+/// The most tries of one thing, whatever comes: who sends a little and hangs up holds nobody for ever.
+const MOST_IN_ALL: u32 = 1000;
+
 /// Counts the tries of one thing and pauses between them.
 pub struct Tries<'a> {
     options: &'a Options,
     most: u32,
     done: u32,
+    all: u32,
+    came: u64,
 }
 
 impl<'a> Tries<'a> {
     /// None so far.
     pub fn new(options: &'a Options) -> Self {
-        Self { options, most: options.tries, done: 0 }
+        Self { options, most: options.tries, done: 0, all: 0, came: 0 }
     }
 
     /// None so far, and another number of them than the options have.
@@ -40,14 +48,19 @@ impl<'a> Tries<'a> {
         Self { most, ..Self::new(options) }
     }
 
-    /// The last try got something done: begin to count anew.
-    pub fn renew(&mut self) {
-        self.done = 0;
+    /// The last try brought so many bytes: where they are enough with those before, the count begins anew.
+    pub fn came(&mut self, bytes: u64) {
+        self.came = self.came.saturating_add(bytes);
+        if self.came >= PROGRESS {
+            self.came = 0;
+            self.done = 0;
+        }
     }
 
     /// Takes the failure of a try: pauses, or returns it when there is no use in another.
     pub fn after(&mut self, error: Error) -> Result<(), Error> {
         self.done += 1;
+        self.all += 1;
         let mut pause = self.options.backoff.saturating_mul(1 << (self.done - 1).min(10));
         if let Error::Status { retry_after: Some(asked), .. } = &error {
             pause = pause.max(*asked);
@@ -55,7 +68,7 @@ impl<'a> Tries<'a> {
         if !error.is_passing() {
             return Err(error);
         }
-        if self.done >= self.most || pause > LONGEST_WAIT {
+        if self.done >= self.most || self.all >= MOST_IN_ALL || pause > LONGEST_WAIT {
             return Err(Error::GaveUp { tries: self.done, source: Box::new(error) });
         }
         let end = Instant::now() + pause;

@@ -12,7 +12,7 @@ use crate::pylock::{Package, PylockWheel, Source as PylockSource};
 use crate::source::Source;
 use crate::target::Target;
 use crate::verify::Set;
-use crate::wheel_name::without_credentials;
+use crate::wheel_name::in_lock;
 
 pub(super) fn row(
     package: &Package,
@@ -27,7 +27,7 @@ pub(super) fn row(
             let inner = folder.and_then(|folder| path?.strip_prefix(folder).ok());
             let url = match inner {
                 Some(inner) => format!("./{}", inner.display()),
-                None => without_credentials(url).to_owned(),
+                None => in_lock(url),
             };
             ("direct".to_owned(), Some(url))
         }

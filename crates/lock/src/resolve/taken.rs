@@ -14,7 +14,7 @@ use crate::pylock::{Pylock, Source};
 use crate::refusal;
 use crate::requirements::{FileKind, RequirementsFile};
 use crate::spec::{CudaRequest, Flavour, Requirements, Spec, TorchRequest};
-use crate::wheel_name::without_credentials;
+use crate::wheel_name::{in_lock, without_credentials};
 
 /// The user's own pylock.toml or uv.lock, if that is what the requirements are.
 pub(super) fn pylock_of(spec: &Spec, index: &mut dyn Index) -> Result<Option<Pylock>, Error> {
@@ -178,7 +178,7 @@ impl Resolution<'_> {
         let url = without_credentials(url).trim_end_matches('/').to_owned();
         let same = |known: &str| without_credentials(known).trim_end_matches('/') == url;
         if let Some(index) = self.spec.environment.indexes.iter().find(|index| same(&index.url)) {
-            addresses.insert(index.name.clone(), without_credentials(&index.url));
+            addresses.insert(index.name.clone(), in_lock(&index.url));
             return index.name.clone();
         }
         if let Some((name, _)) = addresses.iter().find(|(_, known)| same(known)) {

@@ -27,8 +27,12 @@ pub fn attach(
         _ => None,
     };
     let lock = lock.filter(|lock| builds(lock, image, manifest));
-    let files = lock.map_or_else(Vec::new, |lock| sconce_build::attachments(&lock, image));
-    Ok(transfer.attach(to, image, &files)?)
+    let Some(lock) = lock else { return Ok(transfer.attach(to, image, &[])?) };
+    let mut carried = transfer.attach(to, image, &sconce_build::attachments(&lock, image))?;
+    if let Some(first) = lock.private().first() {
+        carried.left.push(format!("sconce.lock, for {first}"));
+    }
+    Ok(carried)
 }
 
 /// Says what went with an image, and what was left behind.

@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::commands::image_files::ImageFile;
 use crate::commands::lock::say;
 use crate::commands::locking::Locking;
+use crate::commands::registries::machine;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::bytes_in_words;
@@ -31,6 +32,10 @@ pub struct Args {
     /// Name the image: lab/demo:1.2. May be given more than once; `name` under [image] does the same
     #[arg(short, long, value_name = "NAME", value_parser = image_name)]
     tag: Vec<String>,
+    /// Build for this platform, linux/amd64 or linux/arm64, also on a machine of the other. What is not that of
+    /// sconce.lock has a lock beside it: sconce.arm64.lock
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -53,6 +58,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let project = Target::find_project(&args.project, "build")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
+    let project = match &args.platform {
+        Some(platform) => builder.on(project, machine(platform)?)?,
+        None => project,
+    };
     let lock = builder.existing_lock(&project)?;
     trust::check(&project, lock.as_ref(), When::Lock, args.trust)?;
     let locked = builder.lock(&project, &sconce_start::host(), &args.locking.policy())?;

@@ -29,7 +29,8 @@ Examples:
   sconce copy docker://alpine:3 registry:5000/alpine:3
   sconce copy torch:2.15.0 docker-archive:torch.tar   for `docker load`
   sconce copy docker-archive:image.tar store:mine
-  sconce copy ghcr.io/team/app:1 oci:app")]
+  sconce copy ghcr.io/team/app:1 oci:app
+  sconce copy --all ghcr.io/team/app:1 registry:5000/app:1")]
 pub struct Args {
     /// From where
     #[arg(value_name = "SOURCE")]
@@ -41,6 +42,10 @@ pub struct Args {
     /// given
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
+    /// Take all platforms of an image for several, from one registry to another: the name means the very same index
+    /// there
+    #[arg(long, conflicts_with = "platform")]
+    all: bool,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -117,9 +122,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     if let (Some(from), Destination::Registry(to)) = (&from, &to) {
         let with = !args.image_only;
-        let (pushed, carried) = transfer.copy_across(from, to, &architecture, with)?;
+        let (pushed, carried) = match args.all {
+            true => transfer.copy_all(from, to, with)?,
+            false => transfer.copy_across(from, to, &architecture, with)?,
+        };
         push::told(to, &pushed, &carried, args.json)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.all {
+        let what = "--all copies from one registry to another".to_owned();
+        return Err(Failure::new(Kind::Usage, what)
+            .hint("`--platform linux/arm64` takes the image for one platform anywhere"));
     }
     let image = match &from {
         Some(from) => {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use sconce_build::{Documents, Project, Trees};
+use sconce_lock::Machine;
 use sconce_lock::reaches::When;
 use sconce_registry::Reference;
 use sconce_start::{Kind as What, Target};
@@ -13,7 +14,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
 use crate::commands::lock::say;
-use crate::commands::registries::{Registries, architecture, reference};
+use crate::commands::registries::{Registries, architecture, machine, reference};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::progress::bytes_in_words;
@@ -33,7 +34,8 @@ Examples:
   sconce push . registry:5000/team/app:1.2            the project of this folder, built if need be
   sconce push torch:2.15.0 registry:5000/torch:2.15.0
   sconce push registry:5000/team/app:1.2              the image of that name in the store
-  sconce push oci:amd64 oci:arm64 registry:5000/app:1 one name for both platforms")]
+  sconce push oci:amd64 oci:arm64 registry:5000/app:1 one name for both platforms
+  sconce push --platform linux/amd64 --platform linux/arm64 . registry:5000/app:1")]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store, an OCI layout or
     /// an image archive; the image of the name DESTINATION if not given
@@ -46,6 +48,10 @@ pub struct Args {
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
+    /// The image for this platform: linux/amd64 or linux/arm64. Given twice, both are built, each with a lock of its
+    /// own, and become one index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<String>,
     /// Send the image alone. Else its lock, SBOM and provenance, if its lock is sealed, and the signatures
     /// that were copied with it are put beside it, for `sconce show`
     #[arg(long)]
@@ -65,8 +71,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let access = args.registries.access(&context);
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
-    if args.rest.len() > 1 {
-        return index(&context, &transfer, args, &to);
+    if args.rest.len() > 1 || !args.platform.is_empty() {
+        return several(&context, &transfer, args, &to);
     }
     let target = (!args.rest.is_empty()).then(|| Target::find(&args.first)).transpose()?;
     let image = match &target {
@@ -115,26 +121,43 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends several images as one.
-fn index(
+/// Sends an image for each of several sources, or for each of several platforms of one; more than one as an index.
+fn several(
     context: &Context,
     transfer: &Transfer<'_>,
     args: &Args,
     to: &Reference,
 ) -> Result<ExitCode, Failure> {
-    let sources = std::iter::once(&args.first).chain(&args.rest).take(args.rest.len());
+    let count = args.rest.len().max(1);
+    let sources = std::iter::once(&args.first).chain(&args.rest).take(count);
+    let wanted: Vec<(&String, Option<&String>)> = match args.platform.as_slice() {
+        [] => sources.map(|text| (text, None)).collect(),
+        _ if count > 1 => {
+            return Err(Failure::new(Kind::Usage, "--platform is for one source".to_owned())
+                .hint("leave it out: each of several sources is for a platform of its own"));
+        }
+        platforms => platforms.iter().map(|platform| (&args.first, Some(platform))).collect(),
+    };
     transfer.check_push(to)?;
     let mut images = Vec::new();
-    for text in sources.clone() {
-        images.push(source_for(context, "push", text, args.trust, None)?);
+    for (text, platform) in wanted {
+        let target = Target::find_for(text, "push", What::STARTABLE)?;
+        let machine = platform.map(|platform| machine(platform)).transpose()?;
+        let target = on(context, target, machine)?;
+        let wanted = machine.map(Machine::debian);
+        let image = source_for(context, text, &target, args.trust, wanted)?;
+        images.push((target, image));
     }
-    let pushed = transfer.push_index(&images, to)?;
+    let all: Vec<Image> = images.iter().map(|(_, image)| image.clone()).collect();
+    let pushed = match all.as_slice() {
+        [one] => transfer.push(one, to)?,
+        _ => transfer.push_index(&all, to)?,
+    };
     let mut carried = Carried::default();
     if !args.image_only {
-        for (text, image) in sources.zip(&images) {
+        for (target, image) in &images {
             let manifest = context.store.manifest(image)?;
-            let target = Target::find(text)?;
-            let more = attach(context, transfer, Some(&target), &manifest, to)?;
+            let more = attach(context, transfer, Some(target), &manifest, to)?;
             carried.count += more.count;
             carried.moved += more.moved;
             carried.left.extend(more.left);
@@ -142,6 +165,17 @@ fn index(
     }
     told(to, &pushed, &carried, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A project for a processor; what is none stays as it is.
+fn on(context: &Context, target: Target, machine: Option<Machine>) -> Result<Target, Failure> {
+    let Some(machine) = machine else { return Ok(target) };
+    let builder = context.builder(None);
+    Ok(match target {
+        Target::Folder(project) => Target::Folder(builder.on(project, machine)?),
+        Target::Tag(project) => Target::Tag(builder.on(project, machine)?),
+        other => other,
+    })
 }
 
 /// Says what a push came to.
@@ -205,21 +239,21 @@ pub fn source(
     text: &str,
     trusted: bool,
 ) -> Result<Image, Failure> {
-    source_for(context, command, text, trusted, Some(&architecture(None)?))
+    let target = Target::find_for(text, command, What::STARTABLE)?;
+    source_for(context, text, &target, trusted, Some(&architecture(None)?))
 }
 
 /// As [`source`]; an image in a layout or an archive for this architecture, or for any where none is given.
 fn source_for(
     context: &Context,
-    command: &'static str,
     text: &str,
+    target: &Target,
     trusted: bool,
     wanted: Option<&str>,
 ) -> Result<Image, Failure> {
-    let target = Target::find_for(text, command, What::STARTABLE)?;
     let store = &context.store;
     let here = architecture(None)?;
-    let taken = match &target {
+    let taken = match target {
         Target::Folder(project) => return built(context, project, trusted),
         Target::Tag(project) => match target.stored(store)? {
             Some(image) => return Ok(image),

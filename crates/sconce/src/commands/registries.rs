@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sconce_lock::Machine;
 use sconce_registry::{Access, Reference};
 
 use crate::context::Context;
@@ -38,6 +39,14 @@ pub fn architecture(platform: Option<&str>) -> Result<String, Failure> {
         false => Err(Failure::new(Kind::Usage, format!("--platform '{given}' is not a platform"))
             .hint("write linux/amd64 or linux/arm64")),
     }
+}
+
+/// The processor that `--platform` names, of those that sconce builds for.
+pub fn machine(platform: &str) -> Result<Machine, Failure> {
+    architecture(Some(platform))?.parse().map_err(|_| {
+        Failure::new(Kind::Usage, format!("--platform '{platform}': nothing is built for that"))
+            .hint("write linux/amd64 or linux/arm64")
+    })
 }
 
 /// An image in a registry, as it was given.

@@ -83,14 +83,19 @@ impl World {
         }
         fs::create_dir(world.path("project")).unwrap();
         world.asks("");
-        let host = Host { machine: Some("x86_64".parse().unwrap()), ..Host::default() };
-        let spec = format!("[environment]\ntorch = false\npython = \"{python}\"\n");
-        let spec = Spec::parse(&spec).unwrap();
-        let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut Nothing).unwrap();
-        fs::write(world.path("project/sconce.lock"), lock.to_text()).unwrap();
+        world.first_lock("sconce.lock", "x86_64", python);
         fs::write(world.path("uv"), UV).unwrap();
         fs::set_permissions(world.path("uv"), Permissions::from_mode(0o755)).unwrap();
         world
+    }
+
+    /// A lock that has the Debian packages of nothing, for a processor.
+    pub fn first_lock(&self, name: &str, machine: &str, python: &str) {
+        let host = Host { machine: Some(machine.parse().unwrap()), ..Host::default() };
+        let spec = format!("[environment]\ntorch = false\npython = \"{python}\"\n");
+        let spec = Spec::parse(&spec).unwrap();
+        let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut Nothing).unwrap();
+        fs::write(self.path("project").join(name), lock.to_text()).unwrap();
     }
 
     fn put(&self, wheel: &Wheel, digest: Digest) {

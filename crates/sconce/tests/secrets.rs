@@ -1,0 +1,148 @@
+//! What of a lock is not for others: tokens and passwords in addresses, and paths of this machine. None of it is in
+//! a lock, an image, what is beside an image in a registry, or what is said.
+
+mod index_world;
+
+use std::fs;
+use std::process::Command;
+
+use sconce_blob::Digest;
+use sconce_testkit::{Fault, RegistryServer, Wheel};
+
+const PYTHON: &str =
+    "/pythons/cpython-3.9.99%2B1-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz";
+const SECRETS: [&str; 3] = ["s3cr3t", "t0k3n", "V0lunteer"];
+
+/// A project without Debian packages (its Python is a build of its own) that asks for `a` of the index and for `b`
+/// at an address of its own.
+fn project(b: &Wheel) -> index_world::World {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mkdir -p python/bin python/lib/python3.9
+        echo ELF >python/bin/python3.9 && chmod 755 python/bin/python3.9
+        ln -s python3.9 python/bin/python3 && echo 'import sys' >python/lib/python3.9/os.py
+        tar --create --gzip --file x.tar.gz python";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(folder.path()).status();
+    assert!(made.unwrap().success());
+    let bytes = fs::read(folder.path().join("x.tar.gz")).unwrap();
+    let mut world = index_world::World::on("3.10", &[Wheel::new("a", "1.0").file("a.py", b"x")]);
+    world.index.server.put(PYTHON, bytes.clone());
+    let list = format!(
+        r#"{{"a": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux", "libc": "gnu",
+        "major": 3, "minor": 9, "patch": 99, "prerelease": "", "variant": null, "build": "1",
+        "url": "{}", "sha256": "{}"}}}}"#,
+        world.index.server.url(PYTHON),
+        Digest::of(&bytes).hex()
+    );
+    world.index.server.put("/list.json", list);
+    world.env.push(("UV_PYTHON_DOWNLOADS_JSON_URL", world.index.server.url("/list.json")));
+    world.index.server.put(&signed(b), b.build());
+    world
+}
+
+/// Where the server has the wheel, and nowhere else: below a query, as signed addresses are.
+fn signed(wheel: &Wheel) -> String {
+    format!("/signed/{}?token=t0k3n&Expires=9", wheel.file_name())
+}
+
+/// Writes sconce.toml with a requirement at this address, and has uv answer with it.
+fn asks(world: &index_world::World, b: &Wheel, written: &str, whole: &str) {
+    let text = format!(
+        "[environment]\ntorch = false\nrequirements = [\"a\", \"b @ {written}\"]\npython = \"3.9\"\nbytecode = false\n"
+    );
+    fs::write(world.path("project/sconce.toml"), text).unwrap();
+    let row = format!(
+        "[[packages]]\nname = \"b\"\nversion = \"1.0\"\narchive = {{ url = \"{whole}\", hashes = {{ sha256 = \"{}\" }} }}\n",
+        Digest::of(&b.build()).hex()
+    );
+    fs::write(world.path("pylock").join("b"), row).unwrap();
+}
+
+#[track_caller]
+fn has_no_secret(text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+/// All that a registry has of a repository: manifests and the files that they name.
+fn published(registry: &RegistryServer, repository: &str) -> String {
+    let mut all = String::new();
+    for tag in registry.tags(repository) {
+        let bytes = registry.manifest(repository, &tag).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        for part in text.split("sha256:").skip(1) {
+            let digest: Digest = format!("sha256:{}", &part[..64]).parse().unwrap();
+            let found = registry.blob(repository, digest);
+            let found = found.or_else(|| registry.manifest(repository, &digest.to_string()));
+            all.push_str(&String::from_utf8_lossy(&found.unwrap_or_default()));
+        }
+        all.push_str(&text);
+    }
+    all
+}
+
+#[test]
+fn a_token_of_an_address_is_in_nothing_that_is_published() {
+    let b = Wheel::new("b", "1.0").file("b.py", b"x");
+    let mut world = project(&b);
+    let address = world.index.server.url(&signed(&b)).replace("http://", "http://me:s3cr3t@");
+    world.env.push(("TOKEN", "t0k3n".to_owned()));
+    asks(&world, &b, &address.replace("t0k3n", "${TOKEN}"), &address);
+    let registry = RegistryServer::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let (code, said) = world.sconce(&["push", ".", &name]);
+    assert_eq!(code, 0, "{said}");
+    has_no_secret(&said);
+    let lock = fs::read_to_string(world.path("project/sconce.lock")).unwrap();
+    has_no_secret(&lock);
+    assert!(lock.contains(&format!("/signed/{}\"\n", b.file_name())), "{lock}");
+    let published = published(&registry, "team/app");
+    assert!(published.contains("pkg:pypi/b@1.0") && published.contains("[[wheel]]"), "{published}");
+    has_no_secret(&published);
+
+    // The address is whole again where the project names it: an empty store builds what the lock seals.
+    world.env.push(("SCONCE_HOME", world.path("other").display().to_string()));
+    let asked = world.index.server.requests_for(&signed(&b)).len();
+    let (code, said) = world.sconce(&["build", "--locked"]);
+    assert_eq!(code, 0, "{said}");
+    let requests = world.index.server.requests_for(&signed(&b));
+    assert!(requests.len() > asked, "{requests:?}");
+    assert_eq!(requests[asked].header("authorization"), Some("Basic bWU6czNjcjN0"));
+
+    // What is said of a failure has the address without what is secret, in uv's words as well.
+    world.env.push(("SCONCE_HOME", world.path("third").display().to_string()));
+    world.index.server.always(&signed(&b), Fault::Status(403, None));
+    let (code, said) = world.sconce(&["build", "--locked"]);
+    assert!(code == 5 && said.contains("/signed/b-1.0"), "{code} {said}");
+    has_no_secret(&said);
+    fs::write(world.path("fails"), format!("error: Failed to fetch: `{address}`\n")).unwrap();
+    let (code, said) = world.sconce(&["lock", "--upgrade"]);
+    assert!(code != 0 && said.contains("Failed to fetch"), "{code} {said}");
+    has_no_secret(&said);
+}
+
+#[test]
+fn a_lock_with_paths_of_this_machine_is_not_published() {
+    let b = Wheel::new("b", "1.0").file("b.py", b"x");
+    let world = project(&b);
+    let folder = world.path("V0lunteer");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join(b.file_name());
+    fs::write(&path, b.build()).unwrap();
+    let address = format!("file://{}", path.display());
+    asks(&world, &b, &address, &address);
+    let registry = RegistryServer::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let (code, said) = world.sconce(&["push", "--trust", ".", &name]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("not put beside it: sconce.lock, for the address of b is a path"),
+        "{said}"
+    );
+    let published = published(&registry, "team/app");
+    assert!(
+        published.contains("pkg:pypi/b@1.0") && !published.contains("[[wheel]]"),
+        "{published}"
+    );
+    has_no_secret(&published);
+}
