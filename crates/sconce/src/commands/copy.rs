@@ -142,9 +142,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             context.store.image(&pulled.image.hex())?
         }
+        // What is in the store is for one platform, and was asked for by name.
         None => match target.stored(&context.store)? {
-            Some(image) => image,
-            None => push::source(&context, "copy", &args.source, args.trust)?,
+            Some(image) if args.platform.is_none() || target.project().is_none() => image,
+            _ => {
+                let platform = args.platform.as_deref();
+                push::source(&context, "copy", &args.source, args.trust, platform)?
+            }
         },
     };
     match &to {

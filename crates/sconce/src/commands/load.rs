@@ -83,7 +83,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let context = Context::open(global)?;
     let target = Target::find(&args.image)?;
-    let image = push::source(&context, "load", &args.image, args.trust)?;
+    let image = push::source(&context, "load", &args.image, args.trust, None)?;
     let name = args.tag.clone().or_else(|| name_of(&context, &image, &target));
     let names = Vec::from_iter(name.map(tagged));
     // Before minutes of writing: whether there is an engine at all.

@@ -92,7 +92,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 told(&to, &pushed, &carried, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            source(&context, "push", &args.first, args.trust)?
+            source(&context, "push", &args.first, args.trust, None)?
         }
         None => named(&context, &args.first, &to)?,
     };
@@ -231,16 +231,20 @@ fn named(context: &Context, text: &str, to: &Reference) -> Result<Image, Failure
     }
 }
 
-/// The image that a person means to a command, made or taken in if need be. One whose name is that of an
-/// image in a registry is in the store under that name, or nowhere.
+/// The image that a person means to a command, made or taken in if need be, for this machine or for `platform`. One
+/// whose name is that of an image in a registry is in the store under that name, or nowhere.
 pub fn source(
     context: &Context,
     command: &'static str,
     text: &str,
     trusted: bool,
+    platform: Option<&str>,
 ) -> Result<Image, Failure> {
-    let target = Target::find_for(text, command, What::STARTABLE)?;
-    source_for(context, text, &target, trusted, Some(&architecture(None)?))
+    let mut target = Target::find_for(text, command, What::STARTABLE)?;
+    if let (Target::Folder(_) | Target::Tag(_), Some(platform)) = (&target, platform) {
+        target = on(context, target, Some(machine(platform)?))?;
+    }
+    source_for(context, text, &target, trusted, Some(&architecture(platform)?))
 }
 
 /// As [`source`]; an image in a layout or an archive for this architecture, or for any where none is given.
