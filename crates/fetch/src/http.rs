@@ -7,27 +7,28 @@
 //! and stands in no error.
 
 mod address;
+mod known;
 mod stream;
 mod tries;
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
-use url::{Origin, Url};
+use url::Url;
 
 use crate::certificates::Certificates;
 use crate::dns::Cached;
 use crate::error::Error;
 use crate::netrc::{Login, Netrc};
 use crate::peers::Peers;
-use address::login_in;
+use address::{bare, login_in};
+use known::Known;
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
@@ -126,15 +127,6 @@ pub struct Client {
     known: Arc<Mutex<Known>>,
 }
 
-/// What addresses carry that a lock leaves out.
-#[derive(Debug, Default)]
-struct Known {
-    /// Logins, by scheme, host and port.
-    logins: Vec<(Origin, Login)>,
-    /// Queries, by the address without one. Many are signatures or tokens.
-    queries: HashMap<Url, String>,
-}
-
 /// A small answer, whole.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -190,14 +182,13 @@ impl Client {
     /// Remembers what stands in an address and in no lock: the login, for all requests to that scheme, host and
     /// port, and the query, for requests to the very address without one.
     pub fn remember(&self, address: &str) {
-        let Ok(url) = Url::parse(address) else { return };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(login) = login_in(&url) {
-            known.logins.push((url.origin(), login));
+        if let Ok(url) = Url::parse(address) {
+            self.known().add(&url);
         }
-        if let Some(query) = url.query() {
-            known.queries.insert(bare(&url, true), query.to_owned());
-        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches something small: at most `limit` bytes. `file:` addresses are read from disk.
@@ -278,11 +269,7 @@ impl Client {
         if self.options.offline {
             return Err(Error::Offline { missing: vec![shown(url)] });
         }
-        let mut bare = bare(url, false);
-        if bare.query().is_none() {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            bare.set_query(known.queries.get(&bare).map(String::as_str));
-        }
+        let bare = self.known().whole(bare(url));
         let shown = shown(&bare);
         let stall = self.options.stall;
         let (verb, writes) = match method {
@@ -372,25 +359,10 @@ impl Client {
     }
 
     fn login_for(&self, url: &Url) -> Option<Login> {
-        let (host, origin) = (url.host_str()?, url.origin());
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = known.logins.iter().find(|(known, _)| *known == origin);
-        let known = same.map(|(_, login)| login.clone());
+        let host = url.host_str()?;
+        let known = self.known().login(url);
         login_in(url).or(known).or_else(|| self.options.netrc.login(host))
     }
-}
-
-/// An address without login and fragment, and without its query if so asked.
-fn bare(url: &Url, query: bool) -> Url {
-    let mut bare = url.clone();
-    // Neither fails for an http or https address, which `parse` has made sure of.
-    let _ = bare.set_username("");
-    let _ = bare.set_password(None);
-    bare.set_fragment(None);
-    if query {
-        bare.set_query(None);
-    }
-    bare
 }
 
 fn read_local(path: &Path, url: Url, limit: u64) -> Result<Answer, Error> {

@@ -84,8 +84,12 @@ mod tests {
 
     #[test]
     fn addresses_are_whole() {
-        let text = "[environment]\ntorch = false\nrequirements = [\"a @ https://u:${WORD}@h.invalid/a-1-py3-none-any.whl?t=1 ; python_version > '3'\", \"b>=1\"]\n[[environment.indexes]]\nname = \"x\"\nurl = \"https://i.invalid/?q=2\"\n";
-        let spec = Spec::parse(text).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"[environment]
+            torch = false
+            requirements = ["a @ https://u:${WORD}@h.invalid/a-1-py3-none-any.whl?t=1 ; python_version > '3'", "b>=1"]
+            indexes = [{ name = "x", url = "https://i.invalid/?q=2" }]"#;
+        let spec = Spec::of_text(text, folder.path()).unwrap();
         let env = |name: &str| (name == "WORD").then(|| "pass".into());
         assert_eq!(
             spec.addresses(&env),

@@ -8,6 +8,7 @@ use std::fs;
 use std::process::Command;
 
 use sconce_blob::Digest;
+use sconce_lock::Lock;
 use sconce_testkit::{Fault, RegistryServer, Wheel};
 
 const PYTHON: &str =
@@ -106,6 +107,10 @@ fn a_token_of_an_address_is_in_nothing_that_is_published() {
     assert!(published.contains("pkg:pypi/b@1.0") && published.contains("[[wheel]]"), "{published}");
     has_no_secret(&published);
 
+    let (code, said) = world.sconce(&["lock", "--trust", "--explain"]);
+    assert_eq!(code, 0, "{said}");
+    has_no_secret(&said);
+
     // The address is whole again where the project names it: an empty store builds what the lock seals.
     world.env.push(("SCONCE_HOME", world.path("other").display().to_string()));
     let asked = world.index.server.requests_for(&signed(&b)).len();
@@ -114,6 +119,20 @@ fn a_token_of_an_address_is_in_nothing_that_is_published() {
     let requests = world.index.server.requests_for(&signed(&b));
     assert!(requests.len() > asked, "{requests:?}");
     assert_eq!(requests[asked].header("authorization"), Some("Basic bWU6czNjcjN0"));
+
+    // A lock of an older sconce holds the query: it is built, and not published.
+    let old = Lock::parse(&lock).unwrap();
+    let wheels = old.wheels.iter().cloned().map(|mut wheel| {
+        wheel.url = wheel.url.map(|url| format!("{url}?token=t0k3n&Expires=9"));
+        wheel
+    });
+    let old = Lock { wheels: wheels.collect(), sealed: None, ..old.clone() };
+    fs::write(world.path("project/sconce.lock"), old.to_text()).unwrap();
+    let name = format!("{}/old/app:1", registry.host());
+    let (code, said) = world.sconce(&["push", "--trust", ".", &name]);
+    assert!(code == 0 && said.contains("sconce.lock, for the address of b has a login"), "{said}");
+    has_no_secret(&self::published(&registry, "old/app"));
+    fs::write(world.path("project/sconce.lock"), lock).unwrap();
 
     // What is said of a failure has the address without what is secret, in uv's words as well.
     world.env.push(("SCONCE_HOME", world.path("third").display().to_string()));

@@ -29,7 +29,12 @@ pub fn without_secrets(text: &str) -> String {
         let (address, more) = after.split_at(after.find(ends).unwrap_or(after.len()));
         let (authority, path) =
             address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
-        out.push_str(authority.rsplit('@').next().unwrap_or(authority));
+        match authority.rsplit_once('@') {
+            // Where somebody's variable goes is what `sconce trust` is read for; its value stands elsewhere.
+            Some((login, _)) if is_variables(login) => out.push_str(authority),
+            Some((_, host)) => out.push_str(host),
+            None => out.push_str(authority),
+        }
         match path.split_once('?') {
             // At the end of a sentence it is a question.
             Some((path, query)) if query.chars().any(char::is_alphanumeric) => {
@@ -42,6 +47,14 @@ pub fn without_secrets(text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Whether a login is nothing but names of variables: `${USER}:${TOKEN}`.
+fn is_variables(login: &str) -> bool {
+    login.split(':').all(|part| {
+        let name = part.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        name.is_some_and(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+    })
 }
 
 /// An address sconce can fetch: `http:`, `https:` or `file:`.
@@ -71,6 +84,16 @@ pub(crate) fn local_path(url: &Url) -> Result<Option<std::path::PathBuf>, Error>
     })
 }
 
+/// An address without login and fragment.
+pub(super) fn bare(url: &Url) -> Url {
+    let mut bare = url.clone();
+    // Neither fails for an http or https address, which `parse` has made sure of.
+    let _ = bare.set_username("");
+    let _ = bare.set_password(None);
+    bare.set_fragment(None);
+    bare
+}
+
 /// The login that stands in an address.
 pub(super) fn login_in(url: &Url) -> Option<Login> {
     if url.username().is_empty() && url.password().is_none() {
@@ -95,6 +118,8 @@ mod tests {
             ("https://u@h https://h/x?a=b\nnext", "https://h https://h/x?...\nnext"),
             ("is it https://h/x? or ://? no", "is it https://h/x? or ://? no"),
             ("me@h.invalid, a?b=c", "me@h.invalid, a?b=c"),
+            ("`https://${U}:${TOKEN_1}@h/`", "`https://${U}:${TOKEN_1}@h/`"),
+            ("https://me:${TOKEN}@h/ https://${a}b@h", "https://h/ https://h"),
         ] {
             assert_eq!(without_secrets(text), expected);
         }
