@@ -2,15 +2,17 @@
 //! they are written.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use sconce_bench::answer::{Line, Reader};
 use sconce_bench::measure::Effort;
 use sconce_bench::{FIGURES, GROUPS};
-use sconce_run::{Container, Exit, Shim};
+use sconce_run::{Container, Exit, Interrupts, Shim};
 
 use crate::error::Error;
 use crate::measure;
@@ -115,11 +117,28 @@ pub fn here(folder: &Path, order: &Order, listener: &mut dyn Listener) -> Result
     let program = std::env::current_exe().map_err(Error::Myself)?;
     let command = order.command(&program.to_string_lossy(), &stage.results.to_string_lossy());
     let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
+    let interrupts = Interrupts::listen()?;
     let (status, mut measured) = follow(&stage.results, listener, || {
-        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()
+        let mut command = Command::new(program);
+        // A group of its own: what is measured ends as a whole.
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        let mut child = command.spawn()?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if interrupts.came().is_some()
+                && let Some(group) = Pid::from_raw(child.id().cast_signed())
+            {
+                // One that has ended meanwhile is found in the next round.
+                _ = kill_process_group(group, Signal::KILL);
+            }
+            thread::sleep(LOOK);
+        }
     })?;
-    let status = status.map_err(Error::Myself)?;
-    if !status.success() {
+    let status: ExitStatus = status.map_err(Error::Start)?;
+    measured.interrupted = interrupts.came().is_some();
+    if !status.success() && !measured.interrupted {
         measured.remarks.push(format!("it ended with {}", crate::child::how(status)));
     }
     Ok(measured)

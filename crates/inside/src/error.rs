@@ -24,6 +24,9 @@ pub enum Error {
     /// The running program is not to be found.
     #[error("can't find the running sconce")]
     Myself(#[source] io::Error),
+    /// The program that measures can't be started or waited for.
+    #[error("the program that measures can't be started")]
+    Start(#[source] io::Error),
     /// An answer can't be written as JSON.
     #[error("an answer can't be written")]
     Json(#[from] serde_json::Error),

@@ -114,6 +114,28 @@ fn a_crash_costs_one_group() {
     );
 }
 
+/// What was measured until Ctrl-C is kept.
+#[test]
+fn an_interrupt_keeps_what_there_is() {
+    let world = World::new();
+    driver(&world, &[]);
+    let mut command = world.sconce(&["bench", "--host", "--only", "allocate,host"]);
+    command.env("LD_LIBRARY_PATH", world.path("lib")).env("PATH", "/usr/bin:/bin");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut lines = String::new();
+    while !lines.contains("allocate") {
+        let read = std::io::BufRead::read_line(&mut out, &mut lines).unwrap();
+        assert!(read > 0, "it ended: {lines}");
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    std::io::Read::read_to_string(&mut out, &mut lines).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{lines}");
+    assert!(lines.lines().last().unwrap().contains("measured"), "{lines}");
+}
+
 #[test]
 fn without_a_gpu_nothing_is_measured_and_nothing_is_fine() {
     let world = World::new();

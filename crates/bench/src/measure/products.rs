@@ -6,7 +6,7 @@ use sconce_cuda::blas::{Algorithm, Blas, Precision, Product, Shape};
 use sconce_cuda::{Buffer, Context, Device, Refusal, Stream};
 
 use super::clock::Clock;
-use super::random::{Chance, Kind, Pool};
+use super::random::{Chance, Kind, Pool, Sum};
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
 
@@ -291,18 +291,12 @@ fn check(
         let (i, j) = (chance.below(m), chance.below(n));
         let a = matrices.a.values((i * k) as usize, k as usize);
         let b = matrices.b.values((j * k) as usize, k as usize);
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for (a, b) in a.zip(b) {
-            sum += a * b;
-            squares += a * b * a * b;
-        }
-        let got = value(i + j * m);
-        let off =
-            ((got - sum).abs() - row.rounding * sum.abs()).max(0.0) / squares.sqrt().max(1e-300);
-        if !(off <= row.error) {
+        let (sum, got) = (Sum::of(a, b), value(i + j * m));
+        let off = sum.off(got, row.rounding);
+        if off > row.error {
             return Err(Fault::Wrong(format!(
-                "{} of {} is {got}, and {sum} on the host: off by {off:.1e} where {:.0e} is allowed",
-                row.figure, best.shape, row.error
+                "{} of {} is {got}, and {} on the host: off by {off:.1e} where {:.0e} is allowed",
+                row.figure, best.shape, sum.value, row.error
             )));
         }
         worst = worst.max(off);

@@ -184,6 +184,31 @@ impl Pool {
     }
 }
 
+/// The sum of products of two rows, as it should be.
+pub struct Sum {
+    /// In float64.
+    pub value: f64,
+    /// The root of the summed squares of the products: rounding adds up to a part of it by chance.
+    scale: f64,
+}
+
+impl Sum {
+    /// Of these two rows.
+    pub fn of(a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) -> Self {
+        let (value, squares) = a
+            .zip(b)
+            .fold((0.0, 0.0), |(sum, squares), (a, b)| (sum + a * b, squares + a * b * a * b));
+        Self { value, scale: squares.sqrt().max(1e-300) }
+    }
+
+    /// How far `got` is off, in units of the scale, after the rounding of what is written: `rounding`, a share of it. What is
+    /// no number is off without end.
+    pub fn off(&self, got: f64, rounding: f64) -> f64 {
+        let off = ((got - self.value).abs() - rounding * self.value.abs()) / self.scale;
+        if off.is_nan() { f64::INFINITY } else { off.max(0.0) }
+    }
+}
+
 /// 2,048 numbers evenly between -1 and 1, in 16 bits.
 fn table_of_halves(kind: Kind) -> Vec<u16> {
     (0..2048u16)
@@ -243,6 +268,17 @@ mod tests {
         assert!(e5m2(0x7f).is_nan() && e5m2(0x7c).is_infinite());
         assert_eq!(Kind::Bf16.value(&0xbf80u16.to_le_bytes()), -1.0);
         assert_eq!(Kind::I8.value(&[0xff]), -1.0);
+    }
+
+    #[test]
+    fn a_wrong_sum_is_far_off() {
+        let row = || (0..1000).map(|i| f64::from(i % 7) - 3.0);
+        let sum = Sum::of(row(), row());
+        assert_eq!(sum.value, (0..1000).map(|i| (f64::from(i % 7) - 3.0).powi(2)).sum::<f64>());
+        assert_eq!(sum.off(sum.value, 0.0), 0.0);
+        assert_eq!(sum.off(sum.value * 1.001, 0.002), 0.0);
+        assert!(sum.off(sum.value + 100.0, 1e-3) > 0.1);
+        assert_eq!(sum.off(f64::NAN, 1.0), f64::INFINITY);
     }
 
     #[test]

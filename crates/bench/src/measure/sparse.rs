@@ -7,7 +7,7 @@ use sconce_cuda::sparse::SparseProduct;
 use sconce_cuda::{Buffer, Context, Stream};
 
 use super::clock::Clock;
-use super::random::{Chance, Kind, Pool};
+use super::random::{Chance, Kind, Pool, Sum};
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
 
@@ -76,16 +76,13 @@ fn one(shape: Shape, context: &Context, order: &Order) -> Result<Figure, Fault> 
     let mut worst: f64 = 0.0;
     for _ in 0..256 {
         let (i, j) = (chance.below(m), chance.below(n));
-        let (mut sum, mut squares) = (0.0, 0.0);
         let row = pruned.values((i * k) as usize, k as usize);
-        for (a, b) in row.zip(b.values((j * k) as usize, k as usize)) {
-            sum += a * b;
-            squares += a * b * a * b;
-        }
+        let sum = Sum::of(row, b.values((j * k) as usize, k as usize));
         let got = result.values((i + j * m) as usize, 1).next().unwrap_or(f64::NAN);
-        let off = ((got - sum).abs() - ROUNDING * sum.abs()).max(0.0) / squares.sqrt().max(1e-300);
-        if !(off <= ERROR) {
-            return Err(Fault::Wrong(format!("a sum of {shape} is {got}, and {sum} on the host")));
+        let off = sum.off(got, ROUNDING);
+        if off > ERROR {
+            let what = format!("a sum of {shape} is {got}, and {} on the host", sum.value);
+            return Err(Fault::Wrong(what));
         }
         worst = worst.max(off);
     }
