@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sconce_facts::{Capability, DriverVersion};
+use sconce_facts::{Capability, DriverVersion, Listed};
 use sconce_gpu::Opening;
 use sconce_gpu::nvml::ComputeMode;
 
@@ -103,9 +103,14 @@ impl Device<'_> {
         self.last_branch().is_some_and(|last| driver.branch() > last)
     }
 
-    /// Whether a driver is older than the first that knows it.
+    /// Whether a driver is older than the first of its branch that knows it.
     pub fn unknown_to(&self, driver: &DriverVersion) -> bool {
-        self.first_driver().is_some_and(|first| driver < first)
+        let listed = self.facts().map(|facts| facts.listed_by(driver));
+        match listed {
+            Some(Listed::Since(_)) => true,
+            Some(Listed::Yes) => false,
+            Some(Listed::Unknown) | None => self.first_driver().is_some_and(|first| driver < first),
+        }
     }
 
     /// Whether it is a virtual GPU of vGPU software, seen from its guest.

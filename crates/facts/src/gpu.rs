@@ -25,8 +25,15 @@ pub struct Gpu {
     pub form: Option<String>,
     /// The host processor, where the product has one kind only.
     pub host: Option<Machine>,
-    /// The first open driver that lists it: below, a warning is due.
+    /// The first driver whose list of GPUs has it: below, a warning is due.
     pub first_driver: Option<DriverVersion>,
+    /// The first ones of later branches, where a branch has releases that lack it still.
+    #[serde(default)]
+    pub first_in_branches: Vec<DriverVersion>,
+    /// Where these come from, if not from what the table names.
+    pub first_driver_source: Option<String>,
+    /// Why no first driver is known.
+    pub first_driver_unknown: Option<String>,
     /// Memory, GB.
     pub memory_gb: Option<f64>,
     /// Memory bandwidth, GB/s.
@@ -55,6 +62,31 @@ pub struct Gpu {
     pub mig_instances: Option<u32>,
     /// Where the row comes from.
     pub source: String,
+}
+
+impl Gpu {
+    /// Whether a driver's list of GPUs has this one, as far as is known.
+    pub fn listed_by(&self, driver: &DriverVersion) -> Listed<'_> {
+        let firsts = || self.first_driver.iter().chain(&self.first_in_branches);
+        let Some(last) = firsts().last() else { return Listed::Unknown };
+        // A branch without a first one of its own never got it, unless it is younger than the last that has one.
+        let reached = firsts().take_while(|first| *first <= driver).last();
+        match reached {
+            Some(first) if first == last || first.branch() == driver.branch() => Listed::Yes,
+            _ => firsts().find(|first| *first > driver).map_or(Listed::Yes, Listed::Since),
+        }
+    }
+}
+
+/// Whether a driver knows a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed<'a> {
+    /// Its list has it.
+    Yes,
+    /// This is the next driver whose list has it.
+    Since(&'a DriverVersion),
+    /// No list that has it is known.
+    Unknown,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +193,53 @@ mod tests {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), all);
+    }
+
+    #[test]
+    fn every_gpu_has_a_first_driver_or_the_reason_why_not() {
+        for gpu in gpus() {
+            let (known, why) = (gpu.first_driver.is_some(), gpu.first_driver_unknown.is_some());
+            assert!(known != why, "{}: one of the two", gpu.name);
+            let firsts: Vec<_> = gpu.first_driver.iter().chain(&gpu.first_in_branches).collect();
+            let branches: Vec<u32> = firsts.iter().map(|first| first.branch()).collect();
+            assert!(firsts.is_sorted() && branches.is_sorted_by(|a, b| a < b), "{}", gpu.name);
+            let last = gpu.capability.row().and_then(crate::CapabilityRow::last_branch);
+            assert!(branches.iter().all(|branch| last.is_none_or(|last| *branch <= last)));
+        }
+        let unknown: Vec<&str> = gpus()
+            .iter()
+            .filter(|gpu| gpu.first_driver.is_none())
+            .map(|gpu| gpu.name.as_str())
+            .collect();
+        let jetsons = ["Jetson AGX Orin", "Jetson AGX Thor", "Jetson Orin NX", "Jetson Orin Nano"];
+        assert_eq!(unknown.iter().filter(|name| !jetsons.contains(name)).count(), 2, "{unknown:?}");
+    }
+
+    #[test]
+    fn a_driver_lists_a_gpu_from_its_own_branchs_first_on() {
+        let says = |name: &str, driver: &str| match gpu(name)
+            .unwrap()
+            .listed_by(&driver.parse().unwrap())
+        {
+            Listed::Yes => "yes".to_owned(),
+            Listed::Since(first) => first.to_string(),
+            Listed::Unknown => "unknown".to_owned(),
+        };
+        // 545.29.06 has a higher number than 535.154.05 and is older.
+        for (name, driver, wanted) in [
+            ("4090 D", "535.104.05", "535.154.05"),
+            ("4090 D", "535.183.01", "yes"),
+            ("4090 D", "545.29.06", "550.40.07"),
+            ("4090 D", "560.35.03", "yes"),
+            ("5060 Ti", "570.133.07", "570.148.08"),
+            ("5060 Ti", "580.95.05", "yes"),
+            ("rtx pro 2000", "575.64.05", "580.76.05"),
+            ("rtx pro 2000", "570.195.03", "yes"),
+            ("t4", "418.67", "yes"),
+            ("b100", "580.95.05", "unknown"),
+        ] {
+            assert_eq!(says(name, driver), wanted, "{name} with {driver}");
+        }
     }
 
     #[test]

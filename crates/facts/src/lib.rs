@@ -37,7 +37,7 @@ pub use cuda::{
 };
 pub use figures::{Known, floor_figure, public_figure, rate};
 pub use generation::{Generation, generation_by_pci};
-pub use gpu::{Gpu, gpu, gpu_by_pci, gpus};
+pub use gpu::{Gpu, Listed, gpu, gpu_by_pci, gpus};
 pub use imports::import_wants;
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};

@@ -1,6 +1,6 @@
 //! Does it run on this GPU, with this driver? Yes, in part, no or can't tell, and why, in one sentence.
 
-use sconce_facts::{Capability, DriverVersion, Gpu};
+use sconce_facts::{Capability, DriverVersion, Gpu, Listed};
 use serde::Serialize;
 
 use crate::Error;
@@ -74,12 +74,40 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// The first driver that is known to list one of these GPUs. A list can lag behind what a driver
-    /// runs, so below it nothing is certain.
+    /// The first driver that is known to list one of these GPUs.
     fn listed_since(&self) -> Option<&'static DriverVersion> {
-        let firsts: Option<Vec<_>> =
-            self.gpus.iter().map(|gpu| gpu.first_driver.as_ref()).collect();
-        firsts?.into_iter().min()
+        self.gpus.iter().filter_map(|gpu| gpu.first_driver.as_ref()).min()
+    }
+
+    /// Why it is not certain that this driver knows one of these GPUs. A list can lag behind what a driver runs, so that it
+    /// does not is not certain either.
+    fn unlisted(&self) -> Option<String> {
+        let driver = self.driver?;
+        let listed: Vec<Listed<'_>> =
+            self.gpus.iter().map(|gpu| gpu.listed_by(driver)).collect();
+        if listed.is_empty() || listed.contains(&Listed::Yes) {
+            return None;
+        }
+        let since = listed.iter().filter_map(|listed| match listed {
+            Listed::Since(first) => Some(first),
+            _ => None,
+        });
+        Some(match since.min() {
+            Some(first) if self.listed_since().is_some_and(|earliest| earliest <= driver) => {
+                format!(
+                    "driver {driver} is not known to list {}; {first} is the next that does",
+                    self.name
+                )
+            }
+            Some(first) => format!(
+                "driver {first} is the first that is known to list {}, and this one is {driver}",
+                self.name
+            ),
+            None => format!(
+                "it is not known which driver is the first that runs {}, and this one is {driver}",
+                self.name
+            ),
+        })
     }
 
     /// The driver it is to run with, in words.
@@ -272,12 +300,9 @@ impl Report {
 
     /// What is not known of the driver.
     fn unknown(&self, asked: &Asked<'_>) -> Option<Answer> {
-        let driver = asked.driver?;
-        if let Some(first) = asked.listed_since().filter(|first| driver < *first) {
-            return Some(Answer::cant_tell(format!(
-                "driver {first} is the first that is known to list {}, and this one is {driver}",
-                asked.name
-            )));
+        asked.driver?;
+        if let Some(why) = asked.unlisted() {
+            return Some(Answer::cant_tell(why));
         }
         if self.drivers.floor.is_some() {
             return None;

@@ -32,6 +32,24 @@ fn drivers_too_old_and_too_new_for_the_gpu_itself() {
 }
 
 #[test]
+fn a_driver_younger_than_the_first_for_its_capability_and_older_than_the_gpu() {
+    let mut world = World::new();
+    let all: Vec<_> = [80, 90, 120].map(cubin).into();
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&all)]));
+    expect!["Can't tell: driver 575.64.03 is the first that is known to list RTX 5050, and this one is 570.133.07."]
+        .assert_eq(&world.answer("5050", "570.133.07"));
+    // A number that is higher, of a branch that is older.
+    expect!["Can't tell: driver 545.29.06 is not known to list RTX 4090 D; 550.40.07 is the next that does."]
+        .assert_eq(&world.answer("4090 D", "545.29.06"));
+    assert!(world.answer("4090 D", "535.183.01").starts_with("Yes"));
+    // Nothing that was read lists it.
+    let all: Vec<_> = [80, 90, 100].map(cubin).into();
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&all)]));
+    expect!["Can't tell: it is not known which driver is the first that runs B100, and this one is 580.65.06."]
+        .assert_eq(&world.answer("b100", "580.65.06"));
+}
+
+#[test]
 fn ptx_that_only_drivers_know_which_do_not_run_the_gpu() {
     let mut world = World::new();
     world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&[ptx(70, (9, 1))])]));
