@@ -135,13 +135,19 @@ fn drain(snapshot: &Snapshot) -> Vec<Step> {
 
 /// Loads the driver's modules again: nothing is removed unless all of it can be, and whatever was removed is loaded
 /// again (modprobe(8): `-r` takes the modules in order and stops at the first that is in use).
-pub(crate) fn reload() -> Step {
+pub(crate) fn reload(snapshot: &Snapshot) -> Step {
+    // Those that hold the driver's module, of which a machine may have none.
+    const HOLDERS: [&str; 4] = ["nvidia_fs", "gdrdrv", "nvidia_peermem", "nv_peer_mem"];
+    let is_loaded = |name: &&str| snapshot.modules.iter().any(|module| module == name);
+    let holders: String =
+        HOLDERS.into_iter().filter(is_loaded).flat_map(|name| [name, " "]).collect();
+    let command = format!(
+        "sh -c 'modprobe -r {holders}nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a {}'",
+        format!("nvidia nvidia_uvm {holders}").trim_end()
+    );
     Step::host(
         "stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again",
-        &[
-            "systemctl stop nvidia-persistenced",
-            "sh -c 'modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm'",
-        ],
+        &["systemctl stop nvidia-persistenced", &command],
     )
 }
 
@@ -167,6 +173,11 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
         let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
         command.replace("{version}", version)
     };
+    // Where the version is not known, no command can name it.
+    let known = |found: &&sconce_facts::Install| {
+        !version.is_empty() || !found.run.iter().any(|command| command.contains("{version}"))
+    };
+    let found = found.filter(known);
     let commands = found.map_or_else(Vec::new, |found| found.run.iter().map(fill).collect());
     Step { place: Place::Host, what: words, commands }
 }

@@ -65,10 +65,13 @@ impl Snapshot {
         let snapshot: Self =
             sconce_open::json(text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
         let odd = snapshot.in_commands().find(|name| !is_plain(name)).map(Cow::into_owned);
-        match odd {
-            Some(name) => {
-                Err(damaged(format!("`{}` is not a name of a machine", name.escape_debug())))
-            }
+        if let Some(name) = odd {
+            return Err(damaged(format!("`{}` is not a name of a machine", name.escape_debug())));
+        }
+        let pci = snapshot.pci.iter().map(|pci| &pci.bus_id);
+        let mut buses = pci.chain(snapshot.gpus.iter().map(|gpu| &gpu.bus_id));
+        match buses.find(|bus| !is_bus(bus)) {
+            Some(bus) => Err(damaged(format!("`{bus}` is not an address on PCI's bus, as 0000:18:00.0 is"))),
             None => Ok(snapshot),
         }
     }
@@ -90,7 +93,20 @@ impl Snapshot {
 
 /// Whether a shell takes a name as it stands.
 fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%-".contains(&byte))
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%-".contains(&byte))
+}
+
+/// Whether this is `domain:bus:device.function`, in hexadecimal digits.
+fn is_bus(text: &str) -> bool {
+    let hex = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut parts = text.splitn(3, ':');
+    let (Some(domain), Some(bus), Some(device)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let (device, function) = device.split_once('.').unwrap_or((device, "0"));
+    hex(domain, 8) && hex(bus, 2) && hex(device, 2) && hex(function, 1)
 }
 
 /// What stands before a private word, and which bytes end that word. Processes and serial numbers
@@ -145,10 +161,13 @@ mod tests {
             ("6.8.0-60-generic", "6.8; reboot"),
             ("0000:18:00.0", "0000:18:00.0'; reboot #"),
             ("580.159.04", "$(reboot)"),
+            ("580.159.04", ""),
         ] {
             let error = load(&text.replace(name, bad)).unwrap_err().to_string();
             assert!(error.contains("is not a name of a machine"), "{error}");
         }
+        let error = load(&text.replace("0000:18:00.0", "zz")).unwrap_err().to_string();
+        assert!(error.contains("`zz` is not an address on PCI's bus"), "{error}");
     }
 
     #[test]

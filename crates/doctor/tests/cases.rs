@@ -414,19 +414,19 @@ fn modules_and_nodes() {
     check(
         "uvm-dead",
         expect![[r#"
-        1x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
-        blocked: a container with GPUs can't work here as it is
+            1x NVIDIA H100 80GB HBM3, driver 550.127.05 (CUDA up to 12.4)
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  /dev/nvidia-uvm can't be opened [node-denied]
-               seen: nothing answers behind it (/dev/nvidia-uvm 510:0, mode 0666)
-               fix:  stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again: `systemctl stop nvidia-persistenced`, `sh -c 'modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm'`
-               see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
+            STOPS  /dev/nvidia-uvm can't be opened [node-denied]
+                   seen: nothing answers behind it (/dev/nvidia-uvm 510:0, mode 0666)
+                   fix:  stop what uses the GPUs (`fuser -v /dev/nvidia*` lists it), then load the modules again: `systemctl stop nvidia-persistenced`, `sh -c 'modprobe -r nvidia_peermem nvidia_uvm nvidia_drm nvidia_modeset nvidia; modprobe -a nvidia nvidia_uvm nvidia_peermem'`
+                   see:  containers/podman#9926, NVIDIA/nvidia-container-toolkit#48
 
-        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
     check(
         "container-without-nodes",

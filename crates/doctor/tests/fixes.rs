@@ -180,10 +180,10 @@ fn commands_can_be_typed() {
     assert!(met.len() > 60, "{} commands were met", met.len());
     for wanted in [
         "apt-get install -y nvidia-driver-570-server-open",
-        "apt-get install -y nvidia-fabricmanager-580",
-        "dnf module enable -y nvidia-driver:570-open",
+        "apt-get install -y nvidia-driver-pinning-570",
+        "dnf module switch-to -y --allowerasing nvidia-driver:570-open",
         "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
-        "zypper --non-interactive install cuda-drivers-fabricmanager-580",
+        "apt-get install -y nvidia-open",
     ] {
         assert!(met.contains(wanted), "{wanted} is missing of {met:#?}");
     }

@@ -53,14 +53,14 @@ fn a_virtual_gpu_is_not_reset_from_its_guest() {
     check(
         "vgpu-wants-reset",
         expect![[r#"
-        1x NVIDIA A10-24Q, driver 580.159.04 (CUDA up to 13.0)
-        ready, with warnings
+            1x NVIDIA A10-24Q, driver 580.159.04 (CUDA up to 13.0)
+            can't tell: what was found does not decide whether a container with GPUs works here
 
-        warns  Xid 140 on GPU 0: ECC Unrecovered Error [xid]
-               seen: NVRM: Xid (PCI:0000:18:00): 140, pid=1, name=python, Unrecovered ECC error
-               fix:  restart this virtual machine: a guest can't reset its virtual GPU; if it comes again, ask whoever runs its host: `systemctl reboot`
-               see:  NVIDIA/open-gpu-kernel-modules#507
-    "#]],
+            can't tell  Xid 140 on GPU 0: ECC Unrecovered Error [xid]
+                   seen: NVRM: Xid (PCI:0000:18:00): 140, pid=1, name=python, Unrecovered ECC error
+                   fix:  restart this virtual machine: a guest can't reset its virtual GPU; if it comes again, ask whoever runs its host: `systemctl reboot`
+                   see:  NVIDIA/open-gpu-kernel-modules#507
+        "#]],
     );
 }
 

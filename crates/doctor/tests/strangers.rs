@@ -26,7 +26,7 @@ fn what_is_said_is_what_happens() {
         ("visible-empty", "no device", ReadyWithWarnings, "visible-devices"),
         ("visible-minus-one", "no device", ReadyWithWarnings, "visible-devices"),
         ("uvm-gone", "cuInit: error 999", Blocked, "uvm-missing"),
-        ("xid-48", "runs until that memory is used", ReadyWithWarnings, "xid"),
+        ("xid-48", "runs if it was reset since, or not", CantTell, "xid"),
         ("no-libraries", "libcuda.so.1 is not found", Blocked, "driver-libraries-missing"),
         ("hw-slowdown", "runs at a part of its speed", ReadyWithWarnings, "clocks"),
         ("small-bar1", "runs; peers reach little of its memory", Ready, ""),

@@ -147,14 +147,14 @@ fn what_is_done_where_the_machine_is() {
     check(
         "blackwell-without-driver-debian",
         expect![[r#"
-        no GPU seen, no driver loaded
-        blocked: a container with GPUs can't work here as it is
+            no GPU seen, no driver loaded
+            blocked: a container with GPUs can't work here as it is
 
-        STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
-               seen: 0000:18:00.0: 10de:2b85 (RTX 5090)
-               fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580 nvidia-open`
-               then: restart the machine: `systemctl reboot`
-    "#]],
+            STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
+                   seen: 0000:18:00.0: 10de:2b85 (RTX 5090)
+                   fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580`, `apt-get install -y nvidia-open`
+                   then: restart the machine: `systemctl reboot`
+        "#]],
     );
     check(
         "firmware-missing",

@@ -34,6 +34,9 @@ pub struct Gpu {
     pub first_driver_source: Option<String>,
     /// Why no first driver is known.
     pub first_driver_unknown: Option<String>,
+    /// Whether it is a board whose system brings the driver.
+    #[serde(default)]
+    pub with_driver: bool,
     /// Memory, GB.
     pub memory_gb: Option<f64>,
     /// Memory bandwidth, GB/s.
@@ -67,6 +70,9 @@ pub struct Gpu {
 impl Gpu {
     /// Whether a driver's list of GPUs has this one, as far as is known.
     pub fn listed_by(&self, driver: &DriverVersion) -> Listed<'_> {
+        if self.with_driver {
+            return Listed::Yes;
+        }
         let firsts = || self.first_driver.iter().chain(&self.first_in_branches);
         let Some(last) = firsts().last() else { return Listed::Unknown };
         // A branch without a first one of its own never got it, unless it is younger than the last that has one.
@@ -199,7 +205,8 @@ mod tests {
     fn every_gpu_has_a_first_driver_or_the_reason_why_not() {
         for gpu in gpus() {
             let (known, why) = (gpu.first_driver.is_some(), gpu.first_driver_unknown.is_some());
-            assert!(known != why, "{}: one of the two", gpu.name);
+            let said = [known, why, gpu.with_driver].into_iter().filter(|said| *said).count();
+            assert_eq!(said, 1, "{}", gpu.name);
             let firsts: Vec<_> = gpu.first_driver.iter().chain(&gpu.first_in_branches).collect();
             let branches: Vec<u32> = firsts.iter().map(|first| first.branch()).collect();
             assert!(firsts.is_sorted() && branches.is_sorted_by(|a, b| a < b), "{}", gpu.name);
@@ -208,11 +215,10 @@ mod tests {
         }
         let unknown: Vec<&str> = gpus()
             .iter()
-            .filter(|gpu| gpu.first_driver.is_none())
+            .filter(|gpu| gpu.first_driver_unknown.is_some())
             .map(|gpu| gpu.name.as_str())
             .collect();
-        let jetsons = ["Jetson AGX Orin", "Jetson AGX Thor", "Jetson Orin NX", "Jetson Orin Nano"];
-        assert_eq!(unknown.iter().filter(|name| !jetsons.contains(name)).count(), 2, "{unknown:?}");
+        assert_eq!(unknown, ["B100", "M10"]);
     }
 
     #[test]
@@ -237,6 +243,7 @@ mod tests {
             ("rtx pro 2000", "570.195.03", "yes"),
             ("t4", "418.67", "yes"),
             ("b100", "580.95.05", "unknown"),
+            ("orin", "540.4.0", "yes"),
         ] {
             assert_eq!(says(name, driver), wanted, "{name} with {driver}");
         }

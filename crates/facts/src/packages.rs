@@ -50,7 +50,7 @@ pub fn driver_branch() -> u32 {
     TABLE.branch
 }
 
-/// How `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`, `firmware`, `initramfs`) of a
+/// How `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`, `firmware`, `libraries`, `initramfs`) of a
 /// driver branch is installed; none where the facts know of no way.
 pub fn install(
     distribution: Distribution<'_>,
@@ -96,6 +96,9 @@ mod tests {
         assert!(driver("debian", &[], 13).unwrap().run.concat().contains("nvidia-open"));
         assert!(install(debian, "driver-proprietary", 580).is_some());
         assert!(install(debian, "driver-proprietary", 470).is_none(), "its 550 serves no Kepler");
+        // The pins of a package hold from the next call on.
+        let calls = &driver("debian", &[], 13).unwrap().run;
+        assert!(!calls.iter().any(|call| call.contains("pinning") && call.contains("nvidia-open")));
         let rocky = driver("rocky", &["rhel", "centos", "fedora"], 9).unwrap();
         assert!(rocky.run.concat().contains("nvidia-driver:{branch}-open"));
         assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().run.len(), 1);

@@ -1,6 +1,9 @@
 //! Does it run on this GPU, with this driver? Yes, in part, no or can't tell, and why, in one sentence.
 
-use sconce_facts::{Capability, DriverVersion, Gpu, Listed};
+mod asked;
+mod libcuda;
+
+use sconce_facts::{Capability, DriverVersion};
 use serde::Serialize;
 
 use crate::Error;
@@ -9,7 +12,8 @@ use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
 use crate::report::{Basis, Report};
-use crate::verdict::{self, Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
+use asked::Asked;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,73 +53,6 @@ impl Answer {
     }
 }
 
-/// What was asked for.
-struct Asked<'a> {
-    /// The GPU's name, or the capability's (`sm_90`).
-    name: String,
-    capability: Capability,
-    /// The GPUs it may be.
-    gpus: Vec<&'static Gpu>,
-    driver: Option<&'a DriverVersion>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(gpu: &str, driver: Option<&'a DriverVersion>) -> Result<Self, Error> {
-        if let Ok(capability) = gpu.parse::<Capability>() {
-            let gpus = verdict::of(capability).collect();
-            return Ok(Self { name: capability.sm(), capability, gpus, driver });
-        }
-        match sconce_facts::gpu(gpu) {
-            Ok(row) => {
-                let (name, capability) = (row.name.clone(), row.capability);
-                Ok(Self { name, capability, gpus: vec![row], driver })
-            }
-            Err(unknown) => Err(Error::UnknownGpu { name: unknown.name, nearest: unknown.near }),
-        }
-    }
-
-    /// The first driver that is known to list one of these GPUs.
-    fn listed_since(&self) -> Option<&'static DriverVersion> {
-        self.gpus.iter().filter_map(|gpu| gpu.first_driver.as_ref()).min()
-    }
-
-    /// Why it is not certain that this driver knows one of these GPUs. A list can lag behind what a driver runs, so that it
-    /// does not is not certain either.
-    fn unlisted(&self) -> Option<String> {
-        let driver = self.driver?;
-        let listed: Vec<Listed<'_>> =
-            self.gpus.iter().map(|gpu| gpu.listed_by(driver)).collect();
-        if listed.is_empty() || listed.contains(&Listed::Yes) {
-            return None;
-        }
-        let since = listed.iter().filter_map(|listed| match listed {
-            Listed::Since(first) => Some(first),
-            _ => None,
-        });
-        Some(match since.min() {
-            Some(first) if self.listed_since().is_some_and(|earliest| earliest <= driver) => {
-                format!(
-                    "driver {driver} is not known to list {}; {first} is the next that does",
-                    self.name
-                )
-            }
-            Some(first) => format!(
-                "driver {first} is the first that is known to list {}, and this one is {driver}",
-                self.name
-            ),
-            None => format!(
-                "it is not known which driver is the first that runs {}, and this one is {driver}",
-                self.name
-            ),
-        })
-    }
-
-    /// The driver it is to run with, in words.
-    fn with(&self) -> String {
-        self.driver.map_or(String::new(), |driver| format!(" with driver {driver}"))
-    }
-}
-
 impl Report {
     /// The verdict on GPUs of this capability, if any GPU of it is known.
     pub fn on(&self, capability: Capability) -> Option<&Verdict> {
@@ -143,11 +80,13 @@ impl Report {
         // What is certainly in the way first, then what is not known, then what fails in part.
         let answer = self
             .gpu_and_driver(&asked, verdict)
+            .or_else(|| self.libcuda(&asked))
             .or_else(|| self.code(&asked, verdict))
             .or_else(|| self.floor(&asked))
             .or_else(|| self.broken())
             .or_else(|| self.jit(&asked, verdict))
             .or_else(|| self.unknown(&asked))
+            .or_else(|| self.libcuda_unknown(&asked))
             .or_else(|| self.in_part(&asked, verdict))
             .unwrap_or_else(|| self.yes(&asked, verdict));
         Ok(answer)
@@ -245,6 +184,11 @@ impl Report {
     fn floor(&self, asked: &Asked<'_>) -> Option<Answer> {
         let floor: DriverVersion = self.drivers.floor.as_deref()?.parse().ok()?;
         let driver = asked.driver.filter(|driver| **driver < floor)?;
+        // With a newer libcuda in its place it may.
+        let own = self.drivers.libcuda.as_ref().and_then(|libcuda| libcuda.version());
+        if own.is_some_and(|own| own >= floor) {
+            return None;
+        }
         let cuda = self.drivers.cuda.as_deref().unwrap_or("");
         Some(Answer::no(format!(
             "CUDA {cuda} needs driver {floor} or newer, and this one is {driver}"

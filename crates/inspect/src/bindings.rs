@@ -4,25 +4,21 @@
 //! for a version takes it from the library that defines the version; one without takes the first of
 //! its name. Python opens its modules with `RTLD_NOW`, so a symbol that nobody has fails at import.
 
+mod tables;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::Error;
-use crate::dynamic::Dynamic;
 use crate::finding::{Finding, Kind, Severity};
-use crate::loader::{Loader, Process};
-use crate::names;
+use crate::loader::{Loaded, Loader, Process};
 use crate::packages::{Contents, is_python_library};
-use crate::read::Named;
 use crate::scan::Library;
-use crate::symbols::{GnuHash, Import, Symbols, gnu_hash};
+use crate::symbols::{Import, Symbols, gnu_hash};
 use crate::tree::Tree;
+use crate::{names, preload, pythons};
+use tables::Tables;
 
 /// Missing symbols named for one library.
 const MAX_SYMBOLS: usize = 4;
-/// Bytes of symbol tables kept at once.
-const MAX_SYMBOL_BYTES: usize = 160 << 20;
-/// Bytes of hash tables kept; all of torch 2.15.0's set have 6 MB.
-const MAX_HASH_BYTES: usize = 256 << 20;
 
 /// Why nobody can list the symbols of a library.
 const UNCOUNTED: &str =
@@ -35,6 +31,8 @@ struct Scope {
     outside: Vec<String>,
     /// Whether torch is in it.
     torch: bool,
+    /// Whether it uses a GPU: it has code for one, or needs CUDA's libraries.
+    gpu: bool,
 }
 
 /// Which library each one's needs are bound to.
@@ -46,17 +44,20 @@ pub struct Bindings<'a> {
     /// Libraries whose symbols are checked, and in which scope.
     checked: BTreeMap<usize, usize>,
     python: Process,
+    /// What `import torch` opens for all that is loaded after it.
+    global: Vec<usize>,
 }
 
 impl<'a> Bindings<'a> {
-    /// None yet; `python` is the program of Python, where the tree has one.
-    pub fn new(loader: &'a Loader<'a>, python: Option<usize>) -> Self {
+    /// None yet; `python` is the program of Python, where the tree has one, and torch is imported in the process `torch`.
+    pub fn new(loader: &'a Loader<'a>, python: Option<usize>, torch: &Process) -> Self {
         let mut process = Process::default();
         if let Some(python) = python {
             loader.load(&mut process, python);
         }
         let (to, checked) = (BTreeMap::new(), BTreeMap::new());
-        Self { loader, to, scopes: Vec::new(), checked, python: process }
+        let global = preload::global(loader, torch);
+        Self { loader, to, scopes: Vec::new(), checked, python: process, global }
     }
 
     /// Takes what is bound in `process`, where torch is imported in the process `torch`.
@@ -101,9 +102,14 @@ impl<'a> Bindings<'a> {
         };
         let root = self.loader.library(process.loaded.first()?.library)?;
         let with_torch = names().any(|name| names::is_of_torch(name));
-        if !(with_torch || names::is_module(root.name())) {
+        let is_opened = names::is_module(root.name()) || is_opened_alone(root);
+        if !(with_torch || is_opened) || pythons::is_for_another(&root.path) {
             return None;
         }
+        let has_code = |loaded: &Loaded| {
+            self.loader.library(loaded.library).is_some_and(Library::has_gpu_code)
+        };
+        let gpu = process.loaded.iter().any(has_code) || names().any(|name| names::is_opened(name));
         let mut libraries: Vec<usize> =
             process.loaded.iter().map(|loaded| loaded.library).collect();
         let mut outside = Vec::new();
@@ -126,7 +132,10 @@ impl<'a> Bindings<'a> {
                 false => return None,
             }
         }
-        Some(Scope { libraries, outside, torch: with_torch })
+        // Opened with RTLD_GLOBAL, so that its names are there for all: who has none of torch's libraries may be
+        // imported after it.
+        libraries.extend(&self.global);
+        Some(Scope { libraries, outside, torch: with_torch, gpu })
     }
 
     /// Versions that the library that wins does not define.
@@ -263,25 +272,34 @@ impl<'a> Bindings<'a> {
         tables: &mut Tables<'_>,
         contents: &Contents,
     ) -> Option<Finding> {
+        let path = &self.loader.library(library)?.path;
         let free = symbols.imports().filter(|import| import.version <= 1);
         let mut lacking: Vec<&str> = Vec::new();
+        let mut knows_python = None;
         for Import { name, .. } in free {
+            if names::is_of_python(name) {
+                let knows = || self.knows_python(path, tables).unwrap_or(false);
+                if !*knows_python.get_or_insert_with(knows) {
+                    continue;
+                }
+            }
             let outside = || scope.outside.iter().any(|library| names::may_bring(library, name));
-            if names::is_of_python(name) || tables.has(&scope.libraries, name)? || outside() {
+            if tables.has(&scope.libraries, name)? || outside() {
                 continue;
             }
             lacking.push(name);
         }
         let first = lacking.first()?;
-        let path = &self.loader.library(library)?.path;
         let name = path.rsplit('/').next().unwrap_or(path);
         // Builds of one that the program needs are alike but for what they find, and this one found all.
         let spare = |row: &names::Alternative| row.spare || row.by == names::Choice::Cuda;
         let optional = names::is_optional(name) || names::alternative(name).is_some_and(spare);
-        let severity = match scope.torch {
-            _ if optional => Severity::Note,
-            true => Severity::Error,
-            false => Severity::Warning,
+        // Without torch, what uses a GPU is what there is to run.
+        let alone = scope.gpu && contents.torch.is_none();
+        let severity = match () {
+            () if optional => Severity::Note,
+            () if scope.torch || alone => Severity::Error,
+            () => Severity::Warning,
         };
         let message =
             format!("undefined symbol: {first}; no library that is loaded with it has it");
@@ -290,9 +308,31 @@ impl<'a> Bindings<'a> {
             Finding::new(severity, Kind::SymbolMissing, path.clone(), message)
                 .evidence(lacking.iter().take(MAX_SYMBOLS).copied())
                 .evidence((rest > 0).then(|| format!("and {rest} more")))
-                .fix(contents.rebuild(path, scope.torch)),
+                .fix(contents.rebuild(path, scope.torch))
+                .gpu(severity == Severity::Warning),
         )
     }
+
+    /// Whether the program of Python is the one that imports the module at `path`, and what it brings can be asked for.
+    fn knows_python(&self, path: &str, tables: &mut Tables<'_>) -> Option<bool> {
+        let program = self.loader.library(self.python.loaded.first()?.library)?;
+        if !pythons::may_import(program.name(), path) {
+            return Some(false);
+        }
+        let libraries: Vec<usize> =
+            self.python.loaded.iter().map(|loaded| loaded.library).collect();
+        tables.has(&libraries, names::python_has())
+    }
+}
+
+/// Whether a package opens this library by its path and alone, as with ctypes: it has code for GPUs, and is neither one of
+/// NVIDIA's, which open each other, nor a part of which the package takes another.
+fn is_opened_alone(library: &Library) -> bool {
+    library.has_gpu_code()
+        && is_python_library(&library.path)
+        && !names::is_of_nvidia(library.soname())
+        && !names::is_optional(library.name())
+        && names::alternative(library.name()).is_none()
 }
 
 /// The newest version that is like the one that lacks: `GLIBC_2.36` where `GLIBC_2.38` is needed.
@@ -309,100 +349,4 @@ fn newest_like(lacking: &[String], defined: &BTreeSet<String>) -> Option<String>
         .max()
         .or_else(|| all().max_by(|(a, _), (b, _)| a.1.cmp(&b.1)))
         .map(|(_, name)| format!("it has up to {name}"))
-}
-
-/// Symbol tables, the last few kept.
-struct Tables<'a> {
-    tree: &'a Tree,
-    loader: &'a Loader<'a>,
-    kept: HashMap<usize, Option<Symbols>>,
-    bytes: usize,
-    hashes: HashMap<usize, Option<GnuHash>>,
-    hash_bytes: usize,
-    /// Libraries that can't be asked for their symbols, and why.
-    lost: BTreeMap<usize, String>,
-}
-
-impl<'a> Tables<'a> {
-    fn new(tree: &'a Tree, loader: &'a Loader<'a>) -> Self {
-        let (kept, hashes) = (HashMap::new(), HashMap::new());
-        Self { tree, loader, kept, bytes: 0, hashes, hash_bytes: 0, lost: BTreeMap::new() }
-    }
-
-    /// Whether one of `libraries` offers `name`; `None` when one of them can't be asked.
-    fn has(&mut self, libraries: &[usize], name: &str) -> Option<bool> {
-        let hash = gnu_hash(name);
-        for library in libraries {
-            if self.hash(*library)?.has(hash) {
-                return Some(true);
-            }
-        }
-        Some(false)
-    }
-
-    fn hash(&mut self, library: usize) -> Option<&GnuHash> {
-        if !self.hashes.contains_key(&library) {
-            let hash = self.load(library, GnuHash::read);
-            let room = MAX_HASH_BYTES - self.hash_bytes;
-            let fits = hash.as_ref().is_none_or(|hash| hash.bytes() <= room);
-            let hash = hash.filter(|_| fits);
-            if !fits {
-                let why = "is left out: the symbols of all libraries together take too much memory";
-                self.lost.insert(library, why.to_owned());
-            }
-            self.hash_bytes += hash.as_ref().map_or(0, GnuHash::bytes);
-            self.hashes.insert(library, hash);
-        }
-        self.hashes.get(&library)?.as_ref()
-    }
-
-    fn read(&mut self, library: usize) -> Option<Symbols> {
-        self.load(library, Symbols::read)
-    }
-
-    /// What `read` makes of the library; none, and why, where its bytes don't allow it.
-    fn load<T>(
-        &mut self,
-        at: usize,
-        read: impl Fn(Named<'_>, &Dynamic) -> Result<T, Error>,
-    ) -> Option<T> {
-        let library = self.loader.library(at)?;
-        let dynamic = library.dynamic.as_ref()?;
-        let what = library
-            .open(self.tree)
-            .and_then(|bytes| read(Named::new(&library.path, &*bytes), dynamic));
-        what.map_err(|error| self.lost.insert(at, error.to_string())).ok()
-    }
-
-    fn are_uncounted(&self, library: usize) -> bool {
-        let dynamic = self.loader.library(library).and_then(|library| library.dynamic.as_ref());
-        dynamic.is_some_and(|dynamic| dynamic.symbols.are_uncounted())
-    }
-
-    /// Libraries whose symbols could not be asked for.
-    fn findings(self) -> impl Iterator<Item = Finding> {
-        let loader = self.loader;
-        self.lost.into_iter().filter_map(move |(at, why)| {
-            let path = &loader.library(at)?.path;
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let spare = names::is_optional(name) || names::alternative(name).is_some();
-            let severity = if spare { Severity::Note } else { Severity::Error };
-            let fix = "install the package that brings it again";
-            Some(Finding::new(severity, Kind::Unreadable, path, why).fix(fix))
-        })
-    }
-
-    fn get(&mut self, library: usize) -> Option<&Symbols> {
-        if !self.kept.contains_key(&library) {
-            let symbols = self.read(library);
-            let size = symbols.as_ref().map_or(0, Symbols::bytes);
-            if self.bytes + size > MAX_SYMBOL_BYTES {
-                self.kept.clear();
-                self.bytes = 0;
-            }
-            self.bytes += size;
-            self.kept.insert(library, symbols);
-        }
-        self.kept.get(&library)?.as_ref()
-    }
 }

@@ -116,7 +116,8 @@ impl Builds {
                     builds.join(", ")
                 );
                 let package = row.package.first().map_or(row.names.as_str(), String::as_str);
-                Finding::new(Severity::Warning, Kind::LibraryMissing, path, message)
+                // All that it does on a GPU is in the build that is not there.
+                Finding::new(Severity::Error, Kind::LibraryMissing, path, message)
                     .fix(format!("install a {package} that has a build for CUDA {cuda}"))
                     .gpu(true)
             })

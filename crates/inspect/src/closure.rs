@@ -47,7 +47,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let mut closure =
         Closure { torch: torch_process(loader, python, contents), ..Closure::default() };
     let mut absent: BTreeMap<String, Absent> = BTreeMap::new();
-    let mut bindings = Bindings::new(loader, python);
+    let mut bindings = Bindings::new(loader, python, &closure.torch);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
     let mut builds = Builds::of(loader);
     let by_path = LoadedByPath::new(loader, contents);
@@ -113,6 +113,21 @@ fn python(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Option<usize
         .filter_map(|program| tree.resolve(program))
         .find_map(|real| loader.all().find(|(_, library)| library.path == real))
         .map(|(at, _)| at)
+}
+
+/// The loader that the program of Python names and an image does not have: the kernel starts nothing then.
+pub fn interpreter(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Option<Finding> {
+    let program = loader.library(python(tree, loader, contents)?)?;
+    let named = program.dynamic.as_ref()?.interpreter.as_deref()?;
+    if tree.resolve(named.trim_start_matches('/')).is_some() {
+        return None;
+    }
+    let message = format!("names {named} as its loader, which is not there: it can't be started");
+    Some(
+        Finding::new(Severity::Error, Kind::LibraryMissing, program.path.clone(), message)
+            .evidence(["seen as: no such file or directory"])
+            .fix("take a base with the C library that it was built for"),
+    )
 }
 
 /// Python, what `import torch` opens first, and torch's extension module.

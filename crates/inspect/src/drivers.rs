@@ -7,6 +7,7 @@
 use sconce_facts::{CudaVersion, Floor};
 use serde::Serialize;
 
+use crate::libcuda::Libcuda;
 use crate::names;
 use crate::packages::Contents;
 use crate::scan::Library;
@@ -30,6 +31,9 @@ pub struct Drivers {
     /// Libraries of a newer CUDA major than `cuda_major`, which need a newer driver than the rest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub newer: Vec<Newer>,
+    /// A libcuda that LD_LIBRARY_PATH brings before the driver's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub libcuda: Option<Libcuda>,
 }
 
 /// A library of a newer CUDA major than the environment's.
@@ -83,6 +87,7 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
             .map(|driver| driver.as_str().to_owned()),
         compat,
         newer: major.map(|major| newer(libraries, major)).unwrap_or_default(),
+        libcuda: None,
     }
 }
 

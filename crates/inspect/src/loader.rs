@@ -61,7 +61,7 @@ pub struct Loader<'a> {
     machine: Machine,
     /// The program that all processes are of, where it is known.
     program: Cell<Option<usize>>,
-    /// Whether the tree has a C library of its own.
+    /// Whether nothing but the driver comes from outside: it is an image, or has a C library of its own.
     whole: bool,
     /// Whether the system's libraries are those that `cache` has of the machine.
     on_host: bool,
@@ -70,12 +70,14 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// A loader for `scan` of `tree`, with this LD_LIBRARY_PATH and what the machine's ld.so.cache leads to.
+    /// A loader for `scan` of `tree`, with this LD_LIBRARY_PATH and what the machine's ld.so.cache leads to. The tree is
+    /// the `whole` system where it is said so, or has a C library.
     pub fn new(
         tree: &'a Tree,
         scan: &'a Scan,
         library_path: Option<&str>,
         host: HashMap<String, String>,
+        whole: bool,
     ) -> Self {
         let loadable =
             || scan.libraries.iter().enumerate().filter(|(_, library)| library.dynamic.is_some());
@@ -111,8 +113,9 @@ impl<'a> Loader<'a> {
             searched: RefCell::default(),
             searched_count: Cell::new(0),
             lookups: Cell::new(0),
-            whole: loadable()
-                .any(|(_, library)| !library.outside && library.soname() == "libc.so.6"),
+            whole: whole
+                || loadable()
+                    .any(|(_, library)| !library.outside && library.soname() == "libc.so.6"),
             by_soname,
             on_host: !host.is_empty(),
             cache: host,
@@ -276,6 +279,13 @@ impl<'a> Loader<'a> {
             Finding::new(Severity::Error, Kind::Unreadable, first.path.clone(), message)
                 .fix("inspect a part of it: one package, or one environment")
         })
+    }
+
+    /// The library called `name` that LD_LIBRARY_PATH brings, whoever asks: its number, and the path it is opened by.
+    pub fn by_library_path(&self, name: &str) -> Option<(usize, String)> {
+        let path = self.library_path.iter();
+        path.flat_map(|folder| self.searched_folders(folder, "").to_vec())
+            .find_map(|folder| Some((self.inside(&folder, name)?, format!("{folder}{name}"))))
     }
 
     /// Whether a library that is not in the tree will be there all the same: it comes from the

@@ -26,7 +26,10 @@ const MAX_NAMES: usize = 256;
 /// Only when reading fails; sections that end beyond the file are cut off.
 pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
-    each_piece(file, elf, |at, piece| search(file, at, piece, &mut out))?;
+    each_piece(file, elf, |at, piece| {
+        let is_first = elf.sections.iter().any(|section| section.name == TEXTS && section.offset == at);
+        search(file, at, piece, is_first, &mut out)
+    })?;
     out.sort();
     out.dedup();
     Ok(out)
@@ -79,7 +82,14 @@ fn each_piece(
     Ok(())
 }
 
-fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> Result<(), Error> {
+/// `is_first` says that no byte of the section stands before `piece`.
+fn search(
+    file: Named<'_>,
+    start: u64,
+    piece: &[u8],
+    is_first: bool,
+    out: &mut Vec<String>,
+) -> Result<(), Error> {
     for dot in memchr::memmem::find_iter(piece, b".so.") {
         if out.len() >= MAX_NAMES {
             break;
@@ -89,11 +99,13 @@ fn search(file: Named<'_>, start: u64, piece: &[u8], out: &mut Vec<String>) -> R
         // Whole texts only: a zero stands on both sides, or before them a byte of what is not a text, as of a table of
         // jumps: no UTF-8 has it.
         let is_no_text = |byte: &u8| matches!(*byte, 0 | 0xc0 | 0xc1 | 0xf5..);
-        let zeros = before.iter().rposition(is_no_text);
-        let Some((zero, end)) = zeros.zip(after.iter().position(|byte| *byte == 0)) else {
-            continue;
+        let starts_here = is_first && before.len() == dot;
+        let first = match before.iter().rposition(is_no_text) {
+            Some(zero) => dot - (before.len() - zero) + 1,
+            None if starts_here => 0,
+            None => continue,
         };
-        let first = dot - (before.len() - zero) + 1;
+        let Some(end) = after.iter().position(|byte| *byte == 0) else { continue };
         let text = &piece[first..dot + end];
         if text.len() > MAX_NAME || !text.starts_with(b"lib") {
             continue;
@@ -120,5 +132,15 @@ mod tests {
         let bytes = Library::new("x").code(&[fatbin(&[cubin(90)])]).data(data).build();
         let library = scan::library("x", &bytes).unwrap().unwrap();
         assert_eq!(library.opens, ["libcudnn.so.9", "libcufft.so.11"]);
+    }
+
+    #[test]
+    fn a_name_with_nothing_before_it() {
+        let opens = |data: &[u8]| {
+            let bytes = Library::new("x").code(&[fatbin(&[cubin(90)])]).data(data).build();
+            scan::library("x", &bytes).unwrap().unwrap().opens
+        };
+        assert_eq!(opens(b"libcufft.so.11\0"), ["libcufft.so.11"]);
+        assert_eq!(opens(b"no libcufft.so.11\0"), [] as [&str; 0]);
     }
 }

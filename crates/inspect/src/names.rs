@@ -201,7 +201,12 @@ pub fn may_bring(library: &str, symbol: &str) -> bool {
 
 /// Whether the program of Python brings this symbol.
 pub fn is_of_python(symbol: &str) -> bool {
-    starts(&ROWS.python, symbol)
+    ROWS.python.names.iter().any(|start| symbol.starts_with(start.as_str()))
+}
+
+/// A symbol that every program of Python which brings its API has.
+pub fn python_has() -> &'static str {
+    &ROWS.python.has
 }
 
 /// How to get the library called `name`, for this CUDA major where it matters.

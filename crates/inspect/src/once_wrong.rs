@@ -1,5 +1,9 @@
 //! Verdicts that were wrong once: environments for which a yes would be false, and a no as well.
 
+mod opened;
+mod symbols;
+mod systems;
+
 use expect_test::expect;
 
 use crate::Says;
@@ -55,49 +59,6 @@ fn ptx_that_only_drivers_know_which_do_not_run_the_gpu() {
     world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&[ptx(70, (9, 1))])]));
     expect!["No: it needs driver 590.44.01 or newer, and branch 580 is the last that runs V100 SXM2 (compute capability 7.0)."]
         .assert_eq(&world.answer("v100", "580.65.06"));
-}
-
-#[test]
-fn an_extension_for_another_torch() {
-    // torchaudio 2.6.0 beside torch 2.7.1: libtorchaudio.so takes c10's symbols without a version.
-    let mut world = World::new();
-    let c10 = Library::new("libc10.so").exports("_ZN3c106detail_old", None);
-    world.site("torch/lib/libc10.so", &c10);
-    let python = Library::new("libtorch_python.so").needs(&["libtorch_cuda.so", "libc10.so"]);
-    world.site("torch/lib/libtorch_python.so", &python.runpath("$ORIGIN"));
-    world.file(
-        &format!("{SITE}/torchaudio-2.6.0.dist-info/METADATA"),
-        b"Name: torchaudio\nVersion: 2.6.0\nRequires-Dist: torch==2.6.0\n",
-    );
-    // No RUNPATH: torch has loaded libc10.so before.
-    let audio = Library::new("libtorchaudio.so")
-        .needs(&["libc10.so", "libc.so.6"])
-        .imports("_ZN3c106detail_old", None)
-        .imports("PyList_New", None);
-    world.site("torchaudio/lib/libtorchaudio.so", &audio);
-    world.check(expect![""]);
-    world.site("torchaudio/lib/libtorchaudio.so", &audio.imports("_ZN3c106detail_new", None));
-    world.check(expect![[r#"
-        Error SymbolMissing SITE/torchaudio/lib/libtorchaudio.so: undefined symbol: _ZN3c106detail_new; no library that is loaded with it has it
-            _ZN3c106detail_new
-    "#]]);
-    expect!["No: undefined symbol: _ZN3c106detail_new; no library that is loaded with it has it (SITE/torchaudio/lib/libtorchaudio.so)."].assert_eq(&world.answer("h100", "535.104.05"));
-}
-
-#[test]
-fn symbols_that_only_seem_to_be_missing() {
-    let mut world = World::new();
-    let weak = Library::new("").needs(&["libcuda.so.1", "libz.so.1"]);
-    // From the driver; from a library of the tree that another one brings in.
-    let module = weak.imports("cuInit", None).imports("inflate", None);
-    world.site("x/_x.abi3.so", &module);
-    world.put(
-        "usr/lib/x86_64-linux-gnu/libz.so.1",
-        &Library::new("libz.so.1").exports("inflate", None),
-    );
-    // A plug-in takes what its host has: nobody imports it.
-    world.site("y/libplugin.so", &Library::new("libplugin.so").imports("host_does_it", None));
-    world.check(expect![""]);
 }
 
 #[test]
@@ -160,103 +121,6 @@ fn what_torch_preloads_from_sys_path() {
 /// Packages without torch.
 fn bare() -> World {
     World { tree: Tree::new(), library_path: None }
-}
-
-#[test]
-fn a_package_that_opens_cublas_by_name() {
-    // ctranslate2: the runtime is linked in, cuBLAS is a name in the data; its own SONAME has
-    // auditwheel's hash.
-    let mut world = bare();
-    let opens = b"\0libcublas.so.12\0libnccl.so.2\0";
-    let library = Library::new("libctranslate2-a7a60d30.so.4.8.5")
-        .code(&[fatbin(&[cubin(80), cubin(90)])])
-        .data(opens);
-    world.site("ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5", &library);
-    world.check(expect![[r#"
-        Error PluginMissing SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5: opens libcublas.so.12 when it runs, which is nowhere
-            seen as: RuntimeError: Library libcublas.so.12 is not found or cannot be loaded
-    "#]]);
-    expect!["No: opens libcublas.so.12 when it runs, which is nowhere (SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5)."].assert_eq(&world.answer("h100", "535.104.05"));
-    // The same of a package that no row knows: it may be a part of it that does.
-    let mut world = bare();
-    world.site(
-        "other/libother.so",
-        &Library::new("libother.so").code(&[fatbin(&[cubin(90)])]).data(b"\0libcufft.so.11\0"),
-    );
-    world.check(expect![[r#"
-        Warning PluginMissing SITE/other/libother.so: opens libcufft.so.11 when it runs, which is nowhere
-    "#]]);
-    expect!["Yes, in part: it runs on H100 SXM5 80GB with driver 535.104.05, but opens libcufft.so.11 when it runs, which is nowhere (SITE/other/libother.so)."].assert_eq(&world.answer("h100", "535.104.05"));
-    world.site("nvidia/cufft/lib/libcufft.so.11", &Library::new("libcufft.so.11"));
-    world.check(expect![[r#"
-        Warning LibraryUnreachable SITE/other/libother.so: opens libcufft.so.11 when it runs, which is not where the loader looks
-    "#]]);
-    let mut world = World::new();
-    world.site("ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5", &library);
-    world.site("nvidia/cublas/lib/libcublas.so.12", &Library::new("libcublas.so.12"));
-    world.check(expect![[r#"
-        Warning LibraryUnreachable SITE/ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5: opens libcublas.so.12 when it runs, which is not where the loader looks
-            seen as: RuntimeError: Library libcublas.so.12 is not found or cannot be loaded
-    "#]]);
-}
-
-#[test]
-fn onnxruntime_without_cudnn() {
-    let mut world = bare();
-    let provider = Library::new("libonnxruntime_providers_cuda.so")
-        .needs(&["libcudnn.so.9", "libcublas.so.12"])
-        .code(&[fatbin(&[cubin(90)])]);
-    world.site("onnxruntime/capi/libonnxruntime_providers_cuda.so", &provider);
-    let tensorrt =
-        Library::new("libonnxruntime_providers_tensorrt.so").needs(&["libnvinfer.so.10"]);
-    world.site("onnxruntime/capi/libonnxruntime_providers_tensorrt.so", &tensorrt);
-    world.check(expect![[r#"
-        Error LibraryMissing libcublas.so.12: libcublas.so.12 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so needs it
-            SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so
-        Error LibraryMissing libcudnn.so.9: libcudnn.so.9 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so needs it
-            SITE/onnxruntime/capi/libonnxruntime_providers_cuda.so
-        Note LibraryMissing libnvinfer.so.10: libnvinfer.so.10 is nowhere, and SITE/onnxruntime/capi/libonnxruntime_providers_tensorrt.so needs it
-            SITE/onnxruntime/capi/libonnxruntime_providers_tensorrt.so
-    "#]]);
-}
-
-#[test]
-fn builds_of_one_library_are_alternatives() {
-    let mut world = World::new();
-    let build = |cuda: &str, major: &str, codes: &[forge::Code]| {
-        Library::new(&format!("libbitsandbytes_cuda{cuda}.so"))
-            .needs(&[&format!("libcublas.so.{major}")])
-            .code(&[fatbin(codes)])
-    };
-    world.site("nvidia/cublas/lib/libcublas.so.12", &Library::new("libcublas.so.12"));
-    world.site("bitsandbytes/libbitsandbytes_cuda118.so", &build("118", "11", &[cubin(80)]));
-    world.site(
-        "bitsandbytes/libbitsandbytes_cuda124.so",
-        &build("124", "12", &[cubin(80), cubin(90)]),
-    );
-    world.site("bitsandbytes/libbitsandbytes_cuda130.so", &build("130", "13", &[cubin(120)]));
-    let rocm =
-        Library::new("libbitsandbytes_rocm63.so").needs(&["libamdhip64.so.6", "libhipblas.so.2"]);
-    world.site("bitsandbytes/libbitsandbytes_rocm63.so", &rocm);
-    for part in ["4", "5", "6"] {
-        let library = Library::new("").needs(&[&format!("libavutil.so.{part}"), "libc.so.6"]);
-        world.site(&format!("torio/lib/_torio_ffmpeg{part}.so"), &library);
-    }
-    world.put("usr/lib/x86_64-linux-gnu/libavutil.so.5", &Library::new("libavutil.so.5"));
-    let errors: Vec<_> = world
-        .report()
-        .findings
-        .iter()
-        .filter(|f| f.severity != Severity::Note)
-        .map(|f| f.message.clone())
-        .collect();
-    assert_eq!(errors, [] as [&str; 0]);
-    expect![
-        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05."
-    ]
-    .assert_eq(&world.answer("h100", "535.104.05"));
-    world.site("bitsandbytes/libbitsandbytes_cuda124.so", &build("124", "12", &[cubin(80)]));
-    expect!["Yes, in part: it runs on H100 SXM5 80GB with driver 535.104.05, but SITE/bitsandbytes/libbitsandbytes_cuda124.so has nothing for it."].assert_eq(&world.answer("h100", "535.104.05"));
 }
 
 #[test]

@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
+use crate::names;
+use crate::packages::Contents;
 use crate::scan::Library;
+use crate::tree::Tree;
 
 /// One finding for each folder with modules that can't be imported, and for which no other build stands in.
-pub fn check(libraries: &[Library], machine: Machine) -> Vec<Finding> {
+pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Vec<Finding> {
     let own_machine = |library: &&Library| !library.outside && library.machine == machine;
     let names: BTreeSet<&str> =
         libraries.iter().filter(own_machine).map(|library| library.path.as_str()).collect();
-    let mut of_folder: BTreeMap<&str, (&str, String)> = BTreeMap::new();
+    let mut of_folder: BTreeMap<&str, (&Library, String)> = BTreeMap::new();
     for library in libraries.iter().filter(|library| !library.outside) {
         let Some(own) = python_of(&library.path) else { continue };
         let Some((stem, built)) = module(&library.path) else { continue };
@@ -37,16 +40,72 @@ pub fn check(libraries: &[Library], machine: Machine) -> Vec<Finding> {
                 false => format!("for {}", machine.name()),
             };
             let message = format!("{why}, and lies in a folder {on}: it can't be imported");
-            of_folder.entry(folder).or_insert((&library.path, message));
+            of_folder.entry(folder).or_insert((library, message));
         }
     }
-    let finding = |(path, message): (&str, String)| {
+    // Beside torch, a module that has nothing of it and no code for GPUs is a part of what there is to run.
+    let is_core = |library: &Library| {
+        let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
+        contents.torch.is_none()
+            || library.has_gpu_code()
+            || needed.into_iter().any(|name| names::is_of_torch(name))
+    };
+    let finding = |(library, message): (&Library, String)| {
+        let path = library.path.as_str();
         let own = python_of(path).unwrap_or_default();
-        Finding::new(Severity::Warning, Kind::WrongMachine, path, message)
+        let severity = if is_core(library) { Severity::Error } else { Severity::Warning };
+        Finding::new(severity, Kind::WrongMachine, path, message)
             .fix(format!("install its package for Python {} on {}", dotted(&own), machine.name()))
             .gpu(true)
     };
     of_folder.into_values().map(finding).collect()
+}
+
+/// Whether the module at `path` lies in the folder of a Python that can't import it.
+pub fn is_for_another(path: &str) -> bool {
+    let own = python_of(path);
+    matches!((own, module(path)), (Some(own), Some((_, Built::For(tag)))) if tag != own)
+}
+
+/// Whether the program of Python called `program` (`python3.11`) is of the version that imports the module at `path`.
+pub fn may_import(program: &str, path: &str) -> bool {
+    let own = program.strip_prefix("python").filter(|version| version.contains('.'));
+    let Some(own) = own.map(|version| version.replace('.', "")) else { return false };
+    let built = match module(path) {
+        Some((_, Built::For(tag))) => Some(tag.to_owned()),
+        _ => None,
+    };
+    python_of(path).into_iter().chain(built).all(|tag| tag == own)
+}
+
+/// Packages of a Python that an image does not have, while it has another.
+pub fn absent(tree: &Tree, contents: &Contents) -> Option<Finding> {
+    let torch = contents.torch.as_ref()?;
+    let own = python_of(&torch.path)?;
+    let is_program = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path).strip_prefix("python")?;
+        let (major, minor) = name.split_once('.')?;
+        let minor = minor.trim_end_matches('t');
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        (major == "3" && plain(minor) && path.rsplit('/').nth(1) == Some("bin"))
+            .then(|| name.replace('.', ""))
+    };
+    let links = tree.links().map(|(path, _)| path);
+    let there: BTreeSet<String> =
+        tree.files().map(|(path, _)| path).chain(links).filter_map(is_program).collect();
+    if there.is_empty() || there.contains(&own) {
+        return None;
+    }
+    let there: Vec<String> = there.iter().map(|tag| dotted(tag)).collect();
+    let message = format!(
+        "is for Python {}, which is not there; there is {}",
+        dotted(&own),
+        there.join(", ")
+    );
+    Some(
+        Finding::new(Severity::Error, Kind::PythonMissing, torch.path.clone(), message)
+            .fix(format!("install Python {}, or the packages for one that is there", dotted(&own))),
+    )
 }
 
 /// What a module's name says it was built for.

@@ -16,7 +16,9 @@ use crate::scan::{self, Library};
 use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
-use crate::{beside, checks, closure, compilers, elsewhere, numpy, pythons, variants};
+use crate::{
+    beside, checks, closure, compilers, elsewhere, libcuda, numpy, pythons, recorded, variants,
+};
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -37,6 +39,8 @@ pub struct Options {
     /// It is a part of an environment (one wheel, one library): what it needs may come from
     /// elsewhere, so a library that is not there is only a note.
     pub partial: bool,
+    /// It is a whole system, as an image is: all that it needs but the driver must be in it.
+    pub whole: bool,
     /// Leave out the search for copies of files, which reads whole files.
     pub skip_copies: bool,
     /// What the report will rest on.
@@ -160,9 +164,15 @@ pub fn inspect(
         findings.append(&mut from_host.findings);
         findings.append(&mut scan.findings);
     }
-    let mut loader = Loader::new(tree, &scan, library_path.as_deref(), from_host.cache);
+    let mut loader = Loader::new(tree, &scan, library_path.as_deref(), from_host.cache, options.whole);
     findings.append(&mut loader.findings);
     let closure = closure::check(tree, &loader, &contents);
+    let (libcuda, stub) = libcuda::check(&loader);
+    findings.extend(stub);
+    if options.whole {
+        findings.extend(closure::interpreter(tree, &loader, &contents));
+    }
+    findings.extend(recorded::check(tree, &contents, &scan.libraries, &findings));
     findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
         Kind::LibraryMissing | Kind::LibraryUnreachable | Kind::PluginMissing
             if options.partial =>
@@ -186,9 +196,10 @@ pub fn inspect(
         !library.outside || closure.outside.contains(&at)
     });
     findings.extend(checks::of_host(&scan.libraries));
-    findings.extend(pythons::check(&scan.libraries, processor));
+    findings.extend(pythons::check(&scan.libraries, processor, &contents));
+    findings.extend(pythons::absent(tree, &contents).filter(|_| options.whole));
     findings.extend(elsewhere::check(tree, subject, options.host.as_ref()));
-    let drivers = drivers::of(tree, &scan.libraries, &contents);
+    let drivers = Drivers { libcuda, ..drivers::of(tree, &scan.libraries, &contents) };
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
     let gpus = verdict::verdicts(&scan, &machine, floor.as_ref(), cuda);

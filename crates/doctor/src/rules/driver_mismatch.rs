@@ -44,7 +44,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         return vec![finding.seen(seen).fix(steps)];
     }
     let mut steps = fix::reboot(snapshot);
-    let mut reload = fix::reload();
+    let mut reload = fix::reload(snapshot);
     reload.what = format!("or {}", reload.what);
     steps.push(reload);
     vec![finding.fix(steps)]

@@ -28,5 +28,5 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let finding = Finding::new(&RULE, Severity::Notes, summary).seen(format!("kernel {kernel}"));
     let off =
         "sh -c 'echo options nvidia_uvm uvm_disable_hmm=1 > /etc/modprobe.d/nvidia-uvm-hmm.conf'";
-    vec![finding.fix(vec![Step::host("only then: switch it off", &[off]), fix::reload()])]
+    vec![finding.fix(vec![Step::host("only then: switch it off", &[off]), fix::reload(snapshot)])]
 }

@@ -1,5 +1,7 @@
 //! MIG mode without instances.
 
+use std::collections::BTreeSet;
+
 use super::Rule;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -33,18 +35,26 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
 /// Instances whose capability nodes don't open: without those nobody but root (CAP_SYS_ADMIN) computes on them
 /// (NVIDIA, MIG User Guide, "Device Nodes and Capabilities").
 fn shut(snapshot: &Snapshot) -> Vec<Finding> {
-    // The first two are for the configuration and the monitoring of all of them (ibid., /proc/driver/nvidia-caps/mig-minors).
-    let of_instance = |node: &&crate::Node| {
-        let name = node.path.to_str().and_then(|path| path.strip_prefix(CAPABILITY));
-        name.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number > 2)
-    };
-    let opens = |node: &crate::Node| node.open == sconce_gpu::Opening::Fine;
-    if snapshot.root || snapshot.nodes.iter().filter(of_instance).any(opens) {
+    if snapshot.root {
         return Vec::new();
     }
+    let open: BTreeSet<u32> = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.open == sconce_gpu::Opening::Fine)
+        .filter_map(|node| node.path.to_str()?.strip_prefix(CAPABILITY)?.parse().ok())
+        .collect();
+    // Both nodes: the GPU instance's and the compute instance's. A snapshot without the layout has any for enough.
+    let opens = |gpu: &crate::Gpu| match gpu.mig.is_empty() {
+        true => open.iter().any(|number| *number >= FIRST_OF_INSTANCES),
+        false => gpu.mig.iter().any(|instance| {
+            numbers(gpu.minor, *instance)
+                .is_none_or(|numbers| numbers.iter().all(|number| open.contains(number)))
+        }),
+    };
     let given = || snapshot.gpus.iter().filter(|gpu| snapshot.given(gpu));
-    let has_instance = |gpu: &&crate::Gpu| gpu.mig_mode && !gpu.lacks_instance();
-    let severity = match given().all(|gpu| gpu.mig_mode) {
+    let has_instance = |gpu: &&crate::Gpu| gpu.mig_mode && !gpu.lacks_instance() && !opens(gpu);
+    let severity = match given().all(|gpu| gpu.mig_mode && (gpu.lacks_instance() || !opens(gpu))) {
         true => Severity::Stops,
         false => Severity::Warns,
     };
@@ -64,5 +74,41 @@ fn shut(snapshot: &Snapshot) -> Vec<Finding> {
     given().filter(has_instance).map(finding).collect()
 }
 
+/// The first two nodes are for the configuration and the monitoring of all instances (ibid.,
+/// /proc/driver/nvidia-caps/mig-minors).
+const FIRST_OF_INSTANCES: u32 = 3;
+/// Numbers that each GPU instance has: its own, and one for each of its compute instances.
+const OF_GPU_INSTANCE: u32 = 9;
+/// Numbers that each GPU has: those of 15 GPU instances.
+const OF_GPU: u32 = 15 * OF_GPU_INSTANCE;
+
+/// The numbers of an instance's nodes: the GPU instance's and the compute instance's. The driver gives them by place (ibid.:
+/// `gpu0/gi0/access 3`, `gpu0/gi0/ci0/access 4` to `gpu31/gi14/ci7/access 4322`). None for a place that does not exist.
+fn numbers(minor: u32, instance: crate::MigInstance) -> Option<[u32; 2]> {
+    let (gpu, compute) = (instance.gpu_instance, instance.compute_instance);
+    if gpu >= OF_GPU / OF_GPU_INSTANCE || compute >= OF_GPU_INSTANCE - 1 || minor >= 32 {
+        return None;
+    }
+    let own = FIRST_OF_INSTANCES + minor * OF_GPU + gpu * OF_GPU_INSTANCE;
+    Some([own, own + 1 + compute])
+}
+
 /// What the nodes of MIG's capabilities are called, before their number.
 const CAPABILITY: &str = "/dev/nvidia-caps/nvidia-cap";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_by_place() {
+        let at = |minor, gpu_instance, compute_instance| {
+            numbers(minor, crate::MigInstance { gpu_instance, compute_instance })
+        };
+        assert_eq!(at(0, 0, 0), Some([3, 4]));
+        assert_eq!(at(0, 1, 0), Some([12, 13]));
+        assert_eq!(at(1, 0, 7), Some([138, 146]));
+        assert_eq!(at(31, 14, 7), Some([4314, 4322]));
+        assert_eq!((at(0, 15, 0), at(0, 0, 8), at(0, 0, u32::MAX - 1), at(32, 0, 0)), (None, None, None, None));
+    }
+}

@@ -100,7 +100,7 @@ fn finding(snapshot: &Snapshot, severity: Severity, nodes: &[&Node]) -> Finding 
     if reasons.contains(&Opening::Hung) {
         steps.extend(fix::reboot(snapshot));
     } else if reasons.iter().any(|open| matches!(open, Opening::Dead | Opening::Failed)) {
-        steps.push(fix::reload());
+        steps.push(fix::reload(snapshot));
     }
     finding.fix(steps)
 }

@@ -3,6 +3,7 @@
 use sconce_gpu::nvml::Fabric;
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// Whether it is why the fabric is not up, for those who ask.
@@ -39,7 +40,12 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         missing.push("nvlsm is not running");
     }
     let summary = format!("the NVLink fabric of {down} GPU(s) is not up: {}", missing.join(", "));
-    vec![Finding::new(&RULE, Severity::Stops, summary).fix(vec![
+    // Fabric manager starts it.
+    let has_manager = snapshot.fabric_manager || snapshot.fabric_manager_version.is_some();
+    let words = "install fabric manager of the very version of the driver";
+    let manager = (!has_manager).then(|| fix::install(snapshot, "fabric-manager", None, words));
+    let mut steps: Vec<Step> = manager.into_iter().collect();
+    steps.extend([
         Step::host(
             "install NVLink's subnet manager (package `nvlsm`, from NVIDIA's repository)",
             &[],
@@ -49,8 +55,12 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             &["modprobe ib_umad", "sh -c 'echo ib_umad > /etc/modules-load.d/ib_umad.conf'"],
         ),
         Step::host(
-            "start fabric manager, which starts it",
-            &["systemctl restart nvidia-fabricmanager"],
+            "start fabric manager, which starts it, now and at each start",
+            &[
+                "systemctl enable nvidia-fabricmanager",
+                "systemctl restart nvidia-fabricmanager",
+            ],
         ),
-    ])]
+    ]);
+    vec![Finding::new(&RULE, Severity::Stops, summary).fix(steps)]
 }

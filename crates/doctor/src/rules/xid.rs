@@ -19,7 +19,8 @@ pub const RULE: Rule = Rule {
     check,
 };
 
-/// None stops: the log also tells of what a reset has cured since. A GPU that is gone, or waits for what Xid 154 asked,
+/// None stops: the log also tells of what a reset has cured since. With one that asks for a reset on each GPU whether CUDA
+/// works is not known. A GPU that is gone, or waits for what Xid 154 asked,
 /// is found by rules of its own; its errors that led there are their evidence and not told twice.
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let devices = snapshot.devices();
@@ -122,7 +123,10 @@ fn finding(snapshot: &Snapshot, kind: Kind<'_>) -> Finding {
     let Kind { code, what, .. } = kind;
     let summary = format!("Xid {code}{on}: {what}{unit}{}", times(kind.entries.len()));
     let repeated = repeats(&kind);
-    let severity = if repeated { Severity::Warns } else { severity(kind.action) };
+    let own = if repeated { Severity::Warns } else { severity(kind.action) };
+    // Whether a reset has cured it the log does not say; what is left beside these GPUs works in any case.
+    let resets = matches!(kind.action, Action::ResetGpu | Action::ResetFabric | Action::RestartHost);
+    let severity = if resets && takes_all(snapshot, &gpus) { Severity::Unknown } else { own };
     let finding = Finding::new(&RULE, severity, summary);
     let finding = newest(snapshot, &kind.entries).fold(finding, Finding::seen);
     let mut steps = actions::steps(snapshot, kind.action, &gpus);
@@ -131,6 +135,13 @@ fn finding(snapshot: &Snapshot, kind: Kind<'_>) -> Finding {
         steps.push(Step::host(what, &["dcgmi diag -r 3"]));
     }
     finding.fix(steps)
+}
+
+/// Whether no GPU that can be used is left beside these.
+fn takes_all(snapshot: &Snapshot, gpus: &[&crate::Gpu]) -> bool {
+    let usable = snapshot.devices().into_iter().filter(|device| device.trouble.is_none());
+    let mut usable = usable.filter_map(|device| device.gpu).peekable();
+    usable.peek().is_some() && usable.all(|gpu| gpus.iter().any(|own| own.bus_id == gpu.bus_id))
 }
 
 /// Whether a GPU has an error in five bursts within a day: no longer the program's (NVSentinel's

@@ -78,7 +78,7 @@ impl Loader<'_> {
 
     /// The folders of a search path, each with a `/` at its end, in their order. `opened` is the path of the library that
     /// has the search path; all it needs are looked for in the same folders.
-    fn searched_folders(&self, path: &str, opened: &str) -> Rc<[String]> {
+    pub(super) fn searched_folders(&self, path: &str, opened: &str) -> Rc<[String]> {
         let origin = match path.contains('$') {
             true => folder_of(opened),
             false => "",
@@ -122,7 +122,7 @@ impl Loader<'_> {
     }
 
     /// The same of the file `name` in `folder`, whose real path is kept: many are searched for many names.
-    fn inside(&self, folder: &str, name: &str) -> Option<usize> {
+    pub(super) fn inside(&self, folder: &str, name: &str) -> Option<usize> {
         if folder.starts_with('/')
             && let Some(at) = self.by_path.get(format!("{folder}{name}").as_str())
         {

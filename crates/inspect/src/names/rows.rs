@@ -21,7 +21,7 @@ pub(super) struct Table {
     pub(super) preload: Vec<Preload>,
     pub(super) loads: Vec<Loads>,
     pub(super) symbols: Vec<Symbols>,
-    pub(super) python: Names,
+    pub(super) python: Python,
     pub(super) torch: Names,
     pub(super) package: Vec<Package>,
     pub(super) files: Vec<Files>,
@@ -34,6 +34,13 @@ pub(super) struct Table {
     pub(super) first_use: Vec<FirstUse>,
     pub(super) numpy: Numpy,
     pub(super) tests: Names,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Python {
+    pub(super) names: Vec<String>,
+    /// What each program has that brings them.
+    pub(super) has: String,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,42 @@
+//! What a libcuda in the driver's place means for the GPU and the driver that were asked for.
+
+use super::{Answer, Asked};
+use crate::report::Report;
+
+impl Report {
+    /// A libcuda that takes the driver's place where it can't.
+    pub(super) fn libcuda(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let libcuda = self.drivers.libcuda.as_ref()?;
+        let (driver, own) = asked.driver.zip(libcuda.version())?;
+        let wins = format!("{} wins over the driver's by LD_LIBRARY_PATH", libcuda.library);
+        if *driver > own {
+            return Some(Answer::no(format!(
+                "{wins}, and is of driver {own}: with a newer one, as {driver} is, CUDA does not start (error 803)"
+            )));
+        }
+        // Forward compatibility is for data centres' GPUs.
+        let datacenter = asked.gpus.iter().any(|gpu| gpu.datacenter);
+        (*driver < own && !datacenter).then(|| {
+            Answer::no(format!(
+                "{wins}, and is of driver {own}: with an older one, as {driver} is, it serves GPUs for data centres only, and {} is not (error 804)",
+                asked.name
+            ))
+        })
+    }
+
+    /// What is not known of a libcuda that takes the driver's place.
+    pub(super) fn libcuda_unknown(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let libcuda = self.drivers.libcuda.as_ref()?;
+        let wins = format!("{} wins over the driver's by LD_LIBRARY_PATH", libcuda.library);
+        Some(Answer::cant_tell(match (asked.driver, libcuda.version()) {
+            (Some(driver), Some(own)) if *driver == own => return None,
+            (Some(driver), Some(own)) => format!(
+                "{wins}, and is of driver {own}: it is not known whether it works with {driver}, which is older"
+            ),
+            (None, Some(own)) => {
+                format!("{wins}, and is of driver {own}: it fails with every newer driver")
+            }
+            (_, None) => format!("{wins}, and which driver it is of can't be told"),
+        }))
+    }
+}

@@ -1,0 +1,130 @@
+//! Images that lack what no driver brings, or have something else in its place.
+
+use crate::failures::{SITE, World};
+use crate::forge::{Library, cubin, fatbin};
+use crate::report::{Options, inspect};
+use crate::Says;
+
+/// What an image of `world` gets: as the image is, not as a folder.
+fn says(world: &World, gpu: &str, driver: Option<&str>) -> (Says, String) {
+    let library_path = world.library_path.clone();
+    let options = Options { library_path, whole: true, ..Options::default() };
+    let report = inspect("image", &world.tree, &options, &|_, _| {});
+    let driver = driver.map(|driver| driver.parse().unwrap());
+    let answer = report.answer(gpu, driver.as_ref()).unwrap();
+    (answer.says, answer.sentence.replace(SITE, "SITE"))
+}
+
+fn image() -> World {
+    let mut world = World::new();
+    let python = Library::new("").interpreter("/lib64/ld-linux-x86-64.so.2");
+    world.put("usr/bin/python3.13", &python.exports("Py_GetVersion", None));
+    world.tree.add_link("usr/bin/python3", "python3.13");
+    world.put("lib64/ld-linux-x86-64.so.2", &Library::new("ld-linux-x86-64.so.2"));
+    world
+}
+
+#[test]
+fn an_image_without_glibc_or_the_loader() {
+    let on = |world: &World| says(world, "h100", Some("580.65.06"));
+    assert_eq!(on(&image()).0, Says::Yes, "{}", on(&image()).1);
+    let mut bare = image();
+    bare.tree.begin_layer();
+    bare.tree.whiteout("usr/lib/x86_64-linux-gnu", "libc.so.6");
+    assert_eq!(on(&bare).0, Says::No);
+    assert!(on(&bare).1.contains("libc.so.6 is nowhere"), "{}", on(&bare).1);
+    let mut no_loader = image();
+    no_loader.tree.begin_layer();
+    no_loader.tree.whiteout("lib64", "ld-linux-x86-64.so.2");
+    assert_eq!(on(&no_loader).0, Says::No);
+    assert!(on(&no_loader).1.contains("names /lib64/ld-linux-x86-64.so.2 as its loader"));
+}
+
+#[test]
+fn packages_of_a_python_that_is_not_there() {
+    let mut world = image();
+    world.tree.begin_layer();
+    world.tree.whiteout("usr/bin", "python3.13");
+    world.tree.whiteout("usr/bin", "python3");
+    world.tree.begin_layer();
+    let python = Library::new("").interpreter("/lib64/ld-linux-x86-64.so.2");
+    world.put("usr/local/bin/python3.11", &python);
+    let (said, sentence) = says(&world, "h100", Some("580.65.06"));
+    assert_eq!(said, Says::No);
+    assert!(sentence.contains("is for Python 3.13, which is not there; there is 3.11"), "{sentence}");
+}
+
+#[test]
+fn modules_for_another_python_than_their_folder() {
+    let mut world = World::new();
+    world.remove("torch/_C.cpython-313-x86_64-linux-gnu.so");
+    let module = Library::new("").needs(&["libtorch_python.so"]).rpath("$ORIGIN/lib");
+    world.site("torch/_C.cpython-312-x86_64-linux-gnu.so", &module);
+    let driver = "580.65.06".parse().unwrap();
+    let answer = world.report().answer("h100", Some(&driver)).unwrap();
+    assert_eq!(answer.says, Says::No);
+    assert!(answer.sentence.contains("is for Python 3.12"), "{}", answer.sentence);
+    // Beside a sound torch, one with nothing of it is a part.
+    let mut world = World::new();
+    world.site("x/_x.cpython-312-x86_64-linux-gnu.so", &Library::new(""));
+    let answer = world.report().answer("h100", Some(&driver)).unwrap();
+    assert_eq!(answer.says, Says::InPart, "{}", answer.sentence);
+}
+
+fn with_libcuda(folder: &str, file: &str) -> World {
+    let mut world = image();
+    world.put(&format!("{folder}/{file}"), &Library::new("libcuda.so.1").exports("cuInit", None));
+    if file != "libcuda.so.1" {
+        world.tree.add_link(&format!("{folder}/libcuda.so.1"), file);
+    }
+    world
+}
+
+#[test]
+fn a_libcuda_that_wins_over_the_drivers() {
+    let compat = "usr/local/cuda/compat";
+    let mut world = with_libcuda(compat, "libcuda.so.570.86.15");
+    // Where nobody looks it harms nobody.
+    assert_eq!(says(&world, "h100", Some("580.65.06")).0, Says::Yes);
+    world.library_path = Some(format!("/{compat}"));
+    let (said, sentence) = says(&world, "h100", Some("580.65.06"));
+    assert_eq!(said, Says::No);
+    assert!(sentence.contains("error 803"), "{sentence}");
+    assert_eq!(says(&world, "h100", Some("570.86.15")).0, Says::Yes);
+    assert_eq!(says(&world, "h100", Some("535.104.05")).0, Says::CantTell);
+    assert_eq!(says(&world, "h100", None).0, Says::CantTell);
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&[cubin(80), cubin(89)])]));
+    let (said, sentence) = says(&world, "rtx 4090", Some("535.104.05"));
+    assert_eq!(said, Says::No);
+    assert!(sentence.contains("error 804"), "{sentence}");
+}
+
+#[test]
+fn a_stub_of_libcuda() {
+    let stubs = "usr/local/cuda/lib64/stubs";
+    let mut world = with_libcuda(stubs, "libcuda.so.1");
+    assert_eq!(says(&world, "h100", Some("580.65.06")).0, Says::Yes);
+    world.library_path = Some(format!("/{stubs}"));
+    let (said, sentence) = says(&world, "h100", Some("580.65.06"));
+    assert_eq!(said, Says::No);
+    assert!(sentence.contains("is a stub to link with"), "{sentence}");
+}
+
+#[test]
+fn three_containers_of_a_library_that_is_not_for_this_gpu() {
+    // cuSPARSELt 0.8.1: 761 containers, of which 3 have code for anything before 8.0.
+    let mut world = World::new();
+    let all: Vec<_> = [70, 80, 90].map(cubin).into();
+    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&all)]));
+    let mut parts = vec![fatbin(&[cubin(80)]); 60];
+    parts.extend(vec![fatbin(&[cubin(90)]); 60]);
+    parts.push(fatbin(&[cubin(70)]));
+    world.site("nvidia/cusparselt/lib/libcusparseLt.so.0", &Library::new("libcusparseLt.so.0").code(&parts));
+    let (said, sentence) = says(&world, "v100", Some("535.104.05"));
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert_eq!(says(&world, "a100", Some("535.104.05")).0, Says::Yes);
+    // cuBLASLt chooses among kernels made for single GPUs.
+    world.site("nvidia/cublas/lib/libcublasLt.so.12", &Library::new("libcublasLt.so.12").code(&parts));
+    let answer = world.report().answer("v100", None).unwrap();
+    assert!(answer.sentence.contains("libcusparseLt"), "{}", answer.sentence);
+}
