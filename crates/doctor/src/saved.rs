@@ -71,7 +71,9 @@ impl Snapshot {
         let pci = snapshot.pci.iter().map(|pci| &pci.bus_id);
         let mut buses = pci.chain(snapshot.gpus.iter().map(|gpu| &gpu.bus_id));
         match buses.find(|bus| !is_bus(bus)) {
-            Some(bus) => Err(damaged(format!("`{bus}` is not an address on PCI's bus, as 0000:18:00.0 is"))),
+            Some(bus) => {
+                Err(damaged(format!("`{bus}` is not an address on PCI's bus, as 0000:18:00.0 is")))
+            }
             None => Ok(snapshot),
         }
     }
@@ -93,7 +95,8 @@ impl Snapshot {
 
 /// Whether a shell takes a name as it stands.
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%-".contains(&byte))
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%-".contains(&byte))
 }
 
 /// Whether this is `domain:bus:device.function`, in hexadecimal digits.

@@ -54,10 +54,19 @@ fn fabric_manager_of_the_drivers_very_version() {
         commands(&on(down.clone(), id, like, version), "fabric-manager")
     };
     for (os, wanted) in [
-        (("ubuntu", &["debian"][..], "24.04"), format!("apt-get install -y 'nvidia-fabricmanager-{branch}={module}*'")),
-        (("debian", &[], "13"), format!("apt-get install -y 'nvidia-fabricmanager-{branch}={module}*'")),
+        (
+            ("ubuntu", &["debian"][..], "24.04"),
+            format!("apt-get install -y 'nvidia-fabricmanager-{branch}={module}*'"),
+        ),
+        (
+            ("debian", &[], "13"),
+            format!("apt-get install -y 'nvidia-fabricmanager-{branch}={module}*'"),
+        ),
         (("rocky", &["rhel"], "9.6"), format!("dnf install -y 'nvidia-fabric*manager*-{module}'")),
-        (("sles", &["suse"], "15.7"), format!("zypper --non-interactive install nvidia-fabricmanager-{branch}={module}")),
+        (
+            ("sles", &["suse"], "15.7"),
+            format!("zypper --non-interactive install nvidia-fabricmanager-{branch}={module}"),
+        ),
     ] {
         let said = of(os.0, os.1, os.2);
         assert!(said.contains(&wanted), "{os:?}: {wanted} is missing of {said:?}");

@@ -223,14 +223,13 @@ mod tests {
 
     #[test]
     fn a_driver_lists_a_gpu_from_its_own_branchs_first_on() {
-        let says = |name: &str, driver: &str| match gpu(name)
-            .unwrap()
-            .listed_by(&driver.parse().unwrap())
-        {
-            Listed::Yes => "yes".to_owned(),
-            Listed::Since(first) => first.to_string(),
-            Listed::Unknown => "unknown".to_owned(),
-        };
+        let says =
+            |name: &str, driver: &str| match gpu(name).unwrap().listed_by(&driver.parse().unwrap())
+            {
+                Listed::Yes => "yes".to_owned(),
+                Listed::Since(first) => first.to_string(),
+                Listed::Unknown => "unknown".to_owned(),
+            };
         // 545.29.06 has a higher number than 535.154.05 and is older.
         for (name, driver, wanted) in [
             ("4090 D", "535.104.05", "535.154.05"),

@@ -113,20 +113,18 @@ impl<'a> Bindings<'a> {
         let mut libraries: Vec<usize> =
             process.loaded.iter().map(|loaded| loaded.library).collect();
         let mut outside = Vec::new();
-        let mut borrowed = false;
         for missing in &process.missing {
-            if torch.get(&missing.name).is_some() {
-                borrowed = true;
+            if let Some(borrowed) = torch.get(&missing.name) {
+                // It is loaded already, and what it needs with it; the rest of torch is not for this module.
+                libraries.extend(torch.needs_of(self.loader, borrowed.library));
             } else if self.loader.comes_from_outside(&missing.name) {
                 outside.push(missing.name.clone());
             } else {
                 return None;
             }
         }
-        // What torch loaded before brings what it needs itself.
-        let base = if borrowed { torch } else { &self.python };
-        libraries.extend(base.loaded.iter().map(|loaded| loaded.library));
-        for missing in &base.missing {
+        libraries.extend(self.python.loaded.iter().map(|loaded| loaded.library));
+        for missing in &self.python.missing {
             match self.loader.comes_from_outside(&missing.name) {
                 true => outside.push(missing.name.clone()),
                 false => return None,

@@ -133,7 +133,10 @@ pub fn of_host(libraries: &[Library]) -> Option<Finding> {
     if !libraries.iter().any(|library| library.outside) {
         return None;
     }
-    let outside = libraries.iter().filter(|library| library.outside);
+    let is_program = |library: &Library| {
+        library.dynamic.as_ref().is_some_and(|dynamic| dynamic.interpreter.is_some())
+    };
+    let outside = libraries.iter().filter(|library| library.outside && !is_program(library));
     let that_matter = needed_for_gpus(libraries);
     let mut taken: Vec<(bool, &str)> = outside
         .filter(|library| !names::from_system(library.soname()))

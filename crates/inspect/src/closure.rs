@@ -113,6 +113,21 @@ fn python(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Option<usize
         .filter_map(|program| tree.resolve(program))
         .find_map(|real| loader.all().find(|(_, library)| library.path == real))
         .map(|(at, _)| at)
+        .or_else(|| python_of_machine(loader))
+}
+
+/// The machine's program of Python that a virtual environment leads to, if it finds all it needs.
+fn python_of_machine(loader: &Loader<'_>) -> Option<usize> {
+    let is_program = |library: &Library| {
+        let dynamic = library.dynamic.as_ref();
+        library.outside
+            && library.name().starts_with("python")
+            && dynamic.is_some_and(|dynamic| dynamic.interpreter.is_some())
+    };
+    let (at, _) = loader.all().find(|(_, library)| is_program(library))?;
+    let mut process = Process::default();
+    loader.load(&mut process, at);
+    process.missing.iter().all(|missing| loader.comes_from_outside(&missing.name)).then_some(at)
 }
 
 /// The loader that the program of Python names and an image does not have: the kernel starts nothing then.

@@ -27,7 +27,8 @@ const MAX_NAMES: usize = 256;
 pub fn names(file: Named<'_>, elf: &Elf) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
     each_piece(file, elf, |at, piece| {
-        let is_first = elf.sections.iter().any(|section| section.name == TEXTS && section.offset == at);
+        let is_first =
+            elf.sections.iter().any(|section| section.name == TEXTS && section.offset == at);
         search(file, at, piece, is_first, &mut out)
     })?;
     out.sort();

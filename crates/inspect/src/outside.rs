@@ -15,6 +15,8 @@ use crate::scan::{self, Library, Scan};
 use crate::tree::Tree;
 use crate::{ldcache, names};
 
+/// Links between a virtual environment's name of Python and the program.
+const MAX_LINKS: usize = 8;
 /// Folders of one LD_LIBRARY_PATH.
 const MAX_FOLDERS: usize = 256;
 /// Entries of these folders that are looked at for one name with `*`.
@@ -36,6 +38,23 @@ impl Host {
     pub fn this(installed: bool) -> Self {
         let library_path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
         Self { library_path, root: installed.then(|| PathBuf::from("/")) }
+    }
+
+    /// The program that a virtual environment has for Python by a link out of it.
+    fn python(&self, tree: &Tree) -> Option<PathBuf> {
+        let root = self.root.as_ref()?;
+        let links: HashMap<&str, &str> = tree.links().collect();
+        let mut place = "bin/python".to_owned();
+        // `python` leads to `python3`, or the other way round, and one of them out.
+        for _ in 0..MAX_LINKS {
+            let target = *links.get(place.as_str())?;
+            if target.starts_with('/') {
+                let program = root.join(target.trim_start_matches('/')).canonicalize().ok()?;
+                return program.is_file().then_some(program);
+            }
+            place = format!("bin/{target}");
+        }
+        None
     }
 
     /// The files that its loader takes by their names alone; none where it has no C library of `machine`.
@@ -93,6 +112,19 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Ou
     if outside.is_empty() && cache.is_empty() {
         return Outside { findings, cache };
     }
+    // A virtual environment's Python is the machine's, with what lies in the folder `lib` beside its own.
+    let mut beside = Vec::new();
+    if let Some(python) = host.python(tree).filter(|_| !cache.is_empty()) {
+        beside.extend(
+            python
+                .parent()
+                .and_then(Path::parent)
+                .and_then(|root| root.join("lib").to_str().map(str::to_owned)),
+        );
+        if let Some(path) = python.to_str() {
+            add(scan, path);
+        }
+    }
     let own: BTreeSet<String> =
         scan.libraries.iter().map(|library| library.name().to_owned()).collect();
     let mut known: BTreeSet<String> = BTreeSet::new();
@@ -103,6 +135,9 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Ou
         let new: Vec<String> = wanted(library).filter(|name| known.insert(name.clone())).collect();
         for name in new.iter().flat_map(|name| matching(&outside, name)) {
             find(scan, &outside, &name);
+        }
+        for name in new.iter().filter(|name| name.starts_with("libpython")) {
+            find(scan, &beside, name);
         }
         for name in new.iter().filter(|name| !own.contains(*name) && !names::from_driver(name)) {
             if let Some(path) = cache.get(name) {

@@ -3,8 +3,6 @@
 //!
 //! Source: `_load_global_deps` in `torch/__init__.py`; its releases are rows of `data/names.toml`.
 
-use std::collections::BTreeSet;
-
 use crate::loader::{Found, Loader, Missing, Process};
 use crate::names::{self, Preload, When};
 use crate::packages::{Contents, release};
@@ -48,18 +46,8 @@ pub fn global(loader: &Loader<'_>, process: &Process) -> Vec<usize> {
     let is_deps = |at: &usize| {
         loader.library(*at).is_some_and(|library| library.name() == "libtorch_global_deps.so")
     };
-    let all = process.loaded.iter().map(|loaded| loaded.library);
-    let mut out: Vec<usize> = all.filter(is_deps).take(1).collect();
-    let mut seen: BTreeSet<usize> = out.iter().copied().collect();
-    let mut at = 0;
-    while let Some(library) = out.get(at) {
-        at += 1;
-        let library = loader.library(*library).and_then(|library| library.dynamic.as_ref());
-        let needed = library.into_iter().flat_map(|dynamic| &dynamic.needed);
-        let found = needed.filter_map(|name| Some(process.get(name)?.library));
-        out.extend(found.filter(|at| seen.insert(*at)));
-    }
-    out
+    let mut all = process.loaded.iter().map(|loaded| loaded.library);
+    all.find(is_deps).map(|deps| process.needs_of(loader, deps)).unwrap_or_default()
 }
 
 fn wanted(row: &Preload, cuda: Option<u16>) -> impl Iterator<Item = &str> {

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn what_nothing_of_torch_needs_is_a_part() {
-        let mut world = world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so", "torch/t.py"]);
+        let mut world =
+            world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so", "torch/t.py"]);
         world.file(&format!("{SITE}/torch/lib/libx.so"), b"INPUT(libx.so.1)");
         let (said, sentence) = says(&world);
         assert_eq!(said, Says::InPart, "{sentence}");

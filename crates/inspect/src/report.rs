@@ -164,7 +164,8 @@ pub fn inspect(
         findings.append(&mut from_host.findings);
         findings.append(&mut scan.findings);
     }
-    let mut loader = Loader::new(tree, &scan, library_path.as_deref(), from_host.cache, options.whole);
+    let mut loader =
+        Loader::new(tree, &scan, library_path.as_deref(), from_host.cache, options.whole);
     findings.append(&mut loader.findings);
     let closure = closure::check(tree, &loader, &contents);
     let (libcuda, stub) = libcuda::check(&loader);

@@ -109,6 +109,9 @@ mod tests {
         assert_eq!(at(0, 1, 0), Some([12, 13]));
         assert_eq!(at(1, 0, 7), Some([138, 146]));
         assert_eq!(at(31, 14, 7), Some([4314, 4322]));
-        assert_eq!((at(0, 15, 0), at(0, 0, 8), at(0, 0, u32::MAX - 1), at(32, 0, 0)), (None, None, None, None));
+        assert_eq!(
+            (at(0, 15, 0), at(0, 0, 8), at(0, 0, u32::MAX - 1), at(32, 0, 0)),
+            (None, None, None, None)
+        );
     }
 }

@@ -56,10 +56,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         ),
         Step::host(
             "start fabric manager, which starts it, now and at each start",
-            &[
-                "systemctl enable nvidia-fabricmanager",
-                "systemctl restart nvidia-fabricmanager",
-            ],
+            &["systemctl enable nvidia-fabricmanager", "systemctl restart nvidia-fabricmanager"],
         ),
     ]);
     vec![Finding::new(&RULE, Severity::Stops, summary).fix(steps)]

@@ -125,7 +125,8 @@ fn finding(snapshot: &Snapshot, kind: Kind<'_>) -> Finding {
     let repeated = repeats(&kind);
     let own = if repeated { Severity::Warns } else { severity(kind.action) };
     // Whether a reset has cured it the log does not say; what is left beside these GPUs works in any case.
-    let resets = matches!(kind.action, Action::ResetGpu | Action::ResetFabric | Action::RestartHost);
+    let resets =
+        matches!(kind.action, Action::ResetGpu | Action::ResetFabric | Action::RestartHost);
     let severity = if resets && takes_all(snapshot, &gpus) { Severity::Unknown } else { own };
     let finding = Finding::new(&RULE, severity, summary);
     let finding = newest(snapshot, &kind.entries).fold(finding, Finding::seen);

@@ -39,8 +39,7 @@ impl<'a> Asked<'a> {
     /// does not is not certain either.
     pub(super) fn unlisted(&self) -> Option<String> {
         let driver = self.driver?;
-        let listed: Vec<Listed<'_>> =
-            self.gpus.iter().map(|gpu| gpu.listed_by(driver)).collect();
+        let listed: Vec<Listed<'_>> = self.gpus.iter().map(|gpu| gpu.listed_by(driver)).collect();
         if listed.is_empty() || listed.contains(&Listed::Yes) {
             return None;
         }

@@ -1,6 +1,8 @@
 //! What one process has loaded, and what it did not find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use super::Loader;
 
 /// How a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,21 @@ impl Process {
     /// The library that answers to `name`.
     pub fn get(&self, name: &str) -> Option<&Loaded> {
         self.by_name.get(name).and_then(|at| self.loaded.get(*at))
+    }
+
+    /// The library number `root` and all that it needs, as this process has them.
+    pub fn needs_of(&self, loader: &Loader<'_>, root: usize) -> Vec<usize> {
+        let mut out = vec![root];
+        let mut seen = BTreeSet::from([root]);
+        let mut at = 0;
+        while let Some(library) = out.get(at) {
+            at += 1;
+            let library = loader.library(*library).and_then(|library| library.dynamic.as_ref());
+            let needed = library.into_iter().flat_map(|dynamic| &dynamic.needed);
+            let found = needed.filter_map(|name| Some(self.get(name)?.library));
+            out.extend(found.filter(|at| seen.insert(*at)));
+        }
+        out
     }
 
     /// Whether the entry `by` was loaded for the entry `whom`, or is that one.

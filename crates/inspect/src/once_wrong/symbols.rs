@@ -137,3 +137,20 @@ fn parts_that_are_only_opened_by_their_host() {
     world.site("mine/libplugin.so", &Library::new("libplugin.so").imports("host_does_it", None));
     assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
 }
+
+#[test]
+fn what_torch_loads_is_not_for_all() {
+    // libc10.so is there because torch has loaded it; libtorch_cuda.so, which torch has loaded as well, it does not need.
+    let mut world = World::new();
+    world.site("torch/lib/libc10.so", &Library::new("libc10.so").exports("c10_does", None));
+    let python = Library::new("libtorch_python.so").needs(&["libtorch_cuda.so", "libc10.so"]);
+    world.site("torch/lib/libtorch_python.so", &python.runpath("$ORIGIN"));
+    let cuda = gpu().exports("torch_cuda_does", None).needs(&["libcuda.so.1"]);
+    world.site("torch/lib/libtorch_cuda.so", &cuda);
+    let module = gpu().needs(&["libc10.so"]).imports("c10_does", None);
+    world.site(EXT, &module);
+    assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
+    world.site(EXT, &module.imports("torch_cuda_does", None));
+    assert_eq!(says(&world).0, Says::No);
+    assert!(says(&world).1.contains("undefined symbol: torch_cuda_does"));
+}

@@ -1,9 +1,9 @@
 //! Images that lack what no driver brings, or have something else in its place.
 
+use crate::Says;
 use crate::failures::{SITE, World};
 use crate::forge::{Library, cubin, fatbin};
 use crate::report::{Options, inspect};
-use crate::Says;
 
 /// What an image of `world` gets: as the image is, not as a folder.
 fn says(world: &World, gpu: &str, driver: Option<&str>) -> (Says, String) {
@@ -51,7 +51,10 @@ fn packages_of_a_python_that_is_not_there() {
     world.put("usr/local/bin/python3.11", &python);
     let (said, sentence) = says(&world, "h100", Some("580.65.06"));
     assert_eq!(said, Says::No);
-    assert!(sentence.contains("is for Python 3.13, which is not there; there is 3.11"), "{sentence}");
+    assert!(
+        sentence.contains("is for Python 3.13, which is not there; there is 3.11"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -93,7 +96,10 @@ fn a_libcuda_that_wins_over_the_drivers() {
     assert_eq!(says(&world, "h100", Some("570.86.15")).0, Says::Yes);
     assert_eq!(says(&world, "h100", Some("535.104.05")).0, Says::CantTell);
     assert_eq!(says(&world, "h100", None).0, Says::CantTell);
-    world.site("torch/lib/libtorch_cuda.so", &Library::new("").code(&[fatbin(&[cubin(80), cubin(89)])]));
+    world.site(
+        "torch/lib/libtorch_cuda.so",
+        &Library::new("").code(&[fatbin(&[cubin(80), cubin(89)])]),
+    );
     let (said, sentence) = says(&world, "rtx 4090", Some("535.104.05"));
     assert_eq!(said, Says::No);
     assert!(sentence.contains("error 804"), "{sentence}");
@@ -119,12 +125,18 @@ fn three_containers_of_a_library_that_is_not_for_this_gpu() {
     let mut parts = vec![fatbin(&[cubin(80)]); 60];
     parts.extend(vec![fatbin(&[cubin(90)]); 60]);
     parts.push(fatbin(&[cubin(70)]));
-    world.site("nvidia/cusparselt/lib/libcusparseLt.so.0", &Library::new("libcusparseLt.so.0").code(&parts));
+    world.site(
+        "nvidia/cusparselt/lib/libcusparseLt.so.0",
+        &Library::new("libcusparseLt.so.0").code(&parts),
+    );
     let (said, sentence) = says(&world, "v100", Some("535.104.05"));
     assert_eq!(said, Says::InPart, "{sentence}");
     assert_eq!(says(&world, "a100", Some("535.104.05")).0, Says::Yes);
     // cuBLASLt chooses among kernels made for single GPUs.
-    world.site("nvidia/cublas/lib/libcublasLt.so.12", &Library::new("libcublasLt.so.12").code(&parts));
+    world.site(
+        "nvidia/cublas/lib/libcublasLt.so.12",
+        &Library::new("libcublasLt.so.12").code(&parts),
+    );
     let answer = world.report().answer("v100", None).unwrap();
     assert!(answer.sentence.contains("libcusparseLt"), "{}", answer.sentence);
 }
