@@ -199,9 +199,10 @@ fn a_fabric_without_its_subnet_manager() {
             blocked: a container with GPUs can't work here as it is
 
             STOPS  the NVLink fabric of 2 GPU(s) is not up: the module ib_umad is not loaded, nvlsm is not running [nvlsm]
-                   fix:  install NVLink's subnet manager (package `nvlsm`, from NVIDIA's repository)
+                   fix:  install fabric manager of the very version of the driver
+                   then: install NVLink's subnet manager (package `nvlsm`, from NVIDIA's repository)
                    then: load what it speaks through, now and at each start: `modprobe ib_umad`, `sh -c 'echo ib_umad > /etc/modules-load.d/ib_umad.conf'`
-                   then: start fabric manager, which starts it: `systemctl restart nvidia-fabricmanager`
+                   then: start fabric manager, which starts it, now and at each start: `systemctl enable nvidia-fabricmanager`, `systemctl restart nvidia-fabricmanager`
         "#]],
     );
 }

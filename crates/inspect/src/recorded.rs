@@ -61,7 +61,7 @@ pub fn check(
             native.filter_map(|path| Some((wrong(&path)?, path))).collect();
         finding(package, contents, wrong)
     };
-    let python = |package: &&Package| package.origin == Origin::Python && package.files > 0;
+    let python = |package: &&Package| package.origin == Origin::Python;
     contents.packages.iter().filter(python).filter_map(of_package).collect()
 }
 
