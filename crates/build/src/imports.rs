@@ -1,4 +1,4 @@
-//! The import check: whether packages with native code can be imported beside their torch. Each is imported once, in
+//! The import check: whether packages with native code can be imported, beside torch where there is one. Each is imported once, in
 //! a container of the image without GPU and network, beside the first run of a set of wheels and debs; what came of
 //! it is remembered for that set.
 //!
@@ -61,7 +61,7 @@ const STOP: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Imports {
     key: Digest,
-    torch: String,
+    torch: Option<String>,
     machine: Machine,
     packages: Vec<(String, String)>,
     answers: BTreeMap<String, Answer>,
@@ -127,12 +127,11 @@ impl Answer {
 }
 
 impl Builder<'_> {
-    /// What is to be imported of a lock; `None` where there is no torch, or nothing with native code beside it.
+    /// What is to be imported of a lock; `None` where nothing in it has native code but torch.
     ///
     /// # Errors
     /// The store can't be read.
     pub fn imports(&self, lock: &Lock) -> Result<Option<Imports>, Error> {
-        let Some(torch) = &lock.facts.torch else { return Ok(None) };
         let native = lock.wheels.iter().filter(|wheel| wheel.may_be_native());
         let of = |wheel: &Wheel| (wheel.name.clone(), wheel.version.clone());
         let packages: Vec<_> = native.map(of).collect();
@@ -145,7 +144,7 @@ impl Builder<'_> {
         let answers = answers.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(Some(Imports {
             key,
-            torch: torch.version.clone(),
+            torch: lock.facts.torch.as_ref().map(|torch| torch.version.clone()),
             machine: lock.facts.machine,
             packages,
             answers: answers.unwrap_or_default(),
@@ -213,23 +212,42 @@ impl Imports {
             };
             let named: Vec<_> = names.iter().take(NAMED).copied().collect();
             remarks.push(format!(
-                "whether {}{more} can be imported beside torch {} can't be told here: {why}",
+                "whether {}{more} can be imported{} can't be told here: {why}",
                 named.join(", "),
-                self.torch
+                self.beside()
             ));
         }
         remarks
     }
 
+    /// " beside torch 2.15.0".
+    fn beside(&self) -> String {
+        self.torch.as_ref().map(|torch| format!(" beside torch {torch}")).unwrap_or_default()
+    }
+
     fn failure(&self, name: &str, version: &str, error: &str, libraries: &[String]) -> String {
-        let torch = self.torch.split('+').next().unwrap_or(&self.torch);
-        let fits = sconce_facts::torch_for(name, version, self.machine);
-        let fits = fits.filter(|release| release.version != torch).map(|release| {
-            format!("; it is built for torch = \"{}\" (CUDA {})", release.version, release.cuda)
+        // The words of some errors name another package than torch.
+        let pair = sconce_facts::import_pair(error).and_then(|pair| {
+            let other = self.packages.iter().find(|(other, _)| *other == pair.with)?;
+            (other.0 != name).then_some((pair, other))
+        });
+        if let Some((pair, (with, of))) = pair {
+            return format!(
+                "{name} {version} can't be imported beside {with} {of}: {error}; ask for {}, or for another \
+                 release of {name}",
+                pair.fix
+            );
+        }
+        let fits = self.torch.as_deref().and_then(|torch| {
+            let torch = torch.split('+').next().unwrap_or(torch);
+            let fits = sconce_facts::torch_for(name, version, self.machine)?;
+            (fits.version != torch).then(|| {
+                format!("; it is built for torch = \"{}\" (CUDA {})", fits.version, fits.cuda)
+            })
         });
         format!(
-            "{name} {version} can't be imported beside torch {}: {error}{}",
-            self.torch,
+            "{name} {version} can't be imported{}: {error}{}",
+            self.beside(),
             fits.or_else(|| libraries::of_error(error, libraries)).unwrap_or_default()
         )
     }

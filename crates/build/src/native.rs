@@ -16,8 +16,10 @@ use sconce_inspect::zip::{self, Entry};
 use sconce_lock::{Native, Wheel};
 
 use crate::builder::Builder;
-use crate::contents::{contents, on_disk};
+use crate::contents::contents;
 use crate::error::Error;
+use crate::modules::{archive, unpacked};
+use crate::overlaps::values;
 
 /// The most bytes that are fetched of one wheel: modules for torch have some megabytes.
 const LIMIT: u64 = 48 << 20;
@@ -55,17 +57,8 @@ pub(crate) fn native(
         return Ok(Native::default());
     }
     let entries = &contents.files;
-    let (local, remote);
-    let bytes: &dyn ReadAt = match on_disk(url)? {
-        Some(file) => {
-            local = file;
-            &local
-        }
-        None => {
-            remote = Bytes(Remote::open(builder.client, url, LIMIT)?);
-            &remote
-        }
-    };
+    let bytes = archive(builder, wheel, url, LIMIT)?;
+    let bytes = &*bytes;
     let version = entries.iter().find(|entry| is_version(&entry.name));
     let version = version.map(|entry| text(bytes, entry, TEXT)).transpose()?;
     let said = version.as_deref().map(said).unwrap_or_default();
@@ -83,11 +76,7 @@ pub(crate) fn native(
 
 fn needs_torch(metadata: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    metadata
-        .lines()
-        .take_while(|line| !line.trim().is_empty())
-        .filter_map(|line| line.strip_prefix("Requires-Dist:"))
-        .any(|line| line.trim().split(|c| !plain(c)).next() == Some("torch"))
+    values(metadata, "Requires-Dist:").any(|line| line.split(|c| !plain(c)).next() == Some("torch"))
 }
 
 /// `torchaudio/version.py`, `pkg/_version.py`.
@@ -111,21 +100,8 @@ fn said(text: &str) -> Local {
 /// The CUDA library that a module for torch needs, and its major; `None` for any other module. Of a package that
 /// is `known` to be for torch all modules count.
 fn needs(bytes: &dyn ReadAt, entry: &Entry, known: bool) -> Result<Option<(String, u16)>, Error> {
-    let file = Named::new("the wheel", bytes);
-    let packed = Slice::new(bytes, zip::start(file, entry)?, entry.packed);
-    let stored;
-    let inflated;
-    let module: &dyn ReadAt = match entry.deflated {
-        true => {
-            inflated = Inflated::raw(packed, entry.size);
-            &inflated
-        }
-        false => {
-            stored = packed;
-            &stored
-        }
-    };
-    let module = Named::new(&entry.name, module);
+    let module = unpacked(bytes, entry, u64::MAX)?;
+    let module = Named::new(&entry.name, &*module);
     // What only has the name of a module is none.
     let Ok(elf) = Elf::parse(module) else { return Ok(None) };
     let Ok(Some(dynamic)) = Dynamic::parse(module, &elf) else { return Ok(None) };

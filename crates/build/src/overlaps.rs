@@ -79,7 +79,7 @@ fn listed(wheel: &Wheel, contents: &Contents, venv: &Venv) -> Result<Listed, sco
 }
 
 /// Why a wheel could not be asked, without its address.
-fn reason(error: &Error) -> String {
+pub(crate) fn reason(error: &Error) -> String {
     use sconce_fetch::Error as E;
     match error {
         Error::Fetch(
@@ -100,8 +100,9 @@ fn reason(error: &Error) -> String {
 }
 
 /// The values of a header in METADATA.
-fn values<'m>(metadata: &'m str, header: &'m str) -> impl Iterator<Item = &'m str> {
-    let lines = metadata.lines().take_while(|line| !line.trim().is_empty());
+pub(crate) fn values<'m>(metadata: &'m str, header: &'m str) -> impl Iterator<Item = &'m str> {
+    // A line of blanks goes on with the one before it, as of a licence (RFC 822, 3.1.1).
+    let lines = metadata.lines().take_while(|line| !line.is_empty());
     lines.filter_map(move |line| line.strip_prefix(header)).map(str::trim)
 }
 
@@ -118,6 +119,14 @@ fn other_release(metadata: &str, file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// pandas 2.0.3 has its licence before what it requires.
+    #[test]
+    fn a_field_of_many_lines() {
+        let metadata =
+            "License: BSD\n        \n        Copyright\nRequires-Dist: a\n\nRequires-Dist: text\n";
+        assert_eq!(values(metadata, "Requires-Dist:").collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn the_release_of_metadata() {

@@ -10,9 +10,12 @@ use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
     Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, Leads,
-    ListedFile, Machine, Native, Order, Outcome, OverlapQuestion, Overlaps, PythonAnswer,
-    PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, UvLockRequest, Wheel,
+    Libraries, ListedFile, Machine, Native, NumpyApi, Order, Outcome, OverlapQuestion, Overlaps,
+    PythonAnswer, PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, UvLockRequest,
+    Wheel,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::builder::Builder;
 use crate::debian_lists::{self, Ahead, Question};
@@ -20,7 +23,7 @@ use crate::download::URL;
 use crate::error::Error;
 use crate::image::architecture;
 use crate::project::Project;
-use crate::{native, overlaps, parallel};
+use crate::{libraries, native, numpy, overlaps, parallel};
 
 /// The indexes of this machine's configuration.
 pub(crate) struct World<'a> {
@@ -201,6 +204,25 @@ impl Index for World<'_> {
         })
     }
 
+    fn libraries(&mut self, wheels: &[Wheel], code: bool) -> Vec<Result<Libraries, String>> {
+        let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("libraries", PAGES, &places, |(wheel, url)| {
+            kept(builder, &format!("libraries {code}"), wheel, || {
+                libraries::libraries(builder, wheel, code, url.as_deref())
+            })
+        })
+    }
+
+    fn numpy(&mut self, wheels: &[Wheel]) -> Vec<Result<Option<NumpyApi>, String>> {
+        let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("numpy", PAGES, &places, |(wheel, url)| match url {
+            Some(url) => kept(builder, "numpy", wheel, || numpy::numpy(builder, wheel, url)),
+            None => Err("where it is is not known".to_owned()),
+        })
+    }
+
     fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
         overlaps::files(self.builder, wheel, self.address(wheel).as_deref())
     }
@@ -263,17 +285,27 @@ const NATIVE: &str = "native";
 
 /// What a wheel says about itself: asked once.
 fn asked(builder: &Builder<'_>, wheel: &Wheel, known: bool, url: &str) -> Result<Native, String> {
-    let key = Digest::of(format!("{} {known}", wheel.sha256).as_bytes());
+    kept(builder, &known.to_string(), wheel, || native::native(builder, wheel, known, url))
+}
+
+/// The answer to a question to a wheel, kept by its SHA-256.
+fn kept<T: Serialize + DeserializeOwned>(
+    builder: &Builder<'_>,
+    question: &str,
+    wheel: &Wheel,
+    ask: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, String> {
+    let key = Digest::of(format!("{} {question}", wheel.sha256).as_bytes());
     if let Ok(Some(bytes)) = builder.store.memo(NATIVE, key)
-        && let Ok(native) = serde_json::from_slice(&bytes)
+        && let Ok(known) = serde_json::from_slice(&bytes)
     {
-        return Ok(native);
+        return Ok(known);
     }
-    let native = native::native(builder, wheel, known, url).map_err(|error| error.to_string())?;
-    if let Ok(bytes) = serde_json::to_vec(&native) {
+    let found = ask().map_err(|error| overlaps::reason(&error))?;
+    if let Ok(bytes) = serde_json::to_vec(&found) {
         builder.store.put_memo(NATIVE, key, &bytes).map_err(|error| error.to_string())?;
     }
-    Ok(native)
+    Ok(found)
 }
 
 /// Whether uv passes a file over because of UV_EXCLUDE_NEWER: a day, or a time in UTC.

@@ -37,6 +37,7 @@ pub struct Local {
 struct Table {
     companion: Vec<Companion>,
     built: Vec<Built>,
+    opens: Vec<Opens>,
     local: Vec<Word>,
     abi: Vec<Abi>,
 }
@@ -73,6 +74,22 @@ struct Built {
     package: String,
     version: String,
     cuda: CudaVersion,
+}
+
+/// A library without which a package does nothing on a GPU, and which it opens by name.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct Opens {
+    package: String,
+    /// The first release that was read.
+    pub since: String,
+    /// The last release that was read.
+    pub until: String,
+    /// Its SONAME: "libcublas.so.12".
+    pub library: String,
+    /// The CUDA major that it is of.
+    pub cuda: u16,
+    /// The package on PyPI that has it.
+    pub brought_by: String,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +138,11 @@ pub fn builds(package: &str) -> Option<Builds> {
 pub fn built_for(package: &str, version: &str) -> Option<CudaVersion> {
     let is = |row: &&Built| row.package == package && row.version == version;
     TABLE.built.iter().find(is).map(|row| row.cuda)
+}
+
+/// The libraries that releases of a package open by name.
+pub fn opens(package: &str) -> impl Iterator<Item = &'static Opens> {
+    TABLE.opens.iter().filter(move |row| row.package == package)
 }
 
 /// The newest torch on PyPI that has what a release of a package is built for, where that is known: by its row, or
@@ -237,6 +259,17 @@ mod tests {
         }
         assert_eq!(cxx11_abi_from(), Some("2.7.0"));
         assert_eq!(TABLE.abi.len(), 1);
+    }
+
+    #[test]
+    fn what_is_opened_by_name() {
+        let of = |package| opens(package).map(|row| row.library.as_str()).collect::<Vec<_>>();
+        assert_eq!(of("ctranslate2"), ["libcublas.so.12", "libcublas.so.11"]);
+        for row in &TABLE.opens {
+            assert!(row.library.ends_with(&format!(".so.{}", row.cuda)), "{row:?}");
+            assert!(companion(&row.package).is_none(), "{row:?}");
+        }
+        assert_eq!(of("cupy-cuda12x"), [""; 0]);
     }
 
     #[test]

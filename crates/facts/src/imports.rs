@@ -9,12 +9,23 @@ use crate::table;
 #[derive(Deserialize)]
 struct Table {
     want: Vec<Want>,
+    pair: Vec<Pair>,
 }
 
 #[derive(Deserialize)]
 struct Want {
     words: String,
     wants: String,
+}
+
+/// Two packages that do not fit each other, by the error that an import ends with.
+#[derive(Debug, Deserialize)]
+pub struct Pair {
+    words: String,
+    /// The package that does not fit the one that was imported.
+    pub with: String,
+    /// What to ask for.
+    pub fix: String,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::IMPORTS));
@@ -27,9 +38,21 @@ pub fn import_wants(error: &str) -> Option<&'static str> {
     found.map(|row| row.wants.as_str())
 }
 
+/// The package that another one does not fit, by the error that its import ended with.
+pub fn import_pair(error: &str) -> Option<&'static Pair> {
+    TABLE.pair.iter().find(|row| error.contains(&row.words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_of_a_pair() {
+        let error = "ImportError: numpy.core.multiarray failed to import";
+        assert_eq!(import_pair(error).map(|pair| pair.with.as_str()), Some("numpy"));
+        assert!(import_pair("ImportError: libGL.so.1").is_none());
+    }
 
     #[test]
     fn what_an_import_wants() {

@@ -28,7 +28,8 @@ mod xid;
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
 pub use companions::{
-    Agree, Builds, Local, builds, built_for, companion, companion_major, cxx11_abi_from, torch_for,
+    Agree, Builds, Local, Opens, builds, built_for, companion, companion_major, cxx11_abi_from,
+    opens, torch_for,
 };
 pub use conda::{Conda, conda};
 pub use cuda::{
@@ -38,7 +39,7 @@ pub use cuda::{
 pub use figures::{Known, floor_figure, public_figure, rate};
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, Listed, gpu, gpu_by_pci, gpus};
-pub use imports::import_wants;
+pub use imports::{Pair, import_pair, import_wants};
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, Install, driver_branch, install};

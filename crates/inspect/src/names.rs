@@ -229,6 +229,12 @@ pub fn pypi_package(name: &str) -> Option<&'static str> {
     package(name).filter(|row| !row.debian).map(|row| row.name.as_str())
 }
 
+/// The package on PyPI that has the library called `name` for this CUDA major.
+pub fn pypi_package_for(name: &str, cuda: Option<u16>) -> Option<&'static str> {
+    let row = package(name).filter(|row| !row.debian)?;
+    Some(row.cuda_13.as_ref().filter(|_| cuda == Some(13)).unwrap_or(&row.name))
+}
+
 fn package(name: &str) -> Option<&'static Package> {
     ROWS.package.iter().find(|row| row.libraries.iter().any(|start| name.starts_with(start)))
 }

@@ -92,6 +92,53 @@ pub struct Native {
     pub why: Option<String>,
 }
 
+/// What a wheel has of NVIDIA's libraries, and which of them its code asks for besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Libraries {
+    /// The file names of those in it: "libcublas.so.12".
+    pub has: Vec<String>,
+    /// Those that its modules need.
+    pub needs: Vec<Need>,
+    /// Those that its modules open by name when they run.
+    pub opens: Vec<Need>,
+    /// Its extras that ask for packages of NVIDIA's.
+    pub extras: Vec<String>,
+    /// What was not read, and why: "what x/lib.so opens by name: it has 300 MB".
+    pub unread: Option<String>,
+}
+
+/// A library that a module asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// Its name: "libcublas.so.12".
+    pub library: String,
+    /// The CUDA major that it is of, where its name tells.
+    pub cuda: Option<u16>,
+    /// The package on PyPI that has it, where that is known; and that for CUDA 13, where it is another.
+    pub package: Option<String>,
+    /// See there.
+    pub package_13: Option<String>,
+    /// The module.
+    pub of: String,
+}
+
+impl Need {
+    /// The package that has it for a CUDA major.
+    pub fn brought_by(&self, major: Option<u16>) -> Option<&str> {
+        let of_13 = self.package_13.as_deref().filter(|_| major == Some(13));
+        of_13.or(self.package.as_deref())
+    }
+}
+
+/// The NumPy that a wheel's modules are built for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumpyApi {
+    /// The newest major release whose C API they know.
+    pub major: u16,
+    /// A module that shows it.
+    pub of: String,
+}
+
 /// A uv.lock to be read.
 #[derive(Debug, Clone, Copy)]
 pub struct UvLockRequest<'a> {
@@ -258,6 +305,19 @@ pub trait Index {
     /// The files in a wheel of an answer, asked of the wheel before it is downloaded; else why they are not known.
     fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
         Err(format!("nothing is read of {} here", wheel.file))
+    }
+
+    /// What wheels of an answer have of NVIDIA's libraries, in their order, and with `code` which they ask for; else why
+    /// that is not known.
+    fn libraries(&mut self, wheels: &[Wheel], code: bool) -> Vec<Result<Libraries, String>> {
+        let _ = code;
+        wheels.iter().map(|wheel| Err(format!("nothing is read of {} here", wheel.file))).collect()
+    }
+
+    /// The NumPy that the modules of wheels are built for, in their order: nothing where they use none, or where
+    /// METADATA says which they can be used with.
+    fn numpy(&mut self, wheels: &[Wheel]) -> Vec<Result<Option<NumpyApi>, String>> {
+        wheels.iter().map(|_| Ok(None)).collect()
     }
 
     /// A project's uv.lock as a pylock.toml (PEP 751). Nothing is resolved or built.

@@ -54,15 +54,16 @@ pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use image_name::{image_name_of, is_image_name};
 pub use index::{
-    DebianAnswer, DebianRequest, Index, IndexError, ListedFile, Misnamed, Native, Overlap,
-    OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest, UvLockRequest,
+    DebianAnswer, DebianRequest, Index, IndexError, Libraries, ListedFile, Misnamed, Native, Need,
+    NumpyApi, Overlap, OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest,
+    UvLockRequest,
 };
 pub use leads::Leads;
 pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 pub use requirements::{FileKind, Included, ProjectFile, RequirementsFile, project_file};
 pub use requirements_txt::{Ask, Line};
-pub use resolve::{Host, HostGpu, resolve};
+pub use resolve::{Host, HostGpu, leaves_numpy_open, resolve};
 pub use sconce_facts::{
     Base, Machine, UvRow, base, base_with, python_releases, pythons, uv as resolver,
 };

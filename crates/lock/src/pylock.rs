@@ -46,6 +46,8 @@ pub struct PylockWheel {
     pub sha256: Digest,
     /// Where it is.
     pub source: Source,
+    /// When an index got it, where given: `2024-05-01T…`.
+    pub uploaded: Option<String>,
 }
 
 /// Where a wheel is.
@@ -86,6 +88,8 @@ struct FileRow {
     url: Option<String>,
     path: Option<String>,
     size: Option<u64>,
+    #[serde(rename = "upload-time")]
+    upload_time: Option<toml::value::Datetime>,
     #[serde(default)]
     hashes: Hashes,
 }
@@ -214,7 +218,8 @@ impl FileRow {
             Some(place) if direct => Source::Direct(place),
             place => Source::Index(place),
         };
-        Ok(PylockWheel { name, size: self.size, sha256, source })
+        let uploaded = self.upload_time.map(|time| time.to_string());
+        Ok(PylockWheel { name, size: self.size, sha256, source, uploaded })
     }
 }
 

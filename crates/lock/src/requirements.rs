@@ -138,7 +138,11 @@ impl RequirementsFile {
     /// # Errors
     /// One of them can't be read, is too large, or asks for what would have to be built.
     pub(crate) fn load(&mut self, leads: &Leads, groups: bool) -> Result<(), Error> {
-        let loading = Loading { leads, groups };
+        self.load_all(Loading { leads, groups }).map_err(|error| without_text(error, leads))
+    }
+
+    fn load_all(&mut self, loading: Loading<'_>) -> Result<(), Error> {
+        let leads = loading.leads;
         self.path = leads.folder().join(&self.path);
         let path = self.path.clone();
         if let Some(items) = self.items.clone() {
@@ -332,6 +336,21 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
 fn refused(path: &Path, fault: Fault) -> Error {
     let Fault { number, text, why, builds } = fault;
     Error::Requirement { path: path.to_owned(), number, text, why, builds }
+}
+
+/// An error without what stands in a file outside the project's folder: nobody has said yet that it may be read, and a
+/// project could have any file of this person's shown.
+fn without_text(error: Error, leads: &Leads) -> Error {
+    match error {
+        Error::Requirement { path, number, builds, .. }
+            if !leads.real(&path).is_some_and(|real| real.starts_with(leads.folder())) =>
+        {
+            let why = "is not what a file of requirements can have (what stands there is not shown: the file is \
+                       outside the project's folder)";
+            Error::Requirement { path, number, text: String::new(), why: why.to_owned(), builds }
+        }
+        error => error,
+    }
 }
 
 /// The text of a file that a project names.

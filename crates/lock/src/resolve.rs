@@ -11,7 +11,9 @@ mod hashes;
 mod install;
 mod keep;
 mod left;
+mod libraries;
 mod newest;
+mod numpy;
 mod overlaps;
 mod releases;
 mod relics;
@@ -24,9 +26,12 @@ mod torch;
 mod undeclared;
 mod unknown;
 mod unsatisfiable;
+mod untried;
+mod ways_out;
 mod without_torch;
 mod words;
 
+pub use numpy::leaves_numpy_open;
 pub(crate) use request::request;
 
 use std::collections::BTreeMap;
@@ -41,7 +46,7 @@ use crate::candidate::Request;
 use crate::document::{DebPin, Facts, Inputs, Lock, TorchFacts, Wheel};
 use crate::error::Error;
 use crate::explain::Explanation;
-use crate::index::{DebianRequest, Index, ListedFile, PythonAnswer};
+use crate::index::{DebianRequest, Index, Libraries, ListedFile, PythonAnswer};
 use crate::previous::Previous;
 use crate::pylock::{Package, Pylock, PylockWheel};
 use crate::source::{SOURCE, is_placeholder};
@@ -124,6 +129,10 @@ fn packages(
         lacks: Vec::new(),
         debs: BTreeMap::new(),
         listed: BTreeMap::new(),
+        libraries: BTreeMap::new(),
+        uploaded: BTreeMap::new(),
+        old_numpys: Vec::new(),
+        unread_numpy: Vec::new(),
     };
     let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
     resolution.finish(chosen)
@@ -166,6 +175,14 @@ struct Resolution<'a> {
     debs: BTreeMap<(String, &'static str, bool), (Digest, Vec<DebPin>)>,
     /// What the index has of packages that uv found no wheel of.
     listed: BTreeMap<String, Vec<ListedFile>>,
+    /// What wheels have of NVIDIA's libraries, and with `true` what their code asks for.
+    libraries: BTreeMap<(Digest, bool), Result<Libraries, String>>,
+    /// The day on which an index got a wheel.
+    uploaded: BTreeMap<Digest, i64>,
+    /// Packages for which an older NumPy was asked for.
+    old_numpys: Vec<numpy::OldNumpy>,
+    /// Wheels of which it could not be read which NumPy they are built for, and why.
+    unread_numpy: Vec<(Wheel, String)>,
 }
 
 impl Resolution<'_> {
@@ -182,7 +199,7 @@ impl Resolution<'_> {
     }
 
     /// The rows of a lock for an answer.
-    fn wheels(&self, answer: &PythonAnswer, base: &'static Base) -> Result<Vec<Wheel>, Error> {
+    fn wheels(&mut self, answer: &PythonAnswer, base: &'static Base) -> Result<Vec<Wheel>, Error> {
         let wrong =
             |message: String| Error::Pylock { file: "the resolver's answer".into(), message };
         let pylock = Pylock::parse(&answer.pylock).map_err(wrong)?;
@@ -193,7 +210,7 @@ impl Resolution<'_> {
         let hashes = self.hashes()?;
         hashes.complete(set.iter().map(|(package, _)| package.name.as_str()))?;
         let index = |name: &str| answer.indexes.get(name).cloned().unwrap_or_else(|| "pypi".into());
-        let mut rows = Vec::with_capacity(set.len());
+        let (mut rows, mut days) = (Vec::with_capacity(set.len()), Vec::new());
         for (package, best) in set {
             if self.spec.environment.from_source.contains(&package.name) {
                 rows.push(self.row_from_source(package)?);
@@ -212,14 +229,19 @@ impl Resolution<'_> {
                     );
                 }
             };
+            let day = wheel.uploaded.as_deref().and_then(releases::day);
+            days.extend(day.map(|day| (wheel.sha256, day)));
             rows.push(row(package, wheel, index(&package.name), answer.folder.as_deref()));
         }
+        self.uploaded.extend(days);
         Ok(rows)
     }
 
     fn finish(mut self, chosen: Chosen) -> Result<(Lock, Explanation), Error> {
         let Chosen { base, torch, wheels, addresses } = chosen;
         self.tell_lacks(&wheels);
+        self.tell_numpy(&wheels);
+        self.tell_libraries(&wheels, torch.as_ref());
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),

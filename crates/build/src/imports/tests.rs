@@ -6,7 +6,7 @@ fn imports(packages: &[(&str, &str)]) -> Imports {
     let own = |(name, version): &(&str, &str)| ((*name).to_owned(), (*version).to_owned());
     Imports {
         key: Digest::of(b""),
-        torch: "2.15.0".into(),
+        torch: Some("2.15.0".into()),
         machine: Machine::X86_64,
         packages: packages.iter().map(own).collect(),
         answers: BTreeMap::new(),
@@ -147,4 +147,30 @@ fn answers_from_inside_are_not_trusted() {
     assert!(!all.is_known());
     take(&mut all, line("b", "failed", &"x".repeat(10_000)).as_bytes());
     assert!(all.remarks(true)[0].len() < 400);
+}
+
+/// What an error says of NumPy is not torch's fault, and without torch nothing is said of it.
+#[test]
+fn the_package_that_does_not_fit_is_named() {
+    let numpy = "ImportError: numpy.core.multiarray failed to import (AttributeError: _ARRAY_API not found)";
+    let library =
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory";
+    let mut all = imports(&[("numpy", "2.5.5"), ("cv", "4.8"), ("open", "1")]);
+    let text = line("numpy", "imported", "") + &line("cv", "failed", numpy);
+    take(&mut all, (text + &line("open", "failed", library)).as_bytes());
+    let remarks = all.remarks(false);
+    assert_eq!(
+        remarks[0],
+        format!(
+            "cv 4.8 can't be imported beside numpy 2.5.5: {numpy}; ask for `numpy<2`, or for another release of cv"
+        )
+    );
+    assert!(remarks[1].starts_with("open 1 can't be imported beside torch 2.15.0: "));
+    all.torch = None;
+    let remarks = all.remarks(false);
+    assert!(remarks[1].starts_with("open 1 can't be imported: ImportError: libGL"), "{remarks:?}");
+    assert!(
+        remarks[1].ends_with("`packages = [\"libgl1\"]` under [base] brings it"),
+        "{remarks:?}"
+    );
 }

@@ -1,14 +1,13 @@
 //! What the packages beside torch are built for: from the facts, else from their own bytes.
 
 use pep440_rs::Version;
-use sconce_facts::{Agree, Builds, CudaVersion, Local, Machine, Variant};
+use sconce_facts::{Agree, Builds, CudaVersion, Local, Machine};
 
-use super::{MOST_QUESTIONS, Resolution};
-use crate::candidate::{Candidate, Channel, Request, candidates, consider};
+use super::Resolution;
+use crate::candidate::{Candidate, Channel};
 use crate::document::Wheel;
 use crate::index::Native;
 use crate::source::SOURCE;
-use crate::spec::{CudaRequest, TorchRequest};
 
 /// Beginnings of names that are torch itself, or that it pins.
 const OF_TORCH: &[&str] = &["nvidia-", "cuda-"];
@@ -29,7 +28,7 @@ pub(super) struct Disagreement {
 }
 
 impl Disagreement {
-    fn new(wheel: &Wheel, message: String, wants: Wants) -> Self {
+    pub fn new(wheel: &Wheel, message: String, wants: Wants) -> Self {
         let (package, file) = (wheel.name.clone(), wheel.file.clone());
         Self { package, file, message, wants, fixed: wheel.url.is_some() }
     }
@@ -63,7 +62,7 @@ impl Wants {
     }
 
     /// Whether this is a CUDA that it wants.
-    fn has(&self, cuda: CudaVersion) -> bool {
+    pub fn has(&self, cuda: CudaVersion) -> bool {
         match self {
             Self::Cuda(wanted) => *wanted == cuda,
             Self::OneOf { cudas, nearest } => {
@@ -75,7 +74,7 @@ impl Wants {
     }
 
     /// What of a torch meets it, where its version does not say it: " (CUDA 13.0)".
-    fn of(&self, candidate: &Candidate) -> String {
+    pub fn of(&self, candidate: &Candidate) -> String {
         match (self, candidate.cuda) {
             (Self::Cuda(_) | Self::OneOf { .. } | Self::CudaMajor(_), Some(cuda)) => {
                 format!(" (CUDA {cuda})")
@@ -161,7 +160,7 @@ impl Resolution<'_> {
                 Err(_) => {}
             }
         }
-        found
+        found.or_else(|| self.lacks_libraries(wheels, torch))
     }
 
     /// A package with one library for each CUDA, and none for that of a torch.
@@ -231,49 +230,6 @@ impl Resolution<'_> {
             );
             found(message, wants)
         })
-    }
-
-    /// The newest torch that has what a package wants, with the version of torch left open: "torch = "2.14.1"
-    /// (CUDA 13.0)".
-    pub(super) fn torch_that_has(&self, wants: &Wants) -> Option<String> {
-        let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
-        let (all, _) = candidates(&open);
-        let found = all.iter().find(|one| wants.met_by(one, self.request.machine))?;
-        Some(format!("torch = \"{}\"{}", found.release.version, wants.of(found)))
-    }
-
-    /// The newest CUDA that a package wants and for which there is a build of the very torch that was asked for.
-    pub(super) fn cuda_that_fits(
-        &self,
-        wants: &Wants,
-        candidate: &Candidate,
-    ) -> Option<CudaVersion> {
-        let fits = |cuda: CudaVersion| {
-            let cuda_wanted = CudaRequest::Version { major: cuda.major, minor: Some(cuda.minor) };
-            let request = Request { cuda: cuda_wanted, ..self.request.clone() };
-            let found = consider(candidate.release, &request, true).ok()?;
-            // One without architectures is planned, and nobody has seen it.
-            (wants.has(cuda) && found.architectures.is_some()).then_some(cuda)
-        };
-        let variants = candidate.release.variants.iter().filter_map(Variant::cuda);
-        variants.filter_map(fits).max()
-    }
-
-    /// The newest release of a package that fits beside a torch: "bitsandbytes 0.50.2".
-    pub(super) fn release_that_fits(
-        &mut self,
-        package: &str,
-        candidate: &Candidate,
-    ) -> Option<String> {
-        if self.questions >= MOST_QUESTIONS {
-            return None;
-        }
-        let answer = self.ask_for(candidate.base, package.to_owned()).ok()?;
-        let mut wheels = self.wheels(&answer, candidate.base).ok()?;
-        wheels.retain(|wheel| wheel.name == package);
-        let newest = wheels.first()?;
-        let newest = format!("{package} {}", newest.version);
-        self.disagreement(&wheels, candidate).is_none().then_some(newest)
     }
 }
 

@@ -51,7 +51,10 @@ impl Resolution<'_> {
             });
         }
         match answer.found.as_slice() {
-            [] => Ok(prefer),
+            [] => {
+                self.tell_untried(&answer.requires, wheels, base);
+                Ok(prefer)
+            }
             found => {
                 let needs = self.needs(&answer.requires, base);
                 Err(refusal(found, wheels, torch, &needs))

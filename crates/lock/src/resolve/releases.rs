@@ -86,7 +86,7 @@ pub(super) fn is_better_source(one: &str, other: &str) -> bool {
 
 /// The day of a date as RFC 3339 begins (`2024-05-01T…`), counted from 1970 (Howard Hinnant, "chrono-Compatible
 /// Low-Level Date Algorithms", days_from_civil).
-fn day(text: &str) -> Option<i64> {
+pub(super) fn day(text: &str) -> Option<i64> {
     let mut parts = text.get(..10)?.split('-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     let year = if month <= 2 { year - 1 } else { year };

@@ -102,6 +102,9 @@ impl Resolution<'_> {
         if let Some(lack) = undeclared::lack(&versions(&wheels).into_iter().collect()) {
             self.explanation.note(lack.message());
         }
+        if let Some(old) = self.old_numpy_in(&wheels) {
+            self.explanation.note(old.message());
+        }
         let torch = wheels.iter().find(|wheel| wheel.name == "torch").cloned();
         self.request.bases = vec![base];
         let chosen = match torch {

@@ -40,12 +40,12 @@ impl Resolution<'_> {
         mut request: PythonRequest,
         base: &'static Base,
     ) -> Result<PythonAnswer, IndexError> {
-        let mut last: Option<Lack> = None;
-        // Each row shuts out its package's newer releases once.
-        for _ in 0..=sconce_facts::undeclared().len() {
+        let mut last: Option<String> = None;
+        // Each row shuts out its package's newer releases once, and NumPy is held to an older one once.
+        for _ in 0..sconce_facts::undeclared().len() + 2 {
             let answer = match (self.index.python(&request), &last) {
-                (Err(IndexError::NoSolution { .. }), Some(lack)) => {
-                    return Err(IndexError::NoSolution { words: lack.message() });
+                (Err(IndexError::NoSolution { words }), Some(last)) => {
+                    return Err(IndexError::NoSolution { words: format!("{last}: {words}") });
                 }
                 (answer, _) => answer?,
             };
@@ -58,15 +58,20 @@ impl Resolution<'_> {
                 Ok(of.collect::<BTreeMap<_, _>>())
             });
             // What can't be read is an error where its wheels are taken.
-            let Some(lack) = set.ok().and_then(|set| lack(&set)) else { return Ok(answer) };
-            request.constraints.push(format!("{}<{}", lack.package, lack.from));
-            if !self.lacks.contains(&lack) {
-                self.lacks.push(lack.clone());
+            if let Some(lack) = set.ok().and_then(|set| lack(&set)) {
+                request.constraints.push(format!("{}<{}", lack.package, lack.from));
+                last = Some(lack.message());
+                if !self.lacks.contains(&lack) {
+                    self.lacks.push(lack);
+                }
+                continue;
             }
-            last = Some(lack);
+            let Some(old) = self.old_numpy(&answer, base) else { return Ok(answer) };
+            request.constraints.push(old.constraint());
+            last = Some(old.message());
+            self.old_numpys.push(old);
         }
-        let words = last.map(|lack| lack.message()).unwrap_or_default();
-        Err(IndexError::NoSolution { words })
+        Err(IndexError::NoSolution { words: last.unwrap_or_default() })
     }
 
     /// Says of a set which newer releases are not in it for what they do not declare.
