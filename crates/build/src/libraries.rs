@@ -48,10 +48,16 @@ pub(crate) fn libraries(
         extras: extras(&contents.metadata),
         ..Libraries::default()
     };
-    let Some(url) = url.filter(|_| code && is_for_cuda(&contents)) else { return Ok(found) };
+    let described = is_described_so(&contents);
+    let asks = code && (described || is_named_so(&contents));
+    let Some(url) = url.filter(|_| asks) else { return Ok(found) };
     let modules = modules(&contents.files);
     let bytes = archive(builder, wheel, url, LIMIT)?;
     Reading { bytes: &*bytes, modules, left: LIMIT / 2 }.read(&mut found)?;
+    if !described {
+        // That a file's name speaks of CUDA is not enough for a word of doubt.
+        found.unread = None;
+    }
     let own: BTreeSet<&str> = contents.files.iter().map(|entry| file_name(&entry.name)).collect();
     found.needs.retain(|need| !own.contains(need.library.as_str()));
     found.opens.retain(|need| !own.contains(need.library.as_str()));
@@ -86,20 +92,32 @@ fn is_of_cuda(name: &str) -> bool {
 
 fn speaks_of_cuda(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["cuda", "cublas", "cudnn", "nvidia", "gpu"].iter().any(|word| text.contains(word))
+    // Not within a word: ICU has a `libicudata`.
+    let begins = |at: usize| {
+        let before = text.get(..at).unwrap_or_default();
+        !before.ends_with(|c: char| c.is_ascii_alphabetic())
+            || ["lib", "py"].iter().any(|start| before.ends_with(start))
+    };
+    ["cuda", "cublas", "cudnn", "nvidia", "gpu"]
+        .iter()
+        .any(|word| text.match_indices(word).any(|(at, _)| begins(at)))
 }
 
-/// Whether a wheel says that it is for CUDA: what describes it, or the names of its modules.
-fn is_for_cuda(contents: &Contents) -> bool {
+/// Whether what describes a wheel says that it is for CUDA.
+fn is_described_so(contents: &Contents) -> bool {
     let fields = ["Name:", "Summary:", "Keywords:", "Classifier:"];
     let metadata = contents.metadata.as_str();
     let described = |field: &&str| values(metadata, field).any(speaks_of_cuda);
     let requires = || values(metadata, "Requires-Dist:").any(|line| line.starts_with("nvidia-"));
-    let named = |entry: &Entry| {
+    fields.iter().any(described) || requires()
+}
+
+/// Whether the name of one of its modules does.
+fn is_named_so(contents: &Contents) -> bool {
+    contents.files.iter().any(|entry| {
         let name = file_name(&entry.name);
         (name.ends_with(".so") || name.contains(".so.")) && speaks_of_cuda(&entry.name)
-    };
-    fields.iter().any(described) || requires() || contents.files.iter().any(named)
+    })
 }
 
 /// The extras under which METADATA asks for NVIDIA's libraries.
@@ -137,7 +155,13 @@ impl Reading<'_> {
             }
             let named = needed(&start);
             let known = named.is_some();
-            take(&mut found.needs, entry, named.unwrap_or_default());
+            let mut named = named.unwrap_or_default();
+            // Modules for torch are asked where a package needs torch; else the package does without them.
+            if named.iter().any(|name| names::is_of_torch(name)) {
+                continue;
+            }
+            named.retain(|name| is_of_cuda(&names::unmangled(name)));
+            take(&mut found.needs, entry, named);
             // One that tells its CUDA is enough: a wheel is built with one.
             if found.needs.iter().any(|need| need.cuda.is_some()) {
                 return Ok(());
@@ -171,6 +195,9 @@ impl Reading<'_> {
         let Ok(elf) = Elf::parse(file) else { return Ok(()) };
         let dynamic = Dynamic::parse(file, &elf).ok().flatten();
         let needed = dynamic.map(|dynamic| dynamic.needed).unwrap_or_default();
+        if needed.iter().any(|name| names::is_of_torch(name)) {
+            return Ok(());
+        }
         let opened = mentions::names(file, &elf).unwrap_or_default();
         let needed = needed.into_iter().filter(|name| is_of_cuda(&names::unmangled(name)));
         take(&mut found.needs, entry, needed.collect());
@@ -198,7 +225,7 @@ fn take(into: &mut Vec<Need>, entry: &Entry, libraries: Vec<String>) {
     }
 }
 
-/// The libraries of CUDA that a file needs, by the names in the table that its start has; none where the table is not
+/// The libraries of CUDA and of torch that a file needs, by the names in the table that its start has; none where the table is not
 /// there.
 fn needed(start: &[u8]) -> Option<Vec<String>> {
     let libc = start.windows(LIBC.len()).position(|window| window == LIBC)?;
@@ -207,8 +234,11 @@ fn needed(start: &[u8]) -> Option<Vec<String>> {
     let len = start[libc..].iter().position(|byte| !is_text(byte));
     let table = &start[first..len.map_or(start.len(), |len| libc + len)];
     let texts = table.split(|byte| *byte == 0).filter_map(|text| str::from_utf8(text).ok());
-    let of_cuda = |name: &&str| name.starts_with("lib") && is_of_cuda(&names::unmangled(name));
-    Some(texts.filter(of_cuda).map(str::to_owned).collect())
+    let of_interest = |name: &&str| {
+        let library = name.starts_with("lib") && name.contains(".so");
+        library && (names::is_of_torch(name) || is_of_cuda(&names::unmangled(name)))
+    };
+    Some(texts.filter(of_interest).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -221,6 +251,17 @@ mod tests {
         assert_eq!(needed(start).unwrap(), ["libcublas.so.12"]);
         assert_eq!(needed(b"\0libcublas.so.12\0").map(|names| names.len()), None, "no table");
         assert!(needed(b"\0libc.so.6\0libm.so.6\0").unwrap().is_empty());
+    }
+
+    #[test]
+    fn words_of_cuda() {
+        for text in ["x/libicudata.so.70", "x/barracuda.so", "Name: tool"] {
+            assert!(!speaks_of_cuda(text), "{text}");
+        }
+        for text in ["x/libcudart.so", "Environment :: GPU", "x/_cuda.so", "pycuda", "For CUDA 12"]
+        {
+            assert!(speaks_of_cuda(text), "{text}");
+        }
     }
 
     #[test]

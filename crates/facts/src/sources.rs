@@ -11,12 +11,19 @@ struct Table {
     variable: Vec<Variable>,
     requirement: Vec<Needed>,
     failure: Vec<Failure>,
+    stub: Vec<Stub>,
 }
 
 #[derive(Deserialize)]
 struct Failure {
     words: String,
     hint: String,
+}
+
+#[derive(Deserialize)]
+struct Stub {
+    package: String,
+    has: String,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +62,11 @@ pub fn source_requirements(package: &str, torch: bool) -> Vec<&'static str> {
 pub fn source_failure(tail: &str) -> Option<&'static str> {
     let found = TABLE.failure.iter().find(|row| tail.contains(&row.words));
     found.map(|row| row.hint.as_str())
+}
+
+/// The index that has the wheels of a package whose source distribution has no source.
+pub fn wheels_elsewhere(package: &str) -> Option<&'static str> {
+    TABLE.stub.iter().find(|row| row.package == package).map(|row| row.has.as_str())
 }
 
 #[cfg(test)]

@@ -240,6 +240,9 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
      that file, or name a release that an index has as a wheel; the project's own code goes into the \
      image with `include` under [app]";
 
+/// What is said last of packages whose wheels are on another index than the one that was asked.
+pub(crate) const ELSEWHERE: &str = "which goes under `indexes`";
+
 /// The package that the resolver found nowhere, as it says it: "Because nosuch was not found in the package registry".
 fn unknown(words: &str) -> Option<&str> {
     let (before, _) = words.split_once(" was not found in ")?;
@@ -295,6 +298,9 @@ impl Error {
                 "have it built where you trust its code: `from-source = [{}]` under [environment]",
                 names(sources.iter().map(String::as_str))
             )),
+            Self::Unsatisfiable { words, .. } if words.ends_with(ELSEWHERE) => Some(
+                "name that index: `indexes = [{ name = \"other\", url = \"https://…\" }]` under [environment]".into(),
+            ),
             Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
                 (Some(name), _) => format!(
                     "no index has `{name}`: is the name right? `indexes` under [environment] names further indexes"

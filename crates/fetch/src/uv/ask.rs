@@ -26,6 +26,10 @@ pub(super) const INDEXES: &str = "indexes";
 /// No honest answer is larger, bytes.
 const LIMIT: u64 = 16 << 20;
 
+/// A question: its indexes with their addresses, its projects and its constraints.
+type Question<'a> =
+    (&'a PythonRequest, &'a [(IndexRequest, String)], (&'a [PathBuf], &'a [String]));
+
 /// What uv is told beyond its own configuration, and which indexes it will ask besides the default one.
 #[derive(Debug)]
 pub(super) struct Setting {
@@ -115,28 +119,10 @@ impl Uv {
         let mut command = self.command(request, &indexes, scratch.path());
         command.arg("--output-file").arg(&output);
         let projects = projects(&request.files, scratch.path()).map_err(failed)?;
-        command.args(&projects);
         let mut constraints = request.constraints.clone();
         constraints.extend(offers::built(request, scratch.path()).map_err(failed)?);
-        if !constraints.is_empty() {
-            let path = scratch.path().join("constraints.txt");
-            fs::write(&path, constraints.join("\n"))
-                .map_err(|source| failed(UvError::io("create", &path, source)))?;
-            command.arg("--constraints").arg(path);
-        }
-        if !request.overrides.is_empty() {
-            let path = scratch.path().join("overrides.txt");
-            fs::write(&path, request.overrides.join("\n"))
-                .map_err(|source| failed(UvError::io("create", &path, source)))?;
-            command.arg("--overrides").arg(path);
-        }
-        for extra in &request.extras {
-            command.arg("--extra").arg(extra);
-        }
-        for (file, group) in &request.groups {
-            let Some(file) = projects.get(*file) else { continue };
-            command.arg("--group").arg(format!("{}:{group}", file.display()));
-        }
+        let files = (projects.as_slice(), constraints.as_slice());
+        with_files(&mut command, request, files, scratch.path())?;
         command.arg("-");
         let answered = self.run(command, &request.options, &request.requirements);
         answered.map_err(|error| named(error, &projects, &request.files))?;
@@ -147,7 +133,7 @@ impl Uv {
         // What does not parse here is said by whoever takes the answer.
         if let Ok(parsed) = Pylock::parse(&answer.pylock) {
             self.remember(&parsed, scratch.path());
-            self.origins(request, &indexes, &parsed, &mut answer, scratch.path())?;
+            self.origins((request, &indexes, files), &parsed, &mut answer, scratch.path())?;
         }
         // That of placeholders is gone with this question.
         answer.addresses.remove(SOURCE);
@@ -246,8 +232,7 @@ impl Uv {
     /// Which index each package came from. Asked only where it can be another than the default one.
     fn origins(
         &self,
-        request: &PythonRequest,
-        indexes: &[(IndexRequest, String)],
+        (request, indexes, files): Question<'_>,
         parsed: &Pylock,
         answer: &mut PythonAnswer,
         scratch: &Path,
@@ -269,6 +254,8 @@ impl Uv {
             .filter_map(|package| Some(format!("{}=={}", package.name, package.version.as_ref()?)))
             .collect();
         let mut command = self.command(request, indexes, scratch);
+        // An index that is `explicit` has only what a project takes from it: without the project it is asked for nothing.
+        with_files(&mut command, request, files, scratch)?;
         command.args(["--no-deps", "--no-annotate", "--emit-index-annotation", "-"]);
         let text = self.run(command, &request.options, &pins)?;
         let backend = request.torch_backend.as_deref();
@@ -297,6 +284,36 @@ impl Uv {
             self.locations.insert(wheel.sha256, place.clone());
         }
     }
+}
+
+/// Adds the projects of a question, and what holds for all packages of it.
+fn with_files(
+    command: &mut Command,
+    request: &PythonRequest,
+    (projects, constraints): (&[PathBuf], &[String]),
+    scratch: &Path,
+) -> Result<(), IndexError> {
+    command.args(projects);
+    if !constraints.is_empty() {
+        let path = scratch.join("constraints.txt");
+        fs::write(&path, constraints.join("\n"))
+            .map_err(|source| failed(UvError::io("create", &path, source)))?;
+        command.arg("--constraints").arg(path);
+    }
+    if !request.overrides.is_empty() {
+        let path = scratch.join("overrides.txt");
+        fs::write(&path, request.overrides.join("\n"))
+            .map_err(|source| failed(UvError::io("create", &path, source)))?;
+        command.arg("--overrides").arg(path);
+    }
+    for extra in &request.extras {
+        command.arg("--extra").arg(extra);
+    }
+    for (file, group) in &request.groups {
+        let Some(file) = projects.get(*file) else { continue };
+        command.arg("--group").arg(format!("{}:{group}", file.display()));
+    }
+    Ok(())
 }
 
 /// Writes the projects of a request below `scratch`; gives their paths.
@@ -411,9 +428,17 @@ pub(super) fn read(path: &Path) -> Result<String, UvError> {
 
 /// uv's words, bounded.
 pub(super) fn words(text: &str) -> String {
+    const START: usize = 6000;
+    const END: usize = 2000;
     let text = text.trim();
-    match text.char_indices().nth(8000) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+    // What it concludes, and its hints of packages without wheels, stand at the end.
+    let cut = text.char_indices().nth(START).zip(text.char_indices().nth_back(END));
+    match cut.filter(|((start, _), (end, _))| start < end) {
+        Some(((start, _), (end, _))) => {
+            let (first, last) = (text.get(..start), text.get(end..));
+            let last = last.and_then(|last| last.split_once('\n')).map_or("", |(_, rest)| rest);
+            format!("{}…\n{last}", first.unwrap_or(text))
+        }
         None => text.to_owned(),
     }
 }
@@ -430,6 +455,17 @@ fn without_preamble(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_many_words_is_kept() {
+        let hint = "hint: Wheels are required for `deepspeed` because";
+        let said = format!("{}\n{hint}\n", "Because é\n".repeat(2000));
+        let kept = words(&said);
+        assert!(kept.starts_with("Because é\n") && kept.ends_with(&format!("\n{hint}")), "{kept}");
+        assert!(kept.chars().count() <= 8002, "{}", kept.chars().count());
+        assert_eq!(words(" short "), "short");
+        assert_eq!(words(&"x".repeat(9000)).chars().count(), 6002);
+    }
 
     #[test]
     fn the_python_that_uv_finds_has_no_gil() {

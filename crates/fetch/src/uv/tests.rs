@@ -159,6 +159,34 @@ fn uv_is_given_a_python_that_is_a_program_itself() {
     assert_eq!(given(&[("PATH", &all), ("UV_PYTHON", "3.12")]), None);
 }
 
+/// An index that is `explicit` has only what a project takes from it: which index a package is from is asked with the
+/// project as well.
+#[test]
+fn both_questions_have_the_projects() {
+    let bench = Bench::new(ANSWERS);
+    let file = sconce_lock::ProjectText {
+        path: "/somewhere/pyproject.toml".into(),
+        text: "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"foo-bar\"]\n".into(),
+    };
+    let request = PythonRequest {
+        files: vec![file],
+        extras: vec!["gpu".into()],
+        overrides: vec!["a<2".into()],
+        elsewhere: vec![("lab".into(), "https://lab.example.invalid/simple".into())],
+        ..request()
+    };
+    let answer = bench.uv(&[]).python(&request).unwrap();
+    assert_eq!(answer.indexes["foo-bar"], "lab");
+    let calls = fs::read_to_string(bench.path("calls")).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    for call in calls {
+        for words in ["project-1/pyproject.toml", "--constraints ", "--overrides ", "--extra gpu"] {
+            assert!(call.contains(words), "{words} is not in {call}");
+        }
+    }
+}
+
 #[test]
 fn what_is_locked_is_preferred() {
     let bench = Bench::new(ANSWERS);

@@ -29,6 +29,14 @@ pub(super) struct Direct {
     pub specifiers: Vec<VersionSpecifiers>,
 }
 
+impl Direct {
+    /// Its extras as a requirement has them: "[all]".
+    fn extras(&self) -> String {
+        let extras: Vec<_> = self.extras.iter().map(String::as_str).collect();
+        if extras.is_empty() { String::new() } else { format!("[{}]", extras.join(",")) }
+    }
+}
+
 /// What a release is that is so old.
 const YEARS_OLDER: &str = "years older";
 
@@ -166,7 +174,7 @@ impl Resolution<'_> {
                 Verdict::Relic(text) => judged.relics.push(text),
                 Verdict::HeldBack { newest, kind } => {
                     let pick = format!("{} {}", direct.name, wheel.version);
-                    match self.why_not(&direct.name, &newest, behind.as_ref(), base)? {
+                    match self.why_not(&direct, &newest, behind.as_ref(), base)? {
                         Why::Source(needed) => judged.relics.push(format!(
                             "{pick}: its newest release, {newest}, needs {needed}, which is there as source only"
                         )),
@@ -206,9 +214,7 @@ impl Resolution<'_> {
             newest.map(|(version, _)| version)
         };
         let newest = self.request.bases.iter().filter_map(newest).max()?;
-        let extras: Vec<_> = direct.extras.iter().map(String::as_str).collect();
-        let extras =
-            if extras.is_empty() { String::new() } else { format!("[{}]", extras.join(",")) };
+        let extras = direct.extras();
         let besides = direct.specifiers.iter().flat_map(|all| all.iter());
         let besides: String = besides.map(|one| format!(",{one}")).collect();
         (newest > picked).then(|| Behind {
@@ -224,7 +230,7 @@ impl Resolution<'_> {
     /// Why the newest release of a package, which has a wheel, was not taken.
     fn why_not(
         &mut self,
-        name: &str,
+        direct: &Direct,
         newest: &Version,
         behind: Option<&Behind>,
         base: &'static Base,
@@ -232,11 +238,12 @@ impl Resolution<'_> {
         if self.questions >= MOST_QUESTIONS {
             return Ok(Why::Others);
         }
-        match self.ask_for(base, format!("{name}=={newest}")) {
+        // An extra may be what can't be had.
+        match self.ask_for(base, format!("{}{}=={newest}", direct.name, direct.extras())) {
             Ok(_) => Ok(Why::Others),
             Err(IndexError::NoSolution { words }) => {
                 let mut sources = source_only(&words);
-                sources.retain(|source| source != name);
+                sources.retain(|source| *source != direct.name);
                 if !sources.is_empty() {
                     return Ok(Why::Source(sources.join(", ")));
                 }

@@ -9,7 +9,7 @@ use super::Resolution;
 use super::releases::{allows, has_wheel, releases};
 use super::relics::Direct;
 use super::words::source_only;
-use crate::error::Error;
+use crate::error::{ELSEWHERE, Error};
 use crate::explain::Refused;
 
 impl Resolution<'_> {
@@ -33,9 +33,7 @@ impl Resolution<'_> {
         let lacking: BTreeSet<String> =
             said.iter().flat_map(|(_, words)| source_only(words)).collect();
         let mut names = lacking.clone();
-        if !lacking.is_empty() {
-            names.extend(self.direct_names());
-        }
+        names.extend(self.direct_names());
         self.list(names.iter());
         let Some((first, first_words)) = said.first() else {
             return Error::Unsatisfiable { words: String::new(), refused, sources: Vec::new() };
@@ -48,7 +46,17 @@ impl Resolution<'_> {
         let decides = |(base, words): &&(&'static Base, String)| {
             !words.contains("Python") && of_python(base, words).is_empty()
         };
-        let (base, words) = said.iter().find(decides).unwrap_or(&said[0]);
+        // Where every Python speaks of Pythons, one that can have all that is asked for says more than another.
+        let has_all = |(base, _): &&(&'static Base, String)| {
+            let directs = self.directs(base);
+            let has = |direct: &Direct| {
+                let files = self.listed.get(&direct.name).map(Vec::as_slice).unwrap_or_default();
+                files.is_empty() || has_wheel(&direct.name, files, Some(direct), self.target(base))
+            };
+            directs.values().all(has)
+        };
+        let found = said.iter().find(decides).or_else(|| said.iter().find(has_all));
+        let (base, words) = found.unwrap_or(&said[0]);
         let words = match base == first {
             true => words.clone(),
             false => match of_python(first, first_words).as_slice() {
@@ -61,10 +69,18 @@ impl Resolution<'_> {
                 ),
             },
         };
-        let sources = match lacking.is_empty() {
+        let mut sources = match lacking.is_empty() {
             true => Vec::new(),
             false => self.sources(base, source_only(&words)),
         };
+        let stubs = sources.iter().filter_map(|name| {
+            let has = sconce_facts::wheels_elsewhere(name)?;
+            Some(format!(
+                "\n{name} has no source there that could be built: its wheels are on {has}, {ELSEWHERE}"
+            ))
+        });
+        let words = words + &stubs.collect::<String>();
+        sources.retain(|name| sconce_facts::wheels_elsewhere(name).is_none());
         Error::Unsatisfiable { words, refused, sources }
     }
 
@@ -99,7 +115,15 @@ impl Resolution<'_> {
             targets.into_iter().all(|target| !has_wheel(&direct.name, files, Some(direct), target))
         };
         let asked_for = directs.values().filter(no_wheel).map(|direct| direct.name.clone());
-        let named = named.into_iter().filter(|name| !self.lacks_only_here(name, base));
+        // Of what is asked for some releases may have a wheel here, and it is something else that they lack.
+        let has = |name: &String| {
+            directs.get(name).is_some_and(|direct| {
+                let files = self.listed.get(name).map(Vec::as_slice).unwrap_or_default();
+                has_wheel(name, files, Some(direct), target)
+            })
+        };
+        let named =
+            named.into_iter().filter(|name| !self.lacks_only_here(name, base) && !has(name));
         let all: BTreeSet<String> = asked_for.chain(named).collect();
         all.into_iter().filter(|name| is_source(name, directs.get(name))).collect()
     }
