@@ -90,6 +90,13 @@ fn is_of_cuda(name: &str) -> bool {
     names::cuda_major(name).is_some() || names::is_opened(name)
 }
 
+/// Whether a library that a module needs is one to ask for: of CUDA, and not one of those that packages do without, but for
+/// the module that needs it (cuTENSOR, NCCL).
+fn matters(name: &str) -> bool {
+    let plain = names::unmangled(name);
+    names::cuda_major(&plain).is_some() || (names::is_opened(&plain) && !names::is_spare(&plain))
+}
+
 fn speaks_of_cuda(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     // Not within a word: ICU has a `libicudata`.
@@ -160,7 +167,7 @@ impl Reading<'_> {
             if named.iter().any(|name| names::is_of_torch(name)) {
                 continue;
             }
-            named.retain(|name| is_of_cuda(&names::unmangled(name)));
+            named.retain(|name| matters(name));
             take(&mut found.needs, entry, named);
             // One that tells its CUDA is enough: a wheel is built with one.
             if found.needs.iter().any(|need| need.cuda.is_some()) {
@@ -199,7 +206,7 @@ impl Reading<'_> {
             return Ok(());
         }
         let opened = mentions::names(file, &elf).unwrap_or_default();
-        let needed = needed.into_iter().filter(|name| is_of_cuda(&names::unmangled(name)));
+        let needed = needed.into_iter().filter(|name| matters(name));
         take(&mut found.needs, entry, needed.collect());
         let opened = opened.into_iter().filter(|name| !names::is_spare(name));
         take(&mut found.opens, entry, opened.collect());

@@ -208,7 +208,7 @@ impl Index for World<'_> {
         let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
         let builder = self.builder;
         parallel::each("libraries", PAGES, &places, |(wheel, url)| {
-            kept(builder, &format!("libraries {code}"), wheel, || {
+            kept(builder, &format!("libraries {READING} {code}"), wheel, || {
                 libraries::libraries(builder, wheel, code, url.as_deref())
             })
         })
@@ -218,7 +218,9 @@ impl Index for World<'_> {
         let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
         let builder = self.builder;
         parallel::each("numpy", PAGES, &places, |(wheel, url)| match url {
-            Some(url) => kept(builder, "numpy", wheel, || numpy::numpy(builder, wheel, url)),
+            Some(url) => kept(builder, &format!("numpy {READING}"), wheel, || {
+                numpy::numpy(builder, wheel, url)
+            }),
             None => Err("where it is is not known".to_owned()),
         })
     }
@@ -279,6 +281,9 @@ fn question(request: &DebianRequest) -> Question {
         allow_missing: request.allow_missing.clone(),
     }
 }
+
+/// Raised when the same wheel would answer otherwise: modules are read in another way.
+const READING: u32 = 1;
 
 /// The memo of what a wheel says about itself.
 const NATIVE: &str = "native";

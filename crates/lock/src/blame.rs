@@ -12,7 +12,7 @@ use crate::spots::{Must, Spot, spots};
 use crate::wheel_name::{WheelName, normalise};
 
 /// Answers of a server that says of a file that it is not there (RFC 9110, 15.5), as uv writes them.
-const GONE: &[&str] = &["404 Not Found", "410 Gone"];
+const GONE: &[&str] = &["404", "410"];
 
 /// The most files of a folder that are looked at.
 const MOST: usize = 20_000;
@@ -37,9 +37,14 @@ pub(crate) fn with_line(spec: &Spec, error: Error) -> Error {
             let spots = spots(spec);
             let spot = spots.iter().find(|spot| is_about(spot, &words));
             if let Some(spot) = spot.filter(|spot| spot.must == Must::Wheel)
-                && let Some(status) = GONE.iter().find(|status| words.contains(**status))
+                && let Some(status) = GONE
+                    .iter()
+                    .find(|status| words.contains(&format!("HTTP status client error ({status} ")))
             {
-                return spot.refused(spec, format!("the server has no such file: {status}"));
+                return spot.refused(
+                    spec,
+                    format!("the server has no such file (its answer is {status})"),
+                );
             }
             let named =
                 spot.map(|spot| format!("{} names {}", spot.named(spec), shown(&spot.target)));

@@ -39,6 +39,7 @@ mod spec_parse;
 mod spots;
 mod tag;
 mod target;
+mod uv_lock;
 mod verify;
 mod wheel_name;
 mod write;

@@ -550,3 +550,26 @@ fn what_an_environment_yml_can_not_say() {
     "#]],
     );
 }
+
+/// A uv.lock that is older than the project beside it is not taken.
+#[test]
+fn a_uv_lock_of_another_project_is_refused() {
+    let lock = "version = 1\n[[package]]\nname = \"x\"\nsource = { virtual = \".\" }\n\
+                [package.metadata]\nrequires-dist = [{ name = \"six\", specifier = \">=1\" }]\n";
+    let said = |dependency: &str| {
+        let project_text = format!("[project]\nname = \"x\"\ndependencies = [\"{dependency}\"]\n");
+        let folder = project(&[
+            ("sconce.toml", "[environment]\ntorch = false\nrequirements = \"uv.lock\"\n"),
+            ("uv.lock", lock),
+            ("pyproject.toml", &project_text),
+        ]);
+        let mut world = World { uv_lock: "lock-version = \"1.0\"\n", ..World::default() };
+        let spec = load(folder.path()).unwrap();
+        resolve(&spec, &host(), Previous::NONE, &mut world).map(drop).map_err(|e| e.to_string())
+    };
+    said("six>=1").unwrap();
+    let error = said("six>=2").unwrap_err();
+    let words = "it is not of the pyproject.toml beside it (`uv lock` brings it up to date): it was made for one that has \
+                 six>=1, and this one has six>=2";
+    assert!(error.contains(words), "{error}");
+}

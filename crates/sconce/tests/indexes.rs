@@ -261,6 +261,42 @@ fn a_host_that_is_not_there() {
     );
 }
 
+/// A server that says it has no such file is no network that fails: the line that names the file is wrong.
+#[test]
+fn a_wheel_that_its_server_does_not_have() {
+    let world = World::new(&[wheel()]);
+    let text = "[environment]\ntorch = false\nrequirements = \"requirements.txt\"\n";
+    std::fs::write(world.path("project/sconce.toml"), text).unwrap();
+    let url = "https://host.invalid/b-1.0-py3-none-any.whl";
+    std::fs::write(world.path("project/requirements.txt"), format!("a\nb @ {url}\n")).unwrap();
+    let words = format!(
+        "error: Failed to download `b @ {url}`\n  cause: Failed to fetch: `{url}`\n  cause: HTTP status client error \
+         (404 Not Found) for url ({url})\n"
+    );
+    std::fs::write(world.path("fails"), words).unwrap();
+    let (code, said) = world.sconce(&["lock", "--trust"]);
+    let expected = format!(
+        "requirements.txt, line 2: `b @ {url}`: the server has no such file (its answer is 404)"
+    );
+    assert!(code == 3 && said.contains(&expected), "{code} {said}");
+    assert!(!said.contains("network"), "{said}");
+}
+
+/// What stands in a file outside the folder is not shown: nobody has said that it may be read.
+#[test]
+fn a_file_outside_is_not_shown() {
+    let world = World::new(&[wheel()]);
+    std::fs::write(world.path("secret.txt"), "# ours\nhunter2 is the password\n").unwrap();
+    for (file, more) in [("../secret.txt", ""), ("r.txt", "-r ../secret.txt\n")] {
+        let text = format!("[environment]\ntorch = false\nrequirements = \"{file}\"\n");
+        std::fs::write(world.path("project/sconce.toml"), text).unwrap();
+        std::fs::write(world.path("project/r.txt"), more).unwrap();
+        let (code, said) = world.sconce(&["lock"]);
+        assert!(code == 3 && said.contains("secret.txt, line 2: "), "{code} {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
 /// A lock that is taken as it is stays as it is, whatever sconce.toml says by now.
 #[test]
 fn a_stale_lock_gets_no_seal() {

@@ -114,7 +114,7 @@ fn a_library_that_is_opened_by_name() {
     let opens = fast(&library(&["libc.so.6"], b"\0libcublas.so.12\0"));
     let (_, said) = world(&[torch(), opens]).sconce(&["lock"]);
     let words = "note: fast 1.0 opens libcublas.so.12 when it uses a GPU, and no package here has it: \
-                 `fast[cuda12]` asks for what brings it; nvidia-cublas-cu12 brings it";
+                 `fast[cuda12]` asks for NVIDIA's packages; nvidia-cublas-cu12 brings it";
     assert!(said.contains(words) && said.contains("Debian"), "{said}");
 
     let known = Wheel::new("ctranslate2", "4.8.5").tag(TAG).file("ctranslate2/x.so", b"ELF");

@@ -82,7 +82,7 @@ impl Resolution<'_> {
             let mut ways = Vec::new();
             if !missing.extras.is_empty() {
                 let extras = missing.extras.join(",");
-                ways.push(format!("`{name}[{extras}]` asks for what brings it"));
+                ways.push(format!("`{name}[{extras}]` asks for NVIDIA's packages"));
             }
             if !packages.is_empty() {
                 let packages: Vec<&str> = packages.into_iter().collect();

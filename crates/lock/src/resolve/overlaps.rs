@@ -152,7 +152,7 @@ fn refusal(
             "`cuda = \"{major}\"` under [environment] takes a torch for the CUDA of {who}; or name a \
              release of {who} for the CUDA of torch, or one without its own CUDA libraries"
         ),
-        (None, [overlap, ..]) => {
+        (None, [overlap]) => {
             let [first, second] = &overlap.packages;
             format!(
                 "keep one of the two: `exclude = [\"{first}\"]` or `exclude = [\"{second}\"]` under [environment] \
@@ -160,9 +160,41 @@ fn refusal(
                  `prefer = [\"{second}\"]` lets the files of that one win"
             )
         }
+        (None, some @ [_, _, ..]) => {
+            let all: Vec<_> =
+                some.iter().take(MOST).map(|overlap| overlap.packages.clone()).collect();
+            let list = |names: &[String]| {
+                let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                names.join(", ")
+            };
+            let named = list(&covering(&all));
+            format!(
+                "`exclude = [{named}]` under [environment] leaves one of each pair out though something requires it; or \
+                 `prefer = [{named}]` keeps all and lets the files of those win; or name the others of the pairs there"
+            )
+        }
         (None, []) => String::new(),
     };
     Error::Overlap { message, hint }
+}
+
+/// Packages of which each pair has one: those in most pairs first.
+fn covering(pairs: &[[String; 2]]) -> Vec<String> {
+    let mut left: Vec<&[String; 2]> = pairs.iter().collect();
+    let mut found = Vec::new();
+    while !left.is_empty() {
+        let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+        for name in left.iter().flat_map(|pair| pair.iter()) {
+            *counts.entry(name).or_default() += 1;
+        }
+        let Some((name, _)) = counts.into_iter().rev().max_by_key(|(_, count)| *count) else {
+            break;
+        };
+        let name = name.clone();
+        left.retain(|pair| !pair.contains(&name));
+        found.push(name);
+    }
+    found
 }
 
 /// `opencv-python 4.12 and opencv-python-headless 4.12 (needed by x) both own cv2: …`

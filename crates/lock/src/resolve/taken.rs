@@ -41,6 +41,12 @@ fn uv_lock(spec: &Spec, file: &RequirementsFile, index: &mut dyn Index) -> Resul
         extras: &spec.environment.extras,
         groups: &spec.environment.groups,
     };
+    if let Some(why) = crate::uv_lock::stale(request.lock, request.pyproject) {
+        let message = format!(
+            "it is not of the pyproject.toml beside it (`uv lock` brings it up to date): {why}"
+        );
+        return Err(wrong(message));
+    }
     let text = index.uv_lock(&request);
     let text = text.map_err(|error| Error::from_index("reader of uv.lock", error))?;
     let pylock = Pylock::parse(&text).map_err(wrong)?;
