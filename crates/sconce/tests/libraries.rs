@@ -112,10 +112,12 @@ fn a_library_of_another_cuda_than_torch_s() {
 #[test]
 fn a_library_that_is_opened_by_name() {
     let opens = fast(&library(&["libc.so.6"], b"\0libcublas.so.12\0"));
-    let (_, said) = world(&[torch(), opens]).sconce(&["lock"]);
+    let without_torch = World::new(&[opens]);
+    without_torch.asks("exclude = []");
+    let (code, said) = without_torch.sconce(&["lock"]);
     let words = "note: fast 1.0 opens libcublas.so.12 when it uses a GPU, and no package here has it: \
                  `fast[cuda12]` asks for NVIDIA's packages; nvidia-cublas-cu12 brings it";
-    assert!(said.contains(words) && said.contains("Debian"), "{said}");
+    assert!(code == 0 && said.contains(words), "{code} {said}");
 
     let known = Wheel::new("ctranslate2", "4.8.5").tag(TAG).file("ctranslate2/x.so", b"ELF");
     let (code, said) = world(&[torch(), known]).sconce(&["lock"]);
@@ -156,7 +158,7 @@ fn modules_for_numpy_1_get_numpy_1() {
         Wheel::new("frames", "2.0")
             .tag(TAG)
             .metadata(&format!("Requires-Dist: {requires}\n"))
-            .file("frames/lib.so", &library(&["libc.so.6"], data))
+            .file("frames/core.so", &library(&["libc.so.6"], data))
     };
     let old = b"\0numpy.core._multiarray_umath\0";
     let both = b"\0numpy._core._multiarray_umath\0numpy.core._multiarray_umath\0";
@@ -181,7 +183,7 @@ fn modules_for_numpy_1_get_numpy_1() {
     };
     let (version, said) = taken(&uses(old, "numpy (>=1.21.0)"));
     assert_eq!(version, "1.26.4", "{said}");
-    let words = "note: numpy 2.3.1 was not taken: frames 2.0 is built for NumPy 1 (frames/lib.so) and can't be imported with \
+    let words = "note: numpy 2.3.1 was not taken: frames 2.0 is built for NumPy 1 (frames/core.so) and can't be imported with \
                  NumPy 2.3.1";
     assert!(said.contains(words), "{said}");
     for frames in [uses(both, "numpy>=1.21"), uses(old, "numpy<3,>=1.21"), uses(b"", "numpy")] {
