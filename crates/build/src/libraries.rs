@@ -54,8 +54,9 @@ pub(crate) fn libraries(
     let modules = modules(&contents.files);
     let bytes = archive(builder, wheel, url, LIMIT)?;
     Reading { bytes: &*bytes, modules, left: LIMIT / 2 }.read(&mut found)?;
-    if !described {
-        // That a file's name speaks of CUDA is not enough for a word of doubt.
+    if !described || requires_nvidia(&contents.metadata) {
+        // That a file's name speaks of CUDA is not enough for a word of doubt, and what asks for NVIDIA's packages itself
+        // has them.
         found.unread = None;
     }
     let own: BTreeSet<&str> = contents.files.iter().map(|entry| file_name(&entry.name)).collect();
@@ -115,8 +116,13 @@ fn is_described_so(contents: &Contents) -> bool {
     let fields = ["Name:", "Summary:", "Keywords:", "Classifier:"];
     let metadata = contents.metadata.as_str();
     let described = |field: &&str| values(metadata, field).any(speaks_of_cuda);
-    let requires = || values(metadata, "Requires-Dist:").any(|line| line.starts_with("nvidia-"));
-    fields.iter().any(described) || requires()
+    fields.iter().any(described) || requires_nvidia(metadata)
+}
+
+/// Whether METADATA itself asks for packages of NVIDIA's, whatever extras are wanted.
+fn requires_nvidia(metadata: &str) -> bool {
+    let asks = |line: &str| line.starts_with("nvidia-") && !line.contains("extra ==");
+    values(metadata, "Requires-Dist:").any(asks)
 }
 
 /// Whether the name of one of its modules does.

@@ -77,6 +77,7 @@ impl Resolution<'_> {
                 ));
                 continue;
             }
+            let major = major.or_else(|| asked.iter().find_map(|need| need.cuda));
             let packages: BTreeSet<&str> =
                 asked.iter().filter_map(|need| need.brought_by(need.cuda.or(major))).collect();
             let mut ways = Vec::new();
