@@ -191,3 +191,30 @@ fn modules_for_numpy_1_get_numpy_1() {
         assert!(version == "2.3.1" && !said.contains("NumPy"), "{said}");
     }
 }
+
+/// A release that is years older than what it leaves open is named, where there is a newer one.
+#[test]
+fn what_was_made_years_before_what_it_needs() {
+    let old = Wheel::new("old", "1.0").metadata("Requires-Dist: needed>=1");
+    let said = |newest: Option<&str>| {
+        let mut world = World::new(&[old.clone(), Wheel::new("needed", "7.1")]);
+        for (name, day) in [("old", "2020-01-01"), ("needed", "2026-01-01")] {
+            let row = fs::read_to_string(world.path("pylock").join(name)).unwrap();
+            let row = row.replace("size = ", &format!("upload-time = {day}T00:00:00Z, size = "));
+            fs::write(world.path("pylock").join(name), row).unwrap();
+        }
+        if let Some(version) = newest {
+            world.index.add(&Wheel::new("old", version));
+        }
+        world.asks("exclude = []");
+        let (code, said) = world.sconce(&["lock"]);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    let words = "note: years older than what they need and leave open, and with newer releases: old 1.0 (needed 7.1); if one \
+                 fails, name older releases of what it needs";
+    let found = said(Some("2.0"));
+    assert!(found.contains(words), "{found}");
+    let found = said(None);
+    assert!(!found.contains("years older"), "{found}");
+}

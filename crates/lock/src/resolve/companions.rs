@@ -240,10 +240,13 @@ fn local_of(wheel: &Wheel) -> Local {
 impl Wheel {
     /// Whether it can hold native code that is not torch's own, nor of what torch pins.
     pub fn may_be_native(&self) -> bool {
-        !self.file.ends_with("-any.whl")
-            && self.name != "torch"
-            && self.name != "triton"
-            && !OF_TORCH.iter().any(|beginning| self.name.starts_with(beginning))
+        !self.file.ends_with("-any.whl") && !self.is_of_torch()
+    }
+
+    /// Whether it is torch itself, or what torch pins.
+    pub(crate) fn is_of_torch(&self) -> bool {
+        matches!(self.name.as_str(), "torch" | "triton")
+            || OF_TORCH.iter().any(|beginning| self.name.starts_with(beginning))
     }
 }
 

@@ -33,7 +33,9 @@ impl Resolution<'_> {
         let day = |wheel: &Wheel| self.uploaded.get(&wheel.sha256).copied();
         let mut old: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (package, lines) in requires {
-            let Some(own) = of(package).filter(|own| own.index == "pypi") else { continue };
+            // The facts vouch for torch and what it pins.
+            let judged = |own: &&Wheel| own.index == "pypi" && !own.is_of_torch();
+            let Some(own) = of(package).filter(judged) else { continue };
             let Some(made) = day(own) else { continue };
             for line in lines {
                 let Ok(wanted) = line.parse::<Requirement<VerbatimUrl>>() else { continue };
@@ -45,7 +47,7 @@ impl Resolution<'_> {
                 let newer = day(other).is_some_and(|day| day - made >= YEARS);
                 if newer && leaves_open(&wanted, &other.version) {
                     let named = old.entry(package.clone()).or_default();
-                    let text = format!("{name} ({})", other.version);
+                    let text = format!("{name} {}", other.version);
                     if !named.contains(&text) {
                         named.push(text);
                     }
@@ -75,19 +77,21 @@ impl Resolution<'_> {
                 told.push((name, own.version.clone(), others + &more));
             }
         }
-        for (name, version, others) in told.iter().take(MOST) {
-            self.explanation.note(format!(
-                "{name} {version}, which has newer releases, leaves open how new others may be, and these are years newer \
-                 than it: {others}; if it fails, name older ones"
-            ));
+        if told.is_empty() {
+            return;
         }
-        if let Some(rest @ [_, ..]) = told.get(MOST..) {
-            let names: Vec<&str> = rest.iter().map(|(name, ..)| name.as_str()).collect();
-            self.explanation.note(format!(
-                "years older than what they leave open are {} too",
-                names.join(", ")
-            ));
-        }
+        let named = told.iter().take(MOST);
+        let named: Vec<String> =
+            named.map(|(name, version, others)| format!("{name} {version} ({others})")).collect();
+        let more = match told.get(MOST..) {
+            Some(rest @ [_, ..]) => format!(" and {} more packages", rest.len()),
+            _ => String::new(),
+        };
+        self.explanation.note(format!(
+            "years older than what they need and leave open, and with newer releases: {}{more}; if one fails, name older \
+             releases of what it needs",
+            named.join("; ")
+        ));
     }
 }
 
