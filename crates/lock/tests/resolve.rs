@@ -746,3 +746,16 @@ fn the_facts_foresee_a_lock() {
     assert!(matches!(foresee(&torch, &old), Err(Error::NoTorch { .. })));
     assert_eq!(foresee(&spec("[environment]\ntorch = false\n"), &x86()).unwrap(), None);
 }
+
+/// A torch from an index of the user's own is the build that its version says, and not PyPI's of that release.
+#[test]
+fn the_build_of_another_index() {
+    let brings = vec![("nvidia-cublas-cu12", "12.6.4.1")];
+    let world = || World { newer: vec![("2.10.0+cu126", brings.clone())], ..World::default() };
+    let (lock, _) = with("", &x86(), &mut world()).unwrap();
+    let torch = lock.facts.torch.unwrap();
+    assert_eq!((torch.version.as_str(), torch.cuda), ("2.10.0+cu126", "12.6".parse().ok()));
+    // What it can't run on is said of that build.
+    let error = with("[environment]\ndriver = \"470.10\"\n", &x86(), &mut world()).unwrap_err();
+    assert!(error.to_string().contains("470.10"), "{error}");
+}

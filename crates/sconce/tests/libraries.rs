@@ -129,7 +129,7 @@ fn a_library_that_is_opened_by_name() {
 #[test]
 fn a_library_that_nothing_brings() {
     let needs = fast(&library(&["libcublas.so.12", "libc.so.6"], b""));
-    let world = World::new(&[needs.clone()]);
+    let world = World::new(std::slice::from_ref(&needs));
     world.asks("exclude = []");
     let (code, said) = world.sconce(&["lock"]);
     let words = "note: fast 1.0 needs libcublas.so.12, and no package here has it";

@@ -1,10 +1,11 @@
 //! Groups of torch releases that one question asks for.
 
 use pep440_rs::Version;
+use sconce_facts::CudaVersion;
 
 use super::Resolution;
-use crate::candidate::Candidate;
-use crate::spec::Flavour;
+use crate::candidate::{Candidate, Channel, Reason, Request, consider};
+use crate::spec::{CudaRequest, Flavour};
 
 impl Resolution<'_> {
     /// The candidates at the head of `left` that one question can ask for.
@@ -20,6 +21,26 @@ impl Resolution<'_> {
             (Flavour::Devel, None) => vec![head],
             _ => group,
         }
+    }
+
+    /// A candidate as the build that was found: an index of the user's own may have one for another CUDA, which its version
+    /// says (`2.10.0+cu126`).
+    pub(super) fn as_built(
+        &self,
+        candidate: Candidate,
+        version: &str,
+    ) -> Result<Candidate, Reason> {
+        let local = version.split_once('+').map(|(_, local)| local);
+        let (Some(local), Channel::Pypi) = (local, candidate.channel) else { return Ok(candidate) };
+        let cuda = match (CudaVersion::from_variant(local), local) {
+            (Some(CudaVersion { major, minor }), _) => {
+                CudaRequest::Version { major, minor: Some(minor) }
+            }
+            (None, "cpu") => CudaRequest::Cpu,
+            (None, _) => return Ok(candidate),
+        };
+        let request = Request { cuda, bases: vec![candidate.base], ..self.request.clone() };
+        consider(candidate.release, &request, true)
     }
 
     /// The same releases on the other Pythons that may be had.

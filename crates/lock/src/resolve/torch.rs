@@ -250,6 +250,15 @@ impl Resolution<'_> {
             });
         };
         let Some(candidate) = group.get(at).copied() else { return Ok(Try::No(String::new())) };
+        let candidate = match self.as_built(candidate, &found.version) {
+            Ok(candidate) => candidate,
+            Err(reason) => {
+                let (torch, message) = (found.version.clone(), reason.to_string());
+                let error = Error::Misfit { torch, message: message.clone() };
+                let set = Unfit { candidate, wheels };
+                return Ok(Try::Misfit(Misfit { set, message, beside: None, error }));
+            }
+        };
         let pins = candidate.requires(self.request.machine);
         let version = || candidate.release.version.clone();
         if let Err(message) =
