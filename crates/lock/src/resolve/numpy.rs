@@ -8,10 +8,14 @@ use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::Base;
 
 use super::Resolution;
+use super::releases::day;
 use crate::document::Wheel;
 use crate::index::PythonAnswer;
 use crate::source::SOURCE;
 use crate::wheel_name::normalise;
+
+/// A year after NumPy 2.0.0 (2024-06-16): what is built from then on is built with NumPy 2, where nobody holds it back.
+const SINCE: &str = "2025-06-16";
 
 /// A package that needs an older NumPy than the newest, and does not say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +82,13 @@ impl Resolution<'_> {
                     });
                 }
                 Ok(_) => {}
-                Err(why) => self.unread_numpy.push((wheel.clone(), why)),
+                // Of what was made long after NumPy 2 came there is little doubt.
+                Err(why) => {
+                    let made = self.uploaded.get(&wheel.sha256).copied();
+                    if made.is_none_or(|made| Some(made) < day(SINCE)) {
+                        self.unread_numpy.push((wheel.clone(), why));
+                    }
+                }
             }
         }
         found
