@@ -35,15 +35,21 @@ impl Buffer {
     /// A copy of these values.
     pub fn of<T: Plain>(context: &Context, values: &[T]) -> Result<Self, Refusal> {
         let buffer = Self::new(context, size_of_val(values))?;
-        // SAFETY: as many bytes were allocated as `values` has.
-        unsafe {
-            context.driver().cuMemcpyHtoD_v2(
-                buffer.pointer,
-                values.as_ptr().cast(),
-                size_of_val(values),
-            )
-        }?;
+        // SAFETY: `values` has so many bytes.
+        unsafe { buffer.upload(values.as_ptr().cast(), size_of_val(values)) }?;
         Ok(buffer)
+    }
+
+    /// Copies from ordinary memory, and waits until all has arrived: the call itself returns when the rest is in a buffer
+    /// on its way (CUDA driver API, "API synchronization behavior"), and our streams don't wait for that.
+    ///
+    /// # Safety
+    /// `from` has so many bytes, and so has this buffer.
+    unsafe fn upload(&self, from: *const c_void, bytes: usize) -> Result<(), Refusal> {
+        self.context.enter()?;
+        // SAFETY: the caller's.
+        unsafe { self.context.driver().cuMemcpyHtoD_v2(self.pointer, from, bytes) }?;
+        self.context.wait()
     }
 
     /// All of it; bytes that make no whole value are left out.
@@ -60,12 +66,8 @@ impl Buffer {
 
     /// Writes these bytes from ordinary memory to its beginning, as far as both go.
     pub fn write(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        self.context.enter()?;
-        let length = bytes.len().min(self.bytes);
         // SAFETY: both sides have so many bytes.
-        unsafe {
-            self.context.driver().cuMemcpyHtoD_v2(self.pointer, bytes.as_ptr().cast(), length)
-        }
+        unsafe { self.upload(bytes.as_ptr().cast(), bytes.len().min(self.bytes)) }
     }
 
     /// How many bytes it has.

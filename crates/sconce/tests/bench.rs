@@ -1,4 +1,4 @@
-//! `sconce bench` on a machine whose `libcuda.so.1` is a fake: the path from the driver's C interface to the report.
+//! `sconce bench` on a machine whose `libcuda.so.1` is forged: the path from the driver's C interface to the report.
 
 mod world;
 
@@ -9,13 +9,13 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use world::World;
 
-/// Builds the fake driver.
+/// Builds the forged driver.
 fn driver(world: &World, defines: &[&str]) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fakes/cuda.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda/tests/forged/libcuda.c");
     fs::create_dir_all(world.path("lib")).unwrap();
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1", "-w", "-o"]).arg(world.path("lib/libcuda.so.1"));
-    cc.args(defines.iter().map(|define| format!("-D{define}"))).arg(source);
+    cc.arg("-DH100").args(defines.iter().map(|define| format!("-D{define}"))).arg(source);
     assert!(cc.status().unwrap().success());
 }
 
@@ -72,7 +72,7 @@ fn copies_are_measured_and_reported() {
 #[test]
 fn a_wrong_copy_is_said() {
     let world = World::new();
-    driver(&world, &["WRONG"]);
+    driver(&world, &["DEVICES=1", "FLIPS"]);
     let (code, out, err) = said(&bench(&world, &["--quick", "--only", "host-to-device"]));
     assert!(code == 1, "{code} {out}{err}");
     assert!(out.contains("host-to-device") && out.contains("WRONG: "), "{out}");
@@ -82,7 +82,7 @@ fn a_wrong_copy_is_said() {
 #[test]
 fn what_is_missing_is_said_figure_by_figure() {
     let world = World::new();
-    driver(&world, &[]);
+    driver(&world, &["DEVICES=1"]);
     let (code, out, err) = said(&bench(&world, &["--quick"]));
     assert!(code == 0 || code == 1, "{code} {out}{err}");
     assert!(
@@ -103,7 +103,7 @@ fn what_is_missing_is_said_figure_by_figure() {
 #[test]
 fn a_crash_costs_one_group() {
     let world = World::new();
-    driver(&world, &["CRASHES"]);
+    driver(&world, &["DEVICES=1", "DIES"]);
     let (code, out, err) = said(&bench(&world, &["--quick", "--only", "host-to-device,allocate"]));
     assert!(code == 0, "{code} {out}{err}");
     let has = |text: &str| out.lines().any(|line| line.contains(text));
@@ -118,7 +118,7 @@ fn a_crash_costs_one_group() {
 #[test]
 fn an_interrupt_keeps_what_there_is() {
     let world = World::new();
-    driver(&world, &[]);
+    driver(&world, &["DEVICES=1"]);
     let mut command = world.sconce(&["bench", "--host", "--only", "allocate,host"]);
     command.env("LD_LIBRARY_PATH", world.path("lib")).env("PATH", "/usr/bin:/bin");
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
@@ -142,7 +142,7 @@ fn without_a_gpu_nothing_is_measured_and_nothing_is_fine() {
     let (code, out, err) = said(&bench(&world, &["--quick"]));
     assert!(code == 1 && out.contains("libcuda.so.1 can't be opened"), "{code} {out}{err}");
     assert!(out.ends_with("nothing could be measured\n"), "{out}");
-    driver(&world, &["NONE"]);
+    driver(&world, &["NO_DEVICE"]);
     let (code, out, _) = said(&bench(&world, &["--quick"]));
     assert!(code == 1 && out.contains("no CUDA-capable device is detected (100)"), "{out}");
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);

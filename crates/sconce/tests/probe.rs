@@ -8,8 +8,8 @@ use std::process::Command;
 
 use expect_test::{Expect, expect};
 
-const LIBCUDA: &str = include_str!("../../gpu/tests/forged/libcuda.c");
-const LIBNVRTC: &str = include_str!("../../gpu/tests/forged/libnvrtc.c");
+const LIBCUDA: &str = include_str!("../../cuda/tests/forged/libcuda.c");
+const LIBNVRTC: &str = include_str!("../../cuda/tests/forged/libnvrtc.c");
 /// Two boards, as little as NVML must answer.
 const LIBNVML: &str = r#"
 #include <stdio.h>

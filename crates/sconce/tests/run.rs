@@ -171,7 +171,7 @@ fn what_cannot_be_mounted_there_is_said() {
         ("--device", "/dev/full:/etc/new", "device files are in /dev only"),
         ("--device", "/dev/full:/dev/pts", "a file can't be mounted on it"),
         ("--device", "/dev/full:/dev/null/x", "/dev/null is a file in the container"),
-        ("--device", "/dev/full:/etc/passwd", "there is a file in the container already"),
+        ("--device", "/dev/full:/etc/passwd", "device files are in /dev only"),
         ("-w", "/proc/self/fd/7", "it is a folder of one process"),
         ("--device", "/etc/hosts", "neither a device node nor a folder of them"),
         ("-v", "./round:/x", "it can't be looked at (Too many levels of symbolic links"),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use expect_test::expect;
-use sconce_gpu::cuda::nvrtc::{self, Nvrtc};
-use sconce_gpu::cuda::{Cuda, Refusal};
+use sconce_cuda::nvrtc::{SAXPY, SAXPY_NAME};
+use sconce_cuda::{Cuda, Module, Nvrtc, Places, Refusal};
 
 const LIBCUDA: &str = include_str!("forged/libcuda.c");
 
@@ -40,7 +40,7 @@ fn world(cuda: &[&str], nvrtc: &[&str]) -> World {
 }
 
 fn nvrtc(world: &World) -> Nvrtc {
-    Nvrtc::find(&nvrtc::folders(std::slice::from_ref(&world.packages))).unwrap().unwrap()
+    Nvrtc::find(&Places::of_packages(std::slice::from_ref(&world.packages))).unwrap().unwrap()
 }
 
 /// Compiles and runs the kernel on the last device.
@@ -48,9 +48,12 @@ fn saxpy(world: &World) -> Result<Vec<f32>, Refusal> {
     let cuda = Cuda::open(&world.cuda)?;
     let devices = cuda.devices()?;
     let device = devices.last().unwrap();
-    let image = nvrtc(world).compile(device.capability)?;
+    let image = nvrtc(world).compile(SAXPY, device.capability)?;
+    let context = cuda.context(device)?;
+    let module = Module::load(&context, &image)?;
+    let kernel = module.kernel(SAXPY_NAME)?;
     let (x, y): (Vec<f32>, Vec<f32>) = (0..1000).map(|i| (i as f32, 2.0)).unzip();
-    cuda.saxpy(device, &image, 3.0, &x, &y)
+    context.saxpy(&kernel, 3.0, &x, &y)
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn builtins_are_found_beside_nvrtc() {
 fn the_target_is_the_device_or_the_newest_known() {
     let world = world(&[], &[]);
     let nvrtc = nvrtc(&world);
-    let target = |capability| nvrtc.compile(capability).map(|image| image.target);
+    let target = |capability| nvrtc.compile(SAXPY, capability).map(|image| image.target);
     assert_eq!(target((9, 0)).as_deref(), Ok("sm_90"));
     assert_eq!(target((10, 3)).as_deref(), Ok("compute_100"));
     assert_eq!(target((8, 6)).as_deref(), Ok("compute_80"));
@@ -107,8 +110,8 @@ fn refusals_have_their_names() {
         expect!["cuInit: CUDA_ERROR_NO_DEVICE, no CUDA-capable device is detected (100)"];
     refusal(&["NO_DEVICE"], &[], no_device);
     refusal(&["LIES"], &[], expect!["cuDeviceGetCount answered 2000000000"]);
-    refusal(&["FULL"], &[], expect!["cuMemAlloc: error (2)"]);
-    refusal(&["OLD"], &[], expect!["LIBCUDA has no `cuMemFree_v2`"]);
+    refusal(&["FULL"], &[], expect!["cuMemAlloc_v2: error (2)"]);
+    refusal(&["OLD"], &[], expect!["LIBCUDA has no `cuMemcpyDtoH_v2`"]);
     refusal(&[], &["BROKEN"], expect!["the kernel was not compiled: no builtins"]);
     refusal(&[], &["LIES"], expect!["nvrtcGetNumSupportedArchs answered -1"]);
     refusal(&[], &["HUGE"], expect!["nvrtcGetCUBIN answered a size of 1152921504606846976"]);
@@ -123,9 +126,7 @@ fn what_is_not_there_is_not_found() {
     let lib = empty.path().join("nvidia/cuda_nvrtc/lib");
     std::fs::create_dir_all(&lib).unwrap();
     std::fs::write(lib.join("libnvrtc.so.12"), "not ELF").unwrap();
-    let folders = nvrtc::folders(&[empty.path().to_owned()]);
-    assert_eq!(folders[0], lib);
-    let found = Nvrtc::find(&folders[..1]);
+    let found = Nvrtc::find(&Places::of_packages(&[empty.path().to_owned()]));
     assert!(matches!(found, Err(Refusal::Library { .. })), "{found:?}");
-    assert!(matches!(Nvrtc::find(&[]), Ok(None) | Ok(Some(_))));
+    assert!(matches!(Nvrtc::find(&Places::default()), Ok(None) | Ok(Some(_))));
 }
