@@ -179,5 +179,19 @@ pub(crate) fn receive_with(socket: impl AsFd) -> io::Result<Option<(Message, Vec
         let master = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
         return Ok(Some((Message::Terminal(master), fds)));
     }
-    Ok(Some((serde_json::from_slice(bytes)?, fds)))
+    let message = match serde_json::from_slice(bytes)? {
+        // A name in it may be a container's.
+        Message::Notice(text) => Message::Notice(without_controls(&text)),
+        other => other,
+    };
+    Ok(Some((message, fds)))
+}
+
+/// A text that moves no terminal's cursor.
+fn without_controls(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().collect::<String>(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }

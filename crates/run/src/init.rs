@@ -139,7 +139,7 @@ fn null() -> io::Result<OwnedFd> {
 }
 
 /// Whether it is the kernel's null device (Documentation/admin-guide/devices.txt).
-fn is_null(open: impl AsFd) -> io::Result<bool> {
+pub(crate) fn is_null(open: impl AsFd) -> io::Result<bool> {
     let about = rustix::fs::fstat(open)?;
     let kind = rustix::fs::FileType::from_raw_mode(about.st_mode);
     let number = rustix::fs::makedev(1, 3);

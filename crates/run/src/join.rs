@@ -3,7 +3,7 @@
 //! The shim is root of the container's user namespace and was never inside anything else, so it
 //! forks a process that joins the namespaces of the first one. That process has more privileges than the container
 //! and is never one of the container's processes: root inside can stop what it sees. Only its child is, the command,
-//! which takes the same privileges on the same path as the container's own. Nothing is opened by a path of the
+//! which begins with hardly more than the container has and takes the same privileges on the same path as the container's own. Nothing is opened by a path of the
 //! container that the command does not open itself, but for its working folder and the image's users.
 
 use std::fs::File;
@@ -46,7 +46,7 @@ impl Target<'_> {
         let maps = Maps::read()?;
         let kept = streams.iter().chain([client, &null]).map(AsRawFd::as_raw_fd).collect();
         self.fork(client, kept, || {
-            let process = self.process_of(exec, &maps)?;
+            let mut process = self.process_of(exec, &maps)?;
             // A link may lead out, to what is not a path inside (getcwd(2)).
             let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
             if std::env::set_current_dir(&process.workdir).is_err() || !inside() {
@@ -57,14 +57,23 @@ impl Target<'_> {
                 });
             }
             let what = "joining the command's streams";
+            // In place of the machine's null device: root inside could change its mode and owner.
+            let (ended, _) = crate::streams::pipe().doing(what)?;
             for (number, stream) in (0..).zip(streams) {
+                let is_null = init::is_null(stream).doing(what)?;
+                let stream = if is_null { &ended } else { stream };
                 os::place(stream.as_fd(), number).doing(what)?;
             }
+            drop(ended);
             let terminal = process.terminal.map(Terminal::open).transpose();
             let terminal = terminal.doing("opening a terminal in the container")?;
             if let Some(terminal) = &terminal {
                 terminal.give_to(process.privileges.uid).doing("giving the terminal away")?;
             }
+            process.privileges = process
+                .privileges
+                .lower()
+                .doing("giving up privileges before the command is seen")?;
             let step_down = || init::step_down(&process.privileges, c"sconce-exec");
             let child = match process.start(terminal.as_ref(), step_down) {
                 Ok(child) => child,

@@ -38,6 +38,38 @@ impl Privileges {
         Self { filter: self.waiting_filter.clone(), ..self.clone() }
     }
 
+    /// Gives up what taking them does not need, in the process that will fork the command's: root inside can stop that one
+    /// before it has taken them, and with CAP_SYS_PTRACE make it do anything. What is left to take.
+    ///
+    /// The filter of the processes that wait is installed here, before CAP_SYS_ADMIN goes; one of the user's own may
+    /// forbid waiting, and stays for the command's process, with that capability.
+    pub(crate) fn lower(&self) -> io::Result<Self> {
+        let mut left = self.clone();
+        let mut needed = CapabilitySet::SETUID
+            | CapabilitySet::SETGID
+            | CapabilitySet::SETPCAP
+            | CapabilitySet::SYS_RESOURCE
+            | CapabilitySet::from_bits_retain(self.bounding);
+        match self.filter == self.waiting_filter {
+            true if !self.no_new_privileges => {
+                self.filter.as_ref().map_or(Ok(()), Filter::install)?;
+                (left.filter, left.waiting_filter) = (None, None);
+            }
+            false if !self.no_new_privileges => needed |= CapabilitySet::SYS_ADMIN,
+            _ => {}
+        }
+        for number in 0..os::capabilities_known() {
+            if needed.bits() & (1 << number) == 0 {
+                os::drop_from_bounding_set(number)?;
+            }
+        }
+        let permitted = rustix::thread::capabilities(None)?.permitted & needed;
+        let inheritable = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: permitted, permitted, inheritable };
+        rustix::thread::set_capabilities(None, sets)?;
+        Ok(left)
+    }
+
     /// Takes them on, for good. The caller is root of its user namespace and single-threaded.
     ///
     /// A filter needs `CAP_SYS_ADMIN` or no_new_privs (seccomp(2)): with the latter it comes last of

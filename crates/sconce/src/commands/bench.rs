@@ -12,15 +12,14 @@ use sconce_bench::{FIGURES, GROUPS};
 use sconce_build::{Progress, Stage};
 use sconce_inside::bench::{self, Listener, Measured, Order};
 use sconce_inside::measure;
-use sconce_start::Target;
 use serde_json::Value;
 
 use crate::cli::Global;
 use crate::commands::options::Options;
+use crate::commands::prepared;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::progress::Display;
-use crate::trust;
 
 /// Measure what this machine's GPUs really deliver, and say what they should
 ///
@@ -118,22 +117,7 @@ fn inside(
     order: &Order,
     lines: &mut Lines,
 ) -> Result<(String, Option<String>, Measured), Failure> {
-    let request = args.options.request()?;
-    let target = Target::find_for(&args.target, "bench", sconce_start::Kind::STARTABLE)?;
-    let context = Context::open(&args.options.global(global))?;
-    let builder = context.builder(None);
-    let environment = crate::context::environment();
-    trust::check_target(&target, &builder, args.options.trust)?;
-    let access = context.access();
-    let policy = context.policy()?;
-    let ready = sconce_start::ready(
-        request,
-        &target,
-        &args.target,
-        &builder,
-        (&access, &policy),
-        &environment,
-    )?;
+    let ready = prepared::ready(global, "bench", &args.target, &args.options)?;
     if ready.gpus.devices() == 0 {
         let what = "no GPU was given, and there is nothing to measure";
         return Err(Failure::new(Kind::Machine, what).hint("`sconce doctor` says what is missing"));

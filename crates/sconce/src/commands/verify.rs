@@ -4,15 +4,13 @@ use std::process::ExitCode;
 
 use sconce_build::{Progress, Stage};
 use sconce_inside::{Listener, Session};
-use sconce_start::Target;
 use sconce_verify::{Answer, CHECKS, Check};
 
 use crate::cli::Global;
 use crate::commands::options::Options;
-use crate::context::Context;
+use crate::commands::prepared;
 use crate::error::{Failure, Kind};
 use crate::progress::Display;
-use crate::trust;
 
 /// Prove from inside a container that its GPUs and its PyTorch work
 ///
@@ -41,22 +39,7 @@ pub struct Args {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let asked = asked(&args.only)?;
-    let request = args.options.request()?;
-    let target = Target::find_for(&args.target, "verify", sconce_start::Kind::STARTABLE)?;
-    let context = Context::open(&args.options.global(global))?;
-    let builder = context.builder(None);
-    let environment = crate::context::environment();
-    trust::check_target(&target, &builder, args.options.trust)?;
-    let access = context.access();
-    let policy = context.policy()?;
-    let ready = sconce_start::ready(
-        request,
-        &target,
-        &args.target,
-        &builder,
-        (&access, &policy),
-        &environment,
-    )?;
+    let ready = prepared::ready(global, "verify", &args.target, &args.options)?;
     let (gpus, boards) = (ready.gpus.devices(), ready.gpus.boards());
     let mut lines = Lines { print: !args.json, display: Display::new(global.quiet), waiting: None };
     let folder = ready.lease.scratch().join("verify");
