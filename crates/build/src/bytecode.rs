@@ -97,7 +97,9 @@ impl Builder<'_> {
             };
             Ok(Unit { name: format!("bytecode of {name}"), key, plan, state })
         };
-        let mut units = vec![unit(&format!("python {}", lock.facts.python), None, b"")?];
+        // The standard library describes its processor (`_sysconfigdata`); wheels are told apart by their plans.
+        let machine = lock.facts.machine.debian().as_bytes();
+        let mut units = vec![unit(&format!("python {}", lock.facts.python), None, machine)?];
         for (at, plan) in plans.iter().enumerate() {
             units.push(unit(plan.name(), Some(at), plan.key().as_bytes())?);
         }

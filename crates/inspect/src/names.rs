@@ -6,7 +6,7 @@ mod rows;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use sconce_facts::{CudaVersion, DriverVersion, toolkits};
+use sconce_facts::{Capability, CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
     Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Loads, Local,
@@ -161,6 +161,14 @@ pub fn is_of_other_gpus(name: &str) -> bool {
 /// Whether each GPU uses only the kernels of this library that are made for it.
 pub fn is_per_gpu(soname: &str) -> bool {
     starts(&ROWS.per_gpu, soname)
+}
+
+/// The first capability that this library is for, where it is not for all.
+pub fn from_capability(soname: &str) -> Option<Capability> {
+    let is = |row: &&rows::FromCapability| {
+        row.names.iter().any(|start| soname.starts_with(start.as_str()))
+    };
+    ROWS.from.iter().find(is).map(|row| row.capability)
 }
 
 /// Whether this is one of the libraries that NVIDIA brings and others only use.

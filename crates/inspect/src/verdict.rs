@@ -123,7 +123,11 @@ fn library_service(library: &Library, gpu: Capability) -> Option<Service> {
     if library.unlinked {
         return None;
     }
-    let per_gpu = names::is_per_gpu(&names::unmangled(library.soname()));
+    let name = names::unmangled(library.soname());
+    if names::from_capability(&name).is_some_and(|from| gpu < from) {
+        return Some(Service::Nothing);
+    }
+    let per_gpu = names::is_per_gpu(&name);
     match service(&library.gpu, gpu, per_gpu) {
         None | Some(Service::Nothing) if !library.embedded.is_empty() => {
             service(&library.embedded, gpu, per_gpu)

@@ -1,6 +1,6 @@
 //! The shapes of the rows of `data/names.toml`.
 
-use sconce_facts::CudaVersion;
+use sconce_facts::{Capability, CudaVersion};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -17,6 +17,7 @@ pub(super) struct Table {
     pub(super) alternative: Vec<Alternative>,
     pub(super) other_gpus: Names,
     pub(super) per_gpu: Names,
+    pub(super) from: Vec<FromCapability>,
     pub(super) cuda: Vec<Cuda>,
     pub(super) preload: Vec<Preload>,
     pub(super) loads: Vec<Loads>,
@@ -305,6 +306,16 @@ pub(super) struct Ptx {
 #[derive(Deserialize)]
 pub(super) struct Names {
     pub(super) names: Vec<String>,
+}
+
+/// Libraries that are for GPUs from one capability on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FromCapability {
+    pub(super) names: Vec<String>,
+    pub(super) capability: Capability,
+    #[serde(rename = "source")]
+    pub(super) _source: String,
 }
 
 /// Libraries that a library opens by name.

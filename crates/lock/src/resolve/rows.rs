@@ -102,7 +102,8 @@ pub(super) fn index_rows<'a>(
     let mut rows: Vec<IndexRow> = Vec::new();
     for (name, kind) in python.chain(debian) {
         if !rows.iter().any(|row| row.name == name && row.kind == kind) {
-            let url = addresses.get(name).filter(|_| kind == IndexKind::Python).cloned();
+            let url = addresses.get(name).filter(|_| kind == IndexKind::Python);
+            let url = url.map(|url| in_lock(url));
             rows.push(IndexRow { name: name.to_owned(), kind, url });
         }
     }
