@@ -11,7 +11,7 @@ Generated from the rows in `crates/bench/src/figures.rs`; a test fails when they
 writes it anew).
 
     sconce bench torch:2.15.0            # two minutes for a GPU
-    sconce bench --quick torch:2.15.0    # ten seconds
+    sconce bench --quick torch:2.15.0    # the first look
     sconce bench --full torch:2.15.0     # all shapes and algorithms, a minute of sustained load
     sconce bench --only products,memory-read --gpus 0 .
     sconce bench --json . > before.json; sconce bench --baseline before.json .

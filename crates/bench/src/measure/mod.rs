@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How much time a measurement may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Effort {
-    /// Ten seconds for a GPU: the figures of the first look, one shape each.
+    /// The figures of the first look, one shape each.
     Quick,
     /// Two minutes.
     #[default]

@@ -34,7 +34,7 @@ pub struct Args {
     /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive
     #[arg(value_name = "TARGET", default_value = ".")]
     target: String,
-    /// Ten seconds for a GPU: the figures of the first look, one shape each
+    /// The figures of the first look, one shape each
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// All shapes, all algorithms, a minute of sustained load
