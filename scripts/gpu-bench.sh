@@ -11,14 +11,30 @@ out=${OUT:-gpu-bench}
 here=$(dirname "$0")
 mkdir -p "$out"
 export LC_ALL=C NCCL_NVLS_ENABLE=0
-"$sconce" bench --host --python "$python" --json >"$out/bench.json"
-echo "first run: exit code $?"
-"$sconce" bench --host --python "$python" --quick
+bench() { "$sconce" bench --host --python "$python" "$@"; }
+bench --advise --json >"$out/bench.json"
+echo "first run, with --advise: exit code $?"
+bench --html --only latency,memory >"$out/bench.html"
+echo "a page: exit code $?"
+bench --quick
 echo "quick: exit code $?"
 "$python" "$here/../benches/torch_figures.py" >"$out/torch.json"
 echo "torch: exit code $?"
-"$sconce" bench --host --python "$python" --baseline "$out/bench.json"
+bench --baseline "$out/bench.json"
 echo "second run: exit code $?"
+bench --burn 30s
+echo "burn: exit code $?"
+# A burn must find one wrong byte: a library in front of the real one makes it.
+real=$("$python" -c 'import glob, torch; print(glob.glob(torch.__path__[0] + "/../nvidia/**/libcublasLt.so.1[23]", recursive=True)[0])')
+if command -v cc >/dev/null && [ -n "$real" ]; then
+    liar=$(mktemp -d)
+    cc -shared -fPIC -O1 -o "$liar/$(basename "$real")" "$here/../benches/liar/cublaslt.c"
+    LD_LIBRARY_PATH=$liar REAL=$real LIES_AT=2000 bench --burn 10s
+    echo "a burn with one wrong byte (1 is right): exit code $?"
+    rm -r "$liar"
+else
+    echo "no compiler: a burn with one wrong byte was not tried"
+fi
 python3 - "$out" <<'PYTHON'
 import json, sys
 ours, torch = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("bench", "torch"))

@@ -21,6 +21,8 @@ pub enum Line {
     Unavailable(Unavailable),
     /// The GPU computed something wrong.
     Wrong(Unavailable),
+    /// How a long measurement goes on.
+    Moment(Moment),
 }
 
 /// A GPU as CUDA and NVML show it; what NVML does not say is absent.
@@ -131,6 +133,20 @@ pub struct Unavailable {
     pub reason: String,
 }
 
+/// How a long measurement goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moment {
+    /// The figure.
+    pub figure: String,
+    /// Seconds since it began.
+    pub seconds: f64,
+    /// Seconds that it takes.
+    pub of: f64,
+    /// Each GPU that still works, and what it has reached since the last moment, in the figure's unit.
+    pub values: Vec<(u32, f64)>,
+}
+
 /// A line that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -176,14 +192,34 @@ impl Reader {
     }
 }
 
+impl Line {
+    /// All words in it.
+    fn texts(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Gpu(gpu) => std::iter::once(&mut gpu.name).chain(&mut gpu.driver).collect(),
+            Self::Figure(figure) => vec![&mut figure.figure, &mut figure.method],
+            Self::Unavailable(one) | Self::Wrong(one) => vec![&mut one.figure, &mut one.reason],
+            Self::Moment(moment) => vec![&mut moment.figure],
+        }
+    }
+}
+
+/// Takes control characters out of words that are printed on terminals.
+fn plain(text: &mut String) {
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, "\u{fffd}");
+    }
+}
+
 /// One line, without its end.
 pub fn line(bytes: &[u8]) -> Result<Line, Malformed> {
-    let line: Line =
+    let mut line: Line =
         serde_json::from_slice(bytes).map_err(|error| Malformed::Shape(error.to_string()))?;
+    line.texts().into_iter().for_each(plain);
     let absurd = |what: &str| Err(Malformed::Absurd(what.to_owned()));
+    let sound = |number: f64| number.is_finite() && (0.0..1e15).contains(&number);
     match &line {
         Line::Figure(figure) => {
-            let sound = |number: f64| number.is_finite() && (0.0..1e15).contains(&number);
             let curve = figure.curve.iter().flat_map(|(size, value)| [*size, *value]);
             let numbers = [figure.value, figure.best, figure.spread].into_iter().chain(curve);
             if crate::figure(&figure.figure).is_none() {
@@ -194,6 +230,13 @@ pub fn line(bytes: &[u8]) -> Result<Line, Malformed> {
             }
         }
         Line::Gpu(gpu) if gpu.gpu > 1024 => return absurd("a GPU of that number"),
+        Line::Moment(moment) => {
+            let values = moment.values.iter().map(|(_, value)| *value);
+            let numbers = [moment.seconds, moment.of].into_iter().chain(values);
+            if crate::figure(&moment.figure).is_none() || !numbers.into_iter().all(sound) {
+                return absurd("a moment of no figure, or of no size");
+            }
+        }
         _ => {}
     }
     Ok(line)

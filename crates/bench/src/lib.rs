@@ -3,12 +3,16 @@
 //!
 //! Measuring is done inside a container, by libraries of the image; judging outside.
 
+pub mod advice;
 pub mod answer;
 mod figures;
+mod html;
 pub mod judge;
 pub mod measure;
 mod page;
+mod program;
 pub mod report;
 
 pub use figures::{FIGURES, GROUPS, Group, Row, figure};
 pub use page::page;
+pub use program::PROGRAM;

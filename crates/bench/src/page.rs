@@ -12,7 +12,12 @@ writes it anew).
 
     sconce bench torch:2.15.0            # two minutes for a GPU
     sconce bench --quick torch:2.15.0    # the first look
-    sconce bench --full torch:2.15.0     # all shapes and algorithms, a minute of sustained load
+    sconce bench --advise torch:2.15.0   # through torch as well: what AMP, torch.compile and CUDA graphs give here
+    sconce bench --full torch:2.15.0     # all shapes and algorithms, a minute of sustained load, and --advise
+    sconce bench --burn 30m torch:2.15.0 # load without a pause, every result compared
+    sconce bench --image A --image B     # two images on the same GPUs; the second beside the first
+    sconce bench --html . > bench.html   # one page with charts, in English and Chinese
+    sconce bench log                     # what this machine has reached so far
     sconce bench --only products,memory-read --gpus 0 .
     sconce bench --json . > before.json; sconce bench --baseline before.json .
     sconce bench --host --python venv/bin/python    # without a container
@@ -31,6 +36,19 @@ and then shows more than it has in training.
 is high, since the power limit takes longer to act. `bf16-sustained` is without a pause: what training gets. On an H100
 the two are about 808 and 705 TFLOP/s.
 
+**Through torch.** `--advise` and `--full` also measure what the image's torch makes of the first GPU: products, attention, a convolution, a transformer
+block forward and backward in each precision, compiled and as a CUDA graph, a small model, the DataLoader. A program in Python does
+that; its results are held to float64, to the gradients of float32 or to the loss of plain training. The lines of advice at the end are ratios of
+figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
+DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
+
+**Burn.** `--burn TIME` computes the same product on all GPUs at once, into one place after another of nine tenths of the free memory, and
+compares every result with the first bit by bit, on the GPU. A GPU that differs once is said as `WRONG` at once; the
+others go on. cuBLAS promises the same bits for the same product on one GPU (cuBLAS documentation, \"Results reproducibility\").
+
+**Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
+names others), `--json` all of them. An earlier one is compared by `--baseline FILE`.
+
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source: the best that somebody published (as
 expected from 93 % of it on; sustained from 83 %), or the floor of NVIDIA's own acceptance test (DCGM). What is low is named with what NVML saw
 while it was measured: power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes. Without such a cause
@@ -38,7 +56,7 @@ it says so. A GPU that stays 5 % or more below the others of the machine is name
 is compared with its share of the multiprocessors, for products only.
 
 Exit codes: 0 as expected; 1 a wrong result, a figure that is low, or nothing measured; 8 no GPU; 130 interrupted (what was
-measured until then is printed). `--json` gives the [document](format/bench.md), `--markdown` a page.
+measured until then is printed, and not kept). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 
 ";
 
@@ -67,6 +85,6 @@ pub fn page() -> String {
 const TAIL: &str = "\
 ## What is not measured
 
-FP4 (its scales are another interface), cuDNN's convolutions and attention, products and training through torch
-itself, DataLoader, and NCCL over several machines. Clocks within a burst: NVML is asked every 50 ms.
+FP4 (its scales are another interface), transfers for each NUMA node, and NCCL over several machines. cuDNN's convolutions and attention
+are measured through torch, not natively; what is measured through torch, on the first GPU only. Clocks within a burst: NVML is asked every 50 ms.
 ";

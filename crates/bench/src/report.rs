@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::advice::{Advice, advice};
 use crate::answer::{Gpu, Line, Unavailable};
 use crate::figures::figure;
 use crate::judge::{Judged, Verdict, judge};
@@ -41,6 +42,9 @@ pub struct Report {
     pub wrong: Vec<Unavailable>,
     /// What came from inside and was no answer.
     pub remarks: Vec<String>,
+    /// What the figures say to somebody who trains here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
 }
 
 /// What a run was of.
@@ -71,8 +75,11 @@ impl Report {
                 Line::Figure(figure) => figures.push(figure),
                 Line::Unavailable(one) => unavailable.push(one),
                 Line::Wrong(one) => wrong.push(one),
+                // It was of use while it came.
+                Line::Moment(_) => {}
             }
         }
+        let advice = advice(&figures.iter().collect::<Vec<_>>(), &unavailable);
         let figures = judge(&gpus, figures);
         let Subject { target, image, sconce, time, seed, effort } = subject;
         Self {
@@ -88,6 +95,7 @@ impl Report {
             unavailable,
             wrong,
             remarks,
+            advice,
         }
     }
 
@@ -130,6 +138,10 @@ impl Report {
         for one in &self.figures {
             let cells = cells(one);
             page.push_str(&format!("| {} |\n", cells.join(" | ")));
+        }
+        if !self.advice.is_empty() {
+            page.push_str("\n## Advice\n\n");
+            self.advice.iter().for_each(|one| page.push_str(&format!("- {}\n", one.en)));
         }
         page.push_str("\n## How\n\n");
         for one in &self.figures {
@@ -191,8 +203,8 @@ impl Report {
     }
 }
 
-/// `bf16`, `bf16 of GPU 1`, `peer from 0 to 1`.
-fn named(one: &Judged) -> String {
+/// `bf16 gpu 0`, `peer 0 to 1`, `all-reduce`.
+pub(crate) fn named(one: &Judged) -> String {
     match one.figure.gpus.as_slice() {
         [gpu] => format!("{} gpu {gpu}", one.figure.figure),
         [from, to] if one.figure.figure.starts_with("peer") => {
@@ -207,7 +219,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Three digits that count.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

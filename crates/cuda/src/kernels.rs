@@ -50,6 +50,16 @@ extern "C" __global__ void write_all(uint4 *y, u64 n, unsigned value) {
     for (; i < n; i += stride) y[i] = v;
 }
 
+extern "C" __global__ void differ(const uint4 *x, const uint4 *y, u64 n, u64 *out) {
+    u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x, stride = gridDim.x * (u64)blockDim.x;
+    unsigned different = 0;
+    for (; i < n; i += stride) {
+        uint4 a = __ldcs(x + i), b = __ldcs(y + i);
+        different += a.x != b.x || a.y != b.y || a.z != b.z || a.w != b.w;
+    }
+    if (different != 0) atomicAdd(out, (u64)different);
+}
+
 extern "C" __global__ void copy_all(const uint4 *x, uint4 *y, u64 n) {
     u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x, stride = gridDim.x * (u64)blockDim.x;
     for (; i + 3 * stride < n; i += 4 * stride) {
@@ -152,6 +162,26 @@ pub fn write_all(
             grid.blocks,
             grid.threads,
             &[y.argument(), (&raw const n).cast(), (&raw const value).cast()],
+        )
+    }
+}
+
+/// `differ`: adds how many units of 16 bytes are not the same to `out`'s one 64-bit number.
+pub fn differ(
+    kernel: &Kernel,
+    stream: &Stream,
+    grid: Grid,
+    (x, y): (&Buffer, &Buffer),
+    out: &Buffer,
+) -> Result<(), Refusal> {
+    let n = units(x).min(units(y));
+    // SAFETY: the types are those of the source; both have n units, out one number.
+    unsafe {
+        kernel.launch(
+            stream,
+            grid.blocks,
+            grid.threads,
+            &[x.argument(), y.argument(), (&raw const n).cast(), out.argument()],
         )
     }
 }

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use sconce_bench::answer::{Line, Reader};
 use sconce_bench::measure::Effort;
-use sconce_bench::{FIGURES, GROUPS};
+use sconce_bench::{FIGURES, GROUPS, Group, PROGRAM};
 use sconce_run::{Container, Exit, Interrupts, Shim};
 
 use crate::error::Error;
@@ -38,6 +39,10 @@ pub struct Order {
     pub seed: u64,
     /// The Python inside whose packages hold CUDA's libraries, if it is not the first of the image.
     pub python: Option<String>,
+    /// Measure through torch as well, where no figures are named.
+    pub torch: bool,
+    /// How long `burn` takes, where it is asked for.
+    pub burn: Duration,
 }
 
 /// What came out.
@@ -52,29 +57,41 @@ pub struct Measured {
 }
 
 impl Order {
-    /// The command line of the program, `sconce` being at `program`.
-    fn command(&self, program: &str, results: &str) -> Vec<String> {
+    /// The groups that are measured.
+    pub fn groups(&self) -> Vec<Group> {
+        let wanted = |group: Group| match self.only.is_empty() {
+            true => group != Group::Burn && (self.torch || !group.by_torch()),
+            false => FIGURES
+                .iter()
+                .any(|row| row.group == group && self.only.iter().any(|one| one == row.name)),
+        };
+        GROUPS.iter().map(|(group, _)| *group).filter(|group| wanted(*group)).collect()
+    }
+
+    /// The command line of the program, sconce and the other files being in the folder `place`.
+    fn command(&self, program: &str, place: &str) -> Vec<String> {
         let seed = self.seed.to_string();
         let effort = measure::name(self.effort);
-        let words = [program, "measure", "--results", results, "--effort", effort, "--seed", &seed];
-        let mut command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let (results, files) = (format!("{place}/results"), format!("{place}/program"));
+        let burn = self.burn.as_secs().to_string();
+        let words = [program, "measure", "--results", &results, "--program", &files, "--effort"];
+        let words = words.into_iter().chain([effort, "--seed", &seed, "--burn", &burn]);
+        let mut command: Vec<String> = words.map(str::to_owned).collect();
         if !self.only.is_empty() {
             command.extend(["--only".to_owned(), self.only.join(",")]);
         }
         if let Some(python) = &self.python {
             command.extend(["--python".to_owned(), python.clone()]);
         }
-        let wanted = |name: &&str| self.only.is_empty() || self.only.iter().any(|one| one == name);
         // A group may hang, and must not for long: what it takes, several times over.
         let limit = match self.effort {
             Effort::Quick => 120,
             Effort::Usual => 600,
             Effort::Full => 3600,
         };
-        for (group, name) in GROUPS {
-            if FIGURES.iter().any(|row| row.group == *group && wanted(&row.name)) {
-                command.push(format!("{name}:{limit}"));
-            }
+        for group in self.groups() {
+            let limit = if group == Group::Burn { limit + self.burn.as_secs() } else { limit };
+            command.push(format!("{}:{limit}", group.name()));
         }
         command
     }
@@ -90,9 +107,9 @@ pub fn inside(
     order: &Order,
     listener: &mut dyn Listener,
 ) -> Result<Measured, Error> {
-    let stage = Stage::make(folder, &[])?;
+    let stage = Stage::make(folder, PROGRAM)?;
     container.volumes.extend(stage.volumes);
-    container.command = order.command(&format!("{INSIDE}/sconce"), &format!("{INSIDE}/results"));
+    container.command = order.command(&format!("{INSIDE}/sconce"), INSIDE);
     let mut notes = Vec::new();
     let (exit, mut measured) = follow(&stage.results, listener, || {
         let shim = Shim::spawn(&container.folder)?;
@@ -113,9 +130,9 @@ pub fn inside(
 /// # Errors
 /// The program can't be started, answers that can't be read.
 pub fn here(folder: &Path, order: &Order, listener: &mut dyn Listener) -> Result<Measured, Error> {
-    let stage = Stage::make(folder, &[])?;
+    let stage = Stage::make(folder, PROGRAM)?;
     let program = std::env::current_exe().map_err(Error::Myself)?;
-    let command = order.command(&program.to_string_lossy(), &stage.results.to_string_lossy());
+    let command = order.command(&program.to_string_lossy(), &folder.to_string_lossy());
     let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
     let interrupts = Interrupts::listen()?;
     let (status, mut measured) = follow(&stage.results, listener, || {

@@ -45,7 +45,7 @@ pub(crate) fn attend(
     Ok((status, printed.collect()))
 }
 
-fn drain(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+pub(crate) fn drain(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut kept = Vec::new();
         let Some(mut stream) = stream else { return kept };

@@ -27,6 +27,9 @@ pub enum Error {
     /// The program that measures can't be started or waited for.
     #[error("the program that measures can't be started")]
     Start(#[source] io::Error),
+    /// The end of whoever asked can't be waited for.
+    #[error("can't ask the kernel for a signal when who asked ends")]
+    Lonely(#[source] rustix::io::Errno),
     /// An answer can't be written as JSON.
     #[error("an answer can't be written")]
     Json(#[from] serde_json::Error),

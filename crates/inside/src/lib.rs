@@ -14,6 +14,7 @@ pub mod probe;
 mod session;
 mod stage;
 mod tail;
+mod torch;
 
 pub use error::Error;
 pub use session::{Listener, Session};

@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use sconce_bench::Group;
 use sconce_bench::answer::{Line, Unavailable};
 use sconce_bench::measure::{self, Effort};
-use sconce_bench::{GROUPS, Group};
 use sconce_cuda::Places;
 
 use crate::child::{attend, how, with_words};
 use crate::error::Error;
 use crate::packages::packages;
+use crate::torch;
 
 /// What `sconce measure` is asked.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +34,10 @@ pub struct Order {
     pub only: Vec<String>,
     /// The Python whose packages may hold CUDA's libraries.
     pub python: Option<PathBuf>,
+    /// Where the program in Python lies that measures through torch.
+    pub program: PathBuf,
+    /// How long `burn` takes.
+    pub burn: Duration,
     /// Measure one group in this very process.
     pub alone: bool,
     /// The groups, each with the seconds it may take: `NAME:SECONDS`.
@@ -57,7 +63,14 @@ pub fn effort(name: &str) -> Option<Effort> {
 /// # Errors
 /// The file of answers can't be written.
 pub fn run(order: &Order) -> Result<(), Error> {
-    if !order.alone {
+    // Who asked may be killed, and nobody would read what is measured. The container's first process has its end anyway.
+    if rustix::process::getpid() != rustix::process::Pid::INIT {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(Error::Lonely)?;
+    }
+    let named = |one: &String| Group::named(one.split_once(':').map_or(&**one, |(name, _)| name));
+    let needed = |one: &String| named(one).is_none_or(|group| !group.without_gpu());
+    if !order.alone && order.groups.iter().any(needed) {
         match measure::gpus() {
             Ok(gpus) => {
                 gpus.into_iter().try_for_each(|gpu| append(&order.results, &Line::Gpu(gpu)))?;
@@ -70,9 +83,9 @@ pub fn run(order: &Order) -> Result<(), Error> {
     for one in &order.groups {
         let (name, limit) = one.split_once(':').unwrap_or((one, "300"));
         let limit = Duration::from_secs(limit.parse().unwrap_or(300));
-        let group = GROUPS.iter().find(|(_, known)| *known == name).map(|(group, _)| *group);
-        let failed = match group {
+        let failed = match Group::named(name) {
             None => Err("this sconce does not know that group".to_owned()),
+            Some(group) if order.alone && group.by_torch() => torch::measure(order, group)?,
             Some(group) if order.alone => alone(order, group)?,
             Some(_) => guarded(order, one, limit),
         };
@@ -87,7 +100,7 @@ fn unavailable(figure: &str, reason: String) -> Line {
     Line::Unavailable(Unavailable { figure: figure.to_owned(), gpus: Vec::new(), reason })
 }
 
-fn append(path: &Path, line: &Line) -> Result<(), Error> {
+pub(crate) fn append(path: &Path, line: &Line) -> Result<(), Error> {
     let line = serde_json::to_string(line)? + "\n";
     let file = OpenOptions::new().append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
@@ -102,6 +115,7 @@ fn alone(order: &Order, group: Group) -> Result<Result<(), String>, Error> {
         only: &order.only,
         places: &places,
         seed: order.seed,
+        burn: order.burn,
     };
     let mut written = Ok(());
     let measured = measure::run(group, &asked, &mut |line| {
@@ -118,7 +132,9 @@ fn guarded(order: &Order, group: &str, limit: Duration) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| format!("can't find myself: {error}"))?;
     let mut command = Command::new(program);
     command.arg("measure").arg("--alone").arg("--results").arg(&order.results);
+    command.arg("--program").arg(&order.program);
     command.args(["--effort", name(order.effort), "--seed", &order.seed.to_string()]);
+    command.args(["--burn", &order.burn.as_secs().to_string()]);
     if !order.only.is_empty() {
         command.args(["--only", &order.only.join(",")]);
     }

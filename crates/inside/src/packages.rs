@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+/// The interpreter named, or the first on the PATH.
+pub(crate) fn interpreter(python: Option<&Path>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path);
+    match python {
+        Some(python) if python.components().count() > 1 => Some(python.to_owned()),
+        Some(python) => folders.map(|dir| dir.join(python)).find(|file| file.exists()),
+        None => folders
+            .flat_map(|dir| ["python", "python3"].map(|name| dir.join(name)))
+            .find(|file| file.exists()),
+    }
+}
+
 /// Folders of Python packages: of the interpreter named, or of the first on the PATH; what PYTHONPATH
 /// names; and the usual ones.
 pub(crate) fn packages(python: Option<&Path>) -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = || {
-        let folders = std::env::split_paths(&path);
-        let mut files = folders.flat_map(|dir| ["python", "python3"].map(|name| dir.join(name)));
-        files.find(|file| file.exists())
-    };
-    let python = match python {
-        Some(python) if python.components().count() > 1 => Some(python.to_owned()),
-        Some(python) => {
-            std::env::split_paths(&path).map(|dir| dir.join(python)).find(|f| f.exists())
-        }
-        None => on_path(),
-    };
+    let python = interpreter(python);
     // A virtual environment's python is a link into the installation that it extends.
     let prefix = |file: PathBuf| Some(file.parent()?.parent()?.to_owned());
     let prefixes = [python.clone(), python.and_then(|file| file.canonicalize().ok())];

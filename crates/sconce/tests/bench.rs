@@ -151,6 +151,102 @@ fn without_a_gpu_nothing_is_measured_and_nothing_is_fine() {
     assert!(code == 8 && err.contains("no GPU was given"), "{code} {out}{err}");
     let (code, _, err) = said(&bench(&world, &["--only", "speed"]));
     assert!(code == 2 && err.contains("there is no figure `speed`"), "{err}");
-    let (code, _, err) = said(&bench(&world, &["--quick", "--full"]));
-    assert!(code == 2 && err.contains("--full"), "{err}");
+    let wrong: &[(&[&str], &str)] = &[
+        (&["--quick", "--full"], "--full"),
+        (&["--quick", "--advise"], "--advise"),
+        (&["--burn", "0s"], "a second at least"),
+        (&["--burn", "soon"], "90s, 30m, 12h or 2d"),
+        (&["--burn", "99999999999999999999d"], "no number"),
+        (&["--only", "burn"], "how long is `burn` to take?"),
+        (&["torch:2.15.0"], "`--host` measures this machine"),
+        (&["--json", "--html"], "--html"),
+    ];
+    for (words, why) in wrong {
+        let (code, _, err) = said(&bench(&world, words));
+        assert!(code == 2 && err.contains(why), "{words:?}: {code} {err}");
+    }
+}
+
+/// Writes a Python that is none: it says what it is told to.
+fn python(world: &World, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = world.path("python");
+    fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+const LOADER: &str = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m","curve":[[0,50],[2,99],[4,100]]}}"#;
+
+/// What the program in Python says is figures; what it does not say is nobody's.
+#[test]
+fn figures_through_torch_are_read_and_not_believed() {
+    let world = World::new();
+    let run = |script: &str, words: &[&str]| {
+        let python = python(&world, script);
+        said(&bench(&world, &[&["--python", &python], words].concat()))
+    };
+    let told = format!("echo '{{\"begin\":\"loader\"}}'; echo '{LOADER}'");
+    let (code, out, err) = run(&told, &["--only", "loader"]);
+    assert!(code == 0 && out.contains(" 100 samples/s"), "{out}{err}");
+    assert!(out.contains("advice: a DataLoader") && out.contains("num_workers=2"), "{out}");
+    // It dies in the middle: what came before counts, and where it was is said.
+    let dies =
+        format!("{told}; echo '{{\"begin\":\"loader-passing\"}}'; echo oh no >&2; kill -9 $$");
+    let (code, out, err) = run(&dies, &["--only", "loader"]);
+    assert!(code == 0 && out.contains(" 100 samples/s"), "{code} {out}{err}");
+    let died = "Python ended with signal 9 while it measured `loader-passing`; last words: oh no";
+    assert!(out.contains(died), "{out}{err}");
+    // What is no answer ends it; what lies is not taken.
+    for line in [r#"{"figure":{"figure":"speed"}}"#, "hello", r#"{"figure":[]}"#] {
+        let (code, out, err) = run(&format!("echo '{line}'"), &["--only", "loader"]);
+        assert!(
+            code == 1 && out.contains("loader") && out.contains("a line from inside"),
+            "{out}{err}"
+        );
+    }
+    let (code, out, err) = run("while :; do echo '{\"begin\":\"x\"}'; done", &["--only", "loader"]);
+    assert!(code == 1 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
+    let (code, out, _) = run("exec /usr/bin/python3 \"$@\"", &["--only", "loader"]);
+    assert!(code == 1 || out.contains("samples/s"), "{code} {out}");
+    let none = said(&bench(&world, &["--python", "/nowhere/python", "--only", "loader"]));
+    assert!(none.0 == 1 && none.1.contains("can't start /nowhere/python"), "{none:?}");
+}
+
+#[test]
+fn results_are_kept_and_listed() {
+    let world = World::new();
+    let log = |words: &[&str]| {
+        said(&world.sconce(&[&["bench", "log"], words].concat()).output().unwrap())
+    };
+    let (code, out, err) = log(&[]);
+    assert!(code == 0 && out.is_empty() && err.contains("nothing was measured yet"), "{out}{err}");
+    driver(&world, &["DEVICES=1"]);
+    for seed in ["1", "2"] {
+        let words = ["--quick", "--only", "host-to-device", "--seed", seed];
+        assert_eq!(said(&bench(&world, &words)).0, said(&bench(&world, &words)).0);
+    }
+    fs::write(world.path("store/bench/000000000001-broken.json"), "{").unwrap();
+    let (code, out, err) = log(&[]);
+    assert!(code == 0 && err.contains("-broken.json is left out"), "{err}");
+    let wanted = "  GPU 0: NVIDIA H100 80GB HBM3, driver -: host-to-device ";
+    assert_eq!(out.lines().filter(|line| line.starts_with(wanted)).count(), 4, "{out}");
+    assert!(out.contains("ago  this machine  quick\n"), "{out}");
+    let (_, out, _) = log(&["--only", "device-to-host"]);
+    assert!(!out.contains("host-to-device"), "{out}");
+    let (_, out, _) = log(&["--json"]);
+    let all: Value = serde_json::from_str(&out).unwrap();
+    let seeds: Vec<u64> =
+        all.as_array().unwrap().iter().map(|one| one["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds, [1, 1, 2, 2]);
+}
+
+/// A burn without what compares its results is no burn.
+#[test]
+fn a_burn_that_can_not_compare_is_not_measured() {
+    let world = World::new();
+    driver(&world, &["DEVICES=2"]);
+    let (code, out, err) = said(&bench(&world, &["--burn", "1s"]));
+    assert!(code == 1 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
+    assert_eq!(out.matches("burn                       not measured: ").count(), 2, "{out}");
 }

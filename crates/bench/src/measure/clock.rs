@@ -27,19 +27,33 @@ impl Clock {
         Ok(Self { stream: Stream::new(context)?, begin, end })
     }
 
+    /// Puts `count` times `work` on the stream, and does not wait for it: [`Clock::taken`] does.
+    pub fn begin(
+        &self,
+        count: u32,
+        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.begin.record(&self.stream)?;
+        for _ in 0..count {
+            work(&self.stream)?;
+        }
+        self.end.record(&self.stream)
+    }
+
+    /// Waits for what was begun last: its seconds.
+    pub fn taken(&self) -> Result<f64, Refusal> {
+        self.end.wait()?;
+        self.end.since(&self.begin)
+    }
+
     /// Seconds for each of `count` times `work`, which puts something on the stream.
     pub fn time(
         &self,
         count: u32,
         work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
     ) -> Result<f64, Refusal> {
-        self.begin.record(&self.stream)?;
-        for _ in 0..count {
-            work(&self.stream)?;
-        }
-        self.end.record(&self.stream)?;
-        self.end.wait()?;
-        Ok(self.end.since(&self.begin)? / f64::from(count.max(1)))
+        self.begin(count, work)?;
+        Ok(self.taken()? / f64::from(count.max(1)))
     }
 
     /// The time of each of `count` bursts of about `seconds`, each after a pause in which the power that the GPU draws falls

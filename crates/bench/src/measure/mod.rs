@@ -1,5 +1,6 @@
 //! Measuring, in a process of its own for each group: a driver in trouble can crash or hang who asks it.
 
+mod burn;
 pub mod clock;
 mod collectives;
 mod latency;
@@ -8,7 +9,7 @@ mod products;
 pub mod random;
 mod sparse;
 mod transfers;
-mod watch;
+pub mod watch;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ pub struct Order<'a> {
     pub places: &'a Places,
     /// The seed of the random numbers.
     pub seed: u64,
+    /// How long `burn` takes.
+    pub burn: Duration,
 }
 
 impl Order<'_> {
@@ -164,6 +167,9 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
         Group::Sparse => sparse::measure(&mut bench),
         Group::Peers => transfers::peers(&mut bench),
         Group::Collectives => collectives::measure(&mut bench),
+        Group::Burn => burn::measure(&mut bench),
+        // A program in Python measures these; whoever calls this starts it.
+        Group::Torch | Group::Training | Group::Small | Group::Loader => {}
     }
     Ok(())
 }

@@ -22,12 +22,15 @@ struct Row {
     rounding: f64,
 }
 
+const BF16: Row =
+    Row { figure: "bf16", precision: Precision::Bf16, from: (8, 0), error: 1e-3, rounding: 8e-3 };
+
 const ROWS: &[Row] = &[
     Row { figure: "fp64", precision: Precision::Fp64, from: (0, 0), error: 1e-12, rounding: 1e-14 },
     Row { figure: "fp32", precision: Precision::Fp32, from: (0, 0), error: 1e-4, rounding: 1e-6 },
     Row { figure: "tf32", precision: Precision::Tf32, from: (8, 0), error: 1e-2, rounding: 1e-3 },
     Row { figure: "fp16", precision: Precision::Fp16, from: (7, 0), error: 1e-3, rounding: 1e-3 },
-    Row { figure: "bf16", precision: Precision::Bf16, from: (8, 0), error: 1e-3, rounding: 8e-3 },
+    BF16,
     Row { figure: "fp8", precision: Precision::Fp8E4m3, from: (8, 9), error: 5e-2, rounding: 8e-3 },
     Row {
         figure: "fp8-e5m2",
@@ -53,7 +56,7 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// Bytes that algorithms may work with: cuBLAS recommends 32 MiB for Hopper.
-const WORKSPACE: usize = 64 << 20;
+pub(super) const WORKSPACE: usize = 64 << 20;
 /// Sums that are computed again on the host.
 const SAMPLES: u64 = 512;
 
@@ -107,15 +110,15 @@ pub(super) fn measure(bench: &mut Bench) {
 }
 
 /// The matrices of one precision: as large as the largest shape needs.
-struct Matrices {
+pub(super) struct Matrices {
     a: Pool,
     b: Pool,
-    there: (Buffer, Buffer),
-    d: Buffer,
+    pub(super) there: (Buffer, Buffer),
+    pub(super) d: Buffer,
 }
 
 impl Matrices {
-    fn new(
+    pub(super) fn new(
         precision: Precision,
         shapes: &[Shape],
         context: &Context,
@@ -198,7 +201,9 @@ fn one(
         };
         return Err(refused.unwrap_or(nothing).into());
     };
-    let worst = check(row, blas, &matrices, &clock, &best, order.seed)?;
+    let product = blas.product(row.precision, best.shape)?;
+    let done = Done { product: &product, shape: best.shape, algorithm: &best.algorithm };
+    let worst = check(row, &done, &matrices, &clock, order.seed)?;
     let operations = best.shape.operations();
     let values: Vec<f64> = times.iter().map(|seconds| operations / seconds / 1e12).collect();
     let version = blas.version().map_or(String::new(), |version| format!(" of cuBLASLt {version}"));
@@ -248,18 +253,33 @@ fn try_all(
     Ok(found)
 }
 
+/// A product by one of its algorithms.
+pub(super) struct Done<'a> {
+    pub(super) product: &'a Product<'a>,
+    pub(super) shape: Shape,
+    pub(super) algorithm: &'a Algorithm,
+}
+
+/// As [`check`], of BF16.
+pub(super) fn check_bf16(
+    done: &Done,
+    matrices: &Matrices,
+    clock: &Clock,
+    seed: u64,
+) -> Result<(f64, f64), Fault> {
+    Ok((check(&BF16, done, matrices, clock, seed)?, BF16.error))
+}
+
 /// Computes it once more over poisoned memory, and some of its sums again on the host: the worst error.
 fn check(
     row: &Row,
-    blas: &Blas,
+    done: &Done,
     matrices: &Matrices,
     clock: &Clock,
-    best: &Best,
     seed: u64,
 ) -> Result<f64, Fault> {
     matrices.d.fill(&clock.stream, 0xff)?;
-    let product = blas.product(row.precision, best.shape)?;
-    matrices.run(&product, &best.algorithm, &clock.stream)?;
+    matrices.run(done.product, done.algorithm, &clock.stream)?;
     clock.stream.wait()?;
     let d = matrices.d.read::<u8>()?;
     let kind = match row.precision {
@@ -267,7 +287,7 @@ fn check(
         other => Kind::of_a(other),
     };
     let size = row.precision.output_bytes();
-    let Shape { m, n, k } = best.shape;
+    let Shape { m, n, k } = done.shape;
     let value = |index: u64| {
         let bytes = d.get(index as usize * size..).unwrap_or_default();
         match row.precision {
@@ -281,7 +301,7 @@ fn check(
             return Err(Fault::Wrong(format!(
                 "{poisoned} of {} numbers of the result were not written or are none ({})",
                 m * n,
-                best.shape
+                done.shape
             )));
         }
     }
@@ -296,7 +316,7 @@ fn check(
         if off > row.error {
             return Err(Fault::Wrong(format!(
                 "{} of {} is {got}, and {} on the host: off by {off:.1e} where {:.0e} is allowed",
-                row.figure, best.shape, sum.value, row.error
+                row.figure, done.shape, sum.value, row.error
             )));
         }
         worst = worst.max(off);

@@ -1,10 +1,11 @@
 //! What NVML sees while something is measured.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_cuda::Device;
+use sconce_cuda::{Cuda, Device};
 use sconce_gpu::nvml::session::{Moment, Session};
 
 use super::clock::median;
@@ -16,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(50);
 const MOST: usize = 600_000;
 
 /// Asks NVML again and again until it is dropped.
-pub(super) struct Watch {
+pub struct Watch {
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -46,6 +47,12 @@ fn session(devices: &[Device]) -> Option<(Session, Vec<Option<usize>>)> {
 }
 
 impl Watch {
+    /// Watches all that CUDA shows; nothing, where there is no CUDA.
+    pub fn all() -> Self {
+        let cuda = Cuda::open(Path::new("libcuda.so.1"));
+        Self::start(&cuda.and_then(|cuda| cuda.devices()).unwrap_or_default())
+    }
+
     pub(super) fn start(devices: &[Device]) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (devices, shared) = (devices.to_vec(), Arc::clone(&seen));
@@ -74,7 +81,7 @@ impl Watch {
     }
 
     /// What was seen of a GPU since then.
-    pub(super) fn since(&self, begun: Instant, gpu: usize) -> Option<Evidence> {
+    pub fn since(&self, begun: Instant, gpu: usize) -> Option<Evidence> {
         let seen = self.seen.lock().ok()?;
         let moments: Vec<Moment> = seen
             .moments

@@ -1,16 +1,17 @@
 //! `sconce bench`.
 
+mod lines;
+mod log;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sconce_bench::answer::{Gpu, Line};
 use sconce_bench::measure::Effort;
-use sconce_bench::report::{self, Report, Subject};
+use sconce_bench::report::{Report, Subject};
 use sconce_bench::{FIGURES, GROUPS};
-use sconce_build::{Progress, Stage};
-use sconce_inside::bench::{self, Listener, Measured, Order};
+use sconce_inside::bench::{self, Measured, Order};
 use sconce_inside::measure;
 use serde_json::Value;
 
@@ -19,7 +20,12 @@ use crate::commands::options::Options;
 use crate::commands::prepared;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
-use crate::progress::Display;
+use lines::Lines;
+
+/// The figure that `--burn` asks for.
+const BURN: &str = "burn";
+/// Seconds of the longest burn.
+const MOST_BURN: u64 = 30 * 86_400;
 
 /// Measure what this machine's GPUs really deliver, and say what they should
 ///
@@ -31,15 +37,25 @@ use crate::progress::Display;
 #[command(disable_help_flag = true, args_override_self = true)]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store or of a registry
-    /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive
+    /// (HOST/NAME:TAG, docker://NAME), an OCI layout or an image archive; `log` lists the results so far
     #[arg(value_name = "TARGET", default_value = ".")]
     target: String,
     /// The figures of the first look, one shape each
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// All shapes, all algorithms, a minute of sustained load
+    /// All shapes, all algorithms, a minute of sustained load, and through torch as with --advise
     #[arg(long)]
     full: bool,
+    /// Measure through the image's torch as well (products, attention, training in each precision, torch.compile, CUDA
+    /// graphs, DataLoader), and say what to make of it
+    #[arg(long, conflicts_with = "quick")]
+    advise: bool,
+    /// Load all GPUs for this long (90s, 30m, 12h), every result compared; alone, if --only names nothing else
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    burn: Option<Duration>,
+    /// Measure in this image; given twice, the second is compared with the first
+    #[arg(long, value_name = "TARGET", action = clap::ArgAction::Append, conflicts_with_all = ["target", "host"])]
+    image: Vec<String>,
     /// Measure only these figures or groups
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -61,71 +77,133 @@ pub struct Args {
     /// As a Markdown page, when all is done
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
+    /// As one page of HTML with charts, in English and Chinese, when all is done
+    #[arg(long, conflicts_with_all = ["json", "markdown"])]
+    html: bool,
     #[command(flatten)]
     options: Options,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if args.target == "log" {
+        return log::print(&asked(&args.only)?, args.json);
+    }
+    if args.host && args.target != "." {
+        let what = format!("`--host` measures this machine, and `{}` is not on it", args.target);
+        return Err(Failure::new(Kind::Usage, what).hint("leave one of the two out"));
+    }
     let effort = match (args.quick, args.full) {
         (true, _) => Effort::Quick,
         (_, true) => Effort::Full,
         _ => Effort::Usual,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = args.seed.unwrap_or(now.as_nanos() as u64);
-    let order = Order { effort, only: asked(&args.only)?, seed, python: args.python.clone() };
-    let baseline = args.baseline.as_ref().map(earlier).transpose()?;
-    let quiet = args.json || args.markdown;
-    let mut lines =
-        Lines { print: !quiet, display: Display::new(global.quiet), stage: None, gpus: Vec::new() };
-    let (target, image, measured) = match args.host {
-        true => here(global, args, &order, &mut lines)?,
-        false => inside(global, args, &order, &mut lines)?,
-    };
-    drop(lines.stage.take());
-    let interrupted = measured.interrupted;
-    let report = Report::new(
-        Subject {
-            target,
-            image,
-            sconce: env!("CARGO_PKG_VERSION").to_owned(),
-            time: now.as_secs(),
-            seed,
-            effort: measure::name(effort),
-        },
-        measured.lines,
-        measured.remarks,
-    );
-    print(args, &report)?;
-    if let Some((path, earlier)) = baseline {
-        let changes = report.since(&earlier).map_err(|why| {
-            Failure::new(Kind::Document, format!("can't compare with {}: {why}", path.display()))
-        })?;
-        eprintln!("since {}:", path.display());
-        changes.iter().for_each(|change| eprintln!("  {change}"));
+    let mut only = asked(&args.only)?;
+    if args.burn.is_some() && !only.iter().any(|one| one == BURN) {
+        only.push(BURN.to_owned());
     }
-    Ok(ExitCode::from(match (interrupted, report.holds()) {
+    if args.burn.is_none() && only.iter().any(|one| one == BURN) {
+        return Err(Failure::new(Kind::Usage, "how long is `burn` to take?")
+            .hint("`--burn 30m` says it; alone it measures nothing else"));
+    }
+    let order = Order {
+        effort,
+        only,
+        seed: args.seed.unwrap_or(now.as_nanos() as u64),
+        python: args.python.clone(),
+        torch: args.advise || args.full,
+        burn: args.burn.unwrap_or_default(),
+    };
+    let baseline = args.baseline.as_ref().map(earlier).transpose()?;
+    let targets: Vec<&str> = match args.image.as_slice() {
+        [] => vec![&args.target],
+        images => images.iter().map(String::as_str).collect(),
+    };
+    let (mut reports, mut interrupted) = (Vec::new(), false);
+    for target in targets {
+        if interrupted {
+            break;
+        }
+        if args.image.len() > 1 && !args.waits() {
+            println!("in {target}:");
+        }
+        let (report, stopped) = one(global, args, target, &order)?;
+        interrupted = stopped;
+        reports.push(report);
+    }
+    print(args, &reports)?;
+    let compared = |name: &str, report: &Report, earlier: &Value| {
+        let changes = report.since(earlier).map_err(|why| {
+            Failure::new(Kind::Document, format!("can't compare with {name}: {why}"))
+        })?;
+        eprintln!("since {name}:");
+        changes.iter().for_each(|change| eprintln!("  {change}"));
+        Ok::<(), Failure>(())
+    };
+    if let [first, others @ ..] = reports.as_slice() {
+        if let Some((path, earlier)) = baseline {
+            compared(&path.display().to_string(), first, &earlier)?;
+        }
+        let earlier = serde_json::to_value(first).map_err(Failure::unwritable)?;
+        for other in others {
+            compared(&format!("{}, in {}", first.target, other.target), other, &earlier)?;
+        }
+    }
+    Ok(ExitCode::from(match (interrupted, reports.iter().all(Report::holds)) {
         (true, _) => 130,
         (false, true) => 0,
         (false, false) => Kind::No as u8,
     }))
 }
 
+/// Measures in one target; whether it was interrupted.
+fn one(
+    global: &Global,
+    args: &Args,
+    target: &str,
+    order: &Order,
+) -> Result<(Report, bool), Failure> {
+    let mut lines = Lines::new(!args.waits(), global.quiet);
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (target, image, measured) = match args.host {
+        true => here(global, args, order, &mut lines)?,
+        false => inside(global, args, target, order, &mut lines)?,
+    };
+    lines.end();
+    let report = Report::new(
+        Subject {
+            target,
+            image,
+            sconce: env!("CARGO_PKG_VERSION").to_owned(),
+            time: begun.as_secs(),
+            seed: order.seed,
+            effort: measure::name(order.effort),
+        },
+        measured.lines,
+        measured.remarks,
+    );
+    if !measured.interrupted && !report.figures.is_empty() {
+        log::keep(&report)?;
+    }
+    Ok((report, measured.interrupted))
+}
+
 fn inside(
     global: &Global,
     args: &Args,
+    target: &str,
     order: &Order,
     lines: &mut Lines,
 ) -> Result<(String, Option<String>, Measured), Failure> {
-    let ready = prepared::ready(global, "bench", &args.target, &args.options)?;
-    if ready.gpus.devices() == 0 {
+    let ready = prepared::ready(global, "bench", target, &args.options)?;
+    if ready.gpus.devices() == 0 && !order.groups().iter().all(|group| group.without_gpu()) {
         let what = "no GPU was given, and there is nothing to measure";
         return Err(Failure::new(Kind::Machine, what).hint("`sconce doctor` says what is missing"));
     }
     let folder = ready.lease.scratch().join("bench");
     let measured = bench::inside(ready.container, &folder, order, lines)?;
     drop((ready.gpus, ready.lease));
-    Ok((args.target.clone(), Some(ready.manifest.to_string()), measured))
+    Ok((target.to_owned(), Some(ready.manifest.to_string()), measured))
 }
 
 fn here(
@@ -183,64 +261,58 @@ fn earlier(path: &PathBuf) -> Result<(PathBuf, Value), Failure> {
 }
 
 /// What there is to say at the end.
-fn print(args: &Args, report: &Report) -> Result<(), Failure> {
+fn print(args: &Args, reports: &[Report]) -> Result<(), Failure> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(report).map_err(Failure::unwritable)?);
-        return Ok(());
+        let text = match reports {
+            [report] => serde_json::to_string_pretty(report),
+            several => serde_json::to_string_pretty(several),
+        };
+        println!("{}", text.map_err(Failure::unwritable)?);
     }
-    if args.markdown {
-        print!("{}", report.markdown());
-        return Ok(());
+    for report in reports {
+        match (args.markdown, args.html) {
+            (true, _) => print!("{}", report.markdown()),
+            (_, true) => print!("{}", report.html()),
+            _ if args.json => {}
+            _ => say(report, reports.len() > 1),
+        }
     }
+    Ok(())
+}
+
+/// What the lines that came could not say yet.
+fn say(report: &Report, several: bool) {
     for one in &report.figures {
         if one.below_siblings.is_some() {
             println!("{one}");
         }
     }
-    println!("{}", report.verdict());
-    Ok(())
-}
-
-/// Answers as lines, as they come; with `--json` they wait for the end.
-struct Lines {
-    print: bool,
-    display: Display,
-    /// The line of progress, below the answers.
-    stage: Option<Box<dyn Stage>>,
-    gpus: Vec<Gpu>,
-}
-
-impl Listener for Lines {
-    fn line(&mut self, line: &Line) {
-        // The line of progress goes before another is printed.
-        drop(self.stage.take());
-        self.show(line);
-        self.stage = Some(self.display.begin("measuring", None));
+    for one in &report.advice {
+        println!("advice: {}", one.en);
     }
-
-    fn note(&mut self, text: &str) {
-        drop(self.stage.take());
-        eprintln!("note: {text}");
+    match several {
+        true => println!("{}: {}", report.target, report.verdict()),
+        false => println!("{}", report.verdict()),
     }
 }
 
-impl Lines {
-    fn show(&mut self, line: &Line) {
-        if let Line::Gpu(gpu) = line {
-            self.gpus.push(gpu.clone());
-        }
-        if !self.print {
-            return;
-        }
-        match line {
-            Line::Gpu(gpu) => println!("{}", report::about(gpu)),
-            Line::Figure(figure) => {
-                for one in sconce_bench::judge::judge(&self.gpus, vec![figure.clone()]) {
-                    println!("{one}");
-                }
-            }
-            Line::Unavailable(one) => println!("{:<26} not measured: {}", one.figure, one.reason),
-            Line::Wrong(one) => println!("{:<26} WRONG: {}", one.figure, one.reason),
-        }
+/// `90s`, `30m`, `12h`, `2d`.
+fn time(given: &str) -> Result<Duration, String> {
+    let split = given.find(|c: char| !c.is_ascii_digit()).unwrap_or(given.len());
+    let (digits, unit) = given.split_at(split);
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let scale = units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale);
+    let scale = scale.ok_or("times are 90s, 30m, 12h or 2d")?;
+    let count: u64 = digits.parse().map_err(|_| format!("`{given}` has no number to count"))?;
+    match count.checked_mul(scale) {
+        Some(seconds @ 1..=MOST_BURN) => Ok(Duration::from_secs(seconds)),
+        _ => Err("it takes a second at least, and 30 days at most".to_owned()),
+    }
+}
+
+impl Args {
+    /// What is measured is printed at the end, all at once.
+    fn waits(&self) -> bool {
+        self.json || self.markdown || self.html
     }
 }

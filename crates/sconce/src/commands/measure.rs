@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use sconce_inside::measure::{self, Order};
 
@@ -25,6 +26,12 @@ pub struct Args {
     /// The Python whose packages may hold CUDA's libraries
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Where the program in Python lies that measures through torch
+    #[arg(long)]
+    program: PathBuf,
+    /// How long `burn` takes, in seconds
+    #[arg(long, default_value_t = 0)]
+    burn: u64,
     /// Measure one group in this very process
     #[arg(long)]
     alone: bool,
@@ -41,6 +48,8 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
         seed: args.seed,
         only: args.only.clone(),
         python: args.python.clone(),
+        program: args.program.clone(),
+        burn: Duration::from_secs(args.burn),
         alone: args.alone,
         groups: args.groups.clone(),
     })?;

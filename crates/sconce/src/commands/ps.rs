@@ -141,8 +141,8 @@ fn status(one: &Listed) -> String {
     }
 }
 
-/// `3 hours`.
-fn since(moment: u64) -> String {
+/// `3 hours`, since a moment in seconds since 1970.
+pub fn since(moment: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seconds = now.saturating_sub(moment);
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];

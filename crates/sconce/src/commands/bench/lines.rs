@@ -1,0 +1,71 @@
+//! Answers as lines, while they come.
+
+use sconce_bench::answer::{Gpu, Line, Moment};
+use sconce_bench::report;
+use sconce_build::{Progress, Stage};
+use sconce_inside::bench::Listener;
+
+use crate::progress::Display;
+
+/// Prints answers as they come, unless they wait for the end.
+pub struct Lines {
+    print: bool,
+    display: Display,
+    /// The line of progress, below the answers.
+    stage: Option<Box<dyn Stage>>,
+    gpus: Vec<Gpu>,
+}
+
+impl Listener for Lines {
+    fn line(&mut self, line: &Line) {
+        // The line of progress goes before another is printed.
+        drop(self.stage.take());
+        self.show(line);
+        self.stage = Some(self.display.begin("measuring", None));
+    }
+
+    fn note(&mut self, text: &str) {
+        drop(self.stage.take());
+        eprintln!("note: {text}");
+    }
+}
+
+impl Lines {
+    pub fn new(print: bool, quiet: bool) -> Self {
+        Self { print, display: Display::new(quiet), stage: None, gpus: Vec::new() }
+    }
+
+    /// Takes the line of progress away.
+    pub fn end(mut self) {
+        drop(self.stage.take());
+    }
+
+    fn show(&mut self, line: &Line) {
+        if let Line::Gpu(gpu) = line {
+            self.gpus.push(gpu.clone());
+        }
+        if !self.print {
+            return;
+        }
+        match line {
+            Line::Gpu(gpu) => println!("{}", report::about(gpu)),
+            Line::Figure(figure) => {
+                for one in sconce_bench::judge::judge(&self.gpus, vec![figure.clone()]) {
+                    println!("{one}");
+                }
+            }
+            Line::Unavailable(one) => println!("{:<26} not measured: {}", one.figure, one.reason),
+            Line::Wrong(one) => println!("{:<26} WRONG: {}", one.figure, one.reason),
+            Line::Moment(moment) => eprintln!("{}", words(moment)),
+        }
+    }
+}
+
+/// `burn: 60 of 600 s: GPU 0 at 706, GPU 1 at 702`.
+fn words(moment: &Moment) -> String {
+    let values: Vec<String> =
+        moment.values.iter().map(|(gpu, value)| format!("GPU {gpu} at {value:.0}")).collect();
+    let Moment { figure, seconds, of, .. } = moment;
+    let unit = sconce_bench::figure(figure).map_or("", |row| row.unit);
+    format!("{figure}: {seconds:.0} of {of:.0} s: {} {unit}", values.join(", "))
+}
