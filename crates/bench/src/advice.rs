@@ -1,17 +1,7 @@
 //! What to do with figures of one run: what each way to train gives on this machine.
 
-use serde::Serialize;
-
 use crate::answer::{Figure, Unavailable};
-
-/// A sentence, in English and in Chinese.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Advice {
-    /// In English.
-    pub en: String,
-    /// In Chinese.
-    pub zh: String,
-}
+use crate::sentence::Sentence;
 
 /// Two figures of one run, and what their ratio says. `{}` is the ratio: `1.34` where it is a gain, `97 %` where it is a share.
 struct Row {
@@ -163,12 +153,12 @@ const ROWS: &[Row] = &[
 ];
 
 /// What this run's figures say to somebody who trains here.
-pub fn advice(figures: &[&Figure], unavailable: &[Unavailable]) -> Vec<Advice> {
+pub fn advice(figures: &[&Figure], unavailable: &[Unavailable]) -> Vec<Sentence> {
     let value = |name: &str| {
         let first = figures.iter().find(|one| one.figure == name)?;
         (first.value > 0.0).then_some(first.value)
     };
-    let mut found: Vec<Advice> = ROWS
+    let mut found: Vec<Sentence> = ROWS
         .iter()
         .filter_map(|row| {
             let ratio = value(row.of)? / value(row.beside)?;
@@ -177,14 +167,14 @@ pub fn advice(figures: &[&Figure], unavailable: &[Unavailable]) -> Vec<Advice> {
                 true => format!("{:.0} %", ratio * 100.0),
                 false => format!("{ratio:.2}"),
             };
-            Some(Advice { en: en.replacen("{}", &number, 1), zh: zh.replacen("{}", &number, 1) })
+            Some(Sentence::new(en.replacen("{}", &number, 1), zh.replacen("{}", &number, 1)))
         })
         .collect();
     if let Some(loader) = figures.iter().find(|one| one.figure == "loader") {
         found.extend(workers(loader));
     }
     if let Some(one) = unavailable.iter().find(|one| one.figure == "loader-passing") {
-        found.push(Advice {
+        found.push(Sentence {
             en: format!("large batches from workers: {}", one.reason),
             zh: format!("工作进程传来的大批次：{}", one.reason),
         });
@@ -193,14 +183,14 @@ pub fn advice(figures: &[&Figure], unavailable: &[Unavailable]) -> Vec<Advice> {
 }
 
 /// The least number of workers that gives nearly the best.
-fn workers(loader: &Figure) -> Option<Advice> {
+fn workers(loader: &Figure) -> Option<Sentence> {
     const NEARLY: f64 = 0.95;
     let best = loader.curve.iter().map(|(_, rate)| *rate).reduce(f64::max)?;
     let (count, rate) = loader.curve.iter().find(|(_, rate)| *rate >= best * NEARLY)?;
     let (last, _) = loader.curve.last()?;
     let more = |en: &'static str, zh: &'static str| if count < last { (en, zh) } else { ("", "") };
     let (en, zh) = more("; more give nothing", "；再多也没有收益");
-    Some(Advice {
+    Some(Sentence {
         en: format!(
             "a DataLoader that decodes as much as this gives {rate:.0} samples/s with num_workers={count}{en}"
         ),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::figures::{FIGURES, Group, Row};
 use crate::judge::{Judged, Verdict};
 use crate::report::{Report, about, named, number};
+use crate::sentence::Sentence;
 
 /// Pixels of a chart of curves.
 const WIDTH: f64 = 640.0;
@@ -112,6 +113,7 @@ impl Report {
             let unit = unit.map_or("", |(row, _)| row.unit);
             let across = match group {
                 Group::Loader => both("workers", "工作进程数"),
+                Group::Host => both("NUMA node", "NUMA 节点"),
                 _ => both("bytes", "字节"),
             };
             chart(page, &curves, unit, &across);
@@ -126,8 +128,11 @@ impl Report {
                 (Some(with), both("low, without a known cause", "偏低，原因不明"), "low")
             }
             Verdict::Low { with, causes } => {
-                let causes = escaped(&causes.join("; "));
-                (Some(with), format!("{} {causes}", both("low:", "偏低：")), "low")
+                let all = |of: fn(&Sentence) -> &str, between: &str| {
+                    causes.iter().map(of).collect::<Vec<_>>().join(between)
+                };
+                let (en, zh) = (all(|one| &one.en, "; "), all(|one| &one.zh, "；"));
+                (Some(with), both(&format!("low: {en}"), &format!("偏低：{zh}")), "low")
             }
             Verdict::Unknown => (None, String::new(), ""),
         };
@@ -294,10 +299,11 @@ label { float: right; margin-left: 1rem; cursor: pointer; color: #1668b8 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .verdict { padding: .5rem 1rem; border-left: 4px solid #3a8a3a; background: #f1f8f1 }
 .verdict.low { border-color: #c4501b; background: #fdf3ee } .verdict.wrong { border-color: #b00020; background: #fdeef0 }
-table { width: 100%; border-collapse: collapse }
+table { width: 100%; border-collapse: collapse; table-layout: fixed }
+td:nth-child(1) { width: 27% } td:nth-child(2) { width: 20% } td:nth-child(3) { width: 28% }
 td { padding: .2rem .5rem; vertical-align: top; border-top: 1px solid #eee }
 td.low { color: #c4501b } td.number { white-space: nowrap; text-align: right } small { color: #777 }
-td.bar { width: 34% } td.bar div { position: relative; height: 1rem; margin-top: .25rem; background: #f0f2f4 }
+td.bar div { position: relative; height: 1rem; margin-top: .25rem; background: #f0f2f4 }
 td.bar b { position: absolute; height: 100%; background: #1668b8 } td.bar b.low { background: #c4501b }
 td.bar i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: #222 }
 summary { cursor: pointer } details p { margin: .2rem 0; max-width: 22rem; color: #555; font-size: .85rem }

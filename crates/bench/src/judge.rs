@@ -4,10 +4,11 @@
 //! compare with. Pure functions of what was measured.
 
 use sconce_facts::{Capability, Gpu as Product, floor_figure, public_figure, rate};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::answer::{Evidence, Figure, Gpu};
 use crate::figures::{Group, Row, figure};
+use crate::sentence::Sentence;
 
 /// Below this share of the best public figure, a figure is low. Runs of one healthy GPU differ by 2 %, and cards of
 /// one model by about as much.
@@ -18,14 +19,30 @@ const SIBLINGS: f64 = 0.95;
 const HELD: f64 = 0.1;
 
 /// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
-const REASONS: &[(u64, &str)] = &[
-    (0x2, "its clocks are set below the highest (application clocks)"),
-    (0x4, "the power limit holds its clock down"),
-    (0x8, "a hardware slowdown: heat, or the power supply"),
-    (0x10, "it is held to the clock of another GPU (sync boost)"),
-    (0x20, "heat holds its clock down (software thermal slowdown)"),
-    (0x40, "heat holds its clock down (hardware thermal slowdown)"),
-    (0x80, "the power supply asks for less (power brake)"),
+const REASONS: &[(u64, &str, &str)] = &[
+    (
+        0x2,
+        "its clocks are set below the highest (application clocks)",
+        "时钟被设在最高值以下（应用时钟）",
+    ),
+    (0x4, "the power limit holds its clock down", "功率上限压低了时钟"),
+    (0x8, "a hardware slowdown: heat, or the power supply", "硬件降速：过热或供电"),
+    (
+        0x10,
+        "it is held to the clock of another GPU (sync boost)",
+        "时钟与另一块 GPU 同步（sync boost）",
+    ),
+    (
+        0x20,
+        "heat holds its clock down (software thermal slowdown)",
+        "过热压低了时钟（软件温控降速）",
+    ),
+    (
+        0x40,
+        "heat holds its clock down (hardware thermal slowdown)",
+        "过热压低了时钟（硬件温控降速）",
+    ),
+    (0x80, "the power supply asks for less (power brake)", "电源要求降低功耗（power brake）"),
 ];
 
 /// What is known of a figure's worth.
@@ -42,10 +59,15 @@ pub enum Verdict {
         /// What it was compared with.
         with: Expected,
         /// What is known to hold it back; without an entry nothing is.
-        causes: Vec<String>,
+        #[serde(serialize_with = "in_english")]
+        causes: Vec<Sentence>,
     },
     /// Nothing to compare with.
     Unknown,
+}
+
+fn in_english<S: Serializer>(causes: &[Sentence], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(causes.iter().map(|one| &one.en))
 }
 
 /// What a figure is compared with.
@@ -151,7 +173,7 @@ fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
 }
 
 /// What held a figure back, as far as it was seen.
-fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<String> {
+fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<Sentence> {
     let mut causes = Vec::new();
     let board = gpu.board.unwrap_or_default();
     let held = |bit: u64| {
@@ -160,27 +182,37 @@ fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<String> {
         };
         evidence.is_some_and(seen)
     };
-    for (bit, words) in REASONS {
+    for (bit, en, zh) in REASONS {
         if held(*bit) {
-            causes.push((*words).to_owned());
+            causes.push(Sentence::new(*en, *zh));
         }
     }
     if let (Some(limit), Some(default)) = (board.power_limit_w, board.power_default_w)
         && limit < default - 1.0
     {
-        causes.push(format!("its power limit is {limit:.0} W, and {default:.0} W by default"));
+        causes.push(Sentence::new(
+            format!("its power limit is {limit:.0} W, and {default:.0} W by default"),
+            format!("功率上限是 {limit:.0} W，默认是 {default:.0} W"),
+        ));
     }
     if matches!(row.group, Group::Host | Group::Peers)
         && let Some((now, most)) = board.pcie_lanes
         && now < most
     {
-        causes.push(format!("its PCIe link has {now} lanes of {most}"));
+        causes.push(Sentence::new(
+            format!("its PCIe link has {now} lanes of {most}"),
+            format!("PCIe 链路有 {now} 条通道，应有 {most} 条"),
+        ));
     }
     if let Some(others) = gpu.others.filter(|others| *others > 0) {
-        causes.push(format!("{others} more processes compute on it"));
+        causes.push(Sentence::new(
+            format!("{others} more processes compute on it"),
+            format!("另有 {others} 个进程在上面计算"),
+        ));
     }
     if gpu.mig == Some(true) {
-        causes.push("the board is split into MIG instances".to_owned());
+        causes
+            .push(Sentence::new("the board is split into MIG instances", "板卡被划分为 MIG 实例"));
     }
     causes
 }

@@ -12,7 +12,9 @@ pub mod measure;
 mod page;
 mod program;
 pub mod report;
+mod sentence;
 
 pub use figures::{FIGURES, GROUPS, Group, Row, figure};
 pub use page::page;
 pub use program::PROGRAM;
+pub use sentence::Sentence;

@@ -68,12 +68,15 @@ pub fn page() -> String {
             page,
             "## {name}\n\n| figure | unit | `--quick` | what it says | how |\n|---|---|---|---|---|\n"
         );
+        let mut above = "";
         for row in FIGURES.iter().filter(|row| row.group == *group) {
             let quick = if row.quick { "yes" } else { "" };
+            let how = if row.method == above { "as above" } else { row.method };
+            above = row.method;
             _ = writeln!(
                 page,
-                "| `{}` | {} | {quick} | {} | {} |",
-                row.name, row.unit, row.says, row.method
+                "| `{}` | {} | {quick} | {} | {how} |",
+                row.name, row.unit, row.says
             );
         }
         page.push('\n');
@@ -85,6 +88,6 @@ pub fn page() -> String {
 const TAIL: &str = "\
 ## What is not measured
 
-FP4 (its scales are another interface), transfers for each NUMA node, and NCCL over several machines. cuDNN's convolutions and attention
+FP4 (its scales are another interface), and NCCL over several machines. cuDNN's convolutions and attention
 are measured through torch, not natively; what is measured through torch, on the first GPU only. Clocks within a burst: NVML is asked every 50 ms.
 ";

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::advice::{Advice, advice};
+use crate::advice::advice;
 use crate::answer::{Gpu, Line, Unavailable};
 use crate::figures::figure;
 use crate::judge::{Judged, Verdict, judge};
+use crate::sentence::Sentence;
 
 /// The version of the document (docs/format/bench.md).
 pub const VERSION: u64 = 1;
@@ -44,7 +45,7 @@ pub struct Report {
     pub remarks: Vec<String>,
     /// What the figures say to somebody who trains here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub advice: Vec<Advice>,
+    pub advice: Vec<Sentence>,
 }
 
 /// What a run was of.
@@ -266,7 +267,7 @@ fn cells(one: &Judged) -> Vec<String> {
         ),
         Verdict::Low { with, causes } => (
             format!("{} ({})", number(with.value), with.what),
-            format!("LOW: {}", causes.join("; ")),
+            format!("LOW: {}", causes.iter().map(|one| &*one.en).collect::<Vec<_>>().join("; ")),
         ),
         Verdict::Unknown => (none(), none()),
     };

@@ -46,6 +46,22 @@ pub fn near(machine: &Machine, buses: &[&str]) -> Option<Near> {
     choice.then_some(Near { node, processors, online })
 }
 
+/// The NUMA nodes that have processors, each with those that are switched on: `/sys/devices/system/node`
+/// (Documentation/ABI/stable/sysfs-devices-node).
+pub fn nodes(machine: &Machine) -> Vec<(usize, Vec<usize>)> {
+    let read = |path: &str| list(&machine.text(path)?);
+    let online = read("/sys/devices/system/cpu/online").unwrap_or_default();
+    let nodes = read("/sys/devices/system/node/online").unwrap_or_default();
+    nodes
+        .into_iter()
+        .filter_map(|node| {
+            let mut its = read(&format!("/sys/devices/system/node/node{node}/cpulist"))?;
+            its.retain(|processor| online.contains(processor));
+            (!its.is_empty()).then_some((node, its))
+        })
+        .collect()
+}
+
 /// `0-15,32-47`, the kernel's way to write a list of processors (cpuset(7), "List format").
 fn list(text: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();

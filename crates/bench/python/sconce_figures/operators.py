@@ -118,10 +118,24 @@ class Operators:
             F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(grad)
 
         times = self.clock.bursts(work, self.repeats)
-        for one in (q, k, v):
-            if not torch.isfinite(one.grad).all():
-                raise Wrong("a gradient of attention is no number")
-        return self.of_attention(name, operations, times, None)
+        return self.of_attention(name, operations, times, self.gradient_error(q, k, v, grad))
+
+    def gradient_error(self, q, k, v, grad):
+        """The gradients of one head, in float64."""
+        worst, allowed = 0.0, 3e-2
+        head = (ATTENTION[0] - 1, ATTENTION[1] - 1)
+        exact = [one[head].detach().cpu().double().requires_grad_() for one in (q, k, v)]
+        query, key, value = exact
+        scores = query @ key.t() / math.sqrt(ATTENTION[3])
+        unseen = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(unseen, -math.inf).softmax(1)
+        (weights @ value).backward(grad[head].cpu().double())
+        for got, right in zip((q, k, v), exact):
+            off = (got.grad[head].cpu().double() - right.grad).norm() / right.grad.norm()
+            worst = max(worst, off.item())
+        if not worst <= allowed:
+            raise Wrong("a gradient of attention is off by %.1e where %.0e is allowed" % (worst, allowed))
+        return worst, allowed
 
     def of_attention(self, name, operations, times, error):
         shape = "%d sequences, %d heads, %d tokens, heads of %d, causal, BF16" % ATTENTION

@@ -26,7 +26,7 @@ const fn memory(
 }
 
 const fn transfer(name: &'static str, group: Group, quick: bool, (says, says_zh): Says) -> Row {
-    let method = "copies of 256 MiB one after another, taken by events; the contents are compared";
+    let method = "copies of 256 MiB one after another, taken by events; the contents are compared; with the host, the best NUMA node, all of them are the curve";
     Row { name, group, unit: "GB/s", more: true, quick, says, says_zh, method }
 }
 
@@ -365,10 +365,10 @@ pub const FIGURES: &[Row] = &[
         Group::Loader,
         "samples/s",
         (
-            "images that a DataLoader crops, flips and normalises",
-            "DataLoader 裁剪、翻转、归一化的图像",
+            "images that a DataLoader inflates, crops, resizes and normalises",
+            "DataLoader 解压、裁剪、缩放、归一化的图像",
         ),
-        "batches of 64 images of 224x224 from memory; the best number of workers, the others are the curve",
+        "batches of 64 images of 500x375 from memory, deflated as in PNG, to 224x224; the best number of workers, all of them are the curve",
     ),
     through_torch(
         "loader-passing",
