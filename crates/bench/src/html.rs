@@ -36,8 +36,10 @@ impl Report {
     /// The page.
     pub fn html(&self) -> String {
         let mut page = HEAD.to_owned();
+        let compared = self.figures.iter().any(|one| one.verdict != Verdict::Unknown);
         let state = match (self.holds(), self.wrong.is_empty()) {
-            (true, _) => "good",
+            (true, _) if compared => "good",
+            (true, _) => "open",
             (false, true) => "low",
             (false, false) => "wrong",
         };
@@ -179,6 +181,7 @@ impl Report {
         let compared = self.figures.iter().filter(|one| one.verdict != Verdict::Unknown).count();
         match (self.wrong.len(), low.is_empty(), self.figures.len()) {
             (0, true, 0) => "什么都没能测量".to_owned(),
+            (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有公开数据可比"),
             (0, true, all) => {
                 format!("测量了 {all} 项；其中 {compared} 项有公开数据可比，没有一项偏低")
             }
@@ -298,7 +301,7 @@ input { position: absolute; opacity: 0 }
 label { float: right; margin-left: 1rem; cursor: pointer; color: #1668b8 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .verdict { padding: .5rem 1rem; border-left: 4px solid #3a8a3a; background: #f1f8f1 }
-.verdict.low { border-color: #c4501b; background: #fdf3ee } .verdict.wrong { border-color: #b00020; background: #fdeef0 }
+.verdict.open { border-color: #777; background: #f5f5f5 } .verdict.low { border-color: #c4501b; background: #fdf3ee } .verdict.wrong { border-color: #b00020; background: #fdeef0 }
 table { width: 100%; border-collapse: collapse; table-layout: fixed }
 td:nth-child(1) { width: 27% } td:nth-child(2) { width: 20% } td:nth-child(3) { width: 28% }
 td { padding: .2rem .5rem; vertical-align: top; border-top: 1px solid #eee }
@@ -309,7 +312,7 @@ td.bar i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: 
 summary { cursor: pointer } details p { margin: .2rem 0; max-width: 22rem; color: #555; font-size: .85rem }
 svg { width: 100%; max-width: 44rem } svg text { font-size: 11px } .grid { stroke: #ddd } .curve { fill: none; stroke-width: 2 }
 .axes { color: #777; font-size: .85rem; margin: 0 }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #16181b } .verdict, .verdict.low, .verdict.wrong { background: #22262a }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #16181b } .verdict, .verdict.open, .verdict.low, .verdict.wrong { background: #22262a }
 td { border-color: #2b2f33 } td.bar div { background: #2b2f33 } td.bar i { background: #ddd } details p, small, .axes { color: #999 } svg text { fill: #bbb } .grid { stroke: #333 } }
 </style>
 <body>

@@ -122,6 +122,10 @@ impl Report {
             }
             (true, false) => format!("low: {}", low.join(", ")),
             (true, true) if all == 0 => "nothing could be measured".to_owned(),
+            (true, true) if compared == 0 => format!(
+                "{} measured, with no public figure to compare with",
+                counted(all, "figure")
+            ),
             (true, true) => format!(
                 "{} measured; of the {compared} with a public figure to compare with none is low",
                 counted(all, "figure")

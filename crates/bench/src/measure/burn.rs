@@ -113,7 +113,7 @@ fn one(
         let different = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if different > 0 {
             return Err(Fault::Wrong(format!(
-                "after {:.0} s, {different} times 16 bytes in the last {count} of {products} products of {SHAPE} were not what they were the first time",
+                "after {:.0} s, 16 bytes differed from the first result {different} times, in the last {count} of {products} products of {SHAPE}",
                 begun.elapsed().as_secs_f64(),
             )));
         }
