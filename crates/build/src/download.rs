@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sconce_blob::Digest;
 use sconce_fetch::downloads::{self, Wanted};
+use sconce_fetch::http::to_be_kept;
 use sconce_fetch::peers::Needed;
 use sconce_fetch::{apt, indexes, pypi};
 use sconce_lock::{DebPin, IndexKind, IndexRequest, Leads, Lock, Wheel};
+use sconce_store::Store;
 
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::progress::{Progress, Stage};
 
-/// The memo that leads from a wheel's digest to the address it was resolved to.
-pub(crate) const URL: &str = "url";
+/// The memo that leads from a wheel's digest to the address it was resolved to, where that is no secret.
+const ADDRESS: &str = "address";
 
 /// Files under way at a time.
 const PARALLEL: usize = 8;
@@ -88,6 +91,9 @@ impl Builder<'_> {
         });
         self.take_from_peers(&needed.collect::<Vec<_>>(), cancel, arrived);
         let missing = self.missing_wheels(lock);
+        if !missing.is_empty() {
+            self.store.forget_retired()?;
+        }
         let wanted = self.wanted_wheels(lock, &missing)?;
         let Err(error) = self.download_as("downloading", &wanted, PARALLEL, cancel, arrived) else {
             return Ok(());
@@ -97,8 +103,8 @@ impl Builder<'_> {
             missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
         let mut remembered = false;
         for wheel in &missing {
-            remembered |= self.store.memo(URL, wheel.sha256)?.is_some();
-            self.store.forget_memo(URL, wheel.sha256)?;
+            remembered |= self.store.memo(ADDRESS, wheel.sha256)?.is_some();
+            self.store.forget_memo(ADDRESS, wheel.sha256)?;
         }
         if !remembered || cancel.load(Ordering::Relaxed) {
             return Err(error);
@@ -207,7 +213,7 @@ impl Builder<'_> {
         if let Some(url) = &wheel.url {
             return Ok(self.beneath_project(url));
         }
-        if let Some(bytes) = self.store.memo(URL, wheel.sha256)? {
+        if let Some(bytes) = self.store.memo(ADDRESS, wheel.sha256)? {
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
         }
         let configured = indexes::configured(&|name| std::env::var_os(name))?;
@@ -239,7 +245,7 @@ impl Builder<'_> {
                 None => return Err(error.into()),
             },
         };
-        self.store.put_memo(URL, wheel.sha256, url.as_bytes())?;
+        keep_address(self.store, wheel.sha256, &url)?;
         Ok(url)
     }
 
@@ -266,6 +272,19 @@ impl Builder<'_> {
             let listed = pypi::find_links(self.client, place).ok()?;
             listed.into_iter().find(|file| file.name == wheel.file).map(|file| file.url)
         })
+    }
+}
+
+/// Remembers where a file is. Many may be able to read a store: an address that is good with a token alone is looked up
+/// again.
+pub(crate) fn keep_address(
+    store: &Store,
+    file: Digest,
+    url: &str,
+) -> Result<(), sconce_store::Error> {
+    match to_be_kept(url) {
+        Some(url) => store.put_memo(ADDRESS, file, url.as_bytes()),
+        None => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::builder::Builder;
 use crate::debian_lists::{self, Ahead, Question};
-use crate::download::URL;
+use crate::download::keep_address;
 use crate::error::Error;
 use crate::image::architecture;
 use crate::project::Project;
@@ -168,7 +168,7 @@ impl Index for World<'_> {
         let locations: Vec<_> = uv.locations().iter().collect();
         // A build that follows needs no second look-up.
         let kept = parallel::each("addresses", PAGES, &locations, |(digest, url)| {
-            store.put_memo(URL, **digest, url.as_bytes())
+            keep_address(store, **digest, url)
         });
         kept.into_iter().collect::<Result<(), _>>().map_err(IndexError::failed)?;
         Ok(answer)

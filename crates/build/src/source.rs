@@ -22,7 +22,7 @@ use sconce_run::{Container, Exit, Network, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::{Builder, Trees};
-use crate::download::URL;
+use crate::download::keep_address;
 use crate::error::{Error, at};
 use crate::trees::{self, scratch};
 use crate::venv::PREFIX;
@@ -78,7 +78,7 @@ impl Builder<'_> {
             file: request.file.to_owned(),
             why: "its index gives no SHA-256 of it".into(),
         })?;
-        self.store.put_memo(URL, sha256, listed.url.as_bytes())?;
+        keep_address(self.store, sha256, &listed.url)?;
         let wanted = Wanted {
             name: request.file.to_owned(),
             url: listed.url,

@@ -32,7 +32,7 @@ use known::Known;
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
-pub use address::{parse, shown, without_secrets};
+pub use address::{parse, shown, to_be_kept, without_secrets};
 pub use stream::Stream;
 pub use tries::Tries;
 

@@ -117,6 +117,19 @@ fn a_cut_file_goes_on_where_it_was_cut() {
 }
 
 #[test]
+fn tries_in_vain_are_counted_from_the_last_progress() {
+    // Three, as many as at the beginning, after a cut that brought something.
+    for cuts in [&[][..], &[1_000_000], &[1_000_000, 500_000]] {
+        let world = World::new();
+        cuts.iter().for_each(|n| world.server.once("/file", Fault::CutAfter(*n)));
+        world.server.always("/file", Fault::CutAfter(0));
+        let error = world.download().unwrap_err();
+        assert!(matches!(error, Error::GaveUp { tries: 3, .. }), "{error}");
+        assert_eq!(world.server.requests().len(), cuts.len() + 3);
+    }
+}
+
+#[test]
 fn a_later_run_goes_on_too() {
     let world = World::new();
     world.server.always("/file", Fault::CutAfter(1000));

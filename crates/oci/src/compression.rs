@@ -12,18 +12,50 @@ const MAX_WINDOW: u64 = 32 << 20;
 /// Bytes decoded at a time.
 const STEP: usize = 128 << 10;
 
+/// How bytes are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// In a way that is not read here; the name of the program that unpacks it.
+    Unread(&'static str),
+}
+
+/// The first bytes of what is packed.
+const MAGIC: [(&[u8], Packing); 4] = [
+    (&[0x1f, 0x8b], Packing::Gzip),
+    (&ZSTD, Packing::Zstd),
+    // The .xz File Format, 2.1.1.1.
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], Packing::Unread("xz")),
+    (b"BZh", Packing::Unread("bzip2")),
+];
+
+impl Packing {
+    /// The most bytes that [`Packing::of`] needs.
+    pub const HEAD: usize = 6;
+
+    /// By its first bytes, how something is packed; nothing where it isn't.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
+        // zstd:chunked and others begin with a skippable frame.
+        if head.get(1..4) == Some(&[0x2a, 0x4d, 0x18]) {
+            return Some(Self::Zstd);
+        }
+        MAGIC.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, packing)| *packing)
+    }
+}
+
 /// What comes out of `packed`: by its first bytes gzip, zstd, or as it is.
 ///
 /// # Errors
 /// Those of the source.
 pub fn unpacked<'a>(mut packed: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let head = packed.fill_buf()?;
-    // zstd:chunked and others begin with a skippable frame.
-    let zstd = head.starts_with(&ZSTD) || head.get(1..4) == Some(&[0x2a, 0x4d, 0x18]);
-    Ok(match () {
-        () if head.starts_with(&[0x1f, 0x8b]) => Box::new(Gzip::new(packed)),
-        () if zstd => Box::new(Zstd::new(packed)),
-        () => Box::new(packed),
+    Ok(match Packing::of(packed.fill_buf()?) {
+        Some(Packing::Gzip) => Box::new(Gzip::new(packed)),
+        Some(Packing::Zstd) => Box::new(Zstd::new(packed)),
+        Some(Packing::Unread(_)) | None => Box::new(packed),
     })
 }
 

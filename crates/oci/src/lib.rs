@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use artifact::{
     Artifact, EMPTY, EMPTY_BYTES, MAX_ARTIFACT, MAX_REFERRERS, Referrer, list_of, referrers_tag,
 };
-pub use compression::{Zstd, unpacked};
+pub use compression::{Packing, Zstd, unpacked};
 pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};
 

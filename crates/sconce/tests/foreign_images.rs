@@ -74,6 +74,33 @@ fn an_opaque_layer_hides_all_below_it() {
 }
 
 #[test]
+fn a_layer_goes_through_its_own_links() {
+    let world = World::new();
+    world.image(LIST);
+    // As `podman run` has it: the file is where the link leads, in the container.
+    tar(
+        &world,
+        "mkdir -p low/real/lib && ln -s /real/lib low/through && ln -s ../../../real low/up
+        tar --create --file low.tar --directory low real through up
+        mkdir -p file/through file/up && echo inside >file/through/x && echo above >file/up/y
+        tar --append --file low.tar --directory file through/x up/y
+        chmod 700 low && tar --append --file low.tar --directory low --no-recursion .",
+    );
+    layout(&world, "links", "linux", &["low.tar", "layer.tar"]);
+    let read = |path: &str| world.says(&["run", "-q", "--gpus", "none", "oci:links", "cat", path]);
+    for (path, text) in
+        [("/real/lib/x", "inside\n"), ("/through/x", "inside\n"), ("/real/y", "above\n")]
+    {
+        let (code, out, err) = read(path);
+        assert!(code == 0 && out == text, "{path}: {code} {out}{err}");
+    }
+    // The root of a container is open to all its users, whatever folder its layers were packed from.
+    let about = ["run", "-q", "--gpus", "none", "oci:links", "stat", "-c", "%a %u:%g", "/"];
+    let (code, out, err) = world.says(&about);
+    assert!(code == 0 && out == "755 0:0\n", "{code} {out}{err}");
+}
+
+#[test]
 fn an_image_for_another_machine_is_refused_before_anything_is_unpacked() {
     let world = World::new();
     world.image(LIST);

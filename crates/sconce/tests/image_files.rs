@@ -5,6 +5,7 @@ mod world;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -130,4 +131,121 @@ fn no_link_of_a_volume_is_followed() {
     assert_eq!(names(&world, "mine"), ["x"]);
     let (code, _, err) = world.says(&["rm", "-f", "hostile"]);
     assert_eq!(code, 0, "{err}");
+}
+
+fn done(world: &World, words: &[&str]) -> String {
+    let (code, out, err) = world.says(words);
+    assert_eq!(code, 0, "{words:?}: {out}{err}");
+    out
+}
+
+/// Several images in one layout, added one after the other and at once; each is found by its tag.
+#[test]
+fn a_layout_has_an_image_for_each_tag() {
+    let world = World::new();
+    let mut images = Vec::new();
+    for number in 0..6 {
+        world.image(&format!(r#"{{"Env": ["PATH=/usr/bin", "N={number}"]}}"#));
+        let image = done(&world, &["copy", "oci:image", &format!("store:n{number}")]);
+        images.push(image.trim().to_owned());
+    }
+    done(&world, &["copy", "n0", "oci:one:first"]);
+    // Without a tag nothing is added; what is no layout stays as it is.
+    fs::create_dir(world.path("other")).unwrap();
+    fs::write(world.path("other/file"), "mine").unwrap();
+    for to in ["oci:one", "oci:other:x"] {
+        let (code, _, err) = world.says(&["copy", "n1", to]);
+        assert!(code == 7 && err.contains("exists already"), "{to}: {code} {err}");
+    }
+    done(&world, &["copy", "n1", "oci:one:second"]);
+    done(&world, &["copy", "n2", "oci:one:second"]);
+    for (tag, image) in [("first", &images[0]), ("second", &images[2])] {
+        let out = done(&world, &["copy", &format!("oci:one:{tag}"), "store:again"]);
+        assert_eq!(out.trim(), image);
+    }
+    // At once into a folder that is not there.
+    for _ in 0..4 {
+        let start = |n: usize| {
+            let words = ["copy", &format!("n{n}"), &format!("oci:all:t{n}")].map(str::to_owned);
+            world.sconce(&words.each_ref().map(String::as_str)).spawn().unwrap()
+        };
+        let copies: Vec<_> = (0..6).map(start).collect();
+        copies.into_iter().for_each(|mut copy| assert!(copy.wait().unwrap().success()));
+        for (n, image) in images.iter().enumerate() {
+            let out = done(&world, &["copy", &format!("oci:all:t{n}"), "store:again"]);
+            assert_eq!(out.trim(), image);
+        }
+        let left = names(&world, "all/blobs/sha256");
+        assert!(left.iter().all(|name| name.len() == 64), "{left:?}");
+        fs::remove_dir_all(world.path("all")).unwrap();
+    }
+    // A blob that is not what its name says is not taken for one.
+    let blobs = world.path("one/blobs/sha256");
+    fs::write(blobs.join(images[2].strip_prefix("sha256:").unwrap()), "rot").unwrap();
+    let (code, _, err) = world.says(&["copy", "n2", "oci:one:third"]);
+    assert!(code != 0 && err.contains("one/blobs/sha256"), "{code} {err}");
+}
+
+/// A zstd frame of raw blocks (RFC 8878, 3.1.1), whose window is as large as a block may be.
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+    for block in bytes.chunks(128 << 10) {
+        frame.extend_from_slice(&(block.len() as u32 * 8).to_le_bytes()[..3]);
+        frame.extend_from_slice(block);
+    }
+    // The last block, an empty one.
+    frame.extend_from_slice(&[1, 0, 0]);
+    frame
+}
+
+/// Archives over standard output and input, as they are and packed.
+#[test]
+fn archives_go_through_pipes() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "it runs"]}"#);
+    let image = done(&world, &["copy", "oci:image", "store:it"]).trim().to_owned();
+    for to in ["docker-archive:-", "oci-archive:-"] {
+        let output = world.sconce(&["copy", "it", to]).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&image));
+        fs::write(world.path("it.tar"), output.stdout).unwrap();
+        done(&world, &["copy", "it", &to.replace(":-", ":file.tar")]);
+        assert!(
+            fs::read(world.path("it.tar")).unwrap() == fs::read(world.path("file.tar")).unwrap()
+        );
+        fs::remove_file(world.path("file.tar")).unwrap();
+    }
+    let (code, _, err) = world.says(&["copy", "--json", "it", "docker-archive:-"]);
+    assert!(code == 2 && err.contains("--json"), "{code} {err}");
+    let (code, _, err) = world.says(&["build", "-o", "docker-archive:-"]);
+    assert!(code == 2 && err.contains("sconce copy NAME docker-archive:-"), "{code} {err}");
+
+    let tar = fs::read(world.path("it.tar")).unwrap();
+    let gzip = Command::new("gzip").arg("-1c").arg(world.path("it.tar")).output().unwrap().stdout;
+    let packed = [("plain", tar.clone()), ("gzip", gzip), ("zstd", zstd(&tar))];
+    for (how, bytes) in &packed {
+        fs::write(world.path("it.packed"), bytes).unwrap();
+        let from = fs::File::open(world.path("it.packed")).unwrap();
+        let run = ["run", "-q", "--gpus", "none"];
+        let piped = world.sconce(&[&run[..], &["-"]].concat()).stdin(from).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&piped.stdout), "it runs\n", "{how} {piped:?}");
+        for from in ["docker-archive:it.packed", "oci-archive:it.packed"] {
+            assert_eq!(done(&world, &[&run[..], &[from]].concat()), "it runs\n", "{how}");
+            assert_eq!(done(&world, &["pull", from]).trim(), image, "{how}");
+        }
+        // One that is cut off is said to be, and none of it is an image.
+        fs::write(world.path("it.packed"), &bytes[..bytes.len() / 2]).unwrap();
+        let (code, _, err) = world.says(&["copy", "docker-archive:it.packed", "store:half"]);
+        assert!(code == 6 && err.contains("it.packed"), "{how}: {code} {err}");
+    }
+    for (head, program) in [(&b"\xfd7zXZ\0rest"[..], "xz"), (b"BZh91AY", "bzip2")] {
+        fs::write(world.path("it.packed"), head).unwrap();
+        for words in [["pull", "docker-archive:it.packed"], ["pull", "-"]] {
+            let from = fs::File::open(world.path("it.packed")).unwrap();
+            let output = world.sconce(&words).stdin(from).output().unwrap();
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(err.contains(&format!("is compressed with {program}")), "{err}");
+            assert!(err.contains(&format!("`{program} -dc FILE | sconce pull -`")), "{err}");
+        }
+    }
 }

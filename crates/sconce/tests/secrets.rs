@@ -5,6 +5,7 @@ mod index_world;
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use sconce_blob::Digest;
@@ -66,6 +67,35 @@ fn has_no_secret(text: &str) {
     }
 }
 
+/// Names and bytes of all that is in a store.
+#[track_caller]
+fn store_has_no_secret(store: &Path) {
+    let mut folders = vec![store.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            has_no_secret(&path.strip_prefix(store).unwrap().to_string_lossy());
+            match entry.file_type().unwrap() {
+                kind if kind.is_dir() => folders.push(path),
+                kind if kind.is_file() => {
+                    let bytes = fs::read(&path).unwrap();
+                    for secret in SECRETS.map(str::as_bytes) {
+                        let found = bytes.windows(secret.len()).any(|part| part == secret);
+                        assert!(!found, "{}", path.display());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn count(folder: &Path, beginning: &str) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(beginning)).count()
+}
+
 /// All texts that a registry has of a repository: manifests, what they name, and so on.
 fn published(registry: &RegistryServer, repository: &str) -> String {
     let mut all = String::new();
@@ -106,6 +136,9 @@ fn a_token_of_an_address_is_in_nothing_that_is_published() {
     let published = published(&registry, "team/app");
     assert!(published.contains("pkg:pypi/b@1.0") && published.contains("[[wheel]]"), "{published}");
     has_no_secret(&published);
+    // All of a group may read its store.
+    store_has_no_secret(&world.path("store"));
+    assert!(count(&world.path("store/memo"), "address-") > 0);
 
     let (code, said) = world.sconce(&["lock", "--trust", "--explain"]);
     assert_eq!(code, 0, "{said}");
@@ -132,6 +165,7 @@ fn a_token_of_an_address_is_in_nothing_that_is_published() {
     let (code, said) = world.sconce(&["push", "--trust", ".", &name]);
     assert!(code == 0 && said.contains("sconce.lock, for the address of b has a login"), "{said}");
     has_no_secret(&self::published(&registry, "old/app"));
+    store_has_no_secret(&world.path("other"));
     fs::write(world.path("project/sconce.lock"), lock).unwrap();
 
     // What is said of a failure has the address without what is secret, in uv's words as well.

@@ -22,7 +22,7 @@ pub fn read_archive(
     architecture: &str,
 ) -> Result<Digest, Error> {
     Ok(match path == Path::new(STANDARD_INPUT) {
-        true => store.read_archive_stream(&mut std::io::stdin().lock(), tag, architecture, &[])?,
+        true => store.read_archive_stream(std::io::stdin(), tag, architecture, &[])?,
         false => store.read_archive(path, tag, architecture, &[])?,
     })
 }

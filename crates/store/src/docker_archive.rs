@@ -5,16 +5,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sconce_blob::Digest;
-use sconce_oci::{CONFIG, Config, Descriptor, Manifest};
+use sconce_oci::{CONFIG, Config, Descriptor, Manifest, Packing};
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
+use crate::blobs::CHUNK;
 use crate::error::{Error, at};
+use crate::extract::{FREE, MAX_RATIO};
 use crate::images::Image;
 use crate::layers::Layer;
 use crate::oci::{OCI_LAYOUT, Opener, blob_name, blobs_of, each, small};
@@ -132,24 +135,37 @@ impl Store {
     /// As [`Store::read_archive`].
     pub fn read_archive_stream(
         &self,
-        from: &mut dyn Read,
+        from: impl Read + Send,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        self.read_packed(from, Path::new("standard input"), tag, architecture, names)
+    }
+
+    /// As [`Store::read_archive_stream`]; messages call it `what`.
+    fn read_packed(
+        &self,
+        from: impl Read + Send,
+        what: &Path,
         tag: Option<&str>,
         architecture: &str,
         names: &[&str],
     ) -> Result<Digest, Error> {
         let folder = self.scratch_dir()?;
-        let path = folder.join("standard-input.tar");
+        let path = folder.join("archive.tar");
         let mut file = File::create_new(&path).map_err(at("create", &path))?;
-        let taken = io::copy(from, &mut file)
-            .map_err(at("write", &path))
-            .and_then(|_| self.read_archive(&path, tag, architecture, names));
+        let taken = unpack(from, what, &mut file, &path).and_then(|()| {
+            let file = sconce_open::file(&path).map_err(at("open", &path))?;
+            self.read_tar(&file, what, tag, architecture, names)
+        });
         std::fs::remove_dir_all(&folder).map_err(at("remove", &folder))?;
         taken
     }
 
     /// Takes an image in from an archive: one that holds an OCI layout, as `docker save` of Docker
     /// Engine 25 and later writes it, or Docker's older form with `manifest.json` alone, as skopeo and
-    /// podman write it. Parameters as for [`Store::read_layout`].
+    /// podman write it; as it is or packed with gzip or zstd. Parameters as for [`Store::read_layout`].
     pub fn read_archive(
         &self,
         from: &Path,
@@ -157,12 +173,29 @@ impl Store {
         architecture: &str,
         names: &[&str],
     ) -> Result<Digest, Error> {
-        let corrupt = |why: String| Error::Corrupt { path: from.to_owned(), why };
         let file = sconce_open::file(from).map_err(at("open", from))?;
+        let mut head = [0; Packing::HEAD];
+        let n = file.read_at(&mut head, 0).map_err(at("read", from))?;
+        match Packing::of(&head[..n]) {
+            Some(_) => self.read_packed(file, from, tag, architecture, names),
+            None => self.read_tar(&file, from, tag, architecture, names),
+        }
+    }
+
+    /// Takes an image in from an archive that is not packed; `from` is how messages call it.
+    fn read_tar(
+        &self,
+        file: &File,
+        from: &Path,
+        tag: Option<&str>,
+        architecture: &str,
+        names: &[&str],
+    ) -> Result<Digest, Error> {
+        let corrupt = |why: String| Error::Corrupt { path: from.to_owned(), why };
         let len = file.metadata().map_err(at("look at", from))?.len();
         let mut places = HashMap::new();
         let mut links = HashMap::new();
-        let mut archive = tar::Archive::new(&file);
+        let mut archive = tar::Archive::new(file);
         let entries = archive.entries_with_seek().map_err(at("read", from))?;
         for entry in entries.raw(true) {
             let entry = entry.map_err(|error| corrupt(format!("not a tar: {error}")))?;
@@ -191,7 +224,7 @@ impl Store {
             let name = links.get(name).map_or(name, String::as_str);
             let (start, size) =
                 *places.get(name).ok_or_else(|| corrupt(format!("it has no {name}")))?;
-            let piece = Piece { file: &file, at: start, left: size };
+            let piece = Piece { file, at: start, left: size };
             Ok((Box::new(piece) as Box<dyn Read>, size))
         };
         let what = from.display().to_string();
@@ -262,6 +295,57 @@ impl Store {
         });
         let manifest = Manifest::new(Descriptor::of(CONFIG, &config), blobs.collect()).to_json();
         self.put_image(names, &manifest, &config)
+    }
+}
+
+/// Writes what is in an archive, packed or not, into `to`.
+fn unpack(from: impl Read + Send, what: &Path, to: &mut File, path: &Path) -> Result<(), Error> {
+    let came = AtomicU64::new(0);
+    let mut from = Counted { from, came: &came };
+    // A pipe may bring a byte at a time.
+    let mut head = Vec::new();
+    let wanted = Packing::HEAD as u64;
+    (&mut from).take(wanted).read_to_end(&mut head).map_err(at("read", what))?;
+    let packing = Packing::of(&head);
+    if let Some(Packing::Unread(program)) = packing {
+        return Err(Error::Packed { what: what.to_owned(), program });
+    }
+    let packed = BufReader::with_capacity(CHUNK, io::Cursor::new(head).chain(from));
+    let mut plain = sconce_oci::unpacked(packed).map_err(at("read", what))?;
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0_u64;
+    loop {
+        let n = match plain.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if packing.is_some() => {
+                let why = format!("it can't be unpacked: {error}");
+                return Err(Error::Corrupt { path: what.to_owned(), why });
+            }
+            Err(error) => return Err(at("read", what)(error)),
+        };
+        size += n as u64;
+        let most = came.load(Ordering::Relaxed).saturating_mul(MAX_RATIO).max(FREE);
+        if packing.is_some() && size > most {
+            let why = format!("it unpacks to more than {MAX_RATIO} times its size");
+            return Err(Error::Corrupt { path: what.to_owned(), why });
+        }
+        to.write_all(&buffer[..n]).map_err(at("write", path))?;
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    from: R,
+    came: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buf)?;
+        self.came.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
     }
 }
 

@@ -166,6 +166,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An archive is packed in a way that is not read.
+    #[error("{} is compressed with {program}, which sconce doesn't read", what.display())]
+    Packed {
+        /// The archive.
+        what: PathBuf,
+        /// Who unpacks it.
+        program: &'static str,
+    },
     /// A layer holds something that must not be unpacked.
     #[error("layer {layer}, entry `{entry}`: {why}")]
     BadLayer {
@@ -301,6 +309,9 @@ impl Error {
             Self::NoImage { .. } => "`sconce images` lists what is there".to_owned(),
             Self::Ambiguous { .. } => "give more digits".to_owned(),
             Self::Busy(_) => "wait until it is done, then try again".to_owned(),
+            Self::Packed { program, .. } => {
+                format!("unpack it on the way: `{program} -dc FILE | sconce pull -`")
+            }
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
             Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
             Self::Interrupted

@@ -30,10 +30,10 @@ const WAITING: usize = 8;
 const MAX_ENTRIES: u64 = 10_000_000;
 
 /// A layer may unpack to this much whatever its size, bytes.
-const FREE: u64 = 1 << 30;
+pub(crate) const FREE: u64 = 1 << 30;
 
 /// Beyond that to so many times its size: program code has 2 to 5, logs some hundred.
-const MAX_RATIO: u64 = 400;
+pub(crate) const MAX_RATIO: u64 = 400;
 
 type Chunk = Arc<Vec<u8>>;
 
@@ -335,7 +335,9 @@ fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Resul
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let device = match (header.device_major(), header.device_minor()) {
                     (Ok(Some(major)), Ok(Some(minor))) => makedev(major, minor),
-                    _ => 0,
+                    _ if kind != EntryType::Char => 0,
+                    // 0/0 would hide what is below it.
+                    _ => return Err(bad(diff_id, &path, "a device without its number")),
                 };
                 let kind = match kind {
                     EntryType::Char => FileType::CharacterDevice,

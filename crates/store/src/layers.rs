@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::error::Error;
-use crate::files::{read_small, remove_file};
+use crate::files::{list, read_small, remove_file};
 use crate::place::Place;
+
+/// Kinds of memos that are no longer kept: addresses of wheels, whole, with their logins and tokens.
+const RETIRED: [&str; 1] = ["url"];
 
 /// A layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,22 @@ impl Store {
         // After a power cut the name may be there without the bytes (`docs/decision/0012-memos-are-not-synced.md`).
         let whole = |found: &Result<Vec<u8>, Error>| !found.as_ref().is_ok_and(Vec::is_empty);
         self.places().find_map(|place| read(place).filter(whole)).transpose()
+    }
+
+    /// Removes memos that older versions kept and nothing reads any more. One that can't be removed is told of.
+    pub fn forget_retired(&self) -> Result<(), Error> {
+        for path in list(&self.place().folder("memo"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let kind = name.rsplit_once('-').map(|(kind, _)| kind);
+            if kind.is_some_and(|kind| RETIRED.contains(&kind))
+                && let Err(error) = remove_file(&path)
+            {
+                self.note(&format!(
+                    "it may hold a password, and all who read the store can read it: {error}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what was remembered under a key.

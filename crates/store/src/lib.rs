@@ -12,6 +12,7 @@ mod files;
 mod folders;
 mod images;
 mod layers;
+mod layout_add;
 mod lease;
 mod lock;
 mod lowers;

@@ -47,15 +47,26 @@ impl Store {
             let (mut file, path) = blobs.file(&digest.hex())?;
             self.copy_blob(digest, &mut file, &path, written)
         })?;
-        let mut index = self.index(image, names)?;
-        let beside = self.beside(image.manifest)?;
-        let texts = beside.iter().flat_map(|kept| kept.files.iter().chain([&kept.manifest]));
-        let texts: BTreeMap<Digest, &String> =
-            texts.map(|text| (Digest::of(text.as_bytes()), text)).collect();
+        let (index, texts) = self.layout_index(image, names)?;
         for (digest, text) in texts.into_iter().filter(|(digest, _)| !digests.contains(digest)) {
             let (mut file, path) = blobs.file(&digest.hex())?;
             file.write_all(text.as_bytes()).map_err(at("write", &path))?;
         }
+        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
+            let (mut file, path) = layout.file(name)?;
+            file.write_all(bytes).map_err(at("write", &path))?;
+        }
+        partial.into_place(layout)
+    }
+
+    /// The index of a layout with an image and what is kept beside it, and the texts of that.
+    pub(crate) fn layout_index(
+        &self,
+        image: &Image,
+        names: &[String],
+    ) -> Result<(Vec<u8>, BTreeMap<Digest, String>), Error> {
+        let mut index = self.index(image, names)?;
+        let beside = self.beside(image.manifest)?;
         // As oras has them: manifests without a name in the index of the layout.
         for kept in &beside {
             if let Some(artifact) = kept.about(image.manifest)
@@ -65,11 +76,9 @@ impl Store {
                 index = more;
             }
         }
-        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
-            let (mut file, path) = layout.file(name)?;
-            file.write_all(bytes).map_err(at("write", &path))?;
-        }
-        partial.into_place(layout)
+        let texts =
+            beside.into_iter().flat_map(|kept| kept.files.into_iter().chain([kept.manifest]));
+        Ok((index, texts.map(|text| (Digest::of(text.as_bytes()), text)).collect()))
     }
 
     /// Takes an image in from an OCI layout: the one for `architecture` (`amd64`, `arm64`) that

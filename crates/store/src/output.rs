@@ -38,6 +38,8 @@ pub(crate) struct Partial {
     beside: OwnedFd,
     /// Its name there until it is whole.
     name: CString,
+    /// Whether it takes the place of a file that is there.
+    replaces: bool,
 }
 
 impl Partial {
@@ -51,13 +53,23 @@ impl Partial {
             Err(Errno::NOENT) => {}
             _ => return Err(exists()),
         }
+        Self::named(to, name, beside, false)
+    }
+
+    /// As [`Partial::beside`], for a file that takes the place of the one at `to`.
+    pub(crate) fn over(to: &Path) -> Result<Self, Error> {
+        let name = to.file_name().ok_or_else(|| Error::Exists(to.to_owned()))?;
+        Self::named(to, name, open_parent(to)?, true)
+    }
+
+    fn named(to: &Path, name: &OsStr, beside: OwnedFd, replaces: bool) -> Result<Self, Error> {
         let mut own = OsString::from(".");
         own.push(name);
         own.push(PARTIAL);
         remove_left_over(&beside, own.as_bytes(), to)?;
         own.push(std::process::id().to_string());
         let name = c_name(&own).map_err(at("create", to))?;
-        Ok(Self { to: to.to_owned(), beside, name })
+        Ok(Self { to: to.to_owned(), beside, name, replaces })
     }
 
     /// Makes it a folder.
@@ -83,7 +95,11 @@ impl Partial {
     pub(crate) fn into_place(self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
         let fault = || at("rename into place", &self.to);
         let name = c_name(self.to.file_name().unwrap_or_default()).map_err(fault())?;
-        rename(&self.beside, &self.name, &name).map_err(|errno| match errno {
+        let renamed = match self.replaces {
+            true => renameat(&self.beside, &self.name, &self.beside, &name),
+            false => rename(&self.beside, &self.name, &name),
+        };
+        renamed.map_err(|errno| match errno {
             // Somebody was quicker.
             Errno::EXIST | Errno::NOTEMPTY => Error::Exists(self.to.clone()),
             errno => fault()(errno),
@@ -159,7 +175,7 @@ fn rename(folder: &OwnedFd, from: &CString, to: &CString) -> Result<(), Errno> {
 }
 
 /// The folder of a place, through no link.
-fn open_parent(to: &Path) -> Result<OwnedFd, Error> {
+pub(crate) fn open_parent(to: &Path) -> Result<OwnedFd, Error> {
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

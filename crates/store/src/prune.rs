@@ -74,6 +74,7 @@ impl Store {
     pub fn prune(&self, policy: &Policy, keep: &[Digest]) -> Result<Pruned, Error> {
         if !policy.dry_run {
             self.remove_leftovers()?;
+            self.forget_retired()?;
             self.settle()?;
         }
         let mut sweep = Sweep::new(self);

@@ -2,8 +2,9 @@
 //!
 //! A [`TreeBuilder`] makes one in the scratch folder and renames it into place when it is whole.
 //! Every path is walked one folder descriptor at a time without following symbolic links
-//! (openat(2) with `O_NOFOLLOW`), so no entry can land outside the tree. Many threads may write
-//! into one builder.
+//! (openat(2) with `O_NOFOLLOW`), so no entry can land outside the tree; where a layer made elsewhere goes
+//! through its own links, they are followed by us, beneath the tree (`tree/paths.rs`). Many threads may
+//! write into one builder.
 //!
 //! As root of the first user namespace owners are kept; otherwise everything belongs to the
 //! caller. In a store that others can read, modes and owners of layers are not theirs to use on this
@@ -14,18 +15,21 @@
 //! an opaque directory gets `user.overlay.opaque`, and `trusted.overlay.opaque` where that is
 //! allowed (Documentation/filesystems/overlayfs.rst).
 
+mod file;
+mod paths;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mkdirat,
-    mknodat, openat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mknodat,
+    openat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
@@ -34,10 +38,9 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::meta::{Meta, Rules, times};
 use crate::remove::remove_tree;
-use crate::walk::PATH_MAX;
+use paths::{Spot, check};
 
-/// Folder descriptors kept open for the next file in the same folder.
-const OPEN_FOLDERS: usize = 128;
+pub use file::TreeFile;
 
 /// Files from this size on get their blocks reserved: fewer extents, and a full disk shows early.
 const RESERVE_FROM: u64 = 1 << 20;
@@ -64,16 +67,6 @@ pub struct TreeBuilder {
     whiteouts: Mutex<Vec<PathBuf>>,
     unfinished: AtomicUsize,
     done: bool,
-}
-
-/// Takes the bytes of one file, exactly as many as were announced.
-#[derive(Debug)]
-pub struct TreeFile<'a> {
-    builder: &'a TreeBuilder,
-    file: File,
-    meta: Meta,
-    size: u64,
-    left: u64,
 }
 
 impl Store {
@@ -125,16 +118,16 @@ impl TreeBuilder {
             locked(&self.metas).insert(PathBuf::new(), meta);
             return Ok(());
         }
-        match self.folder(path) {
+        let spot = self.spot(path)?;
+        match self.folder(&spot.path) {
             Err(Error::BadLayer { .. }) if self.twice == Twice::Replace => {
-                // Something else has the name; its parents were checked on the way.
-                let (parent, name) = self.parent(path)?;
-                self.remove(&parent, name, path)?;
-                self.folder(path)?;
+                // Something else has the name.
+                self.remove(&spot)?;
+                self.folder(&spot.path)?;
             }
             result => drop(result?),
         }
-        locked(&self.metas).insert(path.to_owned(), meta);
+        locked(&self.metas).insert(spot.path.into_owned(), meta);
         Ok(())
     }
 
@@ -146,18 +139,17 @@ impl TreeBuilder {
         size: u64,
     ) -> Result<TreeFile<'_>, Error> {
         let path = path.as_ref();
-        let (parent, name) = self.parent(path)?;
+        let spot = self.spot(path)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode((meta.mode & 0o777) as RawMode);
-        let file = self.make(&parent, name, path, |parent, name| {
-            openat(parent, name, flags, mode).map(File::from)
-        })?;
+        let file =
+            self.make(&spot, |parent, name| openat(parent, name, flags, mode).map(File::from))?;
         if size >= RESERVE_FROM {
             match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size) {
                 // Only a saving: some file systems can't.
                 Err(error) if matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-                    return Err(at("write", &self.path.join(path))(error));
+                    return Err(at("write", &self.path.join(&spot.path))(error));
                 }
                 _ => {}
             }
@@ -168,7 +160,7 @@ impl TreeBuilder {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         let file = TreeFile { builder: self, file, meta, size, left: size };
         if size == 0 {
-            file.complete().map_err(at("write", &self.path.join(path)))?;
+            file.complete().map_err(at("write", &self.path.join(&spot.path)))?;
         }
         Ok(file)
     }
@@ -180,24 +172,20 @@ impl TreeBuilder {
         target: impl AsRef<Path>,
         meta: Meta,
     ) -> Result<(), Error> {
-        let path = path.as_ref();
-        let (parent, name) = self.parent(path)?;
-        self.make(&parent, name, path, |parent, name| symlinkat(target.as_ref(), parent, name))?;
-        let fault = || at("write", &self.path.join(path));
-        self.rules.own(&parent, name, meta).map_err(fault())?;
-        utimensat(&*parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
+        let spot = self.spot(path.as_ref())?;
+        self.make(&spot, |parent, name| symlinkat(target.as_ref(), parent, name))?;
+        self.describe(&spot, meta, None)
     }
 
     /// Another name of a file that has been given before.
     pub fn hardlink(&self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<(), Error> {
         let (path, target) = (path.as_ref(), target.as_ref());
-        let (old_parent, old_name) = self.parent(target)?;
-        let (parent, name) = self.parent(path)?;
-        if path == target {
+        let (old, spot) = (self.spot(target)?, self.spot(path)?);
+        if old.path == spot.path {
             return Err(bad(path, "it is a hard link to itself"));
         }
-        let made = self.make(&parent, name, path, |parent, name| {
-            linkat(&*old_parent, old_name, parent, name, AtFlags::empty())
+        let made = self.make(&spot, |parent, name| {
+            linkat(&*old.parent, old.name, parent, name, AtFlags::empty())
         });
         match made {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -212,7 +200,9 @@ impl TreeBuilder {
     }
 
     /// A device node or named pipe of a layer made elsewhere. Devices are left out where they can't
-    /// be made, as rootless engines do, and where others could open them.
+    /// be made, as rootless engines do, and where others could open them. The character device 0/0, which
+    /// opens nothing, is overlayfs' own whiteout: who packs the changes of an overlay has some. It is made
+    /// for everyone, so that one image shows the same to all; Docker and podman show that too.
     pub(crate) fn node(
         &self,
         path: &Path,
@@ -220,48 +210,57 @@ impl TreeBuilder {
         kind: FileType,
         device: u64,
     ) -> Result<(), Error> {
-        let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+        let hides = kind == FileType::CharacterDevice && device == makedev(0, 0);
+        let is_device = !hides && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         if is_device && !self.rules.keep_owners() {
             self.left_out();
             return Ok(());
         }
-        let (parent, name) = self.parent(path)?;
-        let made = self.make(&parent, name, path, |parent, name| {
+        let spot = self.spot(path)?;
+        let made = self.make(&spot, |parent, name| {
             match mknodat(parent, name, kind, Mode::empty(), device) {
                 // Root of a container may lack the right to.
                 Err(Errno::PERM) if is_device => Ok(false),
                 result => result.map(|()| true),
             }
         })?;
-        if !made {
+        if !made || hides {
             return Ok(());
         }
-        let fault = || at("write", &self.path.join(path));
-        self.rules.own(&parent, name, meta).map_err(fault())?;
         let mode = Mode::from_raw_mode(self.rules.mode(meta, false) as RawMode);
-        chmodat(&*parent, name, mode, AtFlags::empty()).map_err(fault())?;
-        utimensat(&*parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
+        self.describe(&spot, meta, Some(mode))
+    }
+
+    /// Gives something that can't be opened its owner, mode and time.
+    fn describe(&self, spot: &Spot<'_>, meta: Meta, mode: Option<Mode>) -> Result<(), Error> {
+        let (parent, name) = (&*spot.parent, spot.name);
+        let fault = || at("write", &self.path.join(&spot.path));
+        self.rules.own(parent, name, meta).map_err(fault())?;
+        if let Some(mode) = mode {
+            chmodat(parent, name, mode, AtFlags::empty()).map_err(fault())?;
+        }
+        utimensat(parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fault())
     }
 
     /// Hides `path` of the layers below. Where this layer has something of that name itself, before
     /// or after, that is what shows (OCI image-spec, layer.md, "Whiteouts").
     pub fn whiteout(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        check(path)?;
-        locked(&self.whiteouts).push(path.to_owned());
+        let path = self.without_links(path.as_ref())?;
+        locked(&self.whiteouts).push(path.into_owned());
         Ok(())
     }
 
     fn apply_whiteout(&self, path: &Path) -> Result<(), Error> {
-        let (parent, name) = self.parent(path)?;
-        let made = mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0));
+        let spot = self.spot(path)?;
+        let (device, none) = (makedev(0, 0), Mode::empty());
+        let made = mknodat(&*spot.parent, spot.name, FileType::CharacterDevice, none, device);
         match made {
             // A directory of this layer is what shows, but without what is below it.
-            Err(Errno::EXIST) => match self.folder(path) {
-                Ok(_) => self.opaque(path),
+            Err(Errno::EXIST) => match self.folder(&spot.path) {
+                Ok(_) => self.mark_opaque(&spot.path),
                 Err(_) => Ok(()),
             },
-            result => result.map_err(at("create", &self.path.join(path))),
+            result => result.map_err(at("create", &self.path.join(&spot.path))),
         }
     }
 
@@ -269,7 +268,13 @@ impl TreeBuilder {
     pub fn opaque(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         check(path)?;
-        self.folder(path)?;
+        let path = self.followed(path)?;
+        self.folder(&path)?;
+        self.mark_opaque(&path)
+    }
+
+    /// Marks a folder of the tree; no link is on the way to it.
+    fn mark_opaque(&self, path: &Path) -> Result<(), Error> {
         let full = self.path.join(path);
         let set = |name| rustix::fs::lsetxattr(&full, name, b"y", XattrFlags::empty());
         set("user.overlay.opaque").map_err(at("mark opaque", &full))?;
@@ -285,8 +290,7 @@ impl TreeBuilder {
             self.left_out();
             return Ok(());
         }
-        self.parent(path)?;
-        let full = self.path.join(path);
+        let full = self.path.join(self.spot(path)?.path);
         match rustix::fs::lsetxattr(&full, name, value, XattrFlags::empty()) {
             // The file system has none.
             Err(Errno::NOTSUP) => Ok(()),
@@ -350,23 +354,23 @@ impl TreeBuilder {
     /// Makes one entry, taking care of what has its name already.
     fn make<T>(
         &self,
-        parent: &OwnedFd,
-        name: &OsStr,
-        path: &Path,
+        spot: &Spot<'_>,
         make: impl Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>,
     ) -> Result<T, Error> {
-        match make(parent, name) {
+        let fault = || at("create", &self.path.join(&spot.path));
+        match make(&*spot.parent, spot.name) {
             Err(Errno::EXIST) if self.twice == Twice::Replace => {
-                self.remove(parent, name, path)?;
-                make(parent, name).map_err(at("create", &self.path.join(path)))
+                self.remove(spot)?;
+                make(&*spot.parent, spot.name).map_err(fault())
             }
-            Err(Errno::EXIST) => Err(bad(path, "it comes twice")),
-            result => result.map_err(at("create", &self.path.join(path))),
+            Err(Errno::EXIST) => Err(bad(&spot.path, "it comes twice")),
+            result => result.map_err(fault()),
         }
     }
 
-    fn remove(&self, parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), Error> {
-        match unlinkat(parent, name, AtFlags::empty()) {
+    fn remove(&self, spot: &Spot<'_>) -> Result<(), Error> {
+        let path = &*spot.path;
+        match unlinkat(&*spot.parent, spot.name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
                 locked(&self.folders).clear();
                 locked(&self.metas).retain(|folder, _| !folder.starts_with(path));
@@ -374,64 +378,6 @@ impl TreeBuilder {
             }
             result => result.map_err(at("remove", &self.path.join(path))),
         }
-    }
-
-    fn parent<'p>(&self, path: &'p Path) -> Result<(Arc<OwnedFd>, &'p OsStr), Error> {
-        check(path)?;
-        let name = path.file_name().ok_or_else(|| bad(path, "it has no name"))?;
-        Ok((self.folder(path.parent().unwrap_or(Path::new("")))?, name))
-    }
-
-    /// Opens a folder of the tree, making what is missing on the way.
-    fn folder(&self, path: &Path) -> Result<Arc<OwnedFd>, Error> {
-        let mut missing = Vec::new();
-        let mut folder = self.root.clone();
-        for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-            if let Some(known) = locked(&self.folders).get(above) {
-                folder = known.clone();
-                break;
-            }
-            missing.push(above);
-        }
-        while let Some(next) = missing.pop() {
-            folder = self.enter(&folder, next)?;
-        }
-        Ok(folder)
-    }
-
-    /// Opens the folder `path`, which is in `parent`, making it if it is missing.
-    fn enter(&self, parent: &OwnedFd, path: &Path) -> Result<Arc<OwnedFd>, Error> {
-        let name = path.file_name().ok_or_else(|| bad(path, "it has no name"))?;
-        let open = || {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(parent, name, flags, Mode::empty())
-        };
-        let folder = match open() {
-            Err(Errno::NOENT) => {
-                match mkdirat(parent, name, Mode::RWXU) {
-                    Ok(()) => {
-                        locked(&self.metas).entry(path.to_owned()).or_insert(Meta::DIRECTORY);
-                    }
-                    // Another thread was faster.
-                    Err(Errno::EXIST) => {}
-                    Err(error) => return Err(at("create", &self.path.join(path))(error)),
-                }
-                open()
-            }
-            result => result,
-        };
-        let folder = Arc::new(folder.map_err(|error| match error {
-            Errno::NOTDIR | Errno::LOOP => {
-                bad(path, "it is used as a directory, but is something else")
-            }
-            error => at("open", &self.path.join(path))(error),
-        })?);
-        let mut folders = locked(&self.folders);
-        if folders.len() >= OPEN_FOLDERS {
-            folders.clear();
-        }
-        folders.insert(path.to_owned(), folder.clone());
-        Ok(folder)
     }
 }
 
@@ -441,50 +387,6 @@ impl Drop for TreeBuilder {
             // What stays behind goes with the scratch folder.
             let _ = remove_tree(&self.path);
         }
-    }
-}
-
-impl TreeFile<'_> {
-    /// Everything is written: the metadata comes last, so that the time stays what it is.
-    fn complete(&self) -> io::Result<()> {
-        self.builder.rules.apply(&self.file, self.meta, false)?;
-        self.builder.unfinished.fetch_sub(1, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl Write for TreeFile<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if buf.len() as u64 > self.left {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("more than the {} bytes announced", self.size),
-            ));
-        }
-        let n = self.file.write(buf)?;
-        self.left -= n as u64;
-        if n > 0 && self.left == 0 {
-            self.complete()?;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Only plain names, one below the other.
-fn check(path: &Path) -> Result<(), Error> {
-    if path.is_absolute() {
-        return Err(bad(path, "the path is absolute"));
-    }
-    if path.as_os_str().len() >= PATH_MAX {
-        return Err(bad(path, "the path is longer than a path can be"));
-    }
-    match path.components().all(|part| matches!(part, Component::Normal(_))) {
-        true => Ok(()),
-        false => Err(bad(path, "the path has a `..` or `.` part")),
     }
 }
 

@@ -49,6 +49,13 @@ pub fn without_secrets(text: &str) -> String {
     out
 }
 
+/// An address as it may lie where others can read it: without the login, which whoever asks again has from where this
+/// one had it. Nothing where it has a query: many are tokens or signatures, and without it the address leads nowhere.
+pub fn to_be_kept(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    url.query().is_none().then(|| bare(&url).into())
+}
+
 /// Whether a login is nothing but names of variables: `${USER}:${TOKEN}`.
 fn is_variables(login: &str) -> bool {
     login.split(':').all(|part| {
@@ -106,7 +113,18 @@ pub(super) fn login_in(url: &Url) -> Option<Login> {
 
 #[cfg(test)]
 mod tests {
-    use super::without_secrets;
+    use super::{to_be_kept, without_secrets};
+
+    #[test]
+    fn what_is_kept_of_an_address_is_no_secret() {
+        let kept = |url| to_be_kept(url);
+        let bare = Some("https://h.invalid/a%2Bb.whl".to_owned());
+        assert_eq!(kept("https://me:word@h.invalid/a%2Bb.whl#sha256=0"), bare);
+        assert_eq!(kept("https://h.invalid/a%2Bb.whl"), bare);
+        assert_eq!(kept("https://h.invalid/a.whl?X-Amz-Signature=1"), None);
+        assert_eq!(kept("file:///a.whl").as_deref(), Some("file:///a.whl"));
+        assert_eq!(kept("./a.whl"), None);
+    }
 
     #[test]
     fn words_of_others_keep_no_secret() {

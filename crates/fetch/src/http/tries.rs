@@ -22,25 +22,27 @@ pub(super) fn now() -> u64 {
     now.map_or(0, |time| time.as_secs())
 }
 
-/// How much must have come since the last count for a failure to be the first one again, bytes.
+/// How much must have come since the last count for the count to begin anew, bytes.
 const PROGRESS: u64 = 64 << 10;
 
 /// The most tries of one thing, whatever comes: who sends a little and hangs up holds nobody for ever.
 const MOST_IN_ALL: u32 = 1000;
 
-/// Counts the tries of one thing and pauses between them.
+/// Counts the tries of one thing that brought nothing, one after the other, and pauses between them.
 pub struct Tries<'a> {
     options: &'a Options,
     most: u32,
     done: u32,
     all: u32,
     came: u64,
+    /// The last try brought something, and so is none of those in vain.
+    progressed: bool,
 }
 
 impl<'a> Tries<'a> {
     /// None so far.
     pub fn new(options: &'a Options) -> Self {
-        Self { options, most: options.tries, done: 0, all: 0, came: 0 }
+        Self { options, most: options.tries, done: 0, all: 0, came: 0, progressed: false }
     }
 
     /// None so far, and another number of them than the options have.
@@ -53,15 +55,16 @@ impl<'a> Tries<'a> {
         self.came = self.came.saturating_add(bytes);
         if self.came >= PROGRESS {
             self.came = 0;
-            self.done = 0;
+            self.progressed = true;
         }
     }
 
     /// Takes the failure of a try: pauses, or returns it when there is no use in another.
     pub fn after(&mut self, error: Error) -> Result<(), Error> {
-        self.done += 1;
+        self.done = if std::mem::take(&mut self.progressed) { 0 } else { self.done + 1 };
         self.all += 1;
-        let mut pause = self.options.backoff.saturating_mul(1 << (self.done - 1).min(10));
+        let mut pause =
+            self.options.backoff.saturating_mul(1 << self.done.saturating_sub(1).min(10));
         if let Error::Status { retry_after: Some(asked), .. } = &error {
             pause = pause.max(*asked);
         }
@@ -69,7 +72,7 @@ impl<'a> Tries<'a> {
             return Err(error);
         }
         if self.done >= self.most || self.all >= MOST_IN_ALL || pause > LONGEST_WAIT {
-            return Err(Error::GaveUp { tries: self.done, source: Box::new(error) });
+            return Err(Error::GaveUp { tries: self.done.max(1), source: Box::new(error) });
         }
         let end = Instant::now() + pause;
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {

@@ -82,7 +82,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let names: Vec<String> = names.into_iter().map(tagged).collect();
     for output in &args.output {
-        if let Err(failure) = output.write(global, &context, &image, &names) {
+        if let Err(failure) = output.write(global, &context, &image, &names, false) {
             sconce_build::mend(&context.store, &image, &context.display)?;
             return Err(failure);
         }

@@ -1,5 +1,6 @@
 //! `sconce copy`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use sconce_build::Progress;
@@ -19,8 +20,8 @@ use crate::error::{Failure, Kind};
 
 /// Copy an image from one place to another
 ///
-/// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE
-/// and the store (a name; store:NAME as the destination). Between registries nothing is stored here;
+/// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
+/// (`-` is standard input or output) and the store (a name; store:NAME as the destination). Between registries nothing is stored here;
 /// in all other copies the image is in the store afterwards, until `sconce prune`. What is beside an image,
 /// such as signatures, goes with it.
 #[derive(clap::Args)]
@@ -28,8 +29,9 @@ use crate::error::{Failure, Kind};
 Examples:
   sconce copy docker://alpine:3 registry:5000/alpine:3
   sconce copy torch:2.15.0 docker-archive:torch.tar   for `docker load`
+  sconce copy torch:2.15.0 docker-archive:- | ssh node docker load
   sconce copy docker-archive:image.tar store:mine
-  sconce copy ghcr.io/team/app:1 oci:app
+  sconce copy ghcr.io/team/app:1 oci:app:1            further tags stay in the folder
   sconce copy --all ghcr.io/team/app:1 registry:5000/app:1")]
 pub struct Args {
     /// From where
@@ -73,7 +75,7 @@ impl Destination {
     fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| {
             Failure::new(Kind::Usage, format!("`{text}` is not a place to copy to: {why}"))
-                .hint("there are HOST/NAME:TAG, oci:DIR, docker-archive:FILE and store:NAME")
+                .hint("there are HOST/NAME:TAG, oci:DIR[:TAG], docker-archive:FILE and store:NAME")
         };
         if let Some(rest) = text.strip_prefix("oci:") {
             let (path, tag) = match rest.split_once(':') {
@@ -85,10 +87,18 @@ impl Destination {
                 false => Ok(Self::Files(ImageFile::Layout(path.into()), tag)),
             };
         }
-        if let Some(path) = text.strip_prefix("docker-archive:") {
-            return match path.is_empty() {
-                true => Err(wrong("it names no file")),
-                false => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
+        let archive = ["docker-archive:", "oci-archive:"];
+        if let Some(path) = archive.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            return match path {
+                "" => Err(wrong("it names no file")),
+                "-" if std::io::stdout().is_terminal() => {
+                    let why = "an archive is not for a terminal".to_owned();
+                    Err(Failure::new(Kind::Usage, why).hint(
+                        "send it on, as `| docker load`, or into a file: docker-archive:FILE",
+                    ))
+                }
+                "-" => Ok(Self::Files(ImageFile::Stream, None)),
+                path => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
             };
         }
         if let Some(name) = text.strip_prefix("store:") {
@@ -106,6 +116,13 @@ impl Destination {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let to = Destination::parse(&args.destination)?;
+    let to_stdout = matches!(to, Destination::Files(ImageFile::Stream, _));
+    if to_stdout && args.json {
+        let what = "--json and the archive would both go to standard output".to_owned();
+        return Err(
+            Failure::new(Kind::Usage, what).hint("leave --json out: the digest is said beside it")
+        );
+    }
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
     let access = args.registries.access(&context);
@@ -137,7 +154,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let image = match &from {
         Some(from) => {
             let pulled = transfer.pull(from, &architecture, &[])?;
-            if !args.image_only && !matches!(to, Destination::Files(ImageFile::Archive(_), _)) {
+            if !args.image_only
+                && !matches!(to, Destination::Files(ImageFile::Archive(_) | ImageFile::Stream, _))
+            {
                 beside::told(&transfer.keep_beside(from, pulled.image)?);
             }
             context.store.image(&pulled.image.hex())?
@@ -176,12 +195,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                     "the layout lists {beside} artifacts besides the image: other tools need the image's tag; --image-only leaves them out"
                 ));
             }
-            files.write(global, &context, &image, &Vec::from_iter(names))?;
+            files.write(global, &context, &image, &Vec::from_iter(names), tag.is_some())?;
         }
     }
     if args.json {
         let row = json!({ "image": image.manifest });
         println!("{}", serde_json::to_string_pretty(&row).map_err(Failure::unwritable)?);
+    } else if to_stdout {
+        eprintln!("{}", image.manifest);
     } else {
         println!("{}", image.manifest);
     }

@@ -1,6 +1,9 @@
-//! Images written as files: an OCI layout, or an archive for `docker load`.
+//! Images written as files: an OCI layout, or an archive for `docker load`, which may go to standard output.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use sconce_build::Progress;
@@ -17,8 +20,10 @@ use crate::error::{Failure, Kind};
 pub enum ImageFile {
     /// A folder: an OCI layout.
     Layout(PathBuf),
-    /// A file as `docker save` makes it.
+    /// A file as `docker save` makes it, which is an OCI layout in a tar as well.
     Archive(PathBuf),
+    /// The same over standard output.
+    Stream,
 }
 
 impl std::str::FromStr for ImageFile {
@@ -27,23 +32,28 @@ impl std::str::FromStr for ImageFile {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("oci", path)) if !path.is_empty() => Ok(Self::Layout(path.into())),
-            Some(("docker-archive", path)) if !path.is_empty() => Ok(Self::Archive(path.into())),
+            Some(("docker-archive" | "oci-archive", "-")) => {
+                Err("`sconce copy NAME docker-archive:-` writes to standard output".into())
+            }
+            Some(("docker-archive" | "oci-archive", path)) if !path.is_empty() => {
+                Ok(Self::Archive(path.into()))
+            }
             _ => Err("write oci:DIR or docker-archive:FILE".into()),
         }
     }
 }
 
 impl ImageFile {
-    /// Writes `image`, which engines will call `names`. Ctrl-C leaves nothing of it.
+    /// Writes `image`, which engines will call `names`; into a layout with other images where `beside` says so. Ctrl-C
+    /// leaves nothing of it in a folder or file.
     pub fn write(
         &self,
         global: &Global,
         context: &Context,
         image: &Image,
         names: &[String],
+        beside: bool,
     ) -> Result<(), Failure> {
-        let (Self::Layout(path) | Self::Archive(path)) = self;
-        let place = place(global, path)?;
         let interrupts = Interrupts::listen()?;
         let stage = context.display.begin("writing", Some(image.size));
         let written = |bytes| {
@@ -53,13 +63,32 @@ impl ImageFile {
                 None => ControlFlow::Continue(()),
             }
         };
+        let store = &context.store;
         match self {
-            Self::Layout(_) => context.store.write_layout(image, names, &place, &written)?,
-            Self::Archive(_) => {
-                context.store.write_docker_archive(image, names, &place, &written)?;
+            Self::Layout(path) => {
+                let place = place(global, path)?;
+                match beside {
+                    true => store.add_to_layout(image, names, &place, &written)?,
+                    false => store.write_layout(image, names, &place, &written)?,
+                }
+                stage.end(&path.display().to_string());
+            }
+            Self::Archive(path) => {
+                let place = place(global, path)?;
+                store.write_docker_archive(image, names, &place, &written)?;
+                stage.end(&path.display().to_string());
+            }
+            Self::Stream => {
+                // The handle of the standard library looks for line ends.
+                let out = std::io::stdout().as_fd().try_clone_to_owned();
+                let out = out.map_err(|error| {
+                    Failure::new(Kind::Storage, format!("can't write to standard output: {error}"))
+                })?;
+                let mut out = BufWriter::with_capacity(1 << 20, File::from(out));
+                store.send_docker_archive(image, names, &mut out, &written)?;
+                stage.end("standard output");
             }
         }
-        stage.end(&path.display().to_string());
         Ok(())
     }
 }

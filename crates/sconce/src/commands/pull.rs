@@ -28,7 +28,7 @@ Examples:
   docker save app | sconce pull -")]
 pub struct Args {
     /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; `-` is an archive over standard input, as `docker save` writes it,
-    /// docker-archive:FILE one in a file: they have no name in the store (`sconce copy - store:NAME` gives one)
+    /// docker-archive:FILE and oci-archive:FILE one in a file, packed with gzip or zstd or not: they have no name in the store (`sconce copy - store:NAME` gives one)
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
     /// The platform to take, of an image for several: linux/amd64, linux/arm64; this machine's if not
@@ -49,11 +49,14 @@ enum Wanted {
     Archive(PathBuf),
 }
 
+/// What stands before the file of an archive.
+const ARCHIVES: [&str; 2] = ["docker-archive:", "oci-archive:"];
+
 /// The file of an archive, `-` for standard input, where one is meant.
 fn archive(text: &str) -> Option<&Path> {
     match text {
         "-" => Some(Path::new(text)),
-        _ => text.strip_prefix("docker-archive:").map(Path::new),
+        _ => ARCHIVES.iter().find_map(|prefix| text.strip_prefix(prefix)).map(Path::new),
     }
 }
 

@@ -100,17 +100,30 @@ fn nothing_leaves_the_tree() {
         tar(&[into("../evil")]),
         tar(&[into("a/../../evil")]),
         tar(&[dir("..")]),
-        tar(&[symlink("l", victim_text), into("l/file")]),
-        tar(&[symlink("l", ".."), into("l/evil")]),
-        tar(&[dir("d"), symlink("d/l", "../.."), into("d/l/evil")]),
-        tar(&[symlink("l", victim_text), dir("l/sub")]),
         tar(&[symlink("l", victim_text), hardlink("h", "l/file")]),
         tar(&[hardlink("h", "../../../victim/file")]),
-        tar(&[symlink("l", victim_text), (header(b'0', "l/.wh.file", 0), b"")]),
         tar(&[(header(b'0', "../.wh.victim", 0), b"")]),
-        tar(&[symlink("l", victim_text), symlink("l/s", "x")]),
-        tar(&[symlink("l", victim_text), (header(b'6', "l/fifo", 0), b"")]),
     ];
+    // Links lead where they would in a container: the tree has a folder of that name itself.
+    let within = [
+        (tar(&[symlink("l", victim_text), into("l/file")]), "file"),
+        (tar(&[symlink("l", victim_text), dir("l/sub")]), "sub"),
+        (tar(&[symlink("l", victim_text), (header(b'0', "l/.wh.file", 0), b"")]), "file"),
+        (tar(&[symlink("l", victim_text), symlink("l/s", "x")]), "s"),
+        (tar(&[symlink("l", victim_text), (header(b'6', "l/fifo", 0), b"")]), "fifo"),
+    ];
+    let beneath = victim_text.trim_start_matches('/');
+    for (bytes, name) in &within {
+        let tree = extract(&store, bytes).unwrap();
+        assert!(fs::symlink_metadata(tree.join(beneath).join(name)).is_ok(), "{name}");
+    }
+    for bytes in [
+        tar(&[symlink("l", ".."), into("l/evil")]),
+        tar(&[dir("d"), symlink("d/l", "../.."), into("d/l/evil")]),
+    ] {
+        let tree = extract(&store, &bytes).unwrap();
+        assert_eq!(fs::read(tree.join("evil")).unwrap(), b"evil");
+    }
     for (number, bytes) in hostile.iter().enumerate() {
         let result = extract(&store, bytes);
         assert!(matches!(result, Err(Error::BadLayer { .. })), "{number}: {result:?}");
@@ -218,6 +231,100 @@ fn whiteouts_become_overlays_own() {
     names.sort();
     assert_eq!(names, ["a", "again", "b", "kept"]);
     assert_eq!(fs::metadata(&tree).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn links_of_a_layer_lead_where_they_do_inside() {
+    let (folder, store) = store();
+    fs::create_dir(folder.path().join("usr")).unwrap();
+    let empty = |name: &str| (header(b'0', name, 0), &b""[..]);
+    let dir = |name: &str| (header(b'5', name, 0), &b""[..]);
+    let to = |name: &str, target: &str| (link(b'2', name, target), &b""[..]);
+    let out = folder.path().display().to_string();
+    let tree = extract(
+        &store,
+        &tar(&[
+            dir("usr/lib"),
+            to("lib", "usr/lib"),
+            to("abs", "/usr/lib"),
+            to("up", "../../../../usr/./lib/../lib"),
+            to("out", &out),
+            to("chain", "a/b"),
+            to("a", "usr"),
+            to("usr/b", "new/deep"),
+            empty("lib/x"),
+            empty("abs/y"),
+            empty("up/z"),
+            empty("out/usr/mine"),
+            empty("chain/w"),
+            (link(b'1', "lib/hard", "abs/y"), b""),
+            empty("lib/.wh.gone"),
+            empty("chain/.wh..wh..opq"),
+            dir("chain/sub"),
+            to("swap", "usr"),
+            dir("swap"),
+            empty("swap/own"),
+        ]),
+    )
+    .unwrap();
+    for name in ["lib/x", "lib/y", "lib/z", "lib/hard", "new/deep/w"] {
+        assert!(fs::symlink_metadata(tree.join("usr").join(name)).unwrap().is_file(), "{name}");
+    }
+    assert!(fs::symlink_metadata(tree.join("usr/new/deep/sub")).unwrap().is_dir());
+    assert!(fs::symlink_metadata(tree.join("lib")).unwrap().is_symlink());
+    let gone = fs::symlink_metadata(tree.join("usr/lib/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    let opaque = |name: &str| {
+        let mut value = [0; 8];
+        rustix::fs::lgetxattr(tree.join(name), "user.overlay.opaque", &mut value).is_ok()
+    };
+    assert!(opaque("usr/new/deep") && !opaque("usr"));
+    // A folder takes the place of a link, and nothing is written outside.
+    assert!(fs::symlink_metadata(tree.join("swap")).unwrap().is_dir());
+    assert!(tree.join("swap/own").is_file() && !tree.join("usr/own").exists());
+    assert!(tree.join(out.trim_start_matches('/')).join("usr/mine").is_file());
+    assert_eq!(fs::read_dir(folder.path().join("usr")).unwrap().count(), 0);
+
+    // What leads nowhere ends soon.
+    let deep = "u/".repeat(40) + "../";
+    for (entries, says) in [
+        (vec![to("l", "m"), to("m", "l"), empty("l/x")], "too many symbolic links"),
+        (vec![to("l", "l/l"), empty("l/x")], "too many symbolic links"),
+        (vec![empty("f"), empty("f/x")], "is something else"),
+        (vec![empty("f"), to("l", "f"), empty("l/x")], "is something else"),
+        (vec![empty("f"), to("l", "f"), empty("l/.wh.x")], "is something else"),
+        (vec![to("l", &deep), to("u", "l"), empty("u/x")], "too many symbolic links"),
+    ] {
+        let error = extract(&store, &tar(&entries)).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_device_that_is_overlays_whiteout_hides_for_everyone() {
+    let (folder, store) = store();
+    let device = |name: &str, number: Option<u32>| {
+        let mut header = header(b'3', name, 0);
+        if let Some(number) = number {
+            header.set_device_major(number).unwrap();
+            header.set_device_minor(number).unwrap();
+        } else {
+            header.as_mut_bytes()[329..345].copy_from_slice(b"no\0\0\0\0\0\0no\0\0\0\0\0\0");
+        }
+        header.set_cksum();
+        header
+    };
+    let bytes = tar(&[(header(b'0', "a", 0), b""), (device("a", Some(0)), b"")]);
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2755)).unwrap();
+    for store in [store, Store::open(&shared).unwrap()] {
+        let hidden = fs::symlink_metadata(extract(&store, &bytes).unwrap().join("a")).unwrap();
+        assert!(hidden.file_type().is_char_device() && hidden.rdev() == 0);
+        // A number that can't be read is not 0.
+        let error = extract(&store, &tar(&[(device("b", None), b"")])).unwrap_err();
+        assert!(error.to_string().contains("a device without its number"), "{error}");
+    }
 }
 
 #[test]
