@@ -480,4 +480,76 @@ mod tests {
         assert_eq!(compiled_of("a/b.py", "3.13"), "a/__pycache__/b.cpython-313.pyc");
         assert_eq!(compiled_of("a/b.x.py", "3.11"), "a/__pycache__/b.x.cpython-311.pyc");
     }
+
+    /// The standard library describes its processor, so its bytecode is no other's; that of a wheel for all is one.
+    #[test]
+    fn a_processor_has_its_own_bytecode_of_the_library() {
+        let home = tempfile::tempdir().unwrap();
+        let store = sconce_store::Store::open(home.path()).unwrap();
+        let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());
+        let builder = Builder {
+            project: None,
+            store: &store,
+            client: &client,
+            progress: &Silent,
+            threads: 1,
+            mirror: None,
+        };
+        let wheel = sconce_testkit::Wheel::new("a", "1.0").file("a.py", b"x");
+        let lock = |machine| Lock {
+            spec: Digest::of(b"spec"),
+            inputs: None,
+            facts: sconce_lock::Facts {
+                machine,
+                base: "trixie".into(),
+                python: "3.13".into(),
+                glibc: "2.41".into(),
+                flavour: sconce_lock::Flavour::Runtime,
+                bytecode: true,
+                gpus: Vec::new(),
+                prefer: Vec::new(),
+                torch: None,
+            },
+            python: None,
+            app: sconce_lock::App::default(),
+            indexes: Vec::new(),
+            wheels: vec![sconce_lock::Wheel {
+                name: "a".into(),
+                version: "1.0".into(),
+                file: wheel.file_name(),
+                size: None,
+                sha256: store.put_bytes(&wheel.build()).unwrap(),
+                index: "pypi".into(),
+                url: None,
+                variant: None,
+            }],
+            sources: Vec::new(),
+            project: None,
+            debs: Vec::new(),
+            build_debs: Vec::new(),
+            sealed: None,
+        };
+        let keys = |machine| {
+            let lock = lock(machine);
+            let wheels = builder.open_wheels(&lock).unwrap();
+            let plans = crate::wheels::wheel_plans(&lock, &wheels).unwrap().layers;
+            let units = builder.bytecode_units(&lock, &plans).unwrap();
+            units.iter().map(|unit| unit.key).collect::<Vec<_>>()
+        };
+        let (amd, arm) = (keys(Machine::X86_64), keys(Machine::Aarch64));
+        assert_eq!((amd.len(), arm.len()), (2, 2));
+        assert!(amd[0] != arm[0] && amd[1] == arm[1]);
+        assert_eq!(keys(Machine::X86_64), amd);
+        // What one processor's was remembered as is not the other's.
+        let made = sconce_store::Layer {
+            diff_id: Digest::of(b"made"),
+            digest: store.put_bytes(b"made").unwrap(),
+            size: 4,
+            media_type: String::new(),
+        };
+        store.put_layer(&made).unwrap();
+        builder.remember(MEMO, amd[0], &made).unwrap();
+        let found = |machine| builder.bytecode_units(&lock(machine), &[]).unwrap().remove(0);
+        assert!(!found(Machine::X86_64).is_missing() && found(Machine::Aarch64).is_missing());
+    }
 }

@@ -53,10 +53,10 @@ fn one_project_is_pushed_for_two_processors() {
     let push = ["push", "--platform", "linux/amd64", "--platform", "linux/arm64", ".", &name];
     let (code, said) = world.sconce(&push);
     assert_eq!(code, 0, "{said}");
-    let read = |name: &str| {
+    let read = |world: &index_world::World, name: &str| {
         Lock::parse(&fs::read_to_string(world.path("project").join(name)).unwrap()).unwrap()
     };
-    let (own, other) = (read("sconce.lock"), read("sconce.arm64.lock"));
+    let (own, other) = (read(&world, "sconce.lock"), read(&world, "sconce.arm64.lock"));
     assert_eq!((own.facts.machine.debian(), other.facts.machine.debian()), ("amd64", "arm64"));
     assert!(own.sealed.is_some() && other.sealed.is_some());
     let index = registry.manifest("team/app", "1").unwrap();
@@ -87,13 +87,41 @@ fn one_project_is_pushed_for_two_processors() {
         assert!(code == 0 && said.contains(&format!("platform = \"{machine}\"")), "{code} {said}");
     }
 
+    // From an empty store nothing is fetched and nothing built: the registry has all layers.
+    let mut empty = world;
+    empty.env.push(("SCONCE_HOME", empty.path("empty").display().to_string()));
+    let asked = empty.index.server.requests().len();
+    let (code, third) = empty.sconce(&push);
+    assert_eq!((code, third.lines().last()), (0, said.lines().last()), "{third}");
+    assert_eq!(empty.index.server.requests().len(), asked, "{third}");
+    let images = empty.sconce(&["images"]).1;
+    assert!(!images.contains("project"), "{images}");
+    empty.env.pop();
+    let world = empty;
+
+    // A lock alone, beside the other, which stays.
+    fs::remove_file(world.path("project/sconce.arm64.lock")).unwrap();
+    let before = fs::read_to_string(world.path("project/sconce.lock")).unwrap();
+    world.first_lock("sconce.arm64.lock", "aarch64", "3.10");
+    let (code, said) = world.sconce(&["lock", "--platform", "linux/arm64", "--check"]);
+    assert!(code == 1, "{said}");
+    let (code, said) = world.sconce(&["lock", "--platform", "linux/arm64"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(world.sconce(&["lock", "--platform", "arm64", "--check"]).0, 0);
+    assert_eq!(read(&world, "sconce.arm64.lock").wheels, other.wheels);
+    assert_eq!(fs::read_to_string(world.path("project/sconce.lock")).unwrap(), before);
+
     // One of them alone; the image has the processor in its name, and the other keeps its own.
     let (code, said) = world.sconce(&["build", "--locked", "--platform", "linux/arm64"]);
     assert_eq!(code, 0, "{said}");
     let names = world.sconce(&["images"]).1;
     assert!(names.contains("project-arm64") && names.contains("project "), "{names}");
+    let foreign = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    let (code, said) = world.sconce(&["run", "--platform", foreign, "."]);
+    assert!(code == 125 && said.contains("nothing is emulated"), "{code} {said}");
     for (words, says) in [
         (vec!["build", "--platform", "linux/s390x"], "nothing is built for that"),
+        (vec!["lock", "--platform", "linux/s390x"], "nothing is built for that"),
         (vec!["push", "--platform", "arm64", "oci:a", "oci:b", &name], "--platform is for one"),
     ] {
         let (code, said) = world.sconce(&words);

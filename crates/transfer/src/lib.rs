@@ -25,7 +25,7 @@ pub use error::Error;
 pub use evidence::Beside;
 pub use policy::{PolicyError, SigningPolicy};
 pub use pull::Pulled;
-pub use push::Pushed;
+pub use push::{Outgoings, Pushed};
 pub use signatures::Surroundings;
 
 /// Moves images.

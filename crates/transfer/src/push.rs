@@ -28,6 +28,15 @@ pub struct Pushed {
     pub mounted: u64,
 }
 
+/// An image to be sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Outgoings<'a> {
+    /// It is in the store.
+    Stored(&'a Image),
+    /// Only its documents and some layers need be here: those that the repository lacks.
+    Described(&'a Documents),
+}
+
 /// Where blobs come from.
 pub(crate) enum Blobs<'a> {
     Store(&'a Store),
@@ -108,10 +117,20 @@ impl Transfer<'_> {
         documents: &Documents,
         to: &Reference,
     ) -> Result<Option<Pushed>, Error> {
-        let Documents { manifest, config } = documents;
+        match self.can_push(documents, to)? {
+            true => self.push_described(documents, to).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether every layer of an image is in the repository or here.
+    ///
+    /// # Errors
+    /// Those of the registry and of the store.
+    pub fn can_push(&self, documents: &Documents, to: &Reference) -> Result<bool, Error> {
         let registry = Registry::new(self.access, to.clone(), &Rights::Push(Vec::new()))?;
         let lacking = AtomicBool::new(false);
-        let layers = manifest_of(manifest)?.layers;
+        let layers = manifest_of(&documents.manifest)?.layers;
         each(&layers, self.threads, |layer, _| {
             let found = lacking.load(Ordering::Relaxed)
                 || self.store.has_blob(layer.digest)
@@ -119,10 +138,23 @@ impl Transfer<'_> {
             lacking.fetch_or(!found, Ordering::Relaxed);
             Ok(())
         })?;
-        if lacking.into_inner() {
-            return Ok(None);
+        Ok(!lacking.into_inner())
+    }
+
+    fn push_described(&self, documents: &Documents, to: &Reference) -> Result<Pushed, Error> {
+        let Documents { manifest, config } = documents;
+        self.send(manifest, &Blobs::Described { store: self.store, config }, to)
+    }
+
+    /// Sends one image.
+    ///
+    /// # Errors
+    /// Those of the registry and of the store.
+    pub fn push_one(&self, image: Outgoings<'_>, to: &Reference) -> Result<Pushed, Error> {
+        match image {
+            Outgoings::Stored(image) => self.push(image, to),
+            Outgoings::Described(documents) => self.push_described(documents, to),
         }
-        self.send(manifest, &Blobs::Described { store: self.store, config }, to).map(Some)
     }
 
     /// Whether images can be sent there: asked before one is built for it.
@@ -163,15 +195,22 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// Those of the registry and of the store; two are for one platform, or one does not say for which.
-    pub fn push_index(&self, images: &[Image], to: &Reference) -> Result<Pushed, Error> {
+    pub fn push_index(&self, images: &[Outgoings<'_>], to: &Reference) -> Result<Pushed, Error> {
         let mut rows: Vec<Descriptor> = Vec::new();
         for image in images {
-            let manifest = self.store.manifest(image)?;
+            let (manifest, config) = match image {
+                Outgoings::Stored(image) => {
+                    (self.store.manifest(image)?, self.store.config(image)?)
+                }
+                Outgoings::Described(documents) => {
+                    (documents.manifest.clone(), documents.config.clone())
+                }
+            };
             let bad = |why: String| sconce_store::Error::BadDocument {
-                what: format!("image {}", image.manifest.short()),
+                what: format!("image {}", Digest::of(&manifest).short()),
                 why,
             };
-            let config = Config::parse(&self.store.config(image)?).map_err(bad)?;
+            let config = Config::parse(&config).map_err(bad)?;
             let platform = Platform { architecture: config.architecture, os: config.os };
             let words = format!("{}/{}", platform.os, platform.architecture);
             if platform.architecture.is_empty() || platform.os.is_empty() {
@@ -187,7 +226,7 @@ impl Transfer<'_> {
         let mut all = Pushed { image: Digest::of(b""), moved: 0, there: 0, mounted: 0 };
         for image in images {
             let exact = Reference { tag: None, digest: None, ..to.clone() };
-            let Pushed { moved, there, mounted, .. } = self.push(image, &exact)?;
+            let Pushed { moved, there, mounted, .. } = self.push_one(*image, &exact)?;
             all.moved += moved;
             all.there += there;
             all.mounted += mounted;

@@ -110,3 +110,29 @@ pub(super) fn index_rows<'a>(
     rows.sort_by(|a, b| (b.kind.as_str(), &a.name).cmp(&(a.kind.as_str(), &b.name)));
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_has_no_login_and_no_query() {
+        let wheel = |index: &str| Wheel {
+            name: "a".into(),
+            version: "1.0".into(),
+            file: "a-1.0-py3-none-any.whl".into(),
+            size: None,
+            sha256: sconce_blob::Digest::of(b""),
+            index: index.into(),
+            url: None,
+            variant: None,
+        };
+        let addresses = BTreeMap::from([
+            ("lab".to_owned(), "https://me:word@h.invalid/simple/?token=t0k3n#x".to_owned()),
+            ("plain".to_owned(), "https://h.invalid/simple".to_owned()),
+        ]);
+        let rows = index_rows((&[wheel("lab"), wheel("plain")], &[]), [], &addresses);
+        let urls: Vec<_> = rows.iter().filter_map(|row| row.url.as_deref()).collect();
+        assert_eq!(urls, ["https://h.invalid/simple/", "https://h.invalid/simple"]);
+    }
+}

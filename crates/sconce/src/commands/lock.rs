@@ -8,6 +8,7 @@ use sconce_lock::{Lock, Upgrade};
 use sconce_start::Target;
 
 use crate::cli::Global;
+use crate::commands::registries::machine;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::trust;
@@ -38,6 +39,10 @@ pub struct Args {
     /// Take the seal off; the next build seals anew
     #[arg(long, conflicts_with_all = ["explain", "upgrade", "upgrade_package"])]
     unseal: bool,
+    /// Lock for this platform, linux/amd64 or linux/arm64. What is not that of sconce.lock has a lock beside it:
+    /// sconce.arm64.lock
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -51,6 +56,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let project = Target::find_project(&args.project, "lock")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
+    let project = match &args.platform {
+        Some(platform) => builder.on(project, machine(platform)?)?,
+        None => project,
+    };
     if args.check {
         return match builder.existing_lock(&project)? {
             None => {

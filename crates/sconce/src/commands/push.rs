@@ -8,7 +8,7 @@ use sconce_lock::reaches::When;
 use sconce_registry::Reference;
 use sconce_start::{Kind as What, Target};
 use sconce_store::Image;
-use sconce_transfer::{Carried, Pushed, Transfer};
+use sconce_transfer::{Carried, Outgoings, Pushed, Transfer};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -121,6 +121,22 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One of several images that are sent under one name.
+enum Part {
+    Stored(Image),
+    /// Of a project whose lock is sealed, and whose layers the registry has: nothing is built.
+    Described(Documents),
+}
+
+impl Part {
+    fn outgoing(&self) -> Outgoings<'_> {
+        match self {
+            Self::Stored(image) => Outgoings::Stored(image),
+            Self::Described(documents) => Outgoings::Described(documents),
+        }
+    }
+}
+
 /// Sends an image for each of several sources, or for each of several platforms of one; more than one as an index.
 fn several(
     context: &Context,
@@ -145,18 +161,28 @@ fn several(
         let machine = platform.map(|platform| machine(platform)).transpose()?;
         let target = on(context, target, machine)?;
         let wanted = machine.map(Machine::debian);
-        let image = source_for(context, text, &target, args.trust, wanted)?;
-        images.push((target, image));
+        let documents = match &target {
+            Target::Folder(project) => sealed(context, project, args.trust)?,
+            _ => None,
+        };
+        let part = match documents {
+            Some(documents) if transfer.can_push(&documents, to)? => Part::Described(documents),
+            _ => Part::Stored(source_for(context, text, &target, args.trust, wanted)?),
+        };
+        images.push((target, part));
     }
-    let all: Vec<Image> = images.iter().map(|(_, image)| image.clone()).collect();
+    let all: Vec<Outgoings<'_>> = images.iter().map(|(_, part)| part.outgoing()).collect();
     let pushed = match all.as_slice() {
-        [one] => transfer.push(one, to)?,
+        [one] => transfer.push_one(*one, to)?,
         _ => transfer.push_index(&all, to)?,
     };
     let mut carried = Carried::default();
     if !args.image_only {
-        for (target, image) in &images {
-            let manifest = context.store.manifest(image)?;
+        for (target, part) in &images {
+            let manifest = match part {
+                Part::Stored(image) => context.store.manifest(image)?,
+                Part::Described(documents) => documents.manifest.clone(),
+            };
             let more = attach(context, transfer, Some(target), &manifest, to)?;
             carried.count += more.count;
             carried.moved += more.moved;
