@@ -125,8 +125,23 @@ fn images_for_several_platforms_are_pushed_as_one() {
         let pull = |name: &str| done(&World::new(), &["pull", "--platform", arch, name]);
         assert_eq!(pull(&there), pull(&name));
     }
-    let (code, _, err) = world.says(&["copy", "--all", &name, "oci:layout"]);
-    assert!(code == 2 && err.contains("from one registry to another"), "{code} {err}");
+    // And in a layout, from which each platform's image can be taken, beside another image.
+    let all = ["copy", "--all", "--json", &name, "oci:layout:all"];
+    assert_eq!(row(&world, &all)["image"], pushed["image"]);
+    done(&world, &["copy", "oci:amd64", "oci:layout:one", "--platform", "amd64"]);
+    assert_eq!(row(&world, &all)["image"], pushed["image"]);
+    let listed = fs::read(world.path("layout/index.json")).unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    let digests = listed["manifests"].as_array().unwrap().iter();
+    let digests: Vec<_> = digests.map(|row| row["digest"].as_str().unwrap()).collect();
+    assert!(digests.len() == 2 && digests[1] == pushed["image"], "{digests:?}");
+    for arch in ["amd64", "arm64"] {
+        let from = ["copy", "--platform", arch, "oci:layout:all", "store:taken"];
+        let pull = done(&World::new(), &["pull", "--platform", arch, &name]);
+        assert_eq!(done(&world, &from), pull);
+    }
+    let (code, _, err) = world.says(&["copy", "--all", &name, "docker-archive:all.tar"]);
+    assert!(code == 2 && err.contains("or into oci:DIR"), "{code} {err}");
     for (at, arch) in ["amd64", "arm64"].into_iter().enumerate() {
         let pulled = done(&World::new(), &["pull", "--platform", arch, &name]);
         assert_eq!(pulled.trim(), index["manifests"][at]["digest"].as_str().unwrap());

@@ -17,7 +17,8 @@ use crate::beside::Beside;
 use crate::blobs::CHUNK;
 use crate::error::{Error, at};
 use crate::images::Image;
-use crate::output::{Partial, Written};
+use crate::layout::LayoutWriter;
+use crate::output::Written;
 use crate::record::{self, DOCUMENT_LIMIT};
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -39,46 +40,62 @@ impl Store {
         to: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
-        let partial = Partial::beside(to)?;
-        let layout = partial.folder()?;
-        let blobs = layout.folder("blobs")?.folder("sha256")?;
-        let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
-        each(&digests, |&digest| {
-            let (mut file, path) = blobs.file(&digest.hex())?;
-            self.copy_blob(digest, &mut file, &path, written)
-        })?;
-        let (index, texts) = self.layout_index(image, names)?;
-        for (digest, text) in texts.into_iter().filter(|(digest, _)| !digests.contains(digest)) {
-            let (mut file, path) = blobs.file(&digest.hex())?;
-            file.write_all(text.as_bytes()).map_err(at("write", &path))?;
-        }
-        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
-            let (mut file, path) = layout.file(name)?;
-            file.write_all(bytes).map_err(at("write", &path))?;
-        }
-        partial.into_place(layout)
+        self.write_into(LayoutWriter::begin(to, false, written)?, image, names)
     }
 
-    /// The index of a layout with an image and what is kept beside it, and the texts of that.
-    pub(crate) fn layout_index(
+    /// As [`Store::write_layout`]; a layout at `to` gets the image beside those that it has. Tags of `names` that it has
+    /// already mean this image from then on.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where something else than a layout is at `to`; the layout is damaged.
+    pub fn add_to_layout(
         &self,
         image: &Image,
         names: &[String],
-    ) -> Result<(Vec<u8>, BTreeMap<Digest, String>), Error> {
-        let mut index = self.index(image, names)?;
-        let beside = self.beside(image.manifest)?;
+        to: &Path,
+        written: &Written<'_>,
+    ) -> Result<(), Error> {
+        self.write_into(LayoutWriter::begin(to, true, written)?, image, names)
+    }
+
+    fn write_into(
+        &self,
+        layout: LayoutWriter<'_>,
+        image: &Image,
+        names: &[String],
+    ) -> Result<(), Error> {
+        let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
+        each(&digests, |&digest| {
+            layout.put(digest, |out, path| self.copy_blob(digest, out, path, &|n| layout.told(n)))
+        })?;
+        let index = self.index(image, names)?;
+        let index = self.put_texts_beside(&layout, image.manifest, index)?;
+        layout.finish(&index)
+    }
+
+    /// Puts what is kept beside an image into a layout: its index, with rows for that.
+    ///
+    /// # Errors
+    /// The layout can't be written.
+    pub fn put_texts_beside(
+        &self,
+        layout: &LayoutWriter<'_>,
+        image: Digest,
+        mut index: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
         // As oras has them: manifests without a name in the index of the layout.
-        for kept in &beside {
-            if let Some(artifact) = kept.about(image.manifest)
+        for kept in self.beside(image)? {
+            if let Some(artifact) = kept.about(image)
                 && let Ok(Some(more)) =
                     Referrer::of(&artifact, kept.manifest.as_bytes()).add_to(Some(&index))
             {
+                for text in kept.files.iter().chain([&kept.manifest]) {
+                    layout.put_bytes(text.as_bytes())?;
+                }
                 index = more;
             }
         }
-        let texts =
-            beside.into_iter().flat_map(|kept| kept.files.into_iter().chain([kept.manifest]));
-        Ok((index, texts.map(|text| (Digest::of(text.as_bytes()), text)).collect()))
+        Ok(index)
     }
 
     /// Takes an image in from an OCI layout: the one for `architecture` (`amd64`, `arm64`) that
@@ -167,36 +184,21 @@ impl Store {
         let manifest = self.manifest(image)?;
         let parsed: Manifest = serde_json::from_slice(&manifest).map_err(|e| bad(e.to_string()))?;
         let config = Config::parse(&self.config(image)?).map_err(bad)?;
-        let describe = |annotations| Descriptor {
-            annotations,
+        let row = Descriptor {
             platform: Some(Platform {
                 architecture: config.architecture.clone(),
                 os: config.os.clone(),
             }),
             ..Descriptor::of(parsed.media_type.as_deref().unwrap_or(MANIFEST), &manifest)
         };
-        let mut manifests: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let full = engine_name(name);
-                let tag = full.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
-                describe(BTreeMap::from([
-                    ("io.containerd.image.name".to_owned(), full),
-                    ("org.opencontainers.image.ref.name".to_owned(), tag),
-                ]))
-            })
-            .collect();
-        if manifests.is_empty() {
-            manifests.push(describe(BTreeMap::new()));
-        }
-        Ok(Index::new(manifests).to_json())
+        Ok(index_of(&row, names))
     }
 
     /// Copies a blob's bytes to `out`, checking them on the way.
     pub(crate) fn copy_blob(
         &self,
         digest: Digest,
-        out: &mut impl Write,
+        out: &mut (impl Write + ?Sized),
         path: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
@@ -226,6 +228,25 @@ impl Store {
             }),
         }
     }
+}
+
+/// The index.json of a layout with this image or index alone, under the names engines look for.
+#[must_use]
+pub fn index_of(row: &Descriptor, names: &[String]) -> Vec<u8> {
+    let named = |name: &String| {
+        let full = engine_name(name);
+        let tag = full.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
+        let annotations = BTreeMap::from([
+            ("io.containerd.image.name".to_owned(), full),
+            ("org.opencontainers.image.ref.name".to_owned(), tag),
+        ]);
+        Descriptor { annotations, ..row.clone() }
+    };
+    let mut manifests: Vec<_> = names.iter().map(named).collect();
+    if manifests.is_empty() {
+        manifests.push(row.clone());
+    }
+    Index::new(manifests).to_json()
 }
 
 pub(crate) type Opener<'a> = dyn Fn(&str) -> Result<(Box<dyn Read + 'a>, u64), Error> + 'a;

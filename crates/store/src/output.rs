@@ -93,6 +93,11 @@ impl Partial {
 
     /// Gives `made`, which is open, its place.
     pub(crate) fn into_place(self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
+        self.place(made)
+    }
+
+    /// As [`Partial::into_place`]; where that fails it stays what it is while this lives.
+    pub(crate) fn place(&self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
         let fault = || at("rename into place", &self.to);
         let name = c_name(self.to.file_name().unwrap_or_default()).map_err(fault())?;
         let renamed = match self.replaces {

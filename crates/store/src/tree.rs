@@ -358,10 +358,10 @@ impl TreeBuilder {
         make: impl Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>,
     ) -> Result<T, Error> {
         let fault = || at("create", &self.path.join(&spot.path));
-        match make(&*spot.parent, spot.name) {
+        match make(&spot.parent, spot.name) {
             Err(Errno::EXIST) if self.twice == Twice::Replace => {
                 self.remove(spot)?;
-                make(&*spot.parent, spot.name).map_err(fault())
+                make(&spot.parent, spot.name).map_err(fault())
             }
             Err(Errno::EXIST) => Err(bad(&spot.path, "it comes twice")),
             result => result.map_err(fault()),

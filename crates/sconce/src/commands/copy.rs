@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use sconce_blob::Digest;
 use sconce_build::Progress;
 use sconce_registry::Reference;
 use sconce_start::Target;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
-use crate::commands::image_files::ImageFile;
+use crate::commands::image_files::{self, ImageFile};
 use crate::commands::push;
 use crate::commands::registries::{Registries, architecture, reference};
 use crate::context::Context;
@@ -44,8 +45,8 @@ pub struct Args {
     /// given
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
-    /// Take all platforms of an image for several, from one registry to another: the name means the very same index
-    /// there
+    /// Take all platforms of an image for several, from a registry to another or into oci:DIR: the name means the very
+    /// same index there
     #[arg(long, conflicts_with = "platform")]
     all: bool,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
@@ -146,8 +147,19 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         push::told(to, &pushed, &carried, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let (Some(from), Destination::Files(ImageFile::Layout(path), tag), true) =
+        (&from, &to, args.all)
+    {
+        let name = with_tag(from.to_string());
+        let name = tag.as_ref().map_or(name.clone(), |tag| tagged(tag, Some(name)));
+        let (image, carried) = image_files::layout(global, &context, path, tag.is_some(), |out| {
+            Ok(transfer.copy_all_into(from, out, &[name], !args.image_only)?)
+        })?;
+        beside::told(&carried);
+        return said(image, args.json, false);
+    }
     if args.all {
-        let what = "--all copies from one registry to another".to_owned();
+        let what = "--all copies from a registry, to another or into oci:DIR".to_owned();
         return Err(Failure::new(Kind::Usage, what)
             .hint("`--platform linux/arm64` takes the image for one platform anywhere"));
     }
@@ -198,13 +210,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             files.write(global, &context, &image, &Vec::from_iter(names), tag.is_some())?;
         }
     }
-    if args.json {
-        let row = json!({ "image": image.manifest });
+    said(image.manifest, args.json, to_stdout)
+}
+
+/// Says which image was copied; beside an archive that goes to standard output.
+fn said(image: Digest, as_json: bool, beside: bool) -> Result<ExitCode, Failure> {
+    if as_json {
+        let row = json!({ "image": image });
         println!("{}", serde_json::to_string_pretty(&row).map_err(Failure::unwritable)?);
-    } else if to_stdout {
-        eprintln!("{}", image.manifest);
+    } else if beside {
+        eprintln!("{image}");
     } else {
-        println!("{}", image.manifest);
+        println!("{image}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -223,9 +240,14 @@ fn tagged(tag: &str, name: Option<String>) -> String {
 /// What engines will call it.
 fn name_of(image: &Image, from: Option<&Reference>) -> Option<String> {
     let name = from.map(ToString::to_string).or_else(|| image.names.first().cloned())?;
+    Some(with_tag(name))
+}
+
+/// A name without a digest, and with a tag.
+fn with_tag(name: String) -> String {
     let name = name.split('@').next().unwrap_or_default().to_owned();
-    Some(match name.rsplit_once('/').unwrap_or(("", &name)).1.contains(':') {
+    match name.rsplit_once('/').unwrap_or(("", &name)).1.contains(':') {
         true => name,
         false => format!("{name}:latest"),
-    })
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_build::Progress;
 use sconce_run::Interrupts;
-use sconce_store::Image;
+use sconce_store::{Image, LayoutWriter};
 
 use crate::cli::Global;
 use crate::commands::ps;
@@ -91,6 +91,30 @@ impl ImageFile {
         }
         Ok(())
     }
+}
+
+/// Writes a layout: `work` is handed it, with other images in it where `beside` says so, and puts what it has to.
+/// Ctrl-C leaves nothing of it.
+pub fn layout<T>(
+    global: &Global,
+    context: &Context,
+    path: &Path,
+    beside: bool,
+    work: impl FnOnce(LayoutWriter<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let place = place(global, path)?;
+    let interrupts = Interrupts::listen()?;
+    let stage = context.display.begin("copying", None);
+    let written = |bytes| {
+        stage.advance(bytes);
+        match interrupts.came() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
+    };
+    let done = work(LayoutWriter::begin(&place, beside, &written)?)?;
+    stage.end(&path.display().to_string());
+    Ok(done)
 }
 
 /// `path` with no link in its folder. A link in a volume is refused: a container made it.
