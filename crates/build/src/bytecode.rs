@@ -496,23 +496,11 @@ mod tests {
             mirror: None,
         };
         let wheel = sconce_testkit::Wheel::new("a", "1.0").file("a.py", b"x");
+        let facts = |machine| sconce_lock::Facts {
+            bytecode: true,
+            ..sconce_lock::Facts::of_base(machine, "trixie", "3.13", "2.41")
+        };
         let lock = |machine| Lock {
-            spec: Digest::of(b"spec"),
-            inputs: None,
-            facts: sconce_lock::Facts {
-                machine,
-                base: "trixie".into(),
-                python: "3.13".into(),
-                glibc: "2.41".into(),
-                flavour: sconce_lock::Flavour::Runtime,
-                bytecode: true,
-                gpus: Vec::new(),
-                prefer: Vec::new(),
-                torch: None,
-            },
-            python: None,
-            app: sconce_lock::App::default(),
-            indexes: Vec::new(),
             wheels: vec![sconce_lock::Wheel {
                 name: "a".into(),
                 version: "1.0".into(),
@@ -523,11 +511,7 @@ mod tests {
                 url: None,
                 variant: None,
             }],
-            sources: Vec::new(),
-            project: None,
-            debs: Vec::new(),
-            build_debs: Vec::new(),
-            sealed: None,
+            ..Lock::of_facts(facts(machine))
         };
         let keys = |machine| {
             let lock = lock(machine);

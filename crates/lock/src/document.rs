@@ -211,7 +211,44 @@ pub struct Layer {
     pub size: u64,
 }
 
+impl Facts {
+    /// Those of an image with that Debian and Python, and without torch.
+    #[must_use]
+    pub fn of_base(machine: Machine, base: &str, python: &str, glibc: &str) -> Self {
+        Self {
+            machine,
+            base: base.to_owned(),
+            python: python.to_owned(),
+            glibc: glibc.to_owned(),
+            flavour: Flavour::Runtime,
+            bytecode: false,
+            gpus: Vec::new(),
+            prefer: Vec::new(),
+            torch: None,
+        }
+    }
+}
+
 impl Lock {
+    /// One that rests on these facts and has no package yet.
+    #[must_use]
+    pub fn of_facts(facts: Facts) -> Self {
+        Self {
+            spec: Digest::of(b""),
+            inputs: None,
+            facts,
+            python: None,
+            app: App::default(),
+            indexes: Vec::new(),
+            wheels: Vec::new(),
+            sources: Vec::new(),
+            project: None,
+            debs: Vec::new(),
+            build_debs: Vec::new(),
+            sealed: None,
+        }
+    }
+
     /// Reads the text of a lock. Never panics, whatever the text.
     ///
     /// # Errors

@@ -488,22 +488,9 @@ fn what_is_printed_on_a_terminal_is_plain() {
 /// A lock that says which image it builds to, with a wheel and a Debian package.
 fn lock(image: Digest) -> sconce_lock::Lock {
     let sha256 = Digest::of(b"file");
+    let facts =
+        sconce_lock::Facts::of_base(sconce_lock::Machine::X86_64, "bookworm", "3.11", "2.36");
     sconce_lock::Lock {
-        spec: sha256,
-        inputs: None,
-        facts: sconce_lock::Facts {
-            machine: sconce_lock::Machine::X86_64,
-            base: "bookworm".into(),
-            python: "3.11".into(),
-            glibc: "2.36".into(),
-            flavour: sconce_lock::Flavour::Runtime,
-            bytecode: false,
-            gpus: Vec::new(),
-            prefer: Vec::new(),
-            torch: None,
-        },
-        python: None,
-        app: sconce_lock::App::default(),
         indexes: [
             ("pypi", sconce_lock::IndexKind::Python),
             ("bookworm", sconce_lock::IndexKind::Debian),
@@ -520,8 +507,6 @@ fn lock(image: Digest) -> sconce_lock::Lock {
             url: None,
             variant: None,
         }],
-        sources: Vec::new(),
-        project: None,
         debs: vec![sconce_lock::DebPin {
             name: "libc6".into(),
             version: "2.36-9+deb12u14".into(),
@@ -531,8 +516,8 @@ fn lock(image: Digest) -> sconce_lock::Lock {
             sha256,
             index: "bookworm".into(),
         }],
-        build_debs: Vec::new(),
         sealed: Some(sconce_lock::Sealed { image, layers: Vec::new() }),
+        ..sconce_lock::Lock::of_facts(facts)
     }
 }
 

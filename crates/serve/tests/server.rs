@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sconce_blob::{Assembly, Digest};
 use sconce_build::Silent;
 use sconce_fetch::http::{Client, Options};
-use sconce_lock::Host;
+use sconce_lock::{Facts, Host, Lock, Machine, Sealed};
 use sconce_oci::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
 use sconce_serve::{Allowed, Hosts, Limits, Registry, Specifications, Stores, serve};
 use sconce_store::{Layer, Store};
@@ -418,30 +418,10 @@ fn specifications_are_built_for_whoever_may_ask() {
 }
 
 /// A lock that says which image it builds to.
-fn lock(image: Digest) -> sconce_lock::Lock {
-    sconce_lock::Lock {
-        spec: Digest::of(b"spec"),
-        inputs: None,
-        facts: sconce_lock::Facts {
-            machine: sconce_lock::Machine::X86_64,
-            base: "bookworm".into(),
-            python: "3.11".into(),
-            glibc: "2.36".into(),
-            flavour: sconce_lock::Flavour::Runtime,
-            bytecode: false,
-            gpus: Vec::new(),
-            prefer: Vec::new(),
-            torch: None,
-        },
-        python: None,
-        app: sconce_lock::App::default(),
-        indexes: Vec::new(),
-        wheels: Vec::new(),
-        sources: Vec::new(),
-        project: None,
-        debs: Vec::new(),
-        build_debs: Vec::new(),
-        sealed: Some(sconce_lock::Sealed { image, layers: Vec::new() }),
+fn lock(image: Digest) -> Lock {
+    Lock {
+        sealed: Some(Sealed { image, layers: Vec::new() }),
+        ..Lock::of_facts(Facts::of_base(Machine::X86_64, "bookworm", "3.11", "2.36"))
     }
 }
 

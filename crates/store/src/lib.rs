@@ -21,6 +21,7 @@ mod meta;
 mod names;
 mod oci;
 mod output;
+mod packed;
 mod pins;
 mod place;
 mod prune;

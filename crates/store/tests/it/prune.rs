@@ -267,3 +267,19 @@ fn the_state_of_containers_is_left_alone() {
     let store = Store::open(store.root()).unwrap();
     assert!(store.containers().unwrap().join("state").exists());
 }
+
+/// Addresses of wheels were kept whole once, with their tokens.
+#[test]
+fn memos_of_older_versions_go() {
+    let (_folder, store) = store();
+    let key = Digest::of(b"wheel");
+    store.put_memo("url", key, b"https://me:word@h.invalid/a.whl?token=1").unwrap();
+    store.put_memo("url-like", key, b"kept").unwrap();
+    let old = Which::UnusedFor(Duration::from_secs(3600));
+    let policy = Policy { images: old, keep_bytes: None, dry_run: false };
+    store.prune(&Policy { dry_run: true, ..policy.clone() }, &[]).unwrap();
+    assert!(store.memo("url", key).unwrap().is_some());
+    store.prune(&policy, &[]).unwrap();
+    assert_eq!(store.memo("url", key).unwrap(), None);
+    assert_eq!(store.memo("url-like", key).unwrap().as_deref(), Some(&b"kept"[..]));
+}
