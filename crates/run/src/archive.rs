@@ -8,10 +8,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::error::Error;
+use crate::pulse;
 use crate::signals::{SignalPipe, ends_a_process};
 
 /// What [`add`] left out.
@@ -21,6 +23,8 @@ pub(crate) struct LeftOut {
     special: Vec<PathBuf>,
     /// Folders of the kernel's below what was asked for: `/proc` is as large as the machine.
     kernel: Vec<PathBuf>,
+    /// Files of the kernel's of which there is more than [`LARGEST_OF_KERNEL`].
+    cut: Vec<PathBuf>,
 }
 
 impl LeftOut {
@@ -36,7 +40,13 @@ impl LeftOut {
         let special =
             said(&self.special, "a socket, a FIFO or a device", "sockets, FIFOs or devices");
         let kernel = said(&self.kernel, "a folder of the kernel's", "folders of the kernel's");
-        special.into_iter().chain(kernel).collect()
+        let cut = self.cut.iter().map(|path| {
+            let (path, most) = (path.display(), LARGEST_OF_KERNEL >> 20);
+            format!(
+                "{path} is the kernel's and longer than {most} MiB: only so much of it was copied"
+            )
+        });
+        special.into_iter().chain(kernel).chain(cut).collect()
     }
 }
 
@@ -58,7 +68,7 @@ pub(crate) fn add(
         let mut header = tar::Header::new_gnu();
         header.set_metadata(&about);
         if about.is_dir() && !below.as_os_str().is_empty() && is_the_kernels(&found)? {
-            left_out.kernel.push(path.join(below));
+            left_out.kernel.push(shown(path, &below));
         } else if about.is_dir() {
             header.set_size(0);
             tar.append_data(&mut header, name.join(""), io::empty())?;
@@ -83,13 +93,17 @@ pub(crate) fn add(
             let file = File::from(file);
             let now = file.metadata()?;
             if (now.dev(), now.ino()) != (about.dev(), about.ino()) {
-                return Err(exchanged(&path.join(below)));
+                return Err(exchanged(&shown(path, &below)));
             }
             header.set_metadata(&now);
             if is_the_kernels(&file)? {
                 // Its size is said to be nothing, or a page.
                 let mut bytes = Vec::new();
-                file.take(LARGEST_OF_KERNEL).read_to_end(&mut bytes)?;
+                (&file).take(LARGEST_OF_KERNEL).read_to_end(&mut bytes)?;
+                // By the page: some have entries of several bytes and give no part of one.
+                if bytes.len() as u64 == LARGEST_OF_KERNEL && (&file).read(&mut [0; 4096])? > 0 {
+                    left_out.cut.push(shown(path, &below));
+                }
                 header.set_size(bytes.len() as u64);
                 tar.append_data(&mut header, name, bytes.as_slice())?;
             } else {
@@ -98,20 +112,57 @@ pub(crate) fn add(
                 tar.append_data(&mut header, name, padded)?;
             }
         } else {
-            left_out.special.push(path.join(below));
+            left_out.special.push(shown(path, &below));
         }
     }
     Ok(left_out)
 }
 
+/// `path.join(below)`, without a slash at the end where there is nothing below.
+fn shown(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) }
+}
+
 /// The most bytes of a file that the kernel makes.
 const LARGEST_OF_KERNEL: u64 = 16 << 20;
 
-/// It is in a file system whose files are the kernel's answers (statfs(2)).
+/// File systems whose files are the kernel's answers and have no size that can be relied on, by the number that
+/// statfs(2) has for each (include/uapi/linux/magic.h).
+const OF_THE_KERNEL: [(u64, &str); 8] = [
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0x6265_6570, "configfs"),
+];
+
+/// It is in one of the kernel's file systems.
 fn is_the_kernels(file: impl AsFd) -> io::Result<bool> {
-    const PROC: u64 = 0x9fa0;
-    const SYSFS: u64 = 0x6265_6572;
-    Ok(matches!(rustix::fs::fstatfs(file)?.f_type as u64, PROC | SYSFS))
+    let number = rustix::fs::fstatfs(file)?.f_type as u64;
+    Ok(OF_THE_KERNEL.iter().any(|(known, _)| *known == number))
+}
+
+/// An error of reading or writing a tar stream of what is at `path`, in the kernel's words: the library says each place
+/// twice before it comes to them.
+pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
+    match kernels_answer(&error) {
+        Some(libc::ENAMETOOLONG) => Error::TooLong(path.to_owned()),
+        _ => Error::Os { what: format!("{what} {}", path.display()), source: error },
+    }
+}
+
+/// What the kernel said, below the library's words.
+pub(crate) fn kernels_answer(error: &io::Error) -> Option<i32> {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    loop {
+        if let Some(number) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        cause = cause.source()?;
+    }
 }
 
 /// How often a walk is tried again that the kernel gave up because something was renamed meanwhile
@@ -146,25 +197,55 @@ pub(crate) struct UntilSignal<'a> {
     pub(crate) signals: Option<&'a SignalPipe>,
     /// The signal that came.
     pub(crate) signal: Option<i32>,
+    /// Called now and then while nothing moves.
+    pub(crate) look: &'a mut dyn FnMut(),
 }
 
-impl Read for UntilSignal<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl UntilSignal<'_> {
+    fn wait(&mut self, until: PollFlags) -> io::Result<()> {
         if let Some(signals) = self.signals {
-            self.signal = wait(&self.stream, signals.fd())?;
+            self.signal = wait(&self.stream, until, signals.fd(), self.look)?;
             if self.signal.is_some() {
                 return Err(io::Error::other("interrupted"));
             }
         }
+        Ok(())
+    }
+}
+
+impl Read for UntilSignal<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait(PollFlags::IN)?;
         self.stream.read(buffer)
     }
 }
 
-/// Waits until there is something to read, or a signal that would end this process: that one.
-pub(crate) fn wait(stream: impl AsFd, signals: impl AsFd) -> io::Result<Option<i32>> {
+impl Write for UntilSignal<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(PollFlags::OUT)?;
+        // A pipe that is ready takes this much without blocking (pipe(7)).
+        self.stream.write(bytes.get(..bytes.len().min(libc::PIPE_BUF)).unwrap_or_default())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until there is something to read, or room to write, or a signal that would end this process: that one.
+pub(crate) fn wait(
+    stream: impl AsFd,
+    until: PollFlags,
+    signals: impl AsFd,
+    look: &mut dyn FnMut(),
+) -> io::Result<Option<i32>> {
+    let second = Timespec { tv_sec: pulse::LOOK.as_secs().cast_signed(), tv_nsec: 0 };
     loop {
-        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&stream, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&stream, until)];
+        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&second)))? == 0 {
+            look();
+            continue;
+        }
         if fds[0].revents().is_empty() {
             return Ok(None);
         }
@@ -188,7 +269,9 @@ mod tests {
         let (signals, noted) = rustix::pipe::pipe().expect("a pipe");
         rustix::io::write(&noted, &[libc::SIGWINCH as u8]).expect("written");
         let (say, heard) = std::sync::mpsc::channel();
-        let waiting = std::thread::spawn(move || drop(say.send(wait(&stream, &signals))));
+        let waiting = std::thread::spawn(move || {
+            drop(say.send(wait(&stream, PollFlags::IN, &signals, &mut || ())))
+        });
         let patience = std::time::Duration::from_millis(50);
         assert!(heard.recv_timeout(patience).is_err(), "a window's new size ends no wait");
         rustix::io::write(&noted, &[libc::SIGINT as u8]).expect("written");

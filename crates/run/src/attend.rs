@@ -2,51 +2,75 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
+use crate::pulse::{self, Pulse};
 use crate::signals::{self, SignalPipe};
 use crate::terminal::Joined;
+
+/// How long a shim may take to end a command that has not started, after a signal asked for it.
+const AFTER_SIGNAL: Duration = Duration::from_secs(5);
+
+/// What is attended to.
+pub(crate) struct Attended<'a> {
+    /// The socket to the shim.
+    pub(crate) control: &'a OwnedFd,
+    /// Signals that are passed on.
+    pub(crate) signals: Option<&'a SignalPipe>,
+    /// The shim: where it is stopped, that comes as a notice.
+    pub(crate) pulse: Option<Pulse>,
+    /// A command was asked for and has yet to start. Until it has, a signal that ends processes ends the wait for
+    /// it as well.
+    pub(crate) starts: bool,
+}
+
+impl<'a> Attended<'a> {
+    /// What a shim has to say, and no signals.
+    pub(crate) fn to(control: &'a OwnedFd, pulse: Option<Pulse>) -> Self {
+        Self { control, signals: None, pulse, starts: false }
+    }
+}
 
 /// Serves until the other end of `control` is closed or `hear` answers false. `captured` are pipes
 /// to read to their end, of which `most` bytes are kept each and answered.
 pub(crate) fn attend(
-    control: &OwnedFd,
-    signals: Option<&SignalPipe>,
+    to: Attended<'_>,
     captured: Vec<OwnedFd>,
     most: usize,
     hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
 ) -> Result<Vec<Vec<u8>>, Error> {
     let pipes = captured.into_iter().map(|fd| Pipe { fd: Some(fd), kept: Vec::new() }).collect();
-    let mut attendance = Attendance { control, signals, pipes, terminal: None, listening: true };
+    let mut attendance = Attendance { to, pipes, terminal: None, listening: true, given_up: None };
     attendance.run(most, hear)?;
     Ok(attendance.pipes.into_iter().map(|pipe| pipe.kept).collect())
 }
 
 /// The same for a container whose terminal is with its shim. False when the user left it.
 pub(crate) fn attend_terminal(
-    control: &OwnedFd,
-    signals: Option<&SignalPipe>,
+    to: Attended<'_>,
     terminal: Joined,
     hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
 ) -> Result<bool, Error> {
     let terminal = Some(terminal);
     let mut attendance =
-        Attendance { control, signals, pipes: Vec::new(), terminal, listening: true };
+        Attendance { to, pipes: Vec::new(), terminal, listening: true, given_up: None };
     attendance.pass_on(libc::SIGWINCH);
     attendance.run(0, hear)?;
     Ok(!attendance.left())
 }
 
 struct Attendance<'a> {
-    control: &'a OwnedFd,
-    signals: Option<&'a SignalPipe>,
+    to: Attended<'a>,
     pipes: Vec<Pipe>,
     terminal: Option<Joined>,
     listening: bool,
+    /// A signal came before the command started, and until when an answer is waited for.
+    given_up: Option<(i32, Instant)>,
 }
 
 impl Attendance<'_> {
@@ -58,6 +82,15 @@ impl Attendance<'_> {
         while self.goes_on() {
             for source in self.wait()? {
                 self.serve(source, most, hear)?;
+            }
+            if let Some(text) = self.to.pulse.as_mut().and_then(Pulse::word) {
+                hear(Message::Notice(text))?;
+            }
+            if let Some((signal, until)) = self.given_up
+                && self.to.starts
+                && Instant::now() > until
+            {
+                return Err(Error::Interrupted(signal));
             }
         }
         Ok(())
@@ -81,23 +114,31 @@ impl Attendance<'_> {
         hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         match source {
-            Source::Control => match control::receive(self.control) {
+            Source::Control => match control::receive(self.to.control) {
                 Ok(Some(Message::Terminal(master))) => {
                     self.terminal = Some(Joined::new(master)?);
+                    self.to.starts = false;
                     self.listening = hear(Message::Started)?;
                 }
-                Ok(Some(message)) => self.listening = hear(message)?,
+                Ok(Some(message)) => {
+                    self.to.starts &= !matches!(message, Message::Started);
+                    self.listening = hear(message)?;
+                }
                 Ok(None) => self.listening = false,
                 Err(error) => return Err(error).doing("listening to the container"),
             },
             Source::Signals => {
                 let mut numbers = [0; 64];
                 let count = self
+                    .to
                     .signals
                     .map_or(Ok(0), |pipe| rustix::io::read(pipe.fd(), &mut numbers))
                     .unwrap_or(0);
                 for number in numbers.iter().take(count).map(|byte| i32::from(*byte)) {
                     self.pass_on(number);
+                    if self.to.starts && signals::ends_a_process(number) {
+                        self.given_up.get_or_insert((number, Instant::now() + AFTER_SIGNAL));
+                    }
                 }
             }
             Source::Pipe(index) => {
@@ -124,11 +165,11 @@ impl Attendance<'_> {
 
     /// Passes a signal to the command, if it still runs.
     fn pass_on(&self, number: i32) {
-        let send = || drop(control::send(self.control, &Message::Signal(number)));
+        let send = || drop(control::send(self.to.control, &Message::Signal(number)));
         match (number, &self.terminal) {
             (libc::SIGWINCH, Some(joined)) => {
                 if let Some((rows, columns)) = joined.resize() {
-                    drop(control::send(self.control, &Message::Resize { rows, columns }));
+                    drop(control::send(self.to.control, &Message::Resize { rows, columns }));
                 }
             }
             // Ctrl-Z: the container stops, then this process, as a job of the shell.
@@ -147,9 +188,9 @@ impl Attendance<'_> {
         let mut fds = Vec::new();
         if self.listening {
             sources.push(Source::Control);
-            fds.push(PollFd::new(self.control, PollFlags::IN));
+            fds.push(PollFd::new(self.to.control, PollFlags::IN));
         }
-        if let Some(signals) = self.signals {
+        if let Some(signals) = self.to.signals {
             sources.push(Source::Signals);
             fds.push(PollFd::new(signals.fd(), PollFlags::IN));
         }
@@ -168,7 +209,9 @@ impl Attendance<'_> {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
-        match poll(&mut fds, None) {
+        let looks = self.to.pulse.is_some() || self.given_up.is_some();
+        let look = Timespec { tv_sec: pulse::LOOK.as_secs().cast_signed(), tv_nsec: 0 };
+        match poll(&mut fds, looks.then_some(&look)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error).doing("waiting for the container"),

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use rustix::process::WaitStatus;
 use sconce_facts::{OLDEST_KERNEL, kernel_version};
 
+use crate::attend::{self, Attended};
 use crate::cgroup::{Groups, Limits, Plan};
 use crate::control::Message;
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, State};
 use crate::ids::Power;
+use crate::pulse::Pulse;
 use crate::spawn::{Belongings, Shim};
 use crate::streams::{self, Streams};
 use crate::{
-    Captured, Container, DEFAULT_PIDS, Exit, Stdio, attend, clean, request, signals, terminal,
-    volumes,
+    Captured, Container, DEFAULT_PIDS, Exit, Stdio, clean, request, signals, terminal, volumes,
 };
 
 /// Runs the container until its command ends. `held` are locks that the container needs as long as
@@ -207,7 +208,10 @@ impl Session {
         notices: &mut dyn FnMut(&str),
     ) -> Result<Vec<Vec<u8>>, Error> {
         let control = self.shim.control.try_clone().doing("keeping the socket to the shim")?;
-        attend::attend(&control, signals, captured, most, &mut |message| {
+        let called = self.container.name.as_deref().unwrap_or(&self.folder.id);
+        let pulse = self.shim.number().map(|shim| Pulse::of(called, shim));
+        let to = Attended { control: &control, signals, pulse, starts: false };
+        attend::attend(to, captured, most, &mut |message| {
             self.hear(message, notices)?;
             Ok(!(self.container.detach && self.outcome.started))
         })

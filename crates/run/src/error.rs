@@ -138,6 +138,21 @@ pub enum Error {
         /// Its shim, as the host counts.
         shim: i32,
     },
+    /// The container ends at this moment.
+    #[error("the container is ending, and takes no more processes")]
+    Ending,
+    /// The container stopped the process of an `exec`.
+    #[error("the container stopped the process of exec before its command started")]
+    Kept,
+    /// The process of an `exec` did not come to its command.
+    #[error("the command did not start within {0} seconds")]
+    Late(u64),
+    /// A path is longer than the kernel takes.
+    #[error("a path below {} is longer than a path may be (4096 bytes)", .0.display())]
+    TooLong(PathBuf),
+    /// A copy's stream ended before its end was announced.
+    #[error("the copy was cut short: nothing of it was put in its place")]
+    CutShort,
     /// The container runs no more.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -217,6 +232,16 @@ impl Error {
                     "`ps -eo pid,stat,comm` lists it as {shim}: in state T it was stopped, and `kill -CONT PID` wakes it"
                 ));
             }
+            Self::Ending => "`sconce ps -a` shows how it ended",
+            Self::Kept => {
+                "something in it sends SIGSTOP to what it sees: `sconce exec` can't be used until that ends"
+            }
+            Self::Late(_) => {
+                "its files may come from a slow disk, or something in the container traces it: try again"
+            }
+            Self::TooLong(_) => {
+                "`sconce exec NAME tar -c -C FOLDER .` writes trees of any depth, and `tar -x` reads them"
+            }
             Self::NotRunning(_) => "`sconce logs` shows what it wrote, `sconce ps -a` how it ended",
             Self::Listen { .. } => "choose another host port",
             _ => return None,
@@ -225,12 +250,14 @@ impl Error {
     }
 
     /// The exit status a shell should see, as `docker run` has it: 127 for a command that
-    /// is not there, 126 for one that cannot be executed, 125 for everything else.
+    /// is not there, 126 for one that cannot be executed, 128 and its number for a signal that came before
+    /// it started, 125 for everything else.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable { .. } => 126,
+            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             _ => 125,
         }
     }

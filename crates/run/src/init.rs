@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::control::{self, Message};
 use crate::privileges::Privileges;
-use crate::process::{Process, Refused, Terminal};
+use crate::process::{Patience, Process, Refused, Terminal};
 use crate::{os, signals};
 
 /// What the first process needs to know.
@@ -95,8 +95,8 @@ impl Init {
         if terminal.is_none() {
             make_null_writable(&null)?;
         }
-        let step_down = || step_down(&self.process.privileges, c"sconce-init");
-        let main = match self.process.start(terminal.as_ref(), step_down) {
+        let step_down = |_| step_down(&self.process.privileges, c"sconce-init");
+        let main = match self.process.start(terminal.as_ref(), step_down, Patience::Endless) {
             Ok(main) => main,
             Err(Refused::Execute(error)) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -104,6 +104,10 @@ impl Init {
                 return Ok(127);
             }
             Err(Refused::Prepare(error)) => return Err(error),
+            // With endless patience none of these comes.
+            Err(Refused::Interrupted(_) | Refused::Stopped | Refused::Late) => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         };
         // The command's pipes and terminal must see their end when the command closes them.
         match terminal {

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::cgroup::Groups;
 use crate::control::{self, Exec, Message};
@@ -18,7 +18,7 @@ use crate::copy;
 use crate::error::{Doing, Error};
 use crate::ids::Maps;
 use crate::privileges::Privileges;
-use crate::process::{Process, Refused, Terminal};
+use crate::process::{self, Patience, Process, Refused, Terminal};
 use crate::{init, os, terminal, user};
 
 /// The container to join.
@@ -34,17 +34,20 @@ pub(crate) struct Target<'a> {
 
 impl Target<'_> {
     /// Starts a command on `streams`. The returned process ends as the command does; the client gets
-    /// a message as soon as it runs or failed.
+    /// a message as soon as it runs or failed. The command's own process comes through `shim` as a pidfd: where the
+    /// returned one ends before it, only the shim may end it.
     pub(crate) fn exec(
         &self,
         exec: &Exec,
         streams: &[OwnedFd],
         client: &OwnedFd,
+        shim: &OwnedFd,
     ) -> Result<Pid, Error> {
         // The machine's: what is at that place inside is the container's to choose.
         let null = crate::streams::null().doing("opening /dev/null")?;
         let maps = Maps::read()?;
-        let kept = streams.iter().chain([client, &null]).map(AsRawFd::as_raw_fd).collect();
+        let kept = streams.iter().chain([client, shim, &null, self.life]);
+        let kept = kept.map(AsRawFd::as_raw_fd).collect();
         self.fork(client, kept, || {
             let mut process = self.process_of(exec, &maps)?;
             // A link may lead out, to what is not a path inside (getcwd(2)).
@@ -74,10 +77,20 @@ impl Target<'_> {
                 .privileges
                 .lower()
                 .doing("giving up privileges before the command is seen")?;
-            let step_down = || init::step_down(&process.privileges, c"sconce-exec");
-            let child = match process.start(terminal.as_ref(), step_down) {
+            let step_down = |child| {
+                let child = rustix::process::pidfd_open(child, PidfdFlags::empty())?;
+                control::send_with(shim, &Message::Take, &[child.as_fd()])?;
+                init::step_down(&process.privileges, c"sconce-exec")
+            };
+            let child = match process.start(terminal.as_ref(), step_down, Patience::Short) {
                 Ok(child) => child,
+                // No process is forked into a pid namespace whose first one has ended (pid_namespaces(7)).
+                Err(Refused::Prepare(_)) if os::readable(self.life) => return Err(Error::Ending),
                 Err(Refused::Prepare(error)) => return Err(error).doing("preparing the command"),
+                // As of a command that it ended.
+                Err(Refused::Interrupted(signal)) => return Ok(128 + signal),
+                Err(Refused::Stopped) => return Err(Error::Kept),
+                Err(Refused::Late) => return Err(Error::Late(process::LATE.as_secs())),
                 Err(Refused::Execute(error)) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     drop(control::send(client, &Message::ExecFailed(errno)));
@@ -154,8 +167,16 @@ impl Target<'_> {
                     | libc::CLONE_NEWUTS
                     | libc::CLONE_NEWCGROUP
                     | pids;
-                os::enter_namespaces(self.life.as_fd(), flags)
-                    .doing("joining the container's namespaces")
+                os::enter_namespaces(self.life.as_fd(), flags).map_err(|error| {
+                    match error.raw_os_error() {
+                        // Its first process is no more: the shim has not heard of it yet.
+                        Some(libc::ESRCH) => Error::Ending,
+                        _ => Error::Os {
+                            what: "joining the container's namespaces".to_owned(),
+                            source: error,
+                        },
+                    }
+                })
             });
             // The rest are the host's folders, locks and cgroups, which a link of the container's could
             // reach through `/proc/self/fd`.

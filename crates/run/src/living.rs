@@ -1,20 +1,20 @@
-//! Running containers: exec, attach, kill, stop, wait, cp and rm.
+//! Running containers: exec, attach, kill, stop, wait and rm.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::archive::{self, UntilSignal};
+use crate::attend::{self, Attended};
 use crate::control::{self, Exec, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Listed, State};
-use crate::streams::{self, Copying, Streams};
+use crate::pulse::{self, Pulse};
+use crate::streams::{Copying, Streams};
 use crate::terminal;
-use crate::{Exit, Stdio, attend, clean, signals, usage};
+use crate::{Exit, Stdio, clean, signals, usage};
 
 /// How long a shim may take to say how its container ended: after KILL, a process that the kernel is still working
 /// for ends later.
@@ -41,7 +41,13 @@ impl Listed {
         let copies = copies.start().doing("copying the command's output")?;
         let mut ended = None;
         let mut refused = None;
-        attend::attend(&socket, signals.as_ref(), Vec::new(), 0, &mut |message| {
+        let to = Attended {
+            control: &socket,
+            signals: signals.as_ref(),
+            pulse: self.pulse_of(&socket),
+            starts: true,
+        };
+        attend::attend(to, Vec::new(), 0, &mut |message| {
             match message {
                 Message::Notice(text) => notices(&text),
                 Message::Failed { message, hint } => refused = Some(Error::Shim { message, hint }),
@@ -68,16 +74,17 @@ impl Listed {
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
         let exit = |ended: Option<Exit>| ended.map_or_else(|| self.ended(), Ok);
         if self.container.stdio == Stdio::Terminal {
-            let end = self.attach_terminal(signals.as_ref())?;
+            let end = self.attach_terminal(signals.as_ref(), notices)?;
             return end.map(|end| exit(end.result()?)).transpose();
         }
-        let (ended, copies) = self.attach_streams(signals.as_ref())?;
+        let (ended, copies) = self.attach_streams(signals.as_ref(), notices)?;
         copies.finish(exit(ended)?, notices).map(Some)
     }
 
     fn attach_streams(
         &self,
         signals: Option<&signals::SignalPipe>,
+        notices: &mut dyn FnMut(&str),
     ) -> Result<(Option<Exit>, Copying), Error> {
         let socket = self.connect()?;
         let Streams { inner: [input, out, err], copies } =
@@ -86,10 +93,14 @@ impl Listed {
         control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
         drop((input, out, err));
         let copies = copies.start().doing("copying the container's output")?;
-        Ok((wait_for_end(&socket, signals)?, copies))
+        Ok((self.wait_for_end(&socket, signals, notices)?, copies))
     }
 
-    fn attach_terminal(&self, signals: Option<&signals::SignalPipe>) -> Result<Option<End>, Error> {
+    fn attach_terminal(
+        &self,
+        signals: Option<&signals::SignalPipe>,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Option<End>, Error> {
         // Before anything is asked of the shim: that there is a terminal.
         terminal::size()?;
         let socket = self.connect()?;
@@ -105,12 +116,15 @@ impl Listed {
         drop(theirs);
         let mut end = End { until_gone: true, ..End::default() };
         let joined = terminal::Joined::to_shim(ours)?;
+        let pulse = self.pulse_of(&socket);
+        let to = Attended { control: &socket, signals, pulse, starts: false };
+        // The terminal is raw: a line ends with a return as well.
+        let mut notices = |text: &str| notices(&format!("{text}\r"));
         let stayed =
             attend::attend_terminal(
-                &socket,
-                signals,
+                to,
                 joined,
-                &mut |message| Ok(end.hear(message)),
+                &mut |message| Ok(end.hear(message, &mut notices)),
             )?;
         Ok(stayed.then_some(end))
     }
@@ -124,7 +138,7 @@ impl Listed {
     }
 
     /// Waits for its end: how it ended.
-    pub fn wait(&self) -> Result<Exit, Error> {
+    pub fn wait(&self, notices: &mut dyn FnMut(&str)) -> Result<Exit, Error> {
         let socket = match self.connect() {
             Err(Error::NotRunning(_)) => return self.ended(),
             other => other?,
@@ -132,7 +146,7 @@ impl Listed {
         if !tell(&socket, &Message::Wait)? {
             return self.ended();
         }
-        wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
+        self.wait_for_end(&socket, None, notices)?.map_or_else(|| self.ended(), Ok)
     }
 
     /// Sends its stop signal, and KILL if it has not ended within `timeout` (its own, if not
@@ -152,7 +166,7 @@ impl Listed {
                 return Err(Error::Unanswered(self.id.clone()));
             }
         }
-        wait_for_end(&socket, None)?.map_or_else(|| self.ended(), Ok)
+        self.wait_for_end(&socket, None, &mut |_| {})?.map_or_else(|| self.ended(), Ok)
     }
 
     /// Ends it at once, and waits until its shim is gone as well. One that has ended meanwhile is as good.
@@ -176,61 +190,6 @@ impl Listed {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
-    }
-
-    /// Copies `path` of the container into the host's folder `to`. Files are the caller's. A signal
-    /// that would end this process ends the copy: [`Error::Interrupted`].
-    pub fn copy_out(
-        &self,
-        path: &str,
-        to: &Path,
-        notices: &mut dyn FnMut(&str),
-    ) -> Result<(), Error> {
-        let signals = signals::SignalPipe::new().doing("listening for signals")?;
-        let (read, write) = streams::pipe().doing("making a pipe")?;
-        let socket = self.connect()?;
-        let message = Message::Copy { path: path.to_owned(), into: false };
-        control::send_with(&socket, &message, &[write.as_fd()]).doing("asking for the files")?;
-        drop(write);
-        // Names and links are the container's: the library refuses what leads out of `to`.
-        let signals = signals.as_ref();
-        let stream = UntilSignal { stream: File::from(read), signals, signal: None };
-        let mut tar = tar::Archive::new(stream);
-        let unpacked = tar.unpack(to).doing_to("writing to", to);
-        let mut signal = tar.into_inner().signal;
-        if let (None, Some(signals)) = (signal, signals) {
-            signal =
-                archive::wait(&socket, signals.fd()).doing("waiting for the end of the copy")?;
-        }
-        if let Some(signal) = signal {
-            return Err(Error::Interrupted(signal));
-        }
-        let sent = copied(&socket, notices);
-        // Where this side took no more, that is the reason, and not the pipe that broke.
-        unpacked.and(sent)
-    }
-
-    /// Copies the host's `from` into the container's folder `path`, under the name `name`.
-    pub fn copy_in(
-        &self,
-        from: &Path,
-        name: &Path,
-        path: &str,
-        notices: &mut dyn FnMut(&str),
-    ) -> Result<(), Error> {
-        let (read, write) = streams::pipe().doing("making a pipe")?;
-        let socket = self.connect()?;
-        let message = Message::Copy { path: path.to_owned(), into: true };
-        control::send_with(&socket, &message, &[read.as_fd()]).doing("asking for the files")?;
-        drop(read);
-        let mut tar = tar::Builder::new(File::from(write));
-        let added = archive::add(&mut tar, from, name);
-        let sent = added.and_then(|left_out| tar.into_inner().map(|_| left_out));
-        // Where the container refused, that is the reason.
-        copied(&socket, notices)?;
-        let left_out = sent.doing_to("reading", from)?;
-        left_out.in_words().iter().for_each(|text| notices(text));
         Ok(())
     }
 
@@ -283,7 +242,17 @@ impl Listed {
         }
     }
 
-    fn connect(&self) -> Result<OwnedFd, Error> {
+    /// Connects to its shim, which must not be stopped: it would answer nothing.
+    pub(crate) fn connect(&self) -> Result<OwnedFd, Error> {
+        let socket = self.reach_shim()?;
+        match pulse::shim_of(&socket).filter(|shim| pulse::is_stopped(*shim)) {
+            Some(shim) => Err(Error::Stopped { id: self.id.clone(), shim }),
+            None => Ok(socket),
+        }
+    }
+
+    /// Connects to its shim, whatever state that is in.
+    pub(crate) fn reach_shim(&self) -> Result<OwnedFd, Error> {
         let flags = SocketFlags::CLOEXEC;
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -294,25 +263,31 @@ impl Listed {
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{number}/socket"))
             .doing("naming the container's socket")?;
         match rustix::net::connect(&socket, &address) {
-            Ok(()) => match stopped(&socket) {
-                Some(shim) => Err(Error::Stopped { id: self.id.clone(), shim }),
-                None => Ok(socket),
-            },
+            Ok(()) => Ok(socket),
             Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
                 Err(Error::NotRunning(self.id.clone()))
             }
             Err(error) => Err(error).doing("reaching the container's shim"),
         }
     }
-}
 
-/// The shim that listens to `socket`, if it was stopped by a signal: it would answer nothing.
-fn stopped(socket: &OwnedFd) -> Option<i32> {
-    let shim = rustix::net::sockopt::socket_peercred(socket).ok()?.pid.as_raw_nonzero().get();
-    let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).ok()?;
-    // proc(5): the name in parentheses may hold anything; the state follows the last one.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.starts_with(['T', 't']).then_some(shim)
+    /// Looks after the shim behind a socket.
+    pub(crate) fn pulse_of(&self, socket: &OwnedFd) -> Option<Pulse> {
+        Some(Pulse::of(self.called(), pulse::shim_of(socket)?))
+    }
+
+    /// Waits until it and its shim have ended; `None` if the shim ended without reporting an exit.
+    fn wait_for_end(
+        &self,
+        socket: &OwnedFd,
+        signals: Option<&signals::SignalPipe>,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Option<Exit>, Error> {
+        let mut end = End { until_gone: true, ..End::default() };
+        let to = Attended { control: socket, signals, pulse: self.pulse_of(socket), starts: false };
+        attend::attend(to, Vec::new(), 0, &mut |message| Ok(end.hear(message, notices)))?;
+        end.result()
+    }
 }
 
 /// Sends a message, unless the shim has ended since it was connected to: whether it was there.
@@ -324,28 +299,9 @@ fn tell(socket: &OwnedFd, message: &Message) -> Result<bool, Error> {
     }
 }
 
-/// Waits until a container and its shim have ended; `None` if the shim ended without reporting an exit.
-fn wait_for_end(
-    socket: &OwnedFd,
-    signals: Option<&signals::SignalPipe>,
-) -> Result<Option<Exit>, Error> {
-    wait_for_word(socket, signals, true)
-}
-
-/// Waits for the message of how something ended, and with `until_gone` for the shim's own end.
-fn wait_for_word(
-    socket: &OwnedFd,
-    signals: Option<&signals::SignalPipe>,
-    until_gone: bool,
-) -> Result<Option<Exit>, Error> {
-    let mut end = End { until_gone, ..End::default() };
-    attend::attend(socket, signals, Vec::new(), 0, &mut |message| Ok(end.hear(message)))?;
-    end.result()
-}
-
 /// What a shim has reported about an end.
 #[derive(Default)]
-struct End {
+pub(crate) struct End {
     ended: Option<Exit>,
     refused: Option<Error>,
     /// The shim's own end is waited for as well.
@@ -354,8 +310,9 @@ struct End {
 
 impl End {
     /// Takes a message; false when no more is to be waited for.
-    fn hear(&mut self, message: Message) -> bool {
+    pub(crate) fn hear(&mut self, message: Message, notices: &mut dyn FnMut(&str)) -> bool {
         match message {
+            Message::Notice(text) => notices(&text),
             Message::Ended(status) => self.ended = Some(Exit::of(status)),
             Message::Failed { message, hint } => self.refused = Some(Error::Shim { message, hint }),
             _ => {}
@@ -363,27 +320,12 @@ impl End {
         self.refused.is_none() && (self.ended.is_none() || self.until_gone)
     }
 
-    fn result(self) -> Result<Option<Exit>, Error> {
+    pub(crate) fn result(self) -> Result<Option<Exit>, Error> {
         self.refused.map_or(Ok(self.ended), Err)
     }
 }
 
-/// Waits until a copy is done.
-fn copied(socket: &OwnedFd, notices: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    let mut end = End::default();
-    attend::attend(socket, None, Vec::new(), 0, &mut |message| {
-        if let Message::Notice(text) = &message {
-            notices(text);
-        }
-        Ok(end.hear(message))
-    })?;
-    match end.result()? {
-        Some(Exit::Code(0)) => Ok(()),
-        _ => Err(Error::Lost("the copy ended before it was done".to_owned())),
-    }
-}
-
-fn readable_until(socket: &OwnedFd, until: Instant) -> Result<bool, Error> {
+pub(crate) fn readable_until(socket: &OwnedFd, until: Instant) -> Result<bool, Error> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -21,6 +21,8 @@ pub(crate) const MOST_LINKS: usize = 40;
 /// What libcontainer makes in the container's /dev (config-linux.md, "Default Devices", and the mounts of
 /// [`crate::spec`]).
 const DEV_FOLDERS: [&str; 4] = ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];
+/// Of these, what is mounted: terminals, memory and queues.
+const DEV_MOUNTS: [&str; 3] = ["/dev/pts", "/dev/shm", "/dev/mqueue"];
 const DEV_FILES: [&str; 13] = [
     "/dev/null",
     "/dev/zero",
@@ -144,6 +146,13 @@ pub(crate) fn check<'a>(
         };
         if !real.starts_with("/dev") {
             return Err(wrong("device files are in /dev only; choose a place there"));
+        }
+        let apart = |folder: &&&str| real.starts_with(folder) && mounted.over(&real).is_none();
+        if let Some(folder) = DEV_MOUNTS.iter().find(apart) {
+            let why = format!(
+                "{folder} is a file system of its own and takes no device files; choose another place in /dev"
+            );
+            return Err(wrong(&why));
         }
         mounted.takes(root, &real, false).map_err(|why| wrong(&why))?;
     }

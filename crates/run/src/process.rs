@@ -1,11 +1,16 @@
 //! A command in a container: its program, terminal and streams, from the fork to the exec.
+//!
+//! A command of `exec` is seen by the container as soon as it is forked, and root inside may stop it before
+//! its program is executed. So that start is waited for with [`Patience`].
 
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
@@ -69,7 +74,29 @@ pub(crate) enum Refused {
     Prepare(io::Error),
     /// `execve` itself.
     Execute(io::Error),
+    /// This signal came before the program was executed.
+    Interrupted(i32),
+    /// The container stopped the process, and it stayed stopped.
+    Stopped,
+    /// The program was not executed in time.
+    Late,
 }
+
+/// How long a start is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes: nothing runs in the container that could keep it.
+    Endless,
+    /// Until a signal comes that ends a process, or the container has kept it for too long.
+    Short,
+}
+
+/// How long a process may take to its program after the container stopped it.
+const STOPPED: Duration = Duration::from_secs(3);
+/// How long it may take otherwise: its program may come from a slow disk.
+pub(crate) const LATE: Duration = Duration::from_secs(60);
+/// How often is looked whether it was stopped.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
@@ -86,11 +113,15 @@ impl From<rustix::io::Errno> for Refused {
 impl Process {
     /// Forks, takes the command's privileges and executes it in this process's namespaces. The
     /// answer comes when the program runs. Before it does, this process gives up its own privileges by
-    /// `step_down`: the command must find nobody with more than its own.
+    /// `step_down`, which is told the forked process: the command must find nobody with more than its own.
+    ///
+    /// A start that was given up leaves the forked process to the caller: with the privileges that are left, this
+    /// process may not be able to end it.
     pub(crate) fn start(
         &self,
         terminal: Option<&Terminal>,
-        step_down: impl FnOnce() -> io::Result<()>,
+        step_down: impl FnOnce(Pid) -> io::Result<()>,
+        patience: Patience,
     ) -> Result<Pid, Refused> {
         let program = self.program()?;
         let (gate, open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -108,12 +139,15 @@ impl Process {
             127
         })?;
         drop(failed);
-        let stepped_down = step_down();
+        let stepped_down = step_down(pid);
         if stepped_down.is_err() {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         }
         rustix::io::retry_on_intr(|| rustix::io::write(&open, &[0]))?;
         stepped_down?;
+        if patience == Patience::Short {
+            wait(&report, pid)?;
+        }
         let mut said = [0; 5];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut said))?;
         if read == 0 {
@@ -165,5 +199,39 @@ impl Process {
             .map(|(key, value)| text(&format!("{key}={value}")))
             .collect::<io::Result<_>>()?;
         Ok(os::Program::new(candidates, arguments, environment))
+    }
+}
+
+/// Waits until the process `pid` executes its program or says why it can't.
+fn wait(report: &OwnedFd, pid: Pid) -> Result<(), Refused> {
+    let signals = signals::ending()?;
+    let begun = Instant::now();
+    let mut stopped: Option<Instant> = None;
+    let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+    loop {
+        let mut fds = [PollFd::new(report, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        match poll(&mut fds, Some(&look)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // First: where the program runs, the signal is for it.
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        if !fds[1].revents().is_empty() {
+            return Err(Refused::Interrupted(signals::next(&signals)?));
+        }
+        // Not of one that ended: who waits for its end must still find it.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let changed = rustix::process::waitid(WaitId::Pid(pid), options);
+        if changed.is_ok_and(|changed| changed.is_some_and(|status| status.stopped())) {
+            stopped.get_or_insert_with(Instant::now);
+        }
+        if stopped.is_some_and(|since| since.elapsed() > STOPPED) {
+            return Err(Refused::Stopped);
+        }
+        if begun.elapsed() > LATE {
+            return Err(Refused::Late);
+        }
     }
 }

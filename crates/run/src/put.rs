@@ -187,7 +187,7 @@ fn clear(folder: &OwnedFd) {
     }
 }
 
-fn unique() -> u32 {
+pub(crate) fn unique() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |time| time.subsec_nanos())
 }

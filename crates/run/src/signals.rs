@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Signal;
@@ -103,6 +103,26 @@ pub(crate) fn wait_a_second_for_signal() -> Option<i32> {
     (signal > 0).then_some(signal)
 }
 
+/// A descriptor that can be read when a signal waits that people end a process with, of those that
+/// [`block_signals`] holds back; all others go on waiting (signalfd(2)).
+pub(crate) fn ending() -> io::Result<OwnedFd> {
+    let ending = set_of(Some(&ENDING));
+    // SAFETY: `ending` is initialised, and -1 asks for a new descriptor, which is this process's alone.
+    unsafe {
+        let fd = check(libc::signalfd(-1, &ending, libc::SFD_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Takes the signal that can be read from [`ending`]'s descriptor.
+pub(crate) fn next(signals: &OwnedFd) -> io::Result<i32> {
+    // The number comes first of 128 bytes (signalfd(2)).
+    let mut about = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::retry_on_intr(|| rustix::io::read(signals, &mut about))?;
+    let [a, b, c, d, ..] = about;
+    Ok(i32::from_ne_bytes([a, b, c, d]))
+}
+
 /// Resets every signal to its default action and unblocks all, as a new program expects.
 pub(crate) fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {
@@ -201,6 +221,11 @@ impl Interrupts {
         Ok(Self { pipe, came: AtomicI32::new(0) })
     }
 
+    /// None ever comes.
+    pub(crate) fn none() -> Self {
+        Self { pipe: None, came: AtomicI32::new(0) }
+    }
+
     /// The signal that came.
     pub fn came(&self) -> Option<i32> {
         let mut number = [0];
@@ -217,10 +242,13 @@ impl Interrupts {
     }
 }
 
+/// The signals that people end a process with.
+const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
 /// Of what a [`SignalPipe`] hears, the signals that people end a process with; others are a window's or a stopped
 /// job's.
 pub(crate) fn ends_a_process(signal: i32) -> bool {
-    matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+    ENDING.contains(&signal)
 }
 
 /// Lets other threads of this process take its signals.

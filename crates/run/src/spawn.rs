@@ -128,6 +128,11 @@ impl Shim {
         self.process = None;
     }
 
+    /// Its process, while it is this one's to collect.
+    pub(crate) fn number(&self) -> Option<i32> {
+        self.process.map(|process| process.as_raw_nonzero().get())
+    }
+
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
         if let Some(process) = self.process.take() {

@@ -160,7 +160,8 @@ pub fn main() -> Result<ExitCode, Failure> {
 fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let cli = Cli::command();
     let Some(at) = command_at(&cli, &words) else { return Ok(Cli::parse_from(words)) };
-    if let Some(failure) = words[at].to_str().and_then(missing::command) {
+    let after = words.get(at + 1).and_then(|word| word.to_str());
+    if let Some(failure) = words[at].to_str().and_then(|name| missing::command(name, after)) {
         return Err(failure);
     }
     let (name, after) = match words[at].to_str() {

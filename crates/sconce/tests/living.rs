@@ -348,7 +348,7 @@ fn a_day_of_one_container() {
         for (place, why) in [
             ("/dev/null", "a device, a socket or a FIFO"),
             ("/etc/hosts", "something is mounted there"),
-            ("/proc/x", "writing /proc/x: No such file or directory"),
+            ("/proc/x", "writing to /proc: No such file or directory"),
         ] {
             let (code, _, err) = world.says(&["cp", "plain", &format!("train:{place}")]);
             assert!(code != 0 && err.contains(why), "{place}: {code} {err}");

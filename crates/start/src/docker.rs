@@ -1,4 +1,4 @@
-//! Every flag of `docker run`: a table that says what becomes of each, and the reading of a command
+//! Every flag of `docker run`, and the commands of Docker that are not here: a table that says what becomes of each, and the reading of a command
 //! line by it.
 //!
 //! The table is `data/docker.toml`; `docs/docker.md` is generated from it ([`page`]).
@@ -48,10 +48,29 @@ pub struct Flag {
     pub otherwise: Option<String>,
 }
 
+/// A command of Docker's that is not here under its name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// Its name, as `image ls`.
+    pub name: String,
+    /// What to do instead: a sentence without its full stop.
+    pub words: String,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     flag: Vec<Flag>,
+    command: Vec<Command>,
+}
+
+fn table() -> &'static Table {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
+        let table: Result<Table, _> = toml::from_str(include_str!("../data/docker.toml"));
+        table.expect("data/docker.toml is read by a test")
+    });
+    &TABLE
 }
 
 /// All flags, by name.
@@ -59,11 +78,15 @@ struct Table {
 /// # Panics
 /// Never: the table is part of the program, and a test reads it.
 pub fn flags() -> &'static [Flag] {
-    static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
-        let table: Result<Table, _> = toml::from_str(include_str!("../data/docker.toml"));
-        table.expect("data/docker.toml is read by a test").flag
-    });
-    &FLAGS
+    &table().flag
+}
+
+/// All commands that are not here, by name.
+///
+/// # Panics
+/// Never: the table is part of the program, and a test reads it.
+pub fn commands() -> &'static [Command] {
+    &table().command
 }
 
 /// An option that the command itself declares, Docker's or its own.
@@ -321,6 +344,14 @@ pub fn page() -> String {
         let cell = |text: &str| text.replace('|', "\\|");
         let name = cell(&format!("{short}`--{}{value}`", flag.name));
         let _ = writeln!(out, "| {name} | {verdict} | {} |", cell(&words));
+    }
+    out.push_str(
+        "\n# Commands of Docker that are not here\n\n\
+         Each is an error that says what to do instead. `sconce --help` lists those that are.\n\n\
+         | command | instead |\n|---|---|\n",
+    );
+    for Command { name, words } in commands() {
+        let _ = writeln!(out, "| `docker {name}` | {} |", words.replace('|', "\\|"));
     }
     out
 }

@@ -1,5 +1,7 @@
 //! Variables and labels: files of them, and this machine's own.
 
+use std::fs::{File, Metadata};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -116,11 +118,28 @@ pub fn label_file(path: &Path) -> Result<Vec<(String, String)>, Error> {
 
 fn lines(path: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::File { what: "read", path: path.to_owned(), source };
-    // What a shell pipes in will do as well: `--env-file <(…)`.
-    let text = sconce_open::read_argument(path, LIMIT).map_err(failed)?;
+    // What a shell pipes in will do as well, be it `--env-file <(…)` or a FIFO that has a name.
+    let text = match pipe(path).map_err(failed)? {
+        None => sconce_open::read_argument(path, LIMIT).map_err(failed)?,
+        Some(pipe) => {
+            let bytes = sconce_open::bounded(pipe, LIMIT).map_err(failed)?;
+            String::from_utf8(bytes)
+                .map_err(|error| failed(std::io::Error::other(error.utf8_error())))?
+        }
+    };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim_start);
     Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// The FIFO at `path`, opened as soon as somebody writes to it. Only for one that a person named.
+fn pipe(path: &Path) -> std::io::Result<Option<File>> {
+    let is_pipe = |about: Metadata| about.file_type().is_fifo();
+    if !std::fs::metadata(path).is_ok_and(is_pipe) {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    Ok(is_pipe(file.metadata()?).then_some(file))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use expect_test::expect_file;
-use sconce_start::docker::{AfterTarget, Declared, Verdict, flags, page, read};
+use sconce_start::docker::{AfterTarget, Declared, Verdict, commands, flags, page, read};
 
 #[test]
 fn the_page_is_the_table() {
@@ -38,6 +38,16 @@ fn rows_are_whole() {
     letters.sort_unstable();
     letters.dedup();
     assert_eq!(letters.len(), count, "a letter stands twice");
+}
+
+#[test]
+fn commands_are_whole_and_in_order() {
+    for (command, next) in commands().iter().zip(commands().iter().skip(1)) {
+        assert!(command.name < next.name, "{} and {} are not in order", command.name, next.name);
+    }
+    for command in commands() {
+        assert!(!command.words.is_empty() && !command.words.ends_with('.'), "{}", command.name);
+    }
 }
 
 fn declared() -> Vec<Declared> {

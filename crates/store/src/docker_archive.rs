@@ -46,6 +46,16 @@ impl Store {
         to: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
+        self.docker_archive(image, names, to, written).map_err(|error| error.of_output(to))
+    }
+
+    fn docker_archive(
+        &self,
+        image: &Image,
+        names: &[String],
+        to: &Path,
+        written: &Written<'_>,
+    ) -> Result<(), Error> {
         let head = self.archive_head(image, names)?;
         let partial = Partial::beside(to)?;
         let (file, path) = (partial.file()?, &partial.path());

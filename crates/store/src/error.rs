@@ -44,6 +44,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What is written out of the store has no room in its place, or may not be written there.
+    #[error("can't {action} {}: {source}", path.display())]
+    Output {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// Neither `SCONCE_HOME`, `XDG_DATA_HOME` nor `HOME` is set to an absolute path.
     #[error("no folder for the store: neither SCONCE_HOME, XDG_DATA_HOME nor HOME is set")]
     NoHome,
@@ -244,6 +255,16 @@ impl Error {
                     )
                 }
             }
+            Self::Output { path, source, .. } => {
+                match source.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::FBIG) => "raise the file size limit (`ulimit -f`)".to_owned(),
+                    Some(Errno::NOSPC | Errno::DQUOT) => {
+                        let place = shell(path.parent().unwrap_or(path));
+                        format!("free space on the disk of {place}, or write to another place")
+                    }
+                    _ => "name a place that you may write to".to_owned(),
+                }
+            }
             Self::NotWritable { .. } => {
                 "point SCONCE_HOME at a folder that you may write".to_owned()
             }
@@ -325,6 +346,25 @@ impl Error {
 }
 
 impl Error {
+    /// The same of what is written to `to`, a place of the user's: what helps a store does not help there.
+    pub(crate) fn of_output(self, to: &Path) -> Self {
+        let beside = to.parent().unwrap_or(to);
+        match self {
+            Self::NoSpace { action, path, source } | Self::NotWritable { action, path, source }
+                if path.starts_with(beside) =>
+            {
+                // Its name until it was whole is nobody's to look for.
+                let below = path.strip_prefix(beside).unwrap_or(&path).components().next();
+                let is_partial = below.is_some_and(|part| {
+                    part.as_os_str().as_encoded_bytes().starts_with(b".") && path.as_path() != to
+                });
+                let path = if is_partial { to.to_owned() } else { path };
+                Self::Output { action, path, source }
+            }
+            other => other,
+        }
+    }
+
     /// The same after the folder it tells of was moved.
     pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
         if let Self::Unremovable { path, left, .. } = &mut self {

@@ -22,6 +22,7 @@ use crate::files::make_folder;
 use crate::images::Image;
 use crate::layers::Layer;
 use crate::meta::{MODE, Meta, Rules, owners_can_be_kept};
+use crate::remove::under;
 use crate::walk::{Cursor, Entering};
 
 /// The mark of a folder that hides what is below it (`Documentation/filesystems/overlayfs.rst`).
@@ -69,10 +70,12 @@ impl Store {
             make_folder(&root.join(path), 0o700)?;
         }
         let rules = Rules::of(self.sharing());
+        // The top shows through the container's root, and whoever prunes moves it.
+        folders.insert(PathBuf::new(), Meta::DIRECTORY.mode);
         // From the inside out: a mode may close a folder.
         for (path, mode) in folders.into_iter().rev() {
             let mode = rules.mode(Meta { mode, ..Meta::DIRECTORY }, true);
-            let path = root.join(path);
+            let path = under(&root, &path);
             fs::set_permissions(&path, Permissions::from_mode(mode))
                 .map_err(at("set the mode of", &path))?;
         }

@@ -40,7 +40,8 @@ impl Store {
         to: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
-        self.write_into(LayoutWriter::begin(to, false, written)?, image, names)
+        let write = || self.write_into(LayoutWriter::begin(to, false, written)?, image, names);
+        write().map_err(|error: Error| error.of_output(to))
     }
 
     /// As [`Store::write_layout`]; a layout at `to` gets the image beside those that it has. Tags of `names` that it has
@@ -55,7 +56,8 @@ impl Store {
         to: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
-        self.write_into(LayoutWriter::begin(to, true, written)?, image, names)
+        let write = || self.write_into(LayoutWriter::begin(to, true, written)?, image, names);
+        write().map_err(|error: Error| error.of_output(to))
     }
 
     fn write_into(

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use sconce_blob::{Assembly, Digest, Segment};
 
 use crate::Store;
 use crate::disk::bytes_below;
-use crate::error::{Error, at};
+use crate::error::{Error, at, shell};
 use crate::files::{list, remove_file};
 use crate::folders::folders_key;
 use crate::images::Image;
@@ -186,8 +187,7 @@ impl<'a> Sweep<'a> {
             match fs::rename(&path, &trash) {
                 Ok(()) => moved.push((kind, trash)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                // A tree of another user of a group's store may be closed to this one.
-                Err(error) => self.store.note(&format!("left: {}", at("remove", &path)(error))),
+                Err(error) => self.store.note(&left(&path, error)),
             }
         }
         Ok(moved)
@@ -268,6 +268,20 @@ impl<'a> Sweep<'a> {
         let size = bytes_below(path)?;
         self.sizes.insert(path.to_owned(), size);
         Ok(size)
+    }
+}
+
+/// What can't be moved away. A tree of another user of a group's store may be closed to this one, as those that an
+/// older sconce made.
+fn left(path: &Path, error: std::io::Error) -> String {
+    let you = rustix::process::geteuid().as_raw();
+    let owner = fs::symlink_metadata(path).map_or(you, |meta| meta.uid());
+    match error.kind() == std::io::ErrorKind::PermissionDenied && owner != you {
+        true => format!(
+            "left: {0} belongs to uid {owner}, and only they can remove it: by `sconce prune`, or `chmod g+w {0}` lets all of the group",
+            shell(path)
+        ),
+        false => format!("left: {}", at("remove", path)(error)),
     }
 }
 

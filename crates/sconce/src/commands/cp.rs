@@ -68,7 +68,7 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     if let Ok(about) = fs::symlink_metadata(&place)
         && !(about.is_file() || about.is_dir() || about.is_symlink())
     {
-        let what = format!("{} is a device, a socket or a FIFO", shown.display());
+        let what = format!("{} is a device, a socket or a FIFO", plain(&shown));
         return Err(Failure::new(Kind::Usage, what).hint("name a file or a folder"));
     }
     // What comes from inside is unpacked where nobody else writes; the container may have the folder that it
@@ -140,7 +140,7 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
         |error| Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()));
     let real = sconce_run::reach(source, &ps::writable_volumes(global)?).map_err(unreadable)?;
     if real.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
-        let what = format!("{} is a device, a socket or a FIFO", source.display());
+        let what = format!("{} is a device, a socket or a FIFO", plain(source));
         return Err(Failure::new(Kind::Usage, what));
     }
     let folder = sconce_run::hold(real.parent().unwrap_or(Path::new("/"))).map_err(unreadable)?;
@@ -166,6 +166,15 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
             Ok(one.copy_in(&from, Path::new(name), &parent.to_string_lossy(), &mut note)?)
         }
         other => Ok(other?),
+    }
+}
+
+/// A path of what is no folder: without the slash behind it.
+fn plain(path: &Path) -> String {
+    let text = path.display().to_string();
+    match text.trim_end_matches('/') {
+        "" => text,
+        trimmed => trimmed.to_owned(),
     }
 }
 

@@ -46,7 +46,7 @@ fn exec(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let exec = Exec {
         command: args.command.clone(),
         env,
-        workdir: args.workdir.clone(),
+        workdir: args.workdir.clone().filter(|folder| !folder.is_empty()),
         user: args.user.clone(),
         terminal: None,
     };

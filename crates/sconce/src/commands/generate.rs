@@ -34,6 +34,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let invocation = one.container.invocation.as_ref().ok_or_else(|| {
         Failure::new(Kind::Usage, format!("{} was not started by `sconce run`", one.id))
     })?;
+    check_folder(&invocation.folder.to_string_lossy())?;
     let name = one.container.name.as_deref().unwrap_or(&one.id);
     let seconds = one.container.stop_timeout.unwrap_or(10);
     print!("{}", unit(name, invocation, seconds, std::env::var("SCONCE_HOME").ok().as_deref()));
@@ -51,10 +52,10 @@ fn unit(name: &str, invocation: &Invocation, seconds: u64, home: Option<&str>) -
     let program = invocation.program.to_string_lossy();
     let line: Vec<String> = std::iter::once(program.as_ref())
         .chain(arguments.iter().map(String::as_str))
-        .map(quote)
+        .map(|word| quote(word, Place::Command))
         .collect();
     let home = home.map_or(String::new(), |home| {
-        format!("Environment={}\n", quote(&format!("SCONCE_HOME={home}")))
+        format!("Environment={}\n", quote(&format!("SCONCE_HOME={home}"), Place::Assignment))
     });
     format!(
         "[Unit]\n\
@@ -73,23 +74,67 @@ fn unit(name: &str, invocation: &Invocation, seconds: u64, home: Option<&str>) -
          \n\
          [Install]\n\
          WantedBy=default.target\n",
-        name.replace('%', "%%"),
+        shown(name),
+        // The rest of the line, as it is (systemd.exec(5)).
         invocation.folder.to_string_lossy().replace('%', "%%"),
         line.join(" "),
         seconds + 5
     )
 }
 
-/// A word of a command line (systemd.service(5), "COMMAND LINES"): `%` and `$` stand for
-/// themselves twice.
-fn quote(word: &str) -> String {
-    let word = word.replace('%', "%%").replace('$', "$$");
+/// Where a word stands in a unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In `ExecStart=`, where `$` begins a variable.
+    Command,
+    /// In `Environment=`, where it is itself.
+    Assignment,
+}
+
+/// A word of a unit (systemd.service(5), "COMMAND LINES"; systemd.syntax(7), "QUOTING"): `%` and, in a command, `$`
+/// stand for themselves twice, and what moves a terminal's cursor is escaped.
+fn quote(word: &str, place: Place) -> String {
+    let mut word = word.replace('%', "%%");
+    if place == Place::Command {
+        word = word.replace('$', "$$");
+    }
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=,@+%$".contains(char);
     if !word.is_empty() && word.chars().all(plain) {
         return word;
     }
-    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("\"{escaped}\"")
+    let mut quoted = String::from("\"");
+    for char in word.chars() {
+        match char {
+            '\\' | '"' => quoted.extend(['\\', char]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            char if char.is_control() => {
+                let mut bytes = [0; 4];
+                for byte in char.encode_utf8(&mut bytes).bytes() {
+                    quoted.push_str(&format!("\\x{byte:02x}"));
+                }
+            }
+            char => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A name in a description, which is read as it is: nothing is escaped there.
+fn shown(name: &str) -> String {
+    name.replace('%', "%%").chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// A folder that can't be named in a unit: a line can't hold its characters.
+fn check_folder(folder: &str) -> Result<(), Failure> {
+    match folder.chars().any(char::is_control) {
+        false => Ok(()),
+        true => {
+            let what = format!("a unit can't name the folder {folder}: it has control characters");
+            Err(Failure::new(Kind::Usage, what).hint("start the container in another folder"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +156,15 @@ mod tests {
         assert!(text.contains(start), "{text}");
         assert!(text.contains("Environment=SCONCE_HOME=/srv/store\n"), "{text}");
         assert!(text.contains("TimeoutStopSec=15\n"), "{text}");
+    }
+
+    #[test]
+    fn what_moves_a_cursor_is_escaped() {
+        let command = |word: &str| quote(word, Place::Command);
+        assert_eq!(command("a\u{1b}[2J\u{9b}1m\r\n\t"), r#""a\x1b[2J\xc2\x9b1m\x0d\n\t""#);
+        assert_eq!(command("it's \"so\" \\ é"), r#""it's \"so\" \\ é""#);
+        assert_eq!(quote("A=$x y", Place::Assignment), r#""A=$x y""#);
+        assert_eq!(shown("a\u{1b}[2J"), "a [2J");
+        assert!(check_folder("/srv/a\nExecStart=x").is_err() && check_folder("/srv/é b").is_ok());
     }
 }

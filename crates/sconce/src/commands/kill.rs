@@ -27,7 +27,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         one.kill(signal)?;
         if signal == KILL {
             // So that `sconce kill NAME && sconce rm NAME` works; it left no record if it was `--rm`.
-            let _ = one.wait();
+            let _ = one.wait(&mut |text| eprintln!("note: {text}"));
         }
         Ok(())
     })

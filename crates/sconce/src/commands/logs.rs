@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sconce_run::{Line, Listed};
+use sconce_run::{Line, Listed, Pulse};
 
 use crate::cli::Global;
 use crate::commands::ps;
@@ -86,6 +86,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 /// Shows what comes until the container has ended.
 fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::io::Result<()> {
     let mut begun = String::new();
+    let mut pulse = one.pulse();
     loop {
         // Asked before reading: what was written before the end is read after it.
         let last = !one.lives();
@@ -111,6 +112,9 @@ fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::i
         }
         if last {
             return Ok(());
+        }
+        if let Some(text) = pulse.as_mut().and_then(Pulse::word) {
+            eprintln!("note: {text}");
         }
         thread::sleep(LOOK);
     }

@@ -38,7 +38,7 @@ pub struct Options {
     user: Option<String>,
     /// Where the command starts
     #[arg(short, long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
+    workdir: Option<std::ffi::OsString>,
     /// Size of /dev/shm, such as 8g; half of the machine's memory if not given
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
@@ -182,7 +182,7 @@ impl Options {
             no_affinity: self.no_affinity,
             no_defaults: self.no_defaults,
             user: self.user.clone().filter(|user| !user.is_empty()),
-            workdir: self.workdir.clone(),
+            workdir: self.workdir.clone().filter(|folder| !folder.is_empty()).map(PathBuf::from),
             stdio: Stdio::Output,
             ..Request::default()
         };

@@ -16,7 +16,8 @@ pub struct Args {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     for name in &args.container {
-        println!("{}", ps::find(global, name)?.wait()?.code());
+        let one = ps::find(global, name)?;
+        println!("{}", one.wait(&mut |text| eprintln!("note: {text}"))?.code());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -391,6 +391,40 @@ fn a_group_builds_and_prunes_one_store_at_once() {
     }
 }
 
+/// The tree of folders that one member needs to start another's image is pruned by that other; what can't be pruned is
+/// named with its owner, and keeps nothing else.
+#[test]
+fn what_one_member_started_another_prunes() {
+    need_root();
+    let folder = open_folder();
+    let root = group_store(&folder);
+    let run = |user, work: &str| said(child_of(user, "077", folder.path(), &root, work));
+    let trees = || below(&root.join("trees")).into_iter().filter(|path| path.is_dir());
+    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
+    let anns = fs::read_dir(root.join("trees")).unwrap().count();
+    let image = fs::read_dir(root.join("images")).unwrap().next().unwrap().unwrap().path();
+    let image = image.file_stem().unwrap().to_str().unwrap().to_owned();
+    assert!(run(BEN, &format!("sharing mount {image}")).len() > 1);
+    assert!(fs::read_dir(root.join("trees")).unwrap().count() > anns, "folders of his own");
+    for path in trees() {
+        assert_eq!(mode(&path) & 0o070, 0o070, "{}", path.display());
+    }
+    let all = fs::read_dir(root.join("trees")).unwrap().count();
+    assert_eq!(run(ANN, "sharing prune 1"), [format!("pruned {all}")]);
+    assert_eq!(trees().count() + fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
+    // As an older sconce made it.
+    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
+    let closed = fs::read_dir(root.join("trees")).unwrap().next().unwrap().unwrap().path();
+    chmod(&closed, 0o755);
+    let words = run(BEN, "sharing prune 1");
+    assert!(words[0].contains("left: ") && words[0].contains("belongs to uid 65001"), "{words:?}");
+    assert!(words[0].contains(&format!("`chmod g+w {}`", closed.display())), "{words:?}");
+    assert_eq!(fs::read_dir(root.join("trees")).unwrap().count(), 1, "{words:?}");
+    assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
+    chmod(&closed, 0o775);
+    assert_eq!(run(BEN, "sharing prune 1"), ["pruned 1"]);
+}
+
 #[test]
 fn locks_and_leases_hold_between_two_users() {
     need_root();

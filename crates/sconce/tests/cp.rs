@@ -1,0 +1,160 @@
+//! `sconce cp` into and out of a container: interrupted, without room, too deep, of the kernel's.
+
+mod world;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use world::World;
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
+
+fn worlds() -> [World; 2] {
+    [World::new(), World::of_nobody()]
+}
+
+#[track_caller]
+fn ok(world: &World, words: &[&str]) -> String {
+    let (code, out, err) = world.says(words);
+    assert_eq!(code, 0, "{words:?}\n{out}{err}");
+    out
+}
+
+#[track_caller]
+fn start(world: &World, name: &str, options: &[&str]) {
+    let words = ["run", "-q", "-d", "--gpus", "none", "--name", name];
+    ok(world, &[&words, options, &["oci:image", "sh", "-c", "echo $$; sleep 1000"]].concat());
+}
+
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A folder that everybody may write to.
+fn folder(world: &World, name: &str) {
+    fs::create_dir_all(world.path(name)).unwrap();
+    fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn a_copy_into_a_container_that_is_interrupted_leaves_nothing() {
+    for world in worlds() {
+        world.image(CONFIG);
+        folder(&world, "place");
+        folder(&world, "tree");
+        fs::write(world.path("tree/first"), "first").unwrap();
+        fs::File::create(world.path("tree/large")).unwrap().set_len(1 << 40).unwrap();
+        start(&world, "full", &["-v", "./place:/place"]);
+        let there = || fs::read_dir(world.path("place")).unwrap().count();
+        for (source, signal, code) in [
+            ("tree/large", Signal::INT, Some(130)),
+            ("tree", Signal::TERM, Some(130)),
+            ("tree/large", Signal::HUP, Some(130)),
+            ("tree", Signal::KILL, None),
+        ] {
+            let mut copy = world.sconce(&["cp", source, "full:/place/here"]).spawn().unwrap();
+            eventually("it began", || there() > 0);
+            kill_process(Pid::from_child(&copy), signal).unwrap();
+            assert_eq!(copy.wait().unwrap().code(), code);
+            match code {
+                Some(_) => assert_eq!(there(), 0, "{signal:?}"),
+                None => eventually("the container removes it", || there() == 0),
+            }
+        }
+        ok(&world, &["rm", "-f", "full"]);
+    }
+}
+
+/// What can't be read or has no room is named, and what was there stays as it was.
+#[test]
+fn a_copy_into_a_container_that_fails_leaves_nothing() {
+    for world in worlds() {
+        world.image(CONFIG);
+        folder(&world, "tree");
+        fs::write(world.path("tree/a"), "new").unwrap();
+        fs::write(world.path("tree/z"), vec![1; 32 << 20]).unwrap();
+        start(&world, "small", &["--tmpfs", "/small:size=16m"]);
+        let inside = |script: &str| ok(&world, &["exec", "small", "sh", "-c", script]);
+        inside("mkdir /small/tree; echo old >/small/tree/a");
+        for place in ["/small", "/small/other"] {
+            let (code, _, err) = world.says(&["cp", "tree", &format!("small:{place}")]);
+            assert!(code != 0 && err.contains("No space left on device"), "{code} {err}");
+            assert_eq!(inside("ls -A /small; cat /small/tree/a"), "tree\nold\n");
+        }
+        fs::remove_file(world.path("tree/z")).unwrap();
+        ok(&world, &["cp", "tree", "small:/small"]);
+        assert_eq!(inside("ls -A /small; cat /small/tree/a"), "tree\nnew");
+        ok(&world, &["rm", "-f", "small"]);
+    }
+}
+
+/// A folder on the way is a volume: a file system of its own, which nothing is moved into.
+#[test]
+fn a_copy_reaches_into_volumes() {
+    for world in worlds() {
+        world.image(CONFIG);
+        for name in ["vol", "tree", "tree/data", "tree/data/deep", "tree/new"] {
+            folder(&world, name);
+        }
+        fs::write(world.path("tree/data/deep/f"), "x").unwrap();
+        fs::write(world.path("tree/new/g"), "y").unwrap();
+        start(&world, "one", &["-v", "./vol:/top/tree/data"]);
+        ok(&world, &["cp", "tree", "one:/top"]);
+        assert_eq!(fs::read_to_string(world.path("vol/deep/f")).unwrap(), "x");
+        assert_eq!(fs::read_dir(world.path("vol")).unwrap().count(), 1);
+        assert_eq!(ok(&world, &["exec", "one", "cat", "/top/tree/new/g"]), "y");
+        assert_eq!(ok(&world, &["exec", "one", "ls", "-A", "/top"]), "tree\n");
+        ok(&world, &["rm", "-f", "one"]);
+    }
+}
+
+#[test]
+fn a_path_that_is_too_long_is_refused_in_words() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let world = World::new();
+    world.image(CONFIG);
+    folder(&world, "vol");
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mut at = openat(CWD, world.path("vol"), flags, Mode::empty()).unwrap();
+    let name = "d".repeat(200);
+    for _ in 0..30 {
+        mkdirat(&at, &*name, Mode::RWXU).unwrap();
+        at = openat(&at, &*name, flags, Mode::empty()).unwrap();
+    }
+    drop(at);
+    start(&world, "deep", &["-v", "./vol:/vol"]);
+    for words in [["deep:/vol", "out"], ["vol", "deep:/tmp/in"]] {
+        let (code, _, err) = world.says(&["cp", words[0], words[1]]);
+        assert!(code != 0 && err.contains("is longer than a path may be"), "{code} {err}");
+    }
+    assert!(!world.path("out").exists());
+    assert_eq!(ok(&world, &["exec", "deep", "ls", "-A", "/tmp"]), "");
+    ok(&world, &["rm", "-f", "deep"]);
+}
+
+/// Files of the kernel have no length that can be relied on.
+#[test]
+fn a_file_of_the_kernels_that_is_cut_is_said() {
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "one", &[]);
+    let mut pid = String::new();
+    eventually("its number is known", || {
+        pid = ok(&world, &["logs", "one"]);
+        pid.ends_with('\n')
+    });
+    let file = format!("/proc/{}/pagemap", pid.trim());
+    let (code, _, err) = world.says(&["cp", &format!("one:{file}"), "pagemap"]);
+    let word =
+        format!("{file} is the kernel's and longer than 16 MiB: only so much of it was copied");
+    assert!(code == 0 && err.contains(&word), "{code} {err}");
+    assert_eq!(fs::metadata(world.path("pagemap")).unwrap().len(), 16 << 20);
+    ok(&world, &["rm", "-f", "one"]);
+}

@@ -1,0 +1,106 @@
+//! What people type who know Docker, and what they are told.
+
+mod world;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use world::{World, texts};
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"], "WorkingDir": "/usr"}"#;
+
+#[test]
+fn commands_of_docker_are_answered_with_ours() {
+    let world = World::new();
+    for (words, instead) in [
+        (&["image", "ls"][..], "`sconce images`"),
+        (&["image", "rm", "x"], "`sconce rmi NAME`"),
+        (&["container", "ls", "-a"], "`sconce ps`"),
+        (&["container"], "its commands stand alone"),
+        (&["system", "prune", "-f"], "`sconce prune`"),
+        (&["system", "df"], "`sconce images`"),
+        (&["volume", "ls"], "`-v DIR:DIR` shows a folder"),
+        (&["top", "x"], "`sconce exec NAME ps aux`"),
+    ] {
+        let (code, _, err) = world.says(words);
+        assert!(code == 2 && err.contains("there is no `sconce") && err.contains(instead), "{err}");
+    }
+}
+
+#[test]
+fn odd_values_of_options() {
+    let world = World::new();
+    world.image(CONFIG);
+    let run = ["run", "-q", "--gpus", "none"];
+    let says = |options: &[&str], command: &[&str]| {
+        world.says(&[&run, options, &["oci:image"], command].concat())
+    };
+    for place in ["/dev/pts/x", "/dev/mqueue/x", "/dev/shm/x"] {
+        let (code, _, err) = says(&["--device", &format!("/dev/null:{place}")], &["true"]);
+        let why = "is a file system of its own and takes no device files";
+        assert!(code == 125 && err.contains(why), "{place}: {code} {err}");
+    }
+    // As if it was not given.
+    assert_eq!(says(&["-w", ""], &["pwd"]), (0, "/usr\n".into(), String::new()));
+    assert_eq!(says(&["--workdir="], &["pwd"]), (0, "/usr\n".into(), String::new()));
+    // What a shell makes of `<(…)`: a descriptor, or a FIFO of a name.
+    let script = format!(
+        "mkfifo pipe; (echo A=1 >pipe) & {0} run -q --gpus none --env-file pipe oci:image sh -c 'echo $A'
+         echo A=2 | {0} run -q --gpus none --env-file /dev/stdin oci:image sh -c 'echo $A'",
+        env!("CARGO_BIN_EXE_sconce")
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(world.path("")).stdin(Stdio::null());
+    command.env("SCONCE_HOME", world.path("store")).env("HOME", world.path("home"));
+    assert_eq!(texts(&command.output().unwrap()), (0, "1\n2\n".into(), String::new()));
+}
+
+#[test]
+fn a_running_containers_words() {
+    let world = World::new();
+    world.image(CONFIG);
+    let odd = "a\u{1b}[2Jb";
+    let words =
+        ["run", "-q", "-d", "--gpus", "none", "--name", "one", "-e", odd, "-l", "k=\u{9b}1m"];
+    let (code, _, err) = world.says(&[&words, &["oci:image", "sleep", "1000"][..]].concat());
+    assert_eq!(code, 0, "{err}");
+    let (code, out, _) = world.says(&["exec", "-w", "", "one", "pwd"]);
+    assert_eq!((code, out.as_str()), (0, "/usr\n"));
+    let (code, unit, err) = world.says(&["generate", "systemd", "one"]);
+    assert!(code == 0 && unit.contains(r#""a\x1b[2Jb""#), "{unit}{err}");
+    assert!(unit.contains(r#""k=\xc2\x9b1m""#), "{unit}");
+    assert!(unit.chars().all(|char| char == '\n' || !char.is_control()), "{unit:?}");
+    for words in [
+        &["cp", "one:/dev/null", "out"][..],
+        &["cp", "/dev/null/", "one:/tmp"],
+        &["cp", "one:/etc/passwd", "/dev/null/"],
+    ] {
+        let (code, _, err) = world.says(words);
+        assert!(code != 0 && !err.contains("/dev/null/ is"), "{words:?}: {err}");
+    }
+    let (code, _, err) = world.says(&["rm", "-f", "one"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+/// The place that is full is the user's, and no other store helps.
+#[test]
+fn a_full_disk_that_an_image_is_written_to_is_named() {
+    let world = World::new();
+    world.image(CONFIG);
+    let place = world.path("place");
+    fs::create_dir(&place).unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+        .arg(&place)
+        .status();
+    assert!(mount.unwrap().success(), "mounting takes root");
+    let said: Vec<_> = ["oci:place/out", "docker-archive:place/out.tar"]
+        .map(|to| world.says(&["copy", "oci:image", to]))
+        .into();
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+    for (code, _, err) in said {
+        let hint = format!("free space on the disk of {}", place.display());
+        assert!(code == 7 && err.contains("No space left") && err.contains(&hint), "{code} {err}");
+        assert!(!err.contains("SCONCE_HOME") && !err.contains("partial"), "{err}");
+    }
+}
