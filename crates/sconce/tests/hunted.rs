@@ -1,0 +1,75 @@
+//! Root inside with CAP_SYS_PTRACE takes over the process of an `exec` at its first instant, and has it do what it may.
+//!
+//! It reached the machine once: the process had all capabilities until its command was executed.
+
+mod world;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use world::World;
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
+
+/// How many commands are started before it.
+const TRIES: usize = 60;
+
+/// The capabilities that a process of ours may be seen with: a container's own (`docs/security.md`), CAP_SYS_PTRACE which
+/// this one has, and CAP_SYS_RESOURCE, without which limits can't be set (linux/capability.h).
+const MOST: u64 = {
+    let own = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31];
+    let more = [19, 24];
+    let (mut bits, mut at) = (0, 0);
+    while at < own.len() {
+        bits |= 1 << own[at];
+        at += 1;
+    }
+    bits | 1 << more[0] | 1 << more[1]
+};
+
+#[test]
+fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
+    for (world, other) in [(World::new(), "1234"), (World::of_nobody(), "0")] {
+        world.image(CONFIG);
+        for name in ["flags", "hunter"] {
+            fs::create_dir(world.path(name)).unwrap();
+            fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        fs::write(world.path("hunter.c"), include_str!("hunted.c")).unwrap();
+        let built = Command::new("cc")
+            .args(["-O1", "-w", "-o"])
+            .args([world.path("hunter/hunter"), world.path("hunter.c")])
+            .status();
+        assert!(built.expect("a C compiler").success());
+        let words = ["run", "-q", "-d", "--gpus", "none", "--name", "hostile", "--cap-add"];
+        let more = ["SYS_PTRACE", "-v", "./flags:/flags", "-v", "./hunter:/hunter:ro", "oci:image"];
+        let (code, _, err) = world.says(&[&words, &more[..], &["/hunter/hunter"]].concat());
+        assert_eq!(code, 0, "{err}");
+        let log = || fs::read_to_string(world.path("flags/log")).unwrap_or_default();
+        let begun = Instant::now();
+        while !log().contains("ready") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it did not begin");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for number in 0..TRIES {
+            let user = if number % 2 == 0 { "0" } else { other };
+            let (code, _, err) = world.says(&["exec", "--user", user, "hostile", "true"]);
+            assert_eq!(code, 0, "{err}");
+        }
+        let log = log();
+        let mut taken = 0;
+        for line in log.lines().skip(1).filter(|line| line.starts_with("1 ")) {
+            let mut words = line.split(' ').skip(1);
+            let bits = u64::from_str_radix(words.next().unwrap(), 16).unwrap();
+            let mounted: i64 = words.next().unwrap().parse().unwrap();
+            assert_eq!(bits & !MOST, 0, "more than the container's: {line}");
+            assert_ne!(mounted, 0, "it may mount: {line}");
+            taken += 1;
+        }
+        assert!(taken > TRIES / 2, "it took over {taken} of {TRIES}: {log}");
+        let (code, _, err) = world.says(&["rm", "-f", "hostile"]);
+        assert_eq!(code, 0, "{err}");
+    }
+}
