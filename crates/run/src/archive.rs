@@ -191,7 +191,8 @@ fn exchanged(path: &Path) -> io::Error {
     io::Error::other(format!("{} was exchanged while it was read", path.display()))
 }
 
-/// A stream that ends with an error when this process is told to end.
+/// A stream that ends with an error when this process is told to end. One that is written to must be one that does not
+/// block.
 pub(crate) struct UntilSignal<'a> {
     pub(crate) stream: File,
     pub(crate) signals: Option<&'a SignalPipe>,
@@ -203,13 +204,8 @@ pub(crate) struct UntilSignal<'a> {
 
 impl UntilSignal<'_> {
     fn wait(&mut self, until: PollFlags) -> io::Result<()> {
-        if let Some(signals) = self.signals {
-            self.signal = wait(&self.stream, until, signals.fd(), self.look)?;
-            if self.signal.is_some() {
-                return Err(io::Error::other("interrupted"));
-            }
-        }
-        Ok(())
+        self.signal = wait(&self.stream, until, self.signals, self.look)?;
+        self.signal.map_or(Ok(()), |_| Err(io::Error::other("interrupted")))
     }
 }
 
@@ -222,9 +218,13 @@ impl Read for UntilSignal<'_> {
 
 impl Write for UntilSignal<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.wait(PollFlags::OUT)?;
-        // A pipe that is ready takes this much without blocking (pipe(7)).
-        self.stream.write(bytes.get(..bytes.len().min(libc::PIPE_BUF)).unwrap_or_default())
+        loop {
+            self.wait(PollFlags::OUT)?;
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -236,21 +236,21 @@ impl Write for UntilSignal<'_> {
 pub(crate) fn wait(
     stream: impl AsFd,
     until: PollFlags,
-    signals: impl AsFd,
+    signals: Option<&SignalPipe>,
     look: &mut dyn FnMut(),
 ) -> io::Result<Option<i32>> {
     let second = Timespec { tv_sec: pulse::LOOK.as_secs().cast_signed(), tv_nsec: 0 };
     loop {
-        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&stream, until)];
+        let mut fds = vec![PollFd::new(&stream, until)];
+        fds.extend(signals.map(|signals| PollFd::new(signals.fd(), PollFlags::IN)));
         if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&second)))? == 0 {
             look();
             continue;
         }
-        if fds[0].revents().is_empty() {
-            return Ok(None);
-        }
+        let came = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let Some(signals) = signals.filter(|_| came) else { return Ok(None) };
         let mut number = [0];
-        rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut number))?;
+        rustix::io::retry_on_intr(|| rustix::io::read(signals.fd(), &mut number))?;
         let number = i32::from(number[0]);
         if ends_a_process(number) {
             return Ok(Some(number));
@@ -260,24 +260,36 @@ pub(crate) fn wait(
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::Signal;
+
     use super::*;
 
     /// Nothing comes on the stream: whoever waits must still hear the second signal.
     #[test]
     fn a_signal_is_heard_after_one_that_ends_nothing() {
         let (stream, writer) = rustix::pipe::pipe().expect("a pipe");
-        let (signals, noted) = rustix::pipe::pipe().expect("a pipe");
-        rustix::io::write(&noted, &[libc::SIGWINCH as u8]).expect("written");
-        let (say, heard) = std::sync::mpsc::channel();
-        let waiting = std::thread::spawn(move || {
-            drop(say.send(wait(&stream, PollFlags::IN, &signals, &mut || ())))
+        // Another test of this process may have them.
+        let signals = (0..400).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            SignalPipe::new().expect("signals")
         });
-        let patience = std::time::Duration::from_millis(50);
-        assert!(heard.recv_timeout(patience).is_err(), "a window's new size ends no wait");
-        rustix::io::write(&noted, &[libc::SIGINT as u8]).expect("written");
-        let answer = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("an answer");
-        assert_eq!(answer.expect("no error"), Some(libc::SIGINT));
-        waiting.join().expect("ended");
+        let signals = signals.expect("nobody else has them for long");
+        let raise = |signal| {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, signal).expect("signalled");
+        };
+        raise(Signal::WINCH);
+        let (say, heard) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drop(say.send(wait(&stream, PollFlags::IN, Some(&signals), &mut || ())));
+            });
+            let patience = std::time::Duration::from_millis(50);
+            assert!(heard.recv_timeout(patience).is_err(), "a window's new size ends no wait");
+            raise(Signal::INT);
+            let answer = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("an answer");
+            assert_eq!(answer.expect("no error"), Some(libc::SIGINT));
+        });
         drop(writer);
     }
 }

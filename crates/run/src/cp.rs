@@ -47,10 +47,9 @@ impl Listed {
         };
         let mut tar = tar::Archive::new(&mut stream);
         let unpacked = tar.unpack(to).map_err(|error| archive::failed("writing to", to, error));
-        drop(tar);
         let mut signal = stream.signal;
         if let (None, Some(signals)) = (signal, &signals) {
-            signal = archive::wait(&socket, PollFlags::IN, signals.fd(), &mut *stream.look)
+            signal = archive::wait(&socket, PollFlags::IN, Some(signals), &mut *stream.look)
                 .doing("waiting for the end of the copy")?;
         }
         if let Some(signal) = signal {
@@ -73,6 +72,7 @@ impl Listed {
     ) -> Result<(), Error> {
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
         let (read, write) = streams::pipe().doing("making a pipe")?;
+        rustix::io::ioctl_fionbio(&write, true).doing("making a pipe")?;
         let socket = self.connect()?;
         let message = Message::Copy { path: path.to_owned(), into: true };
         control::send_with(&socket, &message, &[read.as_fd()]).doing("asking for the files")?;
@@ -146,7 +146,7 @@ impl Listed {
             let mut look = || {
                 pulse.as_mut().and_then(|pulse| pulse.word()).iter().for_each(|text| notices(text));
             };
-            let signal = archive::wait(socket, PollFlags::IN, signals.fd(), &mut look)
+            let signal = archive::wait(socket, PollFlags::IN, Some(signals), &mut look)
                 .doing("waiting for the end of the copy")?;
             if let Some(signal) = signal {
                 self.given_up(socket, path, notices)?;

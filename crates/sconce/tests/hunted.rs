@@ -68,6 +68,7 @@ fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
             assert_ne!(mounted, 0, "it may mount: {line}");
             taken += 1;
         }
+        println!("{taken} of {TRIES} were taken over");
         assert!(taken > TRIES / 2, "it took over {taken} of {TRIES}: {log}");
         let (code, _, err) = world.says(&["rm", "-f", "hostile"]);
         assert_eq!(code, 0, "{err}");

@@ -187,3 +187,39 @@ fn who_waits_for_a_shim_that_is_stopped_is_told() {
     }
     ok(&world, &["rm", "stuck"]);
 }
+
+/// A command that comes while its container ends hears that, and not what the kernel said.
+#[test]
+fn exec_in_a_container_that_ends_says_so() {
+    for world in worlds() {
+        world.image(CONFIG);
+        for number in 0..15 {
+            start(&world, "short", &[], "sleep 0.2");
+            let code_of = |code, err: &str| {
+                let known = ["is not running", "is ending", "ended before it was done"];
+                let said = code != 125 || known.iter().any(|words| err.contains(words));
+                assert!(said, "{number}: {code} {err}");
+                code
+            };
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let mut exec = world.sconce(&["exec", "short", "true"]);
+                    std::thread::spawn(move || {
+                        let mut all = Vec::new();
+                        loop {
+                            let said = world::texts(&exec.output().unwrap());
+                            all.push((said.0, said.2));
+                            if said.0 == 125 || all.len() > 200 {
+                                return all;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let all = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+            let last: Vec<i32> = all.map(|(code, err)| code_of(code, &err)).collect();
+            assert!(last.contains(&125));
+            ok(&world, &["rm", "-f", "short"]);
+        }
+    }
+}
