@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags};
 
@@ -85,7 +86,7 @@ impl Target<'_> {
             let child = match process.start(terminal.as_ref(), step_down, Patience::Short) {
                 Ok(child) => child,
                 // No process is forked into a pid namespace whose first one has ended (pid_namespaces(7)).
-                Err(Refused::Prepare(_)) if os::readable(self.life) => return Err(Error::Ending),
+                Err(Refused::Prepare(_)) if self.ends_soon() => return Err(Error::Ending),
                 Err(Refused::Prepare(error)) => return Err(error).doing("preparing the command"),
                 // As of a command that it ended.
                 Err(Refused::Interrupted(signal)) => return Ok(128 + signal),
@@ -167,16 +168,12 @@ impl Target<'_> {
                     | libc::CLONE_NEWUTS
                     | libc::CLONE_NEWCGROUP
                     | pids;
-                os::enter_namespaces(self.life.as_fd(), flags).map_err(|error| {
-                    match error.raw_os_error() {
-                        // Its first process is no more: the shim has not heard of it yet.
-                        Some(libc::ESRCH) => Error::Ending,
-                        _ => Error::Os {
-                            what: "joining the container's namespaces".to_owned(),
-                            source: error,
-                        },
-                    }
-                })
+                let entered = os::enter_namespaces(self.life.as_fd(), flags);
+                match entered {
+                    // Of a first process that is about to be gone the kernel says all kinds of things.
+                    Err(_) if self.ends_soon() => Err(Error::Ending),
+                    entered => entered.doing("joining the container's namespaces"),
+                }
             });
             // The rest are the host's folders, locks and cgroups, which a link of the container's could
             // reach through `/proc/self/fd`.
@@ -191,6 +188,17 @@ impl Target<'_> {
             }
         })
         .doing("starting a process in the container")
+    }
+
+    /// The first process ends within a moment.
+    fn ends_soon(&self) -> bool {
+        const MOMENT: Duration = Duration::from_millis(10);
+        (0..50).any(|_| {
+            os::readable(self.life) || {
+                std::thread::sleep(MOMENT);
+                false
+            }
+        })
     }
 
     /// The container's own command with what `exec` changes. Called inside, where the image's

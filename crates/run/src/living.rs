@@ -163,7 +163,7 @@ impl Listed {
             // Where the shim is gone, that can be read.
             tell(&socket, &Message::Signal(libc::SIGKILL))?;
             if !readable_until(&socket, Instant::now() + AFTER_KILL)? {
-                return Err(Error::Unanswered(self.id.clone()));
+                return Err(self.unanswered(&socket));
             }
         }
         self.wait_for_end(&socket, None, &mut |_| {})?.map_or_else(|| self.ended(), Ok)
@@ -178,7 +178,7 @@ impl Listed {
                     && tell(&socket, &Message::Signal(libc::SIGKILL))?
                     && !readable_until(&socket, until)?
                 {
-                    return Err(Error::Unanswered(self.id.clone()));
+                    return Err(self.unanswered(&socket));
                 }
             }
             Err(Error::NotRunning(_)) => {}
@@ -268,6 +268,15 @@ impl Listed {
                 Err(Error::NotRunning(self.id.clone()))
             }
             Err(error) => Err(error).doing("reaching the container's shim"),
+        }
+    }
+
+    /// That its shim does not answer, and why where that can be seen.
+    fn unanswered(&self, socket: &OwnedFd) -> Error {
+        let id = self.id.clone();
+        match pulse::shim_of(socket).filter(|shim| pulse::is_stopped(*shim)) {
+            Some(shim) => Error::Stopped { id, shim },
+            None => Error::Unanswered(id),
         }
     }
 

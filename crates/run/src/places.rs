@@ -147,6 +147,7 @@ pub(crate) fn check<'a>(
         if !real.starts_with("/dev") {
             return Err(wrong("device files are in /dev only; choose a place there"));
         }
+        mounted.takes(root, &real, false).map_err(|why| wrong(&why))?;
         let apart = |folder: &&&str| real.starts_with(folder) && mounted.over(&real).is_none();
         if let Some(folder) = DEV_MOUNTS.iter().find(apart) {
             let why = format!(
@@ -154,7 +155,6 @@ pub(crate) fn check<'a>(
             );
             return Err(wrong(&why));
         }
-        mounted.takes(root, &real, false).map_err(|why| wrong(&why))?;
     }
     Ok(mounted)
 }
