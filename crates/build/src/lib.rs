@@ -28,6 +28,7 @@ mod numpy;
 mod overlaps;
 mod parallel;
 mod plain;
+mod parts;
 mod progress;
 mod project;
 mod python;
@@ -37,6 +38,7 @@ mod source;
 mod toolkit;
 mod trees;
 mod venv;
+mod waiting;
 mod wheels;
 
 pub use about::{Attachment, LOCK_FILE, PROVENANCE_FILE, SBOM_FILE, attachments, bom, provenance};

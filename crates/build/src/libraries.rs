@@ -19,9 +19,10 @@ use crate::contents::{Contents, contents};
 use crate::error::Error;
 use crate::modules::{archive, file_name, head, unpacked};
 use crate::overlaps::values;
+use crate::parts;
 
 /// The most bytes that are fetched of one wheel for this.
-const LIMIT: u64 = 32 << 20;
+const LIMIT: u64 = 64 << 20;
 /// The most modules that are looked at.
 const MODULES: usize = 12;
 /// Of a module so many packed bytes are read first.
@@ -53,7 +54,12 @@ pub(crate) fn libraries(
     let Some(url) = url.filter(|_| asks) else { return Ok(found) };
     let modules = modules(&contents.files);
     let bytes = archive(builder, wheel, url, LIMIT)?;
-    Reading { bytes: &*bytes, modules, left: LIMIT / 2 }.read(&mut found)?;
+    Reading { bytes: &*bytes, modules, left: LIMIT / 4 * 3 }.read(&mut found)?;
+    if !parts::is_for_cuda(&contents.metadata) {
+        for need in &mut found.needs {
+            need.part = parts::is_part(&*bytes, &contents.files, &need.of)?;
+        }
+    }
     if !described || requires_nvidia(&contents.metadata) {
         // That a file's name speaks of CUDA is not enough for a word of doubt, and what asks for NVIDIA's packages itself
         // has them.
@@ -98,7 +104,7 @@ fn matters(name: &str) -> bool {
     names::cuda_major(&plain).is_some() || (names::is_opened(&plain) && !names::is_spare(&plain))
 }
 
-fn speaks_of_cuda(text: &str) -> bool {
+pub(crate) fn speaks_of_cuda(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     // Not within a word: ICU has a `libicudata`.
     let begins = |at: usize| {
@@ -120,7 +126,7 @@ fn is_described_so(contents: &Contents) -> bool {
 }
 
 /// Whether METADATA itself asks for packages of NVIDIA's, whatever extras are wanted.
-fn requires_nvidia(metadata: &str) -> bool {
+pub(crate) fn requires_nvidia(metadata: &str) -> bool {
     let asks = |line: &str| line.starts_with("nvidia-") && !line.contains("extra ==");
     values(metadata, "Requires-Dist:").any(asks)
 }
@@ -234,6 +240,7 @@ fn take(into: &mut Vec<Need>, entry: &Entry, libraries: Vec<String>) {
             package: package(cuda),
             package_13: package(Some(13)),
             library,
+            part: false,
         });
     }
 }

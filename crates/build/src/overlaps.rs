@@ -71,6 +71,19 @@ pub(crate) fn files(
     Ok(contents.files.into_iter().map(|entry| entry.name).collect())
 }
 
+/// What METADATA of a wheel requires.
+///
+/// # Errors
+/// Why it is not known, in words.
+pub(crate) fn requires(
+    builder: &Builder<'_>,
+    wheel: &Wheel,
+    url: Option<&str>,
+) -> Result<Vec<String>, String> {
+    let contents = contents(builder, wheel, url).map_err(|error| reason(&error))?;
+    Ok(values(&contents.metadata, "Requires-Dist:").map(str::to_owned).collect())
+}
+
 fn listed(wheel: &Wheel, contents: &Contents, venv: &Venv) -> Result<Listed, sconce_layer::Error> {
     let files = contents.files.iter().map(|entry| (entry.name.as_str(), entry.size, entry.crc));
     let listing = Listing::new(&wheel.name, &wheel.file, files, &contents.entry_points, venv)?;

@@ -7,6 +7,10 @@ pub trait Progress: Sync {
     fn begin(&self, what: &str, total: Option<u64>) -> Box<dyn Stage>;
     /// A remark that a person should see once.
     fn note(&self, text: &str);
+    /// What has taken a while is looking for this by now.
+    fn looking_for(&self, what: &str) {
+        let _ = what;
+    }
 }
 
 /// One piece of work under way. Dropped, it failed or was given up: its line goes without a word.

@@ -16,6 +16,7 @@ use crate::error::{Error, at};
 use crate::logins;
 use crate::resolve::World;
 use crate::seal::seal;
+use crate::waiting;
 
 /// The memo that leads from a tag to its lock.
 const TAG_LOCK: &str = "tag-lock";
@@ -52,6 +53,13 @@ pub enum Policy {
     Locked,
     /// It must be there, and is taken as it is.
     Frozen,
+}
+
+impl Policy {
+    /// Whether a lock may be written, its seal included.
+    pub const fn writes(&self) -> bool {
+        matches!(self, Self::Update(_))
+    }
 }
 
 impl Default for Policy {
@@ -321,9 +329,11 @@ impl Builder<'_> {
     ) -> Result<Locked, Error> {
         let stage = self.progress.begin("locking", None);
         self.add_logins(project)?;
-        let mut world = World::new(self, project);
         let previous = Previous { lock: before, upgrade };
-        let (lock, explanation) = sconce_lock::resolve(project.spec(), host, previous, &mut world)?;
+        let (lock, explanation) = waiting::told_of(self.progress, |told| {
+            let mut world = World::new(self, project, told);
+            sconce_lock::resolve(project.spec(), host, previous, &mut world)
+        })?;
         stage.end(&format!(
             "{}{} Python and {} Debian packages",
             lock.facts.torch.as_ref().map_or(String::new(), |torch| {
@@ -379,20 +389,36 @@ impl Builder<'_> {
 
     /// Builds what isn't there, seals the lock if it had no seal, and names the image.
     pub fn ready(&self, project: &Project, lock: Lock, trees: Trees) -> Result<Ready, Error> {
-        self.ready_until(project, lock, trees, Until::Whole)
+        self.ready_under(&Policy::default(), project, lock, trees)
     }
 
-    /// As [`Builder::ready`] with trees, but does not wait for what a first command can do without.
-    pub fn startable(&self, project: &Project, lock: Lock) -> Result<Ready, Error> {
-        self.ready_until(project, lock, Trees::All, Until::Startable)
+    /// As [`Builder::ready`], but the lock gets no seal where the policy has it stay as it is.
+    pub fn ready_under(
+        &self,
+        policy: &Policy,
+        project: &Project,
+        lock: Lock,
+        trees: Trees,
+    ) -> Result<Ready, Error> {
+        self.ready_until(policy, project, lock, (trees, Until::Whole))
+    }
+
+    /// As [`Builder::ready_under`] with trees, but does not wait for what a first command can do without.
+    pub fn startable(
+        &self,
+        policy: &Policy,
+        project: &Project,
+        lock: Lock,
+    ) -> Result<Ready, Error> {
+        self.ready_until(policy, project, lock, (Trees::All, Until::Startable))
     }
 
     fn ready_until(
         &self,
+        policy: &Policy,
         project: &Project,
         lock: Lock,
-        trees: Trees,
-        until: Until,
+        (trees, until): (Trees, Until),
     ) -> Result<Ready, Error> {
         self.add_logins(project)?;
         let builder = Builder { project: Some(&project.spec().leads), ..*self };
@@ -401,7 +427,7 @@ impl Builder<'_> {
         // A lock that is taken as it is, though sconce.toml has changed since, stays as it is.
         let fits = lock.check_spec(project.spec());
         let lock = match lock.sealed {
-            None if whole && fits.is_ok() => {
+            None if whole && fits.is_ok() && policy.writes() => {
                 let sealed = seal(&lock, &environment);
                 // A checkout that is there to be read works too: its lock says all but the seal.
                 match self.keep_lock(project, &sealed) {
@@ -411,7 +437,8 @@ impl Builder<'_> {
                 sealed
             }
             None if whole => {
-                unsealed = fits.err().map(|stale| stale.to_string());
+                let kept = || "`--locked` and `--frozen` write nothing".to_owned();
+                unsealed = Some(fits.err().map_or_else(kept, |stale| stale.to_string()));
                 lock
             }
             _ => lock,

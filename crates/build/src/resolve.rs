@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use sconce_blob::Digest;
@@ -40,6 +41,8 @@ pub(crate) struct World<'a> {
     ahead: Option<Ahead>,
     /// Debian's lists that were read last.
     lists: Option<(Question, Lists)>,
+    /// Who says what is looked for.
+    told: Sender<String>,
 }
 
 impl World<'_> {
@@ -51,7 +54,7 @@ impl World<'_> {
 
 impl<'a> World<'a> {
     /// For a project; its folder is where relative paths in its requirements start.
-    pub(crate) fn new(builder: &'a Builder<'a>, project: &Project) -> Self {
+    pub(crate) fn new(builder: &'a Builder<'a>, project: &Project, told: Sender<String>) -> Self {
         let leads = match project {
             Project::Folder { spec, .. } => spec.leads.clone(),
             Project::Tag { .. } => Leads::of(Path::new("/")),
@@ -67,6 +70,7 @@ impl<'a> World<'a> {
             pip_index: None,
             ahead: None,
             lists: None,
+            told,
         }
     }
 
@@ -229,6 +233,19 @@ impl Index for World<'_> {
         overlaps::files(self.builder, wheel, self.address(wheel).as_deref())
     }
 
+    fn requires(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<String>, String>> {
+        let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("requires", PAGES, &places, |(wheel, url)| {
+            overlaps::requires(builder, wheel, url.as_deref())
+        })
+    }
+
+    fn looking_for(&mut self, what: &str) {
+        // Nobody listens any more only when the resolution is over.
+        let _ = self.told.send(what.to_owned());
+    }
+
     fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
         self.uv()?.export(request)
     }
@@ -283,7 +300,7 @@ fn question(request: &DebianRequest) -> Question {
 }
 
 /// Raised when the same wheel would answer otherwise: modules are read in another way.
-const READING: u32 = 1;
+const READING: u32 = 2;
 
 /// The memo of what a wheel says about itself.
 const NATIVE: &str = "native";

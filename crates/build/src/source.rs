@@ -323,7 +323,8 @@ impl Builder<'_> {
         let jobs = memory::jobs(self.threads, !source.architectures.is_empty()).to_string();
         let mut variables = variables(&jobs);
         if container.wheels.iter().any(|wheel| wheel.name.starts_with("nvidia-cuda-nvcc")) {
-            variables.extend(toolkit::ENV.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let all = toolkit::ENV.into_iter().chain(toolkit::BUILD_ENV);
+            variables.extend(all.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         variables.extend(source.variables());
         variables
@@ -497,7 +498,7 @@ mod tests {
     fn the_recipe_is_raised_with_what_it_is_made_of() {
         let mut hasher = Hasher::new();
         hasher.update(PROGRAM.as_bytes());
-        hasher.update(format!("{:?}{:?}", variables("1"), toolkit::ENV).as_bytes());
+        hasher.update(format!("{:?}{:?}", variables("1"), (toolkit::ENV, toolkit::BUILD_ENV)).as_bytes());
         assert_eq!(
             (RECIPE, hasher.finish().hex()),
             (2, "a428735b414506a9b0f1b17008be563f696952d306ef5cf41a80a719d26468ef".to_owned())

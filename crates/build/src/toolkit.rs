@@ -29,6 +29,10 @@ pub(crate) const ENV: [(&str, &str); 3] = [
     ("LIBRARY_PATH", "/usr/local/cuda/lib64"),
 ];
 
+/// And of the container that a wheel is built in: a setup.py that calls the C++ compiler itself names the include folder
+/// of one wheel, and cuDNN's and NCCL's headers are in others (transformer-engine-torch).
+pub(crate) const BUILD_ENV: [(&str, &str); 1] = [("CPATH", "/usr/local/cuda/include")];
+
 /// The links of the toolkit that these wheels make. Of equal names the first wheel's counts.
 pub(crate) fn links(wheels: &[Wheel], python: &str) -> Vec<Entry> {
     let site = site_packages(python);

@@ -121,6 +121,8 @@ pub enum Error {
         words: String,
         /// Every requirement of the user's own that is there as source only.
         sources: Vec<String>,
+        /// What is built from source already.
+        built: Vec<String>,
         /// What was tried and refused before.
         refused: Vec<Refused>,
     },
@@ -131,6 +133,8 @@ pub enum Error {
         relics: Vec<String>,
         /// The Python, where it was named.
         python: Option<String>,
+        /// What is built from source already.
+        built: Vec<String>,
     },
     /// A package could not be built from its source distribution.
     #[error("{name} {version} could not be built from its source distribution")]
@@ -186,7 +190,7 @@ pub enum Error {
         message: String,
     },
     /// What stands beside torch is built for another CUDA, and nothing else is left to try.
-    #[error("torch {} and the packages beside it do not fit: {}{}", .0.torch, .0.message, or_else(&.0.instead))]
+    #[error("torch {} and the packages beside it do not fit: {}{}{}", .0.torch, .0.message, .0.others(), or_else(&.0.instead))]
     Beside(Box<Beside>),
     /// Wheels of the set install different files at one path.
     #[error("{message}")]
@@ -264,6 +268,17 @@ fn sources_of(relic: &str) -> Vec<&str> {
 }
 
 /// Package names as they stand in `sconce.toml`.
+/// The key that has packages built, with those that are built already: the hint is to be written as it stands.
+fn have_built(built: &[String], sources: &[&str]) -> String {
+    let mut all: Vec<&str> = built.iter().map(String::as_str).chain(sources.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    format!(
+        "have it built where you trust its code: `from-source = [{}]` under [environment]",
+        names(all.into_iter())
+    )
+}
+
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
@@ -279,27 +294,33 @@ impl Error {
             Self::Tag { near, .. } => {
                 near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
             }
-            Self::Relics { relics, python } => {
+            Self::Relics { relics, python, built } => {
                 let sources: Vec<&str> = relics.iter().flat_map(|relic| sources_of(relic)).collect();
-                let build = match sources.is_empty() {
+                let (stubs, sources): (Vec<&str>, Vec<&str>) = sources
+                    .into_iter()
+                    .partition(|name| sconce_facts::wheels_elsewhere(name).is_some());
+                let mut build = match sources.is_empty() {
                     true => String::new(),
-                    false => format!(
-                        ", or have it built where you trust its code: `from-source = [{}]` under [environment]",
-                        names(sources.into_iter())
-                    ),
+                    false => format!(", or {}", have_built(built, &sources)),
                 };
+                for name in stubs {
+                    let has = sconce_facts::wheels_elsewhere(name).unwrap_or_default();
+                    build += &format!("; the wheels of its newest release are on {has}, {ELSEWHERE}");
+                }
                 let other = match python {
                     None => String::new(),
                     Some(python) => format!("; or leave `python = \"{python}\"` out: another may have the newest"),
                 };
                 Some(format!("name the version that you want (`name==1.2`){build}{other}"))
             }
-            Self::Unsatisfiable { sources, .. } if !sources.is_empty() => Some(format!(
-                "have it built where you trust its code: `from-source = [{}]` under [environment]",
-                names(sources.iter().map(String::as_str))
-            )),
+            Self::Unsatisfiable { sources, built, .. } if !sources.is_empty() => {
+                let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+                Some(have_built(built, &sources))
+            }
             Self::Unsatisfiable { words, .. } if words.ends_with(ELSEWHERE) => Some(
-                "name that index: `indexes = [{ name = \"other\", url = \"https://…\" }]` under [environment]".into(),
+                "with the indexes that were asked no way is known; that one's address goes under `indexes` in \
+                 [environment], as { name = …, url = … }"
+                    .into(),
             ),
             Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
                 (Some(name), _) => format!(
@@ -352,7 +373,7 @@ impl Error {
         match error {
             IndexError::NoSolution { words } if what == "Debian archive" => Self::Debian { words },
             IndexError::NoSolution { words } => {
-                Self::Unsatisfiable { words, sources: Vec::new(), refused: Vec::new() }
+                Self::Unsatisfiable { words, sources: Vec::new(), built: Vec::new(), refused: Vec::new() }
             }
             IndexError::Refused { words } => Self::Resolver { words },
             IndexError::Failed(source) => Self::Index { what, named: None, source },
@@ -361,7 +382,7 @@ impl Error {
 }
 
 /// A package beside torch that is built for another CUDA.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Beside {
     /// The torch.
     pub torch: String,
@@ -373,28 +394,36 @@ pub struct Beside {
     pub fits: Option<String>,
     /// The newest CUDA that it wants and for which there is a build of this torch.
     pub cuda: Option<CudaVersion>,
-    /// The newest release of the package, where that fits this torch: "bitsandbytes 0.50.2".
-    pub release: Option<String>,
+    /// Releases with which it would fit, each with the torch that it fits: "bitsandbytes 0.50.2".
+    pub releases: Vec<(String, String)>,
+    /// What keeps other torches away, where it is another package: the torch, and in a sentence.
+    pub others: Vec<(String, String)>,
     /// What else would be years older with a torch that it fits.
     pub instead: Vec<String>,
 }
 
 impl Beside {
+    /// "; and beside torch 2.10.0, …"
+    fn others(&self) -> String {
+        let others = self.others.iter();
+        others.map(|(torch, message)| format!("; and with torch {torch}: {message}")).collect()
+    }
+
     fn ways_out(&self) -> String {
         let mut ways = Vec::new();
         if let Some(torch) = &self.fits {
             ways.push(format!("leave the version of torch open, or ask for {torch}"));
         }
-        if let Some(release) = &self.release {
-            ways.push(format!("ask for {release}, which fits this torch"));
+        for (release, torch) in &self.releases {
+            ways.push(format!("ask for {release}, which fits torch {torch}"));
         }
         if let Some(cuda) = self.cuda {
             ways.push(format!("say `cuda = \"{cuda}\"`, for which there is a build of this torch"));
         }
         if ways.is_empty() {
             ways.push(format!(
-                "ask for a release of {} that is built for this torch",
-                self.package
+                "no release of {} is known that fits torch {}; `exclude = [\"{}\"]` under [environment] leaves it out",
+                self.package, self.torch, self.package
             ));
         }
         ways.join("; or ")

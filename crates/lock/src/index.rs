@@ -120,6 +120,9 @@ pub struct Need {
     pub package_13: Option<String>,
     /// The module.
     pub of: String,
+    /// Whether that module is a part which the package does without: it is loaded when it is used.
+    #[serde(default)]
+    pub part: bool,
 }
 
 impl Need {
@@ -318,6 +321,16 @@ pub trait Index {
     /// METADATA says which they can be used with.
     fn numpy(&mut self, wheels: &[Wheel]) -> Vec<Result<Option<NumpyApi>, String>> {
         wheels.iter().map(|_| Ok(None)).collect()
+    }
+
+    /// What METADATA of wheels requires, line by line, in their order; else why that is not known.
+    fn requires(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<String>, String>> {
+        wheels.iter().map(|wheel| Err(format!("nothing is read of {} here", wheel.file))).collect()
+    }
+
+    /// Told what is looked for from now on, for people who wait: "an older torch that cupy fits".
+    fn looking_for(&mut self, what: &str) {
+        let _ = what;
     }
 
     /// A project's uv.lock as a pylock.toml (PEP 751). Nothing is resolved or built.

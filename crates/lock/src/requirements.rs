@@ -303,6 +303,28 @@ pub(crate) fn other_tool(path: &str) -> Option<&'static str> {
     OTHERS.iter().find(|(names, _)| names.contains(&name)).map(|(_, way)| *way)
 }
 
+/// What to write instead, where a text that stands for a package is the name of a file that says what a project
+/// needs: `pyproject.toml`.
+pub(crate) fn instead_of_file(text: &str) -> Option<String> {
+    if text.contains(char::is_whitespace) || text.contains(['@', ';', '[', '=']) {
+        return None;
+    }
+    let way = match RequirementsFile::new(text) {
+        // A package may be called `zope.in`; a file like this is not.
+        Some(_) if text.ends_with(".in") && !text.contains("requirements") => return None,
+        Some(file) => match file.kind {
+            FileKind::Requirements | FileKind::Pyproject => {
+                format!("`requirements = [\"-r {text}\"]` in sconce.toml reads it")
+            }
+            FileKind::Pylock | FileKind::UvLock | FileKind::Conda => {
+                format!("it stands alone: `requirements = \"{text}\"` in sconce.toml reads it")
+            }
+        },
+        None => other_tool(text)?.to_owned(),
+    };
+    Some(format!("it is a file and not a package: {way}"))
+}
+
 /// A file in a project's folder that says what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectFile {
@@ -364,6 +386,27 @@ pub(crate) fn read_text(leads: &Leads, path: &Path) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_not_packages() {
+        for file in [
+            "requirements.txt",
+            "dev/requirements-gpu.txt",
+            "./requirements.in",
+            "pyproject.toml",
+            "pylock.train.toml",
+            "uv.lock",
+            "environment.yml",
+            "setup.py",
+            "Pipfile",
+            "poetry.lock",
+        ] {
+            assert!(instead_of_file(file).is_some(), "{file}");
+        }
+        for package in ["zope.in", "toml", "pipfile-api", "a.txt @ https://h.invalid/a.whl", "."] {
+            assert_eq!(instead_of_file(package), None, "{package}");
+        }
+    }
 
     #[test]
     fn requirements_are_checked_without_a_panic() {

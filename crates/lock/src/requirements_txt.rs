@@ -248,6 +248,9 @@ pub(crate) fn checked(text: &str, folder: &Path) -> Result<String, (String, bool
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return wrong("it holds a control character");
     }
+    if let Some(words) = crate::requirements::instead_of_file(text) {
+        return Err((words, false));
+    }
     if let Some((name, rest)) = named(text) {
         let (target, marker) = target_and_marker(rest)?;
         let target = wheel(target, folder)?;

@@ -133,6 +133,7 @@ fn packages(
         uploaded: BTreeMap::new(),
         old_numpys: Vec::new(),
         unread_numpy: Vec::new(),
+        instead: None,
     };
     let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
     resolution.finish(chosen)
@@ -183,6 +184,8 @@ struct Resolution<'a> {
     old_numpys: Vec<numpy::OldNumpy>,
     /// Wheels of which it could not be read which NumPy they are built for, and why.
     unread_numpy: Vec<(Wheel, String)>,
+    /// A package of the user's requirements, and the requirement that is tried in its place.
+    instead: Option<(String, String)>,
 }
 
 impl Resolution<'_> {

@@ -48,7 +48,7 @@ pub struct Source {
 
 /// How wheels are built of the same things. Raised when that changes: a lock says by which recipe its wheels were
 /// built, and another one may give other bytes.
-pub const RECIPE: u32 = 2;
+pub const RECIPE: u32 = 3;
 
 /// The recipe of locks that name none.
 pub(crate) const FIRST_RECIPE: u32 = 1;

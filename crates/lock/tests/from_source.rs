@@ -186,7 +186,7 @@ fn names_that_cannot_be_meant() {
 fn what_is_there_as_source_only_names_the_way() {
     let hint = |relics: &[&str]| {
         let relics = relics.iter().map(|relic| (*relic).to_owned()).collect();
-        Error::Relics { relics, python: None }.hint().unwrap()
+        Error::Relics { relics, python: None, built: vec!["a".into()] }.hint().unwrap()
     };
     let found = hint(&[
         "deepspeed 0.3.1.dev3 (a pre-release that nobody asked for) is all that there is as a wheel: its \
@@ -199,6 +199,11 @@ fn what_is_there_as_source_only_names_the_way() {
     let found = hint(&["a 1.0: its newest release, 2.0, has no wheel for Python 3.13 on x86_64"]);
     assert!(!found.contains("from-source"), "{found}");
     let sources = vec!["a".to_owned(), "b".to_owned()];
-    let error = Error::Unsatisfiable { words: String::new(), sources, refused: Vec::new() };
+    let error = Error::Unsatisfiable {
+        words: String::new(),
+        sources,
+        built: Vec::new(),
+        refused: Vec::new(),
+    };
     assert!(error.hint().unwrap().contains("`from-source = [\"a\", \"b\"]`"));
 }

@@ -40,6 +40,29 @@ fn the_template_is_the_defaults() {
     );
 }
 
+/// What people write where a package is expected.
+#[test]
+fn a_file_in_a_list_is_no_package() {
+    let text = |item: &str| format!("[environment]\nrequirements = [\"einops\", \"{item}\"]\n");
+    wrong(
+        &text("pyproject.toml"),
+        expect![[r#"
+            sconce.toml, line 2, column 16: `pyproject.toml`: it is a file and not a package: `requirements = ["-r pyproject.toml"]` in sconce.toml reads it
+        "#]],
+    );
+    wrong(
+        &text("./environment.yml"),
+        expect![[r#"
+            sconce.toml, line 2, column 16: `./environment.yml`: it is a file and not a package: it stands alone: `requirements = "./environment.yml"` in sconce.toml reads it
+        "#]],
+    );
+    for (item, word) in [("Pipfile", "pipenv requirements"), ("setup.py", "[project] dependencies")]
+    {
+        let error = Spec::parse(&text(item)).unwrap_err().to_string();
+        assert!(error.contains("not a package") && error.contains(word), "{error}");
+    }
+}
+
 #[test]
 fn every_key() {
     let spec = Spec::parse(

@@ -44,6 +44,15 @@ impl Progress for Display {
             None => eprintln!("note: {text}"),
         }
     }
+
+    fn looking_for(&self, what: &str) {
+        let line = || eprintln!("{:16} looking for {what}", "locking");
+        match &self.lines {
+            _ if self.quiet => {}
+            Some(lines) => lines.suspend(line),
+            None => line(),
+        }
+    }
 }
 
 /// A line that moves.

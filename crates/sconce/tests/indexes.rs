@@ -314,7 +314,15 @@ fn a_stale_lock_gets_no_seal() {
         said.contains("the lock stays without a seal: sconce.lock is not of this sconce.toml"),
         "{said}"
     );
-    // One that fits gets it.
+    // Nor does one that fits, where nothing is to be written: the image is there all the same.
+    world.asks("bytecode = false");
+    std::fs::remove_dir_all(world.path("store")).unwrap();
+    for words in [&["build", "--locked"][..], &["build", "--frozen"]] {
+        let (code, said) = world.sconce(words);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before, "{words:?}");
+    }
+    // Else it gets one.
     let (code, said) = world.sconce(&["build"]);
     assert_eq!(code, 0, "{said}");
     assert!(std::fs::read_to_string(&path).unwrap().contains("[sealed]"));

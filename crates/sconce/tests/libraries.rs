@@ -93,8 +93,8 @@ fn a_library_of_another_cuda_than_torch_s() {
         world(&[torch(), needs.clone(), cublas("nvidia-cublas", 13)]).sconce(&["lock"]);
     assert_eq!(code, 4, "{said}");
     assert!(said.contains(words), "{said}");
-    let way = "to do: leave the version of torch open, or ask for torch = \"2.10.0\" (CUDA 12.8)";
-    assert!(said.contains(way), "{said}");
+    // The index has no other torch: what would not work is not printed.
+    assert!(said.contains("no release of fast is known that fits torch 2.15.0"), "{said}");
 
     // Another package has it, or the wheel itself.
     let own = needs.clone().file("fast/libs/libcublas.so.12", b"ELF");
@@ -105,6 +105,35 @@ fn a_library_of_another_cuda_than_torch_s() {
     ] {
         let (_, said) = world(&wheels).sconce(&["lock"]);
         assert!(said.contains("Debian") && !said.contains("libcublas"), "{said}");
+    }
+}
+
+/// A part of a package that is loaded when it is used keeps no torch away; one that is loaded at once does.
+#[test]
+fn a_part_that_needs_another_cuda() {
+    let many = |init: &str| {
+        Wheel::new("many", "1.0")
+            .tag(TAG)
+            .metadata("Summary: for CPU and CUDA\n")
+            .file("many/__init__.py", init.as_bytes())
+            .file("many/cpu/core.so", &library(&["libc.so.6"], b""))
+            .file("many/cuda/core.so", &library(&["libcublas.so.12", "libc.so.6"], b""))
+    };
+    let lazy = many("import os\n\ndef on_gpu():\n    from .cuda import core\n");
+    let alone = World::new(std::slice::from_ref(&lazy));
+    alone.asks("exclude = []");
+    let (code, said) = alone.sconce(&["lock"]);
+    let words = "note: many 1.0 needs libcublas.so.12 for a part of it (many/cuda/core.so), and no package here has it: \
+                 nvidia-cublas-cu12 brings it";
+    assert!(code == 0 && said.contains(words), "{code} {said}");
+    let (_, said) = world(&[torch(), lazy]).sconce(&["lock"]);
+    assert!(said.contains("Debian") && !said.contains("do not fit"), "{said}");
+
+    let linked = many("").file("many/api.so", &library(&["core.so", "libc.so.6"], b""));
+    for needed in [many("from .cuda import core\n"), linked] {
+        let (code, said) = world(&[torch(), needed]).sconce(&["lock"]);
+        let words = "many 1.0 needs libcublas.so.12 of CUDA 12 (many/cuda/core.so)";
+        assert!(code == 4 && said.contains(words), "{code} {said}");
     }
 }
 

@@ -184,6 +184,11 @@ fn add_and_remove_edit_and_lock_in_one_go() {
     let before = (world.read("sconce.toml"), world.read("sconce.lock"));
     world.says(&["add", "no-such"], 4, &["you require no-such"]);
     world.says(&["add", "../folder"], 2, &["`../folder`: it is a folder"]);
+    world.says(&["add", "setup.py"], 2, &["`setup.py`: it is a file and not a package: what it"]);
+    world.write("r.txt", "requirements.txt\n");
+    world.write("sconce.toml", "[environment]\ntorch = false\nrequirements = ['-r r.txt']\n");
+    world.says(&["lock"], 3, &["r.txt, line 1: `requirements.txt`", "[\"-r requirements.txt\"]"]);
+    world.write("sconce.toml", &before.0);
     world.says(&["remove", "no-such"], 2, &["`no-such` is not in the requirements"]);
     assert_eq!((world.read("sconce.toml"), world.read("sconce.lock")), before);
 }

@@ -207,8 +207,10 @@ fn find(
                 builder.progress.note(note);
             }
             let ready = match request.early {
-                true => builder.startable(project, locked.lock)?,
-                false => builder.ready(project, locked.lock, Trees::All)?,
+                true => builder.startable(&request.lock, project, locked.lock)?,
+                false => {
+                    builder.ready_under(&request.lock, project, locked.lock, Trees::All)?
+                }
             };
             let image = store.image(&ready.image.hex())?;
             return Ok(Found { image, imports: imports(Some(&ready.lock))?, early: !ready.whole });

@@ -62,6 +62,10 @@ impl Resolution<'_> {
         let overrides = self.overrides();
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());
+        if let Some((package, other)) = &self.instead {
+            requirements.retain(|text| overlaps::name_of(text) != *package);
+            requirements.push(other.clone());
+        }
         requirements.extend(torch);
         if let (Flavour::Devel, Some(cuda)) = (environment.flavour, cuda) {
             requirements.extend(toolkit(cuda));

@@ -42,18 +42,24 @@ impl Left {
 
     /// Takes a release out that a file beside it does not fit. Where the very file was asked for
     /// (`fixed`), only what the file wants is left. A file that comes beside two releases comes beside
-    /// others as well: next is a release that it fits, and those between are tried last.
+    /// others as well: next is a release that it fits, and those between are tried last. One that comes whatever
+    /// the torch (`always`) comes with all releases on that Python.
     pub fn remove_misfit(
         &mut self,
         version: &str,
         (file, wants): (&str, &Wants),
-        fixed: bool,
+        (fixed, always): (bool, Option<&'static Base>),
         machine: Machine,
     ) {
         self.next.retain(|other| other.release.version != version);
         self.unlikely.retain(|other| other.release.version != version);
         let again = self.files.iter().any(|known| known == file);
-        if fixed || again {
+        if let Some(base) = always {
+            let may = |other: &Candidate| other.base != base || wants.met_by(other, machine);
+            self.next.retain(may);
+            self.unlikely.retain(may);
+        }
+        if fixed || again || always.is_some() {
             let (fitting, others) = std::mem::take(&mut self.next)
                 .into_iter()
                 .partition(|other| wants.met_by(other, machine));

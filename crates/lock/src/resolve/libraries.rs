@@ -37,7 +37,9 @@ impl Resolution<'_> {
             return None;
         }
         missing.iter().find_map(|missing| {
-            let of_other = |need: &&Need| need.cuda.is_some_and(|major| major != torch.major);
+            let of_other = |need: &&Need| {
+                !need.part && need.cuda.is_some_and(|major| major != torch.major)
+            };
             let need = missing.needs.iter().find(of_other)?;
             let Wheel { name, version, .. } = &missing.wheel;
             let major = need.cuda?;
@@ -94,7 +96,12 @@ impl Resolution<'_> {
                 true => String::new(),
                 false => format!(": {}", ways.join("; ")),
             };
-            let when = if verb == "opens" { " when it uses a GPU" } else { "" };
+            let part = asked.iter().find(|need| need.part).filter(|_| asked.iter().all(|n| n.part));
+            let when = match part {
+                _ if verb == "opens" => " when it uses a GPU".to_owned(),
+                Some(need) => format!(" for a part of it ({})", need.of),
+                None => String::new(),
+            };
             self.explanation.note(format!(
                 "{name} {version} {verb} {libraries}{when}, and no package here has it{ways}"
             ));
@@ -190,5 +197,6 @@ fn need(row: &Opens) -> Need {
         package: Some(row.brought_by.clone()),
         package_13: None,
         of: "it opens it by name".to_owned(),
+        part: false,
     }
 }

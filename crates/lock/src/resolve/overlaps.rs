@@ -6,10 +6,13 @@ use pep508_rs::{ExtraName, Requirement, VerbatimUrl};
 use sconce_facts::Base;
 
 use super::Resolution;
+use super::companions::Wants;
 use crate::blame;
+use crate::candidate::{Request, candidates};
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;
 use crate::index::{Misnamed, Overlap, OverlapQuestion};
+use crate::spec::CudaRequest;
 use crate::wheel_name::normalise;
 
 /// The most pairs of packages that an error names.
@@ -57,7 +60,7 @@ impl Resolution<'_> {
             }
             found => {
                 let needs = self.needs(&answer.requires, base);
-                Err(refusal(found, wheels, torch, &needs))
+                Err(self.refusal(found, wheels, torch, &needs))
             }
         }
     }
@@ -109,6 +112,76 @@ impl Resolution<'_> {
     }
 }
 
+impl Resolution<'_> {
+    fn refusal(
+        &self,
+        found: &[Overlap],
+        wheels: &[Wheel],
+        torch: Option<&TorchFacts>,
+        needs: &Needs,
+    ) -> Error {
+        let major = torch.and_then(|torch| torch.cuda).map(|cuda| cuda.major);
+        let cudas = found.iter().find_map(|overlap| cudas(overlap, major, needs));
+        let mut message = String::new();
+        if let Some(Cudas { who, major, torch }) = &cudas {
+            message = format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
+        }
+        let mut lines: Vec<String> =
+            found.iter().take(MOST).map(|overlap| line(overlap, wheels, needs)).collect();
+        if found.len() > MOST {
+            lines.push(format!("and {} more pairs of packages", found.len() - MOST));
+        }
+        message.push_str(&lines.join("\n"));
+        let hint = match (cudas, found) {
+            (Some(Cudas { who, major, .. }), _) => {
+                let other = format!(
+                    "name a release of {who} for the CUDA of torch, or one without its own CUDA libraries"
+                );
+                match self.torch_of_cuda(major) {
+                    Some(way) => {
+                        format!("{way} under [environment] takes a torch for the CUDA of {who}; or {other}")
+                    }
+                    None => other,
+                }
+            }
+            (None, [overlap]) => {
+                let [first, second] = &overlap.packages;
+                format!(
+                    "keep one of the two: `exclude = [\"{first}\"]` or `exclude = [\"{second}\"]` under [environment] \
+                     leaves that one out though something requires it; or keep both: `prefer = [\"{first}\"]` or \
+                     `prefer = [\"{second}\"]` lets the files of that one win"
+                )
+            }
+            (None, some @ [_, _, ..]) => {
+                let all: Vec<_> =
+                    some.iter().take(MOST).map(|overlap| overlap.packages.clone()).collect();
+                let list = |names: &[String]| {
+                    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                    names.join(", ")
+                };
+                let named = list(&covering(&all));
+                format!(
+                    "`exclude = [{named}]` under [environment] leaves one of each pair out though something requires it; or \
+                     `prefer = [{named}]` keeps all and lets the files of those win; or name the others of the pairs there"
+                )
+            }
+            (None, []) => String::new(),
+        };
+        Error::Overlap { message, hint }
+    }
+
+    /// What takes a torch for another CUDA: `cuda`, or the version of torch where that was asked for and has none.
+    fn torch_of_cuda(&self, major: u16) -> Option<String> {
+        let wanted = CudaRequest::Version { major, minor: None };
+        let request = Request { cuda: wanted, ..self.request.clone() };
+        if !candidates(&request).0.is_empty() {
+            return Some(format!("`cuda = \"{major}\"`"));
+        }
+        let found = self.candidate_that_has(&Wants::CudaMajor(major))?;
+        Some(format!("`torch = \"{}\"`", found.release.version))
+    }
+}
+
 /// Overrides for uv that leave packages out: an override with a marker that never holds stands in for
 /// every requirement of its package (uv, "Dependency overrides").
 pub(super) fn without(exclude: &[String], mut overrides: Vec<String>) -> Vec<String> {
@@ -123,59 +196,10 @@ pub(super) fn pins_besides(exclude: &[String], pins: &[String]) -> Vec<String> {
 }
 
 /// The name at the beginning of a requirement, normalised.
-fn name_of(requirement: &str) -> String {
+pub(super) fn name_of(requirement: &str) -> String {
     let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let text = requirement.trim_start();
     normalise(&text[..text.find(|c| !part(c)).unwrap_or(text.len())])
-}
-
-fn refusal(
-    found: &[Overlap],
-    wheels: &[Wheel],
-    torch: Option<&TorchFacts>,
-    needs: &Needs,
-) -> Error {
-    let major = torch.and_then(|torch| torch.cuda).map(|cuda| cuda.major);
-    let cudas = found.iter().find_map(|overlap| cudas(overlap, major, needs));
-    let mut message = String::new();
-    if let Some(Cudas { who, major, torch }) = &cudas {
-        message = format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
-    }
-    let mut lines: Vec<String> =
-        found.iter().take(MOST).map(|overlap| line(overlap, wheels, needs)).collect();
-    if found.len() > MOST {
-        lines.push(format!("and {} more pairs of packages", found.len() - MOST));
-    }
-    message.push_str(&lines.join("\n"));
-    let hint = match (cudas, found) {
-        (Some(Cudas { who, major, .. }), _) => format!(
-            "`cuda = \"{major}\"` under [environment] takes a torch for the CUDA of {who}; or name a \
-             release of {who} for the CUDA of torch, or one without its own CUDA libraries"
-        ),
-        (None, [overlap]) => {
-            let [first, second] = &overlap.packages;
-            format!(
-                "keep one of the two: `exclude = [\"{first}\"]` or `exclude = [\"{second}\"]` under [environment] \
-                 leaves that one out though something requires it; or keep both: `prefer = [\"{first}\"]` or \
-                 `prefer = [\"{second}\"]` lets the files of that one win"
-            )
-        }
-        (None, some @ [_, _, ..]) => {
-            let all: Vec<_> =
-                some.iter().take(MOST).map(|overlap| overlap.packages.clone()).collect();
-            let list = |names: &[String]| {
-                let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-                names.join(", ")
-            };
-            let named = list(&covering(&all));
-            format!(
-                "`exclude = [{named}]` under [environment] leaves one of each pair out though something requires it; or \
-                 `prefer = [{named}]` keeps all and lets the files of those win; or name the others of the pairs there"
-            )
-        }
-        (None, []) => String::new(),
-    };
-    Error::Overlap { message, hint }
 }
 
 /// Packages of which each pair has one: those in most pairs first.
@@ -243,15 +267,23 @@ struct Cudas {
     torch: u16,
 }
 
+/// The CUDA at the end of a package's name.
+fn major(name: &str) -> Option<u16> {
+    name.rsplit_once("-cu")?.1.parse().ok()
+}
+
 /// Whether an overlap is one of two CUDAs: NVIDIA's packages end in the CUDA that they are for, before 13
 /// all of them.
 fn cudas(overlap: &Overlap, torch: Option<u16>, needs: &Needs) -> Option<Cudas> {
     let torch = torch?;
-    let major = |name: &str| name.rsplit_once("-cu")?.1.parse::<u16>().ok();
     let all_of_nvidia = overlap.packages.iter().all(|name| name.starts_with("nvidia-"));
     let other = |at: &usize| major(&overlap.packages[*at]).filter(|major| *major != torch);
     let (at, major) =
         [0, 1].into_iter().find_map(|at| Some((at, other(&at)?))).filter(|_| all_of_nvidia)?;
+    // Two packages for one CUDA get in each other's way with any torch.
+    if self::major(&overlap.packages[1 - at]) == Some(major) {
+        return None;
+    }
     let by = needs.get(&overlap.packages[at]).into_iter().flatten();
     let by = by.into_iter().find(|name| !name.starts_with("nvidia-"));
     Some(Cudas { who: by.unwrap_or(&overlap.packages[at]).clone(), major, torch })

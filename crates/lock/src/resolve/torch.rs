@@ -19,7 +19,7 @@ use crate::refusal;
 use crate::spec::TorchRequest;
 
 /// What came of asking for a group of candidates.
-enum Try {
+pub(super) enum Try {
     /// A set that fits.
     Found(Found),
     /// The requirements do not allow it, in the resolver's words.
@@ -31,7 +31,7 @@ enum Try {
 }
 
 /// A set that does not fit its torch.
-struct Misfit {
+pub(super) struct Misfit {
     set: Unfit,
     message: String,
     /// The file that it does not fit, where there is one.
@@ -47,10 +47,13 @@ struct Unfit {
 
 /// What a file wants of the torch beside it.
 struct Fit {
+    package: String,
     file: String,
     wants: Wants,
     /// Whether the very file was asked for: then no other torch brings another one.
     fixed: bool,
+    /// Whether it comes on this Python whatever the torch, as it does not need torch.
+    always: bool,
 }
 
 /// A set that fits.
@@ -95,6 +98,8 @@ impl Resolution<'_> {
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
         let (mut refusals, mut of_ours) = (Vec::new(), Vec::new());
         let mut misfit: Option<(Error, Unfit)> = None;
+        // The first misfit of each package, with the torch that it did not fit.
+        let mut misfits: Vec<(Box<Beside>, Wants, Candidate)> = Vec::new();
         let mut left = Left::new(left);
         'groups: while let Some(head) = left.next().first().copied() {
             if self.questions >= MOST_QUESTIONS {
@@ -160,9 +165,17 @@ impl Resolution<'_> {
                         });
                         match beside {
                             None => left.remove(&version),
-                            Some(Fit { file, wants, fixed }) => {
+                            Some(Fit { package, file, wants, fixed, always }) => {
                                 let machine = self.request.machine;
-                                left.remove_misfit(&version, (&file, &wants), fixed, machine);
+                                let comes = (fixed, always.then_some(set.candidate.base));
+                                left.remove_misfit(&version, (&file, &wants), comes, machine);
+                                self.index.looking_for(&format!("a torch that {package} fits"));
+                                let known = misfits.iter().any(|(one, ..)| one.package == package);
+                                if let Error::Beside(beside) = &error
+                                    && !known
+                                {
+                                    misfits.push((beside.clone(), wants, set.candidate));
+                                }
                             }
                         }
                         misfit.get_or_insert((error, set));
@@ -177,10 +190,7 @@ impl Resolution<'_> {
             left.remove_first(group.len());
         }
         Err(match misfit {
-            Some((Error::Beside(beside), set)) => {
-                let release = self.release_that_fits(&beside.package, &set.candidate);
-                Error::Beside(Box::new(Beside { release, ..*beside }))
-            }
+            Some((Error::Beside(_), _)) => self.nothing_fits(misfits),
             Some((misfit, _)) => misfit,
             None => {
                 // What we asked for ourselves explains nothing.
@@ -226,7 +236,7 @@ impl Resolution<'_> {
     }
 
     /// Asks for a group: the same base, channel and constraints, newest first.
-    fn attempt(&mut self, group: &[Candidate]) -> Result<Try, Error> {
+    pub(super) fn attempt(&mut self, group: &[Candidate]) -> Result<Try, Error> {
         let Some(head) = group.first().copied() else { return Ok(Try::No(String::new())) };
         let backend = head.channel.backend();
         let answer =
@@ -274,18 +284,19 @@ impl Resolution<'_> {
         }
         if let Some(found) = self.disagreement(&wheels, &candidate) {
             let Disagreement { package, file, message, wants, fixed } = found;
-            let fits = self.torch_that_has(&wants);
+            let always = !fixed && self.comes_with_any_torch(&package, &wheels, &candidate);
             let cuda = self.cuda_that_fits(&wants, &candidate);
             let error = Error::Beside(Box::new(Beside {
                 torch: version(),
                 message: message.clone(),
-                package,
-                fits,
+                package: package.clone(),
+                fits: None,
                 cuda,
-                release: None,
+                releases: Vec::new(),
+                others: Vec::new(),
                 instead: Vec::new(),
             }));
-            let beside = Some(Fit { file, wants, fixed });
+            let beside = Some(Fit { package, file, wants, fixed, always });
             return Ok(Try::Misfit(Misfit {
                 set: Unfit { candidate, wheels },
                 message,
@@ -371,7 +382,9 @@ impl Resolution<'_> {
 
     /// The error for releases that nobody can want.
     pub(super) fn relics(&self, relics: Vec<String>) -> Error {
-        Error::Relics { relics, python: self.spec.environment.python.clone() }
+        let environment = &self.spec.environment;
+        let (python, built) = (environment.python.clone(), environment.from_source.clone());
+        Error::Relics { relics, python, built }
     }
 
     /// Whether no package that was asked for is older in `one` than in `other`.

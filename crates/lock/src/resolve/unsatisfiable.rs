@@ -36,7 +36,12 @@ impl Resolution<'_> {
         names.extend(self.direct_names());
         self.list(names.iter());
         let Some((first, first_words)) = said.first() else {
-            return Error::Unsatisfiable { words: String::new(), refused, sources: Vec::new() };
+            return Error::Unsatisfiable {
+                words: String::new(),
+                refused,
+                sources: Vec::new(),
+                built: Vec::new(),
+            };
         };
         // What one Python lacks and another has is not what keeps all of them from it.
         let of_python = |base: &&'static Base, words: &str| -> Vec<String> {
@@ -81,7 +86,8 @@ impl Resolution<'_> {
         });
         let words = words + &stubs.collect::<String>();
         sources.retain(|name| sconce_facts::wheels_elsewhere(name).is_none());
-        Error::Unsatisfiable { words, refused, sources }
+        let built = self.spec.environment.from_source.clone();
+        Error::Unsatisfiable { words, refused, sources, built }
     }
 
     fn directs(&self, base: &'static Base) -> BTreeMap<String, Direct> {

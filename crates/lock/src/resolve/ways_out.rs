@@ -1,24 +1,62 @@
 //! What fits, where a package and the torch beside it do not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{ExtraName, Requirement, VerbatimUrl};
 use sconce_facts::{CudaVersion, Variant};
 
 use super::companions::Wants;
+use super::group::range;
+use super::overlaps::name_of;
 use super::releases::releases;
+use super::torch::Try;
 use super::{MOST_QUESTIONS, Resolution};
 use crate::candidate::{Candidate, Request, candidates, consider};
+use crate::document::Wheel;
+use crate::error::{Beside, Error};
 use crate::spec::{CudaRequest, TorchRequest};
+use crate::wheel_name::normalise;
 
 /// The newest releases of a package among which one that fits is looked for: six questions.
 const RELEASES: usize = 63;
 
+/// Packages that keep torches away of which an error speaks.
+const MOST: usize = 3;
+
 impl Resolution<'_> {
-    /// The newest torch that has what a package wants, with the version of torch left open: "torch = "2.14.1"
-    /// (CUDA 13.0)".
-    pub(super) fn torch_that_has(&self, wants: &Wants) -> Option<String> {
+    /// The error where no torch is left: what does not fit which torch, and the ways out that were tried and work.
+    pub(super) fn nothing_fits(&mut self, misfits: Vec<(Box<Beside>, Wants, Candidate)>) -> Error {
+        let mut misfits = misfits.into_iter().take(MOST);
+        let Some((mut first, wants, candidate)) = misfits.next() else {
+            return self.unsatisfiable(Vec::new(), Vec::new());
+        };
+        // Where the version of torch is open, all of them were tried.
+        if self.request.torch != TorchRequest::Newest {
+            self.index.looking_for(&format!("a torch that {} fits", first.package));
+            first.fits = self.torch_that_has(&wants);
+        }
+        let mut releases = Vec::from_iter(self.release_that_fits(&first.package, &candidate));
+        for (other, _, candidate) in misfits {
+            releases.extend(self.release_that_fits(&other.package, &candidate));
+            first.others.push((other.torch, other.message));
+        }
+        first.releases = releases;
+        Error::Beside(first)
+    }
+
+    /// The newest torch that has what a package wants and with which all that is asked for can be had, with the version
+    /// of torch left open: "torch = "2.14.1" (CUDA 13.0)".
+    fn torch_that_has(&mut self, wants: &Wants) -> Option<String> {
+        let found = self.candidate_that_has(wants)?;
+        let text = format!("torch = \"{}\"{}", found.release.version, wants.of(&found));
+        matches!(self.attempt(&[found]), Ok(Try::Found(_))).then_some(text)
+    }
+
+    /// The newest torch that has what a package wants, by the facts.
+    pub(super) fn candidate_that_has(&self, wants: &Wants) -> Option<Candidate> {
         let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
         let (all, _) = candidates(&open);
-        let found = all.iter().find(|one| wants.met_by(one, self.request.machine))?;
-        Some(format!("torch = \"{}\"{}", found.release.version, wants.of(found)))
+        all.into_iter().find(|one| wants.met_by(one, self.request.machine))
     }
 
     /// The newest CUDA that a package wants and for which there is a build of the very torch that was asked for.
@@ -38,22 +76,29 @@ impl Resolution<'_> {
         variants.filter_map(fits).max()
     }
 
-    /// A release that fits beside a torch: the newest of the package itself, that of the package for torch's CUDA, or the
-    /// newest of the package's older ones: "bitsandbytes 0.50.2".
-    pub(super) fn release_that_fits(
+    /// A release with which all fits a torch, and that torch: the newest of the package itself where an older one was
+    /// asked for, that of the package for torch's CUDA, or the newest of the package's older ones: "bitsandbytes 0.50.2".
+    fn release_that_fits(
         &mut self,
         package: &str,
         candidate: &Candidate,
-    ) -> Option<String> {
-        if let Some(newest) = self.fits(package, None, candidate) {
-            return Some(newest);
+    ) -> Option<(String, String)> {
+        let torch = candidate.release.version.clone();
+        self.index.looking_for(&format!("a release of {package} that fits torch {torch}"));
+        let target = self.target(candidate.base);
+        let direct = self.direct(target).into_iter().find(|direct| direct.name == package);
+        if direct.as_ref().is_some_and(|direct| !direct.specifiers.is_empty())
+            && let Some(newest) = self.fits(package, (package, None), candidate)
+        {
+            return Some((newest, torch));
         }
         let other = candidate.cuda.and_then(|cuda| for_cuda(package, cuda.major));
-        if let Some(found) = other.and_then(|other| self.fits(&other, None, candidate)) {
-            return Some(found);
+        if let Some(other) = other.filter(|_| direct.is_some())
+            && let Some(found) = self.fits(package, (&other, None), candidate)
+        {
+            return Some((found, torch));
         }
         let listed = self.index.releases(&[package.to_owned()]).ok()?;
-        let target = self.target(candidate.base);
         let all = releases(package, listed.get(package)?, target);
         let fit = all.into_iter().filter(|(v, one)| one.wheel_fits && !v.any_prerelease());
         let mut versions: Vec<String> = fit.map(|(version, _)| version.to_string()).collect();
@@ -63,31 +108,86 @@ impl Resolution<'_> {
         let (mut low, mut high, mut found) = (0, versions.len(), None);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.fits(package, versions.get(middle).map(String::as_str), candidate) {
+            let version = versions.get(middle).map(String::as_str);
+            match self.fits(package, (package, version), candidate) {
                 Some(fits) => (low, found) = (middle + 1, Some(fits)),
                 None => high = middle,
             }
         }
-        found
+        found.map(|found| (found, torch))
     }
 
-    /// A release by name and version, where it is to be had and fits.
+    /// A release by name and version, where all that is asked for can be had with it in the place of a package, and fits.
     fn fits(
         &mut self,
         package: &str,
-        version: Option<&str>,
+        (name, version): (&str, Option<&str>),
         candidate: &Candidate,
     ) -> Option<String> {
         if self.questions >= MOST_QUESTIONS {
             return None;
         }
         let pin = version.map(|version| format!("=={version}")).unwrap_or_default();
-        let answer = self.ask_for(candidate.base, format!("{package}{pin}")).ok()?;
-        let mut wheels = self.wheels(&answer, candidate.base).ok()?;
-        wheels.retain(|wheel| wheel.name == package);
-        let newest = wheels.first()?;
-        let newest = format!("{package} {}", newest.version);
-        self.disagreement(&wheels, candidate).is_none().then_some(newest)
+        self.instead = Some((package.to_owned(), format!("{name}{pin}")));
+        let backend = candidate.channel.backend();
+        let torch = Some(range(&[*candidate]));
+        let constraints = candidate.constraints();
+        let answer = self.ask(candidate.base, torch, candidate.cuda, &constraints, backend);
+        self.instead = None;
+        let wheels = self.wheels(&answer.ok()?, candidate.base).ok()?;
+        let found = wheels.iter().find(|wheel| wheel.name == name)?;
+        let found = format!("{name} {}", found.version);
+        self.disagreement(&wheels, candidate).is_none().then_some(found)
+    }
+
+    /// Whether the resolver picks the same file of a package on this Python beside every torch: neither it nor what it
+    /// needs needs torch, or something that torch pins.
+    pub(super) fn comes_with_any_torch(
+        &mut self,
+        package: &str,
+        wheels: &[Wheel],
+        candidate: &Candidate,
+    ) -> bool {
+        let target = self.target(candidate.base);
+        let Ok(markers) = target.markers() else { return false };
+        let pins = candidate.requires(self.request.machine).iter();
+        let mut of_torch: BTreeSet<String> =
+            pins.filter(|pin| pin.contains("==")).map(|pin| name_of(pin)).collect();
+        of_torch.insert("torch".to_owned());
+        let direct = self.direct(target).into_iter();
+        let mut extras: BTreeMap<String, BTreeSet<String>> =
+            direct.map(|direct| (direct.name, direct.extras)).collect();
+        let (mut asked, mut next) = (BTreeSet::new(), vec![package.to_owned()]);
+        while !next.is_empty() {
+            let moves = |name: &String| of_torch.contains(name) || name.starts_with("nvidia-");
+            if next.iter().any(moves) {
+                return false;
+            }
+            let here: Vec<Wheel> =
+                wheels.iter().filter(|wheel| next.contains(&wheel.name)).cloned().collect();
+            asked.extend(next.drain(..));
+            let answers = self.index.requires(&here);
+            for (wheel, lines) in here.iter().zip(answers) {
+                let Ok(lines) = lines else { return false };
+                let own = extras.get(&wheel.name).into_iter().flatten();
+                let own: Vec<ExtraName> = own.filter_map(|extra| extra.parse().ok()).collect();
+                for line in lines {
+                    let Ok(wanted) = line.parse::<Requirement<VerbatimUrl>>() else { continue };
+                    if !wanted.evaluate_markers(&markers, &own) {
+                        continue;
+                    }
+                    let name = normalise(wanted.name.as_ref());
+                    let more = wanted.extras.iter().map(ToString::to_string);
+                    let known = extras.entry(name.clone()).or_default();
+                    let before = known.len();
+                    known.extend(more);
+                    if known.len() > before || !asked.contains(&name) {
+                        next.push(name);
+                    }
+                }
+            }
+        }
+        true
     }
 }
 

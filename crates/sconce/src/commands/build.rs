@@ -64,9 +64,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let lock = builder.existing_lock(&project)?;
     trust::check(&project, lock.as_ref(), When::Lock, args.trust)?;
-    let locked = builder.lock(&project, &sconce_start::host(), &args.locking.policy())?;
+    let policy = args.locking.policy();
+    let locked = builder.lock(&project, &sconce_start::host(), &policy)?;
     say(&locked);
-    let ready = builder.ready(&project, locked.lock, Trees::None)?;
+    let ready = builder.ready_under(&policy, &project, locked.lock, Trees::None)?;
     let image = builder.image(ready.image)?;
     // Engines want a tag behind the name.
     let tagged = |name: String| match name.rsplit_once(':') {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use sconce_build::Trees;
+use sconce_build::{Policy, Trees};
 use sconce_start::Target;
 
 use crate::cli::Global;
@@ -18,13 +18,16 @@ use crate::trust::quoted;
 pub struct Args {
     /// As `sconce run` was given it
     target: String,
+    /// The lock stays as it is
+    #[arg(long)]
+    frozen: bool,
 }
 
 /// How long the command runs alone.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Starts it, and says so.
-pub fn begin(global: &Global, target: &str) -> Result<(), Failure> {
+pub fn begin(global: &Global, target: &str, policy: &Policy) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Kind::Machine, format!("can't start what finishes the image: {error}"))
             .hint("`sconce run --whole` makes the image before the command starts")
@@ -36,6 +39,9 @@ pub fn begin(global: &Global, target: &str) -> Result<(), Failure> {
     }
     if let Some(threads) = global.threads {
         command.arg("--threads").arg(threads.to_string());
+    }
+    if !policy.writes() {
+        command.arg("--frozen");
     }
     command.arg("--").arg(target);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -70,7 +76,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if !builder.is_unattended(&lock)? {
         return Ok(ExitCode::SUCCESS);
     }
-    if let Err(error) = builder.ready(&project, lock.clone(), Trees::All) {
+    let policy = if args.frozen { Policy::Frozen } else { Policy::default() };
+    if let Err(error) = builder.ready_under(&policy, &project, lock.clone(), Trees::All) {
         builder.note_unfinished(&lock, &error.to_string())?;
         return Err(error.into());
     }

@@ -107,6 +107,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let access = context.access();
     let policy = context.policy()?;
     let environment = environment();
+    let locking = request.lock.clone();
     let mut ready = sconce_start::ready(
         request,
         &target,
@@ -117,7 +118,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     )?;
     ready.container.invocation = Some(invocation()?);
     if ready.early {
-        finish::begin(global, &args.target)?;
+        finish::begin(global, &args.target, &locking)?;
     }
     let mut note = |text: &str| eprintln!("note: {text}");
     if ready.container.detach {
