@@ -22,7 +22,7 @@ use crate::overlaps::values;
 use crate::parts;
 
 /// The most bytes that are fetched of one wheel for this.
-const LIMIT: u64 = 64 << 20;
+const LIMIT: u64 = 32 << 20;
 /// The most modules that are looked at.
 const MODULES: usize = 12;
 /// Of a module so many packed bytes are read first.
@@ -54,7 +54,7 @@ pub(crate) fn libraries(
     let Some(url) = url.filter(|_| asks) else { return Ok(found) };
     let modules = modules(&contents.files);
     let bytes = archive(builder, wheel, url, LIMIT)?;
-    Reading { bytes: &*bytes, modules, left: LIMIT / 4 * 3 }.read(&mut found)?;
+    Reading { bytes: &*bytes, modules, left: LIMIT / 2 }.read(&mut found)?;
     if !parts::is_for_cuda(&contents.metadata) {
         for need in &mut found.needs {
             need.part = parts::is_part(&*bytes, &contents.files, &need.of)?;

@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::modules::{archive, file_name, unpacked};
 use crate::overlaps::values;
 
-/// The most bytes that are fetched of one wheel for this: OpenCV's only module has 26 MB, vllm's attention 60.
-const LIMIT: u64 = 80 << 20;
+/// The most bytes that are fetched of one wheel for this: OpenCV's only module has 26 MB.
+const LIMIT: u64 = 40 << 20;
 /// The most modules that are looked at, the smallest first.
 const MODULES: usize = 24;
 

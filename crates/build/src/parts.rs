@@ -107,10 +107,14 @@ mod tests {
     #[test]
     fn what_is_imported_at_once() {
         let path = "pkg/gpu/_cuda.cpython-313-x86_64-linux-gnu.so";
-        for line in ["from . import _cuda", "import pkg.gpu", "from .gpu import x", "from .a import *"] {
+        for line in
+            ["from . import _cuda", "import pkg.gpu", "from .gpu import x", "from .a import *"]
+        {
             assert!(imports(line, path), "{line}");
         }
-        for line in ["import os", "    from . import _cuda", "# from . import _cuda", "from . import cudax"] {
+        for line in
+            ["import os", "    from . import _cuda", "# from . import _cuda", "from . import cudax"]
+        {
             assert!(!imports(line, path), "{line}");
         }
     }

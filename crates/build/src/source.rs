@@ -498,10 +498,12 @@ mod tests {
     fn the_recipe_is_raised_with_what_it_is_made_of() {
         let mut hasher = Hasher::new();
         hasher.update(PROGRAM.as_bytes());
-        hasher.update(format!("{:?}{:?}", variables("1"), (toolkit::ENV, toolkit::BUILD_ENV)).as_bytes());
+        hasher.update(
+            format!("{:?}{:?}", variables("1"), (toolkit::ENV, toolkit::BUILD_ENV)).as_bytes(),
+        );
         assert_eq!(
             (RECIPE, hasher.finish().hex()),
-            (2, "a428735b414506a9b0f1b17008be563f696952d306ef5cf41a80a719d26468ef".to_owned())
+            (3, "89c10260a0bbc9c1867ea9699ca648f9890c155e1da2bbc18a2f137194b1197e".to_owned())
         );
     }
 }

@@ -37,12 +37,22 @@ fn libraries_of_the_modules_very_version() {
     let ubuntu = of("ubuntu", &["debian"], "24.04");
     assert_eq!(
         ubuntu.last().unwrap(),
-        &format!("apt-get install -y 'libnvidia-compute-{branch}-server={module}*'")
+        &format!(
+            "sh -c \"apt-get install -y 'libnvidia-compute-{branch}-server={module}*' || apt-get install -y \
+             'libnvidia-compute-{branch}={module}*'\""
+        )
     );
     assert_eq!(
         of("rocky", &["rhel", "centos", "fedora"], "9.6"),
         [format!("dnf install -y nvidia-driver-cuda-{module}")]
     );
+    let suse = |branch: &str| {
+        let mut machine = on(case("no-libraries"), "sles", &["suse"], "15.7");
+        machine.driver.module = Some(format!("{branch}.1.2"));
+        commands(&machine, "driver-libraries-missing")
+    };
+    assert_eq!(suse("580"), ["zypper --non-interactive install nvidia-compute-G06=580.1.2"]);
+    assert!(suse("595").is_empty(), "the package has another name");
 }
 
 #[test]

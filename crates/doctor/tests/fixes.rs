@@ -128,7 +128,7 @@ fn check(programs: &BTreeMap<String, Program>, command: &str) -> Result<(), Stri
         .ok_or_else(|| format!("`{name}` of `{command}` is in no table"))?;
     if name == "sh" {
         let script = rest.get(1).ok_or("no script")?;
-        for part in script.split("; ") {
+        for part in script.split("; ").flat_map(|part| part.split(" || ")) {
             check(programs, part.split(" > ").next().unwrap())?;
         }
         return Ok(());

@@ -30,6 +30,7 @@ struct Row {
     below: Option<u32>,
     what: String,
     first_branch: Option<u32>,
+    last_branch: Option<u32>,
     #[serde(flatten)]
     install: Install,
 }
@@ -67,6 +68,7 @@ pub fn install(
         row.what == what
             && row.family == family
             && row.first_branch.is_none_or(|first| branch >= first)
+            && row.last_branch.is_none_or(|last| branch <= last)
             && major(|major, from| major >= from, row.from)
             && major(|major, below| major < below, row.below)
     };

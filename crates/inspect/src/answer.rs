@@ -225,11 +225,18 @@ impl Report {
         verdict.jit.iter().find_map(|(library, isa)| {
             let (major, minor) = isa;
             let only = format!("{library} has only PTX {major}.{minor} for {}", asked.name);
+            let forward = self.forward(asked);
             let Some(needed) = names::ptx_driver(*isa) else {
                 return Some(Answer::cant_tell(format!(
                     "{only}, and it is not known which driver compiles that"
                 )));
             };
+            // The compiler is a library of its own beside libcuda, and which one is found is not known.
+            if let Some(own) = forward.filter(|own| driver < needed && *own >= needed) {
+                return Some(Answer::cant_tell(format!(
+                    "{only}, which needs driver {needed}: whether the compiler of driver {own} is found beside its libcuda is not known"
+                )));
+            }
             (driver < needed).then(|| {
                 let why = format!("{only}, which needs driver {needed}; this one is {driver}");
                 match part {
@@ -270,7 +277,8 @@ impl Report {
                 .find(|finding| finding.gpu && finding.severity != Severity::Note)?;
             Some(format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject))
         };
-        let driver = asked.driver;
+        let forward = self.forward(asked);
+        let driver = forward.as_ref().or(asked.driver);
         let newer = || {
             let mut newer = self.drivers.newer.iter();
             let too_new = newer.find(|newer| {
@@ -318,6 +326,13 @@ impl Report {
                 format!("Yes: it has machine code for {name} and CUDA {cuda} runs{drivers}")
             }
             (_, None) => format!("Yes: it has machine code for {name}{drivers}"),
+        };
+        let sentence = match (self.forward(asked), &self.drivers.libcuda) {
+            (Some(own), Some(libcuda)) => format!(
+                "{sentence}; the libcuda of driver {own} stands in for its own ({}, forward compatibility)",
+                libcuda.library
+            ),
+            _ => sentence,
         };
         // Of a driver that is named it has been said already whether it will do.
         let newer = self.drivers.newer.first().filter(|_| asked.driver.is_none());

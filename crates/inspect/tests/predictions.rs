@@ -99,6 +99,9 @@ struct Prediction {
     requires: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     file: Vec<File>,
+    /// Symbolic links, each with what it leads to.
+    #[serde(default)]
+    links: BTreeMap<String, String>,
 }
 
 /// `sm_90a`, `compute_90:8.4`, `nvvm_90`.
@@ -199,6 +202,9 @@ fn tree(worlds: &Worlds, prediction: &Prediction) -> Tree {
         );
         let record = format!("{info}/METADATA,,\n");
         tree.add_file(&place(&format!("{info}/RECORD")), text(record));
+    }
+    for (path, target) in &prediction.links {
+        tree.add_link(&place(path), target);
     }
     let own = prediction.packages.iter().find_map(|package| package.strip_prefix("torch="));
     if let Some(version) = own.or(world.torch.as_deref()) {

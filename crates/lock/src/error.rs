@@ -270,7 +270,8 @@ fn sources_of(relic: &str) -> Vec<&str> {
 /// Package names as they stand in `sconce.toml`.
 /// The key that has packages built, with those that are built already: the hint is to be written as it stands.
 fn have_built(built: &[String], sources: &[&str]) -> String {
-    let mut all: Vec<&str> = built.iter().map(String::as_str).chain(sources.iter().copied()).collect();
+    let mut all: Vec<&str> =
+        built.iter().map(String::as_str).chain(sources.iter().copied()).collect();
     all.sort_unstable();
     all.dedup();
     format!(
@@ -372,9 +373,12 @@ impl Error {
     pub(crate) fn from_index(what: &'static str, error: IndexError) -> Self {
         match error {
             IndexError::NoSolution { words } if what == "Debian archive" => Self::Debian { words },
-            IndexError::NoSolution { words } => {
-                Self::Unsatisfiable { words, sources: Vec::new(), built: Vec::new(), refused: Vec::new() }
-            }
+            IndexError::NoSolution { words } => Self::Unsatisfiable {
+                words,
+                sources: Vec::new(),
+                built: Vec::new(),
+                refused: Vec::new(),
+            },
             IndexError::Refused { words } => Self::Resolver { words },
             IndexError::Failed(source) => Self::Index { what, named: None, source },
         }

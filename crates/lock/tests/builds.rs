@@ -83,7 +83,7 @@ fn a_torch_that_was_named_is_refused_with_what_fits() {
     world.older.insert("bitsandbytes", "0.49.2");
     expect![[r#"
         torch 2.15.0 and the packages beside it do not fit: bitsandbytes 0.49.2 has no library for CUDA 13.2, which this torch has: its own are for CUDA 11.8 to 13.0
-        leave the version of torch open, or ask for torch = "2.14.1" (CUDA 13.0); or ask for bitsandbytes 0.50.2, which fits this torch"#]].assert_eq(&lock("torch = '2.15.0'", &mut world).unwrap_err());
+        leave the version of torch open, or ask for torch = "2.14.1" (CUDA 13.0); or ask for bitsandbytes 0.50.2, which fits torch 2.15.0"#]].assert_eq(&lock("torch = '2.15.0'", &mut world).unwrap_err());
 }
 
 #[test]

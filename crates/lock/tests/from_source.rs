@@ -193,7 +193,8 @@ fn what_is_there_as_source_only_names_the_way() {
          newest release, 0.19.8, is there as source only",
         "hydra-core 0.1 its newest release, 1.3.2, needs antlr4-python3-runtime, which is there as source only",
     ]);
-    let way = "`from-source = [\"deepspeed\", \"antlr4-python3-runtime\"]` under [environment]";
+    let way =
+        "`from-source = [\"a\", \"antlr4-python3-runtime\", \"deepspeed\"]` under [environment]";
     assert!(found.contains(way), "{found}");
     // A release with wheels for other Pythons alone need not have a source distribution.
     let found = hint(&["a 1.0: its newest release, 2.0, has no wheel for Python 3.13 on x86_64"]);

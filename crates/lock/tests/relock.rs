@@ -328,7 +328,7 @@ fn a_wheel_names_its_torch_in_its_version() {
     let pinned = "[environment]\ntorch = '2.8.0'\nrequirements = ['flash-attn']";
     expect![[r#"
         torch 2.8.0 and the packages beside it do not fit: flash-attn 2.8.3+cu12torch2.8cxx11abifalse is built for the old C++ ABI (_GLIBCXX_USE_CXX11_ABI), and torch 2.8.0 has the new one
-        leave the version of torch open, or ask for torch = "2.6.0" (the old C++ ABI)"#]]
+        no release of flash-attn is known that fits torch 2.8.0; `exclude = ["flash-attn"]` under [environment] leaves it out"#]]
     .assert_eq(&refused(pinned, &mut world));
 }
 

@@ -208,9 +208,7 @@ fn find(
             }
             let ready = match request.early {
                 true => builder.startable(&request.lock, project, locked.lock)?,
-                false => {
-                    builder.ready_under(&request.lock, project, locked.lock, Trees::All)?
-                }
+                false => builder.ready_under(&request.lock, project, locked.lock, Trees::All)?,
             };
             let image = store.image(&ready.image.hex())?;
             return Ok(Found { image, imports: imports(Some(&ready.lock))?, early: !ready.whole });

@@ -1,9 +1,20 @@
 //! What a libcuda in the driver's place means for the GPU and the driver that were asked for.
 
+use sconce_facts::DriverVersion;
+
 use super::{Answer, Asked};
 use crate::report::Report;
 
 impl Report {
+    /// The driver that a libcuda is of which stands in for that of an older one, where NVIDIA supports it: on GPUs for data
+    /// centres and on the branches that CUDA Compatibility, "Forward Compatibility", lists.
+    pub(super) fn forward(&self, asked: &Asked<'_>) -> Option<DriverVersion> {
+        let own = self.drivers.libcuda.as_ref()?.version()?;
+        let supported = sconce_facts::forward_compatible(asked.driver?, &own);
+        let datacenter = !asked.gpus.is_empty() && asked.gpus.iter().all(|gpu| gpu.datacenter);
+        (supported && datacenter).then_some(own)
+    }
+
     /// A libcuda that takes the driver's place where it can't.
     pub(super) fn libcuda(&self, asked: &Asked<'_>) -> Option<Answer> {
         let libcuda = self.drivers.libcuda.as_ref()?;
@@ -30,6 +41,7 @@ impl Report {
         let wins = format!("{} wins over the driver's by LD_LIBRARY_PATH", libcuda.library);
         Some(Answer::cant_tell(match (asked.driver, libcuda.version()) {
             (Some(driver), Some(own)) if *driver == own => return None,
+            _ if self.forward(asked).is_some() => return None,
             (Some(driver), Some(own)) => format!(
                 "{wins}, and is of driver {own}: it is not known whether it works with {driver}, which is older"
             ),

@@ -37,9 +37,8 @@ impl Resolution<'_> {
             return None;
         }
         missing.iter().find_map(|missing| {
-            let of_other = |need: &&Need| {
-                !need.part && need.cuda.is_some_and(|major| major != torch.major)
-            };
+            let of_other =
+                |need: &&Need| !need.part && need.cuda.is_some_and(|major| major != torch.major);
             let need = missing.needs.iter().find(of_other)?;
             let Wheel { name, version, .. } = &missing.wheel;
             let major = need.cuda?;

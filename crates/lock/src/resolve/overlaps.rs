@@ -124,7 +124,8 @@ impl Resolution<'_> {
         let cudas = found.iter().find_map(|overlap| cudas(overlap, major, needs));
         let mut message = String::new();
         if let Some(Cudas { who, major, torch }) = &cudas {
-            message = format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
+            message =
+                format!("{who} needs libraries of CUDA {major}, torch those of CUDA {torch}\n");
         }
         let mut lines: Vec<String> =
             found.iter().take(MOST).map(|overlap| line(overlap, wheels, needs)).collect();
@@ -139,7 +140,9 @@ impl Resolution<'_> {
                 );
                 match self.torch_of_cuda(major) {
                     Some(way) => {
-                        format!("{way} under [environment] takes a torch for the CUDA of {who}; or {other}")
+                        format!(
+                            "{way} under [environment] takes a torch for the CUDA of {who}; or {other}"
+                        )
                     }
                     None => other,
                 }
@@ -156,7 +159,8 @@ impl Resolution<'_> {
                 let all: Vec<_> =
                     some.iter().take(MOST).map(|overlap| overlap.packages.clone()).collect();
                 let list = |names: &[String]| {
-                    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                    let names: Vec<String> =
+                        names.iter().map(|name| format!("\"{name}\"")).collect();
                     names.join(", ")
                 };
                 let named = list(&covering(&all));
