@@ -232,7 +232,7 @@ impl Report {
                 )));
             };
             // The compiler is a library of its own beside libcuda, and which one is found is not known.
-            if let Some(own) = forward.filter(|own| driver < needed && *own >= needed) {
+            if let Some(own) = forward.filter(|own| driver < needed && *own >= *needed) {
                 return Some(Answer::cant_tell(format!(
                     "{only}, which needs driver {needed}: whether the compiler of driver {own} is found beside its libcuda is not known"
                 )));
