@@ -95,8 +95,9 @@ fn missing(library: &Library, row: &Plugin, absent: &[String]) -> Option<Finding
         .clone()
         .or_else(|| names::how_to_get(first, names::cuda_major(first)))
         .unwrap_or_else(|| "install the whole package again".to_owned());
+    let severity = if row.part { Severity::Warning } else { Severity::Error };
     Some(
-        Finding::new(Severity::Error, Kind::PluginMissing, library.path.clone(), message)
+        Finding::new(severity, Kind::PluginMissing, library.path.clone(), message)
             .evidence([format!("seen as: {}", row.fails)])
             .fix(fix)
             .gpu(true),

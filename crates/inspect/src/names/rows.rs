@@ -332,6 +332,9 @@ pub struct Plugin {
     /// Whether only a build with GPU code opens them.
     #[serde(default)]
     pub of_gpu_builds: bool,
+    /// Whether the rest runs without: they are opened for some work only.
+    #[serde(default)]
+    pub part: bool,
     /// How to get them, where it is not by their names.
     pub fix: Option<String>,
 }
