@@ -8,9 +8,10 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat,
@@ -26,6 +27,10 @@ const FOLDER: OFlags =
 
 /// What the names end with, before the number of the process.
 const PARTIAL: &str = ".partial-";
+
+/// How often something is made that others take for left over, and how long between.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Is told of bytes that were written; a break ends the writing with [`Error::Interrupted`].
 pub type Written<'a> = dyn Fn(u64) -> ControlFlow<()> + Sync + 'a;
@@ -74,16 +79,45 @@ impl Partial {
 
     /// Makes it a folder.
     pub(crate) fn folder(&self) -> Result<OutputFolder, Error> {
-        let made = make_folder(&self.beside, &self.name, self.path())?;
-        lock(&made);
-        Ok(made)
+        self.made(|| {
+            let mode = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+            mkdirat(&self.beside, &self.name, mode)?;
+            openat(&self.beside, &self.name, FOLDER, Mode::empty())
+        })
+        .map(|open| OutputFolder { open, path: self.path() })
     }
 
     /// Makes it a file.
     pub(crate) fn file(&self) -> Result<File, Error> {
-        let made = make_file(&self.beside, &self.name).map_err(at("create", &self.path()))?;
-        lock(&made);
-        Ok(made)
+        self.made(|| make_file(&self.beside, &self.name))
+    }
+
+    /// Makes and locks it. Until it is locked, one who looks for what killed processes have left takes it for that: then it is
+    /// made once more.
+    fn made<T: AsFd>(&self, make: impl Fn() -> Result<T, Errno>) -> Result<T, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match make() {
+                Ok(made) if self.holds(&made) => return Ok(made),
+                Ok(_) | Err(Errno::NOENT | Errno::EXIST) if tries < TRIES => {}
+                Ok(_) => return Err(at("create", &self.path())(Errno::BUSY)),
+                Err(errno) => return Err(at("create", &self.path())(errno)),
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Locks what was made, and says whether it is still there. A file system without such locks (NFS, some) loses only the
+    /// removal of what a killed process leaves.
+    fn holds(&self, made: impl AsFd) -> bool {
+        if flock(&made, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return false;
+        }
+        let there = statat(&self.beside, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        fstat(&made).is_ok_and(|made| {
+            there.is_ok_and(|there| (made.st_dev, made.st_ino) == (there.st_dev, there.st_ino))
+        })
     }
 
     /// Where it is until it is whole, for messages.
@@ -92,12 +126,12 @@ impl Partial {
     }
 
     /// Gives `made`, which is open, its place.
-    pub(crate) fn into_place(self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
+    pub(crate) fn into_place(self, made: impl AsFd) -> Result<(), Error> {
         self.place(made)
     }
 
     /// As [`Partial::into_place`]; where that fails it stays what it is while this lives.
-    pub(crate) fn place(&self, made: impl std::os::fd::AsFd) -> Result<(), Error> {
+    pub(crate) fn place(&self, made: impl AsFd) -> Result<(), Error> {
         let fault = || at("rename into place", &self.to);
         let name = c_name(self.to.file_name().unwrap_or_default()).map_err(fault())?;
         let renamed = match self.replaces {
@@ -141,7 +175,7 @@ pub(crate) struct OutputFolder {
     path: PathBuf,
 }
 
-impl std::os::fd::AsFd for OutputFolder {
+impl AsFd for OutputFolder {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.open.as_fd()
     }
@@ -189,12 +223,6 @@ pub(crate) fn open_parent(to: &Path) -> Result<OwnedFd, Error> {
     // What it found can't be listed or synced.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(found, ".", flags, Mode::empty()).map_err(at("open", folder))
-}
-
-/// Says that it is being written. A file system without such locks (NFS, some) loses only the removal of what a
-/// killed process leaves.
-fn lock(made: impl std::os::fd::AsFd) {
-    let _ = flock(made, FlockOperation::NonBlockingLockExclusive);
 }
 
 /// Removes what processes that were killed have left under such names. It may be that nothing may be removed

@@ -407,7 +407,7 @@ fn hostile_layers_stay_in_their_tree() {
         (
             "through a link out",
             vec![entry(b'2', "l", &out, b""), entry(b'0', "l/x", "", b"x")],
-            Some("something else"),
+            None,
         ),
         ("a hard link out", vec![entry(b'1', "l", "../../etc/passwd", b"")], Some("`..`")),
         ("a hard link to nothing", vec![entry(b'1', "l", "nowhere", b"")], Some("nowhere")),
@@ -423,10 +423,11 @@ fn hostile_layers_stay_in_their_tree() {
         let world = World::of(&[Said::truly(gzip(&tar), &tar)]);
         match (world.pull(), refused) {
             (Ok(_), None) => {
-                assert!(
-                    world.store().tree(Digest::of(&tar)).unwrap().join("x").exists()
-                        || name == "deep"
-                );
+                let tree = world.store().tree(Digest::of(&tar)).unwrap();
+                // As a container sees the link: it leads to a folder of its own.
+                let inside = out.trim_start_matches('/');
+                let at = if name == "through a link out" { tree.join(inside) } else { tree };
+                assert!(at.join("x").exists() || name == "deep", "{name}");
             }
             (Err(error), Some(words)) => {
                 let error = error.to_string();

@@ -94,7 +94,9 @@ fn a_libcuda_that_wins_over_the_drivers() {
     assert_eq!(said, Says::No);
     assert!(sentence.contains("error 803"), "{sentence}");
     assert_eq!(says(&world, "h100", Some("570.86.15")).0, Says::Yes);
-    assert_eq!(says(&world, "h100", Some("535.104.05")).0, Says::CantTell);
+    // A newer one is for data-centre GPUs, over the branches that NVIDIA lists.
+    assert_eq!(says(&world, "h100", Some("535.104.05")).0, Says::Yes);
+    assert_eq!(says(&world, "h100", Some("545.23.08")).0, Says::CantTell);
     assert_eq!(says(&world, "h100", None).0, Says::CantTell);
     world.site(
         "torch/lib/libtorch_cuda.so",
