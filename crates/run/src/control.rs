@@ -13,7 +13,10 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::WaitOptions;
 use serde::{Deserialize, Serialize};
+
+use crate::os;
 
 /// Longest packet. A request that is longer is refused by its sender; an error's text is cut.
 const LONGEST: usize = 128 << 10;
@@ -95,6 +98,24 @@ pub struct Exec {
 /// Two ends, joined.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Two ends, joined, made by a process that is gone: who holds one of them learns nothing of who made it. The kernel gives a
+/// pidfd of the maker of a pair (unix(7), SO_PEERPIDFD), and with CAP_SYS_PTRACE a pidfd opens its descriptors.
+pub(crate) fn pair_of_nobody() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pair()?;
+    let maker = os::fork(|| {
+        let made = pair().and_then(|(one, other)| {
+            send_with(&theirs, &Message::Take, &[one.as_fd(), other.as_fd()])
+        });
+        i32::from(made.is_err())
+    })?;
+    drop(theirs);
+    let received = receive_with(&ours);
+    rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(maker), WaitOptions::empty()))?;
+    let (_, fds) = received?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut fds = fds.into_iter();
+    fds.next().zip(fds.next()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// On the wire a message is tagged JSON; the one that is only a descriptor has a name of its own.

@@ -5,6 +5,7 @@
 //! image may have, and no layer's path can hold a `:` or `,` that the kernel would read as its
 //! own (Documentation/filesystems/overlayfs.rst).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,10 @@ pub(crate) fn mount(
     for folder in [&root, &links] {
         std::fs::create_dir(folder).doing_to("creating", folder)?;
     }
+    // The kernel takes no folder twice (ELOOP). A layer that is there again further down shows nothing there: whatever it
+    // has at a path, the upper one has at the same path, above all that the lower one could show or hide.
+    let mut seen = BTreeSet::new();
+    let lowers: Vec<&PathBuf> = lowers.iter().filter(|lower| seen.insert(*lower)).collect();
     let mut names = Vec::with_capacity(lowers.len());
     for (index, lower) in lowers.iter().enumerate() {
         let name = format!("l/{index:x}");

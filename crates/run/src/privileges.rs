@@ -51,7 +51,10 @@ impl Privileges {
             | CapabilitySet::SYS_RESOURCE
             | CapabilitySet::from_bits_retain(self.bounding);
         match self.filter == self.waiting_filter {
-            true if !self.no_new_privileges => {
+            true => {
+                if self.no_new_privileges {
+                    rustix::thread::set_no_new_privs(true)?;
+                }
                 self.filter.as_ref().map_or(Ok(()), Filter::install)?;
                 (left.filter, left.waiting_filter) = (None, None);
             }

@@ -312,7 +312,7 @@ impl<'a> Running<'a> {
             host_pids: self.container.host_pids,
             groups: self.groups,
         };
-        let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
+        let (ours, theirs) = control::pair_of_nobody().doing("making a pair of sockets")?;
         let pid = target.exec(exec, fds, &client.socket, &theirs)?;
         self.remember(at, pid, Some(ours))
     }

@@ -140,7 +140,7 @@ fn live(
     let scratch = path.join("scratch");
     let ports = Listeners::open(container)?;
     let output = Output::of(container, path)?;
-    let (ours, theirs) = control::pair().doing("making a pair of sockets")?;
+    let (ours, theirs) = control::pair_of_nobody().doing("making a pair of sockets")?;
     let started = setup::start(container, &scratch, groups, window, theirs);
     let started = match started {
         Ok(started) => started,

@@ -73,6 +73,31 @@ fn an_opaque_layer_hides_all_below_it() {
     assert!(!out.contains("below") && !out.contains("deep"), "{out}");
 }
 
+/// Builders repeat layers, the empty one above all; the kernel mounts no folder twice.
+#[test]
+fn a_layer_that_is_there_twice() {
+    let world = World::new();
+    world.image(LIST);
+    tar(
+        &world,
+        "mkdir -p a/d b/d e && echo a >a/d/a && echo a >a/both && echo b >b/d/b && : >b/.wh.both
+        for layer in a b e; do tar --create --file $layer.tar --directory $layer .; done",
+    );
+    for (dir, layers) in [
+        ("adjacent", &["layer.tar", "a.tar", "a.tar", "b.tar", "a.tar"][..]),
+        ("apart", &["layer.tar", "a.tar", "b.tar", "a.tar"]),
+        ("empty", &["a.tar", "e.tar", "layer.tar", "e.tar", "b.tar", "a.tar", "e.tar"]),
+    ] {
+        layout(&world, dir, "linux", layers);
+        let list = ["run", "-q", "--gpus", "none", &format!("oci:{dir}"), "ls", "/", "/d"];
+        let (code, out, err) = world.says(&list);
+        assert!(
+            code == 0 && out.contains("both\n") && out.contains("/d:\na\nb\n"),
+            "{dir}: {out}{err}"
+        );
+    }
+}
+
 #[test]
 fn a_layer_goes_through_its_own_links() {
     let world = World::new();

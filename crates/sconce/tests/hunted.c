@@ -1,6 +1,6 @@
 // Root of a container that has CAP_SYS_PTRACE: takes over each process that comes into the container as soon as it is
-// there, says what it may do, and has it try what would open the machine. A line for each: capabilities, and what
-// mounting answered.
+// there, says what it may do, and has it try what would open the machine. A line for each: capabilities, what
+// mounting answered, and the mode of its seccomp filter.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,13 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static unsigned long long permitted(pid_t pid) {
+static unsigned long long permitted(pid_t pid, int *filter) {
     char path[64], line[256];
     unsigned long long bits = 0;
+    *filter = -1;
     snprintf(path, sizeof path, "/proc/%d/status", pid);
     FILE *status = fopen(path, "r");
     while (status && fgets(line, sizeof line, status))
-        if (sscanf(line, "CapPrm:\t%llx", &bits) == 1) break;
+        if (sscanf(line, "CapPrm:\t%llx", &bits) != 1 && sscanf(line, "Seccomp:\t%d", filter) == 1) break;
     if (status) fclose(status);
     return bits;
 }
@@ -67,12 +68,13 @@ int main(void) {
         int status;
         ptrace(PTRACE_INTERRUPT, pid, 0, 0);
         if (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
-            unsigned long long bits = permitted(pid);
+            int filter;
+            unsigned long long bits = permitted(pid, &filter);
             char program[256] = "", path[64];
             snprintf(path, sizeof path, "/proc/%d/exe", pid);
             // Not one of sconce's any more when it has become the command.
             int ours = readlink(path, program, sizeof program - 1) < 0 || strncmp(program, "/usr/", 5);
-            fprintf(log, "%d %llx %ld %s\n", ours, bits, ours ? try_to_mount(pid) : -1007, program);
+            fprintf(log, "%d %llx %ld %d %s\n", ours, bits, ours ? try_to_mount(pid) : -1007, filter, program);
             fflush(log);
             ptrace(PTRACE_DETACH, pid, 0, 0);
         }

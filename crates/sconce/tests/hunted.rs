@@ -29,6 +29,35 @@ const MOST: u64 = {
     bits | 1 << more[0] | 1 << more[1]
 };
 
+/// Builds a program into the folder `hunter`.
+fn compile(world: &World, name: &str, source: &str) {
+    let (program, text) = (world.path("hunter").join(name), world.path("source.c"));
+    fs::write(&text, source).unwrap();
+    let built = Command::new("cc").args(["-O1", "-w", "-o"]).args([program, text]).status();
+    assert!(built.expect("a C compiler").success());
+}
+
+/// The first process was joined to the shim by a socket, which told who had made it: with that the shim's folders were taken.
+#[test]
+fn no_socket_inside_leads_to_the_shim() {
+    for world in [World::new(), World::of_nobody()] {
+        world.image(CONFIG);
+        fs::create_dir(world.path("hunter")).unwrap();
+        fs::set_permissions(world.path("hunter"), fs::Permissions::from_mode(0o777)).unwrap();
+        compile(&world, "peers", include_str!("peers.c"));
+        let run = |more: &[&str]| {
+            let words = ["run", "-q", "--gpus", "none", "--cap-add", "SYS_PTRACE"];
+            let image = ["-v", "./hunter:/hunter:ro", "oci:image", "/hunter/peers"];
+            let (code, out, err) = world.says(&[&words, more, &image].concat());
+            assert_eq!(code, 0, "{err}");
+            out
+        };
+        assert_eq!(run(&[]), "0 of its own, 0 of others\n");
+        let out = run(&["--security-opt", "seccomp=unconfined"]);
+        assert!(out.ends_with(", 0 of others\n") && !out.starts_with("0 "), "{out}");
+    }
+}
+
 #[test]
 fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
     for (world, other) in [(World::new(), "1234"), (World::of_nobody(), "0")] {
@@ -37,12 +66,7 @@ fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
             fs::create_dir(world.path(name)).unwrap();
             fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o777)).unwrap();
         }
-        fs::write(world.path("hunter.c"), include_str!("hunted.c")).unwrap();
-        let built = Command::new("cc")
-            .args(["-O1", "-w", "-o"])
-            .args([world.path("hunter/hunter"), world.path("hunter.c")])
-            .status();
-        assert!(built.expect("a C compiler").success());
+        compile(&world, "hunter", include_str!("hunted.c"));
         let words = ["run", "-q", "-d", "--gpus", "none", "--name", "hostile", "--cap-add"];
         let more = ["SYS_PTRACE", "-v", "./flags:/flags", "-v", "./hunter:/hunter:ro", "oci:image"];
         let (code, _, err) = world.says(&[&words, &more[..], &["/hunter/hunter"]].concat());
@@ -66,6 +90,7 @@ fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
             let mounted: i64 = words.next().unwrap().parse().unwrap();
             assert_eq!(bits & !MOST, 0, "more than the container's: {line}");
             assert_ne!(mounted, 0, "it may mount: {line}");
+            assert_eq!(words.next(), Some("2"), "it has no filter: {line}");
             taken += 1;
         }
         println!("{taken} of {TRIES} were taken over");

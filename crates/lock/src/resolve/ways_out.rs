@@ -20,6 +20,9 @@ use crate::wheel_name::normalise;
 /// The newest releases of a package among which one that fits is looked for: six questions.
 const RELEASES: usize = 63;
 
+/// Of those, the newest that are tried one by one.
+const NEWEST: usize = 3;
+
 /// Packages that keep torches away of which an error speaks.
 const MOST: usize = 3;
 
@@ -104,7 +107,14 @@ impl Resolution<'_> {
         let mut versions: Vec<String> = fit.map(|(version, _)| version.to_string()).collect();
         let first = versions.len().saturating_sub(RELEASES);
         versions.drain(..first);
-        // A package goes from one CUDA to the next once, if at all.
+        // Of a package that goes with each torch, the one that fits is among the newest.
+        for _ in 0..NEWEST {
+            let Some(version) = versions.pop() else { return None };
+            if let Some(found) = self.fits(package, (package, Some(&version)), candidate) {
+                return Some((found, torch));
+            }
+        }
+        // Else it goes from one CUDA to the next once, if at all.
         let (mut low, mut high, mut found) = (0, versions.len(), None);
         while low < high {
             let middle = usize::midpoint(low, high);

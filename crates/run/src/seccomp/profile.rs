@@ -11,6 +11,11 @@ use super::rules::{Action, Condition, Operator, Rule, Scope};
 
 const DOCKER_DEFAULT: &str = include_str!("../../data/seccomp.json");
 
+/// What that profile allows with CAP_SYS_PTRACE and sconce does not: with a pidfd, which any Unix socket gives of the process
+/// at its other end (SO_PEERPIDFD), it opens that process's descriptors, also where it is one of the host's. Debuggers do
+/// without it.
+const WITHHELD: &[&str] = &["pidfd_getfd"];
+
 /// The errno of a refusal that names none (runc and Docker).
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -44,10 +49,15 @@ impl Profile {
     /// The largest file that is read as a profile: 1 MiB. Docker's own has 14 kB.
     pub const MAX_BYTES: usize = 1 << 20;
 
-    /// Docker's default profile, from moby/profiles (`data/README.md` names the commit).
+    /// Docker's default profile, from moby/profiles (`data/README.md` names the commit), without [`WITHHELD`].
     #[must_use]
     pub fn docker_default() -> Self {
-        Self::parse(DOCKER_DEFAULT.as_bytes()).expect("the profile in data/ is tested")
+        let mut profile =
+            Self::parse(DOCKER_DEFAULT.as_bytes()).expect("the profile in data/ is tested");
+        for rule in &mut profile.rules {
+            rule.names.retain(|name| !WITHHELD.contains(&name.as_str()));
+        }
+        profile
     }
 
     /// Reads a profile.

@@ -176,7 +176,7 @@ fn a_capability_brings_its_calls() {
     for (capability, name) in [
         ("CAP_SYS_ADMIN", "unshare"),
         ("CAP_SYS_ADMIN", "clone3"),
-        ("CAP_SYS_PTRACE", "pidfd_getfd"),
+        ("CAP_SYS_PTRACE", "process_madvise"),
         ("CAP_BPF", "bpf"),
         ("CAP_PERFMON", "perf_event_open"),
         ("CAP_SYS_TIME", "clock_settime"),
@@ -188,6 +188,17 @@ fn a_capability_brings_its_calls() {
             assert_eq!(ask(&with, abi, name, &[]), ALLOW, "{capability} {name}");
             assert_ne!(ask(&without, abi, name, &[]), ALLOW, "{capability} {name}");
         }
+    }
+}
+
+/// Docker's profile has it with that capability; sconce's never has.
+#[test]
+fn what_is_withheld_comes_with_no_capability() {
+    for (arch, abi) in [(Arch::X86_64, Abi::X86_64), (Arch::Aarch64, Abi::Aarch64)] {
+        let context = context(&["CAP_SYS_PTRACE"], arch);
+        let ours = Profile::docker_default().compile(&context).unwrap();
+        assert_eq!(ask(&ours, abi, "pidfd_getfd", &[]), EPERM);
+        assert_eq!(ask(&compile(&docker_default(), &context), abi, "pidfd_getfd", &[]), ALLOW);
     }
 }
 
