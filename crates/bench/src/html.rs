@@ -71,7 +71,7 @@ impl Report {
             if !all.is_empty() {
                 _ = writeln!(page, "<h2>{title}</h2><ul>");
                 for one in all {
-                    let (figure, reason) = (escaped(&one.figure), escaped(&one.reason));
+                    let (figure, reason) = (escaped(&one.named()), escaped(&one.reason));
                     _ = writeln!(page, "<li><code>{figure}</code>: {reason}</li>");
                 }
                 page.push_str("</ul>\n");
@@ -95,9 +95,9 @@ impl Report {
         page.push_str("<table>\n");
         for (row, one) in &ours {
             let value = |one: &Judged| match &one.verdict {
-                Verdict::AsExpected { with } | Verdict::Low { with, .. } => {
-                    one.figure.value.max(with.value)
-                }
+                Verdict::AsExpected { with }
+                | Verdict::AboveFloor { with }
+                | Verdict::Low { with, .. } => one.figure.value.max(with.value),
                 Verdict::Unknown => one.figure.value,
             };
             let same = ours.iter().filter(|(other, _)| other.unit == row.unit);
@@ -126,6 +126,9 @@ impl Report {
         let share = |value: f64| if most > 0.0 { (value / most * 100.0).min(100.0) } else { 0.0 };
         let (mark, verdict, class) = match &one.verdict {
             Verdict::AsExpected { with } => (Some(with), both("as expected", "符合预期"), "good"),
+            Verdict::AboveFloor { with } => {
+                (Some(with), both("above DCGM's floor", "高于 DCGM 的下限"), "")
+            }
             Verdict::Low { with, causes } if causes.is_empty() => {
                 (Some(with), both("low, without a known cause", "偏低，原因不明"), "low")
             }
@@ -144,7 +147,7 @@ impl Report {
                 share(with.value),
                 number(with.value),
                 row.unit,
-                escaped(with.what),
+                escaped(&with.what),
                 escaped(with.source)
             )
         });
@@ -181,12 +184,12 @@ impl Report {
         let compared = self.figures.iter().filter(|one| one.verdict != Verdict::Unknown).count();
         match (self.wrong.len(), low.is_empty(), self.figures.len()) {
             (0, true, 0) => "什么都没能测量".to_owned(),
-            (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有公开数据可比"),
+            (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有已知数据可比"),
             (0, true, all) => {
-                format!("测量了 {all} 项；其中 {compared} 项有公开数据可比，没有一项偏低")
+                format!("测量了 {all} 项；其中 {compared} 项有已知数据可比，没有一项偏低")
             }
             (0, false, _) => format!("偏低：{}", low.join("、")),
-            (wrong, ..) => format!("{wrong} 个结果是错的：不要用这块 GPU 计算"),
+            (wrong, ..) => format!("{wrong} 个结果是错的：不要用出错的 GPU 计算"),
         }
     }
 }

@@ -49,9 +49,14 @@ const REASONS: &[(u64, &str, &str)] = &[
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 pub enum Verdict {
-    /// It is what others have published, or more than NVIDIA's own test asks for.
+    /// It is what others have published.
     AsExpected {
         /// What it was compared with.
+        with: Expected,
+    },
+    /// It is more than NVIDIA's own test asks for, and what it should be is not known.
+    AboveFloor {
+        /// That floor.
         with: Expected,
     },
     /// It is less.
@@ -75,8 +80,8 @@ fn in_english<S: Serializer>(causes: &[Sentence], to: S) -> Result<S::Ok, S::Err
 pub struct Expected {
     /// The figure.
     pub value: f64,
-    /// `best published`, `DCGM's floor`.
-    pub what: &'static str,
+    /// `best known`, `DCGM's floor`, `16/132 of the best known`.
+    pub what: String,
     /// Where it stands.
     pub source: &'static str,
 }
@@ -138,10 +143,10 @@ fn product(gpu: &Gpu) -> Option<&'static Product> {
     sconce_facts::gpu(name).ok()
 }
 
-/// The part of a product that a MIG instance is.
-fn share(gpu: &Gpu, product: &Product) -> f64 {
-    let whole = product.sm_count.map_or(gpu.sm_count, |count| count.max(1));
-    (f64::from(gpu.sm_count) / f64::from(whole)).min(1.0)
+/// The multiprocessors of a MIG instance and of the whole board.
+fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
+    let whole = product.sm_count.filter(|whole| *whole > gpu.sm_count)?;
+    (gpu.mig == Some(true) || gpu.name.contains(" MIG ")).then_some((gpu.sm_count, whole))
 }
 
 fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
@@ -150,42 +155,91 @@ fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
     let name = one.figure.trim_end_matches("-sustained");
     let sustained = name != one.figure;
     // Of an instance, only what its multiprocessors do is in proportion.
-    let share = share(gpu, product);
-    if share < 0.99 && row.group != Group::Products {
+    let instance = instance(gpu, product);
+    if instance.is_some() && row.group != Group::Products {
         return Verdict::Unknown;
     }
-    let expected = |value: f64, what, source| Expected { value: value * share, what, source };
-    let public = public_figure(product, name);
-    let floor = floor_figure(product, name);
-    let (with, least) = match (public, floor) {
-        (Some(known), _) => {
-            let least = if sustained { EXPECTED - 0.1 } else { EXPECTED };
-            (expected(known.value, "best published", known.source), least)
-        }
-        (None, Some(known)) => (expected(known.value, "DCGM's floor", known.source), 1.0),
-        (None, None) => return Verdict::Unknown,
+    let expected = |value: f64, what: &str, source| match instance {
+        Some((own, whole)) => Expected {
+            value: value * f64::from(own) / f64::from(whole),
+            what: format!("{own}/{whole} of the {what}"),
+            source,
+        },
+        None => Expected { value, what: what.to_owned(), source },
     };
-    let reached = if row.more { one.value / with.value } else { with.value / one.value };
-    match reached >= least {
-        true => Verdict::AsExpected { with },
-        false => Verdict::Low { with, causes: causes(row, gpu, one.evidence.as_ref()) },
+    let low =
+        |with| Verdict::Low { with, causes: causes(row, gpu, product, one.evidence.as_ref()) };
+    let reached = |with: &Expected| match row.more {
+        true => one.value / with.value,
+        false => with.value / one.value,
+    };
+    if let Some(known) = public_figure(product, name) {
+        let least = if sustained { EXPECTED - 0.1 } else { EXPECTED };
+        let with = expected(known.value, "best known", known.source);
+        return if reached(&with) >= least { Verdict::AsExpected { with } } else { low(with) };
     }
+    let Some(known) = floor_figure(product, name) else { return Verdict::Unknown };
+    let with = expected(known.value, "DCGM's floor", known.source);
+    if reached(&with) >= 1.0 { Verdict::AboveFloor { with } } else { low(with) }
+}
+
+/// Why a figure can't be what it says: its result is further off than is allowed, or the GPU's units can't do so much in
+/// one clock.
+pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
+    /// Clocks go a little above the highest that NVML names.
+    const MORE: f64 = 1.05;
+    if let Some((worst, allowed)) = one.error.filter(|(worst, allowed)| worst > allowed) {
+        return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
+    }
+    let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number))?;
+    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
+    let name = one.figure.trim_end_matches("-sustained");
+    let rate = rate(Capability { major, minor }, name)?;
+    let clock = f64::from(gpu.board?.sm_max_mhz?);
+    let peak = f64::from(rate) * f64::from(gpu.sm_count) * clock / 1e6;
+    (one.value > peak * MORE).then(|| {
+        format!(
+            "{:.0} is more than its multiprocessors can do at {clock:.0} MHz: {peak:.0}",
+            one.value
+        )
+    })
 }
 
 /// What held a figure back, as far as it was seen.
-fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<Sentence> {
+fn causes(row: &Row, gpu: &Gpu, product: &Product, evidence: Option<&Evidence>) -> Vec<Sentence> {
     let mut causes = Vec::new();
     let board = gpu.board.unwrap_or_default();
+    // The median of the clock, and the highest that there is.
+    let clock = evidence.and_then(|seen| seen.sm_mhz).map(|(_, median, _)| median);
+    let clock = clock.zip(board.sm_max_mhz.map(f64::from));
+    let at_most = |share: f64| clock.is_none_or(|(now, most)| now < most * share);
     let held = |bit: u64| {
         let seen = |evidence: &Evidence| {
             evidence.reasons.iter().any(|(known, share)| *known == bit && *share >= HELD)
         };
         evidence.is_some_and(seen)
     };
+    // A reason that was there now and then, while the clock was the highest, held nothing.
     for (bit, en, zh) in REASONS {
-        if held(*bit) {
+        if held(*bit) && at_most(0.98) {
             causes.push(Sentence::new(*en, *zh));
         }
+    }
+    if let Some((now, most)) = clock.filter(|_| causes.is_empty() && at_most(0.9))
+        && matches!(row.group, Group::Products | Group::Sparse)
+    {
+        causes.push(Sentence::new(
+            format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
+            format!("时钟是 {now:.0} MHz，最高 {most:.0} MHz，NVML 没有说明原因"),
+        ));
+    }
+    if let Some(whole) = product.sm_count.filter(|whole| *whole > gpu.sm_count)
+        && instance(gpu, product).is_none()
+    {
+        causes.push(Sentence::new(
+            format!("it shows {} multiprocessors of {whole}", gpu.sm_count),
+            format!("它只显示 {whole} 个多处理器中的 {} 个", gpu.sm_count),
+        ));
     }
     if let (Some(limit), Some(default)) = (board.power_limit_w, board.power_default_w)
         && limit < default - 1.0
@@ -210,7 +264,7 @@ fn causes(row: &Row, gpu: &Gpu, evidence: Option<&Evidence>) -> Vec<Sentence> {
             format!("另有 {others} 个进程在上面计算"),
         ));
     }
-    if gpu.mig == Some(true) {
+    if gpu.mig == Some(true) && instance(gpu, product).is_none() {
         causes
             .push(Sentence::new("the board is split into MIG instances", "板卡被划分为 MIG 实例"));
     }

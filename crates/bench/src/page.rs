@@ -28,7 +28,7 @@ not there makes its figures \"not measured\", with the reason; the others are me
 a crash or a hang costs that group alone.
 
 **Right before fast.** What is computed is compared: products with sums in float64 on the host, over a result that was filled with
-what is no number before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
+NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
 code is 1, and no speed makes up for it. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
 and then shows more than it has in training.
 
@@ -49,13 +49,15 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others), `--json` all of them. An earlier one is compared by `--baseline FILE`.
 
-**The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source: the best that somebody published (as
-expected from 93 % of it on; sustained from 83 %), or the floor of NVIDIA's own acceptance test (DCGM). What is low is named with what NVML saw
-while it was measured: power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes. Without such a cause
-it says so. A GPU that stays 5 % or more below the others of the machine is named. Where nothing public is known there is no verdict. A MIG instance
-is compared with its share of the multiprocessors, for products only.
+**The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
+known of this GPU, published or measured by this project (sustained: 83 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
+for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
+power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes, fewer multiprocessors than the product has; without such a cause
+it says so. A GPU that stays 5 % or more below the others of the machine is named. Where nothing is known there is no verdict. A MIG instance
+is compared with its share of the multiprocessors, for products only, and that is said. More than the multiprocessors could do at their highest clock
+is no speed but a wrong result, and so is one whose own error is larger than allowed.
 
-Exit codes: 0 as expected; 1 a wrong result, a figure that is low, or nothing measured; 8 no GPU; 130 interrupted (what was
+Exit codes: 0 as expected; 1 a wrong result, a figure that is low, or nothing measured; 8 the container was given no GPU; 130 interrupted (what was
 measured until then is printed, and not kept). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 
 ";

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::advice::advice;
-use crate::answer::{Gpu, Line, Unavailable};
+use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::figures::figure;
-use crate::judge::{Judged, Verdict, judge};
+use crate::judge::{Judged, Verdict, impossible, judge};
 use crate::sentence::Sentence;
 
 /// The version of the document (docs/format/bench.md).
@@ -80,6 +80,15 @@ impl Report {
                 Line::Moment(_) => {}
             }
         }
+        // What can't be is no speed to be judged.
+        figures.retain(|one: &Figure| match impossible(&gpus, one) {
+            Some(reason) => {
+                let (figure, gpus) = (one.figure.clone(), one.gpus.clone());
+                wrong.push(Unavailable { figure, gpus, reason });
+                false
+            }
+            None => true,
+        });
         let advice = advice(&figures.iter().collect::<Vec<_>>(), &unavailable);
         let figures = judge(&gpus, figures);
         let Subject { target, image, sconce, time, seed, effort } = subject;
@@ -118,16 +127,24 @@ impl Report {
         let all = self.figures.len();
         match (self.wrong.is_empty(), low.is_empty()) {
             (false, _) => {
-                format!("{} wrong: do not compute on this GPU", counted(self.wrong.len(), "result"))
+                let mut gpus: Vec<u32> =
+                    self.wrong.iter().flat_map(|one| one.gpus.iter().copied()).collect();
+                gpus.sort_unstable();
+                gpus.dedup();
+                let gpus: Vec<String> = gpus.iter().map(|gpu| format!("GPU {gpu}")).collect();
+                format!(
+                    "{} wrong: do not compute on {}",
+                    counted(self.wrong.len(), "result"),
+                    if gpus.is_empty() { "this machine".to_owned() } else { gpus.join(", ") }
+                )
             }
             (true, false) => format!("low: {}", low.join(", ")),
             (true, true) if all == 0 => "nothing could be measured".to_owned(),
-            (true, true) if compared == 0 => format!(
-                "{} measured, with no public figure to compare with",
-                counted(all, "figure")
-            ),
+            (true, true) if compared == 0 => {
+                format!("{} measured, with no known figure to compare with", counted(all, "figure"))
+            }
             (true, true) => format!(
-                "{} measured; of the {compared} with a public figure to compare with none is low",
+                "{} measured; of the {compared} with a known figure to compare with none is low",
                 counted(all, "figure")
             ),
         }
@@ -159,7 +176,7 @@ impl Report {
             if !all.is_empty() {
                 page.push_str(&format!("\n## {title}\n\n"));
                 for one in all {
-                    page.push_str(&format!("- {}: {}\n", one.figure, one.reason));
+                    page.push_str(&format!("- {}: {}\n", one.named(), one.reason));
                 }
             }
         }
@@ -210,12 +227,21 @@ impl Report {
 
 /// `bf16 gpu 0`, `peer 0 to 1`, `all-reduce`.
 pub(crate) fn named(one: &Judged) -> String {
-    match one.figure.gpus.as_slice() {
-        [gpu] => format!("{} gpu {gpu}", one.figure.figure),
-        [from, to] if one.figure.figure.starts_with("peer") => {
-            format!("{} {from} to {to}", one.figure.figure)
-        }
-        _ => one.figure.figure.clone(),
+    with_gpus(&one.figure.figure, &one.figure.gpus)
+}
+
+fn with_gpus(figure: &str, gpus: &[u32]) -> String {
+    match gpus {
+        [gpu] => format!("{figure} gpu {gpu}"),
+        [from, to] if figure.starts_with("peer") => format!("{figure} {from} to {to}"),
+        _ => figure.to_owned(),
+    }
+}
+
+impl Unavailable {
+    /// Its figure, with the GPUs that it is of.
+    pub fn named(&self) -> String {
+        with_gpus(&self.figure, &self.gpus)
     }
 }
 
@@ -264,6 +290,9 @@ fn cells(one: &Judged) -> Vec<String> {
     let (with, verdict) = match &one.verdict {
         Verdict::AsExpected { with } => {
             (format!("{} ({})", number(with.value), with.what), "as expected".to_owned())
+        }
+        Verdict::AboveFloor { with } => {
+            (format!("{} ({})", number(with.value), with.what), "above it".to_owned())
         }
         Verdict::Low { with, causes } if causes.is_empty() => (
             format!("{} ({})", number(with.value), with.what),

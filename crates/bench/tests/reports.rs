@@ -40,12 +40,12 @@ fn change(lines: &mut [Line], name: &str, by: impl Fn(&mut sconce_bench::answer:
 fn a_power_limit_is_named_as_the_cause() {
     let report = report(recorded("h100-without-pauses.jsonl"));
     assert!(!report.holds());
-    assert_eq!(report.verdict(), "low: bf16");
+    assert_eq!(report.verdict(), "low: fp64, tf32, fp16, bf16, fp8, int8, bf16-sparse");
     expect_test::expect![[r#"
-        memory-read gpu 0               3118 GB/s  ± 0.0 %  at 1980 MHz; 2540 (DCGM's floor): as expected
-        bf16 gpu 0                    696 TFLOP/s  ± 3.9 %  at 1350 MHz; 794 (best published): LOW: the power limit holds its clock down
-        bf16-sustained gpu 0          692 TFLOP/s  ± 2.5 %  at 1350 MHz, 95 % of its peak there; 794 (best published): as expected
-        fp8 gpu 0                    1330 TFLOP/s  ± 4.6 %  at 1395 MHz; 1403 (best published): as expected
+        memory-read gpu 0               3118 GB/s  ± 0.0 %  at 1980 MHz; 3106 (best known): as expected
+        bf16 gpu 0                    696 TFLOP/s  ± 3.9 %  at 1350 MHz; 794 (best known): LOW: the power limit holds its clock down
+        bf16-sustained gpu 0          692 TFLOP/s  ± 2.5 %  at 1350 MHz, 95 % of its peak there; 794 (best known): as expected
+        fp8 gpu 0                    1330 TFLOP/s  ± 4.6 %  at 1395 MHz; 1506 (best known): LOW: the power limit holds its clock down
     "#]]
     .assert_eq(&about(&report, &["memory-read", "bf16", "bf16-sustained", "fp8"]));
 }
@@ -54,8 +54,9 @@ fn a_power_limit_is_named_as_the_cause() {
 fn a_healthy_gpu_is_as_expected() {
     let report = report(recorded("h100-bursts.jsonl"));
     assert!(report.holds());
-    expect_test::expect![[r#"
-        9 figures measured; of the 3 with a public figure to compare with none is low"#]]
+    expect_test::expect![
+        "9 figures measured; of the 8 with a known figure to compare with none is low"
+    ]
     .assert_eq(&report.verdict());
 }
 
@@ -98,21 +99,23 @@ fn without_a_public_figure_there_is_no_verdict() {
         gpu.name = "NVIDIA Unheard-of 9000".to_owned();
     }
     let unknown = report(lines.clone());
-    assert_eq!(unknown.verdict(), "9 figures measured, with no public figure to compare with");
+    assert_eq!(unknown.verdict(), "9 figures measured, with no known figure to compare with");
     // An instance of MIG with a seventh of the multiprocessors.
     if let Some(Line::Gpu(gpu)) = lines.first_mut() {
         gpu.name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb".to_owned();
         gpu.sm_count = 16;
     }
     // A seventh of the whole: an eighth of its speed is what is expected, and its memory is not judged.
-    change(&mut lines, "bf16", |figure| figure.value *= 16.0 / 132.0);
-    change(&mut lines, "bf16-sustained", |figure| figure.value *= 16.0 / 132.0);
-    change(&mut lines, "fp8", |figure| figure.value *= 16.0 / 132.0);
+    for name in ["fp64", "tf32", "fp16", "bf16", "bf16-sustained", "fp8", "bf16-sparse"] {
+        change(&mut lines, name, |figure| figure.value *= 16.0 / 132.0);
+    }
     let report = report(lines);
     assert_eq!(
         report.verdict(),
-        "9 figures measured; of the 3 with a public figure to compare with none is low"
+        "9 figures measured; of the 6 with a known figure to compare with none is low"
     );
+    let said = about(&report, &["bf16"]);
+    assert!(said.contains("(16/132 of the best known): as expected"), "{said}");
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn a_wrong_result_decides() {
     }));
     let report = report(lines);
     assert!(!report.holds());
-    assert_eq!(report.verdict(), "1 result wrong: do not compute on this GPU");
+    assert_eq!(report.verdict(), "1 result wrong: do not compute on GPU 0");
     assert!(!of_nothing().holds());
 }
 
@@ -282,4 +285,77 @@ fn advice_is_the_ratio_of_figures_of_one_run() {
     let nothing = "a CUDA graph gives a small model nothing (";
     assert!(advice.iter().any(|one| one.starts_with(nothing)), "{advice:?}");
     assert!(report(recorded("h100-without-pauses.jsonl")).advice.is_empty());
+}
+
+/// What can't be is not judged by its speed.
+#[test]
+fn what_can_not_be_is_wrong() {
+    let figures: [(&str, fn(&mut sconce_bench::answer::Figure)); 3] = [
+        ("bf16", |figure| figure.value = 1400.0),
+        ("bf16-sustained", |figure| figure.value = 1400.0),
+        ("fp8", |figure| figure.error = Some((5.0, 0.05))),
+    ];
+    for (name, by) in figures {
+        let mut lines = recorded("h100-bursts.jsonl");
+        change(&mut lines, name, by);
+        let report = report(lines);
+        assert_eq!(report.verdict(), "1 result wrong: do not compute on GPU 0", "{name}");
+        assert!(report.figures.iter().all(|one| one.figure.figure != name), "{name}");
+    }
+}
+
+/// Fewer multiprocessors are no smaller GPU unless it is an instance of MIG.
+#[test]
+fn a_part_of_a_gpu_is_not_compared_with_a_part() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
+        gpu.sm_count = 66;
+    }
+    change(&mut lines, "bf16", |figure| figure.value = 398.0);
+    let said = about(&report(lines), &["bf16"]);
+    assert!(said.contains("LOW: it shows 66 multiprocessors of 132"), "{said}");
+}
+
+/// A floor says what is low; above it nothing is proved. A clock that was the highest was not held.
+#[test]
+fn floors_and_causes() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
+        gpu.name = "NVIDIA H100 PCIe".to_owned();
+        gpu.sm_count = 114;
+    }
+    let memory = |value: f64, lines: &mut Vec<Line>| {
+        change(lines, "memory-copy", |figure| {
+            figure.figure = "memory-read".to_owned();
+            figure.value = value;
+        });
+        change(lines, "memory-read", |figure| figure.value = value);
+        about(&report(lines.clone()), &["memory-read"])
+    };
+    let said = memory(1500.0, &mut lines);
+    assert!(said.contains("1230 (DCGM's floor): above it"), "{said}");
+    let said = memory(1100.0, &mut lines);
+    assert!(said.contains("LOW"), "{said}");
+    let mut lines = recorded("h100-bursts.jsonl");
+    change(&mut lines, "bf16", |figure| {
+        figure.value = 500.0;
+        figure.evidence = Some(sconce_bench::answer::Evidence {
+            samples: 20,
+            sm_mhz: Some((1980.0, 1980.0, 1980.0)),
+            reasons: vec![(0x4, 0.28)],
+            ..Default::default()
+        });
+    });
+    let said = about(&report(lines.clone()), &["bf16"]);
+    assert!(said.contains("LOW, without a known cause"), "{said}");
+    change(&mut lines, "bf16", |figure| {
+        if let Some(seen) = &mut figure.evidence {
+            (seen.sm_mhz, seen.reasons) = (Some((1200.0, 1200.0, 1200.0)), Vec::new());
+        }
+    });
+    let said = about(&report(lines), &["bf16"]);
+    assert!(
+        said.contains("its clock was at 1200 of 1980 MHz, and NVML does not say why"),
+        "{said}"
+    );
 }

@@ -45,11 +45,12 @@ pub struct Known {
 }
 
 fn of(rows: &'static [OfGpu], gpu: &Gpu, figure: &str) -> Option<Known> {
-    let mut rows = rows.iter().filter(|row| row.gpu == gpu.name);
-    rows.find_map(|row| Some(Known { value: *row.figures.get(figure)?, source: &row.source }))
+    let rows = rows.iter().filter(|row| row.gpu == gpu.name);
+    rows.filter_map(|row| Some(Known { value: *row.figures.get(figure)?, source: &row.source }))
+        .max_by(|a, b| a.value.total_cmp(&b.value))
 }
 
-/// The best figure that somebody published for this GPU.
+/// The best figure that somebody published for this GPU; of those where less is better there is none.
 pub fn public_figure(gpu: &Gpu, figure: &str) -> Option<Known> {
     of(&ROWS.public, gpu, figure)
 }
@@ -78,7 +79,9 @@ mod tests {
                 let peak = match figure.as_str() {
                     "bf16" => gpu.bf16_tflops,
                     "fp8" => gpu.fp8_tflops,
-                    "memory-read" => gpu.memory_bandwidth_gb_s,
+                    "memory-read" | "memory-write" | "memory-copy" | "memory-triad" => {
+                        gpu.memory_bandwidth_gb_s
+                    }
                     _ => None,
                 };
                 assert!(peak.is_none_or(|peak| *value < peak), "{} {figure}", row.gpu);

@@ -35,7 +35,7 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     };
     let mut command = Command::new(&python);
     command.arg("-B").arg(&order.program).args(["--effort", name(order.effort)]);
-    command.args(["--seed", &order.seed.to_string(), group.name()]).args(names);
+    command.args(["--seed", &order.seed.to_string(), group.name()]).args(&names);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let watch = Watch::all();
     let mut child = match command.spawn() {
@@ -46,6 +46,7 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     let Some(stdout) = child.stdout.take() else { return Ok(Err("no pipe".to_owned())) };
     let mut answers = BufReader::new(stdout);
     let (mut begun, mut now, mut wrong) = (Instant::now(), group.name().to_owned(), None);
+    let mut answered = false;
     for _ in 0..MOST_LINES {
         let mut line = Vec::new();
         let most = MOST_LINE as u64;
@@ -62,12 +63,22 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
             continue;
         }
         match answer::line(&line) {
+            // It measures what it was asked for.
+            Ok(Line::Figure(figure)) if !names.contains(&figure.figure.as_str()) => {
+                wrong =
+                    Some(format!("it answered for `{}`, which nobody asked for", figure.figure));
+                break;
+            }
             Ok(Line::Figure(mut figure)) => {
+                answered = true;
                 let gpu = figure.gpus.first().copied();
                 figure.evidence = gpu.and_then(|gpu| watch.since(begun, gpu as usize));
                 append(&order.results, &Line::Figure(figure))?;
             }
-            Ok(line) => append(&order.results, &line)?,
+            Ok(line) => {
+                answered = true;
+                append(&order.results, &line)?;
+            }
             Err(malformed) => {
                 wrong = Some(malformed.to_string());
                 break;
@@ -80,7 +91,8 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     let words = words.join().unwrap_or_default();
     Ok(match (wrong, status.success()) {
         (Some(wrong), _) => Err(wrong),
-        (None, true) => Ok(()),
+        (None, true) if answered => Ok(()),
+        (None, true) => Err(with_words("Python ended and said nothing".to_owned(), &words)),
         (None, false) => {
             let what = format!("Python ended with {} while it measured `{now}`", how(status));
             Err(with_words(what, &words))

@@ -76,7 +76,7 @@ fn a_wrong_copy_is_said() {
     let (code, out, err) = said(&bench(&world, &["--quick", "--only", "host-to-device"]));
     assert!(code == 1, "{code} {out}{err}");
     assert!(out.contains("host-to-device") && out.contains("WRONG: "), "{out}");
-    assert!(out.ends_with("1 result wrong: do not compute on this GPU\n"), "{out}");
+    assert!(out.ends_with("1 result wrong: do not compute on GPU 0\n"), "{out}");
 }
 
 #[test]
@@ -248,5 +248,5 @@ fn a_burn_that_can_not_compare_is_not_measured() {
     driver(&world, &["DEVICES=2"]);
     let (code, out, err) = said(&bench(&world, &["--burn", "1s"]));
     assert!(code == 1 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
-    assert_eq!(out.matches("burn                       not measured: ").count(), 2, "{out}");
+    assert_eq!(out.matches("burn gpu ").count(), 2, "{out}");
 }

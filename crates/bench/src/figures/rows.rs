@@ -26,7 +26,7 @@ const fn memory(
 }
 
 const fn transfer(name: &'static str, group: Group, quick: bool, (says, says_zh): Says) -> Row {
-    let method = "copies of 256 MiB one after another, taken by events; the contents are compared; with the host, the best NUMA node, all of them are the curve";
+    let method = "copies of 256 MiB one after another, timed by events; the contents are compared; where the host has several NUMA nodes, the best one counts and the curve has them all";
     Row { name, group, unit: "GB/s", more: true, quick, says, says_zh, method }
 }
 
@@ -73,7 +73,7 @@ pub const FIGURES: &[Row] = &[
     latency(
         "launch",
         true,
-        ("what one kernel launch costs the processor", "启动一个内核要占用处理器多久"),
+        ("processor time of one kernel launch", "启动一个内核要占用处理器多久"),
         "an empty kernel, 500 launches in a row without waiting, by the host's clock",
     ),
     latency(

@@ -287,6 +287,7 @@ fn say(report: &Report, several: bool) {
             println!("{one}");
         }
     }
+    report.remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
     for one in &report.advice {
         println!("advice: {}", one.en);
     }

@@ -1,7 +1,7 @@
 //! Answers as lines, while they come.
 
 use sconce_bench::answer::{Gpu, Line, Moment};
-use sconce_bench::report;
+use sconce_bench::{judge, report};
 use sconce_build::{Progress, Stage};
 use sconce_inside::bench::Listener;
 
@@ -50,12 +50,15 @@ impl Lines {
         match line {
             Line::Gpu(gpu) => println!("{}", report::about(gpu)),
             Line::Figure(figure) => {
-                for one in sconce_bench::judge::judge(&self.gpus, vec![figure.clone()]) {
-                    println!("{one}");
+                for one in judge::judge(&self.gpus, vec![figure.clone()]) {
+                    match judge::impossible(&self.gpus, figure) {
+                        None => println!("{one}"),
+                        Some(reason) => println!("{:<26} WRONG: {reason}", figure.figure),
+                    }
                 }
             }
-            Line::Unavailable(one) => println!("{:<26} not measured: {}", one.figure, one.reason),
-            Line::Wrong(one) => println!("{:<26} WRONG: {}", one.figure, one.reason),
+            Line::Unavailable(one) => println!("{:<26} not measured: {}", one.named(), one.reason),
+            Line::Wrong(one) => println!("{:<26} WRONG: {}", one.named(), one.reason),
             Line::Moment(moment) => eprintln!("{}", words(moment)),
         }
     }
