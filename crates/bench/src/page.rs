@@ -50,7 +50,7 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 names others), `--json` all of them. An earlier one is compared by `--baseline FILE`.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
-known of this GPU, published or measured by this project (sustained: 83 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
+known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
 for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
 power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes, fewer multiprocessors than the product has; without such a cause
 it says so. A GPU that stays 5 % or more below the others of the machine is named. Where nothing is known there is no verdict. A MIG instance

@@ -109,7 +109,7 @@ impl Resolution<'_> {
         versions.drain(..first);
         // Of a package that goes with each torch, the one that fits is among the newest.
         for _ in 0..NEWEST {
-            let Some(version) = versions.pop() else { return None };
+            let version = versions.pop()?;
             if let Some(found) = self.fits(package, (package, Some(&version)), candidate) {
                 return Some((found, torch));
             }
