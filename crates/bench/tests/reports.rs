@@ -290,7 +290,8 @@ fn advice_is_the_ratio_of_figures_of_one_run() {
 /// What can't be is not judged by its speed.
 #[test]
 fn what_can_not_be_is_wrong() {
-    let figures: [(&str, fn(&mut sconce_bench::answer::Figure)); 3] = [
+    type Change = fn(&mut sconce_bench::answer::Figure);
+    let figures: [(&str, Change); 3] = [
         ("bf16", |figure| figure.value = 1400.0),
         ("bf16-sustained", |figure| figure.value = 1400.0),
         ("fp8", |figure| figure.error = Some((5.0, 0.05))),
