@@ -131,7 +131,8 @@ class Bench:
     def second(self, out: Section) -> None:
         """What a node that has the image takes of one with a package more."""
         said = measure([self.sconce, "pull", "--json", self.reference("two")], env=self.node)
-        moved = json.loads(said.output[said.output.index("{"):])
+        # What it says of its progress stands beside it.
+        moved, _ = json.JSONDecoder().raw_decode(said.output[said.output.index("{"):])
         out.notes.append(f"One package more (requests), the first image there: {said.seconds:.2f} s, and it says: "
                          f"`{json.dumps({key: moved[key] for key in moved if isinstance(moved[key], int)})}`.")
 
