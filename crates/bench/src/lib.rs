@@ -1,7 +1,8 @@
 //! What GPUs really deliver: the figures ([`FIGURES`]), how they are measured ([`measure`]), what came out
 //! ([`answer`]), what should have come out ([`judge`]), and the report of it.
 //!
-//! Measuring is done inside a container, by libraries of the image; judging outside.
+//! Measuring is done inside a container, by libraries of the image, and through its torch by a program in Python ([`PROGRAM`]);
+//! judging outside, and what to make of it ([`advice`]).
 
 pub mod advice;
 pub mod answer;

@@ -1,9 +1,8 @@
 //! The protocol between a container's processes, its caller and its clients.
 //!
 //! Packets over `SOCK_SEQPACKET` sockets, each one [`Message`] as JSON, some with descriptors. One
-//! pair joins the caller and the shim; the container's first process inherits the shim's end, so
-//! whoever knows something tells the caller directly. Everyone else connects to the socket in the
-//! container's folder.
+//! pair joins the caller and the shim, another the shim and the container's first process; that one is made so that it
+//! leads a process inside to nobody ([`pair_of_nobody`]). Everyone else connects to the socket in the container's folder.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
