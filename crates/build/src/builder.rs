@@ -17,7 +17,7 @@ use crate::trees::{self, Sources};
 use crate::wheels::wheel_plans;
 
 /// Raised when the same lock comes to give other bytes, so that nothing old is taken for it.
-const RECIPE: &str = "sconce environment 4";
+const RECIPE: &str = "sconce environment 5";
 
 /// What builds need at hand.
 pub struct Builder<'a> {

@@ -40,6 +40,10 @@ pub(crate) fn check(lock: &Lock, made: &Made) -> Result<(), Error> {
     let first = pairs.iter().find(|(promised, layer)| differs(promised, layer));
     let complete = pairs.len() == built.layers.len();
     let first = match first {
+        // The same wheels in other layers.
+        Some((promised, layer)) if promised.name != layer.name => {
+            format!("where the layer `{}` was promised, `{}` was built", promised.name, layer.name)
+        }
         Some((promised, layer)) => format!(
             "the first layer that differs is `{}`: {} was promised, {} was built",
             promised.name, promised.digest, layer.layer.digest

@@ -18,9 +18,10 @@ use crate::wheel::{Wheel, WheelBlob};
 use crate::zip::Method;
 
 /// A wheel of this many bytes or more has a layer of its own.
-pub const OWN_LAYER: u64 = 8 << 20;
-/// While more wheels than this would have one, the bound doubles: engines stop at 125 layers.
-pub const MAX_OWN_LAYERS: usize = 64;
+pub const OWN_LAYER: u64 = 1 << 20;
+/// While more wheels than this would have one, the bound doubles: engines stop at 125 layers, and each of
+/// these may have one of bytecode beside it.
+pub const MAX_OWN_LAYERS: usize = 48;
 
 /// So many layers share the wheels that have none of their own: one more wheel changes a part of them only.
 pub const SHARED_LAYERS: u8 = 4;

@@ -163,14 +163,18 @@ fn unpack(
 ) -> Result<Digest, Error> {
     let (to_tar, tar) = sync_channel::<Chunk>(WAITING);
     let (to_hasher, hasher) = sync_channel::<Chunk>(WAITING);
+    let empty = Empty::default();
     std::thread::scope(|scope| {
-        let inflating = scope.spawn(|| inflate(source, to_tar, to_hasher, progress));
-        let hashing = scope.spawn(move || {
+        let inflating = scope.spawn(|| inflate(source, &empty, to_tar, to_hasher, progress));
+        let hashing = scope.spawn(|| {
             let mut hash = Hasher::new();
-            hasher.iter().for_each(|chunk| hash.update(&chunk));
+            for chunk in hasher {
+                hash.update(&chunk);
+                empty.give(chunk);
+            }
             hash.finish()
         });
-        let mut chunks = Chunks { chunks: tar, current: Arc::default(), used: 0 };
+        let mut chunks = Chunks { chunks: tar, empty: &empty, current: Arc::default(), used: 0 };
         let unpacked = entries(&mut chunks, builder, diff_id);
         if unpacked.is_ok() {
             // Bytes after the end belong to the DiffID too.
@@ -195,12 +199,13 @@ fn unpack(
 
 fn inflate(
     mut source: impl Read,
+    empty: &Empty,
     tar: SyncSender<Chunk>,
     hasher: SyncSender<Chunk>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> io::Result<()> {
     loop {
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = empty.take();
         let mut filled = 0;
         while filled < chunk.len() {
             match source.read(&mut chunk[filled..]) {
@@ -252,31 +257,61 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// The chunks of the tar as one stream.
-struct Chunks {
+struct Chunks<'a> {
     chunks: Receiver<Chunk>,
+    empty: &'a Empty,
     current: Chunk,
     used: usize,
 }
 
-impl Read for Chunks {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.current.len() {
-            let Ok(next) = self.chunks.recv() else { return Ok(0) };
-            (self.current, self.used) = (next, 0);
+impl BufRead for Chunks<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.used == self.current.len()
+            && let Ok(next) = self.chunks.recv()
+        {
+            self.empty.give(std::mem::replace(&mut self.current, next));
+            self.used = 0;
         }
-        let rest = self.current.get(self.used..).unwrap_or_default();
-        let n = rest.len().min(buf.len());
-        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(self.current.get(self.used..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, n: usize) {
         self.used += n;
+    }
+}
+
+impl Read for Chunks<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(buf)?;
+        self.consume(n);
         Ok(n)
     }
 }
 
-fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Result<(), Error> {
+/// Memory of chunks that everybody has read, to be filled again.
+#[derive(Default)]
+struct Empty(Mutex<Vec<Vec<u8>>>);
+
+impl Empty {
+    fn take(&self) -> Vec<u8> {
+        let mut chunk =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        chunk.resize(CHUNK, 0);
+        chunk
+    }
+
+    /// Takes a chunk's memory from the last who read it.
+    fn give(&self, chunk: Chunk) {
+        if let Some(memory) = Arc::into_inner(chunk) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        }
+    }
+}
+
+fn entries(source: &mut Chunks<'_>, builder: &TreeBuilder, diff_id: Digest) -> Result<(), Error> {
     let broken =
         |error: io::Error| bad(diff_id, Path::new(""), &format!("its tar is damaged: {error}"));
     let mut entries = Entries::new(source);
-    let mut buffer = vec![0; CHUNK];
     let mut count = 0;
     while let Some(entry) = entries.next().map_err(broken)? {
         count += 1;
@@ -313,11 +348,13 @@ fn entries(source: &mut Chunks, builder: &TreeBuilder, diff_id: Digest) -> Resul
                 builder.file(&path, meta, size).and_then(|mut file| {
                     let mut left = size;
                     while left > 0 {
-                        let n = entries.read(&mut buffer).map_err(broken)?;
-                        if n == 0 {
+                        let bytes = entries.fill_buf().map_err(broken)?;
+                        if bytes.is_empty() {
                             return Err(bad(diff_id, &path, "it is cut off"));
                         }
-                        file.write_all(&buffer[..n]).map_err(at("write", &path))?;
+                        file.write_all(bytes).map_err(at("write", &path))?;
+                        let n = bytes.len();
+                        entries.consume(n);
                         left = left.saturating_sub(n as u64);
                     }
                     let mut attributes = extended.attributes.iter();

@@ -33,6 +33,7 @@ mod store;
 mod sweep;
 mod tarball;
 mod tree;
+mod uncached;
 mod virtuals;
 mod walk;
 
@@ -54,3 +55,4 @@ pub use reader::BlobReader;
 pub use remove::remove_tree;
 pub use store::{Note, Options, Remover, Store, default_root};
 pub use tree::{TreeBuilder, TreeFile, Twice};
+pub use uncached::write_uncached;

@@ -4,7 +4,7 @@
 //! Sizes of PAX records count, so a file may have 8 GiB and more; extended headers are bounded before
 //! they are read.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use tar::{EntryType, Header};
 
@@ -125,6 +125,22 @@ impl<R: Read> Read for Entries<R> {
         let n = self.source.by_ref().take(self.left).read(buf)?;
         self.left -= n as u64;
         Ok(n)
+    }
+}
+
+impl<R: BufRead> BufRead for Entries<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.source.fill_buf()?;
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes.get(..most).unwrap_or_default())
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.source.consume(n);
+        self.left -= n as u64;
     }
 }
 

@@ -2,7 +2,7 @@
 //! rest from the network, which goes to the disk as it passes.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,7 +87,7 @@ impl<'a> Incoming<'a> {
                 };
             }
         };
-        self.file.write_all(&buf[..n]).map_err(fault("write"))?;
+        sconce_store::write_uncached(&self.file, &buf[..n]).map_err(fault("write"))?;
         (self.tell)(n as u64);
         Ok(n)
     }
