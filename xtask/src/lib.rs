@@ -27,6 +27,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
+    ("launch", &["facts", "lock"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",
@@ -39,8 +40,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
-            "inspect", "layer", "lock", "oci", "open", "registry", "run", "serve", "sign", "start",
-            "store", "transfer", "verify",
+            "inspect", "launch", "layer", "lock", "oci", "open", "registry", "run", "serve", "sign",
+            "start", "store", "transfer", "verify",
         ],
     ),
 ];

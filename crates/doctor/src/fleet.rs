@@ -86,11 +86,20 @@ pub fn ask(hosts: &[String], program: &str) -> Vec<Asked> {
     asked
 }
 
-fn one(host: &str, program: &str) -> Result<Snapshot, String> {
-    // No questions: many machines ask at once. `--` ends ssh's options.
+/// The user's own ssh to a machine, whose options and agent are theirs, with these more (`-o`'s words); what is to run
+/// there is to be added as words.
+pub fn ssh(host: &str, options: &[&str]) -> Command {
+    // No questions: many machines are asked at once. `--` ends ssh's options.
     let mut ssh = Command::new("ssh");
-    ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", host, program]);
-    ssh.args(["doctor", "--save", "-"]).stdin(Stdio::null());
+    ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+    options.iter().for_each(|option| _ = ssh.args(["-o", option]));
+    ssh.args(["--", host]);
+    ssh
+}
+
+fn one(host: &str, program: &str) -> Result<Snapshot, String> {
+    let mut ssh = ssh(host, &[]);
+    ssh.args([program, "doctor", "--save", "-"]).stdin(Stdio::null());
     let mut child = ssh
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -74,7 +74,7 @@ pub use source::{
 };
 pub use spec::{
     App, BaseRequest, CudaRequest, DriverRequest, Environment, Flavour, GpuRequest, ImageRequest,
-    IndexRequest, Requirements, Run, Spec, TorchRequest,
+    IndexRequest, Launch, Requirements, Run, Spec, TorchRequest,
 };
 pub use target::Target;
 pub use wheel_name::WheelName;

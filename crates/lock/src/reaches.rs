@@ -80,6 +80,7 @@ pub fn reaches(
     list.environment(spec);
     list.volumes(spec);
     list.container(spec);
+    list.machines(spec);
     if let Some(lock) = lock {
         let urls = lock.wheels.iter().filter_map(|wheel| wheel.url.as_deref());
         let urls = urls.chain(lock.python.iter().filter_map(|python| python.url.as_deref()));
@@ -276,6 +277,14 @@ impl List<'_> {
                 let what = format!("gives the container your variable {variable}");
                 self.add(When::Run, &asks, what);
             }
+        }
+    }
+
+    /// Machines that ranks are started on.
+    fn machines(&mut self, spec: &Spec) {
+        if !spec.launch.hosts.is_empty() {
+            let what = format!("starts ranks over ssh on {}", spec.launch.hosts.join(" "));
+            self.add(When::Run, "sconce.toml, [launch] hosts", what);
         }
     }
 

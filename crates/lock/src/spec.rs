@@ -36,6 +36,9 @@ pub struct Spec {
     /// `[run]`; none of it changes the image.
     #[serde(skip)]
     pub run: Run,
+    /// `[launch]`; none of it changes the image.
+    #[serde(skip)]
+    pub launch: Launch,
     /// What a person should know of how it came about, where that was a tag.
     #[serde(skip)]
     pub remarks: Vec<String>,
@@ -268,6 +271,31 @@ pub struct Run {
     pub read_only: bool,
     /// Packages with native code are not imported beside the first run.
     pub no_import_check: bool,
+}
+
+/// `[launch]`: how it is started on several GPUs or machines. Whatever is `None` was not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// Machines.
+    pub nodes: Option<u32>,
+    /// Names of machines, with brackets.
+    pub hosts: Vec<String>,
+    /// GPUs of each machine.
+    pub gpus_per_node: Option<u32>,
+    /// What each rank runs.
+    pub command: Vec<String>,
+    /// Where ranks meet.
+    pub port: Option<u16>,
+    /// How often all ranks are started again.
+    pub restarts: u32,
+    /// When it is ended, as the user wrote it.
+    pub time_limit: Option<String>,
+    /// When silence is looked into, as the user wrote it.
+    pub hang_after: Option<String>,
+    /// Variables of the ranks.
+    pub env: BTreeMap<String, String>,
+    /// The folder of logs and evidence, below the project's.
+    pub evidence: Option<String>,
 }
 
 impl Spec {

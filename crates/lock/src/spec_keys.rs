@@ -28,6 +28,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("image", "What the image is called. This does not change it."),
     ("app", "Your own code, in the last layer."),
     ("run", "How `sconce run` starts it. None of this changes the image."),
+    ("launch", "How `sconce launch` starts it on several GPUs or machines. None of this changes the image."),
 ];
 
 /// Every key, in the order of the annotated file.
@@ -277,6 +278,44 @@ pub(crate) const KEYS: &[Key] = &[
             "Whether packages with native code are imported once, in a container of their own beside the first run:",
             "what can't be imported with this torch is then said at the end of that run.",
         ],
+    ),
+    key("launch", "nodes", r#""auto""#, &[r#"Machines: 2. "auto" is as many as there are hosts, or 1."#]),
+    key(
+        "launch",
+        "hosts",
+        "[]",
+        &[r#"Machines that are reached over ssh, for the engine ssh: ["gpu[1-4]", "ann@gpu7"]."#],
+    ),
+    key(
+        "launch",
+        "gpus-per-node",
+        r#""auto""#,
+        &[r#"GPUs of each machine, a rank for each: 8. "auto" is all that are idle; 0 trains on the CPU."#],
+    ),
+    key(
+        "launch",
+        "command",
+        "[]",
+        &[
+            r#"What each rank runs: ["train.py", "--epochs", "3"], ["-m", "train"]. Without it, `command` under [app]"#,
+            "where that is a Python program.",
+        ],
+    ),
+    key("launch", "port", r#""auto""#, &["The port of node 0 where ranks meet: 29500."]),
+    key("launch", "restarts", "0", &["How often all ranks are started again after one failed."]),
+    key("launch", "time-limit", r#""auto""#, &[r#"When it is ended: "90m", "2h". "auto" is never."#]),
+    key(
+        "launch",
+        "hang-after",
+        r#""10m""#,
+        &[r#"When ranks that say nothing are looked into: "10m", or "never"."#],
+    ),
+    key("launch", "env", "{}", &[r#"Variables of the ranks, over those under [run]: { NCCL_DEBUG = "WARN" }."#]),
+    key(
+        "launch",
+        "evidence",
+        r#""launches""#,
+        &["The folder, in this one, that gets a folder of logs and evidence for each launch."],
     ),
 ];
 

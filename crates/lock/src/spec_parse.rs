@@ -172,6 +172,28 @@ impl Field<'_> {
             ("run", "ulimits") => spec.run.ulimits = self.strings()?,
             ("run", "read-only") => spec.run.read_only = self.bool()?,
             ("run", "import-check") => spec.run.no_import_check = !self.bool()?,
+            ("launch", "nodes") => spec.launch.nodes = self.number(1, 4096)?,
+            ("launch", "hosts") => spec.launch.hosts = self.strings()?,
+            ("launch", "gpus-per-node") => spec.launch.gpus_per_node = self.number(0, 1024)?,
+            ("launch", "command") => spec.launch.command = self.strings()?,
+            ("launch", "port") => {
+                let port = self.number(1, u16::MAX.into())?;
+                spec.launch.port = port.and_then(|port| u16::try_from(port).ok());
+            }
+            ("launch", "restarts") => {
+                spec.launch.restarts = self.number(0, 1000)?.unwrap_or_default();
+            }
+            ("launch", "time-limit") => spec.launch.time_limit = self.auto()?,
+            ("launch", "hang-after") => {
+                // The default is the launcher's: the file that says it says nothing.
+                let given = self.string()?;
+                spec.launch.hang_after = (given != "10m").then(|| given.to_owned());
+            }
+            ("launch", "env") => spec.launch.env = self.variables()?,
+            ("launch", "evidence") => {
+                let given = self.below()?;
+                spec.launch.evidence = (given != "launches").then_some(given);
+            }
             // A row of KEYS without a line here: the template's test reads every key and fails.
             _ => return Err(self.must_be("left out: this sconce does not read it")),
         }

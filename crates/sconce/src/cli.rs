@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, load, lock, login, logs, man, measure, probe, prune, ps, pull, push, rm,
+    init, inspect, kill, launch, load, lock, login, logs, man, measure, plan, probe, prune, ps, pull, push, rm,
     rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
@@ -74,6 +74,8 @@ enum Command {
     Doctor(doctor::Args),
     Verify(Box<verify::Args>),
     Bench(Box<bench::Args>),
+    Launch(Box<launch::Args>),
+    Plan(plan::Args),
     Cdi(cdi::Args),
     Images(images::Args),
     Pull(pull::Args),
@@ -134,6 +136,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Bench(args) => bench::main(&global, &args),
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
+        Command::Launch(args) => launch::main(&global, &args),
+        Command::Plan(args) => plan::main(&args),
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),

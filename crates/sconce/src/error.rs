@@ -375,6 +375,17 @@ impl Kinded for sconce_build::Error {
     }
 }
 
+impl Kinded for sconce_launch::Error {
+    fn kind(&self) -> Kind {
+        use sconce_launch::Error as E;
+        match self {
+            E::Setting { .. } | E::NoProgram => Kind::Usage,
+            E::Write { .. } => Kind::Storage,
+            E::Start { .. } => Kind::Machine,
+        }
+    }
+}
+
 macro_rules! failures {
     ($($error:ty),*) => {
         $(impl From<$error> for Failure {
@@ -403,5 +414,6 @@ failures!(
     sconce_transfer::Error,
     sconce_transfer::PolicyError,
     sconce_sign::Error,
-    sconce_inside::Error
+    sconce_inside::Error,
+    sconce_launch::Error
 );

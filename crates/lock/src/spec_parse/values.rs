@@ -303,6 +303,26 @@ impl Field<'_> {
         Ok(text.to_owned())
     }
 
+    /// A whole number in this range; "auto" is none.
+    pub(super) fn number(&self, least: u32, most: u32) -> Result<Option<u32>, Error> {
+        if self.item.as_str() == Some("auto") {
+            return Ok(None);
+        }
+        let number = self.item.as_integer().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| self.must_be(&format!("a number from {least} to {most}")))
+    }
+
+    /// A folder below the project's.
+    pub(super) fn below(&self) -> Result<String, Error> {
+        let text = self.string()?;
+        let plain = |part: &str| !part.is_empty() && part != ".." && part != ".";
+        if !text.split('/').all(plain) || text.contains(['\0', ':']) {
+            return Err(self.must_be("a folder below this one, as in `launches`"));
+        }
+        Ok(text.to_owned())
+    }
+
     /// A list, or one string for the shell.
     pub(super) fn command(&self) -> Result<Vec<String>, Error> {
         match self.item.as_str() {

@@ -1,0 +1,79 @@
+"""What each rank runs first: it makes its stacks askable, then becomes the program.
+
+    rank.py train.py ARGUMENTS    or    rank.py -m package.module ARGUMENTS
+
+A signal of the real-time range writes the stacks of all threads to a file, from C and without the GIL
+(faulthandler), so that a rank which waits in a collective can still be asked. An exception is written to
+TORCHELASTIC_ERROR_FILE in torchrun's form, which only scripts with @record would do otherwise.
+"""
+
+import faulthandler
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Programs use SIGUSR1 and SIGUSR2 themselves (Slurm's requeue, for one).
+ASK = signal.SIGRTMAX - 3
+
+
+def make_askable():
+    try:
+        folder = os.path.join(HERE, "stacks")
+        name = os.path.join(folder, os.environ.get("RANK", "0") + ".txt")
+        make_askable.file = open(name, "a")
+        faulthandler.register(ASK, file=make_askable.file, all_threads=True, chain=False)
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        print(f"sconce launch: this rank can't be asked for its stacks: {error}", file=sys.stderr)
+
+
+def own_frames(trace):
+    """The traceback from the program's first frame on."""
+    mine = (os.path.abspath(__file__), runpy.__file__, "<frozen runpy>")
+    while trace is not None and trace.tb_frame.f_code.co_filename in mine:
+        trace = trace.tb_next
+    return trace
+
+
+def failed(kind, error, trace):
+    trace = own_frames(trace)
+    name = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if name and not os.path.exists(name) and not issubclass(kind, KeyboardInterrupt):
+        words = "".join(traceback.format_exception(kind, error, trace))
+        about = {"py_callstack": words[-16384:], "timestamp": str(int(time.time()))}
+        message = f"{kind.__name__}: {error}"[:2000]
+        try:
+            with open(name, "w") as file:
+                json.dump({"message": {"message": message, "extraInfo": about}}, file)
+        except OSError:
+            pass
+    sys.__excepthook__(kind, error, trace)
+
+
+def main():
+    make_askable()
+    sys.excepthook = failed
+    words = sys.argv[1:]
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        sys.path[0] = os.getcwd()
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        return
+    sys.argv = words
+    path = os.path.abspath(words[0])
+    sys.path[0] = os.path.dirname(path)
+    with open(path, "rb") as file:
+        code = compile(file.read(), words[0], "exec")
+    # The program is __main__ itself, not a module beside it: what it pickles is found again.
+    inside = sys.modules["__main__"].__dict__
+    for name in [name for name in inside if not name.startswith("__")]:
+        del inside[name]
+    inside.update(__file__=words[0], __spec__=None, __doc__=None, __cached__=None)
+    exec(code, inside)
+
+
+main()

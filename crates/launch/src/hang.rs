@@ -1,0 +1,217 @@
+//! Looks at ranks that say nothing, the page that sums them up, and what is wrong with nodes before they start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::event::{Hello, Stack};
+use crate::evidence::Evidence;
+use crate::group::Outcome;
+use crate::judge::{self, Verdict, judge, named};
+use crate::settings::Settings;
+
+/// Between two looks.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// How long nodes may take for one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Lines of ranks on the page.
+const MOST_ROWS: usize = 16;
+
+/// What is to be done now.
+pub(crate) enum Looked {
+    Nothing,
+    /// All nodes are to be asked.
+    Ask,
+    /// Both looks are there.
+    Judge,
+}
+
+/// Looks at all ranks.
+pub(crate) struct Looks {
+    /// When a rank said something last.
+    quiet: Instant,
+    /// So much longer they may be quiet: slow ranks are looked at less and less.
+    factor: u32,
+    asked: Option<Instant>,
+    answered: BTreeSet<u32>,
+    first: Option<(BTreeMap<u32, Stack>, Instant)>,
+    now: BTreeMap<u32, Stack>,
+    pages: u32,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            quiet: Instant::now(),
+            factor: 1,
+            asked: None,
+            answered: BTreeSet::new(),
+            first: None,
+            now: BTreeMap::new(),
+            pages: 0,
+        }
+    }
+}
+
+impl Looks {
+    /// A rank said something: nobody hangs.
+    pub(crate) fn output(&mut self) {
+        let pages = self.pages;
+        *self = Self { pages, ..Self::default() };
+    }
+
+    pub(crate) fn stack(&mut self, stack: Stack) {
+        self.now.insert(stack.rank, stack);
+    }
+
+    pub(crate) fn asked(&mut self, node: u32) {
+        self.answered.insert(node);
+    }
+
+    /// What is due, where ranks may be quiet for so long.
+    pub(crate) fn due(&mut self, limit: Duration, nodes: u32) -> Looked {
+        if let Some(asked) = self.asked {
+            if (self.answered.len() as u32) < nodes && asked.elapsed() < PATIENCE {
+                return Looked::Nothing;
+            }
+            if self.first.is_some() {
+                return Looked::Judge;
+            }
+            self.first = Some((std::mem::take(&mut self.now), Instant::now()));
+            self.asked = None;
+            return Looked::Nothing;
+        }
+        let due = match &self.first {
+            None => self.quiet.elapsed() >= limit.saturating_mul(self.factor),
+            Some((_, taken)) => taken.elapsed() >= BETWEEN,
+        };
+        if !due {
+            return Looked::Nothing;
+        }
+        self.answered.clear();
+        self.asked = Some(Instant::now());
+        Looked::Ask
+    }
+
+    /// Judges, writes the evidence, and begins anew: the page, and whether they are stuck.
+    pub(crate) fn page(
+        &mut self,
+        settings: &Settings,
+        names: &[String],
+        evidence: &Evidence,
+    ) -> Result<(String, bool), Error> {
+        let first = self.first.take().map(|(first, _)| first).unwrap_or_default();
+        let second = std::mem::take(&mut self.now);
+        let quiet = self.quiet.elapsed().as_secs();
+        self.asked = None;
+        self.pages += 1;
+        self.factor = self.factor.saturating_mul(2);
+        self.quiet = Instant::now();
+        let verdict = judge(settings.world(), &first, &second);
+        let mut page = format!("no rank has said anything for {quiet} s. ");
+        let stuck = match &verdict {
+            Verdict::Moving(ranks) => {
+                _ = writeln!(page, "They do not hang: {} moved between two looks.", named(ranks));
+                false
+            }
+            Verdict::Odd { ranks, they, others } => {
+                _ = writeln!(page, "{} not where the others are:", are(ranks));
+                _ = writeln!(page, "  {they}\n  {others}");
+                true
+            }
+            Verdict::CantTell(why) => {
+                _ = writeln!(page, "Which rank holds up the others can't be told: {why}");
+                !second.is_empty()
+            }
+        };
+        _ = writeln!(page, "\n rank  node              state  busy  where");
+        for (rank, stack) in second.iter().take(MOST_ROWS) {
+            let node = (*rank / settings.ranks_per_node.max(1)) as usize;
+            let node = names.get(node).map_or("", String::as_str);
+            let place = judge::place(stack).map_or_else(|| format!("? {}", stack.why), |place| place.text());
+            let kernel = match stack.state.as_str() {
+                "D" | "Z" => format!(" [kernel: {}]", stack.wchan),
+                _ => String::new(),
+            };
+            let (state, cpu) = (&stack.state, stack.cpu);
+            _ = writeln!(page, " {rank:4}  {node:16}  {state:5}  {cpu:4.1}  {place}{kernel}");
+        }
+        if second.len() > MOST_ROWS {
+            _ = writeln!(page, " and {} more", second.len() - MOST_ROWS);
+        }
+        let page = plain(&page);
+        for (look, stacks) in [(1, &first), (2, &second)] {
+            for stack in stacks.values() {
+                evidence.stack(&format!("hang-{}-look-{look}", self.pages), stack)?;
+            }
+        }
+        let path = evidence.page(&format!("hang-{}.txt", self.pages), &page)?;
+        let page = format!("{page}all threads of all ranks: {}", path.parent().unwrap_or(&path).display());
+        Ok((page, stuck))
+    }
+}
+
+fn are(ranks: &[u32]) -> String {
+    format!("{} {}", named(ranks), if ranks.len() == 1 { "is" } else { "are" })
+}
+
+/// What comes from inside, as a terminal may show it.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+/// The outcome, for people.
+pub(crate) fn in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => "all ranks ended well".to_owned(),
+        Outcome::Failed { rank: Some(rank), node, .. } => format!("rank {rank} on {node} failed"),
+        Outcome::Failed { rank: None, node, .. } => format!("{node} failed"),
+        Outcome::Lost { node, why } => format!("{node} was lost: {why}"),
+        Outcome::Refused(why) => why.clone(),
+        Outcome::Hung => "the ranks hung".to_owned(),
+        Outcome::TimeLimit => "the time was over".to_owned(),
+        Outcome::Interrupted(signal) => format!("signal {signal}"),
+    }
+}
+
+/// What keeps nodes from working together, and what a person should know of them: each with its name, what it says of
+/// itself, and how far its clock is from ours.
+pub(crate) fn preflight(settings: &Settings, nodes: &[(&str, &Hello, f64)]) -> (Vec<String>, Vec<String>) {
+    let (mut refusals, mut remarks) = (Vec::new(), Vec::new());
+    for (name, hello, skew) in nodes {
+        if hello.torch.is_none() {
+            refusals.push(format!("{name}: the image's python3 ({}) has no torch", hello.python));
+        }
+        if settings.gpus && hello.gpus < settings.ranks_per_node {
+            refusals.push(format!(
+                "{name}: {} GPUs are in the container, and {} ranks want one each",
+                hello.gpus, settings.ranks_per_node
+            ));
+        }
+        // ssh takes part of a second itself. Certificates and file times care about more.
+        if skew.abs() > 30.0 {
+            remarks.push(format!("{name}: its clock is {skew:+.0} s from this machine's"));
+        }
+        if hello.disk < 1 << 30 {
+            remarks.push(format!("{name}: less than 1 GiB is free for logs"));
+        }
+        if hello.shm < 64 << 20 && settings.ranks_per_node > 1 {
+            remarks.push(format!(
+                "{name}: {} MiB are free in /dev/shm, through which NCCL and DataLoader workers speak",
+                hello.shm >> 20
+            ));
+        }
+        if settings.gpus && settings.nodes > 1 && (0..1 << 30).contains(&hello.memlock) {
+            remarks.push(format!("{name}: only {} KiB can be locked, which RDMA needs", hello.memlock >> 10));
+        }
+    }
+    let torches: BTreeSet<&str> = nodes.iter().filter_map(|(_, hello, _)| hello.torch.as_deref()).collect();
+    if torches.len() > 1 {
+        let said = nodes.iter().map(|(name, hello, _)| {
+            format!("{name} has {}", hello.torch.as_deref().unwrap_or("none"))
+        });
+        refusals.push(format!("the nodes have different torches: {}", said.collect::<Vec<_>>().join(", ")));
+    }
+    (refusals, remarks)
+}

@@ -1,0 +1,263 @@
+//! Who is not where the others are: stacks of ranks, looked at twice, to a verdict. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::event::Stack;
+
+/// A line of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Frame {
+    pub(crate) file: String,
+    pub(crate) line: u32,
+    pub(crate) function: String,
+}
+
+impl Frame {
+    fn is_librarys(&self) -> bool {
+        ["/site-packages/", "/dist-packages/", "/lib/python"].iter().any(|part| self.file.contains(part))
+            || self.file.starts_with('<')
+            || self.file.ends_with("/sconce-launch/rank.py")
+    }
+}
+
+/// Functions of torch in which a rank waits for others, or for the GPU that does. From torch 2.15's
+/// `torch/distributed/distributed_c10d.py`, `torch/autograd/graph.py`, `torch/cuda/__init__.py`.
+const WAITING: [&str; 22] = [
+    "all_gather",
+    "all_gather_into_tensor",
+    "all_gather_object",
+    "all_reduce",
+    "all_to_all",
+    "all_to_all_single",
+    "barrier",
+    "broadcast",
+    "broadcast_object_list",
+    "gather",
+    "monitored_barrier",
+    "new_group",
+    "init_process_group",
+    "_engine_run_backward",
+    "backward",
+    "recv",
+    "reduce",
+    "reduce_scatter_tensor",
+    "scatter",
+    "send",
+    "synchronize",
+    "wait",
+];
+
+/// Where a rank is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Its innermost line.
+    pub(crate) innermost: Frame,
+    /// The innermost line that is the program's own.
+    pub(crate) own: Option<Frame>,
+    /// The collective, or other wait, that it is in.
+    pub(crate) waits: Option<String>,
+}
+
+impl Place {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let own = self.own.as_ref().unwrap_or(&self.innermost);
+        let at = format!("{}:{} in {}", own.file, own.line, own.function);
+        match &self.waits {
+            Some(name) => format!("waits in {name}, at {at}"),
+            None if self.innermost == *own => format!("is at {at}"),
+            None => format!("is at {at} (in {})", self.innermost.function),
+        }
+    }
+}
+
+/// The main thread's stack, innermost line first: faulthandler writes threads from the newest to the oldest, which is
+/// the main one (CPython, `_Py_DumpTracebackThreads`).
+pub(crate) fn main_thread(text: &str) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for line in text.lines().take(100_000) {
+        if line.starts_with("Thread 0x") || line.starts_with("Current thread 0x") {
+            frames.clear();
+        }
+        let parsed = line.trim_start().strip_prefix("File \"").and_then(|rest| {
+            let (file, rest) = rest.split_once("\", line ")?;
+            let (line, function) = rest.split_once(" in ")?;
+            Some(Frame { file: file.into(), line: line.parse().ok()?, function: function.into() })
+        });
+        frames.extend(parsed);
+    }
+    frames
+}
+
+/// Where the stack says a rank is.
+pub(crate) fn place(stack: &Stack) -> Option<Place> {
+    let frames = main_thread(&stack.python);
+    let innermost = frames.first()?.clone();
+    let own = frames.iter().find(|frame| !frame.is_librarys()).cloned();
+    let before_own = frames.iter().take_while(|frame| frame.is_librarys());
+    let waits = before_own
+        .filter(|frame| frame.file.contains("/torch/"))
+        .filter(|frame| WAITING.contains(&frame.function.as_str()))
+        .last()
+        .map(|frame| frame.function.clone());
+    Some(Place { innermost, own, waits })
+}
+
+/// What two looks say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// These ranks were somewhere else the second time: it is slow, and does not hang.
+    Moving(Vec<u32>),
+    /// These are not where the others are.
+    Odd {
+        /// Which.
+        ranks: Vec<u32>,
+        /// What they do.
+        they: String,
+        /// What the others do.
+        others: String,
+    },
+    /// It can't be told which of them it is.
+    CantTell(String),
+}
+
+/// Judges two looks at all of `world` ranks.
+pub(crate) fn judge(world: u32, first: &BTreeMap<u32, Stack>, second: &BTreeMap<u32, Stack>) -> Verdict {
+    let places: BTreeMap<u32, Place> =
+        second.iter().filter_map(|(rank, stack)| Some((*rank, place(stack)?))).collect();
+    let gone: Vec<u32> = (0..world).filter(|rank| !second.contains_key(rank)).collect();
+    let moved = |rank: &u32| match first.get(rank).and_then(place) {
+        Some(before) => places.get(rank).is_some_and(|now| *now != before),
+        None => false,
+    };
+    let moving: Vec<u32> = places.keys().copied().filter(moved).collect();
+    if !moving.is_empty() {
+        return Verdict::Moving(moving);
+    }
+    let mut groups: BTreeMap<&Place, Vec<u32>> = BTreeMap::new();
+    for (rank, place) in &places {
+        groups.entry(place).or_default().push(*rank);
+    }
+    let describe = |ranks: &[u32]| {
+        let texts = groups.iter().filter(|(_, members)| members.iter().any(|rank| ranks.contains(rank)));
+        let texts: Vec<String> =
+            texts.map(|(place, members)| format!("{} {}", named(members), place.text())).collect();
+        texts.join("; ")
+    };
+    let present: Vec<u32> = places.keys().copied().collect();
+    if !gone.is_empty() && !present.is_empty() && second.len() == present.len() {
+        return Verdict::Odd { ranks: gone, they: "has no process".to_owned(), others: describe(&present) };
+    }
+    if present.len() < second.len() || present.is_empty() {
+        let silent: Vec<u32> = second.keys().copied().filter(|rank| !places.contains_key(rank)).collect();
+        let why = second.values().find(|stack| !stack.why.is_empty()).map(|stack| stack.why.clone());
+        let why = why.unwrap_or_else(|| "no rank was found".to_owned());
+        return Verdict::CantTell(match silent.is_empty() {
+            true => why,
+            false => format!("{} gave no Python stack: {why}", named(&silent)),
+        });
+    }
+    let (waiting, working): (Vec<u32>, Vec<u32>) =
+        present.iter().partition(|rank| places[*rank].waits.is_some());
+    if !waiting.is_empty() && !working.is_empty() {
+        return Verdict::Odd { they: describe(&working), others: describe(&waiting), ranks: working };
+    }
+    let largest = groups.values().map(Vec::len).max().unwrap_or_default();
+    let tie = groups.values().filter(|members| members.len() == largest).count() > 1;
+    if groups.len() > 1 && !tie {
+        let ranks: Vec<u32> =
+            groups.values().filter(|members| members.len() < largest).flatten().copied().collect();
+        let others: Vec<u32> = present.iter().copied().filter(|rank| !ranks.contains(rank)).collect();
+        return Verdict::Odd { they: describe(&ranks), others: describe(&others), ranks };
+    }
+    Verdict::CantTell(match groups.len() {
+        1 if working.is_empty() => format!("all ranks are in the same place: {}", describe(&present)),
+        1 => format!("all ranks are in the same place, and none waits for another: {}", describe(&present)),
+        _ => format!("as many ranks are in one place as in another: {}", describe(&present)),
+    })
+}
+
+/// `rank 3`, or `ranks 0-2, 5`.
+pub(crate) fn named(ranks: &[u32]) -> String {
+    if let [rank] = ranks {
+        return format!("rank {rank}");
+    }
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for rank in ranks {
+        match parts.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*rank) => *last = *rank,
+            _ => parts.push((*rank, *rank)),
+        }
+    }
+    let text = |(first, last): &(u32, u32)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    format!("ranks {}", parts.iter().map(text).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAITS: &str = "Thread 0x01 (most recent call first):\n  File \"/usr/lib/python3.11/threading.py\", line 3 in wait\n\nCurrent thread 0x02 (most recent call first):\n  File \"/opt/lib/python3/site-packages/torch/distributed/distributed_c10d.py\", line 1992 in all_reduce\n  File \"/opt/lib/python3/site-packages/torch/distributed/c10d_logger.py\", line 83 in wrapper\n  File \"train.py\", line 14 in main\n  File \"/run/sconce-launch/rank.py\", line 80 in main\n";
+    const SLEEPS: &str = "Current thread 0x02 (most recent call first):\n  File \"train.py\", line 9 in load\n  File \"train.py\", line 12 in main\n";
+
+    fn look(stacks: &[(u32, &str)]) -> BTreeMap<u32, Stack> {
+        let stack = |(rank, python): &(u32, &str)| {
+            let why = if python.is_empty() { "no handler".to_owned() } else { String::new() };
+            (*rank, Stack { rank: *rank, python: (*python).to_owned(), why, ..Stack::default() })
+        };
+        stacks.iter().map(stack).collect()
+    }
+
+    #[track_caller]
+    fn odd(world: u32, stacks: &[(u32, &str)]) -> (Vec<u32>, String, String) {
+        match judge(world, &look(stacks), &look(stacks)) {
+            Verdict::Odd { ranks, they, others } => (ranks, they, others),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_one_that_does_not_wait_is_named() {
+        let (ranks, they, others) = odd(2, &[(0, WAITS), (1, SLEEPS)]);
+        assert_eq!(ranks, [1]);
+        assert_eq!(they, "rank 1 is at train.py:9 in load");
+        assert_eq!(others, "rank 0 waits in all_reduce, at train.py:14 in main");
+        // It is still the one, where most are late.
+        assert_eq!(odd(4, &[(0, SLEEPS), (1, SLEEPS), (2, WAITS), (3, SLEEPS)]).0, [0, 1, 3]);
+    }
+
+    #[test]
+    fn another_collective_is_another_place() {
+        let other = WAITS.replace("line 14", "line 20").replace("all_reduce", "barrier");
+        assert_eq!(odd(3, &[(0, WAITS), (1, &other), (2, WAITS)]).0, [1]);
+        let verdict = judge(2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
+        assert!(matches!(verdict, Verdict::CantTell(why) if why.contains("barrier") && why.contains("all_reduce")));
+    }
+
+    #[test]
+    fn no_guess_where_nothing_is_known() {
+        let verdict = |stacks: &[(u32, &str)]| judge(2, &look(stacks), &look(stacks));
+        assert!(matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell(why) if why.contains("rank 1")));
+        assert!(matches!(verdict(&[(0, WAITS), (1, WAITS)]), Verdict::CantTell(_)));
+        assert!(matches!(verdict(&[]), Verdict::CantTell(_)));
+        assert_eq!(odd(2, &[(0, WAITS)]).0, [1]);
+        for noise in ["\0\u{1b}[2J", "File \"x\", line 99999999999 in f", "Thread 0x"] {
+            assert!(matches!(verdict(&[(0, noise), (1, noise)]), Verdict::CantTell(_)));
+        }
+    }
+
+    #[test]
+    fn what_moves_does_not_hang() {
+        let before = look(&[(0, WAITS), (1, &SLEEPS.replace("line 9", "line 8"))]);
+        assert_eq!(judge(2, &before, &look(&[(0, WAITS), (1, SLEEPS)])), Verdict::Moving(vec![1]));
+    }
+
+    #[test]
+    fn ranks_in_words() {
+        assert_eq!(named(&[3]), "rank 3");
+        assert_eq!(named(&[0, 1, 2, 5, 7, 8]), "ranks 0-2, 5, 7-8");
+    }
+}

@@ -1,0 +1,2 @@
+"""Its version."""
+__version__ = '2.15.0+fake'
