@@ -40,8 +40,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
-            "inspect", "launch", "layer", "lock", "oci", "open", "registry", "run", "serve", "sign",
-            "start", "store", "transfer", "verify",
+            "inspect", "launch", "layer", "lock", "oci", "open", "registry", "run", "serve",
+            "sign", "start", "store", "transfer", "verify",
         ],
     ),
 ];

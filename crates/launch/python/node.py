@@ -188,7 +188,9 @@ class Node:
     def go(self, order):
         if self.listener:
             self.listener.close()
-        for folder in (LOGS, STACKS):
+        # Each attempt has its own: nothing of an earlier one is read again.
+        self.logs = os.path.join(LOGS, order["id"])
+        for folder in (self.logs, STACKS):
             os.makedirs(folder, exist_ok=True)
         env = dict(os.environ)
         env.update(order["env"])
@@ -209,7 +211,6 @@ class Node:
         if "local_addr" in knows:
             words.insert(0, f"--local_addr={local}")
         env["TORCHELASTIC_ERROR_FILE"] = os.path.join(HERE, "error.json")
-        self.env_id = order["id"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *words],
             env=env,
@@ -224,7 +225,7 @@ class Node:
     # While it runs.
 
     def follow(self, last):
-        for path in glob.glob(os.path.join(glob.escape(LOGS), "*", "attempt_*", "*", "std*.log")):
+        for path in glob.glob(os.path.join(glob.escape(self.logs), "*", "attempt_*", "*", "std*.log")):
             parts = path.split(os.sep)
             if not parts[-2].isdigit():
                 continue
@@ -337,7 +338,7 @@ class Node:
 
     def end(self, code):
         failures = []
-        for path in glob.glob(os.path.join(glob.escape(LOGS), "*", "attempt_*", "*", "error.json")):
+        for path in glob.glob(os.path.join(glob.escape(self.logs), "*", "attempt_*", "*", "error.json")):
             local = path.split(os.sep)[-2]
             try:
                 message = json.loads(read(path, 1 << 20))["message"]

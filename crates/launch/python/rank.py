@@ -7,55 +7,46 @@ A signal of the real-time range writes the stacks of all threads to a file, from
 TORCHELASTIC_ERROR_FILE in torchrun's form, which only scripts with @record would do otherwise.
 """
 
-import faulthandler
-import json
-import os
-import runpy
-import signal
-import sys
-import time
-import traceback
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-# Programs use SIGUSR1 and SIGUSR2 themselves (Slurm's requeue, for one).
-ASK = signal.SIGRTMAX - 3
-
-
-def make_askable():
-    try:
-        folder = os.path.join(HERE, "stacks")
-        name = os.path.join(folder, os.environ.get("RANK", "0") + ".txt")
-        make_askable.file = open(name, "a")
-        faulthandler.register(ASK, file=make_askable.file, all_threads=True, chain=False)
-    except (OSError, ValueError, AttributeError, RuntimeError) as error:
-        print(f"sconce launch: this rank can't be asked for its stacks: {error}", file=sys.stderr)
-
-
-def own_frames(trace):
-    """The traceback from the program's first frame on."""
-    mine = (os.path.abspath(__file__), runpy.__file__, "<frozen runpy>")
-    while trace is not None and trace.tb_frame.f_code.co_filename in mine:
-        trace = trace.tb_next
-    return trace
-
-
-def failed(kind, error, trace):
-    trace = own_frames(trace)
-    name = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if name and not os.path.exists(name) and not issubclass(kind, KeyboardInterrupt):
-        words = "".join(traceback.format_exception(kind, error, trace))
-        about = {"py_callstack": words[-16384:], "timestamp": str(int(time.time()))}
-        message = f"{kind.__name__}: {error}"[:2000]
-        try:
-            with open(name, "w") as file:
-                json.dump({"message": {"message": message, "extraInfo": about}}, file)
-        except OSError:
-            pass
-    sys.__excepthook__(kind, error, trace)
-
 
 def main():
-    make_askable()
+    """All names are in here: the program gets the module's own for itself."""
+    import faulthandler
+    import json
+    import os
+    import runpy
+    import signal
+    import sys
+    import time
+    import traceback
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    own = (os.path.abspath(__file__), runpy.__file__, "<frozen runpy>")
+    # Programs use SIGUSR1 and SIGUSR2 themselves (Slurm's requeue, for one).
+    ask = signal.SIGRTMAX - 3
+
+    def failed(kind, error, trace):
+        # From the program's first frame on.
+        while trace is not None and trace.tb_frame.f_code.co_filename in own:
+            trace = trace.tb_next
+        name = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if name and not os.path.exists(name) and not issubclass(kind, KeyboardInterrupt):
+            words = "".join(traceback.format_exception(kind, error, trace))
+            about = {"py_callstack": words[-16384:], "timestamp": str(int(time.time()))}
+            message = f"{kind.__name__}: {error}"[:2000]
+            try:
+                with open(name, "w") as file:
+                    json.dump({"message": {"message": message, "extraInfo": about}}, file)
+            except OSError:
+                pass
+        # What is printed is the traceback of the exception itself.
+        error.__traceback__ = trace
+        sys.__excepthook__(kind, error, trace)
+
+    try:
+        stacks = open(os.path.join(here, "stacks", os.environ.get("RANK", "0") + ".txt"), "a")
+        faulthandler.register(ask, file=stacks, all_threads=True, chain=False)
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        print(f"sconce launch: this rank can't be asked for its stacks: {error}", file=sys.stderr)
     sys.excepthook = failed
     words = sys.argv[1:]
     if words[0] == "-m":

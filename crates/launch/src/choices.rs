@@ -31,7 +31,11 @@ fn choice(name: &str, value: impl Into<String>, why: impl Into<String>) -> Choic
 #[must_use]
 pub fn torchrun(settings: &Settings, node: u32, id: &str, master: &str) -> Vec<Choice> {
     let mut all = vec![
-        choice("--nnodes", settings.nodes.to_string(), "as many nodes as were asked for; none joins later"),
+        choice(
+            "--nnodes",
+            settings.nodes.to_string(),
+            "as many nodes as were asked for; none joins later",
+        ),
         choice(
             "--nproc_per_node",
             settings.ranks_per_node.to_string(),
@@ -45,21 +49,53 @@ pub fn torchrun(settings: &Settings, node: u32, id: &str, master: &str) -> Vec<C
     if settings.nodes > 1 {
         all.extend([
             choice("--node_rank", node.to_string(), "ranks are numbered in the order of the nodes"),
-            choice("--rdzv_backend", "static", "node 0 hosts the store by its number, not by its name"),
-            choice("--master_addr", master, "the address of node 0 that all others reached before the start"),
-            choice("--master_port", settings.port.to_string(), "was free on node 0, and reached from the others"),
+            choice(
+                "--rdzv_backend",
+                "static",
+                "node 0 hosts the store by its number, not by its name",
+            ),
+            choice(
+                "--master_addr",
+                master,
+                "the address of node 0 that all others reached before the start",
+            ),
+            choice(
+                "--master_port",
+                settings.port.to_string(),
+                "was free on node 0, and reached from the others",
+            ),
         ]);
     } else {
         all.extend([
-            choice("--rdzv_backend", "c10d", "one node: the store takes a free port, so that jobs don't collide"),
-            choice("--rdzv_endpoint", "127.0.0.1:0", "no name has to resolve, and 0 is any free port"),
-            choice("--rdzv_conf", "is_host=1", "this node hosts the store; torch need not guess that from names"),
+            choice(
+                "--rdzv_backend",
+                "c10d",
+                "one node: the store takes a free port, so that jobs don't collide",
+            ),
+            choice(
+                "--rdzv_endpoint",
+                "127.0.0.1:0",
+                "no name has to resolve, and 0 is any free port",
+            ),
+            choice(
+                "--rdzv_conf",
+                "is_host=1",
+                "this node hosts the store; torch need not guess that from names",
+            ),
         ]);
     }
     all.extend([
-        choice("--max_restarts", "0", "sconce starts all ranks again; torchrun can't where a node is lost"),
+        choice(
+            "--max_restarts",
+            "0",
+            "sconce starts all ranks again; torchrun can't where a node is lost",
+        ),
         choice("--redirects", "3", "output of each rank goes to files, which outlive the ranks"),
-        choice("--log_dir", format!("{INSIDE}/logs"), "a folder of this machine that is shown inside"),
+        choice(
+            "--log_dir",
+            format!("{INSIDE}/logs/{id}"),
+            "a folder of this machine that is shown inside",
+        ),
     ]);
     all
 }
@@ -86,7 +122,11 @@ pub fn variables(settings: &Settings, cpus: u32, attempt: u32) -> Vec<Choice> {
             format!("{cpus} processors for {ranks} ranks; torchrun would set 1"),
         ),
         choice("PYTHONUNBUFFERED", "1", "output of ranks comes when it is printed"),
-        choice("SCONCE_LAUNCH_ATTEMPT", attempt.to_string(), "0 at first, then counted up by restarts"),
+        choice(
+            "SCONCE_LAUNCH_ATTEMPT",
+            attempt.to_string(),
+            "0 at first, then counted up by restarts",
+        ),
     ];
     if settings.gpus {
         let dump = format!("{INSIDE}/fr_");
@@ -94,14 +134,26 @@ pub fn variables(settings: &Settings, cpus: u32, attempt: u32) -> Vec<Choice> {
         let why = "where torch leaves its record of collectives, which outlives the container";
         all.extend([
             choice("TORCH_FR_DUMP_TEMP_FILE", dump.clone(), why),
-            choice("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", dump, format!("{why} (its name before torch 2.9)")),
-            choice("TORCH_NCCL_DEBUG_INFO_PIPE_FILE", pipe, "asked for that record when ranks hang"),
+            choice(
+                "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
+                dump,
+                format!("{why} (its name before torch 2.9)"),
+            ),
+            choice(
+                "TORCH_NCCL_DEBUG_INFO_PIPE_FILE",
+                pipe,
+                "asked for that record when ranks hang",
+            ),
         ]);
     } else {
         all.push(choice("CUDA_VISIBLE_DEVICES", "", "ranks on the CPU: none takes a GPU"));
     }
     if settings.nodes == 1 {
-        all.push(choice("GLOO_SOCKET_IFNAME", "lo", "one node: ranks speak over the loopback, whatever its name resolves to"));
+        all.push(choice(
+            "GLOO_SOCKET_IFNAME",
+            "lo",
+            "one node: ranks speak over the loopback, whatever its name resolves to",
+        ));
     }
     all.retain(|choice| !settings.env.contains_key(&choice.name));
     let given = settings.env.iter().map(|(name, value)| choice(name, value, "given"));
@@ -120,7 +172,8 @@ pub fn container(
     node: u32,
     settings: &Settings,
 ) -> Vec<String> {
-    let mut words: Vec<String> = [program, "run", "-q", "-i", "--no-import-check"].map(str::to_owned).to_vec();
+    let mut words: Vec<String> =
+        [program, "run", "-q", "-i", "--no-import-check"].map(str::to_owned).to_vec();
     words.extend(["--gpus".to_owned(), gpus.to_owned(), "--entrypoint".to_owned(), String::new()]);
     words.extend(["-v".to_owned(), format!("{}:{INSIDE}", folder.display())]);
     words.extend(options.iter().cloned());
@@ -163,9 +216,15 @@ mod tests {
     fn nothing_is_left_to_names() {
         let many = torchrun(&settings(3, true), 2, "id", "10.0.0.1");
         assert_eq!(value(&many, "--node_rank"), Some("2"));
-        assert_eq!((value(&many, "--master_addr"), value(&many, "--rdzv_endpoint")), (Some("10.0.0.1"), None));
+        assert_eq!(
+            (value(&many, "--master_addr"), value(&many, "--rdzv_endpoint")),
+            (Some("10.0.0.1"), None)
+        );
         let one = torchrun(&settings(1, true), 0, "id", "");
-        assert_eq!((value(&one, "--rdzv_conf"), value(&one, "--master_addr")), (Some("is_host=1"), None));
+        assert_eq!(
+            (value(&one, "--rdzv_conf"), value(&one, "--master_addr")),
+            (Some("is_host=1"), None)
+        );
         assert!(many.iter().chain(&one).all(|choice| !choice.why.is_empty()));
     }
 

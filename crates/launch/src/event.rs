@@ -133,7 +133,9 @@ pub(crate) fn read(mut stream: impl BufRead, tell: &mut dyn FnMut(Result<Event, 
         }
         match serde_json::from_slice(&line) {
             Ok(event) => tell(Ok(event)),
-            Err(_) => tell(Err(String::from_utf8_lossy(&line).trim_end().chars().take(2000).collect())),
+            Err(_) => {
+                tell(Err(String::from_utf8_lossy(&line).trim_end().chars().take(2000).collect()))
+            }
         }
     }
 }

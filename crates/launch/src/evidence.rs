@@ -16,8 +16,10 @@ const MOST_BYTES: usize = 256 << 20;
 const MOST_LOGS: u32 = 65536;
 
 /// The program of a node, and what each rank runs first.
-const PROGRAMS: [(&str, &str); 2] =
-    [("node.py", include_str!("../python/node.py")), ("rank.py", include_str!("../python/rank.py"))];
+const PROGRAMS: [(&str, &str); 2] = [
+    ("node.py", include_str!("../python/node.py")),
+    ("rank.py", include_str!("../python/rank.py")),
+];
 
 /// Where a launch writes.
 #[derive(Debug)]
@@ -128,12 +130,17 @@ impl Evidence {
     /// Takes a file from a node; a name that is a path, and more than is reasonable, is left out.
     pub(crate) fn file(&mut self, name: &str, data: &str) -> Result<(), Error> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let legal = !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
+        let legal = !name.is_empty()
+            && name.len() <= 100
+            && !name.starts_with('.')
+            && name.chars().all(plain);
         self.received += data.len();
         if !legal || self.received > MOST_BYTES {
             return Ok(());
         }
-        let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(data) else { return Ok(()) };
+        let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(data) else {
+            return Ok(());
+        };
         let folder = self.folder.join("files");
         let path = folder.join(name);
         fs::create_dir_all(&folder)

@@ -123,7 +123,11 @@ impl Group<'_> {
     ///
     /// # Errors
     /// A node's command can't be started; evidence can't be written.
-    pub fn run(&self, evidence: &mut Evidence, tell: &mut dyn FnMut(Told<'_>)) -> Result<Outcome, Error> {
+    pub fn run(
+        &self,
+        evidence: &mut Evidence,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) -> Result<Outcome, Error> {
         let end = self.settings.time_limit.map(|limit| Instant::now() + limit);
         let mut attempt = 0;
         loop {
@@ -143,7 +147,10 @@ impl Group<'_> {
             }
             attempt += 1;
             let what = hang::in_words(&outcome);
-            tell(Told::Note(&format!("{what}; starting all ranks again ({attempt} of {})", self.settings.restarts)));
+            tell(Told::Note(&format!(
+                "{what}; starting all ranks again ({attempt} of {})",
+                self.settings.restarts
+            )));
         }
     }
 }
@@ -225,7 +232,8 @@ impl Attempt<'_, '_> {
         }
         let silent = |node: &Node| {
             // Until it has said its first word its image may be built or pulled.
-            let late = node.hello.is_some() && node.heard.elapsed() > self.group.settings.node_timeout;
+            let late =
+                node.hello.is_some() && node.heard.elapsed() > self.group.settings.node_timeout;
             node.end.is_none() && (node.gone || late)
         };
         if let Some(at) = self.nodes.iter().position(silent) {
@@ -234,7 +242,8 @@ impl Attempt<'_, '_> {
             let why = match node.gone {
                 false => format!("it has said nothing for {seconds} s"),
                 true => {
-                    let status = node.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+                    let status =
+                        node.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
                     let words = node.words.iter().rev().take(12).rev().cloned();
                     let words: Vec<String> = words.collect();
                     match words.is_empty() {
@@ -299,9 +308,14 @@ impl Attempt<'_, '_> {
     /// What keeps these nodes from working together, seen from inside their containers.
     fn check(&self, tell: &mut dyn FnMut(Told<'_>)) -> Option<Outcome> {
         let settings = self.group.settings;
-        let hellos: Vec<(&str, &Hello, f64)> = self.nodes.iter().zip(&self.group.names).filter_map(|(node, name)| {
-            node.hello.as_ref().map(|(hello, skew)| (name.as_str(), hello, *skew))
-        }).collect();
+        let hellos: Vec<(&str, &Hello, f64)> = self
+            .nodes
+            .iter()
+            .zip(&self.group.names)
+            .filter_map(|(node, name)| {
+                node.hello.as_ref().map(|(hello, skew)| (name.as_str(), hello, *skew))
+            })
+            .collect();
         let (refusals, remarks) = hang::preflight(settings, &hellos);
         remarks.iter().for_each(|remark| tell(Told::Note(remark)));
         (!refusals.is_empty()).then(|| Outcome::Refused(refusals.join("\n")))
@@ -325,12 +339,18 @@ impl Attempt<'_, '_> {
             return Ok(Err(outcome));
         }
         if let Some(Err(why)) = &self.nodes[0].answer {
-            let why = format!("{}: {why} is not free there; `--port` names another", self.group.names[0]);
+            let why =
+                format!("{}: {why} is not free there; `--port` names another", self.group.names[0]);
             return Ok(Err(Outcome::Refused(why)));
         }
         let addresses = match &self.group.settings.master {
             Some(address) => vec![address.clone()],
-            None => self.nodes[0].hello.iter().flat_map(|(hello, _)| hello.addresses.clone()).take(8).collect(),
+            None => self.nodes[0]
+                .hello
+                .iter()
+                .flat_map(|(hello, _)| hello.addresses.clone())
+                .take(8)
+                .collect(),
         };
         let mut reasons = Vec::new();
         for address in addresses {
@@ -357,7 +377,10 @@ impl Attempt<'_, '_> {
         if reasons.is_empty() {
             reasons.push(format!("{} has no address besides the loopback's", self.group.names[0]));
         }
-        reasons.push("`--master-addr ADDRESS` says which address of the first machine the others reach".to_owned());
+        reasons.push(
+            "`--master-addr ADDRESS` says which address of the first machine the others reach"
+                .to_owned(),
+        );
         Ok(Err(Outcome::Refused(reasons.join("\n"))))
     }
 
@@ -373,8 +396,10 @@ impl Attempt<'_, '_> {
             }
             let words = arguments.iter().map(|choice| format!("{}={}", choice.name, choice.value));
             let words: Vec<String> = words.chain(choices::program(settings)).collect();
-            let env: BTreeMap<&str, &str> =
-                variables.iter().map(|choice| (choice.name.as_str(), choice.value.as_str())).collect();
+            let env: BTreeMap<&str, &str> = variables
+                .iter()
+                .map(|choice| (choice.name.as_str(), choice.value.as_str()))
+                .collect();
             let master = (!master.is_empty()).then_some(master);
             let order = json!({"words": words, "env": env, "id": id, "master": master,
                 "per_node": settings.ranks_per_node});
@@ -384,15 +409,22 @@ impl Attempt<'_, '_> {
     }
 
     /// Until all have ended, or one failed.
-    fn attend(&mut self, inbox: &Receiver<(u32, Came)>, tell: &mut dyn FnMut(Told<'_>)) -> Result<Outcome, Error> {
+    fn attend(
+        &mut self,
+        inbox: &Receiver<(u32, Came)>,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) -> Result<Outcome, Error> {
         let mut beat = Instant::now();
         let mut failed: Option<Instant> = None;
         loop {
             let outcome = self.step(inbox, tell, &mut beat)?;
-            let failure = self.nodes.iter().any(|node| node.end.as_ref().is_some_and(|end| end.code != 0));
+            let failure =
+                self.nodes.iter().any(|node| node.end.as_ref().is_some_and(|end| end.code != 0));
             if failure {
                 let since = *failed.get_or_insert_with(Instant::now);
-                if since.elapsed() >= LAST_WORDS || self.nodes.iter().all(|node| node.end.is_some() || node.gone) {
+                if since.elapsed() >= LAST_WORDS
+                    || self.nodes.iter().all(|node| node.end.is_some() || node.gone)
+                {
                     return Ok(self.first_failure());
                 }
                 // A node that is gone meanwhile went for this.
@@ -434,12 +466,18 @@ impl Attempt<'_, '_> {
     /// The rank that failed first: one killed by a signal that was not torchrun's own, else the one that wrote its
     /// exception first.
     fn first_failure(&self) -> Outcome {
-        let ends = || self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.end.as_ref()?)));
+        let ends = || {
+            self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.end.as_ref()?)))
+        };
         let failing = || ends().filter(|(_, end)| end.code != 0);
-        let shell = |code: i32| u8::try_from(if code < 0 { 128 - code } else { code }).unwrap_or(1).max(1);
+        let shell =
+            |code: i32| u8::try_from(if code < 0 { 128 - code } else { code }).unwrap_or(1).max(1);
         let killed = failing().find_map(|(at, end)| {
             let excused = |rank: u32| end.failures.iter().any(|failure| failure.rank == rank);
-            let found = end.codes.iter().find(|code| code.code < 0 && code.code != -15 && !excused(code.rank));
+            let found = end
+                .codes
+                .iter()
+                .find(|code| code.code < 0 && code.code != -15 && !excused(code.rank));
             found.map(|code| (at, *code))
         });
         let first = failing()
@@ -448,22 +486,38 @@ impl Attempt<'_, '_> {
         let name = |at: usize| self.group.names[at].clone();
         if let Some((at, code)) = killed {
             let why = format!("killed by signal {}", -code.code);
-            return Outcome::Failed { rank: Some(code.rank), node: name(at), code: shell(code.code), why };
+            return Outcome::Failed {
+                rank: Some(code.rank),
+                node: name(at),
+                code: shell(code.code),
+                why,
+            };
         }
         if let Some((at, end, failure)) = first {
-            let code = end.codes.iter().find(|code| code.rank == failure.rank).map_or(1, |code| code.code);
+            let code =
+                end.codes.iter().find(|code| code.rank == failure.rank).map_or(1, |code| code.code);
             let why = match failure.trace.trim_end() {
                 "" => failure.message.clone(),
                 trace => trace.to_owned(),
             };
-            return Outcome::Failed { rank: Some(failure.rank), node: name(at), code: shell(code), why };
+            return Outcome::Failed {
+                rank: Some(failure.rank),
+                node: name(at),
+                code: shell(code),
+                why,
+            };
         }
         let coded = failing().find_map(|(at, end)| {
             end.codes.iter().find(|code| code.code != -15).map(|code| (at, *code))
         });
         if let Some((at, code)) = coded {
             let why = format!("it ended with exit code {}", code.code);
-            return Outcome::Failed { rank: Some(code.rank), node: name(at), code: shell(code.code), why };
+            return Outcome::Failed {
+                rank: Some(code.rank),
+                node: name(at),
+                code: shell(code.code),
+                why,
+            };
         }
         let (at, end) = failing().next().unwrap_or((0, &NO_END));
         let lines: Vec<&str> = end.words.lines().rev().take(30).collect();
@@ -500,7 +554,9 @@ impl Attempt<'_, '_> {
                         let _ = node.child.kill();
                         let _ = node.child.wait();
                         let name = &self.group.names[at];
-                        tell(Told::Note(&format!("{name} did not end when told to, and was killed")));
+                        tell(Told::Note(&format!(
+                            "{name} did not end when told to, and was killed"
+                        )));
                         break;
                     }
                     _ => break,

@@ -129,7 +129,8 @@ impl Looks {
         for (rank, stack) in second.iter().take(MOST_ROWS) {
             let node = (*rank / settings.ranks_per_node.max(1)) as usize;
             let node = names.get(node).map_or("", String::as_str);
-            let place = judge::place(stack).map_or_else(|| format!("? {}", stack.why), |place| place.text());
+            let place = judge::place(stack)
+                .map_or_else(|| format!("? {}", stack.why), |place| place.text(false));
             let kernel = match stack.state.as_str() {
                 "D" | "Z" => format!(" [kernel: {}]", stack.wchan),
                 _ => String::new(),
@@ -147,7 +148,8 @@ impl Looks {
             }
         }
         let path = evidence.page(&format!("hang-{}.txt", self.pages), &page)?;
-        let page = format!("{page}all threads of all ranks: {}", path.parent().unwrap_or(&path).display());
+        let page =
+            format!("{page}all threads of all ranks: {}", path.parent().unwrap_or(&path).display());
         Ok((page, stuck))
     }
 }
@@ -177,7 +179,10 @@ pub(crate) fn in_words(outcome: &Outcome) -> String {
 
 /// What keeps nodes from working together, and what a person should know of them: each with its name, what it says of
 /// itself, and how far its clock is from ours.
-pub(crate) fn preflight(settings: &Settings, nodes: &[(&str, &Hello, f64)]) -> (Vec<String>, Vec<String>) {
+pub(crate) fn preflight(
+    settings: &Settings,
+    nodes: &[(&str, &Hello, f64)],
+) -> (Vec<String>, Vec<String>) {
     let (mut refusals, mut remarks) = (Vec::new(), Vec::new());
     for (name, hello, skew) in nodes {
         if hello.torch.is_none() {
@@ -203,15 +208,22 @@ pub(crate) fn preflight(settings: &Settings, nodes: &[(&str, &Hello, f64)]) -> (
             ));
         }
         if settings.gpus && settings.nodes > 1 && (0..1 << 30).contains(&hello.memlock) {
-            remarks.push(format!("{name}: only {} KiB can be locked, which RDMA needs", hello.memlock >> 10));
+            remarks.push(format!(
+                "{name}: only {} KiB can be locked, which RDMA needs",
+                hello.memlock >> 10
+            ));
         }
     }
-    let torches: BTreeSet<&str> = nodes.iter().filter_map(|(_, hello, _)| hello.torch.as_deref()).collect();
+    let torches: BTreeSet<&str> =
+        nodes.iter().filter_map(|(_, hello, _)| hello.torch.as_deref()).collect();
     if torches.len() > 1 {
         let said = nodes.iter().map(|(name, hello, _)| {
             format!("{name} has {}", hello.torch.as_deref().unwrap_or("none"))
         });
-        refusals.push(format!("the nodes have different torches: {}", said.collect::<Vec<_>>().join(", ")));
+        refusals.push(format!(
+            "the nodes have different torches: {}",
+            said.collect::<Vec<_>>().join(", ")
+        ));
     }
     (refusals, remarks)
 }

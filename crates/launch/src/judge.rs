@@ -14,7 +14,9 @@ pub(crate) struct Frame {
 
 impl Frame {
     fn is_librarys(&self) -> bool {
-        ["/site-packages/", "/dist-packages/", "/lib/python"].iter().any(|part| self.file.contains(part))
+        ["/site-packages/", "/dist-packages/", "/lib/python", "/torch/"]
+            .iter()
+            .any(|part| self.file.contains(part))
             || self.file.starts_with('<')
             || self.file.ends_with("/sconce-launch/rank.py")
     }
@@ -60,13 +62,14 @@ pub(crate) struct Place {
 
 impl Place {
     /// For people.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, many: bool) -> String {
+        let (waits, is) = if many { ("wait", "are") } else { ("waits", "is") };
         let own = self.own.as_ref().unwrap_or(&self.innermost);
         let at = format!("{}:{} in {}", own.file, own.line, own.function);
         match &self.waits {
-            Some(name) => format!("waits in {name}, at {at}"),
-            None if self.innermost == *own => format!("is at {at}"),
-            None => format!("is at {at} (in {})", self.innermost.function),
+            Some(name) => format!("{waits} in {name}, at {at}"),
+            None if self.innermost == *own => format!("{is} at {at}"),
+            None => format!("{is} at {at} (in {})", self.innermost.function),
         }
     }
 }
@@ -122,7 +125,11 @@ pub(crate) enum Verdict {
 }
 
 /// Judges two looks at all of `world` ranks.
-pub(crate) fn judge(world: u32, first: &BTreeMap<u32, Stack>, second: &BTreeMap<u32, Stack>) -> Verdict {
+pub(crate) fn judge(
+    world: u32,
+    first: &BTreeMap<u32, Stack>,
+    second: &BTreeMap<u32, Stack>,
+) -> Verdict {
     let places: BTreeMap<u32, Place> =
         second.iter().filter_map(|(rank, stack)| Some((*rank, place(stack)?))).collect();
     let gone: Vec<u32> = (0..world).filter(|rank| !second.contains_key(rank)).collect();
@@ -139,18 +146,26 @@ pub(crate) fn judge(world: u32, first: &BTreeMap<u32, Stack>, second: &BTreeMap<
         groups.entry(place).or_default().push(*rank);
     }
     let describe = |ranks: &[u32]| {
-        let texts = groups.iter().filter(|(_, members)| members.iter().any(|rank| ranks.contains(rank)));
-        let texts: Vec<String> =
-            texts.map(|(place, members)| format!("{} {}", named(members), place.text())).collect();
+        let texts =
+            groups.iter().filter(|(_, members)| members.iter().any(|rank| ranks.contains(rank)));
+        let texts: Vec<String> = texts
+            .map(|(place, members)| format!("{} {}", named(members), place.text(members.len() > 1)))
+            .collect();
         texts.join("; ")
     };
     let present: Vec<u32> = places.keys().copied().collect();
     if !gone.is_empty() && !present.is_empty() && second.len() == present.len() {
-        return Verdict::Odd { ranks: gone, they: "has no process".to_owned(), others: describe(&present) };
+        return Verdict::Odd {
+            ranks: gone,
+            they: "has no process".to_owned(),
+            others: describe(&present),
+        };
     }
     if present.len() < second.len() || present.is_empty() {
-        let silent: Vec<u32> = second.keys().copied().filter(|rank| !places.contains_key(rank)).collect();
-        let why = second.values().find(|stack| !stack.why.is_empty()).map(|stack| stack.why.clone());
+        let silent: Vec<u32> =
+            second.keys().copied().filter(|rank| !places.contains_key(rank)).collect();
+        let why =
+            second.values().find(|stack| !stack.why.is_empty()).map(|stack| stack.why.clone());
         let why = why.unwrap_or_else(|| "no rank was found".to_owned());
         return Verdict::CantTell(match silent.is_empty() {
             true => why,
@@ -160,19 +175,29 @@ pub(crate) fn judge(world: u32, first: &BTreeMap<u32, Stack>, second: &BTreeMap<
     let (waiting, working): (Vec<u32>, Vec<u32>) =
         present.iter().partition(|rank| places[*rank].waits.is_some());
     if !waiting.is_empty() && !working.is_empty() {
-        return Verdict::Odd { they: describe(&working), others: describe(&waiting), ranks: working };
+        return Verdict::Odd {
+            they: describe(&working),
+            others: describe(&waiting),
+            ranks: working,
+        };
     }
     let largest = groups.values().map(Vec::len).max().unwrap_or_default();
     let tie = groups.values().filter(|members| members.len() == largest).count() > 1;
     if groups.len() > 1 && !tie {
         let ranks: Vec<u32> =
             groups.values().filter(|members| members.len() < largest).flatten().copied().collect();
-        let others: Vec<u32> = present.iter().copied().filter(|rank| !ranks.contains(rank)).collect();
+        let others: Vec<u32> =
+            present.iter().copied().filter(|rank| !ranks.contains(rank)).collect();
         return Verdict::Odd { they: describe(&ranks), others: describe(&others), ranks };
     }
     Verdict::CantTell(match groups.len() {
-        1 if working.is_empty() => format!("all ranks are in the same place: {}", describe(&present)),
-        1 => format!("all ranks are in the same place, and none waits for another: {}", describe(&present)),
+        1 if working.is_empty() => {
+            format!("all ranks are in the same place: {}", describe(&present))
+        }
+        1 => format!(
+            "all ranks are in the same place, and none waits for another: {}",
+            describe(&present)
+        ),
         _ => format!("as many ranks are in one place as in another: {}", describe(&present)),
     })
 }
@@ -233,14 +258,19 @@ mod tests {
     fn another_collective_is_another_place() {
         let other = WAITS.replace("line 14", "line 20").replace("all_reduce", "barrier");
         assert_eq!(odd(3, &[(0, WAITS), (1, &other), (2, WAITS)]).0, [1]);
-        let verdict = judge(2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
-        assert!(matches!(verdict, Verdict::CantTell(why) if why.contains("barrier") && why.contains("all_reduce")));
+        let verdict =
+            judge(2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
+        assert!(
+            matches!(verdict, Verdict::CantTell(why) if why.contains("barrier") && why.contains("all_reduce"))
+        );
     }
 
     #[test]
     fn no_guess_where_nothing_is_known() {
         let verdict = |stacks: &[(u32, &str)]| judge(2, &look(stacks), &look(stacks));
-        assert!(matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell(why) if why.contains("rank 1")));
+        assert!(
+            matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell(why) if why.contains("rank 1"))
+        );
         assert!(matches!(verdict(&[(0, WAITS), (1, WAITS)]), Verdict::CantTell(_)));
         assert!(matches!(verdict(&[]), Verdict::CantTell(_)));
         assert_eq!(odd(2, &[(0, WAITS)]).0, [1]);

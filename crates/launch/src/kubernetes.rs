@@ -112,8 +112,12 @@ fn jobset(settings: &Settings, objects: &Objects) -> Value {
 fn trainjob(settings: &Settings, objects: &Objects) -> Value {
     let command = match &settings.program {
         Program::Script(words) => [vec!["torchrun".to_owned()], words.clone()].concat(),
-        Program::Module(words) => [vec!["torchrun".to_owned(), "-m".to_owned()], words.clone()].concat(),
-        Program::Other(words) => [vec!["torchrun".to_owned(), "--no_python".to_owned()], words.clone()].concat(),
+        Program::Module(words) => {
+            [vec!["torchrun".to_owned(), "-m".to_owned()], words.clone()].concat()
+        }
+        Program::Other(words) => {
+            [vec!["torchrun".to_owned(), "--no_python".to_owned()], words.clone()].concat()
+        }
     };
     let mut trainer = json!({
         "image": objects.image,
@@ -127,8 +131,10 @@ fn trainjob(settings: &Settings, objects: &Objects) -> Value {
     if !env.is_empty() {
         trainer["env"] = json!(env);
     }
-    let shm = json!({ "name": "shm", "emptyDir": { "medium": "Memory", "sizeLimit": objects.shm } });
-    let container = json!({ "name": "node", "volumeMounts": [{ "name": "shm", "mountPath": "/dev/shm" }] });
+    let shm =
+        json!({ "name": "shm", "emptyDir": { "medium": "Memory", "sizeLimit": objects.shm } });
+    let container =
+        json!({ "name": "node", "volumeMounts": [{ "name": "shm", "mountPath": "/dev/shm" }] });
     let pod = json!({ "volumes": [shm], "containers": [container] });
     json!({
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
@@ -164,7 +170,9 @@ fn job_spec(settings: &Settings, objects: &Objects, master: &str, id: &str) -> V
     match &settings.program {
         Program::Script(words) => args.extend(words.iter().cloned()),
         Program::Module(words) => args.extend([vec!["-m".to_owned()], words.clone()].concat()),
-        Program::Other(words) => args.extend([vec!["--no_python".to_owned()], words.clone()].concat()),
+        Program::Other(words) => {
+            args.extend([vec!["--no_python".to_owned()], words.clone()].concat())
+        }
     }
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let index = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
@@ -275,7 +283,10 @@ mod tests {
     #[test]
     fn pods_find_node_0_by_its_own_name() {
         let job = made(Kind::Job);
-        assert!(job.contains("\"--master_addr=train-0.train\"") && job.contains("subdomain: train"), "{job}");
+        assert!(
+            job.contains("\"--master_addr=train-0.train\"") && job.contains("subdomain: train"),
+            "{job}"
+        );
         assert!(made(Kind::JobSet).contains("\"--master_addr=train-node-0-0.train\""));
         assert!(!made(Kind::TrainJob).contains("--master_addr"));
     }
@@ -284,7 +295,12 @@ mod tests {
     fn all_kinds_have_shared_memory_and_gpus() {
         for kind in [Kind::Job, Kind::JobSet, Kind::TrainJob] {
             let text = made(kind);
-            for words in ["medium: Memory", "nvidia.com/gpu: \"8\"", "kueue.x-k8s.io/queue-name: gpu", "rdma/hca: \"8\""] {
+            for words in [
+                "medium: Memory",
+                "nvidia.com/gpu: \"8\"",
+                "kueue.x-k8s.io/queue-name: gpu",
+                "rdma/hca: \"8\"",
+            ] {
                 assert!(text.contains(words), "{words}\n{text}");
             }
         }

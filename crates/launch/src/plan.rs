@@ -52,9 +52,17 @@ struct Optimizer {
 }
 
 const OPTIMIZERS: [Optimizer; 4] = [
-    Optimizer { name: "adamw", bytes: 8.0, source: "two float32 moments (ZeRO, arXiv:1910.02054, 3.1)" },
+    Optimizer {
+        name: "adamw",
+        bytes: 8.0,
+        source: "two float32 moments (ZeRO, arXiv:1910.02054, 3.1)",
+    },
     Optimizer { name: "adamw8bit", bytes: 2.0, source: "two 8-bit moments (arXiv:2110.02861)" },
-    Optimizer { name: "momentum", bytes: 4.0, source: "one float32 momentum (torch.optim.SGD, momentum)" },
+    Optimizer {
+        name: "momentum",
+        bytes: 4.0,
+        source: "one float32 momentum (torch.optim.SGD, momentum)",
+    },
     Optimizer { name: "sgd", bytes: 0.0, source: "torch.optim.SGD keeps nothing" },
 ];
 
@@ -224,7 +232,12 @@ fn states(question: &Question, gpus: u32) -> Result<Vec<Line>, Error> {
     let line = |what, bytes: f64, divided: bool, source| {
         let share = if divided { n } else { 1.0 };
         let by = if divided && gpus > 1 { format!(" / {gpus}") } else { String::new() };
-        Line { what, arithmetic: format!("{} x {bytes} bytes{by}", number(count)), bytes: count * bytes / share, source }
+        Line {
+            what,
+            arithmetic: format!("{} x {bytes} bytes{by}", number(count)),
+            bytes: count * bytes / share,
+            source,
+        }
     };
     let mut lines = vec![
         line("weights", precision.weights, sharding.weights, precision.source),
@@ -254,24 +267,36 @@ pub fn plan(question: &Question) -> Result<Plan, Error> {
         // In bytes for 16-bit activations; twice for 32-bit ones.
         let (factor, source) = match shape.checkpointing {
             true => (2.0, "full recomputation: 2 s b h bytes a layer (arXiv:2205.05198, table 2)"),
-            false => (34.0, "34 s b h bytes a layer, attention itself recomputed as FlashAttention does (arXiv:2205.05198, 4.1 and table 2)"),
+            false => (
+                34.0,
+                "34 s b h bytes a layer, attention itself recomputed as FlashAttention does (arXiv:2205.05198, 4.1 and table 2)",
+            ),
         };
         let factor = factor * precision.activation / 2.0;
         lines.push(Line {
             what: "activations",
-            arithmetic: format!("{layers} layers x {factor} x {sequence} tokens x {batch} x {hidden}"),
+            arithmetic: format!(
+                "{layers} layers x {factor} x {sequence} tokens x {batch} x {hidden}"
+            ),
             bytes: layers * factor * sequence * batch * hidden,
             source,
         });
     }
     let total: f64 = lines.iter().map(|line| line.bytes).sum();
     let counted = question.shape.is_some();
-    let rest: f64 = lines.iter().filter(|line| line.what == "activations").map(|line| line.bytes).sum();
+    let rest: f64 =
+        lines.iter().filter(|line| line.what == "activations").map(|line| line.bytes).sum();
     let mut fits = Vec::new();
     for name in &question.models {
-        let setting = |why: String| Error::Setting { name: "gpu", given: name.chars().take(80).collect(), why };
+        let setting = |why: String| Error::Setting {
+            name: "gpu",
+            given: name.chars().take(80).collect(),
+            why,
+        };
         let gpu = sconce_facts::gpu(name).map_err(|error| setting(error.to_string()))?;
-        let memory = gpu.memory_gb.ok_or_else(|| setting("how much memory it has is not known".to_owned()))?;
+        let memory = gpu
+            .memory_gb
+            .ok_or_else(|| setting("how much memory it has is not known".to_owned()))?;
         let usable = memory * 1e9 * (1.0 - MARGIN);
         let left = usable - total;
         let mut fewest = None;
@@ -298,7 +323,15 @@ pub fn plan(question: &Question) -> Result<Plan, Error> {
         bytes: f64::from(question.ranks_per_node) * (f64::from(workers) * 2.0 + 1.0) * batch,
         source: "prefetch_factor is 2 batches a worker (PyTorch, torch.utils.data.DataLoader); workers hand batches over in shared memory",
     });
-    Ok(Plan { schema: 1, lines, total, activations_counted: counted, gpus: question.gpus, fits, shm })
+    Ok(Plan {
+        schema: 1,
+        lines,
+        total,
+        activations_counted: counted,
+        gpus: question.gpus,
+        fits,
+        shm,
+    })
 }
 
 impl Plan {
@@ -331,11 +364,19 @@ impl Plan {
                 _ => format!("can't tell: {} are left for activations", size(fit.left)),
             };
             let fewest = match fit.fewest {
-                Some(gpus) if gpus != self.gpus => format!("; {gpus} of them are the fewest that hold it"),
+                Some(gpus) if gpus != self.gpus => {
+                    format!("; {gpus} of them are the fewest that hold it")
+                }
                 Some(_) => String::new(),
                 None => "; no number of them holds it with this sharding".to_owned(),
             };
-            _ = writeln!(out, "{}: {} usable of {}; {words}{fewest}", fit.gpu, size(usable), size(fit.bytes));
+            _ = writeln!(
+                out,
+                "{}: {} usable of {}; {words}{fewest}",
+                fit.gpu,
+                size(usable),
+                size(fit.bytes)
+            );
         }
         if !self.fits.is_empty() {
             out += "  usable: all but 10%, taken for CUDA's context, NCCL's buffers and gaps between blocks (an assumption)\n";
@@ -405,7 +446,8 @@ mod tests {
     fn a_verdict_needs_activations() {
         let mut asked = question("fsdp", 8);
         assert_eq!(plan(&asked).unwrap().verdict(), None);
-        asked.shape = Some(Shape { layers: 32, hidden: 4096, sequence: 2048, batch: 1, checkpointing: true });
+        asked.shape =
+            Some(Shape { layers: 32, hidden: 4096, sequence: 2048, batch: 1, checkpointing: true });
         assert_eq!(plan(&asked).unwrap().verdict(), Some(true));
         let answer = plan(&question("ddp", 8)).unwrap();
         assert_eq!((answer.verdict(), answer.fits[0].fewest), (Some(false), None));

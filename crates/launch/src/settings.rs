@@ -148,11 +148,20 @@ mod tests {
 
     #[test]
     fn programs_as_people_write_them() {
-        for line in ["train.py --epochs 3", "python train.py --epochs 3", "python3.13 -u train.py --epochs 3"] {
+        for line in [
+            "train.py --epochs 3",
+            "python train.py --epochs 3",
+            "python3.13 -u train.py --epochs 3",
+        ] {
             assert_eq!(program(line), Program::Script(words("train.py --epochs 3")), "{line}");
         }
-        assert_eq!(program("/usr/bin/python -m pkg.train x"), Program::Module(words("pkg.train x")));
-        for line in ["./start.sh a", "python -X dev train.py", "pythonic x.py", "python", "bash -c x.py"] {
+        assert_eq!(
+            program("/usr/bin/python -m pkg.train x"),
+            Program::Module(words("pkg.train x"))
+        );
+        for line in
+            ["./start.sh a", "python -X dev train.py", "pythonic x.py", "python", "bash -c x.py"]
+        {
             assert_eq!(program(line), Program::Other(words(line)), "{line}");
         }
         assert!(Program::of(&[]).is_err() && Program::of(&words("python -m")).is_err());
@@ -160,7 +169,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let read = |text: &str| duration("time-limit", text).unwrap().map(|time| time.as_secs_f64());
+        let read =
+            |text: &str| duration("time-limit", text).unwrap().map(|time| time.as_secs_f64());
         assert_eq!(read("90"), Some(90.0));
         assert_eq!(read("1.5h"), Some(5400.0));
         assert_eq!((read("10m"), read("2d"), read("never")), (Some(600.0), Some(172_800.0), None));

@@ -140,7 +140,8 @@ fn task(settings: &Settings, job: &Job) -> String {
         By::Pyxis => format!("exec {torchrun}"),
         By::Sconce => {
             let env = ["OMP_NUM_THREADS", "PYTHONUNBUFFERED"].into_iter();
-            let env = env.chain(settings.env.keys().map(String::as_str)).map(|name| format!("-e {name}"));
+            let env =
+                env.chain(settings.env.keys().map(String::as_str)).map(|name| format!("-e {name}"));
             let mut env: Vec<String> = env.collect();
             env.dedup();
             let gpus = if settings.gpus { "all" } else { "none" };
@@ -159,7 +160,9 @@ fn task(settings: &Settings, job: &Job) -> String {
 fn pyxis_name(image: &str) -> String {
     let image = image.strip_prefix("docker://").unwrap_or(image);
     match image.split_once('/') {
-        Some((host, name)) if host.contains(['.', ':']) || host == "localhost" => format!("{host}#{name}"),
+        Some((host, name)) if host.contains(['.', ':']) || host == "localhost" => {
+            format!("{host}#{name}")
+        }
         _ => image.to_owned(),
     }
 }
@@ -225,7 +228,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
-        assert!(text.contains("--node_rank=\"$SLURM_NODEID\" --rdzv_backend=static --master_addr=\"$LAUNCH_HEAD\""));
+        assert!(text.contains(
+            "--node_rank=\"$SLURM_NODEID\" --rdzv_backend=static --master_addr=\"$LAUNCH_HEAD\""
+        ));
         assert_eq!(pyxis_name("host:5000/a/b:1"), "host:5000#a/b:1");
         assert_eq!(pyxis_name("docker://lab/a"), "lab/a");
     }

@@ -25,7 +25,10 @@ mod tests {
         let words = ["echo", "a b", "it's", "", "$HOME", "x=1", "`id`", "a\nb", "*"];
         let words: Vec<String> = words.map(str::to_owned).to_vec();
         let said = std::process::Command::new("sh")
-            .args(["-c", &format!("for word in {}; do printf '%s|' \"$word\"; done", shell_line(&words))])
+            .args([
+                "-c",
+                &format!("for word in {}; do printf '%s|' \"$word\"; done", shell_line(&words)),
+            ])
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), words.join("|") + "|");

@@ -28,7 +28,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("image", "What the image is called. This does not change it."),
     ("app", "Your own code, in the last layer."),
     ("run", "How `sconce run` starts it. None of this changes the image."),
-    ("launch", "How `sconce launch` starts it on several GPUs or machines. None of this changes the image."),
+    (
+        "launch",
+        "How `sconce launch` starts it on several GPUs or machines. None of this changes the image.",
+    ),
 ];
 
 /// Every key, in the order of the annotated file.
@@ -279,7 +282,12 @@ pub(crate) const KEYS: &[Key] = &[
             "what can't be imported with this torch is then said at the end of that run.",
         ],
     ),
-    key("launch", "nodes", r#""auto""#, &[r#"Machines: 2. "auto" is as many as there are hosts, or 1."#]),
+    key(
+        "launch",
+        "nodes",
+        r#""auto""#,
+        &[r#"Machines: 2. "auto" is as many as there are hosts, or 1."#],
+    ),
     key(
         "launch",
         "hosts",
@@ -290,7 +298,9 @@ pub(crate) const KEYS: &[Key] = &[
         "launch",
         "gpus-per-node",
         r#""auto""#,
-        &[r#"GPUs of each machine, a rank for each: 8. "auto" is all that are idle; 0 trains on the CPU."#],
+        &[
+            r#"GPUs of each machine, a rank for each: 8. "auto" is all that are idle; 0 trains on the CPU."#,
+        ],
     ),
     key(
         "launch",
@@ -303,14 +313,24 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("launch", "port", r#""auto""#, &["The port of node 0 where ranks meet: 29500."]),
     key("launch", "restarts", "0", &["How often all ranks are started again after one failed."]),
-    key("launch", "time-limit", r#""auto""#, &[r#"When it is ended: "90m", "2h". "auto" is never."#]),
+    key(
+        "launch",
+        "time-limit",
+        r#""auto""#,
+        &[r#"When it is ended: "90m", "2h". "auto" is never."#],
+    ),
     key(
         "launch",
         "hang-after",
         r#""10m""#,
         &[r#"When ranks that say nothing are looked into: "10m", or "never"."#],
     ),
-    key("launch", "env", "{}", &[r#"Variables of the ranks, over those under [run]: { NCCL_DEBUG = "WARN" }."#]),
+    key(
+        "launch",
+        "env",
+        "{}",
+        &[r#"Variables of the ranks, over those under [run]: { NCCL_DEBUG = "WARN" }."#],
+    ),
     key(
         "launch",
         "evidence",

@@ -9,8 +9,9 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, launch, load, lock, login, logs, man, measure, plan, probe, prune, ps, pull, push, rm,
-    rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
+    init, inspect, kill, launch, load, lock, login, logs, man, measure, plan, probe, prune, ps,
+    pull, push, rm, rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature,
+    wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;

@@ -11,13 +11,26 @@ const IMAGE: &str = "registry.example/lab/train@sha256:0000000000000000000000000
 #[test]
 fn a_dry_run_says_what_would_run_and_why() {
     let world = World::new();
-    let words = ["launch", "--dry-run", "--explain", "--hosts", "gpu[1-2]", "--gpus-per-node", "8", IMAGE, "--"];
+    let words = [
+        "launch",
+        "--dry-run",
+        "--explain",
+        "--hosts",
+        "gpu[1-2]",
+        "--gpus-per-node",
+        "8",
+        IMAGE,
+        "--",
+    ];
     let (code, out, err) = world.says(&[&words[..], &["train.py", "a b"]].concat());
     assert_eq!(code, 0, "{err}");
     for part in ["ssh gpu2 -- sconce run", "--node_rank=1", "--master_port=29500", "train.py a b"] {
         assert!(out.contains(part), "{part}\n{out}");
     }
-    assert!(err.contains("--rdzv_backend=static\n    node 0 hosts the store by its number"), "{err}");
+    assert!(
+        err.contains("--rdzv_backend=static\n    node 0 hosts the store by its number"),
+        "{err}"
+    );
     assert!(!world.path("launches").exists());
 }
 
@@ -29,7 +42,10 @@ fn launch_of_a_project_is_read() {
     fs::write(world.path("p/sconce.toml"), toml).unwrap();
     let (code, out, err) = world.says(&["launch", "--dry-run", "p"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("--nproc_per_node=4") && out.contains("-m train") && out.contains("# A=b"), "{out}");
+    assert!(
+        out.contains("--nproc_per_node=4") && out.contains("-m train") && out.contains("# A=b"),
+        "{out}"
+    );
     for (key, part) in [
         ("nodes = 0", "a number from 1 to 4096"),
         ("evidence = \"../x\"", "a folder below this one"),
@@ -40,7 +56,8 @@ fn launch_of_a_project_is_read() {
         let (code, _, err) = world.says(&["launch", "--dry-run", "p"]);
         assert!(code == 3 && err.contains(part), "{key}: {code} {err}");
     }
-    fs::write(world.path("p/sconce.toml"), "[launch]\nhosts = [\"gpu1\"]\ngpus-per-node = 1\n").unwrap();
+    fs::write(world.path("p/sconce.toml"), "[launch]\nhosts = [\"gpu1\"]\ngpus-per-node = 1\n")
+        .unwrap();
     let (code, _, err) = world.says(&["launch", "p", "--", "train.py"]);
     assert!(code == 9 && err.contains("starts ranks over ssh on gpu1"), "{code} {err}");
 }
@@ -54,13 +71,19 @@ fn what_makes_no_sense_is_refused() {
     };
     refused(&["--hosts", "a[1-", IMAGE, "--", "x.py"], "a `[` is not closed");
     refused(&["--hosts", "a a", "--ranks", "1", IMAGE, "--", "x.py"], "named twice");
-    refused(&["--hosts=-oProxyCommand=x", "--ranks", "1", IMAGE, "--", "x.py"], "a name has letters");
+    refused(
+        &["--hosts=-oProxyCommand=x", "--ranks", "1", IMAGE, "--", "x.py"],
+        "a name has letters",
+    );
     refused(&["--nodes", "2", "--ranks", "1", IMAGE, "--", "x.py"], "one machine");
     refused(&["--hosts", "a b", IMAGE, "--", "x.py"], "how many GPUs");
     refused(&["--ranks", "1", IMAGE], "what the ranks are to run");
     refused(&["--ranks", "1", "--hang-after", "soon", IMAGE, "--", "x.py"], "hang-after");
     refused(&["--engine", "slurm", "--ranks", "1", "torch:2.15.0", "--", "x.py"], "sconce push");
-    refused(&["--engine", "kubernetes", "--ranks", "1", "--name", "A", IMAGE, "--", "x.py"], "no name of a job");
+    refused(
+        &["--engine", "kubernetes", "--ranks", "1", "--name", "A", IMAGE, "--", "x.py"],
+        "no name of a job",
+    );
 }
 
 #[test]
@@ -74,11 +97,17 @@ fn scripts_and_manifests_are_printed() {
         assert_eq!(code, 0, "{err}");
         out
     };
-    let script = words("slurm", &["--partition", "main", "--sbatch", "--account=lab", "--time-limit", "2h"]);
-    for part in ["#SBATCH --nodes=2", "#SBATCH --time=120", "#SBATCH --account=lab", "sconce run", IMAGE] {
+    let script =
+        words("slurm", &["--partition", "main", "--sbatch", "--account=lab", "--time-limit", "2h"]);
+    for part in
+        ["#SBATCH --nodes=2", "#SBATCH --time=120", "#SBATCH --account=lab", "sconce run", IMAGE]
+    {
         assert!(script.contains(part), "{part}\n{script}");
     }
-    assert!(words("slurm", &["--pyxis"]).contains("--container-image='registry.example#lab/train@sha256:"));
+    assert!(
+        words("slurm", &["--pyxis"])
+            .contains("--container-image='registry.example#lab/train@sha256:")
+    );
     assert!(words("kubernetes", &[]).contains("completionMode: Indexed"));
     assert!(words("kubernetes", &["--kind", "jobset"]).contains("kind: JobSet"));
     assert!(words("kubernetes", &["--kind", "trainjob"]).contains("kind: TrainJob"));
@@ -89,9 +118,18 @@ fn plans_show_their_arithmetic() {
     let world = World::new();
     let (code, out, err) = world.says(&["plan", "7b", "--gpu", "h100", "--gpus", "8"]);
     assert_eq!(code, 1, "{err}");
-    assert!(out.contains("7e9 x 8 bytes") && out.contains("does not fit") && out.contains("arXiv:1910.02054"), "{out}");
-    assert_eq!(world.says(&["plan", "7b", "--gpu", "h100", "--gpus", "8", "--sharding", "fsdp"]).0, 12);
-    let (code, out, _) = world.says(&["plan", "350m", "--workers", "8", "--batch-bytes", "100m", "--json"]);
+    assert!(
+        out.contains("7e9 x 8 bytes")
+            && out.contains("does not fit")
+            && out.contains("arXiv:1910.02054"),
+        "{out}"
+    );
+    assert_eq!(
+        world.says(&["plan", "7b", "--gpu", "h100", "--gpus", "8", "--sharding", "fsdp"]).0,
+        12
+    );
+    let (code, out, _) =
+        world.says(&["plan", "350m", "--workers", "8", "--batch-bytes", "100m", "--json"]);
     assert_eq!(code, 0);
     assert!(out.contains("\"schema\": 1") && out.contains("prefetch_factor"), "{out}");
     assert_eq!(world.says(&["plan", "many"]).0, 2);

@@ -221,14 +221,16 @@ fn settings(
     engine: Engine,
     hosts: &[String],
 ) -> Result<Settings, Failure> {
-    let words = [&args.command[..], &asked.command, app].into_iter().find(|words| !words.is_empty());
+    let words =
+        [&args.command[..], &asked.command, app].into_iter().find(|words| !words.is_empty());
     let program = Program::of(words.unwrap_or_default())?;
     let count = hosts.len() as u32;
     let nodes = args.nodes.or(asked.nodes).unwrap_or(count.max(1));
     let usage = |what: String, hint: &str| Failure::new(Kind::Usage, what).hint(hint);
     match engine {
         Engine::Local if nodes != 1 => {
-            let what = format!("{nodes} nodes were asked for, and the engine `local` is one machine");
+            let what =
+                format!("{nodes} nodes were asked for, and the engine `local` is one machine");
             return Err(usage(what, "name the machines: `--hosts gpu[1-4]`"));
         }
         Engine::Ssh if count == 0 => {
@@ -289,7 +291,10 @@ fn settings(
             Hang::Continue => OnHang::GoOn,
         },
         node_timeout: timeout.ok_or_else(|| {
-            usage("a machine that may be silent for ever is never lost".to_owned(), "`--node-timeout 30s`")
+            usage(
+                "a machine that may be silent for ever is never lost".to_owned(),
+                "`--node-timeout 30s`",
+            )
         })?,
         env,
     })
@@ -331,7 +336,12 @@ impl Launching<'_> {
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
         for node in 0..self.settings.nodes {
             let local = self.hosts.is_empty();
-            let words = self.words("sconce", &self.parent.join(format!("ID/node-{node}")), &self.args.target, node);
+            let words = self.words(
+                "sconce",
+                &self.parent.join(format!("ID/node-{node}")),
+                &self.args.target,
+                node,
+            );
             let line = sconce_launch::shell_line(&words);
             match self.hosts.get(node as usize) {
                 Some(host) => println!("# node {node}, over ssh on {host}\nssh {host} -- {line}"),
@@ -339,8 +349,10 @@ impl Launching<'_> {
             }
             let master = self.settings.master.as_deref().unwrap_or("ADDRESS-OF-NODE-0");
             let arguments = sconce_launch::torchrun(self.settings, node, "ID", master);
-            let chosen: Vec<String> =
-                arguments.iter().map(|choice| format!("{}={}", choice.name, choice.value)).collect();
+            let chosen: Vec<String> = arguments
+                .iter()
+                .map(|choice| format!("{}={}", choice.name, choice.value))
+                .collect();
             println!(
                 "# in it\ntorchrun {} {}",
                 sconce_launch::shell_line(&chosen),
@@ -349,7 +361,12 @@ impl Launching<'_> {
             if node == 0 {
                 let variables = sconce_launch::variables(self.settings, cpus, 0);
                 for choice in &variables {
-                    println!("# {}={}{}", choice.name, choice.value, if local { "" } else { " (by this machine's processors)" });
+                    println!(
+                        "# {}={}{}",
+                        choice.name,
+                        choice.value,
+                        if local { "" } else { " (by this machine's processors)" }
+                    );
                 }
                 if self.args.explain {
                     arguments.iter().chain(&variables).for_each(explain);
@@ -364,14 +381,21 @@ impl Launching<'_> {
         let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let moment = sconce_run::rfc3339(moment.map_or(0, |moment| moment.as_secs()));
         let plain = |c: &char| c.is_ascii_digit() || *c == 'T';
-        let id = format!("{}-{}", moment.chars().filter(plain).collect::<String>(), std::process::id());
+        let id =
+            format!("{}-{}", moment.chars().filter(plain).collect::<String>(), std::process::id());
         let mut evidence = Evidence::make(self.parent, &id)?;
         let mut remotes = Vec::new();
         let mut names = self.hosts.to_vec();
         let folder = match engine {
             Engine::Ssh => {
                 let program = &self.args.remote_program;
-                remotes = Remote::prepare(self.hosts, program, &self.args.target, self.global, self.args.trust)?;
+                remotes = Remote::prepare(
+                    self.hosts,
+                    program,
+                    &self.args.target,
+                    self.global,
+                    self.args.trust,
+                )?;
                 PathBuf::new()
             }
             _ => {
@@ -382,7 +406,8 @@ impl Launching<'_> {
         let myself = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sconce"));
         let command = |node: u32| match remotes.get(node as usize) {
             Some(remote) => {
-                let words = self.words(&remote.program, Path::new(&remote.folder), &remote.target, node);
+                let words =
+                    self.words(&remote.program, Path::new(&remote.folder), &remote.target, node);
                 remote.command(&words)
             }
             None => {
@@ -393,7 +418,13 @@ impl Launching<'_> {
             }
         };
         let interrupted = || interrupts.came();
-        let group = Group { settings: self.settings, names, command: &command, id, interrupted: &interrupted };
+        let group = Group {
+            settings: self.settings,
+            names,
+            command: &command,
+            id,
+            interrupted: &interrupted,
+        };
         let several = self.settings.world() > 1 && self.args.output == Shown::All;
         let mut tell = |told: Told<'_>| match told {
             Told::Line { rank, .. } if self.args.output == Shown::Rank0 && rank > 0 => {}
@@ -424,7 +455,8 @@ impl Launching<'_> {
                     Some(rank) => format!("rank {rank} on {node} failed first"),
                     None => format!("torchrun on {node} failed"),
                 };
-                Failure::new(Kind::No, format!("{who} (exit code {code}):\n  {}", indented(&why))).print();
+                Failure::new(Kind::No, format!("{who} (exit code {code}):\n  {}", indented(&why)))
+                    .print();
                 code
             }
             Outcome::Lost { node, why } => {
@@ -455,13 +487,16 @@ fn explain(choice: &Choice) {
 fn image(args: &Args) -> Result<String, Failure> {
     let image = args.target.strip_prefix("docker://").unwrap_or(&args.target);
     if image.starts_with(['.', '/']) || !image.contains('/') {
-        let what = format!("`{image}` is on this machine, and other nodes take images from a registry");
+        let what =
+            format!("`{image}` is on this machine, and other nodes take images from a registry");
         return Err(Failure::new(Kind::Usage, what).hint(format!(
             "`sconce push {image} HOST/NAME:TAG` sends it there and prints its digest; launch HOST/NAME@sha256:..."
         )));
     }
     if !image.contains("@sha256:") {
-        eprintln!("note: `{image}` is a tag, which may be another image on another node; HOST/NAME@sha256:... is the same on all");
+        eprintln!(
+            "note: `{image}` is a tag, which may be another image on another node; HOST/NAME@sha256:... is the same on all"
+        );
     }
     Ok(image.to_owned())
 }
@@ -473,11 +508,14 @@ fn job_name(args: &Args, image: &str) -> Result<String, Failure> {
     let base = base.rsplit('/').next().unwrap_or(base).split(':').next().unwrap_or("launch");
     let name = given.unwrap_or_else(|| base.replace(['_', '.'], "-"));
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let legal = name.chars().all(plain) && name.len() <= 40 && name.starts_with(|c: char| c.is_ascii_lowercase());
+    let legal = name.chars().all(plain)
+        && name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase());
     match legal && !name.ends_with('-') {
         true => Ok(name),
-        false => Err(Failure::new(Kind::Usage, format!("`{name}` is no name of a job"))
-            .hint("`--name train`: lower case letters, digits and `-`, 40 at most, a letter first")),
+        false => Err(Failure::new(Kind::Usage, format!("`{name}` is no name of a job")).hint(
+            "`--name train`: lower case letters, digits and `-`, 40 at most, a letter first",
+        )),
     }
 }
 
@@ -500,8 +538,11 @@ fn slurm(args: &Args, asked: &Launch, settings: &Settings) -> Result<ExitCode, F
     };
     let logs = std::path::absolute(&logs).unwrap_or(logs).display().to_string();
     if logs.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Failure::new(Kind::Usage, format!("sbatch takes no folder with blanks: {logs:?}"))
-            .hint("`--evidence DIR` names another"));
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("sbatch takes no folder with blanks: {logs:?}"),
+        )
+        .hint("`--evidence DIR` names another"));
     }
     let job = Job {
         name: job_name(args, &image)?,
@@ -524,7 +565,8 @@ fn slurm(args: &Args, asked: &Launch, settings: &Settings) -> Result<ExitCode, F
         Failure::new(Kind::Machine, format!("`sbatch` can't be started: {error}"))
             .hint("without `--submit` the script is printed: `sconce launch ... > job.sh`")
     };
-    let mut sbatch = Command::new("sbatch").stdin(std::process::Stdio::piped()).spawn().map_err(failed)?;
+    let mut sbatch =
+        Command::new("sbatch").stdin(std::process::Stdio::piped()).spawn().map_err(failed)?;
     if let Some(mut stdin) = sbatch.stdin.take() {
         std::io::Write::write_all(&mut stdin, script.as_bytes()).map_err(failed)?;
     }
@@ -536,9 +578,12 @@ fn kubernetes(args: &Args, settings: &Settings) -> Result<ExitCode, Failure> {
     let image = image(args)?;
     let given = &args.kubernetes;
     let rdma = given.rdma.as_ref().map(|text| {
-        let parsed = text.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+        let parsed = text
+            .split_once('=')
+            .and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
         parsed.ok_or_else(|| {
-            Failure::new(Kind::Usage, format!("`--rdma {text}` is no resource")).hint("as in `--rdma rdma/hca=8`")
+            Failure::new(Kind::Usage, format!("`--rdma {text}` is no resource"))
+                .hint("as in `--rdma rdma/hca=8`")
         })
     });
     let shm = parse_size("--shm-size", args.shm_size.as_deref().unwrap_or("16g"))?;

@@ -41,7 +41,9 @@ pub fn idle_gpus() -> Result<u32, Failure> {
             Err(Failure::new(Kind::Machine, format!("none of {total} GPUs is idle ({busy})"))
                 .hint("end what computes on them, or train on the CPU: `--ranks 2`"))
         }
-        Err(sconce_gpu::Error::NotEnough { idle, .. }) => Ok(u32::try_from(idle).unwrap_or(u32::MAX)),
+        Err(sconce_gpu::Error::NotEnough { idle, .. }) => {
+            Ok(u32::try_from(idle).unwrap_or(u32::MAX))
+        }
         Err(sconce_gpu::Error::NoneGiven { .. }) => Ok(0),
         Err(error) => Err(error.into()),
         Ok(selection) => Ok(u32::try_from(selection.devices.len()).unwrap_or(u32::MAX)),
@@ -118,7 +120,10 @@ impl Remote {
             "set -e\numask 077\nbase=$(mktemp -d \"${TMPDIR:-/tmp}/sconce-launch.XXXXXX\")\nchmod 711 \"$base\"\n",
         );
         script += &Evidence::script("\"$base\"/node");
-        script += &format!("echo \"base=$base\"\necho \"version=$({} --version 2>/dev/null || true)\"\n", quoted(program));
+        script += &format!(
+            "echo \"base=$base\"\necho \"version=$({} --version 2>/dev/null || true)\"\n",
+            quoted(program)
+        );
         let said = ask(host, "sh -s", script.as_bytes())?;
         let value = |name: &str| {
             said.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
@@ -164,14 +169,19 @@ impl Remote {
     fn copy_image(&mut self, target: &str, digest: &str) -> Result<(), String> {
         let hex = digest.rsplit(':').next().unwrap_or(digest);
         let name = format!("launch/{}:latest", hex.get(..32).unwrap_or(hex));
-        let known = format!("{} images -q 2>/dev/null | grep -qF {} && echo yes || true", self.program, quoted(&name));
+        let known = format!(
+            "{} images -q 2>/dev/null | grep -qF {} && echo yes || true",
+            self.program,
+            quoted(&name)
+        );
         if ask(&self.host, &known, b"")?.trim() != "yes" {
             let myself = std::env::current_exe().map_err(|error| error.to_string())?;
             let mut source = Command::new(myself);
             source.args(["copy", "--trust", "--image-only", target, "oci-archive:-"]);
             source.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
             let mut source = source.spawn().map_err(|error| error.to_string())?;
-            let take = [&*self.program, "copy", "--image-only", "oci-archive:-", &format!("store:{name}")];
+            let take =
+                [&*self.program, "copy", "--image-only", "oci-archive:-", &format!("store:{name}")];
             let mut ssh = fleet::ssh(&self.host, &[]);
             ssh.arg(shell_line(&take.map(str::to_owned)));
             ssh.stdin(source.stdout.take().map_or_else(Stdio::null, Stdio::from));
@@ -193,7 +203,8 @@ impl Remote {
     /// What runs a node there; its folder goes with it, whatever becomes of the launcher.
     pub fn command(&self, words: &[String]) -> Command {
         let mut ssh = fleet::ssh(&self.host, &ALIVE);
-        let line = format!("{}; code=$?; rm -rf {}/node/logs; exit $code", shell_line(words), self.base);
+        let line =
+            format!("{}; code=$?; rm -rf {}/node/logs; exit $code", shell_line(words), self.base);
         ssh.arg(format!("exec sh -c {}", quoted(&line)));
         ssh
     }
