@@ -120,9 +120,14 @@ impl Looks {
                 _ = writeln!(page, "  {they}\n  {others}");
                 true
             }
-            Verdict::CantTell(why) => {
-                _ = writeln!(page, "Which rank holds up the others can't be told: {why}");
-                !second.is_empty()
+            Verdict::CantTell { why, stuck } => {
+                let goes_on = if *stuck {
+                    ""
+                } else {
+                    "\nThey may be working: they go on, and are looked at again later."
+                };
+                _ = writeln!(page, "Which rank holds up the others can't be told: {why}{goes_on}");
+                *stuck
             }
         };
         _ = writeln!(page, "\n rank  node              state  busy  where");

@@ -22,6 +22,9 @@ impl Frame {
     }
 }
 
+/// Processors that a rank which sleeps may keep busy: its other threads look at their clocks.
+const IDLE: f64 = 0.02;
+
 /// Functions of torch in which a rank waits for others, or for the GPU that does. From torch 2.15's
 /// `torch/distributed/distributed_c10d.py`, `torch/autograd/graph.py`, `torch/cuda/__init__.py`.
 const WAITING: [&str; 22] = [
@@ -121,7 +124,12 @@ pub(crate) enum Verdict {
         others: String,
     },
     /// It can't be told which of them it is.
-    CantTell(String),
+    CantTell {
+        /// Why.
+        why: String,
+        /// Nobody will go on by themselves: all wait for each other, or sleep where they slept before.
+        stuck: bool,
+    },
 }
 
 /// Judges two looks at all of `world` ranks.
@@ -133,9 +141,12 @@ pub(crate) fn judge(
     let places: BTreeMap<u32, Place> =
         second.iter().filter_map(|(rank, stack)| Some((*rank, place(stack)?))).collect();
     let gone: Vec<u32> = (0..world).filter(|rank| !second.contains_key(rank)).collect();
-    let moved = |rank: &u32| match first.get(rank).and_then(place) {
-        Some(before) => places.get(rank).is_some_and(|now| *now != before),
-        None => false,
+    let moved = |rank: &u32| match (first.get(rank), second.get(rank)) {
+        // The whole stack: an import is in one line of the program for seconds.
+        (Some(before), Some(now)) if !before.python.is_empty() => {
+            main_thread(&before.python) != main_thread(&now.python)
+        }
+        _ => false,
     };
     let moving: Vec<u32> = places.keys().copied().filter(moved).collect();
     if !moving.is_empty() {
@@ -167,10 +178,11 @@ pub(crate) fn judge(
         let why =
             second.values().find(|stack| !stack.why.is_empty()).map(|stack| stack.why.clone());
         let why = why.unwrap_or_else(|| "no rank was found".to_owned());
-        return Verdict::CantTell(match silent.is_empty() {
+        let why = match silent.is_empty() {
             true => why,
             false => format!("{} gave no Python stack: {why}", named(&silent)),
-        });
+        };
+        return Verdict::CantTell { why, stuck: false };
     }
     let (waiting, working): (Vec<u32>, Vec<u32>) =
         present.iter().partition(|rank| places[*rank].waits.is_some());
@@ -190,16 +202,19 @@ pub(crate) fn judge(
             present.iter().copied().filter(|rank| !ranks.contains(rank)).collect();
         return Verdict::Odd { they: describe(&ranks), others: describe(&others), ranks };
     }
-    Verdict::CantTell(match groups.len() {
+    let why = match groups.len() {
         1 if working.is_empty() => {
             format!("all ranks are in the same place: {}", describe(&present))
         }
         1 => format!(
-            "all ranks are in the same place, and none waits for another: {}",
+            "all ranks are in one place, and none waits for another: {}",
             describe(&present)
         ),
         _ => format!("as many ranks are in one place as in another: {}", describe(&present)),
-    })
+    };
+    let idle =
+        second.values().chain(first.values()).all(|stack| stack.cpu < IDLE && stack.state != "R");
+    Verdict::CantTell { why, stuck: working.is_empty() || idle }
 }
 
 /// `rank 3`, or `ranks 0-2, 5`.
@@ -261,7 +276,7 @@ mod tests {
         let verdict =
             judge(2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
         assert!(
-            matches!(verdict, Verdict::CantTell(why) if why.contains("barrier") && why.contains("all_reduce"))
+            matches!(verdict, Verdict::CantTell { why, .. } if why.contains("barrier") && why.contains("all_reduce"))
         );
     }
 
@@ -269,14 +284,30 @@ mod tests {
     fn no_guess_where_nothing_is_known() {
         let verdict = |stacks: &[(u32, &str)]| judge(2, &look(stacks), &look(stacks));
         assert!(
-            matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell(why) if why.contains("rank 1"))
+            matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell { why, .. } if why.contains("rank 1"))
         );
-        assert!(matches!(verdict(&[(0, WAITS), (1, WAITS)]), Verdict::CantTell(_)));
-        assert!(matches!(verdict(&[]), Verdict::CantTell(_)));
+        assert!(matches!(verdict(&[(0, WAITS), (1, WAITS)]), Verdict::CantTell { .. }));
+        assert!(matches!(verdict(&[]), Verdict::CantTell { .. }));
         assert_eq!(odd(2, &[(0, WAITS)]).0, [1]);
         for noise in ["\0\u{1b}[2J", "File \"x\", line 99999999999 in f", "Thread 0x"] {
-            assert!(matches!(verdict(&[(0, noise), (1, noise)]), Verdict::CantTell(_)));
+            assert!(matches!(verdict(&[(0, noise), (1, noise)]), Verdict::CantTell { .. }));
         }
+    }
+
+    /// What imports for seconds is in one line of the program, and is not to be ended for it.
+    #[test]
+    fn who_works_is_not_stuck() {
+        let one = look(&[(0, SLEEPS), (1, SLEEPS)]);
+        let mut busy = one.clone();
+        busy.values_mut().for_each(|stack| stack.cpu = 0.5);
+        let stuck = |looks: &BTreeMap<u32, Stack>| match judge(2, looks, looks) {
+            Verdict::CantTell { stuck, .. } => stuck,
+            other => panic!("{other:?}"),
+        };
+        assert!(stuck(&one) && !stuck(&busy));
+        assert!(stuck(&look(&[(0, WAITS), (1, WAITS)])));
+        let deeper = look(&[(0, SLEEPS), (1, &SLEEPS.replace("line 12", "line 13"))]);
+        assert_eq!(judge(2, &one, &deeper), Verdict::Moving(vec![1]));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn trainjob(settings: &Settings, objects: &Objects) -> Value {
     let container =
         json!({ "name": "node", "volumeMounts": [{ "name": "shm", "mountPath": "/dev/shm" }] });
     let pod = json!({ "volumes": [shm], "containers": [container] });
-    json!({
+    let mut made = json!({
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
         "metadata": metadata(objects),
@@ -151,7 +151,11 @@ fn trainjob(settings: &Settings, objects: &Objects) -> Value {
                 }] } } },
             }],
         },
-    })
+    });
+    if let Some(limit) = settings.time_limit {
+        made["spec"]["activeDeadlineSeconds"] = json!(limit.as_secs());
+    }
+    made
 }
 
 /// The specification of an Indexed Job of one pod a node.
