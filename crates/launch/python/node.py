@@ -29,6 +29,10 @@ LONGEST_FILE = 4 << 20
 # NCCL's own answers about a job, on by default since 2.24 (nccl src/ras/client_support.cc).
 RAS = ("127.0.0.1", 28028)
 
+STOPPED = "told to stop"
+# The exit code where the lease has ended.
+NO_LAUNCHER = 3
+
 out_lock = threading.Lock()
 
 
@@ -120,7 +124,9 @@ class Node:
     def listen_to_launcher(self):
         for line in sys.stdin:
             self.heard = time.monotonic()
-            if line.strip() != "beat":
+            if line.strip() == "stop":
+                self.gone = self.gone or STOPPED
+            elif line.strip() != "beat":
                 self.orders.append(line.strip())
         self.gone = self.gone or "the launcher has gone"
 
@@ -139,9 +145,7 @@ class Node:
             for order in self.orders[:]:
                 self.orders.remove(order)
                 word, _, rest = order.partition(" ")
-                if word == "stop":
-                    self.gone = "told to stop"
-                elif word == "listen":
+                if word == "listen":
                     self.listen(int(rest))
                 elif word == "reach":
                     self.reach(*rest.split())
@@ -157,7 +161,8 @@ class Node:
                     return 0 if ended == 0 else 1
             time.sleep(0.02)
         self.stop()
-        return 1
+        # Whoever started this may clean up then: no launcher will.
+        return 1 if self.gone == STOPPED else NO_LAUNCHER
 
     # Before the first step.
 

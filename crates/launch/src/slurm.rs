@@ -73,8 +73,9 @@ pub fn script(settings: &Settings, job: &Job) -> String {
              if [ \"${{SLURM_RESTART_COUNT:-0}}\" -gt {most} ]; then\n  echo \"restarted {most} times already\"\n  exit 1\nfi"
         );
     }
-    out += "# Node 0 hosts the store, by its number; its name is what Slurm calls it.\n";
-    out += "export LAUNCH_HEAD=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)\n";
+    out += "# Node 0 hosts the store, by its number; its address is the one at which Slurm reaches it.\n";
+    out += "head=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)\n";
+    out += "export LAUNCH_HEAD=$(scontrol show node -o \"$head\" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p')\n";
     let ranks = settings.ranks_per_node.max(1);
     if !settings.env.contains_key("OMP_NUM_THREADS") {
         out += "# The processors of a node for its ranks; torchrun would set 1.\n";

@@ -267,12 +267,7 @@ fn machines_behind_ssh() {
     launch.program(
         "import os\nprint('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'], os.environ['GLOO_SOCKET_IFNAME'])\n",
     );
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let port = free_port();
     let options =
         ["--hosts", "node[1-3]", "--ranks", "2", "--master-addr", "127.0.0.1", "--port", &port];
     let run = |options: &[&str]| {
@@ -306,12 +301,7 @@ fn a_machine_that_is_cut_off_ends_the_others_within_seconds() {
     let launch = Launch::new();
     let path = fake_ssh(&launch);
     launch.program("import time\nprint('here', flush=True)\ntime.sleep(600)\n");
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let port = free_port();
     let mark = format!("LAUNCH_MARK=cut-{}", std::process::id());
     let options = [
         "--hosts",
@@ -335,7 +325,7 @@ fn a_machine_that_is_cut_off_ends_the_others_within_seconds() {
     // The last connection to node2 is the one that its node runs in: stopped, it neither ends nor says a word.
     let pids = fs::read_to_string(launch.world.path("pids-of-node2")).unwrap();
     let pid = pids.lines().last().unwrap().parse().unwrap();
-    let stop = |pid: i32, signal| drop(kill_process(Pid::from_raw(pid).unwrap(), signal));
+    let stop = |pid: i32, signal| _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
     let tree = descendants(pid);
     tree.iter().for_each(|pid| stop(*pid, Signal::STOP));
     let since = Instant::now();
@@ -348,6 +338,36 @@ fn a_machine_that_is_cut_off_ends_the_others_within_seconds() {
     // 5 s of silence, and what ending the others takes.
     assert!(took < Duration::from_secs(20), "{took:?}");
     soon("all processes are gone", Duration::from_secs(30), || processes_with(&mark) == 0);
+}
+
+#[test]
+fn nothing_is_left_on_machines_of_a_killed_launcher() {
+    let launch = Launch::new();
+    let path = fake_ssh(&launch);
+    launch.program("import time\nprint('here', flush=True)\ntime.sleep(600)\n");
+    let port = free_port();
+    let mark = format!("LAUNCH_MARK=killed-{}", std::process::id());
+    let options = ["--hosts", "node[1-2]", "--ranks", "1", "--master-addr", "127.0.0.1"];
+    let options = [&options[..], &["--port", &port, "-e", &mark]].concat();
+    let mut command = launch.command(&options, &["train.py"]);
+    let log = fs::File::create(launch.world.path("said")).unwrap();
+    let mut child = command.env("PATH", &path).stdout(log).stderr(Stdio::null()).spawn().unwrap();
+    let said =
+        || fs::read_to_string(launch.world.path("said")).unwrap().matches("here").count() == 2;
+    soon("both ranks run", Duration::from_secs(90), said);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    soon("all processes are gone", Duration::from_secs(20), || processes_with(&mark) == 0);
+    for host in ["node1", "node2"] {
+        let folder = launch.world.path(&format!("tmp-of-{host}"));
+        let empty = || fs::read_dir(&folder).unwrap().count() == 0;
+        soon("its folder is gone", Duration::from_secs(10), empty);
+    }
+}
+
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
 }
 
 /// A process and all that came of it.

@@ -602,7 +602,9 @@ fn kubernetes(args: &Args, settings: &Settings) -> Result<ExitCode, Failure> {
         queue: given.queue.clone(),
     };
     if settings.restarts > 0 && given.kind != ObjectKind::Jobset {
-        eprintln!("note: only a JobSet starts all its pods again after one failed: `--kind jobset`");
+        eprintln!(
+            "note: only a JobSet starts all its pods again after one failed: `--kind jobset`"
+        );
     }
     print!("{}", kubernetes::manifest(settings, &objects));
     Ok(ExitCode::SUCCESS)
