@@ -27,7 +27,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
-    ("launch", &["facts", "lock"]),
+    ("launch", &["facts"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",
