@@ -71,7 +71,7 @@ has "$scratch/said" "rank 1 on .* failed; starting all ranks again"
 has "$scratch/said" "goes on from step 48"
 
 say "a rank that does not come is named"
-launch --ranks 3 --hang-after 10s -v "$mend" "$project" -- hang.py && fail "exit 0"
+launch --ranks 3 --hang-after 15s -v "$mend" "$project" -- hang.py && fail "exit 0"
 has "$scratch/said" "rank 1 is not where the others are"
 has "$scratch/said" "rank 1 is at hang.py:11 in fetch_batch"
 has "$scratch/said" "ranks 0, 2 wait in all_reduce"

@@ -16,6 +16,7 @@ def main():
     import runpy
     import signal
     import sys
+    import threading
     import time
     import traceback
 
@@ -45,6 +46,16 @@ def main():
     try:
         stacks = open(os.path.join(here, "stacks", os.environ.get("RANK", "0") + ".txt"), "a")
         faulthandler.register(ask, file=stacks, all_threads=True, chain=False)
+        # One thread takes the signal. In any other it would end system calls of the program early (poll never goes
+        # on by itself), which libraries take for an error: torch's store did.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {ask})
+
+        def take():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {ask})
+            while True:
+                threading.Event().wait()
+
+        threading.Thread(target=take, name="sconce-launch", daemon=True).start()
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
         print(f"sconce launch: this rank can't be asked for its stacks: {error}", file=sys.stderr)
     sys.excepthook = failed

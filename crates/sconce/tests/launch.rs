@@ -176,6 +176,20 @@ fn a_rank_that_does_not_come_is_named() {
     assert!(folder.join("hang-1.txt").exists());
 }
 
+/// poll(2) ends early at any signal that its thread takes, and C libraries call that an error.
+#[test]
+fn a_look_disturbs_no_system_call() {
+    let launch = Launch::new();
+    launch.program(
+        "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+         answer = libc.poll(None, 0, 8000)\nprint('poll:', answer, os.strerror(ctypes.get_errno()))\n",
+    );
+    let (code, out, err) =
+        launch.says(&["--ranks", "1", "--hang-after", "1s", "--on-hang", "continue"]);
+    assert_eq!((code, out.as_str()), (0, "poll: 0 Success\n"), "{err}");
+    assert!(err.contains("is at train.py:3 in <module>"), "{err}");
+}
+
 #[test]
 fn what_is_slow_does_not_hang() {
     let launch = Launch::new();
