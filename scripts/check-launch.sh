@@ -87,7 +87,7 @@ for at in 1 2 3; do
     ip -n "$space" addr add "10.213.7.$at/24" dev eth0
     ip -n "$space" link set eth0 up
     ip -n "$space" link set lo up
-    mkdir "$scratch/node$at"
+    mkdir -p "$scratch/node$at/tmp"
 done
 mkdir "$scratch/bin"
 cat >"$scratch/bin/ssh" <<SH
@@ -95,7 +95,7 @@ cat >"$scratch/bin/ssh" <<SH
 while [ "\$1" != -- ]; do shift; done
 shift
 at=\${1#node}; shift
-export SCONCE_HOME=$scratch/node\$at TMPDIR=$scratch/node\$at PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export SCONCE_HOME=$scratch/node\$at/store TMPDIR=$scratch/node\$at/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd /
 exec ip netns exec sc$$-\$at unshare --uts sh -c "hostname node\$at; \$*"
 SH
@@ -106,7 +106,7 @@ has "$scratch/said" "3 ranks on cpu"
 has "$scratch/said" "--master_addr=10.213.7.1"
 has "$scratch/said" "GLOO_SOCKET_IFNAME=eth0"
 for at in 1 2 3; do
-    [ -z "$(find "$scratch/node$at" -maxdepth 1 -name 'sconce-launch.*')" ] || fail "node$at still has its folder"
+    [ -z "$(ls "$scratch/node$at/tmp")" ] || fail "node$at still has its folder"
 done
 
 say "all is well"

@@ -251,6 +251,8 @@ fn read(stream: Option<impl Read>) -> Vec<u8> {
 
 fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.unwrap_or("ssh failed without a word").trim().to_owned()
+    let lines = || text.lines().rev().filter(|line| !line.trim().is_empty());
+    // sconce's own error has a hint behind it.
+    let found = lines().find(|line| line.starts_with("error: ")).or_else(|| lines().next());
+    found.unwrap_or("ssh failed without a word").trim().to_owned()
 }
