@@ -151,8 +151,9 @@ impl Target {
             found = Self::Tag(Project::Tag { tag: text.to_owned(), spec });
         }
         let kind = found.kind();
-        // A folder's name without a slash may be an image's.
-        let bare = kind == Kind::Path && takes.contains(&Kind::Image) && !text.contains('/');
+        // A folder's name without a slash may be an image's; none begins with a dot.
+        let nameable = !text.contains('/') && !text.starts_with('.');
+        let bare = kind == Kind::Path && takes.contains(&Kind::Image) && nameable;
         if takes.contains(&kind) || bare {
             return Ok(found);
         }
