@@ -210,7 +210,7 @@ impl Session {
         let control = self.shim.control.try_clone().doing("keeping the socket to the shim")?;
         let called = self.container.name.as_deref().unwrap_or(&self.folder.id);
         let pulse = self.shim.number().map(|shim| Pulse::of(called, shim));
-        let to = Attended { control: &control, signals, pulse, starts: false };
+        let to = Attended { control: &control, signals, pulse, starts: false, outlives: None };
         attend::attend(to, captured, most, &mut |message| {
             self.hear(message, notices)?;
             Ok(!(self.container.detach && self.outcome.started))

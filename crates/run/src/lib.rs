@@ -89,7 +89,7 @@ pub use put::put;
 pub use reach::{hold, reach};
 pub use request::{Port, Volume, parse_cpus, parse_env, parse_size};
 pub use shim::shim_main;
-pub use signals::Interrupts;
+pub use signals::{Interrupts, ended_by};
 pub use spawn::Shim;
 pub use time::rfc3339;
 pub use usage::Usage;

@@ -26,6 +26,7 @@ pub mod logs;
 pub mod man;
 pub mod measure;
 mod options;
+mod paths;
 mod prepared;
 pub mod probe;
 pub mod prune;

@@ -34,7 +34,7 @@ pub enum Kind {
     NotExecutable = 126,
     /// The command is not in the image.
     NotFound = 127,
-    /// Stopped by Ctrl-C or SIGTERM.
+    /// Stopped by Ctrl-C; by another signal the code is 128 and its number.
     Interrupted = 130,
 }
 
@@ -74,6 +74,14 @@ impl Failure {
             cause = error.source();
         }
         Self { kind, what, hint }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match (self.kind, sconce_run::ended_by()) {
+            (Kind::Interrupted, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            (kind, _) => kind as u8,
+        }
     }
 
     /// The same with what to do about it.
@@ -217,7 +225,7 @@ impl Kinded for sconce_run::Error {
     fn kind(&self) -> Kind {
         use sconce_run::Error as E;
         match self {
-            E::Invalid { .. } | E::NotATerminal(_) => Kind::Usage,
+            E::Invalid { .. } | E::NotATerminal(_) | E::NoTerminal => Kind::Usage,
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,

@@ -55,8 +55,8 @@ fn a_copy_into_a_container_that_is_interrupted_leaves_nothing() {
         let there = || fs::read_dir(world.path("place")).unwrap().count();
         for (source, signal, code) in [
             ("tree/large", Signal::INT, Some(130)),
-            ("tree", Signal::TERM, Some(130)),
-            ("tree/large", Signal::HUP, Some(130)),
+            ("tree", Signal::TERM, Some(143)),
+            ("tree/large", Signal::HUP, Some(129)),
             ("tree", Signal::KILL, None),
         ] {
             let mut copy = world.sconce(&["cp", source, "full:/place/here"]).spawn().unwrap();

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use sconce_blob::{Assembly, Digest};
 
 use crate::access::{self, Sharing};
-use crate::error::{Error, at};
+use crate::error::{Error, at, shell};
 use crate::files::{list, make_folder, open_folder, read_small, sync_parent};
 use crate::lock::retry;
 use crate::lowers::{Lower, LowerRoot};
@@ -201,7 +201,7 @@ impl Store {
     /// process, or when the last clone of this store is dropped.
     pub fn scratch_dir(&self) -> Result<PathBuf, Error> {
         let path = self.scratch_path();
-        make_folder(&path, 0o755)?;
+        make_folder(&path, self.sharing().making())?;
         Ok(path)
     }
 
@@ -344,7 +344,7 @@ impl Store {
         let fault = |error: Error| self.note(&error.to_string());
         scratch::for_each_dead(
             &self.place().folder("tmp"),
-            |path| self.remove_or_set_aside(path),
+            |path| drop(self.remove_or_set_aside(path)),
             fault,
         )
     }
@@ -361,10 +361,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a folder that nobody uses. What stays of it is moved to `leftovers/`, where it is in
-    /// nobody's way, and said.
-    pub(crate) fn remove_or_set_aside(&self, path: &Path) {
-        let Err(error) = self.remove(path) else { return };
+    /// Removes a folder that nobody uses: whether all of it is gone. What stays of it is moved to `leftovers/`, where it
+    /// is in nobody's way, and said.
+    pub(crate) fn remove_or_set_aside(&self, path: &Path) -> bool {
+        let Err(error) = self.remove(path) else { return true };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let left = self.place().folder("leftovers");
         let aside = (0..1000)
@@ -372,6 +372,7 @@ impl Store {
             .find(|aside| fs::symlink_metadata(aside).is_err())
             .filter(|aside| fs::rename(path, aside).is_ok());
         self.note_leftover(&error.moved(path, aside.as_deref().unwrap_or(path)));
+        false
     }
 
     /// Removes a folder, with the help of [`Options::remover`] where there is one.
@@ -396,8 +397,18 @@ impl Store {
     }
 
     fn note_leftover(&self, error: &Error) {
+        let you = rustix::process::geteuid().as_raw();
+        if let Error::Unremovable { path, owners, .. } = error
+            && let Some(owner) = owners.iter().find(|owner| **owner != you)
+            && self.sharing().is_group()
+        {
+            let path = shell(path);
+            return self.note(&format!(
+                "{path} holds files of uid {owner}, which only they can remove: their next `sconce prune` does"
+            ));
+        }
         let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
-        self.note(&format!("a killed run left files behind: {error}{hint}"));
+        self.note(&format!("files are left that can't be removed: {error}{hint}"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use sconce_lock::{ProjectFile, Spec};
 
+use crate::commands::paths;
 use crate::error::{Failure, Kind};
 
 /// Write an annotated sconce.toml
@@ -30,8 +31,9 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     };
-    fs::create_dir_all(&args.dir).map_err(failed)?;
-    let mut written = File::create_new(&path).map_err(failed)?;
+    let real = paths::reach(&args.dir).map_err(failed)?.real;
+    fs::create_dir_all(&real).map_err(failed)?;
+    let mut written = File::create_new(real.join("sconce.toml")).map_err(failed)?;
     let file = sconce_lock::project_file(&args.dir);
     let reads = file.as_ref().filter(|file| file.way.is_none()).map(|file| file.name);
     written.write_all(Spec::template(reads).as_bytes()).map_err(failed)?;

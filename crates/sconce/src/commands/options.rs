@@ -9,6 +9,7 @@ use sconce_start::{Device, Error, Mount, Pull, Request, SecurityOption};
 
 use crate::cli::Global;
 use crate::commands::locking::Locking;
+use crate::commands::paths;
 use crate::context::environment;
 use crate::error::Failure;
 
@@ -189,7 +190,8 @@ impl Options {
         request.shm_bytes = size("--shm-size", self.shm_size.as_deref())?;
         let env = environment();
         for path in &self.env_file {
-            let variables = sconce_start::env_file(path, &env)?;
+            let path = paths::of_option("--env-file", path)?;
+            let variables = paths::while_reading(&path, || sconce_start::env_file(&path, &env))?;
             request.env.extend(variables.into_iter().map(|(name, value)| (name, Some(value))));
         }
         for variable in &self.env {
@@ -209,6 +211,9 @@ impl Options {
             request.pull = Pull::parse(given)?;
         }
         self.files.add(&mut request)?;
+        for bind in &mut request.binds {
+            reach_source(&mut bind.volume)?;
+        }
         self.network.add(&mut request)?;
         self.limits.add(&mut request)?;
         self.security.add(&mut request)?;
@@ -219,6 +224,24 @@ impl Options {
     pub fn global(&self, global: &Global) -> Global {
         let never = self.pull.as_deref() == Some("never");
         Global { offline: global.offline || never, ..global.clone() }
+    }
+}
+
+/// Where the source of a volume leads, before anything is made of it. What is there no more, or a link to what is not there,
+/// is named by who starts the container.
+fn reach_source(volume: &mut sconce_run::Volume) -> Result<(), Failure> {
+    match paths::reach(&volume.source) {
+        Ok(reached) if reached.guarded => {
+            (volume.source, volume.resolved) = (reached.real, true);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::Other => {
+            let (source, target) = (volume.source.display(), volume.target.display());
+            let given = format!("{source}:{target}");
+            Err(Error::Option { option: "volume".into(), given, why: error.to_string() }.into())
+        }
+        Err(_) => Ok(()),
     }
 }
 

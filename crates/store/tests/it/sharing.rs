@@ -142,7 +142,7 @@ fn trees_have_the_modes_of_their_layers_whatever_the_umask() {
     }
 }
 
-const ROOT: User = User { uid: 0, gid: 0 };
+const ROOT: User = User { uid: 0, gid: 0, also: None };
 
 pub fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
     header.set_mode(mode);
@@ -334,14 +334,15 @@ fn a_store_that_others_read_holds_nothing_for_them_to_abuse() {
 }
 
 const GROUP: u32 = 65_100;
-const ANN: User = User { uid: 65_001, gid: GROUP };
-const BEN: User = User { uid: 65_002, gid: GROUP };
+// Each with a group of their own first, as Debian makes users.
+const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
+const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
 
 /// A store of a group, made as `docs/store.md` says.
 fn group_store(folder: &tempfile::TempDir) -> PathBuf {
     let root = folder.path().join("home");
     fs::create_dir(&root).unwrap();
-    chown(&root, ANN);
+    chown(&root, User { gid: GROUP, ..ANN });
     chmod(&root, 0o2770);
     root
 }
@@ -383,7 +384,7 @@ fn a_group_builds_and_prunes_one_store_at_once() {
     assert_eq!(fs::read_dir(root.join("trees")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
     // A user outside the group, and root, stay outside.
-    let outside = User { uid: 65_003, gid: 65_003 };
+    let outside = User { uid: 65_003, gid: 65_003, also: None };
     chmod(&root, 0o2775);
     for user in [outside, ROOT] {
         let refusal = said(child_of(user, "022", folder.path(), &root, "open"));
@@ -423,6 +424,20 @@ fn what_one_member_started_another_prunes() {
     assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
     chmod(&closed, 0o775);
     assert_eq!(run(BEN, "sharing prune 1"), ["pruned 1"]);
+    // What is the group's, but not below.
+    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
+    let tree = fs::read_dir(root.join("trees")).unwrap().next().unwrap().unwrap().path();
+    fs::create_dir_all(tree.join("own/below")).unwrap();
+    for path in ["own", "own/below"] {
+        chown(&tree.join(path), ANN);
+        chmod(&tree.join(path), 0o775);
+    }
+    let words = run(BEN, "sharing prune 1");
+    let own = "holds files of uid 65001, which only they can remove: their next `sconce prune` does";
+    assert!(words[0].contains("/leftovers/") && words[0].contains(own), "{words:?}");
+    assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
+    assert_eq!(run(ANN, "sharing prune 1"), ["pruned 0"]);
+    assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
 }
 
 #[test]
