@@ -303,6 +303,19 @@ impl Builder<'_> {
             }
             (before, _) => before?,
         };
+        // Of an older sconce: what may be a token goes with the next writing, which is now.
+        let bare = before.as_ref().and_then(Lock::without_queries);
+        let before = match bare {
+            Some(bare) if bare.check_spec(project.spec()).is_ok() => {
+                match self.keep_lock(project, &bare) {
+                    Err(error) if error.is_unwritable() => {}
+                    kept => kept?,
+                }
+                Some(bare)
+            }
+            Some(bare) => Some(bare),
+            None => before,
+        };
         if *upgrade == Upgrade::Nothing
             && let Some(lock) = &before
         {

@@ -253,10 +253,8 @@ impl Attendance<'_> {
         let leaves = self.leaves.is_some();
         let looks = self.to.pulse.is_some() || self.given_up.is_some() || leaves;
         let look = if leaves { AFTER_INSISTED / 4 } else { pulse::LOOK };
-        let look = Timespec {
-            tv_sec: look.as_secs().cast_signed(),
-            tv_nsec: look.subsec_nanos().into(),
-        };
+        let look =
+            Timespec { tv_sec: look.as_secs().cast_signed(), tv_nsec: look.subsec_nanos().into() };
         match poll(&mut fds, looks.then_some(&look)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),

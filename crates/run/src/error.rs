@@ -284,7 +284,9 @@ impl Error {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable { .. } => 126,
-            Self::Interrupted(signal) | Self::Left { signal, .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::Interrupted(signal) | Self::Left { signal, .. } => {
+                u8::try_from(128 + signal).unwrap_or(u8::MAX)
+            }
             _ => 125,
         }
     }

@@ -121,7 +121,13 @@ impl Listed {
         let mut end = End { until_gone: true, ..End::default() };
         let joined = terminal::Joined::to_shim(ours)?;
         let pulse = self.pulse_of(&socket);
-        let to = Attended { control: &socket, signals, pulse, starts: false, outlives: Some(self.called()) };
+        let to = Attended {
+            control: &socket,
+            signals,
+            pulse,
+            starts: false,
+            outlives: Some(self.called()),
+        };
         // The terminal is raw: a line ends with a return as well.
         let mut notices = |text: &str| notices(&format!("{text}\r"));
         let stayed =
@@ -298,7 +304,13 @@ impl Listed {
     ) -> Result<Option<Exit>, Error> {
         let mut end = End { until_gone: true, ..End::default() };
         let pulse = self.pulse_of(socket);
-        let to = Attended { control: socket, signals, pulse, starts: false, outlives: Some(self.called()) };
+        let to = Attended {
+            control: socket,
+            signals,
+            pulse,
+            starts: false,
+            outlives: Some(self.called()),
+        };
         attend::attend(to, Vec::new(), 0, &mut |message| Ok(end.hear(message, notices)))?;
         end.result()
     }

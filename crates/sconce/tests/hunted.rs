@@ -101,7 +101,8 @@ fn junk_on_the_first_processs_socket_is_ignored() {
         fs::set_permissions(world.path("hunter"), fs::Permissions::from_mode(0o777)).unwrap();
         compile(&world, "junk", include_str!("junk.c"));
         let words = ["run", "-q", "--gpus", "none", "--cap-add", "SYS_PTRACE", "--security-opt"];
-        let image = ["seccomp=unconfined", "-v", "./hunter:/hunter:ro", "oci:image", "/hunter/junk"];
+        let image =
+            ["seccomp=unconfined", "-v", "./hunter:/hunter:ro", "oci:image", "/hunter/junk"];
         let (code, out, err) = world.says(&[&words[..], &image].concat());
         assert_eq!(code, 7, "{out}{err}");
     }

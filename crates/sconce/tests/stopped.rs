@@ -234,12 +234,15 @@ fn the_third_signal_leaves_what_does_not_end() {
         let deaf = "trap '' INT TERM HUP QUIT; while :; do sleep 0.1; done";
         start(&world, "deaf", &["-v", "./flags:/flags"], deaf);
         for (number, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
-            let script = format!("echo $$ >/flags/part; mv /flags/part /flags/{number}; kill -STOP $$");
+            let script =
+                format!("echo $$ >/flags/part; mv /flags/part /flags/{number}; kill -STOP $$");
             let exec = ["exec", "deaf", "sh", "-c", &script.replace("mv", "ln")];
             for words in [&exec[..], &["attach", "deaf"]] {
                 let is_exec = words[0] == "exec";
                 let mut client = world.sconce(words);
-                let mut client = client.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+                // A file: what runs on has a pipe for as long.
+                let errors = fs::File::create(world.path("errors")).unwrap();
+                let mut client = client.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
                 let flag = world.path("flags").join(number.to_string());
                 if is_exec {
                     eventually("the command runs", || flag.exists());
@@ -252,8 +255,7 @@ fn the_third_signal_leaves_what_does_not_end() {
                     std::thread::sleep(Duration::from_millis(200));
                 }
                 assert_eq!(ends(&mut client, 10), Some(128 + signal.as_raw()), "{words:?}");
-                let mut said = String::new();
-                client.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                let said = fs::read_to_string(world.path("errors")).unwrap();
                 if !is_exec {
                     assert!(said.contains("left after three signals: deaf runs on"), "{said}");
                     continue;
@@ -263,15 +265,24 @@ fn the_third_signal_leaves_what_does_not_end() {
                 let left = format!("the command runs on in deaf, as process {process}");
                 assert!(said.contains(&left), "{said}");
                 // What it says to do is done.
-                let hint = said.split('`').nth(1).unwrap().strip_prefix("sconce exec deaf ").unwrap();
+                let hint =
+                    said.split('`').nth(1).unwrap().strip_prefix("sconce exec deaf ").unwrap();
                 let kill = hint.strip_prefix("sh -c ").unwrap().trim_matches('\'');
                 ok(&world, &["exec", "deaf", "sh", "-c", kill]);
                 let gone = format!("! kill -0 {process} 2>/dev/null");
-                eventually("it is gone", || world.says(&["exec", "deaf", "sh", "-c", &gone]).0 == 0);
+                eventually("it is gone", || {
+                    world.says(&["exec", "deaf", "sh", "-c", &gone]).0 == 0
+                });
             }
         }
         // Who hears its first signals is not left.
-        let mut exec = world.sconce(&["exec", "deaf", "sh", "-c", "trap 'exit 7' TERM; : >/flags/hears; while :; do sleep 0.1; done"]);
+        let mut exec = world.sconce(&[
+            "exec",
+            "deaf",
+            "sh",
+            "-c",
+            "trap 'exit 7' TERM; : >/flags/hears; while :; do sleep 0.1; done",
+        ]);
         let mut exec = exec.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         eventually("the command runs", || world.path("flags/hears").exists());
         for _ in 0..3 {

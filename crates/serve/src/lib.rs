@@ -25,6 +25,7 @@ mod server;
 mod specifications;
 mod stores;
 mod tls;
+mod turns;
 
 pub use error::Error;
 pub use hosts::Hosts;

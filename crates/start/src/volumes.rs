@@ -171,9 +171,15 @@ fn share_of_memory(percent: &str) -> Option<u64> {
 
 /// Folders of nodes that a container has of its own, and why none of this machine's goes there.
 const OWN_FOLDERS: [(&str, &str); 4] = [
-    ("/dev", "a container has a /dev of its own; name the nodes that it needs, as in --device /dev/fuse"),
+    (
+        "/dev",
+        "a container has a /dev of its own; name the nodes that it needs, as in --device /dev/fuse",
+    ),
     ("/dev/pts", "a container has terminals of its own; -t gives its command one"),
-    ("/dev/shm", "a container has its own; --shm-size gives its size, -v /dev/shm:/dev/shm shows this machine's"),
+    (
+        "/dev/shm",
+        "a container has one of its own; --shm-size gives its size, -v /dev/shm:/dev/shm shows this machine's",
+    ),
     ("/dev/mqueue", "a container has message queues of its own"),
 ];
 

@@ -344,7 +344,9 @@ impl Store {
         let fault = |error: Error| self.note(&error.to_string());
         scratch::for_each_dead(
             &self.place().folder("tmp"),
-            |path| drop(self.remove_or_set_aside(path)),
+            |path| {
+                self.remove_or_set_aside(path);
+            },
             fault,
         )
     }

@@ -105,7 +105,8 @@ fn check_process(path: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("{path} is of the process that asks for it, and not of the container");
-    let hint = "`sconce cp NAME:/proc/1/…` is of its first process; `sconce exec NAME cat FILE` is of cat";
+    let hint =
+        "`sconce cp NAME:/proc/1/…` is of its first process; `sconce exec NAME cat FILE` is of cat";
     Err(Failure::new(Kind::Usage, what).hint(hint))
 }
 

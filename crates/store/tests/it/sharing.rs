@@ -433,7 +433,8 @@ fn what_one_member_started_another_prunes() {
         chmod(&tree.join(path), 0o775);
     }
     let words = run(BEN, "sharing prune 1");
-    let own = "holds files of uid 65001, which only they can remove: their next `sconce prune` does";
+    let own =
+        "holds files of uid 65001, which only they can remove: their next `sconce prune` does";
     assert!(words[0].contains("/leftovers/") && words[0].contains(own), "{words:?}");
     assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
     assert_eq!(run(ANN, "sharing prune 1"), ["pruned 0"]);
