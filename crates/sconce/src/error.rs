@@ -229,7 +229,7 @@ impl Kinded for sconce_run::Error {
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,
-            E::Interrupted(_) => Kind::Interrupted,
+            E::Interrupted(_) | E::Left { .. } => Kind::Interrupted,
             _ => Kind::Container,
         }
     }

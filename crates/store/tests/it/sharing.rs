@@ -271,7 +271,7 @@ fn hostile() -> Vec<u8> {
         (theirs, b""),
         (device, b""),
         (block, b""),
-        (link(b'1', "hard", "bin/su"), b""),
+        (with_mode(link(b'1', "hard", "bin/su"), 0o4755), b""),
         (header(b'0', "bin/.wh.gone", 0), b""),
         (header(b'x', "pax", pax.len()), pax.as_bytes()),
         (header(b'0', "bin/ping", 0), b""),
