@@ -69,19 +69,22 @@ impl Command {
         }
     }
 
-    /// Hands one message on; false where there is none.
+    /// Hands one message on; false where there is none. Its process comes first, and then how it began, once: whoever took
+    /// the process over may send more, which is for nobody.
     fn hand_on(&mut self) -> bool {
         let Some(says) = self.says.as_ref().filter(|says| os::readable(says)) else { return false };
         match control::receive_with(says) {
-            Ok(Some((Message::Take, mut sent))) => self.own = sent.pop(),
+            Ok(Some((Message::Take, mut sent))) if self.own.is_none() => self.own = sent.pop(),
             Ok(Some((
                 message @ (Message::Started
                 | Message::Terminal(_)
                 | Message::ExecFailed(_)
                 | Message::Failed { .. }),
                 _,
-            ))) => drop(control::send(&self.client, &message)),
-            // Whoever took the process over may send anything, which is for nobody.
+            ))) => {
+                drop(control::send(&self.client, &message));
+                self.says = None;
+            }
             Ok(Some(_)) => {}
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
             Ok(None) | Err(_) => self.says = None,
