@@ -103,7 +103,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
 8 this machine can't; 9 the project is not trusted; 10 this machine has no NVIDIA GPU (`doctor`); 11 yes, \
-but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted. `run` passes on the exit code of its command; \
+but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted, or 128 and the number of another signal. `run` passes on the exit code of its command; \
 125 is whatever kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.

@@ -22,6 +22,17 @@ const KINDS: u64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Party(IpAddr, u64);
 
+impl Party {
+    fn of(client: IpAddr, kind: u64) -> Self {
+        // Whoever has an address of IPv6 has all of its /64.
+        let client = match client {
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+            v4 => v4,
+        };
+        Self(client, kind)
+    }
+}
+
 /// Who waits, each party's in their order; the first party is the next.
 #[derive(Default)]
 struct Line {
@@ -47,12 +58,7 @@ impl Turns {
     /// # Errors
     /// Too many of its party wait already.
     pub(crate) fn take(&self, client: IpAddr, name: &[u8]) -> Result<Turn<'_>, Refusal> {
-        // Whoever has an address of IPv6 has all of its /64.
-        let client = match client {
-            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-            v4 => v4,
-        };
-        let party = Party(client, self.kinds.hash_one(name) % KINDS);
+        let party = Party::of(client, self.kinds.hash_one(name) % KINDS);
         let mut line = self.line();
         let ticket = line.enter(party)?;
         while line.taken || !line.is_next(party, ticket) {
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     fn party(ip: &str, kind: u64) -> Party {
-        Party(ip.parse().unwrap(), kind)
+        Party::of(ip.parse().unwrap(), kind)
     }
 
     #[test]
@@ -157,7 +163,11 @@ mod tests {
         });
         assert!(turns.line().waiting.is_empty() && !turns.line().taken);
         // All of a /64 is one party's.
-        let near = |n: u8| turns.take(format!("2001:db8::{n}").parse().unwrap(), b"x");
-        drop((near(1).is_ok(), near(2).is_ok()));
+        let mut line = Line::default();
+        for number in 0..MAX_WAITING {
+            assert!(line.enter(party(&format!("2001:db8::{number}"), 1)).is_ok());
+        }
+        assert!(line.enter(party("2001:db8::9", 1)).is_err());
+        assert!(line.enter(party("2001:db8:0:1::9", 1)).is_ok());
     }
 }
