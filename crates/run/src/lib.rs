@@ -27,6 +27,7 @@ pub mod cdi;
 mod cgroup;
 mod clean;
 mod client;
+mod command;
 mod container;
 mod control;
 mod copy;

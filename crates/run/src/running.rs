@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use crate::cgroup::Groups;
+use crate::command::{Command, MOST_LAST_WORDS};
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::output::Output;
@@ -45,76 +46,6 @@ pub(crate) struct Client {
     /// The command it asked for: signals are for that one.
     command: Option<Pid>,
     gone: bool,
-}
-
-/// A command beside the container's own, or a copy: the process of ours that waits for it or does it.
-struct Command {
-    pid: Pid,
-    life: OwnedFd,
-    /// The client that started it; gets a message when it ends.
-    client: OwnedFd,
-    /// What the process says to the client, which that one must not be connected to: root inside sees the command at
-    /// once, and would find the client's process behind its socket.
-    says: Option<OwnedFd>,
-    /// The command's own process, a pidfd.
-    own: Option<OwnedFd>,
-}
-
-impl Command {
-    /// Ends the command's own process, of which only this one may be able to: the one that waits for it has
-    /// no more privileges than it. One that ended before that one is gone already.
-    fn end_own(&self) {
-        if let Some(own) = &self.own {
-            let _ = rustix::process::pidfd_send_signal(own, Signal::KILL);
-        }
-    }
-
-    /// Hands one message on; false where there is none. Its process comes first, and then how it began, once: whoever took
-    /// the process over may send more, which is for nobody.
-    fn hand_on(&mut self) -> bool {
-        let Some(says) = self.says.as_ref().filter(|says| os::readable(says)) else { return false };
-        match control::receive_with(says) {
-            Ok(Some((Message::Take, mut sent))) if self.own.is_none() => self.own = sent.pop(),
-            Ok(Some((
-                message @ (Message::Started
-                | Message::Terminal(_)
-                | Message::ExecFailed(_)
-                | Message::Failed { .. }),
-                _,
-            ))) => {
-                drop(control::send(&self.client, &message));
-                self.says = None;
-            }
-            Ok(Some(_)) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
-            Ok(None) | Err(_) => self.says = None,
-        }
-        true
-    }
-
-    /// The number of its own process as the container counts.
-    fn number(&self) -> Option<i32> {
-        use std::os::fd::AsRawFd;
-        let about = format!("/proc/self/fdinfo/{}", self.own.as_ref()?.as_raw_fd());
-        let about = std::fs::read_to_string(about).ok()?;
-        // From the outermost namespace in (pidfd_open(2)).
-        let numbers = about.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        numbers.split_whitespace().last()?.parse().ok()
-    }
-}
-
-/// The most messages of a process that are read after its end: one that was taken over may send without end.
-const MOST_LAST_WORDS: usize = 64;
-
-impl Command {
-    /// Hands on what is left when the process has ended.
-    fn hand_on_the_rest(&mut self) {
-        for _ in 0..MOST_LAST_WORDS {
-            if !self.hand_on() {
-                return;
-            }
-        }
-    }
 }
 
 /// A descriptor that is ready.
