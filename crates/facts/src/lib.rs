@@ -28,8 +28,8 @@ mod xid;
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
 pub use companions::{
-    Agree, Builds, Local, Opens, builds, built_for, companion, companion_major, cxx11_abi_from,
-    opens, torch_for,
+    Agree, Builds, Local, Opens, PerTorch, builds, built_for, companion, companion_major,
+    cxx11_abi_from, opens, per_torch, torch_for, torch_home, torch_homes,
 };
 pub use conda::{Conda, conda};
 pub use cuda::{

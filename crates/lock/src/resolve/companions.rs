@@ -45,8 +45,14 @@ pub(super) enum Wants {
     CudaMajor(u16),
     /// Major and minor of torch itself.
     Torch((u64, u64)),
+    /// One of these releases of torch, as it has a library for each.
+    Releases(Vec<String>),
+    /// Any other release than this one.
+    AnotherThan(String),
     /// C++ code with libstdc++'s new `std::string`, or without.
     Cxx11Abi(bool),
+    /// What no torch brings.
+    NoTorch,
 }
 
 impl Wants {
@@ -57,6 +63,9 @@ impl Wants {
                 candidate.cuda.is_none_or(|has| self.has(has))
             }
             Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == *wanted),
+            Self::Releases(all) => all.contains(&candidate.release.version),
+            Self::AnotherThan(one) => candidate.release.version != *one,
+            Self::NoTorch => false,
             Self::Cxx11Abi(wanted) => abi_of(candidate, machine).is_none_or(|has| has == *wanted),
         }
     }
@@ -69,7 +78,11 @@ impl Wants {
                 cudas.iter().any(|has| *has == cuda || (*nearest && has.major == cuda.major))
             }
             Self::CudaMajor(major) => *major == cuda.major,
-            Self::Torch(_) | Self::Cxx11Abi(_) => false,
+            Self::Torch(_)
+            | Self::Releases(_)
+            | Self::AnotherThan(_)
+            | Self::Cxx11Abi(_)
+            | Self::NoTorch => false,
         }
     }
 
@@ -122,6 +135,9 @@ impl Resolution<'_> {
             if !wheel.may_be_native() {
                 continue;
             }
+            if let Some(found) = self.without_torch_build(wheel, candidate) {
+                return Some(found);
+            }
             let said = local_of(wheel);
             if let Some(found) = self.by_name(wheel, said, candidate) {
                 return Some(found);
@@ -160,7 +176,41 @@ impl Resolution<'_> {
                 Err(_) => {}
             }
         }
-        found.or_else(|| self.lacks_libraries(wheels, torch))
+        found
+            .or_else(|| self.lacks_libraries(wheels, torch))
+            .or_else(|| self.lacks_names(wheels, candidate))
+    }
+
+    /// A package with one library for each release of torch, and none for this one.
+    fn without_torch_build(
+        &mut self,
+        wheel: &Wheel,
+        candidate: &Candidate,
+    ) -> Option<Disagreement> {
+        let Wheel { name, version, .. } = wheel;
+        let row = sconce_facts::per_torch(name, version)?;
+        let torch = &candidate.release.version;
+        let files = match self.index.files(wheel) {
+            Ok(files) => files,
+            Err(why) => {
+                self.explanation.note(format!(
+                    "whether {name} {version} has a library for torch {torch} could not be read: {why}"
+                ));
+                return None;
+            }
+        };
+        let mut has: Vec<Version> =
+            files.iter().filter_map(|path| row.torch(path)?.parse().ok()).collect();
+        has.sort_unstable();
+        has.dedup();
+        let (first, last) = (has.first()?, has.last()?);
+        let message = format!(
+            "{name} {version} has no library for torch {torch}: its own ({}…) are for torch {first} to {last}",
+            row.libraries
+        );
+        let wants = Wants::Releases(has.iter().map(ToString::to_string).collect());
+        let met = wants.met_by(candidate, self.request.machine);
+        (!met).then(|| Disagreement::new(wheel, message, wants))
     }
 
     /// A package with one library for each CUDA, and none for that of a torch.

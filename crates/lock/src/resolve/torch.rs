@@ -39,6 +39,16 @@ pub(super) struct Misfit {
     error: Error,
 }
 
+impl Misfit {
+    /// The package that does not fit, where it is one.
+    pub(super) fn beside(&self) -> Option<&Beside> {
+        match &self.error {
+            Error::Beside(beside) => Some(beside),
+            _ => None,
+        }
+    }
+}
+
 /// The set itself.
 struct Unfit {
     candidate: Candidate,
@@ -190,7 +200,15 @@ impl Resolution<'_> {
             left.remove_first(group.len());
         }
         Err(match misfit {
-            Some((Error::Beside(_), _)) => self.nothing_fits(misfits),
+            Some((Error::Beside(_), _)) => {
+                let first = misfits.first().map(|(.., candidate)| *candidate);
+                if let Some(first) = first
+                    && let Some(found) = self.fitted(first)?
+                {
+                    return self.take(found, told);
+                }
+                self.nothing_fits(misfits)
+            }
             Some((misfit, _)) => misfit,
             None => {
                 // What we asked for ourselves explains nothing.

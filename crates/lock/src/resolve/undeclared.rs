@@ -18,12 +18,22 @@ pub(super) struct Lack {
     version: String,
     /// Its first release that needs this.
     from: &'static str,
+    /// Its last one; none where the newest does.
+    until: Option<&'static str>,
     requirement: &'static str,
     other: String,
     has: String,
 }
 
 impl Lack {
+    /// What shuts such releases out: the older ones are left, or, where a newer one has no such need, those.
+    fn constraint(&self) -> String {
+        match self.until {
+            Some(until) => format!("{}>{until}", self.package),
+            None => format!("{}<{}", self.package, self.from),
+        }
+    }
+
     /// "pyarrow 26.0.1 needs numpy>=2, which its metadata does not say, and numpy is 1.26.4".
     pub fn message(&self) -> String {
         let Self { package, version, requirement, other, has, .. } = self;
@@ -59,7 +69,7 @@ impl Resolution<'_> {
             });
             // What can't be read is an error where its wheels are taken.
             if let Some(lack) = set.ok().and_then(|set| lack(&set)) {
-                request.constraints.push(format!("{}<{}", lack.package, lack.from));
+                request.constraints.push(lack.constraint());
                 last = Some(lack.message());
                 if !self.lacks.contains(&lack) {
                     self.lacks.push(lack);
@@ -79,7 +89,7 @@ impl Resolution<'_> {
         let set: BTreeMap<_, _> = versions(wheels).into_iter().collect();
         for lack in std::mem::take(&mut self.lacks) {
             let older = set.get(lack.package).is_some_and(|version| {
-                lack.from.parse().is_ok_and(|from: Version| *version < from)
+                lack.until.is_none() && lack.from.parse().is_ok_and(|from: Version| *version < from)
             });
             if older && set.get(&lack.other).is_some_and(|has| has.to_string() == lack.has) {
                 self.explanation.note(format!(
@@ -105,10 +115,13 @@ fn of(row: &'static Undeclared, set: &BTreeMap<String, Version>) -> Option<Lack>
     let other = needs.name.to_string();
     let has = set.get(&other).filter(|has| !specifiers.contains(has))?;
     let from: Version = row.from.parse().ok()?;
-    (*version >= from).then(|| Lack {
+    let until: Option<Version> = row.until.as_deref().and_then(|until| until.parse().ok());
+    let in_row = *version >= from && until.is_none_or(|until| *version <= until);
+    in_row.then(|| Lack {
         package: &row.package,
         version: version.to_string(),
         from: &row.from,
+        until: row.until.as_deref(),
         requirement: &row.requirement,
         has: has.to_string(),
         other,
@@ -128,7 +141,10 @@ mod tests {
             let first = |text: &str| text.parse::<Version>().unwrap();
             let set = BTreeMap::from([
                 (row.package.clone(), first(&row.from)),
-                (needs.name.to_string(), first("0.0.1")),
+                (
+                    needs.name.to_string(),
+                    first(if row.requirement.contains('<') { "9999" } else { "0.0.1" }),
+                ),
             ]);
             assert!(of(row, &set).is_some(), "{row:?}");
         }
