@@ -177,7 +177,7 @@ pub fn inspect(
     scan.libraries.retain(|library| !is_test(library));
     findings.extend(tree.troubles().iter().map(|trouble| checks::unreadable(tree, trouble)));
     let contents = packages::contents(tree, &scan);
-    let library_path = library_path(options, &scan);
+    let library_path = library_path(options, &scan).map(|path| tree.own_folders(&path));
     let mut from_host = Outside::default();
     if let Some(host) = &options.host {
         let path = library_path.as_deref().unwrap_or("");

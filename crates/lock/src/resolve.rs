@@ -138,6 +138,7 @@ fn packages(
         unread_numpy: Vec::new(),
         instead: None,
         held: Vec::new(),
+        trying: false,
     };
     let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
     resolution.finish(chosen)
@@ -192,6 +193,8 @@ struct Resolution<'a> {
     instead: Option<(String, String)>,
     /// Releases of packages that fit the torch where their newest do not: constraints.
     held: Vec<String>,
+    /// Whether sets are only tried, and none of them is taken as it is: which NumPy their modules are for can wait.
+    trying: bool,
 }
 
 impl Resolution<'_> {

@@ -1,6 +1,7 @@
 //! What the packages beside torch are built for: from the facts, else from their own bytes.
 
-use pep440_rs::Version;
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::{Agree, Builds, CudaVersion, Local, Machine};
 
 use super::Resolution;
@@ -45,6 +46,8 @@ pub(super) enum Wants {
     CudaMajor(u16),
     /// Major and minor of torch itself.
     Torch((u64, u64)),
+    /// A torch that pins a release of this package which is one of those.
+    Package { name: String, specifiers: VersionSpecifiers },
     /// One of these releases of torch, as it has a library for each.
     Releases(Vec<String>),
     /// Any other release than this one.
@@ -63,6 +66,10 @@ impl Wants {
                 candidate.cuda.is_none_or(|has| self.has(has))
             }
             Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == *wanted),
+            Self::Package { name, specifiers } => {
+                let pinned = pinned(candidate.requires(machine), name);
+                pinned.is_none_or(|version| specifiers.contains(&version))
+            }
             Self::Releases(all) => all.contains(&candidate.release.version),
             Self::AnotherThan(one) => candidate.release.version != *one,
             Self::NoTorch => false,
@@ -79,6 +86,7 @@ impl Wants {
             }
             Self::CudaMajor(major) => *major == cuda.major,
             Self::Torch(_)
+            | Self::Package { .. }
             | Self::Releases(_)
             | Self::AnotherThan(_)
             | Self::Cxx11Abi(_)
@@ -97,6 +105,14 @@ impl Wants {
             _ => String::new(),
         }
     }
+}
+
+/// The release of a package that a torch pins.
+fn pinned(pins: &[String], name: &str) -> Option<Version> {
+    let pins = pins.iter().filter_map(|pin| pin.parse::<Requirement<VerbatimUrl>>().ok());
+    let of = pins.filter(|pin| pin.name.as_ref() == name).find_map(|pin| pin.version_or_url);
+    let Some(VersionOrUrl::VersionSpecifier(specifiers)) = of else { return None };
+    specifiers.iter().next().map(|one| one.version().clone())
 }
 
 fn minor_of(candidate: &Candidate) -> Option<(u64, u64)> {
@@ -177,6 +193,7 @@ impl Resolution<'_> {
             }
         }
         found
+            .or_else(|| self.lacks_older(wheels))
             .or_else(|| self.lacks_libraries(wheels, torch))
             .or_else(|| self.lacks_names(wheels, candidate))
     }

@@ -4,6 +4,7 @@ use pep440_rs::Version;
 
 use super::releases::{Release, allows, day, releases};
 use super::torch::{Found, Try};
+use super::ways_out::is_for_other_cuda;
 use super::{MOST_QUESTIONS, Resolution};
 use crate::candidate::Candidate;
 use crate::error::{Beside, Error};
@@ -67,11 +68,13 @@ impl Resolution<'_> {
 
     /// Whether all that is asked for can be had with this release of a package, and the package fits then.
     fn fits_held(&mut self, package: &str, version: &str, candidate: &Candidate) -> bool {
-        if self.questions >= MOST_QUESTIONS {
+        if self.questions >= MOST_QUESTIONS || is_for_other_cuda((package, version), candidate) {
             return false;
         }
         self.held.push(format!("{package}=={version}"));
+        self.trying = true;
         let found = self.attempt(&[*candidate]);
+        self.trying = false;
         self.held.pop();
         match found {
             Ok(Try::Found(_)) => true,

@@ -226,13 +226,18 @@ impl Missing {
 
 /// What the facts say that a release opens.
 fn row(wheel: &Wheel) -> Option<&'static Opens> {
-    let version: Version = wheel.version.parse().ok()?;
+    opens(&wheel.name, &wheel.version)
+}
+
+/// The same by name and version.
+pub(super) fn opens(package: &str, version: &str) -> Option<&'static Opens> {
+    let version: Version = version.parse().ok()?;
     let within = |row: &&Opens| {
         let bound = |text: &str| text.parse::<Version>().ok();
         bound(&row.since).is_some_and(|since| since <= version)
             && bound(&row.until).is_some_and(|until| version <= until)
     };
-    sconce_facts::opens(&wheel.name).find(within)
+    sconce_facts::opens(package).find(within)
 }
 
 fn need(row: &Opens) -> Need {

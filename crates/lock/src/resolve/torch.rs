@@ -40,6 +40,11 @@ pub(super) struct Misfit {
 }
 
 impl Misfit {
+    /// What the file that does not fit wants of the torch beside it.
+    pub(super) fn wants(&self) -> Option<&Wants> {
+        self.beside.as_ref().map(|fit| &fit.wants)
+    }
+
     /// The package that does not fit, where it is one.
     pub(super) fn beside(&self) -> Option<&Beside> {
         match &self.error {

@@ -6,6 +6,7 @@ use pep440_rs::Version;
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::{Base, Undeclared};
 
+use super::companions::{Disagreement, Wants};
 use super::{Resolution, versions};
 use crate::document::Wheel;
 use crate::index::{IndexError, PythonAnswer, PythonRequest};
@@ -26,12 +27,13 @@ pub(super) struct Lack {
 }
 
 impl Lack {
-    /// What shuts such releases out: the older ones are left, or, where a newer one has no such need, those.
-    fn constraint(&self) -> String {
-        match self.until {
-            Some(until) => format!("{}>{until}", self.package),
-            None => format!("{}<{}", self.package, self.from),
-        }
+    /// What the torch beside it must bring for it.
+    fn wants(&self) -> Option<Wants> {
+        let needs: Requirement<VerbatimUrl> = self.requirement.parse().ok()?;
+        let Some(VersionOrUrl::VersionSpecifier(specifiers)) = needs.version_or_url else {
+            return None;
+        };
+        Some(Wants::Package { name: self.other.clone(), specifiers })
     }
 
     /// "pyarrow 26.0.1 needs numpy>=2, which its metadata does not say, and numpy is 1.26.4".
@@ -68,15 +70,19 @@ impl Resolution<'_> {
                 Ok(of.collect::<BTreeMap<_, _>>())
             });
             // What can't be read is an error where its wheels are taken.
-            if let Some(lack) = set.ok().and_then(|set| lack(&set)) {
-                request.constraints.push(lack.constraint());
+            // Where newer releases have no such need, an older one was asked for: another torch may help.
+            let lack = set.ok().and_then(|set| lack(&set)).filter(|lack| lack.until.is_none());
+            if let Some(lack) = lack {
+                request.constraints.push(format!("{}<{}", lack.package, lack.from));
                 last = Some(lack.message());
                 if !self.lacks.contains(&lack) {
                     self.lacks.push(lack);
                 }
                 continue;
             }
-            let Some(old) = self.old_numpy(&answer, base) else { return Ok(answer) };
+            // Modules are read for that, of some packages many megabytes.
+            let old = if self.trying { None } else { self.old_numpy(&answer, base) };
+            let Some(old) = old else { return Ok(answer) };
             request.constraints.push(old.constraint());
             last = Some(old.message());
             self.old_numpys.push(old);
@@ -84,12 +90,19 @@ impl Resolution<'_> {
         Err(IndexError::NoSolution { words: last.unwrap_or_default() })
     }
 
+    /// The first package of a set that needs an older release of what torch pins, and does not say so.
+    pub(super) fn lacks_older(&self, wheels: &[Wheel]) -> Option<Disagreement> {
+        let lack = lack(&versions(wheels).into_iter().collect()).filter(|l| l.until.is_some())?;
+        let wheel = wheels.iter().find(|wheel| wheel.name == lack.package)?;
+        Some(Disagreement::new(wheel, lack.message(), lack.wants()?))
+    }
+
     /// Says of a set which newer releases are not in it for what they do not declare.
     pub(super) fn tell_lacks(&mut self, wheels: &[Wheel]) {
         let set: BTreeMap<_, _> = versions(wheels).into_iter().collect();
         for lack in std::mem::take(&mut self.lacks) {
             let older = set.get(lack.package).is_some_and(|version| {
-                lack.until.is_none() && lack.from.parse().is_ok_and(|from: Version| *version < from)
+                lack.from.parse().is_ok_and(|from: Version| *version < from)
             });
             if older && set.get(&lack.other).is_some_and(|has| has.to_string() == lack.has) {
                 self.explanation.note(format!(
