@@ -15,6 +15,7 @@ mod left;
 mod libraries;
 mod newest;
 mod numpy;
+mod old_torch;
 mod overlaps;
 mod previews;
 mod releases;

@@ -59,6 +59,8 @@ impl Left {
             self.next.retain(may);
             self.unlikely.retain(may);
         }
+        // No torch helps a file that comes again and again.
+        let fixed = fixed || (again && *wants == Wants::NoTorch);
         if fixed || again || always.is_some() {
             let (fitting, others) = std::mem::take(&mut self.next)
                 .into_iter()

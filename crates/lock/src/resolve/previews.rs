@@ -28,12 +28,17 @@ impl Resolution<'_> {
         }
         let answers = self.index.requires(wheels);
         let said = previews.iter().map(|preview| {
-            let asks = wheels.iter().zip(&answers).find_map(|(wheel, lines)| {
-                let line =
-                    lines.as_ref().ok()?.iter().find(|line| asks_for(line, &preview.name))?;
-                Some(format!("{} {} asks for `{}`", wheel.name, wheel.version, short(line)))
+            let asks = |named: bool| {
+                wheels.iter().zip(&answers).find_map(|(wheel, lines)| {
+                    let mut lines = lines.as_ref().ok()?.iter();
+                    let line = lines.find(|line| asks_for(line, &preview.name, named))?;
+                    Some(format!("{} {} asks for `{}`", wheel.name, wheel.version, short(line)))
+                })
+            };
+            let by = asks(true).unwrap_or_else(|| {
+                let none = "no final release of it can be had here";
+                asks(false).map_or_else(|| none.to_owned(), |asks| format!("{asks}, and {none}"))
             });
-            let by = asks.unwrap_or_else(|| "no final release is allowed".to_owned());
             format!("{} {} ({by})", preview.name, preview.version)
         });
         let said = said.collect::<Vec<_>>().join("; ");
@@ -41,13 +46,16 @@ impl Resolution<'_> {
     }
 }
 
-/// Whether a requirement allows pre-releases of a package: it names one.
-fn asks_for(line: &str, package: &str) -> bool {
+/// Whether a requirement is one of a package; with `named`, one that allows pre-releases as it names one.
+fn asks_for(line: &str, package: &str, named: bool) -> bool {
     let Ok(wanted) = line.parse::<Requirement<VerbatimUrl>>() else { return false };
-    let Some(VersionOrUrl::VersionSpecifier(specifiers)) = &wanted.version_or_url else {
+    if normalise(wanted.name.as_ref()) != package {
         return false;
+    }
+    let Some(VersionOrUrl::VersionSpecifier(specifiers)) = &wanted.version_or_url else {
+        return !named;
     };
-    normalise(wanted.name.as_ref()) == package && specifiers.iter().any(|one| one.any_prerelease())
+    !named || specifiers.iter().any(|one| one.any_prerelease())
 }
 
 /// A requirement without its marker.
@@ -62,10 +70,13 @@ mod tests {
     #[test]
     fn requirements_that_name_a_pre_release() {
         let line = "hydra-core<2.0,>=1.4.0rc1 ; extra == 'extra'";
-        assert!(asks_for(line, "hydra-core"));
+        assert!(asks_for(line, "hydra-core", true));
         assert_eq!(short(line), "hydra-core<2.0,>=1.4.0rc1");
-        for other in ["hydra-core>=1.3", "Hydra_Core>=1.3", "other>=1.4.0rc1", "", "hydra-core"] {
-            assert!(!asks_for(other, "hydra-core"), "{other}");
+        for other in ["hydra-core>=1.3", "Hydra_Core>=1.3", "hydra-core"] {
+            assert!(!asks_for(other, "hydra-core", true), "{other}");
+            assert!(asks_for(other, "hydra-core", false), "{other}");
         }
+        assert!(!asks_for("other>=1.4.0rc1", "hydra-core", false));
+        assert!(!asks_for("", "hydra-core", false));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pep440_rs::{Version, VersionSpecifiers};
+use pep440_rs::Version;
 
 use super::companions::{Disagreement, Wants};
 use super::group::{is_ours, range, same_version};
 use super::left::Left;
 use super::newest::MOST_PYTHONS;
+use super::old_torch::old_torch_in;
 use super::relics::Judged;
 use super::{Chosen, MOST_QUESTIONS, Moved, Resolution, meets};
 use crate::candidate::{self, Candidate, candidates};
@@ -210,26 +211,32 @@ impl Resolution<'_> {
                 if let Some(first) = first
                     && let Some(found) = self.fitted(first)?
                 {
+                    // It is taken after all.
+                    let version = &found.candidate.release.version;
+                    let untrue = format!("torch {version} was not taken");
+                    self.explanation.notes.retain(|note| !note.starts_with(&untrue));
+                    told.retain(|one| one.what != format!("torch {version}"));
                     return self.take(found, told);
                 }
                 self.nothing_fits(misfits)
             }
             Some((misfit, _)) => misfit,
             None => {
+                let words = refusals.iter().chain(&of_ours).map(|(_, words)| words.as_str());
+                if self.request.torch == TorchRequest::Newest
+                    && let Some((version, old)) = words.into_iter().find_map(old_torch_in)
+                {
+                    self.explanation.note(format!(
+                        "torch {version} is what your requirements ask for: older ones than 2.1 are taken for that alone"
+                    ));
+                    self.request.torch = TorchRequest::Versions(old);
+                    return self.with_torch();
+                }
                 // What we asked for ourselves explains nothing.
                 refusals.append(&mut of_ours);
                 self.unsatisfiable(refusals, told)
             }
         })
-    }
-
-    /// What the requirements themselves ask of torch, where only an old one is that.
-    fn old_torch(&self) -> Option<VersionSpecifiers> {
-        let base = self.request.bases.first().copied()?;
-        let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
-        let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
-        let all: VersionSpecifiers = all.collect();
-        candidate::only_old(&all).then_some(all)
     }
 
     /// The torch of the lock that is there, if it still fits.

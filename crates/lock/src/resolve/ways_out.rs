@@ -163,6 +163,7 @@ impl Resolution<'_> {
                 continue;
             }
             seen.push(major);
+            let candidate = candidate.on(but.base, &self.request).unwrap_or(candidate);
             if let Some(newest) = self.fits(package, (package, None), &candidate) {
                 return Some((newest, candidate.release.version.clone()));
             }
