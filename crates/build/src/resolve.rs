@@ -223,7 +223,7 @@ impl Index for World<'_> {
             wheels.iter().map(|(wheel, known)| (wheel, *known, self.address(wheel))).collect();
         let builder = self.builder;
         parallel::each("names", PAGES, &places, |(wheel, known, url)| match url {
-            Some(url) => kept(builder, &format!("names {READING} {known}"), wheel, || {
+            Some(url) => kept(builder, &format!("names {READING}.1 {known}"), wheel, || {
                 torch_names::taken(builder, wheel, *known, url)
             }),
             None => Err("where it is is not known".to_owned()),

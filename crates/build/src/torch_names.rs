@@ -128,13 +128,15 @@ fn is_of_torch(line: &str) -> bool {
     line.split(|c| !plain(c)).next() == Some("torch")
 }
 
-/// A library of a package; those that stand in for one torch of many (`libgraphbolt_pytorch_2.4.0.so`) are left out.
+/// A library of a package; those of which there is one for each torch (`libgraphbolt_pytorch_2.4.0.so`,
+/// `libtorch_c_dlpack_addon_torch25-cpu.so`) are left out: most of them are for another torch, and none of those is loaded.
 fn is_module(path: &str) -> bool {
     let name = file_name(path);
     let stem = name.split(".so").next().unwrap_or(name);
-    let for_one_torch = stem.rsplit_once("torch_").is_some_and(|(_, version)| {
-        version.contains('.') && version.bytes().all(|c| c.is_ascii_digit() || c == b'.')
-    });
+    let for_one_torch = stem
+        .split("torch")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(['_', '-']).starts_with(|c: char| c.is_ascii_digit()));
     (names::is_module(name) || name.contains(".so"))
         && !path.split('/').any(|part| part.ends_with(".libs"))
         && !for_one_torch
@@ -155,10 +157,13 @@ mod tests {
     #[test]
     fn libraries_for_one_torch_of_many() {
         assert!(is_module("torchtext/lib/libtorchtext.so") && is_module("x/_C.abi3.so"));
-        assert!(is_module("x/libx_torch_2.so"));
-        for other in
-            ["dgl/graphbolt/libgraphbolt_pytorch_2.4.0.so", "x.libs/libgomp-1.so.1", "x/a.py"]
-        {
+        assert!(is_module("x/libtorch_x.so") && is_module("torchaudio/lib/_torchaudio.abi3.so"));
+        for other in [
+            "dgl/graphbolt/libgraphbolt_pytorch_2.4.0.so",
+            "x/libtorch_c_dlpack_addon_torch25-cpu.so",
+            "x.libs/libgomp-1.so.1",
+            "x/a.py",
+        ] {
             assert!(!is_module(other), "{other}");
         }
     }
