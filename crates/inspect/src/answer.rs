@@ -270,19 +270,22 @@ impl Report {
 
     /// What a single file needs and does not have in itself.
     fn alone(&self, asked: &Asked<'_>) -> Option<Answer> {
-        let needed =
-            |finding: &&Finding| matches!(finding.kind, Kind::LibraryMissing | Kind::PluginMissing);
-        let lacks: Vec<&Finding> =
-            self.findings.iter().filter(|_| self.single).filter(needed).collect();
-        let named: Vec<&str> = lacks.iter().map(|finding| finding.subject.as_str()).collect();
-        let first = lacks.first()?;
-        let named = match first.kind {
-            Kind::LibraryMissing => {
-                format!("it needs {}, and this is the file alone", named.join(", "))
-            }
-            _ => format!("it {}, and this is the file alone", first.message),
+        let of = |kind: Kind| {
+            self.findings.iter().filter(move |finding| self.single && finding.kind == kind)
         };
-        Some(Answer::cant_tell(format!("it has code for {}, but {named}", asked.name)))
+        let needed: Vec<&str> =
+            of(Kind::LibraryMissing).map(|finding| finding.subject.as_str()).collect();
+        let opened = of(Kind::PluginMissing)
+            .map(|finding| finding.message.split(", which").next().unwrap_or_default().to_owned());
+        let needs = (!needed.is_empty()).then(|| format!("needs {}", needed.join(", ")));
+        let all: Vec<String> = needs.into_iter().chain(opened).collect();
+        (!all.is_empty()).then(|| {
+            Answer::cant_tell(format!(
+                "it has code for {}, but it {}, and this is the file alone",
+                asked.name,
+                all.join(", ")
+            ))
+        })
     }
 
     /// What will fail while the rest runs.

@@ -23,6 +23,8 @@ struct Group {
     whole: bool,
     /// What each of the others lacks.
     broken: BTreeMap<String, Vec<String>>,
+    /// What of that is nowhere, so that no package can have loaded it before.
+    nowhere: BTreeMap<String, Vec<String>>,
     /// Whether they are builds for different versions of what they need; asked once for each library that lacks, when
     /// all have been taken.
     differ: OnceCell<bool>,
@@ -67,6 +69,11 @@ impl Builds {
             if own.is_empty() {
                 group.whole = true;
             } else {
+                let nowhere = own.iter().filter(|name| loader.named(name).is_empty());
+                let nowhere: Vec<String> = nowhere.cloned().collect();
+                if !nowhere.is_empty() {
+                    group.nowhere.insert(library.path.clone(), nowhere);
+                }
                 group.broken.insert(library.path.clone(), own);
             }
         }
@@ -150,23 +157,23 @@ impl Group {
         let build =
             |path: &str| names::alternative(name(path)).map(|row| row.build(name(path)).to_owned());
         let is_meant = |path: &&String| build(path) == digits;
-        let (path, lacks) = match (&digits, self.broken.iter().find(|(path, _)| is_meant(path))) {
+        let (path, lacks) = match (&digits, self.nowhere.iter().find(|(path, _)| is_meant(path))) {
             (Some(_), Some(meant)) => meant,
             // Another one of the same major may be taken where there is none for torch's CUDA.
             (Some(_), None) if self.paths.iter().any(|path| is_meant(&path)) => return None,
-            _ if self.broken.len() < self.paths.len() => return None,
-            _ => self.broken.iter().next_back()?,
+            _ if self.nowhere.len() < self.paths.len() => return None,
+            _ => self.nowhere.iter().next_back()?,
         };
         let lack = lacks.first()?;
         let message = match digits {
             Some(_) => format!("can't be loaded: it needs {lack}, which is nowhere"),
             None => format!(
                 "none of {} builds can be loaded: this one needs {lack}, which is nowhere",
-                self.broken.len()
+                self.nowhere.len()
             ),
         };
         let all =
-            self.broken.iter().map(|(path, lacks)| format!("{path} needs {}", lacks.join(", ")));
+            self.nowhere.iter().map(|(path, lacks)| format!("{path} needs {}", lacks.join(", ")));
         let fix = names::how_to_get(lack, names::cuda_major(lack));
         // All that it does on a GPU is in that build.
         Some(
