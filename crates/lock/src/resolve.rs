@@ -5,6 +5,7 @@ mod behind;
 mod build_requires;
 mod chosen;
 mod companions;
+mod elsewhere;
 mod fitted;
 mod from_source;
 mod group;

@@ -7,7 +7,6 @@ use pep440_rs::Version;
 use super::companions::{Disagreement, Wants};
 use super::group::{is_ours, range, same_version};
 use super::left::Left;
-use super::newest::MOST_PYTHONS;
 use super::old_torch::old_torch_in;
 use super::relics::Judged;
 use super::{Chosen, MOST_QUESTIONS, Moved, Resolution, meets};
@@ -79,7 +78,7 @@ pub(super) struct Found {
     pub at: usize,
     pub wheels: Vec<Wheel>,
     addresses: BTreeMap<String, String>,
-    judged: Judged,
+    pub judged: Judged,
 }
 
 impl Resolution<'_> {
@@ -157,6 +156,9 @@ impl Resolution<'_> {
                     Try::No(why) => {
                         said.push(why.clone());
                         left.refused(&group, &why);
+                        if self.fails_without_torch(&group, &left, &why)? {
+                            left.close(&group);
+                        }
                         if let Some(base) = group.first().map(|candidate| candidate.base) {
                             let ours = is_ours(&group, &why);
                             if ours { &mut of_ours } else { &mut refusals }
@@ -237,6 +239,27 @@ impl Resolution<'_> {
                 self.unsatisfiable(refusals, told)
             }
         })
+    }
+
+    /// Whether what is asked for can't be had on a Python even without torch. It is asked where a resolution was long, and
+    /// its words name torch: each further torch would take as long.
+    fn fails_without_torch(
+        &mut self,
+        group: &[Candidate],
+        left: &Left,
+        words: &str,
+    ) -> Result<bool, Error> {
+        const LONG: usize = 40;
+        let Some(head) = group.first() else { return Ok(false) };
+        let is_long = words.lines().count() > LONG;
+        if !is_long || left.is_closed(group) || !left.has_more_than(group) {
+            return Ok(false);
+        }
+        match self.ask(head.base, None, None, &[], None) {
+            Ok(_) => Ok(false),
+            Err(IndexError::NoSolution { .. }) => Ok(true),
+            Err(error) => Err(Error::from_index("package index", error)),
+        }
     }
 
     /// The torch of the lock that is there, if it still fits.
@@ -339,65 +362,6 @@ impl Resolution<'_> {
             return Ok(Try::Relics(judged.relics));
         }
         Ok(Try::Found(Found { candidate, at, wheels, addresses: answer.addresses, judged }))
-    }
-
-    /// What was found, or a newer torch on another Python if that makes nothing older that was asked for.
-    fn newer_elsewhere(
-        &mut self,
-        group: &[Candidate],
-        found: Found,
-        told: &mut Vec<Refused>,
-    ) -> Result<Found, Error> {
-        let newer = group.get(..found.at).unwrap_or_default();
-        let mut said = Vec::new();
-        for group in self.elsewhere(newer) {
-            if self.questions >= MOST_QUESTIONS {
-                break;
-            }
-            // Further Pythons are no help where it is not Python that keeps the newer one away.
-            let base = group.first().map(|candidate| candidate.base);
-            if !said.is_empty() && !base.is_some_and(|base| self.may_help(base, &said)) {
-                continue;
-            }
-            match self.attempt(&group)? {
-                Try::Found(other) if self.none_older(&other.wheels, &found.wheels) => {
-                    let why = "it holds torch to an older release there".to_owned();
-                    let what = format!("Python {}", found.candidate.base.python);
-                    told.push(Refused { what, why });
-                    return Ok(other);
-                }
-                Try::No(why) => said.push(why),
-                Try::Relics(why) => said.extend(why),
-                Try::Found(_) | Try::Misfit(_) => break,
-            }
-        }
-        self.tell_backed_off(group, &found, told);
-        Ok(found)
-    }
-
-    /// What was found, or a set on another Python that has something newer of what was asked for, and
-    /// nothing older.
-    fn newest_elsewhere(&mut self, group: &[Candidate], found: Found) -> Result<Found, Error> {
-        let here = found.candidate.base;
-        let held = self.held_by_python(&found.judged.behind, here)?;
-        let mut tried = 0;
-        for group in self.elsewhere(group) {
-            if held.is_empty() || tried == MOST_PYTHONS {
-                break;
-            }
-            let Some(base) = group.first().map(|candidate| candidate.base) else { continue };
-            if base == here || !self.has_newer(&held, base)? {
-                continue;
-            }
-            tried += 1;
-            if let Try::Found(other) = self.attempt(&group)?
-                && self.is_newer(&held, (base, &other.wheels), (here, &found.wheels))
-            {
-                self.moved = Some(Moved::Newer);
-                return Ok(other);
-            }
-        }
-        Ok(found)
     }
 
     /// What the other set makes years older, in words.
