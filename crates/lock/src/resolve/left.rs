@@ -93,18 +93,6 @@ impl Left {
         }
     }
 
-    /// Notes that a Python lacks what is asked for whatever the torch.
-    pub fn close(&mut self, group: &[Candidate]) {
-        self.closed.extend(group.first().map(|head| head.base));
-    }
-
-    /// Whether there are more releases on the Python of a group than those in it.
-    pub fn has_more_than(&self, group: &[Candidate]) -> bool {
-        let Some(head) = group.first() else { return false };
-        let others = self.next.iter().filter(|one| one.base == head.base);
-        others.count() > group.len()
-    }
-
     /// Whether a group can't be met whatever its torch.
     pub fn is_closed(&self, group: &[Candidate]) -> bool {
         group.first().is_some_and(|head| self.closed.contains(&head.base))

@@ -156,9 +156,6 @@ impl Resolution<'_> {
                     Try::No(why) => {
                         said.push(why.clone());
                         left.refused(&group, &why);
-                        if self.fails_without_torch(&group, &left, &why)? {
-                            left.close(&group);
-                        }
                         if let Some(base) = group.first().map(|candidate| candidate.base) {
                             let ours = is_ours(&group, &why);
                             if ours { &mut of_ours } else { &mut refusals }
@@ -239,27 +236,6 @@ impl Resolution<'_> {
                 self.unsatisfiable(refusals, told)
             }
         })
-    }
-
-    /// Whether what is asked for can't be had on a Python even without torch. It is asked where a resolution was long, and
-    /// its words name torch: each further torch would take as long.
-    fn fails_without_torch(
-        &mut self,
-        group: &[Candidate],
-        left: &Left,
-        words: &str,
-    ) -> Result<bool, Error> {
-        const LONG: usize = 40;
-        let Some(head) = group.first() else { return Ok(false) };
-        let is_long = words.lines().count() > LONG;
-        if !is_long || left.is_closed(group) || !left.has_more_than(group) {
-            return Ok(false);
-        }
-        match self.ask(head.base, None, None, &[], None) {
-            Ok(_) => Ok(false),
-            Err(IndexError::NoSolution { .. }) => Ok(true),
-            Err(error) => Err(Error::from_index("package index", error)),
-        }
     }
 
     /// The torch of the lock that is there, if it still fits.
