@@ -15,7 +15,7 @@ pub const NAMES: &[&str] = &["libcudnn.so.9", "libcudnn.so.8"];
 /// `cudnnConvolutionFwdAlgoPerf_t`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Offered {
+pub(crate) struct Offered {
     algorithm: c_int,
     status: c_int,
     milliseconds: f32,
