@@ -15,7 +15,7 @@ use crate::error::Error;
 /// What was named.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A folder with a sconce.toml.
+    /// A folder with a sconce.toml, or a file of requirements in its place.
     Folder(Project),
     /// A tag that people know: `torch:2.15.0`.
     Tag(Project),
@@ -161,7 +161,7 @@ impl Target {
             && path.is_dir()
             && takes.contains(&Kind::Folder)
         {
-            return Err(BuildError::NoSpec(path.clone()).into());
+            return Ok(Self::Folder(Project::folder(path)?));
         }
         let hint = match &found {
             Self::Reference(_) | Self::Path(_) => {

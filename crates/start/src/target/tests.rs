@@ -54,6 +54,12 @@ fn a_folder_without_a_project_is_no_image() {
         let error = Target::find_for(text, "run", Kind::STARTABLE).unwrap_err();
         assert!(error.to_string().contains("has no sconce.toml"), "{text}: {error}");
     }
+    // Where it says what it needs it is a project, to whom projects are built for.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("requirements.txt"), "numpy\n").unwrap();
+    let text = folder.path().display().to_string();
+    assert_eq!(Target::find_for(&text, "run", Kind::STARTABLE).unwrap().kind(), Kind::Folder);
+    assert_eq!(Target::find(&text).unwrap().kind(), Kind::Path);
     // The test's own folder has a name that an image may have.
     assert_eq!(Target::find_for("src", "run", Kind::STARTABLE).unwrap().kind(), Kind::Path);
 }
