@@ -69,7 +69,7 @@ impl Failure {
             let words = error.to_string();
             // Some libraries repeat the cause in their own words.
             if !what.contains(&words) {
-                let _ = write!(what, "\n  because: {words}");
+                let _ = write!(what, "\n  caused by: {words}");
             }
             cause = error.source();
         }
@@ -97,7 +97,7 @@ impl Failure {
         eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
             let hint: String = hint.chars().flat_map(shown).collect();
-            eprintln!("  to do: {}", hint.replace('\n', "\n         "));
+            eprintln!("  hint: {}", hint.replace('\n', "\n        "));
         }
     }
 }

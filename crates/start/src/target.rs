@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sconce_build::{Error as BuildError, Project};
+use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
 use sconce_store::{Image, Store};
