@@ -201,7 +201,7 @@ fn figures_through_torch_are_read_and_not_believed() {
     for line in [r#"{"figure":{"figure":"speed"}}"#, "hello", r#"{"figure":[]}"#] {
         let (code, out, err) = run(&format!("echo '{line}'"), &["--only", "loader"]);
         assert!(
-            code == 1 && out.contains("loader") && out.contains("a line from inside"),
+            code == 12 && out.contains("loader") && out.contains("a line from inside"),
             "{out}{err}"
         );
     }

@@ -235,6 +235,12 @@ fn an_image_is_pushed_by_sconce_and_by_hand() {
     );
     is(&put("lab/other/manifests/3", "{}"), 400, "MANIFEST_INVALID");
     is(&put("torch/manifests/2.15.0", &tag.body), 403, "what sconce builds for it");
+    for name in ["docker.io/library/torch", "docker.io/torch", "docker.io/library/lab"] {
+        is(&put(&format!("{name}/manifests/2.15.0"), &tag.body), 400, "without `docker.io/`");
+    }
+    // It would be what that digest means on this machine.
+    let name = format!("sha256/manifests/{}", Digest::of(b"another").hex());
+    is(&put(&name, &tag.body), 400, "it is a digest");
     let manifest: serde_json::Value = serde_json::from_str(&tag.body).unwrap();
     let missing = tag
         .body

@@ -195,6 +195,11 @@ impl Pushes {
         }
         let invalid = |why: String| Refusal::new(400, "MANIFEST_INVALID", why);
         let digest = Digest::of(&bytes);
+        if crate::images::HUB.iter().any(|hub| name.starts_with(hub)) {
+            // It would answer for the name without that, which may be one that sconce builds.
+            let why = "names are pushed without `docker.io/`";
+            return Err(Refusal::new(400, "NAME_INVALID", why).into());
+        }
         let mut names = Vec::new();
         match wanted {
             Wanted::Digest(said) if *said != digest => {

@@ -5,23 +5,24 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sconce_blob::{Assembly, Digest};
+use sconce_open::held;
 
 use crate::access::{self, Sharing};
 use crate::error::{Error, at, shell};
-use crate::files::{list, make_folder, open_folder, read_small, sync_parent};
+use crate::files::{list, make_folder, open_folder, open_parent, read_small, sync_parent};
 use crate::lock::retry;
 use crate::lowers::{Lower, LowerRoot};
 use crate::pins::Pins;
 use crate::place::{FOLDERS, Place};
-use crate::remove::remove_tree;
+use crate::remove::remove_own;
 use crate::scratch::{self, Scratch};
 
 /// The format this program writes. A change that an older sconce would misread raises it: 2 came
@@ -379,10 +380,10 @@ impl Store {
 
     /// Removes a folder, with the help of [`Options::remover`] where there is one.
     fn remove(&self, path: &Path) -> Result<(), Error> {
-        let first = remove_tree(path);
+        let first = remove_own(path);
         match (&first, &self.inner.options.remover) {
             (Err(Error::Unremovable { .. }), Some(remover)) if remover(path).is_ok() => {
-                remove_tree(path)
+                remove_own(path)
             }
             _ => first,
         }
@@ -415,12 +416,15 @@ impl Store {
 }
 
 fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {
+    let (folder, name) = open_parent(path).map_err(at("open", path))?;
+    let there = held(&folder).join(name);
     let mut options = OpenOptions::new();
-    match options.read(true).write(true).open(path) {
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    match options.open(&there) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result.map_err(at("open", path)),
     }
-    let file = options.create(true).open(path).map_err(at("create", path))?;
+    let file = options.create(true).open(&there).map_err(at("create", path))?;
     let permissions = Permissions::from_mode(sharing.files());
     file.set_permissions(permissions).map_err(at("set the mode of", path))?;
     Ok(file)

@@ -37,7 +37,7 @@ use sconce_blob::Digest;
 use crate::Store;
 use crate::error::{Error, at};
 use crate::meta::{Meta, Rules, times};
-use crate::remove::remove_tree;
+use crate::remove::remove_own;
 use paths::{Spot, check};
 
 pub use file::TreeFile;
@@ -392,7 +392,7 @@ impl TreeBuilder {
             Err(Errno::ISDIR) => {
                 locked(&self.folders).clear();
                 locked(&self.metas).retain(|folder, _| !folder.starts_with(path));
-                remove_tree(&self.path.join(path))
+                remove_own(&self.path.join(path))
             }
             result => result.map_err(at("remove", &self.path.join(path))),
         }
@@ -403,7 +403,7 @@ impl Drop for TreeBuilder {
     fn drop(&mut self) {
         if !self.done {
             // What stays behind goes with the scratch folder.
-            let _ = remove_tree(&self.path);
+            let _ = remove_own(&self.path);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `sconce init`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,9 +31,10 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     };
-    let real = paths::reach(&args.dir).map_err(failed)?.real;
-    fs::create_dir_all(&real).map_err(failed)?;
-    let mut written = File::create_new(real.join("sconce.toml")).map_err(failed)?;
+    let folder = paths::reach(&args.dir).and_then(|reached| paths::make(&reached.real));
+    let folder = folder.map_err(failed)?;
+    let mut written =
+        File::create_new(sconce_open::held(&folder).join("sconce.toml")).map_err(failed)?;
     let file = sconce_lock::project_file(&args.dir);
     let reads = file.as_ref().filter(|file| file.way.is_none()).map(|file| file.name);
     written.write_all(Spec::template(reads).as_bytes()).map_err(failed)?;

@@ -270,7 +270,10 @@ impl Files {
         let mut gpus = Vec::new();
         for device in &self.device {
             match sconce_start::device(device)? {
-                Device::Node(node) => request.devices.push(node),
+                Device::Node(mut node) => {
+                    node.source = paths::of_option("--device", &node.source)?;
+                    request.devices.push(node);
+                }
                 Device::Gpus(name) => gpus.push(name),
             }
         }

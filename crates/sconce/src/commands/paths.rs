@@ -7,10 +7,13 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 use sconce_open::held;
 
 use crate::error::{Failure, Kind};
@@ -68,6 +71,34 @@ fn volumes() -> Vec<PathBuf> {
     found().unwrap_or_default()
 }
 
+/// Opens a folder that [`reach`] found, and makes what is missing of it: no link that comes into its path meanwhile is
+/// followed.
+pub fn make(real: &Path) -> io::Result<OwnedFd> {
+    let mut missing = Vec::new();
+    let mut there = real;
+    let mut open = loop {
+        match sconce_run::hold(there) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else {
+                    return Err(error);
+                };
+                missing.push(name);
+                there = parent;
+            }
+            held => break held?,
+        }
+    };
+    for name in missing.into_iter().rev() {
+        match mkdirat(&open, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        open = openat(&open, name, flags, Mode::empty())?;
+    }
+    Ok(open)
+}
+
 /// [`reach`] for an option, which is named where it fails.
 pub fn of_option(option: &str, path: &Path) -> Result<PathBuf, Failure> {
     match reach(path) {
@@ -85,9 +116,7 @@ pub fn of_option(option: &str, path: &Path) -> Result<PathBuf, Failure> {
 /// Writes new files into a folder, which is made where it is missing; each comes whole or not at all, and takes the place of what
 /// has its name, be that a link.
 pub fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-    let real = reach(folder)?.real;
-    fs::create_dir_all(&real)?;
-    let open = sconce_run::hold(&real)?;
+    let open = make(&reach(folder)?.real)?;
     let folder = held(&open);
     for (name, bytes) in files {
         let part = folder.join(format!(".{name}.{}.part", std::process::id()));
@@ -148,5 +177,13 @@ mod tests {
             assert!(error.contains("is a link in a volume of a container"), "{path}: {error}");
         }
         assert_eq!(reached("dangling").unwrap_err().kind(), ErrorKind::NotFound);
+        // A link that comes once the path is known is not followed.
+        let (real, _) = reached("vol/sub/new/newer").unwrap();
+        fs::rename(at("vol/sub"), at("vol/moved")).unwrap();
+        symlink(at("mine"), at("vol/sub")).unwrap();
+        assert!(make(&real).is_err() && !at("mine/new").exists());
+        fs::remove_file(at("vol/sub")).unwrap();
+        make(&real).unwrap();
+        assert!(real.is_dir());
     }
 }

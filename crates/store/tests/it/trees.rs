@@ -447,7 +447,10 @@ fn pax_records_say_more_than_a_header_can() {
         ),
     }
     assert!(read("user.overlay.opaque", &mut value).is_err());
-    for bad in [&b"9 a"[..], b"x path=y\n", b"999 path=y\n", b"8 path\n\n", b"12 size=-1 \n"] {
+    let sparse = b"22 GNU.sparse.major=1\n";
+    for bad in
+        [&b"9 a"[..], b"x path=y\n", b"999 path=y\n", b"8 path\n\n", b"12 size=-1 \n", sparse]
+    {
         let bad = tar(&[(header(b'x', "pax", bad.len()), bad), (header(b'0', "a", 0), b"")]);
         assert!(matches!(extract(&store, &bad), Err(Error::BadLayer { .. })));
     }
