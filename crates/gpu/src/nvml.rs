@@ -16,7 +16,11 @@ use std::time::Duration;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+pub mod events;
+pub mod gpm;
 mod health;
+pub mod processes;
+pub mod reading;
 pub mod session;
 
 use crate::error::in_full;
@@ -345,15 +349,13 @@ impl Nvml {
 
     fn gpu(&self, device: Device) -> GpuAnswers {
         let memory = self.get(c"nvmlDeviceGetMemoryInfo", device, Memory::default());
-        let pci = Pci { legacy_bus_id: [0; 16], numbers: [0; 5], bus_id: [0; 32] };
-        let pci = self.get(c"nvmlDeviceGetPciInfo_v3", device, pci);
         let mig = self.mig_mode(device);
         GpuAnswers {
             silence: None,
             uuid: self.text(c"nvmlDeviceGetUUID", device),
             name: self.text(c"nvmlDeviceGetName", device),
             minor: self.get::<c_uint>(c"nvmlDeviceGetMinorNumber", device, 0),
-            bus_id: pci.map(|pci| short_bus_id(&chars(&pci.bus_id))),
+            bus_id: self.bus_id(device),
             memory_bytes: memory.as_ref().map(|memory| memory.total),
             used_bytes: memory.as_ref().map(|memory| memory.used),
             capability: self.capability(device),
@@ -371,6 +373,12 @@ impl Nvml {
             remapped: self.remapped(device),
             health: self.health(device),
         }
+    }
+
+    fn bus_id(&self, device: Device) -> Option<String> {
+        let pci = Pci { legacy_bus_id: [0; 16], numbers: [0; 5], bus_id: [0; 32] };
+        let pci = self.get(c"nvmlDeviceGetPciInfo_v3", device, pci)?;
+        Some(short_bus_id(&chars(&pci.bus_id)))
     }
 
     fn capability(&self, device: Device) -> Option<(u32, u32)> {
@@ -397,6 +405,12 @@ impl Nvml {
     }
 
     fn remapped(&self, device: Device) -> Option<Remapped> {
+        let (_, _, pending, failed) = self.remapped_rows(device)?;
+        Some(Remapped { pending, failed })
+    }
+
+    /// Rows replaced for correctable errors and for uncorrectable ones; whether one waits; whether one failed.
+    fn remapped_rows(&self, device: Device) -> Option<(u32, u32, bool, bool)> {
         type Four = unsafe extern "C" fn(
             Device,
             *mut c_uint,
@@ -410,7 +424,7 @@ impl Nvml {
         let code = unsafe {
             function(device, &mut corrected, &mut not_corrected, &mut pending, &mut failed)
         };
-        (code == 0).then_some(Remapped { pending: pending != 0, failed: failed != 0 })
+        (code == 0).then_some((corrected, not_corrected, pending != 0, failed != 0))
     }
 
     fn mig_mode(&self, device: Device) -> Option<bool> {
