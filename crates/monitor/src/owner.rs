@@ -20,8 +20,8 @@ pub struct OwnContainer {
     pub pid: u32,
     /// What is known of it.
     pub workload: Workload,
-    /// The GPUs that were given to it, by UUID or number.
-    pub gpus: Vec<String>,
+    /// The numbers of the GPUs that were given to it.
+    pub gpus: Vec<u32>,
 }
 
 /// Reads /proc, and remembers what it has read.
@@ -63,6 +63,12 @@ impl Owners {
             self.known.clear();
             self.own = own;
         }
+    }
+
+    /// Our own containers that were given this GPU.
+    pub fn holders(&self, gpu: u32) -> Vec<Workload> {
+        let of = self.own.iter().filter(|own| own.gpus.contains(&gpu));
+        of.map(|own| own.workload.clone()).collect()
     }
 
     /// What is known of a process; nothing of one that is not in this /proc.

@@ -16,6 +16,8 @@ pub struct Sample {
     /// Why there is nothing of NVML, where there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence: Option<String>,
+    /// The kernel's log is read; else errors come by NVML's events alone, and those of NVSwitches not at all.
+    pub kernel_log: bool,
     /// Processes are seen as the host has them; in a container of its own process ids, a GPU without processes may
     /// have some.
     pub sees_processes: bool,
@@ -60,6 +62,9 @@ pub struct Gpu {
     /// Its instances.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
+    /// Our own containers that were given it, whether they use it or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Workload>,
     /// The processes on it; absent where NVML does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<Process>>,

@@ -73,7 +73,7 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
     let mut own_at: Option<Instant> = None;
     let pids = std::fs::read_link("/proc/self/ns/pid");
     let sees_processes = pids.is_ok_and(|pids| pids.as_os_str() == FIRST_PIDS);
-    let mut machine = Machine::default();
+    let mut machine = Machine { kernel_log: log.is_some(), ..Machine::default() };
     let mut next = Instant::now();
     loop {
         if own_at.is_none_or(|at| at.elapsed() >= OWN) {
@@ -111,6 +111,7 @@ struct Machine {
     gpus: BTreeMap<String, Seen>,
     /// At the first look there is nothing older to show.
     first: bool,
+    kernel_log: bool,
     reported: Vec<Event>,
 }
 
@@ -217,6 +218,7 @@ impl Machine {
         for seen in self.gpus.values() {
             let mut gpu = seen.gpu.clone();
             gpu.age_ms = u64::try_from(seen.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            gpu.holders = owners.holders(gpu.index);
             for process in gpu.processes.iter_mut().flatten() {
                 let known = owners.of(process.pid);
                 process.name = known.name;
@@ -228,7 +230,8 @@ impl Machine {
         gpus.sort_by_key(|gpu| gpu.index);
         let events = self.once(events, &gpus);
         let (driver, silence) = (self.driver.clone(), self.silence.clone());
-        Sample { at_ms, driver, silence, sees_processes, gpus, events }
+        let kernel_log = self.kernel_log;
+        Sample { at_ms, driver, silence, kernel_log, sees_processes, gpus, events }
     }
 
     /// Each error once, with its GPU.

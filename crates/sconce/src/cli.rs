@@ -9,8 +9,9 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, load, lock, login, logs, man, measure, probe, prune, ps, pull, push, rm,
-    rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature, wait, wheel,
+    init, inspect, kill, load, lock, login, logs, man, measure, monitor, probe, prune, ps, pull,
+    push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify, verify_signature, wait,
+    wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -74,6 +75,8 @@ enum Command {
     Doctor(doctor::Args),
     Verify(Box<verify::Args>),
     Bench(Box<bench::Args>),
+    Monitor(Box<monitor::Args>),
+    Top(top::Args),
     Cdi(cdi::Args),
     Images(images::Args),
     Pull(pull::Args),
@@ -132,6 +135,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Finish(args) => finish::main(&global, &args),
         Command::Verify(args) => verify::main(&global, &args),
         Command::Bench(args) => bench::main(&global, &args),
+        Command::Monitor(args) => monitor::main(&global, &args),
+        Command::Top(args) => top::main(&global, &args),
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
         Command::Cdi(args) => cdi::main(&args),

@@ -255,6 +255,16 @@ impl Kinded for sconce_doctor::Error {
     }
 }
 
+impl Kinded for sconce_monitor::recording::Error {
+    fn kind(&self) -> Kind {
+        use sconce_monitor::recording::Error as E;
+        match self {
+            E::NotOne | E::Newer { .. } => Kind::Document,
+            E::Io(_) => Kind::Storage,
+        }
+    }
+}
+
 impl Kinded for sconce_inspect::Error {
     fn kind(&self) -> Kind {
         use sconce_inspect::Error as E;
@@ -404,6 +414,7 @@ failures!(
     sconce_run::Error,
     sconce_serve::Error,
     sconce_doctor::Error,
+    sconce_monitor::recording::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,
     sconce_build::Error,
