@@ -18,6 +18,8 @@ pub struct Sample {
     pub silence: Option<String>,
     /// The kernel's log is read; else errors come by NVML's events alone, and those of NVSwitches not at all.
     pub kernel_log: bool,
+    /// NVML reports errors of GPUs.
+    pub xid_events: bool,
     /// Processes are seen as the host has them; in a container of its own process ids, a GPU without processes may
     /// have some.
     pub sees_processes: bool,

@@ -231,7 +231,8 @@ impl Machine {
         let events = self.once(events, &gpus);
         let (driver, silence) = (self.driver.clone(), self.silence.clone());
         let kernel_log = self.kernel_log;
-        Sample { at_ms, driver, silence, kernel_log, sees_processes, gpus, events }
+        let xid_events = self.open.as_ref().is_some_and(|open| open.waiter.is_some());
+        Sample { at_ms, driver, silence, kernel_log, xid_events, sees_processes, gpus, events }
     }
 
     /// Each error once, with its GPU.

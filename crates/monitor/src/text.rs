@@ -232,7 +232,8 @@ fn dcgm(page: &Page<'_>, out: &mut Out, fresh: &[&Gpu]) {
         (page.names.new_ones(), "DCGM_FI_DEV_XID_ERROR"),
     ];
     for (_, name) in name.into_iter().filter(|(wanted, _)| *wanted) {
-        if fresh.is_empty() {
+        // Where errors are not heard of, that there was none is not known.
+        if fresh.is_empty() || !(page.sample.xid_events || page.sample.kernel_log) {
             continue;
         }
         out.family(name, "gauge", "Value of the last XID error encountered.");
@@ -311,6 +312,9 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
             out.row("sconce_gpu_xid_errors_total", &labels, *count as f64);
         }
     }
+    let name = "sconce_monitor_kernel_log_readable";
+    out.family(name, "gauge", "1 where the kernel's log is read, and errors of switches with it");
+    let _ = writeln!(out.text, "{name} {}", u8::from(page.sample.kernel_log));
     out.family(
         "sconce_anomaly",
         "gauge",

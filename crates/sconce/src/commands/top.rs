@@ -22,9 +22,17 @@ pub struct Args {
     /// As JSON: {at_ms, driver, gpus: [{index, uuid, model, values, instances, processes, holders, …}]}, values in base units
     #[arg(long)]
     json: bool,
+    /// A container, as Docker's command of this name takes one
+    #[arg(hide = true)]
+    container: Vec<String>,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if !args.container.is_empty() {
+        let what = "there is no `sconce top` of a container: it shows GPUs";
+        let failure = Failure::new(Kind::Usage, what);
+        return Err(failure.hint("`sconce exec NAME ps aux`, or `sconce stats`"));
+    }
     let mut last = None;
     let mut left = 2;
     let interval = Duration::from_millis(500);
