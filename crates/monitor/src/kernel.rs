@@ -66,7 +66,7 @@ pub fn event(line: &str, at_ms: u64) -> Option<Event> {
         return Some(Event {
             at_ms,
             kind,
-            bus_id: is_place(place).then(|| place.to_ascii_lowercase()).unwrap_or_default(),
+            bus_id: if is_place(place) { place.to_ascii_lowercase() } else { String::new() },
             code: Some(code),
             line: kept(),
             ..Event::default()

@@ -23,6 +23,8 @@ use crate::worker::{Found, Look, Worker};
 
 /// How long the first answers may take.
 const FIRST: Duration = Duration::from_secs(5);
+/// How long after one attempt to open NVML anew the next follows.
+const REOPEN: Duration = Duration::from_secs(30);
 /// How often our own containers are looked for.
 const OWN: Duration = Duration::from_secs(5);
 /// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
@@ -39,8 +41,6 @@ pub struct Options {
     pub library: PathBuf,
     /// How often.
     pub interval: Duration,
-    /// How long after a loss NVML is opened anew, at the earliest.
-    pub reopen: Duration,
     /// Where the kernel's log is.
     pub kernel_log: PathBuf,
     /// Finds our own containers.
@@ -53,7 +53,6 @@ impl Options {
         Self {
             library,
             interval: Duration::from_secs(1),
-            reopen: Duration::from_secs(30),
             kernel_log: PathBuf::from("/dev/kmsg"),
             own,
         }
@@ -115,11 +114,14 @@ struct Machine {
     reported: Vec<Event>,
 }
 
+/// Errors that NVML reported and no sample has yet: the session's number of the GPU, the error's.
+type Reported = Arc<Mutex<Vec<(usize, Option<u32>)>>>;
+
 struct Open {
     session: Arc<Session>,
     workers: Vec<(String, Worker)>,
     answers: Receiver<Found>,
-    events: Arc<Mutex<Vec<(usize, Option<u32>)>>>,
+    events: Reported,
     over: Arc<AtomicBool>,
     waiter: Option<thread::JoinHandle<()>>,
     /// The session's numbers of the GPUs.
@@ -144,7 +146,8 @@ impl Machine {
                 free && (lost || changed(open))
             }
         };
-        let due = self.tried.is_none_or(|at| at.elapsed() >= options.reopen);
+        let patience = (options.interval * 30).clamp(Duration::from_secs(1), REOPEN);
+        let due = self.tried.is_none_or(|at| at.elapsed() >= patience);
         if !stale || !due {
             return;
         }

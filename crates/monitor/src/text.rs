@@ -33,7 +33,7 @@ impl Format {
                     return None;
                 }
                 let weight = words.find_map(|word| word.strip_prefix("q="));
-                Some(weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok())?)
+                weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok())
             });
             all.next()
         };
@@ -273,29 +273,35 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
         ]);
         out.row("sconce_gpu_info", &labels, 1.0);
     }
-    for metric in METRICS.iter().filter(|metric| **metric != Metric::ClockReasons) {
-        let mut rows = Vec::new();
-        for gpu in fresh {
-            rows.extend(gpu.values.get(*metric).map(|value| (key(gpu), value)));
-            for one in &gpu.instances {
-                let (index, id) = (gpu.index.to_string(), one.gpu_instance.to_string());
-                let pairs = [
-                    ("gpu", index.as_str()),
-                    ("UUID", &gpu.uuid),
-                    ("instance_uuid", &one.uuid),
-                    ("profile", &one.profile),
-                    ("gpu_instance", &id),
-                ];
-                rows.extend(one.values.get(*metric).map(|value| (labels(&pairs), value)));
-            }
+    // Labels are the same for all metrics: made once.
+    let mut entities: Vec<(String, &Values)> = Vec::new();
+    for gpu in fresh {
+        entities.push((key(gpu), &gpu.values));
+        for one in &gpu.instances {
+            let (index, id) = (gpu.index.to_string(), one.gpu_instance.to_string());
+            let pairs = [
+                ("gpu", index.as_str()),
+                ("UUID", &gpu.uuid),
+                ("instance_uuid", &one.uuid),
+                ("profile", &one.profile),
+                ("gpu_instance", &id),
+            ];
+            entities.push((labels(&pairs), &one.values));
         }
-        if rows.is_empty() {
+    }
+    for metric in METRICS.iter().filter(|metric| **metric != Metric::ClockReasons) {
+        let known = |(_, values): &&(String, &Values)| values.get(*metric).is_some();
+        if !entities.iter().any(|entity| known(&entity)) {
             continue;
         }
         let name = format!("sconce_gpu_{}", metric.key());
         let kind = if metric.kind() == Kind::Counter { "counter" } else { "gauge" };
         out.family(&name, kind, metric.help());
-        rows.iter().for_each(|(labels, value)| out.row(&name, labels, *value));
+        for (labels, values) in &entities {
+            if let Some(value) = values.get(*metric) {
+                out.row(&name, labels, value);
+            }
+        }
     }
     reasons(out, fresh);
     processes(out, fresh);

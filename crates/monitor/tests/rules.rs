@@ -191,7 +191,7 @@ fn faults() {
     let mut say =
         |name: &str, found: Vec<String>| out += &format!("{name}: {}\n", found.join("; "));
     say("healthy", held(900, |_| of(healthy())));
-    say("lost", held(1, |_| of(Gpu { lost: Some(15), ..healthy() })));
+    say("lost", held(5, |_| of(Gpu { lost: Some(15), ..healthy() })));
     say("silent", held(1, |_| of(Gpu { age_ms: 14_000, ..healthy() })));
     say("uncorrected", held(1, |_| of(with(EccUncorrected, 2.))));
     say("row waits", held(1, |_| of(with(RemapPending, 1.))));

@@ -351,6 +351,93 @@ fn files_units_and_wrong_arguments() {
     assert!(code == 0 && out.lines().count() >= 20 && out.contains("nccl-hang"));
 }
 
+/// As large as a machine is: 16 GPUs of 7 instances and 200 processes each.
+#[test]
+fn a_very_large_machine() {
+    let world = World::new();
+    let mut text = FakeNvml::h100s(16) + "gpu.*.mig_mode 1\ngpu.*.mig_most 7\n";
+    for gpu in 0..16 {
+        let pids: Vec<String> =
+            (0..200).map(|one| format!("{}:1000", 4_194_305 + gpu * 200 + one)).collect();
+        text += &format!("gpu.{gpu}.processes {}\n", pids.join(" "));
+        for one in 0..7 {
+            let key = format!("gpu.{gpu}.mig.{one}");
+            text += &format!(
+                "{key}.uuid MIG-{gpu}-{one}\n{key}.gi {one}\n{key}.ci 0\n{key}.name H100 MIG 1g.10gb\n\
+                 {key}.memory_total 10000000000\n{key}.memory_used 4000000000\n{key}.gpm.2 {one}\n"
+            );
+        }
+    }
+    let fake = fake(&world, &text);
+    let (code, out, err) = says(&world, &fake, &["monitor", "--once"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out.matches("\nDCGM_FI_DEV_FB_USED{").count(), 16 * 8, "GPUs and instances");
+    assert_eq!(out.matches("GPU_I_PROFILE=\"1g.10gb\",GPU_I_ID=\"3\"").count() % 16, 0);
+    assert_eq!(out.matches("\nsconce_process_memory_bytes{").count(), 16 * 200);
+}
+
+/// A GPU that is gone is told of, and one that comes back with the driver is seen again.
+#[test]
+fn the_driver_goes_and_comes_back() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(2));
+    let monitor = Monitor::start(&world, &fake, &[]);
+    let rows = |text: &str| text.matches("\nDCGM_FI_DEV_GPU_TEMP{").count();
+    monitor.until("/metrics", |text| rows(text) == 2);
+    fake.becomes(&FakeNvml::h100s(1));
+    let gone = "sconce_anomaly{rule=\"gpu-lost\",severity=\"critical\",gpu=\"1\"";
+    let text = monitor.until("/metrics", |text| text.contains(gone));
+    assert_eq!(rows(&text), 1, "{text}");
+    fake.becomes("init 9\nlost 9\n");
+    monitor.until("/metrics", |text| rows(text) == 0);
+    monitor.until("/health", |text| text.contains("200 OK") && text.contains("Driver Not Loaded"));
+    fake.becomes(&FakeNvml::h100s(2));
+    let text = monitor.until("/metrics", |text| rows(text) == 2);
+    assert_eq!(text.matches("} 1\nsconce_gpu_up").count(), 1, "{text}");
+    monitor.until("/metrics", |text| !text.contains("rule=\"gpu-lost\""));
+}
+
+/// What runs on a GPU: a container of ours by its layers, its image and its name.
+#[test]
+fn whose_work_it_is() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["sleep", "300"]}"#);
+    let done = |words: &[&str]| {
+        let (code, out, err) = world.says(words);
+        assert_eq!(code, 0, "{words:?}\n{out}{err}");
+        out
+    };
+    done(&["copy", "oci:image", "store:lab/demo:1"]);
+    let id = done(&["run", "-d", "-q", "--gpus", "none", "--name", "training", "lab/demo:1"]);
+    let listed: serde_json::Value = serde_json::from_str(&done(&["ps", "--json"])).unwrap();
+    let first = listed[0]["pid"].as_u64().unwrap();
+    // The command, below the container's first process.
+    let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+    let pid = children.split_whitespace().next().unwrap();
+    let images: serde_json::Value = serde_json::from_str(&done(&["images", "--json"])).unwrap();
+    let digest = images.to_string();
+    let used = format!("gpu.0.processes {pid}:1000000000\n");
+    let fake = fake(&world, &(FakeNvml::h100s(1) + &used));
+    let (_, out, _) = says(&world, &fake, &["monitor", "--once"]);
+    let line = out.lines().find(|line| line.starts_with("sconce_workload_info{")).unwrap();
+    for part in ["runtime=\"sconce\"", "name=\"training\"", id.trim(), "image=\"lab/demo:1\""] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let named = line.split("image_digest=\"").nth(1).and_then(|rest| rest.split('"').next());
+    assert!(
+        named.is_some_and(|named| named.starts_with("sha256:") && digest.contains(named)),
+        "{line}"
+    );
+    let (_, out, _) = says(&world, &fake, &["top", "--once"]);
+    assert!(
+        out.contains("training") && out.contains("lab/demo:1") && out.contains("sleep"),
+        "{out}"
+    );
+    // The tag means another image now; what runs is still what it was.
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["true"]}"#);
+    done(&["kill", "training"]);
+}
+
 #[test]
 fn top_once() {
     let world = World::new();

@@ -307,6 +307,7 @@ impl Session {
         let Some(device) = self.device(gpu) else { return State::default() };
         let limits = self.limits(gpu);
         let errors = |counter| self.nvml.ecc(device, counter);
+        let links = self.nvml.links(device);
         State {
             power_default_mw: limits.power_default_mw,
             sm_max_mhz: limits.sm_max_mhz,
@@ -318,8 +319,9 @@ impl Session {
             ecc: errors(0),
             ecc_of_life: errors(1),
             remapped: self.nvml.remapped_rows(device),
-            nvlinks: self.nvml.links(device),
-            nvlink_errors: [0, 1, 2].map(|counter| self.nvml.link_errors(device, counter)),
+            nvlinks: links,
+            nvlink_errors: [0, 1, 2]
+                .map(|counter| self.nvml.link_errors(device, links?.1, counter)),
             fabric: self.nvml.fabric(device),
             slowdown_c: self.of_kind(c"nvmlDeviceGetTemperatureThreshold", device, 1),
         }
@@ -433,10 +435,10 @@ impl Nvml {
     }
 
     /// An error counter summed over all links (`nvmlNvLinkErrorCounter_t`: 0 replays, 1 recoveries, 2 checksums).
-    fn link_errors(&self, device: Device, counter: c_uint) -> Option<u64> {
+    fn link_errors(&self, device: Device, links: c_uint, counter: c_uint) -> Option<u64> {
         type Link = unsafe extern "C" fn(Device, c_uint, c_uint, *mut c_ulonglong) -> c_int;
         let function = self.symbol::<Link>(c"nvmlDeviceGetNvLinkErrorCounter")?;
-        let counts = (0..MOST_LINKS).filter_map(|link| {
+        let counts = (0..links).filter_map(|link| {
             let mut count: c_ulonglong = 0;
             // SAFETY: the signature is nvml.h's; `count` outlives the call.
             let code = unsafe { function(device, link, counter, &mut count) };

@@ -424,7 +424,8 @@ fn judge(path: &Path, args: &RulesArgs) -> Result<ExitCode, Failure> {
                                 == (finding.rule, &finding.uuid, finding.since_ms)
                     };
                     if let Some(row) = rows.iter_mut().find(same) {
-                        *row = (finding, Some(at));
+                        // What was seen when it began tells more than what was while it ended.
+                        row.1 = Some(at);
                     }
                 }
             }
