@@ -138,7 +138,12 @@ impl Machine {
     /// Opens NVML where it is not, or where it no longer sees what is there.
     fn keep_open(&mut self, options: &Options) {
         let lost = self.gpus.values().any(|seen| seen.gpu.lost.is_some());
-        let changed = |open: &Open| open.session.count() != Ok(open.count);
+        // One that was lost when the session began did not say then who it is.
+        let named = |open: &Open| {
+            let mut nameless = open.handles.iter().filter(|(_, uuid)| uuid.starts_with(UNKNOWN));
+            nameless.any(|(handle, _)| open.session.identity(*handle).uuid.is_some())
+        };
+        let changed = |open: &Open| open.session.count() != Ok(open.count) || named(open);
         let stale = match &self.open {
             None => true,
             Some(open) => {
@@ -231,7 +236,11 @@ impl Machine {
             gpus.push(gpu);
         }
         gpus.sort_by_key(|gpu| gpu.index);
-        let events = self.once(events, &gpus);
+        let mut events = self.once(events, &gpus);
+        // The kernel's log is the whole machine's: in a container, errors of GPUs that it was not given are others'.
+        events.retain(|event| {
+            sees_processes || event.kind != EventKind::Xid || !event.uuid.is_empty()
+        });
         let (driver, silence) = (self.driver.clone(), self.silence.clone());
         let kernel_log = self.kernel_log;
         let xid_events = self.open.as_ref().is_some_and(|open| open.waiter.is_some());
@@ -297,6 +306,8 @@ impl Seen {
     }
 }
 
+/// What a GPU without a UUID is called, before its number.
+const UNKNOWN: &str = "unknown-";
 /// Of a GPU that NVML does not list any more: NOT_FOUND.
 const GONE: i32 = 6;
 
@@ -321,6 +332,8 @@ impl Open {
             handles: Vec::new(),
             count,
         };
+        // One that did not say what it is may say so now.
+        gpus.retain(|uuid, _| !uuid.starts_with(UNKNOWN));
         for seen in gpus.values_mut() {
             seen.gpu.lost = Some(GONE);
         }
@@ -340,7 +353,7 @@ impl Open {
     ) {
         let handle = self.session.by_index(index);
         let known = gpus.values().find(|seen| seen.gpu.index == index).map(|seen| &seen.gpu.uuid);
-        let known = known.cloned().unwrap_or_else(|| format!("unknown-{index}"));
+        let known = known.cloned().unwrap_or_else(|| format!("{UNKNOWN}{index}"));
         let handle = match handle {
             Ok(handle) => handle,
             Err(code) => {
@@ -353,7 +366,7 @@ impl Open {
         let identity = self.session.identity(handle);
         // One without a UUID is known by its place.
         let uuid = identity.uuid.filter(|uuid| !uuid.is_empty());
-        let uuid = uuid.unwrap_or_else(|| format!("unknown-{index}"));
+        let uuid = uuid.unwrap_or_else(|| format!("{UNKNOWN}{index}"));
         // A second one of the same name is another GPU all the same.
         let taken = self.handles.iter().any(|(_, other)| *other == uuid);
         let uuid = if taken { format!("{uuid}-{index}") } else { uuid };

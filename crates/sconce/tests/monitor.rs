@@ -380,10 +380,16 @@ fn a_very_large_machine() {
 #[test]
 fn the_driver_goes_and_comes_back() {
     let world = World::new();
-    let fake = fake(&world, &FakeNvml::h100s(2));
+    // One is lost from the beginning, and says who it is only when it is back.
+    let fake = fake(&world, &(FakeNvml::h100s(2) + "gpu.1.lost 15\n"));
     let monitor = Monitor::start(&world, &fake, &[]);
+    monitor.until("/metrics", |text| {
+        text.contains("rule=\"gpu-lost\",severity=\"critical\",gpu=\"1\"")
+    });
+    fake.becomes(&FakeNvml::h100s(2));
     let rows = |text: &str| text.matches("\nDCGM_FI_DEV_GPU_TEMP{").count();
-    monitor.until("/metrics", |text| rows(text) == 2);
+    // At first under its number alone; under its own name soon, and only so.
+    monitor.until("/metrics", |text| rows(text) == 2 && !text.contains("unknown-"));
     fake.becomes(&FakeNvml::h100s(1));
     let gone = "sconce_anomaly{rule=\"gpu-lost\",severity=\"critical\",gpu=\"1\"";
     let text = monitor.until("/metrics", |text| text.contains(gone));
