@@ -300,6 +300,14 @@ fn record_and_replay() {
 
     let (code, _, err) = says(&world, &fake, &words);
     assert!(code == 7 && err.contains("not written over"), "{code} {err}");
+    // Ctrl-C ends one whole.
+    let mut monitor = Monitor::start(&world, &fake, &["--record", "ended.gz"]);
+    monitor.until("/metrics", |text| text.contains("DCGM_FI_DEV_GPU_TEMP{"));
+    let pid = monitor.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(monitor.child.wait().unwrap().code(), Some(0));
+    let (_, out, _) = says(&world, &fake, &["monitor", "rules", "--replay", "ended.gz", "--json"]);
+    assert!(out.contains("\"torn\": false"), "{out}");
     fs::write(world.path("later"), "{\"sconce_recording\":2}\n").unwrap();
     assert!(Command::new("gzip").arg(world.path("later")).status().unwrap().success());
     let (code, _, err) = says(&world, &fake, &["monitor", "--replay", "later.gz", "--once"]);
@@ -321,6 +329,21 @@ fn files_units_and_wrong_arguments() {
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
     let (code, _, err) = says(&world, &fake, &["monitor", "--once", "--textfile", "no/gpu.prom"]);
     assert!(code == 7 && err.contains("no/gpu.prom"), "{code} {err}");
+
+    let words = ["monitor", "--textfile", "no/gpu.prom", "--for", "5s"];
+    let (code, _, err) = says(&world, &fake, &words);
+    assert!(code == 7 && err.contains("no/gpu.prom"), "{code} {err}");
+    // Beside a port it goes on, and writes once it can.
+    let monitor = Monitor::start(&world, &fake, &["--textfile", "later/gpu.prom"]);
+    monitor.until("/metrics", |text| text.contains("DCGM_FI_DEV_GPU_TEMP{"));
+    fs::create_dir(world.path("later")).unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !world.path("later/gpu.prom").exists() {
+        assert!(Instant::now() < end, "never written");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let said = fs::read_to_string(world.path("said")).unwrap();
+    assert_eq!(said.matches("can't write later/gpu.prom").count(), 1, "{said}");
 
     let (code, unit, _) = says(&world, &fake, &["monitor", "--print-unit", "--listen", ":9400"]);
     assert!(code == 0 && unit.contains("DynamicUser=yes") && unit.contains("--listen [::]:9400"));

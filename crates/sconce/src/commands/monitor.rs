@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -195,8 +196,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
         drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
     }
+    let alone = wanted.is_none();
+    let stop = Arc::new(AtomicBool::new(false));
+    if recorder.is_some() {
+        finish_when_interrupted(Arc::clone(&stop), args.interval)?;
+    }
     let begun = Instant::now();
     let mut failed = None;
+    let mut unwritten = false;
     let mut full = false;
     let mut silent: Option<String> = None;
     let take = |sample: Sample| -> bool {
@@ -206,6 +213,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 eprintln!("note: NVML does not answer: {why}; it is asked again");
             }
         }
+        // Who serves metrics goes on doing so on a full disk; who only writes has failed.
+        let mut lost = |failure: Failure| {
+            if alone {
+                failed = Some(failure);
+            } else {
+                failure.print();
+            }
+            !alone
+        };
         if let Some(recorder) = recorder.as_mut().filter(|_| !full) {
             match recorder.push(&sample) {
                 Ok(true) => {}
@@ -214,16 +230,26 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                     eprintln!("note: the recording is as large as it may be; no more is recorded");
                 }
                 Err(error) => {
-                    failed = Some(Failure::from(error));
-                    return false;
+                    full = true;
+                    if !lost(error.into()) {
+                        return false;
+                    }
                 }
             }
         }
         tell(global, &exporter.push(sample));
-        if let Some(path) = &args.textfile
-            && let Err(failure) = write_textfile(path, &exporter)
-        {
-            failed = Some(failure);
+        if let Some(path) = &args.textfile {
+            let written = write_textfile(path, &exporter);
+            // Tried again at the next sample; told of once.
+            let told = std::mem::replace(&mut unwritten, written.is_err());
+            if let Err(failure) = written
+                && !told
+                && !lost(failure)
+            {
+                return false;
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
             return false;
         }
         args.duration.is_none_or(|most| begun.elapsed() < most)
@@ -232,10 +258,25 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some(path) => replay(path, take)?,
         None => sampler::run(options(args), take),
     }
-    if let Some(recorder) = recorder {
+    if let Some(recorder) = recorder.filter(|_| !full) {
         recorder.finish()?;
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Lets a recording be ended by Ctrl-C, whole. A monitor whose driver does not come back ends all the same.
+fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<(), Failure> {
+    let interrupts = sconce_run::Interrupts::listen()?;
+    let wait = move || {
+        while interrupts.came().is_none() {
+            thread::sleep(Duration::from_millis(100));
+        }
+        stop.store(true, Ordering::Relaxed);
+        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(1));
+        std::process::exit(Kind::Interrupted as i32);
+    };
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
 }
 
 fn options(args: &Args) -> Options {
