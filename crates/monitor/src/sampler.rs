@@ -35,10 +35,13 @@ const FIRST_PIDS: &str = "pid:[4026531836]";
 /// Finds our own containers that run.
 pub type FindOwn = Box<dyn FnMut() -> Vec<OwnContainer> + Send>;
 
+/// Finds the driver's NVML.
+pub type FindLibrary = Box<dyn FnMut() -> PathBuf + Send>;
+
 /// What a sampler is to do.
 pub struct Options {
-    /// Where NVML is.
-    pub library: PathBuf,
+    /// Finds NVML: asked each time that it is opened, as a replaced driver has another.
+    pub library: FindLibrary,
     /// How often.
     pub interval: Duration,
     /// Where the kernel's log is.
@@ -49,7 +52,7 @@ pub struct Options {
 
 impl Options {
     /// Usual ones.
-    pub fn new(library: PathBuf, own: FindOwn) -> Self {
+    pub fn new(library: FindLibrary, own: FindOwn) -> Self {
         Self {
             library,
             interval: Duration::from_secs(1),
@@ -79,7 +82,7 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
             owners.set_own((options.own)());
             own_at = Some(Instant::now());
         }
-        machine.keep_open(&options);
+        machine.keep_open(&mut options);
         machine.look(if machine.first { FIRST } else { options.interval.mul_f64(0.8) });
         let at_ms = now_ms();
         let mut events = machine.events();
@@ -136,7 +139,7 @@ struct Seen {
 
 impl Machine {
     /// Opens NVML where it is not, or where it no longer sees what is there.
-    fn keep_open(&mut self, options: &Options) {
+    fn keep_open(&mut self, options: &mut Options) {
         let lost = self.gpus.values().any(|seen| seen.gpu.lost.is_some());
         // One that was lost when the session began did not say then who it is.
         let named = |open: &Open| {
@@ -161,7 +164,7 @@ impl Machine {
             open.end();
         }
         self.generation += 1;
-        match Open::new(&options.library, self.generation, &mut self.gpus) {
+        match Open::new(&(options.library)(), self.generation, &mut self.gpus) {
             Ok(open) => {
                 self.driver = open.session.driver();
                 self.silence = None;

@@ -280,7 +280,7 @@ fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<
 }
 
 fn options(args: &Args) -> Options {
-    Options { interval: args.interval, ..Options::new(own::library(), own::finder()) }
+    Options { interval: args.interval, ..Options::new(Box::new(own::library), own::finder()) }
 }
 
 fn cannot_listen(wanted: Option<SocketAddr>, error: &std::io::Error) -> Failure {

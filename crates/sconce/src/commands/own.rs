@@ -19,7 +19,7 @@ pub fn library() -> PathBuf {
         return name;
     }
     let folder = driver::survey(&Machine::host()).folder;
-    let found = folder.map(|folder| folder.join(&name)).filter(|path| path.exists());
+    let found = folder.and_then(|folder| folder.join(&name).canonicalize().ok());
     found.unwrap_or(name)
 }
 

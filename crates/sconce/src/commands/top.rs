@@ -36,12 +36,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut last = None;
     let mut left = 2;
     let interval = Duration::from_millis(500);
-    sampler::run(Options { interval, ..Options::new(own::library(), own::finder()) }, |sample| {
-        left -= 1;
-        let go_on = left > 0 && sample.silence.is_none();
-        last = Some(sample);
-        go_on
-    });
+    sampler::run(
+        Options { interval, ..Options::new(Box::new(own::library), own::finder()) },
+        |sample| {
+            left -= 1;
+            let go_on = left > 0 && sample.silence.is_none();
+            last = Some(sample);
+            go_on
+        },
+    );
     let sample: Sample = last.unwrap_or_default();
     if let Some(why) = &sample.silence {
         let failure = Failure::new(Kind::Machine, format!("NVML does not answer: {why}"));
