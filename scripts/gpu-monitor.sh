@@ -15,8 +15,15 @@ export LC_ALL=C NCCL_NVLS_ENABLE=0
 "$sconce" monitor --once >"$out/metrics.prom" 2>"$out/once.err"
 echo "once: exit code $?, $(grep -c '^DCGM_' "$out/metrics.prom") rows of DCGM's names, $(grep -c '^sconce_' "$out/metrics.prom") of ours"
 "$sconce" top --once | tee "$out/top.txt"
+# Many times: a crash that comes now and then is a crash.
+crashed=0
+for _ in $(seq 10); do
+    "$sconce" top --once >/dev/null 2>>"$out/once.err" || crashed=$((crashed + 1))
+    "$sconce" monitor --once >/dev/null 2>>"$out/once.err" || crashed=$((crashed + 1))
+done
+echo "20 looks: $crashed failed"
 # `--hold 6s` has rules told of after seconds that else wait for minutes.
-"$sconce" monitor --record "$out/recording.gz" --listen 127.0.0.1:9471 --hold 6s >"$out/monitor.out" 2>"$out/monitor.err" &
+"$sconce" monitor --record "$out/recording.gz" --listen 127.0.0.1:9471 --hold 6s --times >"$out/monitor.out" 2>"$out/monitor.err" &
 monitor=$!
 trap 'kill "$monitor" 2>/dev/null' EXIT
 sleep 2
@@ -67,3 +74,5 @@ for line in open(f"{out}/loads"):
 print(f"{answer['samples']} samples; torn: {answer['torn']}; {wrong} loads were told wrongly")
 sys.exit(wrong > 0)
 PYTHON
+told=$?
+[ "$told" = 0 ] && [ "$crashed" = 0 ]

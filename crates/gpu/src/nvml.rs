@@ -19,9 +19,12 @@ use serde::{Deserialize, Serialize};
 pub mod events;
 pub mod gpm;
 mod health;
+mod leave;
 pub mod processes;
 pub mod reading;
 pub mod session;
+pub mod times;
+mod turn;
 
 use crate::error::in_full;
 pub use health::{Health, Vgpu};
@@ -252,6 +255,8 @@ impl Nvml {
             // SAFETY: `nvmlReturn_t nvmlInit_v2(void)`, per nvml.h.
             unsafe { init() }
         };
+        // Also after a failure: the library has been asked, and may hold threads of its own.
+        leave::without_destructors();
         if code == 0 { Ok(nvml) } else { Err(Silence::Init { code }) }
     }
 
@@ -267,7 +272,7 @@ impl Nvml {
         let function = self.symbol::<Fetch<T>>(name)?;
         // SAFETY: callers pass the `T` that nvml.h declares for `name`, and a device handle that
         // NVML gave; `value` outlives the call.
-        let code = unsafe { function(device, &mut value) };
+        let code = times::call(name, || unsafe { function(device, &mut value) });
         (code == 0).then_some(value)
     }
 
@@ -278,7 +283,8 @@ impl Nvml {
         let mut buffer: [c_char; 96] = [0; 96];
         // SAFETY: the buffer is as long as said (NVML_DEVICE_UUID_V2_BUFFER_SIZE and
         // NVML_DEVICE_NAME_V2_BUFFER_SIZE are 96).
-        let code = unsafe { function(device, buffer.as_mut_ptr(), buffer.len() as c_uint) };
+        let room = buffer.len() as c_uint;
+        let code = times::call(name, || unsafe { function(device, buffer.as_mut_ptr(), room) });
         (code == 0).then(|| chars(&buffer))
     }
 
@@ -421,9 +427,9 @@ impl Nvml {
         let function = self.symbol::<Four>(c"nvmlDeviceGetRemappedRows")?;
         let [mut corrected, mut not_corrected, mut pending, mut failed]: [c_uint; 4] = [0; 4];
         // SAFETY: the signature is nvml.h's; all four numbers outlive the call.
-        let code = unsafe {
+        let code = times::call(c"nvmlDeviceGetRemappedRows", || unsafe {
             function(device, &mut corrected, &mut not_corrected, &mut pending, &mut failed)
-        };
+        });
         (code == 0).then_some((corrected, not_corrected, pending != 0, failed != 0))
     }
 

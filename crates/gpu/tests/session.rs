@@ -5,11 +5,13 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use sconce_gpu::nvml::Silence;
 use sconce_gpu::nvml::events::{Events, XidEvent};
 use sconce_gpu::nvml::gpm::Gpm;
-use sconce_gpu::nvml::reading::{MemoryUse, Reading, Slow, State};
+use sconce_gpu::nvml::reading::{Dear, MemoryUse, Reading, Slow, State};
 use sconce_gpu::nvml::session::Session;
 use sconce_testkit::FakeNvml;
 
@@ -44,12 +46,14 @@ fn what_a_gpu_says_over_time() {
     assert_eq!(identity.bus_id.as_deref(), Some("0000:19:00.0"));
 
     let reading = session.reading(gpu);
-    assert_eq!((reading.utilization, reading.pcie), (Some((100, 0)), Some((5, 16))));
+    assert_eq!((session.utilization(gpu), session.mig(gpu)), (Some((100, 0)), false));
     let (total, reserved) = (85_520_809_984, 618_659_840);
     let memory = MemoryUse { total, reserved: Some(reserved), free: total - reserved, used: 0 };
     assert_eq!(reading.memory, Some(memory));
     let slow = session.slow(gpu);
     assert_eq!((slow.memory_temperature_c, slow.margin_c), (Some(38), Some(55)));
+    assert_eq!((slow.memory_mhz, slow.pcie), (Some(2619), Some((5, 16))));
+    assert_eq!(session.dear(gpu).energy_mj, Some(123_456_789));
     assert_eq!((slow.nvlink_tx_kib, slow.nvlink_rx_kib), (Some(1000), Some(2000)));
     let state = session.state(gpu);
     assert_eq!((state.nvlinks, state.nvlink_errors[2]), (Some((17, 18)), Some(9)));
@@ -96,6 +100,7 @@ fn nothing_is_supported(fake: &FakeNvml) {
     assert_eq!(session.presence(gpu), Ok(()));
     assert_eq!(session.reading(gpu), Reading::default());
     assert_eq!(session.slow(gpu), Slow::default());
+    assert_eq!((session.dear(gpu), session.utilization(gpu)), (Dear::default(), None));
     assert_eq!(session.state(gpu), State::default());
     assert_eq!((session.processes(gpu), session.pcie_bytes(gpu)), (None, (None, None)));
     assert!(Gpm::open(&session, gpu, None).is_none());
@@ -111,7 +116,7 @@ fn values_that_are_none(fake: &FakeNvml) {
     let session = Arc::new(Session::open(&fake.library()).unwrap());
     let gpu = session.by_index(0).unwrap();
     let reading = session.reading(gpu);
-    assert_eq!((reading.utilization, reading.memory), (None, None));
+    assert_eq!((session.utilization(gpu), reading.memory), (None, None));
     let slow = session.slow(gpu);
     assert_eq!((slow.nvlink_tx_kib, slow.memory_temperature_c), (None, None));
     assert_eq!(session.state(gpu).ecc, (None, Some(0)));
@@ -149,10 +154,59 @@ fn an_old_library_lacks_newer_symbols() {
     assert_eq!(reading.memory.and_then(|memory| memory.reserved), None);
     assert_eq!(reading.memory.map(|memory| memory.total), Some(85_520_809_984));
     let slow = session.slow(gpu);
-    assert_eq!(
-        (slow.energy_mj, slow.margin_c, slow.nvlink_tx_kib),
-        (Some(123_456_789), None, None)
-    );
+    assert_eq!(session.dear(gpu).energy_mj, Some(123_456_789));
+    assert_eq!((slow.margin_c, slow.nvlink_tx_kib), (None, None));
     assert!(Gpm::open(&session, gpu, None).is_none());
     assert_eq!(session.processes(gpu), None);
+}
+
+/// The library aborts the process where two threads are in GPM: none is, and one GPU that blocks in it leaves the others
+/// their other values.
+#[test]
+fn one_thread_at_a_time_in_gpm() {
+    let world = FakeNvml::h100s(4) + "gpm_alone 1\ngpm_us 500\n";
+    let Some(fake) = alone("one_thread_at_a_time_in_gpm", FakeNvml::new, &world) else { return };
+    let session = Arc::new(Session::open(&fake.library()).unwrap());
+    let gpus: Vec<usize> = (0..4).map(|index| session.by_index(index).unwrap()).collect();
+    let all = |rounds: usize| {
+        thread::scope(|scope| {
+            for gpu in &gpus {
+                let session = &session;
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        let mut gpm = Gpm::open(session, *gpu, None).unwrap();
+                        let _ = gpm.activity();
+                        assert!(gpm.activity().is_some());
+                    }
+                });
+            }
+        });
+    };
+    all(20);
+    let mut blocked = Gpm::open(&session, gpus[0], None).unwrap();
+    let mut other = Gpm::open(&session, gpus[1], None).unwrap();
+    fake.becomes(&(world + "gpu.0.gpm_block_ms 3000\n"));
+    thread::scope(|scope| {
+        scope.spawn(move || blocked.activity());
+        thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(other.activity(), None);
+        }
+        // Waited for once.
+        assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+        assert!(session.reading(gpus[1]).power_mw.is_some());
+    });
+    assert_eq!(other.activity(), None, "the first sample");
+    assert!(other.activity().is_some());
+}
+
+/// Who no longer waits for an answer, and ends: the library's destructors do not run beside the thread that is inside.
+#[test]
+fn a_process_ends_while_a_call_is_under_way() {
+    let name = "a_process_ends_while_a_call_is_under_way";
+    let world = FakeNvml::h100s(1) + "whole_end 1\ngpu.0.block_ms 60000\n";
+    let Some(fake) = alone(name, FakeNvml::new, &world) else { return };
+    let asked = sconce_gpu::nvml::ask(&fake.library(), Duration::from_millis(300));
+    assert!(matches!(asked, Err(Silence::Late { .. })), "{asked:?}");
 }

@@ -25,6 +25,8 @@ use crate::worker::{Found, Look, Worker};
 const FIRST: Duration = Duration::from_secs(5);
 /// How long after one attempt to open NVML anew the next follows.
 const REOPEN: Duration = Duration::from_secs(30);
+/// How long threads may take to come out of NVML; the wait for events lasts half a second at most.
+const LAST: Duration = Duration::from_secs(2);
 /// How often our own containers are looked for.
 const OWN: Duration = Duration::from_secs(5);
 /// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
@@ -48,6 +50,8 @@ pub struct Options {
     pub kernel_log: PathBuf,
     /// Finds our own containers.
     pub own: FindOwn,
+    /// Whether errors are waited for; who looks once has no use for them.
+    pub listen: bool,
 }
 
 impl Options {
@@ -58,6 +62,7 @@ impl Options {
             interval: Duration::from_secs(1),
             kernel_log: PathBuf::from("/dev/kmsg"),
             own,
+            listen: true,
         }
     }
 }
@@ -89,6 +94,9 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
         events.extend(log.as_mut().map(|log| log.news(at_ms)).unwrap_or_default());
         let sample = machine.sample(at_ms, events, &mut owners, sees_processes);
         if !wanted(sample) {
+            if let Some(open) = machine.open.take() {
+                open.end();
+            }
             return;
         }
         next += options.interval;
@@ -165,7 +173,10 @@ impl Machine {
         }
         self.generation += 1;
         match Open::new(&(options.library)(), self.generation, &mut self.gpus) {
-            Ok(open) => {
+            Ok(mut open) => {
+                if options.listen {
+                    open.listen();
+                }
                 self.driver = open.session.driver();
                 self.silence = None;
                 self.open = Some(open);
@@ -343,7 +354,6 @@ impl Open {
         for index in 0..count {
             open.add(index, generation, &send, gpus);
         }
-        open.listen();
         Ok(open)
     }
 
@@ -411,21 +421,23 @@ impl Open {
         self.waiter = builder.spawn(run).ok();
     }
 
-    /// Ends it; all workers are at rest.
-    fn end(mut self) {
+    /// Ends it, once no thread is inside NVML any more. Where one does not come back the session stays open.
+    fn end(self) {
         self.over.store(true, Ordering::Relaxed);
-        self.workers.clear();
-        if let Some(waiter) = self.waiter.take() {
-            // Its wait ends within half a second, unless NVML itself hangs: then the old session stays open.
-            let end = Instant::now() + Duration::from_secs(2);
-            while !waiter.is_finished() && Instant::now() < end {
-                thread::sleep(Duration::from_millis(20));
-            }
-            if !waiter.is_finished() {
+        let workers = self.workers.into_iter().map(|(_, worker)| worker.end());
+        let mut threads: Vec<_> = workers.chain(self.waiter).collect();
+        let end = Instant::now() + LAST;
+        loop {
+            threads.retain(|thread| !thread.is_finished());
+            if threads.is_empty() {
+                self.session.close();
                 return;
             }
+            if Instant::now() >= end {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
-        self.session.close();
     }
 }
 

@@ -8,16 +8,22 @@ use std::time::{Duration, Instant};
 use sconce_gpu::nvml::Fabric;
 use sconce_gpu::nvml::gpm::{Activity, Gpm};
 use sconce_gpu::nvml::processes::Process;
-use sconce_gpu::nvml::reading::{self, MemoryUse, Reading, Slow, State};
+use sconce_gpu::nvml::reading::{self, Dear, MemoryUse, Reading, Slow, State};
 use sconce_gpu::nvml::session::Session;
 
 use crate::metric::{Metric, Values};
 use crate::sample::Instance;
 
-/// What takes NVML long, or changes slowly, is asked this often: energy 4.5 ms, a PCIe rate 20 ms, on an H100.
+/// How often NVML's utilization is asked where GPM says the same and more: it takes 2 ms on an H100, GPM one.
+const UTILIZATION: Duration = Duration::from_secs(2);
+/// What changes slowly, and the list of processes.
 const SLOW: Duration = Duration::from_secs(5);
-/// What changes when something breaks.
-const STATE: Duration = Duration::from_secs(10);
+/// What takes longest: energy 4.5 ms, PCIe rates (where there is no GPM) 20 ms each.
+const DEAR: Duration = Duration::from_secs(10);
+/// What changes when something breaks: a hundred calls for the links alone.
+const STATE: Duration = Duration::from_secs(30);
+/// A look is a little early now and then.
+const EARLY: Duration = Duration::from_millis(100);
 /// Threads need little.
 const STACK: usize = 256 << 10;
 
@@ -44,6 +50,7 @@ pub(crate) struct Look {
 /// A worker, as the sampler holds it. It ends when this goes.
 pub(crate) struct Worker {
     ask: SyncSender<()>,
+    thread: thread::JoinHandle<()>,
     pub busy: bool,
 }
 
@@ -61,7 +68,12 @@ impl Worker {
             let mut eye = Eye::new(session, gpu);
             work(&mut eye, &asked, worker, generation, &answers);
         };
-        builder.spawn(run).ok().map(|_| Self { ask, busy: false })
+        builder.spawn(run).ok().map(|thread| Self { ask, thread, busy: false })
+    }
+
+    /// Ends it: it goes once it is done, and is out of NVML when the thread has ended.
+    pub(crate) fn end(self) -> thread::JoinHandle<()> {
+        self.thread
     }
 
     /// Asks for a look, if it is done with the last one.
@@ -91,7 +103,10 @@ struct Eye {
     session: Arc<Session>,
     gpu: usize,
     gpm: Option<Gpm>,
+    utilization: Option<(Instant, Option<(u32, u32)>)>,
     slow: Option<(Instant, Slow)>,
+    processes: Option<Vec<Process>>,
+    dear: Option<(Instant, Dear)>,
     rates: (Option<u64>, Option<u64>),
     state: Option<(Instant, State)>,
     mig: bool,
@@ -105,7 +120,10 @@ impl Eye {
             session,
             gpu,
             gpm,
+            utilization: None,
             slow: None,
+            processes: None,
+            dear: None,
             rates: (None, None),
             state: None,
             mig: false,
@@ -118,12 +136,23 @@ impl Eye {
         session.presence(gpu)?;
         let mut look = Box::new(Look::default());
         put_reading(&mut look.values, &session.reading(gpu));
-        look.processes = session.processes(gpu);
         let now = Instant::now();
-        let due = |last: Option<Instant>, every| last.is_none_or(|last| now - last >= every);
+        let due =
+            |last: Option<Instant>, every| last.is_none_or(|last| now - last + EARLY >= every);
+        let often = if self.gpm.is_some() { UTILIZATION } else { Duration::ZERO };
+        if due(self.utilization.map(|(at, _)| at), often) {
+            self.utilization = Some((now, session.utilization(gpu)));
+        }
+        let (busy, memory) = self.utilization.and_then(|(_, both)| both).unzip();
+        look.values.set(Metric::Utilization, scaled(busy, 0.01));
+        look.values.set(Metric::MemoryActive, scaled(memory, 0.01));
         if due(self.state.as_ref().map(|(at, _)| *at), STATE) {
             self.state = Some((now, session.state(gpu)));
-            self.mig = session.identity(gpu).mig == Some(true);
+        }
+        if due(self.slow.as_ref().map(|(at, _)| *at), SLOW) {
+            self.slow = Some((now, session.slow(gpu)));
+            self.processes = session.processes(gpu);
+            self.mig = session.mig(gpu);
             let found = if self.mig { session.instances(gpu) } else { Vec::new() };
             if !self.instances.iter().map(|(instance, _)| instance).eq(&found) {
                 let with = |instance: reading::Instance| {
@@ -133,8 +162,8 @@ impl Eye {
                 self.instances = found.into_iter().map(with).collect();
             }
         }
-        if due(self.slow.as_ref().map(|(at, _)| *at), SLOW) {
-            self.slow = Some((now, session.slow(gpu)));
+        if due(self.dear.as_ref().map(|(at, _)| *at), DEAR) {
+            self.dear = Some((now, session.dear(gpu)));
             // GPM has them too, without the wait.
             if self.gpm.is_none() {
                 self.rates = session.pcie_bytes(gpu);
@@ -147,6 +176,10 @@ impl Eye {
         if let Some((_, slow)) = &self.slow {
             put_slow(&mut look.values, slow);
         }
+        if let Some((_, dear)) = &self.dear {
+            put_dear(&mut look.values, dear);
+        }
+        look.processes.clone_from(&self.processes);
         look.values.set(Metric::PcieTx, self.rates.0.map(|rate| rate as f64));
         look.values.set(Metric::PcieRx, self.rates.1.map(|rate| rate as f64));
         // Of a GPU that is split, only its instances have activity.
@@ -181,18 +214,11 @@ fn count(number: Option<u64>) -> Option<f64> {
 }
 
 fn put_reading(values: &mut Values, reading: &Reading) {
-    let (busy, memory) = reading.utilization.unzip();
-    values.set(Metric::Utilization, scaled(busy, 0.01));
-    values.set(Metric::MemoryActive, scaled(memory, 0.01));
     values.set(Metric::SmClock, scaled(reading.sm_mhz, 1e6));
-    values.set(Metric::MemoryClock, scaled(reading.memory_mhz, 1e6));
     values.set(Metric::Power, scaled(reading.power_mw, 1e-3));
     values.set(Metric::Temperature, scaled(reading.temperature_c, 1.0));
     values.set(Metric::ClockReasons, count(reading.reasons));
     put_memory(values, reading.memory);
-    let (generation, lanes) = reading.pcie.unzip();
-    values.set(Metric::PcieGeneration, scaled(generation, 1.0));
-    values.set(Metric::PcieLanes, scaled(lanes, 1.0));
 }
 
 fn put_memory(values: &mut Values, memory: Option<MemoryUse>) {
@@ -203,14 +229,21 @@ fn put_memory(values: &mut Values, memory: Option<MemoryUse>) {
 }
 
 fn put_slow(values: &mut Values, slow: &Slow) {
-    values.set(Metric::Energy, slow.energy_mj.map(|energy| energy as f64 * 1e-3));
+    values.set(Metric::MemoryClock, scaled(slow.memory_mhz, 1e6));
+    let (generation, lanes) = slow.pcie.unzip();
+    values.set(Metric::PcieGeneration, scaled(generation, 1.0));
+    values.set(Metric::PcieLanes, scaled(lanes, 1.0));
     values.set(Metric::MemoryTemperature, scaled(slow.memory_temperature_c, 1.0));
     values.set(Metric::TemperatureMargin, scaled(slow.margin_c, 1.0));
-    values.set(Metric::Encoder, scaled(slow.encoder, 0.01));
-    values.set(Metric::Decoder, scaled(slow.decoder, 0.01));
     values.set(Metric::NvlinkTxBytes, slow.nvlink_tx_kib.map(|kib| kib as f64 * 1024.0));
     values.set(Metric::NvlinkRxBytes, slow.nvlink_rx_kib.map(|kib| kib as f64 * 1024.0));
-    values.set(Metric::PowerLimit, scaled(slow.power_limit_mw, 1e-3));
+}
+
+fn put_dear(values: &mut Values, dear: &Dear) {
+    values.set(Metric::Energy, dear.energy_mj.map(|energy| energy as f64 * 1e-3));
+    values.set(Metric::Encoder, scaled(dear.encoder, 0.01));
+    values.set(Metric::Decoder, scaled(dear.decoder, 0.01));
+    values.set(Metric::PowerLimit, scaled(dear.power_limit_mw, 1e-3));
 }
 
 fn put_state(values: &mut Values, state: &State) {

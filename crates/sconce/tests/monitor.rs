@@ -494,3 +494,47 @@ fn top_once() {
     let (code, out, err) = says(&old, &aged, &["top", "--once"]);
     assert!(code == 0 && out.contains("72 W"), "{out}{err}");
 }
+
+/// A library in which two threads in GPM at once, or a process that ends inside a call, are the end: as was seen on real GPUs.
+#[test]
+fn nothing_is_inside_nvml_that_must_not_be() {
+    let world = World::new();
+    let strict = "gpm_alone 1\ngpm_us 2000\nwhole_end 1\n";
+    let fake = fake(&world, &(FakeNvml::h100s(4) + strict));
+    for _ in 0..3 {
+        for words in [&["monitor", "--once"][..], &["top", "--once"], &["top", "--json"]] {
+            let output = with(&world, &fake, words).output().unwrap();
+            let err = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{words:?}: {:?} {err}", output.status);
+        }
+    }
+    let words = ["monitor", "--for", "2s", "--interval", "100ms", "--record", "whole.gz"];
+    let output = with(&world, &fake, &words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // A GPU that stops to answer while it is watched: the program ends all the same, whole.
+    let words = ["monitor", "--for", "4s", "--interval", "100ms", "--record", "blocked.gz"];
+    let child = with(&world, &fake, &words).stderr(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_secs(2));
+    fake.becomes(&(FakeNvml::h100s(4) + strict + "gpu.1.block_ms 60000\n"));
+    let begun = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// What the calls cost, for who looks for it.
+#[test]
+fn times_of_calls() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(2));
+    let words = ["monitor", "--for", "1s", "--interval", "100ms", "--record", "t.gz", "--times"];
+    let (code, _, err) = says(&world, &fake, &words);
+    assert_eq!(code, 0, "{err}");
+    let row = |name: &str| err.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    for name in ["nvmlDeviceGetPowerUsage", "nvmlGpmSampleGet", "(metrics)", "(recording)"] {
+        assert!(row(name).is_some(), "{name}\n{err}");
+    }
+    let calls = |name| row(name)?.split_whitespace().nth(1)?.parse::<u32>().ok();
+    assert!(calls("nvmlDeviceGetPowerUsage") > Some(10), "{err}");
+    assert_eq!(calls("nvmlDeviceGetTotalEnergyConsumption"), Some(2), "every ten seconds\n{err}");
+}

@@ -4,7 +4,9 @@
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `block_ms` is how long each one takes. Structures are those of NVIDIA's public nvml.h.
- * With -DOLD newer symbols are missing. */
+ * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
+ * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `whole_end 1`: the library's
+ * destructor aborts the process where a call is under way. With -DOLD newer symbols are missing. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +24,10 @@ static struct row *rows;
 static size_t count;
 static struct stat seen;
 static int sessions, delivered;
+static int within, in_gpm, gpm_alone, whole_end; /* atomically */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static const char *find(const char *key);
 static void load(void) {
     const char *path = getenv("FAKE_NVML_WORLD");
     struct stat now;
@@ -46,6 +50,8 @@ static void load(void) {
         rows[count++] = (struct row){strdup(line), strdup(space + 1)};
     }
     fclose(file);
+    gpm_alone = find("gpm_alone") != NULL;
+    whole_end = find("whole_end") != NULL;
 }
 
 static const char *find(const char *key) {
@@ -90,7 +96,9 @@ static const char *of(void *device, const char *key) {
 static code reach(void *device) {
     if (!sessions) return UNINITIALIZED;
     const char *block = of(device, "block_ms");
+    __sync_add_and_fetch(&within, 1);
     if (block) usleep(1000 * atoi(block));
+    __sync_sub_and_fetch(&within, 1);
     const char *lost = of(device, "lost");
     if (!lost) lost = global("lost");
     return lost ? atoi(lost) : OK;
@@ -122,13 +130,21 @@ static code text(void *device, const char *key, char *buffer, u32 length) {
     return OK;
 }
 
+static void fail(const char *why) {
+    fprintf(stderr, "fake NVML: %s\n", why);
+    abort();
+}
+__attribute__((destructor)) static void ends(void) {
+    if (whole_end && (within || in_gpm)) fail("the process ends inside a call");
+}
+
 code nvmlInit_v2(void) {
     const char *refuse = global("init");
     if (refuse) return atoi(refuse);
     sessions++;
     return OK;
 }
-code nvmlShutdown(void) { if (!sessions) return UNINITIALIZED; sessions--; return OK; }
+code nvmlShutdown(void) { if (gpm_alone && in_gpm) fail("ended inside GPM"); if (!sessions) return UNINITIALIZED; sessions--; return OK; }
 code nvmlSystemGetDriverVersion(char *buffer, u32 length) {
     const char *value = global("driver");
     if (!value) return NOT_SUPPORTED;
@@ -292,26 +308,37 @@ struct gpm { int live; void *device; };
 struct support { u32 version, supported; };
 struct metric { u32 id; code result; double value; char *names[3]; };
 struct metrics { u32 version, length; struct gpm *samples[2]; struct metric metrics[]; };
-code nvmlGpmQueryDeviceSupport(void *device, struct support *support) { return small(device, "gpm", &support->supported); }
-code nvmlGpmSampleAlloc(struct gpm **sample) { *sample = calloc(1, sizeof **sample); return OK; }
-code nvmlGpmSampleFree(struct gpm *sample) { free(sample); return OK; }
+static void enter(void) {
+    const char *us = global("gpm_us");
+    if (__sync_add_and_fetch(&in_gpm, 1) > 1 && gpm_alone) fail("two threads in GPM");
+    if (us) usleep(atoi(us));
+}
+static code leave(code c) { __sync_sub_and_fetch(&in_gpm, 1); return c; }
+code nvmlGpmQueryDeviceSupport(void *device, struct support *support) { enter(); return leave(small(device, "gpm", &support->supported)); }
+code nvmlGpmSampleAlloc(struct gpm **sample) { enter(); *sample = calloc(1, sizeof **sample); return leave(OK); }
+code nvmlGpmSampleFree(struct gpm *sample) { enter(); free(sample); return leave(OK); }
 code nvmlGpmSampleGet(void *device, struct gpm *sample) {
     u32 mig = 0;
+    enter();
+    const char *block = of(device, "gpm_block_ms");
+    if (block) usleep(1000 * atoi(block));
     code c = reach(device);
     if (!c && !small(device, "mig_mode", &mig) && mig) c = NOT_SUPPORTED;
     *sample = (struct gpm){!c, device};
-    return c;
+    return leave(c);
 }
 code nvmlGpmMigSampleGet(void *device, u32 gi, struct gpm *sample) {
+    enter();
     for (unsigned long i = 0; i < 8; i++) {
         void *instance = (void *)((i + 1) << 16 | ((unsigned long)device & 0xffff));
         const char *own = of(instance, "gi");
-        if (own && strtoul(own, NULL, 10) == gi) { *sample = (struct gpm){1, instance}; return reach(device); }
+        if (own && strtoul(own, NULL, 10) == gi) { *sample = (struct gpm){1, instance}; return leave(reach(device)); }
     }
-    return NOT_FOUND;
+    return leave(NOT_FOUND);
 }
 code nvmlGpmMetricsGet(struct metrics *get) {
-    if (get->version != 1 || !get->samples[0]->live || !get->samples[1]->live) return INVALID;
+    enter();
+    if (get->version != 1 || !get->samples[0]->live || !get->samples[1]->live) return leave(INVALID);
     for (u32 i = 0; i < get->length; i++) {
         char key[32];
         snprintf(key, sizeof key, "gpm.%u", get->metrics[i].id);
@@ -319,7 +346,7 @@ code nvmlGpmMetricsGet(struct metrics *get) {
         get->metrics[i].result = value ? OK : NOT_SUPPORTED;
         get->metrics[i].value = value ? atof(value) : 0;
     }
-    return OK;
+    return leave(OK);
 }
 
 struct event { void *device; u64 kind, data; u32 gi, ci; };
@@ -327,7 +354,7 @@ code nvmlEventSetCreate(void **set) { *set = malloc(1); return OK; }
 code nvmlEventSetFree(void *set) { free(set); return OK; }
 code nvmlDeviceRegisterEvents(void *device, u64 kinds, void *set) { return global("events") ? OK : NOT_SUPPORTED; }
 /* `xid.0 2 79`: the first event is an Xid 79 of GPU 2. */
-code nvmlEventSetWait_v2(void *set, struct event *event, u32 milliseconds) {
+static code waited_for(struct event *event, u32 milliseconds) {
     for (u32 waited = 0;; waited += 20) {
         char key[32];
         snprintf(key, sizeof key, "xid.%d", delivered);
@@ -343,5 +370,11 @@ code nvmlEventSetWait_v2(void *set, struct event *event, u32 milliseconds) {
         if (waited >= milliseconds) return TIMEOUT;
         usleep(20000);
     }
+}
+code nvmlEventSetWait_v2(void *set, struct event *event, u32 milliseconds) {
+    __sync_add_and_fetch(&within, 1);
+    code c = waited_for(event, milliseconds);
+    __sync_sub_and_fetch(&within, 1);
+    return c;
 }
 #endif

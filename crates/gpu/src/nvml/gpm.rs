@@ -4,8 +4,9 @@ use std::ffi::{c_char, c_double, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use super::Device;
 use super::session::Session;
+use super::turn::Turn;
+use super::{Device, times};
 
 /// As many metrics as a structure of any driver's header has room for (`NVML_GPM_METRIC_MAX`: 98 to 333).
 const ROOM: usize = 512;
@@ -100,6 +101,7 @@ impl Gpm {
     /// Where the GPU has GPM; for an instance of MIG its number.
     pub fn open(session: &Arc<Session>, gpu: usize, instance: Option<u32>) -> Option<Self> {
         let device = session.device(gpu)?;
+        let turn = Turn::wait()?;
         let support = Support { version: 1, supported: 0 };
         let support = session.nvml.get(c"nvmlGpmQueryDeviceSupport", device, support)?;
         if support.supported == 0 {
@@ -115,40 +117,39 @@ impl Gpm {
             metrics: session.nvml.symbol(c"nvmlGpmMetricsGet")?,
             free: session.nvml.symbol(c"nvmlGpmSampleFree")?,
         };
-        for sample in &mut opened.samples {
-            // SAFETY: the signature is nvml.h's; the place outlives the call.
-            if unsafe { alloc(sample) } != 0 {
-                return None;
-            }
-        }
-        Some(opened)
+        // SAFETY: the signature is nvml.h's; the places outlive the calls.
+        let allocated = opened.samples.iter_mut().all(|sample| unsafe { alloc(sample) } == 0);
+        // What is dropped takes a turn of its own.
+        drop(turn);
+        allocated.then_some(opened)
     }
 
-    fn take(&self, into: Sample) -> Option<()> {
+    fn take(&self, _turn: &Turn, into: Sample) -> Option<()> {
         let device = self.session.device(self.gpu)?;
         let code = match self.instance {
             None => {
                 let take = self.session.nvml.symbol::<Take>(c"nvmlGpmSampleGet")?;
                 // SAFETY: the signature is nvml.h's; the sample was allocated by it and not freed.
-                unsafe { take(device, into) }
+                times::call(c"nvmlGpmSampleGet", || unsafe { take(device, into) })
             }
             Some(instance) => {
                 let take = self.session.nvml.symbol::<TakeMig>(c"nvmlGpmMigSampleGet")?;
                 // SAFETY: as above.
-                unsafe { take(device, instance, into) }
+                times::call(c"nvmlGpmMigSampleGet", || unsafe { take(device, instance, into) })
             }
         };
         (code == 0).then_some(())
     }
 
-    /// What went on since the last call; nothing at the first.
+    /// What went on since the last call; nothing at the first, and while a call about another GPU does not come back.
     pub fn activity(&mut self) -> Option<Activity> {
+        let turn = Turn::wait()?;
         let [before, now] = self.samples;
         if !self.begun {
-            self.begun = self.take(before).is_some();
+            self.begun = self.take(&turn, before).is_some();
             return None;
         }
-        if self.take(now).is_none() {
+        if self.take(&turn, now).is_none() {
             self.begun = false;
             return None;
         }
@@ -164,7 +165,8 @@ impl Gpm {
         }
         // SAFETY: the signature is nvml.h's; the structure has room for more metrics than are said, and both samples are
         // allocated.
-        let code = unsafe { (self.metrics)(&mut *asked) };
+        let code = times::call(c"nvmlGpmMetricsGet", || unsafe { (self.metrics)(&mut *asked) });
+        drop(turn);
         self.samples.swap(0, 1);
         if code != 0 {
             return None;
@@ -195,6 +197,8 @@ impl Gpm {
 
 impl Drop for Gpm {
     fn drop(&mut self) {
+        // Without a turn they stay: a few kilobytes, once.
+        let Some(_turn) = Turn::wait() else { return };
         for sample in self.samples.into_iter().filter(|sample| !sample.is_null()) {
             // SAFETY: allocated by NVML, freed once.
             let _ = unsafe { (self.free)(sample) };

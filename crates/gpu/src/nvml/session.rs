@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Device, Nvml, Silence};
+use super::{Device, Nvml, Silence, times};
 
 /// `NVML_CLOCK_SM`, `NVML_CLOCK_MEM`, `NVML_TEMPERATURE_GPU`.
 const SM: c_uint = 1;
@@ -114,23 +114,28 @@ impl Session {
         let function = self.nvml.symbol::<OfKind>(name)?;
         let mut value: c_uint = 0;
         // SAFETY: the signature is nvml.h's for the names below; `value` outlives the call.
-        (unsafe { function(device, kind, &mut value) } == 0).then_some(value)
+        let code = times::call(name, || unsafe { function(device, kind, &mut value) });
+        (code == 0).then_some(value)
+    }
+
+    pub(super) fn reasons(&self, device: Device) -> Option<u64> {
+        // The name since driver 535, and the one before.
+        let names = [
+            c"nvmlDeviceGetCurrentClocksEventReasons",
+            c"nvmlDeviceGetCurrentClocksThrottleReasons",
+        ];
+        names.iter().find_map(|name| self.nvml.get::<c_ulonglong>(name, device, 0))
     }
 
     /// What the GPU does now.
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
-        // The name since driver 535, and the one before.
-        let reasons = [
-            c"nvmlDeviceGetCurrentClocksEventReasons",
-            c"nvmlDeviceGetCurrentClocksThrottleReasons",
-        ];
         Moment {
             sm_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, SM),
             memory_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
             power_mw: self.nvml.get(c"nvmlDeviceGetPowerUsage", device, 0),
             temperature_c: self.of_kind(c"nvmlDeviceGetTemperature", device, CORE),
-            reasons: reasons.iter().find_map(|name| self.nvml.get::<c_ulonglong>(name, device, 0)),
+            reasons: self.reasons(device),
         }
     }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use sconce_gpu::nvml::times;
 use sconce_monitor::exporter::Exporter;
 use sconce_monitor::recording::{Recorder, Replay};
 use sconce_monitor::sample::Sample;
@@ -80,6 +81,9 @@ pub struct Args {
     /// Tell of what holds for this long already, and take it for over as soon: for trials
     #[arg(long, value_name = "TIME", value_parser = time)]
     hold: Option<Duration>,
+    /// Print what the calls of NVML cost to standard error at the end
+    #[arg(long, hide = true)]
+    times: bool,
     /// Print a systemd unit that runs this without privileges, and end
     #[arg(long)]
     print_unit: bool,
@@ -201,6 +205,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if recorder.is_some() {
         finish_when_interrupted(Arc::clone(&stop), args.interval)?;
     }
+    if args.times {
+        times::begin();
+    }
     let begun = Instant::now();
     let mut failed = None;
     let mut unwritten = false;
@@ -223,7 +230,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             !alone
         };
         if let Some(recorder) = recorder.as_mut().filter(|_| !full) {
-            match recorder.push(&sample) {
+            match times::measure("(recording)", || recorder.push(&sample)) {
                 Ok(true) => {}
                 Ok(false) => {
                     full = true;
@@ -237,7 +244,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 }
             }
         }
-        tell(global, &exporter.push(sample));
+        tell(global, &times::measure("(metrics)", || exporter.push(sample)));
         if let Some(path) = &args.textfile {
             let written = write_textfile(path, &exporter);
             // Tried again at the next sample; told of once.
@@ -261,6 +268,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if let Some(recorder) = recorder.filter(|_| !full) {
         recorder.finish()?;
     }
+    if args.times {
+        eprint!("{}", costs(begun.elapsed()));
+    }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
@@ -272,11 +282,32 @@ fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<
             thread::sleep(Duration::from_millis(100));
         }
         stop.store(true, Ordering::Relaxed);
-        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(1));
+        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(4));
         std::process::exit(Kind::Interrupted as i32);
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
     thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
+}
+
+/// What each call cost; the share is that of one core.
+fn costs(lived: Duration) -> String {
+    let mut out = format!(
+        "{:<44} {:>7} {:>9} {:>9} {:>9} {:>7}\n",
+        "call", "calls", "mean ms", "longest", "cpu ms", "core"
+    );
+    for (name, cost) in times::all() {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let each = cost.calls.max(1) as f64;
+        let share = cost.processor.as_secs_f64() / lived.as_secs_f64() * 100.0;
+        out += &format!(
+            "{name:<44} {:>7} {:>9.3} {:>9.3} {:>9.3} {share:>6.3}%\n",
+            cost.calls,
+            ms(cost.took) / each,
+            ms(cost.longest),
+            ms(cost.processor) / each,
+        );
+    }
+    out
 }
 
 fn options(args: &Args) -> Options {

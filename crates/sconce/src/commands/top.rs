@@ -37,7 +37,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut left = 2;
     let interval = Duration::from_millis(500);
     sampler::run(
-        Options { interval, ..Options::new(Box::new(own::library), own::finder()) },
+        Options { interval, listen: false, ..Options::new(Box::new(own::library), own::finder()) },
         |sample| {
             left -= 1;
             let go_on = left > 0 && sample.silence.is_none();
