@@ -60,7 +60,7 @@ def lock_in(sconce, project, day, folder):
         other = [f"{name} {has.get(name)}" for name, version in wanted if has.get(name) != version]
         return ", ".join([found, *other]), said
     if done.returncode in (3, 4):
-        words = said.partition("error: ")[2].partition("\n  to do: ")[0]
+        words = said.partition("error: ")[2].partition("\n  hint: ")[0]
         return "refused: " + " ".join(words.split()), said
     return f"failed with {done.returncode}", said
 

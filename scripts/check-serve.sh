@@ -1,5 +1,5 @@
 #!/bin/sh
-# Do engines pull from `sconce serve`, and does an image that was never built come by its specification?
+# Do engines pull from `sconce serve` and push to it, and does an image that was never built come by its specification?
 #
 #     sudo SCONCE=target/release/sconce scripts/check-serve.sh examples/hello [TAG]
 #
@@ -120,6 +120,22 @@ in_containerd images list | grep docker.io/check/hello:1 || fail "containerd has
 say "an archive over standard input runs"
 docker save check/hello:1 >"$scratch/saved.tar"
 same "$(elsewhere run -q --gpus none - <"$scratch/saved.tar")" "$said" "the archive"
+
+say "skopeo, podman, Docker and sconce push to it, and what they pushed runs"
+SCONCE_HOME="$scratch/taken" SCONCE_STORES='' "$sconce" serve --no-build --writable --listen 127.0.0.1:0 \
+    >"$scratch/taken.at" 2>"$scratch/taken.log" &
+started="$started $!"
+until_it 20 test -s "$scratch/taken.at"
+to=$(sed 's,^http://,,' "$scratch/taken.at")
+skopeo copy --quiet --insecure-policy --src-tls-verify=false --dest-tls-verify=false \
+    "docker://$at/check/hello:1" "docker://$to/by/skopeo:1"
+in_podman push --quiet --tls-verify=false "$at/check/hello:1" "$to/by/podman:1"
+docker tag check/hello:1 "$to/by/docker:1"
+docker push --quiet "$to/by/docker:1" >/dev/null
+"$sconce" push -q check/hello:1 "$to/by/sconce:1" >/dev/null
+for who in skopeo podman docker sconce; do
+    same "$(SCONCE_HOME="$scratch/taken" SCONCE_STORES='' "$sconce" run -q --gpus none "by/$who:1")" "$said" "what $who pushed"
+done
 
 if [ -n "$tag" ]; then
     say "$tag, never built in this home, for two clients at once"

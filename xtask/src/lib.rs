@@ -28,6 +28,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
     ("launch", &["facts"]),
+    ("monitor", &["facts", "gpu", "open"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",
@@ -40,8 +41,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
-            "inspect", "launch", "layer", "lock", "oci", "open", "registry", "run", "serve",
-            "sign", "start", "store", "transfer", "verify",
+            "inspect", "launch", "layer", "lock", "monitor", "oci", "open", "registry", "run",
+            "serve", "sign", "start", "store", "transfer", "verify",
         ],
     ),
 ];
@@ -52,7 +53,11 @@ pub const DEV_ONLY: &[&str] = &["testkit"];
 /// Outside libraries that only the named crates may use, and why.
 pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("ureq", &["fetch"], "bytes from the network enter through one door"),
-    ("httparse", &["serve"], "one crate answers requests"),
+    (
+        "httparse",
+        &["monitor", "serve"],
+        "two crates answer requests: the registry and the exporter",
+    ),
     ("rustls", &["serve"], "one crate takes encrypted connections"),
     ("blowfish", &["serve"], "one crate compares passwords"),
     ("libcontainer", &["run"], "one crate starts containers"),

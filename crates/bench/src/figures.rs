@@ -11,6 +11,8 @@ pub enum Group {
     Products,
     /// Products with a matrix that is sparse, two of every four numbers zero.
     Sparse,
+    /// A convolution.
+    Convolution,
     /// Memory of the device.
     Memory,
     /// Between host and device.
@@ -40,6 +42,7 @@ pub const GROUPS: &[(Group, &str)] = &[
     (Group::Memory, "memory"),
     (Group::Products, "products"),
     (Group::Sparse, "sparse"),
+    (Group::Convolution, "convolution"),
     (Group::Peers, "peers"),
     (Group::Collectives, "collectives"),
     (Group::Torch, "torch"),

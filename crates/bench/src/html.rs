@@ -20,6 +20,7 @@ const COLOURS: &[&str] = &["#1668b8", "#c4501b", "#3a8a3a", "#7a4fb0", "#a07800"
 const HEADINGS: &[(Group, &str, &str)] = &[
     (Group::Products, "Matrix products", "矩阵乘"),
     (Group::Sparse, "2:4 sparse products", "2:4 稀疏矩阵乘"),
+    (Group::Convolution, "Convolution", "卷积"),
     (Group::Memory, "Device memory", "显存"),
     (Group::Host, "Host and device", "主机与设备之间"),
     (Group::Peers, "GPU to GPU", "GPU 之间"),

@@ -3,20 +3,15 @@
 //! A verdict is "as expected", "low" with what is known of the cause, or none, where nothing public is there to
 //! compare with. Pure functions of what was measured.
 
-use sconce_facts::{Capability, Gpu as Product, floor_figure, public_figure, rate};
+use sconce_facts::{
+    Capability, Compared, Gpu as Product, floor_figure, least, public_figure, rate,
+};
 use serde::{Serialize, Serializer};
 
 use crate::answer::{Evidence, Figure, Gpu};
 use crate::figures::{Group, Row, figure};
 use crate::sentence::Sentence;
 
-/// Below this share of the best public figure, a figure is low. Runs of one healthy GPU differ by 2 %, and cards of
-/// one model by about as much.
-const EXPECTED: f64 = 0.93;
-/// The same between host and device, where runs of one machine differ by 7 % (benches/runs/2026-11-27-h100-bench.md).
-const EXPECTED_OF_HOST: f64 = 0.85;
-/// Below this share of what its siblings reach, a GPU is named.
-const SIBLINGS: f64 = 0.95;
 /// A reason counts as a cause if it was there in this share of the samples.
 const HELD: f64 = 0.1;
 
@@ -126,7 +121,7 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
                 true => one.value / siblings(one)?,
                 false => siblings(one)? / one.value,
             };
-            (share < SIBLINGS).then_some(1.0 - share)
+            (share < least(Compared::Siblings)).then_some(1.0 - share)
         })
         .collect();
     let judged = figures.into_iter().zip(below).filter_map(|(one, below_siblings)| {
@@ -176,13 +171,13 @@ fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
         false => with.value / one.value,
     };
     if let Some(known) = public_figure(product, name) {
-        let least = match row.group {
-            Group::Host => EXPECTED_OF_HOST,
-            _ if sustained => EXPECTED - 0.1,
-            _ => EXPECTED,
+        let of = match row.group {
+            Group::Host => Compared::Host,
+            _ if sustained => Compared::Sustained,
+            _ => Compared::Device,
         };
         let with = expected(known.value, "best known", known.source);
-        return if reached(&with) >= least { Verdict::AsExpected { with } } else { low(with) };
+        return if reached(&with) >= least(of) { Verdict::AsExpected { with } } else { low(with) };
     }
     let Some(known) = floor_figure(product, name) else { return Verdict::Unknown };
     let with = expected(known.value, "DCGM's floor", known.source);
@@ -232,7 +227,7 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, evidence: Option<&Evidence>) 
         }
     }
     if let Some((now, most)) = clock.filter(|_| causes.is_empty() && at_most(0.9))
-        && matches!(row.group, Group::Products | Group::Sparse)
+        && matches!(row.group, Group::Products | Group::Sparse | Group::Convolution)
     {
         causes.push(Sentence::new(
             format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),

@@ -57,7 +57,7 @@ it says so. A GPU that stays 5 % or more below the others of the machine is name
 is compared with its share of the multiprocessors, for products only, and that is said. More than the multiprocessors could do at their highest clock
 is no speed but a wrong result, and so is one whose own error is larger than allowed.
 
-Exit codes: 0 as expected; 1 a wrong result, a figure that is low, or nothing measured; 8 the container was given no GPU; 130 interrupted (what was
+Exit codes: 0 as expected; 1 a wrong result, or a figure that is low; 12 nothing could be measured; 8 the container was given no GPU; 130 interrupted (what was
 measured until then is printed, and not kept). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 
 ";

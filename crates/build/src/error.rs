@@ -105,7 +105,9 @@ impl Error {
             Self::NoSpec(folder) => {
                 let init = format!("`sconce init {}` writes one", folder.display());
                 Some(match sconce_lock::project_file(folder) {
-                    None => format!("{init}; all of it is optional"),
+                    None => format!(
+                        "{init}; all of it is optional, and a requirements.txt or pyproject.toml would do in its place"
+                    ),
                     Some(ProjectFile { name, way: None }) => format!("{init} that reads {name}"),
                     Some(ProjectFile { name, way: Some(way) }) => format!("{init}; {name}: {way}"),
                 })

@@ -36,6 +36,7 @@ mod resolve;
 mod seal;
 mod source;
 mod toolkit;
+mod torch_names;
 mod trees;
 mod venv;
 mod waiting;

@@ -46,6 +46,7 @@ pub(crate) fn libraries(
     let files = contents.files.iter().map(|entry| file_name(&entry.name));
     let mut found = Libraries {
         has: files.filter(|name| is_of_cuda(name)).map(str::to_owned).collect(),
+        parts: parts_of_nvidia(&contents.files),
         extras: extras(&contents.metadata),
         ..Libraries::default()
     };
@@ -69,6 +70,30 @@ pub(crate) fn libraries(
     found.needs.retain(|need| !own.contains(need.library.as_str()));
     found.opens.retain(|need| !own.contains(need.library.as_str()));
     Ok(found)
+}
+
+/// What libraries of NVIDIA's among these files open by name, by the rows of what is known, and that is not among them. A
+/// name that auditwheel has put a hash into is not the one that is opened.
+fn parts_of_nvidia(files: &[Entry]) -> Vec<Need> {
+    let own: BTreeSet<&str> = files.iter().map(|entry| file_name(&entry.name)).collect();
+    let mut found = Vec::new();
+    for entry in files {
+        let name = file_name(&entry.name);
+        let plain = names::unmangled(name);
+        let row = names::plugins(name).filter(|row| !row.part && names::is_of_nvidia(&plain));
+        let opened = row.into_iter().flat_map(|row| &row.names);
+        let absent = opened.filter(|name| !name.ends_with('*') && !own.contains(name.as_str()));
+        found.extend(absent.map(|library| Need {
+            library: library.clone(),
+            cuda: None,
+            package: names::pypi_package(library).map(str::to_owned),
+            package_13: None,
+            of: entry.name.clone(),
+            // It has a name of its own, and so looks in its own folder alone.
+            part: plain != name,
+        }));
+    }
+    found
 }
 
 /// The modules to look at: those that are called like a library of CUDA first, then those whose path speaks of it, the

@@ -94,13 +94,19 @@ pub struct Ready {
 }
 
 impl Project {
-    /// The project in a folder.
+    /// The project in a folder: what its `sconce.toml` says, or, where there is none, its file of requirements.
     pub fn folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("sconce.toml");
         match path.exists() {
             true => Ok(Self::of_spec(Spec::load(&path)?)),
-            false => Err(Error::NoSpec(folder.to_owned())),
+            false => Self::of_text(folder, &Self::text(folder)?),
         }
+    }
+
+    /// The file of requirements that stands for the `sconce.toml` that a folder does not have.
+    fn stand_in(folder: &Path) -> Option<&'static str> {
+        let file = sconce_lock::project_file(folder)?;
+        (file.way.is_none() && !folder.join("sconce.toml").exists()).then_some(file.name)
     }
 
     /// The project in a folder with this text as its `sconce.toml`.
@@ -141,24 +147,15 @@ impl Project {
         self
     }
 
-    /// The text of the `sconce.toml` in a folder.
+    /// The text of the `sconce.toml` in a folder, or what it would say for the file of requirements there.
     pub fn text(folder: &Path) -> Result<String, Error> {
-        Ok(Spec::text(folder)?)
-    }
-
-    /// What `text` means, or nothing if it is neither a folder nor a tag: then it may be an image.
-    pub fn find(text: &str) -> Result<Option<Self>, Error> {
-        let path = Path::new(text);
-        let looks_like_a_path =
-            text.starts_with(['.', '/']) || (text.contains('/') && !text.contains(':'));
-        if path.join("sconce.toml").exists() || (looks_like_a_path && !Spec::is_tag(text)) {
-            return Self::folder(path).map(Some);
+        if folder.join("sconce.toml").exists() {
+            return Ok(Spec::text(folder)?);
         }
-        if Spec::is_tag(text) {
-            let spec = Box::new(Spec::from_tag(text)?);
-            return Ok(Some(Self::Tag { tag: text.to_owned(), spec }));
+        match Self::stand_in(folder) {
+            Some(name) => Ok(Spec::stand_in(name)),
+            None => Err(Error::NoSpec(folder.to_owned())),
         }
-        Ok(None)
     }
 
     /// What is wanted.
@@ -303,6 +300,19 @@ impl Builder<'_> {
             }
             (before, _) => before?,
         };
+        // Of an older sconce: what may be a token goes with the next writing, which is now.
+        let bare = before.as_ref().and_then(Lock::without_queries);
+        let before = match bare {
+            Some(bare) if bare.check_spec(project.spec()).is_ok() => {
+                match self.keep_lock(project, &bare) {
+                    Err(error) if error.is_unwritable() => {}
+                    kept => kept?,
+                }
+                Some(bare)
+            }
+            Some(bare) => Some(bare),
+            None => before,
+        };
         if *upgrade == Upgrade::Nothing
             && let Some(lock) = &before
         {
@@ -310,6 +320,13 @@ impl Builder<'_> {
                 Ok(()) => return Ok(kept(lock.clone())),
                 Err(stale) => self.progress.note(&format!("locking again: {stale}")),
             }
+        }
+        if let Project::Folder { folder, .. } = project
+            && let Some(name) = Project::stand_in(folder)
+        {
+            self.progress.note(&format!(
+                "{name} says what is needed, and the folder is /workspace inside; `sconce init` writes a sconce.toml that says so"
+            ));
         }
         let locked = self.resolve(project, host, before.as_ref(), upgrade)?;
         self.keep_lock(project, &locked.lock)?;

@@ -12,8 +12,8 @@ use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
     Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, Leads,
     Libraries, ListedFile, Machine, Native, NumpyApi, Order, Outcome, OverlapQuestion, Overlaps,
-    PythonAnswer, PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, UvLockRequest,
-    Wheel,
+    PythonAnswer, PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, TakenNames,
+    TorchNames, UvLockRequest, Wheel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use crate::download::keep_address;
 use crate::error::Error;
 use crate::image::architecture;
 use crate::project::Project;
-use crate::{libraries, native, numpy, overlaps, parallel};
+use crate::{libraries, native, numpy, overlaps, parallel, torch_names};
 
 /// The indexes of this machine's configuration.
 pub(crate) struct World<'a> {
@@ -218,6 +218,26 @@ impl Index for World<'_> {
         })
     }
 
+    fn taken_names(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Vec<TakenNames>, String>> {
+        let places: Vec<_> =
+            wheels.iter().map(|(wheel, known)| (wheel, *known, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("names", PAGES, &places, |(wheel, known, url)| match url {
+            Some(url) => kept(builder, &format!("names {READING}.1 {known}"), wheel, || {
+                torch_names::taken(builder, wheel, *known, url)
+            }),
+            None => Err("where it is is not known".to_owned()),
+        })
+    }
+
+    fn torch_names(&mut self, torch: &Wheel) -> Result<TorchNames, String> {
+        let url = self.address(torch).ok_or("where it is is not known")?;
+        let builder = self.builder;
+        kept(builder, &format!("torch's names {READING}"), torch, || {
+            torch_names::offered(builder, torch, &url)
+        })
+    }
+
     fn numpy(&mut self, wheels: &[Wheel]) -> Vec<Result<Option<NumpyApi>, String>> {
         let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
         let builder = self.builder;
@@ -300,7 +320,7 @@ fn question(request: &DebianRequest) -> Question {
 }
 
 /// Raised when the same wheel would answer otherwise: modules are read in another way.
-const READING: u32 = 2;
+const READING: u32 = 3;
 
 /// The memo of what a wheel says about itself.
 const NATIVE: &str = "native";

@@ -192,14 +192,15 @@ fn commands_can_be_typed() {
 /// No distribution is told to use another's package manager, whatever else is not known of it.
 #[test]
 fn each_distribution_has_its_own_package_manager() {
-    const MANAGERS: [&str; 5] = ["apt-get", "dnf", "zypper", "update-initramfs", "dracut"];
+    // SUSE has no dkms.
+    const MANAGERS: [&str; 6] = ["apt-get", "dnf", "zypper", "update-initramfs", "dracut", "dkms"];
     for seen in snapshots().iter().filter(|seen| !seen.container) {
         let os = seen.os.as_ref().map(|os| os.id.as_str());
         let own: &[&str] = match os {
-            Some("ubuntu" | "debian") => &["apt-get", "update-initramfs"],
-            Some("rocky" | "almalinux" | "fedora") => &["dnf", "dracut"],
+            Some("ubuntu" | "debian") => &["apt-get", "update-initramfs", "dkms"],
+            Some("rocky" | "almalinux" | "fedora") => &["dnf", "dracut", "dkms"],
             Some("sles" | "opensuse-leap") => &["zypper", "dracut"],
-            _ => &[],
+            _ => &["dkms"],
         };
         for finding in examine(seen, None).findings {
             for command in finding.steps.iter().flat_map(|step| &step.commands) {

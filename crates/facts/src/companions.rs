@@ -38,6 +38,8 @@ struct Table {
     companion: Vec<Companion>,
     built: Vec<Built>,
     opens: Vec<Opens>,
+    per_torch: Vec<PerTorch>,
+    home: Vec<Home>,
     local: Vec<Word>,
     abi: Vec<Abi>,
 }
@@ -92,6 +94,31 @@ pub struct Opens {
     pub brought_by: String,
 }
 
+/// A package with one library for each release of torch, which it opens by name.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct PerTorch {
+    package: String,
+    /// Its first release that can't be imported without one.
+    since: String,
+    /// How their names begin; the release of torch follows.
+    pub libraries: String,
+}
+
+impl PerTorch {
+    /// The torch that the file at `path` is for: 2.4.0 of `dgl/graphbolt/libgraphbolt_pytorch_2.4.0.so`.
+    pub fn torch<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let name = path.rsplit('/').next()?;
+        name.strip_prefix(self.libraries.as_str())?.strip_suffix(".so")
+    }
+}
+
+/// A library of torch's, and names that are in it wherever they are in torch.
+#[derive(Deserialize)]
+struct Home {
+    library: String,
+    starts: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct Word {
     word: String,
@@ -143,6 +170,29 @@ pub fn built_for(package: &str, version: &str) -> Option<CudaVersion> {
 /// The libraries that releases of a package open by name.
 pub fn opens(package: &str) -> impl Iterator<Item = &'static Opens> {
     TABLE.opens.iter().filter(move |row| row.package == package)
+}
+
+/// How a release of a package names its libraries for each torch, where it has such.
+pub fn per_torch(package: &str, version: &str) -> Option<&'static PerTorch> {
+    let numbers = |text: &str| -> Option<Vec<u64>> {
+        text.split('+').next()?.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let holds = |row: &&PerTorch| {
+        row.package == package
+            && numbers(version).zip(numbers(&row.since)).is_some_and(|(own, since)| own >= since)
+    };
+    TABLE.per_torch.iter().find(holds)
+}
+
+/// The libraries of torch whose names are known to be in them alone.
+pub fn torch_homes() -> impl Iterator<Item = &'static str> {
+    TABLE.home.iter().map(|row| row.library.as_str())
+}
+
+/// The library of torch that has a name of C++, wherever torch has it.
+pub fn torch_home(name: &str) -> Option<&'static str> {
+    let is = |row: &&Home| row.starts.iter().any(|start| name.starts_with(start.as_str()));
+    TABLE.home.iter().find(is).map(|row| row.library.as_str())
 }
 
 /// The newest torch on PyPI that has what a release of a package is built for, where that is known: by its row, or

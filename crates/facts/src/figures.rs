@@ -26,8 +26,33 @@ struct OfCapability {
     source: String,
 }
 
+/// What is compared with something better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compared {
+    /// A GPU alone, in short bursts, with the best that is known.
+    Device,
+    /// A GPU without a pause, with the best in bursts.
+    Sustained,
+    /// Host and GPU together, with the best that is known.
+    Host,
+    /// A GPU with the others of its machine.
+    Siblings,
+}
+
+/// Below this share of what it is compared with, a figure is low.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Least {
+    of: Compared,
+    share: f64,
+    #[allow(dead_code)]
+    source: String,
+}
+
 #[derive(Deserialize)]
 struct Table {
+    least: Vec<Least>,
     public: Vec<OfGpu>,
     floor: Vec<OfGpu>,
     rate: Vec<OfCapability>,
@@ -66,9 +91,21 @@ pub fn rate(capability: Capability, figure: &str) -> Option<u32> {
     row.figures.get(figure).copied()
 }
 
+/// The share of what it is compared with that a figure has at least, where all is well.
+pub fn least(of: Compared) -> f64 {
+    ROWS.least.iter().find(|row| row.of == of).map_or(1.0, |row| row.share)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_comparison_has_its_share() {
+        for of in [Compared::Device, Compared::Sustained, Compared::Host, Compared::Siblings] {
+            assert!((0.5..1.0).contains(&least(of)), "{of:?}");
+        }
+    }
 
     #[test]
     fn every_row_is_of_a_gpu_that_is_known_and_below_its_peak() {

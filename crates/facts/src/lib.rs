@@ -28,15 +28,15 @@ mod xid;
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
 pub use companions::{
-    Agree, Builds, Local, Opens, builds, built_for, companion, companion_major, cxx11_abi_from,
-    opens, torch_for,
+    Agree, Builds, Local, Opens, PerTorch, builds, built_for, companion, companion_major,
+    cxx11_abi_from, opens, per_torch, torch_for, torch_home, torch_homes,
 };
 pub use conda::{Conda, conda};
 pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,
 };
-pub use figures::{Known, floor_figure, public_figure, rate};
+pub use figures::{Compared, Known, floor_figure, least, public_figure, rate};
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, Listed, gpu, gpu_by_pci, gpus};
 pub use imports::{Pair, import_pair, import_wants};

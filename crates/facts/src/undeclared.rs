@@ -13,6 +13,8 @@ pub struct Undeclared {
     pub package: String,
     /// Its first release that does.
     pub from: String,
+    /// Its last release that does; none where the newest does.
+    pub until: Option<String>,
     /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`.
     pub requirement: String,
     /// Whether its work is on the GPU.

@@ -16,8 +16,15 @@ use std::time::Duration;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+pub mod events;
+pub mod gpm;
 mod health;
+mod leave;
+pub mod processes;
+pub mod reading;
 pub mod session;
+pub mod times;
+mod turn;
 
 use crate::error::in_full;
 pub use health::{Health, Vgpu};
@@ -248,6 +255,8 @@ impl Nvml {
             // SAFETY: `nvmlReturn_t nvmlInit_v2(void)`, per nvml.h.
             unsafe { init() }
         };
+        // Also after a failure: the library has been asked, and may hold threads of its own.
+        leave::without_destructors();
         if code == 0 { Ok(nvml) } else { Err(Silence::Init { code }) }
     }
 
@@ -263,7 +272,7 @@ impl Nvml {
         let function = self.symbol::<Fetch<T>>(name)?;
         // SAFETY: callers pass the `T` that nvml.h declares for `name`, and a device handle that
         // NVML gave; `value` outlives the call.
-        let code = unsafe { function(device, &mut value) };
+        let code = times::call(name, || unsafe { function(device, &mut value) });
         (code == 0).then_some(value)
     }
 
@@ -274,7 +283,8 @@ impl Nvml {
         let mut buffer: [c_char; 96] = [0; 96];
         // SAFETY: the buffer is as long as said (NVML_DEVICE_UUID_V2_BUFFER_SIZE and
         // NVML_DEVICE_NAME_V2_BUFFER_SIZE are 96).
-        let code = unsafe { function(device, buffer.as_mut_ptr(), buffer.len() as c_uint) };
+        let room = buffer.len() as c_uint;
+        let code = times::call(name, || unsafe { function(device, buffer.as_mut_ptr(), room) });
         (code == 0).then(|| chars(&buffer))
     }
 
@@ -345,15 +355,13 @@ impl Nvml {
 
     fn gpu(&self, device: Device) -> GpuAnswers {
         let memory = self.get(c"nvmlDeviceGetMemoryInfo", device, Memory::default());
-        let pci = Pci { legacy_bus_id: [0; 16], numbers: [0; 5], bus_id: [0; 32] };
-        let pci = self.get(c"nvmlDeviceGetPciInfo_v3", device, pci);
         let mig = self.mig_mode(device);
         GpuAnswers {
             silence: None,
             uuid: self.text(c"nvmlDeviceGetUUID", device),
             name: self.text(c"nvmlDeviceGetName", device),
             minor: self.get::<c_uint>(c"nvmlDeviceGetMinorNumber", device, 0),
-            bus_id: pci.map(|pci| short_bus_id(&chars(&pci.bus_id))),
+            bus_id: self.bus_id(device),
             memory_bytes: memory.as_ref().map(|memory| memory.total),
             used_bytes: memory.as_ref().map(|memory| memory.used),
             capability: self.capability(device),
@@ -371,6 +379,12 @@ impl Nvml {
             remapped: self.remapped(device),
             health: self.health(device),
         }
+    }
+
+    fn bus_id(&self, device: Device) -> Option<String> {
+        let pci = Pci { legacy_bus_id: [0; 16], numbers: [0; 5], bus_id: [0; 32] };
+        let pci = self.get(c"nvmlDeviceGetPciInfo_v3", device, pci)?;
+        Some(short_bus_id(&chars(&pci.bus_id)))
     }
 
     fn capability(&self, device: Device) -> Option<(u32, u32)> {
@@ -397,6 +411,12 @@ impl Nvml {
     }
 
     fn remapped(&self, device: Device) -> Option<Remapped> {
+        let (_, _, pending, failed) = self.remapped_rows(device)?;
+        Some(Remapped { pending, failed })
+    }
+
+    /// Rows replaced for correctable errors and for uncorrectable ones; whether one waits; whether one failed.
+    fn remapped_rows(&self, device: Device) -> Option<(u32, u32, bool, bool)> {
         type Four = unsafe extern "C" fn(
             Device,
             *mut c_uint,
@@ -407,10 +427,10 @@ impl Nvml {
         let function = self.symbol::<Four>(c"nvmlDeviceGetRemappedRows")?;
         let [mut corrected, mut not_corrected, mut pending, mut failed]: [c_uint; 4] = [0; 4];
         // SAFETY: the signature is nvml.h's; all four numbers outlive the call.
-        let code = unsafe {
+        let code = times::call(c"nvmlDeviceGetRemappedRows", || unsafe {
             function(device, &mut corrected, &mut not_corrected, &mut pending, &mut failed)
-        };
-        (code == 0).then_some(Remapped { pending: pending != 0, failed: failed != 0 })
+        });
+        (code == 0).then_some((corrected, not_corrected, pending != 0, failed != 0))
     }
 
     fn mig_mode(&self, device: Device) -> Option<bool> {

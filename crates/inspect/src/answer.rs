@@ -87,6 +87,7 @@ impl Report {
             .or_else(|| self.jit(&asked, verdict))
             .or_else(|| self.unknown(&asked))
             .or_else(|| self.libcuda_unknown(&asked))
+            .or_else(|| self.alone(&asked))
             .or_else(|| self.in_part(&asked, verdict))
             .unwrap_or_else(|| self.yes(&asked, verdict));
         Ok(answer)
@@ -267,6 +268,26 @@ impl Report {
         }))
     }
 
+    /// What a single file needs and does not have in itself.
+    fn alone(&self, asked: &Asked<'_>) -> Option<Answer> {
+        let of = |kind: Kind| {
+            self.findings.iter().filter(move |finding| self.single && finding.kind == kind)
+        };
+        let needed: Vec<&str> =
+            of(Kind::LibraryMissing).map(|finding| finding.subject.as_str()).collect();
+        let opened = of(Kind::PluginMissing)
+            .map(|finding| finding.message.split(", which").next().unwrap_or_default().to_owned());
+        let needs = (!needed.is_empty()).then(|| format!("needs {}", needed.join(", ")));
+        let all: Vec<String> = needs.into_iter().chain(opened).collect();
+        (!all.is_empty()).then(|| {
+            Answer::cant_tell(format!(
+                "it has code for {}, but it {}, and this is the file alone",
+                asked.name,
+                all.join(", ")
+            ))
+        })
+    }
+
     /// What will fail while the rest runs.
     fn in_part(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
         let gap = verdict.gaps.first().map(|gap| format!("{} {}", gap.library, gap.words()));
@@ -345,7 +366,22 @@ impl Report {
         let unseen = self.findings.iter().find(unseen);
         let unseen = unseen
             .map_or(String::new(), |finding| format!("; {}: {}", finding.subject, finding.message));
-        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{unseen}.") }
+        let others = self.others();
+        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{unseen}{others}.") }
+    }
+
+    /// What a lock has besides its torch, of which nothing is known here.
+    fn others(&self) -> String {
+        let torch = self.contents.torch.as_ref().map_or("", |torch| torch.version.as_str());
+        match self.not_judged {
+            0 => String::new(),
+            1 => format!(
+                "; that is torch {torch} alone: 1 more package with native code is judged when its wheel is here, as after `sconce build`"
+            ),
+            count => format!(
+                "; that is torch {torch} alone: {count} more packages with native code are judged when their wheels are here, as after `sconce build`"
+            ),
+        }
     }
 
     /// The whole report as JSON.

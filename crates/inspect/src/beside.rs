@@ -29,15 +29,23 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
     let mut out = Vec::new();
     for row in sconce_facts::undeclared() {
         let Some(package) = installed(contents, &row.package) else { continue };
-        let Some((name, floor)) = row.requirement.split_once(">=") else { continue };
+        let (floor, ceiling) = (row.requirement.split_once(">="), row.requirement.split_once('<'));
+        let Some((name, bound)) = floor.or(ceiling) else { continue };
         let Some(other) = installed(contents, name) else { continue };
-        let since = release(&row.from) <= release(&package.version);
-        let (has, needs) = (release(&other.version), release(floor));
-        if !since || has.is_none() || has >= needs {
+        let own = release(&package.version);
+        let in_row = release(&row.from) <= own
+            && row.until.as_ref().is_none_or(|until| own <= release(until));
+        let (has, needs) = (release(&other.version), release(bound));
+        let fits = if floor.is_some() { has >= needs } else { has < needs };
+        if !in_row || has.is_none() || fits {
             continue;
         }
+        let words = match floor {
+            Some(_) => format!("{bound} or newer"),
+            None => format!("older than {bound}"),
+        };
         let message = format!(
-            "{} {} needs {name} {floor} or newer; {} is installed",
+            "{} {} needs {name} {words}; {} is installed",
             package.name, package.version, other.version
         );
         out.push(

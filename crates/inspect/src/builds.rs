@@ -23,6 +23,8 @@ struct Group {
     whole: bool,
     /// What each of the others lacks.
     broken: BTreeMap<String, Vec<String>>,
+    /// What of that is nowhere, so that no package can have loaded it before.
+    nowhere: BTreeMap<String, Vec<String>>,
     /// Whether they are builds for different versions of what they need; asked once for each library that lacks, when
     /// all have been taken.
     differ: OnceCell<bool>,
@@ -67,6 +69,11 @@ impl Builds {
             if own.is_empty() {
                 group.whole = true;
             } else {
+                let nowhere = own.iter().filter(|name| loader.named(name).is_empty());
+                let nowhere: Vec<String> = nowhere.cloned().collect();
+                if !nowhere.is_empty() {
+                    group.nowhere.insert(library.path.clone(), nowhere);
+                }
                 group.broken.insert(library.path.clone(), own);
             }
         }
@@ -83,8 +90,9 @@ impl Builds {
     pub fn findings(self, contents: &Contents) -> Vec<Finding> {
         let not_for_cuda = self.not_for_cuda(contents);
         let cuda = contents.cuda_major();
+        let torch = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
         let mut found: Vec<Finding> =
-            self.groups.values().filter_map(|group| group.finding(cuda)).collect();
+            self.groups.values().filter_map(|group| group.finding(cuda, torch)).collect();
         found.extend(not_for_cuda);
         found
     }
@@ -142,11 +150,48 @@ impl Group {
         lacks.iter().any(several)
     }
 
-    fn finding(&self, cuda: Option<u16>) -> Option<Finding> {
+    /// Of builds for several CUDAs the one that is taken with torch's CUDA, or without torch all of them, can't be loaded.
+    fn none_for_cuda(&self, torch: Option<&str>) -> Option<Finding> {
+        let digits =
+            torch.map(|cuda| cuda.chars().filter(char::is_ascii_digit).collect::<String>());
+        let build =
+            |path: &str| names::alternative(name(path)).map(|row| row.build(name(path)).to_owned());
+        let is_meant = |path: &&String| build(path) == digits;
+        let (path, lacks) = match (&digits, self.nowhere.iter().find(|(path, _)| is_meant(path))) {
+            (Some(_), Some(meant)) => meant,
+            // Another one of the same major may be taken where there is none for torch's CUDA.
+            (Some(_), None) if self.paths.iter().any(|path| is_meant(&path)) => return None,
+            _ if self.nowhere.len() < self.paths.len() => return None,
+            _ => self.nowhere.iter().next_back()?,
+        };
+        let lack = lacks.first()?;
+        let message = match digits {
+            Some(_) => format!("can't be loaded: it needs {lack}, which is nowhere"),
+            None => format!(
+                "none of {} builds can be loaded: this one needs {lack}, which is nowhere",
+                self.nowhere.len()
+            ),
+        };
+        let all =
+            self.nowhere.iter().map(|(path, lacks)| format!("{path} needs {}", lacks.join(", ")));
+        let fix = names::how_to_get(lack, names::cuda_major(lack));
+        // All that it does on a GPU is in that build.
+        Some(
+            Finding::new(Severity::Error, Kind::LibraryMissing, path.clone(), message)
+                .evidence(all)
+                .fix(fix.unwrap_or_else(|| format!("install what brings {lack}")))
+                .gpu(true),
+        )
+    }
+
+    fn finding(&self, cuda: Option<u16>, torch: Option<&str>) -> Option<Finding> {
         let (path, lacks) = self.broken.iter().next_back()?;
         let row = names::alternative(name(path));
-        let spare = row.is_some_and(|row| row.spare || row.by == Choice::Cuda);
-        if self.whole || spare || !self.differ() {
+        let by_cuda = row.is_some_and(|row| row.by == Choice::Cuda);
+        if by_cuda {
+            return self.none_for_cuda(torch);
+        }
+        if self.whole || row.is_some_and(|row| row.spare) || !self.differ() {
             return None;
         }
         let lack = lacks.first()?;

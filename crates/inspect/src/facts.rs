@@ -97,6 +97,13 @@ mod tests {
         );
         assert!(report.page(false).contains("by what is known of this torch"));
 
+        // A lock has more than its torch, and nothing is known of that.
+        let others = Report { not_judged: 3, ..report };
+        let yes = answer(&others, "h100", "535.104.05").sentence;
+        let words = "that is torch 2.1.0 alone: 3 more packages with native code are judged when their wheels are here";
+        assert!(yes.contains(words), "{yes}");
+        assert!(others.page(false).contains("nothing is said of 3 more packages"));
+
         let unknown = by_facts("x", "x86_64", Some(Known { architectures: &[], ..known }));
         assert!(
             answer(&unknown, "h100", "535.104.05")

@@ -172,6 +172,24 @@ fn one_wheel_may_take_the_rest_from_elsewhere() {
     assert!(report.answer("h100", None).unwrap().ready());
 }
 
+/// A file by itself: what it needs is named, and nobody knows whether it is there where the file goes.
+#[test]
+fn one_file_alone_says_what_it_needs() {
+    let world = |needs: &[&str]| {
+        let mut world = World { tree: crate::Tree::new(), library_path: None };
+        world.put(
+            "libfast.so",
+            &Library::new("libfast.so").needs(needs).code(&[fatbin(&[cubin(90)])]),
+        );
+        let options = Options { partial: true, single: true, ..Options::default() };
+        inspect("libfast.so", &world.tree, &options, &|_, _| {}).answer("h100", None).unwrap()
+    };
+    let answer = world(&["libcublas.so.12", "libtorch.so", "libc.so.6"]);
+    let words = "Can't tell: it has code for H100 SXM5 80GB, but it needs libcublas.so.12, libtorch.so, and this is the file alone.";
+    assert_eq!(answer.sentence, words);
+    assert!(world(&["libc.so.6"]).ready());
+}
+
 #[test]
 fn undefined_symbol_nvjitlink_complete() {
     // libcusparse was built with nvJitLink 12.4; LD_LIBRARY_PATH offers 12.1's.

@@ -75,7 +75,12 @@ pub fn first_uses() -> &'static [FirstUse] {
 /// What the library with this SONAME opens by name.
 pub fn plugins(soname: &str) -> Option<&'static Plugin> {
     let soname = unmangled(soname);
-    ROWS.plugin.iter().find(|row| row.of.iter().any(|of| is_like(of, &soname)))
+    // What auditwheel bundles has the name of the file: `libcudnn-08d5c2cb.so.8.1.0` is libcudnn.so.8.
+    let is = |of: &String| {
+        let behind = || soname.strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        is_like(of, &soname) || behind()
+    };
+    ROWS.plugin.iter().find(|row| row.of.iter().any(is))
 }
 
 /// Whether only the driver's installation brings this library.

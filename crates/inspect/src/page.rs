@@ -87,6 +87,13 @@ impl Report {
         if let Some(basis) = basis {
             writeln!(out, "{}", ink.dim(&format!("  {basis}")))?;
         }
+        if self.not_judged > 0 {
+            let others = format!(
+                "  nothing is said of {} more packages with native code: they are judged when their wheels are here",
+                self.not_judged
+            );
+            writeln!(out, "{}", ink.dim(&others))?;
+        }
         self.write_contents(out, ink)?;
         self.write_gpus(out, ink)?;
         self.write_drivers(out, ink)?;

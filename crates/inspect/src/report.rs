@@ -39,6 +39,8 @@ pub struct Options {
     /// It is a part of an environment (one wheel, one library): what it needs may come from
     /// elsewhere, so a library that is not there is only a note.
     pub partial: bool,
+    /// It is one file by itself: whether what it needs is there can't be told.
+    pub single: bool,
     /// It is a whole system, as an image is: all that it needs but the driver must be in it.
     pub whole: bool,
     /// Leave out the search for copies of files, which reads whole files.
@@ -92,6 +94,12 @@ pub struct Report {
     pub basis: Basis,
     /// Processor of the libraries.
     pub machine: String,
+    /// Packages with native code in a lock whose bytes are not here: nothing is said of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_judged: usize,
+    /// Whether it is one file by itself.
+    #[serde(skip)]
+    pub single: bool,
     /// What is in it.
     pub contents: Contents,
     /// Which drivers.
@@ -142,6 +150,19 @@ pub struct Moved {
     pub layers: usize,
 }
 
+/// Whether a private copy of a library lacks parts of itself: nothing beside it brings them.
+fn is_of_copy(finding: &Finding) -> bool {
+    let name = finding.subject.rsplit('/').next().unwrap_or(&finding.subject);
+    finding.kind == Kind::PluginMissing
+        && names::unmangled(name) != name
+        && names::is_of_nvidia(name)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Inspects `tree`, called `subject`. `progress` is told how many files are done, out of how many.
 pub fn inspect(
     subject: &str,
@@ -156,7 +177,7 @@ pub fn inspect(
     scan.libraries.retain(|library| !is_test(library));
     findings.extend(tree.troubles().iter().map(|trouble| checks::unreadable(tree, trouble)));
     let contents = packages::contents(tree, &scan);
-    let library_path = library_path(options, &scan);
+    let library_path = library_path(options, &scan).map(|path| tree.own_folders(&path));
     let mut from_host = Outside::default();
     if let Some(host) = &options.host {
         let path = library_path.as_deref().unwrap_or("");
@@ -176,7 +197,7 @@ pub fn inspect(
     findings.extend(recorded::check(tree, &contents, &scan.libraries, &findings));
     findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
         Kind::LibraryMissing | Kind::LibraryUnreachable | Kind::PluginMissing
-            if options.partial =>
+            if options.partial && !is_of_copy(&finding) =>
         {
             Finding { severity: Severity::Note, gpu: false, ..finding }
         }
@@ -222,6 +243,8 @@ pub fn inspect(
         schema: SCHEMA,
         subject: subject.to_owned(),
         basis: options.basis,
+        not_judged: 0,
+        single: options.single,
         machine,
         drivers,
         gpus,

@@ -272,11 +272,18 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     if dynamic && library.has_gpu_code() {
         library.toolkit = library.gpu.toolkit(file);
         library.opens = mentions::names(file, &elf)?;
+    } else if dynamic && opens_parts(&library) {
+        library.opens = mentions::names(file, &elf)?;
     }
     if dynamic && names::may_use_numpy(library.name()) {
         library.numpy = mentions::numpy(file, &elf)?;
     }
     Ok(Some(library))
+}
+
+/// Whether this is a library of NVIDIA's without GPU code that may open others all the same, and no row says which.
+fn opens_parts(library: &Library) -> bool {
+    names::is_of_nvidia(library.soname()) && names::plugins(library.soname()).is_none()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{fatbin, ptx, zip};
 
 const VENV: &str = "virtual environment";
 const FOLDER: &str = "folder";
+const LIBRARY: &str = "library";
 
 /// Something to inspect.
 pub struct Subject {
@@ -32,6 +33,11 @@ impl Subject {
     /// Whether it is installed where it will run; a wheel may go to another machine.
     pub fn is_installed(&self) -> bool {
         self.on_machine && matches!(self.what, VENV | FOLDER)
+    }
+
+    /// Whether it is one file by itself: a library, or a file of GPU code.
+    pub fn is_single(&self) -> bool {
+        matches!(self.what, LIBRARY | "fatbin" | "PTX")
     }
 
     /// Opens `path`: a wheel, the tar of `docker save`, a single layer, an OCI layout, a library, a
@@ -84,7 +90,7 @@ impl Subject {
             };
         }
         let what = match () {
-            () if head.starts_with(b"\x7fELF") => Some("library"),
+            () if head.starts_with(b"\x7fELF") => Some(LIBRARY),
             () if head.starts_with(&fatbin::MAGIC.to_le_bytes()) => Some("fatbin"),
             () if ptx::is_named(&name) => Some("PTX"),
             () => None,

@@ -184,6 +184,14 @@ impl Symbols {
         within(imports, |import| import.name.len())
     }
 
+    /// Names it offers to others.
+    pub fn offered(&self) -> impl Iterator<Item = &str> {
+        let rows = self.symbols.chunks_exact(SYMBOL).skip(1);
+        let rows = rows.filter(|row| row[4] >> 4 != 0 && Fields(row).u16(6) != 0);
+        let names = rows.map(|row| text_at(&self.strings, Fields(row).u32(0) as usize));
+        within(names.filter(|name| !name.is_empty()), |name| name.len())
+    }
+
     /// Bytes the tables take in memory.
     pub fn bytes(&self) -> usize {
         self.strings.len() + self.symbols.len() + self.versions.len() + self.hash.bytes()

@@ -101,6 +101,9 @@ pub struct Libraries {
     pub needs: Vec<Need>,
     /// Those that its modules open by name when they run.
     pub opens: Vec<Need>,
+    /// Those that libraries of NVIDIA's in it open by name, and that it does not have.
+    #[serde(default)]
+    pub parts: Vec<Need>,
     /// Its extras that ask for packages of NVIDIA's.
     pub extras: Vec<String>,
     /// What was not read, and why: "what x/lib.so opens by name: it has 300 MB".
@@ -130,6 +133,38 @@ impl Need {
     pub fn brought_by(&self, major: Option<u16>) -> Option<&str> {
         let of_13 = self.package_13.as_deref().filter(|_| major == Some(13));
         of_13.or(self.package.as_deref())
+    }
+}
+
+/// Names that a module takes from torch's libraries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenNames {
+    /// The module.
+    pub of: String,
+    /// The names, as they stand in its table.
+    pub names: Vec<String>,
+}
+
+/// What a wheel of torch offers of the names that can be asked for before it is downloaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TorchNames {
+    /// Its libraries that were read: "libc10.so".
+    pub libraries: Vec<String>,
+    /// Whether the headers of its stable C API were.
+    pub headers: bool,
+    /// The hashes of all names, as in a GNU hash table, sorted.
+    pub hashes: Vec<u32>,
+}
+
+impl TorchNames {
+    /// Whether it has a name, or it is not known.
+    pub fn may_have(&self, name: &str) -> bool {
+        let read = match sconce_facts::torch_home(name) {
+            Some(home) => self.libraries.iter().any(|library| library == home),
+            None => self.headers,
+        };
+        let hash = |hash: u32, byte: u8| hash.wrapping_mul(33).wrapping_add(u32::from(byte));
+        !read || self.hashes.binary_search(&name.bytes().fold(5381, hash)).is_ok()
     }
 }
 
@@ -315,6 +350,20 @@ pub trait Index {
     fn libraries(&mut self, wheels: &[Wheel], code: bool) -> Vec<Result<Libraries, String>> {
         let _ = code;
         wheels.iter().map(|wheel| Err(format!("nothing is read of {} here", wheel.file))).collect()
+    }
+
+    /// The names that modules of wheels take from torch's libraries, in their order, as far as they can be asked for; with
+    /// each whether it is known to be for torch.
+    fn taken_names(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Vec<TakenNames>, String>> {
+        wheels.iter().map(|_| Ok(Vec::new())).collect()
+    }
+
+    /// What a wheel of torch offers of such names.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    fn torch_names(&mut self, torch: &Wheel) -> Result<TorchNames, String> {
+        Err(format!("nothing is read of {} here", torch.file))
     }
 
     /// The NumPy that the modules of wheels are built for, in their order: nothing where they use none, or where

@@ -57,7 +57,7 @@ pub use image_name::{image_name_of, is_image_name};
 pub use index::{
     DebianAnswer, DebianRequest, Index, IndexError, Libraries, ListedFile, Misnamed, Native, Need,
     NumpyApi, Overlap, OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest,
-    UvLockRequest,
+    TakenNames, TorchNames, UvLockRequest,
 };
 pub use leads::Leads;
 pub use previous::{Previous, Upgrade};

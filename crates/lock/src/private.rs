@@ -43,6 +43,25 @@ impl Lock {
         }
         found
     }
+
+    /// The same without logins and queries in its addresses, as a lock is written today; nothing where it has none. Whoever
+    /// fetches from them takes both from where the project names the address.
+    pub fn without_queries(&self) -> Option<Self> {
+        let mut lock = self.clone();
+        let sources = lock.sources.iter_mut().flat_map(|source| &mut source.wheels);
+        let project = lock.project.iter_mut().flat_map(|project| &mut project.wheels);
+        let wheels = lock.wheels.iter_mut().chain(sources).chain(project);
+        let urls = wheels
+            .map(|wheel| &mut wheel.url)
+            .chain(lock.indexes.iter_mut().map(|row| &mut row.url))
+            .chain(lock.python.iter_mut().map(|python| &mut python.url));
+        for url in urls.flatten() {
+            if matches!(place(url), Place::Network(_)) {
+                *url = in_lock(url);
+            }
+        }
+        (lock != *self).then_some(lock)
+    }
 }
 
 /// Whether a path says something of the machine that it is on.

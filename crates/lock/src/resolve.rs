@@ -5,6 +5,8 @@ mod behind;
 mod build_requires;
 mod chosen;
 mod companions;
+mod elsewhere;
+mod fitted;
 mod from_source;
 mod group;
 mod hashes;
@@ -14,7 +16,9 @@ mod left;
 mod libraries;
 mod newest;
 mod numpy;
+mod old_torch;
 mod overlaps;
+mod previews;
 mod releases;
 mod relics;
 mod request;
@@ -23,6 +27,7 @@ mod standalone;
 mod taken;
 mod told;
 mod torch;
+mod torch_names;
 mod undeclared;
 mod unknown;
 mod unsatisfiable;
@@ -134,6 +139,8 @@ fn packages(
         old_numpys: Vec::new(),
         unread_numpy: Vec::new(),
         instead: None,
+        held: Vec::new(),
+        trying: false,
     };
     let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
     resolution.finish(chosen)
@@ -186,6 +193,10 @@ struct Resolution<'a> {
     unread_numpy: Vec<(Wheel, String)>,
     /// A package of the user's requirements, and the requirement that is tried in its place.
     instead: Option<(String, String)>,
+    /// Releases of packages that fit the torch where their newest do not: constraints.
+    held: Vec<String>,
+    /// Whether sets are only tried, and none of them is taken as it is: which NumPy their modules are for can wait.
+    trying: bool,
 }
 
 impl Resolution<'_> {
@@ -246,6 +257,7 @@ impl Resolution<'_> {
         self.tell_numpy(&wheels);
         self.tell_libraries(&wheels, torch.as_ref());
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
+        self.tell_previews(&wheels);
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),
             (None, None) if sconce_facts::bases().first() == Some(base) => {

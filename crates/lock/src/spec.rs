@@ -361,6 +361,11 @@ impl Spec {
         Ok(spec)
     }
 
+    /// The text that stands for the `sconce.toml` of a folder that has none, but this file of requirements.
+    pub fn stand_in(requirements: &str) -> String {
+        spec_keys::stand_in(requirements)
+    }
+
     /// The annotated file that `sconce init` writes: every key, commented out, with its default; but for
     /// `requirements`, where there is a file of them.
     pub fn template(requirements: Option<&str>) -> String {

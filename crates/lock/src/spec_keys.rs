@@ -339,8 +339,26 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-/// The annotated file: every key commented out with its default.
+/// What a project says whose needs stand in a file of another tool, and that is not installed: its folder is where NVIDIA's
+/// images and PyTorch's have it. Section, key, value.
+fn of_file(file: &str) -> [(&'static str, &'static str, String); 3] {
+    [
+        ("environment", "requirements", format!("{file:?}")),
+        ("run", "volumes", r#"[".:/workspace"]"#.to_owned()),
+        ("run", "workdir", r#""/workspace""#.to_owned()),
+    ]
+}
+
+/// The file in place of one that is not there, for a folder with this file of requirements.
+pub(crate) fn stand_in(file: &str) -> String {
+    let of_file = of_file(file);
+    let lines = of_file.iter().map(|(section, key, value)| format!("{section}.{key} = {value}\n"));
+    lines.collect()
+}
+
+/// The annotated file: every key commented out with its default, but for those that a file of requirements gives.
 pub(crate) fn template(requirements: Option<&str>) -> String {
+    let known = requirements.map(of_file);
     let mut out = String::from(
         "# What this container should be. Everything is optional: each line shows its default.\n\
          # `sconce lock` works out what it is exactly, and `sconce lock --explain` says why.\n",
@@ -351,8 +369,11 @@ pub(crate) fn template(requirements: Option<&str>) -> String {
             for line in key.doc {
                 out.push_str(&format!("# {line}\n"));
             }
-            let line = match requirements.filter(|_| key.name == "requirements") {
-                Some(file) => format!("{} = {file:?}\n", key.name),
+            let is_this = |(section, name, _): &&(&str, &str, String)| {
+                (*section, *name) == (key.section, key.name)
+            };
+            let line = match known.iter().flatten().find(is_this) {
+                Some((_, name, value)) => format!("{name} = {value}\n"),
                 None => format!("#{} = {}\n", key.name, key.default),
             };
             out.push_str(&line);

@@ -50,11 +50,12 @@ impl LeftOut {
     }
 }
 
-/// Adds `path` and what is below it under the name `name`. Links stay links. Whoever can write there may exchange a folder for a
+/// Adds `path`, which people call `called`, and what is below it under the name `name`. Links stay links. Whoever can write there may exchange a folder for a
 /// link at any time: below `path` none is followed.
 pub(crate) fn add(
     tar: &mut tar::Builder<impl Write>,
     path: &Path,
+    called: &Path,
     name: &Path,
 ) -> io::Result<LeftOut> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -68,7 +69,7 @@ pub(crate) fn add(
         let mut header = tar::Header::new_gnu();
         header.set_metadata(&about);
         if about.is_dir() && !below.as_os_str().is_empty() && is_the_kernels(&found)? {
-            left_out.kernel.push(shown(path, &below));
+            left_out.kernel.push(shown(called, &below));
         } else if about.is_dir() {
             header.set_size(0);
             tar.append_data(&mut header, name.join(""), io::empty())?;
@@ -93,7 +94,7 @@ pub(crate) fn add(
             let file = File::from(file);
             let now = file.metadata()?;
             if (now.dev(), now.ino()) != (about.dev(), about.ino()) {
-                return Err(exchanged(&shown(path, &below)));
+                return Err(exchanged(&shown(called, &below)));
             }
             header.set_metadata(&now);
             if is_the_kernels(&file)? {
@@ -102,7 +103,7 @@ pub(crate) fn add(
                 (&file).take(LARGEST_OF_KERNEL).read_to_end(&mut bytes)?;
                 // By the page: some have entries of several bytes and give no part of one.
                 if bytes.len() as u64 == LARGEST_OF_KERNEL && (&file).read(&mut [0; 4096])? > 0 {
-                    left_out.cut.push(shown(path, &below));
+                    left_out.cut.push(shown(called, &below));
                 }
                 header.set_size(bytes.len() as u64);
                 tar.append_data(&mut header, name, bytes.as_slice())?;
@@ -112,7 +113,7 @@ pub(crate) fn add(
                 tar.append_data(&mut header, name, padded)?;
             }
         } else {
-            left_out.special.push(shown(path, &below));
+            left_out.special.push(shown(called, &below));
         }
     }
     Ok(left_out)

@@ -16,6 +16,12 @@ use crate::terminal::Joined;
 /// How long a shim may take to end a command that has not started, after a signal asked for it.
 const AFTER_SIGNAL: Duration = Duration::from_secs(5);
 
+/// So many signals that end processes, within so long, and the caller wants to leave, as with Docker's client.
+const INSISTED: usize = 3;
+const INSISTED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a command may take to end after the last of them.
+const AFTER_INSISTED: Duration = Duration::from_secs(1);
+
 /// What is attended to.
 pub(crate) struct Attended<'a> {
     /// The socket to the shim.
@@ -27,12 +33,14 @@ pub(crate) struct Attended<'a> {
     /// A command was asked for and has yet to start. Until it has, a signal that ends processes ends the wait for
     /// it as well.
     pub(crate) starts: bool,
+    /// What is attended to outlives this process, in the container that is called so: who sends a third signal leaves it.
+    pub(crate) outlives: Option<&'a str>,
 }
 
 impl<'a> Attended<'a> {
     /// What a shim has to say, and no signals.
     pub(crate) fn to(control: &'a OwnedFd, pulse: Option<Pulse>) -> Self {
-        Self { control, signals: None, pulse, starts: false }
+        Self { control, signals: None, pulse, starts: false, outlives: None }
     }
 }
 
@@ -45,7 +53,7 @@ pub(crate) fn attend(
     hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
 ) -> Result<Vec<Vec<u8>>, Error> {
     let pipes = captured.into_iter().map(|fd| Pipe { fd: Some(fd), kept: Vec::new() }).collect();
-    let mut attendance = Attendance { to, pipes, terminal: None, listening: true, given_up: None };
+    let mut attendance = Attendance::new(to, pipes, None);
     attendance.run(most, hear)?;
     Ok(attendance.pipes.into_iter().map(|pipe| pipe.kept).collect())
 }
@@ -56,9 +64,7 @@ pub(crate) fn attend_terminal(
     terminal: Joined,
     hear: &mut dyn FnMut(Message) -> Result<bool, Error>,
 ) -> Result<bool, Error> {
-    let terminal = Some(terminal);
-    let mut attendance =
-        Attendance { to, pipes: Vec::new(), terminal, listening: true, given_up: None };
+    let mut attendance = Attendance::new(to, Vec::new(), Some(terminal));
     attendance.pass_on(libc::SIGWINCH);
     attendance.run(0, hear)?;
     Ok(!attendance.left())
@@ -71,6 +77,19 @@ struct Attendance<'a> {
     listening: bool,
     /// A signal came before the command started, and until when an answer is waited for.
     given_up: Option<(i32, Instant)>,
+    /// When signals came that end processes, after the command started.
+    insisted: Vec<Instant>,
+    /// The last of too many, and until when an end is waited for.
+    leaves: Option<(i32, Instant)>,
+    /// The command's process, as the container counts.
+    process: Option<i32>,
+}
+
+impl<'a> Attendance<'a> {
+    fn new(to: Attended<'a>, pipes: Vec<Pipe>, terminal: Option<Joined>) -> Self {
+        let (insisted, given_up, leaves, process) = (Vec::new(), None, None, None);
+        Self { to, pipes, terminal, listening: true, given_up, insisted, leaves, process }
+    }
 }
 
 impl Attendance<'_> {
@@ -91,6 +110,12 @@ impl Attendance<'_> {
                 && Instant::now() > until
             {
                 return Err(Error::Interrupted(signal));
+            }
+            if let Some((signal, until)) = self.leaves
+                && Instant::now() > until
+            {
+                let container = self.to.outlives.unwrap_or_default().to_owned();
+                return Err(Error::Left { signal, container, process: self.process });
             }
         }
         Ok(())
@@ -120,6 +145,7 @@ impl Attendance<'_> {
                     self.to.starts = false;
                     self.listening = hear(Message::Started)?;
                 }
+                Ok(Some(Message::Process(process))) => self.process = Some(process),
                 Ok(Some(message)) => {
                     self.to.starts &= !matches!(message, Message::Started);
                     self.listening = hear(message)?;
@@ -136,8 +162,12 @@ impl Attendance<'_> {
                     .unwrap_or(0);
                 for number in numbers.iter().take(count).map(|byte| i32::from(*byte)) {
                     self.pass_on(number);
-                    if self.to.starts && signals::ends_a_process(number) {
-                        self.given_up.get_or_insert((number, Instant::now() + AFTER_SIGNAL));
+                    match signals::ends_a_process(number) {
+                        true if self.to.starts => {
+                            self.given_up.get_or_insert((number, Instant::now() + AFTER_SIGNAL));
+                        }
+                        true if self.to.outlives.is_some() => self.insist(number),
+                        _ => {}
                     }
                 }
             }
@@ -161,6 +191,17 @@ impl Attendance<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Counts a signal that ends processes.
+    fn insist(&mut self, number: i32) {
+        self.insisted.retain(|came| came.elapsed() < INSISTED_WITHIN);
+        self.insisted.push(Instant::now());
+        if self.insisted.len() >= INSISTED && self.leaves.is_none() {
+            self.leaves = Some((number, Instant::now() + AFTER_INSISTED));
+            // Who leaves should be told what is left.
+            drop(control::send(self.to.control, &Message::Which));
+        }
     }
 
     /// Passes a signal to the command, if it still runs.
@@ -209,8 +250,11 @@ impl Attendance<'_> {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
-        let looks = self.to.pulse.is_some() || self.given_up.is_some();
-        let look = Timespec { tv_sec: pulse::LOOK.as_secs().cast_signed(), tv_nsec: 0 };
+        let leaves = self.leaves.is_some();
+        let looks = self.to.pulse.is_some() || self.given_up.is_some() || leaves;
+        let look = if leaves { AFTER_INSISTED / 4 } else { pulse::LOOK };
+        let look =
+            Timespec { tv_sec: look.as_secs().cast_signed(), tv_nsec: look.subsec_nanos().into() };
         match poll(&mut fds, looks.then_some(&look)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::WaitStatus;
 use sconce_facts::{OLDEST_KERNEL, kernel_version};
+use sconce_open::held;
 
 use crate::attend::{self, Attended};
 use crate::cgroup::{Groups, Limits, Plan};
@@ -152,14 +153,7 @@ impl Session {
         notices: &mut dyn FnMut(&str),
     ) -> Result<Groups, Error> {
         if let Some(file) = &container.id_file {
-            // One that is there already may be another container's.
-            let written = fs::File::create_new(file)
-                .and_then(|mut file| file.write_all(folder.id.as_bytes()));
-            if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
-                // A caller must not take part of an id for one.
-                let _ = fs::remove_file(file);
-            }
-            written.doing_to("writing the id to", file)?;
+            write_id(file, &folder.id).doing_to("writing the id to", file)?;
         }
         let limits = Limits {
             memory: container.memory_bytes,
@@ -210,7 +204,7 @@ impl Session {
         let control = self.shim.control.try_clone().doing("keeping the socket to the shim")?;
         let called = self.container.name.as_deref().unwrap_or(&self.folder.id);
         let pulse = self.shim.number().map(|shim| Pulse::of(called, shim));
-        let to = Attended { control: &control, signals, pulse, starts: false };
+        let to = Attended { control: &control, signals, pulse, starts: false, outlives: None };
         attend::attend(to, captured, most, &mut |message| {
             self.hear(message, notices)?;
             Ok(!(self.container.detach && self.outcome.started))
@@ -379,4 +373,18 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).doing_to("finding", path)
+}
+
+/// Writes a new file, in a folder into whose path no link has come.
+fn write_id(file: &Path, id: &str) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = crate::reach::hold(folder.unwrap_or(Path::new(".")))?;
+    let file = held(&folder).join(file.file_name().unwrap_or_default());
+    // One that is there already may be another container's.
+    let written = fs::File::create_new(&file).and_then(|mut file| file.write_all(id.as_bytes()));
+    if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+        // A caller must not take part of an id for one.
+        let _ = fs::remove_file(&file);
+    }
+    written
 }

@@ -62,6 +62,10 @@ pub(crate) enum Message {
     Resize { rows: u16, columns: u16 },
     /// To the shim: say `Ended` when the container does.
     Wait,
+    /// To the shim: which process of the container is the command that this client asked for?
+    Which,
+    /// The answer: its number as the container counts.
+    Process(i32),
     /// To the shim: read or write files below this path, as a tar stream on the descriptor that
     /// comes with this.
     Copy { path: String, into: bool },
@@ -193,18 +197,31 @@ pub(crate) fn receive_with(socket: impl AsFd) -> io::Result<Option<(Message, Vec
     }
     let bytes = buffer.get(..received.bytes).unwrap_or_default();
     if bytes.is_empty() {
-        return Ok(None);
+        // An empty packet reads like the end, which also hangs up (unix(7)).
+        return match hung_up(socket.as_fd()) {
+            true => Ok(None),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        };
     }
     if bytes == TERMINAL {
         let master = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
         return Ok(Some((Message::Terminal(master), fds)));
     }
-    let message = match serde_json::from_slice(bytes)? {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let message = match serde_json::from_slice(bytes).map_err(invalid)? {
         // A name in it may be a container's.
         Message::Notice(text) => Message::Notice(without_controls(&text)),
         other => other,
     };
     Ok(Some((message, fds)))
+}
+
+fn hung_up(socket: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let [socket] = fds;
+    polled.is_err() || socket.revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// A text that moves no terminal's cursor.

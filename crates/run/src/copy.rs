@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path, stream: File) -> Result<LeftOut, Error> {
     let name = path.file_name().map_or(Path::new("root"), Path::new);
     let mut tar = tar::Builder::new(stream);
     let failed = |error| archive::failed("reading", path, error);
-    let left_out = archive::add(&mut tar, path, name).map_err(failed)?;
+    let left_out = archive::add(&mut tar, path, path, name).map_err(failed)?;
     tar.finish().map_err(failed)?;
     Ok(left_out)
 }

@@ -60,12 +60,12 @@ impl Listed {
         unpacked.and(sent)
     }
 
-    /// Copies the host's `from` into the container's folder `path`, under the name `name`. There it is under a name
+    /// Copies the host's `from`, which the caller calls `called`, into the container's folder `path`, under the name `name`. There it is under a name
     /// of its own until it is whole; a signal that would end this process ends the copy and leaves nothing of
     /// it: [`Error::Interrupted`].
     pub fn copy_in(
         &self,
-        from: &Path,
+        (from, called): (&Path, &Path),
         name: &Path,
         path: &str,
         notices: &mut dyn FnMut(&str),
@@ -86,7 +86,7 @@ impl Listed {
                 pulse.as_mut().and_then(|pulse| pulse.word()).iter().for_each(|text| notices(text));
             },
         };
-        let sent = send(from, name, &mut stream);
+        let sent = send(from, called, name, &mut stream);
         let signal = stream.signal;
         // The container sees the end of it, and whether it is the right one.
         drop(stream);
@@ -101,10 +101,10 @@ impl Listed {
             (Err(Error::Shim { message, .. }), Err(error))
                 if message == Error::CutShort.to_string() =>
             {
-                Err(archive::failed("reading", from, error))
+                Err(archive::failed("reading", called, error))
             }
             (Err(error), _) => Err(error),
-            (Ok(()), Err(error)) => Err(archive::failed("reading", from, error)),
+            (Ok(()), Err(error)) => Err(archive::failed("reading", called, error)),
             (Ok(()), Ok(left_out)) => {
                 left_out.in_words().iter().for_each(|text| notices(text));
                 Ok(())
@@ -169,10 +169,15 @@ impl Listed {
 }
 
 /// Writes `from` as a tar stream, whose end is written only where all of it was.
-fn send(from: &Path, name: &Path, stream: &mut UntilSignal<'_>) -> io::Result<archive::LeftOut> {
+fn send(
+    from: &Path,
+    called: &Path,
+    name: &Path,
+    stream: &mut UntilSignal<'_>,
+) -> io::Result<archive::LeftOut> {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(256 << 10, stream));
     // Dropped, it would write the end of an archive that is not whole.
-    let added = archive::add(&mut tar, from, name);
+    let added = archive::add(&mut tar, from, called, name);
     match added {
         Ok(left_out) => {
             tar.into_inner()?.flush()?;

@@ -30,6 +30,9 @@ pub enum Error {
     /// `-t` where the standard input or output is not a terminal.
     #[error("a terminal (-t) was asked for, but standard {0} is not one")]
     NotATerminal(&'static str),
+    /// A container with a terminal, and a caller without one.
+    #[error("the container has a terminal (it was started with -t), and standard input is not one")]
+    NoTerminal,
     /// The command does not exist in the image.
     #[error("'{0}' was not found in the image")]
     NotFound(String),
@@ -147,6 +150,19 @@ pub enum Error {
     /// The process of an `exec` did not come to its command.
     #[error("the command did not start within {0} seconds")]
     Late(u64),
+    /// The caller left a command that its signals did not end.
+    #[error("left after three signals: {}", match process {
+        Some(process) => format!("the command runs on in {container}, as process {process}"),
+        None => format!("{container} runs on"),
+    })]
+    Left {
+        /// The last signal.
+        signal: i32,
+        /// The container in a person's words.
+        container: String,
+        /// The command's process, as the container counts.
+        process: Option<i32>,
+    },
     /// A path is longer than the kernel takes.
     #[error("a path below {} is longer than a path may be (4096 bytes)", .0.display())]
     TooLong(PathBuf),
@@ -186,6 +202,9 @@ impl Error {
         let hint = match self {
             Self::NoCommand => "give one after the image, or set app.command in sconce.toml",
             Self::NotATerminal(_) => "leave out -t; -i alone passes pipes and files through",
+            Self::NoTerminal => {
+                "`sconce logs -f NAME` shows what it writes, `sconce exec -i NAME` takes a pipe; `sconce attach` needs a terminal"
+            }
             Self::NotFound(_) => {
                 "check the spelling and the image's PATH; files of this machine need -v"
             }
@@ -236,6 +255,14 @@ impl Error {
             Self::Kept => {
                 "something in it sends SIGSTOP to what it sees: `sconce exec` can't be used until that ends"
             }
+            Self::Left { container, process: Some(process), .. } => {
+                return Some(format!(
+                    "`sconce exec {container} sh -c 'kill -KILL {process}'` ends it, `sconce kill {container}` all that runs there"
+                ));
+            }
+            Self::Left { container, process: None, .. } => {
+                return Some(format!("`sconce kill {container}` ends all that runs there"));
+            }
             Self::Late(_) => {
                 "its files may come from a slow disk, or something in the container traces it: try again"
             }
@@ -257,7 +284,9 @@ impl Error {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable { .. } => 126,
-            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::Interrupted(signal) | Self::Left { signal, .. } => {
+                u8::try_from(128 + signal).unwrap_or(u8::MAX)
+            }
             _ => 125,
         }
     }

@@ -34,22 +34,20 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Starts a command on `streams`. The returned process ends as the command does; the client gets
-    /// a message as soon as it runs or failed. The command's own process comes through `shim` as a pidfd: where the
+    /// Starts a command on `streams`. The returned process ends as the command does; what it says to the client, as soon
+    /// as the command runs or failed, goes to `shim`: the command has its descriptors for an instant in which root
+    /// inside may take them, and the client's socket would lead to the client. The command's own process comes through `shim` as well, as a pidfd: where the
     /// returned one ends before it, only the shim may end it.
     pub(crate) fn exec(
         &self,
         exec: &Exec,
         streams: &[OwnedFd],
-        client: &OwnedFd,
         shim: &OwnedFd,
     ) -> Result<Pid, Error> {
-        // The machine's: what is at that place inside is the container's to choose.
-        let null = crate::streams::null().doing("opening /dev/null")?;
         let maps = Maps::read()?;
-        let kept = streams.iter().chain([client, shim, &null, self.life]);
+        let kept = streams.iter().chain([shim, self.life]);
         let kept = kept.map(AsRawFd::as_raw_fd).collect();
-        self.fork(client, kept, || {
+        self.fork(shim, kept, || {
             let mut process = self.process_of(exec, &maps)?;
             // A link may lead out, to what is not a path inside (getcwd(2)).
             let inside = || std::env::current_dir().is_ok_and(|folder| folder.is_absolute());
@@ -94,18 +92,20 @@ impl Target<'_> {
                 Err(Refused::Late) => return Err(Error::Late(process::LATE.as_secs())),
                 Err(Refused::Execute(error)) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    drop(control::send(client, &Message::ExecFailed(errno)));
+                    drop(control::send(shim, &Message::ExecFailed(errno)));
                     return Ok(127);
                 }
             };
             match terminal {
                 Some(terminal) => {
-                    drop(control::send(client, &Message::Terminal(terminal.into_master())));
+                    drop(control::send(shim, &Message::Terminal(terminal.into_master())));
                 }
-                None => drop(control::send(client, &Message::Started)),
+                None => drop(control::send(shim, &Message::Started)),
             }
+            // The command's pipes must see their end when the command closes them.
+            let (ended, _) = crate::streams::pipe().doing(what)?;
             for number in 0..=2 {
-                os::place(null.as_fd(), number).doing(what)?;
+                os::place(ended.as_fd(), number).doing(what)?;
             }
             Ok(init::stay_with(child))
         })

@@ -46,6 +46,7 @@ impl Listed {
             signals: signals.as_ref(),
             pulse: self.pulse_of(&socket),
             starts: true,
+            outlives: Some(self.called()),
         };
         attend::attend(to, Vec::new(), 0, &mut |message| {
             match message {
@@ -102,7 +103,10 @@ impl Listed {
         notices: &mut dyn FnMut(&str),
     ) -> Result<Option<End>, Error> {
         // Before anything is asked of the shim: that there is a terminal.
-        terminal::size()?;
+        terminal::size().map_err(|error| match error {
+            Error::NotATerminal(_) => Error::NoTerminal,
+            error => error,
+        })?;
         let socket = self.connect()?;
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -117,7 +121,13 @@ impl Listed {
         let mut end = End { until_gone: true, ..End::default() };
         let joined = terminal::Joined::to_shim(ours)?;
         let pulse = self.pulse_of(&socket);
-        let to = Attended { control: &socket, signals, pulse, starts: false };
+        let to = Attended {
+            control: &socket,
+            signals,
+            pulse,
+            starts: false,
+            outlives: Some(self.called()),
+        };
         // The terminal is raw: a line ends with a return as well.
         let mut notices = |text: &str| notices(&format!("{text}\r"));
         let stayed =
@@ -293,7 +303,14 @@ impl Listed {
         notices: &mut dyn FnMut(&str),
     ) -> Result<Option<Exit>, Error> {
         let mut end = End { until_gone: true, ..End::default() };
-        let to = Attended { control: socket, signals, pulse: self.pulse_of(socket), starts: false };
+        let pulse = self.pulse_of(socket);
+        let to = Attended {
+            control: socket,
+            signals,
+            pulse,
+            starts: false,
+            outlives: Some(self.called()),
+        };
         attend::attend(to, Vec::new(), 0, &mut |message| Ok(end.hear(message, notices)))?;
         end.result()
     }

@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use crate::cgroup::Groups;
+use crate::command::{Command, MOST_LAST_WORDS};
 use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::output::Output;
@@ -21,8 +22,8 @@ pub(crate) struct Running<'a> {
     groups: &'a Groups,
     /// A pidfd of the first process.
     life: OwnedFd,
-    /// The control socket to the first process.
-    init: OwnedFd,
+    /// The control socket to the first process, until that closes it.
+    init: Option<OwnedFd>,
     listener: &'a OwnedFd,
     pub(crate) output: Output,
     pub(crate) clients: Vec<Client>,
@@ -47,29 +48,6 @@ pub(crate) struct Client {
     gone: bool,
 }
 
-/// A command beside the container's own, or a copy: the process of ours that waits for it or does it.
-struct Command {
-    pid: Pid,
-    life: OwnedFd,
-    /// The client that started it; gets a message when it ends.
-    client: OwnedFd,
-    /// Where the command's own process comes from, as a pidfd.
-    own: Option<OwnedFd>,
-}
-
-impl Command {
-    /// Ends the command's own process, of which only this one may be able to: the one that waits for it has
-    /// no more privileges than it. One that ended before that one is gone already.
-    fn end_own(&self) {
-        let Some(own) = self.own.as_ref().filter(|own| os::readable(own)) else { return };
-        if let Ok(Some((_, mut sent))) = control::receive_with(own)
-            && let Some(life) = sent.pop()
-        {
-            let _ = rustix::process::pidfd_send_signal(&life, Signal::KILL);
-        }
-    }
-}
-
 /// A descriptor that is ready.
 #[derive(Clone, Copy)]
 enum Source {
@@ -79,6 +57,7 @@ enum Source {
     Listener,
     Client(usize),
     Command(usize),
+    Says(usize),
     Output(usize),
     Input,
 }
@@ -99,7 +78,7 @@ impl<'a> Running<'a> {
                 .doing("watching the container's first process")?,
             started,
             groups,
-            init,
+            init: Some(init),
             listener,
             output,
             clients: Vec::new(),
@@ -117,11 +96,15 @@ impl<'a> Running<'a> {
             for source in self.wait()? {
                 match source {
                     Source::Life => {
-                        while self.read_init()? {}
+                        for _ in 0..MOST_LAST_WORDS {
+                            if !self.read_init() {
+                                break;
+                            }
+                        }
                         self.end_commands();
                         return self.output.drain().doing("reading the container's output");
                     }
-                    Source::Init => drop(self.read_init()?),
+                    Source::Init => drop(self.read_init()),
                     Source::Caller => match control::receive(os::borrow(CONTROL)) {
                         Ok(Some(Message::Signal(number))) => self.signal(number),
                         Ok(Some(_)) => {}
@@ -147,6 +130,11 @@ impl<'a> Running<'a> {
                     }
                     Source::Client(at) => self.serve_client(at),
                     Source::Command(at) => self.end_command(at),
+                    Source::Says(at) => {
+                        if let Some(command) = self.commands.get_mut(at) {
+                            command.hand_on();
+                        }
+                    }
                     Source::Output(at) => self.output.read(at).doing("reading the output")?,
                     Source::Input => self.output.write_input(),
                 }
@@ -169,9 +157,12 @@ impl<'a> Running<'a> {
 
     fn wait(&mut self) -> Result<Vec<Source>, Error> {
         let caller = os::borrow(CONTROL);
-        let mut sources = vec![Source::Init, Source::Listener];
-        let mut fds =
-            vec![PollFd::new(&self.init, PollFlags::IN), PollFd::new(self.listener, PollFlags::IN)];
+        let mut sources = vec![Source::Listener];
+        let mut fds = vec![PollFd::new(self.listener, PollFlags::IN)];
+        if let Some(init) = &self.init {
+            sources.push(Source::Init);
+            fds.push(PollFd::new(init, PollFlags::IN));
+        }
         if self.listening {
             sources.push(Source::Caller);
             fds.push(PollFd::new(&caller, PollFlags::IN));
@@ -181,6 +172,10 @@ impl<'a> Running<'a> {
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
         }
         for (at, command) in self.commands.iter().enumerate() {
+            if let Some(says) = &command.says {
+                sources.push(Source::Says(at));
+                fds.push(PollFd::new(says, PollFlags::IN));
+            }
             sources.push(Source::Command(at));
             fds.push(PollFd::new(&command.life, PollFlags::IN));
         }
@@ -209,14 +204,20 @@ impl<'a> Running<'a> {
     }
 
     /// Takes one message of the first process; false where there is none.
-    fn read_init(&mut self) -> Result<bool, Error> {
-        if !os::readable(&self.init) {
-            return Ok(false);
-        }
-        let heard = control::receive(&self.init).doing("listening to the first process")?;
+    fn read_init(&mut self) -> bool {
+        let Some(init) = self.init.as_ref().filter(|init| os::readable(init)) else { return false };
+        let heard = match control::receive(init) {
+            Ok(heard) => heard,
+            // Root inside that traces the first process may send anything in its place.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return true,
+            Err(_) => None,
+        };
         let caller = os::borrow(CONTROL);
         match heard {
-            None => return Ok(false),
+            None => {
+                self.init = None;
+                return false;
+            }
             Some(Message::Terminal(master)) if self.container.detach => {
                 self.output.show_terminal(master);
                 drop(control::send(caller, &Message::Started));
@@ -238,7 +239,7 @@ impl<'a> Running<'a> {
                 drop(control::send(caller, &message));
             }
         }
-        Ok(true)
+        true
     }
 
     /// Signals the container's first process, which passes it on.
@@ -280,6 +281,14 @@ impl<'a> Running<'a> {
                 }
                 Ok(())
             }
+            Message::Which => {
+                let asked = client.command;
+                let command = self.commands.iter().find(|command| Some(command.pid) == asked);
+                if let Some(number) = command.and_then(Command::number) {
+                    drop(control::send(&client.socket, &Message::Process(number)));
+                }
+                Ok(())
+            }
             Message::Attach => {
                 client.waits = true;
                 self.output.attach(fds)
@@ -305,7 +314,6 @@ impl<'a> Running<'a> {
     }
 
     fn exec(&mut self, at: usize, exec: &control::Exec, fds: &[OwnedFd]) -> Result<(), Error> {
-        let Some(client) = self.clients.get(at) else { return Ok(()) };
         let target = join::Target {
             life: &self.life,
             process: &self.started.process,
@@ -313,7 +321,7 @@ impl<'a> Running<'a> {
             groups: self.groups,
         };
         let (ours, theirs) = control::pair_of_nobody().doing("making a pair of sockets")?;
-        let pid = target.exec(exec, fds, &client.socket, &theirs)?;
+        let pid = target.exec(exec, fds, &theirs)?;
         self.remember(at, pid, Some(ours))
     }
 
@@ -330,13 +338,13 @@ impl<'a> Running<'a> {
     }
 
     /// Watches a process for a client.
-    fn remember(&mut self, at: usize, pid: Pid, own: Option<OwnedFd>) -> Result<(), Error> {
+    fn remember(&mut self, at: usize, pid: Pid, says: Option<OwnedFd>) -> Result<(), Error> {
         let Some(client) = self.clients.get_mut(at) else { return Ok(()) };
         client.command = Some(pid);
         let life =
             rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing("watching the command")?;
         let client = client.socket.try_clone().doing("keeping the client")?;
-        self.commands.push(Command { pid, life, client, own });
+        self.commands.push(Command { pid, life, client, says, own: None });
         Ok(())
     }
 
@@ -344,6 +352,7 @@ impl<'a> Running<'a> {
         let Some(command) = self.commands.get_mut(at) else { return };
         let status = rustix::process::waitpid(Some(command.pid), WaitOptions::empty());
         let ended = status.ok().flatten().map_or(125, |(_, status)| status_of(status));
+        command.hand_on_the_rest();
         command.end_own();
         drop(control::send(&command.client, &Message::Ended(ended)));
         // No command is the host's process 1: this marks it for removal.

@@ -137,9 +137,20 @@ pub(crate) fn reset_signals() {
 /// Where [`note`] writes; -1 without a [`SignalPipe`].
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
+/// The last signal that came to a [`SignalPipe`] of those that people end a process with; 0 where none has.
+static ENDED_BY: AtomicI32 = AtomicI32::new(0);
+
+/// The signal that ended what this process did: its exit code is 128 and that number.
+pub fn ended_by() -> Option<i32> {
+    Some(ENDED_BY.load(Ordering::Relaxed)).filter(|number| *number != 0)
+}
+
 /// Writes the signal's number to the pipe. Only async-signal-safe calls.
 extern "C" fn note(signal: libc::c_int) {
     let fd = SIGNAL_PIPE.load(Ordering::Relaxed);
+    if ends_a_process(signal) {
+        ENDED_BY.store(signal, Ordering::Relaxed);
+    }
     if fd >= 0 {
         let byte = signal as u8;
         // SAFETY: errno belongs to the interrupted code and is put back; write takes one

@@ -9,9 +9,9 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, launch, load, lock, login, logs, man, measure, plan, probe, prune, ps,
-    pull, push, rm, rmi, run, serve, show, sign, stats, stop, trust, verify, verify_signature,
-    wait, wheel,
+    init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan, probe,
+    prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
+    verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -77,6 +77,8 @@ enum Command {
     Bench(Box<bench::Args>),
     Launch(Box<launch::Args>),
     Plan(plan::Args),
+    Monitor(Box<monitor::Args>),
+    Top(top::Args),
     Cdi(cdi::Args),
     Images(images::Args),
     Pull(pull::Args),
@@ -106,7 +108,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
 8 this machine can't; 9 the project is not trusted; 10 this machine has no NVIDIA GPU (`doctor`); 11 yes, \
-but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted. `run` passes on the exit code of its command; \
+but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted, or 128 and the number of another signal. `run` passes on the exit code of its command; \
 125 is whatever kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.
@@ -135,6 +137,8 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Finish(args) => finish::main(&global, &args),
         Command::Verify(args) => verify::main(&global, &args),
         Command::Bench(args) => bench::main(&global, &args),
+        Command::Monitor(args) => monitor::main(&global, &args),
+        Command::Top(args) => top::main(&global, &args),
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
         Command::Launch(args) => launch::main(&global, &args),

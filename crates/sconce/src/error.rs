@@ -34,7 +34,7 @@ pub enum Kind {
     NotExecutable = 126,
     /// The command is not in the image.
     NotFound = 127,
-    /// Stopped by Ctrl-C or SIGTERM.
+    /// Stopped by Ctrl-C; by another signal the code is 128 and its number.
     Interrupted = 130,
 }
 
@@ -69,11 +69,19 @@ impl Failure {
             let words = error.to_string();
             // Some libraries repeat the cause in their own words.
             if !what.contains(&words) {
-                let _ = write!(what, "\n  because: {words}");
+                let _ = write!(what, "\n  caused by: {words}");
             }
             cause = error.source();
         }
         Self { kind, what, hint }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match (self.kind, sconce_run::ended_by()) {
+            (Kind::Interrupted, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            (kind, _) => kind as u8,
+        }
     }
 
     /// The same with what to do about it.
@@ -89,7 +97,7 @@ impl Failure {
         eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
             let hint: String = hint.chars().flat_map(shown).collect();
-            eprintln!("  to do: {}", hint.replace('\n', "\n         "));
+            eprintln!("  hint: {}", hint.replace('\n', "\n        "));
         }
     }
 }
@@ -217,11 +225,11 @@ impl Kinded for sconce_run::Error {
     fn kind(&self) -> Kind {
         use sconce_run::Error as E;
         match self {
-            E::Invalid { .. } | E::NotATerminal(_) => Kind::Usage,
+            E::Invalid { .. } | E::NotATerminal(_) | E::NoTerminal => Kind::Usage,
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,
-            E::Interrupted(_) => Kind::Interrupted,
+            E::Interrupted(_) | E::Left { .. } => Kind::Interrupted,
             _ => Kind::Container,
         }
     }
@@ -243,6 +251,16 @@ impl Kinded for sconce_doctor::Error {
             E::Read { .. } | E::Write { .. } => Kind::Storage,
             E::Host { .. } => Kind::Usage,
             _ => Kind::Integrity,
+        }
+    }
+}
+
+impl Kinded for sconce_monitor::recording::Error {
+    fn kind(&self) -> Kind {
+        use sconce_monitor::recording::Error as E;
+        match self {
+            E::NotOne | E::Newer { .. } => Kind::Document,
+            E::Io(_) => Kind::Storage,
         }
     }
 }
@@ -407,6 +425,7 @@ failures!(
     sconce_run::Error,
     sconce_serve::Error,
     sconce_doctor::Error,
+    sconce_monitor::recording::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,
     sconce_build::Error,

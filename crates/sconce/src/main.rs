@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             failure.print();
-            ExitCode::from(failure.kind as u8)
+            ExitCode::from(failure.code())
         }
     }
 }

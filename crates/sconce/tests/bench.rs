@@ -140,11 +140,11 @@ fn an_interrupt_keeps_what_there_is() {
 fn without_a_gpu_nothing_is_measured_and_nothing_is_fine() {
     let world = World::new();
     let (code, out, err) = said(&bench(&world, &["--quick"]));
-    assert!(code == 1 && out.contains("libcuda.so.1 can't be opened"), "{code} {out}{err}");
+    assert!(code == 12 && out.contains("libcuda.so.1 can't be opened"), "{code} {out}{err}");
     assert!(out.ends_with("nothing could be measured\n"), "{out}");
     driver(&world, &["NO_DEVICE"]);
     let (code, out, _) = said(&bench(&world, &["--quick"]));
-    assert!(code == 1 && out.contains("no CUDA-capable device is detected (100)"), "{out}");
+    assert!(code == 12 && out.contains("no CUDA-capable device is detected (100)"), "{out}");
     world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
     let (code, out, err) =
         said(&world.sconce(&["bench", "--gpus", "none", "oci:image"]).output().unwrap());
@@ -201,12 +201,12 @@ fn figures_through_torch_are_read_and_not_believed() {
     for line in [r#"{"figure":{"figure":"speed"}}"#, "hello", r#"{"figure":[]}"#] {
         let (code, out, err) = run(&format!("echo '{line}'"), &["--only", "loader"]);
         assert!(
-            code == 1 && out.contains("loader") && out.contains("a line from inside"),
+            code == 12 && out.contains("loader") && out.contains("a line from inside"),
             "{out}{err}"
         );
     }
     let (code, out, err) = run("while :; do echo '{\"begin\":\"x\"}'; done", &["--only", "loader"]);
-    assert!(code == 1 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
+    assert!(code == 12 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
     let (code, out, _) = run("exec /usr/bin/python3 \"$@\"", &["--only", "loader"]);
     assert!(code == 1 || out.contains("samples/s"), "{code} {out}");
     let none = said(&bench(&world, &["--python", "/nowhere/python", "--only", "loader"]));
@@ -247,6 +247,6 @@ fn a_burn_that_can_not_compare_is_not_measured() {
     let world = World::new();
     driver(&world, &["DEVICES=2"]);
     let (code, out, err) = said(&bench(&world, &["--burn", "1s"]));
-    assert!(code == 1 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
+    assert!(code == 12 && out.ends_with("nothing could be measured\n"), "{code} {out}{err}");
     assert_eq!(out.matches("burn gpu ").count(), 2, "{out}");
 }

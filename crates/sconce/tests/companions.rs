@@ -40,7 +40,7 @@ fn a_cuda_that_the_wheel_has_no_library_for() {
                      11.8 to 13.0";
         assert!(said.contains(words), "{said}");
         assert!(
-            said.contains("to do: no release of bitsandbytes is known that fits torch 2.15.0"),
+            said.contains("hint: no release of bitsandbytes is known that fits torch 2.15.0"),
             "{said}"
         );
         let range = "bytes=-98304".to_owned();

@@ -58,6 +58,56 @@ fn no_socket_inside_leads_to_the_shim() {
     }
 }
 
+/// A process of `exec` had the socket of its client: with that the client's descriptors were taken.
+#[test]
+fn no_socket_of_exec_leads_to_its_client() {
+    for world in [World::new(), World::of_nobody()] {
+        world.image(CONFIG);
+        for name in ["flags", "hunter"] {
+            fs::create_dir(world.path(name)).unwrap();
+            fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        compile(&world, "clients", include_str!("clients.c"));
+        let words = ["run", "-q", "-d", "--gpus", "none", "--name", "hostile", "--cap-add"];
+        let more = ["SYS_PTRACE", "--security-opt", "seccomp=unconfined", "-v", "./flags:/flags"];
+        let image = ["-v", "./hunter:/hunter:ro", "oci:image", "/hunter/clients"];
+        let (code, _, err) = world.says(&[&words, &more[..], &image].concat());
+        assert_eq!(code, 0, "{err}");
+        let begun = Instant::now();
+        while !world.path("flags/ready").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it did not begin");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // A command that takes long to be found: its process has its descriptors until then.
+        let path = format!("PATH={}/usr/bin", "/x:".repeat(30_000));
+        for _ in 0..10 {
+            let (code, _, err) = world.says(&["exec", "-e", &path, "hostile", "true"]);
+            assert_eq!(code, 0, "{err}");
+        }
+        fs::write(world.path("flags/stop"), "").unwrap();
+        let (_, _, err) = world.says(&["wait", "hostile"]);
+        let (code, out, _) = world.says(&["logs", "hostile"]);
+        assert_eq!((code, out.as_str()), (0, "some, 0 of others\n"), "{err}");
+        world.says(&["rm", "-f", "hostile"]);
+    }
+}
+
+/// What root inside sends in the first process's place is for nobody, and ends nothing.
+#[test]
+fn junk_on_the_first_processs_socket_is_ignored() {
+    for world in [World::new(), World::of_nobody()] {
+        world.image(CONFIG);
+        fs::create_dir(world.path("hunter")).unwrap();
+        fs::set_permissions(world.path("hunter"), fs::Permissions::from_mode(0o777)).unwrap();
+        compile(&world, "junk", include_str!("junk.c"));
+        let words = ["run", "-q", "--gpus", "none", "--cap-add", "SYS_PTRACE", "--security-opt"];
+        let image =
+            ["seccomp=unconfined", "-v", "./hunter:/hunter:ro", "oci:image", "/hunter/junk"];
+        let (code, out, err) = world.says(&[&words[..], &image].concat());
+        assert_eq!(code, 7, "{out}{err}");
+    }
+}
+
 #[test]
 fn a_process_of_exec_that_is_taken_over_reaches_nothing() {
     for (world, other) in [(World::new(), "1234"), (World::of_nobody(), "0")] {

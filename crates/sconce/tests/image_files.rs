@@ -59,7 +59,7 @@ fn what_was_interrupted_leaves_nothing() {
     fs::create_dir(world.path("to")).unwrap();
     for to in ["oci:to/x", "docker-archive:to/x"] {
         for signal in [Signal::INT, Signal::TERM] {
-            assert_eq!(interrupted(&world, to, signal), Some(130), "{to}");
+            assert_eq!(interrupted(&world, to, signal), Some(128 + signal.as_raw()), "{to}");
             assert_eq!(names(&world, "to"), Vec::<String>::new(), "{to}");
         }
         // Nobody can hear KILL: what it leaves goes with the next that writes there.

@@ -222,6 +222,13 @@ fn a_shim_that_does_not_answer_is_said() {
     start(&world, "other", &[], "sleep 1000");
     let shim = shim_of(&world, "stuck");
     rustix::process::kill_process(shim, rustix::process::Signal::STOP).unwrap();
+    // It is stopped when it has come to run once more.
+    let stat = format!("/proc/{}/stat", shim.as_raw_nonzero());
+    let begun = std::time::Instant::now();
+    while !fs::read_to_string(&stat).unwrap().contains(") T") {
+        assert!(begun.elapsed().as_secs() < 20, "it is not stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let (code, out, err) = world.says(&["stop", "--time", "0", "stuck", "other"]);
     assert!(code == 125 && out == "other\n", "{code} {out}{err}");
     let hint = format!("`kill -CONT {}`", shim.as_raw_nonzero());

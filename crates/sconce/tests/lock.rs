@@ -243,6 +243,23 @@ fn locked_and_frozen_write_nothing() {
     assert!(!world.uv_was_called());
 }
 
+/// A folder without a sconce.toml is a project all the same where it says what it needs.
+#[test]
+fn a_file_of_requirements_does_in_place_of_a_sconce_toml() {
+    let world = World::new(TOML);
+    for name in ["sconce.toml", "sconce.lock"] {
+        fs::remove_file(world.path("project").join(name)).unwrap();
+    }
+    // This world's index has no torch, which every project has unless its sconce.toml says otherwise: that it was asked
+    // for beside what the file names shows that the file was read.
+    world.write("requirements.txt", "einops\nno-such\n");
+    let said = world.says(&["lock"], 4, &["requirements.txt says what is needed", "no-such"]);
+    assert!(!said.contains("has no sconce.toml"), "{said}");
+    world.says(&["build", "--locked"], 1, &["there is no sconce.lock"]);
+    world.write("requirements.txt", "einops\n-r nowhere.txt\n");
+    world.says(&["lock"], 3, &["nowhere.txt"]);
+}
+
 /// A folder that another tool's file describes: what is read is named, else the way.
 #[test]
 fn files_of_other_tools() {
@@ -261,7 +278,7 @@ fn files_of_other_tools() {
     world.says(&["lock"], 3, &["poetry.lock: `poetry export -o requirements.txt`"]);
     let conda = "dependencies:\n  - python=3.13\n  - numpy>=1.24\n  - pip:\n    - einops\n";
     world.write("environment.yml", conda);
-    world.says(&["lock"], 3, &["writes one that reads environment.yml"]);
+    world.says(&["add", "tqdm"], 3, &["writes one that reads environment.yml"]);
     world.says(&["init"], 0, &["sconce.toml, which reads environment.yml"]);
     let toml = world.read("sconce.toml");
     let toml = toml.replace("\n#torch = ", "\ntorch = false #");

@@ -240,7 +240,7 @@ fn what_is_not_here_is_said_with_what_to_do() {
         // Where the exit code is a command's, this one says that it never started.
         let expected = if words[0] == "exec" { 125 } else { 2 };
         assert_eq!((code, out.as_str()), (expected, ""), "{words:?}\n{err}");
-        assert!(err.contains(says) && err.contains("to do: "), "{words:?}\n{err}");
+        assert!(err.contains(says) && err.contains("hint: "), "{words:?}\n{err}");
         clean(&words.join(" "), &err);
     }
     refused(&world, &["run", "ubuntu", "true"], &["sconce pull ubuntu", "docker://ubuntu"]);

@@ -34,7 +34,7 @@ fn two_opencvs() -> [Wheel; 3] {
 fn refusal() -> Expect {
     expect![[r#"
         error: opencv-python 4.12.0 and opencv-python-headless 4.12.0 (needed by albumentations) both own cv2: cv2/cv2.abi3.so is not the same in them
-          to do: keep one of the two: `exclude = ["opencv-python"]` or `exclude = ["opencv-python-headless"]` under [environment] leaves that one out though something requires it; or keep both: `prefer = ["opencv-python"]` or `prefer = ["opencv-python-headless"]` lets the files of that one win
+          hint: keep one of the two: `exclude = ["opencv-python"]` or `exclude = ["opencv-python-headless"]` under [environment] leaves that one out though something requires it; or keep both: `prefer = ["opencv-python"]` or `prefer = ["opencv-python-headless"]` lets the files of that one win
     "#]]
 }
 
@@ -76,7 +76,7 @@ fn commands_of_one_name_are_told_apart_by_what_they_call() {
         &world,
         expect![[r#"
         error: a 1.0 and b 1.0 both install bin/train, each another one
-          to do: keep one of the two: `exclude = ["a"]` or `exclude = ["b"]` under [environment] leaves that one out though something requires it; or keep both: `prefer = ["a"]` or `prefer = ["b"]` lets the files of that one win
+          hint: keep one of the two: `exclude = ["a"]` or `exclude = ["b"]` under [environment] leaves that one out though something requires it; or keep both: `prefer = ["a"]` or `prefer = ["b"]` lets the files of that one win
     "#]],
     );
 }

@@ -223,3 +223,72 @@ fn exec_in_a_container_that_ends_says_so() {
         }
     }
 }
+
+/// A command that runs may be stopped by the container, or hear no signal: its caller leaves by the third, and is told what is left.
+#[test]
+fn the_third_signal_leaves_what_does_not_end() {
+    for world in worlds() {
+        world.image(CONFIG);
+        fs::create_dir(world.path("flags")).unwrap();
+        fs::set_permissions(world.path("flags"), fs::Permissions::from_mode(0o777)).unwrap();
+        let deaf = "trap '' INT TERM HUP QUIT; while :; do sleep 0.1; done";
+        start(&world, "deaf", &["-v", "./flags:/flags"], deaf);
+        for (number, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
+            let script =
+                format!("echo $$ >/flags/part; mv /flags/part /flags/{number}; kill -STOP $$");
+            let exec = ["exec", "deaf", "sh", "-c", &script.replace("mv", "ln")];
+            for words in [&exec[..], &["attach", "deaf"]] {
+                let is_exec = words[0] == "exec";
+                let mut client = world.sconce(words);
+                // A file: what runs on has a pipe for as long.
+                let errors = fs::File::create(world.path("errors")).unwrap();
+                let mut client = client.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+                let flag = world.path("flags").join(number.to_string());
+                if is_exec {
+                    eventually("the command runs", || flag.exists());
+                    fs::remove_file(world.path("flags/part")).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(500));
+                for _ in 0..3 {
+                    assert!(client.try_wait().unwrap().is_none(), "it left before");
+                    kill_process(Pid::from_child(&client), signal).unwrap();
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                assert_eq!(ends(&mut client, 10), Some(128 + signal.as_raw()), "{words:?}");
+                let said = fs::read_to_string(world.path("errors")).unwrap();
+                if !is_exec {
+                    assert!(said.contains("left after three signals: deaf runs on"), "{said}");
+                    continue;
+                }
+                let process = fs::read_to_string(&flag).unwrap();
+                let process = process.trim();
+                let left = format!("the command runs on in deaf, as process {process}");
+                assert!(said.contains(&left), "{said}");
+                // What it says to do is done.
+                let hint =
+                    said.split('`').nth(1).unwrap().strip_prefix("sconce exec deaf ").unwrap();
+                let kill = hint.strip_prefix("sh -c ").unwrap().trim_matches('\'');
+                ok(&world, &["exec", "deaf", "sh", "-c", kill]);
+                let gone = format!("! kill -0 {process} 2>/dev/null");
+                eventually("it is gone", || {
+                    world.says(&["exec", "deaf", "sh", "-c", &gone]).0 == 0
+                });
+            }
+        }
+        // Who hears its first signals is not left.
+        let mut exec = world.sconce(&[
+            "exec",
+            "deaf",
+            "sh",
+            "-c",
+            "trap 'exit 7' TERM; : >/flags/hears; while :; do sleep 0.1; done",
+        ]);
+        let mut exec = exec.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the command runs", || world.path("flags/hears").exists());
+        for _ in 0..3 {
+            let _ = kill_process(Pid::from_child(&exec), Signal::TERM);
+        }
+        assert_eq!(ends(&mut exec, 10), Some(7));
+        ok(&world, &["rm", "-f", "deaf"]);
+    }
+}

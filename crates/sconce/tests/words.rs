@@ -78,8 +78,65 @@ fn a_running_containers_words() {
         let (code, _, err) = world.says(words);
         assert!(code != 0 && !err.contains("/dev/null/ is"), "{words:?}: {err}");
     }
+    // The container's own user, as in Docker.
+    assert_eq!(world.says(&["exec", "-u", "", "one", "id", "-u"]).1, "0\n");
+    let (code, _, err) = world.says(&["cp", "one:/proc/self/status", "x"]);
+    assert!(code == 2 && err.contains("of the process that asks for it"), "{code} {err}");
+    let (code, _, err) = world.says(&["cp", "one:/proc/1/status", "status"]);
+    assert!(code == 0 && world.path("status").is_file(), "{code} {err}");
+    let id = world.says(&["ps", "--ids"]).1;
+    let shown = world.says(&["ps", "--no-trunc"]).1;
+    assert!(shown.contains(id.trim()) && !world.says(&["ps"]).1.contains(id.trim()), "{shown}");
     let (code, _, err) = world.says(&["rm", "-f", "one"]);
     assert_eq!(code, 0, "{err}");
+    let words =
+        ["run", "-q", "-dt", "--gpus", "none", "--name", "two", "oci:image", "sleep", "1000"];
+    let (code, _, err) = world.says(&words);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = world.says(&["attach", "two"]);
+    let hint = "`sconce logs -f NAME` shows what it writes";
+    assert!(code == 2 && err.contains(hint) && !err.contains("leave out -t"), "{code} {err}");
+    let (code, _, err) = world.says(&["rm", "-f", "two"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn options_of_docker_that_are_not_here_say_what_to_do() {
+    let world = World::new();
+    for (words, instead) in [
+        (&["load", "-i", "x"][..], "`sconce copy docker-archive:FILE store:NAME`"),
+        (&["build", "--no-cache"], "`sconce lock --upgrade`"),
+        (&["build", "--build-arg", "A=1"], "sconce.toml says what is in an image"),
+        (&["exec", "--privileged", "x", "true"], "see `sconce run`"),
+    ] {
+        let (code, _, err) = world.says(words);
+        assert!(matches!(code, 2 | 125) && err.contains(instead), "{words:?}: {code} {err}");
+    }
+    let (code, out, err) = world.says(&["prune", "-f", "-a"]);
+    assert!(code == 0 && out.is_empty() && err.starts_with("freed"), "{err}");
+    assert_eq!(world.says(&["rmi", "-f", "none:1"]), (0, String::new(), String::new()));
+    assert_eq!(world.says(&["rmi", "none:1"]).0, 2);
+    for folder in ["/dev", "/dev/pts", "/dev/shm/"] {
+        let (code, _, err) =
+            world.says(&["run", "--gpus", "none", "--device", folder, "x", "true"]);
+        assert!(code == 125 && err.contains("of its own"), "{folder}: {code} {err}");
+    }
+}
+
+/// A FIFO that nobody writes into is waited for, and that is said.
+#[test]
+fn a_fifo_that_is_waited_for_is_named() {
+    let world = World::new();
+    world.image(CONFIG);
+    assert!(Command::new("mkfifo").arg(world.path("pipe")).status().unwrap().success());
+    let words = ["run", "-q", "--gpus", "none", "--env-file", "pipe", "oci:image", "sh", "-c"];
+    let mut run = world.sconce(&[&words[..], &["echo $A"]].concat());
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    fs::write(world.path("pipe"), "A=1\n").unwrap();
+    let (code, out, err) = texts(&run.wait_with_output().unwrap());
+    assert_eq!((code, out.as_str()), (0, "1\n"), "{err}");
+    assert_eq!(err, "note: pipe is a FIFO: waiting for what is to write into it\n");
 }
 
 /// The place that is full is the user's, and no other store helps.

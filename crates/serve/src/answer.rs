@@ -32,6 +32,11 @@ impl Answer {
         Self { status, headers, body: Body::Bytes(bytes) }
     }
 
+    /// One without a body.
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) }
+    }
+
     pub(crate) fn json(value: &serde_json::Value) -> Self {
         Self::new(200, "application/json", value.to_string().into_bytes())
     }
@@ -70,7 +75,7 @@ impl Answer {
             header(name, value);
         }
         // RFC 9110, section 15.4.5: nothing follows, and no length is said of what does not follow.
-        if self.status != 304 {
+        if !matches!(self.status, 204 | 304) {
             header("Content-Length", &self.len().to_string());
         }
         if !keep_alive {
@@ -143,6 +148,9 @@ impl Patient<'_, '_> {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
         206 => "Partial Content",
         304 => "Not Modified",
         400 => "Bad Request",
@@ -151,6 +159,8 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
         416 => "Range Not Satisfiable",
         421 => "Misdirected Request",
         429 => "Too Many Requests",

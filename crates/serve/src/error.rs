@@ -100,7 +100,7 @@ impl Refusal {
     }
 
     pub(crate) fn method(method: &str) -> Self {
-        let message = format!("{} is not taken: this registry is read-only", shown(method));
+        let message = format!("{} is not taken here", shown(method));
         Self::new(405, "UNSUPPORTED", message)
     }
 

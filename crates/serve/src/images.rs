@@ -8,7 +8,7 @@ use sconce_store::Store;
 use crate::route::{is_name, is_tag};
 
 /// Docker Hub's images have its name before theirs in the store and not where they are asked for.
-const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
+pub(crate) const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
 
 /// Repository and tag of a name; `None` for one that no client can ask for (a host with a port).
 fn parts(name: &str) -> Option<(&str, &str)> {

@@ -1,5 +1,5 @@
-//! The store as a registry: what OCI's distribution-spec 1.1 asks of one for pulls, over HTTP/1.1, and
-//! nothing that writes.
+//! The store as a registry: what OCI's distribution-spec 1.1 asks of one for pulls, over HTTP/1.1, and for pushes
+//! where whoever runs it says so ([`Pushes`]).
 //!
 //! An image has the names that `sconce images` shows. A tag that people know (`torch:2.15.0`) is locked
 //! and built when it is first asked for. Blobs go out as they lie, layers of wheels straight from the
@@ -13,10 +13,12 @@
 
 mod answer;
 mod beside;
+mod body;
 mod error;
 mod hosts;
 mod images;
 mod logins;
+mod pushes;
 mod range;
 mod registry;
 mod request;
@@ -25,12 +27,15 @@ mod server;
 mod specifications;
 mod stores;
 mod tls;
+mod turns;
+mod uploads;
 
 pub use error::Error;
 pub use hosts::Hosts;
 pub use logins::Logins;
+pub use pushes::Pushes;
 pub use registry::Registry;
-pub use request::{Request, Secret, Unreadable};
+pub use request::{Framing, Request, Secret, Unreadable};
 pub use route::{Route, route};
 pub use server::{Limits, serve};
 pub use specifications::{Allowed, Specifications};

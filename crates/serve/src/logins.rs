@@ -1,10 +1,10 @@
 //! Who may ask: users and the hashes of their passwords, as `htpasswd -B` writes them.
 //!
 //! Source: apache's `htpasswd`; Provos and Mazieres, "A Future-Adaptable Password Scheme" (bcrypt); RFC 7617
-//! (`Basic`). Nothing of a password is kept or shown: of those that were right, a SHA-256 is remembered, since
-//! an engine sends its login with each of hundreds of requests.
+//! (`Basic`). Nothing of a password is kept or shown: a SHA-256 is remembered of those that were right, since
+//! an engine sends its login with each of hundreds of requests, and of those that were wrong last, since one with an old password does so too.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -17,6 +17,7 @@ use sconce_blob::Digest;
 
 use crate::error::{Error, Refusal};
 use crate::request::Secret;
+use crate::turns::Turns;
 
 /// The letters that bcrypt writes bytes with; the last one of a text has bits that mean nothing.
 const LETTERS: GeneralPurpose =
@@ -28,8 +29,8 @@ const MAX_PASSWORD: usize = 72;
 /// The most users of a file, and the most logins that are remembered.
 const MAX_USERS: usize = 10_000;
 const MAX_KNOWN: usize = 10_000;
-/// The most logins of one address that wait to be looked at: whoever guesses keeps others waiting for these.
-const MAX_WAITING: usize = 8;
+/// The most logins that are remembered as wrong.
+const MAX_WRONG: usize = 1000;
 
 /// Those who may ask.
 pub struct Logins {
@@ -40,10 +41,10 @@ pub struct Logins {
     cost: u32,
     /// Hashes of what was sent and was right.
     known: Mutex<HashSet<Digest>>,
+    /// Hashes of what was sent and was wrong, the last first.
+    wrong: Mutex<VecDeque<Digest>>,
     /// One password at a time is hashed: guesses don't take all cores.
-    turn: Mutex<()>,
-    /// How many logins of an address wait for that.
-    waiting: Mutex<HashMap<IpAddr, usize>>,
+    turns: Turns,
 }
 
 /// A password's bcrypt.
@@ -82,8 +83,8 @@ impl Logins {
             return Err(Error::Logins { why: "there is no user in it".to_owned() });
         };
         let nobody = Hashed { cost, salt: [7; 16], hash: [0; 23] };
-        let (known, turn, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { users, nobody, cost, known, turn, waiting })
+        let (known, wrong, turns) = (Mutex::default(), Mutex::default(), Turns::default());
+        Ok(Self { users, nobody, cost, known, wrong, turns })
     }
 
     /// Whether a request with this `Authorization` from this address is answered.
@@ -95,10 +96,16 @@ impl Logins {
         let Some(sent) = authorization else { return Err(Refusal::unauthorized("log in")) };
         let key = Digest::of(sent.text().as_bytes());
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(&key) {
-            return Ok(());
-        }
+        let wrong = || self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         let no = || Refusal::unauthorized("the name or the password is wrong");
+        let remembered = || match (known().contains(&key), wrong().contains(&key)) {
+            (true, _) => Some(Ok(())),
+            (false, true) => Some(Err(no())),
+            (false, false) => None,
+        };
+        if let Some(answer) = remembered() {
+            return answer;
+        }
         let (scheme, coded) = sent.text().split_once(' ').ok_or_else(no)?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(no());
@@ -108,55 +115,25 @@ impl Logins {
         let (name, password) = (&text[..at], &text[at + 1..]);
         let user = str::from_utf8(name).ok().and_then(|name| self.users.get(name));
         let hashed = user.unwrap_or(&self.nobody);
-        let place = Place::take(&self.waiting, client)?;
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turns.take(client, name)?;
         // Engines log in on several connections at once: it may have been this one's turn before.
-        if known().contains(&key) {
-            return Ok(());
+        if let Some(answer) = remembered() {
+            return answer;
         }
-        let right = hashed.is_of(password);
+        let right = hashed.is_of(password) & user.is_some();
         self.nobody.waste(hashed.cost, self.cost);
-        if right && user.is_some() {
+        if right {
             let mut known = known();
             if known.len() < MAX_KNOWN {
                 known.insert(key);
             }
+        } else {
+            let mut wrong = wrong();
+            wrong.push_front(key);
+            wrong.truncate(MAX_WRONG);
         }
-        drop((turn, place));
-        if !right || user.is_none() {
-            return Err(no());
-        }
-        Ok(())
-    }
-}
-
-/// One of the places of an address among those that wait.
-struct Place<'a>(&'a Mutex<HashMap<IpAddr, usize>>, IpAddr);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a Mutex<HashMap<IpAddr, usize>>, client: IpAddr) -> Result<Self, Refusal> {
-        // Whoever has an address of IPv6 has all of its /64.
-        let client = match client {
-            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-            v4 => v4,
-        };
-        let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(client).or_default();
-        if *count >= MAX_WAITING {
-            return Err(Refusal::too_many("too many logins from your address are waiting"));
-        }
-        *count += 1;
-        Ok(Self(waiting, client))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get_mut(&self.1) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(all.remove(&self.1)),
-        }
+        drop(turn);
+        if right { Ok(()) } else { Err(no()) }
     }
 }
 
@@ -264,25 +241,28 @@ mod tests {
         assert!(check(&logins, "u:secret") && !check(&logins, "x:secret"));
     }
 
+    /// 50 wrong logins at once, all of one kind or each of another, and a right one of the same address among them.
     #[test]
-    fn one_address_does_not_fill_the_queue() {
-        let logins = Logins::parse(HTPASSWD).unwrap();
-        let waiting: Vec<_> =
-            (0..MAX_WAITING).map(|_| Place::take(&logins.waiting, HERE).unwrap()).collect();
-        let sent = Secret::new(format!("Basic {}", STANDARD.encode("u:secret")));
-        let refusal = logins.check(Some(&sent), HERE).unwrap_err();
-        assert_eq!((refusal.status, refusal.retry_after), (429, Some(5)));
-        let other = "192.0.2.7".parse().unwrap();
-        assert!(logins.check(Some(&sent), other).is_ok());
-        // What is known needs no turn.
-        assert!(logins.check(Some(&sent), HERE).is_ok());
-        drop(waiting);
-        assert!(check(&logins, "u:secret") && logins.waiting.lock().unwrap().is_empty());
-        let place = |ip: &str| Place::take(&logins.waiting, ip.parse().unwrap());
-        let near: Vec<_> =
-            (0..MAX_WAITING).map(|n| place(&format!("2001:db8::{n}")).unwrap()).collect();
-        assert!(place("2001:db8::9").is_err() && place("2001:db8:0:1::9").is_ok());
-        drop(near);
+    fn wrong_logins_do_not_keep_a_right_one_of_their_address() {
+        let dear = CRYPT.replace("$05$", "$09$");
+        let logins = Logins::parse(&format!("{HTPASSWD}\n{dear}\n")).unwrap();
+        let logins = &logins;
+        let kinds: [fn(u8) -> String; 2] = [|_| "v:old".to_owned(), |n| format!("v:guess {n}")];
+        for wrong in kinds {
+            std::thread::scope(|scope| {
+                let guess = |n| scope.spawn(move || check(logins, &wrong(n)));
+                let guesses: Vec<_> = (0..50).map(guess).collect();
+                let right = scope.spawn(|| check(logins, "u:secret"));
+                assert!(right.join().unwrap(), "it is not refused for them");
+                assert!(guesses.into_iter().all(|guess| !guess.join().unwrap()));
+            });
+            logins.known.lock().unwrap().clear();
+        }
+        assert!(logins.wrong.lock().unwrap().len() < MAX_WRONG);
+        // The same one once more takes no time at all.
+        let begun = std::time::Instant::now();
+        assert!((0..1000).all(|_| !check(logins, "v:old")));
+        assert!(begun.elapsed().as_secs() < 2);
     }
 
     #[test]

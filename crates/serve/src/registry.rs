@@ -10,13 +10,15 @@ use serde_json::json;
 
 use crate::answer::{Answer, Body};
 use crate::beside;
+use crate::body::Incoming;
 use crate::error::Refusal;
 use crate::hosts::Hosts;
 use crate::images;
 use crate::logins::Logins;
+use crate::pushes::Pushes;
 use crate::range::{Part, part};
 use crate::request::Request;
-use crate::route::{Route, Wanted, route};
+use crate::route::{Route, Wanted, route, upload};
 use crate::specifications::Specifications;
 use crate::stores::Stores;
 use crate::tls::Tls;
@@ -34,6 +36,8 @@ pub struct Registry<'a> {
     pub hosts: Hosts,
     /// Who may ask; anybody where there are none.
     pub logins: Option<Logins>,
+    /// What takes pushes; nothing is taken where there is none.
+    pub pushes: Option<Pushes>,
     /// What connections are encrypted with.
     pub tls: Option<Tls>,
     /// Told what a person who runs it should see: who took what, and what failed here.
@@ -42,7 +46,12 @@ pub struct Registry<'a> {
 
 impl Registry<'_> {
     /// The answer; a refusal is one too.
-    pub(crate) fn answer(&self, request: &Request, client: IpAddr) -> Answer {
+    pub(crate) fn answer(
+        &self,
+        request: &Request,
+        body: &mut Incoming<'_, '_>,
+        client: IpAddr,
+    ) -> Answer {
         if let Err(refusal) = self.hosts.check(request.host.as_deref()) {
             // Engines show little of an answer that is no: whoever runs this is told as well.
             (self.note)(&format!("{client}: {}", refusal.message));
@@ -57,7 +66,13 @@ impl Registry<'_> {
             }
             return refusal.into();
         }
-        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        let reads = matches!(request.method.as_str(), "GET" | "HEAD");
+        let of_upload = upload(&request.path).is_ok_and(|upload| upload.is_some());
+        if let Some(pushes) = self.pushes.as_ref().filter(|_| !reads || of_upload) {
+            let answered = pushes.answer(self, request, body, client);
+            return answered.unwrap_or_else(Answer::from);
+        }
+        if !reads {
             return Refusal::method(&request.method).into();
         }
         let answered = route(&request.path).and_then(|route| match route {
@@ -72,12 +87,12 @@ impl Registry<'_> {
         answered.unwrap_or_else(Answer::from)
     }
 
-    fn store(&self) -> Result<Store, Refusal> {
+    pub(crate) fn store(&self) -> Result<Store, Refusal> {
         self.stores.get().map_err(|error| self.failed(&error))
     }
 
     /// A fault here: said to who runs this, not to who asks.
-    fn failed(&self, error: &dyn Display) -> Refusal {
+    pub(crate) fn failed(&self, error: &dyn Display) -> Refusal {
         (self.note)(&error.to_string());
         Refusal::internal()
     }

@@ -28,10 +28,25 @@ pub struct Request {
     pub if_none_match: Option<String>,
     /// Whether the connection may serve another request.
     pub keep_alive: bool,
-    /// Whether a body follows, which nobody here reads.
+    /// Whether a body follows.
     pub has_body: bool,
+    /// How it ends.
+    pub framing: Framing,
+    /// Whether the client waits to be told to go on before it sends it (`Expect: 100-continue`).
+    pub asks: bool,
+    /// `Content-Range`, as it stands there.
+    pub content_range: Option<String>,
     /// Whether a browser sends it, for any page that somebody has open there: no engine does what one does.
     pub of_browser: bool,
+}
+
+/// How the body of a request ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With its last chunk.
+    Chunked,
 }
 
 /// What nobody is to see.
@@ -108,9 +123,16 @@ impl Request {
         };
         let connection = header("connection")?.unwrap_or_default().to_ascii_lowercase();
         let says = |word: &str| connection.split(',').any(|part| part.trim() == word);
-        let length_of_body = header("content-length")?;
-        let has_body = header("transfer-encoding")?.is_some()
-            || length_of_body.is_some_and(|length| length != "0");
+        let framing = match (header("content-length")?, header("transfer-encoding")?) {
+            (None, None) => Framing::Length(0),
+            (Some(length), None) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Framing::Length(length.parse().map_err(|_| Unreadable::Malformed)?)
+            }
+            (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => Framing::Chunked,
+            // Both, or one that is none: whoever stands in front may have read it otherwise.
+            _ => return Err(Unreadable::Malformed),
+        };
+        let has_body = framing != Framing::Length(0);
         let request = Self {
             method: method.to_owned(),
             path: path.to_owned(),
@@ -122,6 +144,9 @@ impl Request {
             if_none_match: header("if-none-match")?,
             keep_alive: if version == 1 { !says("close") } else { says("keep-alive") },
             has_body,
+            framing,
+            asks: header("expect")?.is_some_and(|what| what.eq_ignore_ascii_case("100-continue")),
+            content_range: header("content-range")?,
             of_browser: header("origin")?.is_some()
                 || header("sec-fetch-site")?.is_some()
                 || header("user-agent")?.is_some_and(|agent| agent.starts_with("Mozilla/")),
@@ -177,6 +202,11 @@ mod tests {
             "GET /v2/\r\n\r\n",
             "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}",
             "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length:\r\n\r\n",
             "GET / HTTP/1.1\r\nRange : bytes=0-1\r\n\r\n",
         ] {
             assert_eq!(parse(text), Err(Unreadable::Malformed), "{text}");

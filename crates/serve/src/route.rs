@@ -83,6 +83,32 @@ pub fn route(path: &str) -> Result<Route, Refusal> {
     })
 }
 
+/// An upload, or all of a repository: `/v2/NAME/blobs/uploads/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Upload {
+    pub(crate) repository: String,
+    pub(crate) id: Option<String>,
+}
+
+/// Which upload a path means; nothing where it means none.
+pub(crate) fn upload(path: &str) -> Result<Option<Upload>, Refusal> {
+    const BEHIND: &str = "/blobs/uploads";
+    let Some(rest) = path.strip_prefix("/v2/") else { return Ok(None) };
+    let Some(at) = rest.rfind(BEHIND) else { return Ok(None) };
+    let (repository, id) = (&rest[..at], &rest[at + BEHIND.len()..]);
+    let id = match id {
+        "" | "/" => None,
+        _ => match id.strip_prefix('/') {
+            Some(id) if id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) => Some(id),
+            _ => return Ok(None),
+        },
+    };
+    match is_name(repository) {
+        true => Ok(Some(Upload { repository: repository.to_owned(), id: id.map(str::to_owned) })),
+        false => Err(Refusal::name_invalid()),
+    }
+}
+
 /// Only SHA-256 is kept here, and a digest says so.
 fn with_algorithm(text: &str) -> Result<(), Refusal> {
     match text.starts_with("sha256:") {
@@ -137,6 +163,24 @@ mod tests {
         ] {
             assert_eq!(route(&path).unwrap(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn paths_of_uploads() {
+        let id = "0123456789abcdef0123456789ABCDEF";
+        let found = |path: &str| upload(path).map(|found| found.map(|u| (u.repository, u.id)));
+        for path in ["/v2/a/b/blobs/uploads", "/v2/a/b/blobs/uploads/"] {
+            assert_eq!(found(path).unwrap(), Some(("a/b".to_owned(), None)), "{path}");
+        }
+        let path = format!("/v2/a/blobs/uploads/blobs/uploads/{id}");
+        let expected = Some(("a/blobs/uploads".to_owned(), Some(id.to_owned())));
+        assert_eq!(found(&path).unwrap(), expected);
+        for path in ["/v2/a/blobs/uploads/x", "/v2/a/blobs/sha256:0", "/x/a/blobs/uploads/"] {
+            assert_eq!(found(path).unwrap(), None, "{path}");
+        }
+        assert!(
+            found("/v2/../a/blobs/uploads/").is_err() && found("/v2/A/blobs/uploads/").is_err()
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::answer::Answer;
+use crate::body::Incoming;
 use crate::error::Refusal;
 use crate::registry::Registry;
 use crate::request::{Request, Unreadable};
@@ -108,9 +109,12 @@ fn converse(
                 return linger(stream);
             }
         };
-        let keep_alive = request.keep_alive && !request.has_body;
         let head_only = request.method == "HEAD";
-        let answer = registry.answer(&request, client);
+        let after = (slot, limits.send);
+        let mut body = Incoming::new(stream, &mut buffer, request.framing, request.asks, after);
+        let answer = registry.answer(&request, &mut body, client);
+        // What nobody has read would be taken for the next request.
+        let keep_alive = request.keep_alive && body.is_done();
         answer.send(stream, head_only, keep_alive, (slot, limits.send))?;
         if !keep_alive {
             return linger(stream);

@@ -91,6 +91,7 @@ fn world_with_free(limits: Limits, min_free: u64) -> World {
                 .with_min_free(min_free),
             hosts: Hosts::new("", &[]),
             logins: None,
+            pushes: None,
             tls: None,
             note: &note,
         };

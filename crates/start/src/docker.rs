@@ -58,11 +58,24 @@ pub struct Command {
     pub words: String,
 }
 
+/// Options of one of Docker's commands, `run` aside, that are not here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandOption {
+    /// The command.
+    pub command: String,
+    /// What they are called, with their dashes.
+    pub names: Vec<String>,
+    /// What to do instead: a sentence without its full stop.
+    pub words: String,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     flag: Vec<Flag>,
     command: Vec<Command>,
+    option: Vec<CommandOption>,
 }
 
 fn table() -> &'static Table {
@@ -87,6 +100,14 @@ pub fn flags() -> &'static [Flag] {
 /// Never: the table is part of the program, and a test reads it.
 pub fn commands() -> &'static [Command] {
     &table().command
+}
+
+/// All options of its commands, `run` aside, that are not here, by command.
+///
+/// # Panics
+/// Never: the table is part of the program, and a test reads it.
+pub fn command_options() -> &'static [CommandOption] {
+    &table().option
 }
 
 /// An option that the command itself declares, Docker's or its own.
@@ -352,6 +373,16 @@ pub fn page() -> String {
     );
     for Command { name, words } in commands() {
         let _ = writeln!(out, "| `docker {name}` | {} |", words.replace('|', "\\|"));
+    }
+    out.push_str(
+        "\n# Options of Docker's other commands that are not here\n\n\
+         Each is an error that says what to do instead. `sconce COMMAND --help` lists those that are.\n\n\
+         | option | instead |\n|---|---|\n",
+    );
+    for CommandOption { command, names, words } in command_options() {
+        let names: Vec<String> =
+            names.iter().map(|name| format!("`docker {command} {name}`")).collect();
+        let _ = writeln!(out, "| {} | {} |", names.join(", "), words.replace('|', "\\|"));
     }
     out
 }

@@ -120,7 +120,11 @@ fn lines(path: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::File { what: "read", path: path.to_owned(), source };
     // What a shell pipes in will do as well, be it `--env-file <(…)` or a FIFO that has a name.
     let text = match pipe(path).map_err(failed)? {
-        None => sconce_open::read_argument(path, LIMIT).map_err(failed)?,
+        // Links of the kernel's alone are followed here: the path was resolved before.
+        None if ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder)) => {
+            sconce_open::read_argument(path, LIMIT).map_err(failed)?
+        }
+        None => sconce_open::read_to_string_unfollowed(path, LIMIT).map_err(failed)?,
         Some(pipe) => {
             let bytes = sconce_open::bounded(pipe, LIMIT).map_err(failed)?;
             String::from_utf8(bytes)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sconce_build::{Error as BuildError, Project};
+use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
 use sconce_store::{Image, Store};
@@ -15,7 +15,7 @@ use crate::error::Error;
 /// What was named.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A folder with a sconce.toml.
+    /// A folder with a sconce.toml, or a file of requirements in its place.
     Folder(Project),
     /// A tag that people know: `torch:2.15.0`.
     Tag(Project),
@@ -151,8 +151,9 @@ impl Target {
             found = Self::Tag(Project::Tag { tag: text.to_owned(), spec });
         }
         let kind = found.kind();
-        // A folder's name without a slash may be an image's.
-        let bare = kind == Kind::Path && takes.contains(&Kind::Image) && !text.contains('/');
+        // A folder's name without a slash may be an image's; none begins with a dot.
+        let nameable = !text.contains('/') && !text.starts_with('.');
+        let bare = kind == Kind::Path && takes.contains(&Kind::Image) && nameable;
         if takes.contains(&kind) || bare {
             return Ok(found);
         }
@@ -160,7 +161,7 @@ impl Target {
             && path.is_dir()
             && takes.contains(&Kind::Folder)
         {
-            return Err(BuildError::NoSpec(path.clone()).into());
+            return Ok(Self::Folder(Project::folder(path)?));
         }
         let hint = match &found {
             Self::Reference(_) | Self::Path(_) => {

@@ -169,6 +169,20 @@ fn share_of_memory(percent: &str) -> Option<u64> {
     Some(sconce_run::machine_memory()? / 100 * percent)
 }
 
+/// Folders of nodes that a container has of its own, and why none of this machine's goes there.
+const OWN_FOLDERS: [(&str, &str); 4] = [
+    (
+        "/dev",
+        "a container has a /dev of its own; name the nodes that it needs, as in --device /dev/fuse",
+    ),
+    ("/dev/pts", "a container has terminals of its own; -t gives its command one"),
+    (
+        "/dev/shm",
+        "a container has one of its own; --shm-size gives its size, -v /dev/shm:/dev/shm shows this machine's",
+    ),
+    ("/dev/mqueue", "a container has message queues of its own"),
+];
+
 /// Reads `--device NODE[:TARGET[:rwm]]`, or a CDI name.
 ///
 /// # Errors
@@ -194,6 +208,10 @@ pub fn device(given: &str) -> Result<Device, Error> {
     };
     if !(wanted.contains('r') && wanted.contains('w')) {
         return Err(wrong("a device is given for reading and writing; leave the rights out"));
+    }
+    let is_own = |(folder, _): &&(&str, &str)| Path::new(source) == Path::new(folder);
+    if let Some((_, why)) = OWN_FOLDERS.iter().find(is_own) {
+        return Err(wrong(why));
     }
     if !source.starts_with('/') {
         return Err(wrong("the node is an absolute path, as in /dev/fuse"));

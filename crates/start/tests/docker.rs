@@ -4,7 +4,9 @@
 use std::ffi::OsString;
 
 use expect_test::expect_file;
-use sconce_start::docker::{AfterTarget, Declared, Verdict, commands, flags, page, read};
+use sconce_start::docker::{
+    AfterTarget, Declared, Verdict, command_options, commands, flags, page, read,
+};
 
 #[test]
 fn the_page_is_the_table() {
@@ -47,6 +49,22 @@ fn commands_are_whole_and_in_order() {
     }
     for command in commands() {
         assert!(!command.words.is_empty() && !command.words.ends_with('.'), "{}", command.name);
+    }
+}
+
+#[test]
+fn options_of_other_commands_are_whole_and_in_order() {
+    let rows = command_options();
+    for (row, next) in rows.iter().zip(rows.iter().skip(1)) {
+        let before = (&row.command, &row.names) < (&next.command, &next.names);
+        assert!(before, "{} {:?} and {:?} are not in order", row.command, row.names, next.names);
+    }
+    let mut known = std::collections::BTreeSet::new();
+    for row in rows {
+        assert!(!row.words.is_empty() && !row.words.ends_with('.'), "{row:?}");
+        for name in &row.names {
+            assert!(name.starts_with('-') && known.insert((&row.command, name)), "{row:?}");
+        }
     }
 }
 

@@ -59,6 +59,12 @@ impl Sharing {
         0o644 | self.0 & GROUP_WRITES
     }
 
+    /// The mode of a folder in which a tree is made. What is made in it is the group's, whatever the group of who makes
+    /// it: else the other members could not remove it.
+    pub(crate) fn making(self) -> u32 {
+        if self.is_group() { 0o2755 } else { 0o755 }
+    }
+
     /// The mode of a process's own folder under `tmp/`. A group looks there for what is in use.
     pub(crate) fn scratch(self) -> u32 {
         if self.is_group() { 0o2750 } else { 0o700 }

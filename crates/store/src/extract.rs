@@ -107,7 +107,7 @@ impl Store {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<PathBuf, Error> {
         let builder = self.create_tree(Twice::Replace)?;
-        let actual = unpack(plain(size, source)?, &builder, diff_id, progress)?;
+        let actual = unpack(plain(size, source)?, most(size), &builder, diff_id, progress)?;
         if actual != diff_id {
             return Err(wrong_layer(diff_id, actual));
         }
@@ -157,6 +157,7 @@ impl Store {
 /// Unpacks a tar and returns the digest of all its bytes, those after its end included.
 fn unpack(
     source: impl Read + Send,
+    most: u64,
     builder: &TreeBuilder,
     diff_id: Digest,
     progress: &(dyn Fn(u64) + Sync),
@@ -175,7 +176,7 @@ fn unpack(
             hash.finish()
         });
         let mut chunks = Chunks { chunks: tar, empty: &empty, current: Arc::default(), used: 0 };
-        let unpacked = entries(&mut chunks, builder, diff_id);
+        let unpacked = entries(&mut chunks, most, builder, diff_id);
         if unpacked.is_ok() {
             // Bytes after the end belong to the DiffID too.
             while chunks.chunks.recv().is_ok() {}
@@ -231,7 +232,17 @@ fn inflate(
 /// The plain tar in a blob of `size` bytes.
 fn plain<'a>(size: u64, source: impl BufRead + Send + 'a) -> Result<impl Read + Send + 'a, Error> {
     let inner = sconce_oci::unpacked(source).map_err(at("read", Path::new("layer")))?;
-    Ok(Bounded { inner, left: size.saturating_mul(MAX_RATIO).max(FREE) })
+    Ok(Bounded { inner, left: most(size) })
+}
+
+/// The most bytes that a blob of `size` bytes may unpack to.
+fn most(size: u64) -> u64 {
+    size.saturating_mul(MAX_RATIO).max(FREE)
+}
+
+/// That there are more.
+fn bomb() -> String {
+    format!("it unpacks to more than {MAX_RATIO} times its size")
 }
 
 fn wrong_layer(expected: Digest, actual: Digest) -> Error {
@@ -248,10 +259,10 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            let words = format!("it unpacks to more than {MAX_RATIO} times its size");
-            io::Error::new(io::ErrorKind::FileTooLarge, words)
-        })?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, bomb()))?;
         Ok(n)
     }
 }
@@ -308,21 +319,35 @@ impl Empty {
     }
 }
 
-fn entries(source: &mut Chunks<'_>, builder: &TreeBuilder, diff_id: Digest) -> Result<(), Error> {
+fn entries(
+    source: &mut Chunks<'_>,
+    most: u64,
+    builder: &TreeBuilder,
+    diff_id: Digest,
+) -> Result<(), Error> {
     let broken =
         |error: io::Error| bad(diff_id, Path::new(""), &format!("its tar is damaged: {error}"));
     let mut entries = Entries::new(source);
-    let mut count = 0;
+    let (mut count, mut announced) = (0, 0_u64);
     while let Some(entry) = entries.next().map_err(broken)? {
         count += 1;
         if count > MAX_ENTRIES {
             return Err(bad(diff_id, Path::new(""), "it has too many entries"));
         }
         let Entry { header, size, extended } = entry;
+        // Before a file's blocks are reserved: its header may claim any size.
+        announced = announced.saturating_add(size);
+        if announced > most {
+            return Err(bad(diff_id, Path::new(""), &bomb()));
+        }
         let kind = header.entry_type();
         let name = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let path = clean(&name).ok_or_else(|| {
-            bad(diff_id, Path::new(std::ffi::OsStr::from_bytes(&name)), "the path has a `..` part")
+            bad(
+                diff_id,
+                Path::new(std::ffi::OsStr::from_bytes(&name)),
+                "the path leaves the layer's root by `..`",
+            )
         })?;
         let meta = Meta {
             mode: header.mode().map_err(broken)? & 0o7777,
@@ -362,9 +387,11 @@ fn entries(source: &mut Chunks<'_>, builder: &TreeBuilder, diff_id: Digest) -> R
                 })
             }
             EntryType::Link => {
-                let target = clean(link()?)
-                    .ok_or_else(|| bad(diff_id, &path, "its hard link has a `..` part"))?;
-                builder.hardlink(&path, target)
+                let target = clean(link()?).ok_or_else(|| {
+                    bad(diff_id, &path, "its hard link leaves the layer's root by `..`")
+                })?;
+                builder.hardlink(&path, target)?;
+                builder.describe_link(&path, meta)
             }
             EntryType::Symlink => {
                 builder.symlink(&path, std::ffi::OsStr::from_bytes(link()?), meta)
@@ -390,13 +417,15 @@ fn entries(source: &mut Chunks<'_>, builder: &TreeBuilder, diff_id: Digest) -> R
     Ok(())
 }
 
-/// A path as container engines take it: below the root, whatever stands before it.
+/// A path as Docker and podman take it: below the root, whatever stands before it, and `a/../b` as `b`, wherever a link `a`
+/// leads. Nothing for one that would leave the root.
 fn clean(name: &[u8]) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(std::ffi::OsStr::from_bytes(name)).components() {
         match part {
             Component::Normal(part) => path.push(part),
             Component::CurDir | Component::RootDir => {}
+            Component::ParentDir if path.pop() => {}
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }

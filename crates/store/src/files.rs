@@ -1,11 +1,14 @@
 //! Small files and folders: opened without waiting or following links, made with their exact modes.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat};
+use rustix::io::Errno;
 
 use crate::error::{Error, at};
 
@@ -26,6 +29,47 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Opens a folder of a store in which something is to be made or removed. A link in its path counts where root or the caller
+/// made it, to have a folder on another disk; one of another member of the store's group may lead anywhere, and is an error.
+fn open_own(path: &Path) -> io::Result<OwnedFd> {
+    /// Somebody may change the path all the time.
+    const TRIES: u32 = 64;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let you = rustix::process::geteuid().as_raw();
+    for _ in 0..TRIES {
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => {}
+            opened => return Ok(opened?),
+        }
+        let links = path.ancestors().filter_map(|part| {
+            let meta = fs::symlink_metadata(part).ok().filter(Metadata::is_symlink)?;
+            Some((part, meta.uid()))
+        });
+        let (own, others): (Vec<_>, Vec<_>) =
+            links.partition(|(_, owner)| *owner == 0 || *owner == you);
+        match (others.first(), own.is_empty()) {
+            (Some((link, owner)), _) => {
+                let link = link.display();
+                return Err(io::Error::other(format!(
+                    "{link} is a link that uid {owner} made, and may lead anywhere"
+                )));
+            }
+            (None, false) => return Ok(openat(CWD, path, flags, Mode::empty())?),
+            // It is gone again.
+            (None, true) => {}
+        }
+    }
+    Err(io::Error::other("somebody exchanges folders of the store for links"))
+}
+
+/// The folder of a path below a store, opened as [`open_own`], and the name in it.
+pub(crate) fn open_parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Ok((open_own(parent)?, name))
 }
 
 /// Reads a small file; `None` when there is none.
@@ -67,7 +111,9 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// Removes a file; nothing there is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<bool, Error> {
-    match fs::remove_file(path) {
+    let removed =
+        open_parent(path).and_then(|(folder, name)| Ok(unlinkat(folder, name, AtFlags::empty())?));
+    match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(at("remove", path)(error)),

@@ -67,7 +67,7 @@ impl Store {
         }
         let root = self.scratch_dir()?;
         for path in folders.keys() {
-            make_folder(&root.join(path), 0o700)?;
+            make_folder(&root.join(path), self.sharing().making() & !0o055)?;
         }
         let rules = Rules::of(self.sharing());
         // The top shows through the container's root, and whoever prunes moves it.

@@ -25,6 +25,7 @@ mod packed;
 mod pins;
 mod place;
 mod prune;
+mod pushed;
 mod reader;
 mod record;
 mod remove;

@@ -8,16 +8,17 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use sconce_open::held;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::open_regular;
+use crate::files::{open_parent, open_regular, remove_file};
 
 /// How long to wait for prunes and processes that can't write their pins.
 const GC_PATIENCE: Duration = Duration::from_secs(10);
@@ -104,19 +105,21 @@ impl Store {
     /// Opens a lock file, making it where there is none.
     fn lock_file(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         if self.sharing().is_private() {
             return options.create(true).truncate(false).open(path).map_err(at("open", path));
         }
+        let (folder, name) = open_parent(path).map_err(at("open", path))?;
+        let there = held(&folder).join(name);
         // It must appear with the mode it keeps: another user may be waiting to open it.
         loop {
-            match options.open(path) {
+            match options.open(&there) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result.map_err(at("open", path)),
             }
             let fresh = self.scratch_path();
             self.create(&fresh)?;
-            let linked = fs::hard_link(&fresh, path);
+            let linked = fs::hard_link(&fresh, &there);
             fs::remove_file(&fresh).map_err(at("remove", &fresh))?;
             match linked {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -131,7 +134,7 @@ impl Store {
 impl Drop for ObjectLock {
     fn drop(&mut self) {
         // Removed while held: whoever waits on the old file sees that it is gone and starts over.
-        let _ = fs::remove_file(&self.path);
+        let _ = remove_file(&self.path);
     }
 }
 

@@ -94,6 +94,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return bad("it has white space or control characters");
     }
+    if name.parse::<Digest>().is_ok() {
+        // It would be taken for the image with that digest.
+        return bad("it is a digest");
+    }
     if encode(name).len() > 255 {
         return bad("it is too long");
     }

@@ -94,9 +94,11 @@ impl Store {
         })?;
         let (mut pruned, moved) = done.ok_or_else(|| Error::Busy(self.root().to_owned()))??;
         for (kind, trash) in moved {
-            pruned.bytes += bytes_below(&trash)?;
-            self.remove_or_set_aside(&trash);
-            pruned.count(kind);
+            let bytes = bytes_below(&trash)?;
+            if self.remove_or_set_aside(&trash) {
+                pruned.bytes += bytes;
+                pruned.count(kind);
+            }
         }
         Ok(pruned)
     }
@@ -144,8 +146,10 @@ impl Store {
             sweep.move_away(objects)
         })?;
         for (_, trash) in done.ok_or_else(|| Error::Busy(self.root().to_owned()))?? {
-            removed.bytes += bytes_below(&trash)?;
-            self.remove_or_set_aside(&trash);
+            let bytes = bytes_below(&trash)?;
+            if self.remove_or_set_aside(&trash) {
+                removed.bytes += bytes;
+            }
         }
         Ok(removed)
     }

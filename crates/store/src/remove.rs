@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, unlinkat}
 use rustix::io::Errno;
 
 use crate::error::{Error, at};
+use crate::files::open_parent;
 use crate::walk::{Cursor, Entering};
 
 /// How many leftovers are named in an error.
@@ -37,6 +38,16 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
         Err(Errno::NOENT) => return Ok(()),
         result => result.map_err(fault())?,
     };
+    remove_below(&parent, &name, path)
+}
+
+/// As [`remove_tree`], of what lies in a store: no link that another user made there is followed.
+pub(crate) fn remove_own(path: &Path) -> Result<(), Error> {
+    let (parent, name) = match open_parent(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(at("remove", path))?,
+    };
+    let name = CString::new(name.as_bytes()).map_err(|_| at("remove", path)(Errno::INVAL))?;
     remove_below(&parent, &name, path)
 }
 

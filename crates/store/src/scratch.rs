@@ -10,7 +10,7 @@ use crate::access::Sharing;
 use crate::error::{Error, at};
 use crate::files::{list, open_folder};
 use crate::lock::{attempt, still_there};
-use crate::remove::remove_tree;
+use crate::remove::remove_own;
 
 /// The folder; removed when dropped, or by the next process when this one was killed.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.stays {
             // What can't be removed now, the next process removes or says.
-            let _ = remove_tree(&self.path);
+            let _ = remove_own(&self.path);
         }
     }
 }

@@ -5,23 +5,24 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sconce_blob::{Assembly, Digest};
+use sconce_open::held;
 
 use crate::access::{self, Sharing};
-use crate::error::{Error, at};
-use crate::files::{list, make_folder, open_folder, read_small, sync_parent};
+use crate::error::{Error, at, shell};
+use crate::files::{list, make_folder, open_folder, open_parent, read_small, sync_parent};
 use crate::lock::retry;
 use crate::lowers::{Lower, LowerRoot};
 use crate::pins::Pins;
 use crate::place::{FOLDERS, Place};
-use crate::remove::remove_tree;
+use crate::remove::remove_own;
 use crate::scratch::{self, Scratch};
 
 /// The format this program writes. A change that an older sconce would misread raises it: 2 came
@@ -201,7 +202,7 @@ impl Store {
     /// process, or when the last clone of this store is dropped.
     pub fn scratch_dir(&self) -> Result<PathBuf, Error> {
         let path = self.scratch_path();
-        make_folder(&path, 0o755)?;
+        make_folder(&path, self.sharing().making())?;
         Ok(path)
     }
 
@@ -344,7 +345,9 @@ impl Store {
         let fault = |error: Error| self.note(&error.to_string());
         scratch::for_each_dead(
             &self.place().folder("tmp"),
-            |path| self.remove_or_set_aside(path),
+            |path| {
+                self.remove_or_set_aside(path);
+            },
             fault,
         )
     }
@@ -361,10 +364,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a folder that nobody uses. What stays of it is moved to `leftovers/`, where it is in
-    /// nobody's way, and said.
-    pub(crate) fn remove_or_set_aside(&self, path: &Path) {
-        let Err(error) = self.remove(path) else { return };
+    /// Removes a folder that nobody uses: whether all of it is gone. What stays of it is moved to `leftovers/`, where it
+    /// is in nobody's way, and said.
+    pub(crate) fn remove_or_set_aside(&self, path: &Path) -> bool {
+        let Err(error) = self.remove(path) else { return true };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let left = self.place().folder("leftovers");
         let aside = (0..1000)
@@ -372,14 +375,15 @@ impl Store {
             .find(|aside| fs::symlink_metadata(aside).is_err())
             .filter(|aside| fs::rename(path, aside).is_ok());
         self.note_leftover(&error.moved(path, aside.as_deref().unwrap_or(path)));
+        false
     }
 
     /// Removes a folder, with the help of [`Options::remover`] where there is one.
     fn remove(&self, path: &Path) -> Result<(), Error> {
-        let first = remove_tree(path);
+        let first = remove_own(path);
         match (&first, &self.inner.options.remover) {
             (Err(Error::Unremovable { .. }), Some(remover)) if remover(path).is_ok() => {
-                remove_tree(path)
+                remove_own(path)
             }
             _ => first,
         }
@@ -396,18 +400,31 @@ impl Store {
     }
 
     fn note_leftover(&self, error: &Error) {
+        let you = rustix::process::geteuid().as_raw();
+        if let Error::Unremovable { path, owners, .. } = error
+            && let Some(owner) = owners.iter().find(|owner| **owner != you)
+            && self.sharing().is_group()
+        {
+            let path = shell(path);
+            return self.note(&format!(
+                "{path} holds files of uid {owner}, which only they can remove: their next `sconce prune` does"
+            ));
+        }
         let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
-        self.note(&format!("a killed run left files behind: {error}{hint}"));
+        self.note(&format!("files are left that can't be removed: {error}{hint}"));
     }
 }
 
 fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {
+    let (folder, name) = open_parent(path).map_err(at("open", path))?;
+    let there = held(&folder).join(name);
     let mut options = OpenOptions::new();
-    match options.read(true).write(true).open(path) {
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    match options.open(&there) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result.map_err(at("open", path)),
     }
-    let file = options.create(true).open(path).map_err(at("create", path))?;
+    let file = options.create(true).open(&there).map_err(at("create", path))?;
     let permissions = Permissions::from_mode(sharing.files());
     file.set_permissions(permissions).map_err(at("set the mode of", path))?;
     Ok(file)

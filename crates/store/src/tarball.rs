@@ -186,6 +186,12 @@ impl Extended {
                 }
                 b"uid" => self.uid = number(value).and_then(|id| id.try_into().ok()),
                 b"gid" => self.gid = number(value).and_then(|id| id.try_into().ok()),
+                key if key.starts_with(b"GNU.sparse.") => {
+                    // Its bytes are packed in ways of which each has a map of its own (GNU tar, "Storing Sparse Files").
+                    return Err(io::Error::other(
+                        "it holds a sparse file of GNU tar; pack it without --sparse",
+                    ));
+                }
                 key => {
                     let key = key.strip_prefix(b"SCHILY.xattr.").map(str::from_utf8);
                     if let Some(Ok(name)) = key

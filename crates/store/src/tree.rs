@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mknodat,
-    openat, symlinkat, unlinkat, utimensat,
+    openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
@@ -37,7 +37,7 @@ use sconce_blob::Digest;
 use crate::Store;
 use crate::error::{Error, at};
 use crate::meta::{Meta, Rules, times};
-use crate::remove::remove_tree;
+use crate::remove::remove_own;
 use paths::{Spot, check};
 
 pub use file::TreeFile;
@@ -187,16 +187,34 @@ impl TreeBuilder {
         let made = self.make(&spot, |parent, name| {
             linkat(&*old.parent, old.name, parent, name, AtFlags::empty())
         });
+        let wrong = |why: &str| {
+            Err(bad(path, &format!("it is a hard link to {}, which {why}", target.display())))
+        };
         match made {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let target = target.display();
-                Err(bad(
-                    path,
-                    &format!("it is a hard link to {target}, which is not in this layer"),
-                ))
+                wrong("is not in this layer")
             }
+            Err(_) if is_folder(&old) => wrong("is a folder, and has one name only"),
             made => made,
         }
+    }
+
+    /// Gives a file under its other name what a layer says there: the last word counts, as in Docker and podman. Of a
+    /// link to a symbolic link nothing is changed.
+    pub(crate) fn describe_link(&self, path: &Path, meta: Meta) -> Result<(), Error> {
+        let spot = self.spot(path)?;
+        let fault = || at("look at", &self.path.join(&spot.path));
+        let made = statat(&*spot.parent, spot.name, AtFlags::SYMLINK_NOFOLLOW).map_err(fault())?;
+        if FileType::from_raw_mode(made.st_mode) != FileType::RegularFile {
+            return Ok(());
+        }
+        let owner = (made.st_uid, made.st_gid) != (meta.uid, meta.gid);
+        let mode = self.rules.mode(meta, false);
+        // Changing the owner takes capabilities away (chown(2)): not where it is the same.
+        if !(owner && self.rules.keep_owners()) && made.st_mode & 0o7777 == mode {
+            return Ok(());
+        }
+        self.describe(&spot, meta, Some(Mode::from_raw_mode(mode as RawMode)))
     }
 
     /// A device node or named pipe of a layer made elsewhere. Devices are left out where they can't
@@ -374,7 +392,7 @@ impl TreeBuilder {
             Err(Errno::ISDIR) => {
                 locked(&self.folders).clear();
                 locked(&self.metas).retain(|folder, _| !folder.starts_with(path));
-                remove_tree(&self.path.join(path))
+                remove_own(&self.path.join(path))
             }
             result => result.map_err(at("remove", &self.path.join(path))),
         }
@@ -385,9 +403,14 @@ impl Drop for TreeBuilder {
     fn drop(&mut self) {
         if !self.done {
             // What stays behind goes with the scratch folder.
-            let _ = remove_tree(&self.path);
+            let _ = remove_own(&self.path);
         }
     }
+}
+
+fn is_folder(spot: &Spot<'_>) -> bool {
+    statat(&*spot.parent, spot.name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Directory)
 }
 
 fn bad(path: &Path, why: &str) -> Error {

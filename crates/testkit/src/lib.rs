@@ -6,12 +6,14 @@
 
 mod index;
 mod machine;
+mod nvml;
 mod registry;
 mod server;
 mod wheel;
 
 pub use index::PackageIndex;
 pub use machine::{MappedUser, copy_program, installed};
+pub use nvml::FakeNvml;
 pub use registry::{RegistryServer, Trouble};
 pub use server::{Fault, Request, Server};
 pub use wheel::{Wheel, ZipEntry, zip};

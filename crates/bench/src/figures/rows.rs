@@ -226,6 +226,16 @@ pub const FIGURES: &[Row] = &[
         says_zh: "BF16 2:4 稀疏，按稠密计数",
         method: "cusparseLtMatmul, the first matrix pruned by the library, algorithm by its own search; bursts as for dense products; checked against float64 on the host",
     },
+    Row {
+        name: "bf16-convolution",
+        group: Group::Convolution,
+        unit: "TFLOP/s",
+        more: true,
+        quick: false,
+        says: "a convolution forward in BF16, channels last",
+        says_zh: "BF16 前向卷积，通道在最后（channels last）",
+        method: "cudnnConvolutionForward, three layers of a ResNet's kind; the best of them and of the algorithms that the heuristics offer; bursts as for products; checked against float64 on the host",
+    },
     transfer("peer", Group::Peers, true, ("from one GPU to another", "从一块 GPU 到另一块")),
     transfer(
         "peer-both-ways",

@@ -112,8 +112,9 @@ fn one(
         let bytes = found.read::<u8>()?;
         let different = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if different > 0 {
+            let times = if different == 1 { "once" } else { &format!("{different} times") };
             return Err(Fault::Wrong(format!(
-                "after {:.0} s, 16 bytes differed from the first result {different} times, in the last {count} of {products} products of {SHAPE}",
+                "after {:.0} s, 16 bytes differed from the first result {times}, in the last {count} of {products} products of {SHAPE}",
                 begun.elapsed().as_secs_f64(),
             )));
         }

@@ -3,6 +3,7 @@
 mod burn;
 pub mod clock;
 mod collectives;
+mod convolution;
 mod latency;
 mod memory;
 mod products;
@@ -165,6 +166,7 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
         Group::Memory => memory::measure(&mut bench),
         Group::Products => products::measure(&mut bench),
         Group::Sparse => sparse::measure(&mut bench),
+        Group::Convolution => convolution::measure(&mut bench),
         Group::Peers => transfers::peers(&mut bench),
         Group::Collectives => collectives::measure(&mut bench),
         Group::Burn => burn::measure(&mut bench),

@@ -66,7 +66,17 @@ fn shut(snapshot: &Snapshot) -> Vec<Finding> {
         let step = match snapshot.container {
             true => crate::fix::give_gpus(snapshot, "start it with its instances"),
             false => {
-                Step::host("let everybody open them", &["chmod a+r /dev/nvidia-caps/nvidia-cap*"])
+                // A pattern would be taken by the shell of a user who may not list the folder: the nodes by name.
+                let instances = gpu.mig.iter().filter_map(|one| numbers(gpu.minor, *one));
+                let numbers: BTreeSet<u32> = instances.flatten().collect();
+                let nodes: Vec<String> =
+                    numbers.iter().map(|number| format!("{CAPABILITY}{number}")).collect();
+                let nodes = format!("chmod a+r {}", nodes.join(" "));
+                let commands: &[&str] = match numbers.is_empty() {
+                    true => &["chmod -R a+rX /dev/nvidia-caps"],
+                    false => &["chmod a+rx /dev/nvidia-caps", &nodes],
+                };
+                Step::host("let everybody open them", commands)
             }
         };
         Finding::new(&RULE, severity, summary).fix(vec![step])

@@ -55,6 +55,16 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
             }
         }
     };
+    // Kernel module packages: SUSE has no dkms, and its packages build or link the module when they are installed.
+    let suse = snapshot.os.as_ref().is_some_and(|os| {
+        ["sles", "suse"]
+            .iter()
+            .any(|name| os.id.contains(name) || os.like.iter().any(|like| like.contains(name)))
+    });
+    if suse {
+        let again = "install the package of the driver's module again, which makes it for this kernel (`rpm -qa 'nvidia*kmp*'` names it, `zypper install --force` installs it), then load it";
+        return Some(finding.fix(vec![Step::host(again, &["modprobe -a nvidia nvidia_uvm"])]));
+    }
     Some(finding.fix(vec![
         fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
         Step::host("build the module and load it", &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"]),

@@ -2,9 +2,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use super::{Device, Nvml, Silence};
+use super::{Device, Nvml, Silence, times};
 
 /// `NVML_CLOCK_SM`, `NVML_CLOCK_MEM`, `NVML_TEMPERATURE_GPU`.
 const SM: c_uint = 1;
@@ -13,7 +13,7 @@ const CORE: c_uint = 0;
 
 /// NVML, initialised until the process ends.
 pub struct Session {
-    nvml: Nvml,
+    pub(super) nvml: Nvml,
     devices: Mutex<Vec<Handle>>,
 }
 
@@ -80,38 +80,62 @@ impl Session {
         let mut device: Device = std::ptr::null_mut();
         // SAFETY: the signature is nvml.h's; the text ends with NUL, `device` outlives the call.
         let found = unsafe { function(id.as_ptr(), &mut device) } == 0;
-        let mut devices = self.devices.lock().ok()?;
-        devices.push(Handle(device));
-        found.then(|| devices.len() - 1)
+        found.then(|| self.keep(device))
     }
 
-    fn device(&self, gpu: usize) -> Option<Device> {
-        self.devices.lock().ok()?.get(gpu).map(|handle| handle.0)
+    /// A handle's number in this session; the same for the same handle.
+    pub(super) fn keep(&self, device: Device) -> usize {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().position(|known| known.0 == device).unwrap_or_else(|| {
+            devices.push(Handle(device));
+            devices.len() - 1
+        })
+    }
+
+    pub(super) fn device(&self, gpu: usize) -> Option<Device> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.get(gpu).map(|handle| handle.0)
+    }
+
+    /// Ends the session, so that a new one sees the driver, its GPUs and their instances anew. Nothing may be
+    /// asked of this one afterwards, and nothing of it may be waiting: NVML counts sessions, and starts
+    /// anew when the last has ended.
+    pub fn close(&self) {
+        type Shutdown = unsafe extern "C" fn() -> c_int;
+        if let Some(shutdown) = self.nvml.symbol::<Shutdown>(c"nvmlShutdown") {
+            // SAFETY: `nvmlReturn_t nvmlShutdown(void)`, per nvml.h.
+            let _ = unsafe { shutdown() };
+        }
     }
 
     /// `nvmlReturn_t name(nvmlDevice_t, an enum, unsigned int *)`.
-    fn of_kind(&self, name: &CStr, device: Device, kind: c_uint) -> Option<u32> {
+    pub(super) fn of_kind(&self, name: &CStr, device: Device, kind: c_uint) -> Option<u32> {
         type OfKind = unsafe extern "C" fn(Device, c_uint, *mut c_uint) -> c_int;
         let function = self.nvml.symbol::<OfKind>(name)?;
         let mut value: c_uint = 0;
         // SAFETY: the signature is nvml.h's for the names below; `value` outlives the call.
-        (unsafe { function(device, kind, &mut value) } == 0).then_some(value)
+        let code = times::call(name, || unsafe { function(device, kind, &mut value) });
+        (code == 0).then_some(value)
+    }
+
+    pub(super) fn reasons(&self, device: Device) -> Option<u64> {
+        // The name since driver 535, and the one before.
+        let names = [
+            c"nvmlDeviceGetCurrentClocksEventReasons",
+            c"nvmlDeviceGetCurrentClocksThrottleReasons",
+        ];
+        names.iter().find_map(|name| self.nvml.get::<c_ulonglong>(name, device, 0))
     }
 
     /// What the GPU does now.
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
-        // The name since driver 535, and the one before.
-        let reasons = [
-            c"nvmlDeviceGetCurrentClocksEventReasons",
-            c"nvmlDeviceGetCurrentClocksThrottleReasons",
-        ];
         Moment {
             sm_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, SM),
             memory_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
             power_mw: self.nvml.get(c"nvmlDeviceGetPowerUsage", device, 0),
             temperature_c: self.of_kind(c"nvmlDeviceGetTemperature", device, CORE),
-            reasons: reasons.iter().find_map(|name| self.nvml.get::<c_ulonglong>(name, device, 0)),
+            reasons: self.reasons(device),
         }
     }
 

@@ -25,6 +25,14 @@ impl Report {
                 "{wins}, and is of driver {own}: with a newer one, as {driver} is, CUDA does not start (error 803)"
             )));
         }
+        // Each branch knows the GPUs that it knows, whoever's kernel module it works with.
+        let last = asked.capability.row().and_then(|row| row.last_branch());
+        if let Some(last) = last.filter(|last| own.branch() > *last) {
+            return Some(Answer::no(format!(
+                "{wins}, and is of driver {own}: branch {last} is the last that runs {} (compute capability {})",
+                asked.name, asked.capability
+            )));
+        }
         // Forward compatibility is for data centres' GPUs.
         let datacenter = asked.gpus.iter().any(|gpu| gpu.datacenter);
         (*driver < own && !datacenter).then(|| {

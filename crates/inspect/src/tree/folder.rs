@@ -7,6 +7,9 @@ use std::{fs, io};
 use super::{Bytes, LET_READ, MAX_DEPTH, Node, PART, Root, Tree};
 use crate::Error;
 
+/// Folders of one LD_LIBRARY_PATH.
+const MAX_FOLDERS: usize = 256;
+
 impl Tree {
     /// One folder on disk.
     ///
@@ -16,6 +19,25 @@ impl Tree {
         let mut tree = Self::new();
         tree.add_folder(path, "")?;
         Ok(tree)
+    }
+
+    /// An LD_LIBRARY_PATH, in which folders that are this tree's own are called as they are in it: what lies there is no
+    /// other copy.
+    pub fn own_folders(&self, library_path: &str) -> String {
+        let own = |folder: &str| {
+            let path = Path::new(folder);
+            if !path.is_absolute() || self.is_directory(folder) {
+                return None;
+            }
+            let path = path.canonicalize().ok()?;
+            self.roots.iter().find_map(|root| {
+                let rest = path.strip_prefix(root.path.canonicalize().ok()?).ok()?.to_str()?;
+                (!rest.is_empty()).then(|| format!("/{}{rest}", root.below))
+            })
+        };
+        let folders = library_path.split([':', ';']).take(MAX_FOLDERS);
+        let folders = folders.map(|folder| own(folder).unwrap_or_else(|| folder.to_owned()));
+        folders.collect::<Vec<_>>().join(":")
     }
 
     /// Layers extracted on disk, the top one first, merged as overlayfs would: OCI whiteouts

@@ -59,6 +59,7 @@ impl Resolution<'_> {
                 Ask::Option(_) | Ask::RequireHashes | Ask::File { .. } => None,
             }));
         }
+        constraints.extend(self.held.iter().cloned());
         let overrides = self.overrides();
         // In every environment `pip install` works as people expect.
         requirements.push("pip".to_owned());

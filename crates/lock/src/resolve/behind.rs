@@ -24,7 +24,12 @@ impl Resolution<'_> {
         (base, torch): (&'static Base, Option<&Candidate>),
         wheels: &[Wheel],
     ) -> Result<(), Error> {
-        let mut behind: Vec<&Behind> = behind.iter().collect();
+        // What was held to an older release for the torch has been told of.
+        let held = |one: &&Behind| {
+            let pin = format!("{}==", one.name);
+            self.held.iter().any(|held| held.starts_with(&pin))
+        };
+        let mut behind: Vec<&Behind> = behind.iter().filter(|one| !held(one)).collect();
         behind.sort_by_key(|one| Reverse(one.years_older));
         for one in behind.iter().take(MOST) {
             let why = match self.nothing_newer(one, base)? {

@@ -1,6 +1,7 @@
 //! What the packages beside torch are built for: from the facts, else from their own bytes.
 
-use pep440_rs::Version;
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::{Agree, Builds, CudaVersion, Local, Machine};
 
 use super::Resolution;
@@ -45,8 +46,16 @@ pub(super) enum Wants {
     CudaMajor(u16),
     /// Major and minor of torch itself.
     Torch((u64, u64)),
+    /// A torch that pins a release of this package which is one of those.
+    Package { name: String, specifiers: VersionSpecifiers },
+    /// One of these releases of torch, as it has a library for each.
+    Releases(Vec<String>),
+    /// Any other release than this one.
+    AnotherThan(String),
     /// C++ code with libstdc++'s new `std::string`, or without.
     Cxx11Abi(bool),
+    /// What no torch brings.
+    NoTorch,
 }
 
 impl Wants {
@@ -57,6 +66,13 @@ impl Wants {
                 candidate.cuda.is_none_or(|has| self.has(has))
             }
             Self::Torch(wanted) => minor_of(candidate).is_none_or(|has| has == *wanted),
+            Self::Package { name, specifiers } => {
+                let pinned = pinned(candidate.requires(machine), name);
+                pinned.is_none_or(|version| specifiers.contains(&version))
+            }
+            Self::Releases(all) => all.contains(&candidate.release.version),
+            Self::AnotherThan(one) => candidate.release.version != *one,
+            Self::NoTorch => false,
             Self::Cxx11Abi(wanted) => abi_of(candidate, machine).is_none_or(|has| has == *wanted),
         }
     }
@@ -69,7 +85,12 @@ impl Wants {
                 cudas.iter().any(|has| *has == cuda || (*nearest && has.major == cuda.major))
             }
             Self::CudaMajor(major) => *major == cuda.major,
-            Self::Torch(_) | Self::Cxx11Abi(_) => false,
+            Self::Torch(_)
+            | Self::Package { .. }
+            | Self::Releases(_)
+            | Self::AnotherThan(_)
+            | Self::Cxx11Abi(_)
+            | Self::NoTorch => false,
         }
     }
 
@@ -84,6 +105,14 @@ impl Wants {
             _ => String::new(),
         }
     }
+}
+
+/// The release of a package that a torch pins.
+fn pinned(pins: &[String], name: &str) -> Option<Version> {
+    let pins = pins.iter().filter_map(|pin| pin.parse::<Requirement<VerbatimUrl>>().ok());
+    let of = pins.filter(|pin| pin.name.as_ref() == name).find_map(|pin| pin.version_or_url);
+    let Some(VersionOrUrl::VersionSpecifier(specifiers)) = of else { return None };
+    specifiers.iter().next().map(|one| one.version().clone())
 }
 
 fn minor_of(candidate: &Candidate) -> Option<(u64, u64)> {
@@ -121,6 +150,9 @@ impl Resolution<'_> {
             }
             if !wheel.may_be_native() {
                 continue;
+            }
+            if let Some(found) = self.without_torch_build(wheel, candidate) {
+                return Some(found);
             }
             let said = local_of(wheel);
             if let Some(found) = self.by_name(wheel, said, candidate) {
@@ -160,7 +192,42 @@ impl Resolution<'_> {
                 Err(_) => {}
             }
         }
-        found.or_else(|| self.lacks_libraries(wheels, torch))
+        found
+            .or_else(|| self.lacks_older(wheels))
+            .or_else(|| self.lacks_libraries(wheels, torch))
+            .or_else(|| self.lacks_names(wheels, candidate))
+    }
+
+    /// A package with one library for each release of torch, and none for this one.
+    fn without_torch_build(
+        &mut self,
+        wheel: &Wheel,
+        candidate: &Candidate,
+    ) -> Option<Disagreement> {
+        let Wheel { name, version, .. } = wheel;
+        let row = sconce_facts::per_torch(name, version)?;
+        let torch = &candidate.release.version;
+        let files = match self.index.files(wheel) {
+            Ok(files) => files,
+            Err(why) => {
+                self.explanation.note(format!(
+                    "whether {name} {version} has a library for torch {torch} could not be read: {why}"
+                ));
+                return None;
+            }
+        };
+        let mut has: Vec<Version> =
+            files.iter().filter_map(|path| row.torch(path)?.parse().ok()).collect();
+        has.sort_unstable();
+        has.dedup();
+        let (first, last) = (has.first()?, has.last()?);
+        let message = format!(
+            "{name} {version} has no library for torch {torch}: its own ({}…) are for torch {first} to {last}",
+            row.libraries
+        );
+        let wants = Wants::Releases(has.iter().map(ToString::to_string).collect());
+        let met = wants.met_by(candidate, self.request.machine);
+        (!met).then(|| Disagreement::new(wheel, message, wants))
     }
 
     /// A package with one library for each CUDA, and none for that of a torch.

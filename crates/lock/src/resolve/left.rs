@@ -59,6 +59,8 @@ impl Left {
             self.next.retain(may);
             self.unlikely.retain(may);
         }
+        // No torch helps a file that comes again and again.
+        let fixed = fixed || (again && *wants == Wants::NoTorch);
         if fixed || again || always.is_some() {
             let (fitting, others) = std::mem::take(&mut self.next)
                 .into_iter()
@@ -83,7 +85,9 @@ impl Left {
         let Some(head) = group.first() else { return };
         let plain = head.channel.backend().is_none() && head.constraints().is_empty();
         let whole = !words.is_empty() && !words.ends_with('…');
-        let ours = ["torch", "cuda-toolkit"].iter().any(|name| words.contains(name));
+        // What torch pins moves with it, as torch itself does.
+        let moves = ["torch", "cuda-toolkit", "triton", "nvidia-"];
+        let ours = moves.iter().any(|name| words.contains(name));
         if plain && whole && !ours {
             self.closed.push(head.base);
         }

@@ -21,6 +21,8 @@ struct Missing {
     needs: Vec<Need>,
     /// Those that it opens by name: a part of it may do without.
     opens: Vec<Need>,
+    /// Those that a library of NVIDIA's which it has opens by name.
+    parts: Vec<Need>,
     extras: Vec<String>,
     unread: Option<String>,
 }
@@ -36,7 +38,12 @@ impl Resolution<'_> {
         if unknown.is_some() {
             return None;
         }
-        missing.iter().find_map(|missing| {
+        let parts = missing.iter().find_map(|missing| {
+            let message = missing.words_of_parts()?;
+            Some(Disagreement::new(&missing.wheel, message, Wants::NoTorch))
+        });
+        parts.or_else(|| {
+            missing.iter().find_map(|missing| {
             let of_other =
                 |need: &&Need| !need.part && need.cuda.is_some_and(|major| major != torch.major);
             let need = missing.needs.iter().find(of_other)?;
@@ -48,6 +55,7 @@ impl Resolution<'_> {
             );
             Some(Disagreement::new(&missing.wheel, message, Wants::CudaMajor(major)))
         })
+        })
     }
 
     /// Says which libraries the packages of a set will not find.
@@ -57,6 +65,9 @@ impl Resolution<'_> {
         let major = torch.and_then(|torch| torch.cuda).map(|cuda| cuda.major);
         let on_gpu = torch.is_none_or(|torch| torch.cuda.is_some());
         for missing in missing {
+            if let Some(words) = missing.words_of_parts() {
+                self.explanation.note(words);
+            }
             let Wheel { name, version, .. } = &missing.wheel;
             let (verb, asked) = match (missing.needs.as_slice(), missing.opens.as_slice()) {
                 ([], []) => {
@@ -122,20 +133,33 @@ impl Resolution<'_> {
             .map(|&wheel| wheel.clone())
             .collect();
         self.ask_libraries(&unknown, true);
+        let with_row: Vec<Wheel> = native
+            .iter()
+            .filter(|wheel| row(wheel).is_some())
+            .map(|&wheel| wheel.clone())
+            .collect();
+        self.ask_libraries(&with_row, false);
         let mut missing = Vec::new();
         for wheel in native {
             let known = match (row(wheel), self.libraries.get(&(wheel.sha256, true))) {
-                (Some(row), _) => Libraries { needs: vec![need(row)], ..Libraries::default() },
+                (Some(row), _) => {
+                    let own = self.libraries.get(&(wheel.sha256, false));
+                    let own = own.and_then(|own| own.as_ref().ok()).cloned().unwrap_or_default();
+                    Libraries { needs: vec![need(row)], parts: own.parts, ..Libraries::default() }
+                }
                 (None, Some(Ok(known))) => known.clone(),
                 // That a wheel could not be asked is said where its files are compared with those of others.
                 (None, _) => continue,
             };
-            let Libraries { needs, opens, extras, unread, .. } = known;
-            if !needs.is_empty() || !opens.is_empty() || unread.is_some() {
-                missing.push(Missing { wheel: wheel.clone(), needs, opens, extras, unread });
+            let Libraries { needs, opens, parts, extras, unread, .. } = known;
+            if [&needs, &opens, &parts].iter().any(|all| !all.is_empty()) || unread.is_some() {
+                let wheel = wheel.clone();
+                missing.push(Missing { wheel, needs, opens, parts, extras, unread });
             }
         }
-        if missing.iter().all(|one| one.needs.is_empty() && one.opens.is_empty()) {
+        let asks =
+            |one: &Missing| [&one.needs, &one.opens, &one.parts].iter().any(|all| !all.is_empty());
+        if !missing.iter().any(asks) {
             return (missing, None);
         }
         let others: Vec<Wheel> =
@@ -152,14 +176,20 @@ impl Resolution<'_> {
             }
         }
         let packages: BTreeSet<&str> = wheels.iter().map(|wheel| wheel.name.as_str()).collect();
+        let stem_of = |library: &str| library.split(".so").next().map(str::to_owned);
+        // That the package is there counts only where it is not seen to have another version of the library.
+        let stems: BTreeSet<_> = has.iter().map(|library| stem_of(library)).collect();
         let there = |need: &Need| {
             has.contains(need.library.as_str())
-                || [None, Some(13)].into_iter().any(|major| {
-                    need.brought_by(major).is_some_and(|package| packages.contains(package))
-                })
+                || !stems.contains(&stem_of(&need.library))
+                    && [None, Some(13)].into_iter().any(|major| {
+                        need.brought_by(major).is_some_and(|package| packages.contains(package))
+                    })
         };
         for one in &mut missing {
             one.needs.retain(|need| !there(need));
+            // A copy that was renamed finds no parts outside of its own folder (`of` has its hash then).
+            one.parts.retain(|need| need.part || !has.contains(need.library.as_str()));
             // Of several versions of one library any does.
             let stem = |need: &Need| need.library.split(".so").next().map(str::to_owned);
             let found: BTreeSet<_> =
@@ -178,15 +208,36 @@ impl Resolution<'_> {
     }
 }
 
+impl Missing {
+    /// "ctranslate2 4.4.0 has a copy of cuDNN (x.libs/libcudnn-1.so.8) that opens libcudnn_ops_infer.so.8 …"
+    fn words_of_parts(&self) -> Option<String> {
+        let first = self.parts.first()?;
+        let Wheel { name, version, .. } = &self.wheel;
+        let more = match self.parts.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "{name} {version} brings {}, which opens {}{more} by name when it works, and they are not where it looks",
+            first.of, first.library
+        ))
+    }
+}
+
 /// What the facts say that a release opens.
 fn row(wheel: &Wheel) -> Option<&'static Opens> {
-    let version: Version = wheel.version.parse().ok()?;
+    opens(&wheel.name, &wheel.version)
+}
+
+/// The same by name and version.
+pub(super) fn opens(package: &str, version: &str) -> Option<&'static Opens> {
+    let version: Version = version.parse().ok()?;
     let within = |row: &&Opens| {
         let bound = |text: &str| text.parse::<Version>().ok();
         bound(&row.since).is_some_and(|since| since <= version)
             && bound(&row.until).is_some_and(|until| version <= until)
     };
-    sconce_facts::opens(&wheel.name).find(within)
+    sconce_facts::opens(package).find(within)
 }
 
 fn need(row: &Opens) -> Need {

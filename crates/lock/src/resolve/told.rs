@@ -23,6 +23,11 @@ impl Resolution<'_> {
 
     /// Why the resolver found no solution: the requirements that it rests on, else its first words.
     fn in_a_line(&self, words: &str) -> String {
+        // What was shut out for it is no requirement of anybody.
+        let lacks = || self.lacks.iter().map(super::undeclared::Lack::message);
+        if let Some(lack) = lacks().find(|lack| words.starts_with(lack.as_str())) {
+            return lack;
+        }
         match self.culprits(words).as_slice() {
             [] => first_line(words),
             [one] => format!("{one} does not allow it"),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pep440_rs::{Version, VersionSpecifiers};
+use pep440_rs::Version;
 
 use super::companions::{Disagreement, Wants};
 use super::group::{is_ours, range, same_version};
 use super::left::Left;
-use super::newest::MOST_PYTHONS;
+use super::old_torch::old_torch_in;
 use super::relics::Judged;
 use super::{Chosen, MOST_QUESTIONS, Moved, Resolution, meets};
 use crate::candidate::{self, Candidate, candidates};
@@ -39,6 +39,21 @@ pub(super) struct Misfit {
     error: Error,
 }
 
+impl Misfit {
+    /// What the file that does not fit wants of the torch beside it.
+    pub(super) fn wants(&self) -> Option<&Wants> {
+        self.beside.as_ref().map(|fit| &fit.wants)
+    }
+
+    /// The package that does not fit, where it is one.
+    pub(super) fn beside(&self) -> Option<&Beside> {
+        match &self.error {
+            Error::Beside(beside) => Some(beside),
+            _ => None,
+        }
+    }
+}
+
 /// The set itself.
 struct Unfit {
     candidate: Candidate,
@@ -63,7 +78,7 @@ pub(super) struct Found {
     pub at: usize,
     pub wheels: Vec<Wheel>,
     addresses: BTreeMap<String, String>,
-    judged: Judged,
+    pub judged: Judged,
 }
 
 impl Resolution<'_> {
@@ -190,23 +205,37 @@ impl Resolution<'_> {
             left.remove_first(group.len());
         }
         Err(match misfit {
-            Some((Error::Beside(_), _)) => self.nothing_fits(misfits),
+            Some((Error::Beside(_), _)) => {
+                let first = misfits.first().map(|(.., candidate)| *candidate);
+                if let Some(first) = first
+                    && let Some(found) = self.fitted(first)?
+                {
+                    // It is taken after all.
+                    let version = &found.candidate.release.version;
+                    let untrue = format!("torch {version} was not taken");
+                    self.explanation.notes.retain(|note| !note.starts_with(&untrue));
+                    told.retain(|one| one.what != format!("torch {version}"));
+                    return self.take(found, told);
+                }
+                self.nothing_fits(misfits)
+            }
             Some((misfit, _)) => misfit,
             None => {
+                let words = refusals.iter().chain(&of_ours).map(|(_, words)| words.as_str());
+                if self.request.torch == TorchRequest::Newest
+                    && let Some((version, old)) = words.into_iter().find_map(old_torch_in)
+                {
+                    self.explanation.note(format!(
+                        "torch {version} is what your requirements ask for: older ones than 2.1 are taken for that alone"
+                    ));
+                    self.request.torch = TorchRequest::Versions(old);
+                    return self.with_torch();
+                }
                 // What we asked for ourselves explains nothing.
                 refusals.append(&mut of_ours);
                 self.unsatisfiable(refusals, told)
             }
         })
-    }
-
-    /// What the requirements themselves ask of torch, where only an old one is that.
-    fn old_torch(&self) -> Option<VersionSpecifiers> {
-        let base = self.request.bases.first().copied()?;
-        let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
-        let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
-        let all: VersionSpecifiers = all.collect();
-        candidate::only_old(&all).then_some(all)
     }
 
     /// The torch of the lock that is there, if it still fits.
@@ -309,65 +338,6 @@ impl Resolution<'_> {
             return Ok(Try::Relics(judged.relics));
         }
         Ok(Try::Found(Found { candidate, at, wheels, addresses: answer.addresses, judged }))
-    }
-
-    /// What was found, or a newer torch on another Python if that makes nothing older that was asked for.
-    fn newer_elsewhere(
-        &mut self,
-        group: &[Candidate],
-        found: Found,
-        told: &mut Vec<Refused>,
-    ) -> Result<Found, Error> {
-        let newer = group.get(..found.at).unwrap_or_default();
-        let mut said = Vec::new();
-        for group in self.elsewhere(newer) {
-            if self.questions >= MOST_QUESTIONS {
-                break;
-            }
-            // Further Pythons are no help where it is not Python that keeps the newer one away.
-            let base = group.first().map(|candidate| candidate.base);
-            if !said.is_empty() && !base.is_some_and(|base| self.may_help(base, &said)) {
-                continue;
-            }
-            match self.attempt(&group)? {
-                Try::Found(other) if self.none_older(&other.wheels, &found.wheels) => {
-                    let why = "it holds torch to an older release there".to_owned();
-                    let what = format!("Python {}", found.candidate.base.python);
-                    told.push(Refused { what, why });
-                    return Ok(other);
-                }
-                Try::No(why) => said.push(why),
-                Try::Relics(why) => said.extend(why),
-                Try::Found(_) | Try::Misfit(_) => break,
-            }
-        }
-        self.tell_backed_off(group, &found, told);
-        Ok(found)
-    }
-
-    /// What was found, or a set on another Python that has something newer of what was asked for, and
-    /// nothing older.
-    fn newest_elsewhere(&mut self, group: &[Candidate], found: Found) -> Result<Found, Error> {
-        let here = found.candidate.base;
-        let held = self.held_by_python(&found.judged.behind, here)?;
-        let mut tried = 0;
-        for group in self.elsewhere(group) {
-            if held.is_empty() || tried == MOST_PYTHONS {
-                break;
-            }
-            let Some(base) = group.first().map(|candidate| candidate.base) else { continue };
-            if base == here || !self.has_newer(&held, base)? {
-                continue;
-            }
-            tried += 1;
-            if let Try::Found(other) = self.attempt(&group)?
-                && self.is_newer(&held, (base, &other.wheels), (here, &found.wheels))
-            {
-                self.moved = Some(Moved::Newer);
-                return Ok(other);
-            }
-        }
-        Ok(found)
     }
 
     /// What the other set makes years older, in words.

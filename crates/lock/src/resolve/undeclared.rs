@@ -6,6 +6,7 @@ use pep440_rs::Version;
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use sconce_facts::{Base, Undeclared};
 
+use super::companions::{Disagreement, Wants};
 use super::{Resolution, versions};
 use crate::document::Wheel;
 use crate::index::{IndexError, PythonAnswer, PythonRequest};
@@ -18,12 +19,23 @@ pub(super) struct Lack {
     version: String,
     /// Its first release that needs this.
     from: &'static str,
+    /// Its last one; none where the newest does.
+    until: Option<&'static str>,
     requirement: &'static str,
     other: String,
     has: String,
 }
 
 impl Lack {
+    /// What the torch beside it must bring for it.
+    fn wants(&self) -> Option<Wants> {
+        let needs: Requirement<VerbatimUrl> = self.requirement.parse().ok()?;
+        let Some(VersionOrUrl::VersionSpecifier(specifiers)) = needs.version_or_url else {
+            return None;
+        };
+        Some(Wants::Package { name: self.other.clone(), specifiers })
+    }
+
     /// "pyarrow 26.0.1 needs numpy>=2, which its metadata does not say, and numpy is 1.26.4".
     pub fn message(&self) -> String {
         let Self { package, version, requirement, other, has, .. } = self;
@@ -58,7 +70,9 @@ impl Resolution<'_> {
                 Ok(of.collect::<BTreeMap<_, _>>())
             });
             // What can't be read is an error where its wheels are taken.
-            if let Some(lack) = set.ok().and_then(|set| lack(&set)) {
+            // Where newer releases have no such need, an older one was asked for: another torch may help.
+            let lack = set.ok().and_then(|set| lack(&set)).filter(|lack| lack.until.is_none());
+            if let Some(lack) = lack {
                 request.constraints.push(format!("{}<{}", lack.package, lack.from));
                 last = Some(lack.message());
                 if !self.lacks.contains(&lack) {
@@ -66,12 +80,21 @@ impl Resolution<'_> {
                 }
                 continue;
             }
-            let Some(old) = self.old_numpy(&answer, base) else { return Ok(answer) };
+            // Modules are read for that, of some packages many megabytes.
+            let old = if self.trying { None } else { self.old_numpy(&answer, base) };
+            let Some(old) = old else { return Ok(answer) };
             request.constraints.push(old.constraint());
             last = Some(old.message());
             self.old_numpys.push(old);
         }
         Err(IndexError::NoSolution { words: last.unwrap_or_default() })
+    }
+
+    /// The first package of a set that needs an older release of what torch pins, and does not say so.
+    pub(super) fn lacks_older(&self, wheels: &[Wheel]) -> Option<Disagreement> {
+        let lack = lack(&versions(wheels).into_iter().collect()).filter(|l| l.until.is_some())?;
+        let wheel = wheels.iter().find(|wheel| wheel.name == lack.package)?;
+        Some(Disagreement::new(wheel, lack.message(), lack.wants()?))
     }
 
     /// Says of a set which newer releases are not in it for what they do not declare.
@@ -105,10 +128,13 @@ fn of(row: &'static Undeclared, set: &BTreeMap<String, Version>) -> Option<Lack>
     let other = needs.name.to_string();
     let has = set.get(&other).filter(|has| !specifiers.contains(has))?;
     let from: Version = row.from.parse().ok()?;
-    (*version >= from).then(|| Lack {
+    let until: Option<Version> = row.until.as_deref().and_then(|until| until.parse().ok());
+    let in_row = *version >= from && until.is_none_or(|until| *version <= until);
+    in_row.then(|| Lack {
         package: &row.package,
         version: version.to_string(),
         from: &row.from,
+        until: row.until.as_deref(),
         requirement: &row.requirement,
         has: has.to_string(),
         other,
@@ -128,7 +154,10 @@ mod tests {
             let first = |text: &str| text.parse::<Version>().unwrap();
             let set = BTreeMap::from([
                 (row.package.clone(), first(&row.from)),
-                (needs.name.to_string(), first("0.0.1")),
+                (
+                    needs.name.to_string(),
+                    first(if row.requirement.contains('<') { "9999" } else { "0.0.1" }),
+                ),
             ]);
             assert!(of(row, &set).is_some(), "{row:?}");
         }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{ExtraName, Requirement, VerbatimUrl};
-use sconce_facts::{CudaVersion, Variant};
+use sconce_facts::{Agree, CudaVersion, Variant};
 
 use super::companions::Wants;
 use super::group::range;
+use super::libraries::opens;
 use super::overlaps::name_of;
 use super::releases::releases;
 use super::torch::Try;
@@ -39,6 +40,9 @@ impl Resolution<'_> {
             first.fits = self.torch_that_has(&wants);
         }
         let mut releases = Vec::from_iter(self.release_that_fits(&first.package, &candidate));
+        if releases.is_empty() && wants == Wants::NoTorch {
+            releases.extend(self.newest_beside_any(&first.package, &candidate));
+        }
         for (other, _, candidate) in misfits {
             releases.extend(self.release_that_fits(&other.package, &candidate));
             first.others.push((other.torch, other.message));
@@ -50,9 +54,30 @@ impl Resolution<'_> {
     /// The newest torch that has what a package wants and with which all that is asked for can be had, with the version
     /// of torch left open: "torch = "2.14.1" (CUDA 13.0)".
     fn torch_that_has(&mut self, wants: &Wants) -> Option<String> {
-        let found = self.candidate_that_has(wants)?;
-        let text = format!("torch = \"{}\"{}", found.release.version, wants.of(&found));
-        matches!(self.attempt(&[found]), Ok(Try::Found(_))).then_some(text)
+        let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
+        let (all, _) = candidates(&open);
+        let machine = self.request.machine;
+        // What fits the first of its wants may lack the next.
+        let mut wanted = vec![wants.clone()];
+        for _ in 0..MOST {
+            let fits = |one: &&Candidate| wanted.iter().all(|wants| wants.met_by(one, machine));
+            let found = *all.iter().find(fits)?;
+            match self.attempt(&[found]) {
+                Ok(Try::Found(_)) => {
+                    return Some(format!(
+                        "torch = \"{}\"{}",
+                        found.release.version,
+                        wants.of(&found)
+                    ));
+                }
+                Ok(Try::Misfit(misfit)) => {
+                    let more = misfit.wants().filter(|more| !wanted.contains(more)).cloned();
+                    wanted.push(more?);
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// The newest torch that has what a package wants, by the facts.
@@ -127,6 +152,25 @@ impl Resolution<'_> {
         found.map(|found| (found, torch))
     }
 
+    /// The newest release of a package, where it fits the newest torch of another CUDA major; and that torch.
+    fn newest_beside_any(&mut self, package: &str, but: &Candidate) -> Option<(String, String)> {
+        let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
+        let (all, _) = candidates(&open);
+        let mut seen: Vec<Option<u16>> = vec![but.cuda.map(|cuda| cuda.major)];
+        for candidate in all {
+            let major = candidate.cuda.map(|cuda| cuda.major);
+            if seen.contains(&major) {
+                continue;
+            }
+            seen.push(major);
+            let candidate = candidate.on(but.base, &self.request).unwrap_or(candidate);
+            if let Some(newest) = self.fits(package, (package, None), &candidate) {
+                return Some((newest, candidate.release.version.clone()));
+            }
+        }
+        None
+    }
+
     /// A release by name and version, where all that is asked for can be had with it in the place of a package, and fits.
     fn fits(
         &mut self,
@@ -134,7 +178,8 @@ impl Resolution<'_> {
         (name, version): (&str, Option<&str>),
         candidate: &Candidate,
     ) -> Option<String> {
-        if self.questions >= MOST_QUESTIONS {
+        let known = version.is_some_and(|version| is_for_other_cuda((name, version), candidate));
+        if self.questions >= MOST_QUESTIONS || known {
             return None;
         }
         let pin = version.map(|version| format!("=={version}")).unwrap_or_default();
@@ -142,7 +187,9 @@ impl Resolution<'_> {
         let backend = candidate.channel.backend();
         let torch = Some(range(&[*candidate]));
         let constraints = candidate.constraints();
+        self.trying = true;
         let answer = self.ask(candidate.base, torch, candidate.cuda, &constraints, backend);
+        self.trying = false;
         self.instead = None;
         let wheels = self.wheels(&answer.ok()?, candidate.base).ok()?;
         let found = wheels.iter().find(|wheel| wheel.name == name)?;
@@ -199,6 +246,15 @@ impl Resolution<'_> {
         }
         true
     }
+}
+
+/// Whether the facts have it that a release needs libraries of another CUDA than a torch has: then nobody need be asked.
+pub(super) fn is_for_other_cuda((package, version): (&str, &str), candidate: &Candidate) -> bool {
+    let Some(cuda) = candidate.cuda else { return false };
+    let opened = opens(package, version).map(|row| row.cuda);
+    let built = sconce_facts::built_for(package, version)
+        .filter(|_| sconce_facts::companion(package) == Some(Agree::Minor));
+    opened.is_some_and(|major| major != cuda.major) || built.is_some_and(|built| built != cuda)
 }
 
 /// What a package is called for another CUDA, where its name has the CUDA at its end: "cupy-cuda13x" of "cupy-cuda12x".

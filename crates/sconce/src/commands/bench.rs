@@ -31,8 +31,8 @@ const MOST_BURN: u64 = 30 * 86_400;
 ///
 /// Starts the container as `sconce run` would and measures with its libraries: matrix products in every precision,
 /// memory, transfers, NCCL, launches and graphs; each checked for right results, with the clock, power and temperature that
-/// NVML saw. docs/bench.md has a row for each figure. Exit code: 0 as expected, 1 a wrong result, a figure that is low or
-/// nothing measured.
+/// NVML saw. docs/bench.md has a row for each figure. Exit code: 0 as expected, 1 a wrong result or a figure that is low,
+/// 12 nothing could be measured.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, args_override_self = true)]
 pub struct Args {
@@ -149,9 +149,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             compared(&format!("{}, in {}", first.target, other.target), other, &earlier)?;
         }
     }
+    let nothing = |report: &Report| report.figures.is_empty() && report.wrong.is_empty();
     Ok(ExitCode::from(match (interrupted, reports.iter().all(Report::holds)) {
         (true, _) => 130,
         (false, true) => 0,
+        (false, false) if reports.iter().all(nothing) => Kind::CantTell as u8,
         (false, false) => Kind::No as u8,
     }))
 }

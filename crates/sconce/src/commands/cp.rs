@@ -53,6 +53,7 @@ fn inside(given: &str) -> Option<(&str, &str)> {
 
 fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), Failure> {
     let one = ps::find(global, container)?;
+    check_process(path)?;
     let failed = |what: &str, path: &Path, error: std::io::Error| {
         Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
     };
@@ -93,6 +94,20 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         sconce_run::Error::Interrupted(_) => error.into(),
         _ => Failure::of(Kind::Storage, &error, None),
     })
+}
+
+/// What the copy would find in the place of one process is not what a person means: its own, or nothing.
+fn check_process(path: &str) -> Result<(), Failure> {
+    let mut parts = Path::new(path).components().skip(1).map(|part| part.as_os_str());
+    let first = parts.next();
+    let own = parts.next().is_some_and(|part| part == "self" || part == "thread-self");
+    if first != Some(OsStr::new("proc")) || !own {
+        return Ok(());
+    }
+    let what = format!("{path} is of the process that asks for it, and not of the container");
+    let hint =
+        "`sconce cp NAME:/proc/1/…` is of its first process; `sconce exec NAME cat FILE` is of cat";
+    Err(Failure::new(Kind::Usage, what).hint(hint))
 }
 
 /// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied.
@@ -148,11 +163,10 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
         Some(name) => (PathBuf::from(name), held(&folder).join(name)),
         None => (PathBuf::from("root"), PathBuf::from("/")),
     };
-    // Where it was found is nothing that a person has written.
-    let held = from.display().to_string();
-    let shown = source.display().to_string();
-    let mut note = |text: &str| note(&text.replace(&held, shown.trim_end_matches('/')));
-    match one.copy_in(&from, &name, path, &mut note) {
+    // Where it is held is nothing that a person has written.
+    let from = (from.as_path(), source);
+    let mut note = note;
+    match one.copy_in(from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
             // A folder is meant.
@@ -163,7 +177,7 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Failure::new(Kind::Usage, message));
             };
-            Ok(one.copy_in(&from, Path::new(name), &parent.to_string_lossy(), &mut note)?)
+            Ok(one.copy_in(from, Path::new(name), &parent.to_string_lossy(), &mut note)?)
         }
         other => Ok(other?),
     }

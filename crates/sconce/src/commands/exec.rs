@@ -47,7 +47,8 @@ fn exec(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         command: args.command.clone(),
         env,
         workdir: args.workdir.clone().filter(|folder| !folder.is_empty()),
-        user: args.user.clone(),
+        // As Docker: the container's own.
+        user: args.user.clone().filter(|user| !user.is_empty()),
         terminal: None,
     };
     let stdio = match (args.tty, args.interactive) {

@@ -1,12 +1,13 @@
 //! `sconce init`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sconce_lock::{ProjectFile, Spec};
 
+use crate::commands::paths;
 use crate::error::{Failure, Kind};
 
 /// Write an annotated sconce.toml
@@ -30,8 +31,10 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     };
-    fs::create_dir_all(&args.dir).map_err(failed)?;
-    let mut written = File::create_new(&path).map_err(failed)?;
+    let folder = paths::reach(&args.dir).and_then(|reached| paths::make(&reached.real));
+    let folder = folder.map_err(failed)?;
+    let mut written =
+        File::create_new(sconce_open::held(&folder).join("sconce.toml")).map_err(failed)?;
     let file = sconce_lock::project_file(&args.dir);
     let reads = file.as_ref().filter(|file| file.way.is_none()).map(|file| file.name);
     written.write_all(Spec::template(reads).as_bytes()).map_err(failed)?;

@@ -170,6 +170,7 @@ fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report
     let mut options = Options {
         threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
         partial: subject.partial,
+        single: subject.is_single(),
         whole: !subject.partial && !subject.on_machine,
         library_path: args.library_path.clone().or(subject.library_path),
         host,

@@ -9,60 +9,61 @@ use sconce_start::{Device, Error, Mount, Pull, Request, SecurityOption};
 
 use crate::cli::Global;
 use crate::commands::locking::Locking;
+use crate::commands::paths;
 use crate::context::environment;
 use crate::error::Failure;
 
 /// What decides the container, and not how it is attended.
 #[derive(clap::Args, Default)]
 pub struct Options {
-    /// Which GPUs: all, none, a number, indexes or UUIDs with commas
+    /// GPUs to use: all, none, a count, or comma-separated indexes or UUIDs
     #[arg(long, value_name = "WHICH")]
     gpus: Option<String>,
-    /// Set a variable: NAME=VALUE, or NAME to pass this machine's on
+    /// Set an environment variable: NAME=VALUE, or NAME to pass the host's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Set variables from a file, one NAME=VALUE a line
+    /// Read environment variables from a file, one NAME=VALUE per line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Show a folder or file of this machine inside: HOST:CONTAINER[:ro]
+    /// Bind-mount a host path: HOST:CONTAINER[:ro]
     #[arg(short, long, value_name = "HOST:CONTAINER")]
     volume: Vec<String>,
-    /// A port of this machine that leads to one inside: HOST:CONTAINER
+    /// Publish a container port on the host: HOST:CONTAINER
     #[arg(short, long, value_name = "HOST:CONTAINER")]
     publish: Vec<String>,
-    /// Publish the ports that the image exposes, each at its own number
+    /// Publish all ports that the image exposes, under the same numbers
     #[arg(short = 'P', long)]
     publish_all: bool,
-    /// Who it runs as: name or uid, with :group or :gid
+    /// User to run as: name or uid, optionally :group or :gid
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// Where the command starts
+    /// Working directory of the command
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<std::ffi::OsString>,
-    /// Size of /dev/shm, such as 8g; half of the machine's memory if not given
+    /// Size of /dev/shm, such as 8g [default: half of the host's memory]
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
-    /// Start even where `sconce doctor` says that it can't work
+    /// Start even if `sconce doctor` says that it can't work
     #[arg(long)]
     force: bool,
-    /// Allow once what the project asks for outside its folder (see `sconce trust`)
+    /// Allow, this once, what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     pub trust: bool,
     #[command(flatten)]
     lock: Locking,
-    /// Run on all processors, not only on those near the GPUs
+    /// Use all CPUs, not only those near the GPUs
     #[arg(long)]
     no_affinity: bool,
-    /// Leave out the variables that sconce sets for training, and the affinity (see docs/run.md)
+    /// Don't set the environment variables for training and the CPU affinity (see docs/run.md)
     #[arg(long)]
     no_defaults: bool,
-    /// Where the driver's files are, if not in the usual folders
+    /// Root folder of the driver's files, if not /
     #[arg(long, value_name = "DIR")]
     driver_root: Option<PathBuf>,
-    /// When to make or pull what isn't in the store: missing, always or never
+    /// When to build or pull the image: missing, always or never
     #[arg(long, value_name = "WHEN")]
     pull: Option<String>,
-    /// Must be this machine's: linux/amd64 or linux/arm64
+    /// Platform; must be the host's: linux/amd64 or linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
     /// Print help
@@ -78,95 +79,95 @@ pub struct Options {
     security: Security,
 }
 
-/// More of this machine's files.
+/// Mounts and devices.
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Files")]
 struct Files {
-    /// A mount: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR
+    /// Add a mount: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<String>,
-    /// A folder in memory: DIR[:size=64m,mode=700]
+    /// Mount a tmpfs: DIR[:size=64m,mode=700]
     #[arg(long, value_name = "DIR")]
     tmpfs: Vec<String>,
-    /// A device node of this machine, such as /dev/fuse
+    /// Add a host device, such as /dev/fuse
     #[arg(long, value_name = "NODE")]
     device: Vec<String>,
-    /// The root can't be written to; volumes, /dev/shm, /tmp, /var/tmp and /run still can
+    /// Mount the root filesystem read-only; volumes, /dev/shm, /tmp, /var/tmp and /run stay writable
     #[arg(long)]
     read_only: bool,
 }
 
-/// Its network.
+/// Network options.
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Network")]
 struct Network {
-    /// host, none or private
+    /// Network mode: host, none or private
     #[arg(long, value_name = "MODE")]
     network: Option<String>,
-    /// Its host name; this machine's if not given
+    /// Container host name [default: the host's]
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
-    /// A line of /etc/hosts: NAME:IP
+    /// Add a line to /etc/hosts: NAME:IP
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// A name server instead of this machine's
+    /// DNS server, instead of the host's
     #[arg(long, value_name = "IP")]
     dns: Vec<String>,
-    /// A search domain instead of this machine's
+    /// DNS search domain, instead of the host's
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
-    /// An option of resolv.conf(5) instead of this machine's
+    /// resolv.conf(5) option, instead of the host's
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
 }
 
-/// What it may use.
+/// Resource limits.
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
-    /// Most memory, such as 64g
+    /// Memory limit, such as 64g
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Most memory and swap together; -1 for no limit
+    /// Limit of memory plus swap; -1 for no limit
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory_swap: Option<String>,
-    /// Most processor time, such as 4 or 0.5 processors
+    /// CPU limit, such as 4 or 0.5
     #[arg(long, value_name = "N")]
     cpus: Option<String>,
-    /// The same as a quota, in microseconds
+    /// CPU limit as a CFS quota, in microseconds
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true, hide_short_help = true)]
     cpu_quota: Option<String>,
-    /// What the quota is of, in microseconds
+    /// Period of the CFS quota, in microseconds
     #[arg(long, value_name = "MICROSECONDS", hide_short_help = true)]
     cpu_period: Option<String>,
-    /// The processors it runs on, such as 0-3,8
+    /// CPUs to run on, such as 0-3,8
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
-    /// Most processes and threads; -1 for no limit
+    /// Limit of processes and threads; -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<String>,
-    /// A limit of its processes: NAME=SOFT[:HARD], such as nofile=1024
+    /// Set a ulimit: NAME=SOFT[:HARD], such as nofile=1024
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
 }
 
-/// What it may do.
+/// Privileges.
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Security")]
 struct Security {
-    /// Add a capability, such as SYS_PTRACE
+    /// Add a Linux capability, such as SYS_PTRACE
     #[arg(long, value_name = "CAPABILITY")]
     cap_add: Vec<String>,
-    /// Drop a capability; ALL for all
+    /// Drop a Linux capability; ALL drops all
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
     /// seccomp=unconfined, seccomp=FILE, apparmor=PROFILE or no-new-privileges
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Another group of the command, by name or gid
+    /// Add a supplementary group, by name or gid
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
-    /// `host` shows it this machine's processes
+    /// PID namespace: host to share the host's
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
 }
@@ -189,7 +190,8 @@ impl Options {
         request.shm_bytes = size("--shm-size", self.shm_size.as_deref())?;
         let env = environment();
         for path in &self.env_file {
-            let variables = sconce_start::env_file(path, &env)?;
+            let path = paths::of_option("--env-file", path)?;
+            let variables = paths::while_reading(&path, || sconce_start::env_file(&path, &env))?;
             request.env.extend(variables.into_iter().map(|(name, value)| (name, Some(value))));
         }
         for variable in &self.env {
@@ -209,6 +211,9 @@ impl Options {
             request.pull = Pull::parse(given)?;
         }
         self.files.add(&mut request)?;
+        for bind in &mut request.binds {
+            reach_source(&mut bind.volume)?;
+        }
         self.network.add(&mut request)?;
         self.limits.add(&mut request)?;
         self.security.add(&mut request)?;
@@ -219,6 +224,24 @@ impl Options {
     pub fn global(&self, global: &Global) -> Global {
         let never = self.pull.as_deref() == Some("never");
         Global { offline: global.offline || never, ..global.clone() }
+    }
+}
+
+/// Where the source of a volume leads, before anything is made of it. What is there no more, or a link to what is not there,
+/// is named by who starts the container.
+fn reach_source(volume: &mut sconce_run::Volume) -> Result<(), Failure> {
+    match paths::reach(&volume.source) {
+        Ok(reached) if reached.guarded => {
+            (volume.source, volume.resolved) = (reached.real, true);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::Other => {
+            let (source, target) = (volume.source.display(), volume.target.display());
+            let given = format!("{source}:{target}");
+            Err(Error::Option { option: "volume".into(), given, why: error.to_string() }.into())
+        }
+        Err(_) => Ok(()),
     }
 }
 
@@ -247,7 +270,10 @@ impl Files {
         let mut gpus = Vec::new();
         for device in &self.device {
             match sconce_start::device(device)? {
-                Device::Node(node) => request.devices.push(node),
+                Device::Node(mut node) => {
+                    node.source = paths::of_option("--device", &node.source)?;
+                    request.devices.push(node);
+                }
                 Device::Gpus(name) => gpus.push(name),
             }
         }

@@ -31,8 +31,11 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", conflicts_with = "all")]
     keep_size: Option<String>,
     /// Remove all images
-    #[arg(long)]
+    #[arg(short, long)]
     all: bool,
+    /// As in Docker; nothing is asked in any case
+    #[arg(short = 'f', long = "force", hide = true)]
+    _force: bool,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,

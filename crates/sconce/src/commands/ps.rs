@@ -22,6 +22,9 @@ pub struct Args {
     /// Only ids; so does -q, as in Docker
     #[arg(long)]
     ids: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
     /// As JSON: a list of {id, name, image, early, command, status, exit_code, error, created, started,
     /// finished, pid, gpus, ports, labels, detached}; times in seconds since 1970
     #[arg(long)]
@@ -51,18 +54,23 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let (names, images) = (width(&name, 4), width(&image, 5));
     let (states, cards) = (width(&status, 6), width(&gpus, 4));
+    let id = |one: &Listed| match args.no_trunc {
+        true => one.id.clone(),
+        false => one.id.get(..12).unwrap_or(&one.id).to_owned(),
+    };
+    let ids = width(&id, 12);
     println!(
-        "{:<12}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  COMMAND",
+        "{:<ids$}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  COMMAND",
         "ID", "NAME", "IMAGE", "STATUS", "GPUS"
     );
     for one in &listed {
         let mut command = plain(&one.container.command.join(" "));
-        if command.chars().count() > 40 {
+        if !args.no_trunc && command.chars().count() > 40 {
             command = command.chars().take(39).chain(['…']).collect();
         }
         println!(
-            "{:<12}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  {command}",
-            one.id.get(..12).unwrap_or(&one.id),
+            "{:<ids$}  {:<names$}  {:<images$}  {:<states$}  {:<cards$}  {command}",
+            id(one),
             name(one),
             image(one),
             status(one),

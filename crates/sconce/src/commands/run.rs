@@ -1,7 +1,7 @@
 //! `sconce run`.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use sconce_start::{Error, Request, Target};
 use crate::cli::Global;
 use crate::commands::finish;
 use crate::commands::options::Options;
+use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
 use crate::trust;
@@ -195,9 +196,11 @@ fn request(args: &Args) -> Result<Request, Failure> {
     request.no_import_check = args.no_import_check;
     request.early = !args.whole;
     request.name = args.name.as_deref().map(name).transpose()?;
-    request.id_file.clone_from(&args.cidfile);
+    request.id_file = args.cidfile.as_deref().map(id_file).transpose()?;
     for path in &args.label_file {
-        request.labels.extend(sconce_start::label_file(path)?);
+        let path = paths::of_option("--label-file", path)?;
+        let labels = paths::while_reading(&path, || sconce_start::label_file(&path));
+        request.labels.extend(labels?);
     }
     for label in &args.label {
         request.labels.push(sconce_start::label(label)?);
@@ -210,6 +213,16 @@ fn request(args: &Args) -> Result<Request, Failure> {
         request.stop_timeout = Some(seconds.ok_or_else(wrong)?);
     }
     Ok(request)
+}
+
+/// Where the id is written: a file in a folder that no link of a container's leads to.
+fn id_file(given: &Path) -> Result<PathBuf, Failure> {
+    let Some(name) = given.file_name() else {
+        return Err(option("--cidfile", &given.to_string_lossy(), "name a file"));
+    };
+    let folder = given.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = paths::of_option("--cidfile", folder.unwrap_or(Path::new(".")))?;
+    Ok(folder.join(name))
 }
 
 /// A name as Docker has them: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, and no longer than a host name.

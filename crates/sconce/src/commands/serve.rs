@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use sconce_build::Progress;
 use sconce_serve::{
-    Allowed, Error, Hosts, Limits, Logins, Registry, Specifications, Stores, Tls, serve,
+    Allowed, Error, Hosts, Limits, Logins, Pushes, Registry, Specifications, Stores, Tls, serve,
 };
 
 use crate::cli::Global;
 use crate::context::{Context, open_store};
 use crate::error::{Failure, Kind};
 
-/// Serve the store as a registry, read-only
+/// Serve the store as a registry, read-only unless --writable is given
 ///
 /// Docker, podman, containerd, skopeo and sconce pull from it the images that `sconce images` shows, and
 /// tags such as torch:2.15.0, which are locked and built when they are first asked for; a client's pull
@@ -26,6 +26,7 @@ Examples:
   sconce serve                                        docker pull localhost:5000/torch:2.15.0
   sconce serve --listen 192.0.2.7:5000 --allow torch  for other machines; of the tags, torch's are built
   sconce serve --no-build                             only what is there already
+  sconce serve --writable                             skopeo copy oci:DIR docker://localhost:5000/demo:1
   sconce serve --listen 192.0.2.7:5000 --tls-cert node.pem --tls-key node.key --htpasswd users")]
 pub struct Args {
     /// Where to listen. Other machines reach it only at another address than this one; port 0 is any
@@ -54,6 +55,10 @@ pub struct Args {
     /// Answer only who logs in: users and their passwords' hashes, as `htpasswd -B` writes them
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+    /// Take images that are pushed, of one platform each, under any name but those of tags that sconce builds
+    /// itself. Needs --htpasswd at any address but the loopback's. Nothing is deleted by clients
+    #[arg(long)]
+    writable: bool,
 }
 
 /// The largest file of a certificate, key or users, bytes.
@@ -83,6 +88,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some(path) => Some(Logins::parse(&text(path)?)?),
         None => None,
     };
+    if args.writable && logins.is_none() && !args.listen.ip().is_loopback() {
+        let what = "--writable without logins is for the loopback address alone";
+        let hint = "--htpasswd FILE names who may push; `htpasswd -cB FILE NAME` makes one";
+        return Err(Failure::new(Kind::Usage, what).hint(hint));
+    }
     let context = Context::open(global)?;
     let fault = |source| Error::Listen { address: args.listen, source };
     let listener = TcpListener::bind(args.listen).map_err(fault)?;
@@ -111,6 +121,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 .note("no tag is built for others: `--allow torch` lets them ask for torch's");
         }
     }
+    if args.writable && logins.is_none() {
+        context.display.note(
+            "every user of this machine can put images into the store, in the place of those that are there; --htpasswd asks for logins",
+        );
+    }
     let open = || open_store();
     let note = |text: &str| context.display.note(text);
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -126,6 +141,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         ),
         hosts: Hosts::new(&own, &args.host_name),
         logins,
+        pushes: args.writable.then(Pushes::default),
         tls,
         note: &note,
     };

@@ -10,6 +10,7 @@ use sconce_start::Target;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::trust;
@@ -71,8 +72,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let built = locked.lock.wheels.iter().filter(|wheel| wheel.index == SOURCE);
     let mut rows = Vec::new();
     let mut checked = before.clone();
+    let failed = |error: std::io::Error| {
+        let what = format!("can't write to {}: {error}", args.output.display());
+        Failure::new(Kind::Storage, what)
+    };
+    let folder = paths::reach(&args.output).and_then(|reached| paths::make(&reached.real));
+    let folder = folder.map_err(failed)?;
     for wheel in built.filter(|wheel| asked(&wheel.name)) {
-        let path = builder.export_wheel(wheel, &args.output)?;
+        builder.export_wheel(wheel, &sconce_open::held(&folder))?;
+        let path = args.output.join(&wheel.file);
         if args.check {
             let rebuilt = builder.rebuild(&locked.lock, wheel)?;
             eprintln!(

@@ -49,6 +49,22 @@ fn one_place_decides() {
 }
 
 #[test]
+fn a_folder_without_a_project_is_no_image() {
+    for text in [".", "..", "./"] {
+        let error = Target::find_for(text, "run", Kind::STARTABLE).unwrap_err();
+        assert!(error.to_string().contains("has no sconce.toml"), "{text}: {error}");
+    }
+    // Where it says what it needs it is a project, to whom projects are built for.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("requirements.txt"), "numpy\n").unwrap();
+    let text = folder.path().display().to_string();
+    assert_eq!(Target::find_for(&text, "run", Kind::STARTABLE).unwrap().kind(), Kind::Folder);
+    assert_eq!(Target::find(&text).unwrap().kind(), Kind::Path);
+    // The test's own folder has a name that an image may have.
+    assert_eq!(Target::find_for("src", "run", Kind::STARTABLE).unwrap().kind(), Kind::Path);
+}
+
+#[test]
 fn an_image_of_nvidias_is_a_tag_to_who_can_not_read_it() {
     let name = "nvcr.io/nvidia/pytorch:24.05-py3";
     let tag = Target::find_for(name, "run", Kind::STARTABLE).unwrap();

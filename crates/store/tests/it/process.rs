@@ -11,11 +11,13 @@ use sconce_store::{LowerRoot, Options, Store};
 #[derive(Clone, Copy, Debug)]
 pub struct User {
     pub uid: u32,
-    /// Its only group.
+    /// Its first group.
     pub gid: u32,
+    /// Its other group.
+    pub also: Option<u32>,
 }
 
-pub const NOBODY: User = User { uid: 65534, gid: 65534 };
+pub const NOBODY: User = User { uid: 65534, gid: 65534, also: None };
 
 /// These tests start processes of several users, and so must be run by root: says so instead of
 /// passing for nothing.
@@ -47,7 +49,11 @@ pub fn child_of(user: User, umask: &str, folder: &Path, root: &Path, work: &str)
     let mut command = Command::new("sh");
     command.arg("-c").arg("umask $0; exec \"$@\"").arg(umask).arg("setpriv");
     command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
-    command.arg("--clear-groups").arg(folder.join("program"));
+    match user.also {
+        Some(group) => command.arg(format!("--groups={group}")),
+        None => command.arg("--clear-groups"),
+    };
+    command.arg(folder.join("program"));
     as_child(command, root, work)
 }
 

@@ -142,7 +142,7 @@ fn trees_have_the_modes_of_their_layers_whatever_the_umask() {
     }
 }
 
-const ROOT: User = User { uid: 0, gid: 0 };
+const ROOT: User = User { uid: 0, gid: 0, also: None };
 
 pub fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
     header.set_mode(mode);
@@ -271,7 +271,7 @@ fn hostile() -> Vec<u8> {
         (theirs, b""),
         (device, b""),
         (block, b""),
-        (link(b'1', "hard", "bin/su"), b""),
+        (with_mode(link(b'1', "hard", "bin/su"), 0o4755), b""),
         (header(b'0', "bin/.wh.gone", 0), b""),
         (header(b'x', "pax", pax.len()), pax.as_bytes()),
         (header(b'0', "bin/ping", 0), b""),
@@ -334,14 +334,15 @@ fn a_store_that_others_read_holds_nothing_for_them_to_abuse() {
 }
 
 const GROUP: u32 = 65_100;
-const ANN: User = User { uid: 65_001, gid: GROUP };
-const BEN: User = User { uid: 65_002, gid: GROUP };
+// Each with a group of their own first, as Debian makes users.
+const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
+const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
 
 /// A store of a group, made as `docs/store.md` says.
 fn group_store(folder: &tempfile::TempDir) -> PathBuf {
     let root = folder.path().join("home");
     fs::create_dir(&root).unwrap();
-    chown(&root, ANN);
+    chown(&root, User { gid: GROUP, ..ANN });
     chmod(&root, 0o2770);
     root
 }
@@ -383,7 +384,7 @@ fn a_group_builds_and_prunes_one_store_at_once() {
     assert_eq!(fs::read_dir(root.join("trees")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
     // A user outside the group, and root, stay outside.
-    let outside = User { uid: 65_003, gid: 65_003 };
+    let outside = User { uid: 65_003, gid: 65_003, also: None };
     chmod(&root, 0o2775);
     for user in [outside, ROOT] {
         let refusal = said(child_of(user, "022", folder.path(), &root, "open"));
@@ -423,6 +424,50 @@ fn what_one_member_started_another_prunes() {
     assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
     chmod(&closed, 0o775);
     assert_eq!(run(BEN, "sharing prune 1"), ["pruned 1"]);
+    // What is the group's, but not below.
+    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
+    let tree = fs::read_dir(root.join("trees")).unwrap().next().unwrap().unwrap().path();
+    fs::create_dir_all(tree.join("own/below")).unwrap();
+    for path in ["own", "own/below"] {
+        chown(&tree.join(path), ANN);
+        chmod(&tree.join(path), 0o775);
+    }
+    let words = run(BEN, "sharing prune 1");
+    let own =
+        "holds files of uid 65001, which only they can remove: their next `sconce prune` does";
+    assert!(words[0].contains("/leftovers/") && words[0].contains(own), "{words:?}");
+    assert_eq!(words.last(), Some(&format!("pruned {}", anns - 1)));
+    assert_eq!(run(ANN, "sharing prune 1"), ["pruned 0"]);
+    assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
+}
+
+/// A member may put a link in place of a folder of the store: nobody is led out by it.
+#[test]
+fn a_link_of_another_member_leads_nowhere() {
+    need_root();
+    let folder = open_folder();
+    let root = group_store(&folder);
+    let run = |user, work: &str| said(child_of(user, "077", folder.path(), &root, work));
+    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
+    let bens = folder.path().join("bens");
+    fs::create_dir_all(bens.join("deep/keep")).unwrap();
+    for path in ["", "deep", "deep/keep"] {
+        chown(&bens.join(path), BEN);
+    }
+    for name in ["tmp", "leftovers", "partial", "unsynced", "locks"] {
+        let (place, aside) = (root.join(name), root.join(format!("{name}.aside")));
+        fs::rename(&place, &aside).unwrap();
+        std::os::unix::fs::symlink(&bens, &place).unwrap();
+        std::os::unix::fs::lchown(&place, Some(ANN.uid), Some(GROUP)).unwrap();
+        let output = child_of(BEN, "077", folder.path(), &root, "sharing prune 1").output();
+        drop(output.unwrap());
+        let left: Vec<PathBuf> = below(&bens);
+        assert!(left.contains(&bens.join("deep/keep")), "{name}: {left:?}");
+        assert!(!left.iter().any(|path| path.ends_with("gc")), "{name}: {left:?}");
+        fs::remove_file(&place).unwrap();
+        fs::rename(&aside, &place).unwrap();
+    }
+    assert_eq!(run(BEN, "sharing prune"), ["pruned 0"]);
 }
 
 #[test]

@@ -128,6 +128,9 @@ fn nothing_leaves_the_tree() {
         let result = extract(&store, bytes);
         assert!(matches!(result, Err(Error::BadLayer { .. })), "{number}: {result:?}");
     }
+    // As Docker and podman: `..` goes back, whatever is there.
+    let tree = extract(&store, &tar(&[symlink("l", victim_text), into("l/../evil")])).unwrap();
+    assert_eq!(fs::read(tree.join("evil")).unwrap(), b"evil");
     // A hard link to a link names the link itself; a name after `/` is below the tree's root.
     let bytes =
         tar(&[symlink("l", "../../../victim/file"), hardlink("h", "l"), into("h"), into("/abs")]);
@@ -141,6 +144,48 @@ fn nothing_leaves_the_tree() {
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
     assert_eq!(fs::read(victim.join("file")).unwrap(), b"safe");
     assert!(!folder.path().join("evil").exists() && !Path::new("/abs").exists());
+}
+
+/// What a layer says of a file under its second name counts, as in Docker and podman.
+#[test]
+fn hard_links_have_modes_of_their_own() {
+    let (_folder, store) = store();
+    let hard = |name: &str, to: &str, mode: u32, mtime: u64| {
+        let mut header = link(b'1', name, to);
+        header.set_mode(mode);
+        header.set_mtime(mtime);
+        header.set_cksum();
+        (header, &b""[..])
+    };
+    let file = |name: &str| (header(b'0', name, 4), &b"text"[..]);
+    let bytes = tar(&[
+        file("a"),
+        hard("b", "a", 0o600, 7),
+        hard("c", "x/../b", 0o4755, 9),
+        (link(b'2', "l", "a"), b""),
+        hard("m", "l", 0o600, 7),
+    ]);
+    let tree = extract(&store, &bytes).unwrap();
+    for name in ["a", "b", "c"] {
+        let about = fs::metadata(tree.join(name)).unwrap();
+        assert_eq!((about.mode() & 0o7777, about.mtime(), about.nlink()), (0o4755, 9, 3), "{name}");
+    }
+    assert!(tree.join("m").is_symlink());
+    let folder = (header(b'5', "d", 0), &b""[..]);
+    let error = extract(&store, &tar(&[folder, hard("h", "d", 0o755, 0)])).unwrap_err();
+    assert!(matches!(error, Error::BadLayer { .. }), "{error:?}");
+    assert!(error.to_string().contains("a hard link to d, which is a folder"), "{error}");
+}
+
+/// A header may claim any size: no block is reserved for what can't come.
+#[test]
+fn what_is_claimed_beyond_the_bound_is_not_reserved() {
+    let (_folder, store) = store();
+    let mut first = header(b'0', "a", 0);
+    first.set_size(3 << 30);
+    first.set_cksum();
+    let error = extract(&store, &tar(&[(first, b"")])).unwrap_err();
+    assert!(error.to_string().contains("more than 400 times its size"), "{error}");
 }
 
 #[test]
@@ -402,7 +447,10 @@ fn pax_records_say_more_than_a_header_can() {
         ),
     }
     assert!(read("user.overlay.opaque", &mut value).is_err());
-    for bad in [&b"9 a"[..], b"x path=y\n", b"999 path=y\n", b"8 path\n\n", b"12 size=-1 \n"] {
+    let sparse = b"22 GNU.sparse.major=1\n";
+    for bad in
+        [&b"9 a"[..], b"x path=y\n", b"999 path=y\n", b"8 path\n\n", b"12 size=-1 \n", sparse]
+    {
         let bad = tar(&[(header(b'x', "pax", bad.len()), bad), (header(b'0', "a", 0), b"")]);
         assert!(matches!(extract(&store, &bad), Err(Error::BadLayer { .. })));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sconce_inspect::source::Subject;
-use sconce_inspect::{Basis, Known, by_facts};
+use sconce_inspect::{Basis, Known, Report, by_facts};
 use sconce_lock::Lock;
 
 use super::Found;
@@ -54,5 +54,7 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
         driver: torch.driver.as_ref(),
         architectures: &torch.architectures,
     });
-    Ok(Found::Facts(Box::new(by_facts(name, lock.facts.machine.as_str(), torch))))
+    let report = by_facts(name, lock.facts.machine.as_str(), torch);
+    let not_judged = lock.wheels.iter().filter(|wheel| wheel.may_be_native()).count();
+    Ok(Found::Facts(Box::new(Report { not_judged, ..report })))
 }

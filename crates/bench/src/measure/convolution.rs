@@ -1,0 +1,157 @@
+//! A convolution through cuDNN.
+
+use std::time::Instant;
+
+use sconce_cuda::convolution::{Algorithm, Convolution, Images};
+use sconce_cuda::{Buffer, Context, Stream};
+
+use super::clock::Clock;
+use super::random::{Chance, Kind, Pool, Sum};
+use super::{Bench, Effort, Fault, Order, figure};
+use crate::answer::Figure;
+
+/// Layers of a ResNet's middle, with images enough to fill the GPU.
+const IMAGES: &[Images] = &[
+    Images { count: 128, pixels: 56, channels: (256, 256), filter: 3 },
+    Images { count: 256, pixels: 28, channels: (512, 512), filter: 3 },
+    Images { count: 256, pixels: 56, channels: (512, 512), filter: 1 },
+];
+
+/// Sums that are computed again on the host.
+const SAMPLES: u64 = 256;
+/// As in a product of BF16.
+const ERROR: f64 = 1e-3;
+const ROUNDING: f64 = 8e-3;
+
+pub(super) fn measure(bench: &mut Bench) {
+    const NAME: &str = "bf16-convolution";
+    for (device, context) in bench.gpus.clone() {
+        // BF16 came with Ampere.
+        if device.capability < (8, 0) || !bench.order.wants(NAME) {
+            continue;
+        }
+        let most = if bench.order.effort == Effort::Quick { 1 } else { IMAGES.len() };
+        let mut best: Option<(Instant, Result<Figure, Fault>)> = None;
+        for images in IMAGES.iter().take(most) {
+            let begun = Instant::now();
+            let found = one(*images, &context, bench.order);
+            let better = match (best.as_ref().map(|(_, best)| best), &found) {
+                (Some(Ok(best)), Ok(found)) => found.value > best.value,
+                (Some(Ok(_)), Err(fault)) => matches!(fault, Fault::Wrong(_)),
+                (Some(Err(Fault::Wrong(_))), _) => false,
+                (Some(Err(Fault::Refused(_))) | None, _) => true,
+            };
+            if better {
+                best = Some((begun, found));
+            }
+        }
+        if let Some((begun, found)) = best {
+            bench.answer(NAME, &[Bench::number(&device)], begun, found);
+        }
+    }
+}
+
+/// Images, filter and result on the GPU; the first two on the host as well.
+struct Tensors {
+    x: Pool,
+    w: Pool,
+    there: (Buffer, Buffer, Buffer),
+}
+
+fn one(images: Images, context: &Context, order: &Order) -> Result<Figure, Fault> {
+    let mut chance = Chance::new(order.seed);
+    let count = |numbers: [u32; 4]| numbers.into_iter().map(|n| n as usize).product::<usize>();
+    let Images { count: number, pixels, channels: (from, to), filter } = images;
+    let x = Pool::new(Kind::Bf16, count([number, pixels, pixels, from]), &mut chance);
+    let w = Pool::new(Kind::Bf16, count([to, filter, filter, from]), &mut chance);
+    let y = Buffer::new(context, count([number, pixels, pixels, to]) * Kind::Bf16.size())?;
+    let there = (Buffer::of(context, x.bytes())?, Buffer::of(context, w.bytes())?, y);
+    let tensors = Tensors { x, w, there };
+    let clock = Clock::new(context)?;
+    let convolution = Convolution::new(order.places, context, images)?;
+    let offered = convolution.algorithms()?;
+    let run = |algorithm: &Algorithm, workspace: &Buffer, stream: &Stream| {
+        let (x, w, y) = &tensors.there;
+        convolution.run(algorithm, (x, w, y), workspace, stream)
+    };
+    let mut best: Option<(f64, usize)> = None;
+    for (number, algorithm) in offered.iter().enumerate() {
+        // One that is offered and then refused is not the last one.
+        let Ok(workspace) = convolution.workspace(algorithm) else { continue };
+        let mut work = |stream: &Stream| run(algorithm, &workspace, stream);
+        let Ok(_) = clock.time(1, &mut work) else { continue };
+        let seconds = clock.time(4, &mut work)?;
+        if best.is_none_or(|(least, _)| seconds < least) {
+            best = Some((seconds, number));
+        }
+    }
+    let Some((number, algorithm)) =
+        best.and_then(|(_, number)| Some((number, offered.get(number)?)))
+    else {
+        let answer = format!("{} algorithms for {images}, and none ran", offered.len());
+        let call = "cudnnGetConvolutionForwardAlgorithm_v7";
+        return Err(Fault::Refused(sconce_cuda::Refusal::Absurd { call, answer }));
+    };
+    let workspace = convolution.workspace(algorithm)?;
+    let times = order.bursts(&clock, &mut |stream| run(algorithm, &workspace, stream))?;
+
+    let y = &tensors.there.2;
+    y.fill(&clock.stream, 0xff)?;
+    run(algorithm, &workspace, &clock.stream)?;
+    clock.stream.wait()?;
+    let worst = check(images, &tensors, &Pool::read(Kind::Bf16, y.read()?), &mut chance)?;
+
+    let rate = |seconds: &f64| images.operations() / seconds / 1e12;
+    let values: Vec<f64> = times.0.iter().map(rate).collect();
+    let version =
+        convolution.version().map_or(String::new(), |version| format!(" of cuDNN {version}"));
+    let method =
+        format!("{images}, algorithm {} of {} offered{version}", number + 1, offered.len());
+    let mut figure = figure("bf16-convolution", &values, true, method);
+    figure.error = Some((worst, ERROR));
+    Ok(figure)
+}
+
+/// Some of the sums again on the host, and that every number was written: the worst error.
+fn check(images: Images, tensors: &Tensors, y: &Pool, chance: &mut Chance) -> Result<f64, Fault> {
+    let Images { count, pixels, channels: (from, to), filter } = images;
+    let whole = y.bytes().len() / Kind::Bf16.size();
+    let poisoned = y.values(0, whole).filter(|value| value.is_nan()).count();
+    if poisoned > 0 {
+        let what = format!(
+            "{poisoned} of {whole} numbers of the result were not written or are none ({images})"
+        );
+        return Err(Fault::Wrong(what));
+    }
+    let (edge, length) = (i64::from(filter / 2), from as usize);
+    let mut worst: f64 = 0.0;
+    for _ in 0..SAMPLES {
+        let mut below = |end: u32| chance.below(end.into()) as usize;
+        let (image, row, column, channel) = (below(count), below(pixels), below(pixels), below(to));
+        let (mut x, mut w) = (Vec::new(), Vec::new());
+        for (down, right) in
+            (0..filter as usize).flat_map(|r| (0..filter as usize).map(move |s| (r, s)))
+        {
+            let inside = |at: usize, step: usize| {
+                let at = at as i64 + step as i64 - edge;
+                usize::try_from(at).ok().filter(|at| *at < pixels as usize)
+            };
+            let (Some(h), Some(v)) = (inside(row, down), inside(column, right)) else { continue };
+            let pixel = (image * pixels as usize + h) * pixels as usize + v;
+            let tap = (channel * filter as usize + down) * filter as usize + right;
+            x.extend(tensors.x.values(pixel * length, length));
+            w.extend(tensors.w.values(tap * length, length));
+        }
+        let sum = Sum::of(x.into_iter(), w.into_iter());
+        let place =
+            ((image * pixels as usize + row) * pixels as usize + column) * to as usize + channel;
+        let got = y.values(place, 1).next().unwrap_or(f64::NAN);
+        let off = sum.off(got, ROUNDING);
+        if off > ERROR {
+            let what = format!("a sum of {images} is {got}, and {} on the host", sum.value);
+            return Err(Fault::Wrong(what));
+        }
+        worst = worst.max(off);
+    }
+    Ok(worst)
+}

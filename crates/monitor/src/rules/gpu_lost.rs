@@ -1,0 +1,51 @@
+//! A GPU is lost.
+
+use super::{Rule, seconds, seen};
+use crate::sample::{Event, EventKind};
+use crate::sampler::say;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "gpu-lost",
+    title: "A GPU is lost",
+    why: "NVML answers that the GPU is lost or waits for a reset, no longer lists it, or the kernel says that it has fallen off the bus. What ran on it has ended, or hangs",
+    action: "restart the machine (a reset cannot reach a GPU that left the bus); if it comes again look at power cables and seating, and have the card replaced. sconce doctor has the steps for this machine",
+    source: "nvml.h: GPU_IS_LOST 15, RESET_REQUIRED 16; NVIDIA Xid catalogue, 79: RESTART_BM",
+    severity: Severity::Critical,
+    hold: seconds(3),
+    clear: seconds(5),
+    check,
+};
+
+/// For how long the kernel's line counts, seconds.
+const LINE: u64 = 600;
+
+fn check(window: &Window) -> Vec<Seen> {
+    let left = |event: &&Event| event.kind == EventKind::LeftTheBus && !event.bus_id.is_empty();
+    let mut all = Vec::new();
+    for gpu in window.gpus() {
+        // That it answers proves that it is there, whatever the log said before a reset.
+        let Some(code) = gpu.lost else { continue };
+        let of_it = |event: &&Event| gpu.bus_id.starts_with(event.bus_id.as_str());
+        let line = window.events(LINE).filter(left).find(of_it);
+        let line = line.map(|event| format!(": {}", event.line)).unwrap_or_default();
+        all.push(seen(gpu, format!("{}{line}", say(code))));
+    }
+    for event in window.events(LINE).filter(left) {
+        let known = window.gpus().iter().any(|gpu| gpu.bus_id.starts_with(event.bus_id.as_str()));
+        if !known && !all.iter().any(|seen: &Seen| seen.key == event.bus_id) {
+            let (key, evidence) = (event.bus_id.clone(), event.line.clone());
+            all.push(Seen {
+                gpu: None,
+                uuid: String::new(),
+                key,
+                severity: None,
+                evidence,
+                action: None,
+            });
+        }
+    }
+    all
+}

@@ -1,0 +1,31 @@
+//! The hardware holds the clocks down.
+
+use super::{Rule, each, percent, seconds};
+use crate::metric::Metric;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "hardware-slowdown",
+    title: "The hardware holds the clocks down",
+    why: "The board lowers its clocks to half or less: its power supply asks for it (power brake), or it protects itself",
+    action: "look at the power supplies, their cables and limits, and at the cooling; the machine's own log (ipmitool sel list) often names it",
+    source: "leptonai/gpud hw-slowdown: 0.6 a minute over ten minutes; nvml.h: HwSlowdown 0x8, HwPowerBrakeSlowdown 0x80",
+    severity: Severity::Critical,
+    hold: seconds(10),
+    clear: seconds(300),
+    check,
+};
+
+fn check(window: &Window) -> Vec<Seen> {
+    each(window, |gpu| {
+        let recent = window.recent(gpu, 60)?;
+        // Heat alone has a rule of its own.
+        let share = recent.share(|gpu| {
+            let bits = gpu.values.get(Metric::ClockReasons).unwrap_or(0.0) as u64;
+            bits & 0x80 != 0 || (bits & 0x8 != 0 && bits & 0x40 == 0)
+        });
+        (share >= 0.01).then(|| format!("{} of the last minute", percent(share)))
+    })
+}

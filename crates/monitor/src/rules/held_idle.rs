@@ -1,0 +1,34 @@
+//! A GPU is held, and does nothing.
+
+use super::{EMPTY, LOAD, LOADS, Rule, each, gigabytes, seconds};
+use crate::metric::Metric;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "held-idle",
+    title: "A GPU is held, and does nothing",
+    why: "A program holds memory of the GPU, which keeps its clocks up, and nothing has run on it for half an hour. An H100 draws 122 W so, and 72 W with nobody on it",
+    action: "end the program if nobody waits for it: a notebook whose kernel lives on, a server without requests, a debugger that waits",
+    source: LOADS,
+    severity: Severity::Note,
+    hold: seconds(1800),
+    clear: seconds(60),
+    check,
+};
+
+fn check(window: &Window) -> Vec<Seen> {
+    let sees = window.now().is_some_and(|now| now.sees_processes);
+    each(window, |gpu| {
+        let recent = window.recent(gpu, LOAD)?;
+        let held = recent.least(Metric::MemoryUsed)?;
+        // Where processes are not seen it is the memory alone that tells.
+        let somebody = !sees || gpu.processes.as_ref().is_none_or(|all| !all.is_empty());
+        let idle = recent.most(Metric::Utilization)? == 0.0
+            && recent.most(Metric::Graphics).is_none_or(|busy| busy < 0.01);
+        let power = recent.mean(Metric::Power).map(|watts| format!(", {watts:.0} W"));
+        (idle && somebody && held > EMPTY && !gpu.mig)
+            .then(|| format!("{} held{}", gigabytes(held), power.unwrap_or_default()))
+    })
+}

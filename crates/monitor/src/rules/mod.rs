@@ -1,0 +1,123 @@
+//! The rules: one file each, pure functions of a window of samples and events.
+//!
+//! A rule's constant is its page in the manual (`docs/monitor-rules.md` is generated from it). To add one, write its file and
+//! name it below. `hold` is for how long it must be seen before it is a finding, `clear` for how long not, until it is
+//! none any more.
+
+mod data_starved;
+mod ecc;
+mod fabric;
+mod fp32;
+mod gpu_lost;
+mod gpu_silent;
+mod hardware_slowdown;
+mod held_idle;
+mod launch_bound;
+mod memory_held;
+mod nccl_hang;
+mod nvlink_down;
+mod nvlink_errors;
+mod pcie_narrow;
+mod pcie_replays;
+mod power_limit;
+mod row_remap;
+mod sxid;
+mod thermal;
+mod xid;
+
+use std::time::Duration;
+
+use crate::sample::Gpu;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub id: &'static str,
+    /// What is wrong.
+    pub title: &'static str,
+    /// How it is seen, and why it matters; no full stop at the end.
+    pub why: &'static str,
+    /// What to do; no full stop at the end.
+    pub action: &'static str,
+    /// Where its thresholds are from.
+    pub source: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How long it must be seen.
+    pub hold: Duration,
+    /// How long it must not be seen.
+    pub clear: Duration,
+    /// What it sees.
+    pub check: fn(&Window) -> Vec<Seen>,
+}
+
+/// All of them, the worst first.
+pub const RULES: &[&Rule] = &[
+    &gpu_lost::RULE,
+    &xid::RULE,
+    &sxid::RULE,
+    &gpu_silent::RULE,
+    &ecc::RULE,
+    &row_remap::RULE,
+    &fabric::RULE,
+    &nvlink_down::RULE,
+    &nvlink_errors::RULE,
+    &pcie_narrow::RULE,
+    &pcie_replays::RULE,
+    &hardware_slowdown::RULE,
+    &thermal::RULE,
+    &power_limit::RULE,
+    &nccl_hang::RULE,
+    &fp32::RULE,
+    &launch_bound::RULE,
+    &data_starved::RULE,
+    &held_idle::RULE,
+    &memory_held::RULE,
+];
+
+/// What known loads look like: NVML and GPM on an H100 (driver 580), thirteen loads.
+const LOADS: &str =
+    "medians of known loads on an H100 80GB HBM3, driver 580.159.04, 2026-11-25 (docs/monitor.md)";
+/// Seconds over which a load is judged.
+const LOAD: u64 = 5;
+/// Memory that an empty GPU may show as used.
+const EMPTY: f64 = 512.0 * 1_048_576.0;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Asks each GPU that answers.
+fn each(window: &Window, see: impl Fn(&Gpu) -> Option<String>) -> Vec<Seen> {
+    let fresh = window.gpus().iter().filter(|gpu| gpu.lost.is_none() && gpu.age_ms < 10_000);
+    fresh.filter_map(|gpu| Some(seen(gpu, see(gpu)?))).collect()
+}
+
+fn seen(gpu: &Gpu, evidence: String) -> Seen {
+    Seen {
+        gpu: Some(gpu.index),
+        uuid: gpu.uuid.clone(),
+        key: String::new(),
+        severity: None,
+        evidence,
+        action: None,
+    }
+}
+
+/// `12%`, `0.04%`.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 || percent == 0.0 {
+        format!("{percent:.0}%")
+    } else {
+        format!("{percent:.2}%")
+    }
+}
+
+/// `1.4 GB`.
+fn gigabytes(bytes: f64) -> String {
+    format!("{:.1} GB", bytes / 1e9)
+}

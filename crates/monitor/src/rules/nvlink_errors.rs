@@ -1,0 +1,31 @@
+//! NVLinks have errors.
+
+use super::{Rule, each, seconds};
+use crate::metric::Metric;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "nvlink-errors",
+    title: "NVLinks have errors",
+    why: "Links recover from errors or have many: a collective over them is slow, and may fail soon",
+    action: "nvidia-smi nvlink -e shows which; if they come again have board or cables replaced",
+    source: "NVIDIA/DCGM DcgmGPUHardwareLimits.h: CRC errors above 100/s, replays or recoveries of 1 or more",
+    severity: Severity::Warning,
+    hold: seconds(0),
+    clear: seconds(300),
+    check,
+};
+
+fn check(window: &Window) -> Vec<Seen> {
+    each(window, |gpu| {
+        let recent = window.recent(gpu, 60)?;
+        let growth = |metric| recent.growth(metric).unwrap_or(0.0);
+        let (crc, replays) = (growth(Metric::NvlinkCrc), growth(Metric::NvlinkReplays));
+        let recoveries = growth(Metric::NvlinkRecoveries);
+        (crc > 6000.0 || replays >= 1.0 || recoveries >= 1.0).then(|| {
+            format!("in a minute {crc:.0} checksum errors, {replays:.0} replays, {recoveries:.0} recoveries")
+        })
+    })
+}

@@ -1,0 +1,30 @@
+//! A lowered power limit holds the clocks down.
+
+use super::{Rule, each, percent, seconds};
+use crate::metric::Metric;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "power-limit-lowered",
+    title: "A lowered power limit holds the clocks down",
+    why: "The power limit is below the one that the board comes with, and work runs into it",
+    action: "raise it where power and cooling allow: nvidia-smi -pl WATTS",
+    source: "nvml.h, nvmlClocksEventReasonSwPowerCap 0x4; GetPowerManagementDefaultLimit",
+    severity: Severity::Note,
+    hold: seconds(60),
+    clear: seconds(60),
+    check,
+};
+
+fn check(window: &Window) -> Vec<Seen> {
+    each(window, |gpu| {
+        let (limit, usual) =
+            (gpu.values.get(Metric::PowerLimit)?, gpu.values.get(Metric::PowerDefault)?);
+        let share = window.recent(gpu, 30)?.held_by(0x4);
+        (limit < usual * 0.99 && share >= 0.5).then(|| {
+            format!("{limit:.0} W of {usual:.0} W, {} of the last 30 s at it", percent(share))
+        })
+    })
+}

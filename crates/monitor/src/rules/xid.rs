@@ -1,0 +1,121 @@
+//! Errors that the driver reports.
+
+use sconce_facts::Action;
+
+use super::{Rule, seconds};
+use crate::sample::EventKind;
+use crate::watch::{Seen, Severity};
+use crate::window::Window;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "xid",
+    title: "The driver reports a GPU error",
+    why: "An Xid by NVML's events or in the kernel's log. NVIDIA's catalogue says of each number whether the program is at fault, or what has to be reset or replaced; one that comes in five bursts within a day on one GPU is no longer the program's",
+    action: "what the catalogue says of the number: start the program again; or reset the GPU, restart the machine, or have the card replaced",
+    source: "NVIDIA Xid catalogue (crates/facts/data/xid.toml); bursts: NVSentinel health-events-analyzer, values.yaml (5 bursts of 3 minutes within 24 h; 31 and 45 excluded)",
+    severity: Severity::Warning,
+    hold: seconds(0),
+    clear: seconds(30),
+    check,
+};
+
+/// For how long an error is told of, seconds.
+const TOLD: u64 = 900;
+const DAY: u64 = 86_400;
+const BURST_MS: u64 = 180_000;
+
+fn check(window: &Window) -> Vec<Seen> {
+    let mut all: Vec<Seen> = Vec::new();
+    for event in window.events(TOLD).filter(|event| event.kind == EventKind::Xid) {
+        let key = event.code.map_or("unknown".to_owned(), |code| code.to_string());
+        if all.iter().any(|seen| seen.uuid == event.uuid && seen.key == key) {
+            continue;
+        }
+        let same = |other: &&crate::sample::Event| {
+            other.kind == EventKind::Xid && other.uuid == event.uuid && other.code == event.code
+        };
+        let row = event.code.and_then(sconce_facts::xid);
+        let what = row.map_or("an error that the catalogue does not list", |row| &row.what);
+        let action = row.map_or(Action::ContactSupport, |row| row.action);
+        let count = window.events(TOLD).filter(same).count();
+        let mut bursts = 0;
+        let mut last = None;
+        for other in window.events(DAY).filter(same) {
+            bursts +=
+                usize::from(last.is_none_or(|last| other.at_ms.saturating_sub(last) > BURST_MS));
+            last = Some(other.at_ms);
+        }
+        let again = bursts >= 5 && !matches!(event.code, Some(31 | 45)) && action != Action::Ignore;
+        let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+        let line = if event.line.is_empty() { String::new() } else { format!(": {}", event.line) };
+        let gpu = window.gpus().iter().find(|gpu| gpu.uuid == event.uuid);
+        all.push(Seen {
+            gpu: gpu.map(|gpu| gpu.index),
+            uuid: event.uuid.clone(),
+            evidence: format!("Xid {key}, {what}{times}{line}"),
+            key,
+            // What the catalogue does not list can't be judged.
+            severity: Some(match (again, row) {
+                (true, _) => Severity::Critical,
+                (false, None) => Severity::Warning,
+                (false, Some(_)) => severity(action),
+            }),
+            action: Some(match again {
+                true => "it comes again and again on one GPU: have it tested with nothing else running (dcgmi diag -r 3)".to_owned(),
+                false => words(action).to_owned(),
+            }),
+        });
+    }
+    all
+}
+
+pub(super) fn severity(action: Action) -> Severity {
+    match action {
+        Action::Ignore | Action::RestartApp | Action::SeeOther => Severity::Note,
+        Action::RestartAppResetLater
+        | Action::ResetLater
+        | Action::CheckPower
+        | Action::CheckCooling
+        | Action::CheckLink
+        | Action::ByLink
+        | Action::UpdateSoftware => Severity::Warning,
+        Action::ResetGpu
+        | Action::ResetFabric
+        | Action::RestartHost
+        | Action::ContactSupport
+        | Action::ByLine => Severity::Critical,
+    }
+}
+
+/// What to do.
+pub(super) fn words(action: Action) -> &'static str {
+    match action {
+        Action::Ignore => "nothing: it was dealt with",
+        Action::RestartApp => {
+            "start the program again; if it comes with one program alone look for it there (compute-sanitizer finds bad addresses)"
+        }
+        Action::RestartAppResetLater => {
+            "start the program again, and reset the GPU when nothing uses it: a failing memory row is replaced then"
+        }
+        Action::ResetLater => "reset the GPU when nothing uses it: failing memory is replaced then",
+        Action::ResetGpu => "end what uses the GPU and reset it: nvidia-smi --gpu-reset -i INDEX",
+        Action::ResetFabric => {
+            "end what uses the GPUs and reset all of them with their switches: nvidia-smi --gpu-reset"
+        }
+        Action::RestartHost => "restart the machine; in a virtual machine that may take the host",
+        Action::CheckPower => "look at the power cables of the card",
+        Action::CheckCooling => "look at fans, air filters and inlet temperature",
+        Action::CheckLink | Action::ByLink => {
+            "nvidia-smi nvlink -e shows which link; reset all GPUs; if it comes again look at connectors, bridges and cables"
+        }
+        Action::UpdateSoftware => "update driver, firmware and, with vGPU, the host's software",
+        Action::ContactSupport => {
+            "ask the machine's vendor, with the report of nvidia-bug-report.sh"
+        }
+        Action::SeeOther => "nothing by itself: the error that came with it says what to do",
+        Action::ByLine => {
+            "do what the kernel's line names: reset the GPU, restart the machine, or drain it"
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! The sampler: a thread that makes a [`Sample`] at every interval, whatever single GPUs do.
+//!
+//! Each GPU is asked by a thread of its own; the sampler takes what has come in time. A GPU that does not answer keeps its
+//! last values, with their age. A session of NVML is opened anew when a GPU is lost, the number of GPUs changes or
+//! the driver was away, but never while a call of the old one is still out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sconce_gpu::nvml::events::Events;
+use sconce_gpu::nvml::session::Session;
+use sconce_gpu::nvml::{self, Fabric};
+
+use crate::kernel::KernelLog;
+use crate::owner::{OwnContainer, Owners};
+use crate::sample::{Event, EventKind, Gpu, Process, Sample};
+use crate::worker::{Found, Look, Worker};
+
+/// How long the first answers may take.
+const FIRST: Duration = Duration::from_secs(5);
+/// How long after one attempt to open NVML anew the next follows.
+const REOPEN: Duration = Duration::from_secs(30);
+/// How long threads may take to come out of NVML; the wait for events lasts half a second at most.
+const LAST: Duration = Duration::from_secs(2);
+/// How often our own containers are looked for.
+const OWN: Duration = Duration::from_secs(5);
+/// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
+const SAME_MS: u64 = 5_000;
+/// The inode of the first namespace of process ids (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+const FIRST_PIDS: &str = "pid:[4026531836]";
+
+/// Finds our own containers that run.
+pub type FindOwn = Box<dyn FnMut() -> Vec<OwnContainer> + Send>;
+
+/// Finds the driver's NVML.
+pub type FindLibrary = Box<dyn FnMut() -> PathBuf + Send>;
+
+/// What a sampler is to do.
+pub struct Options {
+    /// Finds NVML: asked each time that it is opened, as a replaced driver has another.
+    pub library: FindLibrary,
+    /// How often.
+    pub interval: Duration,
+    /// Where the kernel's log is.
+    pub kernel_log: PathBuf,
+    /// Finds our own containers.
+    pub own: FindOwn,
+    /// Whether errors are waited for; who looks once has no use for them.
+    pub listen: bool,
+}
+
+impl Options {
+    /// Usual ones.
+    pub fn new(library: FindLibrary, own: FindOwn) -> Self {
+        Self {
+            library,
+            interval: Duration::from_secs(1),
+            kernel_log: PathBuf::from("/dev/kmsg"),
+            own,
+            listen: true,
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Takes samples for as long as `wanted` says so.
+pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
+    let mut log = KernelLog::open(&options.kernel_log).ok();
+    let mut owners = Owners::new(Path::new("/proc"), Path::new("/etc/passwd"));
+    let mut own_at: Option<Instant> = None;
+    let pids = std::fs::read_link("/proc/self/ns/pid");
+    let sees_processes = pids.is_ok_and(|pids| pids.as_os_str() == FIRST_PIDS);
+    let mut machine = Machine { kernel_log: log.is_some(), ..Machine::default() };
+    let mut next = Instant::now();
+    loop {
+        if own_at.is_none_or(|at| at.elapsed() >= OWN) {
+            owners.set_own((options.own)());
+            own_at = Some(Instant::now());
+        }
+        machine.keep_open(&mut options);
+        machine.look(if machine.first { FIRST } else { options.interval.mul_f64(0.8) });
+        let at_ms = now_ms();
+        let mut events = machine.events();
+        events.extend(log.as_mut().map(|log| log.news(at_ms)).unwrap_or_default());
+        let sample = machine.sample(at_ms, events, &mut owners, sees_processes);
+        if !wanted(sample) {
+            if let Some(open) = machine.open.take() {
+                open.end();
+            }
+            return;
+        }
+        next += options.interval;
+        let now = Instant::now();
+        // Behind by more than an interval: no row of samples to catch up.
+        if next + options.interval < now {
+            next = now;
+        }
+        thread::sleep(next.saturating_duration_since(now));
+    }
+}
+
+/// The GPUs as they were last seen, and the session that sees them.
+#[derive(Default)]
+struct Machine {
+    open: Option<Open>,
+    generation: u64,
+    tried: Option<Instant>,
+    silence: Option<String>,
+    driver: Option<String>,
+    /// By UUID.
+    gpus: BTreeMap<String, Seen>,
+    /// At the first look there is nothing older to show.
+    first: bool,
+    kernel_log: bool,
+    reported: Vec<Event>,
+}
+
+/// Errors that NVML reported and no sample has yet: the session's number of the GPU, the error's.
+type Reported = Arc<Mutex<Vec<(usize, Option<u32>)>>>;
+
+struct Open {
+    session: Arc<Session>,
+    workers: Vec<(String, Worker)>,
+    answers: Receiver<Found>,
+    events: Reported,
+    over: Arc<AtomicBool>,
+    waiter: Option<thread::JoinHandle<()>>,
+    /// The session's numbers of the GPUs.
+    handles: Vec<(usize, String)>,
+    count: u32,
+}
+
+struct Seen {
+    gpu: Gpu,
+    at: Instant,
+}
+
+impl Machine {
+    /// Opens NVML where it is not, or where it no longer sees what is there.
+    fn keep_open(&mut self, options: &mut Options) {
+        let lost = self.gpus.values().any(|seen| seen.gpu.lost.is_some());
+        // One that was lost when the session began did not say then who it is.
+        let named = |open: &Open| {
+            let mut nameless = open.handles.iter().filter(|(_, uuid)| uuid.starts_with(UNKNOWN));
+            nameless.any(|(handle, _)| open.session.identity(*handle).uuid.is_some())
+        };
+        let changed = |open: &Open| open.session.count() != Ok(open.count) || named(open);
+        let stale = match &self.open {
+            None => true,
+            Some(open) => {
+                let free = open.workers.iter().all(|(_, worker)| !worker.busy);
+                free && (lost || changed(open))
+            }
+        };
+        let patience = (options.interval * 30).clamp(Duration::from_secs(1), REOPEN);
+        let due = self.tried.is_none_or(|at| at.elapsed() >= patience);
+        if !stale || !due {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        if let Some(open) = self.open.take() {
+            open.end();
+        }
+        self.generation += 1;
+        match Open::new(&(options.library)(), self.generation, &mut self.gpus) {
+            Ok(mut open) => {
+                if options.listen {
+                    open.listen();
+                }
+                self.driver = open.session.driver();
+                self.silence = None;
+                self.open = Some(open);
+                self.first = true;
+            }
+            Err(why) => self.silence = Some(why),
+        }
+    }
+
+    /// Asks every GPU, and takes what comes in time.
+    fn look(&mut self, patience: Duration) {
+        let Some(open) = &mut self.open else { return };
+        self.first = false;
+        for (_, worker) in &mut open.workers {
+            worker.ask();
+        }
+        let end = Instant::now() + patience;
+        while open.workers.iter().any(|(_, worker)| worker.busy) {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(found) = open.answers.recv_timeout(left) else { break };
+            if found.generation != self.generation {
+                continue;
+            }
+            let Some((uuid, worker)) = open.workers.get_mut(found.worker) else { continue };
+            worker.busy = false;
+            let Some(seen) = self.gpus.get_mut(uuid) else { continue };
+            seen.at = Instant::now();
+            match found.what {
+                Ok(look) => seen.take(*look),
+                Err(code) => seen.gpu.lost = Some(code),
+            }
+        }
+    }
+
+    /// The errors that NVML reported.
+    fn events(&mut self) -> Vec<Event> {
+        let Some(open) = &self.open else { return Vec::new() };
+        let mut pending = open.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = pending.drain(..).map(|(handle, code)| {
+            let of = |(known, _): &&(usize, String)| *known == handle;
+            let uuid = open.handles.iter().find(of).map(|(_, uuid)| uuid.clone());
+            Event {
+                at_ms: now_ms(),
+                kind: EventKind::Xid,
+                uuid: uuid.unwrap_or_default(),
+                code,
+                ..Event::default()
+            }
+        });
+        events.collect()
+    }
+
+    fn sample(
+        &mut self,
+        at_ms: u64,
+        events: Vec<Event>,
+        owners: &mut Owners,
+        sees_processes: bool,
+    ) -> Sample {
+        let mut gpus: Vec<Gpu> = Vec::new();
+        for seen in self.gpus.values() {
+            let mut gpu = seen.gpu.clone();
+            gpu.age_ms = u64::try_from(seen.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            gpu.holders = owners.holders(gpu.index);
+            for process in gpu.processes.iter_mut().flatten() {
+                let known = owners.of(process.pid);
+                process.name = known.name;
+                process.user = known.user;
+                process.workload = known.workload;
+            }
+            gpus.push(gpu);
+        }
+        gpus.sort_by_key(|gpu| gpu.index);
+        let mut events = self.once(events, &gpus);
+        // The kernel's log is the whole machine's: in a container, errors of GPUs that it was not given are others'.
+        events.retain(|event| {
+            sees_processes || event.kind != EventKind::Xid || !event.uuid.is_empty()
+        });
+        let (driver, silence) = (self.driver.clone(), self.silence.clone());
+        let kernel_log = self.kernel_log;
+        let xid_events = self.open.as_ref().is_some_and(|open| open.waiter.is_some());
+        Sample { at_ms, driver, silence, kernel_log, xid_events, sees_processes, gpus, events }
+    }
+
+    /// Each error once, with its GPU.
+    fn once(&mut self, events: Vec<Event>, gpus: &[Gpu]) -> Vec<Event> {
+        let mut news = Vec::new();
+        for mut event in events {
+            let same_place = |gpu: &&Gpu| {
+                !event.bus_id.is_empty() && gpu.bus_id.starts_with(event.bus_id.as_str())
+            };
+            let gpu = gpus.iter().find(|gpu| gpu.uuid == event.uuid);
+            if let Some(gpu) = gpu.or_else(|| gpus.iter().find(same_place)) {
+                event.uuid.clone_from(&gpu.uuid);
+                if event.bus_id.is_empty() {
+                    event.bus_id.clone_from(&gpu.bus_id);
+                }
+            }
+            let again = |old: &&mut Event| {
+                // Of two from one source the second is another error; the kernel's has a line.
+                old.line.is_empty() != event.line.is_empty()
+                    && (old.kind, old.code, &old.uuid) == (event.kind, event.code, &event.uuid)
+                    && event.at_ms.abs_diff(old.at_ms) <= SAME_MS
+            };
+            if self.reported.iter_mut().find(again).is_none() {
+                self.reported.push(event.clone());
+                news.push(event);
+            }
+        }
+        let newest = self.reported.iter().map(|event| event.at_ms).max().unwrap_or(0);
+        self.reported.retain(|event| event.at_ms + SAME_MS >= newest);
+        news
+    }
+}
+
+impl Seen {
+    fn take(&mut self, look: Look) {
+        let gpu = &mut self.gpu;
+        gpu.lost = None;
+        gpu.values = look.values;
+        gpu.fabric = look.fabric.map(|state| {
+            let words = match state {
+                Fabric::NotStarted => "not-started",
+                Fabric::InProgress => "in-progress",
+                Fabric::Completed => "completed",
+                Fabric::Failed => "failed",
+            };
+            words.to_owned()
+        });
+        gpu.mig = look.mig;
+        gpu.instances = look.instances;
+        gpu.processes = look.processes.map(|all| {
+            let all = all.into_iter().map(|process| Process {
+                pid: process.pid,
+                memory: process.memory,
+                gpu_instance: process.gpu_instance,
+                ..Process::default()
+            });
+            all.collect()
+        });
+    }
+}
+
+/// What a GPU without a UUID is called, before its number.
+const UNKNOWN: &str = "unknown-";
+/// Of a GPU that NVML does not list any more: NOT_FOUND.
+const GONE: i32 = 6;
+
+impl Open {
+    fn new(
+        library: &Path,
+        generation: u64,
+        gpus: &mut BTreeMap<String, Seen>,
+    ) -> Result<Self, String> {
+        let session = Session::open(library).map_err(|silence| silence.to_string())?;
+        let session = Arc::new(session);
+        let refused = |code| format!("NVML does not say how many GPUs there are: {}", say(code));
+        let count = session.count().map_err(refused)?;
+        let (send, answers) = channel();
+        let mut open = Self {
+            session,
+            workers: Vec::new(),
+            answers,
+            events: Arc::default(),
+            over: Arc::default(),
+            waiter: None,
+            handles: Vec::new(),
+            count,
+        };
+        // One that did not say what it is may say so now.
+        gpus.retain(|uuid, _| !uuid.starts_with(UNKNOWN));
+        for seen in gpus.values_mut() {
+            seen.gpu.lost = Some(GONE);
+        }
+        for index in 0..count {
+            open.add(index, generation, &send, gpus);
+        }
+        Ok(open)
+    }
+
+    fn add(
+        &mut self,
+        index: u32,
+        generation: u64,
+        answers: &Sender<Found>,
+        gpus: &mut BTreeMap<String, Seen>,
+    ) {
+        let handle = self.session.by_index(index);
+        let known = gpus.values().find(|seen| seen.gpu.index == index).map(|seen| &seen.gpu.uuid);
+        let known = known.cloned().unwrap_or_else(|| format!("{UNKNOWN}{index}"));
+        let handle = match handle {
+            Ok(handle) => handle,
+            Err(code) => {
+                let entry = gpus.entry(known.clone());
+                let seen = entry.or_insert_with(|| Seen::new(index, known));
+                seen.gpu.lost = Some(code);
+                return;
+            }
+        };
+        let identity = self.session.identity(handle);
+        // One without a UUID is known by its place.
+        let uuid = identity.uuid.filter(|uuid| !uuid.is_empty());
+        let uuid = uuid.unwrap_or_else(|| format!("{UNKNOWN}{index}"));
+        // A second one of the same name is another GPU all the same.
+        let taken = self.handles.iter().any(|(_, other)| *other == uuid);
+        let uuid = if taken { format!("{uuid}-{index}") } else { uuid };
+        let seen = gpus.entry(uuid.clone()).or_insert_with(|| Seen::new(index, uuid.clone()));
+        seen.at = Instant::now();
+        seen.gpu.lost = None;
+        seen.gpu.index = index;
+        seen.gpu.model = identity.name.unwrap_or_default();
+        seen.gpu.minor = identity.minor;
+        seen.gpu.bus_id = identity.bus_id.unwrap_or_default();
+        let session = Arc::clone(&self.session);
+        let at = self.workers.len();
+        if let Some(worker) = Worker::start(session, handle, at, generation, answers.clone()) {
+            self.workers.push((uuid.clone(), worker));
+        }
+        self.handles.push((handle, uuid));
+    }
+
+    /// Waits for NVML's events in a thread of its own.
+    fn listen(&mut self) {
+        let handles: Vec<usize> = self.handles.iter().map(|(handle, _)| *handle).collect();
+        let Some(events) = Events::open(&self.session, &handles) else { return };
+        let (over, found) = (Arc::clone(&self.over), Arc::clone(&self.events));
+        let builder = thread::Builder::new().name("nvml events".to_owned()).stack_size(128 << 10);
+        let run = move || {
+            while !over.load(Ordering::Relaxed) {
+                match events.wait(Duration::from_millis(500)) {
+                    Ok(Some(event)) => {
+                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        if found.len() < 4096 {
+                            found.push((event.gpu, event.code));
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(_) => thread::sleep(Duration::from_millis(500)),
+                }
+            }
+        };
+        self.waiter = builder.spawn(run).ok();
+    }
+
+    /// Ends it, once no thread is inside NVML any more. Where one does not come back the session stays open.
+    fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        let workers = self.workers.into_iter().map(|(_, worker)| worker.end());
+        let mut threads: Vec<_> = workers.chain(self.waiter).collect();
+        let end = Instant::now() + LAST;
+        loop {
+            threads.retain(|thread| !thread.is_finished());
+            if threads.is_empty() {
+                self.session.close();
+                return;
+            }
+            if Instant::now() >= end {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Seen {
+    fn new(index: u32, uuid: String) -> Self {
+        Self { gpu: Gpu { index, uuid, ..Gpu::default() }, at: Instant::now() }
+    }
+}
+
+/// An `nvmlReturn_t` in words.
+pub fn say(code: i32) -> String {
+    let words = match code {
+        1 => "NVML was ended",
+        GONE => "it is no longer listed",
+        9 => "the driver is not loaded",
+        known => nvml::say(known),
+    };
+    format!("{words} ({code})")
+}

@@ -1,0 +1,328 @@
+//! A small HTTP server for many short answers: one thread, no connection that waits for ever, no request of any
+//! size.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 16 << 10;
+/// Headers of a request.
+const MAX_HEADERS: usize = 64;
+/// What is read at a time.
+const PIECE: usize = 4096;
+/// How often old connections are looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a client is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; further ones wait, or take the place of one that only waits.
+    pub connections: usize,
+    /// For a request's head to come.
+    pub head: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// For an answer to be taken.
+    pub send: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            send: Duration::from_secs(30),
+        }
+    }
+}
+
+/// An answer.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its content type.
+    pub kind: &'static str,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// A connection that was not used for this long gives its place to a new one.
+const GRACE: Duration = Duration::from_secs(1);
+
+struct Client {
+    socket: TcpStream,
+    since: Instant,
+    stage: Stage,
+    buffer: Vec<u8>,
+}
+
+enum Stage {
+    /// Between requests, or within a head.
+    Reads,
+    /// Bytes to send, how many are gone, whether the connection goes on.
+    Writes(Vec<u8>, usize, bool),
+    /// All is said: what still comes is thrown away for a moment, so that the answer is not lost with a reset.
+    Drains(usize),
+}
+
+/// Answers whoever connects, for as long as the process lives.
+///
+/// # Errors
+/// The listener can't be made not to block.
+pub fn serve(
+    listener: &TcpListener,
+    limits: &Limits,
+    answer: &dyn Fn(&str, &str, &str) -> Answer,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut clients: VecDeque<Client> = VecDeque::new();
+    loop {
+        let full = clients.len() >= limits.connections.max(1);
+        let mut fds: Vec<PollFd<'_>> = clients
+            .iter()
+            .map(|client| {
+                let flags = match client.stage {
+                    Stage::Writes(..) => PollFlags::OUT,
+                    Stage::Reads | Stage::Drains(_) => PollFlags::IN,
+                };
+                PollFd::new(&client.socket, flags)
+            })
+            .collect();
+        fds.push(PollFd::new(listener, PollFlags::IN));
+        let wait = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as _ };
+        let ready = poll(&mut fds, Some(&wait));
+        if ready.is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let woken: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let knocks = woken.last().copied().unwrap_or(false);
+        let now = Instant::now();
+        let mut woken = woken.into_iter();
+        clients.retain_mut(|client| {
+            let awake = woken.next().unwrap_or(false);
+            let alive = !awake || client.go_on(now, answer).is_ok();
+            alive && client.in_time(now, limits)
+        });
+        if !knocks {
+            continue;
+        }
+        if full && let Some(at) = idlest(&clients, now) {
+            clients.remove(at);
+        }
+        accept(listener, &mut clients, limits);
+        // Nobody could be let in: not to spin.
+        if full && clients.len() >= limits.connections {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, clients: &mut VecDeque<Client>, limits: &Limits) {
+    while clients.len() < limits.connections.max(1) {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                if socket.set_nonblocking(true).is_ok() {
+                    let _ = socket.set_nodelay(true);
+                    let since = Instant::now();
+                    clients.push_back(Client {
+                        socket,
+                        since,
+                        stage: Stage::Reads,
+                        buffer: Vec::new(),
+                    });
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => {
+                // No descriptors left, or the client went away again.
+                std::thread::sleep(Duration::from_millis(10));
+                return;
+            }
+        }
+    }
+}
+
+/// The connection that has waited longest, of those that may be let go.
+fn idlest(clients: &VecDeque<Client>, now: Instant) -> Option<usize> {
+    let late = clients.iter().enumerate().filter(|(_, client)| now - client.since >= GRACE);
+    late.min_by_key(|(_, client)| client.since).map(|(at, _)| at)
+}
+
+impl Client {
+    fn in_time(&self, now: Instant, limits: &Limits) -> bool {
+        let most = match &self.stage {
+            Stage::Reads if self.buffer.is_empty() => limits.idle,
+            Stage::Reads => limits.head,
+            Stage::Writes(..) => limits.send,
+            Stage::Drains(_) => GRACE,
+        };
+        now.saturating_duration_since(self.since) < most
+    }
+
+    /// Does what can be done without waiting; an error where the connection is to end.
+    fn go_on(
+        &mut self,
+        now: Instant,
+        answer: &dyn Fn(&str, &str, &str) -> Answer,
+    ) -> io::Result<()> {
+        loop {
+            let moved = match &mut self.stage {
+                Stage::Reads => self.read(now, answer),
+                Stage::Writes(bytes, sent, keep) => {
+                    let left = bytes.get(*sent..).unwrap_or_default();
+                    match self.socket.write(left) {
+                        Ok(0) => Err(ErrorKind::WriteZero.into()),
+                        Ok(count) => {
+                            *sent += count;
+                            if *sent == bytes.len() {
+                                self.since = now;
+                                self.stage = if *keep {
+                                    Stage::Reads
+                                } else {
+                                    self.socket.shutdown(Shutdown::Write)?;
+                                    Stage::Drains(0)
+                                };
+                            }
+                            Ok(())
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+                Stage::Drains(seen) => {
+                    let mut piece = [0; PIECE];
+                    match self.socket.read(&mut piece) {
+                        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+                        Ok(count) => {
+                            *seen += count;
+                            if *seen > (256 << 10) {
+                                Err(ErrorKind::InvalidData.into())
+                            } else {
+                                Ok(())
+                            }
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            match moved {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads on, and answers a whole head. What came behind it waits in the buffer.
+    fn read(
+        &mut self,
+        now: Instant,
+        answer: &dyn Fn(&str, &str, &str) -> Answer,
+    ) -> io::Result<()> {
+        if self.reply(now, answer) {
+            return Ok(());
+        }
+        let mut piece = [0; PIECE];
+        match self.socket.read(&mut piece) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                if self.buffer.is_empty() {
+                    self.since = now;
+                }
+                self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
+                self.reply(now, answer);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers what is in the buffer, if a whole head is.
+    fn reply(&mut self, now: Instant, answer: &dyn Fn(&str, &str, &str) -> Answer) -> bool {
+        let (answer, head_only, keep) = match parse(&self.buffer) {
+            Parsed::Partial => return false,
+            Parsed::Wrong(status, words) => {
+                self.buffer.clear();
+                (Answer { status, kind: "text/plain", body: words.into() }, false, false)
+            }
+            Parsed::Request { length, method, path, accept, keep } => {
+                self.buffer.drain(..length);
+                (answer(&method, &path, &accept), method == "HEAD", keep)
+            }
+        };
+        let allow = if answer.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+        let end = if keep { "" } else { "Connection: close\r\n" };
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nX-Content-Type-Options: nosniff\r\n{allow}{end}\r\n",
+            answer.status,
+            reason(answer.status),
+            answer.kind,
+            answer.body.len()
+        )
+        .into_bytes();
+        if !head_only {
+            bytes.extend_from_slice(&answer.body);
+        }
+        self.since = now;
+        self.stage = Stage::Writes(bytes, 0, keep);
+        true
+    }
+}
+
+enum Parsed {
+    Partial,
+    Wrong(u16, &'static str),
+    Request { length: usize, method: String, path: String, accept: String, keep: bool },
+}
+
+fn parse(bytes: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let large = Parsed::Wrong(431, "the request's headers are too large\n");
+    let length = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Parsed::Partial,
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return large,
+        Err(_) => return Parsed::Wrong(400, "this is no HTTP/1.1 request\n"),
+    };
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Parsed::Wrong(400, "this is no HTTP/1.1 request\n");
+    };
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
+    };
+    let connection = header("connection").unwrap_or_default();
+    let says = |word: &str| connection.split(',').any(|part| part.trim() == word);
+    let body = header("transfer-encoding").is_some()
+        || header("content-length").is_some_and(|length| length.trim() != "0");
+    let keep = if version == 1 { !says("close") } else { says("keep-alive") };
+    Parsed::Request {
+        length,
+        method: method.to_owned(),
+        path: target.split(['?', '#']).next().unwrap_or_default().to_owned(),
+        accept: header("accept").unwrap_or_default(),
+        // A body that nobody reads would pass for the next request.
+        keep: keep && !body,
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}

@@ -1,0 +1,46 @@
+//! A systemd unit that runs the exporter without privileges.
+
+/// The unit. It reads the kernel's log where `kernel.dmesg_restrict` allows that; the line for a capability is
+/// there to be switched on.
+pub fn unit(program: &str, listen: &str) -> String {
+    // systemd takes `%` for a specifier, and a quoted argument whole.
+    let program = program.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    format!(
+        "[Unit]\n\
+         Description=GPU monitor and Prometheus exporter (sconce)\n\
+         Documentation=man:sconce-monitor(1)\n\
+         After=nvidia-persistenced.service network.target\n\
+         \n\
+         [Service]\n\
+         ExecStart=\"{program}\" monitor --listen {listen}\n\
+         Restart=on-failure\n\
+         RestartSec=5\n\
+         DynamicUser=yes\n\
+         # Errors of GPUs also come by NVML. Where kernel.dmesg_restrict is 1 this lets it read those of NVSwitches too:\n\
+         #AmbientCapabilities=CAP_SYSLOG\n\
+         #CapabilityBoundingSet=CAP_SYSLOG\n\
+         CapabilityBoundingSet=\n\
+         NoNewPrivileges=yes\n\
+         ProtectSystem=strict\n\
+         ProtectHome=yes\n\
+         PrivateTmp=yes\n\
+         ProtectKernelTunables=yes\n\
+         ProtectKernelModules=yes\n\
+         ProtectControlGroups=yes\n\
+         RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\n\
+         RestrictNamespaces=yes\n\
+         RestrictRealtime=yes\n\
+         LockPersonality=yes\n\
+         SystemCallArchitectures=native\n\
+         DeviceAllow=char-nvidia rw\n\
+         DeviceAllow=char-nvidia-frontend rw\n\
+         DeviceAllow=char-nvidiactl rw\n\
+         DeviceAllow=char-nvidia-caps r\n\
+         DeviceAllow=/dev/kmsg r\n\
+         MemoryMax=128M\n\
+         TasksMax=256\n\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target\n"
+    )
+}

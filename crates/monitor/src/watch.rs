@@ -1,0 +1,205 @@
+//! Rules over time: what holds for long enough is a finding, until it has not held for long enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::rules::{RULES, Rule};
+use crate::sample::{EventKind, Sample};
+use crate::window::Window;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Work is slower or dearer than it need be.
+    Note,
+    /// It will hurt, or does hurt a part.
+    Warning,
+    /// Work is lost, or is about to be.
+    Critical,
+}
+
+impl Severity {
+    /// As in labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What a rule saw at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The GPU's number.
+    pub gpu: Option<u32>,
+    /// Its UUID.
+    pub uuid: String,
+    /// Tells two things of one rule on one GPU apart: an Xid's number.
+    pub key: String,
+    /// How bad, where that is not the rule's.
+    pub severity: Option<Severity>,
+    /// What was seen, with figures.
+    pub evidence: String,
+    /// What to do, where that is not the rule's.
+    pub action: Option<String>,
+}
+
+/// A rule that holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// Its name.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub title: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// The GPU's number.
+    pub gpu: Option<u32>,
+    /// Its UUID.
+    pub uuid: String,
+    #[serde(skip)]
+    key: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// What was seen last.
+    pub evidence: String,
+    /// What to do.
+    pub action: String,
+}
+
+/// A finding that begins or ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It begins.
+    Begins(Finding),
+    /// It has ended; when.
+    Ends(Finding, u64),
+}
+
+/// What a rule sees, and since when.
+struct Track {
+    rule: &'static Rule,
+    finding: Finding,
+    first_ms: u64,
+    last_ms: u64,
+    fired: bool,
+}
+
+/// The rules at work.
+pub struct Watch {
+    window: Window,
+    tracks: Vec<Track>,
+    cap: Duration,
+    last_xid: Vec<(String, u32)>,
+    xids: Vec<(String, u32, u64)>,
+}
+
+/// The most things that are tracked.
+const MOST: usize = 4096;
+
+impl Watch {
+    /// Rules with their own times, or this one where it is shorter: for trials.
+    pub fn new(cap: Option<Duration>) -> Self {
+        let cap = cap.unwrap_or(Duration::MAX);
+        let (tracks, last_xid, xids) = (Vec::new(), Vec::new(), Vec::new());
+        Self { window: Window::default(), tracks, cap, last_xid, xids }
+    }
+
+    /// Judges the next sample.
+    pub fn push(&mut self, sample: Arc<Sample>) -> Vec<Change> {
+        let now = sample.at_ms;
+        for event in sample.events.iter().filter(|event| event.kind == EventKind::Xid) {
+            let Some(code) = event.code else { continue };
+            self.last_xid.retain(|(uuid, _)| *uuid != event.uuid);
+            self.last_xid.push((event.uuid.clone(), code));
+            let room = self.xids.len() < MOST;
+            let mut known = self.xids.iter_mut();
+            match known.find(|(uuid, known, _)| *uuid == event.uuid && *known == code) {
+                Some((_, _, count)) => *count += 1,
+                None if room => self.xids.push((event.uuid.clone(), code, 1)),
+                None => {}
+            }
+        }
+        self.window.push(sample);
+        let mut changes = Vec::new();
+        for rule in RULES {
+            for seen in (rule.check)(&self.window) {
+                self.note(rule, seen, now);
+            }
+        }
+        let cap = self.cap;
+        let scaled = |time: Duration| time.min(cap).as_millis() as u64;
+        self.tracks.retain_mut(|track| {
+            let unseen = now.saturating_sub(track.last_ms);
+            if track.last_ms == now
+                && !track.fired
+                && now - track.first_ms >= scaled(track.rule.hold)
+            {
+                track.fired = true;
+                changes.push(Change::Begins(track.finding.clone()));
+            }
+            // Before it fires one gap ends it: it must hold throughout.
+            let over = if track.fired { unseen > scaled(track.rule.clear) } else { unseen > 0 };
+            if over && track.fired {
+                changes.push(Change::Ends(track.finding.clone(), now));
+            }
+            !over
+        });
+        changes
+    }
+
+    fn note(&mut self, rule: &'static Rule, seen: Seen, now: u64) {
+        let same = |track: &&mut Track| {
+            track.finding.rule == rule.id
+                && track.finding.uuid == seen.uuid
+                && track.finding.key == seen.key
+        };
+        let severity = seen.severity.unwrap_or(rule.severity);
+        let action = seen.action.unwrap_or_else(|| rule.action.to_owned());
+        if let Some(track) = self.tracks.iter_mut().find(same) {
+            track.last_ms = now;
+            track.finding.evidence = seen.evidence;
+            track.finding.severity = severity;
+            track.finding.action = action;
+            return;
+        }
+        if self.tracks.len() >= MOST {
+            return;
+        }
+        let finding = Finding {
+            rule: rule.id,
+            title: rule.title,
+            severity,
+            gpu: seen.gpu,
+            uuid: seen.uuid,
+            key: seen.key,
+            since_ms: now,
+            evidence: seen.evidence,
+            action,
+        };
+        self.tracks.push(Track { rule, finding, first_ms: now, last_ms: now, fired: false });
+    }
+
+    /// What holds now, the worst first.
+    pub fn findings(&self) -> Vec<Finding> {
+        let fired = self.tracks.iter().filter(|track| track.fired);
+        let mut all: Vec<Finding> = fired.map(|track| track.finding.clone()).collect();
+        all.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.gpu, finding.rule));
+        all
+    }
+
+    /// The last error of each GPU.
+    pub fn last_xid(&self) -> &[(String, u32)] {
+        &self.last_xid
+    }
+
+    /// All errors so far: GPU, number, how often.
+    pub fn xids(&self) -> &[(String, u32, u64)] {
+        &self.xids
+    }
+}

@@ -1,0 +1,131 @@
+//! The last minutes, as rules look at them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::metric::Metric;
+use crate::sample::{Event, Gpu, Sample};
+
+/// How far back samples are kept.
+const MOST_MS: u64 = 600_000;
+/// The most samples that are kept.
+const MOST: usize = 1200;
+/// How far back events are kept.
+const EVENTS_MS: u64 = 86_400_000;
+/// The most events that are kept.
+const MOST_EVENTS: usize = 4096;
+
+/// Samples of ten minutes, and events of a day.
+#[derive(Default)]
+pub struct Window {
+    samples: VecDeque<Arc<Sample>>,
+    events: VecDeque<Event>,
+}
+
+/// One GPU over the last so many seconds.
+pub struct Recent<'a> {
+    looks: Vec<&'a Gpu>,
+}
+
+impl Window {
+    /// Takes the next sample. One that is older than the last (the clock was set back) begins anew.
+    pub fn push(&mut self, sample: Arc<Sample>) {
+        if self.samples.back().is_some_and(|last| last.at_ms > sample.at_ms) {
+            self.samples.clear();
+        }
+        let now = sample.at_ms;
+        self.events.extend(sample.events.iter().cloned());
+        self.samples.push_back(sample);
+        while self.samples.len() > MOST
+            || self.samples.front().is_some_and(|old| old.at_ms + MOST_MS < now)
+        {
+            self.samples.pop_front();
+        }
+        while self.events.len() > MOST_EVENTS
+            || self.events.front().is_some_and(|old| old.at_ms.saturating_add(EVENTS_MS) < now)
+        {
+            self.events.pop_front();
+        }
+    }
+
+    /// The newest sample.
+    pub fn now(&self) -> Option<&Sample> {
+        self.samples.back().map(Arc::as_ref)
+    }
+
+    /// The GPUs of the newest sample.
+    pub fn gpus(&self) -> &[Gpu] {
+        self.now().map_or(&[], |sample| sample.gpus.as_slice())
+    }
+
+    /// The events of the last so many seconds, oldest first.
+    pub fn events(&self, seconds: u64) -> impl Iterator<Item = &Event> {
+        let since = self.now().map_or(0, |now| now.at_ms).saturating_sub(seconds * 1000);
+        self.events.iter().filter(move |event| event.at_ms >= since)
+    }
+
+    /// A GPU over the last so many seconds; nothing where that long has not been seen, or it did not answer.
+    pub fn recent(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
+        let now = self.now()?;
+        let since = now.at_ms.saturating_sub(seconds * 1000);
+        // The oldest sample must be about as old as was asked for.
+        let oldest = self.samples.front()?.at_ms;
+        let slack = seconds * 200;
+        let looks: Vec<&Gpu> = self
+            .samples
+            .iter()
+            .rev()
+            .take_while(|sample| sample.at_ms >= since)
+            .filter_map(|sample| sample.gpus.iter().find(|one| one.uuid == gpu.uuid))
+            .filter(|one| one.lost.is_none() && one.age_ms < 10_000)
+            .collect();
+        (oldest <= since + slack && looks.len() >= 2).then_some(Recent { looks })
+    }
+}
+
+impl<'a> Recent<'a> {
+    fn values(&self, metric: Metric) -> impl Iterator<Item = f64> + '_ {
+        self.looks.iter().filter_map(move |gpu| gpu.values.get(metric))
+    }
+
+    /// The mean of a metric; nothing where most samples lack it.
+    pub fn mean(&self, metric: Metric) -> Option<f64> {
+        let (count, sum) =
+            self.values(metric).fold((0usize, 0.0), |(count, sum), value| (count + 1, sum + value));
+        (count * 2 > self.looks.len()).then(|| sum / count as f64)
+    }
+
+    /// The smallest.
+    pub fn least(&self, metric: Metric) -> Option<f64> {
+        self.values(metric).reduce(f64::min)
+    }
+
+    /// The largest.
+    pub fn most(&self, metric: Metric) -> Option<f64> {
+        self.values(metric).reduce(f64::max)
+    }
+
+    /// By how much a counter grew; one that began anew counts from there.
+    pub fn growth(&self, metric: Metric) -> Option<f64> {
+        let newest_first: Vec<f64> = self.values(metric).collect();
+        let pairs = newest_first.windows(2);
+        let grown = pairs.map(|pair| match pair {
+            [new, old] if new >= old => new - old,
+            _ => 0.0,
+        });
+        (newest_first.len() >= 2).then(|| grown.sum())
+    }
+
+    /// The share of samples in which that holds.
+    pub fn share(&self, holds: impl Fn(&Gpu) -> bool) -> f64 {
+        let count = self.looks.iter().filter(|gpu| holds(gpu)).count();
+        count as f64 / self.looks.len().max(1) as f64
+    }
+
+    /// The share of samples in which one of these bits holds the clocks.
+    pub fn held_by(&self, bits: u64) -> f64 {
+        self.share(|gpu| {
+            gpu.values.get(Metric::ClockReasons).is_some_and(|all| all as u64 & bits != 0)
+        })
+    }
+}

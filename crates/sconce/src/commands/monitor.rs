@@ -1,0 +1,546 @@
+//! `sconce monitor`.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use sconce_gpu::nvml::times;
+use sconce_monitor::exporter::Exporter;
+use sconce_monitor::recording::{Recorder, Replay};
+use sconce_monitor::sample::Sample;
+use sconce_monitor::sampler::{self, Options};
+use sconce_monitor::server::{Limits, serve};
+use sconce_monitor::text::Format;
+use sconce_monitor::watch::{Change, Finding, Watch};
+use sconce_monitor::{Names, rules};
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::commands::own;
+use crate::error::{Failure, Kind};
+
+/// Where it listens if nothing else is said.
+const LISTEN: &str = "127.0.0.1:9400";
+/// The most bytes of a recording.
+const LARGEST_RECORDING: u64 = 1 << 30;
+
+/// Watch the GPUs: a Prometheus exporter, recordings, and what is wrong
+///
+/// Without DCGM and without root. Metrics have dcgm-exporter's names, so that its dashboards work, and names of their own
+/// (sconce_*) in base units. What is wrong (a hang in NCCL, an Xid, throttling, training beside the tensor cores, …) is
+/// printed when it begins and when it ends. Ends with Ctrl-C.
+#[derive(clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  sconce monitor                              http://127.0.0.1:9400/metrics, this machine alone
+  sconce monitor --listen :9400               for a Prometheus elsewhere, as dcgm-exporter listens
+  sconce monitor --once                       the metrics now
+  sconce monitor --textfile /var/lib/node_exporter/gpu.prom
+  sconce monitor --record day.gz              and sconce monitor --replay day.gz, here or elsewhere
+  sconce monitor rules                        what it looks for
+  sconce monitor rules --replay day.gz        what was wrong in a recording
+  sconce monitor --print-unit > /etc/systemd/system/sconce-monitor.service"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Where to listen: ADDRESS:PORT, or :PORT for all addresses of this machine. There is no login: whoever reaches it
+    /// reads the names of containers and processes [127.0.0.1:9400, unless it writes a file]
+    #[arg(long, short = 'a', value_name = "ADDRESS:PORT", value_parser = address)]
+    listen: Option<SocketAddr>,
+    /// How often the GPUs are asked: 1s, 250ms, 1m
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    interval: Duration,
+    /// Which of dcgm-exporter's names
+    #[arg(long, value_name = "NAMES", default_value = "dcgm")]
+    names: NamesArg,
+    /// Write the metrics to a file of node_exporter's textfile collector, whole at each time
+    #[arg(long, value_name = "PATH")]
+    textfile: Option<PathBuf>,
+    /// Take one sample, print its metrics (or write the textfile), and end
+    #[arg(long, conflicts_with_all = ["listen", "record"])]
+    once: bool,
+    /// Record all samples to this file: JSON lines in gzip, a new file, 1 GiB at most
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+    /// Take the samples from a recording, at its own pace, instead of this machine's GPUs
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// End after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    duration: Option<Duration>,
+    /// Tell of what holds for this long already, and take it for over as soon: for trials
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    hold: Option<Duration>,
+    /// Print what the calls of NVML cost to standard error at the end
+    #[arg(long, hide = true)]
+    times: bool,
+    /// Print a systemd unit that runs this without privileges, and end
+    #[arg(long)]
+    print_unit: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// List what it looks for, or judge a recording
+    Rules(RulesArgs),
+}
+
+#[derive(clap::Args)]
+struct RulesArgs {
+    /// Judge this recording: what began when, and what ended
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Tell of what holds for this long already, and take it for over as soon: for trials
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    hold: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NamesArg {
+    /// Those up to 4.8, which public dashboards ask for
+    Dcgm,
+    /// Those of 4.9, as far as they are known
+    #[value(name = "dcgm-4.9")]
+    Dcgm49,
+    /// Both
+    Both,
+    /// None, only sconce_*
+    None,
+}
+
+impl From<NamesArg> for Names {
+    fn from(names: NamesArg) -> Self {
+        match names {
+            NamesArg::Dcgm => Self::Dcgm,
+            NamesArg::Dcgm49 => Self::Dcgm49,
+            NamesArg::Both => Self::Both,
+            NamesArg::None => Self::None,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    // As Go programs take it; all IPv4 addresses and, where there is IPv6, those too.
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| "a port is a number up to 65535".to_owned())?;
+        return Ok((std::net::Ipv6Addr::UNSPECIFIED, port).into());
+    }
+    text.parse().map_err(|_| "ADDRESS:PORT (127.0.0.1:9400, [::1]:9400), or :PORT".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6)];
+    let parsed = units.iter().find_map(|(unit, by)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        (number.is_finite() && number >= 0.0 && number * by < 1e12).then_some(number * by)
+    });
+    let wrong = || "a time is a number with its unit: 250ms, 1s, 5m, 2h".to_owned();
+    Ok(Duration::from_micros((parsed.ok_or_else(wrong)? * 1e3) as u64))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = time(text)?;
+    let fits = (Duration::from_millis(50)..=Duration::from_secs(3600)).contains(&interval);
+    if fits { Ok(interval) } else { Err("from 50ms to 1h".to_owned()) }
+}
+
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(What::Rules(rules)) = &args.what {
+        return match &rules.replay {
+            Some(path) => judge(path, rules),
+            None => list(rules),
+        };
+    }
+    if args.print_unit {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sconce"));
+        let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
+        print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &listen));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let watch = Watch::new(args.hold);
+    let exporter = Arc::new(Exporter::new(args.names.into(), &host, args.interval, watch));
+    if args.once {
+        return once(args, &exporter);
+    }
+    let files = args.textfile.is_some() || args.record.is_some();
+    let wanted = args.listen.or_else(|| if files { None } else { LISTEN.parse().ok() });
+    let listener = wanted.map(listen).transpose()?;
+    let mut recorder = match &args.record {
+        Some(path) => Some(Recorder::new(create(path)?, &host, LARGEST_RECORDING)?),
+        None => None,
+    };
+    if let Some(listener) = listener {
+        let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
+        if !address.ip().is_loopback() && !global.quiet {
+            eprintln!(
+                "note: whoever reaches this address reads the names of containers, processes and users; a firewall or --listen 127.0.0.1:9400 keeps them out"
+            );
+        }
+        println!("http://{address}/metrics");
+        let exporter = Arc::clone(&exporter);
+        let answers = move || {
+            let answer =
+                |method: &str, path: &str, accept: &str| exporter.answer(method, path, accept);
+            serve(&listener, &Limits::default(), &answer)
+        };
+        let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
+        drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
+    }
+    let alone = wanted.is_none();
+    let stop = Arc::new(AtomicBool::new(false));
+    if recorder.is_some() {
+        finish_when_interrupted(Arc::clone(&stop), args.interval)?;
+    }
+    if args.times {
+        times::begin();
+    }
+    let begun = Instant::now();
+    let mut failed = None;
+    let mut unwritten = false;
+    let mut full = false;
+    let mut silent: Option<String> = None;
+    let take = |sample: Sample| -> bool {
+        if silent != sample.silence {
+            silent.clone_from(&sample.silence);
+            if let Some(why) = &silent {
+                eprintln!("note: NVML does not answer: {why}; it is asked again");
+            }
+        }
+        // Who serves metrics goes on doing so on a full disk; who only writes has failed.
+        let mut lost = |failure: Failure| {
+            if alone {
+                failed = Some(failure);
+            } else {
+                failure.print();
+            }
+            !alone
+        };
+        if let Some(recorder) = recorder.as_mut().filter(|_| !full) {
+            match times::measure("(recording)", || recorder.push(&sample)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    full = true;
+                    eprintln!("note: the recording is as large as it may be; no more is recorded");
+                }
+                Err(error) => {
+                    full = true;
+                    if !lost(error.into()) {
+                        return false;
+                    }
+                }
+            }
+        }
+        tell(global, &times::measure("(metrics)", || exporter.push(sample)));
+        if let Some(path) = &args.textfile {
+            let written = write_textfile(path, &exporter);
+            // Tried again at the next sample; told of once.
+            let told = std::mem::replace(&mut unwritten, written.is_err());
+            if let Err(failure) = written
+                && !told
+                && !lost(failure)
+            {
+                return false;
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        args.duration.is_none_or(|most| begun.elapsed() < most)
+    };
+    match &args.replay {
+        Some(path) => replay(path, take)?,
+        None => sampler::run(options(args), take),
+    }
+    if let Some(recorder) = recorder.filter(|_| !full) {
+        recorder.finish()?;
+    }
+    if args.times {
+        eprint!("{}", costs(begun.elapsed()));
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Lets a recording be ended by Ctrl-C, whole. A monitor whose driver does not come back ends all the same.
+fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<(), Failure> {
+    let interrupts = sconce_run::Interrupts::listen()?;
+    let wait = move || {
+        while interrupts.came().is_none() {
+            thread::sleep(Duration::from_millis(100));
+        }
+        stop.store(true, Ordering::Relaxed);
+        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(4));
+        std::process::exit(Kind::Interrupted as i32);
+    };
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
+}
+
+/// What each call cost; the share is that of one core.
+fn costs(lived: Duration) -> String {
+    let mut out = format!(
+        "{:<44} {:>7} {:>9} {:>9} {:>9} {:>7}\n",
+        "call", "calls", "mean ms", "longest", "cpu ms", "core"
+    );
+    for (name, cost) in times::all() {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let each = cost.calls.max(1) as f64;
+        let share = cost.processor.as_secs_f64() / lived.as_secs_f64() * 100.0;
+        out += &format!(
+            "{name:<44} {:>7} {:>9.3} {:>9.3} {:>9.3} {share:>6.3}%\n",
+            cost.calls,
+            ms(cost.took) / each,
+            ms(cost.longest),
+            ms(cost.processor) / each,
+        );
+    }
+    out
+}
+
+fn options(args: &Args) -> Options {
+    Options { interval: args.interval, ..Options::new(Box::new(own::library), own::finder()) }
+}
+
+fn cannot_listen(wanted: Option<SocketAddr>, error: &std::io::Error) -> Failure {
+    let address = wanted.map(|address| address.to_string()).unwrap_or_default();
+    let failure = Failure::new(Kind::Machine, format!("can't listen on {address}: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => failure
+            .hint("another program listens there, dcgm-exporter perhaps: `--listen 127.0.0.1:9401` takes another port"),
+        _ => failure,
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).or_else(|error| {
+        // A machine without IPv6.
+        let all = address.ip().is_unspecified() && address.is_ipv6();
+        if all && error.kind() != std::io::ErrorKind::AddrInUse {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        } else {
+            Err(error)
+        }
+    });
+    bound.map_err(|error| cannot_listen(Some(address), &error))
+}
+
+/// A new file for a recording: one that is there is somebody's.
+fn create(path: &Path) -> Result<File, Failure> {
+    File::options().write(true).create_new(true).open(path).map_err(|error| {
+        let failure =
+            Failure::new(Kind::Storage, format!("can't make {}: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                failure.hint("give a new name: a recording is not written over")
+            }
+            _ => failure,
+        }
+    })
+}
+
+fn open(path: &Path) -> Result<Replay<File>, Failure> {
+    let file = sconce_open::file(path).map_err(|error| {
+        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+    })?;
+    Ok(Replay::open(file)?)
+}
+
+fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
+    let mut silence = None;
+    match &args.replay {
+        // The last moment of a recording.
+        Some(path) => open(path)?.for_each(|sample| drop(exporter.push(sample))),
+        None => {
+            // What goes on between two looks takes two looks.
+            let mut left = 2;
+            let interval = args.interval.min(Duration::from_secs(1));
+            sampler::run(Options { interval, ..options(args) }, |sample| {
+                silence.clone_from(&sample.silence);
+                drop(exporter.push(sample));
+                left -= 1;
+                left > 0 && silence.is_none()
+            });
+        }
+    }
+    if let Some(why) = silence {
+        let failure = Failure::new(Kind::Machine, format!("NVML does not answer: {why}"));
+        return Err(failure.hint("`sconce doctor` says what is wrong with the driver"));
+    }
+    match &args.textfile {
+        Some(path) => write_textfile(path, exporter)?,
+        None => print!("{}", exporter.metrics(Format::Prometheus)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Plays a recording at its own pace; one with a long gap goes on after a moment.
+fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failure> {
+    const LONGEST_GAP: u64 = 5_000;
+    let mut last: Option<u64> = None;
+    let mut samples = open(path)?;
+    for mut sample in samples.by_ref() {
+        if let Some(last) = last {
+            let gap = sample.at_ms.saturating_sub(last).min(LONGEST_GAP);
+            thread::sleep(Duration::from_millis(gap));
+        }
+        last = Some(sample.at_ms);
+        // For who reads it, it is now.
+        sample.at_ms = sampler::now_ms();
+        if !take(sample) {
+            return Ok(());
+        }
+    }
+    if samples.torn() {
+        eprintln!(
+            "note: the recording breaks off there, as that of a monitor that was killed does"
+        );
+    }
+    Ok(())
+}
+
+/// Whole or not at all: node_exporter reads it at any time.
+fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // node_exporter reads what ends with .prom: the part does not.
+    let mut part = tempfile::Builder::new()
+        .prefix(".sconce-")
+        .suffix(".part")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(cannot)?;
+    part.write_all(exporter.metrics(Format::Prometheus).as_bytes()).map_err(cannot)?;
+    part.persist(path).map_err(|error| cannot(error.error))?;
+    Ok(())
+}
+
+/// Prints what begins and what ends.
+fn tell(global: &Global, changes: &[Change]) {
+    for change in changes.iter().filter(|_| !global.quiet) {
+        match change {
+            Change::Begins(finding) => {
+                eprintln!("{}: {}", finding.severity.word(), line(finding));
+                eprintln!("  to do: {}", finding.action);
+            }
+            Change::Ends(finding, _) => eprintln!("over: {}", line(finding)),
+        }
+    }
+}
+
+/// `nccl-hang on GPU 0: A rank waits …: busy 100%, …`.
+fn line(finding: &Finding) -> String {
+    let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
+    let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn list(args: &RulesArgs) -> Result<ExitCode, Failure> {
+    if args.json {
+        let rows = rules::RULES.iter().map(|rule| {
+            json!({
+                "id": rule.id,
+                "title": rule.title,
+                "severity": rule.severity.word(),
+                "why": rule.why,
+                "action": rule.action,
+                "source": rule.source,
+                "hold_seconds": rule.hold.as_secs(),
+                "clear_seconds": rule.clear.as_secs(),
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = rules::RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
+    for rule in rules::RULES {
+        let hold = sconce_monitor::time(rule.hold);
+        println!("{:<width$}  {:<8}  {hold:>7}  {}", rule.id, rule.severity.word(), rule.title);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was wrong in a recording.
+fn judge(path: &Path, args: &RulesArgs) -> Result<ExitCode, Failure> {
+    let mut watch = Watch::new(args.hold);
+    let mut samples = open(path)?;
+    let (mut first, mut last, mut count) = (None, 0, 0usize);
+    let mut rows: Vec<(Finding, Option<u64>)> = Vec::new();
+    for sample in samples.by_ref() {
+        first.get_or_insert(sample.at_ms);
+        last = sample.at_ms;
+        count += 1;
+        for change in watch.push(Arc::new(sample)) {
+            match change {
+                Change::Begins(finding) => rows.push((finding, None)),
+                Change::Ends(finding, at) => {
+                    let same = |(known, end): &&mut (Finding, Option<u64>)| {
+                        end.is_none()
+                            && (known.rule, &known.uuid, known.since_ms)
+                                == (finding.rule, &finding.uuid, finding.since_ms)
+                    };
+                    if let Some(row) = rows.iter_mut().find(same) {
+                        // What was seen when it began tells more than what was while it ended.
+                        row.1 = Some(at);
+                    }
+                }
+            }
+        }
+    }
+    let begun = first.unwrap_or(0);
+    let after = |at: u64| at.saturating_sub(begun) as f64 / 1e3;
+    if args.json {
+        let rows = rows.iter().map(|(finding, end)| {
+            json!({
+                "rule": finding.rule,
+                "severity": finding.severity.word(),
+                "gpu": finding.gpu,
+                "uuid": finding.uuid,
+                "since_ms": finding.since_ms,
+                "until_ms": end,
+                "evidence": finding.evidence,
+                "action": finding.action,
+            })
+        });
+        let all = json!({
+            "samples": count,
+            "from_ms": first,
+            "to_ms": last,
+            "torn": samples.torn(),
+            "findings": rows.collect::<Vec<_>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let torn = if samples.torn() { ", which break off there" } else { "" };
+    println!("{count} samples of {:.0} s{torn}", after(last));
+    for (finding, end) in &rows {
+        let end = end.map_or("the end".to_owned(), |end| format!("{:.0} s", after(end)));
+        println!(
+            "{:.0} s to {end}: {}: {}",
+            after(finding.since_ms),
+            finding.severity.word(),
+            line(finding)
+        );
+    }
+    if rows.is_empty() {
+        println!("nothing was wrong, as far as the rules can tell");
+    }
+    Ok(ExitCode::SUCCESS)
+}

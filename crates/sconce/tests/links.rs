@@ -1,0 +1,147 @@
+//! A container's volume has links that it made: whoever reads or writes there by a path follows none of them. A person's own
+//! links are followed.
+
+mod world;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Stdio};
+
+use world::World;
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
+const REFUSED: &str = "is a link in a volume of a container";
+
+fn worlds() -> [World; 2] {
+    [World::new(), World::of_nobody()]
+}
+
+/// A container that made links in its volume `vol`: `out` to the folder `mine`, `env` to the file `secret` there.
+fn prepare(world: &World) {
+    world.image(CONFIG);
+    for name in ["vol", "mine"] {
+        let (code, _, err) = world.says(&["init", name]);
+        assert_eq!(code, 0, "{err}");
+    }
+    fs::write(world.path("mine/secret"), "A=secret\n").unwrap();
+    let mine = world.path("mine");
+    let script =
+        format!("ln -s {0} /vol/out; ln -s {0}/secret /vol/env; mkdir /vol/own", mine.display());
+    let run =
+        ["run", "-q", "-d", "--gpus", "none", "--name", "made", "-v", "./vol:/vol", "oci:image"];
+    let (code, _, err) = world.says(&[&run[..], &["sh", "-c", &script]].concat());
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = world.says(&["wait", "made"]);
+    assert_eq!(code, 0, "{err}");
+    symlink("mine", world.path("short")).unwrap();
+    symlink("vol", world.path("short-vol")).unwrap();
+}
+
+#[test]
+fn nothing_is_read_through_them() {
+    for world in worlds() {
+        prepare(&world);
+        let run = ["run", "-q", "--gpus", "none"];
+        let says = |options: &[&str], command: &[&str]| {
+            world.says(&[&run, options, &["oci:image"], command].concat())
+        };
+        let echo = ["sh", "-c", "echo $A"];
+        for options in [
+            &["-v", "./vol/out:/x"][..],
+            &["-v", "./vol/out/new:/x"],
+            &["-v", "./short-vol/out:/x:ro"],
+            &["--mount", "type=bind,source=./vol/out,target=/x"],
+            &["--env-file", "vol/env"],
+            &["--env-file", "short-vol/out/secret"],
+            &["--label-file", "vol/env"],
+            &["--cidfile", "vol/out/cid"],
+        ] {
+            let (code, out, err) = says(options, &echo);
+            assert!(code == 125 && err.contains(REFUSED), "{options:?}: {code} {out}{err}");
+        }
+        assert!(!world.path("mine/new").exists() && !world.path("mine/cid").exists());
+        // What is no link there, and a person's own.
+        for options in [
+            &["-v", "./vol/own:/x"][..],
+            &["-v", "./vol/fresh/deep:/x"],
+            &["-v", "./short:/x"],
+            &["-v", "./short-vol:/x"],
+            &["--env-file", "short/secret"],
+            &["--cidfile", "short/cid"],
+            &["--cidfile", "vol/own/cid"],
+        ] {
+            let (code, _, err) = says(options, &echo);
+            assert_eq!(code, 0, "{options:?}: {err}");
+        }
+        assert_eq!(says(&["--env-file", "short/secret"], &echo).1, "secret\n");
+        for path in ["mine/cid", "vol/own/cid", "vol/fresh/deep"] {
+            assert!(world.path(path).exists(), "{path}");
+        }
+        // Once the container is forgotten the folder is the person's alone.
+        assert_eq!(world.says(&["rm", "made"]).0, 0);
+        assert_eq!(says(&["--env-file", "vol/env"], &echo).1, "secret\n");
+    }
+}
+
+#[test]
+fn nothing_is_written_through_them() {
+    for world in worlds() {
+        prepare(&world);
+        for words in [["init", "vol/out/deep"], ["init", "short-vol/out"], ["man", "vol/out"]] {
+            let (code, _, err) = world.says(&words);
+            assert!(code == 7 && err.contains(REFUSED), "{words:?}: {code} {err}");
+        }
+        assert!(!world.path("mine/deep").exists() && !world.path("mine/sconce.1").exists());
+        // A link in the place of the file itself is not followed either.
+        fs::remove_file(world.path("vol/sconce.toml")).unwrap();
+        symlink(world.path("mine/written"), world.path("vol/sconce.toml")).unwrap();
+        symlink(world.path("mine/written"), world.path("vol/own/sconce-run.1")).unwrap();
+        assert_ne!(world.says(&["init", "vol"]).0, 0);
+        let (code, _, err) = world.says(&["man", "vol/own"]);
+        assert_eq!(code, 0, "{err}");
+        assert!(!world.path("mine/written").exists());
+        let page = world.path("vol/own/sconce-run.1");
+        assert!(!page.is_symlink() && fs::read_to_string(page).unwrap().contains("sconce"));
+        let (code, _, err) = world.says(&["man", "short/pages/deep"]);
+        assert_eq!(code, 0, "{err}");
+        let pages = fs::read_dir(world.path("mine/pages/deep")).unwrap().flatten();
+        let names: Vec<_> = pages.map(|page| page.file_name().into_string().unwrap()).collect();
+        assert!(names.len() > 30 && names.iter().all(|name| name.ends_with(".1")), "{names:?}");
+    }
+}
+
+/// The container exchanges a folder of its volume for a link, back and forth, while another is started with it.
+#[test]
+fn what_is_exchanged_meanwhile_is_never_mounted() {
+    let world = World::new();
+    world.image(CONFIG);
+    for name in ["vol", "vol/data", "mine"] {
+        fs::create_dir(world.path(name)).unwrap();
+    }
+    fs::write(world.path("mine/secret"), "secret").unwrap();
+    let script = format!(
+        "while :; do rm -rf /vol/data; ln -s {} /vol/data; rm /vol/data; mkdir /vol/data; done",
+        world.path("mine").display()
+    );
+    let run =
+        ["run", "-q", "-d", "--gpus", "none", "--name", "swaps", "-v", "./vol:/vol", "oci:image"];
+    let (code, _, err) = world.says(&[&run[..], &["sh", "-c", &script]].concat());
+    assert_eq!(code, 0, "{err}");
+    let start = || -> Child {
+        let run = ["run", "-q", "--gpus", "none", "-v", "./vol/data:/x", "oci:image", "ls", "/x"];
+        let mut command = world.sconce(&run);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut mounted = 0;
+    for _ in 0..15 {
+        let two = [start(), start()];
+        for child in two {
+            let (code, out, err) = world::texts(&child.wait_with_output().unwrap());
+            assert_eq!(out, "", "{err}");
+            assert!(!err.contains("panicked"), "{err}");
+            mounted += u32::from(code == 0);
+        }
+    }
+    println!("{mounted} of 30 were mounted");
+    assert_eq!(world.says(&["rm", "-f", "swaps"]).0, 0);
+}

@@ -1,0 +1,338 @@
+//! `sconce serve --writable`: what clients push, as distribution-spec 1.1 has it, and what they may not.
+
+mod world;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use sconce_blob::Digest;
+use world::World;
+
+const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the store"]}"#;
+const MANIFEST: &str = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+/// `htpasswd -nbB -C 5 u secret`, and the login.
+const USERS: &str = "u:$2y$05$S8.ks7lcwInJ6sk1kcKLYOpPYFFFSA2iDrBQen3Enevv5Koo93Ca2\n";
+const LOGIN: &str = "Authorization: Basic dTpzZWNyZXQ=\r\n";
+
+/// A server that ends with the test.
+struct Served {
+    child: Child,
+    host: String,
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+impl Served {
+    fn start(world: &World, words: &[&str]) -> Self {
+        let mut all = vec!["serve", "--no-build", "--listen", "127.0.0.1:0"];
+        all.extend(words);
+        let log = fs::File::create(world.path("log")).unwrap();
+        let mut child = world.sconce(&all).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let said = fs::read_to_string(world.path("log")).unwrap();
+        let host = line.trim().strip_prefix("http://").expect(&said).to_owned();
+        Self { child, host }
+    }
+
+    /// Sends what is given as it is; what comes until the other end closes.
+    fn send(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        let length = match body {
+            [] => String::new(),
+            body => format!("Content-Length: {}\r\n", body.len()),
+        };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}Connection: close\r\n\r\n"
+        );
+        let answer = self.send(&[head.as_bytes(), body].concat());
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect(head);
+        Reply { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn begin(&self, repository: &str) -> String {
+        let reply = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
+        assert_eq!((reply.status, reply.header("range")), (202, Some("0-0")), "{}", reply.head);
+        reply.header("location").unwrap().to_owned()
+    }
+
+    fn has(&self, digest: Digest) -> bool {
+        self.ask("HEAD", &format!("/v2/x/blobs/{digest}"), "", b"").status == 200
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[track_caller]
+fn is(reply: &Reply, status: u16, says: &str) {
+    assert!(reply.status == status && reply.body.contains(says), "{}\n{}", reply.head, reply.body);
+}
+
+#[test]
+fn blobs_come_whole_in_pieces_and_in_chunks() {
+    let world = World::new();
+    let served = Served::start(&world, &["--writable"]);
+    // One request; the same again by digest alone, under another repository's name.
+    let one = Digest::of(b"one");
+    let whole = format!("/v2/lab/a/blobs/uploads/?digest={one}");
+    let reply = served.ask("POST", &whole, "", b"one");
+    is(&reply, 201, "");
+    assert_eq!(reply.header("location"), Some(format!("/v2/lab/a/blobs/{one}").as_str()));
+    assert_eq!(reply.header("docker-content-digest"), Some(one.to_string().as_str()));
+    let mount = |digest| format!("/v2/lab/b/blobs/uploads/?mount={digest}&from=lab/a");
+    is(&served.ask("POST", &mount(one), "", b""), 201, "");
+    let reply = served.ask("POST", &mount(Digest::of(b"no")), "", b"");
+    is(&reply, 202, "");
+    // Pieces, in order alone; where it stands is told.
+    let place = served.begin("lab/a");
+    let reply = served.ask("PATCH", &place, "Content-Range: 0-2\r\n", b"abc");
+    assert_eq!((reply.status, reply.header("range")), (202, Some("0-2")), "{}", reply.head);
+    for range in ["0-2", "4-6", "x"] {
+        let reply = served.ask("PATCH", &place, &format!("Content-Range: {range}\r\n"), b"xyz");
+        assert_eq!((reply.status, reply.header("range")), (416, Some("0-2")), "{}", reply.head);
+    }
+    let reply = served.ask("GET", &place, "", b"");
+    assert_eq!((reply.status, reply.header("range")), (204, Some("0-2")), "{}", reply.head);
+    is(&served.ask("GET", &place.replace("lab/a", "lab/b"), "", b""), 404, "BLOB_UPLOAD_UNKNOWN");
+    is(&served.ask("PATCH", &place, "", b"def"), 202, "");
+    let all = Digest::of(b"abcdefghi");
+    assert!(!served.has(all));
+    is(&served.ask("PUT", &format!("{place}?digest={all}"), "", b"ghi"), 201, "");
+    assert!(served.has(all));
+    is(&served.ask("GET", &place, "", b""), 404, "BLOB_UPLOAD_UNKNOWN");
+    // The wrong digest, none, and one of another kind: nothing is taken.
+    for (digest, code) in [
+        (format!("?digest={all}"), "DIGEST_INVALID"),
+        (String::new(), "DIGEST_INVALID"),
+        ("?digest=sha512:00".to_owned(), "DIGEST_INVALID"),
+    ] {
+        let place = served.begin("lab/a");
+        is(&served.ask("PUT", &format!("{place}{digest}"), "", b"other"), 400, code);
+    }
+    assert!(!served.has(Digest::of(b"other")));
+    let place = served.begin("lab/a");
+    is(&served.ask("DELETE", &place, "", b""), 204, "");
+    is(&served.ask("PATCH", &place, "", b"x"), 404, "BLOB_UPLOAD_UNKNOWN");
+    // As clients send what they don't know the length of, and those that ask first.
+    let place = served.begin("lab/a");
+    let chunks = "5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n";
+    let head = format!(
+        "PATCH {place} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let next = "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let said = served.send(format!("{head}{chunks}{next}").as_bytes());
+    let statuses: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(statuses, ["100 Continue", "202 Accepted", "200 OK"], "{said}");
+    let hello = Digest::of(b"hello world");
+    is(&served.ask("PUT", &format!("{place}?digest={hello}"), "", b""), 201, "");
+    let place = served.begin("lab/a");
+    let said = served
+        .send(format!("{}zz\r\n", head.replace(&head[6..6 + place.len()], &place)).as_bytes());
+    assert!(said.contains(" 400 "), "{said}");
+}
+
+#[test]
+fn what_breaks_off_is_not_there() {
+    let world = World::new();
+    let mut served = Served::start(&world, &["--writable"]);
+    let bytes = vec![7; 1 << 20];
+    let digest = Digest::of(&bytes);
+    let whole = format!(
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+        bytes.len()
+    );
+    let mut stream = TcpStream::connect(&served.host).unwrap();
+    stream.write_all(whole.as_bytes()).unwrap();
+    stream.write_all(&bytes[..1000]).unwrap();
+    drop(stream);
+    // What came of a piece can be gone on with.
+    let place = served.begin("a");
+    let mut stream = TcpStream::connect(&served.host).unwrap();
+    let head = format!(
+        "PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+        bytes.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&bytes[..1000]).unwrap();
+    drop(stream);
+    let stands = || served.ask("GET", &place, "", b"").header("range").map(str::to_owned);
+    for _ in 0..100 {
+        if stands().as_deref() == Some("0-999") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(stands().as_deref(), Some("0-999"));
+    assert!(!served.has(digest));
+    served.child.kill().unwrap();
+    served.child.wait().unwrap();
+    let (code, _, err) = world.says(&["prune"]);
+    assert!(code == 0 && !err.contains("left"), "{err}");
+    let blobs = fs::read_dir(world.path("store/blobs/sha256")).unwrap().count();
+    assert_eq!((blobs, fs::read_dir(world.path("store/tmp")).unwrap().count()), (0, 0));
+}
+
+#[test]
+fn an_image_is_pushed_by_sconce_and_by_hand() {
+    let (here, there) = (World::new(), World::new());
+    there.image(ECHO);
+    let served = Served::start(&here, &["--writable"]);
+    let name = format!("{}/lab/demo:1", served.host);
+    for words in [
+        &["copy", "oci:image", "store:lab/demo:1"][..],
+        &["push", "--image-only", "lab/demo:1", &name],
+    ] {
+        let (code, out, err) = there.says(words);
+        assert_eq!(code, 0, "{out}{err}");
+    }
+    let (code, out, err) = here.says(&["run", "-q", "--gpus", "none", "lab/demo:1"]);
+    assert_eq!((code, out.as_str()), (0, "from the store\n"), "{err}");
+    assert!(fs::read_to_string(here.path("log")).unwrap().contains("pushed lab/demo:1"));
+    // The manifest by hand.
+    let tag = served.ask("GET", "/v2/lab/demo/manifests/1", "", b"");
+    is(&tag, 200, "layers");
+    let digest = Digest::of(tag.body.as_bytes());
+    let put = |path: &str, body: &str| {
+        served.ask("PUT", &format!("/v2/{path}"), MANIFEST, body.as_bytes())
+    };
+    let reply = put("lab/other/manifests/2", &tag.body);
+    is(&reply, 201, "");
+    assert_eq!(reply.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    assert_eq!(served.ask("GET", "/v2/lab/other/manifests/2", "", b"").body, tag.body);
+    is(&put(&format!("lab/other/manifests/{digest}"), &tag.body), 201, "");
+    is(
+        &put(&format!("lab/other/manifests/{}", Digest::of(b"x")), &tag.body),
+        400,
+        "DIGEST_INVALID",
+    );
+    is(&put("lab/other/manifests/3", "{}"), 400, "MANIFEST_INVALID");
+    is(&put("torch/manifests/2.15.0", &tag.body), 403, "what sconce builds for it");
+    for name in ["docker.io/library/torch", "docker.io/torch", "docker.io/library/lab"] {
+        is(&put(&format!("{name}/manifests/2.15.0"), &tag.body), 400, "without `docker.io/`");
+    }
+    // It would be what that digest means on this machine.
+    let name = format!("sha256/manifests/{}", Digest::of(b"another").hex());
+    is(&put(&name, &tag.body), 400, "it is a digest");
+    let manifest: serde_json::Value = serde_json::from_str(&tag.body).unwrap();
+    let missing = tag
+        .body
+        .replace(manifest["layers"][0]["digest"].as_str().unwrap(), &Digest::of(b"no").to_string());
+    is(&put("lab/other/manifests/3", &missing), 404, "MANIFEST_BLOB_UNKNOWN");
+    let index = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{{"mediaType":
+        "application/vnd.oci.image.manifest.v1+json", "digest": "{digest}", "size": {}}}]}}"#,
+        tag.body.len()
+    );
+    is(&put("lab/other/manifests/3", &index), 400, "an index of several platforms");
+    // A layer that is another than its configuration says.
+    let config = format!(
+        r#"{{"architecture": "amd64", "os": "linux", "config": {{}},
+        "rootfs": {{"type": "layers", "diff_ids": ["{}"]}}}}"#,
+        Digest::of(b"other")
+    );
+    let of_config = Digest::of(config.as_bytes());
+    is(
+        &served.ask(
+            "POST",
+            &format!("/v2/a/blobs/uploads/?digest={of_config}"),
+            "",
+            config.as_bytes(),
+        ),
+        201,
+        "",
+    );
+    let mut lying = manifest.clone();
+    lying["config"]["digest"] = of_config.to_string().into();
+    lying["config"]["size"] = config.len().into();
+    is(&put("lab/other/manifests/3", &lying.to_string()), 400, "MANIFEST_INVALID");
+    is(&served.ask("GET", "/v2/lab/other/manifests/3", "", b""), 404, "");
+    // Nothing is deleted, and nothing taken from a page that somebody reads.
+    is(
+        &served.ask("DELETE", &format!("/v2/lab/demo/manifests/{digest}"), "", b""),
+        405,
+        "sconce rmi",
+    );
+    is(&served.ask("POST", "/v2/a/blobs/uploads/", "Origin: http://x\r\n", b""), 403, "browser");
+    is(&served.ask("GET", "/v2/lab/demo/manifests/1", "", b""), 200, "layers");
+}
+
+#[test]
+fn what_is_about_an_image_goes_with_it() {
+    let (here, there) = (World::new(), World::new());
+    there.image(ECHO);
+    let served = Served::start(&here, &["--writable"]);
+    let name = format!("{}/lab/demo:1", served.host);
+    let (code, out, err) = there.says(&["copy", "oci:image", &name]);
+    assert_eq!(code, 0, "{out}{err}");
+    let image = served.ask("GET", "/v2/lab/demo/manifests/1", "", b"").body;
+    let text = b"{\"sbom\": true}";
+    for bytes in [&text[..], b"{}"] {
+        let path = format!("/v2/lab/demo/blobs/uploads/?digest={}", Digest::of(bytes));
+        is(&served.ask("POST", &path, "", bytes), 201, "");
+    }
+    let about = |image: Digest| {
+        format!(
+            r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/x.test", "config": {{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "{}", "size": 2}},
+        "layers": [{{"mediaType": "application/x.test", "digest": "{}", "size": {}}}],
+        "subject": {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{image}", "size": 1}}}}"#,
+            Digest::of(b"{}"),
+            Digest::of(text),
+            text.len()
+        )
+    };
+    let digest = Digest::of(image.as_bytes());
+    let artifact = about(digest);
+    let path = format!("/v2/lab/demo/manifests/{}", Digest::of(artifact.as_bytes()));
+    let reply = served.ask("PUT", &path, MANIFEST, artifact.as_bytes());
+    is(&reply, 201, "");
+    assert_eq!(reply.header("oci-subject"), Some(digest.to_string().as_str()));
+    let list = served.ask("GET", &format!("/v2/lab/demo/referrers/{digest}"), "", b"");
+    is(&list, 200, "application/x.test");
+    let artifact = about(Digest::of(b"no"));
+    let path = format!("/v2/lab/demo/manifests/{}", Digest::of(artifact.as_bytes()));
+    is(&served.ask("PUT", &path, MANIFEST, artifact.as_bytes()), 404, "MANIFEST_BLOB_UNKNOWN");
+}
+
+#[test]
+fn who_may_write() {
+    let world = World::new();
+    fs::write(world.path("users"), USERS).unwrap();
+    let (code, _, err) = world.says(&["serve", "--writable", "--listen", "0.0.0.0:0"]);
+    assert!(code == 2 && err.contains("--htpasswd"), "{code} {err}");
+    let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"x"));
+    let served = Served::start(&world, &[]);
+    is(&served.ask("POST", &path, "", b"x"), 405, "UNSUPPORTED");
+    drop(served);
+    let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
+    is(&served.ask("POST", &path, "", b"x"), 401, "UNAUTHORIZED");
+    is(&served.ask("POST", &path, LOGIN, b"x"), 201, "");
+}

@@ -1,0 +1,280 @@
+//! What clients may write where whoever runs this says so (distribution-spec 1.1, "Push"): blobs, manifests of images of one
+//! platform, and what is about those. Nothing is ever deleted.
+
+use std::io::Read;
+use std::net::IpAddr;
+
+use sconce_blob::Digest;
+use sconce_lock::Spec;
+use sconce_oci::{Artifact, Document};
+use sconce_store::{Error as StoreError, Store};
+
+use crate::answer::Answer;
+use crate::body::Incoming;
+use crate::error::Refusal;
+use crate::registry::Registry;
+use crate::request::Request;
+use crate::route::{Route, Upload, Wanted, route, upload};
+use crate::uploads::{Fault, Uploads, check_room};
+
+/// The largest manifest that is taken, bytes.
+const MAX_MANIFEST: u64 = 4 << 20;
+/// Bytes that must be free on the store's disk for more to be taken.
+const MIN_FREE: u64 = 2 << 30;
+
+/// Takes what is pushed.
+pub struct Pushes {
+    uploads: Uploads,
+    min_free: u64,
+}
+
+impl Default for Pushes {
+    fn default() -> Self {
+        Self { uploads: Uploads::default(), min_free: MIN_FREE }
+    }
+}
+
+impl Pushes {
+    /// Takes nothing while fewer bytes are free on the store's disk.
+    #[must_use]
+    pub fn with_min_free(self, bytes: u64) -> Self {
+        Self { min_free: bytes, ..self }
+    }
+
+    /// The answer to a request that writes.
+    pub(crate) fn answer(
+        &self,
+        registry: &Registry<'_>,
+        request: &Request,
+        body: &mut Incoming<'_, '_>,
+        client: IpAddr,
+    ) -> Result<Answer, Refusal> {
+        if request.of_browser {
+            // Any page may send to the loopback address of whoever reads it.
+            return Err(Refusal::new(403, "DENIED", "nothing is taken from a browser"));
+        }
+        let store = registry.store()?;
+        let done = match upload(&request.path)? {
+            Some(wanted) => self.upload(&store, request, body, &wanted),
+            None => match (request.method.as_str(), route(&request.path)?) {
+                ("PUT", Route::Manifest(name, wanted)) => {
+                    let taken = self.manifest(&store, body, &name, &wanted);
+                    if let Ok((_, digest)) = &taken {
+                        let what = match &wanted {
+                            Wanted::Tag(tag) => format!("{name}:{tag}"),
+                            Wanted::Digest(_) => name,
+                        };
+                        (registry.note)(&format!("{client} pushed {what}: {}", digest.short()));
+                    }
+                    taken.map(|(answer, _)| answer)
+                }
+                ("DELETE", Route::Manifest(..) | Route::Blob(_)) => {
+                    let why = "nothing is deleted here: `sconce rmi` and `sconce prune` on this machine do";
+                    Err(Refusal::new(405, "UNSUPPORTED", why).into())
+                }
+                _ => Err(Refusal::method(&request.method).into()),
+            },
+        };
+        done.map_err(|fault| match fault {
+            Fault::Refused(refusal) => refusal,
+            Fault::Here(why) => registry.failed(&format!("{client}: {why}")),
+            Fault::Client(why) => Refusal::new(400, "BLOB_UPLOAD_INVALID", why),
+        })
+    }
+
+    fn upload(
+        &self,
+        store: &Store,
+        request: &Request,
+        body: &mut Incoming<'_, '_>,
+        wanted: &Upload,
+    ) -> Result<Answer, Fault> {
+        let name = &wanted.repository;
+        let digest = |key: &str| match request.parameter(key) {
+            None => Ok(None),
+            Some(text) if text.starts_with("sha256:") => {
+                text.parse::<Digest>().map(Some).map_err(|_| Refusal::digest_invalid())
+            }
+            Some(_) => Err(Refusal::digest_invalid()),
+        };
+        match (request.method.as_str(), &wanted.id) {
+            ("POST", None) => {
+                // Whoever may push may read: it is as good as there.
+                if let Some(known) = digest("mount")?
+                    && store.has_blob(known)
+                {
+                    self.uploads.keep(store);
+                    return Ok(made(name, "blobs", known));
+                }
+                check_room(store, self.min_free)?;
+                let whole = digest("digest")?;
+                let id = self.uploads.begin(store, name)?;
+                match whole {
+                    Some(whole) => self.finish(store, body, (name, &id), whole),
+                    None => Ok(going_on(name, &id, 0)),
+                }
+            }
+            ("PATCH", Some(id)) => {
+                let size = self.uploads.with(name, id, |upload| {
+                    let begins = request.content_range.as_deref().map(first_byte);
+                    if begins.is_some_and(|first| first != Some(upload.len())) {
+                        return Err(out_of_order(upload.len()));
+                    }
+                    upload.add(store, body, self.min_free)?;
+                    Ok(upload.len())
+                });
+                match size {
+                    Ok(size) => Ok(going_on(name, id, size)),
+                    Err(fault) => self.range(name, id, fault),
+                }
+            }
+            ("PUT", Some(id)) => {
+                let whole = digest("digest")?.ok_or_else(Refusal::digest_invalid)?;
+                self.finish(store, body, (name, id), whole)
+            }
+            ("GET", Some(id)) => {
+                let size = self.uploads.with(name, id, |upload| Ok(upload.len()))?;
+                Ok(Answer { status: 204, ..going_on(name, id, size) })
+            }
+            ("DELETE", Some(id)) => {
+                self.uploads.with(name, id, |upload| {
+                    upload.cancel();
+                    Ok(())
+                })?;
+                Ok(Answer::empty(204))
+            }
+            _ => Err(Refusal::method(&request.method).into()),
+        }
+    }
+
+    /// Says with a refusal of a piece where the upload stands.
+    fn range(&self, name: &str, id: &str, fault: Fault) -> Result<Answer, Fault> {
+        match fault {
+            Fault::Refused(refusal) if refusal.status == 416 => {
+                let size = self.uploads.with(name, id, |upload| Ok(upload.len()))?;
+                let range = format!("0-{}", size.saturating_sub(1));
+                Ok(Answer::from(refusal).with("Range", range).with("Location", address(name, id)))
+            }
+            fault => Err(fault),
+        }
+    }
+
+    fn finish(
+        &self,
+        store: &Store,
+        body: &mut Incoming<'_, '_>,
+        (name, id): (&str, &str),
+        whole: Digest,
+    ) -> Result<Answer, Fault> {
+        self.uploads.with(name, id, |upload| {
+            let added = upload.add(store, body, self.min_free);
+            if added.is_err() {
+                // What broke off in the last piece is begun anew.
+                upload.cancel();
+            }
+            added.and_then(|()| upload.finish(whole))
+        })?;
+        self.uploads.keep(store);
+        Ok(made(name, "blobs", whole))
+    }
+
+    fn manifest(
+        &self,
+        store: &Store,
+        body: &mut Incoming<'_, '_>,
+        name: &str,
+        wanted: &Wanted,
+    ) -> Result<(Answer, Digest), Fault> {
+        check_room(store, self.min_free)?;
+        let mut bytes = Vec::new();
+        let read = body.take(MAX_MANIFEST + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Fault::Client(error.to_string()))?;
+        if bytes.len() as u64 > MAX_MANIFEST {
+            let why = "the manifest has more than 4 MiB";
+            return Err(Refusal::new(413, "MANIFEST_INVALID", why).into());
+        }
+        let invalid = |why: String| Refusal::new(400, "MANIFEST_INVALID", why);
+        let digest = Digest::of(&bytes);
+        if crate::images::HUB.iter().any(|hub| name.starts_with(hub)) {
+            // It would answer for the name without that, which may be one that sconce builds.
+            let why = "names are pushed without `docker.io/`";
+            return Err(Refusal::new(400, "NAME_INVALID", why).into());
+        }
+        let mut names = Vec::new();
+        match wanted {
+            Wanted::Digest(said) if *said != digest => {
+                let why = format!("the manifest has the digest {digest}, not {said}");
+                return Err(Refusal::new(400, "DIGEST_INVALID", why).into());
+            }
+            Wanted::Digest(_) => {}
+            Wanted::Tag(tag) => names.push(format!("{name}:{tag}")),
+        }
+        let artifact = Artifact::parse(&bytes).ok().filter(|artifact| artifact.subject.is_some());
+        if artifact.is_none() {
+            if let Document::Index(_) = Document::parse(&bytes).map_err(invalid)? {
+                let why = "an index of several platforms is not kept here: push the image of one";
+                return Err(Refusal::new(400, "UNSUPPORTED", why).into());
+            }
+            if let Some(known) = names.iter().find(|name| Spec::is_tag(name)) {
+                let why = format!(
+                    "`{known}` means what sconce builds for it: push it under another name"
+                );
+                return Err(Refusal::new(403, "DENIED", why).into());
+            }
+        }
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        let put = match artifact {
+            Some(_) => store.put_pushed_artifact(&bytes).map(Some),
+            None => store.put_pushed(&named, &bytes).map(|_| None),
+        };
+        let subject = put.map_err(|error| match error {
+            StoreError::MissingBlob(missing) => {
+                let why = format!("{missing} is not here: push it first");
+                Refusal::new(404, "MANIFEST_BLOB_UNKNOWN", why).into()
+            }
+            StoreError::BadDocument { .. }
+            | StoreError::BadLayer { .. }
+            | StoreError::BadName { .. }
+            | StoreError::WrongDigest { .. } => invalid(error.to_string()).into(),
+            error => Fault::from(error),
+        })?;
+        let answer = made(name, "manifests", digest);
+        Ok((
+            match subject {
+                Some(subject) => answer.with("OCI-Subject", subject.to_string()),
+                None => answer,
+            },
+            digest,
+        ))
+    }
+}
+
+fn address(name: &str, id: &str) -> String {
+    format!("/v2/{name}/blobs/uploads/{id}")
+}
+
+/// 201.
+fn made(name: &str, kind: &str, digest: Digest) -> Answer {
+    Answer::empty(201)
+        .with("Location", format!("/v2/{name}/{kind}/{digest}"))
+        .with("Docker-Content-Digest", digest.to_string())
+}
+
+/// 202, with how much there is.
+fn going_on(name: &str, id: &str, size: u64) -> Answer {
+    Answer::empty(202)
+        .with("Location", address(name, id))
+        .with("Range", format!("0-{}", size.saturating_sub(1)))
+        .with("Docker-Upload-UUID", id)
+}
+
+fn out_of_order(size: u64) -> Fault {
+    let why = format!("the piece does not begin at byte {size}, where this upload stands");
+    Refusal::new(416, "BLOB_UPLOAD_INVALID", why).into()
+}
+
+/// `5` of `5-9`, also where a client writes `bytes 5-9/10`.
+fn first_byte(range: &str) -> Option<u64> {
+    let range = range.trim().strip_prefix("bytes").unwrap_or(range).trim_start_matches([' ', '=']);
+    range.split('-').next()?.parse().ok()
+}
