@@ -250,7 +250,7 @@ fn a_gpu_that_blocks_and_one_that_falls_away() {
     assert_eq!(up(&text, 0), Some(true));
     let said = fs::read_to_string(world.path("said")).unwrap();
     assert!(
-        said.contains("critical: gpu-lost on GPU 2: A GPU is lost: GPU is lost (15)\n  to do: "),
+        said.contains("critical: gpu-lost on GPU 2: A GPU is lost: GPU is lost (15)\n  hint: "),
         "{said}"
     );
 }

@@ -436,7 +436,7 @@ fn tell(global: &Global, changes: &[Change]) {
         match change {
             Change::Begins(finding) => {
                 eprintln!("{}: {}", finding.severity.word(), line(finding));
-                eprintln!("  to do: {}", finding.action);
+                eprintln!("  hint: {}", finding.action);
             }
             Change::Ends(finding, _) => eprintln!("over: {}", line(finding)),
         }
