@@ -288,7 +288,7 @@ impl Attempt<'_, '_> {
                         tell(Told::Choice(&Choice { name, value, why }));
                     }
                     Event::Line { rank, stream, text } if rank < world => {
-                        self.looks.output();
+                        self.looks.line(&text);
                         self.evidence.log(rank, &text)?;
                         let error = stream == Stream::Err;
                         tell(Told::Line { rank, error, text: &text });

@@ -18,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of ranks on the page.
 const MOST_ROWS: usize = 16;
 
+/// What torch says when it is asked for its record of collectives (torch/csrc/distributed/c10d, ProcessGroupNCCL.cpp and
+/// Utils.hpp of 2.11): seen of two ranks that hung.
+const OF_THE_RECORD: [&str; 2] = [
+    "ProcessGroupNCCL preparing to dump debug info",
+    "Environment variable TORCH_NCCL_DEBUG_INFO_TEMP_FILE is deprecated",
+];
+
 /// What is to be done now.
 pub(crate) enum Looked {
     Nothing,
@@ -59,6 +66,13 @@ impl Looks {
     pub(crate) fn output(&mut self) {
         let pages = self.pages;
         *self = Self { pages, ..Self::default() };
+    }
+
+    /// A rank said this: nobody hangs, unless it is torch's word on being asked by us.
+    pub(crate) fn line(&mut self, text: &str) {
+        if !OF_THE_RECORD.iter().any(|words| text.contains(words)) {
+            self.output();
+        }
     }
 
     pub(crate) fn stack(&mut self, stack: Stack) {
@@ -231,4 +245,22 @@ pub(crate) fn preflight(
         ));
     }
     (refusals, remarks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_torch_says_of_our_question_is_no_sign_of_life() {
+        let mut looks = Looks::default();
+        let limit = Duration::ZERO;
+        assert!(matches!(looks.due(limit, 1), Looked::Ask));
+        looks.line("[rank0]:[E1127 21:24:29.875330642 ProcessGroupNCCL.cpp:1628] [PG ID 0 PG GUID 0(default_pg) Rank 0] ProcessGroupNCCL preparing to dump debug info. Include stack trace: 1, only active collectives: 0");
+        looks.line("[rank0]:[W1127 21:24:34.803166959 Utils.hpp:112] Warning: Environment variable TORCH_NCCL_DEBUG_INFO_TEMP_FILE is deprecated; use TORCH_FR_DUMP_TEMP_FILE instead (function operator())");
+        looks.asked(0);
+        assert!(matches!(looks.due(limit, 1), Looked::Nothing) && looks.first.is_some());
+        looks.line("step 7");
+        assert!(looks.first.is_none());
+    }
 }
