@@ -441,36 +441,6 @@ fn what_one_member_started_another_prunes() {
     assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
 }
 
-/// A member may put a link in place of a folder of the store: nobody is led out by it.
-#[test]
-fn a_link_of_another_member_leads_nowhere() {
-    need_root();
-    let folder = open_folder();
-    let root = group_store(&folder);
-    let run = |user, work: &str| said(child_of(user, "077", folder.path(), &root, work));
-    assert_eq!(run(ANN, "sharing build 1"), ["built"]);
-    let bens = folder.path().join("bens");
-    fs::create_dir_all(bens.join("deep/keep")).unwrap();
-    for path in ["", "deep", "deep/keep"] {
-        chown(&bens.join(path), BEN);
-    }
-    // Of `tmp` what can't be removed would be moved out of there by its path: not held to this yet (docs/security.md).
-    for name in ["leftovers", "partial", "unsynced", "locks"] {
-        let (place, aside) = (root.join(name), root.join(format!("{name}.aside")));
-        fs::rename(&place, &aside).unwrap();
-        std::os::unix::fs::symlink(&bens, &place).unwrap();
-        std::os::unix::fs::lchown(&place, Some(ANN.uid), Some(GROUP)).unwrap();
-        let output = child_of(BEN, "077", folder.path(), &root, "sharing prune 1").output();
-        drop(output.unwrap());
-        let left: Vec<PathBuf> = below(&bens);
-        assert!(left.contains(&bens.join("deep/keep")), "{name}: {left:?}");
-        assert!(!left.iter().any(|path| path.ends_with("gc")), "{name}: {left:?}");
-        fs::remove_file(&place).unwrap();
-        fs::rename(&aside, &place).unwrap();
-    }
-    assert_eq!(run(BEN, "sharing prune"), ["pruned 0"]);
-}
-
 #[test]
 fn locks_and_leases_hold_between_two_users() {
     need_root();
