@@ -90,6 +90,6 @@ pub fn page() -> String {
 const TAIL: &str = "\
 ## What is not measured
 
-FP4 (its scales are another interface), and NCCL over several machines. cuDNN's convolutions and attention
-are measured through torch, not natively; what is measured through torch, on the first GPU only. Clocks within a burst: NVML is asked every 50 ms.
+FP4 (its scales are another interface), and NCCL over several machines. cuDNN's attention
+is measured through torch, not natively; what is measured through torch, on the first GPU only. Clocks within a burst: NVML is asked every 50 ms.
 ";

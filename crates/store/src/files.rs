@@ -31,8 +31,9 @@ pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// Opens a folder of a store in which something is to be made or removed. A link in its path counts where root or the caller
-/// made it, to have a folder on another disk; one of another member of the store's group may lead anywhere, and is an error.
+/// Opens a folder of a store from which something is to be removed, or in which a lock is made. A link in its path counts where root or the caller
+/// made it, to have a folder on another disk; one of another member of the store's group may lead anywhere, and is an error. What is made, renamed or set aside still goes by its
+/// path (docs/security.md, "Members of a group").
 fn open_own(path: &Path) -> io::Result<OwnedFd> {
     /// Somebody may change the path all the time.
     const TRIES: u32 = 64;
