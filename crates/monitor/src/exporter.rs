@@ -1,13 +1,19 @@
-//! What is given out: the last sample as text, whether it is fresh, what the rules found.
+//! What is given out: the last sample as text, whether it is fresh, what the rules found, and a page of it all.
 
 use std::fmt::Write;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::events::{self, Ran, Told};
+use crate::history::{self, History, Span};
 use crate::names::Names;
 use crate::sample::Sample;
 use crate::sampler::now_ms;
-use crate::server::Answer;
+use crate::server::{Answer, STREAM, Site};
 use crate::text::{Format, Page, render};
 use crate::watch::{Change, Finding, Watch};
 
@@ -17,6 +23,7 @@ pub struct Exporter {
     host: String,
     interval: Duration,
     state: Mutex<State>,
+    history: Option<(PathBuf, Mutex<History>)>,
 }
 
 struct State {
@@ -25,6 +32,8 @@ struct State {
     sample: Option<Arc<Sample>>,
     /// Rendered when first asked for, once for each format.
     text: [Option<Arc<str>>; 2],
+    /// The same for pages that are open.
+    live: Option<Arc<str>>,
     samples: u64,
     begun_ms: u64,
 }
@@ -37,26 +46,39 @@ impl Exporter {
             findings: Vec::new(),
             sample: None,
             text: [None, None],
+            live: None,
             samples: 0,
             begun_ms: now_ms(),
         };
-        Self { names, host: host.to_owned(), interval, state: Mutex::new(state) }
+        Self { names, host: host.to_owned(), interval, state: Mutex::new(state), history: None }
+    }
+
+    /// Keeps a history in this folder.
+    #[must_use]
+    pub fn with_history(mut self, folder: PathBuf, history: History) -> Self {
+        self.history = Some((folder, Mutex::new(history)));
+        self
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next sample; what begins and ends with it.
-    pub fn push(&self, sample: Sample) -> Vec<Change> {
+    /// Takes the next sample: what begins and ends with it, and whether it is in the history.
+    pub fn push(&self, sample: Sample) -> (Vec<Change>, io::Result<()>) {
         let sample = Arc::new(sample);
         let mut state = self.state();
         let changes = state.watch.push(Arc::clone(&sample));
         state.findings = state.watch.findings();
-        state.sample = Some(sample);
+        state.sample = Some(Arc::clone(&sample));
         state.text = [None, None];
+        state.live = None;
         state.samples += 1;
-        changes
+        drop(state);
+        let Some((_, history)) = &self.history else { return (changes, Ok(())) };
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, told) = (history.push(&sample), history.events().push(&sample, &changes));
+        (changes, rows.and(told))
     }
 
     /// The last sample.
@@ -136,12 +158,50 @@ impl Exporter {
         }
     }
 
-    /// Answers a request.
-    pub fn answer(&self, method: &str, path: &str, accept: &str) -> Answer {
+    /// What was between two times: `from` and `to` in milliseconds since 1970, in about so many `points`.
+    fn past(&self, query: &str) -> Answer {
+        let Some((folder, _)) = &self.history else {
+            return Answer { status: 404, kind: PLAIN, body: "no history is kept\n".into() };
+        };
+        let asked = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(known, _)| *known == name)?.1.parse::<u64>().ok()
+        };
+        let to = asked("to").unwrap_or_else(now_ms);
+        let from = asked("from").unwrap_or_else(|| to.saturating_sub(HOUR_MS));
+        let points = asked("points").map_or(600, |points| points.min(2000) as usize);
+        let span = history::read(folder, from, to, points);
+        let (told, ran) = events::read(folder, from, to);
+        json(&Past { span, told, ran })
+    }
+}
+
+/// What a page shows of the past.
+#[derive(Serialize)]
+struct Past {
+    #[serde(flatten)]
+    span: Span,
+    told: Vec<Told>,
+    ran: Vec<Ran>,
+}
+
+/// What a page shows of now.
+#[derive(Serialize)]
+struct Now<'a> {
+    host: &'a str,
+    age_ms: u64,
+    sample: &'a Sample,
+    findings: &'a [Finding],
+}
+
+impl Site for Exporter {
+    fn answer(&self, method: &str, target: &str, accept: &str) -> Answer {
         if method != "GET" && method != "HEAD" {
             let words = "this exporter answers GET and HEAD\n";
             return Answer { status: 405, kind: PLAIN, body: words.into() };
         }
+        let target = target.split('#').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         match path {
             "/metrics" => {
                 let format = Format::of_accept(accept);
@@ -152,27 +212,51 @@ impl Exporter {
                 let (status, words) = self.health();
                 Answer { status, kind: PLAIN, body: words.into() }
             }
-            "/api/findings" => {
-                let findings = self.state().findings.clone();
-                let body = serde_json::to_vec(&findings).unwrap_or_default();
-                Answer { status: 200, kind: "application/json", body }
-            }
-            "/api/sample" => {
-                let sample = self.sample();
-                let body = sample.and_then(|sample| serde_json::to_vec(&*sample).ok());
-                match body {
-                    Some(body) => Answer { status: 200, kind: "application/json", body },
-                    None => Answer { status: 503, kind: PLAIN, body: "no sample yet\n".into() },
+            "/api/findings" => json(&self.state().findings),
+            "/api/sample" => match self.sample() {
+                Some(sample) => json(&*sample),
+                None => Answer { status: 503, kind: PLAIN, body: "no sample yet\n".into() },
+            },
+            "/api/now" => match self.news(0) {
+                Some((_, text)) => {
+                    let text = text.trim_start_matches(DATA).trim_end().to_owned();
+                    Answer { status: 200, kind: "application/json", body: text.into() }
                 }
-            }
-            "/" => Answer { status: 200, kind: "text/html; charset=utf-8", body: INDEX.into() },
+                None => Answer { status: 503, kind: PLAIN, body: "no sample yet\n".into() },
+            },
+            "/api/history" => self.past(query),
+            "/api/live" => Answer { status: 200, kind: STREAM, body: Vec::new() },
+            "/" => Answer { status: 200, kind: "text/html; charset=utf-8", body: PAGE.into() },
             _ => Answer { status: 404, kind: PLAIN, body: "not found; /metrics is here\n".into() },
         }
+    }
+
+    fn news(&self, after: u64) -> Option<(u64, Arc<str>)> {
+        let mut state = self.state();
+        if state.samples <= after {
+            return None;
+        }
+        if state.live.is_none() {
+            let sample = state.sample.as_deref()?;
+            let age_ms = now_ms().saturating_sub(sample.at_ms);
+            let now = Now { host: &self.host, age_ms, sample, findings: &state.findings };
+            let text = serde_json::to_string(&now).ok()?;
+            state.live = Some(format!("{DATA}{text}\n\n").into());
+        }
+        Some((state.samples, state.live.clone()?))
+    }
+}
+
+fn json(what: &impl Serialize) -> Answer {
+    match serde_json::to_vec(what) {
+        Ok(body) => Answer { status: 200, kind: "application/json", body },
+        Err(error) => Answer { status: 500, kind: PLAIN, body: format!("{error}\n").into() },
     }
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-
-const INDEX: &str = "<!doctype html><html lang=en><title>sconce monitor</title><h1>sconce monitor</h1>\
-<ul><li><a href=/metrics>/metrics</a>: Prometheus, or OpenMetrics by Accept<li><a href=/health>/health</a>\
-<li><a href=/api/findings>/api/findings</a>: what is wrong now, JSON<li><a href=/api/sample>/api/sample</a>: the last sample, JSON</ul></html>\n";
+/// What a line of a stream begins with.
+const DATA: &str = "data: ";
+const HOUR_MS: u64 = 3_600_000;
+/// One file, which asks nobody but this server.
+const PAGE: &str = include_str!("page.html");

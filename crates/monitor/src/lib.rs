@@ -1,15 +1,18 @@
 //! GPUs over time: what they do, what runs on them, and what is wrong.
 //!
 //! [`sampler::run`] takes a [`sample::Sample`] at every interval; [`exporter::Exporter`] gives the last one out as Prometheus's
-//! text; [`watch::Watch`] judges them by [`rules::RULES`]; [`recording`] writes them down and reads them back. A scrape
-//! never calls NVML. A value that a GPU does not have is absent, never 0.
+//! text, and as a page; [`watch::Watch`] judges them by [`rules::RULES`]; [`recording`] writes them down and reads them back,
+//! [`history`] keeps weeks of them. A scrape never calls NVML. A value that a GPU does not have is absent, never 0.
 
+mod alerts;
+pub mod events;
 pub mod exporter;
+pub mod history;
 mod kernel;
+mod manual;
 pub mod metric;
 mod names;
 pub mod owner;
-mod page;
 pub mod recording;
 pub mod rules;
 pub mod sample;
@@ -21,6 +24,7 @@ pub mod watch;
 pub mod window;
 mod worker;
 
+pub use alerts::alerts;
+pub use manual::{page, time};
 pub use names::Names;
-pub use page::{page, time};
 pub use unit::unit;

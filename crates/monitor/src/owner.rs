@@ -36,6 +36,8 @@ pub struct Owners {
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     started: String,
+    /// Who started it, while that one lives.
+    pub parent: Option<u32>,
     /// What the kernel calls it.
     pub name: String,
     /// Whose it is.
@@ -75,7 +77,7 @@ impl Owners {
     pub fn of(&mut self, pid: u32) -> Known {
         let Some((started, parent)) = self.stat(pid) else { return Known::default() };
         if let Some(known) = self.known.get(&pid).filter(|known| known.started == started) {
-            return known.clone();
+            return Known { parent: starter(parent), ..known.clone() };
         }
         let read = |name: &str| self.read(pid, name);
         let name = read("comm").unwrap_or_default().trim_end_matches('\n').to_owned();
@@ -92,7 +94,7 @@ impl Owners {
         let mut workload = self.own_of(pid, parent).unwrap_or_else(|| cgroup.clone());
         // A container of ours within a job of Slurm is in that job.
         workload.slurm_job.clone_from(&cgroup.slurm_job);
-        let known = Known { started, name, user, workload };
+        let known = Known { started, parent: starter(parent), name, user, workload };
         if self.known.len() >= MOST_REMEMBERED {
             self.known.clear();
         }
@@ -130,6 +132,11 @@ impl Owners {
         let parent = fields.nth(1)?.parse().ok()?;
         Some((fields.nth(17)?.to_owned(), parent))
     }
+}
+
+/// A parent that tells something: one whose own has ended is process 1's.
+fn starter(parent: u32) -> Option<u32> {
+    Some(parent).filter(|parent| *parent > 1)
 }
 
 /// What a process's control groups say: those that Docker, podman, containerd, CRI-O, Kubernetes and Slurm make.

@@ -94,6 +94,9 @@ pub struct Instance {
 pub struct Process {
     /// Its id.
     pub pid: u32,
+    /// Who started it: ranks of one torchrun have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
     /// What the kernel calls it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,

@@ -243,6 +243,7 @@ impl Machine {
             gpu.holders = owners.holders(gpu.index);
             for process in gpu.processes.iter_mut().flatten() {
                 let known = owners.of(process.pid);
+                process.parent = known.parent;
                 process.name = known.name;
                 process.user = known.user;
                 process.workload = known.workload;

@@ -1,9 +1,10 @@
 //! A small HTTP server for many short answers: one thread, no connection that waits for ever, no request of any
-//! size.
+//! size. A stream of events (text/event-stream) is an answer that goes on.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +23,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub struct Limits {
     /// Connections at a time; further ones wait, or take the place of one that only waits.
     pub connections: usize,
+    /// Streams of events at a time.
+    pub streams: usize,
     /// For a request's head to come.
     pub head: Duration,
     /// Between two requests of a connection.
@@ -34,12 +37,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            streams: 64,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             send: Duration::from_secs(30),
         }
     }
 }
+
+/// What is served.
+pub trait Site {
+    /// Answers a request: its method, its target with what stands behind `?`, and what it accepts.
+    fn answer(&self, method: &str, target: &str, accept: &str) -> Answer;
+
+    /// For streams: what is newer than a number, and its own.
+    fn news(&self, after: u64) -> Option<(u64, Arc<str>)>;
+}
+
+/// The content type of an answer that goes on: its body is empty, and what it says is [`Site::news`].
+pub const STREAM: &str = "text/event-stream";
 
 /// An answer.
 pub struct Answer {
@@ -50,6 +66,10 @@ pub struct Answer {
     /// What it says.
     pub body: Vec<u8>,
 }
+
+/// What a page may do: nothing but ask this address.
+const PROTECTION: &str = "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
+Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'\r\n";
 
 /// A connection that was not used for this long gives its place to a new one.
 const GRACE: Duration = Duration::from_secs(1);
@@ -66,6 +86,8 @@ enum Stage {
     Reads,
     /// Bytes to send, how many are gone, whether the connection goes on.
     Writes(Vec<u8>, usize, bool),
+    /// A stream: the number of what it had last, bytes to send, how many are gone.
+    Streams(u64, Arc<str>, usize),
     /// All is said: what still comes is thrown away for a moment, so that the answer is not lost with a reset.
     Drains(usize),
 }
@@ -74,11 +96,7 @@ enum Stage {
 ///
 /// # Errors
 /// The listener can't be made not to block.
-pub fn serve(
-    listener: &TcpListener,
-    limits: &Limits,
-    answer: &dyn Fn(&str, &str, &str) -> Answer,
-) -> io::Result<()> {
+pub fn serve(listener: &TcpListener, limits: &Limits, site: &dyn Site) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut clients: VecDeque<Client> = VecDeque::new();
     loop {
@@ -86,9 +104,11 @@ pub fn serve(
         let mut fds: Vec<PollFd<'_>> = clients
             .iter()
             .map(|client| {
-                let flags = match client.stage {
+                let flags = match &client.stage {
                     Stage::Writes(..) => PollFlags::OUT,
-                    Stage::Reads | Stage::Drains(_) => PollFlags::IN,
+                    Stage::Streams(_, bytes, sent) if *sent < bytes.len() => PollFlags::OUT,
+                    // What comes of its client is its end.
+                    Stage::Reads | Stage::Streams(..) | Stage::Drains(_) => PollFlags::IN,
                 };
                 PollFd::new(&client.socket, flags)
             })
@@ -104,10 +124,14 @@ pub fn serve(
         let knocks = woken.last().copied().unwrap_or(false);
         let now = Instant::now();
         let mut woken = woken.into_iter();
+        let mut streams = 0;
         clients.retain_mut(|client| {
-            let awake = woken.next().unwrap_or(false);
-            let alive = !awake || client.go_on(now, answer).is_ok();
-            alive && client.in_time(now, limits)
+            let awake = woken.next().unwrap_or(false) || client.has_news(now, site);
+            let alive = !awake || client.go_on(now, site).is_ok();
+            streams += usize::from(matches!(client.stage, Stage::Streams(..)));
+            let one_too_many =
+                matches!(client.stage, Stage::Streams(0, ..)) && streams > limits.streams;
+            alive && !one_too_many && client.in_time(now, limits)
         });
         if !knocks {
             continue;
@@ -150,7 +174,9 @@ fn accept(listener: &TcpListener, clients: &mut VecDeque<Client>, limits: &Limit
 
 /// The connection that has waited longest, of those that may be let go.
 fn idlest(clients: &VecDeque<Client>, now: Instant) -> Option<usize> {
-    let late = clients.iter().enumerate().filter(|(_, client)| now - client.since >= GRACE);
+    let late = clients.iter().enumerate().filter(|(_, client)| {
+        now - client.since >= GRACE && !matches!(client.stage, Stage::Streams(..))
+    });
     late.min_by_key(|(_, client)| client.since).map(|(at, _)| at)
 }
 
@@ -160,20 +186,31 @@ impl Client {
             Stage::Reads if self.buffer.is_empty() => limits.idle,
             Stage::Reads => limits.head,
             Stage::Writes(..) => limits.send,
+            Stage::Streams(_, bytes, sent) if *sent < bytes.len() => limits.send,
+            // A sampler that is held up says nothing: its pages wait with it.
+            Stage::Streams(..) => limits.idle,
             Stage::Drains(_) => GRACE,
         };
         now.saturating_duration_since(self.since) < most
     }
 
+    /// Whether a stream that has sent all has something new to send.
+    fn has_news(&mut self, now: Instant, site: &dyn Site) -> bool {
+        let Stage::Streams(last, bytes, sent) = &mut self.stage else { return false };
+        if *sent < bytes.len() {
+            return false;
+        }
+        let Some((number, news)) = site.news(*last) else { return false };
+        (*last, *bytes, *sent) = (number, news, 0);
+        self.since = now;
+        true
+    }
+
     /// Does what can be done without waiting; an error where the connection is to end.
-    fn go_on(
-        &mut self,
-        now: Instant,
-        answer: &dyn Fn(&str, &str, &str) -> Answer,
-    ) -> io::Result<()> {
+    fn go_on(&mut self, now: Instant, site: &dyn Site) -> io::Result<()> {
         loop {
             let moved = match &mut self.stage {
-                Stage::Reads => self.read(now, answer),
+                Stage::Reads => self.read(now, site),
                 Stage::Writes(bytes, sent, keep) => {
                     let left = bytes.get(*sent..).unwrap_or_default();
                     match self.socket.write(left) {
@@ -192,6 +229,27 @@ impl Client {
                             Ok(())
                         }
                         Err(error) => Err(error),
+                    }
+                }
+                Stage::Streams(_, bytes, sent) => {
+                    let left = bytes.as_bytes().get(*sent..).unwrap_or_default();
+                    if left.is_empty() {
+                        // A client has nothing to say; when it goes, it is seen here.
+                        match self.socket.read(&mut [0; PIECE]) {
+                            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+                            Ok(_) => Err(ErrorKind::InvalidData.into()),
+                            Err(error) => Err(error),
+                        }
+                    } else {
+                        match self.socket.write(left) {
+                            Ok(0) => Err(ErrorKind::WriteZero.into()),
+                            Ok(count) => {
+                                *sent += count;
+                                self.since = now;
+                                Ok(())
+                            }
+                            Err(error) => Err(error),
+                        }
                     }
                 }
                 Stage::Drains(seen) => {
@@ -220,12 +278,8 @@ impl Client {
     }
 
     /// Reads on, and answers a whole head. What came behind it waits in the buffer.
-    fn read(
-        &mut self,
-        now: Instant,
-        answer: &dyn Fn(&str, &str, &str) -> Answer,
-    ) -> io::Result<()> {
-        if self.reply(now, answer) {
+    fn read(&mut self, now: Instant, site: &dyn Site) -> io::Result<()> {
+        if self.reply(now, site) {
             return Ok(());
         }
         let mut piece = [0; PIECE];
@@ -236,7 +290,7 @@ impl Client {
                     self.since = now;
                 }
                 self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
-                self.reply(now, answer);
+                self.reply(now, site);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -244,22 +298,30 @@ impl Client {
     }
 
     /// Answers what is in the buffer, if a whole head is.
-    fn reply(&mut self, now: Instant, answer: &dyn Fn(&str, &str, &str) -> Answer) -> bool {
+    fn reply(&mut self, now: Instant, site: &dyn Site) -> bool {
         let (answer, head_only, keep) = match parse(&self.buffer) {
             Parsed::Partial => return false,
             Parsed::Wrong(status, words) => {
                 self.buffer.clear();
                 (Answer { status, kind: "text/plain", body: words.into() }, false, false)
             }
-            Parsed::Request { length, method, path, accept, keep } => {
+            Parsed::Request { length, method, target, accept, keep } => {
                 self.buffer.drain(..length);
-                (answer(&method, &path, &accept), method == "HEAD", keep)
+                (site.answer(&method, &target, &accept), method == "HEAD", keep)
             }
         };
+        self.since = now;
+        if answer.kind == STREAM && !head_only {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {STREAM}\r\nCache-Control: no-store\r\n{PROTECTION}Connection: close\r\n\r\n"
+            );
+            self.stage = Stage::Streams(0, head.into(), 0);
+            return true;
+        }
         let allow = if answer.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let end = if keep { "" } else { "Connection: close\r\n" };
         let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nX-Content-Type-Options: nosniff\r\n{allow}{end}\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{PROTECTION}{allow}{end}\r\n",
             answer.status,
             reason(answer.status),
             answer.kind,
@@ -269,7 +331,6 @@ impl Client {
         if !head_only {
             bytes.extend_from_slice(&answer.body);
         }
-        self.since = now;
         self.stage = Stage::Writes(bytes, 0, keep);
         true
     }
@@ -278,7 +339,7 @@ impl Client {
 enum Parsed {
     Partial,
     Wrong(u16, &'static str),
-    Request { length: usize, method: String, path: String, accept: String, keep: bool },
+    Request { length: usize, method: String, target: String, accept: String, keep: bool },
 }
 
 fn parse(bytes: &[u8]) -> Parsed {
@@ -308,7 +369,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     Parsed::Request {
         length,
         method: method.to_owned(),
-        path: target.split(['?', '#']).next().unwrap_or_default().to_owned(),
+        target: target.to_owned(),
         accept: header("accept").unwrap_or_default(),
         // A body that nobody reads would pass for the next request.
         keep: keep && !body,

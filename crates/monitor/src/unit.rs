@@ -16,6 +16,8 @@ pub fn unit(program: &str, listen: &str) -> String {
          Restart=on-failure\n\
          RestartSec=5\n\
          DynamicUser=yes\n\
+         # Its history, as $STATE_DIRECTORY:\n\
+         StateDirectory=sconce-monitor\n\
          # Errors of GPUs also come by NVML. Where kernel.dmesg_restrict is 1 this lets it read those of NVSwitches too:\n\
          #AmbientCapabilities=CAP_SYSLOG\n\
          #CapabilityBoundingSet=CAP_SYSLOG\n\

@@ -53,6 +53,11 @@ impl Window {
         self.samples.back().map(Arc::as_ref)
     }
 
+    /// The oldest sample that is kept.
+    pub fn oldest(&self) -> Option<&Sample> {
+        self.samples.front().map(Arc::as_ref)
+    }
+
     /// The GPUs of the newest sample.
     pub fn gpus(&self) -> &[Gpu] {
         self.now().map_or(&[], |sample| sample.gpus.as_slice())

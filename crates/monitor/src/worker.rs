@@ -20,8 +20,8 @@ const UTILIZATION: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(5);
 /// What takes longest: energy 4.5 ms, PCIe rates (where there is no GPM) 20 ms each.
 const DEAR: Duration = Duration::from_secs(10);
-/// What changes when something breaks: a hundred calls for the links alone.
-const STATE: Duration = Duration::from_secs(30);
+/// What changes when something breaks: a hundred calls of 2 ms for the links alone.
+const STATE: Duration = Duration::from_secs(60);
 /// A look is a little early now and then.
 const EARLY: Duration = Duration::from_millis(100);
 /// Threads need little.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use expect_test::{expect, expect_file};
 use sconce_monitor::metric::Metric::{self, *};
 use sconce_monitor::metric::Values;
-use sconce_monitor::sample::{Event, EventKind, Gpu, Process, Sample};
+use sconce_monitor::sample::{Event, EventKind, Gpu, Process, Sample, Workload};
 use sconce_monitor::watch::{Change, Watch};
 
 /// Medians of known loads on an H100 80GB HBM3: percent, MiB/s, watts, MHz. Columns: util, graphics, sm_active, sm_occ, tensor,
@@ -228,7 +228,7 @@ fn faults() {
         fabric: critical fabric: its state is in-progress
         links: critical nvlink-down: 17 of 18 active
         no bridge: 
-        link errors: warning nvlink-errors: in a minute 18000 checksum errors, 0 replays, 0 recoveries
+        link errors: warning nvlink-errors: in two minutes 30000 checksum errors, 0 replays, 0 recoveries
         lanes: warning pcie-narrow: 8 lanes of 16
         gen at rest: 
         gen at work: warning pcie-narrow: generation 3 of 5 under load
@@ -239,6 +239,111 @@ fn faults() {
         memory: warning memory-without-process: 20.0 GB in use, no process
     "#]]
     .assert_eq(&out);
+}
+
+/// GPUs of one job: who is waited for, and who is not.
+#[test]
+fn gpus_of_one_job() {
+    type Touch = fn(&mut Gpu);
+    let busy = LOADS.iter().find(|(name, _)| name.starts_with("bf16 t")).map(|(_, row)| row);
+    let job = |last: Touch, rest: Touch| {
+        held(200, |_| {
+            let gpus = (0..4).map(|index| {
+                let mut gpu = loaded(busy.unwrap());
+                gpu.index = index;
+                gpu.uuid = format!("GPU-{index}");
+                gpu.values.set(Graphics, Some(1.0));
+                let process = Process { pid: 10 + index, parent: Some(9), ..Process::default() };
+                gpu.processes = Some(vec![process]);
+                if index == 3 {
+                    last(&mut gpu)
+                } else {
+                    rest(&mut gpu)
+                }
+                gpu
+            });
+            Sample { gpus: gpus.collect(), ..Sample::default() }
+        })
+    };
+    let same: Touch = |_| ();
+    let mut out = String::new();
+    let mut say =
+        |name: &str, found: Vec<String>| out += &format!("{name}: {}\n", found.join("; "));
+    say("all the same", job(same, same));
+    say("one works, three wait", job(same, |gpu| gpu.values.set(Tensor, Some(0.1))));
+    say("one waits for its program", job(|gpu| gpu.values.set(Graphics, Some(0.6)), same));
+    say("one has a lower clock", job(|gpu| gpu.values.set(SmClock, Some(990e6)), same));
+    say("chips differ a little", job(|gpu| gpu.values.set(SmClock, Some(1700e6)), same));
+    say(
+        "another job",
+        job(
+            |gpu| {
+                gpu.processes =
+                    Some(vec![Process { pid: 99, parent: Some(98), ..Process::default() }])
+            },
+            |gpu| gpu.values.set(Tensor, Some(0.1)),
+        ),
+    );
+    say(
+        "nobody knows",
+        job(
+            |gpu| gpu.processes = None,
+            |gpu| {
+                gpu.processes = None;
+                gpu.values.set(Tensor, Some(0.1));
+            },
+        ),
+    );
+    expect![[r#"
+        all the same: 
+        one works, three wait: note straggler: tensor cores 25%, the other 3 of its job 10%
+        one waits for its program: note straggler: busy 60%, the other 3 of its job always
+        one has a lower clock: note straggler: 990 MHz, the other 3 of its job 1980 MHz
+        chips differ a little: 
+        another job: 
+        nobody knows: 
+    "#]]
+    .assert_eq(&out);
+}
+
+#[test]
+fn what_containers_were_given() {
+    let holder = |digest: &str, job: &str| Workload {
+        runtime: "sconce".into(),
+        container: format!("c{digest}"),
+        name: "train".into(),
+        image_digest: format!("sha256:{digest}0123456789abcdef"),
+        slurm_job: job.into(),
+        ..Workload::default()
+    };
+    let two = |a: Workload, b: Workload, changes: bool| {
+        held(60, |second| {
+            let driver = if changes && second > 30 { "580.2" } else { "580.1" };
+            let gpu = |index: u32, holder: &Workload| Gpu {
+                index,
+                uuid: format!("GPU-{index}"),
+                holders: vec![holder.clone()],
+                ..healthy()
+            };
+            let gpus = vec![gpu(0, &a), gpu(1, &b)];
+            Sample { gpus, driver: Some(driver.to_owned()), ..Sample::default() }
+        })
+    };
+    let mut out = String::new();
+    let mut say =
+        |name: &str, found: Vec<String>| out += &format!("{name}: {}\n", found.join("; "));
+    say("one image", two(holder("a", "7"), holder("a", "7"), false));
+    say("two images", two(holder("a", "7"), holder("b", "7"), false));
+    say("two jobs", two(holder("a", "7"), holder("b", "8"), false));
+    say("no jobs", two(holder("a", ""), holder("b", ""), false));
+    say("another driver", two(holder("a", "7"), holder("a", "7"), true));
+    expect![[r#"
+        one image: 
+        two images: warning different-images: job 7: sha256:a0123456789a and sha256:b0123456789a
+        two jobs: 
+        no jobs: 
+        another driver: warning driver-changed: train: from 580.1 to 580.2; warning driver-changed: train: from 580.1 to 580.2
+    "#]].assert_eq(&out);
 }
 
 #[test]

@@ -265,6 +265,12 @@ impl Kinded for sconce_monitor::recording::Error {
     }
 }
 
+impl Kinded for sconce_monitor::history::Error {
+    fn kind(&self) -> Kind {
+        Kind::Storage
+    }
+}
+
 impl Kinded for sconce_inspect::Error {
     fn kind(&self) -> Kind {
         use sconce_inspect::Error as E;
@@ -426,6 +432,7 @@ failures!(
     sconce_serve::Error,
     sconce_doctor::Error,
     sconce_monitor::recording::Error,
+    sconce_monitor::history::Error,
     sconce_gpu::Error,
     sconce_inspect::Error,
     sconce_build::Error,

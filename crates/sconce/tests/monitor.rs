@@ -531,10 +531,221 @@ fn times_of_calls() {
     let (code, _, err) = says(&world, &fake, &words);
     assert_eq!(code, 0, "{err}");
     let row = |name: &str| err.lines().find(|line| line.starts_with(name)).map(str::to_owned);
-    for name in ["nvmlDeviceGetPowerUsage", "nvmlGpmSampleGet", "(metrics)", "(recording)"] {
+    for name in
+        ["nvmlDeviceGetPowerUsage", "nvmlGpmSampleGet", "(metrics and history)", "(recording)"]
+    {
         assert!(row(name).is_some(), "{name}\n{err}");
     }
     let calls = |name| row(name)?.split_whitespace().nth(1)?.parse::<u32>().ok();
     assert!(calls("nvmlDeviceGetPowerUsage") > Some(10), "{err}");
     assert_eq!(calls("nvmlDeviceGetTotalEnergyConsumption"), Some(2), "every ten seconds\n{err}");
+}
+
+/// The page needs nobody but its server; its history is there again after a kill.
+#[test]
+fn a_page_with_a_history() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(2));
+    let kept = world.path("kept");
+    let kept = kept.to_str().unwrap();
+    let begun = now_ms();
+    let mut first = Monitor::start(&world, &fake, &["--history", kept]);
+    let page = first.get("/");
+    assert!(page.contains("Content-Security-Policy: default-src 'none'"), "{page}");
+    assert!(page.contains("text/html") && page.contains("id=\"chart\"") && page.contains("显存"));
+    for outside in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let asked = |monitor: &Monitor| {
+        let path = format!("/api/history?from={begun}&points=2000");
+        let text = monitor.until(&path, |text| text.contains("\"power_watts\""));
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        serde_json::from_str::<serde_json::Value>(body).unwrap()
+    };
+    let end = Instant::now() + Duration::from_secs(20);
+    let points = loop {
+        let span = asked(&first);
+        let points = span["at_ms"].as_array().unwrap().len();
+        if points >= 5 {
+            assert_eq!(span["gpus"][1]["uuid"], "GPU-00000000-0000-0000-0000-000000000001");
+            assert!(span["values"]["temperature_celsius"][0][0].is_number());
+            break points;
+        }
+        assert!(Instant::now() < end, "{span}");
+        thread::sleep(Duration::from_millis(100));
+    };
+    // Another one has no business in this folder.
+    let (code, _, err) =
+        says(&world, &fake, &["monitor", "--listen", "127.0.0.1:0", "--history", kept]);
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("another monitor writes its history") && err.contains("hint: "), "{err}");
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let second = Monitor::start(&world, &fake, &["--history", kept]);
+    let span = asked(&second);
+    assert!(span["at_ms"].as_array().unwrap().len() >= points, "{span}");
+    // Odd questions get answers.
+    for query in [
+        "",
+        "?",
+        "?from=x&to=-1",
+        "?from=18446744073709551615",
+        "?points=0",
+        "?from=5&to=1&points=99999999999",
+    ] {
+        let answer = second.get(&format!("/api/history{query}"));
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{query}: {answer}");
+    }
+    let none = Monitor::start(&world, &fake, &["--no-history"]);
+    assert!(none.get("/api/history").starts_with("HTTP/1.1 404"));
+}
+
+/// A page that is open hears of each sample, and one that does not listen is let go.
+#[test]
+fn news_for_pages_that_are_open() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(1));
+    let monitor = Monitor::start(&world, &fake, &["--no-history"]);
+    let mut streams = Vec::new();
+    for _ in 0..70 {
+        let mut stream = TcpStream::connect(&monitor.host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        streams.push(stream);
+    }
+    let mut lines = BufReader::new(&streams[0]).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "HTTP/1.1 200 OK");
+    let mut news = lines.filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+    let mut times = Vec::new();
+    for _ in 0..4 {
+        let now: serde_json::Value = serde_json::from_str(&news.next().unwrap()).unwrap();
+        assert!(now["findings"].is_array() && now["host"].is_string());
+        times.push(now["sample"]["at_ms"].as_u64().unwrap());
+    }
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+    // Of 70 the last ones were let go; scrapes go on.
+    let mut last = String::new();
+    let _ = streams[69].read_to_string(&mut last);
+    assert!(!last.contains("data: "), "{last}");
+    assert!(monitor.get("/metrics").contains("sconce_gpu_up"));
+}
+
+#[test]
+fn alerts_for_prometheus() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(1));
+    let (code, out, _) = says(&world, &fake, &["monitor", "rules", "--format", "prometheus"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains(
+            "- alert: GpuNcclHang\n        expr: \"sconce_gpu_graphics_active_ratio > 0.95"
+        ),
+        "{out}"
+    );
+    assert!(out.contains("for: 120s") && out.contains("severity: critical"));
+}
+
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
+/// What stands beside `sconce run`: it tells of its own GPUs, and ends with who started it.
+#[test]
+fn errors_beside_a_run() {
+    let world = World::new();
+    let fake = fake(&world, &(FakeNvml::h100s(2) + "xid.0 1 79\n"));
+    let told = |bus: &str| {
+        let mut command = with(&world, &fake, &["monitor", "--tell", bus, "--hold", "0s"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        thread::sleep(Duration::from_secs(8));
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let bus = |gpu: usize| ["0000:18:00.0", "0000:19:00.0"][gpu];
+    let (own, others) = (told(bus(1)), told(bus(0)));
+    assert!(own.contains("sconce: critical: xid on GPU 1:") && own.contains("Xid 79"), "{own}");
+    assert!(own.contains("  hint: "), "{own}");
+    assert_eq!(others, "");
+}
+
+/// On a terminal, and of other machines: keys, a machine that is silent, and the terminal as it was.
+#[test]
+fn top_live() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let world = World::new();
+    let own = std::process::id();
+    let used = format!("gpu.0.processes {own}:2000000000\ngpu.0.util 97\nxid.0 1 79\n");
+    let fake = fake(&world, &(FakeNvml::h100s(2) + &used));
+    let monitor = Monitor::start(&world, &fake, &["--no-history", "--hold", "0s"]);
+    monitor.until("/api/now", |text| text.contains("Xid 79"));
+
+    let (code, out, err) = says(&world, &fake, &["top", "--once", &monitor.host, "127.0.0.1:1"]);
+    assert!(out.contains(&monitor.host) && out.contains("NVIDIA H100"), "{out}");
+    assert!(code != 0 && err.contains("127.0.0.1:1") && err.contains("hint: "), "{code} {err}");
+    let (_, json, _) = says(&world, &fake, &["top", "--json", &monitor.host]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[&monitor.host]["findings"][0]["rule"], "xid");
+
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = || fs::File::options().read(true).write(true).open(&path).unwrap();
+    let before = rustix::termios::tcgetattr(&terminal()).unwrap();
+    let mut command = with(&world, &fake, &["top", &monitor.host, "127.0.0.1:1"]);
+    command.stdin(terminal()).stdout(terminal()).stderr(terminal());
+    let mut child = command.spawn().unwrap();
+    let (send, shown) = std::sync::mpsc::channel();
+    let mut reader = fs::File::from(rustix::io::dup(&master).unwrap());
+    thread::spawn(move || {
+        let mut bytes = [0; 65536];
+        while let Ok(count @ 1..) = reader.read(&mut bytes) {
+            let _ = send.send(String::from_utf8_lossy(&bytes[..count]).into_owned());
+        }
+    });
+    let mut screen = String::new();
+    let mut until = |wanted: &[&str]| {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !wanted.iter().all(|word| screen.contains(word)) {
+            let left = end.saturating_duration_since(Instant::now());
+            match shown.recv_timeout(left) {
+                // Only what is shown since the last whole screen counts.
+                Ok(text) if text.contains("\u{1b}[H") => screen = text,
+                Ok(text) => screen += &text,
+                Err(_) => panic!("never came: {wanted:?}\n{screen:?}"),
+            }
+        }
+        screen.clone()
+    };
+    let press = |keys: &[u8]| rustix::io::write(&master, keys).unwrap();
+    let first =
+        until(&["H100 80GB", "97%", "Xid 79", "127.0.0.1:1", &own.to_string(), "sort: GPU"]);
+    let widest = first.split("\r\n").map(|line| {
+        let mut inside = false;
+        line.chars()
+            .filter(|c| {
+                inside |= *c == '\u{1b}';
+                let counts = !inside;
+                inside &= !c.is_ascii_alphabetic();
+                counts
+            })
+            .count()
+    });
+    assert!(widest.max().unwrap() <= 80 && first.matches("\r\n").count() < 24, "{first:?}");
+    press(b"s");
+    until(&["sort: memory"]);
+    press(b"/no such thing\r");
+    until(&["filter: no such thing", " 0 processes"]);
+    press(b"k");
+    until(&["get no signal from here"]);
+    press(b"q");
+    let status = child.wait().unwrap();
+    assert!(status.success());
+    let after = rustix::termios::tcgetattr(&terminal()).unwrap();
+    assert_eq!(before.local_modes, after.local_modes);
 }

@@ -120,6 +120,13 @@ impl Gpus {
         devices.map(|device| device.gpu.index).collect::<BTreeSet<_>>().len()
     }
 
+    /// The PCI buses of the boards: `0000:04:00.0`.
+    pub fn buses(&self) -> Vec<&str> {
+        let devices = self.selection.iter().flat_map(|selection| &selection.devices);
+        let buses: BTreeSet<&str> = devices.map(|device| device.gpu.bus_id.as_str()).collect();
+        buses.into_iter().collect()
+    }
+
     /// The devices, as `sconce ps` shows them: `0 NVIDIA H100 80GB HBM3`.
     pub(crate) fn names(&self) -> Vec<String> {
         let devices = self.selection.iter().flat_map(|selection| &selection.devices);

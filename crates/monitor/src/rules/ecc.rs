@@ -15,6 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(0),
     clear: seconds(60),
+    alert: Some(
+        "sconce_gpu_ecc_uncorrected_errors_total > 0 or sconce_gpu_ecc_corrected_errors_total > 20e6",
+    ),
     check,
 };
 

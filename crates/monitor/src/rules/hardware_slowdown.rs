@@ -15,6 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(10),
     clear: seconds(300),
+    alert: Some(
+        r#"avg_over_time(sconce_gpu_clocks_held{reason="hw_power_brake_slowdown"}[5m]) > 0 or (avg_over_time(sconce_gpu_clocks_held{reason="hw_slowdown"}[5m]) > 0 unless on (gpu, UUID) avg_over_time(sconce_gpu_clocks_held{reason="hw_thermal_slowdown"}[5m]) > 0)"#,
+    ),
     check,
 };
 

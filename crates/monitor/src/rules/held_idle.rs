@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(1800),
     clear: seconds(60),
+    alert: None,
     check,
 };
 

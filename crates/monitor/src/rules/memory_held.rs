@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(300),
     clear: seconds(30),
+    alert: None,
     check,
 };
 

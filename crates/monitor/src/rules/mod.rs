@@ -5,6 +5,7 @@
 //! none any more.
 
 mod data_starved;
+mod driver_changed;
 mod ecc;
 mod fabric;
 mod fp32;
@@ -17,10 +18,12 @@ mod memory_held;
 mod nccl_hang;
 mod nvlink_down;
 mod nvlink_errors;
+mod other_image;
 mod pcie_narrow;
 mod pcie_replays;
 mod power_limit;
 mod row_remap;
+mod straggler;
 mod sxid;
 mod thermal;
 mod xid;
@@ -50,6 +53,8 @@ pub struct Rule {
     pub hold: Duration,
     /// How long it must not be seen.
     pub clear: Duration,
+    /// The same for Prometheus, where it can be asked of the metrics: what [`crate::alerts`] writes.
+    pub alert: Option<&'static str>,
     /// What it sees.
     pub check: fn(&Window) -> Vec<Seen>,
 }
@@ -71,6 +76,9 @@ pub const RULES: &[&Rule] = &[
     &thermal::RULE,
     &power_limit::RULE,
     &nccl_hang::RULE,
+    &driver_changed::RULE,
+    &other_image::RULE,
+    &straggler::RULE,
     &fp32::RULE,
     &launch_bound::RULE,
     &data_starved::RULE,

@@ -15,6 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(120),
     clear: seconds(15),
+    alert: Some(
+        "sconce_gpu_graphics_active_ratio > 0.95 and sconce_gpu_sm_active_ratio < 0.5 and sconce_gpu_sm_active_ratio > 0.005 and sconce_gpu_tensor_active_ratio < 0.005 and sconce_gpu_dram_active_ratio < 0.01 and sconce_gpu_power_watts < 0.4 * sconce_gpu_power_limit_watts",
+    ),
     check,
 };
 

@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(15),
     clear: seconds(30),
+    alert: Some("sconce_gpu_nvlinks_up > 0 and sconce_gpu_nvlinks_up < sconce_gpu_nvlinks"),
     check,
 };
 

@@ -15,17 +15,25 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(300),
+    alert: Some(
+        "increase(sconce_gpu_nvlink_crc_errors_total[5m]) > 30000 or increase(sconce_gpu_nvlink_replays_total[5m]) >= 1 or increase(sconce_gpu_nvlink_recoveries_total[5m]) >= 1",
+    ),
     check,
 };
 
+/// Seconds that are looked at: the counters are read once a minute.
+const OVER: u64 = 120;
+/// Checksum errors each second.
+const CRC: f64 = 100.0;
+
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let recent = window.recent(gpu, 60)?;
+        let recent = window.recent(gpu, OVER)?;
         let growth = |metric| recent.growth(metric).unwrap_or(0.0);
         let (crc, replays) = (growth(Metric::NvlinkCrc), growth(Metric::NvlinkReplays));
         let recoveries = growth(Metric::NvlinkRecoveries);
-        (crc > 6000.0 || replays >= 1.0 || recoveries >= 1.0).then(|| {
-            format!("in a minute {crc:.0} checksum errors, {replays:.0} replays, {recoveries:.0} recoveries")
+        (crc > CRC * OVER as f64 || replays >= 1.0 || recoveries >= 1.0).then(|| {
+            format!("in two minutes {crc:.0} checksum errors, {replays:.0} replays, {recoveries:.0} recoveries")
         })
     })
 }

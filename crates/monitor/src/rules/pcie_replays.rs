@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(600),
+    alert: Some("increase(sconce_gpu_pcie_replays_total[10m]) >= 10"),
     check,
 };
 

@@ -15,6 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(60),
     clear: seconds(60),
+    alert: Some(
+        r#"sconce_gpu_power_limit_watts < 0.99 * sconce_gpu_power_limit_default_watts and on (gpu, UUID) avg_over_time(sconce_gpu_clocks_held{reason="sw_power_cap"}[5m]) >= 0.5"#,
+    ),
     check,
 };
 

@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(60),
+    alert: Some("sconce_gpu_row_remap_pending > 0 or sconce_gpu_row_remap_failed > 0"),
     check,
 };
 

@@ -15,6 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(30),
     clear: seconds(60),
+    alert: Some(
+        r#"avg_over_time(sconce_gpu_clocks_held{reason=~"sw_thermal_slowdown|hw_thermal_slowdown"}[5m]) >= 0.5"#,
+    ),
     check,
 };
 

@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(30),
+    alert: None,
     check,
 };
 

@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use sconce_gpu::nvml::times;
+use sconce_monitor::Names;
 use sconce_monitor::exporter::Exporter;
+use sconce_monitor::history::History;
 use sconce_monitor::recording::{Recorder, Replay};
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
 use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
-use sconce_monitor::{Names, rules};
-use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::own;
+use crate::commands::{monitor_rules, own, watching};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
@@ -31,7 +31,7 @@ const LISTEN: &str = "127.0.0.1:9400";
 /// The most bytes of a recording.
 const LARGEST_RECORDING: u64 = 1 << 30;
 
-/// Watch the GPUs: a Prometheus exporter, recordings, and what is wrong
+/// Watch the GPUs: a page with history, a Prometheus exporter, recordings, and what is wrong
 ///
 /// Without DCGM and without root. Metrics have dcgm-exporter's names, so that its dashboards work, and names of their own
 /// (sconce_*) in base units. What is wrong (a hang in NCCL, an Xid, throttling, training beside the tensor cores, …) is
@@ -41,13 +41,14 @@ const LARGEST_RECORDING: u64 = 1 << 30;
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  sconce monitor                              http://127.0.0.1:9400/metrics, this machine alone
+  sconce monitor                              http://127.0.0.1:9400: a page, and /metrics
   sconce monitor --listen :9400               for a Prometheus elsewhere, as dcgm-exporter listens
   sconce monitor --once                       the metrics now
   sconce monitor --textfile /var/lib/node_exporter/gpu.prom
   sconce monitor --record day.gz              and sconce monitor --replay day.gz, here or elsewhere
   sconce monitor rules                        what it looks for
   sconce monitor rules --replay day.gz        what was wrong in a recording
+  sconce monitor rules --format prometheus > sconce.rules.yml
   sconce monitor --print-unit > /etc/systemd/system/sconce-monitor.service"
 )]
 pub struct Args {
@@ -75,6 +76,13 @@ pub struct Args {
     /// Take the samples from a recording, at its own pace, instead of this machine's GPUs
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Keep the history of the page in this folder: hours in full, months thinned, 64 MiB at most [$STATE_DIRECTORY, or
+    /// ~/.local/state/sconce/monitor; none beside --replay]
+    #[arg(long, value_name = "FOLDER")]
+    history: Option<PathBuf>,
+    /// Keep no history
+    #[arg(long, conflicts_with = "history")]
+    no_history: bool,
     /// End after so long
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
@@ -84,6 +92,9 @@ pub struct Args {
     /// Print what the calls of NVML cost to standard error at the end
     #[arg(long, hide = true)]
     times: bool,
+    /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
+    #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
+    tell: Vec<String>,
     /// Print a systemd unit that runs this without privileges, and end
     #[arg(long)]
     print_unit: bool,
@@ -92,20 +103,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// List what it looks for, or judge a recording
-    Rules(RulesArgs),
-}
-
-#[derive(clap::Args)]
-struct RulesArgs {
-    /// Judge this recording: what began when, and what ended
-    #[arg(long, value_name = "FILE")]
-    replay: Option<PathBuf>,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// Tell of what holds for this long already, and take it for over as soon: for trials
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    hold: Option<Duration>,
+    Rules(monitor_rules::Args),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -141,7 +139,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "ADDRESS:PORT (127.0.0.1:9400, [::1]:9400), or :PORT".to_owned())
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6)];
     let parsed = units.iter().find_map(|(unit, by)| {
         let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -159,10 +157,10 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if let Some(What::Rules(rules)) = &args.what {
-        return match &rules.replay {
-            Some(path) => judge(path, rules),
-            None => list(rules),
-        };
+        return monitor_rules::main(rules);
+    }
+    if !args.tell.is_empty() {
+        return watching::tell(&args.tell, args.hold);
     }
     if args.print_unit {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sconce"));
@@ -172,12 +170,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let watch = Watch::new(args.hold);
-    let exporter = Arc::new(Exporter::new(args.names.into(), &host, args.interval, watch));
+    let mut exporter = Exporter::new(args.names.into(), &host, args.interval, watch);
     if args.once {
         return once(args, &exporter);
     }
     let files = args.textfile.is_some() || args.record.is_some();
     let wanted = args.listen.or_else(|| if files { None } else { LISTEN.parse().ok() });
+    if let Some((folder, history)) = keep(args, wanted.is_some())? {
+        exporter = exporter.with_history(folder, history);
+    }
+    let exporter = Arc::new(exporter);
     let listener = wanted.map(listen).transpose()?;
     let mut recorder = match &args.record {
         Some(path) => Some(Recorder::new(create(path)?, &host, LARGEST_RECORDING)?),
@@ -192,11 +194,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         println!("http://{address}/metrics");
         let exporter = Arc::clone(&exporter);
-        let answers = move || {
-            let answer =
-                |method: &str, path: &str, accept: &str| exporter.answer(method, path, accept);
-            serve(&listener, &Limits::default(), &answer)
-        };
+        let answers = move || serve(&listener, &Limits::default(), &*exporter);
         let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
         drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
     }
@@ -210,7 +208,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let begun = Instant::now();
     let mut failed = None;
-    let mut unwritten = false;
+    let (mut unwritten, mut unkept) = (false, false);
     let mut full = false;
     let mut silent: Option<String> = None;
     let take = |sample: Sample| -> bool {
@@ -244,7 +242,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 }
             }
         }
-        tell(global, &times::measure("(metrics)", || exporter.push(sample)));
+        let (changes, kept) = times::measure("(metrics and history)", || exporter.push(sample));
+        tell(global, &changes);
+        // Tried again at the next sample; told of once.
+        if let Err(error) = &kept
+            && !unkept
+        {
+            eprintln!("note: the history can't be written: {error}; it is tried again");
+        }
+        unkept = kept.is_err();
         if let Some(path) = &args.textfile {
             let written = write_textfile(path, &exporter);
             // Tried again at the next sample; told of once.
@@ -272,6 +278,30 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprint!("{}", costs(begun.elapsed()));
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// The history that is to be kept, if any: what was asked for must be there, what is usual may fail.
+fn keep(args: &Args, serves: bool) -> Result<Option<(PathBuf, History)>, Failure> {
+    let usual = || {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let state = || {
+            let home = set("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+            Some(set("XDG_STATE_HOME").map(PathBuf::from).or(home)?.join("sconce/monitor"))
+        };
+        set("STATE_DIRECTORY").map(PathBuf::from).or_else(state).filter(|path| path.is_absolute())
+    };
+    let wanted = args.history.clone();
+    let by_itself = || usual().filter(|_| serves && args.replay.is_none());
+    let folder = wanted.clone().or_else(by_itself).filter(|_| !args.no_history);
+    let Some(folder) = folder else { return Ok(None) };
+    match History::open(&folder) {
+        Ok(history) => Ok(Some((folder, history))),
+        Err(error) if wanted.is_some() => Err(error.into()),
+        Err(error) => {
+            eprintln!("note: no history is kept: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Lets a recording be ended by Ctrl-C, whole. A monitor whose driver does not come back ends all the same.
@@ -351,7 +381,7 @@ fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-fn open(path: &Path) -> Result<Replay<File>, Failure> {
+pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
     let file = sconce_open::file(path).map_err(|error| {
         Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
     })?;
@@ -362,14 +392,14 @@ fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
     let mut silence = None;
     match &args.replay {
         // The last moment of a recording.
-        Some(path) => open(path)?.for_each(|sample| drop(exporter.push(sample))),
+        Some(path) => open(path)?.for_each(|sample| drop(exporter.push(sample).0)),
         None => {
             // What goes on between two looks takes two looks.
             let mut left = 2;
             let interval = args.interval.min(Duration::from_secs(1));
             sampler::run(Options { interval, ..options(args) }, |sample| {
                 silence.clone_from(&sample.silence);
-                drop(exporter.push(sample));
+                drop(exporter.push(sample).0);
                 left -= 1;
                 left > 0 && silence.is_none()
             });
@@ -444,103 +474,8 @@ fn tell(global: &Global, changes: &[Change]) {
 }
 
 /// `nccl-hang on GPU 0: A rank waits …: busy 100%, …`.
-fn line(finding: &Finding) -> String {
+pub fn line(finding: &Finding) -> String {
     let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
     let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn list(args: &RulesArgs) -> Result<ExitCode, Failure> {
-    if args.json {
-        let rows = rules::RULES.iter().map(|rule| {
-            json!({
-                "id": rule.id,
-                "title": rule.title,
-                "severity": rule.severity.word(),
-                "why": rule.why,
-                "action": rule.action,
-                "source": rule.source,
-                "hold_seconds": rule.hold.as_secs(),
-                "clear_seconds": rule.clear.as_secs(),
-            })
-        });
-        let rows: Vec<_> = rows.collect();
-        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let width = rules::RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
-    for rule in rules::RULES {
-        let hold = sconce_monitor::time(rule.hold);
-        println!("{:<width$}  {:<8}  {hold:>7}  {}", rule.id, rule.severity.word(), rule.title);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What was wrong in a recording.
-fn judge(path: &Path, args: &RulesArgs) -> Result<ExitCode, Failure> {
-    let mut watch = Watch::new(args.hold);
-    let mut samples = open(path)?;
-    let (mut first, mut last, mut count) = (None, 0, 0usize);
-    let mut rows: Vec<(Finding, Option<u64>)> = Vec::new();
-    for sample in samples.by_ref() {
-        first.get_or_insert(sample.at_ms);
-        last = sample.at_ms;
-        count += 1;
-        for change in watch.push(Arc::new(sample)) {
-            match change {
-                Change::Begins(finding) => rows.push((finding, None)),
-                Change::Ends(finding, at) => {
-                    let same = |(known, end): &&mut (Finding, Option<u64>)| {
-                        end.is_none()
-                            && (known.rule, &known.uuid, known.since_ms)
-                                == (finding.rule, &finding.uuid, finding.since_ms)
-                    };
-                    if let Some(row) = rows.iter_mut().find(same) {
-                        // What was seen when it began tells more than what was while it ended.
-                        row.1 = Some(at);
-                    }
-                }
-            }
-        }
-    }
-    let begun = first.unwrap_or(0);
-    let after = |at: u64| at.saturating_sub(begun) as f64 / 1e3;
-    if args.json {
-        let rows = rows.iter().map(|(finding, end)| {
-            json!({
-                "rule": finding.rule,
-                "severity": finding.severity.word(),
-                "gpu": finding.gpu,
-                "uuid": finding.uuid,
-                "since_ms": finding.since_ms,
-                "until_ms": end,
-                "evidence": finding.evidence,
-                "action": finding.action,
-            })
-        });
-        let all = json!({
-            "samples": count,
-            "from_ms": first,
-            "to_ms": last,
-            "torn": samples.torn(),
-            "findings": rows.collect::<Vec<_>>(),
-        });
-        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let torn = if samples.torn() { ", which break off there" } else { "" };
-    println!("{count} samples of {:.0} s{torn}", after(last));
-    for (finding, end) in &rows {
-        let end = end.map_or("the end".to_owned(), |end| format!("{:.0} s", after(end)));
-        println!(
-            "{:.0} s to {end}: {}: {}",
-            after(finding.since_ms),
-            finding.severity.word(),
-            line(finding)
-        );
-    }
-    if rows.is_empty() {
-        println!("nothing was wrong, as far as the rules can tell");
-    }
-    Ok(ExitCode::SUCCESS)
 }

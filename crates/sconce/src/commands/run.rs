@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::commands::finish;
 use crate::commands::options::Options;
 use crate::commands::paths;
+use crate::commands::watching::Watching;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
 use crate::trust;
@@ -73,6 +74,9 @@ pub struct Args {
     /// Don't import packages with native code once, beside the first run
     #[arg(long)]
     no_import_check: bool,
+    /// Don't tell of errors of its GPUs (Xid, ECC, heat, a hang in NCCL) on standard error while it runs
+    #[arg(long)]
+    no_watch: bool,
     /// Make the whole image before the command starts, its bytecode included
     #[arg(long)]
     whole: bool,
@@ -134,7 +138,10 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         _ => None,
     };
+    let buses = if args.no_watch { Vec::new() } else { ready.gpus.buses() };
+    let watching = Watching::begin(&buses);
     let exit = sconce_run::run(&ready.container, shim, Vec::new(), &mut note);
+    drop(watching);
     let failed = exit.as_ref().is_ok_and(|exit| !exit.success());
     // Whoever interrupted it wants the prompt back.
     let stopped = exit.as_ref().map_or(true, |exit| exit.code() >= 128);

@@ -1,185 +1,76 @@
 //! `sconce top`.
 
-use std::process::ExitCode;
-use std::time::Duration;
+mod live;
+mod machines;
+mod screen;
+mod tables;
+mod view;
 
-use sconce_monitor::metric::Metric;
-use sconce_monitor::sample::{Gpu, Process, Sample};
-use sconce_monitor::sampler::{self, Options, say};
+use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use crate::cli::Global;
-use crate::commands::own;
 use crate::error::{Failure, Kind};
+use machines::{Machine, Source};
 
-/// Show the GPUs and who uses them
+/// Show the GPUs and who uses them, live
 ///
-/// A table of GPUs, instances of MIG and processes with their user, container and image; what is looked at is half a second.
+/// Of this machine, or of others on which `sconce monitor` listens: GPUs with their history, instances of MIG, processes
+/// with user, container, image and job, and what is wrong. Keys: q ends, s sorts the processes, / filters them,
+/// k sends a signal to one, arrows scroll. Where standard output is no terminal it prints once.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sconce top                              this machine
+  sconce top gpu1:9400 gpu[2-8]:9400      others, where `sconce monitor --listen :9400` runs
+  sconce top --once                       a table, and no more")]
 pub struct Args {
-    /// Print once and end: there is no other way yet
+    /// Other machines, by the address of their monitor: HOST:PORT, gpu[1-4]:9400; port 9400 if none is said
+    #[arg(value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Print once and end
     #[arg(long)]
     once: bool,
-    /// As JSON: {at_ms, driver, gpus: [{index, uuid, model, values, instances, processes, holders, …}]}, values in base units
+    /// As JSON, once: {at_ms, driver, gpus: [{index, uuid, model, values, instances, processes, holders, …}]}, values in base
+    /// units; of several machines {host: {sample, findings}}
     #[arg(long)]
     json: bool,
-    /// A container, as Docker's command of this name takes one
-    #[arg(hide = true)]
-    container: Vec<String>,
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    if !args.container.is_empty() {
-        let what = "there is no `sconce top` of a container: it shows GPUs";
-        let failure = Failure::new(Kind::Usage, what);
-        return Err(failure.hint("`sconce exec NAME ps aux`, or `sconce stats`"));
+    let sources = Source::of(&args.hosts)?;
+    let terminals = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if terminals && !args.once && !args.json {
+        return live::run(sources);
     }
-    let mut last = None;
-    let mut left = 2;
-    let interval = Duration::from_millis(500);
-    sampler::run(
-        Options { interval, listen: false, ..Options::new(Box::new(own::library), own::finder()) },
-        |sample| {
-            left -= 1;
-            let go_on = left > 0 && sample.silence.is_none();
-            last = Some(sample);
-            go_on
-        },
-    );
-    let sample: Sample = last.unwrap_or_default();
-    if let Some(why) = &sample.silence {
+    let machines: Vec<Machine> = machines::once(&sources);
+    if let [Machine { name: None, answer: Some(Err(why)), .. }] = machines.as_slice() {
         let failure = Failure::new(Kind::Machine, format!("NVML does not answer: {why}"));
         return Err(failure.hint("`sconce doctor` says what is wrong with the driver"));
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&sample).map_err(Failure::unwritable)?);
-        return Ok(ExitCode::SUCCESS);
+        println!("{}", machines::json(&machines).map_err(Failure::unwritable)?);
+    } else {
+        for machine in &machines {
+            print!("{}", once(machine));
+        }
     }
-    print!("{}", gpus(&sample));
-    print!("{}", processes(&sample));
-    if !args.once && !global.quiet {
-        eprintln!("note: this is one look; `watch -n 2 sconce top --once` repeats it");
+    let silent: Vec<String> = machines.iter().filter_map(Machine::silence).collect();
+    if let Some(first) = silent.first() {
+        let failure = Failure::new(Kind::Machine, first.clone());
+        return Err(
+            failure.hint("`sconce monitor --listen :9400` must run there, and its port be reached")
+        );
+    }
+    if !terminals && !args.once && !args.json && !global.quiet {
+        eprintln!("note: standard output is no terminal: this is one look");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Columns as wide as what is in them, numbers to the right.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let plain = |text: &str| -> String {
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect()
-    };
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        widest.max(head.get(column).map_or(0, |name| name.len()))
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut out = String::new();
-    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            text += &format!("{cell:<width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    line(&mut head.iter().copied());
-    for row in &rows {
-        line(&mut row.iter().map(String::as_str));
-    }
-    out
-}
-
-/// A value with its unit, `-` where there is none.
-fn shown(value: Option<f64>, by: f64, unit: &str) -> String {
-    value.map_or("-".to_owned(), |value| format!("{:.0}{unit}", value * by))
-}
-
-fn of_gpu(gpu: &Gpu) -> Vec<String> {
-    let value = |metric| gpu.values.get(metric);
-    let state = match gpu.lost {
-        Some(code) => say(code),
-        None if gpu.mig => "MIG".to_owned(),
-        None => String::new(),
-    };
-    vec![
-        gpu.index.to_string(),
-        gpu.model.clone(),
-        shown(value(Metric::Utilization), 100.0, "%"),
-        shown(value(Metric::SmActive), 100.0, "%"),
-        shown(value(Metric::Tensor), 100.0, "%"),
-        format!(
-            "{} of {}",
-            shown(value(Metric::MemoryUsed), 1e-9, ""),
-            shown(value(Metric::MemoryTotal), 1e-9, " GB")
-        ),
-        shown(value(Metric::Power), 1.0, " W"),
-        shown(value(Metric::Temperature), 1.0, " C"),
-        shown(value(Metric::SmClock), 1e-6, " MHz"),
-        state,
-    ]
-}
-
-fn gpus(sample: &Sample) -> String {
-    let mut rows = Vec::new();
-    for gpu in &sample.gpus {
-        rows.push(of_gpu(gpu));
-        for one in &gpu.instances {
-            let value = |metric| one.values.get(metric);
-            let used = shown(value(Metric::MemoryUsed), 1e-9, "");
-            let total = shown(value(Metric::MemoryTotal), 1e-9, " GB");
-            let mut row = vec![
-                format!("{}:{}", gpu.index, one.gpu_instance),
-                one.profile.clone(),
-                "-".to_owned(),
-                shown(value(Metric::SmActive), 100.0, "%"),
-                shown(value(Metric::Tensor), 100.0, "%"),
-                format!("{used} of {total}"),
-            ];
-            row.resize(10, String::new());
-            rows.push(row);
-        }
-    }
-    let head = ["GPU", "MODEL", "BUSY", "SM", "TENSOR", "MEMORY", "POWER", "HEAT", "CLOCK", ""];
-    table(&head, &rows)
-}
-
-fn of_process(gpu: &Gpu, process: &Process) -> Vec<String> {
-    let workload = &process.workload;
-    let short = workload.container.get(..12).unwrap_or(&workload.container);
-    let container = match (workload.name.is_empty(), short.is_empty()) {
-        (false, _) => workload.name.clone(),
-        (true, false) => format!("{}:{short}", workload.runtime),
-        (true, true) if !workload.slurm_job.is_empty() => format!("job {}", workload.slurm_job),
-        (true, true) => "-".to_owned(),
-    };
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-    vec![
-        gpu.index.to_string(),
-        process.pid.to_string(),
-        process.user.clone().unwrap_or_else(|| "-".to_owned()),
-        process.memory.map_or("-".to_owned(), |memory| format!("{:.1} GB", memory as f64 / 1e9)),
-        container,
-        or_dash(&workload.image),
-        or_dash(&process.name),
-    ]
-}
-
-fn processes(sample: &Sample) -> String {
-    let rows = sample.gpus.iter().flat_map(|gpu| {
-        gpu.processes.iter().flatten().map(move |process| of_process(gpu, process))
-    });
-    let rows: Vec<_> = rows.collect();
-    let hidden = !sample.sees_processes;
-    match rows.is_empty() {
-        true if hidden => {
-            "no processes are seen: from inside a container those of others are not\n".to_owned()
-        }
-        true => String::new(),
-        false => {
-            let head = ["GPU", "PID", "USER", "MEMORY", "CONTAINER", "IMAGE", "PROCESS"];
-            format!("\n{}", table(&head, &rows))
-        }
-    }
+/// A machine as tables.
+fn once(machine: &Machine) -> String {
+    let Some(Ok(now)) = &machine.answer else { return String::new() };
+    let head = machine.name.as_ref().map(|name| format!("{}:\n", tables::plain(name, 60)));
+    head.unwrap_or_default() + &tables::gpus(&now.sample) + &tables::processes(&now.sample)
 }

@@ -1,0 +1,142 @@
+//! `sconce monitor rules`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use sconce_monitor::rules;
+use sconce_monitor::watch::{Change, Finding, Watch};
+use serde_json::json;
+
+use crate::commands::monitor::{line, open, time};
+use crate::error::Failure;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Judge this recording: what began when, and what ended
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// As JSON
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// As a file of alerts for Prometheus
+    #[arg(long, value_name = "FORMAT", conflicts_with = "replay")]
+    format: Option<Format>,
+    /// Tell of what holds for this long already, and take it for over as soon: for trials
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    hold: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// A file of rules, as `promtool check rules` takes it
+    Prometheus,
+}
+
+pub fn main(args: &Args) -> Result<ExitCode, Failure> {
+    match (&args.replay, args.format) {
+        (Some(path), _) => judge(path, args),
+        (None, Some(Format::Prometheus)) => {
+            print!("{}", sconce_monitor::alerts());
+            Ok(ExitCode::SUCCESS)
+        }
+        (None, None) => list(args),
+    }
+}
+
+fn list(args: &Args) -> Result<ExitCode, Failure> {
+    if args.json {
+        let rows = rules::RULES.iter().map(|rule| {
+            json!({
+                "id": rule.id,
+                "title": rule.title,
+                "severity": rule.severity.word(),
+                "why": rule.why,
+                "action": rule.action,
+                "source": rule.source,
+                "hold_seconds": rule.hold.as_secs(),
+                "clear_seconds": rule.clear.as_secs(),
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = rules::RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
+    for rule in rules::RULES {
+        let hold = sconce_monitor::time(rule.hold);
+        println!("{:<width$}  {:<8}  {hold:>7}  {}", rule.id, rule.severity.word(), rule.title);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was wrong in a recording.
+fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
+    let mut watch = Watch::new(args.hold);
+    let mut samples = open(path)?;
+    let (mut first, mut last, mut count) = (None, 0, 0usize);
+    let mut rows: Vec<(Finding, Option<u64>)> = Vec::new();
+    for sample in samples.by_ref() {
+        first.get_or_insert(sample.at_ms);
+        last = sample.at_ms;
+        count += 1;
+        for change in watch.push(Arc::new(sample)) {
+            match change {
+                Change::Begins(finding) => rows.push((finding, None)),
+                Change::Ends(finding, at) => {
+                    let same = |(known, end): &&mut (Finding, Option<u64>)| {
+                        end.is_none()
+                            && (known.rule, &known.uuid, known.since_ms)
+                                == (finding.rule, &finding.uuid, finding.since_ms)
+                    };
+                    if let Some(row) = rows.iter_mut().find(same) {
+                        // What was seen when it began tells more than what was while it ended.
+                        row.1 = Some(at);
+                    }
+                }
+            }
+        }
+    }
+    let begun = first.unwrap_or(0);
+    let after = |at: u64| at.saturating_sub(begun) as f64 / 1e3;
+    if args.json {
+        let rows = rows.iter().map(|(finding, end)| {
+            json!({
+                "rule": finding.rule,
+                "severity": finding.severity.word(),
+                "gpu": finding.gpu,
+                "uuid": finding.uuid,
+                "since_ms": finding.since_ms,
+                "until_ms": end,
+                "evidence": finding.evidence,
+                "action": finding.action,
+            })
+        });
+        let all = json!({
+            "samples": count,
+            "from_ms": first,
+            "to_ms": last,
+            "torn": samples.torn(),
+            "findings": rows.collect::<Vec<_>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let torn = if samples.torn() { ", which break off there" } else { "" };
+    println!("{count} samples of {:.0} s{torn}", after(last));
+    for (finding, end) in &rows {
+        let end = end.map_or("the end".to_owned(), |end| format!("{:.0} s", after(end)));
+        println!(
+            "{:.0} s to {end}: {}: {}",
+            after(finding.since_ms),
+            finding.severity.word(),
+            line(finding)
+        );
+    }
+    if rows.is_empty() {
+        println!("nothing was wrong, as far as the rules can tell");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,134 @@
+//! The GPUs and their processes as tables: what `--once` prints.
+
+use sconce_monitor::metric::Metric;
+use sconce_monitor::sample::{Gpu, Process, Sample};
+use sconce_monitor::sampler::say;
+
+/// Columns as wide as what is in them, numbers to the right.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell, 60)).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        widest.max(head.get(column).map_or(0, |name| name.len()))
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut out = String::new();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text += &format!("{cell:<width$}  ");
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(&mut head.iter().copied());
+    for row in &rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+    out
+}
+
+/// Names are whoever's who started it: nothing of them steers a terminal.
+pub fn plain(text: &str, most: usize) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).take(most).collect()
+}
+
+/// A value with its unit, `-` where there is none.
+pub fn shown(value: Option<f64>, by: f64, unit: &str) -> String {
+    value.map_or("-".to_owned(), |value| format!("{:.0}{unit}", value * by))
+}
+
+fn of_gpu(gpu: &Gpu) -> Vec<String> {
+    let value = |metric| gpu.values.get(metric);
+    let state = match gpu.lost {
+        Some(code) => say(code),
+        None if gpu.mig => "MIG".to_owned(),
+        None => String::new(),
+    };
+    vec![
+        gpu.index.to_string(),
+        gpu.model.clone(),
+        shown(value(Metric::Utilization), 100.0, "%"),
+        shown(value(Metric::SmActive), 100.0, "%"),
+        shown(value(Metric::Tensor), 100.0, "%"),
+        format!(
+            "{} of {}",
+            shown(value(Metric::MemoryUsed), 1e-9, ""),
+            shown(value(Metric::MemoryTotal), 1e-9, " GB")
+        ),
+        shown(value(Metric::Power), 1.0, " W"),
+        shown(value(Metric::Temperature), 1.0, " C"),
+        shown(value(Metric::SmClock), 1e-6, " MHz"),
+        state,
+    ]
+}
+
+pub fn gpus(sample: &Sample) -> String {
+    let mut rows = Vec::new();
+    for gpu in &sample.gpus {
+        rows.push(of_gpu(gpu));
+        for one in &gpu.instances {
+            let value = |metric| one.values.get(metric);
+            let used = shown(value(Metric::MemoryUsed), 1e-9, "");
+            let total = shown(value(Metric::MemoryTotal), 1e-9, " GB");
+            let mut row = vec![
+                format!("{}:{}", gpu.index, one.gpu_instance),
+                one.profile.clone(),
+                "-".to_owned(),
+                shown(value(Metric::SmActive), 100.0, "%"),
+                shown(value(Metric::Tensor), 100.0, "%"),
+                format!("{used} of {total}"),
+            ];
+            row.resize(10, String::new());
+            rows.push(row);
+        }
+    }
+    let head = ["GPU", "MODEL", "BUSY", "SM", "TENSOR", "MEMORY", "POWER", "HEAT", "CLOCK", ""];
+    table(&head, &rows)
+}
+
+/// What a process is in: container, image, and its own name.
+pub fn of_process(gpu: &Gpu, process: &Process) -> Vec<String> {
+    let workload = &process.workload;
+    let short = workload.container.get(..12).unwrap_or(&workload.container);
+    let container = match (workload.name.is_empty(), short.is_empty()) {
+        (false, _) => workload.name.clone(),
+        (true, false) => format!("{}:{short}", workload.runtime),
+        (true, true) if !workload.slurm_job.is_empty() => format!("job {}", workload.slurm_job),
+        (true, true) => "-".to_owned(),
+    };
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    vec![
+        gpu.index.to_string(),
+        process.pid.to_string(),
+        process.user.clone().unwrap_or_else(|| "-".to_owned()),
+        process.memory.map_or("-".to_owned(), |memory| format!("{:.1} GB", memory as f64 / 1e9)),
+        container,
+        or_dash(&workload.image),
+        or_dash(&process.name),
+    ]
+}
+
+pub fn processes(sample: &Sample) -> String {
+    let rows = sample.gpus.iter().flat_map(|gpu| {
+        gpu.processes.iter().flatten().map(move |process| of_process(gpu, process))
+    });
+    let rows: Vec<_> = rows.collect();
+    let hidden = !sample.sees_processes;
+    match rows.is_empty() {
+        true if hidden => {
+            "no processes are seen: from inside a container those of others are not\n".to_owned()
+        }
+        true => String::new(),
+        false => {
+            let head = ["GPU", "PID", "USER", "MEMORY", "CONTAINER", "IMAGE", "PROCESS"];
+            format!("\n{}", table(&head, &rows))
+        }
+    }
+}
