@@ -8,6 +8,7 @@ use std::fs;
 use sconce_blob::Digest;
 use sconce_testkit::RegistryServer;
 use world::World;
+use world::served::Served;
 
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
 const KEY: &str = include_str!("../../sign/tests/cosign/cosign.key");
@@ -308,29 +309,6 @@ fn a_policy_keeps_out_what_is_not_signed() {
     assert!(code == 3 && err.contains("can't be used"), "{code} {err}");
 }
 
-/// A `sconce serve --writable` of a world's store, that ends with the test.
-struct Served(std::process::Child, String);
-
-impl Served {
-    fn start(world: &World) -> Self {
-        use std::io::BufRead;
-        let words = ["serve", "--writable", "--no-build", "--listen", "127.0.0.1:0"];
-        let mut child = world.sconce(&words).stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let out = child.stdout.as_mut().unwrap();
-        std::io::BufReader::new(out).read_line(&mut line).unwrap();
-        let host = line.trim().strip_prefix("http://").unwrap().to_owned();
-        Self(child, host)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// Each way to an image that others built: pulled, by its names and digest, from a layout, an archive and a pipe, pushed, under names that a
 /// person gave it, and from a store below.
 #[test]
@@ -345,10 +323,10 @@ fn every_way_to_an_image_meets_the_policy() {
     done(&there, &["prune"]);
     done(&there, &["pull", &name]);
     // Other images, so that each has its own digest and names.
-    let served = Served::start(&there);
+    let served = Served::start(&there, &["--writable"]);
     let push = |n: &str, tag: &str| {
         world.image(&ECHO.replace("from the registry", n));
-        let to = format!("{}/{tag}", served.1);
+        let to = format!("{}/{tag}", served.host);
         done(&world, &["copy", "--image-only", "oci:image", &to]).trim().replace("sha256:", "")
     };
     push("one", "lab/demo:1");
@@ -447,8 +425,8 @@ fn signatures_of_what_is_pushed_and_in_files() {
         &there,
         "version = 1\n[files]\nkeys = [\"plain.pub\"]\n[pushed]\nkeys = [\"plain.pub\"]\n",
     );
-    let served = Served::start(&there);
-    let to = format!("{}/lab/demo:1", served.1);
+    let served = Served::start(&there, &["--writable"]);
+    let to = format!("{}/lab/demo:1", served.host);
     done(&world, &["copy", &name, &to]);
     let layout = there.path("layout").display().to_string();
     done(&world, &["copy", &name, &format!("oci:{layout}:1")]);
