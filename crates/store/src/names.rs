@@ -32,6 +32,7 @@ impl Store {
         let was_there = remove_file(&path)?;
         if was_there {
             sync_parent(&path)?;
+            self.forget_mark(name)?;
         }
         Ok(was_there)
     }

@@ -55,6 +55,19 @@ impl Store {
         self.write_name(name, image)
     }
 
+    /// Takes away what is noted of a name that is gone.
+    pub(crate) fn forget_mark(&self, name: &str) -> Result<(), Error> {
+        let path = self.place().pushed_mark(name);
+        if path.exists() {
+            let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+            // Another may have been pushed by now.
+            if self.place().named(name)?.is_none() {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes that it was not a client that gave an image this name.
     pub(crate) fn forget_pushed(&self, name: &str, image: Digest) -> Result<(), Error> {
         let path = self.place().pushed_mark(name);
