@@ -176,7 +176,10 @@ fn an_image_is_pushed_by_sconce_and_by_hand() {
         "application/vnd.oci.image.manifest.v1+json", "digest": "{digest}", "size": {}}}]}}"#,
         tag.body.len()
     );
-    is(&put("lab/other/manifests/3", &index), 400, "an index of several platforms");
+    is(&put("lab/other/manifests/3", &index), 400, "Content-Type");
+    let kind = "Content-Type: application/vnd.oci.image.index.v1+json\r\n";
+    let reply = served.ask("PUT", "/v2/lab/other/manifests/3", kind, index.as_bytes());
+    is(&reply, 400, "an index of several platforms");
     // A layer that is another than its configuration says.
     let config = format!(
         r#"{{"architecture": "amd64", "os": "linux", "config": {{}},
@@ -402,7 +405,7 @@ fn manifests_are_what_they_say() {
         if status == 201 {
             let served = served.ask("GET", "/v2/lab/demo/manifests/2", "", b"");
             let kind = if kind.starts_with(DOCKER) { DOCKER } else { OCI };
-            assert_eq!((served.header("content-type"), served.body), (Some(kind), body));
+            assert_eq!((served.header("content-type"), &served.body), (Some(kind), &body));
         }
     }
 }
