@@ -99,7 +99,7 @@ impl World {
         let blob = |bytes: &[u8], size: usize| {
             let digest = Digest::of(bytes);
             self.server.put(&format!("/v2/team/app/blobs/{digest}"), bytes);
-            format!(r#"{{"mediaType":"text/html","digest":"{digest}","size":{size}}}"#)
+            format!(r#"{{"mediaType":"","digest":"{digest}","size":{size}}}"#)
         };
         let rows: Vec<_> = layers.iter().map(|said| blob(&said.blob, said.size)).collect();
         let manifest = format!(
