@@ -6,9 +6,14 @@ use std::io::{self, BufRead, Read};
 use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::turn::{Turn, take_turn};
+
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// The largest window of a zstd frame, bytes: it is kept in memory. `zstd -19` takes 8 MiB.
-const MAX_WINDOW: u64 = 32 << 20;
+/// The largest window of a zstd frame, bytes: it is kept in memory. `zstd -19` takes 8 MiB, `zstd --long` 128 MiB, which is also the most that
+/// `zstd -d` reads unless it is told otherwise.
+const MAX_WINDOW: u64 = 128 << 20;
+/// Of layers with a window larger than this one at a time is unpacked: eight of them would take a gigabyte.
+const LARGE_WINDOW: u64 = 32 << 20;
 /// Bytes decoded at a time.
 const STEP: usize = 128 << 10;
 
@@ -51,10 +56,28 @@ impl Packing {
 ///
 /// # Errors
 /// Those of the source.
-pub fn unpacked<'a>(mut packed: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn unpacked<'a>(packed: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    unpacked_with(packed, false)
+}
+
+/// As [`unpacked`], of layers, of which several are unpacked at a time: those that need much memory wait for one another. Whoever reads one
+/// must not wait for another.
+///
+/// # Errors
+/// Those of the source.
+pub fn unpacked_layer<'a>(
+    packed: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    unpacked_with(packed, true)
+}
+
+fn unpacked_with<'a>(
+    mut packed: impl BufRead + Send + 'a,
+    in_turns: bool,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match Packing::of(packed.fill_buf()?) {
         Some(Packing::Gzip) => Box::new(Gzip::new(packed)),
-        Some(Packing::Zstd) => Box::new(Zstd::new(packed)),
+        Some(Packing::Zstd) => Box::new(Zstd { in_turns, ..Zstd::new(packed) }),
         Some(Packing::Unread(_)) | None => Box::new(packed),
     })
 }
@@ -94,14 +117,14 @@ pub struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
     inside: bool,
+    in_turns: bool,
+    turn: Option<Turn>,
 }
 
 impl<R: Read> Zstd<R> {
     /// The frames in `source`.
     pub fn new(source: R) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(MAX_WINDOW);
-        Self { source, decoder, inside: false }
+        Self { source, decoder: decoder(), inside: false, in_turns: false, turn: None }
     }
 
     /// Begins the next frame; false at the end of the source.
@@ -124,7 +147,19 @@ impl<R: Read> Zstd<R> {
             }
             return Ok(true);
         }
-        let frame = magic.as_slice().chain(&mut self.source);
+        let header = frame_header(&mut self.source)?;
+        let window = window(&header);
+        if window > MAX_WINDOW {
+            return Err(broken(&format!(
+                "its zstd frame needs a window of {}, and at most {} are read: pack it without --long, or with --long=27",
+                in_words(window),
+                in_words(MAX_WINDOW)
+            )));
+        }
+        if self.in_turns && window > LARGE_WINDOW {
+            self.turn = Some(take_turn());
+        }
+        let frame = magic.chain(header.as_slice()).chain(&mut self.source);
         self.decoder.init(frame).map_err(|error| broken(&error.to_string()))?;
         self.inside = true;
         Ok(true)
@@ -141,6 +176,11 @@ impl<R: Read> Read for Zstd<R> {
                 }
                 if self.decoder.is_finished() {
                     self.inside = false;
+                    if self.turn.is_some() {
+                        // Its memory goes with it.
+                        self.decoder = decoder();
+                        self.turn = None;
+                    }
                 } else {
                     let step = BlockDecodingStrategy::UptoBytes(STEP);
                     let decoded = self.decoder.decode_blocks(&mut self.source, step);
@@ -150,6 +190,50 @@ impl<R: Read> Read for Zstd<R> {
                 return Ok(0);
             }
         }
+    }
+}
+
+fn decoder() -> FrameDecoder {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(MAX_WINDOW);
+    decoder
+}
+
+/// The header of a frame, behind its magic number (RFC 8878, section 3.1.1.1).
+fn frame_header(source: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut header = vec![0];
+    source.read_exact(&mut header)?;
+    let descriptor = header[0];
+    let is_single = descriptor & 0x20 != 0;
+    let of_size = match descriptor >> 6 {
+        0 => usize::from(is_single),
+        kind => 1 << kind,
+    };
+    let of_dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    header.resize(1 + usize::from(!is_single) + of_dictionary + of_size, 0);
+    source.read_exact(&mut header[1..])?;
+    Ok(header)
+}
+
+/// The window that a frame needs; of one in a single segment that is all of it.
+fn window(header: &[u8]) -> u64 {
+    let descriptor = header[0];
+    if descriptor & 0x20 == 0 {
+        let (exponent, mantissa) = (header[1] >> 3, u64::from(header[1] & 7));
+        let base = 1 << (10 + exponent);
+        return base + base / 8 * mantissa;
+    }
+    let at = 1 + [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size = header[at..].iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
+    if descriptor >> 6 == 1 { size + 256 } else { size }
+}
+
+fn in_words(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 30 && bytes.is_multiple_of(1 << 30) => {
+            format!("{} GiB", bytes >> 30)
+        }
+        bytes => format!("{} MiB", bytes.div_ceil(1 << 20)),
     }
 }
 
@@ -193,6 +277,30 @@ mod tests {
         let skip = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"xyz"].concat();
         let frames = [skip.clone(), frame(b"one "), skip, frame(b"two")].concat();
         assert_eq!(all(&frames).unwrap(), b"one two");
+    }
+
+    /// Header bytes as zstd 1.5 writes them.
+    #[test]
+    fn windows_of_headers() {
+        for (header, expected) in [
+            (&[0x04_u8, 0x58][..], 2 << 20),
+            (&[0x04, 0x88], 128 << 20),
+            (&[0x04, 0xa8], 2 << 30),
+            (&[0x00, 0x59], (2 << 20) + (256 << 10)),
+            (&[0x20, 7], 7),
+            (&[0x60, 7, 0], 263),
+            (&[0xa4, 0, 0, 0, 3], 3 << 24),
+            (&[0xe1, 9, 0, 0, 0, 0, 1, 0, 0, 0], 1 << 32),
+        ] {
+            let mut source = header;
+            assert_eq!(frame_header(&mut source).unwrap(), header);
+            assert!(source.is_empty());
+            assert_eq!(window(header), expected, "{header:?}");
+        }
+        // Nothing is reserved for it.
+        let bomb = [&ZSTD[..], &[0x04, 0xff], &[0; 100]].concat();
+        let error = all(&bomb).unwrap_err().to_string();
+        assert!(error.contains("a window of") && error.contains("128 MiB"), "{error}");
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl Config {
             let named = manifest.config.digest;
             return Err(format!("it names the config {named}, but the config given is {actual}"));
         }
+        let (len, said) = (bytes.len() as u64, manifest.config.size);
+        if len != said {
+            return Err(format!("its config has {len} bytes, not the {said} that it says"));
+        }
+        manifest.check_layers()?;
         let (layers, ids) = (manifest.layers.len(), self.rootfs.diff_ids.len());
         if layers != ids {
             return Err(format!("it has {layers} layers, but its config has {ids} DiffIDs"));

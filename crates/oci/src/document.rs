@@ -13,6 +13,9 @@ pub struct Manifest {
     /// Which kind of manifest it says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What kind of artifact it says it is.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    pub(crate) artifact_type: String,
     /// Its configuration.
     pub config: Descriptor,
     /// Its layers, the base first.
@@ -24,7 +27,8 @@ impl Manifest {
     /// One of OCI's kind.
     #[must_use]
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
-        Self { schema_version: 2, media_type: Some(MANIFEST.to_owned()), config, layers }
+        let media_type = Some(MANIFEST.to_owned());
+        Self { schema_version: 2, media_type, artifact_type: String::new(), config, layers }
     }
 
     /// Its bytes.
@@ -39,8 +43,9 @@ impl Manifest {
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     schema_version: u32,
+    /// Which kind of index it says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
+    pub media_type: Option<String>,
     /// The images, or other indexes.
     #[serde(default, deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
@@ -102,11 +107,13 @@ impl Document {
             #[serde(default, deserialize_with = "or_default")]
             schema_version: u32,
             media_type: Option<String>,
+            #[serde(default, deserialize_with = "or_default")]
+            artifact_type: String,
             config: Option<Descriptor>,
             layers: Option<Vec<Descriptor>>,
             manifests: Option<Vec<Descriptor>>,
         }
-        let Either { schema_version, media_type, config, layers, manifests } =
+        let Either { schema_version, media_type, artifact_type, config, layers, manifests } =
             serde_json::from_slice(bytes)
                 .map_err(|error| format!("no manifest of an OCI or Docker image: {error}"))?;
         if schema_version == 1 {
@@ -119,9 +126,13 @@ impl Document {
                     count if count > MAX_LAYERS => {
                         Err(format!("{count} layers; at most {MAX_LAYERS} can be mounted"))
                     }
-                    _ => {
-                        Ok(Self::Manifest(Manifest { schema_version, media_type, config, layers }))
-                    }
+                    _ => Ok(Self::Manifest(Manifest {
+                        schema_version,
+                        media_type,
+                        artifact_type,
+                        config,
+                        layers,
+                    })),
                 }
             }
             (None, Some(manifests)) => {

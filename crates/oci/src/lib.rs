@@ -9,6 +9,8 @@ mod artifact;
 mod compression;
 mod config;
 mod document;
+mod kinds;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +22,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use artifact::{
     Artifact, EMPTY, EMPTY_BYTES, MAX_ARTIFACT, MAX_REFERRERS, Referrer, list_of, referrers_tag,
 };
-pub use compression::{Packing, Zstd, unpacked};
+pub use compression::{Packing, Zstd, unpacked, unpacked_layer};
 pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};
+pub use kinds::{Role, role};
 
 /// Media type of an image's configuration.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

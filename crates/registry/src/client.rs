@@ -180,6 +180,10 @@ impl Registry {
         manifest: Manifest,
         architecture: &str,
     ) -> Result<Image, Error> {
+        if let Some(kind) = manifest.artifact() {
+            let reference = self.reference.to_string();
+            return Err(Error::Artifact { reference, kind, digest, manifest: bytes });
+        }
         let blob = &manifest.config;
         let wanted = blob.digest.to_string();
         let url = self.url(&format!("blobs/{wanted}"))?;

@@ -47,6 +47,18 @@ pub enum Error {
         /// Those there are.
         there: Vec<String>,
     },
+    /// It is no image.
+    #[error("{reference} is an artifact of type `{kind}`, and no image")]
+    Artifact {
+        /// What was asked for.
+        reference: String,
+        /// What kind of thing it is.
+        kind: String,
+        /// Its digest.
+        digest: Digest,
+        /// Its manifest.
+        manifest: Vec<u8>,
+    },
     /// An answer that makes no sense.
     #[error("{url} answers wrongly: {why}")]
     Answer {
@@ -116,6 +128,9 @@ impl Error {
                 "log in as somebody who may write there: `sconce login {host}`"
             ),
             Self::Denied { host, .. } => format!("log in anew: `sconce login {host}`"),
+            Self::Artifact { reference, .. } => {
+                format!("`sconce show {reference}` lists what it holds")
+            }
             Self::NotFound { .. } => {
                 "look at the name and the tag; some registries say this to who is not logged in"
                     .to_owned()

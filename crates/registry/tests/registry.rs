@@ -37,7 +37,7 @@ impl World {
         let blob = |bytes: &[u8]| {
             let digest = Digest::of(bytes);
             server.put(&format!("/v2/team/app/blobs/{digest}"), bytes);
-            format!(r#"{{"mediaType":"x","digest":"{digest}","size":{}}}"#, bytes.len())
+            format!(r#"{{"mediaType":"","digest":"{digest}","size":{}}}"#, bytes.len())
         };
         let config = format!(
             r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,

@@ -289,7 +289,7 @@ impl Kinded for sconce_registry::Error {
             E::Reference { .. } => Kind::Usage,
             E::NoPlatform { .. } => Kind::Unsatisfiable,
             E::WrongDigest { .. } => Kind::Integrity,
-            E::Logins { .. } => Kind::Document,
+            E::Logins { .. } | E::Artifact { .. } => Kind::Document,
             E::Damaged { .. } => Kind::Integrity,
             E::Source { .. } => Kind::Storage,
             E::Helper { .. } => Kind::Machine,

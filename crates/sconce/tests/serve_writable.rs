@@ -3,98 +3,23 @@
 mod world;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use sconce_blob::Digest;
 use world::World;
+use world::served::{Served, is};
 
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the store"]}"#;
 const MANIFEST: &str = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
 /// `htpasswd -nbB -C 5 u secret`, and the login.
 const USERS: &str = "u:$2y$05$S8.ks7lcwInJ6sk1kcKLYOpPYFFFSA2iDrBQen3Enevv5Koo93Ca2\n";
 const LOGIN: &str = "Authorization: Basic dTpzZWNyZXQ=\r\n";
-
-/// A server that ends with the test.
-struct Served {
-    child: Child,
-    host: String,
-}
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-}
-
-impl Served {
-    fn start(world: &World, words: &[&str]) -> Self {
-        let mut all = vec!["serve", "--no-build", "--listen", "127.0.0.1:0"];
-        all.extend(words);
-        let log = fs::File::create(world.path("log")).unwrap();
-        let mut child = world.sconce(&all).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let said = fs::read_to_string(world.path("log")).unwrap();
-        let host = line.trim().strip_prefix("http://").expect(&said).to_owned();
-        Self { child, host }
-    }
-
-    /// Sends what is given as it is; what comes until the other end closes.
-    fn send(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(&self.host).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.write_all(bytes).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
-        let length = match body {
-            [] => String::new(),
-            body => format!("Content-Length: {}\r\n", body.len()),
-        };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}Connection: close\r\n\r\n"
-        );
-        let answer = self.send(&[head.as_bytes(), body].concat());
-        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
-        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect(head);
-        Reply { status, head: head.to_owned(), body: body.to_owned() }
-    }
-
-    fn begin(&self, repository: &str) -> String {
-        let reply = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
-        assert_eq!((reply.status, reply.header("range")), (202, Some("0-0")), "{}", reply.head);
-        reply.header("location").unwrap().to_owned()
-    }
-
-    fn has(&self, digest: Digest) -> bool {
-        self.ask("HEAD", &format!("/v2/x/blobs/{digest}"), "", b"").status == 200
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-#[track_caller]
-fn is(reply: &Reply, status: u16, says: &str) {
-    assert!(reply.status == status && reply.body.contains(says), "{}\n{}", reply.head, reply.body);
-}
+/// Another user of the same password.
+const OTHER_USER: &str = "v:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+const OTHER_LOGIN: &str = "Authorization: Basic djpzZWNyZXQ=\r\n";
 
 #[test]
 fn blobs_come_whole_in_pieces_and_in_chunks() {
@@ -251,7 +176,10 @@ fn an_image_is_pushed_by_sconce_and_by_hand() {
         "application/vnd.oci.image.manifest.v1+json", "digest": "{digest}", "size": {}}}]}}"#,
         tag.body.len()
     );
-    is(&put("lab/other/manifests/3", &index), 400, "an index of several platforms");
+    is(&put("lab/other/manifests/3", &index), 400, "Content-Type");
+    let kind = "Content-Type: application/vnd.oci.image.index.v1+json\r\n";
+    let reply = served.ask("PUT", "/v2/lab/other/manifests/3", kind, index.as_bytes());
+    is(&reply, 400, "an index of several platforms");
     // A layer that is another than its configuration says.
     let config = format!(
         r#"{{"architecture": "amd64", "os": "linux", "config": {{}},
@@ -335,4 +263,149 @@ fn who_may_write() {
     let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
     is(&served.ask("POST", &path, "", b"x"), 401, "UNAUTHORIZED");
     is(&served.ask("POST", &path, LOGIN, b"x"), 201, "");
+}
+
+/// A client that opens as many uploads as it can, and lets bytes of them drip, keeps nobody from pulling or pushing.
+#[test]
+fn who_uploads_slowly_keeps_nobody_out() {
+    let (world, there) = (World::new(), World::new());
+    fs::write(world.path("users"), format!("{USERS}{OTHER_USER}")).unwrap();
+    there.image(ECHO);
+    let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
+    let push = |name: &str| {
+        let name = format!("{}/{name}", served.host);
+        let login = ["login", "--username", "v", "--password-stdin", &served.host];
+        let mut login = there.sconce(&login).stdin(Stdio::piped()).spawn().unwrap();
+        login.stdin.take().unwrap().write_all(b"secret").unwrap();
+        assert!(login.wait().unwrap().success());
+        let (code, out, err) = there.says(&["copy", "--image-only", "oci:image", &name]);
+        assert_eq!(code, 0, "{out}{err}");
+    };
+    push("lab/demo:1");
+    let begin = || served.ask("POST", "/v2/a/blobs/uploads/", LOGIN, b"");
+    let places: Vec<String> = (0..256)
+        .map(|_| begin())
+        .filter(|reply| reply.status == 202)
+        .map(|reply| reply.header("location").unwrap().to_owned())
+        .collect();
+    assert_eq!(places.len(), 64);
+    let refused = begin();
+    is(&refused, 429, "you have begun too many uploads");
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    // 256 connections, of which each brings a little each second.
+    let drips: Vec<TcpStream> = (0..256)
+        .map(|number| {
+            let mut stream = TcpStream::connect(&served.host).unwrap();
+            let place = &places[number % places.len()];
+            let head = format!(
+                "PATCH {place} HTTP/1.1\r\nHost: localhost\r\n{LOGIN}Content-Length: 10000000000\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                drips.iter().for_each(|mut stream| drop(stream.write_all(&[b'x'; 6000])));
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let begun = std::time::Instant::now();
+        for _ in 0..7 {
+            is(&served.ask("GET", "/v2/lab/demo/manifests/1", OTHER_LOGIN, b""), 200, "layers");
+        }
+        push("lab/other:1");
+        let took = begun.elapsed();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    });
+    // What was too much was told so.
+    let told = drips.iter().filter(|stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let mut said = [0; 12];
+        (&mut &**stream).read_exact(&mut said).is_ok() && said.ends_with(b" 429")
+    });
+    assert!(told.count() > 100);
+}
+
+/// What a manifest says of its parts, and its request of it, is one.
+#[test]
+fn manifests_are_what_they_say() {
+    let (here, there) = (World::new(), World::new());
+    there.image(ECHO);
+    let served = Served::start(&here, &["--writable"]);
+    let name = format!("{}/lab/demo:1", served.host);
+    assert_eq!(there.says(&["copy", "--image-only", "oci:image", &name]).0, 0);
+    let good = served.ask("GET", "/v2/lab/demo/manifests/1", "", b"").body;
+    let put = |kind: &str, body: &str| {
+        let kind = match kind {
+            "" => String::new(),
+            kind => format!("Content-Type: {kind}\r\n"),
+        };
+        served.ask("PUT", "/v2/lab/demo/manifests/2", &kind, body.as_bytes())
+    };
+    const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+    const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    let parsed: serde_json::Value = serde_json::from_str(&good).unwrap();
+    assert_eq!(parsed["layers"][0]["mediaType"], LAYER);
+    let with = |pointer: &str, value: serde_json::Value| {
+        let mut changed = parsed.clone();
+        match value {
+            serde_json::Value::Null => {
+                let (above, key) = pointer.rsplit_once('/').unwrap();
+                changed.pointer_mut(above).unwrap().as_object_mut().unwrap().remove(key);
+            }
+            value => *changed.pointer_mut(pointer).unwrap() = value,
+        }
+        changed.to_string()
+    };
+    let docker_layer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    let docker_config = "application/vnd.docker.container.image.v1+json";
+    for (kind, body, status, says) in [
+        (OCI, good.clone(), 201, ""),
+        ("", good.clone(), 201, ""),
+        (&format!("{OCI}; charset=utf-8"), good.clone(), 201, ""),
+        (OCI, with("/mediaType", serde_json::Value::Null), 201, ""),
+        (DOCKER, with("/mediaType", DOCKER.into()), 201, ""),
+        // Mixed by real tools, and taken by containerd and skopeo. Bytes say what they are packed with.
+        (OCI, with("/layers/0/mediaType", docker_layer.into()), 201, ""),
+        (OCI, with("/config/mediaType", docker_config.into()), 201, ""),
+        ("text/html", good.clone(), 400, "Content-Type"),
+        ("application/json", good.clone(), 400, "Content-Type"),
+        (OCI_INDEX, good.clone(), 400, "Content-Type"),
+        (DOCKER, good.clone(), 400, "its own mediaType"),
+        (OCI, with("/mediaType", DOCKER.into()), 400, "its own mediaType"),
+        (OCI, with("/mediaType", OCI_INDEX.into()), 400, "mediaType is not that"),
+        (DOCKER, with("/mediaType", serde_json::Value::Null), 400, "no mediaType of its own"),
+        (OCI, with("/config/size", 1.into()), 400, "not the 1 that it says"),
+        (OCI, with("/config/mediaType", "".into()), 400, "no media type"),
+        (OCI, with("/config/mediaType", LAYER.into()), 400, "artifact of type"),
+        (
+            OCI,
+            with("/config/mediaType", "application/vnd.cncf.helm.config.v1+json".into()),
+            400,
+            "artifact of type `application/vnd.cncf.helm.config.v1+json`",
+        ),
+        (OCI, with("/layers/0/mediaType", "text/html".into()), 400, "`text/html` is no layer"),
+        (OCI, with("/layers/0/mediaType", "".into()), 400, "no media type"),
+        (OCI, with("/layers/0/mediaType", CONFIG.into()), 400, "is no layer"),
+        (OCI, with("/layers/0/size", 1.into()), 400, "not 1"),
+    ] {
+        let reply = put(kind, &body);
+        assert!(
+            reply.status == status && reply.body.contains(says),
+            "{kind} {body}: {}",
+            reply.body
+        );
+        if status == 201 {
+            let served = served.ask("GET", "/v2/lab/demo/manifests/2", "", b"");
+            let kind = if kind.starts_with(DOCKER) { DOCKER } else { OCI };
+            assert_eq!((served.header("content-type"), &served.body), (Some(kind), &body));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use sconce_blob::Digest;
 use sconce_testkit::RegistryServer;
 use world::World;
+use world::served::Served;
 
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
 const KEY: &str = include_str!("../../sign/tests/cosign/cosign.key");
@@ -306,10 +307,179 @@ fn a_policy_keeps_out_what_is_not_signed() {
     policy(&there, "version = 1\nkey = 1\n");
     let (code, _, err) = there.says(&["pull", &name]);
     assert!(code == 3 && err.contains("can't be used"), "{code} {err}");
-    // What is built here is nobody else's.
-    policy(&there, "version = 1\ndefault = \"refuse\"\n");
+}
+
+/// Each way to an image that others built: pulled, by its names and digest, from a layout, an archive and a pipe, pushed, under names that a
+/// person gave it, and from a store below.
+#[test]
+fn every_way_to_an_image_meets_the_policy() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let host = registry.host();
+    let there = World::new();
     there.image(ECHO);
-    assert_eq!(done(&there, &["run", "-q", "--gpus", "none", "oci:image"]), "from the registry\n");
+    done(&there, &["copy", "oci:image", "docker-archive:a.tar"]);
+    done(&there, &["copy", "oci:image", "oci-archive:b.tar"]);
+    done(&there, &["prune"]);
+    done(&there, &["pull", &name]);
+    // Other images, so that each has its own digest and names.
+    let served = Served::start(&there, &["--writable"]);
+    let push = |n: &str, tag: &str| {
+        world.image(&ECHO.replace("from the registry", n));
+        let to = format!("{}/{tag}", served.host);
+        done(&world, &["copy", "--image-only", "oci:image", &to]).trim().replace("sha256:", "")
+    };
+    push("one", "lab/demo:1");
+    push("two", "plain:1");
+    push("three", &format!("{}/team/app:7", host.replace(':', "-")));
+    let fourth = push("four", "of-digest:1");
+    done(&there, &["rmi", "of-digest:1"]);
+    let id = done(&there, &["pull", &name]).trim().replace("sha256:", "");
+    let below = there.path("store").display().to_string();
+    let third = format!("{}/team/app:7", host.replace(':', "-"));
+    let ways: [(&str, &str); 14] = [
+        (&name, "from the registry\n"),
+        (&id, "from the registry\n"),
+        (&id[..12], "from the registry\n"),
+        ("oci:image", "from the registry\n"),
+        ("./image", "from the registry\n"),
+        ("docker-archive:a.tar", "from the registry\n"),
+        ("oci-archive:b.tar", "from the registry\n"),
+        ("./a.tar", "from the registry\n"),
+        ("-", "from the registry\n"),
+        ("lab/demo:1", "one\n"),
+        ("plain:1", "two\n"),
+        (&third, "three\n"),
+        (&fourth, "four\n"),
+        (&fourth[..12], "four\n"),
+    ];
+    let run = |world: &World, way: &str, stores: &str| {
+        let mut run = world.sconce(&["run", "-q", "--gpus", "none", way]);
+        run.env("SCONCE_STORES", stores);
+        if way == "-" {
+            run.stdin(fs::File::open(there.path("a.tar")).unwrap());
+        }
+        world::texts(&run.output().unwrap())
+    };
+    for (way, says) in ways {
+        let (code, out, err) = run(&there, way, "");
+        assert!(code == 0 && out == says, "without a policy: {way}: {code} {out}{err}");
+    }
+    policy(&there, "version = 1\ndefault = \"refuse\"\n");
+    for (way, _) in ways {
+        let (code, out, err) = run(&there, way, "");
+        let refused = code == 125 && out.is_empty() && err.contains("is not taken");
+        assert!(refused, "{way}: {code} {out}{err}");
+    }
+    // Nor under a name of one's own, or out of the store.
+    for (way, _) in ways.iter().filter(|(way, _)| *way != "-") {
+        for to in ["store:mine", "oci:out", "docker-archive:out.tar"] {
+            let (code, _, err) = there.says(&["copy", way, to]);
+            assert!(code == 6 && err.contains("is not taken"), "{way} to {to}: {code} {err}");
+        }
+    }
+    for way in ["docker-archive:a.tar", "oci-archive:b.tar"] {
+        let (code, out, err) = there.says(&["pull", way]);
+        assert!(code == 6 && out.is_empty() && err.contains("`[files]`"), "{way}: {code} {err}");
+    }
+    assert!(!done(&there, &["images"]).contains("mine"));
+    // From a store below: the name has its mark there.
+    let above = World::new();
+    policy(&above, "version = 1\ndefault = \"refuse\"\n");
+    for way in ["lab/demo:1", "plain:1", &name, &id, &fourth] {
+        let (code, out, err) = run(&above, way, &below);
+        assert!(
+            code == 125 && out.is_empty() && err.contains("is not taken"),
+            "{way}: {code} {err}"
+        );
+    }
+    // What is asked of each kind is asked of that kind alone.
+    for (table, taken) in [("files", [true, false]), ("pushed", [false, true])] {
+        policy(&there, &format!("version = 1\ndefault = \"refuse\"\n[{table}]\naccept = true\n"));
+        for (way, taken) in [
+            ("oci:image", taken[0]),
+            (&fourth[..], taken[0]),
+            ("plain:1", taken[1]),
+            ("lab/demo:1", taken[1]),
+        ] {
+            let (code, _, err) = run(&there, way, "");
+            assert_eq!(code == 0, taken, "{table} {way}: {err}");
+        }
+        assert_eq!(run(&there, &name, "").0, 125);
+    }
+    // What a person calls theirs is theirs.
+    policy(&there, "version = 1\n[pushed]\naccept = true\n");
+    done(&there, &["copy", "plain:1", "store:mine"]);
+    policy(&there, "version = 1\ndefault = \"refuse\"\n");
+    assert_eq!(run(&there, "mine", "").1, "two\n");
+    assert_eq!(run(&there, "plain:1", "").0, 125);
+}
+
+/// A key that must have signed what is pushed, or comes in a layout: the signature comes along, and is verified at each start.
+#[test]
+fn signatures_of_what_is_pushed_and_in_files() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let there = World::new();
+    policy(
+        &there,
+        "version = 1\n[files]\nkeys = [\"plain.pub\"]\n[pushed]\nkeys = [\"plain.pub\"]\n",
+    );
+    let served = Served::start(&there, &["--writable"]);
+    let to = format!("{}/lab/demo:1", served.host);
+    done(&world, &["copy", &name, &to]);
+    let layout = there.path("layout").display().to_string();
+    done(&world, &["copy", &name, &format!("oci:{layout}:1")]);
+    let run = |way: &str| there.says(&["run", "-q", "--gpus", "none", way]);
+    for way in ["lab/demo:1", "oci:layout:1"] {
+        let (code, _, err) = run(way);
+        assert!(code == 125 && err.contains("none of the keys"), "{way}: {code} {err}");
+    }
+    done(&world, &["sign", &name, "--key", "plain.key"]);
+    done(&world, &["copy", &name, &to]);
+    assert_eq!(run("lab/demo:1").1, "from the registry\n");
+    fs::remove_dir_all(&layout).unwrap();
+    done(&world, &["copy", &name, &format!("oci:{layout}:1")]);
+    assert_eq!(run("oci:layout:1").1, "from the registry\n");
+    // Of another image the same signature is none.
+    world.image(&ECHO.replace("from", "not from"));
+    done(&world, &["copy", "oci:image", &to]);
+    assert_eq!(run("lab/demo:1").0, 125);
+}
+
+/// Something that is no image is said to be what it is, and shown.
+#[test]
+fn an_artifact_is_no_image() {
+    let registry = RegistryServer::start();
+    let world = World::new();
+    let (config, file) = (&b"{\"name\": \"chart\"}"[..], &b"a chart"[..]);
+    for bytes in [config, file] {
+        registry.put_blob("team/chart", bytes);
+    }
+    let kind = "application/vnd.cncf.helm.config.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"{kind}","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.cncf.helm.chart.content.v1.tar+gzip","digest":"{}","size":{},"annotations":{{"org.opencontainers.image.title":"chart.tgz"}}}}]}}"#,
+        Digest::of(config),
+        config.len(),
+        Digest::of(file),
+        file.len()
+    );
+    let digest = registry.put_manifest("team/chart", "1", MANIFEST, manifest.as_bytes());
+    let name = format!("{}/team/chart:1", registry.host());
+    for words in [&["pull", &name][..], &["run", "--gpus", "none", &name], &["inspect", &name]] {
+        let (code, out, err) = world.says(words);
+        let says = err.contains(&format!("is an artifact of type `{kind}`"));
+        assert!(code != 0 && out.is_empty() && says, "{words:?} {code} {out}{err}");
+        assert!(err.contains("`sconce show "), "{err}");
+    }
+    let page = done(&world, &["show", &name]);
+    for says in [&digest.to_string(), kind, "chart.tgz: ", "7 bytes"] {
+        assert!(page.contains(says), "{says}: {page}");
+    }
+    let all: serde_json::Value =
+        serde_json::from_str(&done(&world, &["show", "--json", &name])).unwrap();
+    assert_eq!(all["artifact"]["kind"], kind);
+    assert_eq!(all["artifact"]["files"][0]["size"], 7);
 }
 
 /// A bundle of `plain.key`'s about the image of that name, as it lies in the registry: the bytes of its manifest

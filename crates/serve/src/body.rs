@@ -3,8 +3,10 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
+use crate::clients::Client;
+use crate::error::Refusal;
 use crate::request::Framing;
-use crate::server::Slot;
+use crate::server::{Receiving, Slot};
 use crate::tls::Connection;
 
 /// The most bytes that a client may take its time for.
@@ -24,8 +26,8 @@ pub(crate) struct Incoming<'a, 'b> {
     left: Left,
     /// The client waits for a word before it sends anything.
     asks: bool,
-    /// Until when the piece at hand must be there, and what is left of it.
-    piece: (Instant, u64),
+    /// What is left of the piece at hand, and how long its client has let it be waited for.
+    piece: (u64, Duration),
 }
 
 /// What is still to come.
@@ -50,8 +52,16 @@ impl<'a, 'b> Incoming<'a, 'b> {
             Framing::Length(bytes) => Left::Bytes(bytes),
             Framing::Chunked => Left::FirstChunk,
         };
-        let piece = (Instant::now() + patience, PIECE);
+        let piece = (PIECE, Duration::ZERO);
         Self { stream, buffer, slot, patience, left, asks, piece }
+    }
+
+    /// The right to read it, while it is held.
+    ///
+    /// # Errors
+    /// Too much is coming already.
+    pub(crate) fn receive(&self, who: &Client) -> Result<Receiving<'a>, Refusal> {
+        self.slot.receive(who)
     }
 
     /// All of it was read: another request may follow.
@@ -67,12 +77,14 @@ impl<'a, 'b> Incoming<'a, 'b> {
             self.stream.flush()?;
         }
         if self.buffer.is_empty() {
-            if self.piece.1 == 0 {
-                self.piece = (Instant::now() + self.patience, PIECE);
+            if self.piece.0 == 0 {
+                self.piece = (PIECE, Duration::ZERO);
             }
             let mut read = [0; 64 << 10];
-            self.slot.sends();
-            self.stream.until(self.piece.0);
+            // Not what this side does between two reads: only the client's time counts.
+            let (now, waited) = (Instant::now(), self.piece.1);
+            self.slot.receives(now.checked_sub(waited).unwrap_or(now));
+            self.stream.until(now + self.patience.saturating_sub(waited));
             let n = loop {
                 match self.stream.read(&mut read) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -81,7 +93,7 @@ impl<'a, 'b> Incoming<'a, 'b> {
             };
             self.slot.works();
             let n = n?;
-            self.piece.1 = self.piece.1.saturating_sub(n as u64);
+            self.piece = (self.piece.0.saturating_sub(n as u64), waited + now.elapsed());
             self.buffer.extend_from_slice(&read[..n]);
         }
         let n = out.len().min(self.buffer.len());

@@ -14,6 +14,7 @@
 mod answer;
 mod beside;
 mod body;
+mod clients;
 mod error;
 mod hosts;
 mod images;

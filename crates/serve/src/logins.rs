@@ -87,24 +87,24 @@ impl Logins {
         Ok(Self { users, nobody, cost, known, wrong, turns })
     }
 
-    /// Whether a request with this `Authorization` from this address is answered.
+    /// Whether a request with this `Authorization` from this address is answered, and the name that logged in.
     pub(crate) fn check(
         &self,
         authorization: Option<&Secret>,
         client: IpAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<String, Refusal> {
         let Some(sent) = authorization else { return Err(Refusal::unauthorized("log in")) };
         let key = Digest::of(sent.text().as_bytes());
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = || self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         let no = || Refusal::unauthorized("the name or the password is wrong");
         let remembered = || match (known().contains(&key), wrong().contains(&key)) {
-            (true, _) => Some(Ok(())),
-            (false, true) => Some(Err(no())),
+            (true, _) => Some(true),
+            (false, true) => Some(false),
             (false, false) => None,
         };
-        if let Some(answer) = remembered() {
-            return answer;
+        if remembered() == Some(false) {
+            return Err(no());
         }
         let (scheme, coded) = sent.text().split_once(' ').ok_or_else(no)?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -114,11 +114,18 @@ impl Logins {
         let at = text.iter().position(|byte| *byte == b':').ok_or_else(no)?;
         let (name, password) = (&text[..at], &text[at + 1..]);
         let user = str::from_utf8(name).ok().and_then(|name| self.users.get(name));
+        let answer = |right| match right {
+            true => Ok(String::from_utf8_lossy(name).into_owned()),
+            false => Err(no()),
+        };
+        if let Some(right) = remembered() {
+            return answer(right);
+        }
         let hashed = user.unwrap_or(&self.nobody);
         let turn = self.turns.take(client, name)?;
         // Engines log in on several connections at once: it may have been this one's turn before.
-        if let Some(answer) = remembered() {
-            return answer;
+        if let Some(right) = remembered() {
+            return answer(right);
         }
         let right = hashed.is_of(password) & user.is_some();
         self.nobody.waste(hashed.cost, self.cost);
@@ -133,7 +140,7 @@ impl Logins {
             wrong.truncate(MAX_WRONG);
         }
         drop(turn);
-        if right { Ok(()) } else { Err(no()) }
+        answer(right)
     }
 }
 

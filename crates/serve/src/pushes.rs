@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use sconce_blob::Digest;
 use sconce_lock::Spec;
-use sconce_oci::{Artifact, Document};
+use sconce_oci::{Artifact, Document, INDEX, MANIFEST, Role, role};
 use sconce_store::{Error as StoreError, Store};
 
 use crate::answer::Answer;
 use crate::body::Incoming;
+use crate::clients::Client;
 use crate::error::Refusal;
 use crate::registry::Registry;
 use crate::request::Request;
@@ -41,24 +42,31 @@ impl Pushes {
         Self { min_free: bytes, ..self }
     }
 
+    /// Gives up what nothing comes of.
+    pub(crate) fn sweep(&self) {
+        self.uploads.sweep();
+    }
+
     /// The answer to a request that writes.
     pub(crate) fn answer(
         &self,
         registry: &Registry<'_>,
         request: &Request,
         body: &mut Incoming<'_, '_>,
-        client: IpAddr,
+        (client, who): (IpAddr, &Client),
     ) -> Result<Answer, Refusal> {
         if request.of_browser {
             // Any page may send to the loopback address of whoever reads it.
             return Err(Refusal::new(403, "DENIED", "nothing is taken from a browser"));
         }
+        // Until it has been answered: a manifest is not done when all of it is read.
+        let _receiving = request.has_body.then(|| body.receive(who)).transpose()?;
         let store = registry.store()?;
         let done = match upload(&request.path)? {
-            Some(wanted) => self.upload(&store, request, body, &wanted),
+            Some(wanted) => self.upload(&store, request, body, (&wanted, who)),
             None => match (request.method.as_str(), route(&request.path)?) {
                 ("PUT", Route::Manifest(name, wanted)) => {
-                    let taken = self.manifest(&store, body, &name, &wanted);
+                    let taken = self.manifest(&store, request, body, (&name, &wanted));
                     if let Ok((_, digest)) = &taken {
                         let what = match &wanted {
                             Wanted::Tag(tag) => format!("{name}:{tag}"),
@@ -78,6 +86,15 @@ impl Pushes {
         done.map_err(|fault| match fault {
             Fault::Refused(refusal) => refusal,
             Fault::Here(why) => registry.failed(&format!("{client}: {why}")),
+            Fault::Full(why) => {
+                (registry.note)(&format!("{client}: {why}"));
+                Refusal::new(507, "DENIED", "the registry's disk is full; its log says more")
+            }
+            Fault::Slow => Refusal::new(
+                408,
+                "BLOB_UPLOAD_INVALID",
+                "what is sent comes too slowly, or not at all",
+            ),
             Fault::Client(why) => Refusal::new(400, "BLOB_UPLOAD_INVALID", why),
         })
     }
@@ -87,7 +104,7 @@ impl Pushes {
         store: &Store,
         request: &Request,
         body: &mut Incoming<'_, '_>,
-        wanted: &Upload,
+        (wanted, who): (&Upload, &Client),
     ) -> Result<Answer, Fault> {
         let name = &wanted.repository;
         let digest = |key: &str| match request.parameter(key) {
@@ -108,7 +125,7 @@ impl Pushes {
                 }
                 check_room(store, self.min_free)?;
                 let whole = digest("digest")?;
-                let id = self.uploads.begin(store, name)?;
+                let id = self.uploads.begin(store, name, who)?;
                 match whole {
                     Some(whole) => self.finish(store, body, (name, &id), whole),
                     None => Ok(going_on(name, &id, 0)),
@@ -181,14 +198,14 @@ impl Pushes {
     fn manifest(
         &self,
         store: &Store,
+        request: &Request,
         body: &mut Incoming<'_, '_>,
-        name: &str,
-        wanted: &Wanted,
+        (name, wanted): (&str, &Wanted),
     ) -> Result<(Answer, Digest), Fault> {
         check_room(store, self.min_free)?;
         let mut bytes = Vec::new();
         let read = body.take(MAX_MANIFEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Fault::Client(error.to_string()))?;
+        read.map_err(|error| Fault::of_client(&error))?;
         if bytes.len() as u64 > MAX_MANIFEST {
             let why = "the manifest has more than 4 MiB";
             return Err(Refusal::new(413, "MANIFEST_INVALID", why).into());
@@ -209,10 +226,18 @@ impl Pushes {
             Wanted::Digest(_) => {}
             Wanted::Tag(tag) => names.push(format!("{name}:{tag}")),
         }
+        let document = Document::parse(&bytes).map_err(invalid)?;
+        check_type(request.content_type.as_deref(), &document).map_err(invalid)?;
         let artifact = Artifact::parse(&bytes).ok().filter(|artifact| artifact.subject.is_some());
         if artifact.is_none() {
-            if let Document::Index(_) = Document::parse(&bytes).map_err(invalid)? {
+            let Document::Manifest(read) = document else {
                 let why = "an index of several platforms is not kept here: push the image of one";
+                return Err(Refusal::new(400, "UNSUPPORTED", why).into());
+            };
+            if let Some(kind) = read.artifact() {
+                let why = format!(
+                    "it is an artifact of type `{kind}`, and no image; of artifacts those are kept here whose `subject` is an image that is here"
+                );
                 return Err(Refusal::new(400, "UNSUPPORTED", why).into());
             }
             if let Some(known) = names.iter().find(|name| Spec::is_tag(name)) {
@@ -246,6 +271,34 @@ impl Pushes {
             },
             digest,
         ))
+    }
+}
+
+/// That `Content-Type`, the document's own word and what it holds are of one kind: clients go by the first of them that they meet.
+fn check_type(said: Option<&str>, document: &Document) -> Result<(), String> {
+    let (own, wanted) = match document {
+        Document::Manifest(manifest) => (manifest.media_type.as_deref(), Role::Manifest),
+        Document::Index(index) => (index.media_type.as_deref(), Role::Index),
+    };
+    // Without its parameters (RFC 9110, section 8.3.1).
+    let said =
+        said.and_then(|said| said.split(';').next()).map(str::trim).filter(|s| !s.is_empty());
+    let fits = |kind: &str| role(kind) == Some(wanted);
+    match (said, own.filter(|own| !own.is_empty())) {
+        (Some(said), _) if !fits(said) => {
+            Err("the Content-Type is not that of what was sent".to_owned())
+        }
+        (_, Some(own)) if !fits(own) => {
+            Err("its mediaType is not that of what it holds".to_owned())
+        }
+        (Some(said), Some(own)) if said != own => {
+            Err(format!("the Content-Type is {said}, its own mediaType {own}"))
+        }
+        // Where nothing is said it is OCI's.
+        (Some(said), None) if !matches!(said, MANIFEST | INDEX) => {
+            Err(format!("the Content-Type is {said}, and it has no mediaType of its own"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::answer::{Answer, Body};
 use crate::beside;
 use crate::body::Incoming;
+use crate::clients::Client;
 use crate::error::Refusal;
 use crate::hosts::Hosts;
 use crate::images;
@@ -57,19 +58,23 @@ impl Registry<'_> {
             (self.note)(&format!("{client}: {}", refusal.message));
             return refusal.into();
         }
-        if let Some(logins) = &self.logins
-            && let Err(refusal) = logins.check(request.authorization.as_ref(), client)
-        {
-            // An engine asks without a login first: that is nothing to tell of.
-            if request.authorization.is_some() {
-                (self.note)(&format!("{client}: {}", refusal.message));
+        let login =
+            self.logins.as_ref().map(|logins| logins.check(request.authorization.as_ref(), client));
+        let who = match login {
+            None => Client::at(client),
+            Some(Ok(name)) => Client::Named(name),
+            Some(Err(refusal)) => {
+                // An engine asks without a login first: that is nothing to tell of.
+                if request.authorization.is_some() {
+                    (self.note)(&format!("{client}: {}", refusal.message));
+                }
+                return refusal.into();
             }
-            return refusal.into();
-        }
+        };
         let reads = matches!(request.method.as_str(), "GET" | "HEAD");
         let of_upload = upload(&request.path).is_ok_and(|upload| upload.is_some());
         if let Some(pushes) = self.pushes.as_ref().filter(|_| !reads || of_upload) {
-            let answered = pushes.answer(self, request, body, client);
+            let answered = pushes.answer(self, request, body, (client, &who));
             return answered.unwrap_or_else(Answer::from);
         }
         if !reads {
@@ -85,6 +90,15 @@ impl Registry<'_> {
             Route::Lock(name) => self.lock(&name),
         });
         answered.unwrap_or_else(Answer::from)
+    }
+
+    /// Gives up what nothing comes of any more.
+    pub(crate) fn sweep(&self) {
+        if let Some(pushes) = &self.pushes {
+            pushes.sweep();
+        }
+        // Opens it anew when it is time; a fault is the next request's.
+        let _ = self.stores.get();
     }
 
     pub(crate) fn store(&self) -> Result<Store, Refusal> {

@@ -36,6 +36,8 @@ pub struct Request {
     pub asks: bool,
     /// `Content-Range`, as it stands there.
     pub content_range: Option<String>,
+    /// `Content-Type`, as it stands there.
+    pub content_type: Option<String>,
     /// Whether a browser sends it, for any page that somebody has open there: no engine does what one does.
     pub of_browser: bool,
 }
@@ -147,6 +149,7 @@ impl Request {
             framing,
             asks: header("expect")?.is_some_and(|what| what.eq_ignore_ascii_case("100-continue")),
             content_range: header("content-range")?,
+            content_type: header("content-type")?,
             of_browser: header("origin")?.is_some()
                 || header("sec-fetch-site")?.is_some()
                 || header("user-agent")?.is_some_and(|agent| agent.starts_with("Mozilla/")),

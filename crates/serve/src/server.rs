@@ -1,4 +1,7 @@
 //! Connections: a thread each, so many at a time, and none that waits for a client without end.
+//!
+//! Half of them at most take in what clients send, and an eighth for one client: however many upload, and however slowly, the
+//! other half is for those who pull.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -12,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::answer::Answer;
 use crate::body::Incoming;
+use crate::clients::{Client, Full, Shares};
 use crate::error::Refusal;
 use crate::registry::Registry;
 use crate::request::{Request, Unreadable};
@@ -23,22 +27,24 @@ const STACK: usize = 512 << 10;
 const GRACE: Duration = Duration::from_secs(1);
 /// How long to wait when no connection can be taken (no descriptors left, no thread).
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked for what nothing comes of any more.
+const SWEEP: Duration = Duration::from_secs(30);
 /// What is read of a body that nobody asked for, so that the answer to it arrives: bytes and time.
 const LINGER: (usize, Duration) = (256 << 10, Duration::from_secs(1));
 
 /// What a client is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; for further ones those go that wait for a request, then those whose clients take
-    /// answers slowly; else they wait until one is free.
+    /// Connections at a time; for further ones those go that wait for a request, then those whose clients send or take
+    /// slowly; else they wait until one is free. Half of them may be uploads, an eighth those of one client.
     pub connections: usize,
     /// From a request's first byte, or the connection's beginning, to the end of its headers.
     pub head: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
-    /// For 256 KiB of an answer to be taken.
+    /// For 256 KiB to be taken of an answer, or to come of an upload.
     pub send: Duration,
-    /// The same where others wait for a connection.
+    /// The same where others wait for a connection, or for an upload of theirs.
     pub slow: Duration,
 }
 
@@ -59,6 +65,20 @@ pub fn serve(listener: &TcpListener, registry: &Registry<'_>, limits: &Limits) -
     raise_descriptors();
     let slots = Slots::new(limits);
     thread::scope(|scope| {
+        // Nobody need ask for anything: what is left of uploads goes all the same, and what is kept from being pruned.
+        let sweep = || {
+            loop {
+                thread::sleep(SWEEP);
+                registry.sweep();
+            }
+        };
+        // Without a thread for it, the next upload does the same.
+        drop(
+            thread::Builder::new()
+                .name("sweep".to_owned())
+                .stack_size(STACK)
+                .spawn_scoped(scope, sweep),
+        );
         loop {
             let Ok((stream, client)) = listener.accept() else {
                 thread::sleep(PAUSE);
@@ -195,12 +215,18 @@ fn linger(stream: &mut Connection<'_>) -> io::Result<()> {
 }
 
 /// Connections, so many at a time. Where all are taken and somebody new comes, the one goes that its client
-/// has let wait for a request longest, or has let wait with a piece of an answer: who only holds connections open,
-/// or reads a byte now and then, keeps nobody out.
+/// has let wait for a request longest, or has let wait with a piece of an upload or an answer: who only holds connections open,
+/// or sends or reads a byte now and then, keeps nobody out.
 pub(crate) struct Slots {
     state: Mutex<State>,
     changed: Condvar,
     slow: Duration,
+}
+
+/// The right to take in the body of a request.
+pub(crate) struct Receiving<'a> {
+    slots: &'a Slots,
+    who: Client,
 }
 
 struct State {
@@ -208,8 +234,11 @@ struct State {
     next: u64,
     /// Those of which a request, or the rest of its head, is still to come.
     waiting: Since,
+    /// Those of which a piece of a body is still to come.
+    sending: Since,
     /// Those that have a piece of an answer to take.
     taking: Since,
+    receiving: Shares<Client>,
 }
 
 /// Since when, which, its socket.
@@ -225,8 +254,15 @@ pub(crate) struct Slot<'a> {
 
 impl Slots {
     fn new(limits: &Limits) -> Self {
-        let (waiting, taking) = (Since::new(), Since::new());
-        let state = State { free: limits.connections.max(1), next: 0, waiting, taking };
+        let all = limits.connections.max(1);
+        let state = State {
+            free: all,
+            next: 0,
+            waiting: Since::new(),
+            sending: Since::new(),
+            taking: Since::new(),
+            receiving: Shares::new((all / 2).max(1), (all / 8).max(1)),
+        };
         Self { state: Mutex::new(state), changed: Condvar::new(), slow: limits.slow }
     }
 
@@ -234,15 +270,10 @@ impl Slots {
     fn take(&self, socket: TcpStream) -> Slot<'_> {
         let mut state = self.state();
         while state.free == 0 {
-            let State { waiting, taking, .. } = &mut *state;
-            let late =
-                [(waiting, GRACE), (taking, self.slow)].into_iter().find_map(|(all, most)| {
-                    all.first_entry().filter(|oldest| oldest.key().0.elapsed() >= most)
-                });
-            if let Some(late) = late {
-                // Its thread finds that it is closed, and ends. It may be already.
-                let _ = late.remove().shutdown(Shutdown::Both);
-            }
+            let State { waiting, sending, taking, .. } = &mut *state;
+            let _ = end_late(waiting, GRACE)
+                || end_late(sending, self.slow)
+                || end_late(taking, self.slow);
             let waited = self.changed.wait_timeout(state, PAUSE);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -251,17 +282,60 @@ impl Slots {
         Slot { slots: self, id: state.next, socket: Arc::new(socket), since: Cell::new(None) }
     }
 
+    fn receive(&self, who: &Client) -> Result<Receiving<'_>, Refusal> {
+        let mut state = self.state();
+        match state.receiving.take(who) {
+            Ok(()) => Ok(Receiving { slots: self, who: who.clone() }),
+            Err(Full::Own) => Err(Refusal::too_many("too many of your uploads are coming at once")),
+            Err(Full::All) => {
+                // Who asks again finds room.
+                end_late(&mut state.sending, self.slow);
+                Err(Refusal::too_many("too many uploads are coming at once"))
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slot<'_> {
+/// Ends the connection that is late longest, if that is so long.
+fn end_late(all: &mut Since, most: Duration) -> bool {
+    let late = all.first_entry().filter(|oldest| oldest.key().0.elapsed() >= most);
+    let Some(late) = late else { return false };
+    // Its thread finds that it is closed, and ends. It may be already.
+    let _ = late.remove().shutdown(Shutdown::Both);
+    true
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.slots.state().receiving.give_back(&self.who);
+    }
+}
+
+impl<'a> Slot<'a> {
+    /// The right to take in what this client sends, for as long as it is held.
+    ///
+    /// # Errors
+    /// It sends as much at once as one may, or all together do.
+    pub(crate) fn receive(&self, who: &Client) -> Result<Receiving<'a>, Refusal> {
+        self.slots.receive(who)
+    }
+
     /// A request is still to come.
     fn waits(&self) {
         let now = Instant::now();
         self.since.set(Some(now));
         self.slots.state().waiting.insert((now, self.id), Arc::clone(&self.socket));
+    }
+
+    /// A piece of a body is still to come, for which this side has waited since then.
+    pub(crate) fn receives(&self, since: Instant) {
+        self.works();
+        self.since.set(Some(since));
+        self.slots.state().sending.insert((since, self.id), Arc::clone(&self.socket));
     }
 
     /// A piece of an answer goes to the client.
@@ -277,6 +351,7 @@ impl Slot<'_> {
         if let Some(since) = self.since.take() {
             let mut state = self.slots.state();
             state.waiting.remove(&(since, self.id));
+            state.sending.remove(&(since, self.id));
             state.taking.remove(&(since, self.id));
         }
     }

@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::clients::network;
 use crate::error::Refusal;
 
 /// The most logins of one party that wait.
@@ -24,12 +25,7 @@ struct Party(IpAddr, u64);
 
 impl Party {
     fn of(client: IpAddr, kind: u64) -> Self {
-        // Whoever has an address of IPv6 has all of its /64.
-        let client = match client {
-            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-            v4 => v4,
-        };
-        Self(client, kind)
+        Self(network(client), kind)
     }
 }
 

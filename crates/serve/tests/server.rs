@@ -11,7 +11,7 @@ use sconce_build::Silent;
 use sconce_fetch::http::{Client, Options};
 use sconce_lock::{Facts, Host, Lock, Machine, Sealed};
 use sconce_oci::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
-use sconce_serve::{Allowed, Hosts, Limits, Registry, Specifications, Stores, serve};
+use sconce_serve::{Allowed, Hosts, Limits, Pushes, Registry, Specifications, Stores, serve};
 use sconce_store::{Layer, Store};
 
 /// Bytes of the layer that is made of pieces of another blob.
@@ -53,6 +53,10 @@ fn world(limits: Limits) -> World {
 
 /// A store with one image, `lab/demo:1` and `demo`, whose layer is virtual; and its server.
 fn world_with_free(limits: Limits, min_free: u64) -> World {
+    world_with(limits, min_free, None)
+}
+
+fn world_with(limits: Limits, min_free: u64, pushes: Option<Pushes>) -> World {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("store");
     let store = Store::open(&root).unwrap();
@@ -91,7 +95,7 @@ fn world_with_free(limits: Limits, min_free: u64) -> World {
                 .with_min_free(min_free),
             hosts: Hosts::new("", &[]),
             logins: None,
-            pushes: None,
+            pushes,
             tls: None,
             note: &note,
         };
@@ -366,6 +370,65 @@ fn slow_readers_make_room_for_others() {
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     drop(readers);
+}
+
+/// An upload is held to a speed: a low one always, a higher one where somebody else has no room.
+#[test]
+fn slow_uploads_are_ended() {
+    let limits = |send, slow| Limits {
+        connections: 8,
+        send: Duration::from_secs(send),
+        slow: Duration::from_secs(slow),
+        ..Limits::default()
+    };
+    let begin = |world: &World| {
+        let reply = world.ask("POST", "/v2/a/blobs/uploads/", &[]);
+        assert_eq!(reply.status, 202);
+        reply.header("location").unwrap().to_owned()
+    };
+    let upload = |world: &World, place: &str| {
+        let mut stream = world.connect();
+        let head =
+            format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let pushes = || Some(Pushes::default().with_min_free(0));
+    let world = world_with(limits(2, 1), 0, pushes());
+    let place = begin(&world);
+    let begun = Instant::now();
+    let mut stream = upload(&world, &place);
+    let mut said = Vec::new();
+    while begun.elapsed() < Duration::from_secs(10) && stream.write_all(&[1; 100]).is_ok() {
+        std::thread::sleep(Duration::from_millis(100));
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let mut piece = [0; 1000];
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => said.extend_from_slice(&piece[..n]),
+            Err(_) => {}
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    // What came before is kept: it can be gone on with.
+    assert_eq!(world.get(&place).status, 204);
+
+    // One client has one of eight connections for uploads; while that is taken, another of its own is refused.
+    let world = world_with(limits(60, 60), 0, pushes());
+    let (first, second) = (begin(&world), begin(&world));
+    let held = upload(&world, &first);
+    std::thread::sleep(Duration::from_millis(300));
+    let reply = world.ask("PATCH", &second, &["Content-Length: 1\r\n\r\nx"]);
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("5")));
+    assert_eq!(world.get("/v2/lab/demo/manifests/1").status, 200);
+    drop(held);
+    let begun = Instant::now();
+    while world.ask("PATCH", &second, &["Content-Length: 1\r\n\r\nx"]).status == 429 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the place of one that is gone is free");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! remarks go to a callback. [`Request`] is serialisable, so that whatever starts containers on
 //! other machines or later can say the same as `sconce run`.
 
+mod admit;
 mod archive;
 pub mod docker;
 mod env;
@@ -22,6 +23,7 @@ mod target;
 mod variables;
 mod volumes;
 
+pub use admit::{admit_file, admit_stored};
 pub use archive::read_archive;
 pub use env::{Environment, env_file, label, label_file};
 pub use error::Error;

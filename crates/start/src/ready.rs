@@ -13,6 +13,7 @@ use sconce_run::Container;
 use sconce_store::{Image, Lease};
 use sconce_transfer::{SigningPolicy, Transfer};
 
+use crate::admit::{admit_file, admit_stored};
 use crate::archive::read_archive;
 use crate::env::Environment;
 use crate::error::Error;
@@ -52,7 +53,7 @@ impl Ready {
 }
 
 /// Makes all that the container of `target`, written as `text`, needs; what isn't there is locked,
-/// downloaded and built. Remarks go to the builder's watcher. What is from a registry must be signed as the
+/// downloaded and built. Remarks go to the builder's watcher. What others built must be signed as the
 /// policy asks.
 ///
 /// What can be wrong in the words is found first, then what `sconce doctor` knows to fail: both before
@@ -176,9 +177,7 @@ fn find(
             Target::Tag(project) => builder.existing_lock(project)?,
             _ => None,
         };
-        for reference in target::pulled_as(target, &image) {
-            transfer.admit_stored(&reference, image.manifest, architecture)?;
-        }
+        admit_stored(transfer, target, &image, architecture)?;
         judge(&image)?;
         return Ok(Found { image, imports: imports(lock.as_ref())?, early: false });
     }
@@ -223,6 +222,7 @@ fn find(
         Target::Path(_) => return Err(Error::NotBuilt(text.to_owned())),
     };
     stage.end(&format!("image {}", taken.short()));
+    admit_file(transfer, text, taken)?;
     let image = store.image(&taken.hex())?;
     judge(&image)?;
     Ok(Found { image, imports: None, early: false })

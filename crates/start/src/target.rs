@@ -291,21 +291,6 @@ pub(crate) fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// The names of registries under which an image of the store is meant: a policy may ask for its
-/// signature. One that was built here, or that a person gave a name of their own, is nobody else's; by
-/// its digest it is meant under all its names.
-pub(crate) fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
-    let whole = |name: &str| Reference::parse(name).ok().filter(|read| read.to_string() == name);
-    let is_named = |name: &str| image.names.iter().any(|known| known == name);
-    match target {
-        Target::Reference(text) if is_named(text) => Vec::from_iter(whole(text)),
-        Target::Reference(text) => Vec::from_iter(Reference::parse(text).ok()),
-        Target::Image(name) if is_named(name) => Vec::from_iter(whole(name)),
-        Target::Image(_) => image.names.iter().filter_map(|name| whole(name)).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// `PATH[:TAG]`.
 fn at_tag(text: &str) -> (PathBuf, Option<String>) {
     match text.split_once(':') {

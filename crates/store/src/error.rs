@@ -246,7 +246,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoSpace { path, source, .. } => {
-                if source.raw_os_error() == Some(Errno::FBIG.raw_os_error()) {
+                if is_of_inodes(source) {
+                    format!(
+                        "remove files from the file system of {} (`df -i` counts them; `sconce prune` removes what no image uses), or point SCONCE_HOME at another one",
+                        path.display()
+                    )
+                } else if source.raw_os_error() == Some(Errno::FBIG.raw_os_error()) {
                     "raise the file size limit (`ulimit -f`)".to_owned()
                 } else {
                     format!(
@@ -258,6 +263,12 @@ impl Error {
             Self::Output { path, source, .. } => {
                 match source.raw_os_error().map(Errno::from_raw_os_error) {
                     Some(Errno::FBIG) => "raise the file size limit (`ulimit -f`)".to_owned(),
+                    _ if is_of_inodes(source) => {
+                        let place = shell(path.parent().unwrap_or(path));
+                        format!(
+                            "remove files from the file system of {place} (`df -i` counts them), or write to another place"
+                        )
+                    }
                     Some(Errno::NOSPC | Errno::DQUOT) => {
                         let place = shell(path.parent().unwrap_or(path));
                         format!("free space on the disk of {place}, or write to another place")
@@ -382,6 +393,9 @@ impl Error {
     pub fn of_io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC) if has_no_inodes(&path) => {
+                Self::NoSpace { action, path, source: io::Error::new(source.kind(), NoInodes) }
+            }
             Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
                 Self::NoSpace { action, path, source }
             }
@@ -391,6 +405,21 @@ impl Error {
             _ => Self::Io { action, path, source },
         }
     }
+}
+
+/// ENOSPC where it is not bytes that are missing: users look at `df`, see room and believe neither.
+#[derive(Debug, thiserror::Error)]
+#[error("no inodes left: the file system has room, but can hold no more files")]
+struct NoInodes;
+
+fn is_of_inodes(source: &io::Error) -> bool {
+    source.get_ref().is_some_and(|inner| inner.is::<NoInodes>())
+}
+
+/// Whether the file system of a path, or of what is there above it, counts inodes and has none left.
+fn has_no_inodes(path: &Path) -> bool {
+    let disk = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    disk.is_some_and(|disk| disk.f_files > 0 && disk.f_favail == 0)
 }
 
 impl From<Error> for io::Error {

@@ -20,6 +20,7 @@ use crate::blobs::{CHUNK, hash};
 use crate::error::{Error, at};
 use crate::layers::Layer;
 use crate::meta::Meta;
+use crate::sparse::{Segment, Sparse};
 use crate::tarball::{Entries, Entry};
 use crate::tree::{TreeBuilder, Twice};
 
@@ -231,7 +232,7 @@ fn inflate(
 
 /// The plain tar in a blob of `size` bytes.
 fn plain<'a>(size: u64, source: impl BufRead + Send + 'a) -> Result<impl Read + Send + 'a, Error> {
-    let inner = sconce_oci::unpacked(source).map_err(at("read", Path::new("layer")))?;
+    let inner = sconce_oci::unpacked_layer(source).map_err(at("read", Path::new("layer")))?;
     Ok(Bounded { inner, left: most(size) })
 }
 
@@ -334,7 +335,7 @@ fn entries(
         if count > MAX_ENTRIES {
             return Err(bad(diff_id, Path::new(""), "it has too many entries"));
         }
-        let Entry { header, size, extended } = entry;
+        let Entry { header, size, sparse, extended } = entry;
         // Before a file's blocks are reserved: its header may claim any size.
         announced = announced.saturating_add(size);
         if announced > most {
@@ -369,22 +370,11 @@ fn entries(
         let is_folder = kind.is_dir() || (kind.is_file() && name.ends_with(b"/"));
         let done = match kind {
             _ if is_folder => builder.directory(&path, meta),
-            EntryType::Regular | EntryType::Continuous => {
-                builder.file(&path, meta, size).and_then(|mut file| {
-                    let mut left = size;
-                    while left > 0 {
-                        let bytes = entries.fill_buf().map_err(broken)?;
-                        if bytes.is_empty() {
-                            return Err(bad(diff_id, &path, "it is cut off"));
-                        }
-                        file.write_all(bytes).map_err(at("write", &path))?;
-                        let n = bytes.len();
-                        entries.consume(n);
-                        left = left.saturating_sub(n as u64);
-                    }
-                    let mut attributes = extended.attributes.iter();
-                    attributes.try_for_each(|(name, value)| builder.xattr(&path, name, value))
-                })
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                file(&mut entries, builder, (&path, meta, size), sparse.as_ref())
+                    .map_err(|failure| failure.error(&path, diff_id))?;
+                let mut attributes = extended.attributes.iter();
+                attributes.try_for_each(|(name, value)| builder.xattr(&path, name, value))
             }
             EntryType::Link => {
                 let target = clean(link()?).ok_or_else(|| {
@@ -415,6 +405,57 @@ fn entries(
         done.map_err(|error| named(error, diff_id))?;
     }
     Ok(())
+}
+
+/// Why a file was not written.
+enum Failure {
+    Store(Error),
+    /// Its bytes don't come.
+    Source(io::Error),
+    Write(io::Error),
+}
+
+impl Failure {
+    fn error(self, path: &Path, diff_id: Digest) -> Error {
+        match self {
+            Self::Store(error) => named(error, diff_id),
+            Self::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                bad(diff_id, path, "it is cut off")
+            }
+            Self::Source(error) => bad(diff_id, path, &format!("its tar is damaged: {error}")),
+            Self::Write(error) => at("write", path)(error),
+        }
+    }
+}
+
+/// Writes a file of `size` bytes; the holes of a sparse one stay holes.
+fn file(
+    entries: &mut Entries<&mut Chunks<'_>>,
+    builder: &TreeBuilder,
+    (path, meta, size): (&Path, Meta, u64),
+    sparse: Option<&Sparse>,
+) -> Result<(), Failure> {
+    let whole = [Segment { offset: 0, len: size }];
+    let segments = sparse.map_or(&whole[..], |sparse| &sparse.segments);
+    let filled = segments.iter().map(|segment| segment.len).sum();
+    let mut file = builder.file_with(path, meta, size, filled).map_err(Failure::Store)?;
+    let mut at = 0;
+    for Segment { offset, len } in segments {
+        file.skip(offset - at).map_err(Failure::Write)?;
+        let mut left = *len;
+        while left > 0 {
+            let bytes = entries.fill_buf().map_err(Failure::Source)?;
+            if bytes.is_empty() {
+                return Err(Failure::Source(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let n = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.write_all(&bytes[..n]).map_err(Failure::Write)?;
+            entries.consume(n);
+            left -= n as u64;
+        }
+        at = offset + len;
+    }
+    file.skip(size - at).map_err(Failure::Write)
 }
 
 /// A path as Docker and podman take it: below the root, whatever stands before it, and `a/../b` as `b`, wherever a link `a`

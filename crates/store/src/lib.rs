@@ -30,6 +30,7 @@ mod reader;
 mod record;
 mod remove;
 mod scratch;
+mod sparse;
 mod store;
 mod sweep;
 mod tarball;

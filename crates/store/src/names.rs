@@ -10,8 +10,14 @@ use crate::files::{list, read_small, remove_file, sync_parent};
 use crate::place::Place;
 
 impl Store {
-    /// Gives an image another name, taking it from the image that had it.
+    /// Gives an image another name, taking it from the image that had it. That is the word of whoever uses this store, also where a client
+    /// has pushed the same image under that name before.
     pub fn put_name(&self, name: &str, image: Digest) -> Result<(), Error> {
+        self.write_name(name, image)?;
+        self.forget_pushed(name, image)
+    }
+
+    pub(crate) fn write_name(&self, name: &str, image: Digest) -> Result<(), Error> {
         check_name(name)?;
         self.pins().pin(image);
         if !self.places().chain(self.untrusted()).any(|place| place.image(image).exists()) {
@@ -26,6 +32,7 @@ impl Store {
         let was_there = remove_file(&path)?;
         if was_there {
             sync_parent(&path)?;
+            self.forget_mark(name)?;
         }
         Ok(was_there)
     }

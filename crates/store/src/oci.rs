@@ -152,6 +152,7 @@ impl Store {
         let Document::Manifest(parts) = parsed else {
             return Err(bad("its indexes lead to indexes without end".to_owned()));
         };
+        record::check_image(&parts).map_err(bad)?;
         let config = document(open, &parts.config, what)?;
         let read = Config::parse(&config).map_err(bad)?;
         if !read.is_for(architecture) {

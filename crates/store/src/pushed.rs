@@ -1,4 +1,8 @@
-//! Images whose blobs were put one by one, as a client pushes them.
+//! Images whose blobs were put one by one, as a client pushes them, and which names such clients gave.
+//!
+//! A policy asks other things of what a client pushed under a name than of what a person put there. So beside the names,
+//! `refs/%pushed-DIGEST` (of the name: no name is spelt like that) has the images that clients pushed under it. It is written, and on the disk, before the
+//! name is.
 
 use sconce_blob::Digest;
 use sconce_oci::{Artifact, Document};
@@ -6,7 +10,10 @@ use sconce_oci::{Artifact, Document};
 use crate::Store;
 use crate::beside::Beside;
 use crate::error::Error;
+use crate::files::{read_small, remove_file};
+use crate::names::check_name;
 use crate::oci::each;
+use crate::place::Place;
 use crate::record::{self, DOCUMENT_LIMIT};
 
 impl Store {
@@ -21,6 +28,7 @@ impl Store {
         let Document::Manifest(parts) = Document::parse(manifest).map_err(bad)? else {
             return Err(bad("it is an index of several images".to_owned()));
         };
+        record::check_image(&parts).and_then(|()| parts.check_types()).map_err(bad)?;
         let blobs = [&parts.config].into_iter().chain(&parts.layers);
         if let Some(missing) = blobs.map(|blob| blob.digest).find(|blob| !self.has_blob(*blob)) {
             return Err(Error::MissingBlob(missing));
@@ -28,7 +36,63 @@ impl Store {
         let config = self.read_blob(parts.config.digest, DOCUMENT_LIMIT)?;
         let record = record::of_documents(digest, manifest, &config)?;
         each(&record.layers, |layer| self.take_layer(layer))?;
-        self.put_image(names, manifest, &config)
+        let image = self.put_image(&[], manifest, &config)?;
+        names.iter().try_for_each(|name| self.put_pushed_name(name, image))?;
+        Ok(image)
+    }
+
+    fn put_pushed_name(&self, name: &str, image: Digest) -> Result<(), Error> {
+        check_name(name)?;
+        let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+        let place = self.place();
+        // Until the name means the new image, it means the old one, which may have been pushed too.
+        let before = place.named(name)?;
+        let mut images = place.pushed(name)?;
+        images.retain(|known| Some(*known) == before);
+        images.push(image);
+        let text: String = images.iter().map(|image| format!("{image}\n")).collect();
+        self.write_small(&place.pushed_mark(name), text.as_bytes())?;
+        self.write_name(name, image)
+    }
+
+    /// Takes away what is noted of a name that is gone.
+    pub(crate) fn forget_mark(&self, name: &str) -> Result<(), Error> {
+        let path = self.place().pushed_mark(name);
+        if path.exists() {
+            let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+            // Another may have been pushed by now.
+            if self.place().named(name)?.is_none() {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that it was not a client that gave an image this name.
+    pub(crate) fn forget_pushed(&self, name: &str, image: Digest) -> Result<(), Error> {
+        let path = self.place().pushed_mark(name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+        match self.place().pushed(name)?.contains(&image) {
+            // Other images under this name are of the past: it means this one.
+            true => remove_file(&path).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the image that a name means was put there by a client that pushed it.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn is_pushed(&self, name: &str, image: Digest) -> Result<bool, Error> {
+        for place in self.places().chain(self.untrusted()) {
+            if self.or_skip(place, place.named(name))?.flatten() == Some(image) {
+                return Ok(place.pushed(name)?.contains(&image));
+            }
+        }
+        Ok(false)
     }
 
     /// Keeps an artifact beside the image that it is about, which is here, and returns that image's digest; the artifact's
@@ -60,5 +124,20 @@ impl Store {
             0 => Ok(subject),
             _ => Err(bad("there is no more room for what is about that image")),
         }
+    }
+}
+
+impl Place {
+    fn pushed_mark(&self, name: &str) -> std::path::PathBuf {
+        self.folder("refs").join(format!("%pushed-{}", Digest::of(name.as_bytes()).hex()))
+    }
+
+    /// The images that clients pushed under a name; it means one of them, or another by now.
+    fn pushed(&self, name: &str) -> Result<Vec<Digest>, Error> {
+        let path = self.pushed_mark(name);
+        let Some(bytes) = read_small(&path)? else { return Ok(Vec::new()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let read: Result<Vec<Digest>, _> = text.lines().map(str::parse).collect();
+        read.map_err(|error| Error::Corrupt { path, why: format!("{error}") })
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use sconce_blob::Digest;
-use sconce_oci::{Config, Descriptor, Document};
+use sconce_oci::{Config, Descriptor, Document, Manifest};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -48,6 +48,7 @@ pub(crate) fn of_documents(
         Document::Manifest(manifest) => manifest,
         Document::Index(_) => return Err(bad("it is an index of several images".to_owned())),
     };
+    check_image(&parsed).map_err(bad)?;
     let read = Config::parse(config).map_err(bad)?;
     read.check(config, &parsed).map_err(bad)?;
     let mut size = (manifest.len() + config.len()) as u64;
@@ -66,4 +67,12 @@ pub(crate) fn of_documents(
         labels: labels.map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         layers,
     })
+}
+
+/// That a manifest is of an image.
+pub(crate) fn check_image(manifest: &Manifest) -> Result<(), String> {
+    match manifest.artifact() {
+        None => Ok(()),
+        Some(kind) => Err(format!("it is an artifact of type `{kind}`, and no image")),
+    }
 }

@@ -1,5 +1,5 @@
 //! The entries of a tar read as a stream: POSIX ustar and pax (IEEE Std 1003.1, pax), and GNU's long
-//! names and numbers.
+//! names, numbers and sparse files.
 //!
 //! Sizes of PAX records count, so a file may have 8 GiB and more; extended headers are bounded before
 //! they are read.
@@ -7,6 +7,8 @@
 use std::io::{self, BufRead, Read};
 
 use tar::{EntryType, Header};
+
+use crate::sparse::{Records, Sparse};
 
 const BLOCK: usize = 512;
 
@@ -23,8 +25,10 @@ fn is_kept(attribute: &str) -> bool {
 /// An entry. Its bytes are read from [`Entries`].
 pub(crate) struct Entry {
     pub(crate) header: Header,
-    /// Bytes of a regular file.
+    /// Bytes of a regular file; of a sparse one with its holes, which [`Entries`] does not give.
     pub(crate) size: u64,
+    /// Where the bytes of a sparse file belong.
+    pub(crate) sparse: Option<Sparse>,
     pub(crate) extended: Extended,
 }
 
@@ -37,6 +41,7 @@ pub(crate) struct Extended {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) attributes: Vec<(String, Vec<u8>)>,
+    sparse: Records,
 }
 
 /// The entries of a tar, one after the other.
@@ -75,8 +80,24 @@ impl<R: Read> Entries<R> {
             // What is not a file has no bytes, whatever its header says, as Go's archive/tar has it.
             let has_bytes = kind.is_file() || kind.is_contiguous() || !is_known(kind);
             let size = if has_bytes { extended.size.unwrap_or(said) } else { 0 };
+            let sparse = match kind.is_gnu_sparse() {
+                true => Some(Sparse::old(&header, size, &mut self.source)?),
+                false => None,
+            };
             self.body(size);
-            return Ok(Some(Entry { header, size, extended }));
+            let records = std::mem::take(&mut extended.sparse);
+            let sparse = match sparse {
+                Some(sparse) => Some(sparse),
+                None => records.finish(size, self.by_ref())?,
+            };
+            if let Some(name) = records.name {
+                extended.path = Some(name);
+            }
+            if sparse.is_some() && !(kind.is_file() || kind.is_gnu_sparse()) {
+                return Err(io::Error::other("something else than a file is said to be sparse"));
+            }
+            let size = sparse.as_ref().map_or(size, |sparse| sparse.size);
+            return Ok(Some(Entry { header, size, sparse, extended }));
         }
     }
 
@@ -186,13 +207,10 @@ impl Extended {
                 }
                 b"uid" => self.uid = number(value).and_then(|id| id.try_into().ok()),
                 b"gid" => self.gid = number(value).and_then(|id| id.try_into().ok()),
-                key if key.starts_with(b"GNU.sparse.") => {
-                    // Its bytes are packed in ways of which each has a map of its own (GNU tar, "Storing Sparse Files").
-                    return Err(io::Error::other(
-                        "it holds a sparse file of GNU tar; pack it without --sparse",
-                    ));
-                }
                 key => {
+                    if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                        self.sparse.take(key, value)?;
+                    }
                     let key = key.strip_prefix(b"SCHILY.xattr.").map(str::from_utf8);
                     if let Some(Ok(name)) = key
                         && is_kept(name)

@@ -138,14 +138,24 @@ impl TreeBuilder {
         meta: Meta,
         size: u64,
     ) -> Result<TreeFile<'_>, Error> {
-        let path = path.as_ref();
+        self.file_with(path.as_ref(), meta, size, size)
+    }
+
+    /// A regular file of `size` bytes, of which `filled` will be written and the others are holes.
+    pub(crate) fn file_with(
+        &self,
+        path: &Path,
+        meta: Meta,
+        size: u64,
+        filled: u64,
+    ) -> Result<TreeFile<'_>, Error> {
         let spot = self.spot(path)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode((meta.mode & 0o777) as RawMode);
         let file =
             self.make(&spot, |parent, name| openat(parent, name, flags, mode).map(File::from))?;
-        if size >= RESERVE_FROM {
+        if size >= RESERVE_FROM && filled == size {
             match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size) {
                 // Only a saving: some file systems can't.
                 Err(error) if matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sconce_registry::Reference;
 use sconce_sign::Verdict;
+
+use crate::policy::Origin;
 
 /// Why an image did not get where it should.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum Error {
         why: String,
         /// It is not known whether it is signed.
         is_open: bool,
+        /// What to do about it, where that is not to sign it in its registry.
+        hint: Option<&'static str>,
     },
     /// Another piece of the same work failed first.
     #[error("stopped")]
@@ -37,7 +40,7 @@ pub enum Error {
 impl Error {
     /// An image that a policy file does not let in, with what its signatures came to; without where no
     /// rule is for it.
-    pub(crate) fn refused(name: &Reference, policy: &Path, verdict: Option<Verdict>) -> Self {
+    pub(crate) fn refused(name: &str, policy: &Path, verdict: Option<Verdict>) -> Self {
         let is_open = matches!(verdict, Some(Verdict::CantTell(_)));
         let why = match verdict {
             None => "no rule is for it, and others are refused".to_owned(),
@@ -47,7 +50,41 @@ impl Error {
                 format!("can't tell whether one of the keys for it has signed it: {why}")
             }
         };
-        Self::Unsigned { name: name.to_string(), policy: policy.to_owned(), why, is_open }
+        Self::Unsigned {
+            name: name.to_owned(),
+            policy: policy.to_owned(),
+            why,
+            is_open,
+            hint: None,
+        }
+    }
+
+    /// The same of an image that no registry answers for.
+    pub(crate) fn refused_of(
+        name: &str,
+        origin: Origin,
+        policy: &Path,
+        verdict: Option<Verdict>,
+    ) -> Self {
+        let none = verdict.is_none();
+        let mut error = Self::refused(name, policy, verdict);
+        if let Self::Unsigned { why, hint, .. } = &mut error {
+            let (what, help) = match origin {
+                Origin::Files => (
+                    "it is from a layout or an archive, or has no name; the policy has no `[files]`, and what no rule names is refused",
+                    "`[files]` in the policy says who must have signed such images, or takes them with `accept = true`; `sconce copy` brings the signatures of a registry along",
+                ),
+                Origin::Pushed => (
+                    "a client pushed it to `sconce serve --writable` here; the policy has no `[pushed]`, and what no rule names is refused",
+                    "`[pushed]` in the policy says who must have signed such images, or takes them with `accept = true`; `sconce copy` and cosign push signatures with an image",
+                ),
+            };
+            if none {
+                *why = what.to_owned();
+            }
+            *hint = Some(help);
+        }
+        error
     }
 
     /// What to do about it, where there is something.
@@ -57,6 +94,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Key(error) => error.hint(),
+            Self::Unsigned { hint: Some(hint), .. } => Some((*hint).to_owned()),
             Self::Unsigned { name, .. } => Some(format!(
                 "`sconce show {name}` lists what there is; whoever answers for the image signs it: `sconce sign {name} --key FILE`"
             )),

@@ -23,7 +23,7 @@ use sconce_store::Store;
 pub use attachments::Carried;
 pub use error::Error;
 pub use evidence::Beside;
-pub use policy::{PolicyError, SigningPolicy};
+pub use policy::{Origin, PolicyError, SigningPolicy};
 pub use pull::Pulled;
 pub use push::{Outgoings, Pushed};
 pub use signatures::Surroundings;

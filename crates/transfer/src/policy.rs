@@ -1,4 +1,4 @@
-//! Which keys must have signed what is taken from registries: policy files.
+//! Which keys must have signed what is taken from registries, from files and from those who push: policy files.
 //!
 //! There may be one of the machine and one of the user. Both hold: an image must satisfy each.
 
@@ -13,7 +13,7 @@ const MAX_POLICY: u64 = 1 << 20;
 /// The version of the form.
 const VERSION: u32 = 1;
 
-/// A policy file that can't be used. Nothing is taken from registries then.
+/// A policy file that can't be used. Nothing that others built is taken then.
 #[derive(Debug, thiserror::Error)]
 #[error("the policy {} can't be used: {why}", path.display())]
 pub struct PolicyError {
@@ -27,7 +27,7 @@ impl PolicyError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        Some("docs/signatures.md has the form; while a policy can't be read, nothing is taken from registries".to_owned())
+        Some("docs/signatures.md has the form; while a policy can't be read, nothing that others built is taken".to_owned())
     }
 }
 
@@ -42,6 +42,15 @@ pub enum Demand<'a> {
     Refused,
 }
 
+/// Where an image is from that no registry answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An OCI layout or an archive; or nobody knows: it is in the store and has no name.
+    Files,
+    /// A client put it into the store that `sconce serve --writable` serves.
+    Pushed,
+}
+
 /// All policy files of a machine and its user. None of them asks for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct SigningPolicy {
@@ -54,6 +63,9 @@ pub(crate) struct PolicyFile {
     pub(crate) path: PathBuf,
     refuses: bool,
     rules: Vec<Rule>,
+    /// What is asked of images of each [`Origin`]: nothing where there are no keys. As of what no rule names where it is left out.
+    files: Option<Vec<PublicKey>>,
+    pushed: Option<Vec<PublicKey>>,
 }
 
 /// What is asked of the images of a registry, or of a part of it.
@@ -73,6 +85,8 @@ struct Document {
     default: Other,
     #[serde(default)]
     images: Vec<Row>,
+    files: Option<Asked>,
+    pushed: Option<Asked>,
 }
 
 /// What becomes of images that no rule names.
@@ -88,6 +102,15 @@ enum Other {
 #[serde(deny_unknown_fields)]
 struct Row {
     name: String,
+    #[serde(default)]
+    keys: Vec<PathBuf>,
+    #[serde(default)]
+    accept: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
     #[serde(default)]
     keys: Vec<PathBuf>,
     #[serde(default)]
@@ -113,6 +136,15 @@ impl SigningPolicy {
         let demands = self.files.iter().map(|file| (file, file.demand(reference)));
         demands.filter(|(_, demand)| *demand != Demand::Nothing)
     }
+
+    /// As [`SigningPolicy::demands`], of an image that no registry answers for.
+    pub(crate) fn demands_of(
+        &self,
+        origin: Origin,
+    ) -> impl Iterator<Item = (&PolicyFile, Demand<'_>)> {
+        let demands = self.files.iter().map(move |file| (file, file.demand_of(origin)));
+        demands.filter(|(_, demand)| *demand != Demand::Nothing)
+    }
 }
 
 impl PolicyFile {
@@ -128,7 +160,7 @@ impl PolicyFile {
             });
         };
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text".to_owned()))?;
-        let Document { version, default, images } =
+        let Document { version, default, images, files, pushed } =
             toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().to_owned()))?;
         if version != VERSION {
             return Err(wrong(format!("it has version {version}, this sconce reads {VERSION}")));
@@ -143,10 +175,31 @@ impl PolicyFile {
             if rules.iter().any(|rule| rule.name == parts) {
                 return Err(wrong(format!("`{name}` stands there twice")));
             }
-            let keys: Result<_, _> = keys.iter().map(|key| key_at(&folder.join(key))).collect();
-            rules.push(Rule { name: parts, keys: keys? });
+            rules.push(Rule { name: parts, keys: keys_in(folder, &keys)? });
         }
-        Ok(Some(Self { path: path.to_owned(), refuses: default == Other::Refuse, rules }))
+        let asked = |what: &str, asked: Option<Asked>| match asked {
+            None => Ok(None),
+            Some(Asked { keys, accept }) if keys.is_empty() == accept => {
+                keys_in(folder, &keys).map(Some)
+            }
+            Some(_) => Err(wrong(format!("`[{what}]` needs either keys or `accept = true`"))),
+        };
+        let (files, pushed) = (asked("files", files)?, asked("pushed", pushed)?);
+        let refuses = default == Other::Refuse;
+        Ok(Some(Self { path: path.to_owned(), refuses, rules, files, pushed }))
+    }
+
+    fn demand_of(&self, origin: Origin) -> Demand<'_> {
+        let asked = match origin {
+            Origin::Files => &self.files,
+            Origin::Pushed => &self.pushed,
+        };
+        match asked {
+            Some(keys) if keys.is_empty() => Demand::Nothing,
+            Some(keys) => Demand::Signed(keys),
+            None if self.refuses => Demand::Refused,
+            None => Demand::Nothing,
+        }
     }
 
     /// What the rule with the longest name that fits says.
@@ -220,6 +273,10 @@ fn parts(name: &str) -> Result<Vec<String>, String> {
     }
 }
 
+fn keys_in(folder: &Path, names: &[PathBuf]) -> Result<Vec<PublicKey>, PolicyError> {
+    names.iter().map(|name| key_at(&folder.join(name))).collect()
+}
+
 fn key_at(path: &Path) -> Result<PublicKey, PolicyError> {
     let wrong = |why: String| PolicyError { path: path.to_owned(), why };
     let bytes = sconce_open::read(path, MAX_KEY).map_err(|error| wrong(error.to_string()))?;
@@ -282,6 +339,23 @@ mod tests {
     }
 
     #[test]
+    fn what_no_registry_answers_for() {
+        let said = |text: &str| {
+            let read = policy(text).unwrap();
+            [Origin::Files, Origin::Pushed].map(|origin| match read.demands_of(origin).next() {
+                None | Some((_, Demand::Nothing)) => "nothing",
+                Some((_, Demand::Signed(_))) => "signed",
+                Some((_, Demand::Refused)) => "refused",
+            })
+        };
+        assert_eq!(said("version = 1"), ["nothing", "nothing"]);
+        assert_eq!(said("version = 1\ndefault = \"refuse\""), ["refused", "refused"]);
+        let text = "version = 1\ndefault = \"refuse\"\n[files]\naccept = true\n[pushed]\nkeys = [\"a.pub\"]";
+        assert_eq!(said(text), ["nothing", "signed"]);
+        assert_eq!(said("version = 1\n[files]\nkeys = [\"a.pub\"]"), ["signed", "nothing"]);
+    }
+
+    #[test]
     fn a_place_that_cannot_be_looked_into_is_no_missing_policy() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -301,6 +375,10 @@ mod tests {
             ("version = 2", "this sconce reads 1"),
             ("version = 1\nother = 1", "unknown field"),
             ("version = 1\ndefault = \"deny\"", "deny"),
+            ("version = 1\n[files]", "either keys or"),
+            ("version = 1\n[pushed]\nkeys = [\"a.pub\"]\naccept = true", "either keys or"),
+            ("version = 1\n[pushed]\nkeys = [\"b.pub\"]", "b.pub"),
+            ("version = 1\n[other]\naccept = true", "unknown field"),
             ("version = 1\n[[images]]\nname = \"r.x/a\"", "either keys or"),
             (
                 "version = 1\n[[images]]\nname = \"r.x/a\"\nkeys = [\"a.pub\"]\naccept = true",

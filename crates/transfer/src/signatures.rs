@@ -11,12 +11,14 @@ use sconce_sign::{
 use crate::Transfer;
 use crate::error::Error;
 use crate::evidence::{Beside, Found, Kept, gather, names_of};
-use crate::policy::Demand;
+use crate::policy::{Demand, Origin};
 
 /// What is beside an image in its registry.
 pub struct Surroundings {
     /// The image's digest.
     pub image: Digest,
+    /// What it is, where it is no image.
+    pub artifact: Option<Artifact>,
     /// The digests that it goes by: its own first, then those of the indexes that lead to it.
     pub names: Vec<Digest>,
     /// What is there.
@@ -122,11 +124,18 @@ impl Transfer<'_> {
         keys: &[PublicKey],
     ) -> Result<Surroundings, Error> {
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
-        let image = registry.image(architecture)?;
-        let names = names_of(image.digest, &image.indexes);
+        let (image, names, artifact) = match registry.image(architecture) {
+            Ok(image) => (image.digest, names_of(image.digest, &image.indexes), None),
+            Err(sconce_registry::Error::Artifact { reference, digest, manifest, .. }) => {
+                let read = Artifact::parse(&manifest)
+                    .map_err(|why| sconce_registry::Error::Answer { url: reference, why })?;
+                (digest, vec![digest], Some(read))
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut signs = |evidence: &Evidence| is_signed(evidence, &names, keys);
         let Found { beside, unread, others } = gather(&registry, &names, &mut signs)?;
-        Ok(Surroundings { image: image.digest, names, beside, unread, others })
+        Ok(Surroundings { image, artifact, names, beside, unread, others })
     }
 
     /// The bytes of a file beside the image that `reference` names.
@@ -150,7 +159,9 @@ impl Transfer<'_> {
         for (file, demand) in self.policy.demands(reference) {
             match demand {
                 Demand::Nothing => {}
-                Demand::Refused => return Err(Error::refused(reference, &file.path, None)),
+                Demand::Refused => {
+                    return Err(Error::refused(&reference.to_string(), &file.path, None));
+                }
                 Demand::Signed(keys) => demands.push((file, keys)),
             }
         }
@@ -171,7 +182,9 @@ impl Transfer<'_> {
             findings.extend(unread.clone().map(Finding::Unreadable));
             match judge(&findings) {
                 Verdict::Yes { .. } => {}
-                verdict => return Err(Error::refused(reference, &file.path, Some(verdict))),
+                verdict => {
+                    return Err(Error::refused(&reference.to_string(), &file.path, Some(verdict)));
+                }
             }
         }
         let keys: Vec<PublicKey> =
@@ -206,7 +219,7 @@ impl Transfer<'_> {
         if let Some((file, _)) =
             self.policy.demands(reference).find(|(_, demand)| *demand == Demand::Refused)
         {
-            return Err(Error::refused(reference, &file.path, None));
+            return Err(Error::refused(&reference.to_string(), &file.path, None));
         }
         let registry = Registry::new(self.access, reference.clone(), &Rights::Pull)?;
         let there = match registry.image(architecture) {
@@ -219,6 +232,49 @@ impl Transfer<'_> {
             Err(error) => return Err(error.into()),
         };
         self.admit(reference, &registry, &there)
+    }
+
+    /// Whether the policy lets an image in, or start, that no registry answers for. What came along with it counts, and what was
+    /// found of its signatures before; all of it is verified here.
+    ///
+    /// # Errors
+    /// [`Error::Unsigned`], and those of the store.
+    pub fn admit_from(&self, origin: Origin, name: &str, image: Digest) -> Result<(), Error> {
+        let mut known = None;
+        for (file, demand) in self.policy.demands_of(origin) {
+            let verdict = match demand {
+                Demand::Nothing => continue,
+                Demand::Refused => None,
+                Demand::Signed(keys) => {
+                    let (names, evidence) = match &known {
+                        Some(known) => known,
+                        None => known.insert(self.evidence_here(image)?),
+                    };
+                    let found: Vec<_> =
+                        evidence.iter().map(|evidence| evidence.examine(names, keys)).collect();
+                    Some(judge(&found))
+                }
+            };
+            if !matches!(verdict, Some(Verdict::Yes { .. })) {
+                return Err(Error::refused_of(name, origin, &file.path, verdict));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the store has that may be signatures of an image, and the digests that it goes by.
+    fn evidence_here(&self, image: Digest) -> Result<(Vec<Digest>, Vec<Evidence>), Error> {
+        let (names, mut evidence) = Kept::of(self.store, image);
+        for kept in self.store.beside(image)? {
+            let Some(artifact) = kept.about(image) else { continue };
+            for file in artifact.layers.iter().filter(|file| file.media_type == BUNDLE) {
+                let is_it = |text: &&String| Digest::of(text.as_bytes()) == file.digest;
+                if let Some(text) = kept.files.iter().find(is_it) {
+                    evidence.push(Evidence::Bundle(text.clone().into_bytes()));
+                }
+            }
+        }
+        Ok((names, evidence))
     }
 }
 

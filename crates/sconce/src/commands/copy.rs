@@ -182,6 +182,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
         },
     };
+    // Under its new name, or from the file, nobody would ask any more.
+    if from.is_none() && !matches!(to, Destination::Registry(_)) {
+        match target {
+            Target::Layout { .. } | Target::Archive { .. } => {
+                sconce_start::admit_file(&transfer, &args.source, image.manifest)?;
+            }
+            _ => sconce_start::admit_stored(&transfer, &target, &image, &architecture)?,
+        }
+    }
     match &to {
         Destination::Registry(to) => {
             let pushed = transfer.push(&image, to)?;

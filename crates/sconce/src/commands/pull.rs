@@ -82,6 +82,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             Wanted::Archive(path) => {
                 let image = sconce_start::read_archive(&context.store, path, None, &architecture)?;
+                sconce_start::admit_file(&transfer, &path.display().to_string(), image)?;
                 (path.display().to_string(), Pulled { image, moved: 0, here: 0 })
             }
         };

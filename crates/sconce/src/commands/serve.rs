@@ -56,7 +56,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
     /// Take images that are pushed, of one platform each, under any name but those of tags that sconce builds
-    /// itself. Needs --htpasswd at any address but the loopback's. Nothing is deleted by clients
+    /// itself. Needs --htpasswd at any address but the loopback's. Nothing is deleted by clients. Uploads leave half of
+    /// the connections to pulls, and each client (by login, else by address) has a share of them; slow ones are ended.
+    /// A policy file can ask for signatures when such an image is run here: [pushed] (docs/signatures.md)
     #[arg(long)]
     writable: bool,
 }

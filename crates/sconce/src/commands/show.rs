@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use sconce_build::{LOCK_FILE, PROVENANCE_FILE, SBOM_FILE};
-use sconce_oci::Descriptor;
+use sconce_oci::{Artifact, Descriptor};
 use sconce_sign::{Claim, Finding, LOCK, PROVENANCE, PublicKey, SBOM, SIGNED, Statement};
 use sconce_transfer::{Beside, Surroundings};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::error::{Failure, Kind};
 
 /// Show what is beside an image in its registry: signatures, SBOM, provenance, lock
 ///
+/// Of an artifact that is no image (a chart, a model) the files that it holds are listed.
 /// Without --key it is what somebody put there, and may be anybody's word. With --key, what one of the
 /// keys has signed is marked.
 #[derive(clap::Args)]
@@ -41,7 +42,8 @@ pub struct Args {
     platform: Option<String>,
     #[command(flatten)]
     registries: Registries,
-    /// As JSON: {name, image, beside: [{about, digest, kind, size, tag, says, key, why}]}: what each is
+    /// As JSON: {name, image, artifact, beside}. `artifact` is there where it is no image: {kind, files: [{name, kind, digest, size}]};
+    /// `beside` is a list: [{about, digest, kind, size, tag, says, key, why}]}: what each is
     /// about (the image or an index), its digest, media type, bytes and tag; what kind of statement it
     /// is; the fingerprint of the key that has signed it, of those given; why it proves nothing
     #[arg(long, conflicts_with = "print")]
@@ -75,6 +77,35 @@ impl What {
     }
 }
 
+/// A file of an artifact.
+#[derive(serde::Serialize)]
+struct File<'a> {
+    name: Option<&'a str>,
+    kind: &'a str,
+    digest: sconce_blob::Digest,
+    size: u64,
+}
+
+impl File<'_> {
+    fn line(&self) -> String {
+        let name = self.name.map(|name| format!("{name}: ")).unwrap_or_default();
+        format!("  {name}{}, {}, {} bytes", self.kind, self.digest.short(), self.size)
+    }
+}
+
+fn files(artifact: &Artifact) -> Vec<File<'_>> {
+    artifact
+        .layers
+        .iter()
+        .map(|file| File {
+            name: file.annotations.get("org.opencontainers.image.title").map(String::as_str),
+            kind: &file.media_type,
+            digest: file.digest,
+            size: file.size,
+        })
+        .collect()
+}
+
 /// One thing beside the image, as it is shown.
 struct Row<'a> {
     beside: &'a Beside,
@@ -101,11 +132,20 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
-        let all = json!({"name": reference.to_string(), "image": there.image, "beside": rows});
+        let mut all = json!({"name": reference.to_string(), "image": there.image, "beside": rows});
+        if let Some(artifact) = &there.artifact {
+            all["artifact"] = json!({"kind": artifact.kind(), "files": files(artifact)});
+        }
         println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
         return Ok(ExitCode::SUCCESS);
     }
     println!("{}", there.image);
+    if let Some(artifact) = &there.artifact {
+        println!("{}", shown(&format!("  it is an artifact, and no image: {}", artifact.kind())));
+        for file in files(artifact) {
+            println!("{}", shown(&file.line()));
+        }
+    }
     for row in &rows {
         println!("{}", row.line(there.image, !keys.is_empty()));
     }

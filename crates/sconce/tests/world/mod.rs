@@ -1,5 +1,7 @@
 //! A store of its own, and a tiny image made of this machine's own shell and tools.
 
+pub mod served;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

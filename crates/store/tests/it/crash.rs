@@ -66,9 +66,10 @@ pub fn put_everything(store: &Store, number: u64) {
     let config =
         format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, Digest::of(&bytes));
     let manifest = format!(
-        r#"{{"config":{{"mediaType":"c","digest":"{}","size":1}},
-            "layers":[{{"mediaType":"l","digest":"{digest}","size":{}}}]}}"#,
+        r#"{{"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
+            "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{}}}]}}"#,
         Digest::of(config.as_bytes()),
+        config.len(),
         whole.len()
     );
     store.put_image(&["latest"], manifest.as_bytes(), config.as_bytes()).unwrap();

@@ -56,7 +56,7 @@ pub fn put_image_of(store: &Store, name: &str, layers: &[Digest]) -> Digest {
         .collect();
     let config_digest = Digest::of(config.as_bytes()).to_string();
     let manifest = serde_json::json!({
-        "config": {"mediaType": "c", "digest": config_digest, "size": config.len()},
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len()},
         "layers": layers,
     })
     .to_string();
@@ -97,11 +97,15 @@ fn an_image_needs_its_layers() {
     let config = br#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
     let manifest = |config: &[u8], layers: &str| {
         format!(
-            r#"{{"config":{{"mediaType":"c","digest":"{}","size":1}},"layers":[{layers}]}}"#,
-            Digest::of(config)
+            r#"{{"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{layers}]}}"#,
+            Digest::of(config),
+            config.len()
         )
     };
-    let layer = format!(r#"{{"mediaType":"l","digest":"{}","size":1}}"#, Digest::of(b"no"));
+    let layer = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":1}}"#,
+        Digest::of(b"no")
+    );
     for (text, why) in [
         (manifest(config, &layer), "1 layers"),
         (manifest(b"{}", ""), "names the config"),

@@ -9,6 +9,7 @@ mod process;
 mod prune;
 mod remove;
 mod sharing;
+mod sparse;
 mod trees;
 
 use sconce_blob::Digest;
