@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, fgetxattr, fstat, statat};
@@ -18,10 +18,10 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::make_folder;
 use crate::images::Image;
 use crate::layers::Layer;
 use crate::meta::{MODE, Meta, Rules, owners_can_be_kept};
+use crate::own::{self, make_folder};
 use crate::remove::under;
 use crate::walk::{Cursor, Entering};
 
@@ -47,7 +47,7 @@ impl Store {
             if self.place().find_tree(key).is_none() {
                 let fresh = self.make_folders(&trees)?;
                 self.mark_unsynced("tree", key)?;
-                fs::rename(&fresh, &folders).map_err(at("rename into place", &folders))?;
+                own::rename(&fresh, &folders).map_err(at("rename into place", &folders))?;
             }
             trees.insert(0, folders);
         }
@@ -76,8 +76,7 @@ impl Store {
         for (path, mode) in folders.into_iter().rev() {
             let mode = rules.mode(Meta { mode, ..Meta::DIRECTORY }, true);
             let path = under(&root, &path);
-            fs::set_permissions(&path, Permissions::from_mode(mode))
-                .map_err(at("set the mode of", &path))?;
+            own::set_folder_mode(&path, mode).map_err(at("set the mode of", &path))?;
         }
         Ok(root)
     }

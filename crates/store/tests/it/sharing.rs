@@ -60,16 +60,16 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-fn chmod(path: &Path, mode: u32) {
+pub fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn chown(path: &Path, user: User) {
+pub fn chown(path: &Path, user: User) {
     std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
 }
 
 /// All that is below a folder and is not a link.
-fn below(folder: &Path) -> Vec<PathBuf> {
+pub fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -142,7 +142,7 @@ fn trees_have_the_modes_of_their_layers_whatever_the_umask() {
     }
 }
 
-const ROOT: User = User { uid: 0, gid: 0, also: None };
+pub const ROOT: User = User { uid: 0, gid: 0, also: None };
 
 pub fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
     header.set_mode(mode);
@@ -333,10 +333,10 @@ fn a_store_that_others_read_holds_nothing_for_them_to_abuse() {
     }
 }
 
-const GROUP: u32 = 65_100;
+pub const GROUP: u32 = 65_100;
 // Each with a group of their own first, as Debian makes users.
-const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
-const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
+pub const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
+pub const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
 
 /// A store of a group, made as `docs/store.md` says.
 fn group_store(folder: &tempfile::TempDir) -> PathBuf {
