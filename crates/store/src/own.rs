@@ -171,6 +171,12 @@ pub(crate) fn set_folder_mode(path: &Path, mode: u32) -> io::Result<()> {
     set_mode(&folder, name, mode)
 }
 
+/// Gives a folder to the caller's first group.
+pub(crate) fn give_to_first_group(path: &Path) -> io::Result<()> {
+    let folder = open_folder(path)?;
+    Ok(rustix::fs::fchown(&folder, None, Some(rustix::process::getegid()))?)
+}
+
 fn set_mode(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<()> {
     // As one without reading rights can't be opened otherwise: /proc leads to what a path descriptor stands for.
     let folder = openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;

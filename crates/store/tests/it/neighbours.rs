@@ -111,7 +111,10 @@ fn a_link_of_another_member_leads_nowhere() {
                 }
             }
         }
-        assert_eq!(said(child_of(user, "077", folder.path(), &root, "sharing prune-unnamed")).len(), 1);
+        assert_eq!(
+            said(child_of(user, "077", folder.path(), &root, "sharing prune-unnamed")).len(),
+            1
+        );
     }
 }
 
@@ -137,10 +140,11 @@ fn a_link_that_comes_and_goes_leads_nowhere() {
                     while !done.load(Ordering::Relaxed) {
                         exchange().unwrap();
                         times += 1;
-                        std::thread::sleep(Duration::from_micros(times % 400));
+                        // Now and then for long enough that much is done through it.
+                        std::thread::sleep(Duration::from_micros(times * 130 % 7919));
                     }
                 });
-                for work in ["sharing build 2", "sharing prune 2", "sharing build 1"] {
+                for work in ["sharing build 1", "sharing prune 1"].iter().cycle().take(10) {
                     run(user, folder.path(), &root, work);
                 }
                 done.store(true, Ordering::Relaxed);
@@ -152,7 +156,10 @@ fn a_link_that_comes_and_goes_leads_nowhere() {
             fs::remove_file(&link).unwrap();
             assert_eq!(picture(&victims), before, "{name}, uid {}", user.uid);
         }
-        assert_eq!(said(child_of(user, "077", folder.path(), &root, "sharing prune-unnamed")).len(), 1);
+        assert_eq!(
+            said(child_of(user, "077", folder.path(), &root, "sharing prune-unnamed")).len(),
+            1
+        );
     }
 }
 
@@ -191,10 +198,10 @@ fn the_mode_of_a_file_that_a_link_leads_to_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
     let precious = folder.path().join("precious");
-    let plant: [&dyn Fn(&Path); 2] = [
-        &|place| std::os::unix::fs::symlink(&precious, place).unwrap(),
-        &|place| fs::hard_link(&precious, place).unwrap(),
-    ];
+    let plant: [&dyn Fn(&Path); 2] =
+        [&|place| std::os::unix::fs::symlink(&precious, place).unwrap(), &|place| {
+            fs::hard_link(&precious, place).unwrap()
+        }];
     for (number, plant) in plant.into_iter().enumerate() {
         fs::write(&precious, format!("mine {number}")).unwrap();
         chmod(&precious, 0o600);
