@@ -72,7 +72,10 @@ mod tests {
         let of = |source: &Path| edit(&[Device { source: source.into(), target: "/dev/x".into() }]);
         let made = of(Path::new("/dev/null")).expect("a device").expect("an edit");
         let node = &made["deviceNodes"][0];
-        assert_eq!((&node["type"], &node["major"], &node["minor"]), (&json!("c"), &json!(1), &json!(3)));
+        assert_eq!(
+            (&node["type"], &node["major"], &node["minor"]),
+            (&json!("c"), &json!(1), &json!(3))
+        );
         // A link that has come into the path since it was resolved.
         std::os::unix::fs::symlink("/dev/null", at("node")).expect("a link");
         std::os::unix::fs::symlink("/dev", at("folder")).expect("a link");

@@ -97,9 +97,7 @@ pub fn security_option(given: &str) -> Result<SecurityOption, Error> {
     match (key, value) {
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::Seccomp(Seccomp::Unconfined)),
         ("seccomp", Some("builtin" | "default")) => Ok(SecurityOption::Seccomp(Seccomp::Default)),
-        ("seccomp", Some(file)) if !file.is_empty() => {
-            Ok(SecurityOption::Profile(file.into()))
-        }
+        ("seccomp", Some(file)) if !file.is_empty() => Ok(SecurityOption::Profile(file.into())),
         ("apparmor", Some(name)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
             Ok(SecurityOption::AppArmor(name.to_owned()))
         }
@@ -152,14 +150,7 @@ mod tests {
         assert_eq!(read("no-new-privileges").unwrap(), S::NoNewPrivileges(true));
         assert_eq!(read("no-new-privileges:true").unwrap(), S::NoNewPrivileges(true));
         assert_eq!(read("label=disable").unwrap(), S::Nothing);
-        for bad in [
-            "",
-            "seccomp",
-            "seccomp=",
-            "label=type:x",
-            "systempaths=unconfined",
-            "x=y",
-        ] {
+        for bad in ["", "seccomp", "seccomp=", "label=type:x", "systempaths=unconfined", "x=y"] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let folder = tempfile::tempdir().unwrap();

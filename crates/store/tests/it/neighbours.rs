@@ -235,3 +235,38 @@ fn a_private_store_may_have_a_folder_elsewhere() {
     store.prune(&policy, &[]).unwrap();
     assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
 }
+
+/// Which functions change what is at a path that they look up: none is called but where the store's own folder is made.
+#[test]
+fn no_path_of_a_store_is_changed_by_its_name() {
+    let by_path = [
+        "fs::rename",
+        "fs::remove_",
+        "fs::create_",
+        "fs::hard_link",
+        "fs::write",
+        "fs::copy",
+        "fs::set_permissions",
+        "File::create",
+        "DirBuilder::new",
+        "CWD, &",
+    ];
+    let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut found = Vec::new();
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.lines().filter(|line| by_path.iter().any(|word| line.contains(word)));
+            found.extend(lines.map(|line| format!("{name}: {}", line.trim())));
+        }
+    }
+    // The store's own folder, and the reading of a tree.
+    found.retain(|line| !line.starts_with("access.rs: ") && !line.contains("Cursor::open(CWD"));
+    assert!(found.is_empty(), "{found:#?}");
+}
