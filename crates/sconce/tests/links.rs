@@ -45,6 +45,7 @@ fn nothing_is_read_through_them() {
         let says = |options: &[&str], command: &[&str]| {
             world.says(&[&run, options, &["oci:image"], command].concat())
         };
+        let out_device = format!("{}:/dev/x", world.path("vol/out").display());
         let echo = ["sh", "-c", "echo $A"];
         for options in [
             &["-v", "./vol/out:/x"][..],
@@ -55,7 +56,7 @@ fn nothing_is_read_through_them() {
             &["--env-file", "short-vol/out/secret"],
             &["--label-file", "vol/env"],
             &["--cidfile", "vol/out/cid"],
-            &["--device", "./vol/out:/dev/x"],
+            &["--device", &out_device],
             &["--security-opt", "seccomp=vol/env"],
         ] {
             let (code, out, err) = says(options, &echo);

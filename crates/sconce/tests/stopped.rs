@@ -306,11 +306,12 @@ fn who_leaves_a_command_takes_its_pipe_along() {
         let mut begun = [0; 6];
         said.read_exact(&mut begun).unwrap();
         assert_eq!(&begun, b"begun\n");
-        for _ in 0..3 {
-            kill_process(Pid::from_child(&exec), Signal::TERM).unwrap();
+        // On a busy machine two may become one.
+        eventually("three signals leave it", || {
+            let _ = kill_process(Pid::from_child(&exec), Signal::TERM);
             std::thread::sleep(Duration::from_millis(300));
-        }
-        ends(&mut exec, 10);
+            exec.try_wait().unwrap().is_some()
+        });
         let (done, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || done.send(said.read_to_end(&mut Vec::new()).is_ok()));
         assert_eq!(wait.recv_timeout(Duration::from_secs(5)), Ok(true), "the pipe is still open");
