@@ -5,7 +5,7 @@
 //! digest become a blob.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -201,8 +201,7 @@ fn download_from(
     if client.options().offline {
         return Err(Error::Offline { missing: vec![wanted.name.clone()] });
     }
-    let path = store.partial_path(wanted.digest);
-    let mut partial = Partial::open(path)?;
+    let mut partial = Partial::open(store.open_partial(wanted.digest)?)?;
     progress.started(&wanted.name, partial.hasher.len(), wanted.size);
     let mut resumed = !partial.hasher.is_empty();
     let mut tries = Tries::new(client.options());
@@ -216,7 +215,7 @@ fn download_from(
                     break;
                 }
                 if !resumed {
-                    fs::remove_file(&partial.path).map_err(file_error("remove", &partial.path))?;
+                    store.remove_partial(wanted.digest)?;
                     let (file, url) = (wanted.name.clone(), shown(&url));
                     return Err(Error::WrongDigest { file, url, expected: wanted.digest, actual });
                 }
@@ -250,14 +249,7 @@ struct Partial {
 }
 
 impl Partial {
-    fn open(path: PathBuf) -> Result<Self, Error> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(file_error("open", &path))?;
+    fn open((path, mut file): (PathBuf, File)) -> Result<Self, Error> {
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; CHUNK];
         loop {

@@ -93,6 +93,39 @@ pub fn read_to_string_unfollowed(path: &Path, limit: u64) -> io::Result<String> 
     text(bounded(file_unfollowed(path)?, limit)?)
 }
 
+/// The text of a file that a person named, at the path that was resolved for it: as [`read_to_string_unfollowed`], but of the
+/// kernel's own links below `/dev` and `/proc` as [`read_argument`].
+///
+/// # Errors
+/// Those of [`read_to_string`], and [`Refusal::Replaced`].
+pub fn read_resolved(path: &Path, limit: u64) -> io::Result<String> {
+    match is_kernels(path) {
+        true => read_argument(path, limit),
+        false => read_to_string_unfollowed(path, limit),
+    }
+}
+
+/// The FIFO at a path that a person named and that was resolved before, opened as soon as somebody writes to it; `None` where
+/// something else is. A link that has come into the path since is refused.
+///
+/// # Errors
+/// The kernel's, and [`Refusal::Replaced`].
+pub fn pipe_resolved(path: &Path) -> io::Result<Option<File>> {
+    let handle = match is_kernels(path) {
+        true => rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+        false => unfollowed(path, OFlags::PATH)?,
+    };
+    match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
+        FileType::Fifo => Ok(Some(reopen(&handle, OFlags::RDONLY)?.into())),
+        _ => Ok(None),
+    }
+}
+
+/// Whether links on the way are the kernel's: no container has such a folder as its volume.
+fn is_kernels(path: &Path) -> bool {
+    ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))
+}
+
 /// The path of what is open, links followed: that which the kernel found (proc_pid_fd(5)).
 ///
 /// # Errors

@@ -17,8 +17,8 @@ use crate::terminal;
 use crate::{Exit, Stdio, clean, signals, usage};
 
 /// How long a shim may take to say how its container ended: after KILL, a process that the kernel is still working
-/// for ends later.
-const AFTER_KILL: Duration = Duration::from_secs(10);
+/// for ends later, and on a machine with more work than processors the shim takes its turn.
+const AFTER_KILL: Duration = Duration::from_secs(30);
 
 impl Listed {
     /// Runs another command in it; `stdio` says what its streams are.
@@ -33,7 +33,7 @@ impl Listed {
         }
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
         let socket = self.connect()?;
-        let Streams { inner, copies } = Streams::join(stdio).doing("joining streams")?;
+        let Streams { inner, copies } = Streams::join_apart(stdio).doing("joining streams")?;
         let fds = [inner[0].as_fd(), inner[1].as_fd(), inner[2].as_fd()];
         control::send_with(&socket, &Message::Exec(exec.clone()), &fds)
             .doing("asking for the command")?;
@@ -89,7 +89,7 @@ impl Listed {
     ) -> Result<(Option<Exit>, Copying), Error> {
         let socket = self.connect()?;
         let Streams { inner: [input, out, err], copies } =
-            Streams::join(Stdio::Inherit).doing("joining streams")?;
+            Streams::join_apart(Stdio::Inherit).doing("joining streams")?;
         let fds = [input.as_fd(), out.as_fd(), err.as_fd()];
         control::send_with(&socket, &Message::Attach, &fds).doing("attaching")?;
         drop((input, out, err));

@@ -2,7 +2,7 @@
 //!
 //! A container never gets a file of its caller's: with a terminal it could read what is typed to
 //! others and leave it raw, with a file it could truncate it or make it setuid. Pipes that have no
-//! name are handed on as they are; all else is joined to a pipe by a thread that copies.
+//! name are handed on as they are, but for output that the caller can leave; all else is joined to a pipe by a thread that copies.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -79,8 +79,18 @@ impl Copying {
 }
 
 impl Streams {
-    /// Streams for a command that is joined to the caller's.
+    /// Streams for a container whose life is the caller's.
     pub(crate) fn join(stdio: Stdio) -> io::Result<Self> {
+        Self::new(stdio, true)
+    }
+
+    /// Streams for a command that may outlive the caller, who can leave it: then nobody but the caller may have the pipe that
+    /// output goes to, or whatever reads it would not see its end.
+    pub(crate) fn join_apart(stdio: Stdio) -> io::Result<Self> {
+        Self::new(stdio, false)
+    }
+
+    fn new(stdio: Stdio, hand_on: bool) -> io::Result<Self> {
         let mut copies = Copies::default();
         let stdin = rustix::stdio::stdin();
         let input = match stdio {
@@ -97,7 +107,7 @@ impl Streams {
             if stdio == Stdio::Terminal {
                 return null();
             }
-            if is_nameless_pipe(fd) {
+            if hand_on && is_nameless_pipe(fd) {
                 return fd.try_clone_to_owned();
             }
             let (read, write) = pipe()?;

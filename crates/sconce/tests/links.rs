@@ -45,6 +45,7 @@ fn nothing_is_read_through_them() {
         let says = |options: &[&str], command: &[&str]| {
             world.says(&[&run, options, &["oci:image"], command].concat())
         };
+        let out_device = format!("{}:/dev/x", world.path("vol/out").display());
         let echo = ["sh", "-c", "echo $A"];
         for options in [
             &["-v", "./vol/out:/x"][..],
@@ -55,11 +56,22 @@ fn nothing_is_read_through_them() {
             &["--env-file", "short-vol/out/secret"],
             &["--label-file", "vol/env"],
             &["--cidfile", "vol/out/cid"],
+            &["--device", &out_device],
+            &["--security-opt", "seccomp=vol/env"],
         ] {
             let (code, out, err) = says(options, &echo);
             assert!(code == 125 && err.contains(REFUSED), "{options:?}: {code} {out}{err}");
         }
         assert!(!world.path("mine/new").exists() && !world.path("mine/cid").exists());
+        for words in [
+            &["sign", "127.0.0.1:1/app:1", "--key", "vol/env"][..],
+            &["verify-signature", "127.0.0.1:1/app:1", "--key", "vol/env"],
+            &["serve", "--listen", "127.0.0.1:0", "--tls-cert", "vol/env", "--tls-key", "vol/env"],
+            &["serve", "--listen", "127.0.0.1:0", "--htpasswd", "vol/out/secret"],
+        ] {
+            let (code, out, err) = world.says(words);
+            assert!(code != 0 && err.contains(REFUSED), "{words:?}: {code} {out}{err}");
+        }
         // What is no link there, and a person's own.
         for options in [
             &["-v", "./vol/own:/x"][..],
@@ -87,8 +99,13 @@ fn nothing_is_read_through_them() {
 fn nothing_is_written_through_them() {
     for world in worlds() {
         prepare(&world);
-        for words in [["init", "vol/out/deep"], ["init", "short-vol/out"], ["man", "vol/out"]] {
-            let (code, _, err) = world.says(&words);
+        for words in [
+            &["init", "vol/out/deep"][..],
+            &["init", "short-vol/out"],
+            &["man", "vol/out"],
+            &["wheel", "-o", "vol/out", "--for", "mine", "deepspeed"],
+        ] {
+            let (code, _, err) = world.says(words);
             assert!(code == 7 && err.contains(REFUSED), "{words:?}: {code} {err}");
         }
         assert!(!world.path("mine/deep").exists() && !world.path("mine/sconce.1").exists());

@@ -147,6 +147,44 @@ fn shim_of(folder: &Path) -> u32 {
     found.unwrap().file_name().to_string_lossy().parse().unwrap()
 }
 
+/// The kernel lets a container change no folder of a group that it doesn't have, as a store's that is not its user's first.
+#[test]
+fn a_member_of_the_stores_group_writes_wherever_the_image_has_a_folder() {
+    let rootless = Rootless::new();
+    let (store, group) = (rootless.world.path("store"), MappedUser::GROUPS[0]);
+    let (ann, ben) = (MappedUser::ID + 1, MappedUser::ID + 2);
+    chown(&store, Some(ann), Some(group)).unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o2770)).unwrap();
+    // Without ranges in subuid(5).
+    let says = |user: u32, words: &[&str]| {
+        let home = rootless.world.path(&user.to_string());
+        fs::create_dir_all(&home).unwrap();
+        give(&home, user);
+        let mut command = Command::new("setpriv");
+        let groups = format!("--groups={group}");
+        command.args([&format!("--reuid={user}"), &format!("--regid={user}"), &groups]);
+        command.arg(rootless.world.path("sconce")).args(words).stdin(Stdio::null());
+        command.current_dir(rootless.world.path("")).env("SCONCE_HOME", &store);
+        let (code, out, err) = texts(&command.env("HOME", home).output().unwrap());
+        assert_eq!(code, 0, "{user}: {words:?}\n{out}{err}");
+        out
+    };
+    let script = "mkdir /new /usr/new && echo x > /etc/made && echo y > /usr/new/made && rm /etc/made \
+        && cat /usr/new/made && stat -c %a /usr && head -c 9 /etc/hosts";
+    let run = ["run", "--gpus", "none", "-q", "oci:image", "sh", "-c", script];
+    let wrote = "y\n755\n127.0.0.1";
+    // Whether the trees are another member's or their own.
+    for [first, second] in [[ann, ben], [ben, ann]] {
+        assert_eq!(says(first, &run), wrote);
+        assert_eq!(says(second, &run), wrote);
+        for user in [first, second, first] {
+            says(user, &["prune", "--all"]);
+        }
+        assert_eq!(fs::read_dir(store.join("trees")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.join("leftovers")).unwrap().count(), 0);
+    }
+}
+
 /// What a build that was killed left in the store's own folder is no different.
 #[test]
 fn the_stores_folder_for_what_is_being_made() {

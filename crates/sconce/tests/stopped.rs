@@ -292,3 +292,29 @@ fn the_third_signal_leaves_what_does_not_end() {
         ok(&world, &["rm", "-f", "deaf"]);
     }
 }
+
+/// Whoever reads what a command of `exec` says sees the end when its caller leaves it, though the command goes on.
+#[test]
+fn who_leaves_a_command_takes_its_pipe_along() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "long", &[], "sleep 1000");
+        let script = "trap '' TERM; echo begun; while :; do sleep 1; done";
+        let mut exec = world.sconce(&["exec", "long", "sh", "-c", script]);
+        let mut exec = exec.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = exec.stdout.take().unwrap();
+        let mut begun = [0; 6];
+        said.read_exact(&mut begun).unwrap();
+        assert_eq!(&begun, b"begun\n");
+        // On a busy machine two may become one.
+        eventually("three signals leave it", || {
+            let _ = kill_process(Pid::from_child(&exec), Signal::TERM);
+            std::thread::sleep(Duration::from_millis(300));
+            exec.try_wait().unwrap().is_some()
+        });
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(said.read_to_end(&mut Vec::new()).is_ok()));
+        assert_eq!(wait.recv_timeout(Duration::from_secs(5)), Ok(true), "the pipe is still open");
+        ok(&world, &["rm", "-f", "long"]);
+    }
+}

@@ -63,6 +63,11 @@ fn images_have_a_total_and_hide_those_without_a_name() {
     let (out, err) = run(sconce(&home, &["images", "--all"]), 0);
     assert!(out.contains(&unnamed.short()) && out.contains("\n2 images, "), "{out}");
     assert_eq!(err, "");
+    let named = Store::open(&home).unwrap().names().unwrap().into_values().next().unwrap();
+    let (out, _) = run(sconce(&home, &["images", "-q"]), 0);
+    assert_eq!(out, format!("{}\n", named.short()));
+    let (out, _) = run(sconce(&home, &["images", "-q", "--all"]), 0);
+    assert!(out.lines().count() == 2 && out.contains(&unnamed.short()), "{out}");
     let (out, _) = run(sconce(&home, &["images", "--json"]), 0);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 2);

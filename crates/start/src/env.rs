@@ -1,7 +1,5 @@
 //! Variables and labels: files of them, and this machine's own.
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -119,12 +117,9 @@ pub fn label_file(path: &Path) -> Result<Vec<(String, String)>, Error> {
 fn lines(path: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::File { what: "read", path: path.to_owned(), source };
     // What a shell pipes in will do as well, be it `--env-file <(…)` or a FIFO that has a name.
-    let text = match pipe(path).map_err(failed)? {
-        // Links of the kernel's alone are followed here: the path was resolved before.
-        None if ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder)) => {
-            sconce_open::read_argument(path, LIMIT).map_err(failed)?
-        }
-        None => sconce_open::read_to_string_unfollowed(path, LIMIT).map_err(failed)?,
+    // Links of the kernel's alone are followed here: the path was resolved before.
+    let text = match sconce_open::pipe_resolved(path).map_err(failed)? {
+        None => sconce_open::read_resolved(path, LIMIT).map_err(failed)?,
         Some(pipe) => {
             let bytes = sconce_open::bounded(pipe, LIMIT).map_err(failed)?;
             String::from_utf8(bytes)
@@ -136,19 +131,42 @@ fn lines(path: &Path) -> Result<Vec<String>, Error> {
     Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
 }
 
-/// The FIFO at `path`, opened as soon as somebody writes to it. Only for one that a person named.
-fn pipe(path: &Path) -> std::io::Result<Option<File>> {
-    let is_pipe = |about: Metadata| about.file_type().is_fifo();
-    if !std::fs::metadata(path).is_ok_and(is_pipe) {
-        return Ok(None);
-    }
-    let file = File::open(path)?;
-    Ok(is_pipe(file.metadata()?).then_some(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The path was resolved before it is opened: a link that has come into it since may be a container's.
+    #[test]
+    fn no_link_is_followed_to_a_fifo() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        std::fs::create_dir(at("mine")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(at("mine/fifo")).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink("mine", at("out")).unwrap();
+        std::os::unix::fs::symlink("mine/fifo", at("link")).unwrap();
+        // Open for both, so that nobody waits: for as long as a reader would be led here.
+        let writes = |name: &str| {
+            let path = at(name);
+            let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+            std::io::Write::write_all(&mut pipe, b"A=b\n").unwrap();
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                drop(pipe);
+            })
+        };
+        for name in ["out/fifo", "link"] {
+            let writer = writes("mine/fifo");
+            let error = env_file(&at(name), &Environment(&host)).unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.contains("link"), "{name}: {cause}");
+            writer.join().unwrap();
+        }
+        let writer = writes("mine/fifo");
+        let found = env_file(&at("mine/fifo"), &Environment(&host)).unwrap();
+        assert_eq!(found, [("A".to_owned(), "b".to_owned())]);
+        writer.join().unwrap();
+    }
 
     fn host(name: &str) -> Option<String> {
         match name {

@@ -33,7 +33,7 @@ pub use machine::{host, platform};
 pub use network::{HostAddress, host_line, network, ports};
 pub use ready::{Ready, ready};
 pub use request::{Pull, Request};
-pub use security::{SecurityOption, capability, security_option};
+pub use security::{SecurityOption, capability, seccomp_profile, security_option};
 pub use subject::of_target;
 pub use target::{Kind, Target};
 pub use volumes::{Bind, Device, Mount, device, mount, tmpfs, volume};

@@ -1,6 +1,6 @@
 //! `--cap-add`, `--cap-drop` and `--security-opt`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sconce_run::Seccomp;
 
@@ -59,6 +59,8 @@ const PROFILE_LIMIT: u64 = 1 << 20;
 pub enum SecurityOption {
     /// `seccomp=…`.
     Seccomp(Seccomp),
+    /// `seccomp=FILE`, which [`seccomp_profile`] reads.
+    Profile(PathBuf),
     /// `apparmor=PROFILE`.
     AppArmor(String),
     /// `no-new-privileges[=true|false]`.
@@ -87,7 +89,7 @@ pub fn capability(option: &str, given: &str) -> Result<String, Error> {
 /// Reads `--security-opt`; `:` will do for `=`, as in Docker.
 ///
 /// # Errors
-/// An unknown option, a profile that can't be read.
+/// An unknown option.
 pub fn security_option(given: &str) -> Result<SecurityOption, Error> {
     let wrong = |why: &str| Error::option("--security-opt", given, why);
     let at = given.find(['=', ':']);
@@ -95,9 +97,7 @@ pub fn security_option(given: &str) -> Result<SecurityOption, Error> {
     match (key, value) {
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::Seccomp(Seccomp::Unconfined)),
         ("seccomp", Some("builtin" | "default")) => Ok(SecurityOption::Seccomp(Seccomp::Default)),
-        ("seccomp", Some(file)) if !file.is_empty() => {
-            profile(Path::new(file)).map(|text| SecurityOption::Seccomp(Seccomp::Profile(text)))
-        }
+        ("seccomp", Some(file)) if !file.is_empty() => Ok(SecurityOption::Profile(file.into())),
         ("apparmor", Some(name)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
             Ok(SecurityOption::AppArmor(name.to_owned()))
         }
@@ -113,13 +113,17 @@ pub fn security_option(given: &str) -> Result<SecurityOption, Error> {
     }
 }
 
-fn profile(path: &Path) -> Result<String, Error> {
+/// The profile in a file, at the path that was resolved for it.
+///
+/// # Errors
+/// It can't be read, or is no JSON object.
+pub fn seccomp_profile(path: &Path) -> Result<Seccomp, Error> {
     let failed =
         |source| Error::File { what: "read the seccomp profile", path: path.to_owned(), source };
-    let text = sconce_open::read_argument(path, PROFILE_LIMIT).map_err(failed)?;
+    let text = sconce_open::read_resolved(path, PROFILE_LIMIT).map_err(failed)?;
     let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
     parsed.map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(text)
+    Ok(Seccomp::Profile(text))
 }
 
 #[cfg(test)]
@@ -146,23 +150,21 @@ mod tests {
         assert_eq!(read("no-new-privileges").unwrap(), S::NoNewPrivileges(true));
         assert_eq!(read("no-new-privileges:true").unwrap(), S::NoNewPrivileges(true));
         assert_eq!(read("label=disable").unwrap(), S::Nothing);
-        for bad in [
-            "",
-            "seccomp",
-            "seccomp=",
-            "seccomp=/nowhere.json",
-            "label=type:x",
-            "systempaths=unconfined",
-            "x=y",
-        ] {
+        for bad in ["", "seccomp", "seccomp=", "label=type:x", "systempaths=unconfined", "x=y"] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("profile.json");
         std::fs::write(&path, "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}").unwrap();
         let given = format!("seccomp={}", path.display());
-        assert!(matches!(read(&given).unwrap(), S::Seccomp(Seccomp::Profile(_))));
+        assert_eq!(read(&given).unwrap(), S::Profile(path.clone()));
+        let real = path.canonicalize().unwrap();
+        assert!(matches!(seccomp_profile(&real).unwrap(), Seccomp::Profile(_)));
+        let link = folder.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(seccomp_profile(&link).is_err(), "a link that came since");
         std::fs::write(&path, "[]").unwrap();
-        assert!(read(&given).is_err());
+        assert!(seccomp_profile(&real).is_err());
+        assert!(seccomp_profile(Path::new("/nowhere.json")).is_err());
     }
 }

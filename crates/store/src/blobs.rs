@@ -1,15 +1,16 @@
 //! Blobs with bytes of their own: `blobs/sha256/<2 digits>/<64 digits>`, read-only files.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::ioctl_ficlone;
+use rustix::fs::{OFlags, ioctl_ficlone};
 use sconce_blob::{Digest, Hasher};
 
 use crate::Store;
 use crate::error::{Error, at};
+use crate::own::{self, remove_file};
 
 /// The mode of a blob's file. Who may not read a store doesn't get past its folder.
 const READ_ONLY: u32 = 0o444;
@@ -108,11 +109,11 @@ impl Store {
         let cloned = create_read_only(&clone)?;
         if ioctl_ficlone(&cloned, &source).is_err() {
             // Another file system, or one without reflinks.
-            fs::remove_file(&clone).map_err(at("remove", &clone))?;
+            remove_file(&clone)?;
             return Ok(self.put_stream(source, what, expected)?.0);
         }
         // The source may be changed while it is read: the clone is what counts.
-        source = File::open(&clone).map_err(at("open", &clone))?;
+        source = cloned.try_clone().map_err(at("open", &clone))?;
         let (digest, _) = hash(&mut source).map_err(at("read", &clone))?;
         self.adopt(&clone, digest, expected.map(|digest| (digest, what)))?;
         Ok(digest)
@@ -127,19 +128,22 @@ impl Store {
         expected: Option<(Digest, &str)>,
     ) -> Result<(), Error> {
         if let Some((expected, what)) = expected.filter(|(expected, _)| *expected != digest) {
-            fs::remove_file(path).map_err(at("remove", path))?;
+            remove_file(path)?;
             return Err(Error::WrongDigest { what: what.to_owned(), expected, actual: digest });
         }
         let target = self.place().blob(digest);
-        fs::set_permissions(path, Permissions::from_mode(READ_ONLY))
-            .map_err(at("set the mode of", path))?;
+        // Only of what was made here: of a link, or another name of some file of this user, the mode stays.
+        let file = own::open_made(path, OFlags::RDONLY).map_err(at("open", path))?;
+        let file = file.ok_or_else(|| Error::Exchanged(path.to_owned()))?;
+        let permissions = Permissions::from_mode(READ_ONLY);
+        file.set_permissions(permissions).map_err(at("set the mode of", path))?;
         self.pins().pin(digest);
         if target.exists() {
-            return fs::remove_file(path).map_err(at("remove", path));
+            return remove_file(path).map(drop);
         }
         target.parent().map_or(Ok(()), |folder| self.folder(folder))?;
         self.mark_unsynced("blob", digest)?;
-        fs::rename(path, &target).map_err(at("rename into place", &target))
+        own::rename(path, &target).map_err(at("rename into place", &target))
     }
 
     /// Reads the whole blob and compares its digest: [`Error::WrongDigest`] when it is damaged.
@@ -202,7 +206,7 @@ impl Write for BlobWriter {
 impl Drop for BlobWriter {
     fn drop(&mut self) {
         // Gone already when committed.
-        let _ = fs::remove_file(&self.path);
+        let _ = remove_file(&self.path);
     }
 }
 
@@ -224,10 +228,5 @@ pub(crate) fn hash(source: &mut impl Read) -> io::Result<(Digest, u64)> {
 
 /// A new file for this handle alone to write.
 fn create_read_only(path: &Path) -> Result<File, Error> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(READ_ONLY)
-        .open(path)
-        .map_err(at("create", path))
+    own::create(path, READ_ONLY).map_err(at("create", path))
 }

@@ -6,22 +6,18 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 use crate::error::{Error, at};
+use crate::own;
 use crate::walk::{Cursor, Entering};
 
 /// Bytes that `path` and all below it take on the disk, files with several names once. What can't
 /// be looked into counts nothing.
 pub(crate) fn bytes_below(path: &Path) -> Result<u64, Error> {
-    let fault = || at("look at", path);
-    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
-        return Err(fault()(Errno::INVAL));
-    };
-    let name = CString::new(name.as_bytes()).map_err(|_| fault()(Errno::INVAL))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = openat(CWD, parent, flags, Mode::empty()).map_err(fault())?;
+    let (parent, name) = own::parent(path).map_err(at("look at", path))?;
+    let name = CString::new(name.as_bytes()).map_err(|_| at("look at", path)(Errno::INVAL))?;
     let mut usage = Usage::default();
     if !usage.add(&parent, &name) {
         return Ok(usage.bytes);
@@ -39,7 +35,7 @@ pub(crate) fn bytes_below(path: &Path) -> Result<u64, Error> {
             }
             None => {
                 levels.pop();
-                cursor.up().map_err(fault())?;
+                cursor.up().map_err(at("look at", path))?;
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::layers::Layer;
 use crate::oci::{OCI_LAYOUT, Opener, blob_name, blobs_of, each, small};
 use crate::output::{Partial, Written};
 use crate::packed::unpack;
+use crate::remove::remove_own;
 
 const BLOCK: u64 = 512;
 
@@ -162,12 +163,10 @@ impl Store {
     ) -> Result<Digest, Error> {
         let folder = self.scratch_dir()?;
         let path = folder.join("archive.tar");
-        let mut file = File::create_new(&path).map_err(at("create", &path))?;
-        let taken = unpack(from, what, &mut file, &path).and_then(|()| {
-            let file = sconce_open::file(&path).map_err(at("open", &path))?;
-            self.read_tar(&file, what, tag, architecture, names)
-        });
-        std::fs::remove_dir_all(&folder).map_err(at("remove", &folder))?;
+        let mut file = self.create(&path)?;
+        let taken = unpack(from, what, &mut file, &path)
+            .and_then(|()| self.read_tar(&file, what, tag, architecture, names));
+        remove_own(&folder)?;
         taken
     }
 

@@ -17,7 +17,8 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::{list, remove_file};
+use crate::files::list;
+use crate::own::{remove_file, remove_folder};
 
 /// Markers older than this are settled when the store is next opened: the kernel has written most
 /// of their bytes by then (`vm.dirty_expire_centisecs` is 30 s by default).
@@ -74,12 +75,7 @@ impl Store {
                 self.check_marked(&marker)?;
                 remove_file(&marker)?;
             }
-            match fs::remove_dir(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at("remove", &folder)(error));
-                }
-                _ => {}
-            }
+            remove_folder(&folder)?;
         }
         Ok(())
     }

@@ -1,14 +1,11 @@
-//! Small files and folders: opened without waiting or following links, made with their exact modes.
+//! Small files and folders that are read: opened without waiting or following links.
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use crate::error::{Error, at};
 
@@ -31,48 +28,6 @@ pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// Opens a folder of a store from which something is to be removed, or in which a lock is made. A link in its path counts where root or the caller
-/// made it, to have a folder on another disk; one of another member of the store's group may lead anywhere, and is an error. What is made, renamed or set aside still goes by its
-/// path (docs/security.md, "Members of a group").
-fn open_own(path: &Path) -> io::Result<OwnedFd> {
-    /// Somebody may change the path all the time.
-    const TRIES: u32 = 64;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let you = rustix::process::geteuid().as_raw();
-    for _ in 0..TRIES {
-        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::LOOP) => {}
-            opened => return Ok(opened?),
-        }
-        let links = path.ancestors().filter_map(|part| {
-            let meta = fs::symlink_metadata(part).ok().filter(Metadata::is_symlink)?;
-            Some((part, meta.uid()))
-        });
-        let (own, others): (Vec<_>, Vec<_>) =
-            links.partition(|(_, owner)| *owner == 0 || *owner == you);
-        match (others.first(), own.is_empty()) {
-            (Some((link, owner)), _) => {
-                let link = link.display();
-                return Err(io::Error::other(format!(
-                    "{link} is a link that uid {owner} made, and may lead anywhere"
-                )));
-            }
-            (None, false) => return Ok(openat(CWD, path, flags, Mode::empty())?),
-            // It is gone again.
-            (None, true) => {}
-        }
-    }
-    Err(io::Error::other("somebody exchanges folders of the store for links"))
-}
-
-/// The folder of a path below a store, opened as [`open_own`], and the name in it.
-pub(crate) fn open_parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    Ok((open_own(parent)?, name))
-}
-
 /// Reads a small file; `None` when there is none.
 pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_regular(path) {
@@ -91,16 +46,6 @@ pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-/// Makes a folder with exactly this mode, whatever the umask; one that is there stays as it is.
-pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
-    match DirBuilder::new().mode(mode & 0o700).create(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode))
-            .map_err(at("set the mode of", path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(at("create", path)(error)),
-    }
-}
-
 /// The paths of what is in a folder; none where there is no folder.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     match fs::read_dir(folder) {
@@ -108,21 +53,4 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(at("list", folder)(error)),
     }
-}
-
-/// Removes a file; nothing there is fine.
-pub(crate) fn remove_file(path: &Path) -> Result<bool, Error> {
-    let removed =
-        open_parent(path).and_then(|(folder, name)| Ok(unlinkat(folder, name, AtFlags::empty())?));
-    match removed {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(at("remove", path)(error)),
-    }
-}
-
-/// Makes the name of `path` survive a power cut.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("sync", folder))
 }

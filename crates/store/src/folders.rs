@@ -1,16 +1,19 @@
-//! What an overlay of an image is mounted from, also where the image's trees belong to another user.
+//! What an overlay of an image is mounted from, also where the image's trees belong to another user or group.
 //!
-//! A container without root runs in a user namespace that has the caller's ids alone. The kernel
-//! lets nobody there change a folder whose owner the namespace doesn't have, not even by copying
-//! it up (user_namespaces(7), overlayfs.rst). So for trees of another user, a tree of folders goes
-//! on top: all folders that the layers show together, owned by the caller and otherwise empty. Files
-//! below them stay the other user's: they can be read, removed and replaced, but not changed in
-//! place.
+//! A container without root runs in a user namespace that has the caller's own user and group alone, and a range
+//! of subordinate ids. The kernel lets nobody there change a folder whose owner or group the namespace doesn't have, not even by
+//! copying it up (user_namespaces(7), overlayfs.rst). So for trees of another user, or of a group that is not the
+//! caller's first, a tree of folders goes on top: all folders that the layers show together, of the caller and their first
+//! group, and otherwise empty. Files below them stay the other user's: they can be read, removed and replaced, but not
+//! changed in place.
+//!
+//! In a store whose group is not the caller's first, the other members can't empty such a tree. It lies in a folder of
+//! the store's group, which they can move out of the way when they prune; what is in it goes with its owner's next prune.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, fgetxattr, fstat, statat};
@@ -18,12 +21,15 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::make_folder;
 use crate::images::Image;
 use crate::layers::Layer;
 use crate::meta::{MODE, Meta, Rules, owners_can_be_kept};
+use crate::own::{self, make_folder};
 use crate::remove::under;
 use crate::walk::{Cursor, Entering};
+
+/// What the tree of folders is called in a folder that others can move.
+const WITHIN: &str = "folders";
 
 /// The mark of a folder that hides what is below it (`Documentation/filesystems/overlayfs.rst`).
 const OPAQUE: &str = "user.overlay.opaque";
@@ -45,11 +51,12 @@ impl Store {
             let _lock = self.lock("tree", key)?;
             let folders = self.place().tree(key);
             if self.place().find_tree(key).is_none() {
-                let fresh = self.make_folders(&trees)?;
+                let fresh = self.scratch_dir()?;
+                self.make_folders(&trees, &fresh)?;
                 self.mark_unsynced("tree", key)?;
-                fs::rename(&fresh, &folders).map_err(at("rename into place", &folders))?;
+                own::rename(&fresh, &folders).map_err(at("rename into place", &folders))?;
             }
-            trees.insert(0, folders);
+            trees.insert(0, self.within(&folders)?);
         }
         Ok(trees)
     }
@@ -57,37 +64,64 @@ impl Store {
     /// The tree of all folders that `trees`, the top one first, show together, if any of them belongs
     /// to another user. It goes with this process.
     pub fn folders_over(&self, trees: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
-        are_anothers(trees)?.then(|| self.make_folders(trees)).transpose()
+        let make = || {
+            let fresh = self.scratch_dir()?;
+            self.make_folders(trees, &fresh)
+        };
+        are_anothers(trees)?.then(make).transpose()
     }
 
-    fn make_folders(&self, trees: &[PathBuf]) -> Result<PathBuf, Error> {
+    /// Where the tree of folders is that was made in `folder`.
+    fn within(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let group = fs::metadata(self.root()).map_err(at("look at", self.root()))?.gid();
+        let first = rustix::process::getegid().as_raw();
+        Ok(match self.sharing().is_group() && group != first {
+            true => folder.join(WITHIN),
+            false => folder.to_owned(),
+        })
+    }
+
+    /// Makes the tree of folders in `fresh`, which is empty, and says where.
+    fn make_folders(&self, trees: &[PathBuf], fresh: &Path) -> Result<PathBuf, Error> {
         let mut folders = BTreeMap::new();
         for tree in trees.iter().rev() {
             merge(tree, &mut folders)?;
         }
-        let root = self.scratch_dir()?;
-        for path in folders.keys() {
-            make_folder(&root.join(path), self.sharing().making() & !0o055)?;
-        }
         let rules = Rules::of(self.sharing());
+        let root = self.within(fresh)?;
+        let apart = root != fresh;
+        if apart {
+            // Before its mode is set it may have the bit that gives what is made in it the store's group.
+            make_folder(&root, 0o700)?;
+            own::give_to_first_group(&root).map_err(at("set the group of", &root))?;
+            own::set_folder_mode(fresh, rules.mode(Meta::DIRECTORY, true))
+                .map_err(at("set the mode of", fresh))?;
+        }
+        let making = if apart { 0o700 } else { self.sharing().making() & !0o055 };
+        for path in folders.keys() {
+            make_folder(&root.join(path), making)?;
+        }
         // The top shows through the container's root, and whoever prunes moves it.
         folders.insert(PathBuf::new(), Meta::DIRECTORY.mode);
         // From the inside out: a mode may close a folder.
         for (path, mode) in folders.into_iter().rev() {
-            let mode = rules.mode(Meta { mode, ..Meta::DIRECTORY }, true);
+            // The caller's first group need not be one that writes the store.
+            let closed = if apart { 0o020 } else { 0 };
+            let mode = rules.mode(Meta { mode, ..Meta::DIRECTORY }, true) & !closed;
             let path = under(&root, &path);
-            fs::set_permissions(&path, Permissions::from_mode(mode))
-                .map_err(at("set the mode of", &path))?;
+            own::set_folder_mode(&path, mode).map_err(at("set the mode of", &path))?;
         }
         Ok(root)
     }
 }
 
-/// Whether any of these trees belongs to another user, which makes no difference to root.
+/// Whether any of these trees belongs to another user, or to another group than the caller's first, which makes no
+/// difference to root.
 fn are_anothers(trees: &[PathBuf]) -> Result<bool, Error> {
-    let you = rustix::process::geteuid().as_raw();
+    let you = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     for tree in trees {
-        if fs::metadata(tree).map_err(at("look at", tree))?.uid() != you {
+        let meta = fs::metadata(tree).map_err(at("look at", tree))?;
+        if (meta.uid(), meta.gid()) != you {
             return Ok(!owners_can_be_kept());
         }
     }
@@ -100,10 +134,10 @@ fn is_opaque(tree: &Path) -> bool {
     rustix::fs::lgetxattr(tree, OPAQUE, &mut mark).is_ok()
 }
 
-/// What the tree of an image's folders is called. Each user of a store has one.
+/// What the tree of an image's folders is called. Each user of a store has one, for each group that is their first.
 pub(crate) fn folders_key(image: Digest) -> Digest {
-    let you = rustix::process::geteuid().as_raw();
-    Digest::of(format!("folders of {image} for {you}").as_bytes())
+    let (you, first) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Digest::of(format!("folders of {image} for {you}:{first}").as_bytes())
 }
 
 /// Adds the folders of a tree to those of the layers below it, with their modes, and takes away what

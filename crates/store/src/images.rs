@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, at};
 use crate::files::{list, open_regular, read_small};
 use crate::layers::Layer;
 use crate::names::check_name;
+use crate::own;
 use crate::place::Place;
 use crate::record::{self, DOCUMENT_LIMIT, Record};
 
@@ -251,7 +253,11 @@ impl Place {
 
 /// Notes that an image is used.
 pub(crate) fn touch(record: &Path) -> Result<(), Error> {
-    let file = open_regular(record).map_err(at("open", record))?;
+    let file = own::open_read(record).map_err(at("open", record))?;
+    // With another name it may be a file that is no record, and somebody's own.
+    if file.metadata().map_err(at("look at", record))?.nlink() != 1 {
+        return Ok(());
+    }
     // `UTIME_NOW` is allowed to whoever may write the file, a time of one's own to its owner alone
     // (utimensat(2)).
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::error::Error;
-use crate::files::{list, read_small, remove_file};
+use crate::files::{list, read_small};
+use crate::own::remove_file;
 use crate::place::Place;
 
 /// Kinds of memos that are no longer kept: addresses of wheels, whole, with their logins and tokens.

@@ -21,6 +21,7 @@ mod meta;
 mod names;
 mod oci;
 mod output;
+mod own;
 mod packed;
 mod pins;
 mod place;

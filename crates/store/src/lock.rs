@@ -5,20 +5,20 @@
 //! needs only to be readable to be locked, so the images of a store that is read-only here can be
 //! kept from being pruned as well.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use sconce_open::held;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::{open_parent, open_regular, remove_file};
+use crate::files::open_regular;
+use crate::own::{self, remove_file};
 
 /// How long to wait for prunes and processes that can't write their pins.
 const GC_PATIENCE: Duration = Duration::from_secs(10);
@@ -104,23 +104,22 @@ impl Store {
 
     /// Opens a lock file, making it where there is none.
     fn lock_file(&self, path: &Path) -> Result<File, Error> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
-        if self.sharing().is_private() {
-            return options.create(true).truncate(false).open(path).map_err(at("open", path));
-        }
-        let (folder, name) = open_parent(path).map_err(at("open", path))?;
-        let there = held(&folder).join(name);
         // It must appear with the mode it keeps: another user may be waiting to open it.
         loop {
-            match options.open(&there) {
+            match own::open_lock(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result.map_err(at("open", path)),
             }
+            if self.sharing().is_private() {
+                match own::create(path, self.sharing().files()) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    result => return result.map_err(at("create", path)),
+                }
+            }
             let fresh = self.scratch_path();
             self.create(&fresh)?;
-            let linked = fs::hard_link(&fresh, &there);
-            fs::remove_file(&fresh).map_err(at("remove", &fresh))?;
+            let linked = own::link(&fresh, path);
+            remove_file(&fresh)?;
             match linked {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(at("create", path)(error));
@@ -160,7 +159,7 @@ pub(crate) fn lock_shared(path: &Path) -> Result<Option<File>, Error> {
             Err(error) => return Err(at("open", path)(error)),
         };
         match retry(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) if still_there(&file, path)? => return Ok(Some(file)),
+            Ok(()) if still_read(&file, path)? => return Ok(Some(file)),
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) if begun.elapsed() < RECORD_PATIENCE => {
                 std::thread::sleep(PAUSE)
@@ -211,6 +210,11 @@ pub(crate) fn retry(file: impl AsFd, operation: FlockOperation) -> rustix::io::R
 
 /// Whether `path` still names the locked file: its last holder may have removed it.
 pub(crate) fn still_there(file: &File, path: &Path) -> Result<bool, Error> {
+    own::names(path, file).map_err(at("look at", path))
+}
+
+/// The same of a file in any store, for which reading is enough.
+fn still_read(file: &File, path: &Path) -> Result<bool, Error> {
     let ours = file.metadata().map_err(at("look at", path))?;
     match fs::symlink_metadata(path) {
         Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),

@@ -6,7 +6,8 @@ use sconce_blob::Digest;
 
 use crate::Store;
 use crate::error::Error;
-use crate::files::{list, read_small, remove_file, sync_parent};
+use crate::files::{list, read_small};
+use crate::own::{remove_file, sync_parent};
 use crate::place::Place;
 
 impl Store {

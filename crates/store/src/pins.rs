@@ -7,9 +7,8 @@
 //! longer than its renames take. (Nix calls these temporary roots.)
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +16,9 @@ use rustix::fs::FlockOperation;
 use sconce_blob::Digest;
 
 use crate::error::{Error, at};
+use crate::files::read_small;
 use crate::lock::{retry, wait_for_gc};
+use crate::own;
 use crate::scratch::live;
 
 /// The name of the file in a scratch folder: digests of 32 bytes each.
@@ -92,11 +93,10 @@ impl State {
             Some(file) => file,
             none => {
                 let fresh = folder.join("pins.new");
-                let file = OpenOptions::new().append(true).create_new(true).open(&fresh)?;
                 // Other members of a group read it when they prune, also without the lock when they
                 // only look: it appears with its mode.
-                file.set_permissions(Permissions::from_mode(0o640))?;
-                std::fs::rename(&fresh, folder.join(FILE))?;
+                let file = own::create(&fresh, 0o640)?;
+                own::rename(&fresh, &folder.join(FILE))?;
                 none.insert(file)
             }
         };
@@ -109,13 +109,8 @@ pub(crate) fn of_others(tmp: &Path, own: &Path) -> Result<HashSet<Digest>, Error
     let mut digests = HashSet::new();
     for folder in live(tmp, own)? {
         let path = folder.join(FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                digests.extend(bytes.as_chunks::<32>().0.iter().map(|c| Digest::from_bytes(*c)));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(at("read", &path)(error)),
-        }
+        let bytes = read_small(&path)?.unwrap_or_default();
+        digests.extend(bytes.as_chunks::<32>().0.iter().map(|c| Digest::from_bytes(*c)));
     }
     Ok(digests)
 }

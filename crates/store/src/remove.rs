@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, unlinkat}
 use rustix::io::Errno;
 
 use crate::error::{Error, at};
-use crate::files::open_parent;
+use crate::own;
 use crate::walk::{Cursor, Entering};
 
 /// How many leftovers are named in an error.
@@ -41,9 +41,9 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     remove_below(&parent, &name, path)
 }
 
-/// As [`remove_tree`], of what lies in a store: no link that another user made there is followed.
+/// As [`remove_tree`], of what lies in a store: no link that another user put there is followed.
 pub(crate) fn remove_own(path: &Path) -> Result<(), Error> {
-    let (parent, name) = match open_parent(path) {
+    let (parent, name) = match own::parent(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(at("remove", path))?,
     };

@@ -1,15 +1,17 @@
 //! A folder of each process under `tmp/`, locked for as long as the process lives.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use crate::access::Sharing;
 use crate::error::{Error, at};
-use crate::files::{list, open_folder};
+use crate::files::list;
 use crate::lock::{attempt, still_there};
+use crate::own::{self, open_folder};
 use crate::remove::remove_own;
 
 /// The folder; removed when dropped, or by the next process when this one was killed.
@@ -25,18 +27,13 @@ impl Scratch {
     pub(crate) fn create(tmp: &Path, sharing: Sharing) -> Result<Self, Error> {
         for number in 0_u32.. {
             let path = tmp.join(format!("{}-{number}", std::process::id()));
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(at("create", &path)(error)),
-            }
             // Until it is locked somebody may take the new folder for a dead process's one.
-            let permissions = Permissions::from_mode(sharing.scratch());
-            let opened = fs::set_permissions(&path, permissions).and_then(|()| open_folder(&path));
-            let folder = match opened {
+            let made = own::new_folder(&path, sharing.scratch());
+            let folder = match made {
                 Ok(folder) => folder,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(at("open", &path)(error)),
+                Err(error) => return Err(at("create", &path)(error)),
             };
             if attempt(&folder).map_err(at("lock", &path))? && still_there(&folder, &path)? {
                 return Ok(Self { path, folder, stays: false });
@@ -85,19 +82,18 @@ pub(crate) fn for_each_dead(
 ) -> Result<(), Error> {
     let you = rustix::process::geteuid().as_raw();
     for path in list(tmp)? {
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(Some(about)) = own::look(&path) else { continue };
         // In a store shared by a group, everyone cleans up after themselves.
-        if you != 0 && meta.uid() != you {
+        if you != 0 && about.st_uid != you {
             continue;
         }
-        if !meta.is_dir() {
+        if FileType::from_raw_mode(about.st_mode) != FileType::Directory {
             remove(&path);
             continue;
         }
         let opened = match open_folder(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                fs::set_permissions(&path, Permissions::from_mode(0o700))
-                    .and_then(|()| open_folder(&path))
+                own::set_folder_mode(&path, 0o700).and_then(|()| open_folder(&path))
             }
             result => result,
         };

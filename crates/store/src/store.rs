@@ -3,23 +3,21 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use rustix::fs::{FlockOperation, OFlags};
 use sconce_blob::{Assembly, Digest};
-use sconce_open::held;
 
 use crate::access::{self, Sharing};
 use crate::error::{Error, at, shell};
-use crate::files::{list, make_folder, open_folder, open_parent, read_small, sync_parent};
+use crate::files::{list, open_folder, read_small};
 use crate::lock::retry;
 use crate::lowers::{Lower, LowerRoot};
+use crate::own::{self, make_folder, sync_parent};
 use crate::pins::Pins;
 use crate::place::{FOLDERS, Place};
 use crate::remove::remove_own;
@@ -206,8 +204,34 @@ impl Store {
         Ok(path)
     }
 
-    /// Where the partial download of the file with this digest lies, whether it is there or not.
-    /// Hold `lock("partial", digest)` while you touch it.
+    /// Opens the partial download of the file with this digest, making it where there is none, and says where it lies.
+    /// Hold `lock("partial", digest)` meanwhile.
+    ///
+    /// # Errors
+    /// The store can't be written to.
+    pub fn open_partial(&self, digest: Digest) -> Result<(PathBuf, File), Error> {
+        let path = self.partial_path(digest);
+        // What is no file of this user's alone may be another's, under a second name.
+        match own::open_made(&path, OFlags::RDWR) {
+            Ok(Some(file)) => return Ok((path, file)),
+            Ok(None) => self.discard(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("open", &path)(error)),
+        }
+        let file = own::create(&path, 0o600).map_err(at("create", &path))?;
+        Ok((path, file))
+    }
+
+    /// Removes the partial download of the file with this digest, which is not what was wanted.
+    ///
+    /// # Errors
+    /// The store can't be written to.
+    pub fn remove_partial(&self, digest: Digest) -> Result<(), Error> {
+        own::remove_file(&self.partial_path(digest)).map(drop)
+    }
+
+    /// Where the partial download of the file with this digest lies, whether it is there or not, to be looked at. Open it
+    /// with [`Store::open_partial`].
     pub fn partial_path(&self, digest: Digest) -> PathBuf {
         let mut name = digest.hex();
         if !self.sharing().is_private() {
@@ -278,27 +302,26 @@ impl Store {
 
     /// Makes a file of this store's mode for small files, whatever the umask.
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
-        let file = File::create_new(path).map_err(at("create", path))?;
-        let permissions = Permissions::from_mode(self.sharing().files());
-        file.set_permissions(permissions).map_err(at("set the mode of", path))?;
-        Ok(file)
+        own::create(path, self.sharing().files()).map_err(at("create", path))
     }
 
     /// Makes a folder of the store that may be there.
     pub(crate) fn folder(&self, path: &Path) -> Result<(), Error> {
-        if self.sharing().is_private() || path.is_dir() {
+        if self.sharing().is_private() || own::look(path).map_err(at("look at", path))?.is_some() {
             return make_folder(path, self.sharing().folders());
         }
         // It must appear with the mode it keeps: another user may be waiting to write into it. And
         // it must not take the place of theirs, which would be gone for whoever is about to.
         let fresh = self.scratch_path();
         make_folder(&fresh, self.sharing().folders())?;
-        match renameat_with(CWD, &fresh, CWD, path, RenameFlags::NOREPLACE) {
+        match own::rename_new(&fresh, path) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => fs::remove_dir(&fresh).map_err(at("remove", &fresh)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                own::remove_folder(&fresh).map(drop)
+            }
             // Not every file system knows the flag (rename(2)).
-            Err(Errno::INVAL) => {
-                fs::remove_dir(&fresh).map_err(at("remove", &fresh))?;
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                own::remove_folder(&fresh)?;
                 make_folder(path, self.sharing().folders())
             }
             Err(error) => Err(at("create", path)(error)),
@@ -312,7 +335,7 @@ impl Store {
             None => Ok(()),
             Some((part, file)) => {
                 file.sync_all().map_err(at("sync", &part))?;
-                fs::rename(&part, path).map_err(at("rename into place", path))?;
+                own::rename(&part, path).map_err(at("rename into place", path))?;
                 sync_parent(path)
             }
         }
@@ -322,7 +345,7 @@ impl Store {
     pub(crate) fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         match self.write_part(path, bytes)? {
             None => Ok(()),
-            Some((part, _)) => fs::rename(&part, path).map_err(at("rename into place", path)),
+            Some((part, _)) => own::rename(&part, path).map_err(at("rename into place", path)),
         }
     }
 
@@ -356,7 +379,7 @@ impl Store {
     /// that looks whole.
     pub(crate) fn discard(&self, path: &Path) -> Result<(), Error> {
         let trash = self.scratch_path();
-        match fs::rename(path, &trash) {
+        match own::rename(path, &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.map_err(at("remove", path))?,
         }
@@ -372,8 +395,8 @@ impl Store {
         let left = self.place().folder("leftovers");
         let aside = (0..1000)
             .map(|number| left.join(format!("{name}.{number}")))
-            .find(|aside| fs::symlink_metadata(aside).is_err())
-            .filter(|aside| fs::rename(path, aside).is_ok());
+            .find(|aside| own::look(aside).is_ok_and(|there| there.is_none()))
+            .filter(|aside| own::rename(path, aside).is_ok());
         self.note_leftover(&error.moved(path, aside.as_deref().unwrap_or(path)));
         false
     }
@@ -416,18 +439,16 @@ impl Store {
 }
 
 fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {
-    let (folder, name) = open_parent(path).map_err(at("open", path))?;
-    let there = held(&folder).join(name);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
-    match options.open(&there) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result.map_err(at("open", path)),
+    loop {
+        match own::open_lock(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result.map_err(at("open", path)),
+        }
+        match own::create(path, sharing.files()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return result.map_err(at("create", path)),
+        }
     }
-    let file = options.create(true).open(&there).map_err(at("create", path))?;
-    let permissions = Permissions::from_mode(sharing.files());
-    file.set_permissions(permissions).map_err(at("set the mode of", path))?;
-    Ok(file)
 }
 
 /// The format of the store at `root`; `None` when it is none.

@@ -12,10 +12,11 @@ use sconce_blob::{Assembly, Digest, Segment};
 use crate::Store;
 use crate::disk::bytes_below;
 use crate::error::{Error, at, shell};
-use crate::files::{list, remove_file};
+use crate::files::list;
 use crate::folders::folders_key;
 use crate::images::Image;
 use crate::lock::{TryLock, try_exclusive};
+use crate::own::{self, remove_file};
 use crate::pins;
 use crate::prune::{Policy, Pruned, Which};
 
@@ -184,7 +185,7 @@ impl<'a> Sweep<'a> {
                 _ => None,
             };
             let trash = self.store.scratch_path();
-            match fs::rename(&path, &trash) {
+            match own::rename(&path, &trash) {
                 Ok(()) => moved.push((kind, trash)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => self.store.note(&left(&path, error)),

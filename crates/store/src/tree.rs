@@ -19,25 +19,28 @@ mod file;
 mod paths;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mknodat,
+    AtFlags, FileType, Mode, OFlags, RawMode, XattrFlags, chmodat, linkat, makedev, mknodat,
     openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
+use sconce_open::held;
 
 use crate::Store;
 use crate::error::{Error, at};
 use crate::meta::{Meta, Rules, times};
-use crate::remove::remove_own;
+use crate::own;
+use crate::remove::{remove_below, remove_own};
 use paths::{Spot, check};
 
 pub use file::TreeFile;
@@ -91,8 +94,7 @@ impl Store {
     /// Begins a tree.
     pub fn create_tree(&self, twice: Twice) -> Result<TreeBuilder, Error> {
         let path = self.scratch_dir()?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, &path, flags, Mode::empty()).map_err(at("open", &path))?;
+        let root = own::open_folder(&path).map_err(at("open", &path))?.into();
         let metas = BTreeMap::from([(PathBuf::new(), Meta::DIRECTORY)]);
         Ok(TreeBuilder {
             store: self.clone(),
@@ -304,7 +306,8 @@ impl TreeBuilder {
     /// Marks a folder of the tree; no link is on the way to it.
     fn mark_opaque(&self, path: &Path) -> Result<(), Error> {
         let full = self.path.join(path);
-        let set = |name| rustix::fs::lsetxattr(&full, name, b"y", XattrFlags::empty());
+        let folder = self.folder(path)?;
+        let set = |name| rustix::fs::setxattr(held(&folder), name, b"y", XattrFlags::empty());
         set("user.overlay.opaque").map_err(at("mark opaque", &full))?;
         match set("trusted.overlay.opaque") {
             Err(error) if self.rules.keep_owners() => Err(at("mark opaque", &full)(error)),
@@ -318,8 +321,12 @@ impl TreeBuilder {
             self.left_out();
             return Ok(());
         }
-        let full = self.path.join(self.spot(path)?.path);
-        match rustix::fs::lsetxattr(&full, name, value, XattrFlags::empty()) {
+        let spot = self.spot(path)?;
+        let full = self.path.join(&spot.path);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&*spot.parent, spot.name, flags, Mode::empty());
+        let file = file.map_err(at("open", &full))?;
+        match rustix::fs::setxattr(held(&file), name, value, XattrFlags::empty()) {
             // The file system has none.
             Err(Errno::NOTSUP) => Ok(()),
             result => result.map_err(at("set an attribute of", &full)),
@@ -341,7 +348,7 @@ impl TreeBuilder {
         let target = self.store.place().tree(diff_id);
         self.store.pins().pin(diff_id);
         self.store.mark_unsynced("tree", diff_id)?;
-        match fs::rename(&self.path, &target) {
+        match own::rename(&self.path, &target) {
             Ok(()) => self.done = true,
             Err(error)
                 if matches!(
@@ -402,7 +409,10 @@ impl TreeBuilder {
             Err(Errno::ISDIR) => {
                 locked(&self.folders).clear();
                 locked(&self.metas).retain(|folder, _| !folder.starts_with(path));
-                remove_own(&self.path.join(path))
+                let full = self.path.join(path);
+                let name = CString::new(spot.name.as_bytes());
+                let name = name.map_err(|_| at("remove", &full)(Errno::INVAL))?;
+                remove_below(&*spot.parent, &name, &full)
             }
             result => result.map_err(at("remove", &self.path.join(path))),
         }

@@ -2,7 +2,7 @@
 //! at a time.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -121,9 +121,7 @@ impl Transfer<'_> {
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Error> {
         let fault = |action| move |error| sconce_store::Error::of_io(action, path, error);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path).map_err(fault("open"))?;
+        let (_, file) = self.store.open_partial(layer.digest)?;
         if file.metadata().map_err(fault("look at"))?.len() > layer.size {
             file.set_len(0).map_err(fault("empty"))?;
         }
@@ -141,7 +139,7 @@ impl Transfer<'_> {
         // Bytes with another digest explain whatever else is wrong with them.
         match incoming.finish() {
             Err(error @ Error::Registry(sconce_registry::Error::WrongDigest { .. })) => {
-                fs::remove_file(path).map_err(fault("remove"))?;
+                self.store.remove_partial(layer.digest)?;
                 return Err(error);
             }
             other => other?,

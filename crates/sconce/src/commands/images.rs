@@ -15,7 +15,7 @@ use crate::progress::bytes_in_words;
 /// List the images in the store, the one used last first
 ///
 /// Images in the stores that SCONCE_STORES names and in the machine's own are listed as well, with
-/// the folder of their store.
+/// the folder of their store. With -q only the first digits of their digests, a line each.
 #[derive(clap::Args)]
 pub struct Args {
     /// List images without a name too
@@ -50,6 +50,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if global.quiet {
+        // As `docker images -q`: for `sconce rmi $(sconce images -q)`.
+        for image in images.iter().filter(|image| args.all || !image.names.is_empty()) {
+            println!("{}", image.manifest.short());
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if images.is_empty() {

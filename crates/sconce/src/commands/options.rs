@@ -376,6 +376,10 @@ impl Security {
         for option in &self.security_opt {
             match sconce_start::security_option(option)? {
                 SecurityOption::Seccomp(seccomp) => request.seccomp = seccomp,
+                SecurityOption::Profile(path) => {
+                    let path = paths::of_option("--security-opt", &path)?;
+                    request.seccomp = sconce_start::seccomp_profile(&path)?;
+                }
                 SecurityOption::AppArmor(profile) => request.apparmor = Some(profile),
                 SecurityOption::NoNewPrivileges(on) => request.no_new_privileges = on,
                 SecurityOption::Nothing => {}

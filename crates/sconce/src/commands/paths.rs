@@ -113,6 +113,14 @@ pub fn of_option(option: &str, path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The text of a file that a person named for an option, up to `limit` bytes, by no link in a container's volume.
+pub fn read(option: &str, path: &Path, limit: u64) -> Result<String, Failure> {
+    let real = of_option(option, path)?;
+    sconce_open::read_resolved(&real, limit).map_err(|error| {
+        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
+    })
+}
+
 /// Writes new files into a folder, which is made where it is missing; each comes whole or not at all, and takes the place of what
 /// has its name, be that a link.
 pub fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {

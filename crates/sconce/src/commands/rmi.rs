@@ -23,7 +23,7 @@ pub struct Args {
     /// Names, digests or the first six or more digits of digests
     #[arg(value_name = "NAME|DIGEST", required = true)]
     images: Vec<String>,
-    /// A name that is not there is no error. What is in use stays nevertheless, until it is not
+    /// A name that is not there is said, and is no failure. What is in use stays nevertheless, until it is not
     #[arg(short, long)]
     force: bool,
     /// As JSON: a list of {names, image, in_use, bytes}, one for each argument: the names that are
@@ -40,7 +40,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     for word in &args.images {
         let removed = match context.store.remove_image(word) {
             Ok(removed) => removed,
-            Err(sconce_store::Error::NoImage { .. }) if args.force => continue,
+            // As Docker has it: said, and no failure.
+            Err(error @ sconce_store::Error::NoImage { .. }) if args.force => {
+                Failure::from(error).print();
+                continue;
+            }
             Err(error) => {
                 let failure = Failure::from(error);
                 // The others go nevertheless; the exit code is that of the first.

@@ -11,6 +11,7 @@ use sconce_serve::{
 };
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::{Context, open_store};
 use crate::error::{Failure, Kind};
 
@@ -66,10 +67,8 @@ pub struct Args {
 /// The largest file of a certificate, key or users, bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-fn text(path: &Path) -> Result<String, Failure> {
-    sconce_open::read_argument(path, MAX_FILE).map_err(|error| {
-        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
-    })
+fn text(option: &str, path: &Path) -> Result<String, Failure> {
+    paths::read(option, path, MAX_FILE)
 }
 
 fn host_name(text: &str) -> Result<String, String> {
@@ -82,12 +81,13 @@ fn host_name(text: &str) -> Result<String, String> {
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
-            Some(Tls::new(text(certificate)?.as_bytes(), text(key)?.as_bytes())?)
+            let certificate = text("--tls-cert", certificate)?;
+            Some(Tls::new(certificate.as_bytes(), text("--tls-key", key)?.as_bytes())?)
         }
         _ => None,
     };
     let logins = match args.htpasswd.as_deref() {
-        Some(path) => Some(Logins::parse(&text(path)?)?),
+        Some(path) => Some(Logins::parse(&text("--htpasswd", path)?)?),
         None => None,
     };
     if args.writable && logins.is_none() && !args.listen.ip().is_loopback() {

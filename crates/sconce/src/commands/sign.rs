@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::cli::Global;
 use crate::commands::beside::builds;
 use crate::commands::login;
+use crate::commands::paths;
 use crate::commands::registries::{Registries, reference};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -190,7 +191,5 @@ fn key_failure(path: &Path, error: &KeyError) -> Failure {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    sconce_open::read_argument(path, MAX_KEY).map(String::into_bytes).map_err(|error| {
-        Failure::new(Kind::Storage, format!("can't read the key {}: {error}", path.display()))
-    })
+    paths::read("--key", path, MAX_KEY).map(String::into_bytes)
 }

@@ -52,6 +52,12 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let failed = |error: std::io::Error| {
+        let what = format!("can't write to {}: {error}", args.output.display());
+        Failure::new(Kind::Storage, what)
+    };
+    // Before minutes of building.
+    let place = paths::reach(&args.output).map_err(failed)?;
     let context = Context::open(global)?;
     let project = project(args)?;
     if project.spec().environment.from_source.is_empty() {
@@ -72,12 +78,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let built = locked.lock.wheels.iter().filter(|wheel| wheel.index == SOURCE);
     let mut rows = Vec::new();
     let mut checked = before.clone();
-    let failed = |error: std::io::Error| {
-        let what = format!("can't write to {}: {error}", args.output.display());
-        Failure::new(Kind::Storage, what)
-    };
-    let folder = paths::reach(&args.output).and_then(|reached| paths::make(&reached.real));
-    let folder = folder.map_err(failed)?;
+    let folder = paths::make(&place.real).map_err(failed)?;
     for wheel in built.filter(|wheel| asked(&wheel.name)) {
         builder.export_wheel(wheel, &sconce_open::held(&folder))?;
         let path = args.output.join(&wheel.file);

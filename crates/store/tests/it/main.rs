@@ -5,6 +5,7 @@ mod images;
 mod layers;
 mod lowers;
 mod mend;
+mod neighbours;
 mod process;
 mod prune;
 mod remove;

@@ -60,16 +60,16 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-fn chmod(path: &Path, mode: u32) {
+pub fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn chown(path: &Path, user: User) {
+pub fn chown(path: &Path, user: User) {
     std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
 }
 
 /// All that is below a folder and is not a link.
-fn below(folder: &Path) -> Vec<PathBuf> {
+pub fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -142,7 +142,7 @@ fn trees_have_the_modes_of_their_layers_whatever_the_umask() {
     }
 }
 
-const ROOT: User = User { uid: 0, gid: 0, also: None };
+pub const ROOT: User = User { uid: 0, gid: 0, also: None };
 
 pub fn with_mode(mut header: tar::Header, mode: u32) -> tar::Header {
     header.set_mode(mode);
@@ -333,10 +333,10 @@ fn a_store_that_others_read_holds_nothing_for_them_to_abuse() {
     }
 }
 
-const GROUP: u32 = 65_100;
+pub const GROUP: u32 = 65_100;
 // Each with a group of their own first, as Debian makes users.
-const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
-const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
+pub const ANN: User = User { uid: 65_001, gid: 65_001, also: Some(GROUP) };
+pub const BEN: User = User { uid: 65_002, gid: 65_002, also: Some(GROUP) };
 
 /// A store of a group, made as `docs/store.md` says.
 fn group_store(folder: &tempfile::TempDir) -> PathBuf {
@@ -392,8 +392,8 @@ fn a_group_builds_and_prunes_one_store_at_once() {
     }
 }
 
-/// The tree of folders that one member needs to start another's image is pruned by that other; what can't be pruned is
-/// named with its owner, and keeps nothing else.
+/// The tree of folders that one member needs to start another's image is out of the way when that other prunes; what can't be
+/// pruned is named with its owner, and keeps nothing else.
 #[test]
 fn what_one_member_started_another_prunes() {
     need_root();
@@ -407,12 +407,20 @@ fn what_one_member_started_another_prunes() {
     let image = image.file_stem().unwrap().to_str().unwrap().to_owned();
     assert!(run(BEN, &format!("sharing mount {image}")).len() > 1);
     assert!(fs::read_dir(root.join("trees")).unwrap().count() > anns, "folders of his own");
+    // In his container he can change none but those of his first group, and that group writes no store.
     for path in trees() {
-        assert_eq!(mode(&path) & 0o070, 0o070, "{}", path.display());
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let wanted = if meta.gid() == GROUP { 0o070 } else { 0o050 };
+        assert_eq!(meta.mode() & 0o070, wanted, "{}", path.display());
+        assert!([GROUP, BEN.gid].contains(&meta.gid()), "{}", path.display());
     }
-    let all = fs::read_dir(root.join("trees")).unwrap().count();
-    assert_eq!(run(ANN, "sharing prune 1"), [format!("pruned {all}")]);
-    assert_eq!(trees().count() + fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
+    assert!(trees().any(|path| fs::metadata(path).unwrap().gid() == BEN.gid));
+    let words = run(ANN, "sharing prune 1");
+    assert_eq!(words.last(), Some(&format!("pruned {anns}")));
+    assert!(words[0].contains("holds files of uid 65002, which only they can remove"), "{words:?}");
+    assert_eq!(trees().count(), 0);
+    assert_eq!(run(BEN, "sharing prune 1"), ["pruned 0"]);
+    assert_eq!(fs::read_dir(root.join("leftovers")).unwrap().count(), 0);
     // As an older sconce made it.
     assert_eq!(run(ANN, "sharing build 1"), ["built"]);
     let closed = fs::read_dir(root.join("trees")).unwrap().next().unwrap().unwrap().path();
