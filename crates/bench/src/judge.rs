@@ -197,6 +197,7 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     if let Some(known) = public_figure(product, name, one.gpus.len()) {
         let of = match row.group {
             Group::Host => Compared::Host,
+            Group::Burn => Compared::Sustained,
             _ if sustained => Compared::Sustained,
             _ => Compared::Device,
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sconce_bench::answer::{Line, Unavailable};
+use sconce_bench::answer::{Figure, Line, Unavailable};
 use sconce_bench::measure::Effort;
 use sconce_bench::report::{Report, Subject};
 use sconce_bench::{Baseline, FIGURES, GROUPS, figure};
@@ -189,7 +189,7 @@ fn one(
         }
     };
     if !measured.interrupted {
-        for line in unanswered(order, &measured.lines) {
+        for line in unanswered(&args.only, &measured.lines) {
             bench::Listener::line(&mut lines, &line);
             measured.lines.push(line);
         }
@@ -254,26 +254,25 @@ fn here(
     Ok(("this machine".to_owned(), None, measured))
 }
 
-/// What was asked for by name and nothing answered.
-fn unanswered(order: &Order, lines: &[Line]) -> Vec<Line> {
-    let group = |name: &str| figure(name).map(|row| row.group.name());
+/// What was asked for by name, a figure or a group, and nothing answered.
+fn unanswered(names: &[String], lines: &[Line]) -> Vec<Line> {
+    let of = |name: &str| figure(name).map(|row| row.group.name());
     let answers = |name: &String| {
         lines.iter().any(|line| match line {
-            Line::Figure(one) => one.figure == *name,
-            Line::Unavailable(one) | Line::Wrong(one) => {
-                one.figure == *name
-                    || one.figure == sconce_bench::GPUS
-                    || Some(one.figure.as_str()) == group(name)
+            Line::Figure(Figure { figure: one, .. })
+            | Line::Unavailable(Unavailable { figure: one, .. })
+            | Line::Wrong(Unavailable { figure: one, .. }) => {
+                // The group that is asked, or that of the figure that is asked; without GPUs all was answered.
+                one == name || of(one) == Some(name) || of(name) == Some(one) || one == sconce_bench::GPUS
             }
             _ => false,
         })
     };
-    let missing = order.only.iter().filter(|name| !answers(name));
     let line = |name: &String| {
         let reason = "there is none of it here: it needs a newer GPU, or more than one".to_owned();
         Line::Unavailable(Unavailable { figure: name.clone(), gpus: Vec::new(), reason })
     };
-    missing.map(line).collect()
+    names.iter().filter(|name| !answers(name)).map(line).collect()
 }
 
 /// The figures that names of figures and groups stand for.
