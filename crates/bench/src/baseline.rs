@@ -95,7 +95,10 @@ impl Baseline {
             let Some(row) = figure(&name) else { continue };
             if unit != row.unit {
                 let unit: String = unit.escape_debug().take(32).collect();
-                return Err(format!("its `{shown}` is in `{unit}`, and is measured in {}", row.unit));
+                return Err(format!(
+                    "its `{shown}` is in `{unit}`, and is measured in {}",
+                    row.unit
+                ));
             }
             if !SIZES.contains(&value) {
                 return Err(format!("its `{shown}` is {value:e}, which can't be"));
@@ -133,9 +136,7 @@ impl From<&Report> for Baseline {
         let figures = report.figures.iter().map(|one| &one.figure);
         Self {
             gpus: report.gpus.iter().map(|gpu| (gpu.gpu, gpu.name.clone())).collect(),
-            figures: figures
-                .map(|one| (one.figure.clone(), one.gpus.clone(), one.value))
-                .collect(),
+            figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
         }
     }
 }

@@ -113,8 +113,7 @@ fn host(gpu: &Gpu, one: &Figure) -> Result<(f64, String), Sentence> {
             "不知道它与主机如何连接",
         ));
     }
-    let unsaid =
-        || Sentence::new("NVML does not say its PCIe link", "NVML 没有说明它的 PCIe 链路");
+    let unsaid = || Sentence::new("NVML does not say its PCIe link", "NVML 没有说明它的 PCIe 链路");
     let (generation, lanes) = link(gpu, one).ok_or_else(unsaid)?;
     let has = pcie(generation, lanes).ok_or_else(|| {
         Sentence::new(

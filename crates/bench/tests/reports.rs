@@ -180,7 +180,8 @@ fn runs_are_compared() {
         gpu.name = "NVIDIA A100".to_owned();
     }
     let changes = report(lines).since(&before);
-    let other = "GPU 0 was NVIDIA H100 80GB HBM3, and is NVIDIA A100: two kinds of GPU are compared";
+    let other =
+        "GPU 0 was NVIDIA H100 80GB HBM3, and is NVIDIA A100: two kinds of GPU are compared";
     assert_eq!(changes.first().map(String::as_str), Some(other));
 }
 
@@ -305,11 +306,19 @@ fn what_can_not_be_is_wrong() {
         lines.push(Line::Gpu(sconce_bench::answer::Gpu { gpu: 1, ..first }));
         let group = FIGURES.iter().find(|row| row.name == name).expect("a figure").group;
         let together = matches!(group, Group::Peers | Group::Collectives);
-        let gpus = if group == Group::Loader { vec![] } else if together { vec![0, 1] } else { vec![0] };
+        let gpus = if group == Group::Loader {
+            vec![]
+        } else if together {
+            vec![0, 1]
+        } else {
+            vec![0]
+        };
         let line = json!({ "figure": {
             "figure": name, "gpus": gpus, "value": value, "best": value, "spread": 0, "repeats": 9, "method": "m"
         }});
-        lines.extend(Reader::default().read(format!("{line}\n").as_bytes()).into_iter().map(Result::unwrap));
+        lines.extend(
+            Reader::default().read(format!("{line}\n").as_bytes()).into_iter().map(Result::unwrap),
+        );
         report(lines)
     };
     let mut unbounded = Vec::new();
@@ -324,10 +333,22 @@ fn what_can_not_be_is_wrong() {
     assert_eq!(unbounded, ["loader", "loader-passing"]);
     // Ten times what is known, and once that.
     for (name, known) in [
-        ("host-to-device", 57.0), ("memory-read", 3106.0), ("memory-write", 3207.0), ("memory-copy", 3015.0),
-        ("memory-triad", 2894.0), ("bf16", 794.5), ("fp8", 1505.5), ("int8", 1508.0), ("fp64", 60.1), ("bf16-sparse", 1177.0),
+        ("host-to-device", 57.0),
+        ("memory-read", 3106.0),
+        ("memory-write", 3207.0),
+        ("memory-copy", 3015.0),
+        ("memory-triad", 2894.0),
+        ("bf16", 794.5),
+        ("fp8", 1505.5),
+        ("int8", 1508.0),
+        ("fp64", 60.1),
+        ("bf16-sparse", 1177.0),
     ] {
-        assert_eq!(lines(name, known * 10.0).verdict(), "1 result wrong: do not compute on GPU 0", "{name}");
+        assert_eq!(
+            lines(name, known * 10.0).verdict(),
+            "1 result wrong: do not compute on GPU 0",
+            "{name}"
+        );
         assert!(about(&lines(name, known), &[name]).contains("as expected"), "{name}");
     }
     let error = |line: &mut sconce_bench::answer::Figure| line.error = Some((5.0, 0.05));
@@ -380,7 +401,12 @@ fn a_slow_link_is_a_cause_under_load() {
         assert!(with(30.0, seen).contains("LOW, without a known cause"), "{seen:?}");
     }
     let said = with(12.0, Some((3, 16)));
-    assert!(said.contains("LOW: its PCIe link is at generation 3 under load, and board and slot have 5\n"), "{said}");
+    assert!(
+        said.contains(
+            "LOW: its PCIe link is at generation 3 under load, and board and slot have 5\n"
+        ),
+        "{said}"
+    );
     let said = with(3.5, Some((5, 1)));
     assert!(said.contains("LOW: its PCIe link has 1 lanes of 16\n"), "{said}");
     assert_eq!(with(50.0, Some((5, 1))), "50.0 GB/s is more than PCIe 5 x1 carries: 3.9");

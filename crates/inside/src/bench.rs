@@ -179,7 +179,9 @@ pub fn inside(
         notes.iter().for_each(|note| listener.note(note));
         match exit? {
             Exit::Code(0) => {}
-            Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP) => measured.interrupted = true,
+            Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP) => {
+                measured.interrupted = true
+            }
             Exit::Code(code) => measured.remarks.push(format!("it ended with exit code {code}")),
             Exit::Signal(signal) => measured.remarks.push(format!("it ended with signal {signal}")),
         }
@@ -205,7 +207,13 @@ pub fn here(
     let mut all = Measured::default();
     for (number, part) in order.parts().into_iter().enumerate() {
         let Some(part) = all.leaves(part) else { continue };
-        all.add(part_here(&folder.join(number.to_string()), order, (&part, &all), interrupts, listener)?);
+        all.add(part_here(
+            &folder.join(number.to_string()),
+            order,
+            (&part, &all),
+            interrupts,
+            listener,
+        )?);
         if all.interrupted {
             break;
         }
@@ -238,15 +246,16 @@ fn part_here(
     let program = std::env::current_exe().map_err(Error::Myself)?;
     let command = order.command(part, &program.to_string_lossy(), &folder.to_string_lossy());
     let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
-    let (status, mut measured) = follow(&stage.results, before.asks(part, order), listener, || {
-        let mut command = Command::new(program);
-        // A group of its own: what is measured ends as a whole.
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        if let Some(visible) = &order.visible {
-            command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
-        }
-        ended(command.spawn()?, interrupts)
-    })?;
+    let (status, mut measured) =
+        follow(&stage.results, before.asks(part, order), listener, || {
+            let mut command = Command::new(program);
+            // A group of its own: what is measured ends as a whole.
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+            if let Some(visible) = &order.visible {
+                command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
+            }
+            ended(command.spawn()?, interrupts)
+        })?;
     let status: ExitStatus = status.map_err(Error::Start)?;
     measured.interrupted = interrupts.came().is_some();
     if !status.success() && !measured.interrupted {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sconce_bench::answer::{self, Line, Unavailable};
-use sconce_bench::{GPUS, Group};
 use sconce_bench::measure::{self, Effort};
+use sconce_bench::{GPUS, Group};
 use sconce_cuda::Places;
 
 use crate::child::{attend, how, with_words};

@@ -39,7 +39,7 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     command.arg("-B").arg(&order.program).args(["--effort", name(order.effort)]);
     command.args(["--seed", &order.seed.to_string(), group.name()]).args(&names);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let watch = Watch::all();
+    let watch = if group.without_gpu() { Watch::nothing() } else { Watch::all() };
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ok(Err(format!("can't start {}: {error}", python.display()))),
@@ -101,7 +101,10 @@ fn lines(stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
             let mut line = Vec::new();
             let read = stream.by_ref().take(MOST_LINE as u64).read_until(b'\n', &mut line);
             let last = matches!(read, Ok(0) | Err(_));
-            if read.as_ref().is_ok_and(|count| *count == 0) || send.send(read.map(|_| line)).is_err() || last {
+            if read.as_ref().is_ok_and(|count| *count == 0)
+                || send.send(read.map(|_| line)).is_err()
+                || last
+            {
                 return;
             }
         }

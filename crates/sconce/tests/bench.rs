@@ -133,7 +133,7 @@ fn an_interrupt_keeps_what_there_is() {
     let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
     for _ in 0..3 {
         // One that has ended by then is what the next lines look at.
-        drop(rustix::process::kill_process(pid, rustix::process::Signal::INT));
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         std::thread::sleep(std::time::Duration::from_millis(30));
     }
     std::io::Read::read_to_string(&mut out, &mut lines).unwrap();
@@ -245,10 +245,18 @@ fn results_are_kept_and_listed() {
     };
     assert_eq!(figures(&["--json"]), 4);
     assert_eq!(figures(&["--json", "--only", "device-to-host"]), 0);
-    assert_eq!((figures(&["--json", "--gpus", "0"]), figures(&["--json", "--gpus", "1,2"])), (4, 0));
-    for words in [&["--quick"][..], &["--host"], &["--seed", "1"], &["--html"], &["-e", "A=b"], &["--force"]] {
+    assert_eq!(
+        (figures(&["--json", "--gpus", "0"]), figures(&["--json", "--gpus", "1,2"])),
+        (4, 0)
+    );
+    for words in
+        [&["--quick"][..], &["--host"], &["--seed", "1"], &["--html"], &["-e", "A=b"], &["--force"]]
+    {
         let (code, _, err) = log(words);
-        assert!(code == 2 && err.contains("`sconce bench log` measures nothing"), "{words:?}: {code} {err}");
+        assert!(
+            code == 2 && err.contains("`sconce bench log` measures nothing"),
+            "{words:?}: {code} {err}"
+        );
     }
     fs::write(world.path("store/bench/999999999999-new.json"), r#"{"version": 2}"#).unwrap();
     let (code, out, _) = log(&[]);

@@ -49,6 +49,11 @@ fn session(devices: &[Device]) -> Option<(Session, Vec<Option<usize>>)> {
 }
 
 impl Watch {
+    /// Watches nothing, and asks neither CUDA nor NVML.
+    pub fn nothing() -> Self {
+        Self { seen: Arc::default() }
+    }
+
     /// Watches all that CUDA shows; nothing, where there is no CUDA.
     pub fn all() -> Self {
         let cuda = Cuda::open(Path::new("libcuda.so.1"));

@@ -88,7 +88,11 @@ pub struct Args {
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.target == "log" {
         args.only_of_the_log()?;
-        return log::print(&asked(&args.only)?, &devices::of_the_log(args.options.gpus())?, args.json);
+        return log::print(
+            &asked(&args.only)?,
+            &devices::of_the_log(args.options.gpus())?,
+            args.json,
+        );
     }
     devices::check(args.options.gpus())?;
     if args.host && args.target != "." {
@@ -263,7 +267,10 @@ fn unanswered(names: &[String], lines: &[Line]) -> Vec<Line> {
             | Line::Unavailable(Unavailable { figure: one, .. })
             | Line::Wrong(Unavailable { figure: one, .. }) => {
                 // The group that is asked, or that of the figure that is asked; without GPUs all was answered.
-                one == name || of(one) == Some(name) || of(name) == Some(one) || one == sconce_bench::GPUS
+                one == name
+                    || of(one) == Some(name)
+                    || of(name) == Some(one)
+                    || one == sconce_bench::GPUS
             }
             _ => false,
         })

@@ -7,7 +7,8 @@ use sconce_gpu::select::{Name, Request, parse};
 use crate::error::{Failure, Kind};
 
 fn usage(what: impl Into<String>) -> Failure {
-    Failure::new(Kind::Usage, what).hint("`--gpus 0,1` are the first two, `--gpus 2` any two, `--gpus all` all")
+    Failure::new(Kind::Usage, what)
+        .hint("`--gpus 0,1` are the first two, `--gpus 2` any two, `--gpus all` all")
 }
 
 /// Refuses what can be known to be wrong without looking at a GPU.

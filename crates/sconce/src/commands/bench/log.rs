@@ -129,7 +129,10 @@ fn read(path: &Path) -> Result<Kept, String> {
 /// Leaves of a result what is asked for: figures by name, and of these GPUs alone.
 fn keep_only(result: &mut Value, only: &[String], gpus: &[u32]) {
     let wanted = |number: &Value| {
-        gpus.is_empty() || number.as_u64().is_some_and(|number| gpus.iter().any(|one| u64::from(*one) == number))
+        gpus.is_empty()
+            || number
+                .as_u64()
+                .is_some_and(|number| gpus.iter().any(|one| u64::from(*one) == number))
     };
     let all_wanted = |one: &Value| {
         one.get("gpus").and_then(Value::as_array).is_none_or(|its| its.iter().all(wanted))
