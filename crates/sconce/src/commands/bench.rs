@@ -164,7 +164,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let nothing = |report: &Report| report.figures.is_empty() && report.wrong.is_empty();
     let holds = |report: &Report| report.holds() || nothing(report);
     Ok(ExitCode::from(match interrupted {
-        true => Kind::Interrupted as u8,
+        // 130 by Ctrl-C; 128 and the number of any other signal.
+        true => sconce_run::ended_by()
+            .and_then(|signal| u8::try_from(128 + signal).ok())
+            .unwrap_or(Kind::Interrupted as u8),
         false if reports.iter().all(nothing) => Kind::CantTell as u8,
         false if !reports.iter().all(holds) => Kind::No as u8,
         false if reports.iter().any(|one| nothing(one) || one.in_part()) => Kind::InPart as u8,
