@@ -195,7 +195,8 @@ fn one(
             measured
         }
     };
-    if !measured.interrupted {
+    // What ended badly says so itself.
+    if !measured.interrupted && measured.remarks.is_empty() {
         for line in unanswered(&args.only, &measured.lines) {
             bench::Listener::line(&mut lines, &line);
             measured.lines.push(line);

@@ -31,6 +31,10 @@ pub fn check(given: Option<&str>) -> Result<(), Failure> {
 /// The numbers that `bench log` is to show; all, where none is given.
 pub fn of_the_log(given: Option<&str>) -> Result<Vec<u32>, Failure> {
     let Some(given) = given else { return Ok(Vec::new()) };
+    // A single number is a count elsewhere; what is to be shown has a number.
+    if let Ok(number) = given.trim().parse() {
+        return Ok(vec![number]);
+    }
     check(Some(given))?;
     let number = |name: Name| match name {
         Name::Index(index) => Some(index),
@@ -39,9 +43,7 @@ pub fn of_the_log(given: Option<&str>) -> Result<Vec<u32>, Failure> {
     let numbers: Option<Vec<u32>> = match parse(given)? {
         Request::All => Some(Vec::new()),
         Request::Named(names) => names.into_iter().map(number).collect(),
-        // A single number is a count elsewhere; what is to be shown has a number.
-        Request::Count(_) => given.parse().ok().map(|index| vec![index]),
-        Request::None => None,
+        Request::Count(_) | Request::None => None,
     };
     numbers.ok_or_else(|| {
         usage(format!("`sconce bench log` shows GPUs by their numbers, and not `{given}`"))
