@@ -199,7 +199,7 @@ fn launches_take_the_time_that_they_must() {
 fn gpus_together_are_expected_low_impossible_or_wrong() {
     let machine = Machine::new(2);
     let check = |figure: &str, says: &[(&str, &str)], words: &str, code| {
-        machine.expects(figure, &[&[H200], says].concat(), words, code);
+        machine.expects(figure, &[&[H200, ("FAKE_GPU_COUNT", "2")], says].concat(), words, code);
     };
     check("peer", &[("FAKE_GPU_PEER_GB_S", "390")], "391 (best known): as expected", 0);
     check("peer", &[("FAKE_GPU_PEER_GB_S", "50")], "LOW, without a known cause", 1);

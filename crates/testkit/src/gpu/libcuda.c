@@ -89,7 +89,7 @@ static void copied(void *to, const void *from, size_t bytes) {
         same = !memcmp((char *)to + at, (const char *)from + at, 64);
     }
     if (!same) memcpy(to, from, bytes);
-    if (wrong("copy") && bytes > 4096) ((char *)to)[bytes / 2] ^= 4;
+    if (wrong("copy") && bytes > 4096) ((char *)to)[bytes / 2] = ((const char *)from)[bytes / 2] ^ 4;
 }
 int cuMemcpyHtoD_v2(u64 to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); spins(bytes / 20.0); return 0; }
 int cuMemcpyDtoH_v2(void *to, u64 from, size_t bytes) { memcpy(to, (void *)from, bytes); return 0; }
