@@ -209,7 +209,7 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
         "900 GB/s is more than its NVLink carries: 48",
         1,
     );
-    let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value)];
+    let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "4000000000")];
     check("all-reduce", &busbw("450"), "327 (best known): as expected", 0);
     check("all-reduce", &busbw("100"), "LOW, without a known cause", 1);
     for figure in

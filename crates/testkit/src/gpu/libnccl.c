@@ -59,9 +59,13 @@ int ncclGroupEnd(void) {
     /* Of two ranks an all-reduce's busbw is what it moves, and a gather's half. */
     double bytes = count * 4.0 * (parts > 1 ? (ranks - 1.0) / ranks : list[0].what == ALL_REDUCE ? 2 * (ranks - 1.0) / ranks : 1);
     double seconds = bytes / (number("FAKE_GPU_NCCL_GB_S", 327) * 1e9) + 5e-6;
-    struct timespec begin, end;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    do clock_gettime(CLOCK_MONOTONIC, &end);
-    while ((end.tv_sec - begin.tv_sec) + (end.tv_nsec - begin.tv_nsec) / 1e9 < seconds);
+    /* Slept, and not spun: a busy machine gives sleepers their turn. One that wakes late is the sooner done with the next. */
+    static double due;
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    double now = clock.tv_sec + clock.tv_nsec / 1e9;
+    due = (now - due > 5e-3 ? now : due) + seconds;
+    clock = (struct timespec){due, (due - (long)due) * 1e9};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
     return 0;
 }
