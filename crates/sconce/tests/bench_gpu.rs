@@ -210,7 +210,7 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
         1,
     );
     let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "4000000000")];
-    check("all-reduce", &busbw("450"), "327 (best known): as expected", 0);
+    check("all-reduce", &busbw("420"), "327 (best known): as expected", 0);
     check("all-reduce", &busbw("100"), "LOW, without a known cause", 1);
     for figure in
         ["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "send-receive"]

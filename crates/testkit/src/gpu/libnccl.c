@@ -64,7 +64,7 @@ int ncclGroupEnd(void) {
     struct timespec clock;
     clock_gettime(CLOCK_MONOTONIC, &clock);
     double now = clock.tv_sec + clock.tv_nsec / 1e9;
-    due = (now - due > 5e-3 ? now : due) + seconds;
+    due = (now - due > 5e-4 ? now : due) + seconds;
     clock = (struct timespec){due, (due - (long)due) * 1e9};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
     return 0;
