@@ -119,6 +119,9 @@ pub struct Evidence {
     pub temperature_c: Option<f64>,
     /// Bits of `nvmlClocksEventReasons`, with the share of the samples that had each.
     pub reasons: Vec<(u64, f64)>,
+    /// PCIe generation and lanes: the most of each. An idle GPU lowers the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie: Option<(u32, u32)>,
 }
 
 /// A figure that there is not.
@@ -204,10 +207,15 @@ impl Line {
     }
 }
 
-/// Takes control characters out of words that are printed on terminals.
-fn plain(text: &mut String) {
-    if text.contains(char::is_control) {
-        *text = text.replace(char::is_control, "\u{fffd}");
+/// Takes out of words that are printed on terminals what steers them: control characters, and those that turn the direction
+/// of writing (Unicode Standard Annex 9).
+pub(crate) fn plain(text: &mut String) {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(steers) {
+        *text = text.replace(steers, "\u{fffd}");
     }
 }
 

@@ -52,6 +52,11 @@ pub const GROUPS: &[(Group, &str)] = &[
     (Group::Burn, "burn"),
 ];
 
+/// What is asked beside groups: the GPUs that there are. Where they can't be had, nothing of a GPU is measured.
+pub const GPUS: &str = "gpus";
+/// What is said not to be measured where NVML does not answer.
+pub const NVML: &str = "nvml";
+
 impl Group {
     /// Its name.
     pub fn name(self) -> &'static str {

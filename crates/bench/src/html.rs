@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::figures::{FIGURES, Group, Row};
 use crate::judge::{Judged, Verdict};
-use crate::report::{Report, about, named, number};
+use crate::report::{Report, about, named, number, once};
 use crate::sentence::Sentence;
 
 /// Pixels of a chart of curves.
@@ -37,9 +37,9 @@ impl Report {
     /// The page.
     pub fn html(&self) -> String {
         let mut page = HEAD.to_owned();
-        let compared = self.figures.iter().any(|one| one.verdict != Verdict::Unknown);
+        let compared = self.figures.iter().any(|one| one.verdict.is_known());
         let state = match (self.holds(), self.wrong.is_empty()) {
-            (true, _) if compared => "good",
+            (true, _) if compared && !self.in_part() => "good",
             (true, _) => "open",
             (false, true) => "low",
             (false, false) => "wrong",
@@ -99,7 +99,7 @@ impl Report {
                 Verdict::AsExpected { with }
                 | Verdict::AboveFloor { with }
                 | Verdict::Low { with, .. } => one.figure.value.max(with.value),
-                Verdict::Unknown => one.figure.value,
+                Verdict::Unknown { .. } => one.figure.value,
             };
             let same = ours.iter().filter(|(other, _)| other.unit == row.unit);
             let most = same.map(|(_, one)| value(one)).fold(0.0, f64::max);
@@ -140,7 +140,10 @@ impl Report {
                 let (en, zh) = (all(|one| &one.en, "; "), all(|one| &one.zh, "；"));
                 (Some(with), both(&format!("low: {en}"), &format!("偏低：{zh}")), "low")
             }
-            Verdict::Unknown => (None, String::new(), ""),
+            Verdict::Unknown { because } => {
+                let (en, zh) = (&because.en, &because.zh);
+                (None, both(&format!("can't tell: {en}"), &format!("无法判断：{zh}")), "")
+            }
         };
         let mark = mark.map(|with| {
             format!(
@@ -182,16 +185,22 @@ impl Report {
             .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
             .map(|one| one.figure.figure.as_str())
             .collect();
-        let compared = self.figures.iter().filter(|one| one.verdict != Verdict::Unknown).count();
-        match (self.wrong.len(), low.is_empty(), self.figures.len()) {
-            (0, true, 0) => "什么都没能测量".to_owned(),
+        let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
+        let missing: Vec<&str> = self.unavailable.iter().map(|one| one.figure.as_str()).collect();
+        let missing = match missing.as_slice() {
+            [] => String::new(),
+            _ => format!("；未测量：{}", once(missing).join("、")),
+        };
+        let said = match (self.wrong.len(), low.is_empty(), self.figures.len()) {
+            (0, true, 0) => return "什么都没能测量".to_owned(),
             (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有已知数据可比"),
             (0, true, all) => {
                 format!("测量了 {all} 项；其中 {compared} 项有已知数据可比，没有一项偏低")
             }
             (0, false, _) => format!("偏低：{}", low.join("、")),
             (wrong, ..) => format!("{wrong} 个结果是错的：不要用出错的 GPU 计算"),
-        }
+        };
+        said + &missing
     }
 }
 
@@ -207,6 +216,9 @@ fn evidence(one: &Judged) -> String {
         }
         if let Some((median, most)) = seen.power_w {
             _ = write!(text, "; {median:.0} W, at most {most:.0}");
+        }
+        if let Some((generation, lanes)) = seen.pcie {
+            _ = write!(text, "; PCIe {generation} x{lanes}");
         }
         if let Some(most) = seen.temperature_c {
             _ = write!(text, "; at most {most:.0} °C");

@@ -1,14 +1,13 @@
 //! What a figure should have been, and what held it back.
 //!
-//! A verdict is "as expected", "low" with what is known of the cause, or none, where nothing public is there to
-//! compare with. Pure functions of what was measured.
+//! A verdict is "as expected", "low" with what is known of the cause, or "can't tell" with the reason: nothing public is
+//! there to compare with, or no bound is known that the figure could have passed. Pure functions of what was measured.
 
-use sconce_facts::{
-    Capability, Compared, Gpu as Product, floor_figure, least, public_figure, rate,
-};
+use sconce_facts::{Compared, Gpu as Product, floor_figure, least, public_figure};
 use serde::{Serialize, Serializer};
 
-use crate::answer::{Evidence, Figure, Gpu};
+use crate::answer::{Figure, Gpu};
+use crate::bound::{limit, link, peak, product};
 use crate::figures::{Group, Row, figure};
 use crate::sentence::Sentence;
 
@@ -64,12 +63,31 @@ pub enum Verdict {
         #[serde(serialize_with = "in_english")]
         causes: Vec<Sentence>,
     },
-    /// Nothing to compare with.
-    Unknown,
+    /// It can't be told.
+    Unknown {
+        /// Why not.
+        #[serde(serialize_with = "one_in_english")]
+        because: Sentence,
+    },
+}
+
+impl Verdict {
+    /// It was compared with something.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown { .. })
+    }
+
+    fn unknown(en: impl Into<String>, zh: impl Into<String>) -> Self {
+        Self::Unknown { because: Sentence::new(en, zh) }
+    }
 }
 
 fn in_english<S: Serializer>(causes: &[Sentence], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(causes.iter().map(|one| &one.en))
+}
+
+fn one_in_english<S: Serializer>(because: &Sentence, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&because.en)
 }
 
 /// What a figure is compared with.
@@ -127,17 +145,14 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
     let judged = figures.into_iter().zip(below).filter_map(|(one, below_siblings)| {
         let row = figure(&one.figure)?;
         let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
-        let verdict = gpu.map_or(Verdict::Unknown, |gpu| verdict(row, gpu, &one));
+        let verdict = match gpu {
+            Some(gpu) => verdict(row, gpu, gpus, &one),
+            None => Verdict::unknown("it is of no GPU", "它不属于任何 GPU"),
+        };
         let peak_at_clock = gpu.and_then(|gpu| peak_at_clock(gpu, &one));
         Some(Judged { unit: row.unit, peak_at_clock, verdict, below_siblings, figure: one })
     });
     judged.collect()
-}
-
-/// The product, if its name is known. An instance is `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
-fn product(gpu: &Gpu) -> Option<&'static Product> {
-    let name = gpu.name.split(" MIG ").next().unwrap_or_default();
-    sconce_facts::gpu(name).ok()
 }
 
 /// The multiprocessors of a MIG instance and of the whole board.
@@ -146,15 +161,20 @@ fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
     (gpu.mig == Some(true) || gpu.name.contains(" MIG ")).then_some((gpu.sm_count, whole))
 }
 
-fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
-    let Some(product) = product(gpu) else { return Verdict::Unknown };
+fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
+    let Some(product) = product(gpu) else {
+        return Verdict::unknown("the product is not known", "不认识这个产品");
+    };
     // Sustained load is compared with what short runs reach: the difference is what power and cooling take.
     let name = one.figure.trim_end_matches("-sustained");
     let sustained = name != one.figure;
     // Of an instance, only what its multiprocessors do is in proportion.
     let instance = instance(gpu, product);
     if instance.is_some() && row.group != Group::Products {
-        return Verdict::Unknown;
+        return Verdict::unknown(
+            "of a MIG instance only products are compared",
+            "MIG 实例只比较矩阵乘",
+        );
     }
     let expected = |value: f64, what: &str, source| match instance {
         Some((own, whole)) => Expected {
@@ -164,58 +184,47 @@ fn verdict(row: &Row, gpu: &Gpu, one: &Figure) -> Verdict {
         },
         None => Expected { value, what: what.to_owned(), source },
     };
-    let low =
-        |with| Verdict::Low { with, causes: causes(row, gpu, product, one.evidence.as_ref()) };
+    let low = |with| Verdict::Low { with, causes: causes(row, gpu, product, one) };
+    // What could have been anything is not as expected: beyond its bound it would have been wrong.
+    let bounded = |verdict| match limit(gpus, one) {
+        Ok(_) => verdict,
+        Err(because) => Verdict::Unknown { because },
+    };
     let reached = |with: &Expected| match row.more {
         true => one.value / with.value,
         false => with.value / one.value,
     };
-    if let Some(known) = public_figure(product, name) {
+    if let Some(known) = public_figure(product, name, one.gpus.len()) {
         let of = match row.group {
             Group::Host => Compared::Host,
+            Group::Burn => Compared::Sustained,
             _ if sustained => Compared::Sustained,
             _ => Compared::Device,
         };
         let with = expected(known.value, "best known", known.source);
-        return if reached(&with) >= least(of) { Verdict::AsExpected { with } } else { low(with) };
+        return match reached(&with) >= least(of) {
+            true => bounded(Verdict::AsExpected { with }),
+            false => low(with),
+        };
     }
-    let Some(known) = floor_figure(product, name) else { return Verdict::Unknown };
+    let Some(known) = floor_figure(product, name) else {
+        return Verdict::unknown("nothing is known to compare it with", "没有已知数据可比");
+    };
     let with = expected(known.value, "DCGM's floor", known.source);
-    if reached(&with) >= 1.0 { Verdict::AboveFloor { with } } else { low(with) }
-}
-
-/// Why a figure can't be what it says: its result is further off than is allowed, or the GPU's units can't do so much in
-/// one clock.
-pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
-    /// Clocks go a little above the highest that NVML names.
-    const MORE: f64 = 1.05;
-    if let Some((worst, allowed)) = one.error.filter(|(worst, allowed)| worst > allowed) {
-        return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
-    }
-    let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number))?;
-    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
-    let name = one.figure.trim_end_matches("-sustained");
-    let rate = rate(Capability { major, minor }, name)?;
-    let clock = f64::from(gpu.board?.sm_max_mhz?);
-    let peak = f64::from(rate) * f64::from(gpu.sm_count) * clock / 1e6;
-    (one.value > peak * MORE).then(|| {
-        format!(
-            "{:.0} is more than its multiprocessors can do at {clock:.0} MHz: {peak:.0}",
-            one.value
-        )
-    })
+    if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with) }
 }
 
 /// What held a figure back, as far as it was seen.
-fn causes(row: &Row, gpu: &Gpu, product: &Product, evidence: Option<&Evidence>) -> Vec<Sentence> {
+fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure) -> Vec<Sentence> {
     let mut causes = Vec::new();
+    let evidence = one.evidence.as_ref();
     let board = gpu.board.unwrap_or_default();
     // The median of the clock, and the highest that there is.
     let clock = evidence.and_then(|seen| seen.sm_mhz).map(|(_, median, _)| median);
     let clock = clock.zip(board.sm_max_mhz.map(f64::from));
     let at_most = |share: f64| clock.is_none_or(|(now, most)| now < most * share);
     let held = |bit: u64| {
-        let seen = |evidence: &Evidence| {
+        let seen = |evidence: &crate::answer::Evidence| {
             evidence.reasons.iter().any(|(known, share)| *known == bit && *share >= HELD)
         };
         evidence.is_some_and(seen)
@@ -251,13 +260,20 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, evidence: Option<&Evidence>) 
         ));
     }
     if matches!(row.group, Group::Host | Group::Peers)
-        && let Some((now, most)) = board.pcie_lanes
-        && now < most
+        && let Some((generation, lanes)) = link(gpu, one)
     {
-        causes.push(Sentence::new(
-            format!("its PCIe link has {now} lanes of {most}"),
-            format!("PCIe 链路有 {now} 条通道，应有 {most} 条"),
-        ));
+        if let Some((_, most)) = board.pcie_lanes.filter(|(_, most)| lanes < *most) {
+            causes.push(Sentence::new(
+                format!("its PCIe link has {lanes} lanes of {most}"),
+                format!("PCIe 链路有 {lanes} 条通道，应有 {most} 条"),
+            ));
+        }
+        if let Some((_, best)) = board.pcie_generation.filter(|(_, best)| generation < *best) {
+            causes.push(Sentence::new(
+                format!("its PCIe link is at generation {generation} under load, and board and slot have {best}"),
+                format!("负载下 PCIe 链路是第 {generation} 代，板卡和插槽支持第 {best} 代"),
+            ));
+        }
     }
     if let Some(others) = gpu.others.filter(|others| *others > 0) {
         causes.push(Sentence::new(
@@ -275,11 +291,8 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, evidence: Option<&Evidence>) 
 /// What a GPU's multiprocessors could do at the clock that they held, and the share that was reached. Only of
 /// sustained figures: NVML is asked too seldom to see the clock within a burst.
 fn peak_at_clock(gpu: &Gpu, one: &Figure) -> Option<(f64, f64)> {
-    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
     let name = one.figure.strip_suffix("-sustained")?;
-    let rate = rate(Capability { major, minor }, name)?;
     let (_, clock, _) = one.evidence.as_ref()?.sm_mhz?;
-    // Operations a clock, times MHz, in units of 10^12.
-    let peak = f64::from(rate) * f64::from(gpu.sm_count) * clock / 1e6;
+    let peak = peak(gpu, name, clock)?;
     (peak > 0.0).then(|| (peak, one.value / peak))
 }

@@ -25,7 +25,8 @@ writes it anew).
 The container is started as `sconce run` would start it, and sconce itself, mounted into it, opens the libraries of the image:
 cuBLASLt, cuSPARSELt, NVRTC, NCCL, wherever the linker, a toolkit in `/usr/local/cuda` or Python's packages have them. A library that is
 not there makes its figures \"not measured\", with the reason; the others are measured. Each group of figures is a process of its own with a time limit:
-a crash or a hang costs that group alone.
+a crash or a hang costs that group alone. So is asking which GPUs there are (45 s); where CUDA does not answer, what needs no GPU is measured
+nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known.
 
 **Right before fast.** What is computed is compared: products with sums in float64 on the host, over a result that was filled with
 NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
@@ -41,23 +42,33 @@ block forward and backward in each precision, compiled and as a CUDA graph, a sm
 that; its results are held to float64, to the gradients of float32 or to the loss of plain training. The lines of advice at the end are ratios of
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
+What Python says is not trusted: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
+for the figures that were asked of it and for nothing else. What it says beyond that is refused by name, and is a remark in the result.
 
 **Burn.** `--burn TIME` computes the same product on all GPUs at once, into one place after another of nine tenths of the free memory, and
 compares every result with the first bit by bit, on the GPU. A GPU that differs once is said as `WRONG` at once; the
 others go on. cuBLAS promises the same bits for the same product on one GPU (cuBLAS documentation, \"Results reproducibility\").
 
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
-names others), `--json` all of them. An earlier one is compared by `--baseline FILE`.
+names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
+`--baseline FILE`: it is read before anything is measured, strictly, and a GPU of another name is said.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
 for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
-power limit, heat, power brake, clocks set lower, fewer PCIe lanes, other processes, fewer multiprocessors than the product has; without such a cause
-it says so. A GPU that stays 5 % or more below the others of the machine is named. Where nothing is known there is no verdict. A MIG instance
-is compared with its share of the multiprocessors, for products only, and that is said. More than the multiprocessors could do at their highest clock
-is no speed but a wrong result, and so is one whose own error is larger than allowed.
+power limit, heat, power brake, clocks set lower, fewer PCIe lanes, a PCIe generation that is lower while it is measured (an idle GPU lowers it, which
+is no fault), other processes, fewer multiprocessors than the product has; without such a cause
+it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
+compare with, or no bound. A MIG instance is compared with its share of the multiprocessors, for products only, and that is said.
 
-Exit codes: 0 as expected; 1 a wrong result, or a figure that is low; 12 nothing could be measured; 8 the container was given no GPU; 130 interrupted (what was
+**Bounds.** Every figure but `loader` and `loader-passing` has one that it can't pass (`bound` in `crates/facts/data/figures.toml`): what the
+multiprocessors do at their highest clock; the data sheet's memory bandwidth; the lanes of PCIe times its generation, or NVLink to the host; NVLink, or PCIe,
+between GPUs; and for launches, allocations and the latency of NCCL the least time that they must take. More than that (of any repeat)
+is no speed but a wrong result, and so is one whose own error is larger than allowed. Where the bound can't be worked out, as without NVML, a figure is
+never as expected.
+
+Exit codes: 0 all was measured, and nothing is low; 1 a wrong result, or a figure that is low; 11 part of what was asked for could not be
+measured, or something was said that nobody asked for (the last line has which); 12 nothing could be measured; 8 the container was given no GPU; 130 interrupted (what was
 measured until then is printed, and not kept). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 
 ";

@@ -1,12 +1,13 @@
 //! A run as a document, as lines for people, as Markdown, and beside an earlier one.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::advice::advice;
-use crate::answer::{Figure, Gpu, Line, Unavailable};
+use crate::answer::{Figure, Gpu, Line, Unavailable, plain};
+use crate::baseline::Baseline;
+use crate::bound::impossible;
 use crate::figures::figure;
-use crate::judge::{Judged, Verdict, impossible, judge};
+use crate::judge::{Judged, Verdict, judge};
 use crate::sentence::Sentence;
 
 /// The version of the document (docs/format/bench.md).
@@ -123,9 +124,14 @@ impl Report {
             .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
             .map(|one| one.figure.figure.as_str())
             .collect();
-        let compared = self.figures.iter().filter(|one| one.verdict != Verdict::Unknown).count();
+        let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
         let all = self.figures.len();
-        match (self.wrong.is_empty(), low.is_empty()) {
+        let missing: Vec<&str> = self.unavailable.iter().map(|one| one.figure.as_str()).collect();
+        let missing = match missing.as_slice() {
+            [] => String::new(),
+            _ => format!("; not measured: {}", once(missing).join(", ")),
+        };
+        let said = match (self.wrong.is_empty(), low.is_empty()) {
             (false, _) => {
                 let mut gpus: Vec<u32> =
                     self.wrong.iter().flat_map(|one| one.gpus.iter().copied()).collect();
@@ -139,7 +145,7 @@ impl Report {
                 )
             }
             (true, false) => format!("low: {}", low.join(", ")),
-            (true, true) if all == 0 => "nothing could be measured".to_owned(),
+            (true, true) if all == 0 => return "nothing could be measured".to_owned(),
             (true, true) if compared == 0 => {
                 format!("{} measured, with no known figure to compare with", counted(all, "figure"))
             }
@@ -147,64 +153,58 @@ impl Report {
                 "{} measured; of the {compared} with a known figure to compare with none is low",
                 counted(all, "figure")
             ),
-        }
+        };
+        said + &missing
+    }
+
+    /// Part of what was asked for could not be measured, or what came was no answer.
+    pub fn in_part(&self) -> bool {
+        !self.unavailable.is_empty() || !self.remarks.is_empty()
     }
 
     /// A Markdown page.
     pub fn markdown(&self) -> String {
-        let mut page = format!("# {}\n\n{}\n", self.target, self.verdict());
+        let mut page = format!("# {}\n\n{}\n", words(&self.target), words(&self.verdict()));
         for gpu in &self.gpus {
-            page.push_str(&format!("\n- {}", about(gpu)));
+            page.push_str(&format!("\n- {}", words(&about(gpu))));
         }
         page.push_str("\n\n| figure | GPU | value | spread | clock | of its peak at that clock | compared with | verdict |\n|---|---|---|---|---|---|---|---|\n");
         for one in &self.figures {
-            let cells = cells(one);
+            let cells: Vec<String> = cells(one).iter().map(|cell| words(cell)).collect();
             page.push_str(&format!("| {} |\n", cells.join(" | ")));
         }
         if !self.advice.is_empty() {
             page.push_str("\n## Advice\n\n");
-            self.advice.iter().for_each(|one| page.push_str(&format!("- {}\n", one.en)));
+            self.advice.iter().for_each(|one| page.push_str(&format!("- {}\n", words(&one.en))));
         }
         page.push_str("\n## How\n\n");
         for one in &self.figures {
             let error = one.figure.error.map_or(String::new(), |(worst, allowed)| {
                 format!("; error at most {worst:.1e}, {allowed:.0e} allowed")
             });
-            page.push_str(&format!("- {}: {}{error}\n", one.figure.figure, one.figure.method));
+            let method = words(&one.figure.method);
+            page.push_str(&format!("- {}: {method}{error}\n", one.figure.figure));
         }
         for (title, all) in [("Wrong", &self.wrong), ("Not measured", &self.unavailable)] {
             if !all.is_empty() {
                 page.push_str(&format!("\n## {title}\n\n"));
                 for one in all {
-                    page.push_str(&format!("- {}: {}\n", one.named(), one.reason));
+                    let (named, reason) = (words(&one.named()), words(&one.reason));
+                    page.push_str(&format!("- {named}: {reason}\n"));
                 }
             }
         }
         page
     }
 
-    /// What changed since an earlier run, a line each; figures of other GPUs are left out.
-    ///
-    /// # Errors
-    /// The earlier document is none, or of a newer version.
-    pub fn since(&self, earlier: &Value) -> Result<Vec<String>, String> {
-        match earlier.get("version").and_then(Value::as_u64) {
-            Some(VERSION) => {}
-            Some(version) => {
-                return Err(format!("it has version {version}, and this sconce reads {VERSION}"));
-            }
-            None => return Err("it is no result of `sconce bench --json`".to_owned()),
-        }
-        let before = earlier.get("figures").and_then(Value::as_array).cloned().unwrap_or_default();
-        let value = |one: &Judged| {
-            let same = |old: &&Value| {
-                old.get("figure").and_then(Value::as_str) == Some(&one.figure.figure)
-                    && old.get("gpus") == serde_json::to_value(&one.figure.gpus).ok().as_ref()
-            };
-            before.iter().find(same)?.get("value")?.as_f64().filter(|value| *value > 0.0)
-        };
+    /// What changed since an earlier run, a line each, after what is another GPU than it was; figures that the earlier run
+    /// does not have are left out.
+    pub fn since(&self, earlier: &Baseline) -> Vec<String> {
+        let others = earlier.others(self).into_iter().map(|(gpu, then, now)| {
+            format!("GPU {gpu} was {then}, and is {now}: two kinds of GPU are compared")
+        });
         let line = |one: &Judged| {
-            let before = value(one)?;
+            let before = earlier.value(&one.figure.figure, &one.figure.gpus)?;
             let change = one.figure.value / before - 1.0;
             let row = figure(&one.figure.figure)?;
             let words = match (change.abs() < CHANGED, (change > 0.0) == row.more) {
@@ -221,8 +221,36 @@ impl Report {
                 change * 100.0
             ))
         };
-        Ok(self.figures.iter().filter_map(line).collect())
+        others.chain(self.figures.iter().filter_map(line)).collect()
     }
+}
+
+/// Each of them once, in their order.
+pub(crate) fn once(names: Vec<&str>) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Text as Markdown has it. Much of it came out of a container: it brings no HTML, links, images or columns along.
+fn words(text: &str) -> String {
+    let mut text = text.to_owned();
+    plain(&mut text);
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' => out.extend(['\\', char]),
+            char => out.push(char),
+        }
+    }
+    out
 }
 
 /// `bf16 gpu 0`, `peer 0 to 1`, `all-reduce`.
@@ -302,7 +330,7 @@ fn cells(one: &Judged) -> Vec<String> {
             format!("{} ({})", number(with.value), with.what),
             format!("LOW: {}", causes.iter().map(|one| &*one.en).collect::<Vec<_>>().join("; ")),
         ),
-        Verdict::Unknown => (none(), none()),
+        Verdict::Unknown { because } => (none(), format!("can't tell: {}", because.en)),
     };
     let verdict = match one.below_siblings {
         Some(share) => format!("{verdict}; {:.0} % below the others", share * 100.0),
@@ -332,9 +360,9 @@ impl std::fmt::Display for Judged {
         if cell(5) != "-" {
             write!(out, ", {} of its peak there", cell(5))?;
         }
-        if cell(6) != "-" {
-            write!(out, "; {}: {}", cell(6), cell(7))?;
+        match cell(6) {
+            "-" => write!(out, "; {}", cell(7)),
+            with => write!(out, "; {with}: {}", cell(7)),
         }
-        Ok(())
     }
 }

@@ -12,6 +12,8 @@ use crate::{Capability, Gpu, table};
 #[serde(deny_unknown_fields)]
 struct OfGpu {
     gpu: String,
+    /// Of what GPUs do together: over how many of them.
+    ranks: Option<usize>,
     figures: BTreeMap<String, f64>,
     source: String,
 }
@@ -50,12 +52,72 @@ struct Least {
     source: String,
 }
 
+/// What bounds a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// What the multiprocessors can do at their highest clock.
+    Rate,
+    /// The data sheet's memory bandwidth.
+    Memory,
+    /// One way between host and GPU.
+    HostLink,
+    /// One way between two GPUs.
+    PeerLink,
+    /// Less time than this it can't take.
+    Least,
+}
+
+/// What a figure can't pass.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    figures: Vec<String>,
+    /// What it is a multiple of.
+    pub by: By,
+    /// Whose rate, if not that of the figure's own name.
+    #[serde(rename = "as")]
+    pub like: Option<String>,
+    /// The multiple; of [`By::Least`] the microseconds.
+    pub times: f64,
+    /// Operations of a step, of figures in steps.
+    pub operations: Option<f64>,
+    /// It grows with the number of GPUs: times (n - 1) / n.
+    #[serde(default)]
+    pub ranks: bool,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// What a lane of PCIe carries.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pcie {
+    generation: u32,
+    lane_gb_s: f64,
+    #[allow(dead_code)]
+    source: String,
+}
+
+/// What connects a GPU with its host where that is not PCIe.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostLink {
+    gpu: String,
+    gb_s: f64,
+    #[allow(dead_code)]
+    source: String,
+}
+
 #[derive(Deserialize)]
 struct Table {
     least: Vec<Least>,
     public: Vec<OfGpu>,
     floor: Vec<OfGpu>,
     rate: Vec<OfCapability>,
+    bound: Vec<Bound>,
+    pcie: Vec<Pcie>,
+    host_link: Vec<HostLink>,
 }
 
 static ROWS: LazyLock<Table> = LazyLock::new(|| table::read::<Table>(table::FIGURES));
@@ -69,20 +131,38 @@ pub struct Known {
     pub source: &'static str,
 }
 
-fn of(rows: &'static [OfGpu], gpu: &Gpu, figure: &str) -> Option<Known> {
+fn of(rows: &'static [OfGpu], gpu: &Gpu, figure: &str, ranks: usize) -> Option<Known> {
     let rows = rows.iter().filter(|row| row.gpu == gpu.name);
+    let rows = rows.filter(|row| row.ranks.is_none_or(|known| known == ranks));
     rows.filter_map(|row| Some(Known { value: *row.figures.get(figure)?, source: &row.source }))
         .max_by(|a, b| a.value.total_cmp(&b.value))
 }
 
-/// The best figure that somebody published for this GPU; of those where less is better there is none.
-pub fn public_figure(gpu: &Gpu, figure: &str) -> Option<Known> {
-    of(&ROWS.public, gpu, figure)
+/// The best figure that somebody published for this GPU, or for so many of it together; of those where less is better
+/// there is none.
+pub fn public_figure(gpu: &Gpu, figure: &str, ranks: usize) -> Option<Known> {
+    of(&ROWS.public, gpu, figure, ranks)
 }
 
 /// What NVIDIA's acceptance test asks of this GPU at least.
 pub fn floor_figure(gpu: &Gpu, figure: &str) -> Option<Known> {
-    of(&ROWS.floor, gpu, figure)
+    of(&ROWS.floor, gpu, figure, 1)
+}
+
+/// What a figure can't pass, where that is known.
+pub fn bound(figure: &str) -> Option<&'static Bound> {
+    ROWS.bound.iter().find(|row| row.figures.iter().any(|one| one == figure))
+}
+
+/// What a link of PCIe carries one way, GB/s.
+pub fn pcie(generation: u32, lanes: u32) -> Option<f64> {
+    let row = ROWS.pcie.iter().find(|row| row.generation == generation)?;
+    Some(row.lane_gb_s * f64::from(lanes))
+}
+
+/// What this GPU and its host send each other one way, GB/s, where they are not connected by PCIe.
+pub fn host_link(gpu: &Gpu) -> Option<f64> {
+    ROWS.host_link.iter().find(|row| row.gpu == gpu.name).map(|row| row.gb_s)
 }
 
 /// Operations of one multiprocessor in one clock, dense.
@@ -119,6 +199,7 @@ mod tests {
                     "memory-read" | "memory-write" | "memory-copy" | "memory-triad" => {
                         gpu.memory_bandwidth_gb_s
                     }
+                    "peer" | "all-gather" | "all-to-all" => gpu.nvlink_gb_s.map(|both| both / 2.0),
                     _ => None,
                 };
                 assert!(peak.is_none_or(|peak| *value < peak), "{} {figure}", row.gpu);
@@ -129,7 +210,7 @@ mod tests {
     /// A data-sheet peak is the rate at one clock: the same one for all precisions of tensor cores.
     #[test]
     fn rates_give_the_peaks_of_the_data_sheets() {
-        for name in ["A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM 141GB"] {
+        for name in ["A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM 141GB", "B200 180GB"] {
             let gpu = crate::gpu(name).expect("known");
             let clock = |figure: &str, peak: Option<f64>| {
                 let rate = f64::from(rate(gpu.capability, figure).expect("a rate"));
@@ -143,6 +224,29 @@ mod tests {
             for one in clocks {
                 assert!((one / clocks[0] - 1.0).abs() < 0.01, "{name}: {clocks:?}");
             }
+        }
+    }
+
+    #[test]
+    fn bounds_are_of_one_figure_each_and_of_something_that_is_known() {
+        let mut figures: Vec<&str> =
+            ROWS.bound.iter().flat_map(|row| row.figures.iter().map(String::as_str)).collect();
+        let all = figures.len();
+        figures.sort_unstable();
+        figures.dedup();
+        assert_eq!(figures.len(), all);
+        let hopper = Capability { major: 9, minor: 0 };
+        for row in &ROWS.bound {
+            assert!(row.times > 0.0 && !row.source.is_empty(), "{:?}", row.figures);
+            let names = row.like.as_ref().map_or(row.figures.as_slice(), std::slice::from_ref);
+            for name in names.iter().filter(|_| row.by == By::Rate) {
+                assert!(rate(hopper, name).is_some(), "{name}");
+            }
+        }
+        assert_eq!(pcie(5, 16).map(f64::round), Some(63.0));
+        assert_eq!(pcie(9, 16), None);
+        for row in &ROWS.host_link {
+            assert!(crate::gpu(&row.gpu).is_ok_and(|gpu| gpu.name == row.gpu), "{}", row.gpu);
         }
     }
 }

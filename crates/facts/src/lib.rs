@@ -36,7 +36,9 @@ pub use cuda::{
     CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
     toolkit_driver, toolkits,
 };
-pub use figures::{Compared, Known, floor_figure, least, public_figure, rate};
+pub use figures::{
+    Bound, By, Compared, Known, bound, floor_figure, host_link, least, pcie, public_figure, rate,
+};
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Gpu, Listed, gpu, gpu_by_pci, gpus};
 pub use imports::{Pair, import_pair, import_wants};

@@ -2,17 +2,18 @@
 //! they are written.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use sconce_bench::answer::{Line, Reader};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use sconce_bench::answer::{Gpu, Line, Reader};
 use sconce_bench::measure::Effort;
-use sconce_bench::{FIGURES, GROUPS, Group, PROGRAM};
+use sconce_bench::{Asked, FIGURES, GPUS, GROUPS, Group, PROGRAM};
 use sconce_run::{Container, Exit, Interrupts, Shim};
 
 use crate::error::Error;
@@ -43,7 +44,20 @@ pub struct Order {
     pub torch: bool,
     /// How long `burn` takes, where it is asked for.
     pub burn: Duration,
+    /// What CUDA is to show of this machine's GPUs, without a container (`CUDA_VISIBLE_DEVICES`, in the order of their buses).
+    pub visible: Option<String>,
 }
+
+/// A program of its own, with a file of answers of its own: what an image's Python starts can write to any file that it
+/// finds, and finds those of its own part only.
+struct Part {
+    /// It says which GPUs there are.
+    lists: bool,
+    groups: Vec<Group>,
+}
+
+/// Seconds that listing the GPUs may take: CUDA starts them, which takes some seconds each where none keeps them ready.
+const LISTING: u64 = 45;
 
 /// What came out.
 #[derive(Debug, Default)]
@@ -68,8 +82,17 @@ impl Order {
         GROUPS.iter().map(|(group, _)| *group).filter(|group| wanted(*group)).collect()
     }
 
+    /// What CUDA's libraries measure, and then what Python does.
+    fn parts(&self) -> Vec<Part> {
+        let (by_torch, native): (Vec<Group>, Vec<Group>) =
+            self.groups().into_iter().partition(|group| group.by_torch());
+        let lists = !native.is_empty() || by_torch.iter().any(|group| !group.without_gpu());
+        let parts = [Part { lists, groups: native }, Part { lists: false, groups: by_torch }];
+        parts.into_iter().filter(|part| part.lists || !part.groups.is_empty()).collect()
+    }
+
     /// The command line of the program, sconce and the other files being in the folder `place`.
-    fn command(&self, program: &str, place: &str) -> Vec<String> {
+    fn command(&self, part: &Part, program: &str, place: &str) -> Vec<String> {
         let seed = self.seed.to_string();
         let effort = measure::name(self.effort);
         let (results, files) = (format!("{place}/results"), format!("{place}/program"));
@@ -89,70 +112,150 @@ impl Order {
             Effort::Usual => 600,
             Effort::Full => 3600,
         };
-        for group in self.groups() {
-            let limit = if group == Group::Burn { limit + self.burn.as_secs() } else { limit };
+        if part.lists {
+            command.push(format!("{GPUS}:{LISTING}"));
+        }
+        for group in &part.groups {
+            let limit = if *group == Group::Burn { limit + self.burn.as_secs() } else { limit };
             command.push(format!("{}:{limit}", group.name()));
         }
         command
     }
 }
 
-/// Measures in a container; what it needs is written into `folder`.
+impl Measured {
+    /// The GPUs that there are.
+    pub fn gpus(&self) -> impl Iterator<Item = &Gpu> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::Gpu(gpu) => Some(gpu),
+            _ => None,
+        })
+    }
+
+    /// What of a part can be measured after what was measured: without a GPU, what needs none.
+    fn leaves(&self, part: Part) -> Option<Part> {
+        let blind = !part.lists && self.gpus().next().is_none();
+        let groups = part.groups.into_iter().filter(|group| !blind || group.without_gpu());
+        let part = Part { groups: groups.collect(), ..part };
+        (part.lists || !part.groups.is_empty()).then_some(part)
+    }
+
+    /// What a part may say.
+    fn asks(&self, part: &Part, order: &Order) -> Asked {
+        let asked = Asked::of(&part.groups, &order.only);
+        if part.lists { asked.and_gpus() } else { asked.on(self.gpus().map(|gpu| gpu.gpu)) }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.lines.extend(other.lines);
+        self.remarks.extend(other.remarks);
+        self.interrupted |= other.interrupted;
+    }
+}
+
+/// Measures in a container, a new one for each part; what it needs is written into `folder`.
 ///
 /// # Errors
 /// A container that can't be started, answers that can't be read.
 pub fn inside(
-    mut container: Container,
+    container: &Container,
     folder: &Path,
     order: &Order,
     listener: &mut dyn Listener,
 ) -> Result<Measured, Error> {
-    let stage = Stage::make(folder, PROGRAM)?;
-    container.volumes.extend(stage.volumes);
-    container.command = order.command(&format!("{INSIDE}/sconce"), INSIDE);
-    let mut notes = Vec::new();
-    let (exit, mut measured) = follow(&stage.results, listener, || {
-        let shim = Shim::spawn(&container.folder)?;
-        sconce_run::run(&container, shim, Vec::new(), &mut |text| notes.push(text.to_owned()))
-    })?;
-    notes.iter().for_each(|note| listener.note(note));
-    match exit? {
-        Exit::Code(0) => {}
-        Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP) => measured.interrupted = true,
-        Exit::Code(code) => measured.remarks.push(format!("it ended with exit code {code}")),
-        Exit::Signal(signal) => measured.remarks.push(format!("it ended with signal {signal}")),
+    let mut all = Measured::default();
+    for (number, part) in order.parts().into_iter().enumerate() {
+        let Some(part) = all.leaves(part) else { continue };
+        let stage = Stage::make(&folder.join(number.to_string()), PROGRAM)?;
+        let mut container = container.clone();
+        container.volumes.extend(stage.volumes);
+        container.command = order.command(&part, &format!("{INSIDE}/sconce"), INSIDE);
+        let mut notes = Vec::new();
+        let asked = all.asks(&part, order);
+        let (exit, mut measured) = follow(&stage.results, asked, listener, || {
+            let shim = Shim::spawn(&container.folder)?;
+            sconce_run::run(&container, shim, Vec::new(), &mut |text| notes.push(text.to_owned()))
+        })?;
+        notes.iter().for_each(|note| listener.note(note));
+        match exit? {
+            Exit::Code(0) => {}
+            Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP) => {
+                measured.interrupted = true
+            }
+            Exit::Code(code) => measured.remarks.push(format!("it ended with exit code {code}")),
+            Exit::Signal(signal) => measured.remarks.push(format!("it ended with signal {signal}")),
+        }
+        all.add(measured);
+        if all.interrupted {
+            break;
+        }
     }
-    Ok(measured)
+    Ok(all)
 }
 
-/// Measures on this machine as it is, without a container.
+/// Measures on this machine as it is, without a container. `interrupts` is the caller's, who has to print what was measured
+/// when a signal came.
 ///
 /// # Errors
 /// The program can't be started, answers that can't be read.
-pub fn here(folder: &Path, order: &Order, listener: &mut dyn Listener) -> Result<Measured, Error> {
+pub fn here(
+    folder: &Path,
+    order: &Order,
+    interrupts: &Interrupts,
+    listener: &mut dyn Listener,
+) -> Result<Measured, Error> {
+    let mut all = Measured::default();
+    for (number, part) in order.parts().into_iter().enumerate() {
+        let Some(part) = all.leaves(part) else { continue };
+        all.add(part_here(
+            &folder.join(number.to_string()),
+            order,
+            (&part, &all),
+            interrupts,
+            listener,
+        )?);
+        if all.interrupted {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// The GPUs that CUDA shows on this machine, and nothing measured.
+///
+/// # Errors
+/// As [`here`].
+pub fn gpus_here(
+    folder: &Path,
+    order: &Order,
+    interrupts: &Interrupts,
+    listener: &mut dyn Listener,
+) -> Result<Measured, Error> {
+    let part = Part { lists: true, groups: Vec::new() };
+    part_here(&folder.join("gpus"), order, (&part, &Measured::default()), interrupts, listener)
+}
+
+fn part_here(
+    folder: &Path,
+    order: &Order,
+    (part, before): (&Part, &Measured),
+    interrupts: &Interrupts,
+    listener: &mut dyn Listener,
+) -> Result<Measured, Error> {
     let stage = Stage::make(folder, PROGRAM)?;
     let program = std::env::current_exe().map_err(Error::Myself)?;
-    let command = order.command(&program.to_string_lossy(), &folder.to_string_lossy());
+    let command = order.command(part, &program.to_string_lossy(), &folder.to_string_lossy());
     let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
-    let interrupts = Interrupts::listen()?;
-    let (status, mut measured) = follow(&stage.results, listener, || {
-        let mut command = Command::new(program);
-        // A group of its own: what is measured ends as a whole.
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        let mut child = command.spawn()?;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
+    let (status, mut measured) =
+        follow(&stage.results, before.asks(part, order), listener, || {
+            let mut command = Command::new(program);
+            // A group of its own: what is measured ends as a whole.
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+            if let Some(visible) = &order.visible {
+                command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
             }
-            if interrupts.came().is_some()
-                && let Some(group) = Pid::from_raw(child.id().cast_signed())
-            {
-                // One that has ended meanwhile is found in the next round.
-                _ = kill_process_group(group, Signal::KILL);
-            }
-            thread::sleep(LOOK);
-        }
-    })?;
+            ended(command.spawn()?, interrupts)
+        })?;
     let status: ExitStatus = status.map_err(Error::Start)?;
     measured.interrupted = interrupts.came().is_some();
     if !status.success() && !measured.interrupted {
@@ -161,9 +264,26 @@ pub fn here(folder: &Path, order: &Order, listener: &mut dyn Listener) -> Result
     Ok(measured)
 }
 
+/// Waits for the end of a process, and ends with it what it left running in its group.
+fn ended(mut child: Child, interrupts: &Interrupts) -> io::Result<ExitStatus> {
+    let pid = Pid::from_child(&child);
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // It is not waited for before its group was ended: until then nobody else has its number.
+    while interrupts.came().is_none() && waitid(WaitId::Pid(pid), ended)?.is_none() {
+        thread::sleep(LOOK);
+    }
+    // The group may be gone already.
+    _ = kill_process_group(pid, Signal::KILL);
+    child.wait()
+}
+
+/// Remarks that are kept on what was no answer.
+const MOST_REMARKS: usize = 100;
+
 /// Does `work`, and reads what is written to `results` until it is done.
 fn follow<T: Send>(
     results: &Path,
+    mut asked: Asked,
     listener: &mut dyn Listener,
     work: impl FnOnce() -> T,
 ) -> Result<(T, Measured), Error> {
@@ -178,16 +298,17 @@ fn follow<T: Send>(
                 let mut found = Vec::new();
                 tail::read(&mut file, &mut |bytes| found.extend(reader.read(bytes)))?;
                 for one in found {
-                    match one {
+                    let one = one.map_err(|malformed| malformed.to_string());
+                    match one.and_then(|line| asked.take(&line).map(|()| line)) {
                         Ok(line) => {
                             listener.line(&line);
                             measured.lines.push(line);
                         }
-                        Err(malformed) => {
-                            let words = malformed.to_string();
-                            listener.note(&words);
-                            measured.remarks.push(words);
+                        Err(refused) if measured.remarks.len() < MOST_REMARKS => {
+                            listener.note(&refused);
+                            measured.remarks.push(refused);
                         }
+                        Err(_) => {}
                     }
                 }
                 if last {

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sconce_bench::Group;
-use sconce_bench::answer::{Line, Unavailable};
+use sconce_bench::answer::{self, Line, Unavailable};
 use sconce_bench::measure::{self, Effort};
+use sconce_bench::{GPUS, Group};
 use sconce_cuda::Places;
 
 use crate::child::{attend, how, with_words};
@@ -68,23 +68,21 @@ pub fn run(order: &Order) -> Result<(), Error> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(Error::Lonely)?;
     }
-    let named = |one: &String| Group::named(one.split_once(':').map_or(&**one, |(name, _)| name));
-    let needed = |one: &String| named(one).is_none_or(|group| !group.without_gpu());
-    if !order.alone && order.groups.iter().any(needed) {
-        match measure::gpus() {
-            Ok(gpus) => {
-                gpus.into_iter().try_for_each(|gpu| append(&order.results, &Line::Gpu(gpu)))?;
-            }
-            Err(refusal) => {
-                return append(&order.results, &unavailable("all", refusal.to_string()));
-            }
-        }
-    }
+    let mut shown = true;
     for one in &order.groups {
         let (name, limit) = one.split_once(':').unwrap_or((one, "300"));
         let limit = Duration::from_secs(limit.parse().unwrap_or(300));
         let failed = match Group::named(name) {
+            None if name == GPUS && order.alone => list(order)?,
+            None if name == GPUS => {
+                let ended = guarded(order, one, limit);
+                // One that said all and then did not end has said all.
+                shown = lists_a_gpu(&order.results);
+                if shown { Ok(()) } else { ended }
+            }
             None => Err("this sconce does not know that group".to_owned()),
+            // Why was said of the GPUs.
+            Some(group) if !shown && !group.without_gpu() => Ok(()),
             Some(group) if order.alone && group.by_torch() => torch::measure(order, group)?,
             Some(group) if order.alone => alone(order, group)?,
             Some(_) => guarded(order, one, limit),
@@ -94,6 +92,21 @@ pub fn run(order: &Order) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Says which GPUs there are; the inner answer is why that can't be said.
+fn list(order: &Order) -> Result<Result<(), String>, Error> {
+    match measure::gpus() {
+        Ok(lines) if lines.is_empty() => Ok(Err("CUDA shows no GPU".to_owned())),
+        Ok(lines) => lines.iter().try_for_each(|line| append(&order.results, line)).map(Ok),
+        Err(refusal) => Ok(Err(refusal.to_string())),
+    }
+}
+
+/// Whether a GPU is among the answers so far.
+fn lists_a_gpu(results: &Path) -> bool {
+    let answers = std::fs::read(results).unwrap_or_default();
+    answers.split(|byte| *byte == b'\n').any(|line| matches!(answer::line(line), Ok(Line::Gpu(_))))
 }
 
 fn unavailable(figure: &str, reason: String) -> Line {

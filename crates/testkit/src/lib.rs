@@ -4,6 +4,7 @@
 //! what a test needs of it. It panics where it can't
 //! go on, which is how a test fails.
 
+mod gpu;
 mod index;
 mod machine;
 mod nvml;
@@ -11,6 +12,7 @@ mod registry;
 mod server;
 mod wheel;
 
+pub use gpu::FakeGpu;
 pub use index::PackageIndex;
 pub use machine::{MappedUser, copy_program, installed};
 pub use nvml::FakeNvml;

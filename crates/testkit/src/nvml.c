@@ -3,7 +3,7 @@
  * The file that FAKE_NVML_WORLD names has lines `key value`. `gpu.3.power_mw 72500` is GPU 3's, `gpu.*.power_mw` that of
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
- * every call about it answers; `block_ms` is how long each one takes. Structures are those of NVIDIA's public nvml.h.
+ * every call about it answers; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `whole_end 1`: the library's
  * destructor aborts the process where a call is under way. With -DOLD newer symbols are missing. */
@@ -140,7 +140,9 @@ __attribute__((destructor)) static void ends(void) {
 
 code nvmlInit_v2(void) {
     const char *refuse = global("init");
+    const char *block = global("init_block_ms");
     if (refuse) return atoi(refuse);
+    for (int left = block ? atoi(block) : 0; left > 0; left -= 1000) usleep(1000 * (left < 1000 ? left : 999));
     sessions++;
     return OK;
 }
@@ -162,6 +164,19 @@ code nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) {
     if (index >= all) return INVALID;
     *device = (void *)(unsigned long)(index + 1);
     return OK;
+}
+code nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device) {
+    u32 all = 0, bus = 0, own = 0;
+    nvmlDeviceGetCount_v2(&all);
+    const char *colon = strchr(id, ':');
+    for (u32 i = 0; colon && i < all; i++) {
+        const char *known = of((void *)(unsigned long)(i + 1), "bus_id"), *there = known ? strchr(known, ':') : NULL;
+        if (there && sscanf(colon, ":%x", &bus) == 1 && sscanf(there, ":%x", &own) == 1 && bus == own) {
+            *device = (void *)(unsigned long)(i + 1);
+            return OK;
+        }
+    }
+    return NOT_FOUND;
 }
 code nvmlDeviceGetUUID(void *device, char *buffer, u32 length) { return text(device, "uuid", buffer, length); }
 code nvmlDeviceGetName(void *device, char *buffer, u32 length) { return text(device, "name", buffer, length); }

@@ -5,6 +5,8 @@ import time
 
 import torch
 
+from . import Unavailable
+
 # A burst, and the pause before it, as the native figures have them: power limits take some tens of milliseconds to act.
 BURST = 0.01
 PAUSE = 0.1
@@ -37,9 +39,12 @@ def quartiles(values):
 
 
 class Clock:
-    """The first GPU's time."""
+    """The first GPU's time, where torch has one: what measures on it makes this first."""
 
     def __init__(self):
+        if not torch.cuda.is_available():
+            torch.cuda.init()  # raises the reason
+            raise Unavailable("torch.cuda.is_available() says no, and not why")
         self.begin, self.end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def time(self, count, work):

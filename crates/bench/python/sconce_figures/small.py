@@ -3,9 +3,9 @@
 import torch
 import torch.nn as nn
 
-from . import Unavailable, Wrong
+from . import Wrong
 from .clock import Clock, figure
-from .training import Block, compiled
+from .training import WARMING, Block, compiled, replayed
 
 WIDTH, HEADS, TOKENS, SEQUENCES, LAYERS = 256, 4, 64, 8, 6
 # Steps after which the loss is compared with that of plain training.
@@ -14,9 +14,6 @@ STEPS = 20
 
 class Small:
     def __init__(self, args):
-        if not torch.cuda.is_available():
-            torch.cuda.init()  # raises the reason
-            raise Unavailable("torch.cuda.is_available() says no, and not why")
         self.seed = args.seed % (1 << 63)
         self.seconds = 4.0 if args.effort == "full" else 1.5
         self.clock = Clock()
@@ -68,18 +65,9 @@ class Small:
 
         if way != "graph":
             return step, lambda: kept
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
-        # The capture itself computes nothing.
-        self.done = 3
-        return graph.replay, lambda: kept
+        replay = replayed(step)
+        self.done = WARMING
+        return replay, lambda: kept
 
 
 HOW = {"eager": "", "compiled": ", torch.compile", "graph": ", the whole step as one CUDA graph"}

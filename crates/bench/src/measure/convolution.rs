@@ -74,12 +74,21 @@ fn one(images: Images, context: &Context, order: &Order) -> Result<Figure, Fault
         let (x, w, y) = &tensors.there;
         convolution.run(algorithm, (x, w, y), workspace, stream)
     };
-    let mut best: Option<(f64, usize)> = None;
+    let (mut best, mut refused): (Option<(f64, usize)>, _) = (None, None);
     for (number, algorithm) in offered.iter().enumerate() {
         // One that is offered and then refused is not the last one.
-        let Ok(workspace) = convolution.workspace(algorithm) else { continue };
+        let tried = convolution.workspace(algorithm).and_then(|workspace| {
+            clock.time(1, &mut |stream: &Stream| run(algorithm, &workspace, stream))?;
+            Ok(workspace)
+        });
+        let workspace = match tried {
+            Ok(workspace) => workspace,
+            Err(refusal) => {
+                refused = Some(refusal);
+                continue;
+            }
+        };
         let mut work = |stream: &Stream| run(algorithm, &workspace, stream);
-        let Ok(_) = clock.time(1, &mut work) else { continue };
         let seconds = clock.time(4, &mut work)?;
         if best.is_none_or(|(least, _)| seconds < least) {
             best = Some((seconds, number));
@@ -90,7 +99,8 @@ fn one(images: Images, context: &Context, order: &Order) -> Result<Figure, Fault
     else {
         let answer = format!("{} algorithms for {images}, and none ran", offered.len());
         let call = "cudnnGetConvolutionForwardAlgorithm_v7";
-        return Err(Fault::Refused(sconce_cuda::Refusal::Absurd { call, answer }));
+        let nothing = sconce_cuda::Refusal::Absurd { call, answer };
+        return Err(Fault::Refused(refused.unwrap_or(nothing)));
     };
     let workspace = convolution.workspace(algorithm)?;
     let times = order.bursts(&clock, &mut |stream| run(algorithm, &workspace, stream))?;

@@ -46,6 +46,13 @@ fn one(
 ) -> Result<Figure, Fault> {
     let (free, _) = context.memory()?;
     let bytes = ARRAY.min(free as usize / 5) & !0xfff;
+    // What the cache holds is no measure of the memory.
+    let least = 4 * device.l2_bytes;
+    if (bytes as u64) < least && name != "l2-read" {
+        let answer =
+            format!("{free} bytes free, and an array must have {least} not to fit the cache");
+        return Err(Fault::Refused(Refusal::Absurd { call: "cuMemGetInfo_v2", answer }));
+    }
     let place = Place { module, device, context, order, clock: Clock::new(context)?, bytes };
     match name {
         "memory-read" => place.read(),

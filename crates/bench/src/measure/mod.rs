@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use sconce_cuda::{Context, Cuda, Device, Places, Refusal, Stream};
 
 use crate::answer::{Figure, Gpu, Line, Unavailable};
-use crate::figures::{FIGURES, Group};
+use crate::figures::{FIGURES, Group, NVML};
 use watch::Watch;
 
 /// Seconds of a burst, and the pause before it: the power limit of an H100 takes some tens of milliseconds to act.
@@ -176,19 +176,25 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
     Ok(())
 }
 
-/// The devices as CUDA and NVML show them.
+/// The devices as CUDA and NVML show them, a line each; and one that says so, where NVML does not answer.
 ///
 /// # Errors
 /// CUDA can't be used at all.
-pub fn gpus() -> Result<Vec<Gpu>, Refusal> {
+pub fn gpus() -> Result<Vec<Line>, Refusal> {
     let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
     let version = cuda.version().ok();
     let devices = cuda.devices()?;
-    let boards = watch::boards(&devices);
-    Ok(devices
-        .iter()
-        .zip(boards)
-        .map(|(device, known)| Gpu {
+    let answered = watch::boards(&devices);
+    let silent = answered.is_none().then(|| {
+        let waited = watch::PATIENCE.as_secs();
+        let reason = format!(
+            "no answer after {waited} s: clocks, power, limits and links of the GPUs are not known"
+        );
+        Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus: Vec::new(), reason })
+    });
+    let boards = answered.into_iter().flatten().chain(std::iter::repeat_with(Default::default));
+    let gpus = devices.iter().zip(boards).map(|(device, known)| {
+        Line::Gpu(Gpu {
             gpu: Bench::number(device),
             name: device.name.clone(),
             capability: device.capability,
@@ -201,5 +207,6 @@ pub fn gpus() -> Result<Vec<Gpu>, Refusal> {
             others: known.others,
             mig: known.mig,
         })
-        .collect())
+    });
+    Ok(gpus.chain(silent).collect())
 }

@@ -1,7 +1,7 @@
 //! What NVML sees while something is measured.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use crate::answer::{Board, Evidence};
 
 /// How often NVML is asked.
 const EVERY: Duration = Duration::from_millis(50);
+/// How long NVML may take for its first answers: about two seconds a GPU where no persistence daemon keeps it ready.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Moments that are kept: half an hour of 16 GPUs.
 const MOST: usize = 600_000;
 
@@ -47,6 +49,11 @@ fn session(devices: &[Device]) -> Option<(Session, Vec<Option<usize>>)> {
 }
 
 impl Watch {
+    /// Watches nothing, and asks neither CUDA nor NVML.
+    pub fn nothing() -> Self {
+        Self { seen: Arc::default() }
+    }
+
     /// Watches all that CUDA shows; nothing, where there is no CUDA.
     pub fn all() -> Self {
         let cuda = Cuda::open(Path::new("libcuda.so.1"));
@@ -113,6 +120,8 @@ fn evidence(moments: &[Moment]) -> Evidence {
     let power = all(|moment| moment.power_mw.map(|power| f64::from(power) / 1e3));
     let heat = all(|moment| moment.temperature_c.map(f64::from));
     let reasons: Vec<u64> = moments.iter().filter_map(|moment| moment.reasons).collect();
+    let links: Vec<(u32, u32)> = moments.iter().filter_map(|moment| moment.pcie).collect();
+    let most_of = |which: fn(&(u32, u32)) -> u32| links.iter().map(which).max();
     let share = |bit: u64| {
         let had = reasons.iter().filter(|reasons| *reasons & bit != 0).count();
         had as f64 / reasons.len().max(1) as f64
@@ -127,11 +136,26 @@ fn evidence(moments: &[Moment]) -> Evidence {
             .map(|bit| (1u64 << bit, share(1 << bit)))
             .filter(|(_, share)| *share > 0.0)
             .collect(),
+        pcie: most_of(|link| link.0).zip(most_of(|link| link.1)),
     }
 }
 
-/// What NVML knows of each device.
-pub(super) fn boards(devices: &[Device]) -> Vec<Known> {
+/// What NVML knows of each device; `None` where it does not answer in time. Its first call can hang with the driver, in the
+/// kernel, where nothing ends it: whoever asks must not.
+pub(super) fn boards(devices: &[Device]) -> Option<Vec<Known>> {
+    let (send, answer) = mpsc::channel();
+    let all = devices.to_vec();
+    let asking = thread::Builder::new().name("nvml".into()).spawn(move || {
+        // Nobody may wait any more.
+        drop(send.send(known(&all)));
+    });
+    match asking {
+        Ok(_) => answer.recv_timeout(PATIENCE).ok(),
+        Err(_) => None,
+    }
+}
+
+fn known(devices: &[Device]) -> Vec<Known> {
     let Some((session, places)) = session(devices) else {
         return devices.iter().map(|_| Known::default()).collect();
     };

@@ -37,6 +37,8 @@ pub struct Moment {
     pub temperature_c: Option<u32>,
     /// Why the clocks are what they are: bits of `nvmlClocksEventReasons`.
     pub reasons: Option<u64>,
+    /// PCIe generation and lanes: an idle GPU lowers the first.
+    pub pcie: Option<(u32, u32)>,
 }
 
 /// What bounds a GPU.
@@ -130,12 +132,15 @@ impl Session {
     /// What the GPU does now.
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
+        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0);
         Moment {
             sm_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, SM),
             memory_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
             power_mw: self.nvml.get(c"nvmlDeviceGetPowerUsage", device, 0),
             temperature_c: self.of_kind(c"nvmlDeviceGetTemperature", device, CORE),
             reasons: self.reasons(device),
+            pcie: number(c"nvmlDeviceGetCurrPcieLinkGeneration")
+                .zip(number(c"nvmlDeviceGetCurrPcieLinkWidth")),
         }
     }
 

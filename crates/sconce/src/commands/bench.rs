@@ -1,19 +1,20 @@
 //! `sconce bench`.
 
+mod devices;
 mod lines;
 mod log;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sconce_bench::answer::{Figure, Line, Unavailable};
 use sconce_bench::measure::Effort;
 use sconce_bench::report::{Report, Subject};
-use sconce_bench::{FIGURES, GROUPS};
+use sconce_bench::{Baseline, FIGURES, GROUPS, figure};
 use sconce_inside::bench::{self, Measured, Order};
 use sconce_inside::measure;
-use serde_json::Value;
+use sconce_run::Interrupts;
 
 use crate::cli::Global;
 use crate::commands::options::Options;
@@ -31,8 +32,8 @@ const MOST_BURN: u64 = 30 * 86_400;
 ///
 /// Starts the container as `sconce run` would and measures with its libraries: matrix products in every precision,
 /// memory, transfers, NCCL, launches and graphs; each checked for right results, with the clock, power and temperature that
-/// NVML saw. docs/bench.md has a row for each figure. Exit code: 0 as expected, 1 a wrong result or a figure that is low,
-/// 12 nothing could be measured.
+/// NVML saw. docs/bench.md has a row for each figure. Exit code: 0 all was measured and nothing is low, 1 a wrong result or
+/// a figure that is low, 11 part of it could not be measured, 12 nothing could be.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, args_override_self = true)]
 pub struct Args {
@@ -86,8 +87,14 @@ pub struct Args {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.target == "log" {
-        return log::print(&asked(&args.only)?, args.json);
+        args.only_of_the_log()?;
+        return log::print(
+            &asked(&args.only)?,
+            &devices::of_the_log(args.options.gpus())?,
+            args.json,
+        );
     }
+    devices::check(args.options.gpus())?;
     if args.host && args.target != "." {
         let what = format!("`--host` measures this machine, and `{}` is not on it", args.target);
         return Err(Failure::new(Kind::Usage, what).hint("leave one of the two out"));
@@ -113,13 +120,22 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         python: args.python.clone(),
         torch: args.advise || args.full,
         burn: args.burn.unwrap_or_default(),
+        visible: None,
     };
-    let baseline = args.baseline.as_ref().map(earlier).transpose()?;
+    let baseline = args.baseline.as_deref().map(earlier).transpose()?;
     let targets: Vec<&str> = match args.image.as_slice() {
         [] => vec![&args.target],
         images => images.iter().map(String::as_str).collect(),
     };
+    // One that is not there is said before another is measured for minutes.
+    if args.image.len() > 1 {
+        for target in &targets {
+            drop(prepared::ready(global, "bench", target, &args.options)?);
+        }
+    }
     let (mut reports, mut interrupted) = (Vec::new(), false);
+    // Signals are heard until all is printed: a second one takes nothing away that was measured.
+    let mut interrupts = if args.host { Some(Interrupts::listen()?) } else { None };
     for target in targets {
         if interrupted {
             break;
@@ -127,34 +143,35 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         if args.image.len() > 1 && !args.waits() {
             println!("in {target}:");
         }
-        let (report, stopped) = one(global, args, target, &order)?;
+        let (report, stopped) = one(global, args, target, &order, &mut interrupts)?;
         interrupted = stopped;
         reports.push(report);
     }
     print(args, &reports)?;
-    let compared = |name: &str, report: &Report, earlier: &Value| {
-        let changes = report.since(earlier).map_err(|why| {
-            Failure::new(Kind::Document, format!("can't compare with {name}: {why}"))
-        })?;
+    let compared = |name: &str, report: &Report, earlier: &Baseline| {
         eprintln!("since {name}:");
-        changes.iter().for_each(|change| eprintln!("  {change}"));
-        Ok::<(), Failure>(())
+        report.since(earlier).iter().for_each(|change| eprintln!("  {change}"));
     };
     if let [first, others @ ..] = reports.as_slice() {
-        if let Some((path, earlier)) = baseline {
-            compared(&path.display().to_string(), first, &earlier)?;
+        if let Some((name, earlier)) = baseline {
+            compared(&name, first, &earlier);
         }
-        let earlier = serde_json::to_value(first).map_err(Failure::unwritable)?;
+        let earlier = Baseline::from(first);
         for other in others {
-            compared(&format!("{}, in {}", first.target, other.target), other, &earlier)?;
+            compared(&format!("{}, in {}", first.target, other.target), other, &earlier);
         }
     }
     let nothing = |report: &Report| report.figures.is_empty() && report.wrong.is_empty();
-    Ok(ExitCode::from(match (interrupted, reports.iter().all(Report::holds)) {
-        (true, _) => 130,
-        (false, true) => 0,
-        (false, false) if reports.iter().all(nothing) => Kind::CantTell as u8,
-        (false, false) => Kind::No as u8,
+    let holds = |report: &Report| report.holds() || nothing(report);
+    Ok(ExitCode::from(match interrupted {
+        // 130 by Ctrl-C; 128 and the number of any other signal.
+        true => sconce_run::ended_by()
+            .and_then(|signal| u8::try_from(128 + signal).ok())
+            .unwrap_or(Kind::Interrupted as u8),
+        false if reports.iter().all(nothing) => Kind::CantTell as u8,
+        false if !reports.iter().all(holds) => Kind::No as u8,
+        false if reports.iter().any(|one| nothing(one) || one.in_part()) => Kind::InPart as u8,
+        false => 0,
     }))
 }
 
@@ -164,13 +181,27 @@ fn one(
     args: &Args,
     target: &str,
     order: &Order,
+    interrupts: &mut Option<Interrupts>,
 ) -> Result<(Report, bool), Failure> {
     let mut lines = Lines::new(!args.waits(), global.quiet);
     let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (target, image, measured) = match args.host {
-        true => here(global, args, order, &mut lines)?,
-        false => inside(global, args, target, order, &mut lines)?,
+    let (target, image, mut measured) = match (args.host, interrupts.as_ref()) {
+        (true, Some(interrupts)) => here(global, args, order, interrupts, &mut lines)?,
+        _ => {
+            // The container takes what comes meanwhile.
+            drop(interrupts.take());
+            let measured = inside(global, args, target, order, &mut lines)?;
+            *interrupts = Some(Interrupts::listen()?);
+            measured
+        }
     };
+    // What ended badly says so itself.
+    if !measured.interrupted && measured.remarks.is_empty() {
+        for line in unanswered(&args.only, &measured.lines) {
+            bench::Listener::line(&mut lines, &line);
+            measured.lines.push(line);
+        }
+    }
     lines.end();
     let report = Report::new(
         Subject {
@@ -203,7 +234,7 @@ fn inside(
         return Err(Failure::new(Kind::Machine, what).hint("`sconce doctor` says what is missing"));
     }
     let folder = ready.lease.scratch().join("bench");
-    let measured = bench::inside(ready.container, &folder, order, lines)?;
+    let measured = bench::inside(&ready.container, &folder, order, lines)?;
     drop((ready.gpus, ready.lease));
     Ok((target.to_owned(), Some(ready.manifest.to_string()), measured))
 }
@@ -212,11 +243,47 @@ fn here(
     global: &Global,
     args: &Args,
     order: &Order,
+    interrupts: &Interrupts,
     lines: &mut Lines,
 ) -> Result<(String, Option<String>, Measured), Failure> {
     let context = Context::open(&args.options.global(global))?;
     let folder = context.store.scratch_dir()?;
-    Ok(("this machine".to_owned(), None, bench::here(&folder, order, lines)?))
+    let visible = match args.options.gpus() {
+        None => None,
+        Some(given) => devices::visible(given, || {
+            let mut silent = Lines::new(false, true);
+            let seen = bench::gpus_here(&folder, order, interrupts, &mut silent)?;
+            silent.end();
+            Ok(seen.gpus().map(|gpu| gpu.gpu).collect())
+        })?,
+    };
+    let order = Order { visible, ..order.clone() };
+    let measured = bench::here(&folder, &order, interrupts, lines)?;
+    Ok(("this machine".to_owned(), None, measured))
+}
+
+/// What was asked for by name, a figure or a group, and nothing answered.
+fn unanswered(names: &[String], lines: &[Line]) -> Vec<Line> {
+    let of = |name: &str| figure(name).map(|row| row.group.name());
+    let answers = |name: &String| {
+        lines.iter().any(|line| match line {
+            Line::Figure(Figure { figure: one, .. })
+            | Line::Unavailable(Unavailable { figure: one, .. })
+            | Line::Wrong(Unavailable { figure: one, .. }) => {
+                // The group that is asked, or that of the figure that is asked; without GPUs all was answered.
+                one == name
+                    || of(one) == Some(name)
+                    || of(name) == Some(one)
+                    || one == sconce_bench::GPUS
+            }
+            _ => false,
+        })
+    };
+    let line = |name: &String| {
+        let reason = "there is none of it here: it needs a newer GPU, or more than one".to_owned();
+        Line::Unavailable(Unavailable { figure: name.clone(), gpus: Vec::new(), reason })
+    };
+    names.iter().filter(|name| !answers(name)).map(line).collect()
 }
 
 /// The figures that names of figures and groups stand for.
@@ -246,20 +313,18 @@ fn asked(only: &[String]) -> Result<Vec<String>, Failure> {
     Ok(found)
 }
 
-/// An earlier result, read before anything is measured.
-fn earlier(path: &PathBuf) -> Result<(PathBuf, Value), Failure> {
+/// An earlier result, read before anything is measured, and its name.
+fn earlier(path: &Path) -> Result<(String, Baseline), Failure> {
     /// Bytes of a result: more is none.
     const MOST: u64 = 16 << 20;
-    let unreadable =
-        |why: String| Failure::new(Kind::Document, format!("can't read {}: {why}", path.display()));
-    let about = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    if !about.is_file() || about.len() > MOST {
-        return Err(unreadable("it is no result of `sconce bench --json`".to_owned()));
-    }
-    let text = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let value: Value =
-        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-    Ok((path.clone(), value))
+    let name = path.display().to_string();
+    let unusable = |why: String| {
+        Failure::new(Kind::Document, format!("can't compare with {name}: {why}"))
+            .hint("`sconce bench --json . > FILE` writes one")
+    };
+    let text = sconce_open::read(path, MOST).map_err(|error| unusable(error.to_string()))?;
+    let baseline = Baseline::read(&text).map_err(unusable)?;
+    Ok((name, baseline))
 }
 
 /// What there is to say at the end.
@@ -317,5 +382,30 @@ impl Args {
     /// What is measured is printed at the end, all at once.
     fn waits(&self) -> bool {
         self.json || self.markdown || self.html
+    }
+
+    /// `bench log` measures nothing: what says how to measure is refused, and not left unheard.
+    fn only_of_the_log(&self) -> Result<(), Failure> {
+        let given = [
+            (self.quick, "--quick"),
+            (self.full, "--full"),
+            (self.advise, "--advise"),
+            (self.burn.is_some(), "--burn"),
+            (self.baseline.is_some(), "--baseline"),
+            (self.host, "--host"),
+            (self.python.is_some(), "--python"),
+            (self.seed.is_some(), "--seed"),
+            (self.markdown, "--markdown"),
+            (self.html, "--html"),
+            (!self.options.says_only_gpus(), "options of a container"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            None => Ok(()),
+            Some((_, name)) => Err(Failure::new(
+                Kind::Usage,
+                format!("`sconce bench log` measures nothing, and takes no {name}"),
+            )
+            .hint("it takes --only NAME,..., --gpus 0,1 and --json")),
+        }
     }
 }

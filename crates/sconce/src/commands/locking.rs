@@ -3,7 +3,7 @@
 use sconce_build::Policy;
 
 /// Whether the lock may be written.
-#[derive(clap::Args, Clone, Copy, Default)]
+#[derive(clap::Args, Clone, Copy, Default, PartialEq)]
 pub struct Locking {
     /// The lock must be there and fit sconce.toml: for CI
     #[arg(long, conflicts_with = "frozen")]

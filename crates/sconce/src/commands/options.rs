@@ -14,7 +14,7 @@ use crate::context::environment;
 use crate::error::Failure;
 
 /// What decides the container, and not how it is attended.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct Options {
     /// GPUs to use: all, none, a count, or comma-separated indexes or UUIDs
     #[arg(long, value_name = "WHICH")]
@@ -80,7 +80,7 @@ pub struct Options {
 }
 
 /// Mounts and devices.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Files")]
 struct Files {
     /// Add a mount: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR
@@ -98,7 +98,7 @@ struct Files {
 }
 
 /// Network options.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Network")]
 struct Network {
     /// Network mode: host, none or private
@@ -122,7 +122,7 @@ struct Network {
 }
 
 /// Resource limits.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Memory limit, such as 64g
@@ -152,7 +152,7 @@ struct Limits {
 }
 
 /// Privileges.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Security")]
 struct Security {
     /// Add a Linux capability, such as SYS_PTRACE
@@ -218,6 +218,16 @@ impl Options {
         self.limits.add(&mut request)?;
         self.security.add(&mut request)?;
         Ok(request)
+    }
+
+    /// What `--gpus` was given.
+    pub fn gpus(&self) -> Option<&str> {
+        self.gpus.as_deref()
+    }
+
+    /// Nothing is said but perhaps `--gpus`.
+    pub fn says_only_gpus(&self) -> bool {
+        *self == Self { gpus: self.gpus.clone(), help: self.help, ..Self::default() }
     }
 
     /// What holds for the command: nothing is fetched with `--pull never`.

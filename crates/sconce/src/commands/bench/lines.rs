@@ -1,7 +1,7 @@
 //! Answers as lines, while they come.
 
 use sconce_bench::answer::{Gpu, Line, Moment};
-use sconce_bench::{judge, report};
+use sconce_bench::{impossible, judge, report};
 use sconce_build::{Progress, Stage};
 use sconce_inside::bench::Listener;
 
@@ -51,7 +51,7 @@ impl Lines {
             Line::Gpu(gpu) => println!("{}", report::about(gpu)),
             Line::Figure(figure) => {
                 for one in judge::judge(&self.gpus, vec![figure.clone()]) {
-                    match judge::impossible(&self.gpus, figure) {
+                    match impossible(&self.gpus, figure) {
                         None => println!("{one}"),
                         Some(reason) => println!("{:<26} WRONG: {reason}", figure.figure),
                     }

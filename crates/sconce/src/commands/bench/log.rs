@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sconce_bench::report::Report;
+use sconce_bench::report::{Report, VERSION};
 use serde_json::Value;
 
 use crate::commands::ps::since;
@@ -62,8 +62,8 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Prints the results, the oldest first: some figures of each.
-pub fn print(only: &[String], json: bool) -> Result<ExitCode, Failure> {
+/// Prints the results, the oldest first: some figures of each, `only` those where they are named, and of these GPUs.
+pub fn print(only: &[String], gpus: &[u32], json: bool) -> Result<ExitCode, Failure> {
     let folder = open_store()?.root().join(FOLDER);
     let unreadable = |error: io::Error| {
         Failure::new(Kind::Storage, format!("can't read {}: {error}", folder.display()))
@@ -71,7 +71,15 @@ pub fn print(only: &[String], json: bool) -> Result<ExitCode, Failure> {
     let mut results = Vec::new();
     for path in names(&folder).map_err(unreadable)? {
         match read(&path) {
-            Ok(result) => results.push(result),
+            Ok(Kept::Result(mut result)) => {
+                keep_only(&mut result, only, gpus);
+                results.push(result);
+            }
+            Ok(Kept::Newer(version)) if json => eprintln!(
+                "note: {} has version {version}, and this sconce reads {VERSION}: it is left out",
+                path.display()
+            ),
+            Ok(Kept::Newer(version)) => results.push(serde_json::json!({ "version": version })),
             Err(why) => eprintln!("note: {} is left out: {why}", path.display()),
         }
     }
@@ -87,17 +95,62 @@ pub fn print(only: &[String], json: bool) -> Result<ExitCode, Failure> {
         [] => SHOWN.to_vec(),
         only => only.iter().map(String::as_str).collect(),
     };
-    results.iter().for_each(|result| show(result, &shown));
+    for result in &results {
+        match result.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => show(result, &shown),
+            version => println!(
+                "a result of a newer sconce: version {}, and this one reads {VERSION}",
+                version.unwrap_or_default()
+            ),
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(path: &Path) -> Result<Value, String> {
-    let about = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
-    if !about.is_file() || about.len() > MOST_BYTES {
-        return Err("it is no result".to_owned());
+/// A file of the folder.
+enum Kept {
+    Result(Value),
+    /// Of a version that this sconce does not know.
+    Newer(u64),
+}
+
+fn read(path: &Path) -> Result<Kept, String> {
+    let text = sconce_open::file_unfollowed(path)
+        .and_then(|file| sconce_open::bounded(file, MOST_BYTES))
+        .map_err(|error| error.to_string())?;
+    let result: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    match result.get("version").and_then(Value::as_u64) {
+        Some(VERSION) => Ok(Kept::Result(result)),
+        Some(version) if version > VERSION => Ok(Kept::Newer(version)),
+        _ => Err("it is no result".to_owned()),
     }
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|error| error.to_string())
+}
+
+/// Leaves of a result what is asked for: figures by name, and of these GPUs alone.
+fn keep_only(result: &mut Value, only: &[String], gpus: &[u32]) {
+    let wanted = |number: &Value| {
+        gpus.is_empty()
+            || number
+                .as_u64()
+                .is_some_and(|number| gpus.iter().any(|one| u64::from(*one) == number))
+    };
+    let all_wanted = |one: &Value| {
+        one.get("gpus").and_then(Value::as_array).is_none_or(|its| its.iter().all(wanted))
+    };
+    let named = |one: &Value| {
+        let name = one.get("figure").and_then(Value::as_str).unwrap_or_default();
+        only.is_empty() || only.iter().any(|one| one == name)
+    };
+    for (key, keeps) in [
+        ("gpus", &(|one: &Value| one.get("gpu").is_some_and(wanted)) as &dyn Fn(&Value) -> bool),
+        ("figures", &|one| named(one) && all_wanted(one)),
+        ("unavailable", &all_wanted),
+        ("wrong", &all_wanted),
+    ] {
+        if let Some(Value::Array(all)) = result.get_mut(key) {
+            all.retain(keeps);
+        }
+    }
 }
 
 /// A line for each GPU of a result, and one for what several have done together.

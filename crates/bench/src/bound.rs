@@ -1,0 +1,156 @@
+//! What a figure can't pass here: its row in the facts ([`sconce_facts::bound`]), worked out for this GPU.
+
+use sconce_facts::{Bound, By, Capability, Gpu as Product, bound, host_link, pcie, rate};
+
+use crate::answer::{Figure, Gpu};
+use crate::figures::figure;
+use crate::sentence::Sentence;
+
+/// What a figure can't pass.
+pub(crate) struct Limit {
+    /// In the figure's unit.
+    value: f64,
+    /// Whose limit it is: `its memory has`.
+    whose: String,
+}
+
+/// Why a figure can't be what it says: its result is further off than is allowed, or it is beyond its bound.
+pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
+    if let Some((worst, allowed)) = one.error.filter(|(worst, allowed)| worst > allowed) {
+        return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
+    }
+    let row = figure(&one.figure)?;
+    let Limit { value: limit, whose } = limit(gpus, one).ok()?;
+    // The curve of what has a bound is in the figure's own unit: of smaller copies, of other nodes.
+    let curve = one.curve.iter().map(|(_, value)| *value);
+    let numbers = [one.value, one.best].into_iter().chain(curve);
+    let (than, found) = match row.more {
+        true => ("more", numbers.reduce(f64::max)?),
+        false => ("less", [one.value, one.best].into_iter().reduce(f64::min)?),
+    };
+    let beyond = if row.more { found > limit } else { found < limit };
+    let (found, limit, unit) = (short(found), short(limit), row.unit);
+    beyond.then(|| format!("{found} {unit} is {than} than {whose}: {limit}"))
+}
+
+/// A number as people write it: whole ones from 100 up.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 1.0 => format!("{value:.1}"),
+        value => format!("{value:.3}"),
+    }
+}
+
+/// The bound of a figure, or why there is none that is known.
+pub(crate) fn limit(gpus: &[Gpu], one: &Figure) -> Result<Limit, Sentence> {
+    let unknown = |en: &str, zh: &str| Sentence::new(en, zh);
+    let row = bound(&one.figure).ok_or_else(|| {
+        unknown("what it could be at most is not known", "不知道它最高可能是多少")
+    })?;
+    if row.by == By::Least {
+        return Ok(Limit { value: row.times, whose: "anything of the kind takes".to_owned() });
+    }
+    let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
+    let gpu = gpu.ok_or_else(|| unknown("its GPU is not known", "不知道是哪块 GPU"))?;
+    match row.by {
+        By::Rate => by_rate(row, gpu, one),
+        By::Memory => {
+            let has = product(gpu).and_then(|product| product.memory_bandwidth_gb_s);
+            let has = has.ok_or_else(|| {
+                unknown("no data sheet of its memory is known", "没有已知的显存数据表")
+            })?;
+            Ok(Limit { value: has * row.times, whose: "its memory has".to_owned() })
+        }
+        By::HostLink => {
+            let (has, link) = host(gpu, one)?;
+            Ok(Limit { value: has * row.times, whose: format!("{link} carries") })
+        }
+        _ => by_peers(row, gpu, one),
+    }
+}
+
+/// The product, if its name is known. An instance is `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
+pub(crate) fn product(gpu: &Gpu) -> Option<&'static Product> {
+    let name = gpu.name.split(" MIG ").next().unwrap_or_default();
+    sconce_facts::gpu(name).ok()
+}
+
+/// Operations, or bytes, of all multiprocessors in a second at a clock, in the unit of the figure that is named.
+pub(crate) fn peak(gpu: &Gpu, name: &str, mhz: f64) -> Option<f64> {
+    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
+    let each = f64::from(rate(Capability { major, minor }, name)?);
+    let a_second = each * f64::from(gpu.sm_count) * mhz * 1e6;
+    Some(a_second / if figure(name)?.unit == "GB/s" { 1e9 } else { 1e12 })
+}
+
+fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
+    let clock = gpu.board.and_then(|board| board.sm_max_mhz).map(f64::from);
+    let clock = clock.ok_or_else(|| {
+        Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
+    })?;
+    let name = row.like.as_deref().unwrap_or(&one.figure);
+    let peak = peak(gpu, name, clock).ok_or_else(|| {
+        Sentence::new(
+            "what its multiprocessors can do in one clock is not known",
+            "不知道它的多处理器每个时钟能做多少",
+        )
+    })?;
+    // Steps are counted, and their operations are in units of 10^12.
+    let value = peak * row.times * row.operations.map_or(1.0, |operations| 1e12 / operations);
+    Ok(Limit { value, whose: format!("its multiprocessors can do at {clock:.0} MHz") })
+}
+
+/// What the link to the host carries one way, and its name.
+fn host(gpu: &Gpu, one: &Figure) -> Result<(f64, String), Sentence> {
+    let product = product(gpu);
+    if let Some(has) = product.and_then(host_link) {
+        return Ok((has, "NVLink to its host".to_owned()));
+    }
+    if product.is_some_and(|product| product.host.is_some()) {
+        return Err(Sentence::new(
+            "how it is connected with its host is not known",
+            "不知道它与主机如何连接",
+        ));
+    }
+    let unsaid = || Sentence::new("NVML does not say its PCIe link", "NVML 没有说明它的 PCIe 链路");
+    let (generation, lanes) = link(gpu, one).ok_or_else(unsaid)?;
+    let has = pcie(generation, lanes).ok_or_else(|| {
+        Sentence::new(
+            format!("PCIe of generation {generation} is not known"),
+            format!("不认识第 {generation} 代 PCIe"),
+        )
+    })?;
+    Ok((has, format!("PCIe {generation} x{lanes}")))
+}
+
+/// Generation and lanes of its PCIe link: while it was measured, if that was seen; else the best generation of board and
+/// slot, as an idle GPU lowers it, and the lanes that there are.
+pub(crate) fn link(gpu: &Gpu, one: &Figure) -> Option<(u32, u32)> {
+    /// Fewer may all have been taken before the GPU had work.
+    const SAMPLES: u32 = 3;
+    let board = gpu.board?;
+    let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES);
+    let seen = seen.and_then(|seen| seen.pcie);
+    seen.or_else(|| Some((board.pcie_generation?.1, board.pcie_lanes?.0)))
+}
+
+/// One way between two GPUs: NVLink, or PCIe if that is more.
+fn by_peers(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
+    let nvlink = product(gpu).and_then(|product| product.nvlink_gb_s).map(|both| both / 2.0);
+    let pcie = host(gpu, one);
+    let (has, link) = match (nvlink, pcie) {
+        (Some(nvlink), Ok((has, link))) if has > nvlink => (has, link),
+        (Some(nvlink), _) => (nvlink, "its NVLink".to_owned()),
+        // No data sheet says that there is none.
+        (None, _) => {
+            return Err(Sentence::new(
+                "whether it has NVLink is not known",
+                "不知道它是否有 NVLink",
+            ));
+        }
+    };
+    let ranks = one.gpus.len().max(2) as f64;
+    let grows = if row.ranks { (ranks - 1.0) / ranks } else { 1.0 };
+    Ok(Limit { value: has * row.times * grows, whose: format!("{link} carries") })
+}

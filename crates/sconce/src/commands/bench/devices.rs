@@ -1,0 +1,106 @@
+//! `--gpus` of `sconce bench`: checked before anything else is done, and what it is without a container.
+
+use std::collections::BTreeSet;
+
+use sconce_gpu::select::{Name, Request, parse};
+
+use crate::error::{Failure, Kind};
+
+fn usage(what: impl Into<String>) -> Failure {
+    Failure::new(Kind::Usage, what)
+        .hint("`--gpus 0,1` are the first two, `--gpus 2` any two, `--gpus all` all")
+}
+
+/// Refuses what can be known to be wrong without looking at a GPU.
+pub fn check(given: Option<&str>) -> Result<(), Failure> {
+    let Some(given) = given else { return Ok(()) };
+    parse(given)?;
+    if given.split(['=', ',']).any(|word| word.trim().starts_with('-')) {
+        return Err(usage(format!("`--gpus {given}`: there is no GPU of a number below 0")));
+    }
+    let mut words = BTreeSet::new();
+    let named = given.split(',').map(|word| word.rsplit('=').next().unwrap_or(word).trim());
+    match named.filter(|word| !word.is_empty()).find(|word| !words.insert(*word)) {
+        Some(twice) if given.contains(',') => {
+            Err(usage(format!("`--gpus {given}` names `{twice}` twice")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The numbers that `bench log` is to show; all, where none is given.
+pub fn of_the_log(given: Option<&str>) -> Result<Vec<u32>, Failure> {
+    let Some(given) = given else { return Ok(Vec::new()) };
+    // A single number is a count elsewhere; what is to be shown has a number.
+    if let Ok(number) = given.trim().parse() {
+        return Ok(vec![number]);
+    }
+    check(Some(given))?;
+    let number = |name: Name| match name {
+        Name::Index(index) => Some(index),
+        _ => None,
+    };
+    let numbers: Option<Vec<u32>> = match parse(given)? {
+        Request::All => Some(Vec::new()),
+        Request::Named(names) => names.into_iter().map(number).collect(),
+        Request::Count(_) | Request::None => None,
+    };
+    numbers.ok_or_else(|| {
+        usage(format!("`sconce bench log` shows GPUs by their numbers, and not `{given}`"))
+    })
+}
+
+/// What CUDA is to show of this machine's GPUs, `shown` being the numbers of all.
+pub fn visible(
+    given: &str,
+    shown: impl FnOnce() -> Result<Vec<u32>, Failure>,
+) -> Result<Option<String>, Failure> {
+    const VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
+    let request = parse(given)?;
+    if request == Request::All {
+        return Ok(None);
+    }
+    if std::env::var_os(VARIABLE).is_some() {
+        let what = format!("`--gpus {given}` and {VARIABLE} both say which GPUs are measured");
+        return Err(Failure::new(Kind::Usage, what).hint("leave one of the two out"));
+    }
+    let names = match request {
+        Request::None | Request::All => return Ok(Some(String::new())),
+        Request::Count(count) => {
+            let shown = shown()?;
+            if shown.len() < count {
+                return Err(too_few(given, &shown));
+            }
+            shown.iter().take(count).map(u32::to_string).collect()
+        }
+        Request::Named(names) => {
+            let shown = shown()?;
+            let mut found = Vec::new();
+            for name in names {
+                match name {
+                    Name::Index(index) if !shown.contains(&index) => {
+                        return Err(too_few(given, &shown));
+                    }
+                    Name::Mig(..) => {
+                        let what = format!("`{name}` of `--gpus` names an instance by its numbers");
+                        return Err(Failure::new(Kind::Usage, what)
+                            .hint("with --host, name it as `nvidia-smi -L` does: MIG-..."));
+                    }
+                    name => found.push(name.to_string()),
+                }
+            }
+            found
+        }
+    };
+    Ok(Some(names.join(",")))
+}
+
+fn too_few(given: &str, shown: &[u32]) -> Failure {
+    let shown: Vec<String> = shown.iter().map(u32::to_string).collect();
+    let there = match shown.as_slice() {
+        [] => "none".to_owned(),
+        shown => format!("{} (number {})", shown.len(), shown.join(", ")),
+    };
+    let what = format!("`--gpus {given}` asks for more GPUs than there are: CUDA shows {there}");
+    Failure::new(Kind::Machine, what)
+}

@@ -1,0 +1,434 @@
+//! `sconce bench` beside a GPU that is none: libcuda, NVRTC, cuBLASLt, cuDNN, NCCL and NVML that are as fast, and compute as
+//! wrongly, as a test says.
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use sconce_testkit::{FakeGpu, FakeNvml};
+use serde_json::Value;
+use world::World;
+
+const H200: (&str, &str) = ("FAKE_GPU_NAME", "NVIDIA H200");
+
+/// A machine with a fake GPU or two.
+struct Machine {
+    world: World,
+    nvml: FakeNvml,
+}
+
+impl Machine {
+    fn new(gpus: usize) -> Self {
+        let world = World::new();
+        let folder = world.path("gpu");
+        fs::create_dir_all(&folder).unwrap();
+        let nvml = FakeNvml::new(&folder, &Self::working(gpus));
+        FakeGpu::new(&folder)
+            .with("libcublasLt", "libcublasLt.so.13", &[])
+            .with("libcudnn", "libcudnn.so.9", &[])
+            .with("libnccl", "libnccl.so.2", &[]);
+        Self { world, nvml }
+    }
+
+    /// NVML's world: GPUs at their highest clock.
+    fn working(gpus: usize) -> String {
+        FakeNvml::h100s(gpus) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n"
+    }
+
+    fn output(&self, words: &[&str], says: &[(&str, &str)]) -> Output {
+        let mut command = self.world.sconce(&["bench", "--host", "--quick", "--seed", "7"]);
+        command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
+        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
+        command.envs(says.iter().copied()).output().unwrap()
+    }
+
+    /// Exit code and what was printed.
+    fn says(&self, words: &[&str], says: &[(&str, &str)]) -> (i32, String) {
+        let output = self.output(words, says);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The line of a figure holds these words, and this is the exit code.
+    fn expects(&self, figure: &str, says: &[(&str, &str)], words: &str, code: i32) {
+        let (found, text) = self.says(&["--only", figure], says);
+        let its = |line: &&str| line.split(' ').next() == Some(figure);
+        let line = text.lines().find(its).unwrap_or_default();
+        assert!(line.contains(words) && found == code, "{says:?}: {found} {text}");
+    }
+
+    /// A Python that is none: it does what it is told to.
+    fn python(&self, script: &str) -> String {
+        let path = self.world.path("python");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_string_lossy().into_owned()
+    }
+}
+
+#[test]
+fn products_are_expected_low_impossible_or_wrong() {
+    let machine = Machine::new(1);
+    let speed = |value| ("FAKE_GPU_TFLOPS", value);
+    machine.expects("bf16", &[speed("800")], "794 (best known): as expected", 0);
+    machine.expects("bf16", &[speed("500")], "LOW, without a known cause", 1);
+    machine.expects(
+        "bf16",
+        &[speed("1400")],
+        "WRONG: 1400 TFLOP/s is more than its multiprocessors can do",
+        1,
+    );
+    machine.expects(
+        "bf16",
+        &[speed("800"), ("FAKE_GPU_WRONG", "product")],
+        "WRONG: bf16 of 8192x8192x8192 is",
+        1,
+    );
+    // What cuBLASLt refuses is no figure, and no speed either.
+    machine.expects(
+        "fp8",
+        &[],
+        "not measured: cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15)",
+        12,
+    );
+    let (code, text) = machine.says(&["--only", "fp8,bf16"], &[]);
+    assert!(code == 11 && text.ends_with("; not measured: fp8\n"), "{code} {text}");
+    let slow = Machine::working(1) + "gpu.*.sm_mhz 1200\ngpu.*.reasons 4\n";
+    machine.nvml.becomes(&slow);
+    machine.expects("bf16", &[speed("500")], "LOW: the power limit holds its clock down", 1);
+}
+
+#[test]
+fn a_convolution_is_expected_low_impossible_or_wrong() {
+    let machine = Machine::new(1);
+    let check = |says: &[(&str, &str)], words: &str, code| {
+        machine.expects("bf16-convolution", &[&[H200], says].concat(), words, code);
+    };
+    check(&[("FAKE_GPU_TFLOPS", "790")], "787 (best known): as expected", 0);
+    check(&[("FAKE_GPU_TFLOPS", "500")], "LOW, without a known cause", 1);
+    check(
+        &[("FAKE_GPU_TFLOPS", "1400")],
+        "WRONG: 1400 TFLOP/s is more than its multiprocessors",
+        1,
+    );
+    check(&[("FAKE_GPU_WRONG", "convolution")], "WRONG: a sum of 128 images of 56x56", 1);
+    check(
+        &[("FAKE_GPU_FREE", "80000000")],
+        "not measured: cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY, out of memory (2)",
+        12,
+    );
+    let cudnn = |define| {
+        // The loader knows libraries by file: another one takes its place whole.
+        fs::remove_file(machine.nvml.folder().join("libcudnn.so.9")).unwrap();
+        drop(FakeGpu::new(&machine.world.path("gpu")).with("libcudnn", "libcudnn.so.9", &[define]));
+    };
+    cudnn("-DOLD");
+    check(&[], "libcudnn.so.9 has no `cudnnConvolutionForward`", 12);
+    cudnn("-DNONE");
+    check(&[], "0 algorithms for 128 images", 12);
+}
+
+#[test]
+fn memory_is_expected_low_impossible_or_wrong() {
+    let machine = Machine::new(1);
+    let speed = |value| [("FAKE_GPU_GB_S", value)];
+    machine.expects("memory-copy", &speed("3000"), "3015 (best known): as expected", 0);
+    machine.expects("memory-read", &speed("2000"), "LOW, without a known cause", 1);
+    for figure in ["memory-read", "memory-write", "memory-copy", "memory-triad"] {
+        machine.expects(figure, &speed("31000"), " is more than its memory has: 3685", 1);
+    }
+    machine.expects(
+        "l2-read",
+        &speed("31000"),
+        " is more than its multiprocessors can do at 1980 MHz",
+        1,
+    );
+    machine.expects("memory-copy", &[("FAKE_GPU_WRONG", "copy")], "WRONG: ", 1);
+    // An array that the cache holds is no measure of the memory.
+    machine.expects(
+        "memory-read",
+        &[("FAKE_GPU_FREE", "500000000")],
+        "not measured: cuMemGetInfo_v2 answered",
+        12,
+    );
+}
+
+#[test]
+fn copies_with_the_host_are_bounded_by_their_link() {
+    let machine = Machine::new(1);
+    let speed = |value| [("FAKE_GPU_HOST_GB_S", value)];
+    machine.expects("host-to-device", &speed("55"), "57.0 (best known): as expected", 0);
+    for value in ["570", "64"] {
+        machine.expects(
+            "host-to-device",
+            &speed(value),
+            " is more than PCIe 5 x16 carries: 63.0",
+            1,
+        );
+    }
+    machine.expects("device-to-host", &speed("570"), " is more than PCIe 5 x16 carries: 63.0", 1);
+    machine.expects("host-both-ways", &speed("570"), " is more than PCIe 5 x16 carries: 126", 1);
+    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes 1\n"));
+    machine.expects("host-to-device", &speed("50"), " is more than PCIe 5 x1 carries: 3.9", 1);
+    machine.expects("host-to-device", &speed("3"), "LOW: its PCIe link has 1 lanes of 16", 1);
+    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_generation 3\n"));
+    let slow = "LOW: its PCIe link is at generation 3 under load, and board and slot have 5";
+    machine.expects("host-to-device", &speed("12"), slow, 1);
+    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes -\n"));
+    machine.expects(
+        "host-to-device",
+        &speed("55"),
+        "can't tell: NVML does not say its PCIe link",
+        0,
+    );
+}
+
+#[test]
+fn launches_take_the_time_that_they_must() {
+    let machine = Machine::new(1);
+    let none = "can't tell: nothing is known to compare it with";
+    machine.expects("launch", &[("FAKE_GPU_LAUNCH_NS", "3000")], none, 0);
+    machine.expects("graph-kernel", &[("FAKE_GPU_LAUNCH_NS", "0")], "WRONG: 0.", 1);
+}
+
+#[test]
+fn gpus_together_are_expected_low_impossible_or_wrong() {
+    let machine = Machine::new(2);
+    let check = |figure: &str, says: &[(&str, &str)], words: &str, code| {
+        machine.expects(figure, &[&[H200, ("FAKE_GPU_COUNT", "2")], says].concat(), words, code);
+    };
+    check("peer", &[("FAKE_GPU_PEER_GB_S", "390")], "391 (best known): as expected", 0);
+    check("peer", &[("FAKE_GPU_PEER_GB_S", "50")], "LOW, without a known cause", 1);
+    check(
+        "peer",
+        &[("FAKE_GPU_PEER_GB_S", "900")],
+        "900 GB/s is more than its NVLink carries: 48",
+        1,
+    );
+    let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "4000000000")];
+    // NCCL's time is the host's clock: a busy machine may spoil some runs, and not all.
+    let says = [&[H200, ("FAKE_GPU_COUNT", "2")], busbw("420").as_slice()].concat();
+    let mut runs = (0..8).map(|_| machine.says(&["--only", "all-reduce"], &says));
+    assert!(runs.any(|(code, text)| code == 0 && text.contains("327 (best known): as expected")));
+    check("all-reduce", &busbw("100"), "LOW, without a known cause", 1);
+    for figure in
+        ["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "send-receive"]
+    {
+        check(figure, &busbw("20000"), " is more than its NVLink carries: 48", 1);
+    }
+    check("broadcast", &[("FAKE_GPU_WRONG", "collective")], "WRONG: 1 of ", 1);
+}
+
+#[test]
+fn a_burn_is_expected_impossible_or_wrong() {
+    let machine = Machine::new(1);
+    let burn = |says: &[(&str, &str)], words: &str, wanted| {
+        let (code, text) = machine.says(&["--burn", "1s"], says);
+        assert!(text.contains(words) && code == wanted, "{says:?}: {code} {text}");
+    };
+    burn(&[("FAKE_GPU_TFLOPS", "640")], "648 (best known): as expected", 0);
+    burn(&[("FAKE_GPU_TFLOPS", "300")], "LOW, without a known cause", 1);
+    burn(&[("FAKE_GPU_TFLOPS", "1400")], "TFLOP/s is more than its multiprocessors can do", 1);
+    burn(&[("FAKE_GPU_WRONG", "burn")], "16 bytes differed from the first result", 1);
+    burn(&[("FAKE_GPU_WRONG", "product")], "WRONG: bf16 of 8192x8192x8192 is", 1);
+}
+
+/// A figure as a program inside says it.
+fn line(name: &str, value: u32) -> String {
+    format!(
+        r#"{{"figure":{{"figure":"{name}","gpus":[0],"value":{value},"best":{value},"spread":0,"repeats":9,"method":"x"}}}}"#
+    )
+}
+
+/// What Python starts is not to be trusted: it answers for what it was asked, wherever it writes.
+#[test]
+fn python_answers_for_no_native_figure() {
+    let machine = Machine::new(1);
+    let names =
+        ["launch", "host-to-device", "memory-copy", "fp16", "bf16", "bf16-sparse", "peer", "burn"];
+    let native: String = names.iter().map(|name| line(name, 50) + "\n").collect();
+    fs::write(machine.world.path("forged"), &native).unwrap();
+    let forged = machine.world.path("forged").to_string_lossy().into_owned();
+    let torch = line("torch-bf16", 803);
+    let run = |script: &str| {
+        let python = machine.python(script);
+        let output = machine
+            .output(&["--only", "torch-bf16,host-to-device", "--python", &python, "--json"], &[]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let figures = report["figures"].as_array().unwrap();
+        let names: Vec<String> =
+            figures.iter().map(|one| one["figure"].as_str().unwrap().to_owned()).collect();
+        let value =
+            figures.iter().find(|one| one["figure"] == "host-to-device").unwrap()["value"].as_f64();
+        assert!(value.unwrap() > 54.0, "{report:#}");
+        (output.status.code().unwrap(), names, report.to_string())
+    };
+    let (code, names, all) = run(&format!("echo '{torch}'"));
+    assert!(code == 0 && names == ["host-to-device", "torch-bf16"], "{code} {all}");
+    // Into every file of answers that it finds, before and after its own.
+    let write = format!(
+        "for file in \"$2\"/../results \"$2\"/../../*/results; do cat {forged} >>\"$file\"; done"
+    );
+    for script in [format!("{write}; echo '{torch}'"), format!("echo '{torch}'; {write}")] {
+        let (code, names, all) = run(&script);
+        assert!(code == 11 && names == ["host-to-device", "torch-bf16"], "{code} {all}");
+        assert!(all.contains("it answered for `fp16`, which nobody asked of it"), "{all}");
+    }
+    // On its own way.
+    let gpu = r#"{"gpu":{"gpu":1,"name":"NVIDIA H100","capability":[9,0],"sm_count":1,"memory_bytes":1,"l2_bytes":1}}"#;
+    let wrong = r#"{"wrong":{"figure":"fp16","gpus":[0],"reason":"x"}}"#;
+    let other = line("torch-bf16", 803).replace("[0]", "[1]");
+    for (said, why) in [
+        (line("fp16", 50).as_str(), "it answered for `fp16`"),
+        (&line("torch-tf32", 50), "it answered for `torch-tf32`"),
+        (wrong, "it answered for `fp16`"),
+        (gpu, "it says what GPU 1 is"),
+        (&other, "of GPU 1, which CUDA does not show"),
+    ] {
+        let (code, names, all) = run(&format!("echo '{said}'"));
+        assert!(
+            code == 11 && names == ["host-to-device"] && all.contains(why),
+            "{said}: {code} {all}"
+        );
+    }
+    let (_, names, all) = run(&format!("echo '{torch}'; echo '{torch}'"));
+    assert!(names.len() == 2 && all.contains("it answered twice for `torch-bf16`"), "{all}");
+}
+
+/// What does not answer is named, and the rest is measured.
+#[test]
+fn a_hang_costs_what_hangs() {
+    let machine = Machine::new(1);
+    let begun = Instant::now();
+    machine.nvml.becomes(&(Machine::working(1) + "init_block_ms 600000\n"));
+    let (code, text) = machine.says(&["--only", "host-to-device"], &[]);
+    assert!(
+        code == 11 && text.contains("not measured: no answer after 20 s: clocks, power"),
+        "{code} {text}"
+    );
+    assert!(
+        text.contains("host-to-device gpu 0") && text.contains("can't tell: NVML does not say"),
+        "{text}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
+    let python = machine.python(&format!("echo '{loader}'"));
+    let words = ["--only", "host-to-device,loader", "--python", &python];
+    let (code, text) = machine.says(&words, &[("FAKE_GPU_HANGS", "1")]);
+    assert!(code == 11 && text.contains("not measured: no end after 45 s"), "{code} {text}");
+    assert!(text.contains(" 100 samples/s"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
+}
+
+/// A program that leaves something running holds nobody up.
+#[test]
+fn what_python_leaves_running_is_not_waited_for() {
+    let machine = Machine::new(1);
+    let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
+    let python = machine.python(&format!("sleep 300 & echo '{loader}'"));
+    let begun = Instant::now();
+    let (code, text) = machine.says(&["--only", "loader", "--python", &python], &[]);
+    assert!(code == 0 && text.contains(" 100 samples/s"), "{code} {text}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn gpus_that_there_are_not_are_said_at_once() {
+    let machine = Machine::new(2);
+    let check = |gpus: &str, words: &str, wanted| {
+        let (code, text) = machine
+            .says(&["--only", "launch", &format!("--gpus={gpus}")], &[("FAKE_GPU_COUNT", "2")]);
+        assert!(code == wanted && text.contains(words), "{gpus}: {code} {text}");
+    };
+    check("99", "asks for more GPUs than there are: CUDA shows 2 (number 0, 1)", 8);
+    check("0,5", "asks for more GPUs than there are", 8);
+    check("0,0", "`--gpus 0,0` names `0` twice", 2);
+    check("-1", "there is no GPU of a number below 0", 2);
+    check("0,-1", "-1", 2);
+    check("x", "`x`", 2);
+    let gpus = |given: &str| {
+        let (code, text) =
+            machine.says(&["--only", "launch", "--gpus", given], &[("FAKE_GPU_COUNT", "2")]);
+        assert_eq!(code, 0, "{given}: {text}");
+        // One that is slower than the others is said again at the end.
+        let its = text.lines().filter(|line| line.starts_with("launch gpu "));
+        its.map(|line| line.get(..12)).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!([gpus("all"), gpus("device=1"), gpus("1"), gpus("0,1")], [2, 1, 1, 2]);
+}
+
+/// A document that can't be compared with is said before anything is measured.
+#[test]
+fn a_baseline_is_read_first() {
+    let machine = Machine::new(1);
+    let output = machine.output(&["--only", "host-to-device", "--json"], &[]);
+    let good = String::from_utf8(output.stdout).unwrap();
+    let file = machine.world.path("before.json");
+    let with = |text: &str| {
+        fs::write(&file, text).unwrap();
+        machine.says(&["--only", "host-to-device", "--baseline", "before.json"], &[])
+    };
+    let (code, text) = with(&good);
+    assert!(
+        code == 0 && text.contains("since before.json:") && text.contains("the same"),
+        "{code} {text}"
+    );
+    let (code, text) = with(&good.replace("NVIDIA H100 80GB HBM3", "NVIDIA A100"));
+    assert!(
+        code == 0 && text.contains("GPU 0 was NVIDIA A100, and is NVIDIA H100 80GB HBM3"),
+        "{code} {text}"
+    );
+    for (from, to, why) in [
+        ("\"GB/s\"", "\"us\"", "is in `us`, and is measured in GB/s"),
+        ("\"version\": 1", "\"version\": 2", "it has version 2"),
+        ("\"value\": ", "\"value\": -", "which can't be"),
+        ("\"value\": ", "\"value\": 1e999, \"x\": ", "number out of range"),
+        ("\"gpu\": 0", "\"gpu\": 4", "which it does not list"),
+    ] {
+        let (code, text) = with(&good.replacen(from, to, 1));
+        assert!(code == 3 && text.contains(why) && !text.contains("GPU 0:"), "{to}: {code} {text}");
+    }
+    for path in ["/dev/zero", "nowhere", "gpu"] {
+        let (code, text) = machine.says(&["--only", "host-to-device", "--baseline", path], &[]);
+        assert!(code == 3 && !text.contains("GPU 0:"), "{path}: {code} {text}");
+    }
+}
+
+/// An image's Python is trusted as little; and an image that is not there is said before another is measured.
+#[test]
+fn in_a_container() {
+    let machine = Machine::new(1);
+    let world = &machine.world;
+    world.image(r#"{"Env": ["PATH=/usr/bin:/bin"]}"#);
+    let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
+    let native = line("fp16", 790).replace("[0]", "[]");
+    let python = machine.python(&format!("echo '{loader}'; echo '{native}' >>\"$2/../results\""));
+    let mount = format!("{python}:/usr/bin/python:ro");
+    // What sconce itself needs, and the tiny image has not.
+    let needed = Command::new("ldd").arg(env!("CARGO_BIN_EXE_sconce")).output().unwrap().stdout;
+    let libraries: Vec<String> = String::from_utf8_lossy(&needed)
+        .split_whitespace()
+        .filter(|word| {
+            word.starts_with('/') && ["libgcc_s", "libm."].iter().any(|name| word.contains(name))
+        })
+        .map(|path| format!("{path}:{path}:ro"))
+        .collect();
+    let bench = |images: &[&str]| {
+        let mut words = vec!["bench", "--gpus", "none", "--only", "loader", "-v", &mount];
+        libraries.iter().for_each(|library| words.extend(["-v", library.as_str()]));
+        world.says(&[&words, images].concat())
+    };
+    let (code, out, err) = bench(&["oci:image"]);
+    assert!(out.contains(" 100 samples/s") && !out.contains("fp16 "), "{code} {out}{err}");
+    assert!(
+        code == 11 && err.contains("it answered for `fp16`, which nobody asked of it"),
+        "{code} {out}{err}"
+    );
+    let (code, out, err) = bench(&["--image", "oci:image", "--image", "oci:missing"]);
+    assert!(code != 0 && out.is_empty() && err.contains("missing"), "{code} {out}{err}");
+}

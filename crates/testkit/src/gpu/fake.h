@@ -1,0 +1,56 @@
+/* What the fake libraries of a GPU share: what the test says, the bench's random numbers, and a clock that stands still
+ * between one piece of work and the next.
+ *
+ * Variables, each with a default: FAKE_GPU_COUNT 1, FAKE_GPU_NAME, FAKE_GPU_FREE bytes of memory, FAKE_GPU_TFLOPS of products,
+ * FAKE_GPU_GB_S of memory, FAKE_GPU_HOST_GB_S, FAKE_GPU_PEER_GB_S, FAKE_GPU_NCCL_GB_S (busbw), FAKE_GPU_LAUNCH_NS,
+ * FAKE_GPU_WRONG (copy, product, convolution, collective, burn: what is computed wrongly), FAKE_GPU_SEED: the bench's `--seed`.
+ * Of a product only the sums that the bench looks at are computed: a real one would take minutes here. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef uint64_t u64;
+
+static const char *text(const char *key, const char *otherwise) {
+    const char *value = getenv(key);
+    return value && *value ? value : otherwise;
+}
+static double number(const char *key, double otherwise) {
+    const char *value = text(key, NULL);
+    return value ? atof(value) : otherwise;
+}
+static int wrong(const char *what) { return !strcmp(text("FAKE_GPU_WRONG", ""), what); }
+
+/* xorshift64*, as crates/bench/src/measure/random.rs has it. */
+static u64 bits(u64 *state) {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 0x2545f4914f6cdd1dull;
+}
+static u64 below(u64 *state, u64 end) { return bits(state) % end; }
+static u64 seed(void) { return strtoull(text("FAKE_GPU_SEED", "7"), NULL, 10); }
+
+static float of_bf16(uint16_t half) {
+    uint32_t word = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &word, 4);
+    return value;
+}
+static uint16_t to_bf16(double value) {
+    float single = value;
+    uint32_t word;
+    memcpy(&word, &single, 4);
+    return (word + 0x7fff + (word >> 16 & 1)) >> 16;
+}
+/* Not written yet since it was poisoned. */
+static int poisoned(const uint16_t *numbers) { return numbers[0] == 0xffff; }
+static void ones(uint16_t *numbers, u64 count) {
+    for (u64 i = 0; i < count; i++) numbers[i] = 0x3f80;
+}
+
+/* Of libcuda.so.1: the GPU's clock goes on by so much. */
+void fake_gpu_works(double seconds);

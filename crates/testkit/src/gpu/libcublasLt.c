@@ -1,0 +1,44 @@
+/* A cuBLASLt for tests of figures: BF16 alone, two algorithms, of which the second takes half as long again. */
+#include "fake.h"
+struct layout { int kind; u64 rows, columns; };
+struct algorithm { u64 data[8]; };
+struct heuristic { struct algorithm algorithm; size_t workspace; int state; float waves; int reserved[4]; };
+size_t cublasLtGetVersion(void) { return 130100; }
+const char *cublasLtGetStatusString(int code) { return code == 15 ? "CUBLAS_STATUS_NOT_SUPPORTED" : "CUBLAS_STATUS"; }
+int cublasLtCreate(void **handle) { *handle = (void *)1ul; return 0; }
+int cublasLtDestroy(void *handle) { return 0; }
+int cublasLtMatmulDescCreate(void **operation, int compute, int scale) { *operation = (void *)2ul; return 0; }
+int cublasLtMatmulDescDestroy(void *operation) { return 0; }
+int cublasLtMatmulDescSetAttribute(void *operation, int which, const void *value, size_t bytes) { return 0; }
+int cublasLtMatrixLayoutCreate(struct layout **layout, int kind, u64 rows, u64 columns, int64_t leading) {
+    *layout = malloc(sizeof **layout);
+    **layout = (struct layout){kind, rows, columns};
+    return 0;
+}
+int cublasLtMatrixLayoutDestroy(struct layout *layout) { free(layout); return 0; }
+int cublasLtMatmulPreferenceCreate(void **preference) { *preference = (void *)3ul; return 0; }
+int cublasLtMatmulPreferenceDestroy(void *preference) { return 0; }
+int cublasLtMatmulPreferenceSetAttribute(void *preference, int which, const void *value, size_t bytes) { return 0; }
+int cublasLtMatmulAlgoGetHeuristic(void *handle, void *operation, struct layout *a, struct layout *b, struct layout *c,
+                                   struct layout *d, void *preference, int wanted, struct heuristic *results, int *found) {
+    if (a->kind != 14 || d->kind != 14) return 15;
+    *found = wanted < 2 ? wanted : 2;
+    for (int i = 0; i < *found; i++) results[i] = (struct heuristic){{{i}}};
+    return 0;
+}
+int cublasLtMatmul(void *handle, void *operation, const void *alpha, const uint16_t *a, struct layout *a_is, const uint16_t *b,
+                   struct layout *b_is, const void *beta, const void *c, struct layout *c_is, uint16_t *d, struct layout *d_is,
+                   const struct algorithm *algorithm, void *workspace, size_t bytes, void *stream) {
+    u64 m = d_is->rows, n = d_is->columns, k = a_is->rows, chance = ~seed() | 1;
+    double seconds = 2.0 * m * n * k / (number("FAKE_GPU_TFLOPS", 800) * 1e12);
+    fake_gpu_works(algorithm->data[0] ? seconds * 1.5 : seconds);
+    if (!poisoned(d)) return 0;
+    ones(d, m * n);
+    for (int sample = 0; sample < 512; sample++) {
+        u64 i = below(&chance, m), j = below(&chance, n);
+        double sum = wrong("product") ? 1000 : 0;
+        for (u64 l = 0; l < k; l++) sum += (double)of_bf16(a[i * k + l]) * of_bf16(b[j * k + l]);
+        d[i + j * m] = to_bf16(sum);
+    }
+    return 0;
+}

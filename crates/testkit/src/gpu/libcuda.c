@@ -1,0 +1,180 @@
+/* A libcuda.so.1 for tests of figures: memory of the GPU is the process's own, and work takes the time that the test says. */
+#include "fake.h"
+
+static double now;
+static u64 taken;
+static const char *kernels[] = {"", "nothing", "read_all", "write_all", "copy_all", "triad", "read_again", "differ"};
+enum { NOTHING = 1, READ, WRITE, COPY, TRIAD, AGAIN, DIFFER };
+
+void fake_gpu_works(double seconds) { now += seconds; }
+static void moves(double bytes, const char *key, double otherwise) { now += bytes / (number(key, otherwise) * 1e9); }
+static void spins(double nanoseconds) {
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do clock_gettime(CLOCK_MONOTONIC, &end);
+    while ((end.tv_sec - begin.tv_sec) * 1e9 + (end.tv_nsec - begin.tv_nsec) < nanoseconds);
+}
+static u64 room(void) { return number("FAKE_GPU_FREE", 1200e6); }
+
+int cuInit(unsigned flags) {
+    if (getenv("FAKE_GPU_HANGS")) for (;;) sleep(1);
+    return 0;
+}
+int cuGetErrorName(int code, const char **name) {
+    *name = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR";
+    return 0;
+}
+int cuGetErrorString(int code, const char **words) { *words = code == 2 ? "out of memory" : "an error"; return 0; }
+int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+/* CUDA_VISIBLE_DEVICES, of which the fake knows numbers alone. */
+static int visible(int *list) {
+    int count = number("FAKE_GPU_COUNT", 1), found = 0;
+    const char *given = getenv("CUDA_VISIBLE_DEVICES");
+    if (!given) for (; found < count; found++) list[found] = found;
+    for (; given && *given; given += strcspn(given, ","), given += *given == ',') {
+        int gpu = atoi(given);
+        if (gpu >= count) break;
+        list[found++] = gpu;
+    }
+    return found;
+}
+int cuDeviceGetCount(int *count) { int list[64]; *count = visible(list); return *count ? 0 : 100; }
+int cuDeviceGet(int *device, int ordinal) {
+    int list[64];
+    if (ordinal >= visible(list)) return 101;
+    *device = list[ordinal];
+    return 0;
+}
+int cuDeviceGetName(char *name, int length, int device) {
+    snprintf(name, length, "%s", text("FAKE_GPU_NAME", "NVIDIA H100 80GB HBM3"));
+    return 0;
+}
+int cuDeviceGetAttribute(int *value, int which, int device) {
+    *value = which == 75 ? 9 : which == 76 ? 0 : which == 16 ? 132 : which == 38 ? 50 << 20 : 1;
+    return 0;
+}
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ul << 30; return 0; }
+int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + device); return 0; }
+int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
+int cuCtxSetCurrent(void *context) { return 0; }
+int cuCtxSynchronize(void) { return 0; }
+int cuCtxEnablePeerAccess(void *peer, unsigned flags) { return 0; }
+
+int cuMemGetInfo_v2(size_t *available, size_t *all) { *available = taken < room() ? room() - taken : 0; *all = 80ul << 30; return 0; }
+/* A size is kept before what is given. */
+int cuMemAlloc_v2(u64 *pointer, size_t bytes) {
+    if (bytes + taken > 2 * room()) return 2; /* What is free is never all that can be had. */
+    u64 *place = malloc(bytes + 16);
+    *place = bytes;
+    taken += bytes;
+    *pointer = (u64)(place + 2);
+    spins(20000);
+    return 0;
+}
+int cuMemFree_v2(u64 pointer) {
+    u64 *place = (u64 *)pointer - 2;
+    taken -= *place;
+    free(place);
+    return 0;
+}
+int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags) { *pointer = malloc(bytes); return 0; }
+int cuMemFreeHost(void *pointer) { free(pointer); return 0; }
+/* Copied if it looks different: the same is copied again and again, and only its time counts. */
+static void copied(void *to, const void *from, size_t bytes) {
+    int same = bytes > 4096;
+    for (size_t part = 0; same && part < 32; part++) {
+        size_t at = part * ((bytes - 64) / 31);
+        same = !memcmp((char *)to + at, (const char *)from + at, 64);
+    }
+    if (!same) memcpy(to, from, bytes);
+    if (wrong("copy") && bytes > 4096) ((char *)to)[bytes / 2] = ((const char *)from)[bytes / 2] ^ 4;
+}
+int cuMemcpyHtoD_v2(u64 to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); spins(bytes / 20.0); return 0; }
+int cuMemcpyDtoH_v2(void *to, u64 from, size_t bytes) { memcpy(to, (void *)from, bytes); return 0; }
+int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, void *stream) {
+    copied((void *)to, from, bytes);
+    moves(bytes, "FAKE_GPU_HOST_GB_S", 55);
+    return 0;
+}
+int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, void *stream) {
+    copied(to, (void *)from, bytes);
+    moves(bytes, "FAKE_GPU_HOST_GB_S", 55);
+    return 0;
+}
+int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void *stream) {
+    copied((void *)to, (void *)from, bytes);
+    moves(2.0 * bytes, "FAKE_GPU_GB_S", 3000);
+    return 0;
+}
+int cuMemcpyPeerAsync(u64 to, void *there, u64 from, void *here, size_t bytes, void *stream) {
+    copied((void *)to, (void *)from, bytes);
+    moves(bytes, "FAKE_GPU_PEER_GB_S", 390);
+    return 0;
+}
+int cuMemsetD8Async(u64 to, unsigned char value, size_t bytes, void *stream) { memset((void *)to, value, bytes); return 0; }
+
+int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)6ul; return 0; }
+int cuStreamDestroy_v2(void *stream) { return 0; }
+int cuStreamSynchronize(void *stream) { return 0; }
+int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
+int cuStreamBeginCapture_v2(void *stream, int mode) { return 0; }
+int cuStreamEndCapture(void *stream, void **graph) { *graph = (void *)3ul; return 0; }
+int cuGraphInstantiateWithFlags(void **executable, void *graph, u64 flags) { *executable = (void *)4ul; return 0; }
+int cuGraphLaunch(void *executable, void *stream) { spins(500 * number("FAKE_GPU_LAUNCH_NS", 3000) / 3); return 0; }
+int cuGraphExecDestroy(void *executable) { return 0; }
+int cuGraphDestroy(void *graph) { return 0; }
+int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof now); return 0; }
+int cuEventDestroy_v2(void *event) { free(event); return 0; }
+int cuEventRecord(double *event, void *stream) { *event = now; return 0; }
+int cuEventSynchronize(void *event) { return 0; }
+int cuEventElapsedTime(float *milliseconds, double *begin, double *end) { *milliseconds = (*end - *begin) * 1e3; return 0; }
+
+int cuModuleLoadData(void **module, const void *image) { *module = (void *)8ul; return 0; }
+int cuModuleUnload(void *module) { return 0; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+    for (u64 i = 1; i < sizeof kernels / sizeof *kernels; i++)
+        if (!strcmp(kernels[i], name)) { *function = (void *)i; return 0; }
+    return 500;
+}
+static uint32_t sum(const uint32_t *words, u64 count) {
+    static const uint32_t *last;
+    static uint32_t first, value;
+    if (last != words || first != words[0]) {
+        value = 0;
+        for (u64 i = 0; i < count; i++) value += words[i];
+    }
+    last = words;
+    first = words[0];
+    return value;
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *stream, void **given, void **extra) {
+    static u64 compared;
+#define POINTER(i) (*(void **)given[i])
+#define COUNT(i) (*(u64 *)given[i])
+    double bytes = 0;
+    switch ((u64)function) {
+    case NOTHING: spins(number("FAKE_GPU_LAUNCH_NS", 3000)); return 0;
+    case READ: *(uint32_t *)POINTER(2) += sum(POINTER(0), COUNT(1) * 4); bytes = COUNT(1) * 16.0; break;
+    case WRITE: {
+        uint32_t *to = POINTER(0), value = *(uint32_t *)given[2];
+        if (*to != value) for (u64 i = 0; i < COUNT(1) * 4; i++) to[i] = value;
+        bytes = COUNT(1) * 16.0;
+        break;
+    }
+    case COPY: copied(POINTER(1), POINTER(0), COUNT(2) * 16); bytes = COUNT(2) * 32.0; break;
+    case TRIAD: {
+        float *a = POINTER(0), *b = POINTER(1), *c = POINTER(2), s = *(float *)given[3];
+        if (*a != *a) for (u64 i = 0; i < COUNT(4) * 4; i++) a[i] = b[i] + s * c[i];
+        bytes = COUNT(4) * 48.0;
+        break;
+    }
+    case AGAIN: bytes = COUNT(1) * 16.0 * COUNT(2) / 2; break;
+    case DIFFER: if (++compared > 1000 && wrong("burn")) *(u64 *)POINTER(3) += 1; return 0;
+    default: return 1;
+    }
+    moves(bytes, "FAKE_GPU_GB_S", 3000);
+    return 0;
+}

@@ -1,0 +1,71 @@
+/* An NCCL for tests of figures, of one process. What a group asks is done at its end: computed where it is small, and in the
+ * time that its busbw gives, by the host's clock. */
+#include "fake.h"
+enum { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, SEND, RECEIVE };
+struct asked { int what, rank, peer; const float *from; float *to; u64 count; };
+static struct asked list[512];
+static int asked_for, ranks;
+static int ask(int what, const void *from, void *to, u64 count, int peer, void *rank) {
+    if (asked_for == 512) return 3;
+    list[asked_for++] = (struct asked){what, (int)(u64)rank - 1, peer, from, to, count};
+    return 0;
+}
+const char *ncclGetErrorString(int code) { return "ncclError"; }
+int ncclGetVersion(int *version) { *version = 22907; return 0; }
+int ncclCommInitAll(void **ranks_are, int count, const int *devices) {
+    ranks = count;
+    for (int i = 0; i < count; i++) ranks_are[i] = (void *)(i + 1ul);
+    return 0;
+}
+int ncclCommDestroy(void *rank) { return 0; }
+int ncclGroupStart(void) { asked_for = 0; return 0; }
+int ncclAllReduce(const void *from, void *to, u64 count, int kind, int sum, void *rank, void *stream) { return ask(ALL_REDUCE, from, to, count, 0, rank); }
+int ncclReduceScatter(const void *from, void *to, u64 count, int kind, int sum, void *rank, void *stream) { return ask(REDUCE_SCATTER, from, to, count, 0, rank); }
+int ncclAllGather(const void *from, void *to, u64 count, int kind, void *rank, void *stream) { return ask(ALL_GATHER, from, to, count, 0, rank); }
+int ncclBroadcast(const void *from, void *to, u64 count, int kind, int root, void *rank, void *stream) { return ask(BROADCAST, from, to, count, root, rank); }
+int ncclSend(const void *from, u64 count, int kind, int peer, void *rank, void *stream) { return ask(SEND, from, NULL, count, peer, rank); }
+int ncclRecv(void *to, u64 count, int kind, int peer, void *rank, void *stream) { return ask(RECEIVE, NULL, to, count, peer, rank); }
+
+static struct asked *of(int what, int rank) {
+    for (int i = 0; i < asked_for; i++) if (list[i].what == what && list[i].rank == rank) return list + i;
+    return NULL;
+}
+static void compute(struct asked *one) {
+    u64 n = one->count;
+    switch (one->what) {
+    case ALL_REDUCE:
+    case REDUCE_SCATTER:
+        for (u64 i = 0; i < n; i++) {
+            float sum = 0;
+            for (int r = 0; r < ranks; r++) sum += of(one->what, r)->from[i + (one->what == REDUCE_SCATTER ? one->rank * n : 0)];
+            one->to[i] = sum;
+        }
+        break;
+    case ALL_GATHER:
+        for (int r = 0; r < ranks; r++) memcpy(one->to + r * n, of(ALL_GATHER, r)->from, n * 4);
+        break;
+    case BROADCAST: memcpy(one->to, of(BROADCAST, one->peer)->from, n * 4); break;
+    case RECEIVE:
+        for (int i = 0; i < asked_for; i++)
+            if (list[i].what == SEND && list[i].rank == one->peer && list[i].peer == one->rank) memcpy(one->to, list[i].from, n * 4);
+        break;
+    }
+    if (one->to && wrong("collective")) one->to[n / 2] += 1;
+}
+int ncclGroupEnd(void) {
+    u64 count = 0, parts = list[0].what == ALL_GATHER || list[0].what == REDUCE_SCATTER ? ranks : 1;
+    for (int i = 0; i < asked_for; i++) if (list[i].rank == 0 && list[i].what != RECEIVE) count += list[i].count * parts;
+    if (count <= 1 << 20) for (int i = 0; i < asked_for; i++) compute(list + i);
+    /* Of two ranks an all-reduce's busbw is what it moves, and a gather's half. */
+    double bytes = count * 4.0 * (parts > 1 ? (ranks - 1.0) / ranks : list[0].what == ALL_REDUCE ? 2 * (ranks - 1.0) / ranks : 1);
+    double seconds = bytes / (number("FAKE_GPU_NCCL_GB_S", 327) * 1e9) + 5e-6;
+    /* Slept, and not spun: a busy machine gives sleepers their turn. One that wakes late is the sooner done with the next. */
+    static double due;
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    double now = clock.tv_sec + clock.tv_nsec / 1e9;
+    due = (now - due > 5e-4 ? now : due) + seconds;
+    clock = (struct timespec){due, (due - (long)due) * 1e9};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
+    return 0;
+}
