@@ -61,7 +61,8 @@ def wheels() -> dict[str, bytes]:
     many |= {f"many/m{number:03}.py": f"NAME = {words[number]!r}\n".encode() * 40 for number in range(700)}
     made = [wheel("large", large), wheel("many", many), wheel("small", {"small.py": b"NAME = 'small'\n"})]
     made += [wheel(name, {f"{name}/data.bin": chance.randbytes(9 * MIB)}) for name in ("middling", "other")]
-    return dict(made)
+    # In every environment (`sconce.toml` asks for it, as `python -m venv` does).
+    return dict([*made, wheel("pip", {"pip/__init__.py": b""})])
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -120,6 +121,11 @@ class Index(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        pass  # whoever asked was killed
+
+
 class Campaign:
     def __init__(self, options: argparse.Namespace, work: Path, index: str) -> None:
         self.sconce = str(options.sconce.resolve())
@@ -166,6 +172,14 @@ class Campaign:
         self.seconds = time.monotonic() - began
         # Before there is bytecode, of which a build for elsewhere makes no trees.
         self.trees = self.digests_of_trees(home)
+        # What finishes the image beside the command makes the same one.
+        for _ in range(1800):
+            if not self.living(home):
+                break
+            time.sleep(0.1)
+        if self.image not in (self.project / "sconce.lock").read_text() or self.state(home) != "whole image":
+            raise RuntimeError(f"the image was not finished beside the command: {self.state(home)}")
+        self.check(home)
         self.remove(home)
 
     def fresh(self) -> Path:
@@ -293,7 +307,7 @@ def main() -> int:
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="sconce-kills-", dir=options.work))
     handler = functools.partial(Index, wheels(), options.rate * 1e6)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     campaign = Campaign(options, work, f"http://127.0.0.1:{server.server_port}")
     killed = rounds = 0

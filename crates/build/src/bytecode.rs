@@ -490,7 +490,7 @@ mod tests {
             project: None,
             store: &store,
             client: &client,
-            progress: &Silent,
+            progress: &crate::Silent,
             threads: 1,
             mirror: None,
         };

@@ -80,7 +80,7 @@ impl Builder<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(at("open", &path))?,
         };
-        let mut blob = self.store.create_blob()?;
+        let mut blob = self.store.create_blob()?.uncached();
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
         let made = sconce_layer::compress_tar(file, name, &mut blob, threads)?;
         if made.diff_id != tar.diff_id {

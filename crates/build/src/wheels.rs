@@ -116,21 +116,19 @@ impl Builder<'_> {
         let mut unpacked: Vec<(usize, Layer)> = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
             let known = self.remembered_wheels(plan)?;
-            let whole = known.filter(|_| self.has_gpu_code(plan)).filter(|layer| {
-                let tree = || self.store.tree(layer.diff_id).is_some();
-                (trees == Trees::None || tree()) && !sources.contains_key(&at)
-            });
-            let whole = match self.unpacked_wheels(plan)?.filter(|_| {
-                whole.is_none() && self.has_gpu_code(plan) && !sources.contains_key(&at)
-            }) {
-                Some(layer) if blobs == Blobs::Now => {
-                    unpacked.push((at, layer));
-                    None
+            let usable = self.has_gpu_code(plan) && !sources.contains_key(&at);
+            let tree = |layer: &Layer| self.store.tree(layer.diff_id).is_some();
+            let mut found = known.filter(|layer| usable && (trees == Trees::None || tree(layer)));
+            if found.is_none()
+                && usable
+                && let Some(layer) = self.unpacked_wheels(plan)?
+            {
+                match blobs {
+                    Blobs::Now => unpacked.push((at, layer)),
+                    Blobs::Later => found = Some(layer),
                 }
-                Some(layer) => Some(layer),
-                None => whole,
-            };
-            layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
+            }
+            layers.push(found.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
         }
         let promised = |builder: &Self| builder.check_gpus(facts, plans);
         self.digest_unpacked(plans, unpacked, &mut layers)?;

@@ -72,7 +72,8 @@ fn an_image_of_trees_can_be_mounted_and_goes_nowhere() {
     store.remove_blob(id).unwrap();
     store.remove_blob(id).unwrap();
     assert!(!store.has_blob(id));
-    let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [id.to_string()]}}).to_string();
+    let config =
+        serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [id.to_string()]}}).to_string();
     let digest = Digest::of(config.as_bytes()).to_string();
     let media_type = "application/vnd.oci.image.layer.v1.tar";
     let manifest = serde_json::json!({
