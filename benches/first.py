@@ -20,7 +20,7 @@ IMPORT = "import torch; print(torch.__version__)"
 # Added to the project one after the other; none is in torch's own set.
 PACKAGES = ["humanize", "tabulate", "loguru", "click", "toolz", "einops", "tqdm"]
 # A stage that ended, as `sconce` prints it: its name, what it did, its time.
-STAGE = re.compile(r"^(locking|downloading debs|downloading|base|building)\s.*\((\d+\.\d) s\)$", re.MULTILINE)
+STAGE = re.compile(r"^(locking|downloading debs|downloading|unpacking|base|building)\s.*\((\d+\.\d) s\)$", re.MULTILINE)
 
 
 class Bench:
@@ -63,6 +63,7 @@ class Bench:
         out.notes += ["", "| stage, some beside others | median, s |", "|---|---|"]
         out.notes += [f"| {name} | {statistics.median(times):.1f} |" for name, times in stages.items()]
         self.budgets.append(Budget("an empty home to `import torch`, against uv", ours.median / theirs.median, 1.0, "x"))
+        out.notes += ["", f"Processor time to the line, against uv: {ours.processor / theirs.processor:.2f}"]
 
     def edit(self, out: Section) -> None:
         folder = self.fresh()

@@ -1,7 +1,7 @@
-"""One command, timed: wall seconds, and the most memory its processes held together.
+"""One command, timed: wall seconds, processor seconds, and the most memory its processes held together.
 
 Memory is sampled every 0.1 s over the command's whole process tree (and over daemons
-that work for it). `peak` sums resident pages, mapped files and shared pages included;
+that work for it). Processor seconds are user and system time of the command and of all it waited for. `peak` sums resident pages, mapped files and shared pages included;
 `anonymous` sums the pages that no file backs: what the machine must really find.
 """
 
@@ -27,6 +27,7 @@ class Sample:
     peak: int  # bytes
     anonymous: int  # bytes
     output: str
+    processor: float = 0  # seconds
 
 
 @dataclass
@@ -44,6 +45,10 @@ class Series:
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def processor(self) -> float:
+        return statistics.median(sample.processor for sample in self.samples)
 
     @property
     def peak(self) -> int:
@@ -67,7 +72,8 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path
     if sampled:
         watcher.start()
     output = child.stdout.read().decode(errors="replace")
-    code = child.wait()
+    _, status, used = os.wait4(child.pid, 0)
+    code = child.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - began
     stop.set()
     if sampled:
@@ -75,7 +81,7 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path
     if code != 0:
         tail = "\n".join(output.strip().splitlines()[-12:])
         raise Failed(f"`{' '.join(map(str, command))}` exited with {code}:\n{tail}")
-    return Sample(seconds, most[0], most[1], output)
+    return Sample(seconds, most[0], most[1], output, used.ru_utime + used.ru_stime)
 
 
 def repeat(name: str, count: int, command: Sequence[str], before: Callable[[int], None] | None = None,

@@ -67,7 +67,7 @@ class Report:
         for section in sections:
             lines += ["", f"## {section.title}", ""]
             if section.rows:
-                lines += ["| work | median | samples, s | resident | anonymous |", "|---|---|---|---|---|"]
+                lines += ["| work | median | samples, s | processor | resident | anonymous |", "|---|---|---|---|---|---|"]
                 lines += [row(series) for series in section.rows]
                 lines += ["", *(f"    {series.command}" for series in section.rows), ""]
             lines += section.notes
@@ -100,4 +100,5 @@ def row(series: Series) -> str:
     shown = " ".join(f"{t:.3g}" for t in times) if len(times) <= 5 else f"{times[0]:.3g} to {times[-1]:.3g}, {len(times)} samples"
     median = f"{series.median * 1e3:.0f} ms" if series.median < 1 else f"{series.median:.1f} s"
     memory = [f"{size / MIB:,.0f} MiB" if size else "" for size in (series.peak, series.anonymous)]
-    return f"| {series.name} | {median} | {shown} | {memory[0]} | {memory[1]} |"
+    processor = f"{series.processor:.2f} s" if series.processor else ""
+    return f"| {series.name} | {median} | {shown} | {processor} | {memory[0]} | {memory[1]} |"

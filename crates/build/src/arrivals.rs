@@ -13,6 +13,7 @@ use sconce_lock::{Lock, Wheel};
 
 use crate::builder::{Builder, Trees};
 use crate::error::Error;
+use crate::later::Blobs;
 use crate::progress::Stage;
 use crate::venv::PREFIX;
 
@@ -21,7 +22,7 @@ impl Builder<'_> {
     pub(crate) fn fetch_and_unpack(
         &self,
         lock: &Lock,
-        trees: Trees,
+        (trees, blobs): (Trees, Blobs),
         cancel: &AtomicBool,
     ) -> Result<(), Error> {
         if trees == Trees::None || !lock.facts.prefer.is_empty() {
@@ -30,8 +31,8 @@ impl Builder<'_> {
         let (arrived, arrivals) = channel::<String>();
         std::thread::scope(|scope| {
             let unpacker = std::thread::Builder::new().name("arrivals".to_owned());
-            let begun =
-                unpacker.spawn_scoped(scope, move || self.unpack_arrivals(lock, &arrivals, cancel));
+            let begun = unpacker
+                .spawn_scoped(scope, move || self.unpack_arrivals(lock, blobs, &arrivals, cancel));
             // Without that thread, or after its end, nobody listens: all is unpacked in the end.
             let fetched = self.fetch_wheels(lock, cancel, &|file| {
                 let _ = arrived.send(file.to_owned());
@@ -42,7 +43,13 @@ impl Builder<'_> {
         })
     }
 
-    fn unpack_arrivals(&self, lock: &Lock, arrivals: &Receiver<String>, cancel: &AtomicBool) {
+    fn unpack_arrivals(
+        &self,
+        lock: &Lock,
+        blobs: Blobs,
+        arrivals: &Receiver<String>,
+        cancel: &AtomicBool,
+    ) {
         let sizes: Option<Vec<u64>> = lock.wheels.iter().map(|wheel| wheel.size).collect();
         let Some(least) = sizes.map(|sizes| own_layer(&sizes)) else { return };
         let mut stage = None;
@@ -58,7 +65,7 @@ impl Builder<'_> {
             }
             let stage = stage.get_or_insert_with(|| self.progress.begin("unpacking", None));
             // An error shows again where the layer is needed, and there it is reported.
-            match self.unpack_own(lock, &large, &**stage) {
+            match self.unpack_own(lock, &large, blobs, &**stage) {
                 Ok(made) if !cancel.load(Ordering::Relaxed) => count += made,
                 _ => return,
             }
@@ -73,17 +80,18 @@ impl Builder<'_> {
         &self,
         lock: &Lock,
         wheels: &[&Wheel],
+        blobs: Blobs,
         stage: &dyn Stage,
     ) -> Result<usize, Error> {
         let venv = Venv::new(&format!("/{PREFIX}"), &lock.facts.python)?;
         let mut plans: Vec<LayerPlan> = Vec::with_capacity(wheels.len());
         for wheel in wheels {
             let plan = plan_own(&self.open_wheel(wheel)?, &venv)?;
-            if self.remembered_wheels(&plan)?.is_none() {
+            if self.remembered_wheels(&plan)?.is_none() && self.unpacked_wheels(&plan)?.is_none() {
                 plans.push(plan);
             }
         }
         let all: Vec<usize> = (0..plans.len()).collect();
-        Ok(self.assemble(&plans, &all, Trees::All, &BTreeMap::new(), stage)?.len())
+        Ok(self.assemble(&plans, &all, (Trees::All, blobs), &BTreeMap::new(), stage)?.len())
     }
 }

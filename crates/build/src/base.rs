@@ -2,20 +2,24 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sconce_blob::{Digest, Hasher};
 use sconce_debian::{DebFile, Options, Target};
-use sconce_layer::Wheel;
+use sconce_layer::{Entry, Wheel};
 use sconce_lock::{DebPin, Flavour, Lock};
 use sconce_store::Layer;
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
-use crate::progress::Stage;
+use crate::later::Blobs;
+use crate::progress::{Silent, Stage};
 use crate::{python, toolkit, trees, venv};
 
 const MEMO: &str = "base-layer";
+/// The same where its tar is in the store and its blob is not.
+const UNPACKED: &str = "base-tree";
 
 impl Builder<'_> {
     /// The base layer of a lock, if it was made before.
@@ -23,8 +27,19 @@ impl Builder<'_> {
         self.remembered(MEMO, key(lock))
     }
 
+    /// The base layer of a lock that was unpacked, if its tree and its tar are still there.
+    pub(crate) fn unpacked_base(&self, lock: &Lock) -> Result<Option<Layer>, Error> {
+        let layer = self.unpacked(UNPACKED, key(lock))?;
+        Ok(layer.filter(|layer| self.store.blob_path(layer.digest).is_some()))
+    }
+
     /// The base layer; with its tree if one is wanted.
-    pub(crate) fn base_layer(&self, lock: &Lock, tree: bool) -> Result<NamedLayer, Error> {
+    pub(crate) fn base_layer(
+        &self,
+        lock: &Lock,
+        tree: bool,
+        blobs: Blobs,
+    ) -> Result<NamedLayer, Error> {
         let name = format!("debian {}", lock.facts.base);
         if let Some(layer) = self.remembered_base(lock)? {
             if tree && self.store.tree(layer.diff_id).is_none() {
@@ -32,25 +47,58 @@ impl Builder<'_> {
             }
             return Ok(NamedLayer { name, layer });
         }
+        if let Some(tar) = self.unpacked_base(lock)? {
+            if blobs == Blobs::Later {
+                return Ok(NamedLayer { name, layer: tar });
+            }
+            if let Some(layer) = self.compressed(&name, &tar)? {
+                self.remember(MEMO, key(lock), &layer)?;
+                self.store.remove_blob(tar.digest)?;
+                return Ok(NamedLayer { name, layer });
+            }
+            // Its tar is gone: the packages make it again.
+            self.fetch_base(lock, &AtomicBool::new(false))?;
+        }
         let total = lock.debs.iter().map(|deb| deb.size).sum();
         let stage = self.progress.begin("base", Some(total));
         let arch = architecture(lock.facts.machine);
-        let layer = self.root_layer(&name, arch, lock, &lock.debs, tree, &*stage)?;
-        self.remember(MEMO, key(lock), &layer.layer)?;
+        let entries = self.root_entries(arch, lock, &lock.debs, &*stage)?;
+        let named = match blobs {
+            Blobs::Later if tree => {
+                let named = self.plain_tree(&name, entries)?;
+                self.remember_unpacked(UNPACKED, key(lock), &named.layer)?;
+                named
+            }
+            _ => {
+                let named = self.plain_layer(&name, entries, tree)?;
+                self.remember(MEMO, key(lock), &named.layer)?;
+                named
+            }
+        };
         stage.end(&format!("{} Debian packages", lock.debs.len()));
-        Ok(layer)
+        Ok(named)
     }
 
-    /// A root file system of `debs`, which are in the store, as a layer.
+    /// A root file system of `debs`, which are in the store, as a layer with its tree.
     pub(crate) fn root_layer(
         &self,
         name: &str,
         arch: &str,
         lock: &Lock,
         pins: &[DebPin],
-        tree: bool,
-        stage: &dyn Stage,
     ) -> Result<NamedLayer, Error> {
+        let entries = self.root_entries(arch, lock, pins, &Silent)?;
+        self.plain_layer(name, entries, true)
+    }
+
+    /// The entries of a root file system of `debs`, which are in the store.
+    fn root_entries(
+        &self,
+        arch: &str,
+        lock: &Lock,
+        pins: &[DebPin],
+        stage: &dyn Stage,
+    ) -> Result<Vec<Entry>, Error> {
         let mut debs = Vec::with_capacity(pins.len());
         for deb in pins {
             let path = self
@@ -68,8 +116,7 @@ impl Builder<'_> {
             threads: self.threads,
             progress: &|bytes| stage.advance(bytes),
         };
-        let entries = sconce_debian::compose(&debs, &options)?;
-        self.plain_layer(name, entries, tree)
+        Ok(sconce_debian::compose(&debs, &options)?)
     }
 
     /// The layer of the virtual environment's skeleton, with the toolkit of a `devel` image.

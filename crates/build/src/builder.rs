@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytecode::Unit;
 use crate::error::Error;
+use crate::later::Blobs;
 use crate::progress::Progress;
 use crate::trees::{self, Sources};
 use crate::wheels::wheel_plans;
@@ -178,19 +179,25 @@ impl Builder<'_> {
         key: Digest,
     ) -> Result<Made, Error> {
         self.check_offline(lock)?;
-        let (base, made) = self.side_by_side(lock, trees)?;
+        let blobs = self.blobs(lock, until)?;
+        let (base, made) = self.side_by_side(lock, trees, blobs)?;
         let OfWheels { mut units, skeleton, wheels, sources } = made;
         let mut layers = base;
         layers.push(skeleton);
         layers.extend(wheels);
-        if units.iter().any(Unit::is_missing) {
-            if until == Until::Startable && self.starts_early(lock, &units, &layers)? {
-                layers.extend(units.into_iter().filter_map(Unit::into_layer));
-                return self.put_early(lock, layers, key);
-            }
+        let missing = units.iter().any(Unit::is_missing);
+        if missing && until == Until::Startable && self.starts_early(lock, &units, &layers)? {
+            layers.extend(units.into_iter().filter_map(Unit::into_layer));
+            return self.put_early(lock, layers, key);
+        }
+        if blobs == Blobs::Later {
+            // The guess was wrong: the rest is made now, of what is there.
+            return self.build_once(lock, trees, Until::Whole, key);
+        }
+        if missing {
             if trees == Trees::None {
                 // It is compiled in the base's tree, also where the base was there before.
-                self.base(lock, true, &AtomicBool::new(false))?;
+                self.base(lock, (true, Blobs::Now), &AtomicBool::new(false))?;
             }
             self.compile(lock, &mut units, &layers, &sources, trees)?;
         }
@@ -210,6 +217,7 @@ impl Builder<'_> {
         &self,
         lock: &Lock,
         trees: Trees,
+        blobs: Blobs,
     ) -> Result<(Vec<NamedLayer>, OfWheels), Error> {
         let cancel = AtomicBool::new(false);
         // A failure on one side cancels the downloads of the other.
@@ -221,8 +229,8 @@ impl Builder<'_> {
         let new = lock.facts.bytecode && self.remembered_base(lock)?.is_none();
         let tree = new || trees == Trees::All;
         let (base, rest) = std::thread::scope(|scope| {
-            let base = scope.spawn(|| cancelling(&cancel, self.base(lock, tree, &cancel)));
-            let rest = cancelling(&cancel, self.made_of_wheels(lock, trees, &cancel));
+            let base = scope.spawn(|| cancelling(&cancel, self.base(lock, (tree, blobs), &cancel)));
+            let rest = cancelling(&cancel, self.made_of_wheels(lock, (trees, blobs), &cancel));
             (base.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), rest)
         });
         match (base, rest) {
@@ -233,9 +241,14 @@ impl Builder<'_> {
     }
 
     /// The base, and a standalone Python where the lock has one.
-    fn base(&self, lock: &Lock, tree: bool, cancel: &AtomicBool) -> Result<Vec<NamedLayer>, Error> {
+    fn base(
+        &self,
+        lock: &Lock,
+        (tree, blobs): (bool, Blobs),
+        cancel: &AtomicBool,
+    ) -> Result<Vec<NamedLayer>, Error> {
         self.fetch_base(lock, cancel)?;
-        let mut layers = vec![self.base_layer(lock, tree)?];
+        let mut layers = vec![self.base_layer(lock, tree, blobs)?];
         if let Some(pin) = &lock.python {
             layers.push(self.python_layer(pin, &lock.facts.python, tree)?);
         }
@@ -246,10 +259,10 @@ impl Builder<'_> {
     fn made_of_wheels(
         &self,
         lock: &Lock,
-        trees: Trees,
+        (trees, blobs): (Trees, Blobs),
         cancel: &AtomicBool,
     ) -> Result<OfWheels, Error> {
-        self.fetch_and_unpack(lock, trees, cancel)?;
+        self.fetch_and_unpack(lock, (trees, blobs), cancel)?;
         let wheels = self.open_wheels(lock)?;
         let Planned { layers: plans, strays } = wheel_plans(lock, &wheels)?;
         for Stray { path, more, first, second } in strays {
@@ -264,7 +277,7 @@ impl Builder<'_> {
             Trees::None => self.wanted_sources(&units, &plans)?,
             Trees::All => BTreeMap::new(),
         };
-        let wheels = self.wheel_layers(&lock.facts, &plans, trees, &sources)?;
+        let wheels = self.wheel_layers(&lock.facts, &plans, (trees, blobs), &sources)?;
         Ok(OfWheels { units, skeleton, wheels, sources })
     }
 

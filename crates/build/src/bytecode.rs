@@ -19,7 +19,6 @@ use sconce_store::Layer;
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::image::architecture;
-use crate::progress::Silent;
 use crate::python;
 use crate::resolve::debian_pins;
 use crate::trees::{Sources, scratch};
@@ -115,7 +114,7 @@ impl Builder<'_> {
     ) -> Result<BTreeMap<usize, Sources>, Error> {
         let mut wanted = BTreeMap::new();
         for at in units.iter().filter(|unit| unit.is_missing()).filter_map(|unit| unit.plan) {
-            let layer = self.remembered_wheels(&plans[at])?;
+            let layer = self.remembered_wheels(&plans[at])?.or(self.unpacked_wheels(&plans[at])?);
             if layer.is_none_or(|layer| self.store.tree(layer.diff_id).is_none()) {
                 let folder = scratch(self.store, &format!("sources/{at}"))?;
                 wanted.insert(at, Sources::new(folder));
@@ -320,7 +319,7 @@ impl Builder<'_> {
         let arch = architecture(machine);
         let pins = self.suites_pins(lock, arch, "libc6")?;
         self.download_debs(&pins)?;
-        let debian = self.root_layer("C library", arch, lock, &pins, true, &Silent)?;
+        let debian = self.root_layer("C library", arch, lock, &pins)?;
         [layer, debian].iter().map(|layer| self.tree(Some(layer))).collect()
     }
 
@@ -350,7 +349,7 @@ impl Builder<'_> {
             )));
         }
         self.download_debs(&pins)?;
-        let layer = self.root_layer("compiler", arch, lock, &pins, true, &Silent)?;
+        let layer = self.root_layer("compiler", arch, lock, &pins)?;
         self.tree(Some(&layer))
     }
 }
@@ -491,7 +490,7 @@ mod tests {
             project: None,
             store: &store,
             client: &client,
-            progress: &Silent,
+            progress: &crate::Silent,
             threads: 1,
             mirror: None,
         };

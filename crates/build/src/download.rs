@@ -70,7 +70,7 @@ impl Builder<'_> {
 
     /// None where the layer of the base is there.
     fn missing_debs<'a>(&self, lock: &'a Lock) -> Result<Vec<&'a DebPin>, Error> {
-        if self.remembered_base(lock)?.is_some() {
+        if self.remembered_base(lock)?.is_some() || self.unpacked_base(lock)?.is_some() {
             return Ok(Vec::new());
         }
         let missing = |deb: &&DebPin| self.store.blob_path(deb.sha256).is_none();

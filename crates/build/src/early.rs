@@ -53,6 +53,11 @@ impl Builder<'_> {
         Ok(self.count_missing(lock, units, layers)? > MOST_BEFORE)
     }
 
+    /// Whether the rest was not made after an early start.
+    pub(crate) fn failed_before(&self, lock: &Lock) -> Result<bool, Error> {
+        Ok(self.store.memo(FAILED, environment_key(lock))?.is_some())
+    }
+
     /// Puts an early environment into the store.
     pub(crate) fn put_early(
         &self,

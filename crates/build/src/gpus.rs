@@ -285,8 +285,8 @@ mod tests {
         };
         let wheels = builder.open_wheels(&lock).unwrap();
         let plans = crate::wheels::wheel_plans(&lock, &wheels).unwrap().layers;
-        let layers =
-            || builder.wheel_layers(&lock.facts, &plans, crate::Trees::None, &Default::default());
+        let how = (crate::Trees::None, crate::later::Blobs::Now);
+        let layers = || builder.wheel_layers(&lock.facts, &plans, how, &Default::default());
         let (first, again) = (layers(), layers());
         // What is remembered says the same.
         assert_eq!(first.as_ref().err().map(Error::to_string), again.err().map(|e| e.to_string()));

@@ -9,6 +9,7 @@ use sconce_lock::{Flavour, Lock};
 
 use crate::builder::{Builder, NamedLayer};
 use crate::error::Error;
+use crate::later::is_tar;
 use crate::toolkit;
 use crate::venv::PREFIX;
 
@@ -45,7 +46,11 @@ impl Builder<'_> {
         environment: Option<Digest>,
     ) -> Result<Digest, Error> {
         let Documents { manifest, config } = documents(lock, layers, environment);
-        Ok(self.store.put_image(&[], &manifest, &config)?)
+        // On top of an early environment there is an early image.
+        Ok(match layers.iter().any(|named| is_tar(&named.layer)) {
+            true => self.store.put_image_of_trees(&manifest, &config)?,
+            false => self.store.put_image(&[], &manifest, &config)?,
+        })
     }
 }
 

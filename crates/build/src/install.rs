@@ -14,6 +14,7 @@ use sconce_lock::{App, Facts, Lock, Order, Outcome, OwnProject, PROJECT, Sdist};
 use crate::app;
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
+use crate::later::Blobs;
 use crate::wheels::wheel_plans;
 
 /// The one folder at the top of a source distribution (PEP 625).
@@ -53,7 +54,7 @@ impl Builder<'_> {
         let planned = wheel_plans(lock, &wheels)?;
         // What it has of GPU code is judged by itself: it may well have none beside torch.
         let facts = Facts { torch: None, ..lock.facts.clone() };
-        self.wheel_layers(&facts, &planned.layers, trees, &BTreeMap::new())
+        self.wheel_layers(&facts, &planned.layers, (trees, Blobs::Now), &BTreeMap::new())
     }
 
     /// A source distribution of these files, in the store.

@@ -20,6 +20,7 @@ mod ignored;
 mod image;
 mod imports;
 mod install;
+mod later;
 mod libraries;
 mod logins;
 mod modules;

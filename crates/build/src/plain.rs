@@ -1,5 +1,6 @@
 //! Layers of plain files: compressed into the store, and into a tree in the same pass.
 
+use std::io::BufWriter;
 use std::num::NonZeroUsize;
 
 use sconce_layer::{Entry, Unpack};
@@ -7,7 +8,11 @@ use sconce_store::{Layer, Twice};
 
 use crate::builder::{Builder, NamedLayer};
 use crate::error::Error;
+use crate::later::tar_layer;
 use crate::trees::Tree;
+
+/// A tar is written in pieces of this size, bytes.
+const BUFFER: usize = 1 << 20;
 
 impl Builder<'_> {
     /// Makes a layer of `entries`, and its tree if one is wanted.
@@ -43,5 +48,18 @@ impl Builder<'_> {
         };
         self.store.put_layer(&layer)?;
         Ok(NamedLayer { name: name.into(), layer })
+    }
+
+    /// Makes the tree of a layer of `entries`, and keeps its tar for the blob that is made later.
+    pub(crate) fn plain_tree(&self, name: &str, entries: Vec<Entry>) -> Result<NamedLayer, Error> {
+        let builder = self.store.create_tree(Twice::Refuse)?;
+        let mut tar = BufWriter::with_capacity(BUFFER, self.store.create_blob()?.uncached());
+        sconce_layer::plain_tar(entries, &mut tar, Some(&Tree(&builder)))?;
+        let tar =
+            tar.into_inner().map_err(|error| sconce_layer::Error::Write(error.into_error()))?;
+        let size = tar.len();
+        let diff_id = tar.commit(None)?;
+        builder.finish(diff_id)?;
+        Ok(NamedLayer { name: name.into(), layer: tar_layer(diff_id, size) })
     }
 }

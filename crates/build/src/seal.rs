@@ -4,6 +4,7 @@ use sconce_lock::{Lock, Sealed};
 
 use crate::builder::{Environment, Made, NamedLayer};
 use crate::error::Error;
+use crate::later::is_tar;
 
 /// The lock with the seal of what it builds to.
 pub fn seal(lock: &Lock, built: &Environment) -> Lock {
@@ -26,7 +27,9 @@ pub(crate) fn check(lock: &Lock, made: &Made) -> Result<(), Error> {
         return Ok(());
     }
     let differs = |promised: &sconce_lock::Layer, layer: &NamedLayer| {
-        promised.diff_id != layer.layer.diff_id || promised.digest != layer.layer.digest
+        // A layer's DiffID is of all that a container sees of it; its blob may be made after the start.
+        let blob = !is_tar(&layer.layer) && promised.digest != layer.layer.digest;
+        promised.diff_id != layer.layer.diff_id || blob
     };
     let pairs: Vec<_> = match made.whole {
         true => sealed.layers.iter().zip(&built.layers).collect(),

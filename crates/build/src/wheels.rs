@@ -5,19 +5,22 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use sconce_layer::{Job, LayerPlan, Planned, Unpack, Venv, Wheel};
+use sconce_layer::{Job, LayerPlan, Parts, Planned, Unpack, Venv, Wheel, assemble_parts};
 use sconce_lock::{Facts, Lock};
 use sconce_store::{Layer, TreeBuilder, Twice};
 
 use crate::builder::{Builder, NamedLayer, Trees};
 use crate::error::{Error, at};
 use crate::gpus::Sifter;
+use crate::later::{Blobs, tar_layer};
 use crate::progress::Stage;
 use crate::trees::{Sources, Tree};
 use crate::venv::PREFIX;
 
 /// The memo that leads from a plan's key to its layer.
 const MEMO: &str = "wheel-layer";
+/// The memo that leads from a plan's key to the layer whose tree is there.
+const UNPACKED: &str = "wheel-tree";
 /// The memo that says of a wheel what is wrong with its RECORD, where that showed only when its files
 /// were read.
 const WRONG_RECORD: &str = "wrong-record";
@@ -94,25 +97,41 @@ impl Builder<'_> {
         self.remembered(MEMO, plan.key())
     }
 
+    /// The layer of a plan that was unpacked before, if its tree is still there.
+    pub(crate) fn unpacked_wheels(&self, plan: &LayerPlan) -> Result<Option<Layer>, Error> {
+        self.unpacked(UNPACKED, plan.key())
+    }
+
     /// The layers of `plans`, in the order of the image. The Python sources of those whose number
     /// is in `sources` are kept there.
     pub(crate) fn wheel_layers(
         &self,
         facts: &Facts,
         plans: &[LayerPlan],
-        trees: Trees,
+        (trees, blobs): (Trees, Blobs),
         sources: &BTreeMap<usize, Sources>,
     ) -> Result<Vec<NamedLayer>, Error> {
         let mut layers: Vec<Option<NamedLayer>> = Vec::new();
+        // Those whose blobs alone are missing.
+        let mut unpacked: Vec<(usize, Layer)> = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
             let known = self.remembered_wheels(plan)?;
-            let whole = known.filter(|_| self.has_gpu_code(plan)).filter(|layer| {
-                let tree = || self.store.tree(layer.diff_id).is_some();
-                (trees == Trees::None || tree()) && !sources.contains_key(&at)
-            });
-            layers.push(whole.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
+            let usable = self.has_gpu_code(plan) && !sources.contains_key(&at);
+            let tree = |layer: &Layer| self.store.tree(layer.diff_id).is_some();
+            let mut found = known.filter(|layer| usable && (trees == Trees::None || tree(layer)));
+            if found.is_none()
+                && usable
+                && let Some(layer) = self.unpacked_wheels(plan)?
+            {
+                match blobs {
+                    Blobs::Now => unpacked.push((at, layer)),
+                    Blobs::Later => found = Some(layer),
+                }
+            }
+            layers.push(found.map(|layer| NamedLayer { name: plan.name().to_owned(), layer }));
         }
         let promised = |builder: &Self| builder.check_gpus(facts, plans);
+        self.digest_unpacked(plans, unpacked, &mut layers)?;
         let missing: Vec<usize> = (0..plans.len()).filter(|&at| layers[at].is_none()).collect();
         if missing.is_empty() {
             promised(self)?;
@@ -120,7 +139,7 @@ impl Builder<'_> {
         }
         let unpacked = missing.iter().map(|&at| plans[at].unpacked()).sum();
         let stage = self.progress.begin("building", Some(unpacked));
-        let made = self.assemble(plans, &missing, trees, sources, &*stage)?;
+        let made = self.assemble(plans, &missing, (trees, blobs), sources, &*stage)?;
         stage.end(&format!("{} layers of wheels", made.len()));
         promised(self)?;
         for (at, layer) in missing.into_iter().zip(made) {
@@ -129,12 +148,35 @@ impl Builder<'_> {
         Ok(layers.into_iter().flatten().collect())
     }
 
+    /// Makes the blobs of layers that are unpacked.
+    fn digest_unpacked(
+        &self,
+        plans: &[LayerPlan],
+        unpacked: Vec<(usize, Layer)>,
+        layers: &mut [Option<NamedLayer>],
+    ) -> Result<(), Error> {
+        let job = |(at, _): &(usize, Layer)| Job { plan: &plans[*at], unpack: None };
+        let jobs: Vec<Job> = unpacked.iter().map(job).collect();
+        let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
+        let made = assemble_parts(&jobs, Parts::Blob, threads, &())?;
+        for ((at, layer), blob) in unpacked.into_iter().zip(made) {
+            let Some((digest, size)) = blob.blob else { continue };
+            let plan = &plans[at];
+            self.store.put_virtual(digest, plan.assembly())?;
+            let media_type = sconce_layer::Layer::MEDIA_TYPE.into();
+            let layer = Layer { digest, size, media_type, ..layer };
+            self.remember(MEMO, plan.key(), &layer)?;
+            layers[at] = Some(NamedLayer { name: plan.name().to_owned(), layer });
+        }
+        Ok(())
+    }
+
     /// Makes the layers of those of `plans` whose numbers are in `missing`.
     pub(crate) fn assemble(
         &self,
         plans: &[LayerPlan],
         missing: &[usize],
-        trees: Trees,
+        (trees, blobs): (Trees, Blobs),
         sources: &BTreeMap<usize, Sources>,
         stage: &dyn Stage,
     ) -> Result<Vec<NamedLayer>, Error> {
@@ -162,7 +204,11 @@ impl Builder<'_> {
             .map(|(&plan, sifter)| Job { plan: &plans[plan], unpack: Some(sifter) })
             .collect();
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
-        let made = sconce_layer::assemble_all(&jobs, threads, &Count(stage))?;
+        let parts = match blobs {
+            Blobs::Later if trees == Trees::All => Parts::Tree,
+            _ => Parts::All,
+        };
+        let made = assemble_parts(&jobs, parts, threads, &Count(stage))?;
         drop(jobs);
         for (&at, sifter) in missing.iter().zip(sifters) {
             self.remember_gpu_code(&plans[at], sifter)?;
@@ -172,17 +218,26 @@ impl Builder<'_> {
         let mut layers = Vec::with_capacity(made.len());
         for (&at, made) in missing.iter().zip(made) {
             let plan = &plans[at];
-            self.store.put_virtual(made.digest, plan.assembly())?;
-            if let Some(builder) = builders.next() {
-                builder.finish(made.diff_id)?;
+            let Some((diff_id, len)) = made.tar else { continue };
+            if let Some((digest, _)) = made.blob {
+                self.store.put_virtual(digest, plan.assembly())?;
             }
-            let layer = Layer {
-                diff_id: made.diff_id,
-                digest: made.digest,
-                size: made.size,
-                media_type: sconce_layer::Layer::MEDIA_TYPE.into(),
+            if let Some(builder) = builders.next() {
+                builder.finish(diff_id)?;
+            }
+            let layer = match made.blob {
+                Some((digest, size)) => {
+                    let media_type = sconce_layer::Layer::MEDIA_TYPE.into();
+                    let layer = Layer { diff_id, digest, size, media_type };
+                    self.remember(MEMO, plan.key(), &layer)?;
+                    layer
+                }
+                None => {
+                    let layer = tar_layer(diff_id, len);
+                    self.remember_unpacked(UNPACKED, plan.key(), &layer)?;
+                    layer
+                }
             };
-            self.remember(MEMO, plan.key(), &layer)?;
             layers.push(NamedLayer { name: plan.name().to_owned(), layer });
         }
         Ok(layers)

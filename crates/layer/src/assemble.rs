@@ -5,7 +5,7 @@
 //! blob, which the plan knows already. Tasks start largest first; very large ones, and the last, have
 //! more than one thread ([`crate::slots`]): a large file is then inflated, digested and written by up
 //! to three, and those after it are inflated before their turn ([`crate::ahead`]). No result
-//! depends on any of this.
+//! depends on any of this. A container needs the first task's work alone: each can be had by itself.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -41,6 +41,43 @@ pub struct Layer {
 impl Layer {
     /// The media type of every layer made here (OCI image-spec, "Image layer").
     pub const MEDIA_TYPE: &'static str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// The media type of a layer that is not compressed: its blob is the tar, and so its digest the DiffID.
+    pub const TAR: &'static str = "application/vnd.oci.image.layer.v1.tar";
+
+    /// What its blob is.
+    pub fn media_type(&self) -> &'static str {
+        match self.digest == self.diff_id {
+            true => Self::TAR,
+            false => Self::MEDIA_TYPE,
+        }
+    }
+}
+
+/// Which of its tasks are done for a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// Both.
+    All,
+    /// It is unpacked: all that a container needs.
+    Tree,
+    /// Its blob is digested: what a registry asks for, of a layer that was unpacked before.
+    Blob,
+}
+
+/// What was asked for of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assembled {
+    /// Digest and length of the tar, of a layer that was unpacked.
+    pub tar: Option<(Digest, u64)>,
+    /// Digest and length of the blob, where it was digested.
+    pub blob: Option<(Digest, u64)>,
+}
+
+impl Assembled {
+    fn whole(self) -> Option<Layer> {
+        let ((diff_id, _), (digest, size)) = (self.tar?, self.blob?);
+        Some(Layer { diff_id, digest, size })
+    }
 }
 
 /// One layer to assemble.
@@ -75,11 +112,25 @@ pub fn assemble_all(
     threads: NonZeroUsize,
     progress: &dyn LayerProgress,
 ) -> Result<Vec<Layer>, Error> {
+    let all = assemble_parts(jobs, Parts::All, threads, progress)?;
+    Ok(all.into_iter().filter_map(Assembled::whole).collect())
+}
+
+/// As [`assemble_all`], but only the `parts` that are asked for. Without both of them `progress` is not told
+/// that a layer is finished.
+pub fn assemble_parts(
+    jobs: &[Job<'_>],
+    parts: Parts,
+    threads: NonZeroUsize,
+    progress: &dyn LayerProgress,
+) -> Result<Vec<Assembled>, Error> {
     let mut tasks: Vec<(u64, Task)> = (0..jobs.len())
         .flat_map(|job| {
             let plan = jobs[job].plan;
             let digest = plan.assembly().len() / DIGEST_SHARE;
-            [(plan.unpacked(), Task::Unpack(job)), (digest, Task::Digest(job))]
+            let unpack = (parts != Parts::Blob).then_some((plan.unpacked(), Task::Unpack(job)));
+            let digest = (parts != Parts::Tree).then_some((digest, Task::Digest(job)));
+            unpack.into_iter().chain(digest)
         })
         .collect();
     // Popped from the end: the largest first, of equal ones the first job.
@@ -93,7 +144,7 @@ pub fn assemble_all(
         jobs,
         progress,
         slots: Slots::new(tasks.collect(), threads.get()),
-        results: Mutex::new(vec![Parts::default(); jobs.len()]),
+        results: Mutex::new(vec![Assembled::default(); jobs.len()]),
         failure: Mutex::new(None),
         stop: AtomicBool::new(false),
         memory: Memory::new(threads),
@@ -107,8 +158,7 @@ pub fn assemble_all(
     if let Some(error) = work.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    let results = work.results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(results.into_iter().filter_map(|parts| parts.whole()).collect())
+    Ok(work.results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[derive(Clone, Copy)]
@@ -125,25 +175,11 @@ impl Task {
     }
 }
 
-/// The halves of a [`Layer`], as its two tasks bring them.
-#[derive(Clone, Copy, Default)]
-struct Parts {
-    diff_id: Option<Digest>,
-    blob: Option<(Digest, u64)>,
-}
-
-impl Parts {
-    fn whole(self) -> Option<Layer> {
-        let (diff_id, (digest, size)) = (self.diff_id?, self.blob?);
-        Some(Layer { diff_id, digest, size })
-    }
-}
-
 pub(crate) struct Work<'a> {
     jobs: &'a [Job<'a>],
     pub(crate) progress: &'a dyn LayerProgress,
     slots: Slots,
-    results: Mutex<Vec<Parts>>,
+    results: Mutex<Vec<Assembled>>,
     failure: Mutex<Option<Error>>,
     stop: AtomicBool,
     pub(crate) memory: Memory,
@@ -188,24 +224,24 @@ impl Work<'_> {
         let Job { plan, unpack } = self.jobs[job];
         match task {
             Task::Unpack(_) => {
-                let diff_id = pass::unpack(self, granted, plan, unpack, inflater, buffer)?;
-                self.result(job, |parts| parts.diff_id = Some(diff_id))
+                let tar = pass::unpack(self, granted, plan, unpack, inflater, buffer)?;
+                self.result(job, |made| made.tar = Some(tar))
             }
             Task::Digest(_) => {
                 let digest = self.digest(plan, buffer)?;
-                self.result(job, |parts| parts.blob = Some((digest, plan.assembly().len())))
+                self.result(job, |made| made.blob = Some((digest, plan.assembly().len())))
             }
         }
     }
 
     /// Notes one half of a result; with the second the layer is finished.
-    fn result(&self, job: usize, note: impl FnOnce(&mut Parts)) -> Result<(), Error> {
-        let parts = {
+    fn result(&self, job: usize, note: impl FnOnce(&mut Assembled)) -> Result<(), Error> {
+        let made = {
             let mut results = lock(&self.results);
             note(&mut results[job]);
             results[job]
         };
-        match parts.whole() {
+        match made.whole() {
             Some(layer) if !self.stopped() => {
                 self.progress.finished(job, &layer).map_err(|source| Error::Finished {
                     layer: self.jobs[job].plan.name().to_owned(),

@@ -88,7 +88,7 @@ impl Config {
     /// The manifest that names this configuration and its layers.
     pub fn manifest(&self, annotations: BTreeMap<String, String>) -> Manifest {
         let layers = self.layers.iter().map(|(layer, _)| Descriptor {
-            media_type: Layer::MEDIA_TYPE.to_owned(),
+            media_type: layer.media_type().to_owned(),
             digest: layer.digest,
             size: layer.size,
             artifact_type: String::new(),

@@ -27,14 +27,14 @@ mod unpack;
 mod wheel;
 mod zip;
 
-pub use assemble::{Job, Layer, LayerProgress, assemble_all};
+pub use assemble::{Assembled, Job, Layer, LayerProgress, Parts, assemble_all, assemble_parts};
 pub use content::ContentFault;
 pub use entry::{Content, Entry, Kind, MAX_PART, MAX_PATH, Meta, PathFault, ReadAt, check_path};
 pub use error::Error;
 pub use install::Venv;
 pub use metadata::MetadataFault;
 pub use overlap::{Listing, Overlap};
-pub use plain::plain;
+pub use plain::{compress_tar, plain, plain_tar};
 pub use plan::{LayerPlan, MAX_OWN_LAYERS, OWN_LAYER, Planned, Stray, own_layer, plan, plan_own};
 pub use record::RecordFault;
 pub use unpack::Unpack;

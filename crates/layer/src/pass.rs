@@ -26,7 +26,7 @@ pub(crate) const SEGMENT: usize = 128;
 /// Files from this size on are worth a second thread.
 pub(crate) const LARGE: u64 = 2 << 20;
 
-/// Unpacks the layer, and gives its DiffID.
+/// Unpacks the layer, and gives its DiffID and the length of its tar.
 pub(crate) fn unpack(
     work: &Work<'_>,
     granted: &Granted<'_>,
@@ -34,7 +34,7 @@ pub(crate) fn unpack(
     unpack: Option<&dyn Unpack>,
     inflater: &mut Inflater,
     buffer: &mut [u8],
-) -> Result<Digest, Error> {
+) -> Result<(Digest, u64), Error> {
     if let Some(unpack) = unpack {
         for Node { path, meta, file } in &plan.nodes {
             if file.is_none() {
@@ -48,7 +48,8 @@ pub(crate) fn unpack(
         let ahead = Ahead::new(scope, work, granted, plan, unpack);
         let mut pass = Pass { work, granted, unpack, inflater, buffer, diff: Sha256::new(), ahead };
         plan.walk(|step| pass.step(step))?;
-        Ok(pass.diff.finish())
+        let len = pass.diff.len();
+        Ok((pass.diff.finish(), len))
     })
 }
 

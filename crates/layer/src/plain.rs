@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +44,57 @@ pub fn plain(
     progress: &dyn LayerProgress,
 ) -> Result<Layer, Error> {
     let entries = arrange(entries)?;
+    compressed(out, threads, |stream| {
+        for entry in &entries {
+            write_entry(&mut |bytes| stream.write(bytes), entry, unpack)?;
+            if let Kind::File(content) = &entry.kind {
+                progress.unpacked(content.len());
+            }
+        }
+        stream.write(&tar::END)
+    })
+}
+
+/// As [`plain`], but writes the tar itself, which [`compress_tar`] makes the same blob of.
+pub fn plain_tar(
+    entries: Vec<Entry>,
+    out: &mut dyn Write,
+    unpack: Option<&dyn Unpack>,
+) -> Result<(), Error> {
+    let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(Error::Write);
+    for entry in arrange(entries)? {
+        write_entry(&mut write, &entry, unpack)?;
+    }
+    write(&tar::END)?;
+    out.flush().map_err(Error::Write)
+}
+
+/// Writes the blob of a layer whose tar was made before; `what` names the tar in an error.
+pub fn compress_tar(
+    mut from: impl Read,
+    what: &str,
+    out: &mut dyn Write,
+    threads: NonZeroUsize,
+) -> Result<Layer, Error> {
+    let mut buffer = vec![0; PIECE];
+    compressed(out, threads, |stream| {
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(n) => stream.write(&buffer[..n])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Read { what: what.to_owned(), source }),
+            }
+        }
+    })
+}
+
+/// Compresses the tar that `fill` writes.
+fn compressed(
+    out: &mut dyn Write,
+    threads: NonZeroUsize,
+    fill: impl FnOnce(&mut Stream<'_>) -> Result<(), Error>,
+) -> Result<Layer, Error> {
     let (sender, work) = sync_channel::<Order>(threads.get());
     let work = Mutex::new(work);
     thread::scope(|scope| {
@@ -59,12 +110,7 @@ pub fn plain(
             diff: Hasher::new(),
             blob: Hasher::new(),
         };
-        for entry in &entries {
-            write_entry(&mut stream, entry, unpack)?;
-            if let Kind::File(content) = &entry.kind {
-                progress.unpacked(content.len());
-            }
-        }
+        fill(&mut stream)?;
         stream.finish()
     })
 }
@@ -135,7 +181,6 @@ impl Stream<'_> {
     }
 
     fn finish(mut self) -> Result<Layer, Error> {
-        self.write(&tar::END)?;
         if !self.piece.is_empty() {
             self.send()?;
         }
@@ -149,7 +194,7 @@ impl Stream<'_> {
 }
 
 fn write_entry(
-    stream: &mut Stream<'_>,
+    write: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     entry: &Entry,
     unpack: Option<&dyn Unpack>,
 ) -> Result<(), Error> {
@@ -163,7 +208,7 @@ fn write_entry(
     };
     let mut header = Vec::new();
     tar::header(&mut header, path, tar_type, meta);
-    stream.write(&header)?;
+    write(&header)?;
     match (kind, unpack) {
         (Kind::Directory, Some(unpack)) => unpack.directory(path, meta).map_err(failed),
         (Kind::Symlink { target }, Some(unpack)) => {
@@ -176,13 +221,13 @@ fn write_entry(
                 None => None,
             };
             read_content(path, content, |bytes| {
-                stream.write(bytes)?;
+                write(bytes)?;
                 match &mut file {
                     Some(file) => file.write_all(bytes).map_err(failed),
                     None => Ok(()),
                 }
             })?;
-            stream.write(&tar::END[..tar::padding(content.len())])?;
+            write(&tar::END[..tar::padding(content.len())])?;
             match file {
                 Some(mut file) => file.flush().map_err(failed),
                 None => Ok(()),

@@ -78,6 +78,11 @@ impl Sha256 {
         Digest::from_bytes(digest)
     }
 
+    /// How many bytes it has taken.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     fn held(&self) -> usize {
         (self.len % BLOCK as u64) as usize
     }

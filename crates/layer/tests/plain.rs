@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
 use sconce_blob::Digest;
-use sconce_layer::{Content, Entry, Error, Kind, Layer, Meta, Unpack, plain};
+use sconce_layer::{
+    Content, Entry, Error, Kind, Layer, Meta, Unpack, compress_tar, plain, plain_tar,
+};
 
 fn entry(path: &str, kind: Kind) -> Entry {
     let meta = match kind {
@@ -92,6 +94,21 @@ fn golden_digest_on_any_number_of_threads_in_any_order() {
     let mut tar = Vec::new();
     MultiGzDecoder::new(&blob[..]).read_to_end(&mut tar).unwrap();
     assert_eq!(Digest::of(&tar), layer.diff_id);
+}
+
+#[test]
+fn the_tar_alone_and_its_compression_make_the_same_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layer, blob) = make(everything(folder.path()), 2).unwrap();
+    let mut tar = Vec::new();
+    plain_tar(everything(folder.path()), &mut tar, None).unwrap();
+    assert_eq!(Digest::of(&tar), layer.diff_id);
+    for threads in [1, 3] {
+        let mut again = Vec::new();
+        let threads = NonZeroUsize::new(threads).unwrap();
+        assert_eq!(compress_tar(&tar[..], "it", &mut again, threads).unwrap(), layer);
+        assert_eq!(again, blob);
+    }
 }
 
 #[test]

@@ -54,6 +54,12 @@ impl Sharing {
         self.0
     }
 
+    /// The mode of the store's own folder, and of those in which each member has things of their own that are used by
+    /// their path: with the sticky bit (inode(7)) no other member can put something else in their place.
+    pub(crate) fn held(self) -> u32 {
+        if self.is_group() { self.0 | STICKY } else { self.0 }
+    }
+
     /// The mode of files that are not blobs. Who may not read them does not get past the folder.
     pub(crate) fn files(self) -> u32 {
         0o644 | self.0 & GROUP_WRITES
@@ -142,8 +148,9 @@ pub(crate) fn close(root: &Path, folder: &File) -> Result<Sharing, Error> {
             return Err(exposed(&path, mode));
         }
     }
-    if mode != sharing.folders() && meta.uid() == rustix::process::geteuid().as_raw() {
-        let permissions = Permissions::from_mode(sharing.folders());
+    let you = rustix::process::geteuid().as_raw();
+    if mode != sharing.held() && (meta.uid() == you || you == 0 && sharing.is_group()) {
+        let permissions = Permissions::from_mode(sharing.held());
         folder.set_permissions(permissions).map_err(at("set the mode of", root))?;
     }
     // A file system may take no modes at all (vfat, some network ones).

@@ -11,6 +11,7 @@ use sconce_blob::{Digest, Hasher};
 use crate::Store;
 use crate::error::{Error, at};
 use crate::own::{self, remove_file};
+use crate::uncached::write_uncached;
 
 /// The mode of a blob's file. Who may not read a store doesn't get past its folder.
 const READ_ONLY: u32 = 0o444;
@@ -24,6 +25,7 @@ pub struct BlobWriter {
     path: PathBuf,
     file: File,
     hasher: Hasher,
+    cached: bool,
 }
 
 impl Store {
@@ -50,7 +52,12 @@ impl Store {
     pub fn create_blob(&self) -> Result<BlobWriter, Error> {
         let path = self.scratch_path();
         let file = create_read_only(&path)?;
-        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new() })
+        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new(), cached: true })
+    }
+
+    /// Removes a blob of this store that its maker needs no more, if it is there.
+    pub fn remove_blob(&self, digest: Digest) -> Result<(), Error> {
+        self.discard(&self.place().blob(digest))
     }
 
     /// Puts `bytes` into the store.
@@ -172,6 +179,13 @@ impl Store {
 }
 
 impl BlobWriter {
+    /// Keeps its bytes out of the page cache: nobody reads them soon.
+    #[must_use]
+    pub fn uncached(mut self) -> Self {
+        self.cached = false;
+        self
+    }
+
     /// Bytes taken so far.
     pub fn len(&self) -> u64 {
         self.hasher.len()
@@ -193,7 +207,10 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(buf)?;
+        let n = match self.cached {
+            true => self.file.write(buf)?,
+            false => write_uncached(&self.file, buf).map(|()| buf.len())?,
+        };
         self.hasher.update(&buf[..n]);
         Ok(n)
     }

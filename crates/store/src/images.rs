@@ -57,11 +57,26 @@ impl Store {
         for layer in &record.layers {
             self.put_layer(layer)?;
         }
-        self.put_bytes(config)?;
-        self.put_bytes(manifest)?;
-        self.put_record(&record)?;
+        self.put_documents(&record, manifest, config)?;
         names.iter().try_for_each(|name| self.put_name(name, digest))?;
         Ok(digest)
+    }
+
+    /// As [`Store::put_image`], of an image that can be started and go nowhere: its layers need trees here, not blobs.
+    pub fn put_image_of_trees(&self, manifest: &[u8], config: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(manifest);
+        let record = record::of_documents(digest, manifest, config)?;
+        match record.layers.iter().find(|layer| self.tree(layer.diff_id).is_none()) {
+            Some(layer) => return Err(Error::MissingBlob(layer.digest)),
+            None => self.put_documents(&record, manifest, config)?,
+        }
+        Ok(digest)
+    }
+
+    fn put_documents(&self, record: &Record, manifest: &[u8], config: &[u8]) -> Result<(), Error> {
+        self.put_bytes(config)?;
+        self.put_bytes(manifest)?;
+        self.put_record(record)
     }
 
     /// All images of this store and those below, the one used last first.

@@ -10,9 +10,10 @@ use sconce_oci::{Artifact, Document};
 use crate::Store;
 use crate::beside::Beside;
 use crate::error::Error;
-use crate::files::{read_small, remove_file};
+use crate::files::read_small;
 use crate::names::check_name;
 use crate::oci::each;
+use crate::own::remove_file;
 use crate::place::Place;
 use crate::record::{self, DOCUMENT_LIMIT};
 

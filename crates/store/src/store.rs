@@ -120,6 +120,7 @@ impl Store {
         for name in FOLDERS {
             make_folder(&place.folder(name), sharing.folders())?;
         }
+        hold(&place.folder("tmp"), sharing)?;
         let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
         let gc = open_gc_lock(&place.folder("locks/gc"), sharing)?;
         let pins = Pins::new(scratch.path().to_owned(), gc);
@@ -190,6 +191,7 @@ impl Store {
             return Ok(path);
         }
         make_folder(&path, self.sharing().folders())?;
+        hold(&path, self.sharing())?;
         path.push(rustix::process::geteuid().as_raw().to_string());
         make_folder(&path, 0o700)?;
         access::check_private(&path)?;
@@ -436,6 +438,21 @@ impl Store {
         let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
         self.note(&format!("files are left that can't be removed: {error}{hint}"));
     }
+}
+
+/// Sees to it that in a group's store what each member has in a folder is theirs to move and remove. Only its owner and
+/// root can: where a member made it, the next time that they open the store.
+fn hold(folder: &Path, sharing: Sharing) -> Result<(), Error> {
+    let Some(about) =
+        own::look(folder).map_err(at("look at", folder))?.filter(|_| sharing.is_group())
+    else {
+        return Ok(());
+    };
+    let you = rustix::process::geteuid().as_raw();
+    if about.st_mode & 0o7777 == sharing.held() || you != 0 && you != about.st_uid {
+        return Ok(());
+    }
+    own::set_folder_mode(folder, sharing.held()).map_err(at("set the mode of", folder))
 }
 
 fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {

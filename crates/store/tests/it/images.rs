@@ -64,6 +64,38 @@ pub fn put_image_of(store: &Store, name: &str, layers: &[Digest]) -> Digest {
 }
 
 #[test]
+fn an_image_of_trees_can_be_mounted_and_goes_nowhere() {
+    let (folder, store) = store();
+    let tar = tar(&[(header(b'0', "base", 1000), &noise(1000, 77))]);
+    let id = crate::put_layer(&store, &tar);
+    store.extract(id, &|_| ()).unwrap();
+    store.remove_blob(id).unwrap();
+    store.remove_blob(id).unwrap();
+    assert!(!store.has_blob(id));
+    let config =
+        serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [id.to_string()]}}).to_string();
+    let digest = Digest::of(config.as_bytes()).to_string();
+    let media_type = "application/vnd.oci.image.layer.v1.tar";
+    let manifest = serde_json::json!({
+        "config": {"mediaType": "c", "digest": digest, "size": config.len()},
+        "layers": [{"mediaType": media_type, "digest": id.to_string(), "size": tar.len()}],
+    })
+    .to_string();
+    let documents = (manifest.as_bytes(), config.as_bytes());
+    assert!(matches!(store.put_image(&[], documents.0, documents.1), Err(Error::MissingBlob(_))));
+    let image = store.put_image_of_trees(documents.0, documents.1).unwrap();
+    let found = store.image(&image.hex()).unwrap();
+    assert_eq!(store.mount_layers(&found).unwrap().len(), 1);
+    let out = folder.path().join("out");
+    assert!(store.write_layout(&found, &[], &out, &|_| ControlFlow::Continue(())).is_err());
+    // What lost its tree is not there.
+    fs::remove_dir_all(store.tree(id).unwrap()).unwrap();
+    assert!(matches!(store.image(&image.hex()), Err(Error::Incomplete { .. })));
+    let again = store.put_image_of_trees(documents.0, documents.1);
+    assert!(matches!(again, Err(Error::MissingBlob(_))), "{again:?}");
+}
+
+#[test]
 fn images_are_found_by_name_and_digest() {
     let (_folder, store) = store();
     let first = put_image(&store, &["torch:2.15.0", "localhost:5000/a/b:c"], 1);
