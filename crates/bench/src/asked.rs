@@ -60,7 +60,15 @@ impl Asked {
         if let Some(gpu) = one.gpus.iter().find(|gpu| !self.gpus.contains(gpu)) {
             return Err(format!("it answered for `{name}` of GPU {gpu}, which CUDA does not show"));
         }
-        let by_torch = figure(name).is_some_and(|row| row.group.by_torch());
+        let row = figure(name);
+        let of_gpu = row.is_some_and(|row| !row.group.without_gpu());
+        let mut distinct = one.gpus.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if of_gpu && one.gpus.is_empty() || distinct.len() != one.gpus.len() {
+            return Err(format!("it answered for `{name}` of GPUs {:?}", one.gpus));
+        }
+        let by_torch = row.is_some_and(|row| row.group.by_torch());
         // The first is what a program through torch measures.
         if by_torch && one.gpus.iter().any(|gpu| Some(gpu) != self.gpus.first()) {
             return Err(format!("it answered for `{name}` of GPUs {:?}", one.gpus));

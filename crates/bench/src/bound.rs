@@ -130,10 +130,17 @@ pub(crate) fn link(gpu: &Gpu, one: &Figure) -> Option<(u32, u32)> {
     /// Fewer may all have been taken before the GPU had work.
     const SAMPLES: u32 = 3;
     let board = gpu.board?;
+    let (best, most) = (board.pcie_generation?.1, board.pcie_lanes?.1);
     let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES);
-    let seen = seen.and_then(|seen| seen.pcie);
-    seen.or_else(|| Some((board.pcie_generation?.1, board.pcie_lanes?.0)))
+    let seen = seen.and_then(|seen| seen.pcie).or(Some((best, board.pcie_lanes?.0)));
+    // What passes the best of board and slot, or is no width of PCIe, is no answer: a bound that rests on it would be none.
+    seen.filter(|(generation, lanes)| {
+        *generation <= best && *lanes <= most && WIDTHS.contains(lanes)
+    })
 }
+
+/// The widths of a PCIe link (PCI Express Base Specification 5.0, section 7.5.3.6: Maximum Link Width).
+const WIDTHS: [u32; 7] = [1, 2, 4, 8, 12, 16, 32];
 
 /// One way between two GPUs: NVLink, or PCIe if that is more.
 fn by_peers(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {

@@ -13,6 +13,7 @@
 mod folder;
 mod layers;
 mod object;
+mod own;
 mod refusal;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 pub use folder::{Folder, Found};
 pub use layers::Layers;
 pub use object::{json, of_value};
+pub use own::own_folder;
 pub use refusal::Refusal;
 
 /// Opens a regular file for reading. Links are followed, as whoever named the path expects.

@@ -44,9 +44,15 @@ pub(crate) fn mount(
     let mut seen = BTreeSet::new();
     let lowers: Vec<&PathBuf> = lowers.iter().filter(|lower| seen.insert(*lower)).collect();
     let mut names = Vec::with_capacity(lowers.len());
+    // The kernel would follow a link that somebody put in a tree's place, to whatever is private to who runs this: so it gets
+    // the folders that are open here, and not their paths.
+    let mut open = Vec::with_capacity(lowers.len());
     for (index, lower) in lowers.iter().enumerate() {
         let name = format!("l/{index:x}");
-        std::os::unix::fs::symlink(lower, stage.join(&name)).doing_to("linking to", lower)?;
+        let folder = sconce_open::own_folder(lower).doing_to("opening", lower)?;
+        let held = sconce_open::held(&folder);
+        std::os::unix::fs::symlink(&held, stage.join(&name)).doing_to("linking to", lower)?;
+        open.push(folder);
         names.push(name);
     }
     // The folder the process stands in is part of the mount's options, so stand there.

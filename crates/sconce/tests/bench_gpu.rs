@@ -178,6 +178,14 @@ fn copies_with_the_host_are_bounded_by_their_link() {
     machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_generation 3\n"));
     let slow = "LOW: its PCIe link is at generation 3 under load, and board and slot have 5";
     machine.expects("host-to-device", &speed("12"), slow, 1);
+    // A link beyond what board and slot have, or of no width that there is, bounds nothing.
+    for (link, value) in
+        [("generation 6", "120"), ("lanes 17", "66"), ("lanes 255", "800"), ("lanes 0", "55")]
+    {
+        machine.nvml.becomes(&(Machine::working(1) + &format!("gpu.*.pcie_{link}\n")));
+        let unknown = "can't tell: NVML does not say its PCIe link";
+        machine.expects("host-to-device", &speed(value), unknown, 0);
+    }
     machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes -\n"));
     machine.expects(
         "host-to-device",

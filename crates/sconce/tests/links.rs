@@ -4,8 +4,8 @@
 mod world;
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::{Child, Stdio};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Child, Command, Stdio};
 
 use world::World;
 
@@ -68,6 +68,10 @@ fn nothing_is_read_through_them() {
             &["verify-signature", "127.0.0.1:1/app:1", "--key", "vol/env"],
             &["serve", "--listen", "127.0.0.1:0", "--tls-cert", "vol/env", "--tls-key", "vol/env"],
             &["serve", "--listen", "127.0.0.1:0", "--htpasswd", "vol/out/secret"],
+            &["monitor", "--replay", "vol/env"],
+            &["monitor", "--history", "vol/out/history"],
+            &["monitor", "--record", "vol/out/a.gz", "--for", "1s"],
+            &["monitor", "--textfile", "vol/out/a.prom", "--for", "1s"],
         ] {
             let (code, out, err) = world.says(words);
             assert!(code != 0 && err.contains(REFUSED), "{words:?}: {code} {out}{err}");
@@ -161,4 +165,32 @@ fn what_is_exchanged_meanwhile_is_never_mounted() {
     }
     println!("{mounted} of 30 were mounted");
     assert_eq!(world.says(&["rm", "-f", "swaps"]).0, 0);
+}
+
+/// In a group's store a member can put a link in a tree's place: who starts its image must not find a private folder of theirs
+/// in the container.
+#[test]
+fn a_link_in_place_of_a_tree_is_mounted_for_nobody() {
+    let world = World::new();
+    world.image(CONFIG);
+    fs::create_dir_all(world.path("store")).unwrap();
+    fs::set_permissions(world.path("store"), fs::Permissions::from_mode(0o2770)).unwrap();
+    let run = ["run", "-q", "--gpus", "none", "oci:image", "sh", "-c", "cat /secret"];
+    let (_, out, err) = world.says(&run);
+    assert!(out.is_empty() && err.contains("secret"), "{out}{err}");
+    let trees: Vec<_> = fs::read_dir(world.path("store/trees")).unwrap().flatten().collect();
+    for tree in &trees {
+        let (tree, mine) = (tree.path(), world.path("private"));
+        let copied = Command::new("cp").arg("-a").arg(&tree).arg(&mine).status().unwrap();
+        assert!(copied.success());
+        fs::write(mine.join("secret"), "mine\n").unwrap();
+        fs::rename(&tree, world.path("aside")).unwrap();
+        symlink(&mine, &tree).unwrap();
+        let (code, out, err) = world.says(&run);
+        assert!(code == 125 && out.is_empty() && err.contains("link"), "{code} {out}{err}");
+        fs::remove_file(&tree).unwrap();
+        fs::rename(world.path("aside"), &tree).unwrap();
+        fs::remove_dir_all(&mine).unwrap();
+    }
+    assert!(!trees.is_empty());
 }

@@ -160,8 +160,16 @@ fn an_image_is_pushed_by_sconce_and_by_hand() {
     );
     is(&put("lab/other/manifests/3", "{}"), 400, "MANIFEST_INVALID");
     is(&put("torch/manifests/2.15.0", &tag.body), 403, "what sconce builds for it");
-    for name in ["docker.io/library/torch", "docker.io/torch", "docker.io/library/lab"] {
-        is(&put(&format!("{name}/manifests/2.15.0"), &tag.body), 400, "without `docker.io/`");
+    for name in [
+        "docker.io/library/torch",
+        "docker.io/torch",
+        "index.docker.io/library/lab",
+        "registry-1.docker.io/lab",
+    ] {
+        is(&put(&format!("{name}/manifests/2.15.0"), &tag.body), 400, "without Docker Hub's own");
+    }
+    for name in ["store", "oci", "docker-archive"] {
+        is(&put(&format!("{name}/manifests/good"), &tag.body), 400, "says where an image is");
     }
     // It would be what that digest means on this machine.
     let name = format!("sha256/manifests/{}", Digest::of(b"another").hex());

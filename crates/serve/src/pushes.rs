@@ -35,6 +35,11 @@ impl Default for Pushes {
     }
 }
 
+/// What Docker Hub is called.
+const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+/// What stands before a `:` to say where an image is.
+const FORMS: [&str; 6] = ["store", "oci", "oci-archive", "docker", "docker-archive", "dir"];
+
 impl Pushes {
     /// Takes nothing while fewer bytes are free on the store's disk.
     #[must_use]
@@ -212,9 +217,15 @@ impl Pushes {
         }
         let invalid = |why: String| Refusal::new(400, "MANIFEST_INVALID", why);
         let digest = Digest::of(&bytes);
-        if crate::images::HUB.iter().any(|hub| name.starts_with(hub)) {
+        let first = name.split('/').next().unwrap_or_default();
+        if DOCKER_HUB.contains(&first) {
             // It would answer for the name without that, which may be one that sconce builds.
-            let why = "names are pushed without `docker.io/`";
+            let why = "names are pushed without Docker Hub's own, such as `docker.io/`";
+            return Err(Refusal::new(400, "NAME_INVALID", why).into());
+        }
+        if FORMS.contains(&name) {
+            // `store:good` is the image `good` of the store.
+            let why = format!("`{name}:` says where an image is, and is no name of one");
             return Err(Refusal::new(400, "NAME_INVALID", why).into());
         }
         let mut names = Vec::new();

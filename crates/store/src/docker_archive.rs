@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -165,6 +165,7 @@ impl Store {
         let path = folder.join("archive.tar");
         let mut file = self.create(&path)?;
         let taken = unpack(from, what, &mut file, &path)
+            .and_then(|()| file.rewind().map_err(at("read", &path)))
             .and_then(|()| self.read_tar(&file, what, tag, architecture, names));
         remove_own(&folder)?;
         taken

@@ -4,94 +4,33 @@
 //! store is handed to the kernel to be changed: the folder is opened in one step that takes no link (openat2(2)), and the
 //! call that follows gets that folder and one name, whose link it does not follow either.
 //!
-//! A link counts only where nobody but root or the caller can have put it: whoever may write a folder can move
-//! root's own links into it, out of an image's tree for one, so the owner of a link proves nothing. That lets a private store
-//! have a folder on another disk.
+//! A link counts only where nobody but root or the caller can have put it ([`sconce_open::own_folder`]). That lets a private
+//! store have a folder on another disk.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, Stat, fstat, linkat,
-    mkdirat, openat, openat2, readlinkat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Mode, OFlags, RawMode, RenameFlags, Stat, fstat, linkat, mkdirat, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
+use sconce_open::own_folder;
 
 use crate::error::{Error, at};
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-/// The most links on the way to a folder, as the kernel has it (path_resolution(7)).
-const MOST_LINKS: u32 = 40;
-
-/// Opens a folder of a store; its path is absolute.
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    match openat2(CWD, path, FOLDER, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        Err(Errno::LOOP) => walk(path),
-        opened => Ok(opened?),
-    }
-}
-
-/// The same step by step: each link is judged by the folder that it was found in.
-fn walk(path: &Path) -> io::Result<OwnedFd> {
-    let top = || openat(CWD, "/", FOLDER, Mode::empty());
-    let mut folder = top()?;
-    let mut todo = parts(path);
-    let mut links = 0;
-    while let Some(part) = todo.pop() {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = openat(&folder, &part, flags, Mode::empty())?;
-        if FileType::from_raw_mode(fstat(&next)?.st_mode) != FileType::Symlink {
-            folder = next;
-            continue;
-        }
-        if may_be_anybodys(&fstat(&folder)?) {
-            return Err(io::Error::other(format!(
-                "`{}` is a link, in a folder that others can write to: it may lead anywhere",
-                part.display()
-            )));
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(Errno::LOOP.into());
-        }
-        let target = readlinkat(&next, "", Vec::new())?.into_bytes();
-        let target = PathBuf::from(OsString::from_vec(target));
-        if target.is_absolute() {
-            folder = top()?;
-        }
-        todo.extend(parts(&target));
-    }
-    Ok(openat(&folder, ".", FOLDER, Mode::empty())?)
-}
-
-/// Whether others than root and the caller may have made what is in a folder.
-fn may_be_anybodys(folder: &Stat) -> bool {
-    let you = rustix::process::geteuid().as_raw();
-    !(folder.st_uid == 0 || folder.st_uid == you) || folder.st_mode & 0o022 != 0
-}
-
-/// The names and `..` of a path, the last first.
-fn parts(path: &Path) -> Vec<OsString> {
-    let named = |part: Component<'_>| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    };
-    path.components().rev().filter_map(named).collect()
-}
 
 /// The folder that a path of a store is in, and the name there.
 pub(crate) fn parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    Ok((open(parent)?, name))
+    Ok((own_folder(parent)?, name))
 }
 
 /// Opens what is at a path, if it is no link. A pipe is not waited for.
@@ -158,7 +97,7 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
         match mkdirat(&folder, name, Mode::from_raw_mode((mode & 0o700) as RawMode)) {
             Ok(()) => set_mode(&folder, name, mode),
             // A link that counts may lead to it.
-            Err(Errno::EXIST) => open(path).map(drop),
+            Err(Errno::EXIST) => own_folder(path).map(drop),
             Err(errno) => Err(errno.into()),
         }
     });
@@ -169,6 +108,13 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
 pub(crate) fn set_folder_mode(path: &Path, mode: u32) -> io::Result<()> {
     let (folder, name) = parent(path)?;
     set_mode(&folder, name, mode)
+}
+
+/// Gives a folder to another user.
+pub(crate) fn give_to(path: &Path, user: u32) -> io::Result<()> {
+    let (folder, name) = parent(path)?;
+    let user = rustix::fs::Uid::from_raw(user);
+    Ok(rustix::fs::chownat(&folder, name, Some(user), None, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Gives a folder to the caller's first group.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -120,7 +121,9 @@ impl Store {
         for name in FOLDERS {
             make_folder(&place.folder(name), sharing.folders())?;
         }
-        hold(&place.folder("tmp"), sharing)?;
+        for name in ["tmp", "containers"] {
+            hold(&place.folder(name), &meta, sharing)?;
+        }
         let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
         let gc = open_gc_lock(&place.folder("locks/gc"), sharing)?;
         let pins = Pins::new(scratch.path().to_owned(), gc);
@@ -191,7 +194,8 @@ impl Store {
             return Ok(path);
         }
         make_folder(&path, self.sharing().folders())?;
-        hold(&path, self.sharing())?;
+        let meta = fs::metadata(self.root()).map_err(at("look at", self.root()))?;
+        hold(&path, &meta, self.sharing())?;
         path.push(rustix::process::geteuid().as_raw().to_string());
         make_folder(&path, 0o700)?;
         access::check_private(&path)?;
@@ -440,15 +444,17 @@ impl Store {
     }
 }
 
-/// Sees to it that in a group's store what each member has in a folder is theirs to move and remove. Only its owner and
-/// root can: where a member made it, the next time that they open the store.
-fn hold(folder: &Path, sharing: Sharing) -> Result<(), Error> {
-    let Some(about) =
-        own::look(folder).map_err(at("look at", folder))?.filter(|_| sharing.is_group())
-    else {
+/// Sees to it that in a group's store what each member has in a folder is theirs alone to move and remove. Its owner can
+/// do both all the same: as root it is given to the owner of the store.
+fn hold(folder: &Path, store: &Metadata, sharing: Sharing) -> Result<(), Error> {
+    if !sharing.is_group() {
         return Ok(());
-    };
+    }
+    let Some(about) = own::look(folder).map_err(at("look at", folder))? else { return Ok(()) };
     let you = rustix::process::geteuid().as_raw();
+    if you == 0 && about.st_uid != store.uid() {
+        own::give_to(folder, store.uid()).map_err(at("set the owner of", folder))?;
+    }
     if about.st_mode & 0o7777 == sharing.held() || you != 0 && you != about.st_uid {
         return Ok(());
     }

@@ -23,7 +23,7 @@ use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
 
 use crate::cli::Global;
-use crate::commands::{monitor_rules, own, watching};
+use crate::commands::{monitor_rules, own, paths, watching};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
@@ -182,7 +182,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let exporter = Arc::new(exporter);
     let listener = wanted.map(listen).transpose()?;
     let mut recorder = match &args.record {
-        Some(path) => Some(Recorder::new(create(path)?, &host, LARGEST_RECORDING)?),
+        Some(path) => {
+            Some(Recorder::new(create(&output("--record", path)?)?, &host, LARGEST_RECORDING)?)
+        }
         None => None,
     };
     if let Some(listener) = listener {
@@ -290,7 +292,8 @@ fn keep(args: &Args, serves: bool) -> Result<Option<(PathBuf, History)>, Failure
         };
         set("STATE_DIRECTORY").map(PathBuf::from).or_else(state).filter(|path| path.is_absolute())
     };
-    let wanted = args.history.clone();
+    let wanted =
+        args.history.as_deref().map(|path| paths::of_option("--history", path)).transpose()?;
     let by_itself = || usual().filter(|_| serves && args.replay.is_none());
     let folder = wanted.clone().or_else(by_itself).filter(|_| !args.no_history);
     let Some(folder) = folder else { return Ok(None) };
@@ -382,10 +385,19 @@ fn create(path: &Path) -> Result<File, Failure> {
 }
 
 pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
+    let path = &paths::of_option("--replay", path)?;
     let file = sconce_open::file(path).map_err(|error| {
         Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
     })?;
     Ok(Replay::open(file)?)
+}
+
+/// A file to write, in a folder that no link of a container's volume leads to.
+fn output(option: &str, given: &Path) -> Result<PathBuf, Failure> {
+    let Some(name) = given.file_name() else { return Ok(given.to_owned()) };
+    let folder = given.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = paths::of_option(option, folder.unwrap_or(Path::new(".")))?;
+    Ok(folder.join(name))
 }
 
 fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
@@ -443,6 +455,8 @@ fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failu
 
 /// Whole or not at all: node_exporter reads it at any time.
 fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
+    // Each time: a container may have come since.
+    let path = &output("--textfile", path)?;
     let cannot = |error: std::io::Error| {
         Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
     };

@@ -59,7 +59,8 @@ pub fn tell(buses: &[String], hold: Option<Duration>) -> Result<ExitCode, Failur
         };
         for change in watch.push(Arc::clone(&sample)) {
             if let Change::Begins(finding) = change
-                && finding.severity > Severity::Note
+                // An error is one, also where ending its program is all that follows.
+                && (finding.severity > Severity::Note || finding.rule == "xid")
                 && ours(&finding.uuid)
             {
                 let word = finding.severity.word();

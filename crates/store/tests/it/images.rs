@@ -77,7 +77,7 @@ fn an_image_of_trees_can_be_mounted_and_goes_nowhere() {
     let digest = Digest::of(config.as_bytes()).to_string();
     let media_type = "application/vnd.oci.image.layer.v1.tar";
     let manifest = serde_json::json!({
-        "config": {"mediaType": "c", "digest": digest, "size": config.len()},
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": config.len()},
         "layers": [{"mediaType": media_type, "digest": id.to_string(), "size": tar.len()}],
     })
     .to_string();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -161,6 +162,36 @@ fn a_link_that_comes_and_goes_leads_nowhere() {
             1
         );
     }
+}
+
+/// What commands use by its path stays where it is: in a store that root made, no member can put something in its place.
+#[test]
+fn what_is_used_by_its_path_is_not_moved_by_others() {
+    need_root();
+    let folder = open_folder();
+    let root = admins_store(folder.path());
+    // A member is first, and the folders are theirs until root comes by.
+    assert_eq!(said(child_of(ANN, "077", folder.path(), &root, "sharing build 1")), ["built"]);
+    fs::create_dir(root.join("containers")).unwrap();
+    chown(&root.join("containers"), User { gid: GROUP, ..ANN });
+    drop(said(child_of(ROOT, "077", folder.path(), &root, "open")));
+    fs::create_dir(root.join("tmp/of-root")).unwrap();
+    let moves = |user: User, from: &Path| {
+        let mut command = std::process::Command::new("mv");
+        command.arg("-T").arg(from).arg(root.join("moved")).uid(user.uid).gid(GROUP);
+        command.stderr(std::process::Stdio::null()).status().unwrap().success()
+    };
+    for user in [ANN, BEN] {
+        for name in ["tmp", "containers", "tmp/of-root"] {
+            let place = root.join(name);
+            assert!(place.exists() && !moves(user, &place), "uid {}: {name}", user.uid);
+        }
+    }
+    // Their own things are theirs, and the group's are everybody's.
+    fs::create_dir(root.join("tmp/of-ann")).unwrap();
+    chown(&root.join("tmp/of-ann"), User { gid: GROUP, ..ANN });
+    assert!(!moves(BEN, &root.join("tmp/of-ann")));
+    assert!(moves(ANN, &root.join("tmp/of-ann")));
 }
 
 /// A name that a member gave to somebody's file, or a pipe, in the place of a download.

@@ -369,7 +369,7 @@ fn a_group_builds_and_prunes_one_store_at_once() {
         assert!(child.wait().unwrap().success(), "{said:?}");
         assert_eq!(said.len(), 1, "{said:?}");
     }
-    assert_eq!(mode(&root), 0o2770);
+    assert_eq!(mode(&root), 0o3770);
     for path in below(&root) {
         let meta = fs::symlink_metadata(&path).unwrap();
         assert_eq!(meta.gid(), GROUP, "{}", path.display());
