@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::bindings::Bindings;
 use crate::builds::Builds;
 use crate::finding::{Finding, Kind, Severity};
-use crate::loader::{Loader, Process};
-use crate::loads::LoadedByPath;
+use crate::loader::{Found, Loader, Process};
+use crate::loads::{LoadedByPath, below_site};
 use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
 use crate::static_tls::StaticTls;
 use crate::tree::Tree;
-use crate::{names, one_release, opened, plugins, preload};
+use crate::{libcuda, names, one_release, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
@@ -29,6 +29,40 @@ pub struct Closure {
     pub torch: Process,
     /// Libraries from outside of the tree that some process loads.
     pub outside: BTreeSet<usize>,
+    /// Copies of libcuda in the tree that some process loads.
+    pub libcuda: Vec<Brought>,
+}
+
+/// A copy of libcuda that something loads before the driver's.
+pub struct Brought {
+    /// Its number.
+    pub library: usize,
+    /// The path it is opened by.
+    pub opened: String,
+    /// How it was found.
+    pub found: Found,
+    /// The path of who needs it.
+    pub by: String,
+    /// Whether what there is to run loads it: torch, or anything where there is no torch.
+    pub certain: bool,
+}
+
+/// The copies of libcuda in the tree that `process` loads, but for the system's, of which there may be another then.
+fn libcudas(loader: &Loader<'_>, process: &Process, certain: bool, out: &mut Vec<Brought>) {
+    for loaded in &process.loaded {
+        let Some(by) = loaded.by.and_then(|by| process.loaded.get(by)) else { continue };
+        let found = !matches!(loaded.found, Found::Cache | Found::Default | Found::Environment);
+        let (Some(library), Some(by)) =
+            (loader.library(loaded.library), loader.library(by.library))
+        else {
+            continue;
+        };
+        let known = out.iter().any(|known| known.library == loaded.library && known.certain >= certain);
+        if found && !known && !library.outside && libcuda::is_one(library.name()) {
+            let (opened, by) = (loaded.opened.clone(), by.path.clone());
+            out.push(Brought { library: loaded.library, opened, found: loaded.found, by, certain });
+        }
+    }
 }
 
 /// A name nobody found, and who asked.
@@ -38,6 +72,8 @@ struct Absent {
     in_torch: bool,
     optional: bool,
     gpu: bool,
+    /// Whether a module of Python's needs it.
+    module: bool,
 }
 
 /// Plays the processes of an environment through.
@@ -55,6 +91,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let torch = closure.torch.clone();
     note_missing(loader, &by_path, &torch, &torch, true, &mut absent);
     bindings.take(&torch, &torch);
+    libcudas(loader, &torch, true, &mut closure.libcuda);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
     closure.findings.extend(plugins::check(loader, &torch, &torch));
     closure.findings.extend(opened::check(loader, &by_path, &torch, &torch, contents));
@@ -70,6 +107,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         builds.take(loader, &process, &torch);
         note_missing(loader, &by_path, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
+        libcudas(loader, &process, torch.loaded.is_empty(), &mut closure.libcuda);
         closure.findings.extend(plugins::check(loader, &process, &torch));
         closure.findings.extend(opened::check(loader, &by_path, &process, &torch, contents));
         closure.findings.extend(one_release::check(loader, &process, contents));
@@ -216,7 +254,11 @@ fn note_missing(
         }
         let spare = by_path.is_spare(&library.path, &missing.name);
         let optional = of_others || spare || names::is_optional(library.name());
-        let gpu = library.has_gpu_code() || names::is_opened(&missing.name);
+        // A module that lacks anything can't be imported, whatever it is for.
+        let module = names::is_module(library.name()) && is_python_library(&library.path);
+        let gpu = library.has_gpu_code()
+            || names::is_opened(&missing.name)
+            || (module && is_beside_gpu_code(loader, &library.path));
         let entry = absent
             .entry(missing.name.clone())
             .or_insert_with(|| Absent { optional: true, ..Absent::default() });
@@ -224,7 +266,16 @@ fn note_missing(
         entry.in_torch |= in_torch;
         entry.optional &= optional;
         entry.gpu |= gpu && !optional;
+        entry.module |= module && !optional;
     }
+}
+
+/// Whether the package of the module at `path` has code for GPUs.
+fn is_beside_gpu_code(loader: &Loader<'_>, path: &str) -> bool {
+    let package = |path: &str| below_site(path).split_once('/').map(|(first, _)| first.to_owned());
+    let own = package(path);
+    own.is_some()
+        && loader.all().any(|(_, other)| other.has_gpu_code() && package(&other.path) == own)
 }
 
 fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a String>) -> Vec<String> {
@@ -273,7 +324,7 @@ fn missing(
         )
         .evidence(listed(absent.by.iter()))
         .fix(fix)
-        .gpu(gpu);
+        .gpu(gpu || (absent.module && !optional));
     }
     // Python code may load it by its full path first, so only torch's own case is certain.
     let severity = match severity {
@@ -298,6 +349,8 @@ fn missing(
     .evidence(absent.by.iter().take(MAX_EVIDENCE).map(|path| format!("needed by {path}")))
     .fix(fix)
     .gpu(gpu && severity == Severity::Warning)
+    // Without torch it is what there is to run, and the program may have loaded the other first.
+    .undecided(gpu && severity == Severity::Warning && torch.loaded.is_empty())
 }
 
 /// Several copies of a library of which a process can have one: which wins?
@@ -320,7 +373,7 @@ fn shadows(loader: &Loader<'_>, torch: &Process) -> Vec<Finding> {
             !is_python_library(path) && paths.iter().any(|path| is_python_library(path))
         });
         let by_environment =
-            winner.as_ref().is_some_and(|(_, found)| *found == crate::loader::Found::Environment);
+            winner.as_ref().is_some_and(|(_, found)| *found == Found::Environment);
         let finding = match &winner {
             Some((path, found)) if system_wins || by_environment => Finding::new(
                 Severity::Warning,

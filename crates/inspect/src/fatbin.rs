@@ -24,7 +24,7 @@ use crate::Error;
 use crate::cubin::Notes;
 use crate::elf::Elf;
 use crate::read::{Fields, Named};
-use crate::unpack;
+use crate::{ptx, unpack};
 
 pub use code::{Code, Form, Target, Variant};
 
@@ -40,8 +40,10 @@ pub(crate) const MAX_HEADER: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 1 << 20;
 /// Findings about one library; a file of garbage would give one for each of its words.
 const MAX_FLAWS: usize = 16;
-/// So many entries are looked into to tell whether there is a kernel in any.
-pub(crate) const MAX_FIRST: usize = 4;
+/// A cubin larger than this has a kernel, bytes when unpacked: those without one have some kilobytes.
+const MAX_HOLLOW: u64 = 256 << 10;
+/// Different codes of one library of which a sample is looked into.
+const MAX_SAMPLES: usize = 64;
 /// A cubin smaller than this has no notes, bytes when unpacked.
 const MIN_TELLING: u64 = 1 << 10;
 /// Different sets of targets in the containers of one library.
@@ -89,6 +91,9 @@ pub struct Flaw {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
+    /// Whether code is lost by it: what is there is not all.
+    #[serde(skip)]
+    pub lost: bool,
 }
 
 /// How often a code occurs and what it weighs.
@@ -117,8 +122,8 @@ pub struct Fatbin {
     pub sets: BTreeMap<Vec<Code>, u64>,
     /// What is wrong with them; at most a few.
     pub flaws: Vec<Flaw>,
-    /// The first entries.
-    first: Vec<Entry>,
+    /// Of each code one entry that tells of all: the largest cubin, the smallest PTX.
+    samples: BTreeMap<Code, Entry>,
     /// The smallest cubin that is large enough to say where it comes from.
     smallest: Option<Entry>,
     /// How many entries were read.
@@ -142,7 +147,7 @@ impl Fatbin {
     pub fn walk(&mut self, file: Named<'_>, start: u64, len: u64) -> Result<(), Error> {
         let end = start.saturating_add(len);
         if end > file.size() {
-            self.flaw(start, format!("GPU code claims {len} bytes, beyond the end of the file"));
+            self.lose(start, format!("GPU code claims {len} bytes, beyond the end of the file"));
         }
         let end = end.min(file.size());
         let mut at = start.checked_next_multiple_of(8).unwrap_or(end);
@@ -178,7 +183,7 @@ impl Fatbin {
         let first = at + header;
         let claimed = first.saturating_add(size);
         if claimed > end {
-            self.flaw(at, format!("fatbin of {size} bytes ends beyond its section"));
+            self.lose(at, format!("fatbin of {size} bytes ends beyond its section"));
         }
         let stop = claimed.min(end);
         let mut set = Vec::new();
@@ -190,7 +195,7 @@ impl Fatbin {
             let next = place.checked_add(header).and_then(|p| p.checked_add(padded));
             let Some(next) = next.filter(|next| *next <= stop && header >= ENTRY) else {
                 let why = format!("entry with a header of {header} bytes and {padded} of payload");
-                self.flaw(place, format!("{why} does not fit its fatbin"));
+                self.lose(place, format!("{why} does not fit its fatbin"));
                 // What follows can't be told from a lie: look for the next container instead.
                 self.close(set);
                 return Ok(place.max(at + 8));
@@ -246,9 +251,7 @@ impl Fatbin {
 
     fn add(&mut self, entry: Entry, set: &mut Vec<Code>) {
         self.entries += 1;
-        if self.first.len() < MAX_FIRST {
-            self.first.push(entry);
-        }
+        self.sample(entry);
         let telling = entry.code.form == Form::Cubin && entry.unpacked >= MIN_TELLING;
         if telling && self.smallest.is_none_or(|known| entry.packed < known.packed) {
             self.smallest = Some(entry);
@@ -278,7 +281,34 @@ impl Fatbin {
 
     fn flaw(&mut self, offset: u64, what: String) {
         if self.flaws.len() < MAX_FLAWS {
-            self.flaws.push(Flaw { offset, what });
+            self.flaws.push(Flaw { offset, what, lost: false });
+        }
+    }
+
+    /// A flaw by which code is lost.
+    fn lose(&mut self, offset: u64, what: String) {
+        if self.flaws.len() < MAX_FLAWS {
+            self.flaws.push(Flaw { offset, what, lost: true });
+        }
+    }
+
+    /// Holds nothing for lost: what looked like code may have been something else.
+    pub fn forgive(&mut self) {
+        for flaw in &mut self.flaws {
+            flaw.lost = false;
+        }
+    }
+
+    fn sample(&mut self, entry: Entry) {
+        let room = self.samples.len() < MAX_SAMPLES;
+        let better = match (entry.code.form, self.samples.get(&entry.code)) {
+            (Form::Cubin | Form::Ptx, None) => room,
+            (Form::Cubin, Some(known)) => entry.unpacked > known.unpacked,
+            (Form::Ptx, Some(known)) => entry.packed < known.packed,
+            _ => false,
+        };
+        if better {
+            self.samples.insert(entry.code, entry);
         }
     }
 
@@ -287,19 +317,51 @@ impl Fatbin {
         self.codes.values().map(|tally| tally.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Whether all there is are a few cubins without a single kernel, as the linker leaves behind in
-    /// libcufftw.
-    pub fn is_hollow(&self, file: Named<'_>) -> bool {
-        let few = self.entries == self.first.len() && !self.first.is_empty();
-        let hollow = |entry: &Entry| {
-            entry.code.form == Form::Cubin
-                && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
-                    Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| {
-                        !elf.sections.iter().any(|section| section.name.starts_with(".text"))
-                    })
-                })
-        };
-        few && self.first.iter().all(hollow)
+    /// Looks into samples: cubins without a single kernel, as the linker leaves them behind in libcufftw, count for
+    /// nothing; PTX is for whom its text says, where its header says less.
+    pub fn settle(&mut self, file: Named<'_>) {
+        let samples: Vec<Entry> = self.samples.values().copied().collect();
+        for sample in samples {
+            match sample.code.form {
+                Form::Cubin if is_hollow(file, &sample) => self.rename(sample.code, None),
+                Form::Ptx if sample.code.target.variant == Variant::Plain => {
+                    let target = unpack::payload(file.bytes, &sample)
+                        .and_then(|text| ptx::directives(&text))
+                        .map(|(_, target)| target)
+                        .filter(|target| target.number == sample.code.target.number);
+                    if let Some(target) = target.filter(|target| *target != sample.code.target) {
+                        self.rename(sample.code, Some(Code { target, ..sample.code }));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes all entries of a code for others, or for none.
+    fn rename(&mut self, from: Code, to: Option<Code>) {
+        let Some(tally) = self.codes.remove(&from) else { return };
+        if let Some(to) = to {
+            let known = self.codes.entry(to).or_default();
+            known.entries = known.entries.saturating_add(tally.entries);
+            known.bytes = known.bytes.saturating_add(tally.bytes);
+            known.ptx_isa = known.ptx_isa.max(tally.ptx_isa);
+            let oldest = [known.oldest_ptx_isa, tally.oldest_ptx_isa];
+            known.oldest_ptx_isa = oldest.into_iter().flatten().min();
+        }
+        for (set, count) in std::mem::take(&mut self.sets) {
+            let mut set: Vec<Code> =
+                set.into_iter().filter_map(|code| if code == from { to } else { Some(code) }).collect();
+            set.sort();
+            set.dedup();
+            match set.is_empty() {
+                true => self.containers = self.containers.saturating_sub(count),
+                false => *self.sets.entry(set).or_default() += count,
+            }
+        }
+        if self.codes.is_empty() {
+            *self = Self { flaws: std::mem::take(&mut self.flaws), ..Self::default() };
+        }
     }
 
     /// The release of the toolkit that made the smallest cubin, where that says so.
@@ -313,6 +375,14 @@ impl Fatbin {
     pub fn is_empty(&self) -> bool {
         self.containers == 0
     }
+}
+
+/// Whether a cubin has no kernel.
+fn is_hollow(file: Named<'_>, entry: &Entry) -> bool {
+    entry.unpacked <= MAX_HOLLOW
+        && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
+            Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| !elf.has_kernel())
+        })
 }
 
 /// An entry from its header's first 64 bytes.

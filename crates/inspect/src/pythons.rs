@@ -14,6 +14,8 @@ use crate::tree::Tree;
 
 /// One finding for each folder with modules that can't be imported, and for which no other build stands in.
 pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Vec<Finding> {
+    let has = |name: &str| libraries.iter().any(|library| library.name().starts_with(name));
+    let musl = has("ld-musl-") && !has("libc.so.6");
     let own_machine = |library: &&Library| !library.outside && library.machine == machine;
     let names: BTreeSet<&str> =
         libraries.iter().filter(own_machine).map(|library| library.path.as_str()).collect();
@@ -25,17 +27,23 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
         let why = match built {
             _ if library.machine != machine => format!("is for {}", library.machine.name()),
             Built::For(tag) if tag != own => format!("is for Python {}", dotted(tag)),
+            Built::For(_) if other_c(&library.path, musl) => {
+                format!("is for systems with {}", if musl { "glibc" } else { "musl" })
+            }
             Built::Stable if !with_gil => "has the stable ABI of Pythons with the GIL".to_owned(),
             _ => continue,
         };
         let prefix = format!("{stem}.cpython-{own}-");
-        let after = names.range(prefix.as_str()..).next();
-        let stands_in = after.is_some_and(|name| name.starts_with(&prefix))
+        let mut after = names.range(prefix.as_str()..).take_while(|name| name.starts_with(&prefix));
+        let stands_in = after.any(|name| !other_c(name, musl))
             || (with_gil && names.contains(format!("{stem}.abi3.so").as_str()))
             || names.contains(format!("{stem}.so").as_str());
         if !stands_in {
             let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
             let on = match library.machine == machine {
+                true if other_c(&library.path, musl) => {
+                    format!("of a system with {}", if musl { "musl" } else { "glibc" })
+                }
                 true => format!("of Python {}", dotted(&own)),
                 false => format!("for {}", machine.name()),
             };
@@ -59,6 +67,14 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
             .gpu(true)
     };
     of_folder.into_values().map(finding).collect()
+}
+
+/// Whether the name of the module at `path` says that it is for the other C library: `_C.cpython-311-x86_64-linux-musl.so`
+/// on a system that has glibc.
+///
+/// Source: sysconfig's EXT_SUFFIX, by the triplet of the system that Python was built for.
+fn other_c(path: &str, musl: bool) -> bool {
+    path.ends_with(if musl { "-linux-gnu.so" } else { "-linux-musl.so" })
 }
 
 /// Whether the module at `path` lies in the folder of a Python that can't import it.
