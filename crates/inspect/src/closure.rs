@@ -349,8 +349,16 @@ fn missing(
     .evidence(absent.by.iter().take(MAX_EVIDENCE).map(|path| format!("needed by {path}")))
     .fix(fix)
     .gpu(gpu && severity == Severity::Warning)
-    // Without torch it is what there is to run, and the program may have loaded the other first.
-    .undecided(gpu && severity == Severity::Warning && torch.loaded.is_empty())
+    // Of all there is to run, nobody knows whether the program has loaded the other first.
+    .undecided(gpu && severity == Severity::Warning && is_all_of_it(loader, &absent.by))
+}
+
+/// Whether all code for GPUs, NVIDIA's aside, is in these libraries.
+fn is_all_of_it(loader: &Loader<'_>, paths: &BTreeSet<String>) -> bool {
+    let decides = |library: &Library| {
+        library.has_gpu_code() && !library.outside && !names::is_of_nvidia(library.soname())
+    };
+    loader.all().filter(|(_, library)| decides(library)).all(|(_, l)| paths.contains(&l.path))
 }
 
 /// Several copies of a library of which a process can have one: which wins?

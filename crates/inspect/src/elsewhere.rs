@@ -97,6 +97,9 @@ impl<'a> Place<'a> {
         {
             return Leads::Inside(inside);
         }
+        if !path.starts_with('/') && self.is_gone(from, path) {
+            return Leads::Nowhere;
+        }
         let Some(real) = &self.real else {
             // A folder that is called by its path on a machine that is not known.
             let inside = self.tree.beneath(&full).filter(|_| path.starts_with('/'));
@@ -110,18 +113,22 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether a link stays in what is inspected by its text, and nothing is there.
+    /// Whether a path stays in what is inspected by its text, over no other link, and nothing is there.
     fn is_gone(&self, from: &str, path: &str) -> bool {
-        let mut depth = from.split('/').filter(|part| !part.is_empty()).count();
+        let mut done: Vec<&str> = from.split('/').filter(|part| !part.is_empty()).collect();
         for part in path.split('/') {
             match part {
-                ".." if depth == 0 => return false,
-                ".." => depth -= 1,
-                "" | "." => {}
-                _ => depth += 1,
+                ".." if done.pop().is_none() => return false,
+                ".." | "" | "." => {}
+                part => {
+                    done.push(part);
+                    if self.tree.is_link(&done.join("/")) {
+                        return false;
+                    }
+                }
             }
         }
-        !path.starts_with('/') && self.tree.beneath(&format!("{from}/{path}")).is_none()
+        true
     }
 
     fn outside(&self, path: &str, full: &Path) -> Leads {

@@ -208,7 +208,8 @@ fn is_linker_script(tree: &Tree, path: &str) -> bool {
 mod tests {
     use crate::Says;
     use crate::failures::{SITE, World};
-    use crate::forge::Library;
+    use crate::forge::{Library, cubin, fatbin};
+    use crate::tree::Tree;
 
     const C: &str = "torch/_C.cpython-313-x86_64-linux-gnu.so";
 
@@ -243,9 +244,51 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_no_libraries() {
+        for (path, says_) in [
+            ("torch/__init__.py", Says::No),
+            ("torch/nn/__init__.py", Says::No),
+            ("torch/version.py", Says::No),
+            ("torch/bin/torch_shm_manager", Says::No),
+            ("torch/lib/libtorch_global_deps.so", Says::No),
+            ("torch/utils/x.py", Says::CantTell),
+            ("torch/utils/x.json", Says::CantTell),
+            ("torch/include/x.h", Says::InPart),
+            ("torch/__pycache__/x.cpython-313.pyc", Says::Yes),
+            ("torch/test/x.py", Says::Yes),
+            ("torch/py.typed", Says::Yes),
+            ("../../../bin/torchrun", Says::Yes),
+            ("torch-2.5.1.dist-info/LICENSE", Says::Yes),
+        ] {
+            let mut world = world(&[path]);
+            let (said, sentence) = if path == "torch/version.py" {
+                world.remove(path);
+                says(&world)
+            } else {
+                says(&world)
+            };
+            assert_eq!(said, says_, "{path}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn libraries_that_are_none_and_that_no_record_lists() {
+        let mut world = World::new();
+        world.file(&format!("{SITE}/x/libx.so"), b"version https://git-lfs.github.com/spec/v1\n");
+        world.file(&format!("{SITE}/x/_C.so"), b"");
+        world.file(&format!("{SITE}/x/liby.so"), b"GROUP ( liby.so.1 )");
+        let (said, sentence) = says(&world);
+        assert_eq!(said, Says::InPart, "{sentence}");
+        assert!(sentence.contains("has the name of a library and is none"), "{sentence}");
+        let mut only = World { tree: Tree::new(), library_path: None };
+        only.site("x/_C.so", &Library::new("").code(&[fatbin(&[cubin(90)])]));
+        only.file(&format!("{SITE}/x/libx.so"), b"");
+        assert_eq!(says(&only).0, Says::No);
+    }
+
+    #[test]
     fn what_nothing_of_torch_needs_is_a_part() {
-        let mut world =
-            world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so", "torch/t.py"]);
+        let mut world = world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so"]);
         world.file(&format!("{SITE}/torch/lib/libx.so"), b"INPUT(libx.so.1)");
         let (said, sentence) = says(&world);
         assert_eq!(said, Says::InPart, "{sentence}");

@@ -358,6 +358,11 @@ impl Tree {
         })
     }
 
+    /// Whether a symbolic link stands at exactly `path`.
+    pub fn is_link(&self, path: &str) -> bool {
+        matches!(self.get(path), Some(Node::Link(_)))
+    }
+
     /// Files of lower layers that upper ones hide, and their bytes: weight that nobody can see.
     pub fn hidden(&self) -> &[(String, u64)] {
         &self.hidden

@@ -76,7 +76,7 @@ pub(super) fn dangling(place: &Place<'_>, torch: bool) -> Option<Finding> {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         match place.is_image {
             true => place.tree.resolve(path).is_none(),
-            false => place.leads(folder, target) == Leads::Nowhere || place.is_gone(folder, target),
+            false => place.leads(folder, target) == Leads::Nowhere,
         }
     });
     let mut all: Vec<(&str, &str)> = nowhere.collect();
