@@ -37,6 +37,9 @@ fn builds_for_another_c_library_or_processor() {
     assert_eq!(both.0, Says::Yes, "{}", both.1);
     let (said, sentence) = world(&[("312-x86_64-linux-gnu", 62), ("313-aarch64-linux-gnu", 183)]);
     assert_eq!(said, Says::No, "{sentence}");
+    // By its name alone: Python opens no file that is called so.
+    let (said, sentence) = world(&[("313-aarch64-linux-gnu", 62)]);
+    assert_eq!(said, Says::No, "{sentence}");
     let (said, sentence) = world(&[("313-aarch64-linux-gnu", 183), ("313-aarch64-x", 183)]);
     assert_eq!(said, Says::No, "{sentence}");
     assert!(sentence.contains("is for aarch64"), "{sentence}");
