@@ -30,6 +30,7 @@ mod host_name;
 mod image_without_cuda;
 mod imex;
 mod kernel_too_old;
+mod kernel_words;
 mod library_path;
 mod memlock;
 mod mig_empty;
@@ -111,6 +112,7 @@ pub const RULES: &[&Rule] = &[
     &gpu_memory::RULE,
     &sxid::RULE,
     &xid::RULE,
+    &kernel_words::RULE,
     &forward_compat::RULE,
     &vgpu_license::RULE,
     &clocks::RULE,
