@@ -3,7 +3,7 @@
 mod report;
 
 use report::case;
-use sconce_doctor::{Os, Snapshot, Verdict, examine};
+use sconce_doctor::{Os, Rootless, Snapshot, Verdict, examine};
 
 fn on(mut snapshot: Snapshot, id: &str, like: &[&str], version: &str) -> Snapshot {
     let like = like.iter().map(|word| (*word).to_owned()).collect();
@@ -143,4 +143,25 @@ fn what_a_snapshot_says_is_no_command() {
     let steps = report.findings.iter().flat_map(|finding| &finding.steps);
     let mut commands = steps.flat_map(|step| &step.commands);
     assert!(!commands.any(|command| command.contains("reboot; ")));
+}
+
+#[test]
+fn what_is_in_the_way_of_containers_without_root() {
+    let free = Rootless { subordinate_ids: Some(true), cgroup2: Some(true), ..Rootless::default() };
+    let says = |rootless: Rootless| {
+        let mut snapshot = one();
+        snapshot.root = false;
+        snapshot.rootless = Some(rootless);
+        let report = examine(&snapshot, None);
+        let found = report.findings.iter().filter(|finding| finding.rule.id == "rootless");
+        (report.verdict, found.count())
+    };
+    assert_eq!(says(free.clone()), (Verdict::Ready, 0));
+    let forbidden = Some("user.max_user_namespaces".to_owned());
+    let none = Rootless { forbidden_by: forbidden, ..free.clone() };
+    assert_eq!(says(none), (Verdict::ReadyWithWarnings, 1));
+    let apparmor = Rootless { apparmor: true, ..free.clone() };
+    assert_eq!(says(apparmor), (Verdict::ReadyWithWarnings, 1));
+    let bare = Rootless { subordinate_ids: Some(false), cgroup2: Some(false), ..free };
+    assert_eq!(says(bare), (Verdict::Ready, 2));
 }

@@ -57,7 +57,8 @@ fn libcudas(loader: &Loader<'_>, process: &Process, certain: bool, out: &mut Vec
         else {
             continue;
         };
-        let known = out.iter().any(|known| known.library == loaded.library && known.certain >= certain);
+        let known =
+            out.iter().any(|known| known.library == loaded.library && known.certain >= certain);
         if found && !known && !library.outside && libcuda::is_one(library.name()) {
             let (opened, by) = (loaded.opened.clone(), by.path.clone());
             out.push(Brought { library: loaded.library, opened, found: loaded.found, by, certain });
@@ -380,8 +381,7 @@ fn shadows(loader: &Loader<'_>, torch: &Process) -> Vec<Finding> {
         let system_wins = winner.as_ref().is_some_and(|(path, _)| {
             !is_python_library(path) && paths.iter().any(|path| is_python_library(path))
         });
-        let by_environment =
-            winner.as_ref().is_some_and(|(_, found)| *found == Found::Environment);
+        let by_environment = winner.as_ref().is_some_and(|(_, found)| *found == Found::Environment);
         let finding = match &winner {
             Some((path, found)) if system_wins || by_environment => Finding::new(
                 Severity::Warning,

@@ -16,12 +16,7 @@ use crate::tree::Tree;
 const MAX_LINKS: usize = 40;
 
 /// The findings; `subject` is what is inspected, as it was named.
-pub fn check(
-    tree: &Tree,
-    subject: &str,
-    host: Option<&Host>,
-    contents: &Contents,
-) -> Vec<Finding> {
+pub fn check(tree: &Tree, subject: &str, host: Option<&Host>, contents: &Contents) -> Vec<Finding> {
     let place = Place::new(tree, subject, host);
     let mut findings = pth::check(&place);
     findings.extend(links::check(&place));
@@ -189,7 +184,8 @@ fn system_packages(place: &Place<'_>) -> Option<Finding> {
                 && value.trim().eq_ignore_ascii_case("true")
         })
     };
-    let path = place.tree.files().map(|(path, _)| path).filter(|path| is_config(path)).find(takes)?;
+    let path =
+        place.tree.files().map(|(path, _)| path).filter(|path| is_config(path)).find(takes)?;
     let message = "its Python takes the system's packages too (include-system-site-packages = true), which were not inspected";
     let fix = "inspect the system's folder of packages as well, or make the virtual environment without them";
     Some(not_inspected(path, message.to_owned()).fix(fix))

@@ -350,8 +350,10 @@ impl Fatbin {
             known.oldest_ptx_isa = oldest.into_iter().flatten().min();
         }
         for (set, count) in std::mem::take(&mut self.sets) {
-            let mut set: Vec<Code> =
-                set.into_iter().filter_map(|code| if code == from { to } else { Some(code) }).collect();
+            let mut set: Vec<Code> = set
+                .into_iter()
+                .filter_map(|code| if code == from { to } else { Some(code) })
+                .collect();
             set.sort();
             set.dedup();
             match set.is_empty() {

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use sconce_facts::{Capability, CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
-    Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Import, Loads, Local,
-    OneRelease, Package, Plugin, Preload, Together, When,
+    Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Import, Loads,
+    Local, OneRelease, Package, Plugin, Preload, Together, When,
 };
 use rows::{Names, Table};
 

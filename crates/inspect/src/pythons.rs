@@ -29,14 +29,19 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
             _ if library.machine != machine => {
                 (format!("is for {}", library.machine.name()), format!("for {}", machine.name()))
             }
-            Built::For(tag) if tag != own => (format!("is for Python {}", dotted(tag)), of_python()),
+            Built::For(tag) if tag != own => {
+                (format!("is for Python {}", dotted(tag)), of_python())
+            }
             Built::Stable if !with_gil => {
                 ("has the stable ABI of Pythons with the GIL".to_owned(), of_python())
             }
             _ => match foreign(&library.path, machine, musl) {
                 Some(whom) => {
                     let c = if musl { "musl" } else { "glibc" };
-                    (format!("is for {whom}"), format!("of a Python for {} and {c}", machine.name()))
+                    (
+                        format!("is for {whom}"),
+                        format!("of a Python for {} and {c}", machine.name()),
+                    )
                 }
                 None => continue,
             },
@@ -79,7 +84,9 @@ fn foreign(path: &str, machine: Machine, musl: bool) -> Option<String> {
     let (_, triplet) = tag.strip_suffix(".so")?.split_once('-')?;
     let (processor, c) = triplet.split_once("-linux-")?;
     if processor != machine.name() {
-        return Some(processor.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect());
+        return Some(
+            processor.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect(),
+        );
     }
     match (c, musl) {
         ("musl", false) => Some("systems with musl".to_owned()),

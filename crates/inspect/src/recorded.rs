@@ -97,9 +97,11 @@ pub fn check(
 impl Files<'_> {
     fn wrong(&self, path: &str) -> Option<Wrong> {
         // Scripts and data go to places of the environment's own (`../../../bin/x`), and bytecode comes and goes.
-        let elsewhere = path.contains("../") || path.contains(".data/") || path.contains('\u{fffd}');
+        let elsewhere =
+            path.contains("../") || path.contains(".data/") || path.contains('\u{fffd}');
         let name = path.rsplit('/').next().unwrap_or(path);
-        let of_metadata = below_site(path).split('/').next().is_some_and(|first| first.ends_with(".dist-info"));
+        let of_metadata =
+            below_site(path).split('/').next().is_some_and(|first| first.ends_with(".dist-info"));
         if elsewhere || of_metadata || names::is_spare_file(name) || names::is_of_tests(path) {
             return None;
         }
@@ -119,7 +121,9 @@ impl Files<'_> {
     }
 
     fn is_no_library(&self, path: &str) -> bool {
-        !self.known.contains(path) && !self.told.contains(path) && !is_linker_script(self.tree, path)
+        !self.known.contains(path)
+            && !self.told.contains(path)
+            && !is_linker_script(self.tree, path)
     }
 
     /// How much it matters; not at all where a package has libraries alone, and this is none.
@@ -158,8 +162,8 @@ impl Files<'_> {
         let files = self.tree.files().map(|(path, _)| path).filter(|path| is_one(path));
         let broken = files.filter(|path| self.is_no_library(path)).map(|path| {
             let module = names::is_module(path.rsplit('/').next().unwrap_or(path));
-            let stops = self.contents.torch.is_none()
-                || (module && below_site(path).starts_with("torch/"));
+            let stops =
+                self.contents.torch.is_none() || (module && below_site(path).starts_with("torch/"));
             let severity = if stops { Severity::Error } else { Severity::Warning };
             let message = "has the name of a library and is none";
             Finding::new(severity, Kind::FileMissing, path, message)

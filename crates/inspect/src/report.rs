@@ -195,8 +195,7 @@ pub fn inspect(
     if options.whole {
         findings.extend(closure::interpreter(tree, &loader, &contents));
     }
-    let judged =
-        requirements::Judged::new(&contents, &scan.libraries, loader.machine().name());
+    let judged = requirements::Judged::new(&contents, &scan.libraries, loader.machine().name());
     findings.extend(recorded::check(tree, &contents, &judged, &scan.libraries, &findings));
     if !options.partial {
         findings.extend(requirements::check(tree, &contents, &judged));

@@ -34,8 +34,7 @@ impl Judged {
                     || package.native.iter().any(|path| paths.contains(path.as_str())))
         };
         let mut open: Vec<&Package> = contents.packages.iter().filter(is_first).collect();
-        let mut names: BTreeSet<String> =
-            open.iter().map(|package| package.name.clone()).collect();
+        let mut names: BTreeSet<String> = open.iter().map(|package| package.name.clone()).collect();
         while let Some(package) = open.pop() {
             for requirement in held(package, &place) {
                 if names.insert(requirement.name.clone()) {

@@ -17,7 +17,9 @@ pub(super) fn switched(survey: &driver::Survey) -> bool {
         })
     };
     let board = || is_switched_board(survey.pci.iter().map(|(_, device)| device.as_str()));
-    !survey.switches.is_empty() || board() || survey.pci.iter().filter(|one| blackwell(one)).count() > 1
+    !survey.switches.is_empty()
+        || board()
+        || survey.pci.iter().filter(|one| blackwell(one)).count() > 1
 }
 
 /// Looked for only where there is something to manage.

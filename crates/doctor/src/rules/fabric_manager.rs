@@ -3,9 +3,9 @@
 use sconce_gpu::nvml::Fabric;
 
 use super::{Rule, nvlsm};
-use crate::state::is_switched_board;
 use crate::actions::duration;
 use crate::fix;
+use crate::state::is_switched_board;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.

@@ -49,6 +49,7 @@ mod persistence;
 mod power_cable;
 mod power_limit;
 mod recovery_action;
+mod rootless;
 mod secure_boot;
 mod small_shm;
 mod sxid;
@@ -132,6 +133,7 @@ pub const RULES: &[&Rule] = &[
     &power_limit::RULE,
     &persistence::RULE,
     &device_cgroup::RULE,
+    &rootless::RULE,
     &driver_too_old::RULE,
 ];
 

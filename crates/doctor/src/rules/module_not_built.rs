@@ -79,8 +79,14 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     }
     let mut steps = vec![
         fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
-        Step::host("build the module and load it", &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"]),
-        Step::host("if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver", &[]),
+        Step::host(
+            "build the module and load it",
+            &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"],
+        ),
+        Step::host(
+            "if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver",
+            &[],
+        ),
     ];
     steps.extend(keep_out);
     Some(finding.fix(steps))

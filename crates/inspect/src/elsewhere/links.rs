@@ -89,7 +89,9 @@ pub(super) fn dangling(place: &Place<'_>, torch: bool) -> Option<Finding> {
     let evidence = all.iter().take(MAX_EVIDENCE);
     Some(
         Finding::new(severity, Kind::FileMissing, path, message)
-            .evidence(evidence.map(|(path, target)| format!("{} -> {}", words(path), words(target))))
+            .evidence(
+                evidence.map(|(path, target)| format!("{} -> {}", words(path), words(target))),
+            )
             .fix("install its package again")
             .gpu(true),
     )

@@ -106,8 +106,11 @@ fn allows(bound: &str, version: &str) -> Option<bool> {
         ">" => own > other,
         _ => {
             let parts = wanted.split('.').count().checked_sub(1).filter(|parts| *parts > 0)?;
-            let prefix: Vec<u64> =
-                wanted.split('.').take(parts).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+            let prefix: Vec<u64> = wanted
+                .split('.')
+                .take(parts)
+                .map(|part| part.parse().ok())
+                .collect::<Option<_>>()?;
             own >= other && begins(&own, &prefix)
         }
     })
@@ -275,11 +278,31 @@ mod tests {
     fn lines_and_their_markers() {
         for (line, name, bounds, applies) in [
             ("typing-extensions>=4.10.0", "typing-extensions", ">=4.10.0", true),
-            ("nvidia_cudnn-cu12 (==9.1.0.70) ; platform_system == \"Linux\" and platform_machine == \"x86_64\"", "nvidia-cudnn-cu12", "==9.1.0.70", true),
-            ("triton==3.1.0; platform_system == 'Linux' and python_version < '3.13'", "triton", "==3.1.0", true),
+            (
+                "nvidia_cudnn-cu12 (==9.1.0.70) ; platform_system == \"Linux\" and platform_machine == \"x86_64\"",
+                "nvidia-cudnn-cu12",
+                "==9.1.0.70",
+                true,
+            ),
+            (
+                "triton==3.1.0; platform_system == 'Linux' and python_version < '3.13'",
+                "triton",
+                "==3.1.0",
+                true,
+            ),
             ("setuptools; python_version >= \"3.13\"", "setuptools", "", false),
-            ("a[b,c]>=1,<2; (sys_platform == 'win32' or python_full_version >= '3.12.4')", "a", ">=1,<2", false),
-            ("nvidia-cudnn-cu12<10.0,>=9.8; extra == \"with-cuda\"", "nvidia-cudnn-cu12", "<10.0,>=9.8", false),
+            (
+                "a[b,c]>=1,<2; (sys_platform == 'win32' or python_full_version >= '3.12.4')",
+                "a",
+                ">=1,<2",
+                false,
+            ),
+            (
+                "nvidia-cudnn-cu12<10.0,>=9.8; extra == \"with-cuda\"",
+                "nvidia-cudnn-cu12",
+                "<10.0,>=9.8",
+                false,
+            ),
             ("x; made_up == 'y'", "x", "", false),
             ("x; python_version >= ", "x", "", false),
             ("x; ((((((((((((((((((((", "x", "", false),
