@@ -78,7 +78,9 @@ fn a_libcuda_of_no_known_driver_comes_first() {
 
 #[test]
 fn an_older_driver_in_place_of_a_newer_one() {
-    let snapshot = on(case("upgraded-past-the-gpu"), "debian", &[], "12");
+    let mut snapshot = on(case("upgraded-past-the-gpu"), "debian", &[], "12");
+    snapshot.driver.module = snapshot.driver.libraries.clone();
+    snapshot.gpus.clear();
     let text = examine(&snapshot, None).text();
     assert!(text.contains("apt-get install -y nvidia-driver-pinning-580"), "{text}");
     assert!(text.contains("--allow-downgrades"), "{text}");

@@ -112,10 +112,11 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
     finding.fix(steps)
 }
 
-/// Whether no kernel driver has it. Snapshots of schema 1 do not say.
+/// Whether no kernel driver has it, and the kernel's log does not say that anything is wrong with it. Snapshots of schema 1 do not say.
 fn is_free(snapshot: &Snapshot, device: &Device<'_>) -> bool {
     device.trouble == Some(Trouble::Hidden)
         && snapshot.schema >= 2
+        && !snapshot.kernel_log.iter().flatten().any(|line| log::names(line, device.bus_id))
         && device.pci.is_some_and(|pci| pci.driver.is_none())
 }
 
