@@ -116,7 +116,10 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
 fn is_free(snapshot: &Snapshot, device: &Device<'_>) -> bool {
     device.trouble == Some(Trouble::Hidden)
         && snapshot.schema >= 2
-        && !snapshot.kernel_log.iter().flatten().any(|line| log::names(line, device.bus_id))
+        && snapshot
+            .kernel_log
+            .as_ref()
+            .is_some_and(|log| !log.iter().any(|line| log::names(line, device.bus_id)))
         && device.pci.is_some_and(|pci| pci.driver.is_none())
 }
 
