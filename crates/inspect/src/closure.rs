@@ -30,40 +30,7 @@ pub struct Closure {
     /// Libraries from outside of the tree that some process loads.
     pub outside: BTreeSet<usize>,
     /// Copies of libcuda in the tree that some process loads.
-    pub libcuda: Vec<Brought>,
-}
-
-/// A copy of libcuda that something loads before the driver's.
-pub struct Brought {
-    /// Its number.
-    pub library: usize,
-    /// The path it is opened by.
-    pub opened: String,
-    /// How it was found.
-    pub found: Found,
-    /// The path of who needs it.
-    pub by: String,
-    /// Whether what there is to run loads it: torch, or anything where there is no torch.
-    pub certain: bool,
-}
-
-/// The copies of libcuda in the tree that `process` loads, but for the system's, of which there may be another then.
-fn libcudas(loader: &Loader<'_>, process: &Process, certain: bool, out: &mut Vec<Brought>) {
-    for loaded in &process.loaded {
-        let Some(by) = loaded.by.and_then(|by| process.loaded.get(by)) else { continue };
-        let found = !matches!(loaded.found, Found::Cache | Found::Default | Found::Environment);
-        let (Some(library), Some(by)) =
-            (loader.library(loaded.library), loader.library(by.library))
-        else {
-            continue;
-        };
-        let known =
-            out.iter().any(|known| known.library == loaded.library && known.certain >= certain);
-        if found && !known && !library.outside && libcuda::is_one(library.name()) {
-            let (opened, by) = (loaded.opened.clone(), by.path.clone());
-            out.push(Brought { library: loaded.library, opened, found: loaded.found, by, certain });
-        }
-    }
+    pub libcuda: Vec<libcuda::Brought>,
 }
 
 /// A name nobody found, and who asked.
@@ -92,7 +59,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let torch = closure.torch.clone();
     note_missing(loader, &by_path, &torch, &torch, true, &mut absent);
     bindings.take(&torch, &torch);
-    libcudas(loader, &torch, true, &mut closure.libcuda);
+    libcuda::copies(loader, &torch, true, &mut closure.libcuda);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
     closure.findings.extend(plugins::check(loader, &torch, &torch));
     closure.findings.extend(opened::check(loader, &by_path, &torch, &torch, contents));
@@ -108,7 +75,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         builds.take(loader, &process, &torch);
         note_missing(loader, &by_path, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
-        libcudas(loader, &process, torch.loaded.is_empty(), &mut closure.libcuda);
+        libcuda::copies(loader, &process, torch.loaded.is_empty(), &mut closure.libcuda);
         closure.findings.extend(plugins::check(loader, &process, &torch));
         closure.findings.extend(opened::check(loader, &by_path, &process, &torch, contents));
         closure.findings.extend(one_release::check(loader, &process, contents));

@@ -12,6 +12,7 @@
 //! The array of wrappers in `.nvFatBinSegment` can miss containers, so the data is walked instead.
 
 mod code;
+mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use crate::Error;
 use crate::cubin::Notes;
 use crate::elf::Elf;
 use crate::read::{Fields, Named};
-use crate::{ptx, unpack};
+use crate::unpack;
 
 pub use code::{Code, Form, Target, Variant};
 
@@ -40,10 +41,6 @@ pub(crate) const MAX_HEADER: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 1 << 20;
 /// Findings about one library; a file of garbage would give one for each of its words.
 const MAX_FLAWS: usize = 16;
-/// A cubin larger than this has a kernel, bytes when unpacked: those without one have some kilobytes.
-const MAX_HOLLOW: u64 = 256 << 10;
-/// Different codes of one library of which a sample is looked into.
-const MAX_SAMPLES: usize = 64;
 /// A cubin smaller than this has no notes, bytes when unpacked.
 const MIN_TELLING: u64 = 1 << 10;
 /// Different sets of targets in the containers of one library.
@@ -299,71 +296,9 @@ impl Fatbin {
         }
     }
 
-    fn sample(&mut self, entry: Entry) {
-        let room = self.samples.len() < MAX_SAMPLES;
-        let better = match (entry.code.form, self.samples.get(&entry.code)) {
-            (Form::Cubin | Form::Ptx, None) => room,
-            (Form::Cubin, Some(known)) => entry.unpacked > known.unpacked,
-            (Form::Ptx, Some(known)) => entry.packed < known.packed,
-            _ => false,
-        };
-        if better {
-            self.samples.insert(entry.code, entry);
-        }
-    }
-
     /// Bytes of all entries in the file.
     pub fn bytes(&self) -> u64 {
         self.codes.values().map(|tally| tally.bytes).fold(0, u64::saturating_add)
-    }
-
-    /// Looks into samples: cubins without a single kernel, as the linker leaves them behind in libcufftw, count for
-    /// nothing; PTX is for whom its text says, where its header says less.
-    pub fn settle(&mut self, file: Named<'_>) {
-        let samples: Vec<Entry> = self.samples.values().copied().collect();
-        for sample in samples {
-            match sample.code.form {
-                Form::Cubin if is_hollow(file, &sample) => self.rename(sample.code, None),
-                Form::Ptx if sample.code.target.variant == Variant::Plain => {
-                    let target = unpack::payload(file.bytes, &sample)
-                        .and_then(|text| ptx::directives(&text))
-                        .map(|(_, target)| target)
-                        .filter(|target| target.number == sample.code.target.number);
-                    if let Some(target) = target.filter(|target| *target != sample.code.target) {
-                        self.rename(sample.code, Some(Code { target, ..sample.code }));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Takes all entries of a code for others, or for none.
-    fn rename(&mut self, from: Code, to: Option<Code>) {
-        let Some(tally) = self.codes.remove(&from) else { return };
-        if let Some(to) = to {
-            let known = self.codes.entry(to).or_default();
-            known.entries = known.entries.saturating_add(tally.entries);
-            known.bytes = known.bytes.saturating_add(tally.bytes);
-            known.ptx_isa = known.ptx_isa.max(tally.ptx_isa);
-            let oldest = [known.oldest_ptx_isa, tally.oldest_ptx_isa];
-            known.oldest_ptx_isa = oldest.into_iter().flatten().min();
-        }
-        for (set, count) in std::mem::take(&mut self.sets) {
-            let mut set: Vec<Code> = set
-                .into_iter()
-                .filter_map(|code| if code == from { to } else { Some(code) })
-                .collect();
-            set.sort();
-            set.dedup();
-            match set.is_empty() {
-                true => self.containers = self.containers.saturating_sub(count),
-                false => *self.sets.entry(set).or_default() += count,
-            }
-        }
-        if self.codes.is_empty() {
-            *self = Self { flaws: std::mem::take(&mut self.flaws), ..Self::default() };
-        }
     }
 
     /// The release of the toolkit that made the smallest cubin, where that says so.
@@ -377,14 +312,6 @@ impl Fatbin {
     pub fn is_empty(&self) -> bool {
         self.containers == 0
     }
-}
-
-/// Whether a cubin has no kernel.
-fn is_hollow(file: Named<'_>, entry: &Entry) -> bool {
-    entry.unpacked <= MAX_HOLLOW
-        && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
-            Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| !elf.has_kernel())
-        })
 }
 
 /// An entry from its header's first 64 bytes.

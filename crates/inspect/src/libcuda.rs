@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use sconce_facts::DriverVersion;
 use serde::Serialize;
 
-use crate::closure::{Brought, Closure};
+use crate::closure::Closure;
 use crate::finding::{Finding, Kind, Severity};
-use crate::loader::{Found, Loader};
+use crate::loader::{Found, Loader, Process};
 use crate::names;
 
 const NAME: &str = "libcuda.so.1";
@@ -98,4 +98,37 @@ fn brought(
     let version = names::unmangled(name).strip_prefix("libcuda.so.").map(str::to_owned);
     let driver = version.filter(|version| version.contains('.'));
     (Some(Libcuda { library, driver, by, wins }), None)
+}
+
+/// A copy of libcuda that something loads before the driver's.
+pub struct Brought {
+    /// Its number.
+    pub library: usize,
+    /// The path it is opened by.
+    pub opened: String,
+    /// How it was found.
+    pub found: Found,
+    /// The path of who needs it.
+    pub by: String,
+    /// Whether what there is to run loads it: torch, or anything where there is no torch.
+    pub certain: bool,
+}
+
+/// The copies of libcuda in the tree that `process` loads, but for the system's, of which there may be another then.
+pub fn copies(loader: &Loader<'_>, process: &Process, certain: bool, out: &mut Vec<Brought>) {
+    for loaded in &process.loaded {
+        let Some(by) = loaded.by.and_then(|by| process.loaded.get(by)) else { continue };
+        let found = !matches!(loaded.found, Found::Cache | Found::Default | Found::Environment);
+        let (Some(library), Some(by)) =
+            (loader.library(loaded.library), loader.library(by.library))
+        else {
+            continue;
+        };
+        let known =
+            out.iter().any(|known| known.library == loaded.library && known.certain >= certain);
+        if found && !known && !library.outside && is_one(library.name()) {
+            let (opened, by) = (loaded.opened.clone(), by.path.clone());
+            out.push(Brought { library: loaded.library, opened, found: loaded.found, by, certain });
+        }
+    }
 }
