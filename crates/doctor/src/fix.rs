@@ -162,8 +162,12 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
         let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major };
         sconce_facts::install(distribution, what, branch)
     });
-    let kernel = snapshot.kernel.as_deref().unwrap_or("$(uname -r)");
-    let version = snapshot.driver_text().unwrap_or_default();
+    // A snapshot is text from elsewhere, and this goes into a command.
+    let plain = |text: &&str| {
+        text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '~'))
+    };
+    let kernel = snapshot.kernel.as_deref().filter(plain).unwrap_or("$(uname -r)");
+    let version = snapshot.driver_text().filter(plain).unwrap_or_default();
     let branch = branch.to_string();
     let mut words = words.replace("{branch}", &branch);
     if let Some(repository) = found.and_then(|found| found.repository.as_ref()) {

@@ -100,6 +100,9 @@ pub struct Snapshot {
     /// Seconds since the machine started.
     #[serde(default)]
     pub uptime_seconds: Option<u64>,
+    /// What keeps who looked from starting containers without root; absent for root, and in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootless: Option<Rootless>,
     /// Whether these are some of the machine's GPUs only ([`Snapshot::only`]).
     #[serde(skip)]
     pub(crate) part: bool,
@@ -117,6 +120,24 @@ pub struct Os {
     /// `VERSION_ID`: `24.04`.
     #[serde(default)]
     pub version: Option<String>,
+}
+
+/// What containers need that somebody without root starts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rootless {
+    /// The setting of the kernel that forbids user namespaces to all but root: `user.max_user_namespaces`.
+    #[serde(default)]
+    pub forbidden_by: Option<String>,
+    /// Whether AppArmor lets only programs with a profile of their own make them.
+    #[serde(default)]
+    pub apparmor: bool,
+    /// Whether the user has subordinate ids; absent where that can't be told.
+    #[serde(default)]
+    pub subordinate_ids: Option<bool>,
+    /// Whether control groups are of version 2; absent where that can't be seen.
+    #[serde(default)]
+    pub cgroup2: Option<bool>,
 }
 
 /// IMEX on this machine.

@@ -44,6 +44,23 @@ pub(crate) enum Trouble {
     Denied,
 }
 
+/// GPUs of the smallest board with NVSwitch: those with fewer are linked to each other (HGX A100 4-GPU), or are one of
+/// two boards' rests. NVIDIA Fabric Manager user guide DU-09883-001, supported systems: HGX A100 8-GPU and later.
+const BOARD: usize = 8;
+
+/// Whether GPUs of these PCI ids are a whole board with NVSwitch.
+pub(crate) fn is_switched_board<'a>(devices: impl Iterator<Item = &'a str>) -> bool {
+    const FIRST: Capability = Capability { major: 8, minor: 0 };
+    let of_board = devices.filter(|device| {
+        sconce_facts::gpu_by_pci(device).is_some_and(|row| {
+            row.capability >= FIRST
+                && row.host != Some(sconce_facts::Machine::Aarch64)
+                && row.name.contains("SXM")
+        })
+    });
+    of_board.count() >= BOARD
+}
+
 impl Device<'_> {
     /// `GPU 3 (NVIDIA H100 80GB HBM3) at 0000:33:00.0`.
     pub fn name(&self) -> String {

@@ -209,20 +209,20 @@ fn what_is_done_where_the_machine_is() {
     check(
         "compat-libcuda-with-a-professional-card",
         expect![[r#"
-        1x NVIDIA RTX A6000, driver 550.127.05 (CUDA up to 13.0)
-        ready, with warnings
+            1x NVIDIA RTX A6000, driver 550.127.05 (CUDA up to 13.0)
+            can't tell: what was found does not decide whether a container with GPUs works here
 
-        warns  a libcuda that is not the driver's comes first [forward-compat]
-               seen: /usr/local/cuda/compat/libcuda.so.1
-               seen: it is of driver 580.65.06, the driver is 550.127.05
-               fix:  take its folder out of LD_LIBRARY_PATH and of /etc/ld.so.conf.d: `ldconfig`
-               see:  NVIDIA/nvidia-docker#1294
+            can't tell  a libcuda that is not the driver's comes first, and whether it works with it is not known [forward-compat]
+                   seen: /usr/local/cuda/compat/libcuda.so.1
+                   seen: it is of driver 580.65.06, the driver is 550.127.05
+                   fix:  take its folder out of LD_LIBRARY_PATH and of /etc/ld.so.conf.d: `ldconfig`
+                   see:  NVIDIA/nvidia-docker#1294
 
-        notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
-               seen: CUDA 13 starts at driver 580.65.06
-               fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
-               see:  lllyasviel/Fooocus#1313
-    "#]],
+            notes  the driver 550.127.05 is too old for the newest CUDA [driver-too-old]
+                   seen: CUDA 13 starts at driver 580.65.06
+                   fix:  install a newer driver, or take an image with an older CUDA: `driver = "…"` in sconce.toml makes sconce choose it
+                   see:  lllyasviel/Fooocus#1313
+        "#]],
     );
 }
 

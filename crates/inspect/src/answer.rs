@@ -87,6 +87,7 @@ impl Report {
             .or_else(|| self.jit(&asked, verdict))
             .or_else(|| self.unknown(&asked))
             .or_else(|| self.libcuda_unknown(&asked))
+            .or_else(|| self.undecided())
             .or_else(|| self.alone(&asked))
             .or_else(|| self.in_part(&asked, verdict))
             .unwrap_or_else(|| self.yes(&asked, verdict));
@@ -159,9 +160,13 @@ impl Report {
                     torch.version,
                     torch.cuda.as_deref().unwrap_or("")
                 )),
-                None => Answer::cant_tell(
-                    "there is no GPU code in it, so nothing here decides it".to_owned(),
-                ),
+                None => {
+                    let error = self.errors().next().map(|finding| format!("; {}", words(finding)));
+                    Answer::cant_tell(format!(
+                        "there is no GPU code in it, so nothing here decides it{}",
+                        error.unwrap_or_default()
+                    ))
+                }
             }),
             Outcome::Not => {
                 let gap = verdict.gaps.first()?;
@@ -186,7 +191,8 @@ impl Report {
         let floor: DriverVersion = self.drivers.floor.as_deref()?.parse().ok()?;
         let driver = asked.driver.filter(|driver| **driver < floor)?;
         // With a newer libcuda in its place it may.
-        let own = self.drivers.libcuda.as_ref().and_then(|libcuda| libcuda.version());
+        let own = self.drivers.libcuda.as_ref().filter(|libcuda| libcuda.wins);
+        let own = own.and_then(|libcuda| libcuda.version());
         if own.is_some_and(|own| own >= floor) {
             return None;
         }
@@ -200,9 +206,6 @@ impl Report {
     fn broken(&self) -> Option<Answer> {
         let is_lost =
             |finding: &&Finding| matches!(finding.kind, Kind::BadBytes | Kind::Unreadable);
-        let words = |finding: &Finding| {
-            format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject)
-        };
         let stops = self.errors().find(|finding| !is_lost(finding));
         let lost = || {
             self.errors()
@@ -214,9 +217,14 @@ impl Report {
             .or_else(|| lost().map(|finding| Answer::cant_tell(words(finding))))
     }
 
+    /// What leaves open whether it runs.
+    fn undecided(&self) -> Option<Answer> {
+        let finding = self.findings.iter().find(|finding| finding.undecided)?;
+        Some(Answer::cant_tell(words(finding)))
+    }
+
     /// PTX that is all there is, and that the driver must be able to compile.
     fn jit(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
-        let driver = asked.driver?;
         // With code for the GPU in all the rest, what fails is a part.
         let part = self.contents.torch.is_some()
             && !verdict
@@ -226,12 +234,13 @@ impl Report {
         verdict.jit.iter().find_map(|(library, isa)| {
             let (major, minor) = isa;
             let only = format!("{library} has only PTX {major}.{minor} for {}", asked.name);
-            let forward = self.forward(asked);
             let Some(needed) = names::ptx_driver(*isa) else {
                 return Some(Answer::cant_tell(format!(
                     "{only}, and it is not known which driver compiles that"
                 )));
             };
+            let driver = asked.driver?;
+            let forward = self.forward(asked);
             // The compiler is a library of its own beside libcuda, and which one is found is not known.
             if let Some(own) = forward.filter(|own| driver < needed && *own >= *needed) {
                 return Some(Answer::cant_tell(format!(
@@ -296,7 +305,7 @@ impl Report {
                 .findings
                 .iter()
                 .find(|finding| finding.gpu && finding.severity != Severity::Note)?;
-            Some(format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject))
+            Some(words(finding))
         };
         let forward = self.forward(asked);
         let driver = forward.as_ref().or(asked.driver);
@@ -362,12 +371,8 @@ impl Report {
         let host = self.findings.iter().find(decides);
         let host = host
             .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
-        let unseen = |finding: &&Finding| finding.kind == Kind::NotInspected && finding.gpu;
-        let unseen = self.findings.iter().find(unseen);
-        let unseen = unseen
-            .map_or(String::new(), |finding| format!("; {}: {}", finding.subject, finding.message));
         let others = self.others();
-        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{unseen}{others}.") }
+        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{others}.") }
     }
 
     /// What a lock has besides its torch, of which nothing is known here.
@@ -391,4 +396,9 @@ impl Report {
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
     }
+}
+
+/// What a finding says, and of what.
+fn words(finding: &Finding) -> String {
+    format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject)
 }

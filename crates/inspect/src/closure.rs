@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::bindings::Bindings;
 use crate::builds::Builds;
 use crate::finding::{Finding, Kind, Severity};
-use crate::loader::{Loader, Process};
-use crate::loads::LoadedByPath;
+use crate::loader::{Found, Loader, Process};
+use crate::loads::{LoadedByPath, below_site};
 use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
 use crate::static_tls::StaticTls;
 use crate::tree::Tree;
-use crate::{names, one_release, opened, plugins, preload};
+use crate::{libcuda, names, one_release, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
@@ -29,6 +29,8 @@ pub struct Closure {
     pub torch: Process,
     /// Libraries from outside of the tree that some process loads.
     pub outside: BTreeSet<usize>,
+    /// Copies of libcuda in the tree that some process loads.
+    pub libcuda: Vec<libcuda::Brought>,
 }
 
 /// A name nobody found, and who asked.
@@ -38,6 +40,8 @@ struct Absent {
     in_torch: bool,
     optional: bool,
     gpu: bool,
+    /// Whether a module of Python's needs it.
+    module: bool,
 }
 
 /// Plays the processes of an environment through.
@@ -55,6 +59,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     let torch = closure.torch.clone();
     note_missing(loader, &by_path, &torch, &torch, true, &mut absent);
     bindings.take(&torch, &torch);
+    libcuda::copies(loader, &torch, true, &mut closure.libcuda);
     seen.extend(torch.loaded.iter().map(|loaded| loaded.library));
     closure.findings.extend(plugins::check(loader, &torch, &torch));
     closure.findings.extend(opened::check(loader, &by_path, &torch, &torch, contents));
@@ -70,6 +75,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         builds.take(loader, &process, &torch);
         note_missing(loader, &by_path, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);
+        libcuda::copies(loader, &process, torch.loaded.is_empty(), &mut closure.libcuda);
         closure.findings.extend(plugins::check(loader, &process, &torch));
         closure.findings.extend(opened::check(loader, &by_path, &process, &torch, contents));
         closure.findings.extend(one_release::check(loader, &process, contents));
@@ -216,7 +222,11 @@ fn note_missing(
         }
         let spare = by_path.is_spare(&library.path, &missing.name);
         let optional = of_others || spare || names::is_optional(library.name());
-        let gpu = library.has_gpu_code() || names::is_opened(&missing.name);
+        // A module that lacks anything can't be imported, whatever it is for.
+        let module = names::is_module(library.name()) && is_python_library(&library.path);
+        let gpu = library.has_gpu_code()
+            || names::is_opened(&missing.name)
+            || (module && is_beside_gpu_code(loader, &library.path));
         let entry = absent
             .entry(missing.name.clone())
             .or_insert_with(|| Absent { optional: true, ..Absent::default() });
@@ -224,7 +234,16 @@ fn note_missing(
         entry.in_torch |= in_torch;
         entry.optional &= optional;
         entry.gpu |= gpu && !optional;
+        entry.module |= module && !optional;
     }
+}
+
+/// Whether the package of the module at `path` has code for GPUs.
+fn is_beside_gpu_code(loader: &Loader<'_>, path: &str) -> bool {
+    let package = |path: &str| below_site(path).split_once('/').map(|(first, _)| first.to_owned());
+    let own = package(path);
+    own.is_some()
+        && loader.all().any(|(_, other)| other.has_gpu_code() && package(&other.path) == own)
 }
 
 fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a String>) -> Vec<String> {
@@ -273,7 +292,7 @@ fn missing(
         )
         .evidence(listed(absent.by.iter()))
         .fix(fix)
-        .gpu(gpu);
+        .gpu(gpu || (absent.module && !optional));
     }
     // Python code may load it by its full path first, so only torch's own case is certain.
     let severity = match severity {
@@ -298,6 +317,16 @@ fn missing(
     .evidence(absent.by.iter().take(MAX_EVIDENCE).map(|path| format!("needed by {path}")))
     .fix(fix)
     .gpu(gpu && severity == Severity::Warning)
+    // Of all there is to run, nobody knows whether the program has loaded the other first.
+    .undecided(gpu && severity == Severity::Warning && is_all_of_it(loader, &absent.by))
+}
+
+/// Whether all code for GPUs, NVIDIA's aside, is in these libraries.
+fn is_all_of_it(loader: &Loader<'_>, paths: &BTreeSet<String>) -> bool {
+    let decides = |library: &Library| {
+        library.has_gpu_code() && !library.outside && !names::is_of_nvidia(library.soname())
+    };
+    loader.all().filter(|(_, library)| decides(library)).all(|(_, l)| paths.contains(&l.path))
 }
 
 /// Several copies of a library of which a process can have one: which wins?
@@ -319,8 +348,7 @@ fn shadows(loader: &Loader<'_>, torch: &Process) -> Vec<Finding> {
         let system_wins = winner.as_ref().is_some_and(|(path, _)| {
             !is_python_library(path) && paths.iter().any(|path| is_python_library(path))
         });
-        let by_environment =
-            winner.as_ref().is_some_and(|(_, found)| *found == crate::loader::Found::Environment);
+        let by_environment = winner.as_ref().is_some_and(|(_, found)| *found == Found::Environment);
         let finding = match &winner {
             Some((path, found)) if system_wins || by_environment => Finding::new(
                 Severity::Warning,

@@ -121,6 +121,12 @@ pub struct Elf {
 }
 
 impl Elf {
+    /// Whether a cubin has a kernel: each is a section of its own. What has no named sections does not say.
+    pub fn has_kernel(&self) -> bool {
+        self.sections.iter().all(|section| section.name.is_empty())
+            || self.sections.iter().any(|section| section.name.starts_with(".text"))
+    }
+
     /// Whether a file that starts with these bytes is a 64-bit little-endian ELF file.
     pub fn sniff(head: &[u8]) -> bool {
         head.starts_with(&IDENT)

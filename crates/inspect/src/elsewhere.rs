@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 
 use crate::finding::{Finding, Kind, Severity};
 use crate::outside::Host;
+use crate::packages::Contents;
 use crate::tree::Tree;
 
 /// Most links on one way, as the kernel has it (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 /// The findings; `subject` is what is inspected, as it was named.
-pub fn check(tree: &Tree, subject: &str, host: Option<&Host>) -> Vec<Finding> {
+pub fn check(tree: &Tree, subject: &str, host: Option<&Host>, contents: &Contents) -> Vec<Finding> {
     let place = Place::new(tree, subject, host);
     let mut findings = pth::check(&place);
     findings.extend(links::check(&place));
+    findings.extend(links::dangling(&place, contents.torch.is_some()));
+    findings.extend(system_packages(&place));
     findings.extend(place.root.and_then(|root| python(tree, root)));
     findings.extend(conda(tree));
     findings
@@ -89,6 +92,9 @@ impl<'a> Place<'a> {
         {
             return Leads::Inside(inside);
         }
+        if !path.starts_with('/') && self.is_gone(from, path) {
+            return Leads::Nowhere;
+        }
         let Some(real) = &self.real else {
             // A folder that is called by its path on a machine that is not known.
             let inside = self.tree.beneath(&full).filter(|_| path.starts_with('/'));
@@ -100,6 +106,24 @@ impl<'a> Place<'a> {
             Some(inside) => Leads::Inside(inside),
             None => self.outside(path, &full),
         }
+    }
+
+    /// Whether a path stays in what is inspected by its text, over no other link, and nothing is there.
+    fn is_gone(&self, from: &str, path: &str) -> bool {
+        let mut done: Vec<&str> = from.split('/').filter(|part| !part.is_empty()).collect();
+        for part in path.split('/') {
+            match part {
+                ".." if done.pop().is_none() => return false,
+                ".." | "" | "." => {}
+                part => {
+                    done.push(part);
+                    if self.tree.is_link(&done.join("/")) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 
     fn outside(&self, path: &str, full: &Path) -> Leads {
@@ -140,6 +164,31 @@ fn not_inspected(path: &str, message: String) -> Finding {
     Finding::new(Severity::Note, Kind::NotInspected, path, message)
         .fix("inspect that folder as well")
         .gpu(true)
+        .undecided(true)
+}
+
+/// A virtual environment whose Python takes packages of the system too, which are not among what is inspected.
+///
+/// Source: PEP 405, "Isolation from system site-packages".
+fn system_packages(place: &Place<'_>) -> Option<Finding> {
+    const MAX_CONFIG: u64 = 1 << 16;
+    if place.is_image {
+        return None;
+    }
+    let is_config = |path: &str| path == "pyvenv.cfg" || path.ends_with("/pyvenv.cfg");
+    let takes = |path: &&str| {
+        let text = place.tree.text(path, MAX_CONFIG).unwrap_or_default();
+        text.lines().any(|line| {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            key.trim() == "include-system-site-packages"
+                && value.trim().eq_ignore_ascii_case("true")
+        })
+    };
+    let path =
+        place.tree.files().map(|(path, _)| path).filter(|path| is_config(path)).find(takes)?;
+    let message = "its Python takes the system's packages too (include-system-site-packages = true), which were not inspected";
+    let fix = "inspect the system's folder of packages as well, or make the virtual environment without them";
+    Some(not_inspected(path, message.to_owned()).fix(fix))
 }
 
 /// A virtual environment whose Python is not there any more: nothing of it runs.
@@ -209,7 +258,7 @@ mod tests {
 
     fn said(tree: &Tree, root: &Path) -> Vec<String> {
         let host = Host { library_path: String::new(), root: Some(root.to_owned()) };
-        let findings = check(tree, "venv", Some(&host));
+        let findings = check(tree, "venv", Some(&host), &Contents::default());
         findings.into_iter().map(|finding| finding.message).collect()
     }
 
@@ -225,7 +274,7 @@ mod tests {
         );
         assert_eq!(said(&venv("python"), machine.path()), ["its Python is a link to itself"]);
         // Of one in an image, or for another machine, nothing can be said.
-        assert_eq!(check(&venv("/usr/bin/python3.11"), "venv", None), []);
+        assert_eq!(check(&venv("/usr/bin/python3.11"), "venv", None, &Contents::default()), []);
         let mut copied = venv("python3.12");
         copied.add_file("bin/python3.12", Arc::new(b"\x7fELF".to_vec()));
         assert_eq!(said(&copied, machine.path()), [] as [String; 0]);
@@ -235,9 +284,9 @@ mod tests {
     fn what_is_not_read_of_a_conda_environment() {
         let mut tree = Tree::new();
         tree.add_file("conda-meta/history", Arc::new(b"==>\n".to_vec()));
-        assert_eq!(check(&tree, "env", None), []);
+        assert_eq!(check(&tree, "env", None, &Contents::default()), []);
         tree.add_file("conda-meta/cuda-cudart-12.4.127-0.json", Arc::new(b"{}".to_vec()));
-        let findings = check(&tree, "env", None);
+        let findings = check(&tree, "env", None, &Contents::default());
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].subject, "conda-meta");
     }

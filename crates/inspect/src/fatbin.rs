@@ -12,6 +12,7 @@
 //! The array of wrappers in `.nvFatBinSegment` can miss containers, so the data is walked instead.
 
 mod code;
+mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +41,6 @@ pub(crate) const MAX_HEADER: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 1 << 20;
 /// Findings about one library; a file of garbage would give one for each of its words.
 const MAX_FLAWS: usize = 16;
-/// So many entries are looked into to tell whether there is a kernel in any.
-pub(crate) const MAX_FIRST: usize = 4;
 /// A cubin smaller than this has no notes, bytes when unpacked.
 const MIN_TELLING: u64 = 1 << 10;
 /// Different sets of targets in the containers of one library.
@@ -89,6 +88,9 @@ pub struct Flaw {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
+    /// Whether code is lost by it: what is there is not all.
+    #[serde(skip)]
+    pub lost: bool,
 }
 
 /// How often a code occurs and what it weighs.
@@ -117,8 +119,8 @@ pub struct Fatbin {
     pub sets: BTreeMap<Vec<Code>, u64>,
     /// What is wrong with them; at most a few.
     pub flaws: Vec<Flaw>,
-    /// The first entries.
-    first: Vec<Entry>,
+    /// Of each code one entry that tells of all: the largest cubin, the smallest PTX.
+    samples: BTreeMap<Code, Entry>,
     /// The smallest cubin that is large enough to say where it comes from.
     smallest: Option<Entry>,
     /// How many entries were read.
@@ -142,7 +144,7 @@ impl Fatbin {
     pub fn walk(&mut self, file: Named<'_>, start: u64, len: u64) -> Result<(), Error> {
         let end = start.saturating_add(len);
         if end > file.size() {
-            self.flaw(start, format!("GPU code claims {len} bytes, beyond the end of the file"));
+            self.lose(start, format!("GPU code claims {len} bytes, beyond the end of the file"));
         }
         let end = end.min(file.size());
         let mut at = start.checked_next_multiple_of(8).unwrap_or(end);
@@ -178,7 +180,7 @@ impl Fatbin {
         let first = at + header;
         let claimed = first.saturating_add(size);
         if claimed > end {
-            self.flaw(at, format!("fatbin of {size} bytes ends beyond its section"));
+            self.lose(at, format!("fatbin of {size} bytes ends beyond its section"));
         }
         let stop = claimed.min(end);
         let mut set = Vec::new();
@@ -190,7 +192,7 @@ impl Fatbin {
             let next = place.checked_add(header).and_then(|p| p.checked_add(padded));
             let Some(next) = next.filter(|next| *next <= stop && header >= ENTRY) else {
                 let why = format!("entry with a header of {header} bytes and {padded} of payload");
-                self.flaw(place, format!("{why} does not fit its fatbin"));
+                self.lose(place, format!("{why} does not fit its fatbin"));
                 // What follows can't be told from a lie: look for the next container instead.
                 self.close(set);
                 return Ok(place.max(at + 8));
@@ -246,9 +248,7 @@ impl Fatbin {
 
     fn add(&mut self, entry: Entry, set: &mut Vec<Code>) {
         self.entries += 1;
-        if self.first.len() < MAX_FIRST {
-            self.first.push(entry);
-        }
+        self.sample(entry);
         let telling = entry.code.form == Form::Cubin && entry.unpacked >= MIN_TELLING;
         if telling && self.smallest.is_none_or(|known| entry.packed < known.packed) {
             self.smallest = Some(entry);
@@ -278,28 +278,27 @@ impl Fatbin {
 
     fn flaw(&mut self, offset: u64, what: String) {
         if self.flaws.len() < MAX_FLAWS {
-            self.flaws.push(Flaw { offset, what });
+            self.flaws.push(Flaw { offset, what, lost: false });
+        }
+    }
+
+    /// A flaw by which code is lost.
+    fn lose(&mut self, offset: u64, what: String) {
+        if self.flaws.len() < MAX_FLAWS {
+            self.flaws.push(Flaw { offset, what, lost: true });
+        }
+    }
+
+    /// Holds nothing for lost: what looked like code may have been something else.
+    pub fn forgive(&mut self) {
+        for flaw in &mut self.flaws {
+            flaw.lost = false;
         }
     }
 
     /// Bytes of all entries in the file.
     pub fn bytes(&self) -> u64 {
         self.codes.values().map(|tally| tally.bytes).fold(0, u64::saturating_add)
-    }
-
-    /// Whether all there is are a few cubins without a single kernel, as the linker leaves behind in
-    /// libcufftw.
-    pub fn is_hollow(&self, file: Named<'_>) -> bool {
-        let few = self.entries == self.first.len() && !self.first.is_empty();
-        let hollow = |entry: &Entry| {
-            entry.code.form == Form::Cubin
-                && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
-                    Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| {
-                        !elf.sections.iter().any(|section| section.name.starts_with(".text"))
-                    })
-                })
-        };
-        few && self.first.iter().all(hollow)
     }
 
     /// The release of the toolkit that made the smallest cubin, where that says so.

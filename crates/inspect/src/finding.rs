@@ -38,6 +38,8 @@ pub enum Kind {
     LibraryPath,
     /// Libraries come from the machine, and not from what is inspected.
     HostLibrary,
+    /// A package asks for another one that is not there, or not in that version.
+    Requirement,
     /// A package lacks a file that it opens when it works.
     FileMissing,
     /// Another copy of a library wins over the one it was built with.
@@ -93,6 +95,9 @@ pub struct Finding {
     /// Whether it keeps code for a GPU from running.
     #[serde(skip)]
     pub gpu: bool,
+    /// Whether it leaves open if code for a GPU runs: the answer is neither yes nor no.
+    #[serde(skip)]
+    pub undecided: bool,
 }
 
 impl Finding {
@@ -112,6 +117,7 @@ impl Finding {
             evidence: Vec::new(),
             fix: None,
             gpu: false,
+            undecided: false,
         }
     }
 
@@ -133,6 +139,13 @@ impl Finding {
     #[must_use]
     pub const fn gpu(mut self, gpu: bool) -> Self {
         self.gpu = gpu;
+        self
+    }
+
+    /// With whether it leaves open if code for a GPU runs.
+    #[must_use]
+    pub const fn undecided(mut self, undecided: bool) -> Self {
+        self.undecided = undecided;
         self
     }
 

@@ -47,6 +47,7 @@ mod pythons;
 pub mod read;
 mod recorded;
 pub mod report;
+mod requirements;
 pub mod scan;
 pub mod sieve;
 pub mod skeleton;

@@ -26,6 +26,9 @@ const MAX_LOADED: usize = 4096;
 const MAX_FOLDERS: usize = 1 << 16;
 /// Names and places that are looked up in all; an image with torch takes some hundred thousand.
 const MAX_LOOKUPS: u64 = 10_000_000;
+/// Files of ld.so.conf.d that are read, and folders that they name.
+const MAX_CONFIGS: usize = 256;
+const MAX_CONFIGURED: usize = 1024;
 /// Bytes of a text that is read beside the libraries.
 const MAX_TEXT: u64 = 1 << 16;
 
@@ -87,10 +90,21 @@ impl<'a> Loader<'a> {
             by_soname.entry(library.soname()).or_default().push(at);
             *machines.entry(library.machine).or_default() += 1;
         }
-        let machine = machines
-            .into_iter()
-            .max_by_key(|(_, count)| *count)
-            .map_or(Machine::X86_64, |(machine, _)| machine);
+        // What starts a program of Python decides; else the processor that most are for, and of two with as many x86_64.
+        let is_python = |library: &Library| {
+            library.name().starts_with("python3")
+                && library.dynamic.as_ref().is_some_and(|dynamic| dynamic.interpreter.is_some())
+        };
+        let python = || loadable().find(|(_, library)| is_python(library));
+        let machine = match machines.len() {
+            0 | 1 => None,
+            _ => python().map(|(_, library)| library.machine),
+        };
+        let most = || {
+            let count = |(machine, count): &(Machine, usize)| (*count, *machine == Machine::X86_64);
+            machines.into_iter().max_by_key(count).map(|(machine, _)| machine)
+        };
+        let machine = machine.or_else(most).unwrap_or(Machine::X86_64);
         let mut loader = Self {
             tree,
             scan,
@@ -286,6 +300,41 @@ impl<'a> Loader<'a> {
         let path = self.library_path.iter();
         path.flat_map(|folder| self.searched_folders(folder, "").to_vec())
             .find_map(|folder| Some((self.inside(&folder, name)?, format!("{folder}{name}"))))
+    }
+
+    /// The libraries called `name` that the system's own search finds, first by ld.so.cache, then in the folders that
+    /// ld.so.conf names, then in the default ones: their numbers, and the paths they are opened by.
+    pub fn by_system(&self, name: &str) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        if self.on_host {
+            return found;
+        }
+        if let Some(path) = self.cache.get(name)
+            && let Some(library) = self.at(path)
+        {
+            found.push((library, path.clone()));
+        }
+        let folders = self.configured().into_iter().chain(self.default_folders());
+        for folder in folders.map(|folder| format!("{}/", folder.trim_end_matches('/'))) {
+            if let Some(library) = self.inside(&folder, name) {
+                found.push((library, format!("{folder}{name}")));
+            }
+        }
+        found
+    }
+
+    /// The folders that the tree's ld.so.conf names (ldconfig(8)).
+    fn configured(&self) -> Vec<String> {
+        let files = self.tree.files_below("etc/ld.so.conf.d").into_iter().map(|(path, _)| path);
+        let files = files.filter(|path| path.ends_with(".conf")).chain(["etc/ld.so.conf"]);
+        let texts = files.take(MAX_CONFIGS).filter_map(|path| self.text(path));
+        let mut out = Vec::new();
+        for text in texts {
+            let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
+            out.extend(lines.filter(|line| line.starts_with('/')).map(str::to_owned));
+        }
+        out.truncate(MAX_CONFIGURED);
+        out
     }
 
     /// Whether a library that is not in the tree will be there all the same: it comes from the

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use sconce_facts::{Capability, CudaVersion, DriverVersion, toolkits};
 
 pub use rows::{
-    Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Loads, Local,
-    OneRelease, Package, Plugin, Preload, Together, When,
+    Alternative, Checked, Choice, Clash, Compiler, Component, Files, FirstUse, Import, Loads,
+    Local, OneRelease, Package, Plugin, Preload, Together, When,
 };
 use rows::{Names, Table};
 
@@ -268,9 +268,41 @@ pub fn is_module(name: &str) -> bool {
     name.ends_with(".so") && !name.starts_with("lib")
 }
 
+/// Whether a file of this name is a library or a module: `x.so`, `libx.so.12`.
+pub fn is_native(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let version = name.split_once(".so.").map(|(_, version)| version);
+    name.ends_with(".so")
+        || version.is_some_and(|version| {
+            version.split('.').all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+}
+
 /// Whether the file at `path` is there for tests.
 pub fn is_of_tests(path: &str) -> bool {
     path.split('/').rev().skip(1).any(|folder| ROWS.tests.names.iter().any(|name| name == folder))
+}
+
+/// What the package of this name takes when it is imported.
+pub fn import(package: &str) -> Option<&'static Import> {
+    ROWS.import.iter().find(|row| row.package == package)
+}
+
+/// Whether the package of this name has libraries and nothing else that matters: they are looked for themselves.
+pub fn has_libraries_only(package: &str) -> bool {
+    starts(&ROWS.libraries_only, package)
+}
+
+/// Whether a file of this name that a package lists is of no use when it runs.
+pub fn is_spare_file(name: &str) -> bool {
+    let row = &ROWS.recorded;
+    row.spare.iter().any(|end| name.ends_with(end.as_str()))
+        || row.spare_starts.iter().any(|start| name.starts_with(start.as_str()))
+}
+
+/// Whether a file of this name is there for compilers alone.
+pub fn is_for_compilers(name: &str) -> bool {
+    ROWS.recorded.compiled.iter().any(|end| name.ends_with(end.as_str()))
 }
 
 /// Files that packages must have.

@@ -1,6 +1,11 @@
 //! Verdicts that were wrong once: environments for which a yes would be false, and a no as well.
 
+mod asked_for;
+mod code;
+mod imported;
 mod opened;
+mod other_libcuda;
+mod out_of_it;
 mod symbols;
 mod systems;
 

@@ -107,7 +107,9 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Ou
     }
     let cache = match scan.libraries.iter().any(|library| library.soname() == "libc.so.6") {
         true => HashMap::new(),
-        false => main_machine(scan).map(|machine| host.libraries(machine)).unwrap_or_default(),
+        false => main_machine(scan, host.python(tree).is_some())
+            .map(|machine| host.libraries(machine))
+            .unwrap_or_default(),
     };
     if outside.is_empty() && cache.is_empty() {
         return Outside { findings, cache };
@@ -148,11 +150,16 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Ou
     Outside { findings, cache }
 }
 
-/// The processor that most libraries are for, where this machine has it.
-fn main_machine(scan: &Scan) -> Option<Machine> {
+/// The processor that most libraries are for, where this machine has it. With the machine's own Python it is any that this
+/// machine has.
+fn main_machine(scan: &Scan, own_python: bool) -> Option<Machine> {
     let mut counts: BTreeMap<Machine, usize> = BTreeMap::new();
     for library in scan.libraries.iter().filter(|library| library.dynamic.is_some()) {
         *counts.entry(library.machine).or_default() += 1;
+    }
+    let this = counts.keys().find(|machine| machine.name() == std::env::consts::ARCH).copied();
+    if own_python && this.is_some() {
+        return this;
     }
     let (machine, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
     (machine.name() == std::env::consts::ARCH).then_some(machine)

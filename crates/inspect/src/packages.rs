@@ -4,6 +4,7 @@
 //! `torch/version.py`. All of it is text from outside: sizes are bounded, unknown lines skipped.
 
 mod debian;
+pub mod markers;
 mod python;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,9 @@ pub struct Package {
     /// `Requires-Dist` lines, for Python.
     #[serde(skip)]
     pub requires: Vec<String>,
+    /// The libraries and modules that its RECORD names and that are there.
+    #[serde(skip)]
+    pub native: Vec<String>,
     /// Where its metadata lies.
     #[serde(skip)]
     pub metadata: String,
@@ -250,6 +254,14 @@ pub(crate) fn recorded(tree: &Tree, info: &str) -> Vec<String> {
             None => line.split(',').next(),
         };
         let name = name.filter(|name| !name.is_empty())?;
+        // What a wheel keeps for the folder of packages lies there when it is installed.
+        let name = match name.split_once(".data/") {
+            Some((first, rest)) if !first.contains('/') => {
+                let inside = ["purelib/", "platlib/"].iter().find_map(|it| rest.strip_prefix(it));
+                inside.unwrap_or(name)
+            }
+            _ => name,
+        };
         let path = if name.starts_with('/') { name.to_owned() } else { format!("{site}/{name}") };
         Some(path.trim_start_matches('/').to_owned())
     };
@@ -263,6 +275,7 @@ fn distribution(tree: &Tree, info: &str) -> Option<Package> {
         header().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
     let (mut files, mut bytes) = (0, 0);
+    let mut native = Vec::new();
     for path in recorded(tree, info) {
         // Scripts are recorded as `../../../bin/x`.
         let size = tree.size(&path).or_else(|| {
@@ -271,6 +284,9 @@ fn distribution(tree: &Tree, info: &str) -> Option<Package> {
         if let Some(size) = size {
             files += 1;
             bytes += size;
+            if names::is_native(&path) {
+                native.push(path);
+            }
         }
     }
     Some(Package {
@@ -283,6 +299,7 @@ fn distribution(tree: &Tree, info: &str) -> Option<Package> {
             .filter_map(|line| line.strip_prefix("Requires-Dist:"))
             .map(|line| line.trim().to_owned())
             .collect(),
+        native,
         metadata: info.to_owned(),
     })
 }

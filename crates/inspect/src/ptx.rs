@@ -4,7 +4,7 @@
 
 use crate::Error;
 use crate::cubin;
-use crate::fatbin::{Code, Fatbin, Form};
+use crate::fatbin::{Code, Fatbin, Form, Target};
 use crate::read::Named;
 
 /// The directives stand in the first bytes, behind comments.
@@ -21,7 +21,14 @@ pub fn is_named(path: &str) -> bool {
 /// Only when reading fails.
 pub fn read(file: Named<'_>) -> Result<Option<Fatbin>, Error> {
     let head = file.range(0, file.size().min(HEAD), HEAD, "PTX")?;
-    let text = String::from_utf8_lossy(&head);
+    Ok(directives(&head).map(|(isa, target)| {
+        Fatbin::single(Code { form: Form::Ptx, target }, file.size(), Some(isa))
+    }))
+}
+
+/// The version and the target that stand at the beginning of PTX.
+pub fn directives(text: &[u8]) -> Option<((u16, u16), Target)> {
+    let text = String::from_utf8_lossy(text.get(..HEAD as usize).unwrap_or(text));
     let directive = |name: &str| {
         text.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(|rest| {
             let end = rest.find(['/', ',']).unwrap_or(rest.len());
@@ -32,10 +39,7 @@ pub fn read(file: Named<'_>) -> Result<Option<Fatbin>, Error> {
         let (major, minor) = text.split_once('.')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     });
-    let target = directive(".target ").and_then(|text| cubin::named(&text));
-    Ok(isa.zip(target).map(|(isa, target)| {
-        Fatbin::single(Code { form: Form::Ptx, target }, file.size(), Some(isa))
-    }))
+    isa.zip(directive(".target ").and_then(|text| cubin::named(&text)))
 }
 
 #[cfg(test)]

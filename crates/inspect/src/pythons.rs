@@ -14,6 +14,8 @@ use crate::tree::Tree;
 
 /// One finding for each folder with modules that can't be imported, and for which no other build stands in.
 pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Vec<Finding> {
+    let has = |name: &str| libraries.iter().any(|library| library.name().starts_with(name));
+    let musl = has("ld-musl-") && !has("libc.so.6");
     let own_machine = |library: &&Library| !library.outside && library.machine == machine;
     let names: BTreeSet<&str> =
         libraries.iter().filter(own_machine).map(|library| library.path.as_str()).collect();
@@ -22,23 +24,35 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
         let Some(own) = python_of(&library.path) else { continue };
         let Some((stem, built)) = module(&library.path) else { continue };
         let with_gil = !own.ends_with('t');
-        let why = match built {
-            _ if library.machine != machine => format!("is for {}", library.machine.name()),
-            Built::For(tag) if tag != own => format!("is for Python {}", dotted(tag)),
-            Built::Stable if !with_gil => "has the stable ABI of Pythons with the GIL".to_owned(),
-            _ => continue,
+        let of_python = || format!("of Python {}", dotted(&own));
+        let (why, on) = match built {
+            _ if library.machine != machine => {
+                (format!("is for {}", library.machine.name()), format!("for {}", machine.name()))
+            }
+            Built::For(tag) if tag != own => {
+                (format!("is for Python {}", dotted(tag)), of_python())
+            }
+            Built::Stable if !with_gil => {
+                ("has the stable ABI of Pythons with the GIL".to_owned(), of_python())
+            }
+            _ => match foreign(&library.path, machine, musl) {
+                Some(whom) => {
+                    let c = if musl { "musl" } else { "glibc" };
+                    (
+                        format!("is for {whom}"),
+                        format!("of a Python for {} and {c}", machine.name()),
+                    )
+                }
+                None => continue,
+            },
         };
         let prefix = format!("{stem}.cpython-{own}-");
-        let after = names.range(prefix.as_str()..).next();
-        let stands_in = after.is_some_and(|name| name.starts_with(&prefix))
+        let mut after = names.range(prefix.as_str()..).take_while(|name| name.starts_with(&prefix));
+        let stands_in = after.any(|name| foreign(name, machine, musl).is_none())
             || (with_gil && names.contains(format!("{stem}.abi3.so").as_str()))
             || names.contains(format!("{stem}.so").as_str());
         if !stands_in {
             let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let on = match library.machine == machine {
-                true => format!("of Python {}", dotted(&own)),
-                false => format!("for {}", machine.name()),
-            };
             let message = format!("{why}, and lies in a folder {on}: it can't be imported");
             of_folder.entry(folder).or_insert((library, message));
         }
@@ -59,6 +73,26 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
             .gpu(true)
     };
     of_folder.into_values().map(finding).collect()
+}
+
+/// For which other systems the name of the module at `path` says that it is: `_C.cpython-311-x86_64-linux-musl.so` on one
+/// with glibc, `_C.cpython-311-aarch64-linux-gnu.so` on x86_64. Python opens no file of such a name.
+///
+/// Source: sysconfig's EXT_SUFFIX, by the triplet of the system that Python was built for.
+fn foreign(path: &str, machine: Machine, musl: bool) -> Option<String> {
+    let (_, tag) = path.rsplit('/').next()?.split_once(".cpython-")?;
+    let (_, triplet) = tag.strip_suffix(".so")?.split_once('-')?;
+    let (processor, c) = triplet.split_once("-linux-")?;
+    if processor != machine.name() {
+        return Some(
+            processor.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect(),
+        );
+    }
+    match (c, musl) {
+        ("musl", false) => Some("systems with musl".to_owned()),
+        ("gnu", true) => Some("systems with glibc".to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether the module at `path` lies in the folder of a Python that can't import it.

@@ -1,4 +1,4 @@
-//! Native files that a package says it has and that are gone, or are not what their name says.
+//! Files that a package says it has and that are gone, and libraries that are not what their name says.
 //!
 //! Source: PyPA "Recording installed projects": RECORD lists every file of a package. Python finds no module that is gone;
 //! what a library needs and does not find is told of by [`crate::closure`].
@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 
 use crate::finding::{Finding, Kind, Severity};
+use crate::loads::below_site;
 use crate::names;
 use crate::packages::{self, Contents, Origin, Package};
+use crate::requirements::Judged;
 use crate::scan::Library;
 use crate::tree::Tree;
 
@@ -34,56 +36,154 @@ impl Wrong {
     }
 }
 
+/// How much it matters that a file is not what it should be; what matters most first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Matters {
+    /// Nothing of it works.
+    Stops,
+    /// Whether something of it works is not known.
+    Undecided,
+    /// A part of it fails.
+    Part,
+}
+
+/// What stands in all findings of this file.
+struct Files<'a> {
+    tree: &'a Tree,
+    contents: &'a Contents,
+    judged: &'a Judged,
+    /// Libraries that were read.
+    known: BTreeSet<&'a str>,
+    /// Files of which something is said already.
+    told: BTreeSet<&'a str>,
+}
+
 /// One finding for each package; `findings` are those on files that could not be read.
 pub fn check(
     tree: &Tree,
     contents: &Contents,
+    judged: &Judged,
     libraries: &[Library],
     findings: &[Finding],
 ) -> Vec<Finding> {
-    let known: BTreeSet<&str> = libraries.iter().map(|library| library.path.as_str()).collect();
-    let told: BTreeSet<&str> = findings.iter().map(|finding| finding.subject.as_str()).collect();
-    let wrong = |path: &String| {
-        let unread = |trouble: &crate::tree::Trouble| path.starts_with(&trouble.path);
-        if told.contains(path.as_str()) || tree.troubles().iter().any(unread) {
-            return None;
-        }
-        match tree.resolve(path) {
-            None => Some(Wrong::Gone),
-            Some(real) if known.contains(real.as_str()) || told.contains(real.as_str()) => None,
-            Some(real) => (!is_linker_script(tree, &real)).then_some(Wrong::NoLibrary),
-        }
+    // Of a tree that was not read to its end nobody knows what is gone.
+    if tree.is_cut() {
+        return Vec::new();
+    }
+    let files = Files {
+        tree,
+        contents,
+        judged,
+        known: libraries.iter().map(|library| library.path.as_str()).collect(),
+        told: findings.iter().map(|finding| finding.subject.as_str()).collect(),
     };
-    let of_package = |package: &Package| {
-        let recorded = packages::recorded(tree, &package.metadata).into_iter();
-        let native = recorded.filter(|path| is_native(path) && !names::is_of_tests(path));
-        let wrong: Vec<(Wrong, String)> =
-            native.filter_map(|path| Some((wrong(&path)?, path))).collect();
-        finding(package, contents, wrong)
-    };
-    let python = |package: &&Package| package.origin == Origin::Python;
-    contents.packages.iter().filter(python).filter_map(of_package).collect()
+    let mut listed: BTreeSet<String> = BTreeSet::new();
+    let mut out = Vec::new();
+    for package in contents.packages.iter().filter(|package| package.origin == Origin::Python) {
+        let mut wrong = Vec::new();
+        for path in packages::recorded(tree, &package.metadata) {
+            let Some(what) = files.wrong(&path) else { continue };
+            listed.insert(path.clone());
+            if let Some(matters) = files.matters(package, &path) {
+                wrong.push((matters, what, path));
+            }
+        }
+        out.extend(finding(package, wrong));
+    }
+    out.extend(files.of_nobody(&listed));
+    out
 }
 
-fn finding(
-    package: &Package,
-    contents: &Contents,
-    mut wrong: Vec<(Wrong, String)>,
-) -> Option<Finding> {
-    // A module first: without it nothing of it can be imported.
+impl Files<'_> {
+    fn wrong(&self, path: &str) -> Option<Wrong> {
+        // Scripts and data go to places of the environment's own (`../../../bin/x`), and bytecode comes and goes.
+        let elsewhere =
+            path.contains("../") || path.contains(".data/") || path.contains('\u{fffd}');
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let of_metadata =
+            below_site(path).split('/').next().is_some_and(|first| first.ends_with(".dist-info"));
+        if elsewhere || of_metadata || names::is_spare_file(name) || names::is_of_tests(path) {
+            return None;
+        }
+        let native = names::is_native(path);
+        if !native && self.tree.size(path).is_some() {
+            return None;
+        }
+        let unread = |trouble: &crate::tree::Trouble| path.starts_with(&trouble.path);
+        if self.told.contains(path) || self.tree.troubles().iter().any(unread) {
+            return None;
+        }
+        match self.tree.resolve(path) {
+            None => Some(Wrong::Gone),
+            Some(_) if !native => None,
+            Some(real) => self.is_no_library(&real).then_some(Wrong::NoLibrary),
+        }
+    }
+
+    fn is_no_library(&self, path: &str) -> bool {
+        !self.known.contains(path)
+            && !self.told.contains(path)
+            && !is_linker_script(self.tree, path)
+    }
+
+    /// How much it matters; not at all where a package has libraries alone, and this is none.
+    fn matters(&self, package: &Package, path: &str) -> Option<Matters> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let below = below_site(path);
+        let imported = names::import(&package.name)
+            .is_some_and(|row| row.files.iter().any(|file| file == below));
+        if imported {
+            return Some(Matters::Stops);
+        }
+        if names::is_native(path) {
+            // Beside torch, a package is a part; of torch itself, what a library lacks is known by what it needs.
+            let stops = match self.contents.torch {
+                Some(_) => package.name == "torch" && names::is_module(name),
+                None => true,
+            };
+            return Some(if stops { Matters::Stops } else { Matters::Part });
+        }
+        match () {
+            () if names::has_libraries_only(&package.name) => None,
+            () if names::is_for_compilers(name) => Some(Matters::Part),
+            () if self.judged.has(&package.name) => Some(Matters::Undecided),
+            () => Some(Matters::Part),
+        }
+    }
+
+    /// Files in folders of packages that have the name of a library, are none, and that no RECORD lists.
+    fn of_nobody(&self, listed: &BTreeSet<String>) -> Vec<Finding> {
+        let is_one = |path: &str| {
+            (path.contains("site-packages/") || path.contains("dist-packages/"))
+                && names::is_native(path)
+                && !names::is_of_tests(path)
+                && !listed.contains(path)
+        };
+        let files = self.tree.files().map(|(path, _)| path).filter(|path| is_one(path));
+        let broken = files.filter(|path| self.is_no_library(path)).map(|path| {
+            let module = names::is_module(path.rsplit('/').next().unwrap_or(path));
+            let stops =
+                self.contents.torch.is_none() || (module && below_site(path).starts_with("torch/"));
+            let severity = if stops { Severity::Error } else { Severity::Warning };
+            let message = "has the name of a library and is none";
+            Finding::new(severity, Kind::FileMissing, path, message)
+                .fix("install its package again")
+                .gpu(true)
+        });
+        broken.take(MAX_EVIDENCE).collect()
+    }
+}
+
+fn finding(package: &Package, mut wrong: Vec<(Matters, Wrong, String)>) -> Option<Finding> {
+    // What matters most first, and of that a module: without it nothing of it can be imported.
     let is_module = |path: &str| names::is_module(path.rsplit('/').next().unwrap_or(path));
-    wrong.sort_by_key(|(_, path)| !is_module(path));
-    let (first, path) = wrong.first()?;
-    // Beside torch, a package is a part; of torch itself, what a library lacks is known by what it needs.
-    let stops = match contents.torch {
-        Some(_) => package.name == "torch" && is_module(path),
-        None => true,
-    };
-    let severity = if stops { Severity::Error } else { Severity::Warning };
+    wrong.sort_by_key(|(matters, _, path)| (*matters, !is_module(path)));
+    let (matters, first, path) = wrong.first()?;
+    let severity = if *matters == Matters::Stops { Severity::Error } else { Severity::Warning };
     let message = match wrong.len() {
         1 => format!("{}, and {} {} lists it", first.words(), package.name, package.version),
         count => format!(
-            "{}, as are {} more native files that {} {} lists",
+            "{}, as are {} more files that {} {} lists",
             first.words(),
             count - 1,
             package.name,
@@ -91,25 +191,16 @@ fn finding(
         ),
     };
     let evidence = wrong.iter().take(MAX_EVIDENCE);
-    let evidence = evidence.map(|(wrong, path)| format!("{path} {}", wrong.words()));
+    let evidence = evidence.map(|(_, wrong, path)| format!("{path} {}", wrong.words()));
     let rest = wrong.len().saturating_sub(MAX_EVIDENCE);
     Some(
         Finding::new(severity, Kind::FileMissing, path.clone(), message)
             .evidence(evidence)
             .evidence((rest > 0).then(|| format!("and {rest} more")))
             .fix(format!("install {}=={} again", package.name, package.version))
-            .gpu(true),
+            .gpu(true)
+            .undecided(*matters == Matters::Undecided),
     )
-}
-
-/// Whether a file of this name is a library or a module: `x.so`, `libx.so.12`.
-fn is_native(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let version = name.split_once(".so.").map(|(_, version)| version);
-    name.ends_with(".so")
-        || version.is_some_and(|version| {
-            version.split('.').all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
-        })
 }
 
 fn is_linker_script(tree: &Tree, path: &str) -> bool {
@@ -121,7 +212,8 @@ fn is_linker_script(tree: &Tree, path: &str) -> bool {
 mod tests {
     use crate::Says;
     use crate::failures::{SITE, World};
-    use crate::forge::Library;
+    use crate::forge::{Library, cubin, fatbin};
+    use crate::tree::Tree;
 
     const C: &str = "torch/_C.cpython-313-x86_64-linux-gnu.so";
 
@@ -156,9 +248,51 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_no_libraries() {
+        for (path, says_) in [
+            ("torch/__init__.py", Says::No),
+            ("torch/nn/__init__.py", Says::No),
+            ("torch/version.py", Says::No),
+            ("torch/bin/torch_shm_manager", Says::No),
+            ("torch/lib/libtorch_global_deps.so", Says::No),
+            ("torch/utils/x.py", Says::CantTell),
+            ("torch/utils/x.json", Says::CantTell),
+            ("torch/include/x.h", Says::InPart),
+            ("torch/__pycache__/x.cpython-313.pyc", Says::Yes),
+            ("torch/test/x.py", Says::Yes),
+            ("torch/py.typed", Says::Yes),
+            ("../../../bin/torchrun", Says::Yes),
+            ("torch-2.5.1.dist-info/LICENSE", Says::Yes),
+        ] {
+            let mut world = world(&[path]);
+            let (said, sentence) = if path == "torch/version.py" {
+                world.remove(path);
+                says(&world)
+            } else {
+                says(&world)
+            };
+            assert_eq!(said, says_, "{path}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn libraries_that_are_none_and_that_no_record_lists() {
+        let mut world = World::new();
+        world.file(&format!("{SITE}/x/libx.so"), b"version https://git-lfs.github.com/spec/v1\n");
+        world.file(&format!("{SITE}/x/_C.so"), b"");
+        world.file(&format!("{SITE}/x/liby.so"), b"GROUP ( liby.so.1 )");
+        let (said, sentence) = says(&world);
+        assert_eq!(said, Says::InPart, "{sentence}");
+        assert!(sentence.contains("has the name of a library and is none"), "{sentence}");
+        let mut only = World { tree: Tree::new(), library_path: None };
+        only.site("x/_C.so", &Library::new("").code(&[fatbin(&[cubin(90)])]));
+        only.file(&format!("{SITE}/x/libx.so"), b"");
+        assert_eq!(says(&only).0, Says::No);
+    }
+
+    #[test]
     fn what_nothing_of_torch_needs_is_a_part() {
-        let mut world =
-            world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so", "torch/t.py"]);
+        let mut world = world(&["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libx.so"]);
         world.file(&format!("{SITE}/torch/lib/libx.so"), b"INPUT(libx.so.1)");
         let (said, sentence) = says(&world);
         assert_eq!(said, Says::InPart, "{sentence}");

@@ -17,7 +17,8 @@ use crate::tree::Tree;
 use crate::verdict::{self, Verdict};
 use crate::weight::{self, Weight};
 use crate::{
-    beside, checks, closure, compilers, elsewhere, libcuda, numpy, pythons, recorded, variants,
+    beside, checks, closure, compilers, elsewhere, libcuda, numpy, pythons, recorded, requirements,
+    variants,
 };
 
 /// The version of the JSON document; it grows when a field changes its meaning or goes.
@@ -189,17 +190,21 @@ pub fn inspect(
         Loader::new(tree, &scan, library_path.as_deref(), from_host.cache, options.whole);
     findings.append(&mut loader.findings);
     let closure = closure::check(tree, &loader, &contents);
-    let (libcuda, stub) = libcuda::check(&loader);
+    let (libcuda, stub) = libcuda::check(&loader, &closure);
     findings.extend(stub);
     if options.whole {
         findings.extend(closure::interpreter(tree, &loader, &contents));
     }
-    findings.extend(recorded::check(tree, &contents, &scan.libraries, &findings));
+    let judged = requirements::Judged::new(&contents, &scan.libraries, loader.machine().name());
+    findings.extend(recorded::check(tree, &contents, &judged, &scan.libraries, &findings));
+    if !options.partial {
+        findings.extend(requirements::check(tree, &contents, &judged));
+    }
     findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
         Kind::LibraryMissing | Kind::LibraryUnreachable | Kind::PluginMissing
             if options.partial && !is_of_copy(&finding) =>
         {
-            Finding { severity: Severity::Note, gpu: false, ..finding }
+            Finding { severity: Severity::Note, gpu: false, undecided: false, ..finding }
         }
         _ => finding,
     }));
@@ -220,7 +225,7 @@ pub fn inspect(
     findings.extend(checks::of_host(&scan.libraries));
     findings.extend(pythons::check(&scan.libraries, processor, &contents));
     findings.extend(pythons::absent(tree, &contents).filter(|_| options.whole));
-    findings.extend(elsewhere::check(tree, subject, options.host.as_ref()));
+    findings.extend(elsewhere::check(tree, subject, options.host.as_ref(), &contents));
     let drivers = Drivers { libcuda, ..drivers::of(tree, &scan.libraries, &contents) };
     let floor = drivers.floor.as_deref().and_then(|text| text.parse().ok());
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());

@@ -172,10 +172,11 @@ impl Scan {
             Ok(None) => {}
             Ok(Some(library)) => {
                 for flaw in library.fatbins().iter().flat_map(|fatbin| &fatbin.flaws) {
-                    self.findings.push(
-                        Finding::new(Severity::Warning, Kind::BadBytes, path, flaw.what.clone())
-                            .at(flaw.offset),
-                    );
+                    let severity = if flaw.lost { Severity::Error } else { Severity::Warning };
+                    let finding = Finding::new(severity, Kind::BadBytes, path, flaw.what.clone())
+                        .at(flaw.offset)
+                        .gpu(flaw.lost);
+                    self.findings.push(if flaw.lost { finding.fix(AGAIN) } else { finding });
                 }
                 self.libraries.push(library);
             }
@@ -223,9 +224,7 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     let mut library = Library::unread(path, file.size(), Machine::Cuda);
     if head.starts_with(&crate::fatbin::MAGIC.to_le_bytes()) {
         library.gpu.walk(file, 0, file.size())?;
-        if library.gpu.is_hollow(file) {
-            library.gpu = Fatbin::default();
-        }
+        library.gpu.settle(file);
         return Ok(Some(library));
     }
     if !Elf::sniff(&head) {
@@ -241,6 +240,9 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     if elf.machine == Machine::Cuda {
         let target = cubin::target(file, &elf, head[8]);
         let code = Code { form: Form::Cubin, target };
+        if !elf.has_kernel() {
+            return Ok(Some(library));
+        }
         library.gpu = Fatbin::single(code, file.size(), None);
         library.toolkit = Notes::read(file, &elf).toolkit;
         return Ok(Some(library));
@@ -261,10 +263,10 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
         for segment in elf.segments.iter().filter(|segment| segment.kind == PT_LOAD) {
             library.gpu.walk(file, segment.offset, segment.size)?;
         }
+        library.gpu.forgive();
     }
-    if library.gpu.is_hollow(file) {
-        library.gpu = Fatbin::default();
-    }
+    library.gpu.settle(file);
+    library.embedded.settle(file);
     if library.gpu.is_empty() && !library.relocatable.is_empty() {
         std::mem::swap(&mut library.gpu, &mut library.relocatable);
         library.unlinked = true;

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::fatbin::{CONCAT, CONTAINER, ENTRY, MAGIC, MAX_FIRST, MAX_HEADER};
+use crate::fatbin::{CONCAT, CONTAINER, ENTRY, MAGIC, MAX_HEADER};
 use crate::read::{Fields, ReadAt};
 use crate::skeleton::{Holes, Skeleton};
 
@@ -19,6 +19,8 @@ const HEAD: u64 = 4096;
 /// of torch 2.1 to 2.15 and of CUDA 11 to 13 that have GPU code).
 const NAMES: u64 = 64 << 10;
 const SECTION: u64 = 64;
+/// So many entries may be cubins without kernels, in libraries that have nothing else.
+const MAX_FIRST: usize = 4;
 /// So much of the first entries' payloads, which may be cubins without kernels.
 const FIRST: u64 = 16 << 10;
 /// No more is kept of one file, bytes; all files of torch 2.15.0's set together need 7 MB.

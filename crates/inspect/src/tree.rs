@@ -89,6 +89,8 @@ pub struct Tree {
     hidden: Vec<(String, u64)>,
     /// Directories of which nothing older is left in this layer.
     cleared: HashSet<Box<str>>,
+    /// Files in folders for programs that nobody may execute.
+    idle: HashSet<Box<str>>,
     /// What of it could not be listed or read.
     troubles: Vec<Trouble>,
     /// How many entries it may have, and whether it had more.
@@ -150,6 +152,11 @@ impl Tree {
     /// What could not be listed or read; at most a few hundred.
     pub fn troubles(&self) -> &[Trouble] {
         &self.troubles
+    }
+
+    /// Whether there were more files than it takes.
+    pub const fn is_cut(&self) -> bool {
+        self.room.over
     }
 
     /// Adds a file whose bytes are behind a reader.
@@ -253,6 +260,7 @@ impl Tree {
         if !self.has_room(path) {
             return;
         }
+        self.idle.remove(path);
         let directory = matches!(node, Node::Directory);
         let old = self.nodes.insert(path.into(), Placed { layer: self.layer, node });
         match old.map(|placed| placed.node) {
@@ -297,6 +305,22 @@ impl Tree {
         }
     }
 
+    /// Notes the permission bits of the file at `path`, where those of a program matter.
+    fn mode(&mut self, path: &str, mode: u32) {
+        let in_bin = path.rsplit('/').nth(1) == Some("bin");
+        if in_bin && mode & 0o111 == 0 {
+            self.idle.insert(path.into());
+        }
+    }
+
+    /// Whether a program is at `path`, links followed: a file with bytes in it that somebody may execute, as far as that
+    /// is known.
+    pub fn is_program(&self, path: &str) -> bool {
+        self.resolve(path).is_some_and(|real| {
+            self.size(&real).is_some_and(|size| size > 0) && !self.idle.contains(real.as_str())
+        })
+    }
+
     /// All regular files with their sizes, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
         self.nodes.iter().filter_map(|(path, placed)| match &placed.node {
@@ -332,6 +356,11 @@ impl Tree {
             Node::Link(target) => Some((&**path, &**target)),
             Node::Directory | Node::File { .. } => None,
         })
+    }
+
+    /// Whether a symbolic link stands at exactly `path`.
+    pub fn is_link(&self, path: &str) -> bool {
+        matches!(self.get(path), Some(Node::Link(_)))
     }
 
     /// Files of lower layers that upper ones hide, and their bytes: weight that nobody can see.

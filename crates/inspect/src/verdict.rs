@@ -318,8 +318,11 @@ pub fn verdict(
     };
     let row = capability.row();
     let first = row.and_then(|row| row.first_driver.as_ref());
-    let ptx = jit.iter().filter_map(|(_, isa)| names::ptx_driver(*isa));
-    let needed = ptx.chain(floor).chain(first).max();
+    let ptx: Vec<Option<&DriverVersion>> =
+        jit.iter().map(|(_, isa)| names::ptx_driver(*isa)).collect();
+    // Of PTX that is newer than what is known, nobody can say which driver compiles it.
+    let known = ptx.iter().all(Option::is_some);
+    let needed = ptx.into_iter().flatten().chain(floor).chain(first).max().filter(|_| known);
     Verdict {
         capability,
         gpus: of(capability).map(|gpu| gpu.name.as_str()).collect(),

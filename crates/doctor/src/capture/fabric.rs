@@ -5,6 +5,7 @@ use std::path::Path;
 use sconce_gpu::{Machine, driver};
 
 use super::host;
+use crate::state::is_switched_board;
 
 /// Whether there is a fabric to bring up: NVSwitches of the driver's own, or GPUs of a board that has them as
 /// network adapters (HGX B200 and B300: no /dev/nvidia-nvswitch). Beside Grace the switches are elsewhere.
@@ -15,7 +16,10 @@ pub(super) fn switched(survey: &driver::Survey) -> bool {
             row.capability.major == 10 && row.host != Some(sconce_facts::Machine::Aarch64)
         })
     };
-    !survey.switches.is_empty() || survey.pci.iter().filter(|one| blackwell(one)).count() > 1
+    let board = || is_switched_board(survey.pci.iter().map(|(_, device)| device.as_str()));
+    !survey.switches.is_empty()
+        || board()
+        || survey.pci.iter().filter(|one| blackwell(one)).count() > 1
 }
 
 /// Looked for only where there is something to manage.

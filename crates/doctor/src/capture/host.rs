@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sconce_gpu::{Machine, driver};
 
-use crate::snapshot::{Imex, Os};
+use crate::snapshot::{Imex, Os, Rootless};
 
 /// os-release(5).
 pub(super) fn os(machine: &Machine) -> Option<Os> {
@@ -116,6 +116,38 @@ pub(super) fn excluding(machine: &Machine) -> Vec<String> {
 /// Seconds since the start, from proc_uptime(5).
 pub(super) fn uptime(machine: &Machine) -> Option<u64> {
     machine.text("/proc/uptime")?.split('.').next()?.parse().ok()
+}
+
+/// What somebody who is not root finds for containers: settings of the kernel (user_namespaces(7); Debian's and Ubuntu's
+/// own switches) and subuid(5).
+pub(super) fn rootless(machine: &Machine, user: u32) -> Option<Rootless> {
+    if user == 0 || machine.given().is_some_and(|given| given.root) {
+        return None;
+    }
+    let is = |path: &str, value: &str| machine.text(path).is_some_and(|text| text.trim() == value);
+    const FORBIDS: [(&str, &str); 2] = [
+        ("/proc/sys/user/max_user_namespaces", "user.max_user_namespaces"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone"),
+    ];
+    let forbids = FORBIDS.iter().find(|(path, _)| is(path, "0"));
+    let name = machine.text("/etc/passwd").and_then(|text| {
+        let own = |line: &str| line.split(':').nth(2) == Some(user.to_string().as_str());
+        Some(text.lines().find(|line| own(line))?.split(':').next()?.to_owned())
+    });
+    let listed = |path: &str| {
+        let text = machine.text(path)?;
+        let owner = |line: &str| line.split(':').next().map(str::to_owned);
+        let own = |owner: String| Some(&owner) == name.as_ref() || owner == user.to_string();
+        Some(text.lines().filter_map(owner).any(own))
+    };
+    Some(Rootless {
+        forbidden_by: forbids.map(|(_, setting)| (*setting).to_owned()),
+        apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+        subordinate_ids: listed("/etc/subuid").zip(listed("/etc/subgid")).map(|(a, b)| a && b),
+        cgroup2: machine
+            .is_dir(Path::new("/sys/fs/cgroup"))
+            .then(|| machine.exists(Path::new("/sys/fs/cgroup/cgroup.controllers"))),
+    })
 }
 
 /// IMEX, where it has channels.

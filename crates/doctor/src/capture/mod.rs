@@ -149,6 +149,10 @@ impl Snapshot {
             imex: host::imex(machine, survey),
             errors: Vec::new(),
             uptime_seconds: host::uptime(machine),
+            rootless: host::rootless(
+                machine,
+                given.map_or_else(|| rustix::process::geteuid().as_raw(), |_| 1000),
+            ),
             driver: Driver {
                 module: survey.module.clone(),
                 open: machine

@@ -26,7 +26,12 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
                 let words = "install driver {branch}, the last that supports it";
                 let flavour = "driver-proprietary";
                 let price = fix::price(snapshot, flavour, Some(last));
-                let install = fix::install(snapshot, flavour, Some(last), words);
+                // Package managers keep what is newer unless they are told.
+                let older = fix::install(snapshot, "driver-downgrade", Some(last), words);
+                let install = match older.commands.is_empty() {
+                    true => fix::install(snapshot, flavour, Some(last), words),
+                    false => older,
+                };
                 price.into_iter().chain([install]).collect()
             }
             None => vec![Step::host(

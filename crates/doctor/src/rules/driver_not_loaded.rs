@@ -46,5 +46,15 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         "load it, and see what the kernel says",
         &["modprobe -a nvidia nvidia_uvm", "dmesg --level err,warn"],
     );
+    if snapshot.secure_boot == Some(true) {
+        let finding = finding.seen(
+            "Secure Boot is on: the kernel takes only a module that a key it knows has signed",
+        );
+        let signer = Step::host(
+            "see who has signed it, and which keys the kernel knows",
+            &["modinfo -F signer nvidia", "mokutil --list-enrolled"],
+        );
+        return vec![finding.fix(vec![load, signer])];
+    }
     vec![finding.fix(vec![load])]
 }

@@ -5,6 +5,7 @@ use sconce_gpu::nvml::Fabric;
 use super::{Rule, nvlsm};
 use crate::actions::duration;
 use crate::fix;
+use crate::state::is_switched_board;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -71,7 +72,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         return Vec::new();
     }
     if seen.is_empty() {
-        return unseen(snapshot, switches).into_iter().collect();
+        return unseen(snapshot, switches).or_else(|| unknown(snapshot)).into_iter().collect();
     }
     // GPUs that have joined work for a container that is not given the others: with one of those CUDA starts for none.
     let joined: Vec<String> = snapshot
@@ -145,5 +146,29 @@ fn unseen(snapshot: &Snapshot, switches: usize) -> Option<Finding> {
         let summary = "whether the fabric of the NVSwitches is up can't be told from inside this container: the GPUs do not say";
         let look = Step::host("look at it", &["systemctl is-active nvidia-fabricmanager"]);
         Finding::new(&RULE, Severity::Notes, summary).fix(vec![look])
+    })
+}
+
+/// A whole board whose GPUs say nothing of the fabric, without a node of an NVSwitch or a fabric manager: its host may
+/// have both, or nobody.
+fn unknown(snapshot: &Snapshot) -> Option<Finding> {
+    let silent = snapshot.gpus.iter().all(|gpu| gpu.fabric.is_none());
+    let board = is_switched_board(snapshot.pci.iter().map(|pci| pci.device.as_str()));
+    let quiet = snapshot.switches() == 0 && !snapshot.fabric_manager && !snapshot.container;
+    (board && silent && quiet && snapshot.driver.module.is_some() && !snapshot.gpus.is_empty()).then(|| {
+        let summary = "whether the fabric of the NVSwitches is up can't be told: fabric manager is not running, and the GPUs do not say";
+        let words = "install fabric manager of the very version of the driver";
+        let steps = vec![
+            fix::install(snapshot, "fabric-manager", None, words),
+            Step::host(
+                "start it, and see why it stopped if it does",
+                &["systemctl enable --now nvidia-fabricmanager", "journalctl -u nvidia-fabricmanager -n 50"],
+            ),
+            Step::host("in a virtual machine that was given no NVSwitch fabric manager of its host brings up the fabric", &[]),
+        ];
+        Finding::new(&RULE, Severity::Unknown, summary)
+            .seen(format!("{} GPUs of a board with NVSwitch", snapshot.pci.len()))
+            .seen("there is no node of an NVSwitch")
+            .fix(steps)
     })
 }

@@ -51,7 +51,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             Severity::Notes,
             "a newer libcuda comes before the driver's, as forward compatibility means it",
         ),
-        _ => (Severity::Warns, "a libcuda that is not the driver's comes first"),
+        _ => (
+            Severity::Unknown,
+            "a libcuda that is not the driver's comes first, and whether it works with it is not known",
+        ),
     };
     let mut finding = Finding::new(&RULE, severity, summary).seen(path.display().to_string());
     if let (Some(compat), Some(driver)) = (&compat, &driver) {

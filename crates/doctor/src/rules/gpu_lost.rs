@@ -90,6 +90,10 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
             );
             ("is lost", Some(seen))
         }
+        _ if is_free(snapshot, device) => (
+            "is on the bus and bound to no driver",
+            Some("NVIDIA's module is loaded and does not have it".to_owned()),
+        ),
         _ => ("is on the bus and the driver does not show it", None),
     };
     let finding = Finding::new(&RULE, snapshot.loss(), format!("{} {what}", device.name()));
@@ -108,9 +112,25 @@ fn finding(snapshot: &Snapshot, device: &Device<'_>) -> Finding {
     finding.fix(steps)
 }
 
+/// Whether no kernel driver has it, and the kernel's log does not say that anything is wrong with it. Snapshots of schema 1 do not say.
+fn is_free(snapshot: &Snapshot, device: &Device<'_>) -> bool {
+    device.trouble == Some(Trouble::Hidden)
+        && snapshot.schema >= 2
+        && snapshot
+            .kernel_log
+            .as_ref()
+            .is_some_and(|log| !log.iter().any(|line| log::names(line, device.bus_id)))
+        && device.pci.is_some_and(|pci| pci.driver.is_none())
+}
+
 /// What to do first about a GPU that the driver does not show, where its cause may be in software and can't be told.
 fn software_first(snapshot: &Snapshot, device: &Device<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
+    if is_free(snapshot, device) {
+        let bind = format!("sh -c 'echo {} > /sys/bus/pci/drivers/nvidia/bind'", device.bus_id);
+        let what = "give it to the driver, and see what the kernel says of it";
+        steps.push(Step::host(what, &[&bind, "dmesg --level err,warn"]));
+    }
     if snapshot.kernel_log.is_none() {
         let what = "look again as root: the kernel's log could not be read, and says why the driver leaves a GPU alone";
         steps.push(Step::host(what, &["sconce doctor"]));

@@ -30,6 +30,7 @@ mod host_name;
 mod image_without_cuda;
 mod imex;
 mod kernel_too_old;
+mod kernel_words;
 mod library_path;
 mod memlock;
 mod mig_empty;
@@ -48,6 +49,7 @@ mod persistence;
 mod power_cable;
 mod power_limit;
 mod recovery_action;
+mod rootless;
 mod secure_boot;
 mod small_shm;
 mod sxid;
@@ -111,6 +113,7 @@ pub const RULES: &[&Rule] = &[
     &gpu_memory::RULE,
     &sxid::RULE,
     &xid::RULE,
+    &kernel_words::RULE,
     &forward_compat::RULE,
     &vgpu_license::RULE,
     &clocks::RULE,
@@ -130,6 +133,7 @@ pub const RULES: &[&Rule] = &[
     &power_limit::RULE,
     &persistence::RULE,
     &device_cgroup::RULE,
+    &rootless::RULE,
     &driver_too_old::RULE,
 ];
 

@@ -55,6 +55,16 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
             }
         }
     };
+    // Built, it would find the GPUs taken.
+    let nouveau = snapshot.modules.iter().any(|name| name == "nouveau")
+        || snapshot.pci.iter().any(|pci| pci.driver.as_deref() == Some("nouveau"));
+    let (finding, keep_out) = match nouveau {
+        true => (
+            finding.seen("the nouveau module is loaded and has the GPUs"),
+            fix::without(snapshot, &["nouveau"]),
+        ),
+        false => (finding, Vec::new()),
+    };
     // Kernel module packages: SUSE has no dkms, and its packages build or link the module when they are installed.
     let suse = snapshot.os.as_ref().is_some_and(|os| {
         ["sles", "suse"]
@@ -63,13 +73,23 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     });
     if suse {
         let again = "install the package of the driver's module again, which makes it for this kernel (`rpm -qa 'nvidia*kmp*'` names it, `zypper install --force` installs it), then load it";
-        return Some(finding.fix(vec![Step::host(again, &["modprobe -a nvidia nvidia_uvm"])]));
+        let mut steps = vec![Step::host(again, &["modprobe -a nvidia nvidia_uvm"])];
+        steps.extend(keep_out);
+        return Some(finding.fix(steps));
     }
-    Some(finding.fix(vec![
+    let mut steps = vec![
         fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
-        Step::host("build the module and load it", &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"]),
-        Step::host("if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver", &[]),
-    ]))
+        Step::host(
+            "build the module and load it",
+            &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"],
+        ),
+        Step::host(
+            "if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver",
+            &[],
+        ),
+    ];
+    steps.extend(keep_out);
+    Some(finding.fix(steps))
 }
 
 /// The kernel's word that a module of the driver's was built for another (the kernel's kernel/module/main.c,

@@ -56,6 +56,20 @@ pub(super) fn refused(snapshot: &Snapshot) -> Option<Finding> {
         true => "mokutil --import /var/lib/shim-signed/mok/MOK.der",
         false => "mokutil --import /var/lib/dkms/mok.pub",
     };
+    let suse = snapshot.os.as_ref().is_some_and(|os| {
+        os.id.starts_with("sle") || os.like.iter().any(|like| like.contains("suse"))
+    });
+    if suse {
+        // Kernel module packages bring the key that they are signed with (openSUSE, SDB:NVIDIA drivers, "Secure Boot").
+        return Some(finding.fix(vec![
+            Step::host(
+                "enrol the key of the package with the driver's module: it asks for a password, which the firmware asks again at the next start (`Enroll MOK`)",
+                &["sh -c 'mokutil --import /usr/share/nvidia-pubkeys/MOK-nvidia-*.der'"],
+            ),
+            Step::host("restart the machine and confirm the key", &["systemctl reboot"]),
+            Step::host("or switch Secure Boot off in the firmware's setup", &[]),
+        ]));
+    }
     Some(finding.fix(vec![
         Step::host(
             "enrol the key with which dkms signs: it asks for a password, which the firmware asks again at the next start (`Enroll MOK`)",

@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::elsewhere::check;
     use crate::outside::Host;
+    use crate::packages::Contents;
     use crate::tree::Tree;
 
     const SITE: &str = "lib/python3.12/site-packages";
@@ -158,7 +159,7 @@ mod tests {
     fn said(tree: &Tree, root: &Path) -> Vec<String> {
         let host = Host { library_path: String::new(), root: Some(root.to_owned()) };
         let subject = root.join("home/me/venv");
-        let findings = check(tree, subject.to_str().unwrap(), Some(&host));
+        let findings = check(tree, subject.to_str().unwrap(), Some(&host), &Contents::default());
         let cut = root.to_string_lossy().into_owned();
         findings.into_iter().map(|finding| finding.message.replace(&cut, "")).collect()
     }
@@ -209,7 +210,7 @@ mod tests {
                 "../../../../src\n../../../src\n../../../../nowhere\n{subject}/src\n../../../../venv/src\n"
             ),
         );
-        let findings = check(&tree, &subject, Some(&host));
+        let findings = check(&tree, &subject, Some(&host), &Contents::default());
         let said: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
         let expected =
             format!("Python looks for modules in {outer}/home/me/src too, which was not inspected");
@@ -219,7 +220,7 @@ mod tests {
         let mut wheel = Tree::new();
         wheel.add_file("x.pth", Arc::new(b"../../outside\nx-1.dist-info\n".to_vec()));
         wheel.add_file("x-1.dist-info/METADATA", Arc::new(b"Name: x\nVersion: 1\n".to_vec()));
-        let findings = check(&wheel, "x-1-py3-none-any.whl", Some(&host));
+        let findings = check(&wheel, "x-1-py3-none-any.whl", Some(&host), &Contents::default());
         let said: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
         assert_eq!(
             said,

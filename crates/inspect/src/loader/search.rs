@@ -63,6 +63,12 @@ impl Loader<'_> {
         {
             return Some((library, path.clone(), Found::Cache));
         }
+        let folders = self.default_folders();
+        folders.iter().find_map(|folder| search(folder, "", Found::Default))
+    }
+
+    /// The folders that are searched last.
+    pub(super) fn default_folders(&self) -> [String; 6] {
         let triplet = format!("{}-linux-gnu", self.machine.name());
         [
             format!("lib/{triplet}"),
@@ -72,8 +78,6 @@ impl Loader<'_> {
             "lib".to_owned(),
             "usr/lib".to_owned(),
         ]
-        .iter()
-        .find_map(|folder| search(folder, "", Found::Default))
     }
 
     /// The folders of a search path, each with a `/` at its end, in their order. `opened` is the path of the library that
@@ -111,7 +115,7 @@ impl Loader<'_> {
 
     /// The loadable library at `path`, links followed, if it is for this processor: the loader goes
     /// on behind one that is not.
-    fn at(&self, path: &str) -> Option<usize> {
+    pub(super) fn at(&self, path: &str) -> Option<usize> {
         // One that lies outside has the path it has on the machine.
         let outside = path.starts_with('/').then(|| self.by_path.get(path)).flatten();
         let at = match outside {

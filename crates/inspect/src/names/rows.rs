@@ -35,6 +35,9 @@ pub(super) struct Table {
     pub(super) first_use: Vec<FirstUse>,
     pub(super) numpy: Numpy,
     pub(super) tests: Names,
+    pub(super) import: Vec<Import>,
+    pub(super) libraries_only: Names,
+    pub(super) recorded: Recorded,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +108,30 @@ pub struct Package {
     pub(super) debian: bool,
 }
 
+/// What a package takes when it is imported.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// The Python package.
+    pub package: String,
+    /// Its own files, where they lie below site-packages.
+    pub files: Vec<String>,
+    /// Other packages.
+    pub requires: Vec<String>,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Files of packages that nothing loads, by their names.
+#[derive(Debug, Deserialize)]
+pub(super) struct Recorded {
+    /// Endings and beginnings of names of files that nobody needs at run time.
+    pub(super) spare: Vec<String>,
+    pub(super) spare_starts: Vec<String>,
+    /// Endings of what only a compiler reads.
+    pub(super) compiled: Vec<String>,
+}
+
 /// Files of a package of which one must be there.
 #[derive(Debug, Deserialize)]
 pub struct Files {
@@ -112,6 +139,12 @@ pub struct Files {
     pub package: String,
     /// Where they lie below site-packages, or below the root with a `/` before.
     pub one_of: Vec<String>,
+    /// Whether they are programs, which are run.
+    #[serde(default)]
+    pub program: bool,
+    /// Whether only a package whose RECORD lists it has it.
+    #[serde(default)]
+    pub if_listed: bool,
     /// What is seen when none is there.
     pub fails: String,
     /// How to get them, where another package brings them.

@@ -32,6 +32,7 @@ pub(super) fn packages(tree: &Tree) -> Vec<Package> {
             files,
             bytes,
             requires: Vec::new(),
+            native: Vec::new(),
             metadata: "var/lib/dpkg".to_owned(),
         });
     }

@@ -1,6 +1,6 @@
 //! Folders on disk as part of a tree.
 
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -120,8 +120,10 @@ impl Tree {
             let target = target.to_string_lossy().into_owned().into_boxed_str();
             self.insert(&child, Node::Link(target));
         } else if kind.is_file() {
-            let size = entry.metadata()?.len();
+            let metadata = entry.metadata()?;
+            let size = metadata.len();
             self.insert(&child, Node::File { size, bytes: Bytes::Disk(root) });
+            self.mode(&child, metadata.mode());
         } else if kind.is_char_device() {
             self.remove(&child);
         }

@@ -1,0 +1,81 @@
+//! What packages ask for by `Requires-Dist` and do not get.
+
+use crate::Says;
+use crate::failures::{SITE, World};
+use crate::forge::{Library, cubin, fatbin};
+use crate::tree::Tree;
+
+fn install(world: &mut World, name: &str, version: &str, requires: &[&str], record: &str) {
+    let info = format!("{SITE}/{}-{version}.dist-info", name.replace('-', "_"));
+    let requires: String = requires.iter().map(|line| format!("Requires-Dist: {line}\n")).collect();
+    let metadata = format!("Name: {name}\nVersion: {version}\n{requires}");
+    world.file(&format!("{info}/METADATA"), metadata.as_bytes());
+    world.file(&format!("{info}/RECORD"), record.as_bytes());
+}
+
+fn says(world: &World) -> (Says, String) {
+    let driver = "580.65.06".parse().unwrap();
+    let answer = world.report().answer("h100", Some(&driver)).unwrap();
+    (answer.says, answer.sentence)
+}
+
+#[test]
+fn packages_that_torch_asks_for() {
+    let requires = [
+        "typing-extensions>=4.8.0",
+        "sympy>=1.13.3; python_version >= \"3.9\"",
+        "setuptools; python_version >= \"3.14\"",
+        "optree>=0.13; extra == \"optree\"",
+        "nvidia-nvtx-cu12==12.4.127; platform_system == \"Linux\"",
+    ];
+    let world = |there: &[(&str, &str)]| {
+        let mut world = World::new();
+        install(&mut world, "torch", "2.5.1", &requires, "");
+        for (name, version) in there {
+            install(&mut world, name, version, &[], "");
+        }
+        says(&world)
+    };
+    let (said, sentence) = world(&[("sympy", "1.14.0")]);
+    assert_eq!(said, Says::No, "{sentence}");
+    assert!(sentence.contains("asks for typing-extensions>=4.8.0, which is not installed"));
+    let (said, sentence) = world(&[("typing_extensions", "4.12.2")]);
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert!(sentence.contains("asks for sympy>=1.13.3, which is not installed"), "{sentence}");
+    let (said, sentence) = world(&[("typing_extensions", "4.12.2"), ("sympy", "1.12")]);
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert!(sentence.contains("sympy>=1.13.3; 1.12 is installed"), "{sentence}");
+    let (said, sentence) = world(&[("typing_extensions", "4.12.2"), ("sympy", "1.14.0")]);
+    assert_eq!(said, Says::Yes, "{sentence}");
+}
+
+#[test]
+fn what_is_there_without_metadata() {
+    let mut world = World::new();
+    install(&mut world, "torch", "2.5.1", &["typing-extensions", "old-one", "other"], "");
+    world.file(&format!("{SITE}/typing_extensions.py"), b"");
+    world.file("usr/lib/python3/dist-packages/old_one-1.0.egg-info", b"");
+    world.file("usr/lib/python3/dist-packages/Other-2-py3.13.egg-info/PKG-INFO", b"");
+    assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
+}
+
+#[test]
+fn a_library_of_nvidias_that_an_extra_would_bring_newer() {
+    let mut world = World { tree: Tree::new(), library_path: None };
+    let module = Library::new("").code(&[fatbin(&[cubin(90)])]);
+    world.site("jax_cuda12_plugin/_prng.so", &module.needs(&["libcudart.so.12"]));
+    world.put("usr/lib/x86_64-linux-gnu/libcudart.so.12", &Library::new("libcudart.so.12"));
+    let line = "nvidia-cudnn-cu12<10.0,>=9.8; extra == \"with-cuda\"";
+    install(&mut world, "jax-cuda12-plugin", "0.6.0", &[line], "jax_cuda12_plugin/_prng.so,,\n");
+    assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
+    install(&mut world, "nvidia-cudnn-cu12", "9.8.0.87", &[], "");
+    assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
+    let old = "nvidia_cudnn_cu12-9.8.0.87.dist-info";
+    world.tree.begin_layer();
+    world.tree.whiteout(SITE, old);
+    world.tree.begin_layer();
+    install(&mut world, "nvidia-cudnn-cu12", "9.1.0.70", &[], "");
+    let (said, sentence) = says(&world);
+    assert_eq!(said, Says::CantTell, "{sentence}");
+    assert!(sentence.contains("is made for nvidia-cudnn-cu12>=9.8; 9.1.0.70 is installed"));
+}

@@ -1,0 +1,170 @@
+//! What packages ask for by `Requires-Dist` and do not get.
+//!
+//! Source: PyPA "Core metadata", `Requires-Dist`. A resolver sees to all of it; what is here was installed without one,
+//! or removed since. Only what is judged counts: torch, packages with code for GPUs, and what those ask for.
+
+use std::collections::BTreeSet;
+
+use crate::finding::{Finding, Kind, Severity};
+use crate::names;
+use crate::packages::markers::{Place, Requirement};
+use crate::packages::{Contents, Origin, Package, normalise};
+use crate::scan::Library;
+use crate::tree::Tree;
+
+/// The packages that are judged.
+pub struct Judged {
+    names: BTreeSet<String>,
+    place: Place,
+}
+
+impl Judged {
+    /// Those of `contents`, on this processor.
+    pub fn new(contents: &Contents, libraries: &[Library], machine: &str) -> Self {
+        let place = Place { python: contents.python.clone(), machine: machine.to_owned() };
+        let decides = |library: &&Library| {
+            let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
+            library.has_gpu_code() || needed.into_iter().any(|name| names::is_of_torch(name))
+        };
+        let paths: BTreeSet<&str> =
+            libraries.iter().filter(decides).map(|library| library.path.as_str()).collect();
+        let is_first = |package: &&Package| {
+            package.origin == Origin::Python
+                && (package.name == "torch"
+                    || package.native.iter().any(|path| paths.contains(path.as_str())))
+        };
+        let mut open: Vec<&Package> = contents.packages.iter().filter(is_first).collect();
+        let mut names: BTreeSet<String> = open.iter().map(|package| package.name.clone()).collect();
+        while let Some(package) = open.pop() {
+            for requirement in held(package, &place) {
+                if names.insert(requirement.name.clone()) {
+                    open.extend(python(contents, &requirement.name));
+                }
+            }
+        }
+        Self { names, place }
+    }
+
+    /// Whether the package of this (normalised) name is one.
+    pub fn has(&self, package: &str) -> bool {
+        self.names.contains(package)
+    }
+}
+
+fn held<'a>(package: &'a Package, place: &Place) -> Vec<Requirement<'a>> {
+    let all = package.requires.iter().filter_map(|line| Requirement::read(line));
+    all.filter(|requirement| !requirement.is_extra() && requirement.holds(place)).collect()
+}
+
+fn python<'a>(contents: &'a Contents, name: &str) -> Option<&'a Package> {
+    let mut packages = contents.packages.iter();
+    packages.find(|package| package.origin == Origin::Python && package.name == name)
+}
+
+/// Requirements of what is judged that nothing meets.
+pub fn check(tree: &Tree, contents: &Contents, judged: &Judged) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for package in contents.packages.iter().filter(|package| package.origin == Origin::Python) {
+        if judged.has(&package.name) {
+            out.extend(unmet(tree, contents, package, &judged.place));
+        }
+        if judged.has(&package.name) || !package.native.is_empty() {
+            out.extend(of_extras(contents, package, &judged.place));
+        }
+    }
+    out
+}
+
+fn unmet(tree: &Tree, contents: &Contents, package: &Package, place: &Place) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for requirement in held(package, place) {
+        let Requirement { name, bounds, .. } = &requirement;
+        let libraries = names::has_libraries_only(name);
+        let Some(there) = python(contents, name) else {
+            if libraries || is_there(tree, contents, package, name) {
+                continue;
+            }
+            let imports = names::import(&package.name);
+            let stops = imports.is_some_and(|row| row.requires.contains(name));
+            let severity = if stops { Severity::Error } else { Severity::Warning };
+            let message = format!(
+                "{} {} asks for {name}{bounds}, which is not installed",
+                package.name, package.version
+            );
+            out.push(finding(severity, package, message, &format!("{name}{bounds}")));
+            continue;
+        };
+        // What torch pins, and who pins torch, is looked at with what is known of torch.
+        let pins = bounds.starts_with("==") && (package.name == "torch" || name == "torch");
+        if let Some(bound) = requirement.broken_by(&there.version).filter(|_| !pins) {
+            let message = format!(
+                "{} {} asks for {name}{bound}; {} is installed",
+                package.name, package.version, there.version
+            );
+            out.push(finding(Severity::Warning, package, message, &format!("{name}{bounds}")));
+        }
+    }
+    out
+}
+
+/// NVIDIA's libraries that an extra would bring in another version than is there: who brought them does not matter to
+/// what is linked with them.
+fn of_extras(contents: &Contents, package: &Package, place: &Place) -> Vec<Finding> {
+    let lines = package.requires.iter().filter_map(|line| Requirement::read(line));
+    let lines: Vec<Requirement<'_>> = lines
+        .filter(|line| line.is_extra() && line.holds_with_extras(place))
+        .filter(|line| names::has_libraries_only(&line.name))
+        .collect();
+    let asked: BTreeSet<&str> = lines.iter().map(|line| line.name.as_str()).collect();
+    let mut out = Vec::new();
+    for name in asked {
+        let Some(there) = python(contents, name) else { continue };
+        // Of several extras any one may be the one that is meant.
+        let own = || lines.iter().filter(|line| line.name == name);
+        let broken = own().find_map(|line| Some((line.broken_by(&there.version)?, line.bounds)));
+        let Some((bound, bounds)) = broken else { continue };
+        if own().any(|line| line.broken_by(&there.version).is_none()) {
+            continue;
+        }
+        let message = format!(
+            "{} {} is made for {name}{bound}; {} is installed",
+            package.name, package.version, there.version
+        );
+        out.push(
+            finding(Severity::Warning, package, message, &format!("{name}{bounds}"))
+                .undecided(contents.torch.is_none()),
+        );
+    }
+    out
+}
+
+fn finding(severity: Severity, package: &Package, message: String, wanted: &str) -> Finding {
+    Finding::new(severity, Kind::Requirement, package.name.clone(), message)
+        .evidence([format!("{}/METADATA: Requires-Dist", package.metadata)])
+        .fix(format!("install '{wanted}'"))
+        .gpu(true)
+}
+
+/// Whether a package of this name is there without metadata that is read: an egg, one of Debian's, or its module alone.
+fn is_there(tree: &Tree, contents: &Contents, package: &Package, name: &str) -> bool {
+    let site = package.metadata.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let module = name.replace('-', "_");
+    let own = [format!("{site}/{module}.py"), format!("{site}/{module}/__init__.py")];
+    if own.iter().any(|path| tree.resolve(path.trim_start_matches('/')).is_some()) {
+        return true;
+    }
+    let of_debian = format!("python3-{name}");
+    if contents.packages.iter().any(|package| package.name == of_debian) {
+        return true;
+    }
+    // `x-1.0-py3.12.egg-info/PKG-INFO`, `x-1.0.egg-info`, `x-1.0-py3.12.egg/EGG-INFO/PKG-INFO`.
+    let is_egg = |path: &str| {
+        path.split('/').any(|part| {
+            let stem = part.strip_suffix(".egg-info").or_else(|| part.strip_suffix(".egg"));
+            stem.is_some_and(|stem| {
+                normalise(stem.split('-').next().unwrap_or(stem)) == normalise(name)
+            })
+        })
+    };
+    tree.files().any(|(path, _)| path.contains(".egg") && is_egg(path))
+}
