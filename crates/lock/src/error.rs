@@ -247,8 +247,11 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
 /// What is said last of packages whose wheels are on another index than the one that was asked.
 pub(crate) const ELSEWHERE: &str = "which goes under `indexes`";
 
+/// What is said of packages that are not what people mean who ask for them.
+pub(crate) const NOT_MEANT: &str = "is not what you mean";
+
 /// The package that the resolver found nowhere, as it says it: "Because nosuch was not found in the package registry".
-fn unknown(words: &str) -> Option<&str> {
+pub(crate) fn unknown(words: &str) -> Option<&str> {
     let (before, _) = words.split_once(" was not found in ")?;
     before.rsplit(char::is_whitespace).next().filter(|name| !name.is_empty())
 }
@@ -323,6 +326,9 @@ impl Error {
                  [environment], as { name = …, url = … }"
                     .into(),
             ),
+            Self::Unsatisfiable { words, .. } if words.contains(NOT_MEANT) => {
+                Some("ask for what you mean instead, or leave it out".into())
+            }
             Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
                 (Some(name), _) => format!(
                     "no index has `{name}`: is the name right? `indexes` under [environment] names further indexes"

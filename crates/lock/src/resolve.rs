@@ -128,6 +128,7 @@ fn packages(
         index,
         explanation,
         questions: 0,
+        no_pip: false,
         moved: None,
         from_source: FromSource::default(),
         held_back: Vec::new(),
@@ -172,6 +173,8 @@ struct Resolution<'a> {
     index: &'a mut dyn Index,
     explanation: Explanation,
     questions: usize,
+    /// No index that is asked has pip.
+    no_pip: bool,
     /// Why it is another Python than the torch alone would have.
     moved: Option<Moved>,
     from_source: FromSource,

@@ -181,3 +181,75 @@ fn what_was_named_is_not_years_old_for_what_was_not() {
         ["a 1.0 was taken, not 3.0: name `a>=2.0` to have 2.0 at least"]
     );
 }
+
+/// An index without pip is no reason to refuse: the image has none then.
+#[test]
+fn an_index_without_pip() {
+    let words = "Because pip was not found in the package registry and you require pip, we can conclude that your \
+                 requirements are unsatisfiable.";
+    let mut world = World {
+        unmet: ["3.11", "3.13"].map(|python| ("pip", python, words)).into(),
+        ..World::default()
+    };
+    let spec = "[environment]\nrequirements = ['a']";
+    let (now, explanation) = lock(spec, &mut world).unwrap();
+    assert_eq!((version(&now, "a"), version(&now, "pip")), ("1.0", "none"));
+    assert_eq!(notes(&explanation), ["no index has pip, so the image has none"]);
+    // Asked for by a person it is.
+    assert!(lock("[environment]\nrequirements = ['a', 'pip']", &mut world).is_err());
+}
+
+/// No building is advised of what is not what its name says.
+#[test]
+fn a_name_that_stands_for_something_else() {
+    let words = "Because all versions of sklearn have no usable wheels and you require sklearn, we can conclude that your \
+                 requirements are unsatisfiable.\n\nhint: Wheels are required for `sklearn` because building from source \
+                 is disabled";
+    let world = || World {
+        unmet: ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+            .map(|python| ("sklearn", python, words))
+            .into(),
+        files: [
+            ("sklearn", vec![("sklearn-0.0.post12.tar.gz", "2023-12-01")]),
+            ("evdev", vec![("evdev-1.0.tar.gz", "2023-12-01")]),
+        ]
+        .into(),
+        ..World::default()
+    };
+    let error = lock("[environment]\nrequirements = ['sklearn']", &mut world()).unwrap_err();
+    let (text, hint) = (error.to_string(), error.hint().unwrap());
+    assert!(text.contains("`sklearn` there is not what you mean, but an empty package"), "{text}");
+    assert!(text.contains("ask for `scikit-learn`"), "{text}");
+    assert_eq!(hint, "ask for what you mean instead, or leave it out");
+    let error =
+        lock("[environment]\nrequirements = ['sklearn', 'evdev']", &mut world()).unwrap_err();
+    assert!(error.hint().unwrap().contains("`from-source = [\"evdev\"]`"), "{error}");
+}
+
+/// What is years old is given up for what is not, though that makes something else older.
+#[test]
+fn fewer_packages_are_years_old() {
+    let a =
+        vec![("a-1.0-py3-none-any.whl", "2020-01-01"), ("a-3.0-py3-none-any.whl", "2026-10-01")];
+    let mut world =
+        World { older: [("a", "3.0")].into(), files: [("a", a)].into(), ..World::default() };
+    let (now, explanation) = lock("[environment]\nrequirements = ['a', 'c']", &mut world).unwrap();
+    assert_eq!(version(&now, "a"), "3.0");
+    assert_eq!(notes(&explanation), [] as [&str; 0]);
+}
+
+/// A torch is named as the first that fits also where it is taken only if it is asked for.
+#[test]
+fn the_first_torch_that_fits() {
+    let spec = "[environment]\ngpus = ['a100']\ntorch = '1.12.1'\n";
+    let error = lock(spec, &mut World::default()).unwrap_err();
+    assert!(
+        error.hint().unwrap().contains("the first torch that fits is 1.13.0,"),
+        "{:?}",
+        error.hint()
+    );
+    // PyTorch's own index has builds for other CUDAs.
+    let spec = "[environment]\ngpus = ['a100']\ntorch = '2.0.1'\ncuda = '11.8'\n";
+    let (now, _) = lock(spec, &mut World::default()).unwrap();
+    assert_eq!(version(&now, "torch"), "2.0.1+cu118");
+}

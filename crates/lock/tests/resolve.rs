@@ -168,7 +168,7 @@ fn old_and_new_together() {
         "[environment]\ngpus = ['h100', 'v100']\ntorch = '2.15.0'",
         expect![[r#"
         no torch fits: torch 2.15.0: its x86_64 wheel has no code for V100 (sm_70); it has sm_75, sm_80, sm_86, sm_90, sm_100, sm_120
-        the first torch that fits is 1.12.0, the newest 2.10.0"#]],
+        the first torch that fits is 2.1.0, the newest 2.10.0"#]],
     );
 }
 

@@ -29,6 +29,7 @@ impl Resolution<'_> {
         let held = |one: &&Behind| {
             let pin = format!("{}==", one.name);
             self.held.iter().any(|held| held.starts_with(&pin))
+                || self.is_held_to_torch(&one.name, torch)
         };
         let mut behind: Vec<&Behind> = behind.iter().filter(|one| !held(one)).collect();
         behind.sort_by_key(|one| Reverse(one.years_older));
@@ -51,7 +52,8 @@ impl Resolution<'_> {
     }
 
     /// A set for the same torch in which what was asked for by name and came out years old is newer, where that makes
-    /// nothing else that was asked for older: the resolver may give way at what a person named for what nobody did.
+    /// nothing else that was asked for older, or fewer of it years old: the resolver may give way at what a person named for
+    /// what nobody did.
     pub(super) fn newer_than_years_old(&mut self, found: Found) -> Result<Found, Error> {
         if self.previous.kept().is_some() {
             return Ok(found);
@@ -65,7 +67,12 @@ impl Resolution<'_> {
             }
             self.held.push(one.newer());
             match self.attempt(&[found.candidate])? {
-                Try::Found(other) if self.none_older(&other.wheels, &found.wheels) => found = other,
+                Try::Found(other)
+                    if self.none_older(&other.wheels, &found.wheels)
+                        || years_old(&other) < years_old(&found) =>
+                {
+                    found = other;
+                }
                 _ => drop(self.held.pop()),
             }
         }
@@ -144,4 +151,9 @@ impl Resolution<'_> {
             Err(_) => None,
         }
     }
+}
+
+/// How many of the packages that were asked for are years older than their newest release.
+fn years_old(found: &Found) -> usize {
+    found.judged.behind.iter().filter(|one| one.years_older).count()
 }

@@ -12,6 +12,7 @@ use sconce_facts::Base;
 use super::Resolution;
 use super::releases::day;
 use super::undeclared::set_of;
+use crate::candidate::Candidate;
 use crate::document::Wheel;
 use crate::index::{PythonAnswer, PythonRequest};
 
@@ -132,10 +133,22 @@ impl Resolution<'_> {
         (found < here).then(|| found.to_string())
     }
 
+    /// Whether an older release of a package was asked for, as a newer one wants a newer torch than this.
+    pub(super) fn is_held_to_torch(&self, package: &str, torch: Option<&Candidate>) -> bool {
+        self.beyond_torch.iter().any(|one| {
+            let beside = torch.is_some_and(|torch| torch.release.version == public(&one.torch));
+            beside && one.package == package && one.fits.is_some()
+        })
+    }
+
     /// Says of a set what is not the newest in it as that wants a newer torch, and what does and is there all the same.
     pub(super) fn tell_beyond_torch(&mut self, wheels: &[Wheel]) {
         let of = |name: &str| wheels.iter().find(|wheel| wheel.name == name);
+        let mut told: Vec<String> = Vec::new();
         for beyond in std::mem::take(&mut self.beyond_torch) {
+            if told.contains(&beyond.package) {
+                continue;
+            }
             let Some(wheel) = of(&beyond.package) else { continue };
             if of("torch").is_none_or(|torch| torch.version != beyond.torch) {
                 continue;
@@ -143,9 +156,11 @@ impl Resolution<'_> {
             let words = beyond.message();
             if wheel.version == beyond.version && beyond.fits.is_none() {
                 self.explanation.note(format!("{words}: it may do without torch"));
+                told.push(beyond.package);
             } else if older(&wheel.version, &beyond.version) {
                 let Wheel { name, version, .. } = wheel;
                 self.explanation.note(format!("{name} {version} was taken: {words}"));
+                told.push(beyond.package);
             }
         }
     }
