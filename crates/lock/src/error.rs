@@ -256,6 +256,12 @@ pub(crate) fn unknown(words: &str) -> Option<&str> {
     before.rsplit(char::is_whitespace).next().filter(|name| !name.is_empty())
 }
 
+/// Whether the resolver speaks of torch, not only of a package whose name has it in it.
+fn names_torch(words: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    words.split(|c| !plain(c)).any(|word| word == "torch")
+}
+
 /// What stands on a line, to be shown before what is wrong with it.
 fn quoted(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`: ") }
@@ -329,7 +335,7 @@ impl Error {
             Self::Unsatisfiable { words, .. } if words.contains(NOT_MEANT) => {
                 Some("ask for what you mean instead, or leave it out".into())
             }
-            Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
+            Self::Unsatisfiable { words, .. } => Some(match (unknown(words), names_torch(words)) {
                 (Some(name), _) => format!(
                     "no index has `{name}`: is the name right? `indexes` under [environment] names further indexes"
                 ),

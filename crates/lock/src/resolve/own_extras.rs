@@ -222,7 +222,7 @@ fn too_old(lines: &[String], torch: &Version) -> Option<TooOld> {
             found.push((!named, size, of));
         }
     }
-    found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    found.sort_by_key(|one| (one.0, one.1));
     found.into_iter().next().filter(|_| !fits).map(|(.., of)| of)
 }
 
