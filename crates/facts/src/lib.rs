@@ -46,7 +46,9 @@ pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, Install, driver_branch, install};
 pub use pythons::{PythonBuild, base_with, python_releases, pythons, standalone_bases};
-pub use sources::{source_failure, source_requirements, source_variables, wheels_elsewhere};
+pub use sources::{
+    placeholder, source_failure, source_requirements, source_variables, wheels_elsewhere,
+};
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;
 pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};

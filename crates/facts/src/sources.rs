@@ -12,6 +12,13 @@ struct Table {
     requirement: Vec<Needed>,
     failure: Vec<Failure>,
     stub: Vec<Stub>,
+    placeholder: Vec<Placeholder>,
+}
+
+#[derive(Deserialize)]
+struct Placeholder {
+    package: String,
+    there: String,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,11 @@ pub fn source_failure(tail: &str) -> Option<&'static str> {
 /// The index that has the wheels of a package whose source distribution has no source.
 pub fn wheels_elsewhere(package: &str) -> Option<&'static str> {
     TABLE.stub.iter().find(|row| row.package == package).map(|row| row.has.as_str())
+}
+
+/// What is there under the name of a package that is not what people mean who ask for it.
+pub fn placeholder(package: &str) -> Option<&'static str> {
+    TABLE.placeholder.iter().find(|row| row.package == package).map(|row| row.there.as_str())
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub struct Undeclared {
     pub until: Option<String>,
     /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`.
     pub requirement: String,
+    /// Whether that package is held to it, and brought where it is not there; else another release of the package that
+    /// needs it is taken.
+    #[serde(default)]
+    pub holds: bool,
     /// Whether its work is on the GPU.
     #[serde(default)]
     pub gpu: bool,

@@ -248,14 +248,38 @@ const STRAY_MODULES: [&str; 11] = [
     "build_backend.py",
 ];
 
+/// `__init__.py` of a folder that many wheels share: empty, or all it does is extend the folder's path, which in one
+/// site-packages is nothing (nvidia-nvimgcodec-cu12 0.9.0.20 beside nvidia-nvjpeg2k-cu12 0.11.0.51).
+const NAMESPACES: [&str; 1] = ["nvidia/__init__.py"];
+
 fn is_stray(path: &str, site: &str) -> bool {
     let inside = path.strip_prefix(site).and_then(|rest| rest.strip_prefix('/'));
     inside.is_some_and(|inside| match inside.split_once('/') {
-        Some((folder, _)) => STRAY_FOLDERS.contains(&folder),
+        Some((folder, _)) => STRAY_FOLDERS.contains(&folder) || NAMESPACES.contains(&inside),
         None => {
             let module =
                 [".py", ".so", ".pyc", ".pyd", ".pth"].iter().any(|end| inside.ends_with(end));
             !module || STRAY_MODULES.contains(&inside)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stray;
+
+    #[test]
+    fn what_nobody_reads() {
+        let site = "opt/venv/lib/python3.13/site-packages";
+        let stray = |path: &str| is_stray(&format!("{site}/{path}"), site);
+        for path in ["LICENSE", "tests/a.py", "build_backend.py", "nvidia/__init__.py"] {
+            assert!(stray(path), "{path}");
+        }
+        for path in
+            ["a.py", "a/tests/b.py", "nvidia/a/__init__.py", "a/nvidia/__init__.py", "nvidia/a.py"]
+        {
+            assert!(!stray(path), "{path}");
+        }
+        assert!(!is_stray("elsewhere/nvidia/__init__.py", site));
+    }
 }

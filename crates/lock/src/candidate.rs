@@ -255,6 +255,11 @@ fn allows(specifiers: &VersionSpecifiers, release: &Release) -> bool {
     release.version.parse().is_ok_and(|version: Version| specifiers.contains(&version))
 }
 
+/// Whether a range allows a release that the facts know.
+pub(crate) fn is_known(specifiers: &VersionSpecifiers) -> bool {
+    sconce_facts::releases().iter().any(|release| allows(specifiers, release))
+}
+
 /// Whether a range allows none but releases that are taken only where they are asked for.
 pub(crate) fn only_old(specifiers: &VersionSpecifiers) -> bool {
     let mut allowed =

@@ -247,10 +247,19 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
 /// What is said last of packages whose wheels are on another index than the one that was asked.
 pub(crate) const ELSEWHERE: &str = "which goes under `indexes`";
 
+/// What is said of packages that are not what people mean who ask for them.
+pub(crate) const NOT_MEANT: &str = "is not what you mean";
+
 /// The package that the resolver found nowhere, as it says it: "Because nosuch was not found in the package registry".
-fn unknown(words: &str) -> Option<&str> {
+pub(crate) fn unknown(words: &str) -> Option<&str> {
     let (before, _) = words.split_once(" was not found in ")?;
     before.rsplit(char::is_whitespace).next().filter(|name| !name.is_empty())
+}
+
+/// Whether the resolver speaks of torch, not only of a package whose name has it in it.
+fn names_torch(words: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    words.split(|c| !plain(c)).any(|word| word == "torch")
 }
 
 /// What stands on a line, to be shown before what is wrong with it.
@@ -323,7 +332,10 @@ impl Error {
                  [environment], as { name = …, url = … }"
                     .into(),
             ),
-            Self::Unsatisfiable { words, .. } => Some(match (unknown(words), words.contains("torch")) {
+            Self::Unsatisfiable { words, .. } if words.contains(NOT_MEANT) => {
+                Some("ask for what you mean instead, or leave it out".into())
+            }
+            Self::Unsatisfiable { words, .. } => Some(match (unknown(words), names_torch(words)) {
                 (Some(name), _) => format!(
                     "no index has `{name}`: is the name right? `indexes` under [environment] names further indexes"
                 ),

@@ -126,12 +126,18 @@ pub(crate) fn hint(
     }
 }
 
-/// The releases that fit when the version is left open.
+/// The releases that fit when the version is left open, those among them that are taken only where they are asked for.
 fn other_release(request: &Request) -> Option<String> {
-    let open = Request { torch: TorchRequest::Newest, ..request.clone() };
+    let newest = Request { torch: TorchRequest::Newest, ..request.clone() };
+    // Where none fits without being asked for, others speak of it.
+    sconce_facts::releases().iter().find(|release| consider(release, &newest, false).is_ok())?;
     let fits: Vec<_> = sconce_facts::releases()
         .iter()
-        .filter(|release| consider(release, &open, false).is_ok())
+        .filter(|release| {
+            let Ok(exactly) = format!("=={}", release.version).parse() else { return false };
+            let asked = Request { torch: TorchRequest::Versions(exactly), ..request.clone() };
+            consider(release, &asked, false).is_ok()
+        })
         .map(|release| release.version.as_str())
         .collect();
     match (fits.first(), fits.last()) {

@@ -227,8 +227,11 @@ impl RequirementsFile {
                 refused(path, Fault { number, text: name.clone(), why, builds: false })
             };
             let inner = path.parent().unwrap_or(Path::new("")).join(name);
-            if open.contains(&inner) || open.len() > MOST_DEEP {
+            if open.contains(&inner) {
                 return Err(fault("it includes itself"));
+            }
+            if open.len() > MOST_DEEP {
+                return Err(fault(&format!("files include each other more than {MOST_DEEP} deep")));
             }
             if self.included.len() == MOST_INCLUDED {
                 return Err(fault(&format!("more than {MOST_INCLUDED} files are included")));

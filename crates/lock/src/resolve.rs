@@ -18,6 +18,7 @@ mod newest;
 mod numpy;
 mod old_torch;
 mod overlaps;
+mod own_extras;
 mod previews;
 mod releases;
 mod relics;
@@ -127,11 +128,13 @@ fn packages(
         index,
         explanation,
         questions: 0,
+        no_pip: false,
         moved: None,
         from_source: FromSource::default(),
         held_back: Vec::new(),
         alone: BTreeMap::new(),
         lacks: Vec::new(),
+        beyond_torch: Vec::new(),
         debs: BTreeMap::new(),
         listed: BTreeMap::new(),
         libraries: BTreeMap::new(),
@@ -170,6 +173,8 @@ struct Resolution<'a> {
     index: &'a mut dyn Index,
     explanation: Explanation,
     questions: usize,
+    /// No index that is asked has pip.
+    no_pip: bool,
     /// Why it is another Python than the torch alone would have.
     moved: Option<Moved>,
     from_source: FromSource,
@@ -179,6 +184,8 @@ struct Resolution<'a> {
     alone: BTreeMap<(String, String), Option<String>>,
     /// Releases that were shut out, as they lack what they need and do not say.
     lacks: Vec<undeclared::Lack>,
+    /// Releases whose own extras want a newer torch than was there.
+    beyond_torch: Vec<own_extras::BeyondTorch>,
     /// What the Debian archive answered, by release, flavour and whether Python is Debian's.
     debs: BTreeMap<(String, &'static str, bool), (Digest, Vec<DebPin>)>,
     /// What the index has of packages that uv found no wheel of.
@@ -254,6 +261,7 @@ impl Resolution<'_> {
     fn finish(mut self, chosen: Chosen) -> Result<(Lock, Explanation), Error> {
         let Chosen { base, torch, wheels, addresses } = chosen;
         self.tell_lacks(&wheels);
+        self.tell_beyond_torch(&wheels);
         self.tell_numpy(&wheels);
         self.tell_libraries(&wheels, torch.as_ref());
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;

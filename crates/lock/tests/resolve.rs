@@ -342,7 +342,7 @@ fn a_volta_build_on_the_other_index_is_named() {
         "[environment]\ntorch = '2.12.0'\ngpus = ['v100']\ndriver = '535'",
         expect![[r#"
         no torch fits: torch 2.12.0: its x86_64 wheel has no code for V100 (sm_70); it has sm_75, sm_80, sm_86, sm_90, sm_100, sm_120
-        the first torch that fits is 2.1.0, the newest 2.10.0"#]],
+        the first torch that fits is 1.12.0, the newest 2.10.0"#]],
     );
 }
 

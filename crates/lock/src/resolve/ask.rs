@@ -3,11 +3,15 @@
 use sconce_facts::{Base, CudaVersion};
 
 use super::{Resolution, keep, overlaps};
+use crate::error::unknown;
 use crate::index::{IndexError, ProjectText, PythonAnswer, PythonRequest};
 use crate::requirements::FileKind;
 use crate::requirements_txt::Ask;
 use crate::spec::{Flavour, Requirements};
 use crate::wheel_name::normalise;
+
+/// What every environment has.
+const PIP: &str = "pip";
 
 impl Resolution<'_> {
     /// Asks the resolver: the user's requirements with ours after them, so that the user's decide first.
@@ -61,8 +65,10 @@ impl Resolution<'_> {
         }
         constraints.extend(self.held.iter().cloned());
         let overrides = self.overrides();
-        // In every environment `pip install` works as people expect.
-        requirements.push("pip".to_owned());
+        // In every environment `pip install` works as people expect, where an index has pip.
+        if !self.no_pip {
+            requirements.push(PIP.to_owned());
+        }
         if let Some((package, other)) = &self.instead {
             requirements.retain(|text| overlaps::name_of(text) != *package);
             requirements.push(other.clone());
@@ -88,7 +94,18 @@ impl Resolution<'_> {
             built: self.from_source.built(),
             torch_backend: backend,
         };
-        self.answer(request, base)
+        // One that the user asks for as well is said as anything else.
+        let ours = request.requirements.iter().filter(|text| *text == PIP).count() == 1;
+        match self.answer(request.clone(), base) {
+            Err(IndexError::NoSolution { words }) if ours && unknown(&words) == Some(PIP) => {
+                self.no_pip = true;
+                self.explanation.note("no index has pip, so the image has none".to_owned());
+                let mut request = request;
+                request.requirements.retain(|text| text != PIP);
+                self.answer(request, base)
+            }
+            answer => answer,
+        }
     }
 
     /// Where the user's files have packages looked for: their options, and each place with a name for the lock.

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use sconce_facts::Base;
 
 use super::newest::Behind;
+use super::torch::{Found, Try};
 use super::words::{name_of, source_only};
 use super::{MOST_QUESTIONS, Resolution, first_line};
 use crate::candidate::Candidate;
@@ -28,6 +29,7 @@ impl Resolution<'_> {
         let held = |one: &&Behind| {
             let pin = format!("{}==", one.name);
             self.held.iter().any(|held| held.starts_with(&pin))
+                || self.is_held_to_torch(&one.name, torch)
         };
         let mut behind: Vec<&Behind> = behind.iter().filter(|one| !held(one)).collect();
         behind.sort_by_key(|one| Reverse(one.years_older));
@@ -47,6 +49,34 @@ impl Resolution<'_> {
             self.explanation.note(format!("not the newest either: {}", names.join(", ")));
         }
         Ok(())
+    }
+
+    /// A set for the same torch in which what was asked for by name and came out years old is newer, where that makes
+    /// nothing else that was asked for older, or fewer of it years old: the resolver may give way at what a person named for
+    /// what nobody did.
+    pub(super) fn newer_than_years_old(&mut self, found: Found) -> Result<Found, Error> {
+        if self.previous.kept().is_some() {
+            return Ok(found);
+        }
+        let old = found.judged.behind.iter().filter(|one| one.years_older).take(MOST);
+        let old: Vec<Behind> = old.cloned().collect();
+        let mut found = found;
+        for one in old {
+            if self.questions >= MOST_QUESTIONS {
+                break;
+            }
+            self.held.push(one.newer());
+            match self.attempt(&[found.candidate])? {
+                Try::Found(other)
+                    if self.none_older(&other.wheels, &found.wheels)
+                        || years_old(&other) < years_old(&found) =>
+                {
+                    found = other;
+                }
+                _ => drop(self.held.pop()),
+            }
+        }
+        Ok(found)
     }
 
     /// Why a Python has nothing newer of a package, whatever else is asked for.
@@ -81,7 +111,7 @@ impl Resolution<'_> {
         if self.questions >= MOST_QUESTIONS {
             return None;
         }
-        let newer = format!("{}>={},!={}", one.name, one.picked, one.picked);
+        let newer = one.newer();
         let mut constraints = torch.map(Candidate::constraints).unwrap_or_default();
         constraints.push(&newer);
         let pin = torch.map(|torch| format!("torch=={}", torch.release.version));
@@ -103,7 +133,17 @@ impl Resolution<'_> {
             Ok(answer) => {
                 let there = self.wheels(&answer, base).ok()?;
                 Some(match self.older(&there, wheels).as_slice() {
-                    [] => format!("name `{}>={}` to have it", one.name, one.newest),
+                    // What the answer has is what was tried; the newest of all was not.
+                    [] => {
+                        let found = there.iter().find(|wheel| wheel.name == one.name)?;
+                        match found.version == one.newest {
+                            true => format!("name `{}>={}` to have it", one.name, one.newest),
+                            false => format!(
+                                "name `{}>={}` to have {} at least",
+                                one.name, found.version, found.version
+                            ),
+                        }
+                    }
                     older => format!("it would take older releases: {}", older.join(", ")),
                 })
             }
@@ -111,4 +151,9 @@ impl Resolution<'_> {
             Err(_) => None,
         }
     }
+}
+
+/// How many of the packages that were asked for are years older than their newest release.
+fn years_old(found: &Found) -> usize {
+    found.judged.behind.iter().filter(|one| one.years_older).count()
 }

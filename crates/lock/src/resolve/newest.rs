@@ -27,6 +27,13 @@ pub(super) struct Behind {
     pub above: String,
 }
 
+impl Behind {
+    /// What shuts out the version in the set and all that is older.
+    pub(super) fn newer(&self) -> String {
+        format!("{}>={},!={}", self.name, self.picked, self.picked)
+    }
+}
+
 /// What one Python keeps back.
 #[derive(Debug, Default)]
 pub(super) struct HeldByPython {

@@ -1,5 +1,5 @@
-//! Old releases of torch, which are taken only where they are asked for: by the requirements themselves, or by what those
-//! need.
+//! What the requirements themselves ask of torch, and old releases of it, which are taken only where they are asked for: by
+//! the requirements, or by what those need.
 
 use pep440_rs::VersionSpecifiers;
 
@@ -7,13 +7,14 @@ use super::Resolution;
 use crate::candidate;
 
 impl Resolution<'_> {
-    /// What the requirements themselves ask of torch, where only an old one is that.
-    pub(super) fn old_torch(&self) -> Option<VersionSpecifiers> {
+    /// What the requirements themselves ask of torch, where a release that is known is that. Then no other is asked about, and
+    /// no refusal speaks of a torch that nobody named.
+    pub(super) fn torch_asked_for(&self) -> Option<VersionSpecifiers> {
         let base = self.request.bases.first().copied()?;
         let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
         let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
         let all: VersionSpecifiers = all.collect();
-        candidate::only_old(&all).then_some(all)
+        (all.iter().next().is_some() && candidate::is_known(&all)).then_some(all)
     }
 }
 

@@ -85,9 +85,9 @@ impl Resolution<'_> {
     /// torch from the facts, newest first; the resolver may take an older one when the requirements say so.
     pub(super) fn with_torch(&mut self) -> Result<Chosen, Error> {
         if self.request.torch == TorchRequest::Newest
-            && let Some(old) = self.old_torch()
+            && let Some(asked) = self.torch_asked_for()
         {
-            self.request.torch = TorchRequest::Versions(old);
+            self.request.torch = TorchRequest::Versions(asked);
         }
         let (left, mut refused) = candidates(&self.request);
         if left.is_empty() {
@@ -151,6 +151,7 @@ impl Resolution<'_> {
                         let moved = found.candidate.base != head.base;
                         self.moved = moved.then_some(Moved::Needed);
                         let found = self.newest_elsewhere(&group, found)?;
+                        let found = self.newer_than_years_old(found)?;
                         return self.take(found, told);
                     }
                     Try::No(why) => {
@@ -222,8 +223,9 @@ impl Resolution<'_> {
             Some((misfit, _)) => misfit,
             None => {
                 let words = refusals.iter().chain(&of_ours).map(|(_, words)| words.as_str());
-                if self.request.torch == TorchRequest::Newest
+                if self.spec.environment.torch == TorchRequest::Newest
                     && let Some((version, old)) = words.into_iter().find_map(old_torch_in)
+                    && self.request.torch != TorchRequest::Versions(old.clone())
                 {
                     self.explanation.note(format!(
                         "torch {version} is what your requirements ask for: older ones than 2.1 are taken for that alone"

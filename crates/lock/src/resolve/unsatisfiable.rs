@@ -9,7 +9,7 @@ use super::Resolution;
 use super::releases::{allows, has_wheel, releases};
 use super::relics::Direct;
 use super::words::source_only;
-use crate::error::{ELSEWHERE, Error};
+use crate::error::{ELSEWHERE, Error, NOT_MEANT};
 use crate::explain::Refused;
 
 impl Resolution<'_> {
@@ -84,8 +84,16 @@ impl Resolution<'_> {
                 "\n{name} has no source there that could be built: its wheels are on {has}, {ELSEWHERE}"
             ))
         });
-        let words = words + &stubs.collect::<String>();
-        sources.retain(|name| sconce_facts::wheels_elsewhere(name).is_none());
+        let meant = sources.iter().filter_map(|name| {
+            let there = sconce_facts::placeholder(name)?;
+            Some(format!("\n`{name}` there {NOT_MEANT}, but {there}"))
+        });
+        // What stubs say last decides what is advised.
+        let words = words + &meant.chain(stubs).collect::<String>();
+        sources.retain(|name| {
+            sconce_facts::wheels_elsewhere(name).is_none()
+                && sconce_facts::placeholder(name).is_none()
+        });
         let built = self.spec.environment.from_source.clone();
         Error::Unsatisfiable { words, refused, sources, built }
     }

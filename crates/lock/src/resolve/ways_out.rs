@@ -35,7 +35,7 @@ impl Resolution<'_> {
             return self.unsatisfiable(Vec::new(), Vec::new());
         };
         // Where the version of torch is open, all of them were tried.
-        if self.request.torch != TorchRequest::Newest {
+        if self.spec.environment.torch != TorchRequest::Newest {
             self.index.looking_for(&format!("a torch that {} fits", first.package));
             first.fits = self.torch_that_has(&wants);
         }

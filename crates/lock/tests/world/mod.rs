@@ -35,6 +35,8 @@ pub struct World {
     pub beside: Vec<(&'static str, &'static str, &'static str)>,
     /// The version that a package gets where a constraint or the requirement itself shuts out that one.
     pub older: BTreeMap<&'static str, &'static str>,
+    /// A package, its extra, and the version that the package gets where that is asked for as well.
+    pub with_extra: Vec<(&'static str, &'static str, &'static str)>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
@@ -182,6 +184,12 @@ impl World {
             if let Some((.., other)) = self.beside.iter().find(beside) {
                 *version = (*other).to_owned();
             }
+            let asked = |row: &&(&str, &str, &str)| {
+                row.0 == name && request.requirements.contains(&format!("{}[{}]", row.0, row.1))
+            };
+            if let Some((.., other)) = self.with_extra.iter().find(asked) {
+                *version = (*other).to_owned();
+            }
             if let Some(other) = self.swapped.get(name.as_str()) {
                 *version = (*other).to_owned();
             }
@@ -322,6 +330,17 @@ impl Index for World {
         let release = format!("{} {}", wheel.name, wheel.version);
         let files = self.contents.get(release.as_str()).ok_or("no ranges")?;
         Ok(files.iter().map(|file| (*file).to_owned()).collect())
+    }
+
+    fn requires(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<String>, String>> {
+        let of = |wheel: &Wheel| {
+            let release = format!("{} {}", wheel.name, wheel.version);
+            let lines = self.requires.get(release.as_str());
+            let lines =
+                lines.or_else(|| self.requires.get(wheel.name.as_str())).ok_or("no ranges")?;
+            Ok(lines.iter().map(|line| (*line).to_owned()).collect())
+        };
+        wheels.iter().map(of).collect()
     }
 
     fn uv_lock(&mut self, request: &UvLockRequest<'_>) -> Result<String, IndexError> {
