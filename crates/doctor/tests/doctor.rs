@@ -141,6 +141,18 @@ fn a_recorded_h100() {
     assert_eq!(described, serde_json::from_str::<Snapshot>(&recorded.json()).unwrap());
 }
 
+/// A host of four, each with 18 NVLinks to each of the others.
+#[test]
+fn a_recorded_host_of_four_h100() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/h100-x4-vm.json");
+    let recorded = Snapshot::load(&path).unwrap();
+    expect![[r#"
+        4x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+        ready: nothing stands in the way
+    "#]]
+    .assert_eq(&examine(&recorded, None).text());
+}
+
 /// With all that is asked today: a driver's real answers.
 #[test]
 fn a_recorded_h200() {

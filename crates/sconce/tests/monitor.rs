@@ -696,7 +696,7 @@ fn top_live() {
     rustix::termios::tcsetwinsize(&master, size).unwrap();
     let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = || fs::File::options().read(true).write(true).open(&path).unwrap();
-    let before = rustix::termios::tcgetattr(&terminal()).unwrap();
+    let before = rustix::termios::tcgetattr(terminal()).unwrap();
     let mut command = with(&world, &fake, &["top", &monitor.host, "127.0.0.1:1"]);
     command.stdin(terminal()).stdout(terminal()).stderr(terminal());
     let mut child = command.spawn().unwrap();
@@ -746,6 +746,6 @@ fn top_live() {
     press(b"q");
     let status = child.wait().unwrap();
     assert!(status.success());
-    let after = rustix::termios::tcgetattr(&terminal()).unwrap();
+    let after = rustix::termios::tcgetattr(terminal()).unwrap();
     assert_eq!(before.local_modes, after.local_modes);
 }
