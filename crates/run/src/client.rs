@@ -339,8 +339,11 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
         folder::make(&container.folder, true)?;
     }
     container.folder = absolute(&container.folder)?;
-    for lower in container.lowers.iter_mut().chain(&mut container.hidden) {
-        *lower = absolute(lower)?;
+    for lower in &mut container.lowers {
+        *lower = tree(lower)?;
+    }
+    for hidden in &mut container.hidden {
+        *hidden = absolute(hidden)?;
     }
     for volume in &mut container.volumes {
         let made = match volume.resolved {
@@ -373,6 +376,12 @@ fn prepare(container: &Container, notices: &mut dyn FnMut(&str)) -> Result<Conta
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).doing_to("finding", path)
+}
+
+/// A tree by its path without links; a link that another member of a store's group may have put there is an error.
+fn tree(path: &Path) -> Result<PathBuf, Error> {
+    let open = std::path::absolute(path).and_then(|path| sconce_open::own_folder(&path));
+    open.and_then(sconce_open::real_path).doing_to("finding", path)
 }
 
 /// Writes a new file, in a folder into whose path no link has come.

@@ -228,15 +228,15 @@ fn a_failure_in_a_large_file_ends_the_work_on_any_number_of_threads() {
 #[test]
 fn two_wheels_may_share_a_file_but_not_a_path() {
     let wheel = |name: &str, init: &[u8]| {
-        let draft = Draft::new(name).file("nvidia/__init__.py", init);
-        draft.file(&format!("nvidia/{name}.so"), b"so").open().unwrap()
+        let draft = Draft::new(name).file("shared/__init__.py", init);
+        draft.file(&format!("shared/{name}.so"), b"so").open().unwrap()
     };
     let made = make(vec![wheel("b", b""), wheel("a", b"")], 2).unwrap();
     assert_eq!(made.names, ["2 wheels"]);
     let listing = made.trees[0].listing();
-    assert_eq!(listing.matches("nvidia/__init__.py").count(), 1);
+    assert_eq!(listing.matches("shared/__init__.py").count(), 1);
     let error = make(vec![wheel("b", b"# b\n"), wheel("a", b"")], 2).err().unwrap();
-    expect!["`opt/venv/lib/python3.13/site-packages/nvidia/__init__.py` comes from a-1.0-py3-none-any.whl and, with other content, from b-1.0-py3-none-any.whl"].assert_eq(&error.to_string());
+    expect!["`opt/venv/lib/python3.13/site-packages/shared/__init__.py` comes from a-1.0-py3-none-any.whl and, with other content, from b-1.0-py3-none-any.whl"].assert_eq(&error.to_string());
     let file = Draft::new("a").file("x", b"").open().unwrap();
     let folder = Draft::new("b").file("x/y", b"").open().unwrap();
     let error = make(vec![folder, file], 1).err().unwrap();

@@ -25,7 +25,7 @@ Examples:
   sconce top gpu1:9400 gpu[2-8]:9400      others, where `sconce monitor --listen :9400` runs
   sconce top --once                       a table, and no more")]
 pub struct Args {
-    /// Other machines, by the address of their monitor: HOST:PORT, gpu[1-4]:9400; port 9400 if none is said
+    /// Other machines, by the address of their monitor: HOST:PORT, or several as gpu[1-4]:9400
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
     /// Print once and end

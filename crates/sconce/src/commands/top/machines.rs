@@ -14,10 +14,8 @@ use sconce_monitor::watch::Watch;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::own;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
-/// The port of `sconce monitor`.
-const PORT: &str = "9400";
 /// How often a machine is asked.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a machine may take.
@@ -86,14 +84,19 @@ impl Source {
             .iter()
             .map(|host| host.trim_start_matches("http://").trim_end_matches('/').to_owned())
             .collect();
-        let names = sconce_doctor::fleet::names(&bare)?;
-        Ok(names
-            .into_iter()
-            .map(|name| match name.rsplit_once(':') {
-                Some((_, port)) if port.parse::<u16>().is_ok() => Self::There(name),
-                _ => Self::There(format!("{name}:{PORT}")),
-            })
-            .collect())
+        let has_port = |host: &&String| {
+            host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        };
+        if let Some(host) = bare.iter().find(|host| !has_port(host)) {
+            let failure = Failure::new(
+                Kind::Usage,
+                format!(
+                    "there is no `sconce top` of a container, and machines are HOST:PORT: `{host}` has no port"
+                ),
+            );
+            return Err(failure.hint("`sconce top gpu1:9400`; of a container it is `sconce exec NAME ps aux`, or `sconce stats`"));
+        }
+        Ok(sconce_doctor::fleet::names(&bare)?.into_iter().map(Self::There).collect())
     }
 
     fn machine(&self) -> Machine {
