@@ -381,7 +381,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 /// A tree by its path without links; a link that another member of a store's group may have put there is an error.
 fn tree(path: &Path) -> Result<PathBuf, Error> {
     let open = std::path::absolute(path).and_then(|path| sconce_open::own_folder(&path));
-    open.and_then(sconce_open::real_path).doing_to("finding", path)
+    let open = open.doing_to("finding", path)?;
+    sconce_open::real_path(&open).doing_to("finding", path)
 }
 
 /// Writes a new file, in a folder into whose path no link has come.
