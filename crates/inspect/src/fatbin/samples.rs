@@ -25,13 +25,16 @@ impl Fatbin {
         }
     }
 
-    /// Looks into samples: cubins without a single kernel, as the linker leaves them behind in libcufftw, count for
-    /// nothing; PTX is for whom its text says, where its header says less.
+    /// Looks into samples: where no cubin has a kernel, as the linker leaves them behind in libcufftw, they count for
+    /// nothing; PTX is for whom its text says, where its header says less. One without beside others that have some is its maker's choice:
+    /// libcudnn_ext of cuDNN 9 has nothing to do on a GPU of 9.0, and torch runs there.
     pub fn settle(&mut self, file: Named<'_>) {
         let samples: Vec<Entry> = self.samples.values().copied().collect();
+        let mut cubins = samples.iter().filter(|entry| entry.code.form == Form::Cubin);
+        let hollow = cubins.all(|entry| is_hollow(file, entry));
         for sample in samples {
             match sample.code.form {
-                Form::Cubin if is_hollow(file, &sample) => self.rename(sample.code, None),
+                Form::Cubin if hollow => self.rename(sample.code, None),
                 Form::Ptx if sample.code.target.variant == Variant::Plain => {
                     let target = unpack::payload(file.bytes, &sample)
                         .and_then(|text| ptx::directives(&text))
