@@ -26,8 +26,9 @@ impl Fatbin {
     }
 
     /// Looks into samples: where no cubin has a kernel, as the linker leaves them behind in libcufftw, they count for
-    /// nothing; PTX is for whom its text says, where its header says less. One without beside others that have some is its maker's choice:
-    /// libcudnn_ext of cuDNN 9 has nothing to do on a GPU of 9.0, and torch runs there.
+    /// nothing; PTX is for whom its text says, where its header says less. A cubin without beside others that have some still
+    /// counts. So does PTX without a kernel: all 132 cubins and 22 PTX of libcudnn_ext of cuDNN 9 are such, and what is left of it
+    /// here, the PTX, reads as code for 12.1 alone.
     pub fn settle(&mut self, file: Named<'_>) {
         let samples: Vec<Entry> = self.samples.values().copied().collect();
         let mut cubins = samples.iter().filter(|entry| entry.code.form == Form::Cubin);
