@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::error::Error;
 
 /// The memo that leads from a plan's key to what was caught of its layer.
-const MEMO: &str = "gpu-code-2";
+const MEMO: &str = "gpu-code-3";
 /// A memo has at most 16 MiB; the largest of torch 2.15.0's set takes 3 MB.
 const MAX_MEMO: usize = 15 << 20;
 

@@ -28,6 +28,7 @@ use crate::read::{Fields, Named};
 use crate::unpack;
 
 pub use code::{Code, Form, Target, Variant};
+pub(crate) use samples::Samples;
 
 /// Marks a container.
 pub const MAGIC: u32 = 0xBA55_ED50;
@@ -119,8 +120,7 @@ pub struct Fatbin {
     pub sets: BTreeMap<Vec<Code>, u64>,
     /// What is wrong with them; at most a few.
     pub flaws: Vec<Flaw>,
-    /// Of each code one entry that tells of all: the largest cubin, the smallest PTX.
-    samples: BTreeMap<Code, Entry>,
+    samples: Samples,
     /// The smallest cubin that is large enough to say where it comes from.
     smallest: Option<Entry>,
     /// How many entries were read.
@@ -248,7 +248,7 @@ impl Fatbin {
 
     fn add(&mut self, entry: Entry, set: &mut Vec<Code>) {
         self.entries += 1;
-        self.sample(entry);
+        self.samples.add(entry);
         let telling = entry.code.form == Form::Cubin && entry.unpacked >= MIN_TELLING;
         if telling && self.smallest.is_none_or(|known| entry.packed < known.packed) {
             self.smallest = Some(entry);
@@ -315,7 +315,7 @@ impl Fatbin {
 }
 
 /// An entry from its header's first 64 bytes.
-fn entry(head: Fields<'_>, payload: u64, size: u64) -> Entry {
+pub(crate) fn entry(head: Fields<'_>, payload: u64, size: u64) -> Entry {
     let flags = head.u64(40);
     let form = match head.u16(0) {
         1 => Form::Ptx,

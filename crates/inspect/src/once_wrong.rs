@@ -283,7 +283,7 @@ fn a_package_for_another_minor_release_of_torch() {
 #[test]
 fn gpu_code_that_a_package_tests_itself_with() {
     let mut world = bare();
-    let ptx = b"//\n.version 4.0\n.target sm_20\n.address_size 64\n";
+    let ptx = b"//\n.version 4.0\n.target sm_20\n.address_size 64\n.entry k()\n";
     world.file(&format!("{SITE}/numba_cuda/numba/cuda/tests/data/jitlink.ptx"), ptx);
     world.site("numba_cuda/cext/mviewbuf.cpython-313-x86_64-linux-gnu.so", &Library::new(""));
     expect!["Can't tell: there is no GPU code in it, so nothing here decides it."]

@@ -16,7 +16,7 @@ use crate::read::ReadAt;
 use crate::skeleton::{Holes, Scraps, Skeleton};
 use crate::stream::{Layer, MAX_ENTRIES};
 
-const MAGIC: &[u8; 8] = b"OUTLINE4";
+const MAGIC: &[u8; 8] = b"OUTLINE5";
 const MAX_TEXT: u64 = 1 << 20;
 /// Parts of one file, and bytes of one part; far above what [`Layer::read`] keeps.
 const MAX_PARTS: u64 = 1 << 21;

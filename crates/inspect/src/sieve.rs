@@ -5,11 +5,12 @@
 //! section headers, which stand at the end, say afterwards which of them count. What is caught is a
 //! [`Skeleton`] with zeros in its holes, and [`crate::scan::gpu_code`] reads it like the file.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::fatbin::{CONCAT, CONTAINER, ENTRY, MAGIC, MAX_HEADER};
+use crate::fatbin::{self, CONCAT, CONTAINER, ENTRY, MAGIC, MAX_HEADER, Samples};
 use crate::read::{Fields, ReadAt};
 use crate::skeleton::{Holes, Skeleton};
 
@@ -19,10 +20,6 @@ const HEAD: u64 = 4096;
 /// of torch 2.1 to 2.15 and of CUDA 11 to 13 that have GPU code).
 const NAMES: u64 = 64 << 10;
 const SECTION: u64 = 64;
-/// So many entries may be cubins without kernels, in libraries that have nothing else.
-const MAX_FIRST: usize = 4;
-/// So much of the first entries' payloads, which may be cubins without kernels.
-const FIRST: u64 = 16 << 10;
 /// No more is kept of one file, bytes; all files of torch 2.15.0's set together need 7 MB.
 const MAX_KEPT: usize = 64 << 20;
 
@@ -59,13 +56,15 @@ pub struct Sieve {
     at: u64,
     state: State,
     gathered: Vec<u8>,
-    /// Windows that are kept whatever is in them: the start, the section headers, the first payload.
+    /// Windows that are kept whatever is in them: the start, the section headers.
     windows: Vec<(u64, u64)>,
     parts: Vec<(u64, Vec<u8>)>,
     kept: usize,
     dropped: bool,
     containers: u64,
-    entries: usize,
+    samples: Samples,
+    /// The samples' payloads by where they start, each as far as it has passed.
+    payloads: BTreeMap<u64, Vec<u8>>,
 }
 
 /// What was caught of a file with GPU code.
@@ -136,7 +135,8 @@ impl Sieve {
             kept: 0,
             dropped: false,
             containers: 0,
-            entries: 0,
+            samples: Samples::default(),
+            payloads: BTreeMap::new(),
         }
     }
 
@@ -151,6 +151,17 @@ impl Sieve {
             let (from, to) = self.windows[at];
             let (from, to) = (from.clamp(start, end), to.clamp(start, end));
             self.keep(from, &bytes[(from - start) as usize..(to - start) as usize]);
+        }
+        let mut before = mem::take(&mut self.payloads);
+        for range in self.samples.ranges() {
+            // Two samples may be one entry.
+            if self.payloads.contains_key(&range.start) {
+                continue;
+            }
+            let (from, to) = (range.start.clamp(start, end), range.end.clamp(start, end));
+            let mut payload = before.remove(&range.start).unwrap_or_default();
+            payload.extend_from_slice(&bytes[(from - start) as usize..(to - start) as usize]);
+            self.payloads.insert(range.start, payload);
         }
     }
 
@@ -249,10 +260,6 @@ impl Sieve {
                 let Some(next) = next.filter(|next| *next <= stop && header >= ENTRY) else {
                     return self.back(start, head);
                 };
-                self.entries += 1;
-                if self.entries <= MAX_FIRST {
-                    self.windows.push((start, (start + header + FIRST).min(next)));
-                }
                 if fields.u16(0) == CONCAT && (ENTRY..=MAX_HEADER).contains(&header) {
                     self.gathered = head.to_vec();
                     let what = What::Concat { stop };
@@ -262,6 +269,8 @@ impl Sieve {
                         return;
                     }
                     self.gathered.clear();
+                } else {
+                    self.samples.add(fatbin::entry(fields, start + header, header + padded));
                 }
                 self.skip(next - self.at, Then::Entry { stop });
             }
@@ -336,6 +345,7 @@ impl Sieve {
             });
         }
         let mut all = self.parts;
+        all.extend(self.payloads);
         all.sort_by_key(|(at, bytes)| (*at, bytes.len()));
         let mut caught = Caught { size: self.size, parts: Vec::new(), bytes: Vec::new() };
         let mut end = 0;

@@ -54,7 +54,7 @@ impl Turns {
     /// # Errors
     /// Too many of its party wait already.
     pub(crate) fn take(&self, client: IpAddr, name: &[u8]) -> Result<Turn<'_>, Refusal> {
-        let party = Party::of(client, self.kinds.hash_one(name) % KINDS);
+        let party = Party::of(client, self.kind(name));
         let mut line = self.line();
         let ticket = line.enter(party)?;
         while line.taken || !line.is_next(party, ticket) {
@@ -62,6 +62,11 @@ impl Turns {
         }
         line.begin();
         Ok(Turn(self))
+    }
+
+    /// The kind that a name falls into.
+    pub(crate) fn kind(&self, name: &[u8]) -> u64 {
+        self.kinds.hash_one(name) % KINDS
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

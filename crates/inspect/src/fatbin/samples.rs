@@ -1,51 +1,92 @@
-//! What the payload of one entry of each code tells of all: cubins without kernels, PTX that says more than its header.
+//! What the payload of one entry of each code tells of all: code without a kernel, PTX that says more than its header.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Code, Entry, Fatbin, Form, Variant};
 use crate::elf::Elf;
 use crate::read::Named;
 use crate::{ptx, unpack};
 
-/// A cubin larger than this has a kernel, bytes when unpacked: those without one have some kilobytes.
-const MAX_HOLLOW: u64 = 256 << 10;
-/// Different codes of one library of which a sample is looked into.
-const MAX_SAMPLES: usize = 64;
+/// Code without a kernel takes no more, bytes in the file: all there is of it in cuDNN and cuFFT has some hundred.
+const MAX_HOLLOW: u64 = 16 << 10;
+/// PTX of which the first directives are read takes no more, bytes in the file.
+const MAX_PTX: u64 = 256 << 10;
+/// Different codes of one library of which samples are looked into.
+const MAX_CODES: usize = 64;
 
-impl Fatbin {
-    /// Keeps the entry that tells of all of its code.
-    pub(super) fn sample(&mut self, entry: Entry) {
-        let room = self.samples.len() < MAX_SAMPLES;
-        let better = match (entry.code.form, self.samples.get(&entry.code)) {
-            (Form::Cubin | Form::Ptx, None) => room,
-            (Form::Cubin, Some(known)) => entry.unpacked > known.unpacked,
-            (Form::Ptx, Some(known)) => entry.packed < known.packed,
-            _ => false,
-        };
-        if better {
-            self.samples.insert(entry.code, entry);
+/// Of each code the entries that tell of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Samples(BTreeMap<Code, Sample>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sample {
+    /// Where this one has no kernel, none has.
+    largest: Entry,
+    /// What is cheapest to read.
+    smallest: Entry,
+}
+
+impl Samples {
+    /// Takes note of an entry, and says whether it is a sample now.
+    pub(crate) fn add(&mut self, entry: Entry) -> bool {
+        if !matches!(entry.code.form, Form::Cubin | Form::Ptx) {
+            return false;
         }
+        let room = self.0.len() < MAX_CODES;
+        let Some(known) = self.0.get_mut(&entry.code) else {
+            if room {
+                self.0.insert(entry.code, Sample { largest: entry, smallest: entry });
+            }
+            return room;
+        };
+        let larger = entry.unpacked > known.largest.unpacked;
+        let smaller = entry.packed < known.smallest.packed;
+        if larger {
+            known.largest = entry;
+        }
+        if smaller {
+            known.smallest = entry;
+        }
+        larger || smaller
     }
 
-    /// Looks into samples: where no cubin has a kernel, as the linker leaves them behind in libcufftw, they count for
-    /// nothing; PTX is for whom its text says, where its header says less. A cubin without beside others that have some still
-    /// counts. So does PTX without a kernel: all 132 cubins and 22 PTX of libcudnn_ext of cuDNN 9 are such, and what is left of it
-    /// here, the PTX, reads as code for 12.1 alone.
+    /// The parts of the file that [`Fatbin::settle`] reads.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let entries = self.0.values().flat_map(|sample| {
+            let ptx = sample.smallest.code.form == Form::Ptx;
+            let smallest = Some(sample.smallest).filter(|entry| ptx && entry.packed <= MAX_PTX);
+            Some(sample.largest)
+                .filter(|entry| entry.packed <= MAX_HOLLOW)
+                .into_iter()
+                .chain(smallest)
+        });
+        entries.map(|entry| entry.payload..entry.payload.saturating_add(entry.packed))
+    }
+}
+
+impl Fatbin {
+    /// Looks into samples: code without a kernel counts for nothing, as the linker leaves it behind in libcufftw, and PTX is
+    /// for whom its text says, where its header says less.
     pub fn settle(&mut self, file: Named<'_>) {
-        let samples: Vec<Entry> = self.samples.values().copied().collect();
-        let mut cubins = samples.iter().filter(|entry| entry.code.form == Form::Cubin);
-        let hollow = cubins.all(|entry| is_hollow(file, entry));
-        for sample in samples {
-            match sample.code.form {
-                Form::Cubin if hollow => self.rename(sample.code, None),
-                Form::Ptx if sample.code.target.variant == Variant::Plain => {
-                    let target = unpack::payload(file.bytes, &sample)
-                        .and_then(|text| ptx::directives(&text))
-                        .map(|(_, target)| target)
-                        .filter(|target| target.number == sample.code.target.number);
-                    if let Some(target) = target.filter(|target| *target != sample.code.target) {
-                        self.rename(sample.code, Some(Code { target, ..sample.code }));
+        let samples: Vec<Sample> = self.samples.0.values().copied().collect();
+        for Sample { largest, smallest } in samples {
+            let code = largest.code;
+            if is_hollow(file, &largest) {
+                self.rename(code, None);
+            } else if code.form == Form::Ptx && code.target.variant == Variant::Plain {
+                let said = Some(smallest)
+                    .filter(|entry| entry.packed <= MAX_PTX)
+                    .and_then(|entry| unpack::payload(file.bytes, &entry))
+                    .and_then(|text| ptx::directives(&text));
+                match said {
+                    Some((_, target))
+                        if target.number == code.target.number && target != code.target =>
+                    {
+                        self.rename(code, Some(Code { target, ..code }));
                     }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }
@@ -79,10 +120,14 @@ impl Fatbin {
     }
 }
 
-/// Whether a cubin has no kernel.
+/// Whether an entry is known to have no kernel.
 fn is_hollow(file: Named<'_>, entry: &Entry) -> bool {
-    entry.unpacked <= MAX_HOLLOW
-        && unpack::payload(file.bytes, entry).is_some_and(|cubin| {
-            Elf::parse(Named::new(file.name, &cubin)).is_ok_and(|elf| !elf.has_kernel())
-        })
+    if entry.packed > MAX_HOLLOW {
+        return false;
+    }
+    let Some(payload) = unpack::payload(file.bytes, entry) else { return false };
+    match entry.code.form {
+        Form::Ptx => ptx::directives(&payload).is_some() && !ptx::has_code(&payload),
+        _ => Elf::parse(Named::new(file.name, &payload)).is_ok_and(|elf| !elf.has_kernel()),
+    }
 }

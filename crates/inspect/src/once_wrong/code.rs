@@ -4,6 +4,8 @@ use crate::Says;
 use crate::fatbin::MAGIC;
 use crate::forge::{self, Library, cubin, cubin_file, fatbin, packed, ptx};
 use crate::report::{Options, Report, inspect};
+use crate::scan::gpu_code;
+use crate::sieve::Sieve;
 use crate::tree::Tree;
 
 fn report(name: &str, bytes: Vec<u8>) -> Report {
@@ -62,11 +64,10 @@ fn container(entries: &[(u16, u32, &[u8])]) -> Vec<u8> {
 fn hollow_cubins_beside_others() {
     let hollow = cubin_file(&[".nv.info", ".data"], "", 7, 90);
     let full = cubin_file(&[".nv.info", ".text.k"], "", 7, 70);
-    let text = b".version 8.0\n.target sm_70\n.address_size 64\n\0";
+    let text = b".version 8.0\n.target sm_70\n.address_size 64\n.visible .entry k() { ret; }\n\0";
     let with_cubin = library(container(&[(2, 90, &hollow), (2, 70, &full)]));
     let with_ptx = library(container(&[(2, 90, &hollow), (1, 70, text)]));
-    // Not what it should be: the one cubin for this GPU has no kernel.
-    assert_eq!(says(&report("x.so", with_cubin), "h100").0, Says::Yes);
+    assert_eq!(says(&report("x.so", with_cubin), "h100").0, Says::No);
     let (said, sentence) = says(&report("x.so", with_ptx), "h100");
     assert!(sentence.contains("the driver compiles"), "{said:?} {sentence}");
     let whole = library(packed(&[cubin_file(&[".text.k"], "", 7, 90)], 0));
@@ -74,9 +75,40 @@ fn hollow_cubins_beside_others() {
     assert_eq!(says(&report("x.cubin", hollow), "h100").0, Says::CantTell);
 }
 
+/// As libcudnn_ext was in a cuDNN 9: cubins for six GPUs and PTX for the newest, and not one kernel in any of them.
+#[test]
+fn nothing_but_hollow_code() {
+    let cubins: Vec<_> =
+        [75, 80, 86, 90, 100, 120].map(|sm| (sm, cubin_file(&[".nv.info"], "", 7, sm))).to_vec();
+    let text = b".version 9.1\n.target sm_121\n.address_size 64\n\0";
+    let hollow: Vec<_> = cubins
+        .iter()
+        .map(|(sm, cubin)| (2, *sm, cubin.as_slice()))
+        .chain([(1, 121, text.as_slice())])
+        .collect();
+    let all: Vec<_> = hollow.repeat(22);
+    let bytes = library(container(&all));
+    let code = |bytes: &Vec<u8>| gpu_code("x.so", bytes).unwrap().unwrap().gpu;
+    assert!(code(&bytes).is_empty(), "{:?}", code(&bytes));
+
+    // A kernel in the last of them counts, and is found as well where the file only passed by.
+    let kernel = cubin_file(&[".nv.info", ".text.k"], "", 7, 90);
+    let bytes = library(container(&[all, vec![(2, 90, &kernel)]].concat()));
+    let whole = code(&bytes);
+    let found: Vec<String> = whole.codes.keys().map(ToString::to_string).collect();
+    assert_eq!(found, ["sm_90"]);
+    for step in [1, 64, 1000, bytes.len()] {
+        let mut sieve = Sieve::new(bytes.len() as u64);
+        bytes.chunks(step).for_each(|piece| sieve.push(piece));
+        let caught = sieve.finish("x.so").unwrap().unwrap();
+        let code = gpu_code("x.so", &caught.skeleton()).unwrap().unwrap();
+        assert_eq!((&code.gpu.codes, &code.gpu.sets), (&whole.codes, &whole.sets), "{step}");
+    }
+}
+
 #[test]
 fn ptx_is_for_whom_its_text_says() {
-    let text = b".version 8.0\n.target sm_90a\n.address_size 64\n\0";
+    let text = b".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry k() { ret; }\n\0";
     let report = report("x.so", library(container(&[(1, 90, text)])));
     assert_eq!(says(&report, "h100").0, Says::Yes, "{:?}", says(&report, "h100"));
     assert_eq!(says(&report, "b200").0, Says::No, "{:?}", says(&report, "b200"));
