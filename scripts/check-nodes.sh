@@ -23,7 +23,12 @@ finish() {
         ip netns delete "$mark-$node" 2>/dev/null || true
         node=$((node + 1))
     done
-    rm -rf "$scratch"
+    # What finishes images beside their first run may still be at it.
+    tries=0
+    until rm -rf "$scratch" 2>/dev/null || [ $tries -ge 60 ]; do
+        tries=$((tries + 1))
+        sleep 1
+    done
 }
 trap finish EXIT
 trap 'exit 130' INT TERM

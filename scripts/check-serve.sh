@@ -21,7 +21,12 @@ finish() {
     done
     umount "$scratch/exec/netns/default" 2>/dev/null || true
     podman --root "$scratch/podman" --runroot "$scratch/podman-run" system reset --force >/dev/null 2>&1 || true
-    rm -rf "$scratch"
+    # What finishes images beside their first run may still be at it.
+    tries=0
+    until rm -rf "$scratch" 2>/dev/null || [ $tries -ge 60 ]; do
+        tries=$((tries + 1))
+        sleep 1
+    done
 }
 trap finish EXIT
 trap 'exit 130' INT TERM

@@ -1,4 +1,6 @@
-//! The rules that hold the crates apart, as rows.
+//! The rules that hold the crates apart, as rows; and the packages of a release.
+
+pub mod dist;
 
 /// Which crates of the workspace a crate may use. Data goes one way: nothing to the right of the
 /// walk (lock, layer, image, run, check) is known to anything on its left.

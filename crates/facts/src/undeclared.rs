@@ -15,7 +15,7 @@ pub struct Undeclared {
     pub from: String,
     /// Its last release that does; none where the newest does.
     pub until: Option<String>,
-    /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`.
+    /// What it needs where that package is there, as PEP 508 has it: `numpy>=2`; `{version}` stands for its own version.
     pub requirement: String,
     /// Whether that package is held to it, and brought where it is not there; else another release of the package that
     /// needs it is taken.
@@ -24,6 +24,13 @@ pub struct Undeclared {
     /// Whether its work is on the GPU.
     #[serde(default)]
     pub gpu: bool,
+}
+
+impl Undeclared {
+    /// What a release of this version needs.
+    pub fn requirement_of(&self, version: &str) -> String {
+        self.requirement.replace("{version}", version)
+    }
 }
 
 #[derive(Deserialize)]

@@ -29,20 +29,28 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
     let mut out = Vec::new();
     for row in sconce_facts::undeclared() {
         let Some(package) = installed(contents, &row.package) else { continue };
-        let (floor, ceiling) = (row.requirement.split_once(">="), row.requirement.split_once('<'));
-        let Some((name, bound)) = floor.or(ceiling) else { continue };
+        let requirement = row.requirement_of(&package.version);
+        let bounds = [(">=", "or newer"), ("<=", "or older"), ("<", "")].into_iter();
+        let mut bounds = bounds.filter_map(|(operator, words)| {
+            Some((requirement.split_once(operator)?, operator, words))
+        });
+        let Some(((name, bound), operator, or)) = bounds.next() else { continue };
         let Some(other) = installed(contents, name) else { continue };
         let own = release(&package.version);
         let in_row = release(&row.from) <= own
             && row.until.as_ref().is_none_or(|until| own <= release(until));
         let (has, needs) = (release(&other.version), release(bound));
-        let fits = if floor.is_some() { has >= needs } else { has < needs };
+        let fits = match operator {
+            ">=" => has >= needs,
+            "<=" => has <= needs,
+            _ => has < needs,
+        };
         if !in_row || has.is_none() || fits {
             continue;
         }
-        let words = match floor {
-            Some(_) => format!("{bound} or newer"),
-            None => format!("older than {bound}"),
+        let words = match or {
+            "" => format!("older than {bound}"),
+            or => format!("{bound} {or}"),
         };
         let message = format!(
             "{} {} needs {name} {words}; {} is installed",
@@ -51,7 +59,7 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
         out.push(
             Finding::new(Severity::Warning, Kind::VersionMismatch, package.name.clone(), message)
                 .evidence(["its metadata does not say so: its import does"])
-                .fix(format!("install '{}'", row.requirement))
+                .fix(format!("install '{requirement}'"))
                 .gpu(row.gpu),
         );
     }

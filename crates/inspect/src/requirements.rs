@@ -69,7 +69,7 @@ pub fn check(tree: &Tree, contents: &Contents, judged: &Judged) -> Vec<Finding> 
             out.extend(unmet(tree, contents, package, &judged.place));
         }
         if judged.has(&package.name) || !package.native.is_empty() {
-            out.extend(of_extras(contents, package, &judged.place));
+            out.extend(of_extras(contents, package, judged));
         }
     }
     out
@@ -108,11 +108,22 @@ fn unmet(tree: &Tree, contents: &Contents, package: &Package, place: &Place) -> 
 }
 
 /// NVIDIA's libraries that an extra would bring in another version than is there: who brought them does not matter to
-/// what is linked with them.
-fn of_extras(contents: &Contents, package: &Package, place: &Place) -> Vec<Finding> {
+/// what is linked with them. A package without code of its own, as cuda-toolkit is, has an extra for each library, and only
+/// those that something here asks for count.
+fn of_extras(contents: &Contents, package: &Package, judged: &Judged) -> Vec<Finding> {
+    let place = &judged.place;
+    let asked: Option<BTreeSet<String>> = package.native.is_empty().then(|| {
+        let others = contents.packages.iter().filter(|other| judged.has(&other.name));
+        let held = others.flat_map(|other| held(other, place));
+        held.filter(|line| line.name == package.name).flat_map(|line| line.extras).collect()
+    });
+    let counts = |line: &Requirement<'_>| match (&asked, line.of_extra()) {
+        (Some(asked), Some(extra)) => asked.contains(&extra),
+        _ => true,
+    };
     let lines = package.requires.iter().filter_map(|line| Requirement::read(line));
     let lines: Vec<Requirement<'_>> = lines
-        .filter(|line| line.is_extra() && line.holds_with_extras(place))
+        .filter(|line| line.is_extra() && line.holds_with_extras(place) && counts(line))
         .filter(|line| names::has_libraries_only(&line.name))
         .collect();
     let asked: BTreeSet<&str> = lines.iter().map(|line| line.name.as_str()).collect();

@@ -140,6 +140,28 @@ fn setuptools_for_what_imports_pkg_resources() {
     assert_eq!(locked("'pytorch-lightning', 'setuptools'"), ("84.2.1".into(), String::new()));
 }
 
+/// The version in a row is that of the package that needs it: jaxlib is no newer than jax.
+#[test]
+fn jaxlib_is_no_newer_than_an_old_jax() {
+    let locked = |jax: &'static str| {
+        let mut world = World {
+            versions: [("jax", jax), ("jaxlib", "0.10.2")].into(),
+            older: [("jaxlib", "0.4.20")].into(),
+            ..World::default()
+        };
+        let spec = "[environment]\ntorch = false\nrequirements = ['jax', 'jaxlib']";
+        let (now, explanation) = lock(spec, &mut world).unwrap();
+        (version(&now, "jaxlib").to_owned(), notes(&explanation).join("\n"))
+    };
+    let (taken, said) = locked("0.4.20");
+    assert_eq!(taken, "0.4.20", "{said}");
+    assert!(
+        said.contains("jax 0.4.20 needs jaxlib<=0.4.20, which its metadata does not say"),
+        "{said}"
+    );
+    assert_eq!(locked("0.4.30").0, "0.10.2");
+}
+
 /// What a dependency no longer has is taken from the time when it had it.
 #[test]
 fn a_dependency_that_lost_what_an_old_release_imports() {

@@ -1,16 +1,16 @@
-//! What the payload of one entry of each code tells of all: code without a kernel, PTX that says more than its header.
+//! What the payload of one entry of each code tells of all: code without a kernel, and whom it is for by its own word.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Code, Entry, Fatbin, Form, Variant};
-use crate::elf::Elf;
+use crate::elf::{Elf, Machine};
 use crate::read::Named;
-use crate::{ptx, unpack};
+use crate::{cubin, ptx, unpack};
 
 /// Code without a kernel takes no more, bytes in the file: all there is of it in cuDNN and cuFFT has some hundred.
 const MAX_HOLLOW: u64 = 16 << 10;
-/// PTX of which the first directives are read takes no more, bytes in the file.
+/// PTX that is asked for whom it is takes no more, bytes in the file.
 const MAX_PTX: u64 = 256 << 10;
 /// Different codes of one library of which samples are looked into.
 const MAX_CODES: usize = 64;
@@ -53,46 +53,76 @@ impl Samples {
 
     /// The parts of the file that [`Fatbin::settle`] reads.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
-        let entries = self.0.values().flat_map(|sample| {
-            let ptx = sample.smallest.code.form == Form::Ptx;
-            let smallest = Some(sample.smallest).filter(|entry| ptx && entry.packed <= MAX_PTX);
-            Some(sample.largest)
-                .filter(|entry| entry.packed <= MAX_HOLLOW)
-                .into_iter()
-                .chain(smallest)
+        let read = self.0.values().flat_map(|sample| {
+            [(sample.largest, MAX_HOLLOW), (sample.smallest, telling(sample.smallest.code.form))]
         });
-        entries.map(|entry| entry.payload..entry.payload.saturating_add(entry.packed))
+        read.filter(|(entry, most)| entry.packed <= *most)
+            .map(|(entry, _)| entry.payload..entry.payload.saturating_add(entry.packed))
     }
 }
 
+/// The most bytes in the file of an entry that is asked for whom it is.
+const fn telling(form: Form) -> u64 {
+    if matches!(form, Form::Ptx) { MAX_PTX } else { MAX_HOLLOW }
+}
+
 impl Fatbin {
-    /// Looks into samples: code without a kernel counts for nothing, as the linker leaves it behind in libcufftw, and PTX is
-    /// for whom its text says, where its header says less.
+    /// Looks into samples: code without a kernel counts for nothing, as the linker leaves it behind in libcufftw, nor does PTX
+    /// for 32 bits; and code is for whom it says itself, whatever its header says.
     pub fn settle(&mut self, file: Named<'_>) {
         let samples: Vec<Sample> = self.samples.0.values().copied().collect();
         for Sample { largest, smallest } in samples {
             let code = largest.code;
             if is_hollow(file, &largest) {
                 self.rename(code, None);
-            } else if code.form == Form::Ptx && code.target.variant == Variant::Plain {
-                let said = Some(smallest)
-                    .filter(|entry| entry.packed <= MAX_PTX)
-                    .and_then(|entry| unpack::payload(file.bytes, &entry))
-                    .and_then(|text| ptx::directives(&text));
-                match said {
-                    Some((_, target))
-                        if target.number == code.target.number && target != code.target =>
-                    {
-                        self.rename(code, Some(Code { target, ..code }));
-                    }
-                    _ => {}
-                }
+                continue;
             }
+            if smallest.packed > telling(code.form) {
+                continue;
+            }
+            let Some(payload) = unpack::payload(file.bytes, &smallest) else { continue };
+            match code.form {
+                Form::Ptx => self.ptx_says(code, &payload),
+                _ => self.cubin_says(code, Named::new(file.name, &payload)),
+            }
+        }
+    }
+
+    fn ptx_says(&mut self, code: Code, text: &[u8]) {
+        let Some(directives) = ptx::directives(text) else { return };
+        if directives.bits == Some(32) {
+            return self.rename(code, None);
+        }
+        if let Some(tally) = self.codes.get_mut(&code) {
+            tally.ptx_isa = tally.ptx_isa.max(Some(directives.isa));
+        }
+        // A family's PTX has a plain target in its text with some releases of nvcc.
+        let target = directives.target;
+        let same = target.number == code.target.number;
+        if !same || code.target.variant == Variant::Plain {
+            self.rename(code, Some(Code { target, ..code }));
+        }
+    }
+
+    fn cubin_says(&mut self, code: Code, cubin: Named<'_>) {
+        let Ok(elf) = Elf::parse(cubin) else { return };
+        let Ok(ident) = cubin.array::<16>(0, "first bytes") else { return };
+        if elf.machine != Machine::Cuda {
+            return;
+        }
+        let target = cubin::target(cubin, &elf, ident[8]);
+        let known = target.number > 0;
+        let narrower = target.variant != Variant::Plain && code.target.variant == Variant::Plain;
+        if known && (target.number != code.target.number || narrower) {
+            self.rename(code, Some(Code { target, ..code }));
         }
     }
 
     /// Takes all entries of a code for others, or for none.
     fn rename(&mut self, from: Code, to: Option<Code>) {
+        if to == Some(from) {
+            return;
+        }
         let Some(tally) = self.codes.remove(&from) else { return };
         if let Some(to) = to {
             let known = self.codes.entry(to).or_default();

@@ -79,3 +79,26 @@ fn a_library_of_nvidias_that_an_extra_would_bring_newer() {
     assert_eq!(said, Says::CantTell, "{sentence}");
     assert!(sentence.contains("is made for nvidia-cudnn-cu12>=9.8; 9.1.0.70 is installed"));
 }
+
+/// cuda-toolkit has nothing but an extra for each library; torch asks for some, and nvshmem brings another that it pins.
+#[test]
+fn extras_of_a_package_of_names_alone() {
+    let world = |extras: &str| {
+        let mut world = World::new();
+        let torch = format!("cuda-toolkit[{extras}]==13.2.2");
+        install(&mut world, "torch", "2.5.1", &[&torch, "nvidia-nvshmem-cu13"], "");
+        let toolkit = [
+            "nvidia-cuda-cccl==13.2.86.*; extra == \"cccl\"",
+            "nvidia-nvtx==13.2.7.*; extra == 'nvtx'",
+        ];
+        install(&mut world, "cuda-toolkit", "13.2.2", &toolkit, "");
+        install(&mut world, "nvidia-nvshmem-cu13", "3.7.2", &["nvidia-cuda-cccl"], "");
+        install(&mut world, "nvidia-cuda-cccl", "13.3.5.0.6", &[], "");
+        install(&mut world, "nvidia-nvtx", "13.2.7.1", &[], "");
+        says(&world)
+    };
+    assert_eq!(world("nvtx").0, Says::Yes, "{}", world("nvtx").1);
+    let (said, sentence) = world("nvtx, CCCL");
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert!(sentence.contains("is made for nvidia-cuda-cccl==13.2.86.*"), "{sentence}");
+}

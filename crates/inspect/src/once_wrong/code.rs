@@ -114,6 +114,37 @@ fn ptx_is_for_whom_its_text_says() {
     assert_eq!(says(&report, "b200").0, Says::No, "{:?}", says(&report, "b200"));
 }
 
+/// What a header says and what the code says of itself: the driver goes by the latter.
+#[test]
+fn code_that_contradicts_its_header() {
+    let ptx = |version: &str, target: &str, bits: u8| {
+        format!(
+            "/* .version 7.0 .target sm_70 */\n// .target sm_70\n.version {version}\n.target {target}, debug\n\
+             .address_size {bits}\n.visible .entry k() {{ ret; }}\n\0"
+        )
+    };
+    let cases = [
+        (ptx("8.0", "sm_70", 64), "h100", Says::Yes),
+        (ptx("9.9", "sm_70", 64), "h100", Says::CantTell),
+        (ptx("8.0", "sm_90a", 64), "b200", Says::No),
+        (ptx("8.6", "sm_100", 64), "h100", Says::No),
+        (ptx("8.0", "sm_70", 32), "h100", Says::CantTell),
+    ];
+    for (text, gpu, wanted) in cases {
+        let (said, sentence) =
+            says(&report("x.so", library(container(&[(1, 70, text.as_bytes())]))), gpu);
+        assert_eq!(said, wanted, "{text} {sentence}");
+    }
+    // ABI 8: the capability stands in the second byte, bit 3 is the suffix `a`.
+    let cubin = cubin_file(&[".text.k"], "", 8, 100 << 8 | 8);
+    for (header, gpu) in [(90, "h100"), (100, "b300")] {
+        let bytes = library(container(&[(2, header, &cubin)]));
+        let (said, sentence) = says(&report("x.so", bytes.clone()), gpu);
+        assert_eq!(said, Says::No, "{gpu}: {sentence}");
+        assert_eq!(says(&report("x.so", bytes), "b200").0, Says::Yes);
+    }
+}
+
 #[test]
 fn containers_that_are_cut_off() {
     let whole = fatbin(&[cubin(90), cubin(100)]);

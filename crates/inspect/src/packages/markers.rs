@@ -19,6 +19,8 @@ pub struct Place {
 pub struct Requirement<'a> {
     /// The package's name, normalised.
     pub name: String,
+    /// The extras that are asked for, normalised.
+    pub extras: Vec<String>,
     /// The bounds, as they are written: `>=9.8,<10.0`.
     pub bounds: &'a str,
     /// The marker, as it is written.
@@ -42,20 +44,30 @@ impl<'a> Requirement<'a> {
         let end = requirement.find(|c| !plain(c)).unwrap_or(requirement.len());
         let (name, rest) = requirement.split_at(end);
         let rest = rest.trim_start();
-        let rest = match rest.strip_prefix('[') {
-            Some(rest) => rest.split_once(']')?.1.trim_start(),
-            None => rest,
+        let (extras, rest) = match rest.strip_prefix('[') {
+            Some(rest) => rest.split_once(']')?,
+            None => ("", rest),
         };
+        let extras = extras.split(',').map(str::trim).filter(|extra| !extra.is_empty());
+        let (extras, rest) = (extras.map(normalise).collect(), rest.trim_start());
         if name.is_empty() || rest.starts_with('@') {
             return None;
         }
         let bounds = rest.trim_matches(|c: char| c.is_whitespace() || matches!(c, '(' | ')'));
-        Some(Self { name: normalise(name), bounds, marker: marker.trim() })
+        Some(Self { name: normalise(name), extras, bounds, marker: marker.trim() })
     }
 
     /// Whether an extra asks for it.
     pub fn is_extra(&self) -> bool {
         self.marker.contains("extra")
+    }
+
+    /// The extra that asks for it, normalised, where its marker names one.
+    pub fn of_extra(&self) -> Option<String> {
+        let (_, rest) = self.marker.split_once("extra")?;
+        let rest = rest.trim_start().strip_prefix("==")?.trim_start();
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        Some(normalise(rest[1..].split(quote).next()?))
     }
 
     /// Whether it holds at `place`: not where its marker says no, nor where that can't be told.

@@ -25,7 +25,7 @@ pub(super) struct Lack {
     from: &'static str,
     /// Its last one; none where the newest does.
     until: Option<&'static str>,
-    requirement: &'static str,
+    requirement: String,
     /// Whether the other package is held to that, and brought where it is not there.
     holds: bool,
     other: String,
@@ -79,8 +79,8 @@ impl Resolution<'_> {
             let lack = set.ok().and_then(|set| lacks(&set).find(mends));
             if let Some(lack) = lack {
                 match (lack.holds, &lack.has) {
-                    (true, Some(_)) => request.constraints.push(lack.requirement.to_owned()),
-                    (true, None) => request.requirements.push(lack.requirement.to_owned()),
+                    (true, Some(_)) => request.constraints.push(lack.requirement.clone()),
+                    (true, None) => request.requirements.push(lack.requirement.clone()),
                     (false, _) => {
                         request.constraints.push(format!("{}<{}", lack.package, lack.from))
                     }
@@ -177,7 +177,8 @@ fn lacks(set: &BTreeMap<String, Version>) -> impl Iterator<Item = Lack> + '_ {
 
 fn of(row: &'static Undeclared, set: &BTreeMap<String, Version>) -> Option<Lack> {
     let version = set.get(&row.package)?;
-    let needs: Requirement<VerbatimUrl> = row.requirement.parse().ok()?;
+    let requirement = row.requirement_of(&version.to_string());
+    let needs: Requirement<VerbatimUrl> = requirement.parse().ok()?;
     let Some(VersionOrUrl::VersionSpecifier(specifiers)) = &needs.version_or_url else {
         return None;
     };
@@ -192,7 +193,7 @@ fn of(row: &'static Undeclared, set: &BTreeMap<String, Version>) -> Option<Lack>
         version: version.to_string(),
         from: &row.from,
         until: row.until.as_deref(),
-        requirement: &row.requirement,
+        requirement,
         holds: row.holds,
         has: has.map(ToString::to_string),
         other,
@@ -207,7 +208,8 @@ mod tests {
     #[test]
     fn every_row_can_be_read() {
         for row in sconce_facts::undeclared() {
-            let needs: Requirement<VerbatimUrl> = row.requirement.parse().unwrap();
+            let requirement = row.requirement_of("1.2");
+            let needs: Requirement<VerbatimUrl> = requirement.parse().unwrap();
             assert!(matches!(needs.version_or_url, Some(VersionOrUrl::VersionSpecifier(_))));
             let first = |text: &str| text.parse::<Version>().unwrap();
             let set = BTreeMap::from([
