@@ -225,16 +225,18 @@ pub fn line(bytes: &[u8]) -> Result<Line, Malformed> {
         serde_json::from_slice(bytes).map_err(|error| Malformed::Shape(error.to_string()))?;
     line.texts().into_iter().for_each(plain);
     let absurd = |what: &str| Err(Malformed::Absurd(what.to_owned()));
-    let sound = |number: f64| number.is_finite() && (0.0..1e15).contains(&number);
     match &line {
         Line::Figure(figure) => {
-            let curve = figure.curve.iter().flat_map(|(size, value)| [*size, *value]);
-            let numbers = [figure.value, figure.best, figure.spread].into_iter().chain(curve);
-            if crate::figure(&figure.figure).is_none() {
+            let Some(row) = crate::figure(&figure.figure) else {
                 return absurd(&format!("a figure `{}`", figure.figure.escape_debug()));
+            };
+            if let Some(what) = senseless(figure) {
+                return absurd(&format!("`{}` of {what}", figure.figure));
             }
-            if !numbers.into_iter().all(sound) {
-                return absurd(&format!("`{}` of no size", figure.figure));
+            // What torch computes is held to something, or is no figure: fast and wrong is not fast.
+            let is_held = row.group.by_torch() && !row.group.without_gpu();
+            if is_held && figure.error.is_none() {
+                return absurd(&format!("`{}` without the error of its results", figure.figure));
             }
         }
         Line::Gpu(gpu) if gpu.gpu > 1024 => return absurd("a GPU of that number"),
@@ -248,4 +250,132 @@ pub fn line(bytes: &[u8]) -> Result<Line, Malformed> {
         _ => {}
     }
     Ok(line)
+}
+
+/// A number that can be measured.
+fn sound(number: f64) -> bool {
+    number.is_finite() && (0.0..1e15).contains(&number)
+}
+
+/// Which of a figure's numbers can't be. None is nothing, and nothing takes no time.
+fn senseless(figure: &Figure) -> Option<&'static str> {
+    let Evidence { samples: _, sm_mhz, memory_mhz, power_w, temperature_c, reasons, pcie: _ } =
+        figure.evidence.as_ref().unwrap_or(&NOTHING_SEEN);
+    let clocks = sm_mhz.iter().flat_map(|(least, median, most)| [*least, *median, *most]);
+    let powers = power_w.iter().flat_map(|(median, most)| [*median, *most]);
+    let mut seen = clocks.chain(*memory_mhz).chain(powers);
+    let mut curve = figure.curve.iter().flat_map(|(size, value)| [*size, *value]);
+    let mut error = figure.error.iter().flat_map(|(worst, allowed)| [*worst, *allowed]);
+    match () {
+        () if [figure.value, figure.best].iter().any(|one| !sound(*one) || *one == 0.0) => {
+            Some("no size")
+        }
+        () if !sound(figure.spread) => Some("no spread"),
+        () if figure.repeats == 0 => Some("no repeats"),
+        () if !curve.all(sound) => Some("points of no size"),
+        () if !error.all(sound) => Some("an error of no size"),
+        () if !seen.all(sound) => Some("a clock or power of no size"),
+        // Of a machine in the cold it may be below zero.
+        () if !temperature_c.is_none_or(|one| (-273.0..1000.0).contains(&one)) => {
+            Some("no temperature")
+        }
+        () if !reasons.iter().all(|(_, share)| (0.0..=1.0).contains(share)) => {
+            Some("reasons with no share")
+        }
+        () => None,
+    }
+}
+
+/// The evidence of what NVML did not see.
+static NOTHING_SEEN: Evidence = Evidence {
+    samples: 0,
+    sm_mhz: None,
+    memory_mhz: None,
+    power_w: None,
+    temperature_c: None,
+    reasons: Vec::new(),
+    pcie: None,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each number of a figure, as it may come from a program that is not trusted.
+    #[test]
+    fn numbers_that_can_not_be_are_refused() {
+        let good = serde_json::json!({
+            "figure": "torch-bf16", "gpus": [0], "value": 700.0, "best": 710.0, "spread": 0.01, "repeats": 9, "method": "m",
+            "error": [0.001, 0.01], "curve": [[0, 1.0]],
+            "evidence": {"samples": 1, "sm_mhz": [1.0, 2.0, 3.0], "memory_mhz": 1.0, "power_w": [1.0, 2.0], "temperature_c": 30.0, "reasons": [[1, 0.5]]},
+        });
+        let read = |figure: &serde_json::Value| {
+            line(serde_json::json!({ "figure": figure }).to_string().as_bytes())
+        };
+        read(&good).unwrap();
+        let fields = [
+            "value",
+            "best",
+            "spread",
+            "repeats",
+            "error/0",
+            "error/1",
+            "curve/0/0",
+            "curve/0/1",
+            "evidence/samples",
+            "evidence/sm_mhz/0",
+            "evidence/sm_mhz/1",
+            "evidence/sm_mhz/2",
+            "evidence/memory_mhz",
+            "evidence/power_w/0",
+            "evidence/power_w/1",
+            "evidence/temperature_c",
+            "evidence/reasons/0/0",
+            "evidence/reasons/0/1",
+            "gpus/0",
+        ];
+        for field in fields {
+            let senseless: [serde_json::Value; 4] =
+                [(-1000.0).into(), 1e300.into(), "7".into(), serde_json::json!([1])];
+            for wrong in senseless {
+                let mut figure = good.clone();
+                *figure.pointer_mut(&format!("/{field}")).unwrap() = wrong.clone();
+                assert!(read(&figure).is_err(), "{field}: {wrong}");
+            }
+        }
+        for (field, wrong) in [("value", 0.0), ("best", 0.0), ("repeats", 0.0)] {
+            let mut figure = good.clone();
+            figure[field] = match field {
+                "repeats" => 0.into(),
+                _ => wrong.into(),
+            };
+            assert!(read(&figure).is_err(), "{field}: 0");
+        }
+        // As Python writes what is no number.
+        for number in ["NaN", "Infinity", "-Infinity", "1e999", "null"] {
+            let text = serde_json::json!({ "figure": &good }).to_string();
+            let text = text.replace("\"value\":700.0", &format!("\"value\":{number}"));
+            assert!(text.contains(number) && line(text.as_bytes()).is_err(), "{number}");
+        }
+    }
+
+    /// A figure through torch whose results nobody held to anything is none.
+    #[test]
+    fn what_is_not_held_to_anything_is_no_figure() {
+        for (name, gpus, expected) in [
+            ("torch-bf16", "[0]", false),
+            ("train-bf16", "[0]", false),
+            ("small-eager", "[0]", false),
+            ("loader", "[]", true),
+        ] {
+            let text = format!(
+                r#"{{"figure":{{"figure":"{name}","gpus":{gpus},"value":1,"best":1,"spread":0,"repeats":1,"method":"m"}}}}"#
+            );
+            let read = line(text.as_bytes());
+            assert_eq!(read.is_ok(), expected, "{name}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains("without the error of its results"), "{error}");
+            }
+        }
+    }
 }

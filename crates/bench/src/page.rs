@@ -43,7 +43,8 @@ that; its results are held to float64, to the gradients of float32 or to the los
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
 What Python says is not trusted: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
-for the figures that were asked of it and for nothing else. What it says beyond that is refused by name, and is a remark in the result.
+for the figures that were asked of it and for nothing else. A figure on the GPU without the error of its results, or with a number that can't be, is none. What it leaves
+running ends with its group of figures, in a session of its own too (where sconce itself is killed with SIGKILL under `--host`, that stays). What it says beyond that is refused by name, and is a remark in the result.
 
 **Burn.** `--burn TIME` computes the same product on all GPUs at once, into one place after another of nine tenths of the free memory, and
 compares every result with the first bit by bit, on the GPU. A GPU that differs once is said as `WRONG` at once; the
@@ -68,8 +69,10 @@ is no speed but a wrong result, and so is one whose own error is larger than all
 never as expected.
 
 Exit codes: 0 all was measured, and nothing is low; 1 a wrong result, or a figure that is low; 11 part of what was asked for could not be
-measured, or something was said that nobody asked for (the last line has which); 12 nothing could be measured; 8 the container was given no GPU; 130 interrupted (what was
-measured until then is printed, and not kept). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
+measured, or something was said that nobody asked for (the last line has which); 12 nothing could be measured; 2 options that make no sense together, or a figure that there is not; 3 a document that can't be read
+(`--baseline`, a sconce.toml); 7 the store, where results are kept too, can't be read or written; 8 the container was given no GPU; 130 interrupted by Ctrl-C, 143 by
+SIGTERM, else 128 and the number of the signal (what was measured until then is printed, and not kept). Any other is that of what keeps
+the container from starting (`sconce --help` has them all). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 
 ";
 

@@ -319,7 +319,8 @@ fn what_can_not_be_is_wrong() {
             vec![0]
         };
         let line = json!({ "figure": {
-            "figure": name, "gpus": gpus, "value": value, "best": value, "spread": 0, "repeats": 9, "method": "m"
+            "figure": name, "gpus": gpus, "value": value, "best": value, "spread": 0, "repeats": 9, "method": "m",
+            "error": [0, 1]
         }});
         lines.extend(
             Reader::default().read(format!("{line}\n").as_bytes()).into_iter().map(Result::unwrap),

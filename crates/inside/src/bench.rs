@@ -18,6 +18,7 @@ use sconce_run::{Container, Exit, Interrupts, Shim};
 
 use crate::error::Error;
 use crate::measure;
+use crate::orphans::Orphans;
 use crate::stage::{INSIDE, Stage};
 use crate::tail::{self, LOOK};
 
@@ -243,6 +244,7 @@ fn part_here(
     listener: &mut dyn Listener,
 ) -> Result<Measured, Error> {
     let stage = Stage::make(folder, PROGRAM)?;
+    let orphans = Orphans::take();
     let program = std::env::current_exe().map_err(Error::Myself)?;
     let command = order.command(part, &program.to_string_lossy(), &folder.to_string_lossy());
     let (program, arguments) = command.split_first().map_or(("", [].as_slice()), |(a, b)| (a, b));
@@ -256,6 +258,7 @@ fn part_here(
             }
             ended(command.spawn()?, interrupts)
         })?;
+    orphans.end();
     let status: ExitStatus = status.map_err(Error::Start)?;
     measured.interrupted = interrupts.came().is_some();
     if !status.success() && !measured.interrupted {

@@ -9,6 +9,7 @@ pub mod bench;
 mod child;
 mod error;
 pub mod measure;
+mod orphans;
 mod packages;
 pub mod probe;
 mod session;

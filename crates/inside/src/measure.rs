@@ -18,6 +18,7 @@ use sconce_cuda::Places;
 
 use crate::child::{attend, how, with_words};
 use crate::error::Error;
+use crate::orphans::Orphans;
 use crate::packages::packages;
 use crate::torch;
 
@@ -69,6 +70,8 @@ pub fn run(order: &Order) -> Result<(), Error> {
             .map_err(Error::Lonely)?;
     }
     let mut shown = true;
+    // What a group leaves behind would take from the next one's figures.
+    let orphans = (!order.alone).then(Orphans::take);
     for one in &order.groups {
         let (name, limit) = one.split_once(':').unwrap_or((one, "300"));
         let limit = Duration::from_secs(limit.parse().unwrap_or(300));
@@ -87,6 +90,9 @@ pub fn run(order: &Order) -> Result<(), Error> {
             Some(group) if order.alone => alone(order, group)?,
             Some(_) => guarded(order, one, limit),
         };
+        if let Some(orphans) = &orphans {
+            orphans.end();
+        }
         if let Err(reason) = failed {
             append(&order.results, &unavailable(name, reason))?;
         }

@@ -9,6 +9,7 @@ mod artifact;
 mod compression;
 mod config;
 mod document;
+mod hub;
 mod kinds;
 mod turn;
 
@@ -25,6 +26,7 @@ pub use artifact::{
 pub use compression::{Packing, Zstd, unpacked, unpacked_layer};
 pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};
+pub use hub::{DOCKER_HUB, DOCKER_HUB_HOSTS, DOCKER_HUB_REGISTRY};
 pub use kinds::{Role, role};
 
 /// Media type of an image's configuration.

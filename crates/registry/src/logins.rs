@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sconce_oci::DOCKER_HUB_HOSTS;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -331,7 +332,7 @@ fn key_of(host: &str) -> &str {
 
 /// The names under which a registry's login may be kept.
 fn hosts(host: &str) -> Vec<&str> {
-    if host == HUB.0 { vec!["index.docker.io", HUB.0, HUB.1] } else { vec![host] }
+    if host == HUB.0 { DOCKER_HUB_HOSTS.to_vec() } else { vec![host] }
 }
 
 /// A key without its scheme, and without the version of the API that Docker once put behind it.

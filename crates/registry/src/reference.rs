@@ -7,11 +7,12 @@
 use std::fmt;
 
 use sconce_blob::Digest;
+use sconce_oci::{DOCKER_HUB, DOCKER_HUB_REGISTRY};
 
 use crate::error::Error;
 
 /// Docker Hub, as names say it and as it is reached.
-pub(crate) const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+pub(crate) const HUB: (&str, &str) = (DOCKER_HUB, DOCKER_HUB_REGISTRY);
 /// `reference.NameTotalLengthMax`.
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;

@@ -218,6 +218,94 @@ fn figures_through_torch_are_read_and_not_believed() {
     assert!(none.0 == 12 && none.1.contains("can't start /nowhere/python"), "{none:?}");
 }
 
+/// A figure through torch without the error of its results, or with numbers that can't be, is none.
+#[test]
+fn figures_that_say_too_little_are_none() {
+    let world = World::new();
+    driver(&world, &["DEVICES=1"]);
+    let run = |line: &str| {
+        let python = python(&world, &format!("echo '{line}'"));
+        said(&bench(&world, &["--python", &python, "--only", "torch-bf16"]))
+    };
+    let line = |value: &str, error: &str| {
+        format!(
+            r#"{{"figure":{{"figure":"torch-bf16","gpus":[0],"value":{value},"best":500,"spread":0.1,"repeats":9,"method":"m"{error}}}}}"#
+        )
+    };
+    let held = r#","error":[0.001,0.01]"#;
+    let (code, out, err) = run(&line("500", held));
+    assert!(out.contains("torch-bf16") && out.contains(" 500 TFLOP/s"), "{code} {out}{err}");
+    for (said, why) in [
+        (line("500", ""), "`torch-bf16` without the error of its results"),
+        (line("0", held), "`torch-bf16` of no size"),
+        (line("-1", held), "`torch-bf16` of no size"),
+        (line("500", r#","error":[-1,0.01]"#), "an error of no size"),
+        (line("NaN", held), "a line from inside"),
+        (line("\"500\"", held), "a line from inside"),
+    ] {
+        let (code, out, err) = run(&said);
+        assert!(
+            code == 12 && out.contains(why) && !out.contains("TFLOP/s"),
+            "{said}: {code} {out}{err}"
+        );
+    }
+}
+
+/// What a program leaves running in a session of its own ends with the measurement, however that ends.
+#[test]
+fn what_leaves_its_process_group_ends_too() {
+    let world = World::new();
+    let place = world.path("pid").display().to_string();
+    let leaves = format!(
+        "setsid sh -c 'echo $$ > {place}.new; mv {place}.new {place}; exec sleep 600' > /dev/null 2>&1 &\nuntil test -e {place}; do sleep 0.05; done\n"
+    );
+    let is_gone = || {
+        let pid = fs::read_to_string(&place).unwrap();
+        for _ in 0..100 {
+            if !Path::new(&format!("/proc/{}", pid.trim())).exists() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        false
+    };
+    let ends = python(&world, &format!("{leaves}echo '{LOADER}'"));
+    let (code, out, err) = said(&bench(&world, &["--python", &ends, "--only", "loader"]));
+    assert!(code == 0 && out.contains(" 100 samples/s"), "{code} {out}{err}");
+    assert!(is_gone());
+    fs::remove_file(&place).unwrap();
+    let stays = python(&world, &format!("{leaves}exec sleep 600"));
+    let mut command = world.sconce(&["bench", "--host", "--python", &stays, "--only", "loader"]);
+    command.env("PATH", "/usr/bin:/bin").stdout(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    for _ in 0..600 {
+        if Path::new(&place).exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(is_gone());
+}
+
+/// A timer that answers nonsense stops its group at once, and not when its time is up.
+#[test]
+fn a_timer_that_lies_costs_no_minutes() {
+    for timer in ["-1.0f", "0.0f", "__builtin_nanf(\"\")", "1e-6f", "1e12f"] {
+        let world = World::new();
+        driver(&world, &["DEVICES=1", &format!("TIMER={timer}")]);
+        let begun = std::time::Instant::now();
+        let (code, out, err) = said(&bench(&world, &["--quick", "--only", "host-to-device"]));
+        assert!(
+            code == 12 && out.contains("cuEventElapsedTime answered"),
+            "{timer}: {code} {out}{err}"
+        );
+        assert!(begun.elapsed().as_secs() < 60, "{timer}: {:?}", begun.elapsed());
+    }
+}
+
 #[test]
 fn results_are_kept_and_listed() {
     let world = World::new();

@@ -101,6 +101,12 @@ fn who_has_a_login_pulls_over_tls() {
     assert!(code == 5 && err.contains("refuses to log in"), "{code} {err}");
     let (code, _, err) = login("secret");
     assert!(code == 0, "{code} {err}");
+    // `run` takes it from there as `pull` does.
+    let run = ["run", "-q", "--gpus", "none"];
+    let (code, _, err) = there.says(&[&run[..], &[&name]].concat());
+    assert_eq!(code, 125, "{err}");
+    let (code, out, err) = there.says(&[&run[..], &["--ca", "ca.pem", &name]].concat());
+    assert_eq!((code, out.as_str()), (0, "from the store\n"), "{err}");
     let (code, out, err) = there.says(&pull);
     assert!(code == 0, "{code} {out}{err}");
     let (code, out, err) = there.says(&["run", "-q", "--gpus", "none", &name]);

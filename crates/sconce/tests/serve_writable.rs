@@ -123,6 +123,27 @@ fn what_breaks_off_is_not_there() {
     assert!(code == 0 && !err.contains("left"), "{err}");
     let blobs = fs::read_dir(world.path("store/blobs/sha256")).unwrap().count();
     assert_eq!((blobs, fs::read_dir(world.path("store/tmp")).unwrap().count()), (0, 0));
+    // The next server does the same.
+    let mut served = Served::start(&world, &["--writable"]);
+    let place = served.begin("a");
+    is(&served.ask("PATCH", &place, "", &bytes), 202, "");
+    served.child.kill().unwrap();
+    served.child.wait().unwrap();
+    let files = || {
+        let mut all = Vec::new();
+        for folder in fs::read_dir(world.path("store/tmp")).unwrap().flatten() {
+            all.extend(
+                fs::read_dir(folder.path())
+                    .unwrap()
+                    .flatten()
+                    .map(|file| file.metadata().unwrap().len()),
+            );
+        }
+        all
+    };
+    assert!(files().contains(&(1 << 20)), "{:?}", files());
+    let _served = Served::start(&world, &["--writable"]);
+    assert!(!files().contains(&(1 << 20)), "{:?}", files());
 }
 
 #[test]
@@ -258,6 +279,52 @@ fn what_is_about_an_image_goes_with_it() {
     is(&served.ask("PUT", &path, MANIFEST, artifact.as_bytes()), 404, "MANIFEST_BLOB_UNKNOWN");
 }
 
+/// Artifacts of one login fill the room beside an image: what another brings finds some, and what is refused is nowhere.
+#[test]
+fn junk_crowds_no_signature_out() {
+    let (world, there) = (World::new(), World::new());
+    fs::write(world.path("users"), format!("{USERS}{OTHER_USER}")).unwrap();
+    there.image(ECHO);
+    let (code, out, err) = there.says(&["copy", "--image-only", "oci:image", "oci:same:1"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let layout = there.path("same").display().to_string();
+    let (code, out, err) = world.says(&["copy", &format!("oci:{layout}:1"), "store:lab/demo:1"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
+    let image = served.ask("GET", "/v2/lab/demo/manifests/1", LOGIN, b"");
+    let image = Digest::of(image.body.as_bytes());
+    for bytes in [&b"junk"[..], b"{}"] {
+        let path = format!("/v2/lab/demo/blobs/uploads/?digest={}", Digest::of(bytes));
+        is(&served.ask("POST", &path, LOGIN, bytes), 201, "");
+    }
+    let put = |login: &str, kind: &str| {
+        let artifact = format!(
+            r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "{kind}",
+        "config": {{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "{}", "size": 2}},
+        "layers": [{{"mediaType": "application/x.test", "digest": "{}", "size": 4}}],
+        "subject": {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{image}", "size": 1}}}}"#,
+            Digest::of(b"{}"),
+            Digest::of(b"junk"),
+        );
+        let path = format!("/v2/lab/demo/manifests/{}", Digest::of(artifact.as_bytes()));
+        let headers = format!("{MANIFEST}{login}");
+        (served.ask("PUT", &path, &headers, artifact.as_bytes()), path)
+    };
+    const SIGNATURE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    for number in 0..256 {
+        let kind = format!("{SIGNATURE}.{number}");
+        assert_eq!(put(LOGIN, &kind).0.status, 201, "{number}");
+    }
+    let (refused, path) = put(LOGIN, "application/x.more");
+    is(&refused, 400, "no more room");
+    is(&served.ask("GET", &path, LOGIN, b""), 404, "MANIFEST_UNKNOWN");
+    is(&put(OTHER_LOGIN, SIGNATURE).0, 201, "");
+    is(&put(LOGIN, "application/x.more").0, 400, "no more room");
+    let list = served.ask("GET", &format!("/v2/lab/demo/referrers/{image}"), LOGIN, b"");
+    is(&list, 200, &format!("\"{SIGNATURE}\""));
+    assert!(!list.body.contains("x.more"), "{}", list.body);
+}
+
 #[test]
 fn who_may_write() {
     let world = World::new();
@@ -271,6 +338,23 @@ fn who_may_write() {
     let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
     is(&served.ask("POST", &path, "", b"x"), 401, "UNAUTHORIZED");
     is(&served.ask("POST", &path, LOGIN, b"x"), 201, "");
+}
+
+/// What one login has begun is none of another's.
+#[test]
+fn an_upload_is_of_the_login_that_began_it() {
+    let world = World::new();
+    fs::write(world.path("users"), format!("{USERS}{OTHER_USER}")).unwrap();
+    let served = Served::start(&world, &["--writable", "--htpasswd", "users"]);
+    let begun = served.ask("POST", "/v2/a/blobs/uploads/", LOGIN, b"");
+    let place = begun.header("location").unwrap();
+    let whole = format!("{place}?digest={}", Digest::of(b"abc"));
+    for (method, path) in [("GET", place), ("PATCH", place), ("PUT", &whole), ("DELETE", place)] {
+        let body: &[u8] = if method == "PATCH" { b"x" } else { b"" };
+        is(&served.ask(method, path, OTHER_LOGIN, body), 404, "BLOB_UPLOAD_UNKNOWN");
+    }
+    is(&served.ask("PATCH", place, LOGIN, b"abc"), 202, "");
+    is(&served.ask("PUT", &whole, LOGIN, b""), 201, "");
 }
 
 /// A client that opens as many uploads as it can, and lets bytes of them drip, keeps nobody from pulling or pushing.
@@ -403,12 +487,42 @@ fn manifests_are_what_they_say() {
         (OCI, with("/layers/0/mediaType", "".into()), 400, "no media type"),
         (OCI, with("/layers/0/mediaType", CONFIG.into()), 400, "is no layer"),
         (OCI, with("/layers/0/size", 1.into()), 400, "not 1"),
+        // What the specification asks of the fields.
+        (OCI, with("/schemaVersion", 1.into()), 400, "schema 1"),
+        (OCI, with("/schemaVersion", 3.into()), 400, "schemaVersion is not 2"),
+        (OCI, with("/schemaVersion", "2".into()), 400, "MANIFEST_INVALID"),
+        (OCI, with("/schemaVersion", serde_json::Value::Null), 400, "schemaVersion is not 2"),
+        (OCI, with("/config", serde_json::Value::Null), 400, "neither a configuration nor"),
+        (OCI, with("/config", "x".into()), 400, "MANIFEST_INVALID"),
+        (OCI, with("/layers", serde_json::Value::Null), 400, "`layers` are no list"),
+        (OCI, with("/layers", serde_json::json!({})), 400, "MANIFEST_INVALID"),
+        (OCI, with("/layers", serde_json::json!(["x"])), 400, "MANIFEST_INVALID"),
+        (OCI, with("/layers/0", 1.into()), 400, "MANIFEST_INVALID"),
+        (OCI, good.replacen('{', r#"{"subject": "x","#, 1), 400, "`subject` is no descriptor"),
+        (OCI, good.replacen('{', r#"{"schemaVersion": 2,"#, 1), 400, "duplicate field"),
+        (
+            OCI,
+            format!(r#"[2, "{OCI}", "", {}, {}, null]"#, parsed["config"], parsed["layers"]),
+            400,
+            "MANIFEST_INVALID",
+        ),
+        (
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            r#"{"schemaVersion": 1, "fsLayers": []}"#.to_owned(),
+            400,
+            "schema 1",
+        ),
     ] {
         let reply = put(kind, &body);
         assert!(
             reply.status == status && reply.body.contains(says),
             "{kind} {body}: {}",
             reply.body
+        );
+        assert!(
+            status == 201
+                || reply.body.contains("MANIFEST_INVALID")
+                || reply.body.contains("UNSUPPORTED")
         );
         if status == 201 {
             let served = served.ask("GET", "/v2/lab/demo/manifests/2", "", b"");

@@ -334,10 +334,12 @@ fn every_way_to_an_image_meets_the_policy() {
     push("three", &format!("{}/team/app:7", host.replace(':', "-")));
     let fourth = push("four", "of-digest:1");
     done(&there, &["rmi", "of-digest:1"]);
+    // Of what is pushed under its digest alone there never was a name.
+    let fifth = push_by_digest(&world, &served);
     let id = done(&there, &["pull", &name]).trim().replace("sha256:", "");
     let below = there.path("store").display().to_string();
     let third = format!("{}/team/app:7", host.replace(':', "-"));
-    let ways: [(&str, &str); 14] = [
+    let ways: [(&str, &str); 15] = [
         (&name, "from the registry\n"),
         (&id, "from the registry\n"),
         (&id[..12], "from the registry\n"),
@@ -352,6 +354,7 @@ fn every_way_to_an_image_meets_the_policy() {
         (&third, "three\n"),
         (&fourth, "four\n"),
         (&fourth[..12], "four\n"),
+        (&fifth, "five\n"),
     ];
     let run = |world: &World, way: &str, stores: &str| {
         let mut run = world.sconce(&["run", "-q", "--gpus", "none", way]);
@@ -386,7 +389,7 @@ fn every_way_to_an_image_meets_the_policy() {
     // From a store below: the name has its mark there.
     let above = World::new();
     policy(&above, "version = 1\ndefault = \"refuse\"\n");
-    for way in ["lab/demo:1", "plain:1", &name, &id, &fourth] {
+    for way in ["lab/demo:1", "plain:1", &name, &id, &fourth, &fifth] {
         let (code, out, err) = run(&above, way, &below);
         assert!(
             code == 125 && out.is_empty() && err.contains("is not taken"),
@@ -398,7 +401,8 @@ fn every_way_to_an_image_meets_the_policy() {
         policy(&there, &format!("version = 1\ndefault = \"refuse\"\n[{table}]\naccept = true\n"));
         for (way, taken) in [
             ("oci:image", taken[0]),
-            (&fourth[..], taken[0]),
+            (&fourth[..], taken[1]),
+            (&fifth[..], taken[1]),
             ("plain:1", taken[1]),
             ("lab/demo:1", taken[1]),
         ] {
@@ -407,12 +411,95 @@ fn every_way_to_an_image_meets_the_policy() {
         }
         assert_eq!(run(&there, &name, "").0, 125);
     }
+    // From a store below it is a client's as well.
+    for (table, expected) in [("files", 125), ("pushed", 0)] {
+        policy(&above, &format!("version = 1\ndefault = \"refuse\"\n[{table}]\naccept = true\n"));
+        let (code, _, err) = run(&above, &fifth, &below);
+        assert_eq!(code, expected, "{table}: {err}");
+    }
+    // Who brings the same image in a layout answers for it; and a client that pushes it after that changes nothing.
+    policy(&there, "version = 1\ndefault = \"refuse\"\n[files]\naccept = true\n");
+    world.image(&ECHO.replace("from the registry", "five"));
+    let layout = there.path("five").display().to_string();
+    done(&world, &["copy", "oci:image", &format!("oci:{layout}:1")]);
+    assert_eq!(run(&there, "oci:five:1", "").1, "five\n");
+    assert_eq!(run(&there, &fifth, "").1, "five\n");
+    assert_eq!(push_by_digest(&world, &served), fifth);
+    assert_eq!(run(&there, &fifth, "").1, "five\n");
     // What a person calls theirs is theirs.
     policy(&there, "version = 1\n[pushed]\naccept = true\n");
     done(&there, &["copy", "plain:1", "store:mine"]);
     policy(&there, "version = 1\ndefault = \"refuse\"\n");
     assert_eq!(run(&there, "mine", "").1, "two\n");
     assert_eq!(run(&there, "plain:1", "").0, 125);
+}
+
+/// An image that the store has by a name is not asked for anew by that name and its digest; and the policy asks of it what it asks of that name.
+#[test]
+fn a_name_with_a_digest_means_the_image_of_the_store() {
+    let registry = RegistryServer::start();
+    let (world, name) = with_image(&registry);
+    let there = World::new();
+    let digest = done(&there, &["pull", &name]).trim().to_owned();
+    let served = Served::start(&there, &["--writable"]);
+    world.image(&ECHO.replace("from the registry", "pushed"));
+    let to = format!("{}/lab/demo:1", served.host);
+    let pushed = done(&world, &["copy", "--image-only", "oci:image", &to]).trim().to_owned();
+    let pulled = name.rsplit_once(':').unwrap().0.to_owned();
+    let run = |way: &str| there.says(&["run", "-q", "--gpus", "none", "--pull", "never", way]);
+    let ways = [
+        (format!("{pulled}@{digest}"), "from the registry\n"),
+        (format!("{pulled}:other@{digest}"), "from the registry\n"),
+        (format!("lab/demo@{pushed}"), "pushed\n"),
+    ];
+    for (way, says) in &ways {
+        let (code, out, err) = run(way);
+        assert_eq!((code, out.as_str()), (0, *says), "{way}: {err}");
+    }
+    // Under another name it is not here.
+    for way in [
+        format!("lab/demo@{digest}"),
+        format!("{pulled}@{pushed}"),
+        format!("docker://lab/demo@{pushed}"),
+    ] {
+        assert_eq!(run(&way).0, 125, "{way}");
+    }
+    policy(&there, "version = 1\ndefault = \"refuse\"\n[files]\naccept = true\n");
+    for (way, _) in &ways {
+        let (code, _, err) = run(way);
+        assert!(code == 125 && err.contains("is not taken"), "{way}: {code} {err}");
+    }
+    let host = registry.host();
+    policy(
+        &there,
+        &format!(
+            "version = 1\ndefault = \"refuse\"\n[pushed]\naccept = true\n[[images]]\nname = \"{host}\"\naccept = true\n"
+        ),
+    );
+    for (way, _) in &ways {
+        let (code, _, err) = run(way);
+        assert_eq!(code, 0, "{way}: {err}");
+    }
+}
+
+/// Pushes an image as clients do that give no name: its hexadecimal digest.
+fn push_by_digest(world: &World, served: &Served) -> String {
+    world.image(&ECHO.replace("from the registry", "five"));
+    for blob in fs::read_dir(world.path("image/blobs/sha256")).unwrap().flatten() {
+        let digest = blob.file_name().into_string().unwrap();
+        let path = format!("/v2/nameless/blobs/uploads/?digest=sha256:{digest}");
+        let reply = served.ask("POST", &path, "", &fs::read(blob.path()).unwrap());
+        assert_eq!(reply.status, 201, "{}", reply.body);
+    }
+    let index = fs::read(world.path("image/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace("sha256:", "");
+    let manifest = fs::read(world.path("image/blobs/sha256").join(&digest)).unwrap();
+    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+    let path = format!("/v2/nameless/manifests/sha256:{digest}");
+    let reply = served.ask("PUT", &path, kind, &manifest);
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    digest
 }
 
 /// A key that must have signed what is pushed, or comes in a layout: the signature comes along, and is verified at each start.

@@ -1,6 +1,7 @@
 //! Whom limits count for: who logged in, else an address.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 
@@ -16,6 +17,16 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::At(network(address))
+    }
+}
+
+impl fmt::Display for Client {
+    /// No login is spelt like an address.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => write!(out, "login {name}"),
+            Self::At(address) => write!(out, "from {address}"),
+        }
     }
 }
 

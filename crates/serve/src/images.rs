@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 
 use sconce_blob::Digest;
+use sconce_oci::DOCKER_HUB;
 use sconce_store::Store;
 
 use crate::route::{is_name, is_tag};
 
-/// Docker Hub's images have its name before theirs in the store and not where they are asked for.
-pub(crate) const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
+/// What follows Docker Hub's name in `docker.io/library/alpine`: its images have it before theirs in the store and not where
+/// they are asked for.
+fn of_hub(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(DOCKER_HUB)?.strip_prefix('/')?;
+    Some(rest.strip_prefix("library/").unwrap_or(rest))
+}
 
 /// Repository and tag of a name; `None` for one that no client can ask for (a host with a port).
 fn parts(name: &str) -> Option<(&str, &str)> {
-    let short = HUB.iter().find_map(|hub| name.strip_prefix(hub)).unwrap_or(name);
+    let short = of_hub(name).unwrap_or(name);
     let (repository, tag) = match short.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (short, "latest"),
@@ -26,9 +31,8 @@ pub(crate) fn repositories(
 ) -> Result<BTreeMap<String, BTreeMap<String, Digest>>, sconce_store::Error> {
     let mut found: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     let names = store.names()?;
-    let hub = |name: &str| HUB.iter().any(|hub| name.starts_with(hub));
     // A name of one's own hides Docker Hub's, and `app:latest` hides `app`.
-    let (ours, hubs): (Vec<_>, Vec<_>) = names.iter().partition(|(name, _)| !hub(name));
+    let (ours, hubs): (Vec<_>, Vec<_>) = names.iter().partition(|(name, _)| of_hub(name).is_none());
     let (tagged, bare): (Vec<_>, Vec<_>) =
         ours.into_iter().partition(|(name, _)| name.ends_with(":latest"));
     for (name, digest) in tagged.into_iter().chain(bare).chain(hubs) {

@@ -16,6 +16,7 @@ mod beside;
 mod body;
 mod clients;
 mod error;
+mod fields;
 mod hosts;
 mod images;
 mod logins;

@@ -6,17 +6,18 @@ use std::net::IpAddr;
 
 use sconce_blob::Digest;
 use sconce_lock::Spec;
-use sconce_oci::{Artifact, Document, INDEX, MANIFEST, Role, role};
+use sconce_oci::{Artifact, DOCKER_HUB_HOSTS, Document};
 use sconce_store::{Error as StoreError, Store};
 
 use crate::answer::Answer;
 use crate::body::Incoming;
 use crate::clients::Client;
 use crate::error::Refusal;
+use crate::fields::{check_fields, check_type};
 use crate::registry::Registry;
 use crate::request::Request;
 use crate::route::{Route, Upload, Wanted, route, upload};
-use crate::uploads::{Fault, Uploads, check_room};
+use crate::uploads::{Fault, Uploads, Which, check_room};
 
 /// The largest manifest that is taken, bytes.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -35,8 +36,6 @@ impl Default for Pushes {
     }
 }
 
-/// What Docker Hub is called.
-const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 /// What stands before a `:` to say where an image is.
 const FORMS: [&str; 6] = ["store", "oci", "oci-archive", "docker", "docker-archive", "dir"];
 
@@ -71,7 +70,7 @@ impl Pushes {
             Some(wanted) => self.upload(&store, request, body, (&wanted, who)),
             None => match (request.method.as_str(), route(&request.path)?) {
                 ("PUT", Route::Manifest(name, wanted)) => {
-                    let taken = self.manifest(&store, request, body, (&name, &wanted));
+                    let taken = self.manifest(&store, request, body, (&name, &wanted, who));
                     if let Ok((_, digest)) = &taken {
                         let what = match &wanted {
                             Wanted::Tag(tag) => format!("{name}:{tag}"),
@@ -132,12 +131,12 @@ impl Pushes {
                 let whole = digest("digest")?;
                 let id = self.uploads.begin(store, name, who)?;
                 match whole {
-                    Some(whole) => self.finish(store, body, (name, &id), whole),
+                    Some(whole) => self.finish(store, body, Which::new(name, &id, who), whole),
                     None => Ok(going_on(name, &id, 0)),
                 }
             }
             ("PATCH", Some(id)) => {
-                let size = self.uploads.with(name, id, |upload| {
+                let size = self.uploads.with(Which::new(name, id, who), |upload| {
                     let begins = request.content_range.as_deref().map(first_byte);
                     if begins.is_some_and(|first| first != Some(upload.len())) {
                         return Err(out_of_order(upload.len()));
@@ -147,19 +146,20 @@ impl Pushes {
                 });
                 match size {
                     Ok(size) => Ok(going_on(name, id, size)),
-                    Err(fault) => self.range(name, id, fault),
+                    Err(fault) => self.range(Which::new(name, id, who), fault),
                 }
             }
             ("PUT", Some(id)) => {
                 let whole = digest("digest")?.ok_or_else(Refusal::digest_invalid)?;
-                self.finish(store, body, (name, id), whole)
+                self.finish(store, body, Which::new(name, id, who), whole)
             }
             ("GET", Some(id)) => {
-                let size = self.uploads.with(name, id, |upload| Ok(upload.len()))?;
+                let size =
+                    self.uploads.with(Which::new(name, id, who), |upload| Ok(upload.len()))?;
                 Ok(Answer { status: 204, ..going_on(name, id, size) })
             }
             ("DELETE", Some(id)) => {
-                self.uploads.with(name, id, |upload| {
+                self.uploads.with(Which::new(name, id, who), |upload| {
                     upload.cancel();
                     Ok(())
                 })?;
@@ -170,12 +170,13 @@ impl Pushes {
     }
 
     /// Says with a refusal of a piece where the upload stands.
-    fn range(&self, name: &str, id: &str, fault: Fault) -> Result<Answer, Fault> {
+    fn range(&self, which: Which<'_>, fault: Fault) -> Result<Answer, Fault> {
         match fault {
             Fault::Refused(refusal) if refusal.status == 416 => {
-                let size = self.uploads.with(name, id, |upload| Ok(upload.len()))?;
+                let size = self.uploads.with(which, |upload| Ok(upload.len()))?;
+                let location = address(which.repository, which.id);
                 let range = format!("0-{}", size.saturating_sub(1));
-                Ok(Answer::from(refusal).with("Range", range).with("Location", address(name, id)))
+                Ok(Answer::from(refusal).with("Range", range).with("Location", location))
             }
             fault => Err(fault),
         }
@@ -185,10 +186,10 @@ impl Pushes {
         &self,
         store: &Store,
         body: &mut Incoming<'_, '_>,
-        (name, id): (&str, &str),
+        which: Which<'_>,
         whole: Digest,
     ) -> Result<Answer, Fault> {
-        self.uploads.with(name, id, |upload| {
+        self.uploads.with(which, |upload| {
             let added = upload.add(store, body, self.min_free);
             if added.is_err() {
                 // What broke off in the last piece is begun anew.
@@ -197,7 +198,7 @@ impl Pushes {
             added.and_then(|()| upload.finish(whole))
         })?;
         self.uploads.keep(store);
-        Ok(made(name, "blobs", whole))
+        Ok(made(which.repository, "blobs", whole))
     }
 
     fn manifest(
@@ -205,7 +206,7 @@ impl Pushes {
         store: &Store,
         request: &Request,
         body: &mut Incoming<'_, '_>,
-        (name, wanted): (&str, &Wanted),
+        (name, wanted, who): (&str, &Wanted, &Client),
     ) -> Result<(Answer, Digest), Fault> {
         check_room(store, self.min_free)?;
         let mut bytes = Vec::new();
@@ -218,7 +219,7 @@ impl Pushes {
         let invalid = |why: String| Refusal::new(400, "MANIFEST_INVALID", why);
         let digest = Digest::of(&bytes);
         let first = name.split('/').next().unwrap_or_default();
-        if DOCKER_HUB.contains(&first) {
+        if DOCKER_HUB_HOSTS.contains(&first) {
             // It would answer for the name without that, which may be one that sconce builds.
             let why = "names are pushed without Docker Hub's own, such as `docker.io/`";
             return Err(Refusal::new(400, "NAME_INVALID", why).into());
@@ -238,6 +239,7 @@ impl Pushes {
             Wanted::Tag(tag) => names.push(format!("{name}:{tag}")),
         }
         let document = Document::parse(&bytes).map_err(invalid)?;
+        check_fields(&bytes).map_err(invalid)?;
         check_type(request.content_type.as_deref(), &document).map_err(invalid)?;
         let artifact = Artifact::parse(&bytes).ok().filter(|artifact| artifact.subject.is_some());
         if artifact.is_none() {
@@ -260,7 +262,7 @@ impl Pushes {
         }
         let named: Vec<&str> = names.iter().map(String::as_str).collect();
         let put = match artifact {
-            Some(_) => store.put_pushed_artifact(&bytes).map(Some),
+            Some(_) => store.put_pushed_artifact(&bytes, &who.to_string()).map(Some),
             None => store.put_pushed(&named, &bytes).map(|_| None),
         };
         let subject = put.map_err(|error| match error {
@@ -282,34 +284,6 @@ impl Pushes {
             },
             digest,
         ))
-    }
-}
-
-/// That `Content-Type`, the document's own word and what it holds are of one kind: clients go by the first of them that they meet.
-fn check_type(said: Option<&str>, document: &Document) -> Result<(), String> {
-    let (own, wanted) = match document {
-        Document::Manifest(manifest) => (manifest.media_type.as_deref(), Role::Manifest),
-        Document::Index(index) => (index.media_type.as_deref(), Role::Index),
-    };
-    // Without its parameters (RFC 9110, section 8.3.1).
-    let said =
-        said.and_then(|said| said.split(';').next()).map(str::trim).filter(|s| !s.is_empty());
-    let fits = |kind: &str| role(kind) == Some(wanted);
-    match (said, own.filter(|own| !own.is_empty())) {
-        (Some(said), _) if !fits(said) => {
-            Err("the Content-Type is not that of what was sent".to_owned())
-        }
-        (_, Some(own)) if !fits(own) => {
-            Err("its mediaType is not that of what it holds".to_owned())
-        }
-        (Some(said), Some(own)) if said != own => {
-            Err(format!("the Content-Type is {said}, its own mediaType {own}"))
-        }
-        // Where nothing is said it is OCI's.
-        (Some(said), None) if !matches!(said, MANIFEST | INDEX) => {
-            Err(format!("the Content-Type is {said}, and it has no mediaType of its own"))
-        }
-        _ => Ok(()),
     }
 }
 

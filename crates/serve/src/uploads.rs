@@ -46,6 +46,20 @@ struct Begun {
     upload: Arc<Mutex<Upload>>,
 }
 
+/// Which upload a request is about, and who sent that.
+#[derive(Clone, Copy)]
+pub(crate) struct Which<'a> {
+    pub(crate) repository: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) who: &'a Client,
+}
+
+impl<'a> Which<'a> {
+    pub(crate) fn new(repository: &'a str, id: &'a str, who: &'a Client) -> Self {
+        Self { repository, id, who }
+    }
+}
+
 /// A blob that is coming.
 pub(crate) struct Upload {
     repository: String,
@@ -80,15 +94,19 @@ impl Uploads {
         lock(&self.kept).retain(|(since, _)| since.elapsed() < KEPT);
     }
 
-    /// Does `work` with one that is nobody else's at the moment.
+    /// Does `work` with one that is at no other work at the moment.
     pub(crate) fn with<T>(
         &self,
-        repository: &str,
-        id: &str,
+        Which { repository, id, who }: Which<'_>,
         work: impl FnOnce(&mut Upload) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let unknown = || Refusal::new(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload");
-        let upload = lock(&self.begun).get(id).map(|begun| Arc::clone(&begun.upload));
+        // Of another login there is none. Without logins an address is nobody: a client may have several.
+        let own = |begun: &&Begun| match (&begun.who, who) {
+            (Client::At(_), Client::At(_)) => true,
+            (begun, who) => begun == who,
+        };
+        let upload = lock(&self.begun).get(id).filter(own).map(|begun| Arc::clone(&begun.upload));
         let upload = upload.ok_or_else(unknown)?;
         let mut upload = match upload.try_lock() {
             Ok(upload) => upload,
@@ -298,6 +316,11 @@ mod tests {
         (folder, store, Uploads::default())
     }
 
+    fn of(id: &str) -> Which<'_> {
+        static USER: std::sync::LazyLock<Client> = std::sync::LazyLock::new(|| named("u"));
+        Which { repository: "a", id, who: &USER }
+    }
+
     fn status(begun: Result<String, Fault>) -> u16 {
         match begun {
             Ok(_) => 202,
@@ -346,7 +369,7 @@ mod tests {
         let before = files();
         let empty = uploads.begin(&store, "a", &named("u")).ok().unwrap();
         let begun = uploads.begin(&store, "a", &named("u")).ok().unwrap();
-        let added = uploads.with("a", &begun, |upload| upload.add(&store, &mut &b"some"[..], 0));
+        let added = uploads.with(of(&begun), |upload| upload.add(&store, &mut &b"some"[..], 0));
         assert!(added.is_ok());
         assert_eq!(files(), before + 2);
         let ago = |time: Duration| {
@@ -356,7 +379,7 @@ mod tests {
             }
             uploads.sweep();
         };
-        let there = |id: &str| uploads.with("a", id, |_| Ok(())).is_ok();
+        let there = |id: &str| uploads.with(of(id), |_| Ok(())).is_ok();
         ago(IDLE_EMPTY - Duration::from_secs(10));
         assert!(lock(&uploads.begun).len() == 2);
         ago(Duration::from_secs(20));
@@ -366,15 +389,29 @@ mod tests {
         assert_eq!(files(), before, "and their files");
     }
 
+    #[test]
+    fn an_upload_is_of_who_began_it() {
+        let (_folder, store, uploads) = world();
+        let begun = uploads.begin(&store, "a", &named("u")).ok().unwrap();
+        let works = |who: &Client, id: &str| {
+            uploads.with(Which { repository: "a", id, who }, |_| Ok(())).is_ok()
+        };
+        let at = |last| Client::at(std::net::IpAddr::from([127, 0, 0, last]));
+        assert!(works(&named("u"), &begun));
+        assert!(!works(&named("v"), &begun) && !works(&at(1), &begun));
+        let begun = uploads.begin(&store, "a", &at(1)).ok().unwrap();
+        assert!(works(&at(1), &begun) && works(&at(2), &begun) && !works(&named("u"), &begun));
+    }
+
     /// A writer that is full stands for the disk.
     #[test]
     fn a_full_disk_is_said_and_leaves_nothing() {
         let (_folder, store, uploads) = world();
         let begun = uploads.begin(&store, "a", &named("u")).ok().unwrap();
         let added =
-            uploads.with("a", &begun, |upload| upload.add(&store, &mut &b"some"[..], u64::MAX));
+            uploads.with(of(&begun), |upload| upload.add(&store, &mut &b"some"[..], u64::MAX));
         assert!(matches!(added, Err(Fault::Refused(refusal)) if refusal.status == 507));
-        assert!(uploads.with("a", &begun, |_| Ok(())).is_err(), "nothing is left of it");
+        assert!(uploads.with(of(&begun), |_| Ok(())).is_err(), "nothing is left of it");
         let full = StoreError::of_io("write to", store.root(), io::Error::from_raw_os_error(28));
         assert!(Fault::from(full).is_full());
     }

@@ -6,11 +6,11 @@ use sconce_store::Image;
 use sconce_transfer::{Origin, Transfer};
 
 use crate::error::Error;
-use crate::target::Target;
+use crate::target::{Target, has_name};
 
 /// Whether the policy lets an image of the store start that a person means by `target`. It is asked of each name that is meant: as of
-/// what is in that registry, and as of what a client pushed under it. An image without any name is of unknown origin. What was built here is nobody
-/// else's.
+/// what is in that registry, and as of what a client pushed under it. An image without any name is a client's that only a client has brought,
+/// else of unknown origin. What was built here is nobody else's.
 ///
 /// # Errors
 /// It does not, or the store or a registry can't be read.
@@ -30,7 +30,11 @@ pub fn admit_stored(
     }
     match target.project() {
         None if image.names.is_empty() => {
-            Ok(transfer.admit_from(Origin::Files, &image.manifest.short(), image.manifest)?)
+            let origin = match transfer.store.is_pushed_image(image.manifest)? {
+                true => Origin::Pushed,
+                false => Origin::Files,
+            };
+            Ok(transfer.admit_from(origin, &image.manifest.short(), image.manifest)?)
         }
         _ => Ok(()),
     }
@@ -51,6 +55,7 @@ pub(crate) fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
     let whole = |name: &str| Reference::parse(name).ok().filter(|read| read.to_string() == name);
     if let Target::Reference(text) = target
         && !image.names.contains(text)
+        && !image.names.iter().any(|name| has_name(text, name))
     {
         return Vec::from_iter(Reference::parse(text).ok());
     }
@@ -71,7 +76,9 @@ fn meant(target: &Target, image: &Image) -> Vec<String> {
         Target::Path(path) => one_or_all(&path.to_string_lossy()),
         Target::Reference(text) => {
             let full = || Reference::parse(text).ok().and_then(|read| named(&read.to_string()));
-            named(text).or_else(full).into_iter().collect()
+            let one = named(text).or_else(full);
+            let by_digest = || image.names.iter().filter(|name| has_name(text, name)).cloned();
+            one.map_or_else(|| by_digest().collect(), |one| vec![one])
         }
         Target::Tag(project) => project.name().and_then(|name| named(&name)).into_iter().collect(),
         // A folder's image was built just now.

@@ -1,9 +1,11 @@
 //! What a person names: the one place that decides it, and the words for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sconce_blob::Digest;
 use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
@@ -244,6 +246,11 @@ impl Target {
         match self {
             Self::Image(name) => match store.image(name) {
                 Ok(image) => Ok(Some(image)),
+                Err(sconce_store::Error::NoImage { .. })
+                    if let Some(digest) = by_digest(name, &store.names()?) =>
+                {
+                    Ok(Some(store.image(&digest.hex())?))
+                }
                 Err(sconce_store::Error::NoImage { .. }) if is_pulled(store, name)? => {
                     Self::Reference(name.clone()).stored(store)
                 }
@@ -272,11 +279,31 @@ impl Target {
                 let names = store.names()?;
                 let name = Reference::parse(text)?.to_string();
                 let found = names.get(text).or_else(|| names.get(&name)).copied();
+                let found = found.or_else(|| by_digest(text, &names));
                 Ok(found.map(|digest| store.image(&digest.hex())).transpose()?)
             }
             Self::Folder(_) | Self::Layout { .. } | Self::Archive { .. } => Ok(None),
         }
     }
+}
+
+/// The image that `NAME@DIGEST` means of those that the store has by that name, under whatever tag.
+fn by_digest(text: &str, names: &BTreeMap<String, Digest>) -> Option<Digest> {
+    let digest = Reference::parse(text).ok()?.digest?;
+    let mut names = names.iter().filter(|(_, image)| **image == digest);
+    names.any(|(name, _)| has_name(text, name)).then_some(digest)
+}
+
+/// Whether `NAME@DIGEST` has the name that a name of the store has: the digest says which image it is, and no tag.
+pub(crate) fn has_name(text: &str, name: &str) -> bool {
+    let (Ok(meant), Ok(known)) = (Reference::parse(text), Reference::parse(name)) else {
+        return false;
+    };
+    // `docker://NAME` is what Docker Hub has, and `lab/demo` may be anybody's here.
+    let whole = || known.to_string() == name;
+    meant.digest.is_some()
+        && (&meant.host, &meant.repository) == (&known.host, &known.repository)
+        && (!text.starts_with("docker://") || whole())
 }
 
 /// Whether an image was pulled under the whole of this name, `docker.io/library/alpine:latest` for

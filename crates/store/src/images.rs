@@ -52,13 +52,20 @@ impl Store {
         config: &[u8],
     ) -> Result<Digest, Error> {
         names.iter().try_for_each(|name| check_name(name))?;
+        let digest = self.put_parts(manifest, config)?;
+        self.forget_pushed_image(digest)?;
+        names.iter().try_for_each(|name| self.put_name(name, digest))?;
+        Ok(digest)
+    }
+
+    /// As [`Store::put_image`], without names, whoever brought it.
+    pub(crate) fn put_parts(&self, manifest: &[u8], config: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(manifest);
         let record = record::of_documents(digest, manifest, config)?;
         for layer in &record.layers {
             self.put_layer(layer)?;
         }
         self.put_documents(&record, manifest, config)?;
-        names.iter().try_for_each(|name| self.put_name(name, digest))?;
         Ok(digest)
     }
 
@@ -70,6 +77,7 @@ impl Store {
             Some(layer) => return Err(Error::MissingBlob(layer.digest)),
             None => self.put_documents(&record, manifest, config)?,
         }
+        self.forget_pushed_image(digest)?;
         Ok(digest)
     }
 

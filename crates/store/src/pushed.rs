@@ -3,6 +3,9 @@
 //! A policy asks other things of what a client pushed under a name than of what a person put there. So beside the names,
 //! `refs/%pushed-DIGEST` (of the name: no name is spelt like that) has the images that clients pushed under it. It is written, and on the disk, before the
 //! name is.
+//!
+//! `refs/%pushed-image-DIGEST` says the same of an image whatever it is called: a client brought it here, with a name or without. It goes when a person
+//! (or a build) brings the same image, and with the image. Who brought it before any client did is not asked again: the bytes are the same.
 
 use sconce_blob::Digest;
 use sconce_oci::{Artifact, Document};
@@ -37,9 +40,43 @@ impl Store {
         let config = self.read_blob(parts.config.digest, DOCUMENT_LIMIT)?;
         let record = record::of_documents(digest, manifest, &config)?;
         each(&record.layers, |layer| self.take_layer(layer))?;
-        let image = self.put_image(&[], manifest, &config)?;
+        let image = self.put_pushed_image(digest, manifest, &config)?;
         names.iter().try_for_each(|name| self.put_pushed_name(name, image))?;
         Ok(image)
+    }
+
+    fn put_pushed_image(
+        &self,
+        image: Digest,
+        manifest: &[u8],
+        config: &[u8],
+    ) -> Result<Digest, Error> {
+        let place = self.place();
+        // A prune that takes the image away meanwhile would take its mark for that of the old one.
+        let _lock = self.lock("pushed", image)?;
+        if !place.image(image).exists() {
+            self.write_small(&place.pushed_image_mark(image), b"")?;
+        }
+        self.put_parts(manifest, config)
+    }
+
+    /// Notes that it was not a client alone that brought an image.
+    pub(crate) fn forget_pushed_image(&self, image: Digest) -> Result<(), Error> {
+        remove_file(&self.place().pushed_image_mark(image)).map(drop)
+    }
+
+    /// Whether an image is here because a client pushed it, and nobody else has brought it.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn is_pushed_image(&self, image: Digest) -> Result<bool, Error> {
+        for place in self.places().chain(self.untrusted()) {
+            let mark = place.pushed_image_mark(image);
+            if self.or_skip(place, read_small(&mark))?.flatten().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn put_pushed_name(&self, name: &str, image: Digest) -> Result<(), Error> {
@@ -97,11 +134,11 @@ impl Store {
     }
 
     /// Keeps an artifact beside the image that it is about, which is here, and returns that image's digest; the artifact's
-    /// files are here too.
+    /// files are here too. `by` is who pushed it: each has a share of the room ([`Store::put_beside`]).
     ///
     /// # Errors
     /// [`Error::MissingBlob`]; it is no artifact about an image, its files are no texts, or there is no more room.
-    pub fn put_pushed_artifact(&self, manifest: &[u8]) -> Result<Digest, Error> {
+    pub fn put_pushed_artifact(&self, manifest: &[u8], by: &str) -> Result<Digest, Error> {
         let digest = Digest::of(manifest);
         let bad = |why: &str| Error::BadDocument {
             what: format!("manifest {digest}"),
@@ -120,9 +157,9 @@ impl Store {
             files.push(self.read_blob(file.digest, DOCUMENT_LIMIT)?);
         }
         let kept = Beside::new(manifest.to_vec(), files).ok_or_else(|| bad("it holds no texts"))?;
-        self.put_bytes(manifest)?;
-        match self.put_beside(subject, vec![kept])? {
-            0 => Ok(subject),
+        match self.put_beside(subject, vec![kept.of(by)])? {
+            // One that is refused is not to be had by its digest either.
+            0 => self.put_bytes(manifest).map(|_| subject),
             _ => Err(bad("there is no more room for what is about that image")),
         }
     }
@@ -131,6 +168,10 @@ impl Store {
 impl Place {
     fn pushed_mark(&self, name: &str) -> std::path::PathBuf {
         self.folder("refs").join(format!("%pushed-{}", Digest::of(name.as_bytes()).hex()))
+    }
+
+    pub(crate) fn pushed_image_mark(&self, image: Digest) -> std::path::PathBuf {
+        self.folder("refs").join(format!("%pushed-image-{}", image.hex()))
     }
 
     /// The images that clients pushed under a name; it means one of them, or another by now.

@@ -85,6 +85,8 @@ pub(crate) struct Records {
     /// The file's name; what stands in the header is one for programs that can't read this.
     pub(crate) name: Option<Vec<u8>>,
     size: Option<u64>,
+    /// How many segments the map has by its own word: of the versions before 1.0, in which it is a record.
+    count: Option<u64>,
     /// Offsets and lengths in turns.
     map: Vec<u64>,
 }
@@ -99,7 +101,7 @@ impl Records {
             b"minor" => self.version.1 = Some(number()?),
             b"name" => self.name = Some(value.to_owned()),
             b"size" | b"realsize" => self.size = Some(number()?),
-            b"numblocks" => drop(number()?),
+            b"numblocks" => self.count = Some(number()?),
             // Version 0.0 has the segments one after the other.
             b"offset" | b"numbytes" if (key == b"offset") == self.map.len().is_multiple_of(2) => {
                 self.map.push(number()?);
@@ -127,7 +129,13 @@ impl Records {
                 (map, stored.checked_sub(read).ok_or(io::ErrorKind::UnexpectedEof)?)
             }
             // Before 1.0 they need not say a version.
-            (None, None) | (Some(0), Some(0 | 1)) => (self.map.clone(), stored),
+            (None, None) | (Some(0), Some(0 | 1)) => {
+                let count = self.map.len() as u64 / 2;
+                if self.count.is_some_and(|said| said != count) {
+                    return Err(bad("the map of a sparse file has not as many parts as it says"));
+                }
+                (self.map.clone(), stored)
+            }
             _ => return Err(bad("a sparse file is of a version that is not known")),
         };
         if !map.len().is_multiple_of(2) {
@@ -248,6 +256,24 @@ mod tests {
             (v1, 512, "5\n1\n", "no numbers"),
             (v1, 512, "", "failed to fill"),
             (v1, 100, "0\n", "unexpected end"),
+            (
+                &[("size", "10"), ("numblocks", "2"), ("map", "2,3")],
+                3,
+                "",
+                "as many parts as it says",
+            ),
+            (
+                &[("size", "10"), ("numblocks", "0"), ("map", "2,3")],
+                3,
+                "",
+                "as many parts as it says",
+            ),
+            (
+                &[("size", "9"), ("numblocks", "18446744073709551615"), ("map", "")],
+                0,
+                "",
+                "as many parts",
+            ),
             (&[("map", "0,1")], 1, "", "does not say its size"),
             (&[("size", "1"), ("map", "0")], 1, "", "cut off"),
             (&[("size", "1"), ("map", "0,-1")], 1, "", "no numbers"),

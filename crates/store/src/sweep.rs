@@ -147,10 +147,13 @@ impl<'a> Sweep<'a> {
             TryLock::Gone => return Ok(true),
         };
         if claim == Claim::Remove {
+            // Whoever pushes it right now goes by its record.
+            let Some(_pushing) = self.store.try_lock("pushed", image)? else { return Ok(false) };
             for (name, _) in names.iter().filter(|(_, of)| **of == image) {
                 self.store.remove_name(name)?;
             }
             remove_file(&record)?;
+            self.store.forget_pushed_image(image)?;
         }
         Ok(true)
     }

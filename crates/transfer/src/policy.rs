@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sconce_oci::{DOCKER_HUB, DOCKER_HUB_HOSTS};
 use sconce_registry::Reference;
 use sconce_sign::{MAX_KEY, PublicKey};
 use serde::Deserialize;
@@ -47,7 +48,7 @@ pub enum Demand<'a> {
 pub enum Origin {
     /// An OCI layout or an archive; or nobody knows: it is in the store and has no name.
     Files,
-    /// A client put it into the store that `sconce serve --writable` serves.
+    /// A client put it into the store that `sconce serve --writable` serves, and nobody else has.
     Pushed,
 }
 
@@ -231,9 +232,6 @@ fn is_absent(path: &Path) -> bool {
     missing.is_some_and(nothing)
 }
 
-/// The names of Docker Hub's registry.
-const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-
 /// One spelling of a host: names are the same in capitals (RFC 4343), a port in whatever digits, and 443 is
 /// what is meant without one.
 fn canonical(host: &str) -> String {
@@ -247,7 +245,7 @@ fn canonical(host: &str) -> String {
         _ => (host.as_str(), String::new()),
     };
     let name = name.trim_end_matches('.');
-    let name = if DOCKER_HUB.contains(&name) { DOCKER_HUB[0] } else { name };
+    let name = if DOCKER_HUB_HOSTS.contains(&name) { DOCKER_HUB } else { name };
     format!("{name}{port}")
 }
 

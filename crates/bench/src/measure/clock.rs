@@ -1,7 +1,7 @@
 //! Taking the time of work on a device, again and again.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sconce_cuda::{Context, Event, Refusal, Stream};
 
@@ -17,6 +17,12 @@ pub struct Clock {
 #[derive(Clone, Debug, Default)]
 pub struct Times(pub Vec<f64>);
 
+/// How many times longer the host may wait for something than the device says that it took: what a launch costs beside it.
+const MOST_WAITED: f64 = 100.0;
+/// The same where how many to time is what is to be found out: then it is the launches of one or two.
+const MOST_LAUNCHING: f64 = 20.0;
+/// Seconds by which the two clocks may be apart whatever the share: the host does something else now and then.
+const SHORT: f64 = 0.05;
 /// Most repeats of a thing in one timed group.
 const MOST: u32 = 100_000;
 
@@ -41,9 +47,17 @@ impl Clock {
     }
 
     /// Waits for what was begun last: its seconds.
+    ///
+    /// # Errors
+    /// A call that fails; a time that can't be.
     pub fn taken(&self) -> Result<f64, Refusal> {
         self.end.wait()?;
-        self.end.since(&self.begin)
+        let seconds = self.end.since(&self.begin)?;
+        // After a month at most: no group may take as long.
+        match (0.0..3e6).contains(&seconds) {
+            true => Ok(seconds),
+            false => Err(nonsense(seconds)),
+        }
     }
 
     /// Seconds for each of `count` times `work`, which puts something on the stream.
@@ -66,13 +80,27 @@ impl Clock {
         work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
     ) -> Result<Times, Refusal> {
         thread::sleep(pause);
-        let once = self.time(1, work)?.max(1e-7);
+        let once = self.once(1, work)?;
         let launches = ((seconds / once).round() as u32).clamp(1, MOST);
+        let mut lies = Lies::default();
         let burst = |_| {
             thread::sleep(pause);
-            self.time(launches, work)
+            lies.watch(|| self.time(launches, work), launches)
         };
         (0..count).map(burst).collect::<Result<_, _>>().map(Times)
+    }
+
+    /// About how long one takes. A timer that says next to nothing of what took its time by the host's clock is not gone by: as many
+    /// as it lets one think would take minutes.
+    fn once(
+        &self,
+        count: u32,
+        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+    ) -> Result<f64, Refusal> {
+        let begun = Instant::now();
+        let once = self.time(count, work)?;
+        let waited = begun.elapsed().as_secs_f64() / f64::from(count.max(1));
+        Ok(once.max(waited / MOST_LAUNCHING).max(1e-7))
     }
 
     /// The time of each of `groups` groups that take `seconds` together or more, after one to warm up.
@@ -82,12 +110,42 @@ impl Clock {
         groups: u32,
         work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
     ) -> Result<Times, Refusal> {
-        let once = self.time(1, work)?;
-        let once = self.time(2, work)?.min(once).max(1e-7);
+        // The first one may have loaded what it needs.
+        let first = self.once(1, work)?;
+        let once = self.once(2, work)?.min(first);
         let count = (seconds / f64::from(groups.max(1)) / once).ceil();
         let count = (count as u32).clamp(1, MOST);
-        (0..groups).map(|_| self.time(count, work)).collect::<Result<_, _>>().map(Times)
+        let mut lies = Lies::default();
+        let group = |_| lies.watch(|| self.time(count, work), count);
+        (0..groups).map(group).collect::<Result<_, _>>().map(Times)
     }
+}
+
+/// How often a timer has said what can't be.
+#[derive(Default)]
+struct Lies(u32);
+
+impl Lies {
+    /// Holds the seconds that each of `count` took to the host's clock. A host that was busy itself lets one or two of them look
+    /// as if they had taken nothing; more are the timer's.
+    fn watch(
+        &mut self,
+        timed: impl FnOnce() -> Result<f64, Refusal>,
+        count: u32,
+    ) -> Result<f64, Refusal> {
+        let begun = Instant::now();
+        let each = timed()?;
+        let (seconds, waited) = (each * f64::from(count.max(1)), begun.elapsed().as_secs_f64());
+        let too_little = seconds * MOST_WAITED < waited && waited > SHORT;
+        let too_much = seconds > waited + SHORT;
+        self.0 = if too_little || too_much || seconds == 0.0 { self.0 + 1 } else { 0 };
+        if self.0 > 2 { Err(nonsense(seconds)) } else { Ok(each) }
+    }
+}
+
+/// A timer's answer that can't be.
+fn nonsense(seconds: f64) -> Refusal {
+    Refusal::Absurd { call: "cuEventElapsedTime", answer: format!("{} ms", seconds * 1e3) }
 }
 
 impl Times {
@@ -126,6 +184,25 @@ fn quantile(numbers: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timers_that_lie() {
+        let slow = || {
+            thread::sleep(Duration::from_millis(60));
+            Ok(0.0001)
+        };
+        let mut lies = Lies::default();
+        assert!(lies.watch(slow, 1).is_ok() && lies.watch(slow, 1).is_ok());
+        // In between it was right.
+        assert!(lies.watch(|| Ok(1e-6), 1).is_ok());
+        assert!(lies.watch(slow, 1).is_ok() && lies.watch(slow, 1).is_ok());
+        assert!(matches!(lies.watch(slow, 1), Err(Refusal::Absurd { .. })));
+        for seconds in [0.0, 7.0] {
+            let mut lies = Lies::default();
+            let said: Vec<bool> = (0..3).map(|_| lies.watch(|| Ok(seconds), 10).is_ok()).collect();
+            assert_eq!(said, [true, true, false], "{seconds}");
+        }
+    }
 
     #[test]
     fn middles() {

@@ -119,6 +119,10 @@ int cuEventSynchronize(void *event) {
     return 0;
 }
 int cuEventElapsedTime(float *milliseconds, void *start, void *end) {
+#ifdef TIMER
+    *milliseconds = TIMER;
+    return 0;
+#endif
     struct timespec *from = start, *to = end;
     *milliseconds = (to->tv_sec - from->tv_sec) * 1e3 + (to->tv_nsec - from->tv_nsec) / 1e6;
     return 0;

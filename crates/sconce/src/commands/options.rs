@@ -10,12 +10,15 @@ use sconce_start::{Device, Error, Mount, Pull, Request, SecurityOption};
 use crate::cli::Global;
 use crate::commands::locking::Locking;
 use crate::commands::paths;
+use crate::commands::registries::Registries;
 use crate::context::environment;
 use crate::error::Failure;
 
 /// What decides the container, and not how it is attended.
 #[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct Options {
+    #[command(flatten)]
+    pub registries: Registries,
     /// GPUs to use: all, none, a count, or comma-separated indexes or UUIDs
     #[arg(long, value_name = "WHICH")]
     gpus: Option<String>,

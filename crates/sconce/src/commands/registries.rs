@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{Failure, Kind};
 
 /// How registries are reached.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct Registries {
     /// Trust the authorities in this file (PEM) too; those in certs.d folders are trusted anyway
     #[arg(long, value_name = "FILE")]

@@ -413,6 +413,45 @@ fn record(key: &str, value: &[u8]) -> Vec<u8> {
     [len.to_string().into_bytes(), rest].concat()
 }
 
+/// Overlayfs' own attributes, and containers' of overlays without root, are dropped wherever they stand: a layer hides what is below it by
+/// whiteouts alone.
+#[test]
+fn attributes_of_overlayfs_never_reach_a_tree() {
+    let (_folder, store) = store();
+    let mut records = Vec::new();
+    for name in ["trusted", "user"] {
+        for (key, value) in [
+            ("opaque", "y"),
+            ("opaque", "x"),
+            ("whiteout", "y"),
+            ("redirect", "/etc"),
+            ("metacopy", ""),
+        ] {
+            let key = format!("SCHILY.xattr.{name}.overlay.{key}");
+            records.extend(record(&key, value.as_bytes()));
+        }
+    }
+    let mut folder = header(b'5', "folder", 0);
+    folder.set_mode(0o755);
+    folder.set_cksum();
+    let tree = extract(
+        &store,
+        &tar(&[
+            (header(b'x', "pax", records.len()), &records),
+            (folder, b""),
+            (header(b'x', "pax", records.len()), &records),
+            (header(b'0', "folder/file", 0), b""),
+        ]),
+    )
+    .unwrap();
+    for name in ["folder", "folder/file"] {
+        let mut list = vec![0; 4096];
+        let n = rustix::fs::llistxattr(tree.join(name), &mut list[..]).unwrap_or(0);
+        let list = String::from_utf8_lossy(&list[..n]).into_owned();
+        assert!(!list.contains("overlay"), "{name}: {list}");
+    }
+}
+
 #[test]
 fn pax_records_say_more_than_a_header_can() {
     let (_folder, store) = store();
