@@ -301,8 +301,9 @@ impl Error {
                 hint.clone()
             }
             Self::Overlap { hint, .. } => Some(hint.clone()),
-            Self::Tag { near, .. } => {
-                near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"))
+            Self::Tag { tag, near, .. } => {
+                let near = near.as_ref().map(|near| format!("the nearest tag that works is `{near}`"));
+                near.or_else(|| tags(tag))
             }
             Self::Relics { relics, python, built } => {
                 let sources: Vec<&str> = relics.iter().flat_map(|relic| sources_of(relic)).collect();
@@ -452,4 +453,22 @@ fn or_else(instead: &[String]) -> String {
         [] => String::new(),
         some => format!("; with a torch that it fits, {}", some.join("; ")),
     }
+}
+
+/// Which tags there are, of a repository that people know.
+fn tags(tag: &str) -> Option<String> {
+    if !crate::Spec::is_tag(tag) || crate::Spec::is_ngc(tag) {
+        return None;
+    }
+    let (repository, _) = tag.split_once(':').unwrap_or((tag, ""));
+    let oldest = &sconce_facts::releases().first()?.version;
+    let newest = sconce_facts::newest_release();
+    let theirs = match repository.contains('/') {
+        true => format!("; an image of Docker Hub's with that tag is `docker://{tag}`"),
+        false => String::new(),
+    };
+    Some(format!(
+        "a tag is `latest` or begins with a release of torch, from {oldest} to {0}: `{repository}:{0}`, `{repository}:{0}-cuda{1}-runtime`{theirs}",
+        newest.version, newest.cuda
+    ))
 }

@@ -383,7 +383,7 @@ fn tags_people_know() {
     wrong_tag(
         "torch:nightly",
         expect![[r#"
-        `torch:nightly` is not a tag that sconce knows: it begins with no torch version
-    "#]],
+            `torch:nightly` is not a tag that sconce knows: it begins with no torch version
+            a tag is `latest` or begins with a release of torch, from 1.12.0 to 2.15.0: `torch:2.15.0`, `torch:2.15.0-cuda13.2-runtime`"#]],
     );
 }

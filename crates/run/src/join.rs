@@ -178,6 +178,13 @@ impl Target<'_> {
             // The rest are the host's folders, locks and cgroups, which a link of the container's could
             // reach through `/proc/self/fd`.
             let joined = joined.map(|()| os::close_all_but(&kept));
+            // The shim's groups are the caller's: no folder of the container is entered by them.
+            let joined = joined.and_then(|()| match self.process.privileges.groups_are_fixed {
+                true => Ok(()),
+                false => {
+                    rustix::thread::set_thread_groups(&[]).doing("leaving the caller's groups")
+                }
+            });
             match joined.and_then(|()| work()) {
                 Ok(status) => status,
                 Err(error) => {

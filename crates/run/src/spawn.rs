@@ -172,7 +172,9 @@ fn become_shim(control: &OwnedFd, power: Power, containers: &Path) -> Result<Inf
         }
         os::set_ids(0, 0).map_err(ids::refusal)?;
     }
-    if !ids::groups_are_fixed() {
+    // Without root the store of a group, and volumes, may be reached by a supplementary group alone: the shim keeps the
+    // caller's, and each process gives them up before it is one of the container's.
+    if power == Power::Root && !ids::groups_are_fixed() {
         rustix::thread::set_thread_groups(&[]).doing("leaving the caller's groups")?;
     }
     if power == Power::User {

@@ -105,7 +105,7 @@ enum Command {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the answer is no; 2 wrong arguments; 3 a document that can't be read; \
+Exit codes: 0 done; 1 the answer is no, or there is no such container; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
 8 this machine can't; 9 the project is not trusted; 10 this machine has no NVIDIA GPU (`doctor`); 11 yes, \
 but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted, or 128 and the number of another signal. `run` passes on the exit code of its command; \
@@ -239,11 +239,22 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
             Some(tip) => failure.hint(tip.trim().trim_start_matches("tip: ")),
             None => failure.hint("`sconce --help` lists the commands"),
         },
+        // `docker load < FILE`, and FILE where Docker has `-i FILE`.
+        ErrorKind::MissingRequiredArgument if command == "load" && what_is_missing(&words, "--into") => {
+            failure.hint(
+                "as `docker load` into this store: `sconce pull docker-archive:FILE`, or `sconce pull -` from standard input; `sconce load IMAGE --into docker` gives an image to Docker, and so podman and containerd",
+            )
+        }
         _ => match instead {
             Some(instead) => failure.hint(instead),
             None => failure.hint(format!("`sconce {command} --help` lists what it takes")),
         },
     }
+}
+
+/// Whether clap says that an option is missing.
+fn what_is_missing(words: &str, option: &str) -> bool {
+    words.lines().any(|line| line.trim_start().starts_with(option))
 }
 
 /// Where the name of the command stands: behind the options that come before it.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// The kinds of failure, and the exit code of each. `sconce --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The answer to a yes-or-no question is no (`inspect --for`, `lock --check`).
+    /// The answer to a yes-or-no question is no (`inspect --for`, `lock --check`); there is no such container, or it does not run.
     No = 1,
     /// Arguments that make no sense (clap's own code as well).
     Usage = 2,
@@ -84,6 +84,11 @@ impl Failure {
         }
     }
 
+    /// The same as a failure of another kind.
+    pub fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The same with what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -134,7 +139,10 @@ impl Kinded for sconce_store::Error {
     fn kind(&self) -> Kind {
         use sconce_store::Error as E;
         match self {
-            E::WrongDigest { .. } | E::Corrupt { .. } | E::BadLayer { .. } => Kind::Integrity,
+            E::WrongDigest { .. }
+            | E::Corrupt { .. }
+            | E::BadReference { .. }
+            | E::BadLayer { .. } => Kind::Integrity,
             E::BadDocument { .. } => Kind::Document,
             E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => Kind::Usage,
             E::Interrupted => Kind::Interrupted,
@@ -230,6 +238,8 @@ impl Kinded for sconce_run::Error {
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,
             E::Interrupted(_) | E::Left { .. } => Kind::Interrupted,
+            // As of Docker's client, whose answers from its daemon are 1.
+            E::NoContainer(_) | E::Ambiguous { .. } | E::Running(_) | E::NotRunning(_) => Kind::No,
             _ => Kind::Container,
         }
     }

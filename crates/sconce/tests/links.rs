@@ -25,8 +25,10 @@ fn prepare(world: &World) {
     }
     fs::write(world.path("mine/secret"), "A=secret\n").unwrap();
     let mine = world.path("mine");
-    let script =
-        format!("ln -s {0} /vol/out; ln -s {0}/secret /vol/env; mkdir /vol/own", mine.display());
+    let script = format!(
+        "ln -s {0} /vol/out; ln -s {0}/secret /vol/env; ln -s {0}/gone /vol/gone; mkdir /vol/own",
+        mine.display()
+    );
     let run =
         ["run", "-q", "-d", "--gpus", "none", "--name", "made", "-v", "./vol:/vol", "oci:image"];
     let (code, _, err) = world.says(&[&run[..], &["sh", "-c", &script]].concat());
@@ -62,7 +64,9 @@ fn nothing_is_read_through_them() {
             let (code, out, err) = says(options, &echo);
             assert!(code == 125 && err.contains(REFUSED), "{options:?}: {code} {out}{err}");
         }
-        assert!(!world.path("mine/new").exists() && !world.path("mine/cid").exists());
+        for name in ["new", "cid", "gone"] {
+            assert!(!world.path("mine").join(name).exists(), "{name}");
+        }
         for words in [
             &["sign", "127.0.0.1:1/app:1", "--key", "vol/env"][..],
             &["verify-signature", "127.0.0.1:1/app:1", "--key", "vol/env"],
@@ -72,6 +76,30 @@ fn nothing_is_read_through_them() {
             &["monitor", "--history", "vol/out/history"],
             &["monitor", "--record", "vol/out/a.gz", "--for", "1s"],
             &["monitor", "--textfile", "vol/out/a.prom", "--for", "1s"],
+            &["monitor", "rules", "--replay", "vol/env"],
+            &["pull", "127.0.0.1:1/app:1", "--ca", "vol/env"],
+            &["push", "oci:image", "127.0.0.1:1/app:1", "--ca", "short-vol/env"],
+            &["pull", "docker-archive:vol/env"],
+            &["copy", "oci:vol/out/image", "store:x"],
+            &["copy", "docker-archive:vol/env:tag", "store:x"],
+            &["copy", "oci-archive:short-vol/env", "store:x"],
+            &["run", "--gpus", "none", "vol/out", "true"],
+            &["run", "--gpus", "none", "oci:vol/out/image", "true"],
+            &["run", "--gpus", "none", "./vol/gone", "true"],
+            &["lock", "vol/out"],
+            &["build", "short-vol/out"],
+            &["inspect", "vol/env"],
+            &["inspect", "oci:vol/out/image"],
+            &["verify", "vol/out"],
+            &["doctor", "vol/out"],
+            &["doctor", "--from", "vol/env"],
+            &["doctor", "--save", "vol/gone"],
+            &["doctor", "--driver-root", "vol/out"],
+            &["cdi", "generate", "--driver-root", "vol/out"],
+            &["bench", "--host", "--baseline", "vol/env"],
+            &["trust", "vol/out"],
+            &["add", "--project", "vol/out", "numpy"],
+            &["launch", "--evidence", "vol/out", "--ranks", "1", "oci:image", "--", "true"],
         ] {
             let (code, out, err) = world.says(words);
             assert!(code != 0 && err.contains(REFUSED), "{words:?}: {code} {out}{err}");

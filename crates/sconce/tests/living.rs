@@ -407,7 +407,7 @@ fn a_day_of_one_container() {
         let rows: serde_json::Value =
             serde_json::from_str(&ok(&world, &["ps", "--all", "--json"])).unwrap();
         assert_eq!((&rows[0]["status"], &rows[0]["exit_code"]), (&"exited".into(), &7.into()));
-        assert_eq!(world.says(&["exec", "train", "true"]).0, 125);
+        assert_eq!(world.says(&["exec", "train", "true"]).0, 1);
         ok(&world, &["rm", "train"]);
         nothing_left(&world);
     }

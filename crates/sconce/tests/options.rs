@@ -230,7 +230,7 @@ fn what_is_not_here_is_said_with_what_to_do() {
     for (words, says) in [
         (&["start", "x"][..], "`sconce run` starts a new one"),
         (&["load", "x"], "needs --into <ENGINE>"),
-        (&["top", "x"], "sconce exec NAME ps"),
+        (&["top", "x"], "sconce exec x ps"),
         (&["exec", "-d", "x", "true"], "leaves it running"),
         (&["stats", "--no-stream"], "`sconce stats` takes no `--no-stream`"),
         (&["ps", "--filter", "x"], "sconce ps --json"),

@@ -185,6 +185,35 @@ fn a_member_of_the_stores_group_writes_wherever_the_image_has_a_folder() {
     }
 }
 
+/// Whoever has ranges has a namespace without the caller's other groups, and the store is reached by one of those; so may a
+/// volume be. The container has none of them.
+#[test]
+fn a_member_with_ranges_starts_what_is_reached_by_a_group() {
+    let rootless = Rootless::new();
+    let (store, group) = (rootless.world.path("store"), MappedUser::GROUPS[0]);
+    chown(&store, Some(MappedUser::ID + 1), Some(group)).unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o2770)).unwrap();
+    let lab = rootless.world.path("lab");
+    fs::create_dir_all(lab.join("data")).unwrap();
+    chown(&lab, Some(0), Some(group)).unwrap();
+    fs::set_permissions(&lab, fs::Permissions::from_mode(0o750)).unwrap();
+    give(&lab.join("data"), MappedUser::ID);
+    let script = "echo $(id -u) $(id -G); mkdir -p /srv/x && echo y > /etc/made && touch /srv/x/y && \
+        chown -R 1000:44 /srv/x && stat -c %u:%g /srv/x/y; touch /data/here";
+    let run = ["run", "--gpus", "none", "-q", "-v", "lab/data:/data", "oci:image", "sh", "-c"];
+    for _ in 0..2 {
+        assert_eq!(rootless.works(&[&run[..], &[script]].concat()), "0 0\n1000:44\n");
+    }
+    assert!(lab.join("data/here").exists());
+    let detached = ["run", "--gpus", "none", "-q", "-d", "--name", "job", "oci:image", "sleep"];
+    rootless.works(&[&detached[..], &["1000"]].concat());
+    assert_eq!(rootless.works(&["exec", "job", "sh", "-c", "echo $(id -G)"]), "0\n");
+    rootless.works(&["rm", "-f", "job"]);
+    rootless.works(&["prune", "--all"]);
+    let own = store.join("containers").join(MappedUser::ID.to_string());
+    assert_eq!(fs::read_dir(own).unwrap().count(), 0);
+}
+
 /// What a build that was killed left in the store's own folder is no different.
 #[test]
 fn the_stores_folder_for_what_is_being_made() {

@@ -1,9 +1,11 @@
 //! `sconce images`, `rmi` and `prune`, started as a user starts them.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use sconce_blob::Digest;
 use sconce_store::Store;
@@ -159,4 +161,80 @@ fn an_exposed_store_is_refused_with_what_to_run() {
     let hint = err.split('`').nth(1).unwrap();
     assert!(Command::new("sh").args(["-c", hint]).status().unwrap().success(), "{hint}");
     run(sconce(&home, &["images"]), 0);
+}
+
+/// Any member of a group's store can hold its locks: who waits for one is told of it.
+#[test]
+fn a_lock_that_another_process_holds_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    put_image(&store, &["a:1"], 1);
+    drop(store);
+    let lock = home.join("locks/gc");
+    let mut holder = Command::new("flock");
+    // It becomes the command: a child would go on holding the lock.
+    let mut holder = holder.args(["-x", "-F"]).arg(&lock).args(["sleep", "1000"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let run = ["run", "-q", "--gpus", "none", "a:1", "true"];
+    let begun = Instant::now();
+    let mut waits = sconce(&home, &run).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(waits.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let waited = begun.elapsed();
+    let interrupted = Command::new("kill").args(["-INT", &waits.id().to_string()]).status();
+    let ended = waits.wait().unwrap();
+    let freed = Command::new("kill").arg(holder.id().to_string()).status();
+    holder.wait().unwrap();
+    assert!(interrupted.unwrap().success() && freed.unwrap().success());
+    let who = format!("process {} (", holder.id());
+    for part in [lock.to_str().unwrap(), &who, " of uid 0", "Ctrl-C"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.starts_with("note: waiting for "), "{said}");
+    assert!(waited < Duration::from_secs(8) && !ended.success(), "{waited:?} {ended}");
+}
+
+/// What is said of a name, and what makes it so.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn what_lies_among_the_names_and_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    put_image(&store, &["good"], 1);
+    drop(store);
+    let bad = home.join("refs/bad");
+    let mkfifo =
+        |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let cases: [Case<'_>; 6] = [
+        ("it holds no SHA-256 digest", &|path| fs::write(path, "sha256:12").unwrap()),
+        ("it is empty", &|path| fs::write(path, "").unwrap()),
+        ("it holds no SHA-256 digest", &|path| fs::write(path, vec![0xff; 1 << 20]).unwrap()),
+        ("it is a link", &|path| std::os::unix::fs::symlink("good", path).unwrap()),
+        ("it is not a regular file", &|path| fs::create_dir(path).unwrap()),
+        ("it is not a regular file", &mkfifo),
+    ];
+    for (why, make) in cases {
+        make(&bad);
+        for words in [&["images"][..], &["inspect", "bad"], &["prune", "--all"]] {
+            let (_, err) = run(sconce(&home, words), 6);
+            let what = format!("error: {} is not the name of an image: {why}\n", bad.display());
+            let hint = format!("hint: `rm -r {}` takes the name away", bad.display());
+            assert!(err.contains(&what) && err.contains(&hint), "{words:?}: {err}");
+        }
+        // As the hint says.
+        assert!(Command::new("rm").arg("-r").arg(&bad).status().unwrap().success());
+        assert!(run(sconce(&home, &["images"]), 0).0.contains("good"));
+    }
+    // What no sconce has written there is said and stops nobody.
+    fs::write(home.join("refs/.DS_Store"), "x").unwrap();
+    fs::rename(home.join("refs/good"), home.join("refs/%67ood")).unwrap();
+    let (out, err) = run(sconce(&home, &["images", "--all"]), 0);
+    assert!(!out.contains("good"), "{out}");
+    for name in [".DS_Store", "%67ood"] {
+        let said = format!("refs/{name}\" is not the name of an image, and is left out");
+        assert_eq!(err.matches(&said).count(), 1, "{err}");
+    }
 }

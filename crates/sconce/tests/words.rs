@@ -20,7 +20,7 @@ fn commands_of_docker_are_answered_with_ours() {
         (&["system", "prune", "-f"], "`sconce prune`"),
         (&["system", "df"], "`sconce images`"),
         (&["volume", "ls"], "`-v DIR:DIR` shows a folder"),
-        (&["top", "x"], "`sconce exec NAME ps aux`"),
+        (&["top", "x"], "`sconce exec x ps aux`"),
     ] {
         let (code, _, err) = world.says(words);
         assert!(code == 2 && err.contains("there is no `sconce") && err.contains(instead), "{err}");
@@ -160,5 +160,58 @@ fn a_full_disk_that_an_image_is_written_to_is_named() {
         let hint = format!("free space on the disk of {}", place.display());
         assert!(code == 7 && err.contains("No space left") && err.contains(&hint), "{code} {err}");
         assert!(!err.contains("SCONCE_HOME") && !err.contains("partial"), "{err}");
+    }
+}
+
+/// The codes of Docker's client (docs/run.md), and its words where `-f` makes it none.
+#[test]
+fn what_is_not_there_ends_as_in_docker() {
+    let world = World::new();
+    for (words, expected) in [
+        (&["kill", "nosuch"][..], 1),
+        (&["rm", "nosuch"], 1),
+        (&["rm", "-f", "nosuch"], 0),
+        (&["stop", "nosuch"], 1),
+        (&["wait", "nosuch"], 1),
+        (&["logs", "nosuch"], 1),
+        (&["exec", "nosuch", "true"], 1),
+        (&["attach", "nosuch"], 1),
+        (&["stats", "nosuch"], 1),
+        (&["cp", "nosuch:/x", "."], 1),
+        (&["inspect", "nosuch"], 1),
+        // One would be the answer.
+        (&["inspect", "nosuch", "--for", "h100"], 2),
+    ] {
+        let (code, out, err) = world.says(words);
+        assert_eq!((code, &*out), (expected, ""), "{words:?}: {err}");
+        assert!(err.contains("nosuch") && err.contains("hint: "), "{words:?}: {err}");
+    }
+    // The others are not kept from it.
+    world.image(CONFIG);
+    let run = ["run", "-q", "-d", "--gpus", "none", "--name", "job", "oci:image", "sh", "-c"];
+    assert_eq!(world.says(&[&run[..], &["exit 3"]].concat()).0, 0);
+    let (code, out, _) = world.says(&["wait", "nosuch", "job"]);
+    assert_eq!((code, &*out), (1, "3\n"));
+    assert_eq!(world.says(&["rm", "-f", "nosuch", "job"]).1, "job\n");
+}
+
+#[test]
+fn what_is_typed_otherwise_in_docker_is_answered_with_what_to_type() {
+    let world = World::new();
+    for (words, hints) in [
+        (&["load", "x.tar"][..], &["`sconce pull docker-archive:FILE`", "--into docker"][..]),
+        (&["load"], &["`sconce pull -`"]),
+        (&["load", "-i", "x.tar"], &["`sconce pull docker-archive:FILE`"]),
+        (
+            &["run", "pytorch/pytorch:nosuchtag"],
+            &["`pytorch/pytorch:2.", "`docker://pytorch/pytorch:nosuchtag`"],
+        ),
+        (&["top", "train"], &["`sconce exec train ps aux`", "`sconce stats train`"]),
+        (&["top", "a b"], &["`sconce exec NAME ps aux`"]),
+    ] {
+        let (_, _, err) = world.says(words);
+        for hint in hints {
+            assert!(err.contains(hint), "{words:?}: {hint}: {err}");
+        }
     }
 }

@@ -177,6 +177,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// What lies among the names of images is none.
+    #[error("{} is not the name of an image: {why}", shell(path))]
+    BadReference {
+        /// The file, or what is in its place.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An archive is packed in a way that is not read.
     #[error("{} is compressed with {program}, which sconce doesn't read", what.display())]
     Packed {
@@ -344,6 +352,10 @@ impl Error {
             Self::Packed { program, .. } => {
                 format!("unpack it on the way: `{program} -dc FILE | sconce pull -`")
             }
+            Self::BadReference { path, .. } => format!(
+                "`rm -r {}` takes the name away; the image stays, and `sconce images --all` lists it",
+                shell(path)
+            ),
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
             Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
             Self::Interrupted

@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::Store;
-use crate::error::{Error, at};
+use crate::error::{Error, at, shell};
 use crate::files::open_regular;
 use crate::own::{self, remove_file};
 
@@ -25,6 +25,9 @@ const GC_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait for the record of an image, which a prune holds only while it removes it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait for any lock without a word.
+const IN_SILENCE: Duration = Duration::from_secs(1);
 
 /// How long to sleep between two attempts at such a lock.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -95,7 +98,8 @@ impl Store {
     pub(crate) fn wait_for(&self, path: PathBuf) -> Result<ObjectLock, Error> {
         loop {
             let file = self.lock_file(&path)?;
-            retry(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
+            patiently(&file, Wanted::Alone, &path, &|text| self.note(text))
+                .map_err(at("lock", &path))?;
             if still_there(&file, &path)? {
                 return Ok(ObjectLock { path, _file: file });
             }
@@ -202,6 +206,61 @@ pub(crate) fn wait_for_gc(file: impl AsFd) -> rustix::io::Result<bool> {
         std::thread::sleep(PAUSE);
     }
     Ok(true)
+}
+
+/// How a file is to be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Nobody else holds it.
+    Alone,
+    /// Nobody else holds it alone.
+    Shared,
+}
+
+/// Waits for a lock, which `path` is called. After a second `note` hears what is waited for, and who holds it.
+pub(crate) fn patiently(
+    file: &File,
+    wanted: Wanted,
+    path: &Path,
+    note: &dyn Fn(&str),
+) -> rustix::io::Result<()> {
+    let (at_once, waiting) = match wanted {
+        Wanted::Alone => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
+        Wanted::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < IN_SILENCE {
+        match retry(file, at_once) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    note(&format!(
+        "waiting for {}, which {} has locked: this goes on when that has ended, and Ctrl-C ends it before",
+        shell(path),
+        holder(file).unwrap_or_else(|| "another process".to_owned())
+    ));
+    retry(file, waiting)
+}
+
+/// Who holds a lock on a file (proc_locks(5)): `process 12 (sconce) of uid 1000`. Nobody where the holder is not seen from here.
+fn holder(file: &File) -> Option<String> {
+    let inode = format!(":{}", file.metadata().ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Whoever waits has `->` in the second place.
+        match fields.as_slice() {
+            [_, "FLOCK", _, _, pid, id, ..] if id.ends_with(&inode) => pid.parse::<u32>().ok(),
+            _ => None,
+        }
+    })?;
+    let process = Path::new("/proc").join(pid.to_string());
+    let owner = fs::metadata(&process).ok()?.uid();
+    let name = fs::read_to_string(process.join("comm")).ok()?;
+    // Anybody names their processes, and this goes to a terminal.
+    let name: String = name.trim_end().chars().filter(|c| !c.is_control()).collect();
+    Some(format!("process {pid} ({name}) of uid {owner}"))
 }
 
 pub(crate) fn retry(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {

@@ -1,14 +1,20 @@
 //! Names that people give to images: `refs/<encoded name>` holds a manifest digest.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
 
+use rustix::io::Errno;
 use sconce_blob::Digest;
 
 use crate::Store;
-use crate::error::Error;
-use crate::files::{list, read_small};
+use crate::error::{Error, at};
+use crate::files::{list, open_regular};
 use crate::own::{remove_file, sync_parent};
 use crate::place::Place;
+
+/// The most that is read of a name's file, bytes: a digest has 71.
+const LONGEST: u64 = 4096;
 
 impl Store {
     /// Gives an image another name, taking it from the image that had it. That is the word of whoever uses this store, also where a client
@@ -20,7 +26,7 @@ impl Store {
 
     pub(crate) fn write_name(&self, name: &str, image: Digest) -> Result<(), Error> {
         check_name(name)?;
-        self.pins().pin(image);
+        self.pin(image);
         if !self.places().chain(self.untrusted()).any(|place| place.image(image).exists()) {
             return Err(Error::NoImage { name: image.to_string(), nearest: None });
         }
@@ -44,6 +50,11 @@ impl Store {
         for place in self.places().chain(self.untrusted()) {
             for (name, image) in self.or_skip(place, place.names())?.unwrap_or_default() {
                 names.entry(name).or_insert(image);
+            }
+        }
+        if self.is_first_look_at_names() {
+            for path in self.place().no_names()? {
+                self.note(&format!("{path:?} is not the name of an image, and is left out"));
             }
         }
         Ok(names)
@@ -87,9 +98,39 @@ impl Place {
     /// The image that a name means in this store.
     pub(crate) fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
         let path = self.name(name);
-        let Some(bytes) = read_small(&path)? else { return Ok(None) };
+        let bad = |why: String| Error::BadReference { path: path.clone(), why };
+        let mut file = match open_regular(&path) {
+            Ok(file) => file.take(LONGEST),
+            Err(error) => {
+                return match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::NOENT) => Ok(None),
+                    // What O_NOFOLLOW makes of it speaks of too many links (open(2)).
+                    Some(Errno::LOOP) => Err(bad("it is a link".to_owned())),
+                    Some(Errno::NXIO) => Err(bad("it is not a regular file".to_owned())),
+                    Some(Errno::ACCESS) => Err(bad("you may not read it".to_owned())),
+                    Some(_) => Err(at("open", &path)(error)),
+                    None => Err(bad(format!("it is {error}"))),
+                };
+            }
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(at("read", &path))?;
         let digest = String::from_utf8_lossy(&bytes).trim().parse();
-        digest.map(Some).map_err(|error| Error::Corrupt { path, why: format!("{error}") })
+        digest.map(Some).map_err(|_| match bytes.is_empty() {
+            true => bad("it is empty".to_owned()),
+            false => bad("it holds no SHA-256 digest".to_owned()),
+        })
+    }
+
+    /// What lies among the names and is none: another program's file, or one that somebody renamed.
+    fn no_names(&self) -> Result<Vec<PathBuf>, Error> {
+        let is_name = |path: &PathBuf| {
+            let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            let is_written = |name: &String| check_name(name).is_ok() && encode(name) == file;
+            Self::is_pushed_mark(file) || decode(file).as_ref().is_some_and(is_written)
+        };
+        let all = list(&self.folder("refs"))?.into_iter();
+        Ok(all.filter(|path| !is_name(path)).collect())
     }
 }
 

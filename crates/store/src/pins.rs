@@ -17,7 +17,7 @@ use sconce_blob::Digest;
 
 use crate::error::{Error, at};
 use crate::files::read_small;
-use crate::lock::{retry, wait_for_gc};
+use crate::lock::{Wanted, patiently, retry, wait_for_gc};
 use crate::own;
 use crate::scratch::live;
 
@@ -28,6 +28,8 @@ const FILE: &str = "pins";
 #[derive(Debug)]
 pub(crate) struct Pins {
     folder: PathBuf,
+    /// Where the lock file lies, for messages.
+    lock: PathBuf,
     state: Mutex<State>,
 }
 
@@ -42,20 +44,20 @@ struct State {
 }
 
 impl Pins {
-    /// Keeps pins in the scratch folder `folder`; `gc` is the open lock file.
-    pub(crate) fn new(folder: PathBuf, gc: File) -> Self {
+    /// Keeps pins in the scratch folder `folder`; `gc` is the open lock file, which lies at `lock`.
+    pub(crate) fn new(folder: PathBuf, gc: File, lock: PathBuf) -> Self {
         let state = State { gc, file: None, pinned: HashSet::new(), holds_gc: false };
-        Self { folder, state: Mutex::new(state) }
+        Self { folder, lock, state: Mutex::new(state) }
     }
 
-    /// Pins an object. Look for it, or put it, afterwards.
-    pub(crate) fn pin(&self, digest: Digest) {
+    /// Pins an object. Look for it, or put it, afterwards. `note` hears of a wait.
+    pub(crate) fn pin(&self, digest: Digest, note: &dyn Fn(&str)) {
         let mut state = self.state();
         if state.pinned.contains(&digest) {
             return;
         }
         // A file system without locks made opening the store fail already.
-        let _ = retry(&state.gc, FlockOperation::LockShared);
+        let _ = patiently(&state.gc, Wanted::Shared, &self.lock, note);
         match state.write(&self.folder, digest) {
             Ok(()) => drop(state.pinned.insert(digest)),
             Err(_) => state.holds_gc = true,

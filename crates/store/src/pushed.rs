@@ -20,6 +20,9 @@ use crate::own::remove_file;
 use crate::place::Place;
 use crate::record::{self, DOCUMENT_LIMIT};
 
+/// How the marks of pushed names begin.
+const MARK: &str = "%pushed-";
+
 impl Store {
     /// Takes in an image by its manifest, whose blobs are here: its layers are unpacked and held to the DiffIDs of its
     /// configuration before it is named. Returns its digest.
@@ -167,7 +170,12 @@ impl Store {
 
 impl Place {
     fn pushed_mark(&self, name: &str) -> std::path::PathBuf {
-        self.folder("refs").join(format!("%pushed-{}", Digest::of(name.as_bytes()).hex()))
+        self.folder("refs").join(format!("{MARK}{}", Digest::of(name.as_bytes()).hex()))
+    }
+
+    /// Whether a file among the names is such a mark.
+    pub(crate) fn is_pushed_mark(file: &str) -> bool {
+        file.starts_with(MARK)
     }
 
     pub(crate) fn pushed_image_mark(&self, image: Digest) -> std::path::PathBuf {

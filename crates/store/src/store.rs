@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 use sconce_blob::{Assembly, Digest};
 
 use crate::access::{self, Sharing};
 use crate::error::{Error, at, shell};
 use crate::files::{list, open_folder, read_small};
-use crate::lock::retry;
+use crate::lock::{Wanted, patiently};
 use crate::lowers::{Lower, LowerRoot};
 use crate::own::{self, make_folder, sync_parent};
 use crate::pins::Pins;
@@ -50,6 +50,8 @@ struct Inner {
     options: Options,
     /// Whether it was said that trees in this store lack what layers have.
     stripped_noted: AtomicBool,
+    /// Whether what lies among the names and is none was said.
+    no_names_noted: AtomicBool,
 }
 
 impl fmt::Debug for Inner {
@@ -116,7 +118,9 @@ impl Store {
         let place = Place::new(root);
         if format != Some(FORMAT) {
             // Others of a group may be at it: the folders are there before the version is.
-            retry(&folder, FlockOperation::LockExclusive).map_err(at("lock", place.root()))?;
+            let note = |text: &str| options.note.iter().for_each(|note| note(text));
+            patiently(&folder, Wanted::Alone, place.root(), &note)
+                .map_err(at("lock", place.root()))?;
         }
         for name in FOLDERS {
             make_folder(&place.folder(name), sharing.folders())?;
@@ -125,8 +129,9 @@ impl Store {
             hold(&place.folder(name), &meta, sharing)?;
         }
         let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
-        let gc = open_gc_lock(&place.folder("locks/gc"), sharing)?;
-        let pins = Pins::new(scratch.path().to_owned(), gc);
+        let lock = place.folder("locks/gc");
+        let gc = open_gc_lock(&lock, sharing)?;
+        let pins = Pins::new(scratch.path().to_owned(), gc, lock);
         let note = |text: &str| options.note.iter().for_each(|note| note(text));
         let lowers =
             options.lowers.iter().filter_map(|lower| Lower::open(lower, place.root(), &note));
@@ -142,6 +147,7 @@ impl Store {
             next: AtomicU64::new(0),
             options,
             stripped_noted: AtomicBool::new(false),
+            no_names_noted: AtomicBool::new(false),
         };
         let store = Self { inner: Arc::new(inner) };
         store.write_small(&store.place().folder("version"), format!("{FORMAT}\n").as_bytes())?;
@@ -284,6 +290,16 @@ impl Store {
 
     pub(crate) fn note(&self, text: &str) {
         self.inner.options.note.iter().for_each(|note| note(text));
+    }
+
+    /// Whether the names are looked at for the first time.
+    pub(crate) fn is_first_look_at_names(&self) -> bool {
+        !self.inner.no_names_noted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Keeps an object for as long as this store is open. Look for it, or put it, afterwards.
+    pub(crate) fn pin(&self, digest: Digest) {
+        self.pins().pin(digest, &|text| self.note(text));
     }
 
     /// Says once that trees here lack what their layers have.

@@ -9,6 +9,7 @@ use sconce_lock::{Error, Upgrade};
 
 use super::lock::say;
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::trust;
@@ -62,7 +63,7 @@ fn edit(
     change: impl FnOnce(&str) -> Result<String, Error>,
 ) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let (folder, text) = read(&place.project)?;
+    let (folder, text) = read(&paths::of_option("--project", &place.project)?)?;
     let changed = change(&text)?;
     let project = Project::of_text(&folder, &changed)?;
     let mirror = project.spec().base.mirror.clone();

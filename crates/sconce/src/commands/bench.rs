@@ -18,6 +18,7 @@ use sconce_run::Interrupts;
 
 use crate::cli::Global;
 use crate::commands::options::Options;
+use crate::commands::paths;
 use crate::commands::prepared;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -322,6 +323,7 @@ fn earlier(path: &Path) -> Result<(String, Baseline), Failure> {
         Failure::new(Kind::Document, format!("can't compare with {name}: {why}"))
             .hint("`sconce bench --json . > FILE` writes one")
     };
+    let path = &paths::of_option("--baseline", path)?;
     let text = sconce_open::read(path, MOST).map_err(|error| unusable(error.to_string()))?;
     let baseline = Baseline::read(&text).map_err(unusable)?;
     Ok((name, baseline))

@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::commands::image_files::ImageFile;
 use crate::commands::lock::say;
 use crate::commands::locking::Locking;
+use crate::commands::paths;
 use crate::commands::registries::machine;
 use crate::context::Context;
 use crate::error::Failure;
@@ -55,7 +56,7 @@ fn image_name(text: &str) -> Result<String, String> {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let project = Target::find_project(&args.project, "build")?;
+    let project = Target::find_project(&paths::target(&args.project)?, "build")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     let project = match &args.platform {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use sconce_gpu::{Machine, cdi, driver};
 
+use crate::commands::paths;
 use crate::error::{Failure, Kind};
 
 /// How long NVML may take to name MIG instances.
@@ -35,15 +36,15 @@ enum Action {
 pub fn main(args: &Args) -> Result<ExitCode, Failure> {
     let Action::Generate { output, driver_root } = &args.action;
     let mut machine = Machine::host();
-    if let Some(root) = driver_root {
-        machine = machine.with_driver_root(root);
+    if let Some(root) = paths::of_given("--driver-root", driver_root.as_deref())? {
+        machine = machine.with_driver_root(&root);
     }
     let mut found = driver::find(&machine)?;
     driver::with_nvml(&machine, &mut found.survey, PATIENCE);
     let text = cdi::document(&found)?.json();
-    match output {
+    match paths::of_given("--output", output.as_deref())? {
         None => println!("{text}"),
-        Some(path) => std::fs::write(path, text).map_err(|error| {
+        Some(path) => std::fs::write(&path, text).map_err(|error| {
             Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
         })?,
     }

@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
 use crate::commands::image_files::{self, ImageFile};
-use crate::commands::push;
 use crate::commands::registries::{Registries, architecture, reference};
+use crate::commands::{paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -126,10 +126,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
-    let target = Target::find(&args.source)?;
+    let target = Target::find(&paths::target(&args.source)?)?;
     let from = match &target {
         Target::Reference(text) => match target.stored(&context.store)? {
             // What was built or pulled under that name is what is meant, unless it says docker://.

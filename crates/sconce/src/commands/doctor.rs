@@ -11,6 +11,7 @@ use sconce_doctor::{Report, Snapshot, Subject, examine};
 use sconce_gpu::Machine;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -73,22 +74,23 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return hosts(args);
     }
     let snapshot = match &args.from {
-        Some(path) => Snapshot::load(path)?,
-        None => capture(args),
+        Some(path) => Snapshot::load(&paths::of_option("--from", path)?)?,
+        None => capture(args)?,
     };
     if let Some(path) = &args.save {
         if path == Path::new("-") {
             print!("{}", snapshot.json());
             return Ok(ExitCode::SUCCESS);
         }
-        snapshot.save(path)?;
+        snapshot.save(&paths::of_option("--save", path)?)?;
         eprintln!("wrote {}; `sconce doctor --from` judges it anywhere", path.display());
     }
     let subject = match args.targets.first() {
         Some(target) => {
             let context = Context::open(global)?;
             let builder = context.builder(None);
-            let subject = sconce_start::of_target(target, "doctor", &builder, &snapshot)?;
+            let subject =
+                sconce_start::of_target(&paths::target(target)?, "doctor", &builder, &snapshot)?;
             if subject.is_none() {
                 eprintln!("note: nothing in `{target}` needs a GPU: the machine alone is judged");
             }
@@ -104,12 +106,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn capture(args: &Args) -> Snapshot {
+fn capture(args: &Args) -> Result<Snapshot, Failure> {
     let machine = Machine::host();
-    Snapshot::capture(&match &args.driver_root {
+    let root = paths::of_given("--driver-root", args.driver_root.as_deref())?;
+    Ok(Snapshot::capture(&match &root {
         Some(root) => machine.with_driver_root(root),
         None => machine,
-    })
+    }))
 }
 
 fn show(args: &Args, report: &Report) -> Result<(), Failure> {
@@ -134,7 +137,7 @@ fn watch(
     mut last: Report,
 ) -> Result<ExitCode, Failure> {
     while !reader_gone_within(pause)? {
-        let report = examine(&capture(args), subject);
+        let report = examine(&capture(args)?, subject);
         if report.essence() != last.essence() {
             if !args.json {
                 println!("\n--- changed ---");

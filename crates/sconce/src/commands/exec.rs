@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use sconce_run::{Exec, Stdio, parse_env};
+use sconce_run::{Exec, Listed, Stdio, parse_env};
 
 use crate::cli::Global;
 use crate::commands::ps;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
 /// Run another command in a running container
 #[derive(clap::Args)]
@@ -35,11 +35,11 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    exec(global, args).map_err(Failure::before_start)
+    let one = ps::find(global, &args.container)?;
+    exec(&one, args).map_err(Failure::before_start)
 }
 
-fn exec(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let one = ps::find(global, &args.container)?;
+fn exec(one: &Listed, args: &Args) -> Result<ExitCode, Failure> {
     let host = |name: &str| std::env::var(name).ok();
     let env = args.env.iter().map(|given| parse_env(given, host));
     let env = env.collect::<Result<_, _>>()?;
@@ -58,6 +58,10 @@ fn exec(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     match one.exec(exec, stdio, &mut |text| eprintln!("note: {text}")) {
         Ok(exit) => Ok(ps::exit_code(exit)),
+        Err(error @ sconce_run::Error::NotRunning(_)) => {
+            Failure::from(error).print();
+            Ok(ExitCode::from(Kind::No as u8))
+        }
         Err(error) => {
             let code = error.exit_code();
             Failure::from(error).print();

@@ -9,6 +9,7 @@ use sconce_build::{Policy, Trees};
 use sconce_start::Target;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::trust::quoted;
@@ -67,7 +68,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let context = Context::open(global)?;
-    let project = Target::find_project(&args.target, "finish")?;
+    let project = Target::find_project(&paths::target(&args.target)?, "finish")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     // What it needs from outside the project came before the command started.

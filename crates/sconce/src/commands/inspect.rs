@@ -14,7 +14,7 @@ use sconce_inspect::{Basis, Host, Moved, Options, Report, Says, Tree, inspect};
 use sconce_start::Target;
 
 use crate::cli::Global;
-use crate::commands::ps;
+use crate::commands::{paths, ps};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -128,7 +128,8 @@ enum Found {
 
 fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> {
     let bytes = |subject| Found::Bytes(Box::new(subject), Basis::Bytes);
-    let text = &args.subject;
+    let text = paths::target(&args.subject)?;
+    let text = &*text;
     if let Some(lock) = locked::lock_at(Path::new(text)) {
         return locked::find(global, text, &lock);
     }
@@ -159,9 +160,13 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
     let image = target.stored(&context.store).map_err(|error| {
         let hint =
             "name a path, an image that `sconce images` lists, or HOST/NAME:TAG of a registry";
-        Failure::from(error).or_hint(hint)
+        // As Docker's. With a question 1 is an answer to that.
+        let no = matches!(&error, sconce_start::Error::Store(sconce_store::Error::NoImage { .. }))
+            && args.gpu.is_none();
+        let failure = Failure::from(error).or_hint(hint);
+        if no { failure.of_kind(Kind::No) } else { failure }
     })?;
-    let image = image.ok_or_else(|| sconce_start::Error::NotBuilt(text.clone()))?;
+    let image = image.ok_or_else(|| sconce_start::Error::NotBuilt(text.to_owned()))?;
     Ok(bytes(of_store(&context, &image)?))
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Global;
-use crate::commands::ps;
+use crate::commands::ps::{self, Done};
 use crate::error::Failure;
 
 /// Send a signal to containers
@@ -29,6 +29,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             // So that `sconce kill NAME && sconce rm NAME` works; it left no record if it was `--rm`.
             let _ = one.wait(&mut |text| eprintln!("note: {text}"));
         }
-        Ok(())
+        Ok(Done::Named)
     })
 }

@@ -12,6 +12,7 @@ use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::commands::launch_nodes::{Remote, idle_gpus, local_name};
+use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
 use crate::trust;
@@ -179,7 +180,8 @@ enum ObjectKind {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let target = Target::find_for(&args.target, "launch", sconce_start::Kind::STARTABLE)?;
+    let target =
+        Target::find_for(&paths::target(&args.target)?, "launch", sconce_start::Kind::STARTABLE)?;
     let project = target.project();
     let asked = project.map(|project| project.spec().launch.clone()).unwrap_or_default();
     let words = if args.hosts.is_empty() { &asked.hosts } else { &args.hosts };
@@ -201,7 +203,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => PathBuf::from("."),
     };
     let parent = match (&args.evidence, &asked.evidence) {
-        (Some(given), _) => given.clone(),
+        (Some(given), _) => paths::of_option("--evidence", given)?,
         (None, Some(given)) => beside.join(given),
         (None, None) => beside.join("launches"),
     };

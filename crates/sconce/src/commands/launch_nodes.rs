@@ -14,7 +14,7 @@ use sconce_launch::{Evidence, quoted, shell_line};
 use sconce_start::Target;
 
 use crate::cli::Global;
-use crate::commands::push;
+use crate::commands::{paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -77,7 +77,8 @@ impl Remote {
         global: &Global,
         trusted: bool,
     ) -> Result<Vec<Self>, Failure> {
-        let found = Target::find_for(target, "launch", sconce_start::Kind::STARTABLE)?;
+        let found =
+            Target::find_for(&paths::target(target)?, "launch", sconce_start::Kind::STARTABLE)?;
         let digest = match &found {
             // Each machine takes it from the registry, by its digest where one was named.
             Target::Reference(_) => None,

@@ -10,7 +10,7 @@ use sconce_start::Target;
 use sconce_store::Image;
 
 use crate::cli::Global;
-use crate::commands::push;
+use crate::commands::{paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -82,7 +82,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             .hint("a name has lower case letters and no blanks: demo, lab/demo:1.2"));
     }
     let context = Context::open(global)?;
-    let target = Target::find(&args.image)?;
+    let target = Target::find(&paths::target(&args.image)?)?;
     let image = push::source(&context, "load", &args.image, args.trust, None)?;
     let name = args.tag.clone().or_else(|| name_of(&context, &image, &target));
     let names = Vec::from_iter(name.map(tagged));

@@ -8,6 +8,7 @@ use sconce_lock::{Lock, Upgrade};
 use sconce_start::Target;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::commands::registries::machine;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -53,7 +54,7 @@ pub struct Args {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let project = Target::find_project(&args.project, "lock")?;
+    let project = Target::find_project(&paths::target(&args.project)?, "lock")?;
     let mirror = project.spec().base.mirror.clone();
     let builder = context.builder(mirror.as_deref());
     let project = match &args.platform {

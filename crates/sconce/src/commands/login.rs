@@ -71,7 +71,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Kind::Usage, "a login has a name without `:` and a password"));
     }
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     Registry::try_login(&access, &host, Login::new(&user, &password))?;
     let helped = sconce_registry::save(&file, &host, &user, &password)?;
     match helped {

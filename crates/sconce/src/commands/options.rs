@@ -180,7 +180,7 @@ impl Options {
     pub fn request(&self) -> Result<Request, Failure> {
         let mut request = Request {
             gpus: self.gpus.clone(),
-            driver_root: self.driver_root.clone(),
+            driver_root: paths::of_given("--driver-root", self.driver_root.as_deref())?,
             force: self.force,
             lock: self.lock.policy(),
             no_affinity: self.no_affinity,

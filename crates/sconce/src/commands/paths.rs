@@ -4,6 +4,7 @@
 //! write to is an error: the container may have made it, and it would lead whoever reads or writes there as it wants. Known are the
 //! volumes of containers that run, and of those that ended and are still listed.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -111,6 +112,51 @@ pub fn of_option(option: &str, path: &Path) -> Result<PathBuf, Failure> {
             Err(Failure::new(Kind::Usage, what))
         }
     }
+}
+
+/// [`of_option`] where the option may be left out.
+pub fn of_given(option: &str, path: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    path.map(|path| of_option(option, path)).transpose()
+}
+
+/// What stands before a path that is an image's (`sconce_start::Target`).
+const PREFIXES: [&str; 3] = ["oci:", "docker-archive:", "oci-archive:"];
+
+/// A target as a person names it; where it is a path, one that no link in a container's volume is part of.
+///
+/// # Errors
+/// Such a link.
+pub fn target(text: &str) -> Result<Cow<'_, str>, Failure> {
+    let given = Cow::Borrowed(text);
+    let prefix = PREFIXES.iter().find(|prefix| text.starts_with(**prefix)).copied();
+    let prefix = prefix.unwrap_or_default();
+    let rest = text.get(prefix.len()..).unwrap_or_default();
+    let (path, tag) = match rest.split_once(':') {
+        Some((path, _)) if !prefix.is_empty() => rest.split_at(path.len()),
+        _ => (rest, ""),
+    };
+    if path.is_empty() || path == "-" {
+        return Ok(given);
+    }
+    // Without a link in it no store need be opened to ask whose it is. What is not there may be a name, and no path.
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let plain = match whole.canonicalize() {
+        Ok(real) => real == whole,
+        Err(_) => !has_link(&whole),
+    };
+    if plain {
+        return Ok(given);
+    }
+    let real = of_option("the path", Path::new(path))?;
+    Ok(match real.to_str() {
+        Some(real) => Cow::Owned(format!("{prefix}{real}{tag}")),
+        None => given,
+    })
+}
+
+/// Whether a part of the path is a link.
+fn has_link(path: &Path) -> bool {
+    path.ancestors().any(Path::is_symlink)
 }
 
 /// The text of a file that a person named for an option, up to `limit` bytes, by no link in a container's volume.

@@ -4,6 +4,7 @@ use sconce_start::{Ready, Target};
 
 use crate::cli::Global;
 use crate::commands::options::Options;
+use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::Failure;
 use crate::trust;
@@ -16,7 +17,7 @@ pub fn ready(
     options: &Options,
 ) -> Result<Ready, Failure> {
     let request = options.request()?;
-    let found = Target::find_for(target, command, sconce_start::Kind::STARTABLE)?;
+    let found = Target::find_for(&paths::target(target)?, command, sconce_start::Kind::STARTABLE)?;
     let context = Context::open(&options.global(global))?;
     let builder = context.builder(None);
     trust::check_target(&found, &builder, options.trust)?;

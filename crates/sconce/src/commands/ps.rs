@@ -111,16 +111,28 @@ pub fn exit_code(exit: Exit) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
+/// What became of one of several containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It is done, and its name is printed.
+    Named,
+    /// It is done, and what there is to print was printed.
+    Told,
+    /// There was nothing to do.
+    Not,
+}
+
 /// `sconce stop`'s and others' names, each of which may fail: the first failure is the answer, and
 /// all are printed.
 pub fn each(
     names: &[String],
-    mut work: impl FnMut(&str) -> Result<(), Failure>,
+    mut work: impl FnMut(&str) -> Result<Done, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut failed = None;
     for name in names {
         match work(name) {
-            Ok(()) => println!("{name}"),
+            Ok(Done::Named) => println!("{name}"),
+            Ok(Done::Told | Done::Not) => {}
             Err(failure) => {
                 if let Some(before) = failed.replace(failure) {
                     before.print();

@@ -8,6 +8,7 @@ use sconce_transfer::Pulled;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::commands::registries::{Registries, architecture, reference};
 use crate::context::Context;
 use crate::error::Failure;
@@ -60,16 +61,24 @@ fn archive(text: &str) -> Option<&Path> {
     }
 }
 
+/// Where an archive lies, by no link in a container's volume.
+fn archive_path(path: &Path) -> Result<PathBuf, Failure> {
+    match path == Path::new("-") {
+        true => Ok(path.to_owned()),
+        false => paths::of_option("docker-archive", path),
+    }
+}
+
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let wanted = |text: &String| match archive(text) {
-        Some(path) => Ok(Wanted::Archive(path.to_owned())),
+        Some(path) => Ok(Wanted::Archive(archive_path(path)?)),
         None => reference(text).map(Wanted::Reference),
     };
     let all: Result<Vec<Wanted>, _> = args.images.iter().map(wanted).collect();
     let all = all?;
     let architecture = architecture(args.platform.as_deref())?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     let mut rows = Vec::new();

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
 use crate::commands::lock::say;
+use crate::commands::paths;
 use crate::commands::registries::{Registries, architecture, machine, reference};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -68,13 +69,15 @@ pub struct Args {
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let to = destination(args.rest.last().unwrap_or(&args.first))?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     if args.rest.len() > 1 || !args.platform.is_empty() {
         return several(&context, &transfer, args, &to);
     }
-    let target = (!args.rest.is_empty()).then(|| Target::find(&args.first)).transpose()?;
+    let target = (!args.rest.is_empty())
+        .then(|| Ok::<_, Failure>(Target::find(&paths::target(&args.first)?)?))
+        .transpose()?;
     let image = match &target {
         Some(target) => {
             // A registry that is down or closed is no reason to build first.
@@ -157,7 +160,7 @@ fn several(
     transfer.check_push(to)?;
     let mut images = Vec::new();
     for (text, platform) in wanted {
-        let target = Target::find_for(text, "push", What::STARTABLE)?;
+        let target = Target::find_for(&paths::target(text)?, "push", What::STARTABLE)?;
         let machine = platform.map(|platform| machine(platform)).transpose()?;
         let target = on(context, target, machine)?;
         let wanted = machine.map(Machine::debian);
@@ -266,7 +269,7 @@ pub fn source(
     trusted: bool,
     platform: Option<&str>,
 ) -> Result<Image, Failure> {
-    let mut target = Target::find_for(text, command, What::STARTABLE)?;
+    let mut target = Target::find_for(&paths::target(text)?, command, What::STARTABLE)?;
     if let (Target::Folder(_) | Target::Tag(_), Some(platform)) = (&target, platform) {
         target = on(context, target, Some(machine(platform)?))?;
     }

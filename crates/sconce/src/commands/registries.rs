@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sconce_lock::Machine;
 use sconce_registry::{Access, Reference};
 
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -20,8 +21,9 @@ pub struct Registries {
 }
 
 impl Registries {
-    pub fn access(&self, context: &Context) -> Access {
-        context.access().with_ca(self.ca.clone()).with_plain_http(self.plain_http)
+    pub fn access(&self, context: &Context) -> Result<Access, Failure> {
+        let ca = paths::of_given("--ca", self.ca.as_deref())?;
+        Ok(context.access().with_ca(ca).with_plain_http(self.plain_http))
     }
 }
 

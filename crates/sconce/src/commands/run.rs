@@ -103,7 +103,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let request = request(args)?;
-    let target = Target::find_for(&args.target, "run", sconce_start::Kind::STARTABLE)?;
+    let target =
+        Target::find_for(&paths::target(&args.target)?, "run", sconce_start::Kind::STARTABLE)?;
     let context = Context::open(&args.options.global(global))?;
     // It gets ready beside all that follows.
     let shim = sconce_run::Shim::spawn(&context.store.containers()?)?;

@@ -120,7 +120,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let keys: Result<Vec<PublicKey>, _> = args.keys.iter().map(|path| public_key(path)).collect();
     let keys = keys?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     // No key: whatever is there is of interest.

@@ -76,7 +76,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let reference = reference(&args.image)?;
     let key = private_key(&args.key)?;
     let context = Context::open(global)?;
-    let access = args.registries.access(&context);
+    let access = args.registries.access(&context)?;
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     let named = transfer.named(&reference)?;
@@ -130,7 +130,7 @@ fn statements(
         })?;
         Some(Lock::parse(&text)?)
     } else {
-        let project = Target::find_project(with, "sign")?;
+        let project = Target::find_project(&paths::target(with)?, "sign")?;
         context.builder(None).existing_lock(&project)?
     };
     let sealed = lock.as_ref().and_then(|lock| lock.sealed.as_ref());

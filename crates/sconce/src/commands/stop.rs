@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Global;
-use crate::commands::ps;
+use crate::commands::ps::{self, Done};
 use crate::error::Failure;
 
 /// End containers: their stop signal first, KILL when the time is up
@@ -34,8 +34,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     })
     .into_iter();
     ps::each(&args.container, |_| match stopped.next() {
-        Some(Ok(result)) => result,
+        Some(Ok(result)) => result.map(|()| Done::Named),
         Some(Err(panic)) => std::panic::resume_unwind(panic),
-        None => Ok(()),
+        None => Ok(Done::Named),
     })
 }

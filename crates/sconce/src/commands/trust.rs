@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use sconce_build::Project;
 
 use crate::cli::Global;
+use crate::commands::paths;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::trust::{self, Trusted};
@@ -36,7 +37,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         );
         return Ok(if known { ExitCode::SUCCESS } else { ExitCode::from(Kind::No as u8) });
     }
-    let project = Project::folder(&args.dir)?;
+    let project = Project::folder(&paths::of_option("the folder", &args.dir)?)?;
     let lock = Context::open(global)?.builder(None).existing_lock(&project)?;
     let reaches = trust::reaches(&project, lock.as_ref());
     if reaches.is_empty() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Global;
-use crate::commands::ps;
+use crate::commands::ps::{self, Done};
 use crate::error::Failure;
 
 /// Wait until containers have ended, and print the exit code of each
@@ -15,9 +15,10 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    for name in &args.container {
+    // As Docker's: one that is not there keeps the others' codes from nobody.
+    ps::each(&args.container, |name| {
         let one = ps::find(global, name)?;
         println!("{}", one.wait(&mut |text| eprintln!("note: {text}"))?.code());
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(Done::Told)
+    })
 }

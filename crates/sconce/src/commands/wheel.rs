@@ -137,7 +137,7 @@ fn project(args: &Args) -> Result<Project, Failure> {
         let project = Project::of_text(here, &text)?;
         return Ok(project.built_from_source(&args.requirements));
     }
-    let project = Target::find_project(&args.target, "wheel")?;
+    let project = Target::find_project(&paths::target(&args.target)?, "wheel")?;
     match args.requirements.is_empty() {
         true => Ok(project),
         false => Ok(project.with_sources(&args.requirements)?),

@@ -94,7 +94,12 @@ impl Source {
                     "there is no `sconce top` of a container, and machines are HOST:PORT: `{host}` has no port"
                 ),
             );
-            return Err(failure.hint("`sconce top gpu1:9400`; of a container it is `sconce exec NAME ps aux`, or `sconce stats`"));
+            // As printed it must do something: a word that can be a container's name is taken for one.
+            let named = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            let name = if host.chars().all(named) { host.as_str() } else { "NAME" };
+            return Err(failure.hint(format!(
+                "a machine is `sconce top gpu1:9400`; a container's processes are `sconce exec {name} ps aux`, its use of memory and processors `sconce stats {name}`"
+            )));
         }
         Ok(sconce_doctor::fleet::names(&bare)?.into_iter().map(Self::There).collect())
     }
