@@ -22,7 +22,6 @@ pub fn is_named(path: &str) -> bool {
 pub fn read(file: Named<'_>) -> Result<Option<Fatbin>, Error> {
     let head = file.range(0, file.size().min(HEAD), HEAD, "PTX")?;
     let whole = head.len() as u64 == file.size();
-    let whole = head.len() as u64 == file.size();
     Ok(directives(&head).map(|Directives { isa, target, bits }| {
         match bits == Some(32) || (whole && !has_code(&head)) {
             true => Fatbin::default(),
