@@ -94,12 +94,13 @@ pub struct Reading {
 impl Reading {
     /// Of numbers that are written like this.
     pub fn of(kind: Kind) -> Self {
-        let patterns = match kind.size() {
-            1 => 0..=0xff,
-            2 => 0..=0xffff,
-            _ => 1..=0,
+        let patterns: u32 = match kind.size() {
+            1 => 1 << 8,
+            2 => 1 << 16,
+            _ => 0,
         };
-        Self { kind, table: patterns.map(|bits: u16| kind.value(&bits.to_le_bytes())).collect() }
+        let table = (0..patterns).map(|bits| kind.value(&bits.to_le_bytes())).collect();
+        Self { kind, table }
     }
 
     /// The numbers from `first` on, as many as there is room for; what is not there is no number.
