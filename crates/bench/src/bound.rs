@@ -1,4 +1,5 @@
-//! What a figure can't pass here: its row in the facts ([`sconce_facts::bound`]), worked out for this GPU.
+//! What a figure can't pass here: its row in the facts ([`sconce_facts::bound`]), worked out for this GPU. Of a product that is
+//! known, nothing that the machine says of itself raises a bound.
 
 use sconce_facts::{Bound, By, Capability, Gpu as Product, bound, host_link, pcie, rate};
 
@@ -78,15 +79,25 @@ pub(crate) fn product(gpu: &Gpu) -> Option<&'static Product> {
 
 /// Operations, or bytes, of all multiprocessors in a second at a clock, in the unit of the figure that is named.
 pub(crate) fn peak(gpu: &Gpu, name: &str, mhz: f64) -> Option<f64> {
-    let (major, minor) = (gpu.capability.0.try_into().ok()?, gpu.capability.1.try_into().ok()?);
-    let each = f64::from(rate(Capability { major, minor }, name)?);
-    let a_second = each * f64::from(gpu.sm_count) * mhz * 1e6;
+    // What is known of a product stands above what the machine says of itself.
+    let known = product(gpu);
+    let capability = match known {
+        Some(product) => product.capability,
+        None => {
+            let (major, minor) = gpu.capability;
+            Capability { major: major.try_into().ok()?, minor: minor.try_into().ok()? }
+        }
+    };
+    let each = f64::from(rate(capability, name)?);
+    let count = gpu.sm_count.min(known.and_then(|product| product.sm_count).unwrap_or(u32::MAX));
+    let a_second = each * f64::from(count) * mhz * 1e6;
     Some(a_second / if figure(name)?.unit == "GB/s" { 1e9 } else { 1e12 })
 }
 
 fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
-    let clock = gpu.board.and_then(|board| board.sm_max_mhz).map(f64::from);
-    let clock = clock.ok_or_else(|| {
+    let most = product(gpu).and_then(|product| product.sm_max_mhz).unwrap_or(u32::MAX);
+    let clock = gpu.board.and_then(|board| board.sm_max_mhz);
+    let clock = clock.map(|said| f64::from(said.min(most))).ok_or_else(|| {
         Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
     })?;
     let name = row.like.as_deref().unwrap_or(&one.figure);
@@ -115,6 +126,9 @@ fn host(gpu: &Gpu, one: &Figure) -> Result<(f64, String), Sentence> {
     }
     let unsaid = || Sentence::new("NVML does not say its PCIe link", "NVML 没有说明它的 PCIe 链路");
     let (generation, lanes) = link(gpu, one).ok_or_else(unsaid)?;
+    let most = |of: fn(&Product) -> Option<u32>| product.and_then(of).unwrap_or(u32::MAX);
+    let generation = generation.min(most(|product| product.pcie_generation));
+    let lanes = lanes.min(most(|product| product.pcie_lanes));
     let has = pcie(generation, lanes).ok_or_else(|| {
         Sentence::new(
             format!("PCIe of generation {generation} is not known"),

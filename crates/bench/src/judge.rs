@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::answer::{Figure, Gpu};
 use crate::bound::{limit, link, peak, product};
+use crate::contradiction::contradiction;
 use crate::figures::{Group, Row, figure};
 use crate::sentence::Sentence;
 
@@ -165,6 +166,9 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let Some(product) = product(gpu) else {
         return Verdict::unknown("the product is not known", "不认识这个产品");
     };
+    if let Some(because) = contradiction(gpus, one) {
+        return Verdict::Unknown { because };
+    }
     // Sustained load is compared with what short runs reach: the difference is what power and cooling take.
     let name = one.figure.trim_end_matches("-sustained");
     let sustained = name != one.figure;

@@ -9,6 +9,7 @@ pub mod answer;
 mod asked;
 mod baseline;
 mod bound;
+mod contradiction;
 mod figures;
 mod html;
 pub mod judge;

@@ -28,9 +28,17 @@ not there makes its figures \"not measured\", with the reason; the others are me
 a crash or a hang costs that group alone. So is asking which GPUs there are (45 s); where CUDA does not answer, what needs no GPU is measured
 nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known.
 
-**Right before fast.** What is computed is compared: products with sums in float64 on the host, over a result that was filled with
+**Right before fast.** What is computed is compared: products with the host, in float64, over a result that was filled with
 NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
-code is 1, and no speed makes up for it. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
+code is 1, and no speed makes up for it.
+Of a product (and of `bf16-sparse`) 512 (256) sums are computed again one by one, and every number is in Freivalds' check: for blocks of up to
+1024 columns, C·r is held to A·(B·r), where the signs in r are drawn from the system's randomness when C is there already. A sum of a row and a block may be off by
+10 times the root of its columns' number, times what the sums of the sample were off by, root mean square, in units of the root of the summed
+squares of a number's products: random signs make more than that of no errors of that size (Hoeffding 1963), and the rounding of the output and of the
+accumulator is in it as the GPU has it. At 8192x8192x8192 one wrong number of 67 million is found for certain if it is
+off by twice what is allowed: in BF16 about as much as numbers usually are, in FP16 a fourth of it, in FP8 some times as much; of INT8 any. Several wrong ones
+in one row and block can hide each other, at most in one of two rows. Of a convolution 256 sums are compared, and that every number was written.
+Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
 and then shows more than it has in training.
 
 **Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
@@ -66,7 +74,10 @@ compare with, or no bound. A MIG instance is compared with its share of the mult
 multiprocessors do at their highest clock; the data sheet's memory bandwidth; the lanes of PCIe times its generation, or NVLink to the host; NVLink, or PCIe,
 between GPUs; and for launches, allocations and the latency of NCCL the least time that they must take. More than that (of any repeat)
 is no speed but a wrong result, and so is one whose own error is larger than allowed. Where the bound can't be worked out, as without NVML, a figure is
-never as expected.
+never as expected. Of a product that is known, what the machine says of itself raises no bound: capability, multiprocessors, highest clock, memory, and the
+generation and lanes of PCIe that CUDA and NVML name count up to what the product has (`crates/facts/data/gpus.toml`), and where they name more, its figures are
+*can't tell*, with what was said. The memory's bound is a tenth above the data sheet: some data sheets are rounded by 2 %, and GeForce cards are sold with
+faster memory.
 
 Exit codes: 0 all was measured, and nothing is low; 1 a wrong result, or a figure that is low; 11 part of what was asked for could not be
 measured, or something was said that nobody asked for (the last line has which); 12 nothing could be measured; 2 options that make no sense together, or a figure that there is not; 3 a document that can't be read

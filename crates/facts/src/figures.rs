@@ -207,6 +207,27 @@ mod tests {
         }
     }
 
+    /// A bound that rested on the machine's word alone would let anything pass.
+    #[test]
+    fn what_bounds_a_figure_is_known_of_each_gpu_that_has_one() {
+        for row in ROWS.public.iter().chain(&ROWS.floor) {
+            let gpu = crate::gpu(&row.gpu).expect("a GPU of that name");
+            for figure in row.figures.keys() {
+                let known = match bound(figure).map(|bound| bound.by) {
+                    Some(By::Rate) => gpu.sm_max_mhz.and(gpu.sm_count).is_some(),
+                    Some(By::Memory) => gpu.memory_bandwidth_gb_s.is_some(),
+                    Some(By::HostLink) => {
+                        host_link(gpu).is_some()
+                            || gpu.pcie_generation.and(gpu.pcie_lanes).is_some()
+                    }
+                    Some(By::PeerLink) => gpu.nvlink_gb_s.is_some() && gpu.pcie_lanes.is_some(),
+                    Some(By::Least) | None => true,
+                };
+                assert!(known, "{} {figure}", row.gpu);
+            }
+        }
+    }
+
     /// A data-sheet peak is the rate at one clock: the same one for all precisions of tensor cores.
     #[test]
     fn rates_give_the_peaks_of_the_data_sheets() {

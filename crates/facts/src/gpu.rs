@@ -43,6 +43,12 @@ pub struct Gpu {
     pub memory_bandwidth_gb_s: Option<f64>,
     /// Streaming multiprocessors.
     pub sm_count: Option<u32>,
+    /// The highest clock of its multiprocessors, MHz.
+    pub sm_max_mhz: Option<u32>,
+    /// The best generation of PCIe that it has.
+    pub pcie_generation: Option<u32>,
+    /// The most lanes of PCIe that it has.
+    pub pcie_lanes: Option<u32>,
     /// FP64 without tensor cores, TFLOPS.
     pub fp64_tflops: Option<f64>,
     /// FP32 without tensor cores, TFLOPS.

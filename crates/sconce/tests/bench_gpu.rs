@@ -14,6 +14,8 @@ use serde_json::Value;
 use world::World;
 
 const H200: (&str, &str) = ("FAKE_GPU_NAME", "NVIDIA H200");
+/// So little memory that a product is a small one, which the fake computes in no time.
+const SMALL: (&str, &str) = ("FAKE_GPU_FREE", "90000000");
 
 /// A machine with a fake GPU or two.
 struct Machine {
@@ -74,18 +76,24 @@ impl Machine {
 fn products_are_expected_low_impossible_or_wrong() {
     let machine = Machine::new(1);
     let speed = |value| ("FAKE_GPU_TFLOPS", value);
-    machine.expects("bf16", &[speed("800")], "794 (best known): as expected", 0);
-    machine.expects("bf16", &[speed("500")], "LOW, without a known cause", 1);
+    machine.expects("bf16", &[SMALL, speed("800")], "794 (best known): as expected", 0);
+    machine.expects("bf16", &[SMALL, speed("500")], "LOW, without a known cause", 1);
     machine.expects(
         "bf16",
-        &[speed("1400")],
+        &[SMALL, speed("1400")],
         "WRONG: 1400 TFLOP/s is more than its multiprocessors can do",
         1,
     );
     machine.expects(
         "bf16",
-        &[speed("800"), ("FAKE_GPU_WRONG", "product")],
-        "WRONG: bf16 of 8192x8192x8192 is",
+        &[SMALL, speed("800"), ("FAKE_GPU_WRONG", "product")],
+        "WRONG: bf16 of 1024x1024x1024 is",
+        1,
+    );
+    machine.expects(
+        "bf16",
+        &[SMALL, speed("800"), ("FAKE_GPU_WRONG", "numbers")],
+        "added up with random signs, is off by ",
         1,
     );
     // What cuBLASLt refuses is no figure, and no speed either.
@@ -95,11 +103,11 @@ fn products_are_expected_low_impossible_or_wrong() {
         "not measured: cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15)",
         12,
     );
-    let (code, text) = machine.says(&["--only", "fp8,bf16"], &[]);
+    let (code, text) = machine.says(&["--only", "fp8,bf16"], &[SMALL]);
     assert!(code == 11 && text.ends_with("; not measured: fp8\n"), "{code} {text}");
     let slow = Machine::working(1) + "gpu.*.sm_mhz 1200\ngpu.*.reasons 4\n";
     machine.nvml.becomes(&slow);
-    machine.expects("bf16", &[speed("500")], "LOW: the power limit holds its clock down", 1);
+    machine.expects("bf16", &[SMALL, speed("500")], "LOW: the power limit holds its clock down", 1);
 }
 
 #[test]
@@ -183,7 +191,10 @@ fn copies_with_the_host_are_bounded_by_their_link() {
         [("generation 6", "120"), ("lanes 17", "66"), ("lanes 255", "800"), ("lanes 0", "55")]
     {
         machine.nvml.becomes(&(Machine::working(1) + &format!("gpu.*.pcie_{link}\n")));
-        let unknown = "can't tell: NVML does not say its PCIe link";
+        let unknown = match link {
+            "lanes 0" => "can't tell: NVML does not say its PCIe link",
+            _ => "can't tell: NVML says that its PCIe link ",
+        };
         machine.expects("host-to-device", &speed(value), unknown, 0);
     }
     machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes -\n"));
@@ -235,14 +246,14 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
 fn a_burn_is_expected_impossible_or_wrong() {
     let machine = Machine::new(1);
     let burn = |says: &[(&str, &str)], words: &str, wanted| {
-        let (code, text) = machine.says(&["--burn", "1s"], says);
+        let (code, text) = machine.says(&["--burn", "1s"], &[&[SMALL], says].concat());
         assert!(text.contains(words) && code == wanted, "{says:?}: {code} {text}");
     };
     burn(&[("FAKE_GPU_TFLOPS", "640")], "648 (best known): as expected", 0);
     burn(&[("FAKE_GPU_TFLOPS", "300")], "LOW, without a known cause", 1);
     burn(&[("FAKE_GPU_TFLOPS", "1400")], "TFLOP/s is more than its multiprocessors can do", 1);
     burn(&[("FAKE_GPU_WRONG", "burn")], "16 bytes differed from the first result", 1);
-    burn(&[("FAKE_GPU_WRONG", "product")], "WRONG: bf16 of 8192x8192x8192 is", 1);
+    burn(&[("FAKE_GPU_WRONG", "product")], "WRONG: bf16 of 1024x1024x1024 is", 1);
 }
 
 /// A figure as a program inside says it.

@@ -4,17 +4,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_cuda::blas::{Blas, Precision, Shape};
+use sconce_cuda::blas::{Blas, Precision};
 use sconce_cuda::kernels::{self, Grid};
 use sconce_cuda::{Buffer, Context, Device, Refusal, Stream};
 
 use super::clock::Clock;
-use super::products::{Done, Matrices, WORKSPACE, check_bf16};
+use super::products::{Done, Matrices, WORKSPACE, check_bf16, square};
 use super::{Bench, Fault, Order, figure, memory};
 use crate::answer::{Figure, Line, Moment};
 
 const NAME: &str = "burn";
-const SHAPE: Shape = Shape { m: 8192, n: 8192, k: 8192 };
 /// Seconds after which the GPU is asked what it found: as long as one waits for the end of a round.
 const ROUND: f64 = 1.0;
 /// How often it is said how it goes on.
@@ -80,15 +79,16 @@ fn one(
     let module = memory::module(order, device, context)?;
     let differ = module.kernel(c"differ")?;
     let blas = Blas::open(order.places, context, WORKSPACE)?;
-    let matrices = Matrices::new(Precision::Bf16, &[SHAPE], context, order.seed)?;
+    let shape = square(context)?;
+    let matrices = Matrices::new(Precision::Bf16, &[shape], context, order.seed)?;
     let clock = Clock::new(context)?;
-    let product = blas.product(Precision::Bf16, SHAPE)?;
+    let product = blas.product(Precision::Bf16, shape)?;
     let algorithm = product.algorithms(1)?.into_iter().next().ok_or(Refusal::Absurd {
         call: "cublasLtMatmulAlgoGetHeuristic",
         answer: format!("no algorithm for bf16 on {}", device.name),
     })?;
     // The first result is held to the host; all others to it.
-    let done = Done { product: &product, shape: SHAPE, algorithm: &algorithm };
+    let done = Done { product: &product, shape, algorithm: &algorithm };
     let error = check_bf16(&done, &matrices, &clock, order.seed)?;
     let (places, found) = (places(context, matrices.d.bytes())?, Buffer::new(context, 8)?);
     found.fill(&clock.stream, 0)?;
@@ -105,7 +105,7 @@ fn one(
     let (begun, mut values, mut products) = (Instant::now(), Vec::new(), 0u64);
     while begun.elapsed() < order.burn {
         clock.begin(count, &mut work)?;
-        let rate = f64::from(count) * SHAPE.operations() / clock.taken()? / 1e12;
+        let rate = f64::from(count) * shape.operations() / clock.taken()? / 1e12;
         products += u64::from(count);
         values.push(rate);
         say(rate);
@@ -114,13 +114,13 @@ fn one(
         if different > 0 {
             let times = if different == 1 { "once" } else { &format!("{different} times") };
             return Err(Fault::Wrong(format!(
-                "after {:.0} s, 16 bytes differed from the first result {times}, in the last {count} of {products} products of {SHAPE}",
+                "after {:.0} s, 16 bytes differed from the first result {times}, in the last {count} of {products} products of {shape}",
                 begun.elapsed().as_secs_f64(),
             )));
         }
     }
     let method = format!(
-        "{products} products of {SHAPE} in BF16 into {} places of {} MiB, {:.0} s, all the same",
+        "{products} products of {shape} in BF16 into {} places of {} MiB, {:.0} s, all the same",
         places.len(),
         matrices.d.bytes() >> 20,
         begun.elapsed().as_secs_f64()

@@ -4,6 +4,7 @@ mod burn;
 pub mod clock;
 mod collectives;
 mod convolution;
+mod every;
 mod latency;
 mod memory;
 mod products;

@@ -4,6 +4,8 @@
 
 use sconce_cuda::blas::Precision;
 
+use super::every::Matrix;
+
 /// Numbers as bytes, as a matrix of that precision holds them.
 pub struct Pool {
     kind: Kind,
@@ -27,6 +29,8 @@ pub enum Kind {
     E5m2,
     /// A whole number.
     I8,
+    /// A whole number of 32 bits, as sums of the others are.
+    I32,
 }
 
 impl Kind {
@@ -55,7 +59,7 @@ impl Kind {
     pub fn size(self) -> usize {
         match self {
             Self::F64 => 8,
-            Self::F32 => 4,
+            Self::F32 | Self::I32 => 4,
             Self::F16 | Self::Bf16 => 2,
             Self::E4m3 | Self::E5m2 | Self::I8 => 1,
         }
@@ -75,6 +79,48 @@ impl Kind {
             Self::E4m3 => finite(byte.into(), 4, 3),
             Self::E5m2 => small(byte.into(), 5, 2),
             Self::I8 => f64::from(byte as i8),
+            Self::I32 => bytes.first_chunk().map_or(0.0, |four| i32::from_le_bytes(*four).into()),
+        }
+    }
+}
+
+/// Many numbers at once.
+pub struct Reading {
+    kind: Kind,
+    /// What each pattern is worth, of those that have 16 bits or fewer.
+    table: Vec<f64>,
+}
+
+impl Reading {
+    /// Of numbers that are written like this.
+    pub fn of(kind: Kind) -> Self {
+        let patterns: u32 = match kind.size() {
+            1 => 1 << 8,
+            2 => 1 << 16,
+            _ => 0,
+        };
+        let table = (0..patterns).map(|bits| kind.value(&bits.to_le_bytes())).collect();
+        Self { kind, table }
+    }
+
+    /// The numbers from `first` on, as many as there is room for; what is not there is no number.
+    pub fn read(&self, bytes: &[u8], first: usize, to: &mut [f64]) {
+        let size = self.kind.size();
+        let bytes = bytes.get(first * size..(first + to.len()) * size).unwrap_or_default();
+        if bytes.is_empty() {
+            to.fill(f64::NAN);
+        }
+        match size {
+            1 => {
+                to.iter_mut().zip(bytes).for_each(|(to, byte)| *to = self.table[usize::from(*byte)])
+            }
+            2 => to.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(to, two)| {
+                *to = self.table[usize::from(u16::from_le_bytes([two[0], two[1]]))];
+            }),
+            _ => to
+                .iter_mut()
+                .zip(bytes.chunks_exact(size))
+                .for_each(|(to, bytes)| *to = self.kind.value(bytes)),
         }
     }
 }
@@ -143,6 +189,11 @@ impl Pool {
                     place.copy_from_slice(&number.to_le_bytes());
                 }
             }
+            Kind::I32 => {
+                for place in bytes.chunks_exact_mut(4) {
+                    place.copy_from_slice(&((chance.bits() >> 32) as u32).to_le_bytes());
+                }
+            }
             Kind::F16 | Kind::Bf16 => {
                 let table = table_of_halves(kind);
                 for places in bytes.chunks_mut(8) {
@@ -176,6 +227,11 @@ impl Pool {
         &self.bytes
     }
 
+    /// As a matrix.
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        Matrix { kind: self.kind, bytes: &self.bytes }
+    }
+
     /// The numbers from `first` on, as many as `count`.
     pub fn values(&self, first: usize, count: usize) -> impl Iterator<Item = f64> + '_ {
         let size = self.kind.size();
@@ -199,6 +255,12 @@ impl Sum {
             .zip(b)
             .fold((0.0, 0.0), |(sum, squares), (a, b)| (sum + a * b, squares + a * b * a * b));
         Self { value, scale: squares.sqrt().max(1e-300) }
+    }
+
+    /// How far `got` is off, in units of the scale. What is no number is off without end.
+    pub fn distance(&self, got: f64) -> f64 {
+        let distance = (got - self.value).abs() / self.scale;
+        if distance.is_nan() { f64::INFINITY } else { distance }
     }
 
     /// How far `got` is off, in units of the scale, after the rounding of what is written: `rounding`, a share of it. What is

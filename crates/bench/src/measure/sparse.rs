@@ -7,7 +7,9 @@ use sconce_cuda::sparse::SparseProduct;
 use sconce_cuda::{Buffer, Context, Stream};
 
 use super::clock::Clock;
-use super::random::{Chance, Kind, Pool, Sum};
+use super::every::Computed;
+use super::products::right;
+use super::random::{Chance, Kind, Pool};
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
 
@@ -73,19 +75,8 @@ fn one(shape: Shape, context: &Context, order: &Order) -> Result<Figure, Fault> 
     product.run(&there_b, &d, stream)?;
     stream.wait()?;
     let result = Pool::read(kind, d.read()?);
-    let mut worst: f64 = 0.0;
-    for _ in 0..256 {
-        let (i, j) = (chance.below(m), chance.below(n));
-        let row = pruned.values((i * k) as usize, k as usize);
-        let sum = Sum::of(row, b.values((j * k) as usize, k as usize));
-        let got = result.values((i + j * m) as usize, 1).next().unwrap_or(f64::NAN);
-        let off = sum.off(got, ROUNDING);
-        if off > ERROR {
-            let what = format!("a sum of {shape} is {got}, and {} on the host", sum.value);
-            return Err(Fault::Wrong(what));
-        }
-        worst = worst.max(off);
-    }
+    let computed = Computed { shape, a: pruned.matrix(), b: b.matrix(), c: result.matrix() };
+    let worst = right("bf16-sparse", &computed, (ERROR, ROUNDING), 256, order.seed)?;
     let rate = |seconds: &f64| shape.operations() / seconds / 1e12;
     let values: Vec<f64> = times.0.iter().map(rate).collect();
     let version = product.version();

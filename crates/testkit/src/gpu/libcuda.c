@@ -50,10 +50,17 @@ int cuDeviceGetName(char *name, int length, int device) {
     return 0;
 }
 int cuDeviceGetAttribute(int *value, int which, int device) {
-    *value = which == 75 ? 9 : which == 76 ? 0 : which == 16 ? 132 : which == 38 ? 50 << 20 : 1;
+    int capability = number("FAKE_GPU_CAPABILITY", 90);
+    *value = which == 75 ? capability / 10 : which == 76 ? capability % 10 : which == 16 ? number("FAKE_GPU_SMS", 132)
+           : which == 38 ? 50 << 20 : 1;
     return 0;
 }
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ul << 30; return 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    /* As much as the product has by its name. */
+    double named = strstr(text("FAKE_GPU_NAME", "H100"), "H200") ? 141 : 80;
+    *bytes = number("FAKE_GPU_MEMORY", named) * (1ul << 30);
+    return 0;
+}
 int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + device); return 0; }
 int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }

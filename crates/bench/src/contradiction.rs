@@ -1,0 +1,82 @@
+//! What a machine says of a GPU that its product can't be: what a bound would rest on is then not known.
+
+use sconce_facts::{By, Gpu as Product, bound};
+
+use crate::answer::{Figure, Gpu};
+use crate::bound::product;
+use crate::sentence::Sentence;
+
+/// Of the data sheet's GB: a GiB counts 7.4 % more, and what errors are corrected with is taken off.
+const MEMORY: (f64, f64) = (0.85, 1.085);
+
+/// What is said of a GPU of this figure that contradicts its product, where the figure's bound depends on it.
+pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
+    let by = bound(&one.figure).map(|row| row.by);
+    let its = gpus.iter().filter(|gpu| one.gpus.contains(&gpu.gpu));
+    its.filter_map(|gpu| Some((gpu, product(gpu)?))).find_map(|(gpu, product)| {
+        let other = || match by {
+            Some(By::Rate) => clock(gpu, product),
+            Some(By::HostLink | By::PeerLink) => link(gpu, product),
+            _ => None,
+        };
+        identity(gpu, product).or_else(other)
+    })
+}
+
+/// It is another GPU than its name says.
+fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
+    let name = &product.name;
+    let (major, minor) = gpu.capability;
+    if (major, minor) != (product.capability.major.into(), product.capability.minor.into()) {
+        let has = product.capability;
+        return Some(Sentence::new(
+            format!("CUDA says that its capability is {major}.{minor}, and {name} has {has}"),
+            format!("CUDA 说它的计算能力是 {major}.{minor}，而 {name} 是 {has}"),
+        ));
+    }
+    if let Some(whole) = product.sm_count.filter(|whole| gpu.sm_count > *whole) {
+        let count = gpu.sm_count;
+        return Some(Sentence::new(
+            format!("CUDA says that it has {count} multiprocessors, and {name} has {whole}"),
+            format!("CUDA 说它有 {count} 个多处理器，而 {name} 有 {whole} 个"),
+        ));
+    }
+    let share = gpu.memory_bytes as f64 / 1e9 / product.memory_gb?;
+    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
+    (share > MEMORY.1 || share < MEMORY.0 && !instance).then(|| {
+        let (gib, has) = (gpu.memory_bytes >> 30, product.memory_gb.unwrap_or_default());
+        Sentence::new(
+            format!("CUDA says that it has {gib} GiB of memory, and {name} has {has} GB"),
+            format!("CUDA 说它有 {gib} GiB 显存，而 {name} 有 {has} GB"),
+        )
+    })
+}
+
+fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {
+    let (said, has) = (gpu.board?.sm_max_mhz?, product.sm_max_mhz?);
+    let name = &product.name;
+    (said > has).then(|| {
+        Sentence::new(
+            format!("NVML says that its highest clock is {said} MHz, and {name} has {has} MHz"),
+            format!("NVML 说它的最高时钟是 {said} MHz，而 {name} 是 {has} MHz"),
+        )
+    })
+}
+
+fn link(gpu: &Gpu, product: &Product) -> Option<Sentence> {
+    let board = gpu.board?;
+    let name = &product.name;
+    let lanes = board.pcie_lanes.map(|(now, most)| now.max(most)).zip(product.pcie_lanes);
+    if let Some((said, has)) = lanes.filter(|(said, has)| said > has) {
+        return Some(Sentence::new(
+            format!("NVML says that its PCIe link has {said} lanes, and {name} has {has}"),
+            format!("NVML 说它的 PCIe 链路有 {said} 条通道，而 {name} 有 {has} 条"),
+        ));
+    }
+    let best = board.pcie_generation.map(|(now, best)| now.max(best));
+    let (said, has) = best.zip(product.pcie_generation).filter(|(said, has)| said > has)?;
+    Some(Sentence::new(
+        format!("NVML says that its PCIe link is of generation {said}, and {name} has {has}"),
+        format!("NVML 说它的 PCIe 链路是第 {said} 代，而 {name} 是第 {has} 代"),
+    ))
+}
