@@ -21,7 +21,7 @@ pub fn ready(
     let context = Context::open(&options.global(global))?;
     let builder = context.builder(None);
     trust::check_target(&found, &builder, options.trust)?;
-    let (access, policy) = (options.registries.access(&context), context.policy()?);
+    let (access, policy) = (options.registries.access(&context)?, context.policy()?);
     let environment = environment();
     let (rights, found) = ((&access, &policy), &found);
     Ok(sconce_start::ready(request, found, target, &builder, rights, &environment)?)

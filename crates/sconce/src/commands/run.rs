@@ -110,7 +110,7 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let shim = sconce_run::Shim::spawn(&context.store.containers()?)?;
     let builder = context.builder(None);
     trust::check_target(&target, &builder, args.options.trust)?;
-    let access = args.options.registries.access(&context);
+    let access = args.options.registries.access(&context)?;
     let policy = context.policy()?;
     let environment = environment();
     let locking = request.lock.clone();
