@@ -5,9 +5,10 @@ use sconce_facts::DriverVersion;
 
 use crate::log;
 use crate::rules::{self, Rule};
+use crate::silence::{self, Refusal};
 use crate::snapshot::Snapshot;
 use crate::state::{Device, Trouble};
-use crate::{Finding, Step};
+use crate::{Finding, Severity, Step};
 
 /// A cause; each has a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,22 @@ pub(crate) enum Cause {
     PowerCable,
     /// Its system processor (GSP) did not start, or no longer answers.
     Gsp,
+    /// The driver of a host of virtual GPUs does not serve it with these kernel modules.
+    VgpuHost,
 }
 
 /// Messages of the driver and the kernel, and what they mean; the first that fits decides.
 const MESSAGES: &[(Cause, &[&str], &str)] = &[
+    (
+        Cause::VgpuHost,
+        // Before the words of any other system, which begin alike. The message goes over three lines.
+        &[
+            "installed in this vGPU host system is",
+            "NVRM: open nvidia.ko",
+            "NVRM: proprietary nvidia.ko",
+        ],
+        "NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osinit.c: `installed in this vGPU host system is not supported by`",
+    ),
     (
         Cause::NeedsOpenModule,
         &["requires use of the NVIDIA open kernel modules"],
@@ -103,15 +116,21 @@ const MESSAGES: &[(Cause, &[&str], &str)] = &[
 const GONE: &[&str] = &["fallen off the bus"];
 
 /// The cause for a GPU in trouble, with the lines that say it; none where nothing says why.
-fn of<'a>(snapshot: &'a Snapshot, device: &Device<'_>) -> Option<(Cause, Vec<&'a str>)> {
+fn of<'a>(snapshot: &'a Snapshot, device: &Device<'a>) -> Option<(Cause, Vec<&'a str>)> {
     match device.trouble? {
         Trouble::Held => return Some((Cause::Held, Vec::new())),
         Trouble::Excluded => return Some((Cause::Excluded, Vec::new())),
         // Other rules name these.
-        Trouble::Denied | Trouble::Recovery => return None,
+        Trouble::Denied | Trouble::Recovery | Trouble::NotAsked => return None,
         Trouble::Unloaded if never_ran(snapshot) => return None,
         Trouble::Unloaded => {}
         Trouble::Hidden | Trouble::Dead(_) | Trouble::Silent => {}
+    }
+    let gpu = device.gpu.filter(|gpu| {
+        device.trouble == Some(Trouble::Silent) && silence::of(gpu) == Refusal::Power
+    });
+    if let Some(gpu) = gpu {
+        return Some((Cause::PowerCable, gpu.silence.as_deref().into_iter().collect()));
     }
     for (cause, says, _) in MESSAGES {
         let lines = log::about(snapshot, device.bus_id, says);
@@ -173,6 +192,19 @@ pub(crate) fn explain_all(snapshot: &Snapshot) -> bool {
     !devices.is_empty() && devices.iter().all(|device| of(snapshot, device).is_some())
 }
 
+/// GPUs that the driver shows, and that by the facts it can't serve: one of the two is wrong.
+fn contrary(snapshot: &Snapshot, cause: Cause) -> Vec<Device<'_>> {
+    use Cause::{DriverNewer, DriverOlder, NeedsOpenModule, NeedsProprietaryModule};
+    if !matches!(cause, DriverNewer | DriverOlder | NeedsOpenModule | NeedsProprietaryModule) {
+        return Vec::new();
+    }
+    let shown = snapshot
+        .devices()
+        .into_iter()
+        .filter(|device| device.trouble.is_none() && device.gpu.is_some() && !device.is_virtual());
+    shown.filter(|device| by_facts(snapshot, device) == Some(cause)).collect()
+}
+
 /// GPUs with this cause, with the lines that say it.
 pub(crate) fn with(snapshot: &Snapshot, cause: Cause) -> Vec<(Device<'_>, Vec<&str>)> {
     let devices = snapshot.devices().into_iter();
@@ -187,8 +219,8 @@ pub(crate) fn with(snapshot: &Snapshot, cause: Cause) -> Vec<(Device<'_>, Vec<&s
 pub(crate) fn without(snapshot: &Snapshot) -> Vec<Device<'_>> {
     let devices = snapshot.devices().into_iter();
     let unknown = devices.filter(|device| {
-        use Trouble::{Denied, Recovery, Unloaded};
-        !matches!(device.trouble, None | Some(Denied | Recovery | Unloaded))
+        use Trouble::{Denied, NotAsked, Recovery, Unloaded};
+        !matches!(device.trouble, None | Some(Denied | NotAsked | Recovery | Unloaded))
             && of(snapshot, device).is_none()
     });
     unknown.collect()
@@ -203,6 +235,12 @@ pub(crate) fn findings(
     steps: impl FnOnce(&[Device<'_>]) -> Vec<Step>,
 ) -> Vec<Finding> {
     let found = with(snapshot, cause);
+    let contrary = contrary(snapshot, cause);
+    if found.is_empty() && !contrary.is_empty() {
+        let summary = format!("{} {says}; yet the driver shows it", list(&contrary));
+        let finding = Finding::new(rule, Severity::Unknown, summary);
+        return vec![finding.fix(steps(&contrary))];
+    }
     if found.is_empty() {
         return Vec::new();
     }

@@ -12,9 +12,11 @@ mod fix;
 pub mod fleet;
 mod log;
 mod page;
+mod place;
 mod report;
 pub mod rules;
 mod saved;
+mod silence;
 mod snapshot;
 mod state;
 

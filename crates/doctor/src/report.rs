@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::fix::Step;
-use crate::rules::{OF_PAIR, OF_START, RULES, Rule};
+use crate::rules::{OF_PAIR, OF_START, RULES, Rule, WITHOUT_GPU, is_jetson};
 use crate::snapshot::{Snapshot, Subject};
 use crate::state::Trouble;
 
@@ -126,10 +126,12 @@ pub struct Report {
 
 /// Judges a snapshot by all rules, with what is to run there where that is known.
 pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
+    let rules = if is_jetson(snapshot) { WITHOUT_GPU } else { RULES };
     let mut findings: Vec<Finding> =
-        RULES.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+        rules.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
     findings.sort_by_key(|finding| finding.severity);
-    let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !snapshot.wsl;
+    let elsewhere = snapshot.wsl || is_jetson(snapshot);
+    let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !elsewhere;
     let worst = findings.first().map(|finding| finding.severity);
     // Whatever the rules overlook, a GPU that can't be used is not nothing. One that was not given is.
     let mut troubles = snapshot.devices().into_iter().filter_map(|device| device.trouble);

@@ -8,7 +8,8 @@ use sconce_gpu::nvml::ComputeMode;
 
 use crate::log;
 use crate::report::Severity;
-use crate::snapshot::{Gpu, Pci, Snapshot};
+use crate::silence::{self, Refusal};
+use crate::snapshot::{Gpu, Node, Pci, Snapshot};
 
 /// A GPU of the machine; in a container, one that it was given.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,9 @@ pub(crate) enum Trouble {
     Silent,
     /// It wants a reset or more (Xid 154).
     Recovery,
-    /// Its node is missing or may not be opened; rules of their own say so.
+    /// NVML may not ask about it; whether CUDA can use it is not known.
+    NotAsked,
+    /// Its node is missing, leads elsewhere or may not be opened; rules of their own say so.
     Denied,
 }
 
@@ -59,6 +62,19 @@ pub(crate) fn is_switched_board<'a>(devices: impl Iterator<Item = &'a str>) -> b
         })
     });
     of_board.count() >= BOARD
+}
+
+/// Whether the switches of its fabric are not in its machine: on racks (GB200 and GB300 NVL72) they are trays of their
+/// own, which run fabric manager and nvlsm.
+///
+/// Source: docs.nvidia.com/multi-node-nvlink-systems/mnnvl-user-guide/overview.html (18 compute trays, 9 switch trays).
+pub(crate) fn is_of_rack(gpu: &Gpu, pci: &[Pci]) -> bool {
+    let device = pci.iter().find(|pci| pci.bus_id == gpu.bus_id);
+    let row = device.and_then(|pci| sconce_facts::gpu_by_pci(&pci.device));
+    let row = row.or_else(|| sconce_facts::gpu(&gpu.model).ok());
+    row.is_some_and(|row| {
+        row.capability.major == 10 && row.host == Some(sconce_facts::Machine::Aarch64)
+    })
 }
 
 impl Device<'_> {
@@ -160,10 +176,13 @@ impl Snapshot {
         self.opening(gpu).is_some()
     }
 
-    fn opening(&self, gpu: &Gpu) -> Option<Opening> {
+    fn node(&self, gpu: &Gpu) -> Option<&Node> {
         let path = format!("/dev/nvidia{}", gpu.minor);
-        let node = self.nodes.iter().find(|node| node.path == Path::new(&path))?;
-        Some(node.open)
+        self.nodes.iter().find(|node| node.path == Path::new(&path))
+    }
+
+    fn opening(&self, gpu: &Gpu) -> Option<Opening> {
+        Some(self.node(gpu)?.open)
     }
 
     fn trouble(&self, bus_id: &str, pci: Option<&Pci>, gpu: Option<&Gpu>) -> Option<Trouble> {
@@ -179,6 +198,15 @@ impl Snapshot {
             let held = holder.is_some_and(|driver| driver != "nvidia");
             return Some(if held { Trouble::Held } else { Trouble::Hidden });
         };
+        let silent = self.driver.nvml && !gpu.answers.unwrap_or_else(|| answered(gpu));
+        let node = self.node(gpu);
+        if node.is_some_and(|node| node.astray().is_some()) {
+            return Some(Trouble::Denied);
+        }
+        // What NVML says tells a GPU that wants a reset from one that is gone.
+        if node.is_some() && silent && silence::of(gpu) == Refusal::Reset {
+            return Some(Trouble::Recovery);
+        }
         match self.opening(gpu) {
             Some(open @ (Opening::Dead | Opening::Failed | Opening::Hung)) => {
                 return Some(Trouble::Dead(open));
@@ -186,8 +214,11 @@ impl Snapshot {
             Some(Opening::Forbidden | Opening::Denied) | None => return Some(Trouble::Denied),
             Some(Opening::Fine) => {}
         }
-        if self.driver.nvml && !gpu.answers.unwrap_or_else(|| answered(gpu)) {
-            return Some(Trouble::Silent);
+        if silent {
+            return Some(match silence::of(gpu) {
+                Refusal::NotAsked => Trouble::NotAsked,
+                _ => Trouble::Silent,
+            });
         }
         self.recovery(bus_id).map(|_| Trouble::Recovery)
     }
@@ -208,7 +239,9 @@ impl Snapshot {
     pub(crate) fn left(&self) -> usize {
         let devices = self.devices().into_iter();
         let open = |gpu: &Gpu| !gpu.lacks_instance() && !gpu.closed();
-        devices.filter(|device| device.trouble.is_none() && device.gpu.is_none_or(open)).count()
+        // NVML's silence alone says nothing against a GPU that it may not ask.
+        let fine = |trouble| matches!(trouble, None | Some(Trouble::NotAsked));
+        devices.filter(|device| fine(device.trouble) && device.gpu.is_none_or(open)).count()
     }
 
     /// How bad the loss of a GPU is: the others may still do.

@@ -272,7 +272,10 @@ fn modules(machine: &Machine) -> Vec<String> {
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
     let ours = |name: &&str| {
         name.starts_with("nvidia")
-            || matches!(*name, "nouveau" | "gdrdrv" | "nv_peer_mem" | "vfio_pci" | "ib_umad")
+            || matches!(
+                *name,
+                "nouveau" | "nvgpu" | "gdrdrv" | "nv_peer_mem" | "vfio_pci" | "ib_umad"
+            )
     };
     let mut names: Vec<String> = names.filter(ours).map(str::to_owned).collect();
     names.sort();

@@ -5,7 +5,7 @@ use sconce_gpu::nvml::Fabric;
 use super::{Rule, nvlsm};
 use crate::actions::duration;
 use crate::fix;
-use crate::state::is_switched_board;
+use crate::state::{is_of_rack, is_switched_board};
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -99,6 +99,15 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
             ),
             false => Step::host(words, &[&command]),
         });
+    }
+    let of_rack = |gpu: &crate::Gpu| is_of_rack(gpu, &snapshot.pci);
+    if switches == 0 && snapshot.gpus.iter().any(of_rack) {
+        if still_joining(snapshot).is_some() {
+            steps.push(fix::wait("wait a minute or two: GPUs join after a start, one by one"));
+        }
+        let what = "ask whoever runs the rack: on GB200 and GB300 NVL72 fabric manager and nvlsm run on its switch trays, none of them on this compute tray; see here whether links are up";
+        steps.push(Step::host(what, &["nvidia-smi -q", "nvidia-smi nvlink --status"]));
+        return vec![finding.fix(steps)];
     }
     if other.is_some() || snapshot.fabric_manager_version.is_none() {
         let words = "install fabric manager of the very version of the driver";

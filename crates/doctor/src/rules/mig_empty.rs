@@ -105,6 +105,26 @@ fn numbers(minor: u32, instance: crate::MigInstance) -> Option<[u32; 2]> {
     Some([own, own + 1 + compute])
 }
 
+/// The file of the driver that stands for a node of MIG's capabilities, by its path; `nvidia-modprobe -f` makes its node.
+pub(super) fn access(node: &std::path::Path) -> Option<String> {
+    let number: u32 = node.to_str()?.strip_prefix(CAPABILITY)?.parse().ok()?;
+    let file = match number.checked_sub(FIRST_OF_INSTANCES) {
+        None if number == 1 => "mig/config".to_owned(),
+        None if number == 2 => "mig/monitor".to_owned(),
+        None => return None,
+        Some(place) => {
+            let gpu = place / OF_GPU;
+            let instance = place % OF_GPU / OF_GPU_INSTANCE;
+            let within = match place % OF_GPU_INSTANCE {
+                0 => String::new(),
+                compute => format!("/ci{}", compute - 1),
+            };
+            format!("gpu{gpu}/mig/gi{instance}{within}/access")
+        }
+    };
+    Some(format!("/proc/driver/nvidia/capabilities/{file}"))
+}
+
 /// What the nodes of MIG's capabilities are called, before their number.
 const CAPABILITY: &str = "/dev/nvidia-caps/nvidia-cap";
 

@@ -29,6 +29,7 @@ mod hmm;
 mod host_name;
 mod image_without_cuda;
 mod imex;
+mod jetson;
 mod kernel_too_old;
 mod kernel_words;
 mod library_path;
@@ -54,6 +55,7 @@ mod secure_boot;
 mod small_shm;
 mod sxid;
 mod uvm_missing;
+mod vgpu_host;
 mod vgpu_license;
 mod visible_devices;
 mod wsl;
@@ -81,6 +83,7 @@ pub struct Rule {
 /// All rules, the causes that explain others first, those of least consequence last.
 pub const RULES: &[&Rule] = &[
     &wsl::RULE,
+    &jetson::RULE,
     &kernel_too_old::RULE,
     &driver_missing::RULE,
     &secure_boot::RULE,
@@ -92,6 +95,7 @@ pub const RULES: &[&Rule] = &[
     &image_without_cuda::RULE,
     &gpu_held::RULE,
     &gpu_excluded::RULE,
+    &vgpu_host::RULE,
     &needs_open_module::RULE,
     &needs_proprietary_module::RULE,
     &driver_older_than_gpu::RULE,
@@ -99,11 +103,11 @@ pub const RULES: &[&Rule] = &[
     &bar_space::RULE,
     &power_cable::RULE,
     &gsp_firmware::RULE,
+    &node_stale::RULE,
     &gpu_lost::RULE,
     &recovery_action::RULE,
     &uvm_missing::RULE,
     &node_missing::RULE,
-    &node_stale::RULE,
     &node_denied::RULE,
     &nvlsm::RULE,
     &fabric_manager::RULE,
@@ -137,6 +141,15 @@ pub const RULES: &[&Rule] = &[
     &driver_too_old::RULE,
 ];
 
+/// Those that hold where no GPU is served, as on a Jetson: what says of NVIDIA's driver is not asked.
+pub(crate) const WITHOUT_GPU: &[&Rule] =
+    &[&jetson::RULE, &kernel_too_old::RULE, &host_name::RULE, &rootless::RULE];
+
+/// Whether it is a Jetson, whose GPU is not served.
+pub(crate) fn is_jetson(snapshot: &Snapshot) -> bool {
+    jetson::is_one(snapshot)
+}
+
 /// Whether other kernel drivers have every GPU.
 pub(crate) fn held(snapshot: &Snapshot) -> bool {
     gpu_held::keep_the_module_out(snapshot)
@@ -161,6 +174,7 @@ pub const OF_START: &[&Rule] = &[
     &fabric_manager::RULE,
     &mig_empty::RULE,
     &compute_mode::RULE,
+    &vgpu_host::RULE,
     &needs_open_module::RULE,
     &needs_proprietary_module::RULE,
     &driver_older_than_gpu::RULE,

@@ -21,7 +21,8 @@ pub const RULE: Rule = Rule {
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     // A node that does not open because its GPU is dead is `gpu-lost`'s.
     let mut denied: Vec<(&Node, bool)> = Vec::new();
-    for node in &snapshot.nodes {
+    // What is behind a node that leads elsewhere is not the driver's (`node-stale`).
+    for node in snapshot.nodes.iter().filter(|node| node.astray().is_none()) {
         let gpu = snapshot
             .gpus
             .iter()

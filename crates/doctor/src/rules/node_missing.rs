@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Rule;
 use crate::fix;
+use crate::place::CONTROL_MINOR;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -16,15 +17,6 @@ pub const RULE: Rule = Rule {
     check,
 };
 
-/// The minor number of /dev/nvidiactl (open-gpu-kernel-modules, nv.h, NV_MINOR_DEVICE_NUMBER_CONTROL_DEVICE).
-const CONTROL_MINOR: u32 = 255;
-
-/// `/dev/nvidia<minor>`.
-fn is_of_a_gpu(node: &crate::Node) -> bool {
-    let name = node.path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
-    name.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
-}
-
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let has = |path: &str| snapshot.nodes.iter().any(|node| node.path == Path::new(path));
     if snapshot.driver.module.is_none() {
@@ -32,7 +24,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     }
     let gone: Vec<&crate::Gpu> = snapshot.gpus.iter().filter(|gpu| !snapshot.given(gpu)).collect();
     // A container has the nodes of the GPUs that it was given; none at all is worth a word.
-    let given = snapshot.nodes.iter().any(is_of_a_gpu);
+    let given = snapshot.nodes.iter().any(|node| node.of_gpu().is_some());
     if snapshot.container && has("/dev/nvidiactl") && given {
         return Vec::new();
     }

@@ -4,6 +4,7 @@ use sconce_gpu::nvml::Fabric;
 
 use super::Rule;
 use crate::fix;
+use crate::state::is_of_rack;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// Whether it is why the fabric is not up, for those who ask.
@@ -25,6 +26,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let down = snapshot.gpus.iter().filter(|gpu| {
         gpu.capability.is_some_and(|capability| capability.major == 10)
             && gpu.fabric.is_some_and(|state| state != Fabric::Completed)
+            && !is_of_rack(gpu, &snapshot.pci)
     });
     let down = down.count();
     let umad = snapshot.modules.iter().any(|name| name == "ib_umad");

@@ -2,6 +2,7 @@
 
 use super::Rule;
 use crate::fix;
+use crate::silence::code;
 use crate::state::Trouble;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
@@ -34,11 +35,6 @@ const MEANS: &[(u32, Severity)] = &[
 const NOT_ASKED: &[&str] =
     &["can't be opened", "has no `", "holds no answers", "was not asked", "could not finish"];
 
-/// The code at the end of `nvmlInit: GPU is lost (15)`.
-fn code(reason: &str) -> Option<u32> {
-    reason.rsplit_once('(')?.1.strip_suffix(')')?.parse().ok()
-}
-
 fn severity(reason: &str) -> Severity {
     if NOT_ASKED.iter().any(|words| reason.contains(words)) {
         return Severity::Warns;
@@ -49,7 +45,7 @@ fn severity(reason: &str) -> Severity {
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let (Some(reason), Some(_)) = (&snapshot.driver.nvml_silence, &snapshot.driver.module) else {
-        return Vec::new();
+        return not_asked(snapshot);
     };
     // Causes that have a rule of their own.
     let denied = snapshot.devices().iter().any(|device| device.trouble == Some(Trouble::Denied));
@@ -72,6 +68,28 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         steps.extend(fix::reboot(snapshot));
     }
     vec![finding.fix(steps)]
+}
+
+/// GPUs that NVML may not ask: they are not lost, and nothing is known of them.
+fn not_asked(snapshot: &Snapshot) -> Vec<Finding> {
+    let devices = snapshot.devices().into_iter();
+    let findings =
+        devices.filter(|device| device.trouble == Some(Trouble::NotAsked)).map(|device| {
+            let summary = format!("NVML does not answer for {}", device.name());
+            let reason = device.gpu.and_then(|gpu| gpu.silence.clone()).unwrap_or_default();
+            let mut steps = Vec::new();
+            if !snapshot.root {
+                let what = "look again as root, who may ask about every GPU";
+                steps.push(Step::host(what, &["sconce doctor"]));
+            }
+            let what = "see who has it, and whether the driver says why";
+            let command = format!("fuser -v /dev/nvidia{}", device.gpu.map_or(0, |gpu| gpu.minor));
+            steps.push(Step::host(what, &[&command, "dmesg --level err,warn"]));
+            Finding::new(&RULE, Severity::Unknown, summary)
+                .seen(format!("NVML: {reason}"))
+                .fix(steps)
+        });
+    findings.collect()
 }
 
 #[cfg(test)]

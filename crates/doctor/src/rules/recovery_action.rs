@@ -21,8 +21,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let devices = snapshot.devices().into_iter();
     let asked = devices.filter(|device| device.trouble == Some(Trouble::Recovery));
     let findings = asked.filter_map(|device| {
-        let (action, line) = snapshot.recovery(device.bus_id)?;
         let gpu = device.gpu?;
+        let said = gpu.silence.as_deref().map(|words| format!("NVML: {words}"));
+        let (action, line) = snapshot.recovery(device.bus_id).unwrap_or(("reset required", ""));
+        let seen = said.into_iter().chain((!line.is_empty()).then(|| line.to_owned()));
         let lower = action.to_lowercase();
         let steps =
             match (lower.contains("reboot"), lower.contains("reset"), lower.contains("drain")) {
@@ -35,7 +37,8 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
                 _ => fix::reboot(snapshot),
             };
         let summary = format!("{}: {action}", device.name());
-        Some(Finding::new(&RULE, snapshot.loss(), summary).seen(line).fix(steps))
+        let finding = Finding::new(&RULE, snapshot.loss(), summary);
+        Some(seen.fold(finding, Finding::seen).fix(steps))
     });
     findings.collect()
 }
