@@ -120,8 +120,9 @@ impl<'a> World<'a> {
 
     fn uv(&mut self) -> Result<&mut Uv, IndexError> {
         if self.uv.is_none() {
+            let tools = self.builder.store.tools();
             let options = uv::Options {
-                cache: &self.builder.store.root().join("tools"),
+                cache: tools.as_deref(),
                 leads: &self.leads,
                 offline: self.builder.client.options().offline,
             };

@@ -11,6 +11,7 @@ mod find;
 mod folder;
 mod offers;
 mod origin;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +41,9 @@ pub struct Uv {
 /// Where and how uv is looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// sconce's own cache: uv is installed in `uv/<version>` under it when none is found.
-    pub cache: &'a Path,
+    /// Folder of a store that nobody else writes to: uv is installed in `uv/<version>` under it when none is found. Without
+    /// one, and where others could exchange it, that is the user's own cache.
+    pub cache: Option<&'a Path>,
     /// Where paths of wheel folders lead.
     pub leads: &'a Leads,
     /// Whether the network must not be used.

@@ -10,6 +10,7 @@
 //!
 //! Files of the kernel (`/proc`, `/sys`) and files that sconce wrote itself need none of this.
 
+mod closed;
 mod folder;
 mod layers;
 mod object;
@@ -24,6 +25,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub use closed::closed_folder;
 pub use folder::{Folder, Found};
 pub use layers::Layers;
 pub use object::{json, of_value};
@@ -142,6 +144,11 @@ pub fn real_path(open: impl AsFd) -> io::Result<PathBuf> {
 /// A path to the very thing that is open, for those that take paths; good as long as it is open.
 pub fn held(open: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", open.as_fd().as_raw_fd()).into()
+}
+
+/// Who this process acts as.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// Whether an error says that nothing is at a path.

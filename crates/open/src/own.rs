@@ -14,7 +14,7 @@ use rustix::io::Errno;
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The most links on the way to a folder, as the kernel has it (path_resolution(7)).
-const MOST_LINKS: u32 = 40;
+pub(crate) const MOST_LINKS: u32 = 40;
 
 /// Opens a folder by its absolute path. A link on the way counts only where nobody but root or the caller can have put it:
 /// whoever may write a folder can move root's own links into it, so the owner of a link proves nothing.
@@ -68,7 +68,7 @@ fn may_be_anybodys(folder: &Stat) -> bool {
 }
 
 /// The names and `..` of a path, the last first.
-fn parts(path: &Path) -> Vec<OsString> {
+pub(crate) fn parts(path: &Path) -> Vec<OsString> {
     let named = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some("..".into()),

@@ -82,8 +82,7 @@ pub(crate) fn add(
             }
         } else if about.is_symlink() {
             let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
-            header.set_size(0);
-            tar.append_link(&mut header, name, Path::new(&OsString::from_vec(target)))?;
+            append_link(tar, &mut header, &name, &target)?;
         } else if about.is_file() {
             // It may have become a FIFO: don't wait for a writer.
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
@@ -117,6 +116,27 @@ pub(crate) fn add(
         }
     }
     Ok(left_out)
+}
+
+/// Adds a link with exactly these bytes: the library would take `//` and `/./` for `/`.
+fn append_link(
+    tar: &mut tar::Builder<impl Write>,
+    header: &mut tar::Header,
+    name: &Path,
+    target: &[u8],
+) -> io::Result<()> {
+    header.set_size(0);
+    if header.set_link_name_literal(target).is_err() {
+        // What has no room in a header goes before it, with a NUL at its end (tar(5), "Long link").
+        let mut long = tar::Header::new_gnu();
+        long.set_path("././@LongLink")?;
+        long.set_entry_type(tar::EntryType::GNULongLink);
+        long.set_mode(0o644);
+        long.set_size(target.len() as u64 + 1);
+        long.set_cksum();
+        tar.append(&long, target.chain(&[0_u8][..]))?;
+    }
+    tar.append_data(header, name, io::empty())
 }
 
 /// `path.join(below)`, without a slash at the end where there is nothing below.

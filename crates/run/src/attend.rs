@@ -35,12 +35,43 @@ pub(crate) struct Attended<'a> {
     pub(crate) starts: bool,
     /// What is attended to outlives this process, in the container that is called so: who sends a third signal leaves it.
     pub(crate) outlives: Option<&'a str>,
+    /// What signals to this process mean.
+    pub(crate) signalled: Signalled,
+}
+
+/// What becomes of signals to the caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signalled {
+    /// They are for the command.
+    Passed,
+    /// The same, but for the end of the caller's terminal: what was started elsewhere goes on without it.
+    PassedButHangup,
+    /// They are for this process, as with Docker's client where there is a terminal: keys make the command's.
+    Kept,
+}
+
+impl Signalled {
+    /// Who attends leaves at this one.
+    fn leaves(self, number: i32) -> bool {
+        match self {
+            Self::Passed => false,
+            Self::PassedButHangup => number == libc::SIGHUP,
+            Self::Kept => signals::ends_a_process(number),
+        }
+    }
 }
 
 impl<'a> Attended<'a> {
     /// What a shim has to say, and no signals.
     pub(crate) fn to(control: &'a OwnedFd, pulse: Option<Pulse>) -> Self {
-        Self { control, signals: None, pulse, starts: false, outlives: None }
+        Self {
+            control,
+            signals: None,
+            pulse,
+            starts: false,
+            outlives: None,
+            signalled: Signalled::Passed,
+        }
     }
 }
 
@@ -161,6 +192,10 @@ impl Attendance<'_> {
                     .map_or(Ok(0), |pipe| rustix::io::read(pipe.fd(), &mut numbers))
                     .unwrap_or(0);
                 for number in numbers.iter().take(count).map(|byte| i32::from(*byte)) {
+                    if self.to.signalled.leaves(number) {
+                        let container = self.to.outlives.unwrap_or_default().to_owned();
+                        return Err(Error::Detached { signal: number, container });
+                    }
                     self.pass_on(number);
                     match signals::ends_a_process(number) {
                         true if self.to.starts => {
@@ -215,9 +250,12 @@ impl Attendance<'_> {
             }
             // Ctrl-Z: the container stops, then this process, as a job of the shell.
             (libc::SIGTSTP, _) => {
-                send();
+                if self.to.signalled != Signalled::Kept {
+                    send();
+                }
                 signals::stop_myself();
             }
+            _ if self.to.signalled == Signalled::Kept => {}
             _ => send(),
         }
     }

@@ -10,7 +10,7 @@ use rustix::process::WaitStatus;
 use sconce_facts::{OLDEST_KERNEL, kernel_version};
 use sconce_open::held;
 
-use crate::attend::{self, Attended};
+use crate::attend::{self, Attended, Signalled};
 use crate::cgroup::{Groups, Limits, Plan};
 use crate::control::Message;
 use crate::error::{Doing, Error};
@@ -204,7 +204,14 @@ impl Session {
         let control = self.shim.control.try_clone().doing("keeping the socket to the shim")?;
         let called = self.container.name.as_deref().unwrap_or(&self.folder.id);
         let pulse = self.shim.number().map(|shim| Pulse::of(called, shim));
-        let to = Attended { control: &control, signals, pulse, starts: false, outlives: None };
+        let to = Attended {
+            control: &control,
+            signals,
+            pulse,
+            starts: false,
+            outlives: None,
+            signalled: Signalled::Passed,
+        };
         attend::attend(to, captured, most, &mut |message| {
             self.hear(message, notices)?;
             Ok(!(self.container.detach && self.outcome.started))

@@ -163,6 +163,14 @@ pub enum Error {
         /// The command's process, as the container counts.
         process: Option<i32>,
     },
+    /// The caller of `attach` was told to end, or has no terminal any more.
+    #[error("left: {container} runs on")]
+    Detached {
+        /// The signal.
+        signal: i32,
+        /// The container in a person's words.
+        container: String,
+    },
     /// A path is longer than the kernel takes.
     #[error("a path below {} is longer than a path may be (4096 bytes)", .0.display())]
     TooLong(PathBuf),
@@ -263,6 +271,9 @@ impl Error {
             Self::Left { container, process: None, .. } => {
                 return Some(format!("`sconce kill {container}` ends all that runs there"));
             }
+            Self::Detached { container, .. } => {
+                return Some(format!("`sconce attach {container}` joins it again"));
+            }
             Self::Late(_) => {
                 "its files may come from a slow disk, or something in the container traces it: try again"
             }
@@ -284,9 +295,9 @@ impl Error {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable { .. } => 126,
-            Self::Interrupted(signal) | Self::Left { signal, .. } => {
-                u8::try_from(128 + signal).unwrap_or(u8::MAX)
-            }
+            Self::Interrupted(signal)
+            | Self::Left { signal, .. }
+            | Self::Detached { signal, .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             _ => 125,
         }
     }

@@ -169,6 +169,7 @@ pub(crate) fn step_down(privileges: &Privileges, name: &CStr) -> io::Result<()> 
     // what is sent when the parent dies.
     os::hide_memory()?;
     die_with_parent()?;
+    os::hide_arguments(name);
     Ok(rustix::thread::set_name(name)?)
 }
 

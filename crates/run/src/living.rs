@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::attend::{self, Attended};
+use crate::attend::{self, Attended, Signalled};
 use crate::control::{self, Exec, Message};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Listed, State};
@@ -47,6 +47,7 @@ impl Listed {
             pulse: self.pulse_of(&socket),
             starts: true,
             outlives: Some(self.called()),
+            signalled: Signalled::Passed,
         };
         attend::attend(to, Vec::new(), 0, &mut |message| {
             match message {
@@ -70,7 +71,8 @@ impl Listed {
     }
 
     /// Joins the caller's streams to those of a detached container until it ends: how it did.
-    /// Nothing when the user left it running, by Ctrl-P, Ctrl-Q on its terminal.
+    /// Nothing when the user left it running, by Ctrl-P, Ctrl-Q on its terminal; [`Error::Detached`] where the caller's
+    /// terminal was closed, or where there is a terminal and this process was told to end.
     pub fn attach(&self, notices: &mut dyn FnMut(&str)) -> Result<Option<Exit>, Error> {
         let signals = signals::SignalPipe::new().doing("listening for signals")?;
         let exit = |ended: Option<Exit>| ended.map_or_else(|| self.ended(), Ok);
@@ -127,6 +129,7 @@ impl Listed {
             pulse,
             starts: false,
             outlives: Some(self.called()),
+            signalled: Signalled::Kept,
         };
         // The terminal is raw: a line ends with a return as well.
         let mut notices = |text: &str| notices(&format!("{text}\r"));
@@ -225,6 +228,11 @@ impl Listed {
         ["log.1", "log"].iter().map(|name| self.path.join(name)).filter(|p| p.exists()).collect()
     }
 
+    /// Whether its first output is no longer in its log, which is kept to two files.
+    pub fn logs_are_cut(&self) -> bool {
+        self.path.join("log.dropped").exists()
+    }
+
     /// Its shim still lives: asked anew.
     pub fn lives(&self) -> bool {
         File::open(&self.path).is_ok_and(|folder| {
@@ -310,6 +318,8 @@ impl Listed {
             pulse,
             starts: false,
             outlives: Some(self.called()),
+            // `stop` and `wait` pass nothing on: what has signals is attached.
+            signalled: Signalled::PassedButHangup,
         };
         attend::attend(to, Vec::new(), 0, &mut |message| Ok(end.hear(message, notices)))?;
         end.result()

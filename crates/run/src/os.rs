@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
@@ -200,6 +201,36 @@ pub(crate) fn close_at_exec_from(first: u32) {
 pub(crate) fn hide_memory() -> io::Result<()> {
     // SAFETY: PR_SET_DUMPABLE takes a number.
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(|_| ())
+}
+
+/// Where this program's arguments lie, as `/proc/self/cmdline` shows them; 0 where that is not known.
+static ARGUMENTS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Remembers where this program's arguments are. In a container, `/proc` says what root there likes.
+pub(crate) fn remember_arguments() {
+    let about = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 48 and 49, counted from the third, behind the name (proc_pid_stat(5)).
+    let fields = about.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace().skip(45).map_while(|word| word.parse().ok());
+    for place in &ARGUMENTS {
+        place.store(fields.next().unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+/// Shows `name` and no more as this process's arguments: they say where the store lies on the machine.
+pub(crate) fn hide_arguments(name: &CStr) {
+    let [start, end] = [&ARGUMENTS[0], &ARGUMENTS[1]].map(|place| place.load(Ordering::Relaxed));
+    let name = name.to_bytes();
+    if start == 0 || end.saturating_sub(start) <= name.len() {
+        return;
+    }
+    let place: *mut u8 = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the kernel put the arguments there, on this process's own stack (execve(2)), and said so before any
+    // container was there. A shim has one thread, and has read them.
+    unsafe {
+        std::ptr::write_bytes(place, 0, end - start);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), place, name.len());
+    }
 }
 
 /// Makes the loopback device of this network namespace usable (netdevice(7)).

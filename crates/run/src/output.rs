@@ -19,6 +19,8 @@ use crate::{Container, Stdio, os, streams, time};
 
 /// Largest a log grows before it is `log.1` and a new one begins.
 const LARGEST: u64 = 64 << 20;
+/// Extension of an empty file beside a log whose beginning is gone.
+const DROPPED: &str = "dropped";
 /// How long someone who looks may keep the container waiting, milliseconds.
 const PATIENCE: i64 = 1000;
 
@@ -247,6 +249,8 @@ struct Log {
     path: PathBuf,
     file: File,
     length: u64,
+    /// A third file began: what the first held is gone.
+    dropped: bool,
     /// Why the last piece could not be kept, be it in part.
     lost: Option<String>,
 }
@@ -255,7 +259,7 @@ impl Log {
     fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("log");
         let file = create(&path).doing_to("creating", &path)?;
-        Ok(Self { path, file, length: 0, lost: None })
+        Ok(Self { path, file, length: 0, dropped: false, lost: None })
     }
 
     /// Keeps a piece of output. A full disk does not end the container: what can't be kept is lost, and
@@ -267,6 +271,7 @@ impl Log {
         self.lost = said.and_then(|()| self.append(stream, text)).err().map(|why| why.to_string());
     }
 
+    /// Writes a line, in a new file where the old one is long enough.
     fn append(&mut self, stream: &str, text: &[u8]) -> io::Result<()> {
         let line = Line {
             log: String::from_utf8_lossy(text).into_owned(),
@@ -280,7 +285,12 @@ impl Log {
             bytes.insert(0, b'\n');
         }
         if self.length + bytes.len() as u64 > LARGEST {
-            fs::rename(&self.path, self.path.with_extension("1"))?;
+            let older = self.path.with_extension("1");
+            if !self.dropped && older.exists() {
+                create(&self.path.with_extension(DROPPED))?;
+                self.dropped = true;
+            }
+            fs::rename(&self.path, older)?;
             self.file = create(&self.path)?;
             self.length = 0;
         }
@@ -319,6 +329,8 @@ mod tests {
         let line: Line = serde_json::from_str(&text).expect("one line");
         assert_eq!((line.log.as_str(), line.stream.as_str()), ("\u{fffd}next\n", "stderr"));
         assert!(folder.path().join("log.1").exists());
-        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2);
+        // The third says that the first is gone.
+        assert!(folder.path().join("log.dropped").exists());
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 3);
     }
 }

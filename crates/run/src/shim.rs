@@ -28,6 +28,7 @@ pub fn shim_main() {
     if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
     }
+    os::remember_arguments();
     let ended =
         os::hide_memory().and_then(|()| container_to_keep()).doing("waiting for a container");
     let ended = ended.and_then(|order| order.map_or(Ok(()), keep));
@@ -99,6 +100,11 @@ fn keep(order: Order) -> Result<(), Error> {
     state.finished = Some(folder::now());
     match &ended {
         Ok((exit, _)) => state.exit = Some(exit.code()),
+        // It has ended as a shell's does whose command is not there: nothing was lost.
+        Err(error @ (Error::NotFound(_) | Error::NotExecutable { .. })) => {
+            state.exit = Some(error.exit_code());
+            state.error = Some(error.chain());
+        }
         Err(error) => state.error = Some(error.chain()),
     }
     for group in &groups.made {

@@ -238,3 +238,30 @@ fn what_lies_among_the_names_and_is_none_is_named() {
         assert_eq!(err.matches(&said).count(), 1, "{err}");
     }
 }
+
+/// In a store that a group writes to, a member may leave a program where uv is looked for.
+#[test]
+fn no_program_is_run_from_a_groups_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(at("store")).unwrap();
+    mode(&at("store"), 0o2770);
+    run(sconce(&at("store"), &["images"]), 0);
+    let bin = at("store").join("tools/uv").join(&sconce_lock::resolver().pinned).join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("uv"), format!("#!/bin/sh\ntouch {}\n", at("ran").display())).unwrap();
+    mode(&bin.join("uv"), 0o755);
+    fs::create_dir(at("project")).unwrap();
+    let spec = "[environment]\ntorch = false\nrequirements = [\"packaging\"]\n";
+    fs::write(at("project/sconce.toml"), spec).unwrap();
+    let mut lock = sconce(&at("store"), &["--offline", "lock"]);
+    // No uv of this machine's is found.
+    lock.arg(at("project")).env("PATH", "/nonexistent").env("HOME", at("home"));
+    lock.env_remove("SCONCE_UV").env_remove("XDG_CACHE_HOME");
+    let (out, err) = texts(&lock.output().unwrap());
+    assert!(err.contains("it is not on this machine, and --offline forbids"), "{out}{err}");
+    assert!(!at("ran").exists());
+    // One's own would be here.
+    assert!(at("home/.cache/sconce/tools").is_dir());
+}

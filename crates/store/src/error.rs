@@ -312,7 +312,7 @@ impl Error {
                 "`chmod 700 {0}` makes it yours alone; `chmod 2770 {0}` shares it with its group on purpose",
                 shell(root)
             ),
-            Self::NotPrivate(path) => format!("remove it: `rm -rf {}`", shell(path)),
+            Self::NotPrivate(path) => not_private(path),
             Self::ReadOnly { .. } => {
                 "only the owner of that store can remove its images".to_owned()
             }
@@ -477,8 +477,21 @@ fn unremovable_hint(
     }
 }
 
+/// Who can remove a folder that should be the caller's alone: its owner, and that of the folder with the sticky bit that
+/// it lies in.
+fn not_private(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let you = rustix::process::geteuid().as_raw();
+    match std::fs::symlink_metadata(path) {
+        Ok(about) if you != 0 && about.uid() != you => {
+            format!("uid {} or root can remove it: `{}rm -rf {}`", about.uid(), sudo(), shell(path))
+        }
+        _ => format!("remove it: `rm -rf {}`", shell(path)),
+    }
+}
+
 /// What a command that root must run begins with.
-fn sudo() -> &'static str {
+pub(crate) fn sudo() -> &'static str {
     if rustix::process::geteuid().is_root() { "" } else { "sudo " }
 }
 

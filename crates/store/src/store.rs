@@ -125,14 +125,18 @@ impl Store {
         for name in FOLDERS {
             make_folder(&place.folder(name), sharing.folders())?;
         }
+        let note = |text: &str| options.note.iter().for_each(|note| note(text));
+        if sharing.is_group() {
+            // By whoever is first, as all others: who makes it can move what others have in it.
+            make_folder(&place.folder("containers"), sharing.folders())?;
+        }
         for name in ["tmp", "containers"] {
-            hold(&place.folder(name), &meta, sharing)?;
+            hold(&place.folder(name), &meta, sharing, &|_| {})?;
         }
         let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
         let lock = place.folder("locks/gc");
         let gc = open_gc_lock(&lock, sharing)?;
         let pins = Pins::new(scratch.path().to_owned(), gc, lock);
-        let note = |text: &str| options.note.iter().for_each(|note| note(text));
         let lowers =
             options.lowers.iter().filter_map(|lower| Lower::open(lower, place.root(), &note));
         let lowers = lowers.collect();
@@ -191,6 +195,12 @@ impl Store {
         found
     }
 
+    /// Where programs may lie that are run outside of containers: in a store that is its owner's alone. From another,
+    /// nothing is.
+    pub fn tools(&self) -> Option<PathBuf> {
+        self.sharing().is_private().then(|| self.root().join("tools"))
+    }
+
     /// Where the state of running containers lies, made if it isn't there: of mode 0700, and in a
     /// store of several users one for each. Nothing of the store looks into it.
     pub fn containers(&self) -> Result<PathBuf, Error> {
@@ -201,7 +211,10 @@ impl Store {
         }
         make_folder(&path, self.sharing().folders())?;
         let meta = fs::metadata(self.root()).map_err(at("look at", self.root()))?;
-        hold(&path, &meta, self.sharing())?;
+        // Here and not each time that it is opened: who only looks has nothing there to lose.
+        for folder in [&path, &self.place().folder("tmp")] {
+            hold(folder, &meta, self.sharing(), &|text| self.note(text))?;
+        }
         path.push(rustix::process::geteuid().as_raw().to_string());
         make_folder(&path, 0o700)?;
         access::check_private(&path)?;
@@ -461,8 +474,13 @@ impl Store {
 }
 
 /// Sees to it that in a group's store what each member has in a folder is theirs alone to move and remove. Its owner can
-/// do both all the same: as root it is given to the owner of the store.
-fn hold(folder: &Path, store: &Metadata, sharing: Sharing) -> Result<(), Error> {
+/// do both all the same: as root it is given to the owner of the store, and others are told who it is.
+fn hold(
+    folder: &Path,
+    store: &Metadata,
+    sharing: Sharing,
+    note: &dyn Fn(&str),
+) -> Result<(), Error> {
     if !sharing.is_group() {
         return Ok(());
     }
@@ -470,6 +488,15 @@ fn hold(folder: &Path, store: &Metadata, sharing: Sharing) -> Result<(), Error> 
     let you = rustix::process::geteuid().as_raw();
     if you == 0 && about.st_uid != store.uid() {
         own::give_to(folder, store.uid()).map_err(at("set the owner of", folder))?;
+    } else if ![0, you, store.uid()].contains(&about.st_uid) {
+        note(&format!(
+            "{} belongs to uid {}, who can move and remove what you have in it; `{}chown {} {}` gives it to the store's owner",
+            shell(folder),
+            about.st_uid,
+            crate::error::sudo(),
+            store.uid(),
+            shell(folder),
+        ));
     }
     if about.st_mode & 0o7777 == sharing.held() || you != 0 && you != about.st_uid {
         return Ok(());
@@ -512,7 +539,7 @@ fn check_format(root: &Path) -> Result<Option<u64>, Error> {
             // Our folders alone are another process that makes the store right now.
             for path in list(root)? {
                 let name = path.file_name().unwrap_or_default();
-                if !FOLDERS.iter().any(|ours| *ours == name) && name != "version" {
+                if !FOLDERS.iter().chain(&["containers", "version"]).any(|ours| *ours == name) {
                     return Err(Error::NotAStore(root.to_owned()));
                 }
             }

@@ -30,6 +30,12 @@ pub enum UvError {
         /// pip's words.
         words: String,
     },
+    /// There is no folder that only this user can write to, for a uv of sconce's own.
+    #[error("there is no uv on the PATH, and no folder for one that only you can write to: {why}")]
+    NoPlace {
+        /// What is wrong with each that there could be.
+        why: String,
+    },
     /// The uv that `SCONCE_UV` names is none, or too old.
     #[error("SCONCE_UV names {program}: {why}")]
     Named {
@@ -73,6 +79,9 @@ impl UvError {
             Self::Install { .. } => {
                 Some("check pip's index and proxy settings, or put a uv on the PATH".into())
             }
+            Self::NoPlace { .. } => Some(
+                "set XDG_CACHE_HOME to a folder of yours that nobody else can write to, or SCONCE_UV to a uv program".into(),
+            ),
             Self::Named { .. } => Some("unset SCONCE_UV, or name a newer uv".into()),
             Self::Failed { offline: true, .. } => {
                 Some("what is not in uv's cache needs the network: run without --offline".into())

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::{Options, UvError};
+use super::{Options, UvError, place};
 
 /// The oldest uv that will do.
 pub fn minimum() -> &'static str {
@@ -34,8 +34,11 @@ pub(super) fn find(
         return Ok(found);
     }
     let pinned = &sconce_lock::resolver().pinned;
-    let home = options.cache.join("uv").join(pinned);
+    let tools = place::closed(options.cache, env)?;
+    let home = tools.join("uv").join(pinned);
     let program = home.join("bin").join("uv");
+    // What is there may be from a time when others could write to it.
+    place::check(&tools, &program).map_err(|why| UvError::NoPlace { why })?;
     if let Some(version) = version_of(&program) {
         return Ok((program, version));
     }

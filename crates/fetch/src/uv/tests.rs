@@ -42,7 +42,7 @@ impl Bench {
     }
 
     fn options(&self) -> Options<'_> {
-        Options { cache: Path::new("/nonexistent"), leads: &self.1, offline: false }
+        Options { cache: None, leads: &self.1, offline: false }
     }
 
     fn uv(&self, variables: &[(&str, &str)]) -> Uv {
@@ -321,7 +321,7 @@ fn found_on_the_path_when_new_enough_else_installed() {
     let bench = Bench::new("echo 'uv 0.13.9 (x)'");
     let bin = bench.path("bin");
     let cache = bench.path("cache");
-    let options = Options { cache: &cache, ..bench.options() };
+    let options = Options { cache: Some(&cache), ..bench.options() };
     let find = |variables: &[(&str, &str)], options: Options<'_>| {
         let mut notes = Vec::new();
         let mut note = |text: &str| notes.push(text.to_owned());
@@ -359,13 +359,65 @@ fn found_on_the_path_when_new_enough_else_installed() {
     // Neither.
     bench.program("python3", "echo 'No module named pip' >&2; exit 1");
     let other = bench.path("other");
-    let (found, _) = find(&[("PATH", bin.to_str().unwrap())], Options { cache: &other, ..options });
+    let (found, _) =
+        find(&[("PATH", bin.to_str().unwrap())], Options { cache: Some(&other), ..options });
     let error = found.unwrap_err();
     assert!(matches!(error, UvError::Missing { .. }), "{error}");
     assert!(error.hint().unwrap().contains("apt install"));
     bench.program("python3", "echo 'no route to host' >&2; exit 1");
-    let (found, _) = find(&[("PATH", bin.to_str().unwrap())], Options { cache: &other, ..options });
+    let (found, _) =
+        find(&[("PATH", bin.to_str().unwrap())], Options { cache: Some(&other), ..options });
     assert!(found.unwrap_err().to_string().contains("no route to host"));
+}
+
+/// In a folder that a group writes to, each member would run what another left there.
+#[test]
+fn no_uv_is_run_that_others_can_have_put_there() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let bench = Bench::new("echo 'uv 0.1.0'");
+    fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let pinned = &sconce_lock::resolver().pinned;
+    let uv_in = |tools: &Path| {
+        let bin = tools.join("uv").join(pinned).join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let script = format!("#!/bin/sh\ntouch {}\necho uv 0.13.9\n", bench.path("ran").display());
+        fs::write(bin.join("uv"), script).unwrap();
+        fs::set_permissions(bin.join("uv"), fs::Permissions::from_mode(0o755)).unwrap();
+        bin.join("uv")
+    };
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (shared, home) = (bench.path("shared"), bench.path("home"));
+    uv_in(&shared.join("tools"));
+    mode(&shared, 0o2770);
+    fs::create_dir(&home).unwrap();
+    let find = |home: &Path, cache: Option<&Path>| {
+        let variables = [("HOME", home.to_str().unwrap())];
+        let options = Options { cache, offline: true, ..bench.options() };
+        super::find::find(options, &|name| env(&variables, name), &mut |_| {})
+    };
+    let of_store = shared.join("tools");
+    let found = find(&home, Some(&of_store));
+    assert!(matches!(found, Err(UvError::Offline)), "{found:?}");
+    assert!(!bench.path("ran").exists());
+    // That of one's own cache is, which nobody else enters.
+    let own = uv_in(&home.join(".cache/sconce/tools"));
+    assert_eq!(find(&home, Some(&of_store)).unwrap().0, own);
+    assert_eq!(fs::metadata(home.join(".cache/sconce/tools")).unwrap().mode() & 0o777, 0o700);
+    fs::remove_file(bench.path("ran")).unwrap();
+    // A link, and the file of another user, from when it was open.
+    fs::rename(&own, bench.path("theirs")).unwrap();
+    symlink(bench.path("theirs"), &own).unwrap();
+    let error = find(&home, None).unwrap_err();
+    assert!(error.to_string().contains("uv` is a link: remove it"), "{error}");
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        fs::rename(bench.path("theirs"), &own).unwrap();
+        chown(&own, Some(65534), None).unwrap();
+        let error = find(&home, None).unwrap_err();
+        assert!(error.to_string().contains("uv` is another user's: remove it"), "{error}");
+    }
+    assert!(!bench.path("ran").exists());
 }
 
 /// Against the real uv and the index that is configured: `cargo test -p sconce-fetch -- --ignored real_uv`.
@@ -404,7 +456,7 @@ fn real_uv_resolves_torch() {
     let cache = std::env::temp_dir().join("sconce-real-uv");
     let text = std::env::var("SCONCE_TEST_SPEC").unwrap_or_default();
     let leads = Leads::of(Path::new("/"));
-    let options = Options { cache: &cache, leads: &leads, offline: false };
+    let options = Options { cache: Some(&cache), leads: &leads, offline: false };
     let uv = Uv::find(options, &mut |_| {}).unwrap();
     let mut index = Real(uv);
     let spec = Spec::parse(&text).unwrap();

@@ -8,8 +8,8 @@ use crate::error::Failure;
 
 /// Join a detached container's output, and input if it takes any, until it ends
 ///
-/// Signals go to the container; its exit code becomes this one's. Ctrl-P, Ctrl-Q leaves a container that
-/// has a terminal, and it runs on.
+/// Its exit code becomes this one's. A container that has a terminal is left by Ctrl-P, Ctrl-Q and by signals that end `attach`,
+/// and runs on. One without gets the signals; it is left, and runs on, when the terminal of `attach` is closed (HUP).
 #[derive(clap::Args)]
 pub struct Args {
     /// Name or id

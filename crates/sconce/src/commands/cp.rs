@@ -100,6 +100,10 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
 fn check_process(path: &str) -> Result<(), Failure> {
     let mut parts = Path::new(path).components().skip(1).map(|part| part.as_os_str());
     let first = parts.next();
+    if first == Some(OsStr::new("proc")) && parts.clone().next().is_none() {
+        let what = format!("{path} is the kernel's view of all processes, which come and go");
+        return Err(Failure::new(Kind::Usage, what).hint("name a file or folder below it"));
+    }
     let own = parts.next().is_some_and(|part| part == "self" || part == "thread-self");
     if first != Some(OsStr::new("proc")) || !own {
         return Ok(());

@@ -18,7 +18,8 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Show what a detached container wrote
 ///
-/// Its standard output goes to standard output, its standard error to standard error.
+/// Its standard output goes to standard output, its standard error to standard error. The last 64 to 128 MiB of a log are
+/// kept, with what it takes to tell the two and the time apart.
 #[derive(clap::Args)]
 pub struct Args {
     /// Name or id
@@ -67,6 +68,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
         }
         end = Some((path, reader));
+    }
+    if args.tail.is_none() && one.logs_are_cut() {
+        eprintln!(
+            "note: its first output is no longer there: of a log the last 64 to 128 MiB are kept"
+        );
     }
     let skip = args.tail.map_or(0, |most| lines.len().saturating_sub(most));
     lines.iter().skip(skip).for_each(|line| show(line, args.timestamps));

@@ -8,6 +8,8 @@ use sconce_run::{Exit, Listed};
 use serde_json::{Value, json};
 
 use crate::cli::Global;
+use crate::commands::inspect::for_a_terminal;
+use crate::commands::show::turns;
 use crate::context::Context;
 use crate::error::Failure;
 
@@ -36,7 +38,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     listed.retain(|one| args.all || one.alive);
     if args.json {
         let rows: Vec<Value> = listed.iter().map(describe).collect();
-        println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
+        let text = serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?;
+        println!("{}", for_a_terminal(&text));
         return Ok(ExitCode::SUCCESS);
     }
     if args.ids || global.quiet {
@@ -82,7 +85,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// A text of an image or a container, fit for a terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
 }
 
 /// Where containers keep their state.
@@ -176,11 +179,12 @@ pub fn since(moment: u64) -> String {
 /// One container as JSON.
 pub fn describe(one: &Listed) -> Value {
     let (container, state) = (&one.container, &one.state);
-    let status = match (one.alive, state.started, &state.error) {
-        (true, Some(_), _) => "running",
-        (true, None, _) => "starting",
-        (false, _, None) => "exited",
-        (false, _, Some(_)) => "lost",
+    // One whose command could not be executed has an exit code and an error.
+    let status = match (one.alive, state.started, state.exit, &state.error) {
+        (true, Some(_), ..) => "running",
+        (true, None, ..) => "starting",
+        (false, _, None, Some(_)) => "lost",
+        (false, ..) => "exited",
     };
     json!({
         "id": one.id,

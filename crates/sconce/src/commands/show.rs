@@ -292,10 +292,13 @@ fn print(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What turns the direction of writing hides as much as what moves the cursor (UAX #9).
+pub fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A registry's words, as a terminal may show them.
 pub fn shown(text: &str) -> String {
-    // What turns the direction of writing hides as much as what moves the cursor (UAX #9).
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |c: char| match c.is_control() || turns(c) {
         true => c.escape_default().collect(),
         false => vec![c],

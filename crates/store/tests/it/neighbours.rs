@@ -172,8 +172,13 @@ fn what_is_used_by_its_path_is_not_moved_by_others() {
     let root = admins_store(folder.path());
     // A member is first, and the folders are theirs until root comes by.
     assert_eq!(said(child_of(ANN, "077", folder.path(), &root, "sharing build 1")), ["built"]);
-    fs::create_dir(root.join("containers")).unwrap();
     chown(&root.join("containers"), User { gid: GROUP, ..ANN });
+    // Whose they are, others are told who have something there.
+    let heard = said(child_of(BEN, "077", folder.path(), &root, "sharing lease"));
+    for name in ["tmp", "containers"] {
+        let word = format!("{name} belongs to uid {}, who can move and remove", ANN.uid);
+        assert!(heard.iter().any(|line| line.contains(&word)), "{name}: {heard:?}");
+    }
     drop(said(child_of(ROOT, "077", folder.path(), &root, "open")));
     fs::create_dir(root.join("tmp/of-root")).unwrap();
     let moves = |user: User, from: &Path| {
@@ -192,6 +197,24 @@ fn what_is_used_by_its_path_is_not_moved_by_others() {
     chown(&root.join("tmp/of-ann"), User { gid: GROUP, ..ANN });
     assert!(!moves(BEN, &root.join("tmp/of-ann")));
     assert!(moves(ANN, &root.join("tmp/of-ann")));
+}
+
+/// Root comes first, as `docs/security.md` has it: nobody else can be the owner of these folders then, and no program is
+/// run from such a store.
+#[test]
+fn what_root_opens_first_is_roots_to_hold() {
+    need_root();
+    let folder = open_folder();
+    let root = admins_store(folder.path());
+    drop(said(child_of(ROOT, "077", folder.path(), &root, "open")));
+    drop(said(child_of(ANN, "077", folder.path(), &root, "sharing lease")));
+    for name in ["", "tmp", "containers"] {
+        let about = fs::metadata(root.join(name)).unwrap();
+        assert_eq!((about.uid(), about.mode() & 0o7777), (0, 0o3770), "{name}");
+    }
+    assert_eq!(Store::open(&root).unwrap().tools(), None);
+    let own = folder.path().join("own");
+    assert_eq!(Store::open(&own).unwrap().tools(), Some(own.join("tools")));
 }
 
 /// A name that a member gave to somebody's file, or a pipe, in the place of a download.
