@@ -53,7 +53,7 @@ fn package(release: &Release) -> io::Result<Vec<u8>> {
         ("data.tar.xz", &data),
     ] {
         // ar(5): name, time, owner, group, mode, size.
-        write!(ar, "{name:<16}{time:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, "100644", bytes.len())?;
+        writeln!(ar, "{name:<16}{time:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, "100644", bytes.len())?;
         ar.extend_from_slice(bytes);
         if bytes.len() % 2 == 1 {
             ar.push(b'\n');
