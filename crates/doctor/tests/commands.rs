@@ -116,7 +116,7 @@ fn an_error_that_asks_for_a_reset_on_the_last_gpu() {
     let mut node = two.nodes.iter().find(|node| node.path.ends_with("nvidia0")).unwrap().clone();
     (gpu.index, gpu.minor, gpu.bus_id) = (1, 1, "0000:f1:00.0".into());
     pci.bus_id.clone_from(&gpu.bus_id);
-    node.path = "/dev/nvidia1".into();
+    (node.path, node.minor) = ("/dev/nvidia1".into(), 1);
     two.gpus.push(gpu);
     two.pci.push(pci);
     two.nodes.push(node);

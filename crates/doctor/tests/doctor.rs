@@ -376,12 +376,22 @@ fn every_rule_is_met() {
     (settings.rootless, settings.container) = (Some(apparmor), false);
     settings.kernel_log = Some(vec!["NVRM: API mismatch: the client has the version 1".into()]);
     snapshots.push(settings);
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
+    let mut host = Snapshot::load(&cases.join("small-bar1.json")).unwrap();
+    let words = format!(
+        "NVRM: The NVIDIA GPU {} installed in this vGPU host system is not supported by open nvidia.ko.",
+        host.pci[0].bus_id
+    );
+    (host.gpus, host.kernel_log) = (Vec::new(), Some(vec![words]));
+    (host.driver.open, host.nodes) = (Some(true), Vec::new());
+    let mut jetson = snapshot("bare");
+    (jetson.kernel, jetson.modules) = (Some("5.15.148-tegra".into()), vec!["nvgpu".into()]);
+    snapshots.extend([host, jetson]);
     for snapshot in snapshots {
         for subject in [None, Some(&subject), Some(&cpu)] {
             met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));
         }
     }
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/cases");
     for case in fs::read_dir(cases).unwrap() {
         let snapshot = Snapshot::load(&case.unwrap().path()).unwrap();
         met.extend(examine(&snapshot, None).findings.iter().map(|finding| finding.rule.id));

@@ -79,7 +79,9 @@ pub fn check(
     };
     let mut listed: BTreeSet<String> = BTreeSet::new();
     let mut out = Vec::new();
-    for package in contents.packages.iter().filter(|package| package.origin == Origin::Python) {
+    let installed =
+        |package: &&Package| package.origin == Origin::Python && !is_vendored(&package.metadata);
+    for package in contents.packages.iter().filter(installed) {
         let mut wrong = Vec::new();
         for path in packages::recorded(tree, &package.metadata) {
             let Some(what) = files.wrong(&path) else { continue };
@@ -92,6 +94,12 @@ pub fn check(
     }
     out.extend(files.of_nobody(&listed));
     out
+}
+
+/// Whether a package is a copy within another one, whose maker took of it what is used: setuptools/_vendor has wheel without its program.
+fn is_vendored(metadata: &str) -> bool {
+    let below = below_site(metadata);
+    below.len() < metadata.len() && below.contains('/')
 }
 
 impl Files<'_> {
@@ -245,6 +253,15 @@ mod tests {
         text.file(&format!("{SITE}/{C}"), b"hello");
         assert_eq!(says(&text).0, Says::No);
         assert!(says(&text).1.contains("is not a library"), "{:?}", says(&text));
+    }
+
+    #[test]
+    fn a_copy_within_another_package_has_what_its_maker_took() {
+        let mut world = world(&[]);
+        let info = format!("{SITE}/setuptools/_vendor/wheel-0.46.3.dist-info");
+        world.file(&format!("{info}/METADATA"), b"Name: wheel\nVersion: 0.46.3\n");
+        world.file(&format!("{info}/RECORD"), b"bin/wheel,,\nwheel/__init__.py,,\n");
+        assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
     }
 
     #[test]

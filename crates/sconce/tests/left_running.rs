@@ -49,6 +49,13 @@ fn about(world: &World, name: &str) -> serde_json::Value {
     all.into_iter().find(|one| one["name"] == name).unwrap()
 }
 
+/// Whether a process handles a signal (proc_pid_status(5)).
+fn catches(process: u32, signal: Signal) -> bool {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0
+}
+
 /// A closed window, or a lost connection, is a HUP to who is attached.
 #[test]
 fn a_terminal_that_is_closed_leaves_the_container() {
@@ -62,8 +69,8 @@ fn a_terminal_that_is_closed_leaves_the_container() {
         );
         for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 130)] {
             let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (20, 50));
-            screen.type_in(b"here\r");
-            screen.expect("here");
+            // Until it listens, a signal would end it.
+            eventually("it listens", || catches(screen.child.id(), signal));
             kill_process(Pid::from_child(&screen.child), signal).unwrap();
             assert_eq!(screen.end(), code, "{signal:?}");
             screen.expect("shell runs on");
@@ -84,13 +91,7 @@ fn a_terminal_that_is_closed_leaves_the_container() {
         let mut first = {
             let mut attach = world.sconce(&["attach", "plain"]);
             let attach = attach.stdout(std::process::Stdio::null()).spawn().unwrap();
-            // Until it listens, a signal would end it.
-            let status = format!("/proc/{}/status", attach.id());
-            eventually("it listens", || {
-                let text = fs::read_to_string(&status).unwrap();
-                let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-                u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
-            });
+            eventually("it listens", || catches(attach.id(), Signal::TERM));
             attach
         };
         kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
@@ -113,7 +114,7 @@ fn a_command_that_is_not_there_has_ended_and_was_not_lost() {
             assert_eq!((&about["status"], &about["exit_code"]), (&"exited".into(), &code.into()));
             assert!(about["error"].as_str().unwrap().contains(command), "{about}");
             assert!(ok(&world, &["ps", "-a"]).contains(&format!("exited ({code})")));
-            assert_eq!(world.says(&["wait", name]).0, code);
+            assert_eq!(ok(&world, &["wait", name]).trim(), code.to_string());
             ok(&world, &["rm", name]);
         }
     }

@@ -10,7 +10,7 @@ pub const RULE: Rule = Rule {
     id: "node-stale",
     title: "A device node does not lead to the driver",
     why: "/dev/nvidia<N> is 195:<N> and /dev/nvidiactl 195:255. The kernel gives nvidia-uvm and nvidia-caps new major numbers at each boot or load of the module; a node left from before, or one that a container brought along, opens another device or none, and cuInit fails with `CUDA unknown error` (999)",
-    fix: "remove the node and have it made anew (`nvidia-modprobe -c <minor>`; for nvidia-uvm `nvidia-modprobe -u -c 0`; for nvidia-caps `nvidia-modprobe -f <file of /proc/driver/nvidia/capabilities>`); in a container: start it again",
+    fix: "remove the node and have it made anew (`nvidia-modprobe -c <minor>`; for nvidia-uvm `nvidia-modprobe -u -c 0`; for nvidia-caps `nvidia-modprobe -f /proc/driver/nvidia/capabilities/mig/config`, or the file of its instance there); in a container: start it again",
     references: &[],
     check,
 };

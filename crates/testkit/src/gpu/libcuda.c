@@ -66,7 +66,23 @@ int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; 
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }
-int cuCtxSynchronize(void) { return 0; }
+/* What is waited for takes as long by the host's clock as it does by the GPU's: timers are held against each other. */
+static int waited(void) {
+    static double before, since;
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    double here = clock.tv_sec + clock.tv_nsec / 1e9, wanted = since + (now - before);
+    if (since > 0 && wanted > here) {
+        clock.tv_sec = wanted;
+        clock.tv_nsec = (wanted - clock.tv_sec) * 1e9;
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
+        here = wanted;
+    }
+    before = now;
+    since = here;
+    return 0;
+}
+int cuCtxSynchronize(void) { return waited(); }
 int cuCtxEnablePeerAccess(void *peer, unsigned flags) { return 0; }
 
 int cuMemGetInfo_v2(size_t *available, size_t *all) { *available = taken < room() ? room() - taken : 0; *all = 80ul << 30; return 0; }
@@ -124,7 +140,7 @@ int cuMemsetD8Async(u64 to, unsigned char value, size_t bytes, void *stream) { m
 
 int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)6ul; return 0; }
 int cuStreamDestroy_v2(void *stream) { return 0; }
-int cuStreamSynchronize(void *stream) { return 0; }
+int cuStreamSynchronize(void *stream) { return waited(); }
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
 int cuStreamBeginCapture_v2(void *stream, int mode) { return 0; }
 int cuStreamEndCapture(void *stream, void **graph) { *graph = (void *)3ul; return 0; }
@@ -135,7 +151,7 @@ int cuGraphDestroy(void *graph) { return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof now); return 0; }
 int cuEventDestroy_v2(void *event) { free(event); return 0; }
 int cuEventRecord(double *event, void *stream) { *event = now; return 0; }
-int cuEventSynchronize(void *event) { return 0; }
+int cuEventSynchronize(void *event) { return waited(); }
 int cuEventElapsedTime(float *milliseconds, double *begin, double *end) { *milliseconds = (*end - *begin) * 1e3; return 0; }
 
 int cuModuleLoadData(void **module, const void *image) { *module = (void *)8ul; return 0; }
