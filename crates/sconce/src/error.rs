@@ -237,7 +237,7 @@ impl Kinded for sconce_run::Error {
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,
-            E::Interrupted(_) | E::Left { .. } => Kind::Interrupted,
+            E::Interrupted(_) | E::Left { .. } | E::Detached { .. } => Kind::Interrupted,
             // As of Docker's client, whose answers from its daemon are 1.
             E::NoContainer(_) | E::Ambiguous { .. } | E::Running(_) | E::NotRunning(_) => Kind::No,
             _ => Kind::Container,

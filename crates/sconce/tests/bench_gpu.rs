@@ -259,7 +259,7 @@ fn a_burn_is_expected_impossible_or_wrong() {
 /// A figure as a program inside says it.
 fn line(name: &str, value: u32) -> String {
     format!(
-        r#"{{"figure":{{"figure":"{name}","gpus":[0],"value":{value},"best":{value},"spread":0,"repeats":9,"error":0.001,"method":"x"}}}}"#
+        r#"{{"figure":{{"figure":"{name}","gpus":[0],"value":{value},"best":{value},"spread":0,"repeats":9,"error":[0.001,0.01],"method":"x"}}}}"#
     )
 }
 

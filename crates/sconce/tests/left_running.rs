@@ -65,12 +65,11 @@ fn a_terminal_that_is_closed_leaves_the_container() {
             &world,
             "shell",
             &["-i", "-t"],
-            "trap 'echo caught' TERM; while :; do sleep 0.1; done",
+            "trap 'echo caught' TERM; while :; do echo here; sleep 0.1; done",
         );
         for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 130)] {
             let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (20, 50));
-            // Until it listens, a signal would end it.
-            eventually("it listens", || catches(screen.child.id(), signal));
+            screen.expect("here");
             kill_process(Pid::from_child(&screen.child), signal).unwrap();
             assert_eq!(screen.end(), code, "{signal:?}");
             screen.expect("shell runs on");
