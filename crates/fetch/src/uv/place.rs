@@ -11,8 +11,8 @@ use sconce_open::effective_user as me;
 
 use super::UvError;
 
-/// Root's own cache, whatever HOME `sudo` has kept.
-const OF_ROOT: &str = "/root/.cache";
+/// Root's own home (Filesystem Hierarchy Standard, 3.14), whatever HOME `sudo` has kept.
+const OF_ROOT: &str = "/root";
 
 /// The first folder that nobody else can exchange: that of the store where there is one, else the user's cache (XDG Base
 /// Directory Specification).
@@ -24,7 +24,7 @@ pub(super) fn closed(
     let caches = [
         folder("XDG_CACHE_HOME"),
         folder("HOME").map(|home| home.join(".cache")),
-        (me() == 0).then(|| OF_ROOT.into()),
+        (me() == 0).then(|| Path::new(OF_ROOT).join(".cache")),
     ];
     let caches = caches.into_iter().flatten().map(|cache| cache.join("sconce/tools"));
     let mut why = Vec::new();
