@@ -37,7 +37,7 @@ def rank(rank, world, answer):
     dist.init_process_group("nccl", rank=rank, world_size=world)
     found = {}
     for size in SIZES:
-        count = 50 if size < 16 << 20 else 5
+        count = 50 if size < 16 << 20 else 20 if size < 256 << 20 else 5
         for name, work, share in collectives(world, size):
             times = []
             for turn in range(8):

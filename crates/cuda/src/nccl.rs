@@ -3,6 +3,9 @@
 //! Signatures and numbers: NVIDIA's public `nccl.h`.
 
 use std::ffi::{c_int, c_void};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::absurd;
 use crate::library::{Opened, table};
@@ -157,84 +160,119 @@ impl Group {
     }
 
     /// Puts a collective on the streams of all. `bytes` counts as nccl-tests does: what the larger of the two buffers of a
-    /// rank holds, cut to whole numbers for each rank. It answers with the bytes it took.
-    pub fn run(&self, what: Collective, bytes: usize) -> Result<usize, Refusal> {
-        let ranks = self.ranks.len().max(1);
+    /// rank holds, cut to whole numbers for each rank.
+    pub fn run(&self, what: Collective, bytes: usize) -> Result<(), Refusal> {
+        self.grouped(|| (0..self.ranks.len()).try_for_each(|rank| self.ask(rank, what, bytes)))
+    }
+
+    /// Does it so many times and waits for all; the time since all threads were ready. Each GPU is asked by a thread of its
+    /// own, as by the processes of a job: one thread for all would be the limit of small sizes. `run` comes first, as
+    /// connections are made by the first call, all at once.
+    pub fn repeat(&self, what: Collective, bytes: usize, count: u32) -> Result<Duration, Refusal> {
+        let ready = Barrier::new(self.ranks.len() + 1);
+        thread::scope(|scope| {
+            let asking: Vec<_> = (0..self.ranks.len())
+                .map(|rank| {
+                    let (one, ready) = (Asked { group: self, rank }, &ready);
+                    scope.spawn(move || one.repeat(what, bytes, count, ready))
+                })
+                .collect();
+            ready.wait();
+            let begun = Instant::now();
+            for one in asking {
+                one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            self.wait()?;
+            Ok(begun.elapsed())
+        })
+    }
+
+    /// What is asked within goes to the GPUs together.
+    fn grouped(&self, ask: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+        // SAFETY: it takes nothing.
+        unsafe { self.functions.ncclGroupStart() }?;
+        let asked = ask();
+        // SAFETY: begun above; it must end in any case.
+        asked.and(unsafe { self.functions.ncclGroupEnd() })
+    }
+
+    /// Asks for the part of one rank.
+    fn ask(&self, number: usize, what: Collective, bytes: usize) -> Result<(), Refusal> {
+        let Some(rank) = self.ranks.get(number) else { return Ok(()) };
+        let ranks = self.ranks.len();
         let part = bytes / BYTES / ranks;
         let all = part * ranks;
         let functions = &self.functions;
-        // SAFETY: it takes nothing.
-        unsafe { functions.ncclGroupStart() }?;
-        let mut asked = Ok(());
-        for (number, rank) in self.ranks.iter().enumerate() {
-            let (send, receive) = (rank.send.pointer(), rank.receive.pointer());
-            let (communicator, stream) = (rank.communicator, rank.stream.handle());
-            let peer = |number: usize| c_int::try_from(number % ranks).unwrap_or(0);
-            // SAFETY: every buffer holds `all` numbers (`bytes` is no more than they were made with), and lives until
-            // its stream was waited for.
-            let one = || unsafe {
-                match what {
-                    Collective::AllReduce => functions.ncclAllReduce(
-                        send,
-                        receive,
-                        all,
-                        FLOAT,
-                        SUM,
-                        communicator,
-                        stream,
-                    ),
-                    Collective::AllGather => {
-                        functions.ncclAllGather(send, receive, part, FLOAT, communicator, stream)
-                    }
-                    Collective::ReduceScatter => functions.ncclReduceScatter(
-                        send,
-                        receive,
-                        part,
-                        FLOAT,
-                        SUM,
-                        communicator,
-                        stream,
-                    ),
-                    Collective::Broadcast => {
-                        functions.ncclBroadcast(send, receive, all, FLOAT, 0, communicator, stream)
-                    }
-                    Collective::AllToAll => (0..ranks).try_for_each(|other| {
-                        let place = |base: *mut c_void| base.byte_add(other * part * BYTES);
-                        functions.ncclSend(
-                            place(send),
-                            part,
-                            FLOAT,
-                            peer(other),
-                            communicator,
-                            stream,
-                        )?;
-                        functions.ncclRecv(
-                            place(receive),
-                            part,
-                            FLOAT,
-                            peer(other),
-                            communicator,
-                            stream,
-                        )
-                    }),
-                    Collective::SendReceive => functions
-                        .ncclSend(send, all, FLOAT, peer(number + 1), communicator, stream)
-                        .and_then(|()| {
-                            let from = peer(number + ranks - 1);
-                            functions.ncclRecv(receive, all, FLOAT, from, communicator, stream)
-                        }),
+        let (send, receive) = (rank.send.pointer(), rank.receive.pointer());
+        let (communicator, stream) = (rank.communicator, rank.stream.handle());
+        let peer = |number: usize| c_int::try_from(number % ranks).unwrap_or(0);
+        // SAFETY: every buffer holds `all` numbers (`bytes` is no more than they were made with), and lives until
+        // its stream was waited for.
+        unsafe {
+            match what {
+                Collective::AllReduce => {
+                    functions.ncclAllReduce(send, receive, all, FLOAT, SUM, communicator, stream)
                 }
-            };
-            asked = asked.and_then(|()| one());
+                Collective::AllGather => {
+                    functions.ncclAllGather(send, receive, part, FLOAT, communicator, stream)
+                }
+                Collective::ReduceScatter => functions.ncclReduceScatter(
+                    send,
+                    receive,
+                    part,
+                    FLOAT,
+                    SUM,
+                    communicator,
+                    stream,
+                ),
+                Collective::Broadcast => {
+                    functions.ncclBroadcast(send, receive, all, FLOAT, 0, communicator, stream)
+                }
+                Collective::AllToAll => (0..ranks).try_for_each(|other| {
+                    let place = |base: *mut c_void| base.byte_add(other * part * BYTES);
+                    let (to, from) = (place(send), place(receive));
+                    functions.ncclSend(to, part, FLOAT, peer(other), communicator, stream)?;
+                    functions.ncclRecv(from, part, FLOAT, peer(other), communicator, stream)
+                }),
+                Collective::SendReceive => {
+                    let (to, from) = (peer(number + 1), peer(number + ranks - 1));
+                    functions.ncclSend(send, all, FLOAT, to, communicator, stream).and_then(|()| {
+                        functions.ncclRecv(receive, all, FLOAT, from, communicator, stream)
+                    })
+                }
+            }
         }
-        // SAFETY: begun above; it must end in any case.
-        asked.and(unsafe { functions.ncclGroupEnd() })?;
-        Ok(all * BYTES)
     }
 
     /// Waits for all.
     pub fn wait(&self) -> Result<(), Refusal> {
         self.ranks.iter().try_for_each(|rank| rank.stream.wait())
+    }
+}
+
+/// One rank, to be asked by a thread of its own.
+struct Asked<'a> {
+    group: &'a Group,
+    rank: usize,
+}
+
+// SAFETY: NCCL takes calls for different communicators of one process from different threads; each rank is asked by one
+// thread alone, which touches only that rank's buffers and stream, and the driver takes calls from any thread.
+unsafe impl Send for Asked<'_> {}
+
+impl Asked<'_> {
+    fn repeat(
+        self,
+        what: Collective,
+        bytes: usize,
+        count: u32,
+        ready: &Barrier,
+    ) -> Result<(), Refusal> {
+        let Self { group, rank } = self;
+        let entered = group.ranks.get(rank).map_or(Ok(()), |one| one.stream.context().enter());
+        ready.wait();
+        entered?;
+        (0..count).try_for_each(|_| group.grouped(|| group.ask(rank, what, bytes)))
     }
 }
 

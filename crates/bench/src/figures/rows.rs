@@ -31,7 +31,7 @@ const fn transfer(name: &'static str, group: Group, quick: bool, (says, says_zh)
 }
 
 const fn collective(name: &'static str, (says, says_zh): Says) -> Row {
-    let method = "one process for all GPUs, float32, sizes from 8 KiB to 1 GiB; busbw as nccl-tests defines it, of the largest size; the rest is the curve";
+    let method = "one process, a thread for each GPU, float32, out of place, sizes from 8 KiB to 1 GiB; busbw as nccl-tests defines it, of the largest size; the rest is the curve";
     Row {
         name,
         group: Group::Collectives,

@@ -70,7 +70,11 @@ fn one(name: &str, group: &Group, most: usize, order: &Order) -> Result<Figure, 
     let mut curve = Vec::new();
     let mut last = Vec::new();
     for size in sizes {
-        let count = if size < 16 << 20 { 50 } else { 5 };
+        let count = match size >> 20 {
+            0..16 => 50,
+            16..256 => 20,
+            _ => 5,
+        };
         let times = time(group, what, size, order, count)?;
         let rate = |seconds: &f64| size as f64 / seconds / 1e9 * factor(what, ranks);
         last = times.iter().map(rate).collect();
@@ -94,16 +98,8 @@ fn time(
         group.run(what, bytes)?;
     }
     group.wait()?;
-    let mut times = Vec::new();
-    for _ in 0..order.repeats() {
-        let begun = Instant::now();
-        for _ in 0..count {
-            group.run(what, bytes)?;
-        }
-        group.wait()?;
-        times.push(begun.elapsed().as_secs_f64() / f64::from(count));
-    }
-    Ok(times)
+    let once = || Ok(group.repeat(what, bytes, count)?.as_secs_f64() / f64::from(count));
+    (0..order.repeats()).map(|_| once()).collect()
 }
 
 /// Does it once with numbers of which each result is exact, and compares all of them.

@@ -1,24 +1,36 @@
-/* An NCCL for tests of figures, of one process. What a group asks is done at its end: computed where it is small, and in the
- * time that its busbw gives, by the host's clock. */
+/* An NCCL for tests of figures, of one process. What ranks ask, from one thread for all or from one for each, is done when
+ * all have asked: computed where it is small, and in the time that its busbw gives, by the host's clock. */
 #include "fake.h"
+#include <pthread.h>
 enum { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, SEND, RECEIVE };
 struct asked { int what, rank, peer; const float *from; float *to; u64 count; };
-static struct asked list[512];
+enum { MOST = 512, RANKS = 16, WAITING = 128 };
+/* What a thread asks until its group ends. */
+static __thread struct asked mine[MOST];
+static __thread int mine_count;
+/* What each rank has asked that others have not yet, the oldest first. */
+struct group { struct asked list[2 * RANKS]; int count; };
+static struct group waiting[RANKS][WAITING];
+static int first[RANKS], waits[RANKS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* What is done now. */
+static struct asked list[MOST];
 static int asked_for, ranks;
 static int ask(int what, const void *from, void *to, u64 count, int peer, void *rank) {
-    if (asked_for == 512) return 3;
-    list[asked_for++] = (struct asked){what, (int)(u64)rank - 1, peer, from, to, count};
+    if (mine_count == MOST) return 3;
+    mine[mine_count++] = (struct asked){what, (int)(u64)rank - 1, peer, from, to, count};
     return 0;
 }
 const char *ncclGetErrorString(int code) { return "ncclError"; }
 int ncclGetVersion(int *version) { *version = 22907; return 0; }
 int ncclCommInitAll(void **ranks_are, int count, const int *devices) {
+    if (count > RANKS) return 4;
     ranks = count;
     for (int i = 0; i < count; i++) ranks_are[i] = (void *)(i + 1ul);
     return 0;
 }
 int ncclCommDestroy(void *rank) { return 0; }
-int ncclGroupStart(void) { asked_for = 0; return 0; }
+int ncclGroupStart(void) { mine_count = 0; return 0; }
 int ncclAllReduce(const void *from, void *to, u64 count, int kind, int sum, void *rank, void *stream) { return ask(ALL_REDUCE, from, to, count, 0, rank); }
 int ncclReduceScatter(const void *from, void *to, u64 count, int kind, int sum, void *rank, void *stream) { return ask(REDUCE_SCATTER, from, to, count, 0, rank); }
 int ncclAllGather(const void *from, void *to, u64 count, int kind, void *rank, void *stream) { return ask(ALL_GATHER, from, to, count, 0, rank); }
@@ -52,7 +64,7 @@ static void compute(struct asked *one) {
     }
     if (one->to && wrong("collective")) one->to[n / 2] += 1;
 }
-int ncclGroupEnd(void) {
+static void work(void) {
     u64 count = 0, parts = list[0].what == ALL_GATHER || list[0].what == REDUCE_SCATTER ? ranks : 1;
     for (int i = 0; i < asked_for; i++) if (list[i].rank == 0 && list[i].what != RECEIVE) count += list[i].count * parts;
     if (count <= 1 << 20) for (int i = 0; i < asked_for; i++) compute(list + i);
@@ -67,5 +79,30 @@ int ncclGroupEnd(void) {
     due = (now - due > 5e-4 ? now : due) + seconds;
     clock = (struct timespec){due, (due - (long)due) * 1e9};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
-    return 0;
+}
+int ncclGroupEnd(void) {
+    pthread_mutex_lock(&lock);
+    int failed = 0;
+    for (int r = 0; r < ranks; r++) {
+        struct group *one = &waiting[r][(first[r] + waits[r]) % WAITING];
+        one->count = 0;
+        for (int i = 0; i < mine_count; i++)
+            if (mine[i].rank == r && one->count < 2 * RANKS) one->list[one->count++] = mine[i];
+        if (one->count && waits[r] == WAITING - 1) failed = 3;
+        else if (one->count) waits[r]++;
+    }
+    int all = 1;
+    for (int r = 0; r < ranks; r++) all = all && waits[r];
+    if (all) {
+        asked_for = 0;
+        for (int r = 0; r < ranks; r++) {
+            struct group *one = &waiting[r][first[r]];
+            for (int i = 0; i < one->count; i++) list[asked_for++] = one->list[i];
+            first[r] = (first[r] + 1) % WAITING;
+            waits[r]--;
+        }
+        work();
+    }
+    pthread_mutex_unlock(&lock);
+    return failed;
 }
