@@ -8,7 +8,8 @@ use crate::snapshot::Node;
 /// kernel-open/common/inc/nv.h, NV_MAJOR_DEVICE_NUMBER.
 const MAJOR: u32 = 195;
 
-/// Minor numbers of nodes that are no GPU's (ibid.; nvidia-modeset: kernel-open/common/inc/nv-chardev-numbers.h).
+/// Minor numbers of nodes that are no GPU's (ibid.; NVIDIA/nvidia-modprobe modprobe-utils/nvidia-modprobe-utils.h,
+/// NV_MODESET_MINOR_DEVICE_NUM).
 const MINORS: [(&str, u32); 2] = [("nvidiactl", CONTROL_MINOR), ("nvidia-modeset", 254)];
 
 /// The minor number of /dev/nvidiactl.

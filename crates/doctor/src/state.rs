@@ -67,7 +67,9 @@ pub(crate) fn is_switched_board<'a>(devices: impl Iterator<Item = &'a str>) -> b
 /// Whether the switches of its fabric are not in its machine: on racks (GB200 and GB300 NVL72) they are trays of their
 /// own, which run fabric manager and nvlsm.
 ///
-/// Source: docs.nvidia.com/multi-node-nvlink-systems/mnnvl-user-guide/overview.html (18 compute trays, 9 switch trays).
+/// Source: docs.nvidia.com/multi-node-nvlink-systems/mnnvl-user-guide/overview.html (18 compute trays, 9 switch trays);
+/// docs.nvidia.com/networking/display/nmxcv130/NMX-Controller (the controller of the switches holds the subnet manager and
+/// the global fabric manager).
 pub(crate) fn is_of_rack(gpu: &Gpu, pci: &[Pci]) -> bool {
     let device = pci.iter().find(|pci| pci.bus_id == gpu.bus_id);
     let row = device.and_then(|pci| sconce_facts::gpu_by_pci(&pci.device));

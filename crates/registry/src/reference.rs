@@ -46,8 +46,11 @@ impl Reference {
             None => (rest, None),
         };
         let (host, rest) = match rest.split_once('/') {
-            Some((host, rest)) if is_host(host) => (host, rest),
-            _ => (HUB.0, rest),
+            // Capitals of a host mean nothing (RFC 4343), and are no way around what is said of a host.
+            Some((host, rest)) if is_host(&host.to_ascii_lowercase()) => {
+                (host.to_ascii_lowercase(), rest)
+            }
+            _ => (HUB.0.to_owned(), rest),
         };
         let (name, tag) = match rest.rsplit_once(':') {
             Some((name, tag)) => (name, Some(tag)),
@@ -71,7 +74,7 @@ impl Reference {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self { host: host.to_owned(), repository, tag, digest })
+        Ok(Self { host, repository, tag, digest })
     }
 
     /// Whether `text` is meant for a registry and is no mistyped path: it says `docker://`, names a
@@ -144,6 +147,7 @@ mod tests {
             ("team/app", "docker.io/team/app:latest"),
             ("docker.io/debian", "docker.io/library/debian:latest"),
             ("localhost/app", "localhost/app:latest"),
+            ("LOCALHOST:5000/app", "localhost:5000/app:latest"),
             ("localhost:5000/a/b/c:v1.2_x-3", "localhost:5000/a/b/c:v1.2_x-3"),
             ("docker://r.example.invalid/app:1", "r.example.invalid/app:1"),
             (

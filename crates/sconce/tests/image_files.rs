@@ -133,6 +133,44 @@ fn no_link_of_a_volume_is_followed() {
     assert_eq!(code, 0, "{err}");
 }
 
+/// An image of several names is written under the one that was asked for: engines tag it so, and nothing else.
+#[test]
+fn an_archive_has_the_name_that_was_asked_for() {
+    let world = World::new();
+    world.image(r#"{"Env": []}"#);
+    for name in ["alpine", "hello", "lab/demo:2"] {
+        done(&world, &["copy", "oci:image", &format!("store:{name}")]);
+    }
+    for (asked, tags) in [
+        ("hello", r#"["hello:latest"]"#),
+        ("alpine", r#"["alpine:latest"]"#),
+        ("lab/demo:2", r#"["lab/demo:2"]"#),
+    ] {
+        let file = world.path("out.tar");
+        done(&world, &["copy", asked, "docker-archive:out.tar"]);
+        let tar = Command::new("tar").arg("xOf").arg(&file).arg("manifest.json").output().unwrap();
+        let said = String::from_utf8(tar.stdout).unwrap().replace([' ', '\n'], "");
+        assert!(said.contains(&format!("\"RepoTags\":{tags}")), "{asked}: {said}");
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+/// A file or folder is no registry's name: nothing is asked of Docker Hub.
+#[test]
+fn files_are_not_pushed_to() {
+    let world = World::new();
+    world.image(r#"{"Env": []}"#);
+    for words in [
+        ["push", "oci:image", "docker-archive:x.tar"],
+        ["push", "oci:image", "oci:x:1"],
+        ["push", "oci:image", "store:x"],
+        ["pull", "--quiet", "oci:image:nosuch"],
+    ] {
+        let (code, _, err) = world.says(&words);
+        assert!(code == 2 && err.contains("sconce copy SOURCE DESTINATION"), "{words:?}: {err}");
+    }
+}
+
 fn done(world: &World, words: &[&str]) -> String {
     let (code, out, err) = world.says(words);
     assert_eq!(code, 0, "{words:?}: {out}{err}");

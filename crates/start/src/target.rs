@@ -217,6 +217,34 @@ impl Target {
         }
     }
 
+    /// What `image` is called where it was named so: the name that was written, the project's, or the only one that it
+    /// has. Nothing where it has several and was named by digest or as a file: engines would tag it as something else.
+    #[must_use]
+    pub fn name_of(&self, image: &Image) -> Option<String> {
+        let short = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
+        let of_image = |name: &str| {
+            let own = image.names.iter().find(|own| short(own) == short(name))?;
+            Some(own.clone())
+        };
+        let written = match self {
+            Self::Folder(project) | Self::Tag(project) => {
+                project.name().and_then(|name| of_image(&name))
+            }
+            Self::Image(name) => of_image(name),
+            Self::Path(path) => of_image(&path.to_string_lossy()),
+            Self::Reference(text) => {
+                let whole = || of_image(&Reference::parse(text).ok()?.to_string());
+                of_image(text).or_else(whole)
+            }
+            Self::Layout { .. } | Self::Archive { .. } => None,
+        };
+        written.or_else(|| match &image.names[..] {
+            [] => self.project()?.name(),
+            [only] => Some(only.clone()),
+            _ => None,
+        })
+    }
+
     /// The project that it is, if it is one.
     #[must_use]
     pub const fn project(&self) -> Option<&Project> {

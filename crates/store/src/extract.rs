@@ -21,7 +21,7 @@ use crate::error::{Error, at};
 use crate::layers::Layer;
 use crate::meta::Meta;
 use crate::sparse::{Segment, Sparse};
-use crate::tarball::{Entries, Entry};
+use crate::tarball::{Entries, Entry, owner};
 use crate::tree::{TreeBuilder, Twice};
 
 /// Chunks waiting between two threads: what bounds the memory.
@@ -350,6 +350,9 @@ fn entries(
                 "the path leaves the layer's root by `..`",
             )
         })?;
+        if let Some(why) = unmakeable(&path) {
+            return Err(bad(diff_id, &path, why));
+        }
         let meta = Meta {
             mode: header.mode().map_err(broken)? & 0o7777,
             uid: extended.uid.map_or_else(|| id(header.uid()), Ok).map_err(broken)?,
@@ -473,6 +476,17 @@ fn clean(name: &[u8]) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Why no file can have this path (path_resolution(7): NAME_MAX is 255 on every file system that has trees).
+fn unmakeable(path: &Path) -> Option<&'static str> {
+    let bytes = path.as_os_str().as_bytes();
+    let longest = bytes.split(|byte| *byte == b'/').map(<[u8]>::len).max();
+    match longest {
+        _ if bytes.contains(&0) => Some("its path has a zero byte"),
+        Some(256..) => Some("a part of its path has more than 255 bytes"),
+        _ => None,
+    }
+}
+
 enum Hidden {
     Path(PathBuf),
     Contents(PathBuf),
@@ -493,7 +507,7 @@ fn hidden_by(path: &Path) -> Option<Hidden> {
 }
 
 fn id(id: io::Result<u64>) -> io::Result<u32> {
-    id?.try_into().map_err(|_| io::Error::other("an owner's number is too large"))
+    owner(Some(id?))
 }
 
 fn bad(diff_id: Digest, path: &Path, why: &str) -> Error {

@@ -44,6 +44,14 @@ pub(crate) struct Extended {
     sparse: Records,
 }
 
+/// The number of an owner. The largest is none: to chown(2) it means "as it is".
+pub(crate) fn owner(number: Option<u64>) -> io::Result<u32> {
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if number != u32::MAX => Ok(number),
+        _ => Err(io::Error::other("the number of an owner is not from 0 to 4294967294")),
+    }
+}
+
 /// The entries of a tar, one after the other.
 pub(crate) struct Entries<R> {
     source: R,
@@ -198,6 +206,8 @@ impl Extended {
         let mut rest = &bytes[..];
         while let Some((key, value)) = record(&mut rest)? {
             match key {
+                // Takes back what a global header said (POSIX, pax "Extended Header").
+                _ if value.is_empty() && !key.starts_with(b"SCHILY.") => {}
                 b"path" => self.path = Some(value.to_owned()),
                 b"linkpath" => self.link = Some(value.to_owned()),
                 b"size" => {
@@ -205,8 +215,8 @@ impl Extended {
                         number(value).ok_or_else(|| io::Error::other("a size is not a number"))?;
                     self.size = Some(size);
                 }
-                b"uid" => self.uid = number(value).and_then(|id| id.try_into().ok()),
-                b"gid" => self.gid = number(value).and_then(|id| id.try_into().ok()),
+                b"uid" => self.uid = Some(owner(number(value))?),
+                b"gid" => self.gid = Some(owner(number(value))?),
                 key => {
                     if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                         self.sparse.take(key, value)?;

@@ -329,6 +329,7 @@ impl TreeBuilder {
         match rustix::fs::setxattr(held(&file), name, value, XattrFlags::empty()) {
             // The file system has none.
             Err(Errno::NOTSUP) => Ok(()),
+            Err(Errno::INVAL) => Err(bad(path, "the kernel takes no such attribute")),
             result => result.map_err(at("set an attribute of", &full)),
         }
     }

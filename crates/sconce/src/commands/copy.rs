@@ -7,7 +7,6 @@ use sconce_blob::Digest;
 use sconce_build::Progress;
 use sconce_registry::Reference;
 use sconce_start::Target;
-use sconce_store::Image;
 use sconce_transfer::Carried;
 use serde_json::json;
 
@@ -184,7 +183,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     // Under its new name, or from the file, nobody would ask any more.
     if from.is_none() && !matches!(to, Destination::Registry(_)) {
-        match target {
+        match &target {
             Target::Layout { .. } | Target::Archive { .. } => {
                 sconce_start::admit_file(&transfer, &args.source, image.manifest)?;
             }
@@ -206,9 +205,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         Destination::Store(name) => context.store.put_name(name, image.manifest)?,
         Destination::Files(files, tag) => {
+            let name = from.as_ref().map(ToString::to_string).or_else(|| target.name_of(&image));
+            let name = name.map(with_tag);
             let names = match tag {
-                Some(tag) => Some(tagged(tag, name_of(&image, from.as_ref()))),
-                None => name_of(&image, from.as_ref()),
+                Some(tag) => Some(tagged(tag, name)),
+                None => name,
             };
             let beside = context.store.beside(image.manifest)?.len();
             if beside > 0 && matches!(files, ImageFile::Layout(_)) {
@@ -241,15 +242,9 @@ fn tagged(tag: &str, name: Option<String>) -> String {
         return tag.to_owned();
     }
     let name = name.unwrap_or_else(|| "image".to_owned());
-    // It has a tag: `name_of` gives it one.
+    // It has a tag: `with_tag` gives it one.
     let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
     format!("{repository}:{tag}")
-}
-
-/// What engines will call it.
-fn name_of(image: &Image, from: Option<&Reference>) -> Option<String> {
-    let name = from.map(ToString::to_string).or_else(|| image.names.first().cloned())?;
-    Some(with_tag(name))
 }
 
 /// A name without a digest, and with a tag.

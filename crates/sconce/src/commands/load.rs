@@ -7,7 +7,6 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use sconce_build::Progress;
 use sconce_start::Target;
-use sconce_store::Image;
 
 use crate::cli::Global;
 use crate::commands::{paths, push};
@@ -84,7 +83,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let target = Target::find(&paths::target(&args.image)?)?;
     let image = push::source(&context, "load", &args.image, args.trust, None)?;
-    let name = args.tag.clone().or_else(|| name_of(&context, &image, &target));
+    let name = args.tag.clone().or_else(|| target.name_of(&image));
     let names = Vec::from_iter(name.map(tagged));
     // Before minutes of writing: whether there is an engine at all.
     let mut child = start(args)?;
@@ -129,14 +128,6 @@ fn start(args: &Args) -> Result<Child, Failure> {
 
 fn failed(engine: Engine, why: &str) -> Failure {
     Failure::new(Kind::Machine, format!("`{engine}` did not take the image: {why}"))
-}
-
-/// What a person called it, if anything.
-fn name_of(context: &Context, image: &Image, target: &Target) -> Option<String> {
-    let own = target.project().and_then(sconce_build::Project::name);
-    let names = context.store.names().unwrap_or_default();
-    let mut named = names.into_iter().filter(|(_, digest)| *digest == image.manifest);
-    own.or_else(|| named.next().map(|(name, _)| name))
 }
 
 /// Engines want a tag behind the name.

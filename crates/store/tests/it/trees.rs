@@ -452,6 +452,26 @@ fn attributes_of_overlayfs_never_reach_a_tree() {
     }
 }
 
+/// What a pax header says and no file can have is the layer's fault, and never cut to what fits: an owner of 2^32 would be root.
+#[test]
+fn what_no_file_can_have_is_refused() {
+    for (key, value, why) in [
+        ("uid", "4294967296".into(), "the number of an owner is not"),
+        ("uid", "4294967295".into(), "the number of an owner is not"),
+        ("gid", "-1".into(), "the number of an owner is not"),
+        ("path", "a\0b".into(), "a zero byte"),
+        ("path", format!("a/{}", "b".repeat(256)), "more than 255 bytes"),
+    ] {
+        let (_folder, store) = store();
+        let record = record(key, value.as_bytes());
+        let layer =
+            tar(&[(header(b'x', "pax", record.len()), &record), (header(b'0', "short", 1), b"s")]);
+        let error = extract(&store, &layer).unwrap_err();
+        assert!(matches!(error, Error::BadLayer { .. }), "{key} {value}: {error:?}");
+        assert!(error.to_string().contains(why), "{key} {value}: {error}");
+    }
+}
+
 #[test]
 fn pax_records_say_more_than_a_header_can() {
     let (_folder, store) = store();
