@@ -21,6 +21,9 @@ pub struct Undeclared {
     /// needs it is taken.
     #[serde(default)]
     pub holds: bool,
+    /// Whether its own metadata names that package, so that it need not be brought: it is only held where it is there.
+    #[serde(default)]
+    pub named: bool,
     /// Whether its work is on the GPU.
     #[serde(default)]
     pub gpu: bool,

@@ -1,6 +1,7 @@
 //! What can go wrong between a request and a lock.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use sconce_facts::CudaVersion;
@@ -345,7 +346,12 @@ impl Error {
             }),
             Self::Requirement { builds: true, .. } => Some(NO_BUILDS.into()),
             Self::Requirement { .. } => None,
-            Self::Read { .. } => Some("the path is taken from the folder of sconce.toml".into()),
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::InvalidData => Some("save it as UTF-8 text".into()),
+                // Too large, or no regular file: its path is right.
+                io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => None,
+                _ => Some("the path is taken from the folder of sconce.toml".into()),
+            },
             Self::LockVersion { .. } => {
                 Some(
                     "use the sconce that wrote it, or write it anew with `sconce lock --upgrade`".into(),

@@ -348,7 +348,9 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     };
     let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
         let path = folder.join(name);
-        path.is_file() && (*name != "pyproject.toml" || declares(&path))
+        // What is there and no file is refused by its name where it is read.
+        let is_there = path.is_file() || (path.exists() && !path.is_dir());
+        is_there && (*name != "pyproject.toml" || declares(&path))
     });
     if let Some(name) = read {
         return Some(ProjectFile { name, way: None });

@@ -339,7 +339,11 @@ impl Spec {
             let named = file.path.clone();
             file.load(&leads, !spec.environment.groups.is_empty()).map_err(
                 |error| match error {
-                    Error::Read { path, source } if path == leads.folder().join(&named) => {
+                    // Where it stands for a sconce.toml, there is no line that names it.
+                    Error::Read { path, source }
+                        if path == leads.folder().join(&named)
+                            && text != Self::stand_in(&named.to_string_lossy()) =>
+                    {
                         on_disk::unreadable(text, &path, &source)
                     }
                     error => error,

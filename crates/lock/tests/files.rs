@@ -573,3 +573,32 @@ fn a_uv_lock_of_another_project_is_refused() {
                  six>=1, and this one has six>=2";
     assert!(error.contains(words), "{error}");
 }
+
+/// Where it stands for a sconce.toml that is not there, the error names the file itself.
+#[test]
+fn a_file_that_stands_for_the_project_and_can_not_be_read() {
+    use std::error::Error as _;
+
+    let said = |make: &dyn Fn(&Path)| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("requirements.txt");
+        make(&path);
+        let found = sconce_lock::project_file(folder.path()).unwrap();
+        assert_eq!(found.name, "requirements.txt");
+        let error = Spec::of_text(&Spec::stand_in(found.name), folder.path()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read {}", path.display()));
+        (error.source().unwrap().to_string(), error.hint())
+    };
+    let utf_16 = |path: &Path| fs::write(path, b"\xff\xfen\0u\0m\0p\0y\0\n\0").unwrap();
+    assert_eq!(
+        said(&utf_16),
+        ("it is not UTF-8 text".into(), Some("save it as UTF-8 text".into()))
+    );
+    let fifo = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    assert_eq!(said(&fifo), ("it is a FIFO (named pipe), not a regular file".into(), None));
+    let large = |path: &Path| fs::File::create(path).unwrap().set_len(40_000_000).unwrap();
+    let (why, hint) = said(&large);
+    assert!(why.starts_with("it has more than 16777216 bytes") && hint.is_none(), "{why}");
+}

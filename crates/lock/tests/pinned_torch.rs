@@ -140,6 +140,32 @@ fn setuptools_for_what_imports_pkg_resources() {
     assert_eq!(locked("'pytorch-lightning', 'setuptools'"), ("84.2.1".into(), String::new()));
 }
 
+/// dgl 2.1.0 imports torchdata.datapipes, which is in no torchdata from 0.10 on; its metadata names torchdata without that end.
+#[test]
+fn torchdata_with_datapipes_for_dgl() {
+    let locked = |names: &str, older: &'static str| {
+        let mut world = World {
+            versions: [("dgl", "2.1.0"), ("torchdata", "0.11.0")].into(),
+            older: [("torchdata", older)].into(),
+            ..World::default()
+        };
+        let spec = format!("[environment]\ntorch = false\nrequirements = [{names}]");
+        lock(&spec, &mut world)
+    };
+    let (now, explanation) = locked("'dgl', 'torchdata'", "0.9.0").unwrap();
+    assert_eq!(version(&now, "torchdata"), "0.9.0");
+    assert_eq!(
+        notes(&explanation),
+        [
+            "torchdata 0.9.0 was taken, not 0.11.0: dgl 2.1.0 needs torchdata<0.10, which its metadata does not say"
+        ]
+    );
+    // Its metadata brings it: where it was left out, the project said so.
+    let (now, explanation) = locked("'dgl'", "0.9.0").unwrap();
+    assert!(now.wheels.iter().all(|wheel| wheel.name != "torchdata"), "{now:?}");
+    assert_eq!(notes(&explanation), [""; 0]);
+}
+
 /// The version in a row is that of the package that needs it: jaxlib is no newer than jax.
 #[test]
 fn jaxlib_is_no_newer_than_an_old_jax() {

@@ -262,6 +262,13 @@ fn torches_that_never_were() {
             no torch fits: there is no torch ==1.11.0 (known: 1.12.0 to 2.15.0)
             the nearest is torch = "1.12.0""#]],
     );
+    for asked in ["torch==1.9.0", "torch==1.9.0+cu111", "torch>=1.7,<1.12"] {
+        let spec = format!("[environment]\nrequirements = ['{asked}']");
+        let error = with(&spec, &x86(), &mut World::default()).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("the oldest that sconce knows is 1.12.0"), "{said}");
+        assert!(error.hint().unwrap().contains("torch==1.12.0"), "{error:?}");
+    }
     refused(
         "[environment]\ntorch = '>=2.6,<2.6'",
         expect![[r#"

@@ -1,20 +1,56 @@
 //! What the requirements themselves ask of torch, and old releases of it, which are taken only where they are asked for: by
 //! the requirements, or by what those need.
 
-use pep440_rs::VersionSpecifiers;
+use pep440_rs::{Operator, Version, VersionSpecifier, VersionSpecifiers};
 
 use super::Resolution;
 use crate::candidate;
+use crate::error::Error;
 
 impl Resolution<'_> {
     /// What the requirements themselves ask of torch, where a release that is known is that. Then no other is asked about, and
     /// no refusal speaks of a torch that nobody named.
     pub(super) fn torch_asked_for(&self) -> Option<VersionSpecifiers> {
+        self.asked_of_torch().filter(candidate::is_known)
+    }
+
+    /// The error where the requirements themselves ask for a torch older than all that are known: the resolver would
+    /// speak of a range that nobody asked for.
+    pub(super) fn older_than_facts(&self) -> Option<Error> {
+        let oldest =
+            sconce_facts::releases().iter().filter_map(|r| r.version.parse().ok()).min()?;
+        let asked = self.asked_of_torch().filter(|asked| !candidate::is_known(asked))?;
+        asked.iter().any(|specifier| ends_before(specifier, &oldest)).then(|| Error::NoTorch {
+            message: format!(
+                "the requirements ask for torch{asked}, and the oldest that sconce knows is {oldest}"
+            ),
+            refused: Vec::new(),
+            hint: Some(format!(
+                "ask for torch=={oldest} or a newer one there, and for what goes with it; with an older torch sconce \
+                 can't make an image"
+            )),
+        })
+    }
+
+    /// What the requirements themselves ask of torch, if anything.
+    fn asked_of_torch(&self) -> Option<VersionSpecifiers> {
         let base = self.request.bases.first().copied()?;
         let direct = self.direct(self.target(base)).into_iter().find(|d| d.name == "torch")?;
         let all = direct.specifiers.iter().flat_map(|specifiers| specifiers.iter().cloned());
         let all: VersionSpecifiers = all.collect();
-        (all.iter().next().is_some() && candidate::is_known(&all)).then_some(all)
+        all.iter().next().is_some().then_some(all)
+    }
+}
+
+/// Whether nothing that is at least this version is in a range; a build of that version (`+cu113`) is that version.
+fn ends_before(specifier: &VersionSpecifier, version: &Version) -> bool {
+    let end = specifier.version().clone().without_local();
+    match specifier.operator() {
+        Operator::LessThan => end <= *version,
+        Operator::LessThanEqual | Operator::Equal | Operator::EqualStar | Operator::TildeEqual => {
+            end < *version
+        }
+        _ => false,
     }
 }
 

@@ -89,6 +89,9 @@ impl Resolution<'_> {
         {
             self.request.torch = TorchRequest::Versions(asked);
         }
+        if let Some(error) = self.older_than_facts() {
+            return Err(error);
+        }
         let (left, mut refused) = candidates(&self.request);
         if left.is_empty() {
             if let TorchRequest::Versions(specifiers) = &self.request.torch

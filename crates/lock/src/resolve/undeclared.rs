@@ -26,7 +26,7 @@ pub(super) struct Lack {
     /// Its last one; none where the newest does.
     until: Option<&'static str>,
     requirement: String,
-    /// Whether the other package is held to that, and brought where it is not there.
+    /// Whether the other package is held to that, and brought where it is not there and no metadata names it.
     holds: bool,
     other: String,
     /// The version of the other that is there, if it is.
@@ -184,7 +184,7 @@ fn of(row: &'static Undeclared, set: &BTreeMap<String, Version>) -> Option<Lack>
     };
     let other = needs.name.to_string();
     let has = set.get(&other);
-    let fits = has.map_or(!row.holds, |has| specifiers.contains(has));
+    let fits = has.map_or(!row.holds || row.named, |has| specifiers.contains(has));
     let from: Version = row.from.parse().ok()?;
     let until: Option<Version> = row.until.as_deref().and_then(|until| until.parse().ok());
     let in_row = *version >= from && until.is_none_or(|until| *version <= until);
