@@ -261,10 +261,11 @@ impl Target {
                     Ok(None)
                 }
                 // `torhc:2.15.0` is rather a tag with a slip than an image.
-                Err(error) => match Spec::from_tag(name) {
+                Err(error @ sconce_store::Error::NoImage { .. }) => match Spec::from_tag(name) {
                     Err(tag) if name.contains(':') => Err(tag.into()),
                     _ => Err(error.into()),
                 },
+                Err(error) => Err(error.into()),
             },
             Self::Path(path) => Ok(Some(store.image(&path.to_string_lossy())?)),
             Self::Tag(project) => match project

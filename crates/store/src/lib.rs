@@ -48,7 +48,7 @@ pub use images::Image;
 pub use layers::Layer;
 pub use layout::LayoutWriter;
 pub use lease::Lease;
-pub use lock::ObjectLock;
+pub use lock::{ObjectLock, lock_timeout};
 pub use lowers::{LowerRoot, lower_roots};
 pub use meta::Meta;
 pub use oci::index_of;

@@ -26,7 +26,7 @@ impl Store {
 
     pub(crate) fn write_name(&self, name: &str, image: Digest) -> Result<(), Error> {
         check_name(name)?;
-        self.pin(image);
+        self.pin(image)?;
         if !self.places().chain(self.untrusted()).any(|place| place.image(image).exists()) {
             return Err(Error::NoImage { name: image.to_string(), nearest: None });
         }
