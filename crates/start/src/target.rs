@@ -9,7 +9,7 @@ use sconce_blob::Digest;
 use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
-use sconce_store::{Image, Store};
+use sconce_store::{Image, Store, plain_name};
 
 use crate::archive;
 use crate::error::Error;
@@ -270,7 +270,7 @@ impl Target {
             Self::Path(path) => Ok(Some(store.image(&path.to_string_lossy())?)),
             Self::Tag(project) => match project
                 .name()
-                .map(|name| store.names().map(|names| names.get(&name).copied()))
+                .map(|name| store.names().map(|names| names.get(&plain_name(&name)).copied()))
             {
                 Some(found) => Ok(found?.map(|digest| store.image(&digest.hex())).transpose()?),
                 None => Ok(None),
@@ -279,7 +279,7 @@ impl Target {
                 // `lab/demo:1` is what was built under that name, or Docker Hub's that was pulled.
                 let names = store.names()?;
                 let name = Reference::parse(text)?.to_string();
-                let found = names.get(text).or_else(|| names.get(&name)).copied();
+                let found = names.get(&plain_name(text)).or_else(|| names.get(&name)).copied();
                 let found = found.or_else(|| by_digest(text, &names));
                 Ok(found.map(|digest| store.image(&digest.hex())).transpose()?)
             }
@@ -313,7 +313,7 @@ pub(crate) fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
     match Reference::parse(name) {
         Ok(reference) => {
             let names = store.names()?;
-            Ok(!names.contains_key(name) && names.contains_key(&reference.to_string()))
+            Ok(!names.contains_key(&plain_name(name)) && names.contains_key(&reference.to_string()))
         }
         Err(_) => Ok(false),
     }
