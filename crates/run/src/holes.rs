@@ -34,7 +34,7 @@ pub(crate) fn parts(file: &File, size: u64) -> io::Result<Vec<Range<u64>>> {
             Ok(start) => start,
             // Nothing but a hole is left.
             Err(Errno::NXIO) => break,
-            Err(Errno::INVAL) => return Ok(vec![0..size]),
+            Err(Errno::INVAL) => return Ok(std::iter::once(0..size).collect()),
             Err(errno) => return Err(errno.into()),
         };
         let end = match seek(file, SeekFrom::Hole(start)) {
@@ -163,15 +163,15 @@ mod tests {
 
     #[test]
     fn parts_with_little_between_them_are_one() {
-        let joined = |rows: &[Range<u64>]| {
+        let joined = |rows: &[(u64, u64)]| -> Vec<(u64, u64)> {
             let mut parts = Vec::new();
-            rows.iter().for_each(|row| add(&mut parts, row.clone(), 10));
-            parts
+            rows.iter().for_each(|(start, end)| add(&mut parts, *start..*end, 10));
+            parts.iter().map(|part| (part.start, part.end)).collect()
         };
-        assert_eq!(joined(&[0..3, 12..20]), [0..20]);
-        assert_eq!(joined(&[0..3, 13..20]), [0..3, 13..20]);
-        assert_eq!(joined(&[9..12]), [0..12]);
-        assert_eq!(joined(&[10..12]), [10..12]);
+        assert_eq!(joined(&[(0, 3), (12, 20)]), [(0, 20)]);
+        assert_eq!(joined(&[(0, 3), (13, 20)]), [(0, 3), (13, 20)]);
+        assert_eq!(joined(&[(9, 12)]), [(0, 12)]);
+        assert_eq!(joined(&[(10, 12)]), [(10, 12)]);
         assert!(joined(&[]).is_empty());
     }
 
