@@ -197,7 +197,9 @@ impl Project {
             Self::Tag { tag, .. } if tag.contains(':') => Some(tag.clone()),
             Self::Tag { tag, .. } => Some(format!("{tag}:latest")),
             Self::Folder { folder, .. } => {
-                Some(sconce_lock::image_name_of(&folder.file_name()?.to_string_lossy()))
+                let name = sconce_lock::image_name_of(&folder.file_name()?.to_string_lossy());
+                // `torch` is `torch:latest`, which means another image.
+                Some(if Spec::is_tag(&name) { format!("{name}-project") } else { name })
             }
         }
     }
@@ -468,7 +470,7 @@ impl Builder<'_> {
         };
         if whole
             && let Some(name) = project.name()
-            && self.store.names()?.get(&name) != Some(&image)
+            && self.store.names()?.get(&sconce_store::plain_name(&name)) != Some(&image)
         {
             self.store.put_name(&name, image)?;
             if let Some(error) = unsealed {

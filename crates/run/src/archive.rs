@@ -13,6 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::holes;
 use crate::pulse;
 use crate::signals::{SignalPipe, ends_a_process};
 
@@ -107,9 +108,7 @@ pub(crate) fn add(
                 header.set_size(bytes.len() as u64);
                 tar.append_data(&mut header, name, bytes.as_slice())?;
             } else {
-                // What was announced must follow, also of a file that becomes shorter.
-                let padded = file.chain(io::repeat(0)).take(now.len());
-                tar.append_data(&mut header, name, padded)?;
+                holes::append(tar, &mut header, &name, &file, now.len())?;
             }
         } else {
             left_out.special.push(shown(called, &below));

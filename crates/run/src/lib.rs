@@ -38,6 +38,7 @@ mod etc;
 mod filter;
 mod folder;
 mod forward;
+mod holes;
 mod ids;
 mod init;
 mod join;

@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileTimes};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 
 use crate::error::{Doing, Error};
+use crate::holes;
 use crate::signals::Interrupts;
 
 /// Puts what is at `from`, a folder or file that nobody else reaches, at `name` in `folder`: under a name of its
@@ -158,20 +159,11 @@ impl Copy<'_> {
         let flags =
             OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let made = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?;
-        let mut made = File::from(made);
-        let mut source = File::open(from)?;
-        // A piece at a time, so that Ctrl-C need not wait for a large one.
-        while self.interrupts.came().is_none() {
-            if io::copy(&mut source.by_ref().take(PIECE), &mut made)? == 0 {
-                break;
-            }
-        }
+        let made = File::from(made);
+        holes::copy(&File::open(from)?, &made, &|| self.interrupts.came().is_none())?;
         finish(&made, about)
     }
 }
-
-/// Bytes between two looks at signals.
-const PIECE: u64 = 64 << 20;
 
 fn make_folder(above: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     rustix::fs::mkdirat(above, name, Mode::RWXU)?;

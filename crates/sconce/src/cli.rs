@@ -184,6 +184,10 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
             let parsed = Cli::try_parse_from(words);
             return parsed.map_err(|error| plain(&command, error).before_start());
         }
+        Some("cp") => {
+            return Cli::try_parse_from(&words)
+                .map_err(|error| plain(&words[at], error).before_start());
+        }
         _ => return Cli::try_parse_from(&words).map_err(|error| plain(&words[at], error)),
     };
     let rest = words.split_off(at + 1);

@@ -34,6 +34,7 @@ pub fn open_store() -> Result<Store, sconce_store::Error> {
         lowers: sconce_store::lower_roots(env)?,
         note: Some(Box::new(|note| eprintln!("note: {note}"))),
         remover: Some(Box::new(|path| sconce_run::remove(path).map_err(io::Error::other))),
+        lock_timeout: sconce_store::lock_timeout(env)?,
     };
     Store::open_with(sconce_store::default_root(env)?, options)
 }

@@ -144,7 +144,9 @@ impl Kinded for sconce_store::Error {
             | E::BadReference { .. }
             | E::BadLayer { .. } => Kind::Integrity,
             E::BadDocument { .. } => Kind::Document,
-            E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => Kind::Usage,
+            E::BadTimeout(_) | E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => {
+                Kind::Usage
+            }
             E::Interrupted => Kind::Interrupted,
             _ => Kind::Storage,
         }

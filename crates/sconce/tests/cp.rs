@@ -3,7 +3,7 @@
 mod world;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -50,7 +50,11 @@ fn a_copy_into_a_container_that_is_interrupted_leaves_nothing() {
         folder(&world, "place");
         folder(&world, "tree");
         fs::write(world.path("tree/first"), "first").unwrap();
-        fs::File::create(world.path("tree/large")).unwrap().set_len(1 << 40).unwrap();
+        // Its holes are too small to stay any: 4 GiB are written.
+        let large = fs::File::create(world.path("tree/large")).unwrap();
+        for part in 0..1_u64 << 16 {
+            large.write_all_at(b"x", part << 16).unwrap();
+        }
         start(&world, "full", &["-v", "./place:/place"]);
         let there = || fs::read_dir(world.path("place")).unwrap().count();
         for (source, signal, code) in [
@@ -157,5 +161,83 @@ fn a_file_of_the_kernels_that_is_cut_is_said() {
         format!("{file} is the kernel's and longer than 16 MiB: only so much of it was copied");
     assert!(code == 0 && err.contains(&word), "{code} {err}");
     assert_eq!(fs::metadata(world.path("pagemap")).unwrap().len(), 16 << 20);
+    ok(&world, &["rm", "-f", "one"]);
+}
+
+/// A file of a length that no test could copy, with something at its beginning, within it and at its end.
+#[track_caller]
+fn check_sparse(world: &World, name: &str, size: u64) {
+    let file = fs::File::open(world.path(name)).unwrap();
+    let about = file.metadata().unwrap();
+    assert_eq!(about.len(), size, "{name}");
+    assert!(about.blocks() * 512 < 8 << 20, "{name}: {} blocks", about.blocks());
+    for at in [0, 1 << 30, size - (1 << 20)] {
+        let mut read = vec![0; 1 << 20];
+        file.read_exact_at(&mut read, at).unwrap();
+        assert!(read.iter().all(|byte| *byte == b'x'), "{name} {at}");
+        if at > 0 {
+            file.read_exact_at(&mut read[..4096], at - 4096).unwrap();
+            assert!(read[..4096].iter().all(|byte| *byte == 0), "{name} {at}");
+        }
+    }
+}
+
+#[test]
+fn holes_stay_holes() {
+    for world in worlds() {
+        world.image(CONFIG);
+        for name in ["vol", "tree", "deep"] {
+            folder(&world, name);
+        }
+        let size = 10 << 30;
+        let file = fs::File::create(world.path("tree/sparse")).unwrap();
+        file.set_len(size).unwrap();
+        for at in [0, 1 << 30, size - (1 << 20)] {
+            file.write_all_at(&[b'x'; 1 << 20], at).unwrap();
+        }
+        fs::File::create(world.path("tree/nothing")).unwrap().set_len(size).unwrap();
+        start(&world, "one", &["-v", "./vol:/vol", "-v", "./deep:/top/tree"]);
+        let begun = Instant::now();
+        // Into a folder, through another file system's, and back.
+        ok(&world, &["cp", "tree", "one:/vol"]);
+        ok(&world, &["cp", "tree", "one:/top"]);
+        ok(&world, &["cp", "one:/vol/tree", "back"]);
+        for name in ["vol/tree/sparse", "deep/sparse", "back/sparse"] {
+            check_sparse(&world, name, size);
+        }
+        for name in ["vol/tree/nothing", "deep/nothing", "back/nothing"] {
+            let about = fs::metadata(world.path(name)).unwrap();
+            assert!(about.len() == size && about.blocks() < 16, "{name}: {about:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        ok(&world, &["rm", "-f", "one"]);
+    }
+}
+
+/// As Docker's client: 125 for options that it does not know, 1 for all else that fails.
+#[test]
+fn exit_codes_are_those_of_docker() {
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "one", &[]);
+    fs::write(world.path("file"), "x").unwrap();
+    for (words, code) in [
+        (&["--nosuch", "one:/a", "b"][..], 125),
+        (&["one:/nosuch", "out"], 1),
+        (&["nosuch:/a", "out"], 1),
+        (&["file", "nosuch:/a"], 1),
+        (&["nosuch", "one:/a"], 1),
+        (&["file", "one:/nosuch/deep/x"], 1),
+        (&["file", "one:/dev/null"], 1),
+        (&["one:/proc", "out"], 1),
+        (&["one:/etc", "file"], 1),
+        (&["a", "b"], 1),
+        (&["-", "one:/a"], 1),
+        (&["file", "one:/tmp/file"], 0),
+    ] {
+        let (ended, out, err) = world.says(&[&["cp"], words].concat());
+        assert_eq!(ended, code, "{words:?}: {out}{err}");
+        assert_eq!(err.contains("error: "), code != 0, "{words:?}: {err}");
+    }
     ok(&world, &["rm", "-f", "one"]);
 }

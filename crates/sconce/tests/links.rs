@@ -97,7 +97,10 @@ fn nothing_is_read_through_them() {
             &["doctor", "--driver-root", "vol/out"],
             &["cdi", "generate", "--driver-root", "vol/out"],
             &["bench", "--host", "--baseline", "vol/env"],
+            &["bench", "--host", "--quick", "--python", "vol/out/python"],
+            &["inspect", "mine", "--library-path", "/usr/lib:vol/out"],
             &["trust", "vol/out"],
+            &["trust", "--revoke", "vol/out"],
             &["add", "--project", "vol/out", "numpy"],
             &["launch", "--evidence", "vol/out", "--ranks", "1", "oci:image", "--", "true"],
         ] {

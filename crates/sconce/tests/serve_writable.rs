@@ -241,6 +241,71 @@ fn an_image_is_pushed_by_sconce_and_by_hand() {
     is(&served.ask("GET", "/v2/lab/demo/manifests/1", "", b""), 200, "layers");
 }
 
+/// `hello` and `hello:latest` are one name for clients, and here.
+#[test]
+fn latest_is_what_a_name_without_a_tag_means() {
+    let (here, there) = (World::new(), World::new());
+    here.image(&ECHO.replace("from the store", "mine"));
+    there.image(ECHO);
+    let done = |world: &World, words: &[&str]| {
+        let (code, out, err) = world.says(words);
+        assert_eq!(code, 0, "{words:?}: {out}{err}");
+        (out, err)
+    };
+    done(&here, &["copy", "oci:image", "store:hello"]);
+    done(&there, &["copy", "oci:image", "store:x"]);
+    let start = ["run", "-q", "--gpus", "none", "hello"];
+    let names = || -> Vec<String> {
+        let (out, _) = done(&here, &["images", "--json"]);
+        let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let rows = rows.as_array().unwrap().iter().flat_map(|row| row["names"].as_array().unwrap());
+        rows.map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(done(&here, &start).0, "mine\n");
+    let served = Served::start(&here, &["--writable"]);
+    let mine = Digest::of(served.ask("GET", "/v2/hello/manifests/latest", "", b"").body.as_bytes());
+    done(&there, &["push", "--image-only", "x", &format!("{}/hello:latest", served.host)]);
+    let body = served.ask("GET", "/v2/hello/manifests/latest", "", b"").body;
+    let pushed = Digest::of(body.as_bytes());
+    assert_ne!(mine, pushed);
+    assert_eq!(names(), ["hello"]);
+    for name in ["hello", "hello:latest"] {
+        let (out, _) = done(&here, &["run", "-q", "--gpus", "none", name]);
+        assert_eq!(out, "from the store\n", "{name}");
+    }
+    let is_pushed = |image| {
+        let store = sconce_store::Store::open(here.path("store")).unwrap();
+        ["hello", "hello:latest"].map(|name| store.is_pushed(name, image).unwrap())
+    };
+    assert_eq!(is_pushed(pushed), [true; 2]);
+    // A person's word takes it back, by either spelling, and the mark with it.
+    done(&here, &["copy", "oci:image", "store:hello:latest"]);
+    assert_eq!((done(&here, &start).0.as_str(), names()), ("mine\n", vec!["hello".to_owned()]));
+    assert_eq!(is_pushed(mine), [false; 2]);
+    // A store that an older program has left with both: what was written last counts, and it is said.
+    let refs = here.path("store/refs");
+    let pause = || std::thread::sleep(Duration::from_millis(30));
+    let mark = |name: &str| format!("%pushed-{}", Digest::of(name.as_bytes()).hex());
+    pause();
+    fs::write(refs.join("hello:latest"), format!("{pushed}\n")).unwrap();
+    fs::write(refs.join(mark("hello:latest")), format!("{pushed}\n")).unwrap();
+    let (out, err) = done(&here, &start);
+    assert!(out == "from the store\n" && err.contains("twice"), "{out}{err}");
+    assert_eq!((names(), is_pushed(pushed)), (vec!["hello".to_owned()], [true; 2]));
+    pause();
+    fs::write(refs.join("hello"), format!("{mine}\n")).unwrap();
+    assert_eq!(done(&here, &start).0, "mine\n");
+    // Each gives it anew to one file; one that is there under the long spelling alone is found too.
+    done(&here, &["copy", "oci:image", "store:hello"]);
+    assert!(!refs.join("hello:latest").exists());
+    fs::rename(refs.join("hello"), refs.join("hello:latest")).unwrap();
+    assert_eq!((done(&here, &start).0.as_str(), names()), ("mine\n", vec!["hello".to_owned()]));
+    let (out, _) = done(&here, &["rmi", "hello:latest"]);
+    assert!(out.starts_with("hello\n"), "{out}");
+    assert!(!refs.join("hello").exists() && !refs.join("hello:latest").exists());
+    assert!(!refs.join(mark("hello:latest")).exists() && names().is_empty());
+}
+
 #[test]
 fn what_is_about_an_image_goes_with_it() {
     let (here, there) = (World::new(), World::new());

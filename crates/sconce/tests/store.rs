@@ -114,7 +114,7 @@ fn names_and_images_are_removed() {
     let (out, _) = run(sconce(&home, &["rmi", "a:1"]), 0);
     assert_eq!(out, "a:1\n");
     // All that can be removed is, and what can't be is said.
-    let (out, err) = run(sconce(&home, &["rmi", "none:1", &image.short(), "c:1"]), 2);
+    let (out, err) = run(sconce(&home, &["rmi", "none:1", &image.short(), "c:1"]), 1);
     assert!(out.contains(&format!("b:1\n{image}\n")) && out.contains(&format!("c:1\n{other}\n")));
     assert!(err.contains("no image `none:1`") && err.contains("freed"), "{err}");
     let (_, err) = run(sconce(&home, &["images"]), 0);
@@ -193,6 +193,52 @@ fn a_lock_that_another_process_holds_is_named() {
     }
     assert!(said.starts_with("note: waiting for "), "{said}");
     assert!(waited < Duration::from_secs(8) && !ended.success(), "{waited:?} {ended}");
+}
+
+/// A holder that is stopped, or slow, stops nobody for ever.
+#[test]
+fn a_lock_is_waited_for_as_long_as_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let store = Store::open(&home).unwrap();
+    put_image(&store, &["a:1"], 1);
+    drop(store);
+    let lock = home.join("locks/gc");
+    let mut holder = Command::new("flock");
+    let mut holder = holder.args(["-x", "-F"]).arg(&lock).args(["sleep", "1000"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = holder.id().to_string();
+    let signal =
+        |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let waits = |seconds: &str, words: &[&str]| {
+        let begun = Instant::now();
+        let output = sconce(&home, words).env("SCONCE_LOCK_TIMEOUT", seconds).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), err, begun.elapsed())
+    };
+    let start = ["run", "-q", "--gpus", "none", "a:1", "true"];
+    let busy = waits("2", &start);
+    let word = waits("soon", &["images"]);
+    signal("-STOP");
+    let stopped_start = waits("1", &start);
+    signal("-CONT");
+    signal("-TERM");
+    holder.wait().unwrap();
+    let who = format!("process {pid} (sleep) of uid 0");
+    let (code, err, waited) = busy;
+    assert!(code == Some(125) && waited >= Duration::from_secs(2), "{code:?} {waited:?} {err}");
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    for part in
+        [&format!("error: {who} has locked "), "locks/gc", "export SCONCE_LOCK_TIMEOUT=3600"]
+    {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert!(word.0 == Some(2) && word.1.contains("no number of seconds"), "{word:?}");
+    let (code, err, _) = stopped_start;
+    assert_eq!(code, Some(125), "{err}");
+    for part in [&format!("{who}, which is stopped, has locked "), &format!("`kill -CONT {pid}`")] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
 }
 
 /// What is said of a name, and what makes it so.

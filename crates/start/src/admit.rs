@@ -2,7 +2,7 @@
 
 use sconce_blob::Digest;
 use sconce_registry::Reference;
-use sconce_store::Image;
+use sconce_store::{Image, plain_name};
 use sconce_transfer::{Origin, Transfer};
 
 use crate::error::Error;
@@ -54,7 +54,7 @@ pub fn admit_file(transfer: &Transfer<'_>, text: &str, image: Digest) -> Result<
 pub(crate) fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
     let whole = |name: &str| Reference::parse(name).ok().filter(|read| read.to_string() == name);
     if let Target::Reference(text) = target
-        && !image.names.contains(text)
+        && !image.names.contains(&plain_name(text))
         && !image.names.iter().any(|name| has_name(text, name))
     {
         return Vec::from_iter(Reference::parse(text).ok());
@@ -67,7 +67,7 @@ pub(crate) fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
 
 /// The names of the image that are meant: one, or all of them where it is named by its digest.
 fn meant(target: &Target, image: &Image) -> Vec<String> {
-    let named = |text: &str| image.names.iter().find(|known| *known == text).cloned();
+    let named = |text: &str| Some(plain_name(text)).filter(|name| image.names.contains(name));
     let one_or_all =
         |text: &str| named(text).map_or_else(|| image.names.clone(), |name| vec![name]);
     match target {

@@ -9,7 +9,7 @@ use sconce_blob::Digest;
 use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
-use sconce_store::{Image, Store};
+use sconce_store::{Image, Store, plain_name};
 
 use crate::archive;
 use crate::error::Error;
@@ -289,15 +289,16 @@ impl Target {
                     Ok(None)
                 }
                 // `torhc:2.15.0` is rather a tag with a slip than an image.
-                Err(error) => match Spec::from_tag(name) {
+                Err(error @ sconce_store::Error::NoImage { .. }) => match Spec::from_tag(name) {
                     Err(tag) if name.contains(':') => Err(tag.into()),
                     _ => Err(error.into()),
                 },
+                Err(error) => Err(error.into()),
             },
             Self::Path(path) => Ok(Some(store.image(&path.to_string_lossy())?)),
             Self::Tag(project) => match project
                 .name()
-                .map(|name| store.names().map(|names| names.get(&name).copied()))
+                .map(|name| store.names().map(|names| names.get(&plain_name(&name)).copied()))
             {
                 Some(found) => Ok(found?.map(|digest| store.image(&digest.hex())).transpose()?),
                 None => Ok(None),
@@ -306,7 +307,7 @@ impl Target {
                 // `lab/demo:1` is what was built under that name, or Docker Hub's that was pulled.
                 let names = store.names()?;
                 let name = Reference::parse(text)?.to_string();
-                let found = names.get(text).or_else(|| names.get(&name)).copied();
+                let found = names.get(&plain_name(text)).or_else(|| names.get(&name)).copied();
                 let found = found.or_else(|| by_digest(text, &names));
                 Ok(found.map(|digest| store.image(&digest.hex())).transpose()?)
             }
@@ -340,7 +341,7 @@ pub(crate) fn is_pulled(store: &Store, name: &str) -> Result<bool, Error> {
     match Reference::parse(name) {
         Ok(reference) => {
             let names = store.names()?;
-            Ok(!names.contains_key(name) && names.contains_key(&reference.to_string()))
+            Ok(!names.contains_key(&plain_name(name)) && names.contains_key(&reference.to_string()))
         }
         Err(_) => Ok(false),
     }

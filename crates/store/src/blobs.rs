@@ -31,8 +31,8 @@ pub struct BlobWriter {
 impl Store {
     /// Whether the blob is there, real or virtual.
     pub fn has_blob(&self, digest: Digest) -> bool {
-        self.pin(digest);
-        self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
+        self.pin(digest).is_ok()
+            && self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
     }
 
     /// As [`Store::has_blob`], without keeping it there from now on: for questions of strangers, who may
@@ -44,7 +44,7 @@ impl Store {
     /// The file of a real blob; `None` when there is none (it may be virtual, or in a store that
     /// must be checked first, as [`Store::open_blob`] does).
     pub fn blob_path(&self, digest: Digest) -> Option<PathBuf> {
-        self.pin(digest);
+        self.pin(digest).ok()?;
         self.places().find_map(|place| place.find_blob(digest))
     }
 
@@ -144,7 +144,7 @@ impl Store {
         let file = file.ok_or_else(|| Error::Exchanged(path.to_owned()))?;
         let permissions = Permissions::from_mode(READ_ONLY);
         file.set_permissions(permissions).map_err(at("set the mode of", path))?;
-        self.pin(digest);
+        self.pin(digest)?;
         if target.exists() {
             return remove_file(path).map(drop);
         }

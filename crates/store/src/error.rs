@@ -238,6 +238,21 @@ pub enum Error {
     /// Another process uses the store.
     #[error("another sconce is using the store {}", .0.display())]
     Busy(PathBuf),
+    /// A lock was not to be had.
+    #[error("{holder} has locked {}, which was waited for {seconds} s", .path.display())]
+    Locked {
+        /// The locked file or folder.
+        path: PathBuf,
+        /// Who has it, in words.
+        holder: String,
+        /// The same as a number, where that process is stopped.
+        stopped: Option<u32>,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// `SCONCE_LOCK_TIMEOUT` is no number.
+    #[error("SCONCE_LOCK_TIMEOUT is `{0}`, and no number of seconds")]
+    BadTimeout(String),
     /// The destination is there already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
@@ -356,6 +371,13 @@ impl Error {
                 "`rm -r {}` takes the name away; the image stays, and `sconce images --all` lists it",
                 shell(path)
             ),
+            Self::Locked { stopped: Some(pid), .. } => {
+                format!("`kill -CONT {pid}` lets it go on; try again when it has ended")
+            }
+            Self::Locked { .. } => {
+                "try again when that has ended; `export SCONCE_LOCK_TIMEOUT=3600` waits an hour for it".to_owned()
+            }
+            Self::BadTimeout(_) => "`export SCONCE_LOCK_TIMEOUT=600` waits ten minutes".to_owned(),
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
             Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
             Self::Interrupted

@@ -47,7 +47,7 @@ impl Store {
         }
         if are_anothers(&trees)? {
             let key = folders_key(image.manifest);
-            self.pin(key);
+            self.pin(key)?;
             let _lock = self.lock("tree", key)?;
             let folders = self.place().tree(key);
             if self.place().find_tree(key).is_none() {

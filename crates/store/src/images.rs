@@ -111,7 +111,7 @@ impl Store {
             Some(digest) => digest,
             None => self.by_digest(name)?,
         };
-        self.pin(digest);
+        self.pin(digest)?;
         let none = || Error::NoImage { name: name.to_owned(), nearest: None };
         let image = self.load(digest, &self.names()?)?.ok_or_else(none)?;
         if image.store != self.root() {
@@ -136,7 +136,7 @@ impl Store {
         let path = self.place().image(record.manifest);
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
-        self.pin(record.manifest);
+        self.pin(record.manifest)?;
         self.mark_unsynced("image", record.manifest)?;
         self.write_unsynced(&path, &bytes)?;
         touch(&path)

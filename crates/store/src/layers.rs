@@ -34,7 +34,7 @@ impl Store {
         let path = self.place().layer(layer.diff_id);
         let bytes = serde_json::to_vec(layer)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
-        self.pin(layer.diff_id);
+        self.pin(layer.diff_id)?;
         self.mark_unsynced("layer", layer.diff_id)?;
         self.write_unsynced(&path, &bytes)
     }
@@ -65,7 +65,7 @@ impl Store {
         diff_id: Digest,
         mut places: impl Iterator<Item = &'a Place>,
     ) -> Result<Option<Layer>, Error> {
-        self.pin(diff_id);
+        self.pin(diff_id)?;
         places.find_map(|place| place.read_layer(diff_id).transpose()).transpose().map(|layer| {
             layer.filter(|layer| layer.diff_id == diff_id && self.has_blob(layer.digest))
         })

@@ -33,7 +33,7 @@ impl Store {
     /// Notes that the image is used, and keeps it for as long as the lease lives.
     pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
         let none = || Error::NoImage { name: image.to_string(), nearest: None };
-        self.pin(image);
+        self.pin(image)?;
         let found = self.load(image, &BTreeMap::new())?.ok_or_else(none)?;
         let own = |layer: &&Layer| self.place().find_tree(layer.diff_id).is_some();
         let (here, below): (Vec<&Layer>, Vec<&Layer>) = found.layers.iter().partition(own);

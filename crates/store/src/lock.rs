@@ -5,6 +5,7 @@
 //! needs only to be readable to be locked, so the images of a store that is read-only here can be
 //! kept from being pruned as well.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -31,6 +32,30 @@ const IN_SILENCE: Duration = Duration::from_secs(1);
 
 /// How long to sleep between two attempts at such a lock.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The same of one that has been waited for in vain for [`IN_SILENCE`].
+const LONG_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long to wait for a lock whose holder does not run, where nothing else is said: as long as uv does
+/// (`UV_LOCK_TIMEOUT`).
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The variable that says how long to wait for a lock, whoever holds it.
+pub(crate) const TIMEOUT: &str = "SCONCE_LOCK_TIMEOUT";
+
+/// How long to wait for a lock, as the environment has it: seconds in `SCONCE_LOCK_TIMEOUT`. Without it a holder that is at work is waited for as
+/// long as it takes, and one that is stopped, or that is not seen from here, for 300 seconds.
+///
+/// # Errors
+/// It is no number of seconds.
+pub fn lock_timeout(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Duration>, Error> {
+    let Some(given) = env(TIMEOUT).filter(|given| !given.is_empty()) else { return Ok(None) };
+    let text = given.to_string_lossy();
+    match text.parse() {
+        Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        Err(_) => Err(Error::BadTimeout(text.into_owned())),
+    }
+}
 
 /// The exclusive right to make one object; given up when dropped.
 #[derive(Debug)]
@@ -98,8 +123,7 @@ impl Store {
     pub(crate) fn wait_for(&self, path: PathBuf) -> Result<ObjectLock, Error> {
         loop {
             let file = self.lock_file(&path)?;
-            patiently(&file, Wanted::Alone, &path, &|text| self.note(text))
-                .map_err(at("lock", &path))?;
+            patiently(&file, Wanted::Alone, &path, self.lock_timeout(), &|text| self.note(text))?;
             if still_there(&file, &path)? {
                 return Ok(ObjectLock { path, _file: file });
             }
@@ -218,49 +242,105 @@ pub(crate) enum Wanted {
 }
 
 /// Waits for a lock, which `path` is called. After a second `note` hears what is waited for, and who holds it.
+///
+/// # Errors
+/// [`Error::Locked`] where it is not to be had within `timeout`, or, without one, while its holder has not run for
+/// [`PATIENCE`].
 pub(crate) fn patiently(
     file: &File,
     wanted: Wanted,
     path: &Path,
+    timeout: Option<Duration>,
     note: &dyn Fn(&str),
-) -> rustix::io::Result<()> {
-    let (at_once, waiting) = match wanted {
-        Wanted::Alone => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
-        Wanted::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
+) -> Result<(), Error> {
+    let operation = match wanted {
+        Wanted::Alone => FlockOperation::NonBlockingLockExclusive,
+        Wanted::Shared => FlockOperation::NonBlockingLockShared,
     };
     let begun = Instant::now();
-    while begun.elapsed() < IN_SILENCE {
-        match retry(file, at_once) {
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            result => return result,
+    // When the holder was last seen at work.
+    let mut at_work = begun;
+    let mut next_look = IN_SILENCE;
+    let mut said = false;
+    loop {
+        match retry(file, operation) {
+            Err(Errno::WOULDBLOCK) => {}
+            result => return result.map_err(at("lock", path)),
         }
+        let waited = begun.elapsed();
+        let mut given_up = timeout.is_some_and(|timeout| waited >= timeout);
+        if waited >= next_look || given_up {
+            let holder = Holder::of(file);
+            if !said && !given_up {
+                note(&format!(
+                    "waiting for {}, which {} has locked: this goes on when that has ended, and Ctrl-C ends it before",
+                    shell(path),
+                    in_words(holder.as_ref())
+                ));
+                said = true;
+            }
+            if holder.as_ref().is_some_and(|holder| !holder.stopped) {
+                at_work = Instant::now();
+            }
+            given_up |= timeout.is_none() && at_work.elapsed() >= PATIENCE;
+            if given_up {
+                let stopped = holder.as_ref().filter(|holder| holder.stopped);
+                return Err(Error::Locked {
+                    path: path.to_owned(),
+                    stopped: stopped.map(|holder| holder.pid),
+                    holder: in_words(holder.as_ref()),
+                    seconds: waited.as_secs(),
+                });
+            }
+            next_look = waited + IN_SILENCE;
+        }
+        std::thread::sleep(if said { LONG_PAUSE } else { PAUSE });
     }
-    note(&format!(
-        "waiting for {}, which {} has locked: this goes on when that has ended, and Ctrl-C ends it before",
-        shell(path),
-        holder(file).unwrap_or_else(|| "another process".to_owned())
-    ));
-    retry(file, waiting)
 }
 
-/// Who holds a lock on a file (proc_locks(5)): `process 12 (sconce) of uid 1000`. Nobody where the holder is not seen from here.
-fn holder(file: &File) -> Option<String> {
-    let inode = format!(":{}", file.metadata().ok()?.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let pid = locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // Whoever waits has `->` in the second place.
-        match fields.as_slice() {
-            [_, "FLOCK", _, _, pid, id, ..] if id.ends_with(&inode) => pid.parse::<u32>().ok(),
-            _ => None,
+/// A process that holds a lock.
+struct Holder {
+    pid: u32,
+    name: String,
+    uid: u32,
+    /// By a signal (SIGSTOP, Ctrl-Z) or a debugger.
+    stopped: bool,
+}
+
+impl Holder {
+    /// Who holds a lock on a file (proc_locks(5)). Nobody where the holder is not seen from here.
+    fn of(file: &File) -> Option<Self> {
+        let inode = format!(":{}", file.metadata().ok()?.ino());
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let pid = locks.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Whoever waits has `->` in the second place.
+            match fields.as_slice() {
+                [_, "FLOCK", _, _, pid, id, ..] if id.ends_with(&inode) => pid.parse::<u32>().ok(),
+                _ => None,
+            }
+        })?;
+        let process = Path::new("/proc").join(pid.to_string());
+        let uid = fs::metadata(&process).ok()?.uid();
+        let name = fs::read_to_string(process.join("comm")).ok()?;
+        // Anybody names their processes, and this goes to a terminal.
+        let name = name.trim_end().chars().filter(|c| !c.is_control()).collect();
+        let stat = fs::read_to_string(process.join("stat")).ok()?;
+        // The state follows the name, which may have brackets of its own (proc_pid_stat(5)).
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        Some(Self { pid, name, uid, stopped: matches!(state, Some('T' | 't')) })
+    }
+}
+
+/// `process 12 (sconce) of uid 1000`.
+fn in_words(holder: Option<&Holder>) -> String {
+    match holder {
+        None => "another process".to_owned(),
+        Some(Holder { pid, name, uid, stopped }) => {
+            let stopped = if *stopped { ", which is stopped," } else { "" };
+            format!("process {pid} ({name}) of uid {uid}{stopped}")
         }
-    })?;
-    let process = Path::new("/proc").join(pid.to_string());
-    let owner = fs::metadata(&process).ok()?.uid();
-    let name = fs::read_to_string(process.join("comm")).ok()?;
-    // Anybody names their processes, and this goes to a terminal.
-    let name: String = name.trim_end().chars().filter(|c| !c.is_control()).collect();
-    Some(format!("process {pid} ({name}) of uid {owner}"))
+    }
 }
 
 pub(crate) fn retry(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {

@@ -13,6 +13,37 @@ use crate::files::{list, open_regular};
 use crate::own::{remove_file, sync_parent};
 use crate::place::Place;
 
+/// The tag of a name that has none.
+const LATEST: &str = ":latest";
+
+/// The one spelling of a name in the store. `hello` and `hello:latest` are one name, as in Docker: here it is the short one, except that of a
+/// registry, `ghcr.io/team/app:latest`, which is whole with its tag alone.
+#[must_use]
+pub fn plain_name(name: &str) -> String {
+    let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
+    let first = folder.split('/').next().unwrap_or_default();
+    let of_registry = first.contains(['.', ':']) || first == "localhost";
+    if name.contains('@') || last.is_empty() {
+        return name.to_owned();
+    }
+    match last.strip_suffix(LATEST) {
+        None if of_registry && !last.contains(':') => format!("{name}{LATEST}"),
+        Some(rest) if !of_registry && !rest.is_empty() && !rest.contains(':') => {
+            name[..name.len() - LATEST.len()].to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// The other spelling of a plain name, which older programs have written.
+pub(crate) fn other_spelling(plain: &str) -> Option<String> {
+    let other = match plain.strip_suffix(LATEST) {
+        Some(short) => short.to_owned(),
+        None => format!("{plain}{LATEST}"),
+    };
+    (plain_name(&other) == plain).then_some(other)
+}
+
 /// The most that is read of a name's file, bytes: a digest has 71.
 const LONGEST: u64 = 4096;
 
@@ -26,17 +57,24 @@ impl Store {
 
     pub(crate) fn write_name(&self, name: &str, image: Digest) -> Result<(), Error> {
         check_name(name)?;
-        self.pin(image);
+        self.pin(image)?;
         if !self.places().chain(self.untrusted()).any(|place| place.image(image).exists()) {
             return Err(Error::NoImage { name: image.to_string(), nearest: None });
         }
-        self.write_small(&self.place().name(name), format!("{image}\n").as_bytes())
+        self.write_small(&self.place().name(name), format!("{image}\n").as_bytes())?;
+        match self.place().other_name(name) {
+            Some(other) => remove_file(&other).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Takes a name away; the image stays until it is pruned. Says whether it was there.
     pub fn remove_name(&self, name: &str) -> Result<bool, Error> {
         let path = self.place().name(name);
-        let was_there = remove_file(&path)?;
+        let mut was_there = remove_file(&path)?;
+        if let Some(other) = self.place().other_name(name) {
+            was_there |= remove_file(&other)?;
+        }
         if was_there {
             sync_parent(&path)?;
             self.forget_mark(name)?;
@@ -55,6 +93,13 @@ impl Store {
         if self.is_first_look_at_names() {
             for path in self.place().no_names()? {
                 self.note(&format!("{path:?} is not the name of an image, and is left out"));
+            }
+            for name in names.keys().filter(|name| self.place().has_both(name)) {
+                let (older, newer) = self.place().both(name);
+                self.note(&format!(
+                    "`{name}` is in {} twice, with and without `:latest`, which is one name: {newer:?} counts, which was written last, and not {older:?}. Whoever gives the name anew removes that",
+                    self.root().display()
+                ));
             }
         }
         Ok(names)
@@ -76,8 +121,32 @@ impl Store {
 
 impl Place {
     /// The file of a name.
-    pub(crate) fn name(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn name(&self, name: &str) -> PathBuf {
+        self.spelt(&plain_name(name))
+    }
+
+    /// The file that an older program may have written for the same name.
+    fn other_name(&self, name: &str) -> Option<PathBuf> {
+        other_spelling(&plain_name(name)).map(|other| self.spelt(&other))
+    }
+
+    fn spelt(&self, name: &str) -> PathBuf {
         self.folder("refs").join(encode(name))
+    }
+
+    /// A name is here in both spellings.
+    fn has_both(&self, name: &str) -> bool {
+        let other = self.other_name(name);
+        other.is_some_and(|other| other.exists() && self.name(name).exists())
+    }
+
+    /// The files of a name that is here in both spellings, the one that counts last: that was written last.
+    fn both(&self, name: &str) -> (PathBuf, PathBuf) {
+        let path = self.name(name);
+        let other = self.other_name(name).unwrap_or_else(|| path.clone());
+        let written =
+            |path: &PathBuf| path.symlink_metadata().and_then(|about| about.modified()).ok();
+        if written(&other) > written(&path) { (path, other) } else { (other, path) }
     }
 
     /// The names in this store.
@@ -88,7 +157,10 @@ impl Place {
             let Some(name) = file.and_then(decode).filter(|name| check_name(name).is_ok()) else {
                 continue;
             };
-            if let Some(digest) = self.named(&name)? {
+            let name = plain_name(&name);
+            if !names.contains_key(&name)
+                && let Some(digest) = self.named(&name)?
+            {
                 names.insert(name, digest);
             }
         }
@@ -97,7 +169,11 @@ impl Place {
 
     /// The image that a name means in this store.
     pub(crate) fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
-        let path = self.name(name);
+        let path = match self.other_name(name).filter(|other| other.exists()) {
+            None => self.name(name),
+            Some(other) if !self.name(name).exists() => other,
+            Some(_) => self.both(name).1,
+        };
         let bad = |why: String| Error::BadReference { path: path.clone(), why };
         let mut file = match open_regular(&path) {
             Ok(file) => file.take(LONGEST),
@@ -180,4 +256,36 @@ fn decode(file: &str) -> Option<String> {
         }
     }
     String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_has_one_spelling() {
+        for (name, plain, other) in [
+            ("hello", "hello", Some("hello:latest")),
+            ("hello:latest", "hello", Some("hello:latest")),
+            ("lab/demo:latest", "lab/demo", Some("lab/demo:latest")),
+            ("hello:1", "hello:1", None),
+            ("latest", "latest", Some("latest:latest")),
+            ("a:1:latest", "a:1:latest", None),
+            (":latest", ":latest", None),
+            ("x@y", "x@y", None),
+            ("ghcr.io/team/app", "ghcr.io/team/app:latest", Some("ghcr.io/team/app")),
+            (
+                "docker.io/library/alpine:latest",
+                "docker.io/library/alpine:latest",
+                Some("docker.io/library/alpine"),
+            ),
+            ("localhost:5000/app:1", "localhost:5000/app:1", None),
+            ("localhost/app", "localhost/app:latest", Some("localhost/app")),
+            ("a/", "a/", None),
+        ] {
+            assert_eq!(plain_name(name), plain, "{name}");
+            assert_eq!(plain_name(plain), plain, "{name}");
+            assert_eq!(other_spelling(plain).as_deref(), other, "{name}");
+        }
+    }
 }

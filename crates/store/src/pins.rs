@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use sconce_blob::Digest;
@@ -41,23 +42,41 @@ struct State {
     /// A pin could not be written (the disk is full): the shared lock is kept instead, so that no
     /// prune begins until this process is done.
     holds_gc: bool,
+    /// The lock was waited for in vain.
+    gave_up: bool,
 }
 
 impl Pins {
     /// Keeps pins in the scratch folder `folder`; `gc` is the open lock file, which lies at `lock`.
     pub(crate) fn new(folder: PathBuf, gc: File, lock: PathBuf) -> Self {
-        let state = State { gc, file: None, pinned: HashSet::new(), holds_gc: false };
+        let state =
+            State { gc, file: None, pinned: HashSet::new(), holds_gc: false, gave_up: false };
         Self { folder, lock, state: Mutex::new(state) }
     }
 
     /// Pins an object. Look for it, or put it, afterwards. `note` hears of a wait.
-    pub(crate) fn pin(&self, digest: Digest, note: &dyn Fn(&str)) {
+    ///
+    /// # Errors
+    /// [`Error::Locked`], at once where it was waited for in vain before.
+    pub(crate) fn pin(
+        &self,
+        digest: Digest,
+        timeout: Option<Duration>,
+        note: &dyn Fn(&str),
+    ) -> Result<(), Error> {
         let mut state = self.state();
         if state.pinned.contains(&digest) {
-            return;
+            return Ok(());
         }
-        // A file system without locks made opening the store fail already.
-        let _ = patiently(&state.gc, Wanted::Shared, &self.lock, note);
+        let timeout = if state.gave_up { Some(Duration::ZERO) } else { timeout };
+        match patiently(&state.gc, Wanted::Shared, &self.lock, timeout, note) {
+            Err(error @ Error::Locked { .. }) => {
+                state.gave_up = true;
+                return Err(error);
+            }
+            // A file system without locks made opening the store fail already.
+            _ => state.gave_up = false,
+        }
         match state.write(&self.folder, digest) {
             Ok(()) => drop(state.pinned.insert(digest)),
             Err(_) => state.holds_gc = true,
@@ -65,6 +84,7 @@ impl Pins {
         if !state.holds_gc {
             let _ = retry(&state.gc, FlockOperation::Unlock);
         }
+        Ok(())
     }
 
     /// Does `work` while no other process or thread can pin anything, then drops the pins of this

@@ -14,7 +14,7 @@ use crate::Store;
 use crate::beside::Beside;
 use crate::error::Error;
 use crate::files::read_small;
-use crate::names::check_name;
+use crate::names::{check_name, other_spelling, plain_name};
 use crate::oci::each;
 use crate::own::remove_file;
 use crate::place::Place;
@@ -84,6 +84,7 @@ impl Store {
 
     fn put_pushed_name(&self, name: &str, image: Digest) -> Result<(), Error> {
         check_name(name)?;
+        let name = &*plain_name(name);
         let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
         let place = self.place();
         // Until the name means the new image, it means the old one, which may have been pushed too.
@@ -93,17 +94,20 @@ impl Store {
         images.push(image);
         let text: String = images.iter().map(|image| format!("{image}\n")).collect();
         self.write_small(&place.pushed_mark(name), text.as_bytes())?;
-        self.write_name(name, image)
+        self.write_name(name, image)?;
+        // What it said is in this mark by now.
+        let [_, others @ ..] = &place.pushed_marks(name)[..] else { return Ok(()) };
+        others.iter().try_for_each(|other| remove_file(other).map(drop))
     }
 
     /// Takes away what is noted of a name that is gone.
     pub(crate) fn forget_mark(&self, name: &str) -> Result<(), Error> {
-        let path = self.place().pushed_mark(name);
-        if path.exists() {
-            let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+        let marks = self.place().pushed_marks(name);
+        if marks.iter().any(|mark| mark.exists()) {
+            let _lock = self.lock("pushed", Digest::of(plain_name(name).as_bytes()))?;
             // Another may have been pushed by now.
             if self.place().named(name)?.is_none() {
-                remove_file(&path)?;
+                marks.iter().try_for_each(|mark| remove_file(mark).map(drop))?;
             }
         }
         Ok(())
@@ -111,14 +115,14 @@ impl Store {
 
     /// Notes that it was not a client that gave an image this name.
     pub(crate) fn forget_pushed(&self, name: &str, image: Digest) -> Result<(), Error> {
-        let path = self.place().pushed_mark(name);
-        if !path.exists() {
+        let marks = self.place().pushed_marks(name);
+        if !marks.iter().any(|mark| mark.exists()) {
             return Ok(());
         }
-        let _lock = self.lock("pushed", Digest::of(name.as_bytes()))?;
+        let _lock = self.lock("pushed", Digest::of(plain_name(name).as_bytes()))?;
         match self.place().pushed(name)?.contains(&image) {
             // Other images under this name are of the past: it means this one.
-            true => remove_file(&path).map(drop),
+            true => marks.iter().try_for_each(|mark| remove_file(mark).map(drop)),
             false => Ok(()),
         }
     }
@@ -170,6 +174,10 @@ impl Store {
 
 impl Place {
     fn pushed_mark(&self, name: &str) -> std::path::PathBuf {
+        self.mark_of(&plain_name(name))
+    }
+
+    fn mark_of(&self, name: &str) -> std::path::PathBuf {
         self.folder("refs").join(format!("{MARK}{}", Digest::of(name.as_bytes()).hex()))
     }
 
@@ -182,12 +190,24 @@ impl Place {
         self.folder("refs").join(format!("%pushed-image-{}", image.hex()))
     }
 
-    /// The images that clients pushed under a name; it means one of them, or another by now.
+    /// The marks of a name, that of its plain spelling first: an older program may have written the other.
+    fn pushed_marks(&self, name: &str) -> Vec<std::path::PathBuf> {
+        let plain = plain_name(name);
+        let other = other_spelling(&plain);
+        let marks = std::iter::once(&plain).chain(&other);
+        marks.map(|name| self.mark_of(name)).collect()
+    }
+
+    /// The images that clients pushed under a name; it means one of them, or another by now. Of a name that is here in both spellings, what
+    /// was pushed under either.
     fn pushed(&self, name: &str) -> Result<Vec<Digest>, Error> {
-        let path = self.pushed_mark(name);
-        let Some(bytes) = read_small(&path)? else { return Ok(Vec::new()) };
-        let text = String::from_utf8_lossy(&bytes);
-        let read: Result<Vec<Digest>, _> = text.lines().map(str::parse).collect();
-        read.map_err(|error| Error::Corrupt { path, why: format!("{error}") })
+        let mut images = Vec::new();
+        for path in self.pushed_marks(name) {
+            let Some(bytes) = read_small(&path)? else { continue };
+            let text = String::from_utf8_lossy(&bytes);
+            let read: Result<Vec<Digest>, _> = text.lines().map(str::parse).collect();
+            images.extend(read.map_err(|error| Error::Corrupt { path, why: format!("{error}") })?);
+        }
+        Ok(images)
     }
 }

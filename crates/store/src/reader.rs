@@ -31,7 +31,7 @@ impl Store {
     /// Opens a blob. A virtual one is opened only when all its parts are there; one of a store that
     /// isn't believed is copied in and checked first.
     pub fn open_blob(&self, digest: Digest) -> Result<BlobReader, Error> {
-        self.pin(digest);
+        self.pin(digest)?;
         let places: Vec<&Place> = self.places().collect();
         match self.read_from(digest, &places)? {
             Some(reader) => Ok(reader),

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use sconce_blob::{Assembly, Digest};
@@ -77,6 +78,8 @@ pub struct Options {
     /// Is asked to remove a dead process's folder where [`remove_tree`] can't: files that a
     /// rootless container made under other ids. It is called while the folder is locked.
     pub remover: Option<Remover>,
+    /// How long to wait for a lock, whoever holds it ([`lock_timeout`](crate::lock_timeout)).
+    pub lock_timeout: Option<Duration>,
 }
 
 /// Where the store lies when nothing else is said: `$SCONCE_HOME`, else `$XDG_DATA_HOME/sconce`,
@@ -119,8 +122,7 @@ impl Store {
         if format != Some(FORMAT) {
             // Others of a group may be at it: the folders are there before the version is.
             let note = |text: &str| options.note.iter().for_each(|note| note(text));
-            patiently(&folder, Wanted::Alone, place.root(), &note)
-                .map_err(at("lock", place.root()))?;
+            patiently(&folder, Wanted::Alone, place.root(), options.lock_timeout, &note)?;
         }
         for name in FOLDERS {
             make_folder(&place.folder(name), sharing.folders())?;
@@ -310,9 +312,16 @@ impl Store {
         !self.inner.no_names_noted.swap(true, Ordering::Relaxed)
     }
 
+    pub(crate) fn lock_timeout(&self) -> Option<Duration> {
+        self.inner.options.lock_timeout
+    }
+
     /// Keeps an object for as long as this store is open. Look for it, or put it, afterwards.
-    pub(crate) fn pin(&self, digest: Digest) {
-        self.pins().pin(digest, &|text| self.note(text));
+    ///
+    /// # Errors
+    /// [`Error::Locked`]: a prune has the pins, and does not go on.
+    pub(crate) fn pin(&self, digest: Digest) -> Result<(), Error> {
+        self.pins().pin(digest, self.lock_timeout(), &|text| self.note(text))
     }
 
     /// Says once that trees here lack what their layers have.

@@ -76,7 +76,7 @@ impl Store {
     /// The tree of a layer, if it was extracted, here or in a store below whose trees can be taken as
     /// they are. Root takes none without the modes and owners of the layer: it can have them.
     pub fn tree(&self, diff_id: Digest) -> Option<PathBuf> {
-        self.pin(diff_id);
+        self.pin(diff_id).ok()?;
         self.place().find_tree(diff_id).or_else(|| {
             let (tree, image) = self.tree_below(diff_id)?;
             self.hold(&image).ok()?.then_some(tree)
@@ -347,7 +347,7 @@ impl TreeBuilder {
             self.finish_folder(&path, meta)?;
         }
         let target = self.store.place().tree(diff_id);
-        self.store.pin(diff_id);
+        self.store.pin(diff_id)?;
         self.store.mark_unsynced("tree", diff_id)?;
         match own::rename(&self.path, &target) {
             Ok(()) => self.done = true,

@@ -53,7 +53,7 @@ impl Store {
                 return Err(refuse(format!("a segment ends past the end of {digest}")));
             }
         }
-        self.pin(digest);
+        self.pin(digest)?;
         match path.exists() {
             true => Ok(()),
             false => {
@@ -65,7 +65,7 @@ impl Store {
 
     /// The assembly of a virtual blob; `None` when `digest` isn't one.
     pub fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
-        self.pin(digest);
+        self.pin(digest)?;
         for place in self.places() {
             if let Some(assembly) = place.assembly(digest)? {
                 return Ok(Some(assembly));

@@ -114,6 +114,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Kind::Usage, "how long is `burn` to take?")
             .hint("`--burn 30m` says it; alone it measures nothing else"));
     }
+    if let (true, Some(python)) =
+        (args.host, args.python.as_deref().filter(|one| one.contains('/')))
+    {
+        // It stays as it was named: a virtual environment is known by its own link to an interpreter.
+        paths::of_option("--python", Path::new(python))?;
+    }
     let order = Order {
         effort,
         only,

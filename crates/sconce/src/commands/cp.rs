@@ -27,6 +27,14 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    copy(global, args).map_err(|failure| match failure.kind {
+        Kind::Interrupted => failure,
+        // As Docker's client ends with all that is not an option that it does not know.
+        _ => failure.of_kind(Kind::No),
+    })
+}
+
+fn copy(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.source == "-" || args.dest == "-" {
         let what = "`cp` copies files and folders, not tar streams";
         let hint = "`sconce exec NAME tar -c PATH` writes one; a file of that name is `./-`";

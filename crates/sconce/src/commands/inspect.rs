@@ -74,9 +74,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let platform = args.platform.as_deref().unwrap_or(native);
     let report = match look(global, args, platform)? {
         Found::Facts(report) => *report,
-        Found::Bytes(subject, basis) => judge(global, args, *subject, basis),
+        Found::Bytes(subject, basis) => judge(global, args, *subject, basis)?,
         Found::Remote(subject, moved) => {
-            let report = judge(global, args, *subject, Basis::Bytes);
+            let report = judge(global, args, *subject, Basis::Bytes)?;
             Report { moved: Some(moved), ..report }
         }
     };
@@ -171,14 +171,19 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
     Ok(bytes(of_store(&context, &image)?))
 }
 
-fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report {
+fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Result<Report, Failure> {
+    let library_path = match &args.library_path {
+        // An image's folders are its own.
+        Some(given) if subject.on_machine => Some(library_path(given)?),
+        given => given.clone(),
+    };
     let host = subject.on_machine.then(|| Host::this(subject.is_installed()));
     let mut options = Options {
         threads: global.threads.map_or(0, std::num::NonZeroUsize::get),
         partial: subject.partial,
         single: subject.is_single(),
         whole: !subject.partial && !subject.on_machine,
-        library_path: args.library_path.clone().or(subject.library_path),
+        library_path: library_path.or(subject.library_path),
         host,
         skip_copies: !args.copies,
         basis,
@@ -189,7 +194,19 @@ fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Report
         let known = || sconce_facts::gpu(name).ok().map(|gpu| gpu.capability);
         options.gpus.extend(name.parse().ok().or_else(known));
     }
-    inspect(&args.subject, &subject.tree, &options, &|_, _| {})
+    Ok(inspect(&args.subject, &subject.tree, &options, &|_, _| {}))
+}
+
+/// The folders of this machine that a person names, none of them by a link in a container's volume.
+fn library_path(given: &str) -> Result<String, Failure> {
+    let folders = given.split(':').map(|folder| match folder {
+        "" => Ok(String::new()),
+        folder => {
+            let real = paths::of_option("--library-path", Path::new(folder))?;
+            Ok(real.to_str().unwrap_or(folder).to_owned())
+        }
+    });
+    Ok(folders.collect::<Result<Vec<_>, Failure>>()?.join(":"))
 }
 
 /// An image of the store, as its extracted trees show it.

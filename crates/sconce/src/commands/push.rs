@@ -252,7 +252,9 @@ pub fn destination(text: &str) -> Result<Reference, Failure> {
 /// The image of the store that is called as where it goes to.
 fn named(context: &Context, text: &str, to: &Reference) -> Result<Image, Failure> {
     let names = context.store.names()?;
-    let found = [to.to_string(), text.to_owned()].iter().find_map(|name| names.get(name).copied());
+    let found = [to.to_string(), text.to_owned()]
+        .iter()
+        .find_map(|name| names.get(&sconce_store::plain_name(name)).copied());
     match found {
         Some(digest) => Ok(context.store.image(&digest.hex())?),
         None => Err(Failure::new(Kind::Usage, format!("there is no image `{text}` in the store"))

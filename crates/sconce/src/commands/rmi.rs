@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::progress::bytes_in_words;
 
 /// Remove images by name or digest
@@ -47,6 +47,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             Err(error) => {
                 let failure = Failure::from(error);
+                // What is not there is 1, as in Docker.
+                let failure = match failure.kind {
+                    Kind::Usage => failure.of_kind(Kind::No),
+                    _ => failure,
+                };
                 // The others go nevertheless; the exit code is that of the first.
                 match first {
                     None => first = Some(failure),

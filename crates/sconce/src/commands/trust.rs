@@ -28,8 +28,9 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let folder = paths::of_option("the folder", &args.dir)?;
     if args.revoke {
-        let known = Trusted::open()?.forget(&args.dir)?;
+        let known = Trusted::open()?.forget(&folder)?;
         eprintln!(
             "{} {}",
             args.dir.display(),
@@ -37,14 +38,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         );
         return Ok(if known { ExitCode::SUCCESS } else { ExitCode::from(Kind::No as u8) });
     }
-    let project = Project::folder(&paths::of_option("the folder", &args.dir)?)?;
+    let project = Project::folder(&folder)?;
     let lock = Context::open(global)?.builder(None).existing_lock(&project)?;
     let reaches = trust::reaches(&project, lock.as_ref());
     if reaches.is_empty() {
         eprintln!("{} asks for nothing outside its folder", args.dir.display());
         return Ok(ExitCode::SUCCESS);
     }
-    Trusted::open()?.remember(&args.dir, &reaches)?;
+    Trusted::open()?.remember(&folder, &reaches)?;
     eprintln!("trusted: {}{}", args.dir.display(), trust::listed(&reaches));
     Ok(ExitCode::SUCCESS)
 }

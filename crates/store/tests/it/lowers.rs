@@ -25,6 +25,7 @@ fn over(root: &Path, lowers: &[&Path]) -> (Store, Arc<Mutex<Vec<String>>>) {
         lowers: lowers.collect(),
         note: Some(Box::new(move |text| words.lock().unwrap().push(text.to_owned()))),
         remover: None,
+        ..Options::default()
     };
     (Store::open_with(root, options).unwrap(), said)
 }

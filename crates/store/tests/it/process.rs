@@ -90,6 +90,7 @@ fn child() {
         lowers: lowers.collect(),
         note: Some(Box::new(|text| say(&format!("note: {text}")))),
         remover: None,
+        ..Options::default()
     };
     if let Some(mounted) = std::env::var_os("STORE_UMOUNT") {
         options.remover = Some(Box::new(move |path| {
