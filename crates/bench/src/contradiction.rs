@@ -26,6 +26,19 @@ pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
 /// It is another GPU than its name says.
 fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let name = &product.name;
+    let (number, cuda) = (gpu.gpu, &gpu.name);
+    if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, product)) {
+        return Some(Sentence::new(
+            format!("CUDA says that GPU {number} is {cuda}, and NVML says that it is {nvml}"),
+            format!("CUDA 说 GPU {number} 是 {cuda}，而 NVML 说它是 {nvml}"),
+        ));
+    }
+    if let Some(other) = gpu.twin {
+        return Some(Sentence::new(
+            format!("GPU {number} and GPU {other} have one UUID, as if they were one"),
+            format!("GPU {number} 与 GPU {other} 的 UUID 相同，如同一块"),
+        ));
+    }
     let (major, minor) = gpu.capability;
     if (major, minor) != (product.capability.major.into(), product.capability.minor.into()) {
         let has = product.capability;
@@ -50,6 +63,11 @@ fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
             format!("CUDA 说它有 {gib} GiB 显存，而 {name} 有 {has} GB"),
         )
     })
+}
+
+/// The name is one of this product's.
+fn is(name: &str, product: &Product) -> bool {
+    sconce_facts::gpu(name).is_ok_and(|known| known.name == product.name)
 }
 
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {

@@ -35,14 +35,20 @@ impl Machine {
 
     /// What is said of a figure where NVML says this beside what an H100 has.
     fn says(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> String {
-        self.nvml.becomes(&(FakeNvml::h100s(1) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
+        let text = self.run(figure, nvml, says).1;
+        let its = |line: &&str| line.split(' ').next() == Some(figure);
+        text.lines().find(its).unwrap_or(&text).to_owned()
+    }
+
+    /// The exit code, and all that is said.
+    fn run(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> (i32, String) {
+        self.nvml.becomes(&(FakeNvml::h100s(2) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
         let mut command = self.world.sconce(&["bench", "--host", "--quick", "--seed", "7"]);
         command.args(["--only", figure]).env("LD_LIBRARY_PATH", self.nvml.folder());
         command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
         let output = command.envs(says.iter().copied()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let its = |line: &&str| line.split(' ').next() == Some(figure);
-        text.lines().find(its).unwrap_or(&text).to_owned()
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -88,4 +94,33 @@ fn what_a_product_has_bounds_what_its_machine_says() {
         );
     }
     assert!(machine.says("bf16", "", RIGHT).contains("as expected"));
+}
+
+/// CUDA and NVML are asked about one GPU, by its place on the bus: where they speak of two, neither is gone by.
+#[test]
+fn one_gpu_of_two_names_or_two_of_one_uuid() {
+    let machine = Machine::new();
+    let other = "gpu.0.name NVIDIA H100 PCIe\n";
+    for figure in ["bf16", "host-to-device"] {
+        let free = if figure == "bf16" { "90000000" } else { "1200000000" };
+        let right = [RIGHT, &[("FAKE_GPU_FREE", free)]].concat();
+        let said = machine.says(figure, other, &right);
+        let why = "can't tell: CUDA says that GPU 0 is NVIDIA H100 80GB HBM3, and NVML says that it is NVIDIA H100 PCIe";
+        assert!(said.contains(why), "{said}");
+        // Other words for the same product, or none, contradict nothing.
+        for same in ["gpu.0.name H100 SXM5 80GB\n", "gpu.0.name -\n", "gpu.0.name \n"] {
+            let said = machine.says(figure, same, &right);
+            assert!(said.contains("as expected"), "{same}: {said}");
+        }
+        let twins = [right.as_slice(), &[("FAKE_GPU_COUNT", "2")]].concat();
+        let why = "can't tell: GPU 0 and GPU 1 have one UUID";
+        let (_, said) =
+            machine.run(figure, "gpu.1.uuid GPU-00000000-0000-0000-0000-000000000000\n", &twins);
+        assert!(said.contains(why) && !said.contains("as expected"), "{said}");
+        let (_, said) =
+            machine.run(figure, "", &[twins.as_slice(), &[("FAKE_GPU_TWINS", "1")]].concat());
+        assert!(said.contains(why) && !said.contains("as expected"), "{said}");
+        let (_, said) = machine.run(figure, "", &twins);
+        assert!(said.contains("as expected") && !said.contains("can't tell"), "{said}");
+    }
 }

@@ -207,6 +207,8 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             board: known.board,
             others: known.others,
             mig: known.mig,
+            nvml_name: known.name,
+            twin: known.twin,
         })
     });
     Ok(gpus.chain(silent).collect())

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sconce_cuda::{Cuda, Device};
+use sconce_gpu::nvml::reading::Identity;
 use sconce_gpu::nvml::session::{Moment, Session};
 
 use super::clock::median;
@@ -36,6 +37,8 @@ pub(super) struct Known {
     pub(super) board: Option<Board>,
     pub(super) others: Option<u32>,
     pub(super) mig: Option<bool>,
+    pub(super) name: Option<String>,
+    pub(super) twin: Option<u32>,
 }
 
 /// A session, and NVML's handle for each device; where there is no NVML, none.
@@ -157,11 +160,19 @@ pub(super) fn boards(devices: &[Device]) -> Option<Vec<Known>> {
 
 fn known(devices: &[Device]) -> Vec<Known> {
     let Some((session, places)) = session(devices) else {
-        return devices.iter().map(|_| Known::default()).collect();
+        let one = |at| Known { twin: twin(devices, &[], at), ..Known::default() };
+        return (0..devices.len()).map(one).collect();
     };
-    let one = |place: Option<usize>| {
+    let identities: Vec<Identity> = places
+        .iter()
+        .map(|place| place.map(|place| session.identity(place)).unwrap_or_default())
+        .collect();
+    let one = |(at, place): (usize, Option<usize>)| {
         let limits = place.map(|place| session.limits(place));
+        let name = identities.get(at).and_then(|its| its.name.clone());
         Known {
+            name: name.filter(|name| !name.is_empty()),
+            twin: twin(devices, &identities, at),
             driver: session.driver(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
@@ -174,5 +185,19 @@ fn known(devices: &[Device]) -> Vec<Known> {
             mig: limits.and_then(|limits| limits.mig),
         }
     };
-    places.into_iter().map(one).collect()
+    places.into_iter().enumerate().map(one).collect()
+}
+
+/// Another device that has this one's UUID, as CUDA or as NVML says it. Instances of MIG at one place on the bus are one GPU for
+/// NVML, and have UUIDs of their own for CUDA.
+fn twin(devices: &[Device], identities: &[Identity], at: usize) -> Option<u32> {
+    let own = devices.get(at)?;
+    let uuid = |at: usize| identities.get(at)?.uuid.as_deref().filter(|uuid| !uuid.is_empty());
+    let same = |(other, device): &(usize, &Device)| {
+        let by_cuda = own.uuid.is_some() && own.uuid == device.uuid;
+        let by_nvml = uuid(at).is_some() && uuid(at) == uuid(*other) && own.bus_id != device.bus_id;
+        *other != at && (by_cuda || by_nvml)
+    };
+    let (_, other) = devices.iter().enumerate().find(same)?;
+    u32::try_from(other.ordinal).ok()
 }
