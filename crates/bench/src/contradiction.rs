@@ -3,7 +3,7 @@
 use sconce_facts::{By, Gpu as Product, bound};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::product;
+use crate::bound::{product, too_low};
 use crate::sentence::Sentence;
 
 /// Of the data sheet's GB: a GiB counts 7.4 % more, and what errors are corrected with is taken off.
@@ -73,7 +73,7 @@ fn is(name: &str, product: &Product) -> bool {
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let (said, has) = (gpu.board?.sm_max_mhz?, product.sm_max_mhz?);
     let name = &product.name;
-    (said > has).then(|| {
+    (said > has || too_low(said, has)).then(|| {
         Sentence::new(
             format!("NVML says that its highest clock is {said} MHz, and {name} has {has} MHz"),
             format!("NVML 说它的最高时钟是 {said} MHz，而 {name} 是 {has} MHz"),

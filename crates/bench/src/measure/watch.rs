@@ -9,13 +9,17 @@ use sconce_cuda::{Cuda, Device};
 use sconce_gpu::nvml::reading::Identity;
 use sconce_gpu::nvml::session::{Moment, Session};
 
+use super::believed;
 use super::clock::median;
 use crate::answer::{Board, Evidence};
+use crate::bound::product_named;
 
 /// How often NVML is asked.
 const EVERY: Duration = Duration::from_millis(50);
 /// How long NVML may take for its first answers: about two seconds a GPU where no persistence daemon keeps it ready.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take for one moment of all GPUs, when it has answered before: some milliseconds each.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// Moments that are kept: half an hour of 16 GPUs.
 const MOST: usize = 600_000;
 
@@ -27,6 +31,8 @@ pub struct Watch {
 #[derive(Default)]
 struct Seen {
     over: bool,
+    /// When NVML was asked what it has not answered yet.
+    asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
 }
 
@@ -69,17 +75,24 @@ impl Watch {
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
             let Some((session, places)) = session(&devices) else { return };
+            let products: Vec<_> =
+                devices.iter().map(|device| product_named(&device.name)).collect();
             loop {
                 let now = Instant::now();
-                let moments: Vec<_> = places
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(gpu, place)| Some((now, gpu, session.moment((*place)?))))
-                    .collect();
+                match shared.lock() {
+                    Ok(mut seen) => seen.asked = Some(now),
+                    Err(_) => return,
+                }
+                let moment = |(gpu, place): (usize, &Option<usize>)| {
+                    let moment = session.moment((*place)?);
+                    Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
+                };
+                let moments: Vec<_> = places.iter().enumerate().filter_map(moment).collect();
                 let Ok(mut seen) = shared.lock() else { return };
                 if seen.over {
                     return;
                 }
+                seen.asked = None;
                 if seen.moments.len() < MOST {
                     seen.moments.extend(moments);
                 }
@@ -88,6 +101,20 @@ impl Watch {
             }
         }));
         Self { seen }
+    }
+
+    /// NVML does not come back from a question. One that is under way is waited for, as long as an answer may take: what was
+    /// measured does not wait for it, and the end of a group does once.
+    pub(super) fn hangs(&self) -> bool {
+        let asked = || self.seen.lock().ok().and_then(|seen| seen.asked);
+        let Some(first) = asked() else { return false };
+        while first.elapsed() < ANSWER {
+            thread::sleep(EVERY);
+            if asked() != Some(first) {
+                return false;
+            }
+        }
+        true
     }
 
     /// What was seen of a GPU since then.
@@ -168,7 +195,8 @@ fn known(devices: &[Device]) -> Vec<Known> {
         .map(|place| place.map(|place| session.identity(place)).unwrap_or_default())
         .collect();
     let one = |(at, place): (usize, Option<usize>)| {
-        let limits = place.map(|place| session.limits(place));
+        let product = devices.get(at).and_then(|device| product_named(&device.name));
+        let limits = place.map(|place| believed::limits(session.limits(place), product));
         let name = identities.get(at).and_then(|its| its.name.clone());
         Known {
             name: name.filter(|name| !name.is_empty()),
