@@ -62,7 +62,8 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
-`--baseline FILE`: it is read before anything is measured, strictly, and a GPU of another name is said.
+`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then, another
+effort is said then; a GPU of another name and another image are said with the changes.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
