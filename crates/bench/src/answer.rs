@@ -56,6 +56,12 @@ pub struct Gpu {
     /// It is an instance of MIG, or its board is split into some.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mig: Option<bool>,
+    /// What NVML calls the GPU that it has at this one's place on the bus.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nvml_name: Option<String>,
+    /// Another GPU that CUDA or NVML gives the same UUID.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub twin: Option<u32>,
 }
 
 /// A board's limits and links.
@@ -199,7 +205,10 @@ impl Line {
     /// All words in it.
     fn texts(&mut self) -> Vec<&mut String> {
         match self {
-            Self::Gpu(gpu) => std::iter::once(&mut gpu.name).chain(&mut gpu.driver).collect(),
+            Self::Gpu(gpu) => std::iter::once(&mut gpu.name)
+                .chain(&mut gpu.driver)
+                .chain(&mut gpu.nvml_name)
+                .collect(),
             Self::Figure(figure) => vec![&mut figure.figure, &mut figure.method],
             Self::Unavailable(one) | Self::Wrong(one) => vec![&mut one.figure, &mut one.reason],
             Self::Moment(moment) => vec![&mut moment.figure],

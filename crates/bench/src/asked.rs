@@ -85,7 +85,9 @@ impl Asked {
             group.name() == name || figure(name).is_some_and(|row| row.group == *group)
         };
         let listed = self.lists && [GPUS, NVML].contains(&name);
-        let asked = listed || self.groups.iter().any(of_group);
+        // It may fall silent later.
+        let watched = name == NVML && self.groups.iter().any(|group| !group.by_torch());
+        let asked = listed || watched || self.groups.iter().any(of_group);
         if asked { Ok(()) } else { Err(unasked(name)) }
     }
 }

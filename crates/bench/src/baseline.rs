@@ -19,6 +19,8 @@ const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 /// An earlier result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
+    effort: Option<String>,
+    image: Option<String>,
     gpus: Vec<(u32, String)>,
     figures: Vec<(String, Vec<u32>, f64)>,
 }
@@ -26,6 +28,8 @@ pub struct Baseline {
 /// What is read of the document; it may say more.
 #[derive(Deserialize)]
 struct Document {
+    effort: Option<String>,
+    image: Option<String>,
     gpus: Vec<Gpu>,
     figures: Vec<Figure>,
 }
@@ -111,7 +115,28 @@ impl Baseline {
             }
             figures.push((name, of, value));
         }
-        Ok(Self { gpus, figures })
+        let words = |mut text: String| {
+            plain(&mut text);
+            text
+        };
+        let (effort, image) = (document.effort.map(words), document.image.map(words));
+        Ok(Self { effort, image, gpus, figures })
+    }
+
+    /// `quick`, `usual`, `full`, where it says so.
+    pub fn effort(&self) -> Option<&str> {
+        self.effort.as_deref()
+    }
+
+    /// The names of its figures, each once.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.figures.iter().map(|(name, _, _)| name.as_str()).collect()
+    }
+
+    /// The image that it was measured in, where that of a run is another: then, now.
+    pub(crate) fn other_image<'a>(&'a self, report: &'a Report) -> Option<(&'a str, &'a str)> {
+        let both = self.image.as_deref().zip(report.image.as_deref());
+        both.filter(|(then, now)| then != now)
     }
 
     /// The value of a figure of these GPUs.
@@ -135,6 +160,9 @@ impl From<&Report> for Baseline {
     fn from(report: &Report) -> Self {
         let figures = report.figures.iter().map(|one| &one.figure);
         Self {
+            effort: Some(report.effort.to_owned()),
+            // Two images are what is compared.
+            image: None,
             gpus: report.gpus.iter().map(|gpu| (gpu.gpu, gpu.name.clone())).collect(),
             figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
         }

@@ -73,8 +73,12 @@ pub(crate) fn limit(gpus: &[Gpu], one: &Figure) -> Result<Limit, Sentence> {
 
 /// The product, if its name is known. An instance is `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
 pub(crate) fn product(gpu: &Gpu) -> Option<&'static Product> {
-    let name = gpu.name.split(" MIG ").next().unwrap_or_default();
-    sconce_facts::gpu(name).ok()
+    product_named(&gpu.name)
+}
+
+/// The same, by CUDA's name.
+pub(crate) fn product_named(name: &str) -> Option<&'static Product> {
+    sconce_facts::gpu(name.split(" MIG ").next().unwrap_or_default()).ok()
 }
 
 /// Operations, or bytes, of all multiprocessors in a second at a clock, in the unit of the figure that is named.
@@ -94,10 +98,20 @@ pub(crate) fn peak(gpu: &Gpu, name: &str, mhz: f64) -> Option<f64> {
     Some(a_second / if figure(name)?.unit == "GB/s" { 1e9 } else { 1e12 })
 }
 
+/// A highest clock that is less than half of the product's is none: boards of one product differ by far less.
+pub(crate) fn too_low(said: u32, most: u32) -> bool {
+    said < most / 2
+}
+
 fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
-    let most = product(gpu).and_then(|product| product.sm_max_mhz).unwrap_or(u32::MAX);
+    let known = product(gpu).and_then(|product| product.sm_max_mhz);
     let clock = gpu.board.and_then(|board| board.sm_max_mhz);
-    let clock = clock.map(|said| f64::from(said.min(most))).ok_or_else(|| {
+    // One that can't be the product's makes no result wrong.
+    let clock = clock.map(|said| match known {
+        Some(most) if too_low(said, most) => most,
+        most => said.min(most.unwrap_or(u32::MAX)),
+    });
+    let clock = clock.map(f64::from).ok_or_else(|| {
         Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
     })?;
     let name = row.like.as_deref().unwrap_or(&one.figure);

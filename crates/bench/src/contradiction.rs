@@ -3,7 +3,7 @@
 use sconce_facts::{By, Gpu as Product, bound};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::product;
+use crate::bound::{product, too_low};
 use crate::sentence::Sentence;
 
 /// Of the data sheet's GB: a GiB counts 7.4 % more, and what errors are corrected with is taken off.
@@ -26,6 +26,19 @@ pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
 /// It is another GPU than its name says.
 fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let name = &product.name;
+    let (number, cuda) = (gpu.gpu, &gpu.name);
+    if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, product)) {
+        return Some(Sentence::new(
+            format!("CUDA says that GPU {number} is {cuda}, and NVML says that it is {nvml}"),
+            format!("CUDA 说 GPU {number} 是 {cuda}，而 NVML 说它是 {nvml}"),
+        ));
+    }
+    if let Some(other) = gpu.twin {
+        return Some(Sentence::new(
+            format!("GPU {number} and GPU {other} have one UUID, as if they were one"),
+            format!("GPU {number} 与 GPU {other} 的 UUID 相同，如同一块"),
+        ));
+    }
     let (major, minor) = gpu.capability;
     if (major, minor) != (product.capability.major.into(), product.capability.minor.into()) {
         let has = product.capability;
@@ -52,10 +65,15 @@ fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     })
 }
 
+/// The name is one of this product's.
+fn is(name: &str, product: &Product) -> bool {
+    sconce_facts::gpu(name).is_ok_and(|known| known.name == product.name)
+}
+
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let (said, has) = (gpu.board?.sm_max_mhz?, product.sm_max_mhz?);
     let name = &product.name;
-    (said > has).then(|| {
+    (said > has || too_low(said, has)).then(|| {
         Sentence::new(
             format!("NVML says that its highest clock is {said} MHz, and {name} has {has} MHz"),
             format!("NVML 说它的最高时钟是 {said} MHz，而 {name} 是 {has} MHz"),

@@ -26,7 +26,9 @@ The container is started as `sconce run` would start it, and sconce itself, moun
 cuBLASLt, cuSPARSELt, NVRTC, NCCL, wherever the linker, a toolkit in `/usr/local/cuda` or Python's packages have them. A library that is
 not there makes its figures \"not measured\", with the reason; the others are measured. Each group of figures is a process of its own with a time limit:
 a crash or a hang costs that group alone. So is asking which GPUs there are (45 s); where CUDA does not answer, what needs no GPU is measured
-nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known.
+nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known. Where it stops answering later
+(5 s), that is said and the exit code is 11; what was measured is kept, with what it had said until then. What no GPU can have (a clock of 0, a power of 4 MW, a
+highest clock of less than half of the product's) is no answer of it: it is not shown, and nothing is judged by it.
 
 **Right before fast.** What is computed is compared: products with the host, in float64, over a result that was filled with
 NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
@@ -60,7 +62,8 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
-`--baseline FILE`: it is read before anything is measured, strictly, and a GPU of another name is said.
+`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then, another
+effort is said then; a GPU of another name and another image are said with the changes.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks

@@ -221,7 +221,10 @@ impl Report {
                 change * 100.0
             ))
         };
-        others.chain(self.figures.iter().filter_map(line)).collect()
+        let image = earlier
+            .other_image(self)
+            .map(|(then, now)| format!("the image was {then}, and is {now}"));
+        others.chain(image).chain(self.figures.iter().filter_map(line)).collect()
     }
 }
 

@@ -5,7 +5,8 @@
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
- * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `whole_end 1`: the library's
+ * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
+ * are answered, and the next hangs without end. `whole_end 1`: the library's
  * destructor aborts the process where a call is under way. With -DOLD newer symbols are missing. */
 #include <pthread.h>
 #include <stdio.h>
@@ -190,6 +191,9 @@ code nvmlDeviceGetUtilizationRates(void *device, struct utilization *both) {
     return c ? c : small(device, "memutil", &both->memory);
 }
 code nvmlDeviceGetClockInfo(void *device, u32 kind, u32 *value) {
+    static int clocks; /* atomically */
+    const char *last = of(device, "clocks_before_hang");
+    if (last && __sync_add_and_fetch(&clocks, 1) > atoi(last)) for (;;) sleep(1);
     return small(device, kind == 1 ? "sm_mhz" : "memory_mhz", value);
 }
 code nvmlDeviceGetMaxClockInfo(void *device, u32 kind, u32 *value) {

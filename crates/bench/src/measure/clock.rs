@@ -145,7 +145,10 @@ impl Lies {
 
 /// A timer's answer that can't be.
 fn nonsense(seconds: f64) -> Refusal {
-    Refusal::Absurd { call: "cuEventElapsedTime", answer: format!("{} ms", seconds * 1e3) }
+    Refusal::Absurd {
+        call: "cuEventElapsedTime",
+        answer: format!("{} ms, which can't be: without a timer there is no figure", seconds * 1e3),
+    }
 }
 
 impl Times {

@@ -1,5 +1,6 @@
 //! Measuring, in a process of its own for each group: a driver in trouble can crash or hang who asks it.
 
+mod believed;
 mod burn;
 pub mod clock;
 mod collectives;
@@ -174,6 +175,18 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
         // A program in Python measures these; whoever calls this starts it.
         Group::Torch | Group::Training | Group::Small | Group::Loader => {}
     }
+    if bench.watch.hangs() {
+        let reason = format!(
+            "no answer for {} s while `{}` was measured: clocks, power and what holds them down are known until then",
+            watch::ANSWER.as_secs(),
+            group.name()
+        );
+        (bench.say)(Line::Unavailable(Unavailable {
+            figure: NVML.to_owned(),
+            gpus: Vec::new(),
+            reason,
+        }));
+    }
     Ok(())
 }
 
@@ -207,6 +220,8 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             board: known.board,
             others: known.others,
             mig: known.mig,
+            nvml_name: known.name,
+            twin: known.twin,
         })
     });
     Ok(gpus.chain(silent).collect())

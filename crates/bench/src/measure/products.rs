@@ -261,17 +261,24 @@ fn try_all(
     let product = blas.product(row.precision, shape)?;
     let algorithms = product.algorithms(most)?;
     let of = algorithms.len();
-    let mut found = Vec::new();
+    let (mut found, mut refused) = (Vec::new(), None);
     for (number, algorithm) in algorithms.into_iter().enumerate() {
         let mut work = |stream: &Stream| matrices.run(&product, &algorithm, stream);
         // One that is offered and then refused is not the last one.
-        let Ok(_) = clock.time(1, &mut work) else { continue };
+        if let Err(refusal) = clock.time(1, &mut work) {
+            refused = Some(refusal);
+            continue;
+        }
         let seconds = clock.time(2, &mut work)?;
         let count = ((0.02 / seconds) as u32).clamp(2, 64);
         let seconds = clock.time(count, &mut work)?;
         found.push(Best { shape, algorithm, number, of, seconds });
     }
-    Ok(found)
+    // Where none ran, what kept the last one from it is the cause.
+    match refused {
+        Some(refusal) if found.is_empty() => Err(refusal),
+        _ => Ok(found),
+    }
 }
 
 /// A product by one of its algorithms.

@@ -6,15 +6,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sconce_cuda::{Cuda, Device};
+use sconce_gpu::nvml::reading::Identity;
 use sconce_gpu::nvml::session::{Moment, Session};
 
+use super::believed;
 use super::clock::median;
 use crate::answer::{Board, Evidence};
+use crate::bound::product_named;
 
 /// How often NVML is asked.
 const EVERY: Duration = Duration::from_millis(50);
 /// How long NVML may take for its first answers: about two seconds a GPU where no persistence daemon keeps it ready.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take for one moment of all GPUs, when it has answered before: some milliseconds each.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// Moments that are kept: half an hour of 16 GPUs.
 const MOST: usize = 600_000;
 
@@ -26,6 +31,8 @@ pub struct Watch {
 #[derive(Default)]
 struct Seen {
     over: bool,
+    /// When NVML was asked what it has not answered yet.
+    asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
 }
 
@@ -36,6 +43,8 @@ pub(super) struct Known {
     pub(super) board: Option<Board>,
     pub(super) others: Option<u32>,
     pub(super) mig: Option<bool>,
+    pub(super) name: Option<String>,
+    pub(super) twin: Option<u32>,
 }
 
 /// A session, and NVML's handle for each device; where there is no NVML, none.
@@ -66,17 +75,24 @@ impl Watch {
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
             let Some((session, places)) = session(&devices) else { return };
+            let products: Vec<_> =
+                devices.iter().map(|device| product_named(&device.name)).collect();
             loop {
                 let now = Instant::now();
-                let moments: Vec<_> = places
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(gpu, place)| Some((now, gpu, session.moment((*place)?))))
-                    .collect();
+                match shared.lock() {
+                    Ok(mut seen) => seen.asked = Some(now),
+                    Err(_) => return,
+                }
+                let moment = |(gpu, place): (usize, &Option<usize>)| {
+                    let moment = session.moment((*place)?);
+                    Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
+                };
+                let moments: Vec<_> = places.iter().enumerate().filter_map(moment).collect();
                 let Ok(mut seen) = shared.lock() else { return };
                 if seen.over {
                     return;
                 }
+                seen.asked = None;
                 if seen.moments.len() < MOST {
                     seen.moments.extend(moments);
                 }
@@ -85,6 +101,20 @@ impl Watch {
             }
         }));
         Self { seen }
+    }
+
+    /// NVML does not come back from a question. One that is under way is waited for, as long as an answer may take: what was
+    /// measured does not wait for it, and the end of a group does once.
+    pub(super) fn hangs(&self) -> bool {
+        let asked = || self.seen.lock().ok().and_then(|seen| seen.asked);
+        let Some(first) = asked() else { return false };
+        while first.elapsed() < ANSWER {
+            thread::sleep(EVERY);
+            if asked() != Some(first) {
+                return false;
+            }
+        }
+        true
     }
 
     /// What was seen of a GPU since then.
@@ -157,11 +187,20 @@ pub(super) fn boards(devices: &[Device]) -> Option<Vec<Known>> {
 
 fn known(devices: &[Device]) -> Vec<Known> {
     let Some((session, places)) = session(devices) else {
-        return devices.iter().map(|_| Known::default()).collect();
+        let one = |at| Known { twin: twin(devices, &[], at), ..Known::default() };
+        return (0..devices.len()).map(one).collect();
     };
-    let one = |place: Option<usize>| {
-        let limits = place.map(|place| session.limits(place));
+    let identities: Vec<Identity> = places
+        .iter()
+        .map(|place| place.map(|place| session.identity(place)).unwrap_or_default())
+        .collect();
+    let one = |(at, place): (usize, Option<usize>)| {
+        let product = devices.get(at).and_then(|device| product_named(&device.name));
+        let limits = place.map(|place| believed::limits(session.limits(place), product));
+        let name = identities.get(at).and_then(|its| its.name.clone());
         Known {
+            name: name.filter(|name| !name.is_empty()),
+            twin: twin(devices, &identities, at),
             driver: session.driver(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
@@ -174,5 +213,19 @@ fn known(devices: &[Device]) -> Vec<Known> {
             mig: limits.and_then(|limits| limits.mig),
         }
     };
-    places.into_iter().map(one).collect()
+    places.into_iter().enumerate().map(one).collect()
+}
+
+/// Another device that has this one's UUID, as CUDA or as NVML says it. Instances of MIG at one place on the bus are one GPU for
+/// NVML, and have UUIDs of their own for CUDA.
+fn twin(devices: &[Device], identities: &[Identity], at: usize) -> Option<u32> {
+    let own = devices.get(at)?;
+    let uuid = |at: usize| identities.get(at)?.uuid.as_deref().filter(|uuid| !uuid.is_empty());
+    let same = |(other, device): &(usize, &Device)| {
+        let by_cuda = own.uuid.is_some() && own.uuid == device.uuid;
+        let by_nvml = uuid(at).is_some() && uuid(at) == uuid(*other) && own.bus_id != device.bus_id;
+        *other != at && (by_cuda || by_nvml)
+    };
+    let (_, other) = devices.iter().enumerate().find(same)?;
+    u32::try_from(other.ordinal).ok()
 }

@@ -60,6 +60,11 @@ pub struct Limits {
     pub mig: Option<bool>,
 }
 
+/// It is not `NVML_VALUE_NOT_AVAILABLE` (nvml.h: -1), which comes with success where there is no value.
+fn is_said(value: &u32) -> bool {
+    *value != u32::MAX
+}
+
 impl Session {
     /// Opens the library and initialises it.
     ///
@@ -120,6 +125,11 @@ impl Session {
         (code == 0).then_some(value)
     }
 
+    /// The same; without what stands for no answer.
+    fn said_of_kind(&self, name: &CStr, device: Device, kind: c_uint) -> Option<u32> {
+        self.of_kind(name, device, kind).filter(is_said)
+    }
+
     pub(super) fn reasons(&self, device: Device) -> Option<u64> {
         // The name since driver 535, and the one before.
         let names = [
@@ -132,13 +142,16 @@ impl Session {
     /// What the GPU does now.
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
-        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0);
+        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0).filter(is_said);
         Moment {
-            sm_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, SM),
-            memory_mhz: self.of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
-            power_mw: self.nvml.get(c"nvmlDeviceGetPowerUsage", device, 0),
-            temperature_c: self.of_kind(c"nvmlDeviceGetTemperature", device, CORE),
-            reasons: self.reasons(device),
+            sm_mhz: self.said_of_kind(c"nvmlDeviceGetClockInfo", device, SM),
+            memory_mhz: self.said_of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
+            power_mw: number(c"nvmlDeviceGetPowerUsage"),
+            temperature_c: self.said_of_kind(c"nvmlDeviceGetTemperature", device, CORE),
+            // All reasons at once are none.
+            reasons: self
+                .reasons(device)
+                .filter(|bits| ![u64::MAX, u64::from(u32::MAX)].contains(bits)),
             pcie: number(c"nvmlDeviceGetCurrPcieLinkGeneration")
                 .zip(number(c"nvmlDeviceGetCurrPcieLinkWidth")),
         }
@@ -147,12 +160,12 @@ impl Session {
     /// What bounds the GPU.
     pub fn limits(&self, gpu: usize) -> Limits {
         let Some(device) = self.device(gpu) else { return Limits::default() };
-        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0);
+        let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0).filter(is_said);
         let pair = |now: &CStr, best: &CStr| number(now).zip(number(best));
         Limits {
             power_limit_mw: number(c"nvmlDeviceGetEnforcedPowerLimit"),
             power_default_mw: number(c"nvmlDeviceGetPowerManagementDefaultLimit"),
-            sm_max_mhz: self.of_kind(c"nvmlDeviceGetMaxClockInfo", device, SM),
+            sm_max_mhz: self.said_of_kind(c"nvmlDeviceGetMaxClockInfo", device, SM),
             pcie_generation: pair(
                 c"nvmlDeviceGetCurrPcieLinkGeneration",
                 c"nvmlDeviceGetMaxPcieLinkGeneration",

@@ -130,6 +130,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         visible: None,
     };
     let baseline = args.baseline.as_deref().map(earlier).transpose()?;
+    if let Some((name, earlier)) = &baseline {
+        comparable(name, earlier, &order)?;
+    }
     let targets: Vec<&str> = match args.image.as_slice() {
         [] => vec![&args.target],
         images => images.iter().map(String::as_str).collect(),
@@ -333,6 +336,40 @@ fn earlier(path: &Path) -> Result<(String, Baseline), Failure> {
     let text = sconce_open::read(path, MOST).map_err(|error| unusable(error.to_string()))?;
     let baseline = Baseline::read(&text).map_err(unusable)?;
     Ok((name, baseline))
+}
+
+/// Refuses an earlier result that has nothing of what is to be measured, and says where it was measured with another effort:
+/// before minutes have passed.
+fn comparable(name: &str, earlier: &Baseline, order: &Order) -> Result<(), Failure> {
+    let groups = order.groups();
+    let measured = |known: &&str| {
+        let row = figure(known).filter(|row| groups.contains(&row.group));
+        row.is_some_and(|row| match order.only.as_slice() {
+            [] => order.effort != Effort::Quick || row.quick,
+            only => only.iter().any(|one| one == row.name),
+        })
+    };
+    let names = earlier.names();
+    if !names.iter().any(|known| measured(known)) {
+        let what =
+            format!("can't compare with {name}: it has none of the figures that are asked for");
+        let hint = match names.is_empty() {
+            true => "`sconce bench --json . > FILE` writes one".to_owned(),
+            false => {
+                let names: Vec<&str> = names.into_iter().collect();
+                format!("`--only {}` measures what it has", names.join(","))
+            }
+        };
+        return Err(Failure::new(Kind::Usage, what).hint(hint));
+    }
+    let now = measure::name(order.effort);
+    if let Some(then) = earlier.effort().filter(|then| *then != now) {
+        eprintln!(
+            "note: {name} was measured with other repeats and shapes (effort `{then}`, and this run is `{now}`): figures may differ by \
+             that alone"
+        );
+    }
+    Ok(())
 }
 
 /// What there is to say at the end.

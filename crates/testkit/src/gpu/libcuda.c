@@ -61,6 +61,11 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
     *bytes = number("FAKE_GPU_MEMORY", named) * (1ul << 30);
     return 0;
 }
+int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
+    memset(uuid, 0, 16);
+    uuid[15] = getenv("FAKE_GPU_TWINS") ? 1 : device + 1;
+    return 0;
+}
 int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + device); return 0; }
 int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }
@@ -152,7 +157,10 @@ int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof now)
 int cuEventDestroy_v2(void *event) { free(event); return 0; }
 int cuEventRecord(double *event, void *stream) { *event = now; return 0; }
 int cuEventSynchronize(void *event) { return waited(); }
-int cuEventElapsedTime(float *milliseconds, double *begin, double *end) { *milliseconds = (*end - *begin) * 1e3; return 0; }
+int cuEventElapsedTime(float *milliseconds, double *begin, double *end) {
+    *milliseconds = getenv("FAKE_GPU_TIMER") ? number("FAKE_GPU_TIMER", 0) : (*end - *begin) * 1e3;
+    return 0;
+}
 
 int cuModuleLoadData(void **module, const void *image) { *module = (void *)8ul; return 0; }
 int cuModuleUnload(void *module) { return 0; }
