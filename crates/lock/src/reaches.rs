@@ -91,6 +91,14 @@ pub fn reaches(
     list.found
 }
 
+/// A character of a line.
+fn one_line(c: char) -> Vec<char> {
+    match c.is_control() {
+        true => c.escape_default().collect(),
+        false => vec![c],
+    }
+}
+
 struct List<'a> {
     leads: &'a Leads,
     folder: &'a Path,
@@ -100,8 +108,11 @@ struct List<'a> {
 
 impl List<'_> {
     fn add(&mut self, when: When, asks: &str, what: String) {
+        // One line each, whatever a project writes: a line break in it would be a line of its own in the question.
+        let [what, asks] =
+            [&*what, asks].map(|text| text.chars().flat_map(one_line).collect::<String>());
         if !self.found.iter().any(|reach| reach.what == what) {
-            self.found.push(Reach { when, asks: asks.to_owned(), what, reads: None });
+            self.found.push(Reach { when, asks, what, reads: None });
         }
     }
 

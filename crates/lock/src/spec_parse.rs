@@ -175,7 +175,7 @@ impl Field<'_> {
             ("launch", "nodes") => spec.launch.nodes = self.number(1, 4096)?,
             ("launch", "hosts") => spec.launch.hosts = self.strings()?,
             ("launch", "gpus-per-node") => spec.launch.gpus_per_node = self.number(0, 1024)?,
-            ("launch", "command") => spec.launch.command = self.strings()?,
+            ("launch", "command") => spec.launch.command = self.words()?,
             ("launch", "port") => {
                 let port = self.number(1, u16::MAX.into())?;
                 spec.launch.port = port.and_then(|port| u16::try_from(port).ok());

@@ -41,11 +41,6 @@ pub enum Kind {
 /// No error has more characters.
 const LONGEST: usize = 4000;
 
-/// A character as a terminal may show it.
-fn shown(c: char) -> Vec<char> {
-    if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] }
-}
-
 /// A failure with its kind, its causes and what to do about it.
 #[derive(Debug)]
 pub struct Failure {
@@ -97,11 +92,9 @@ impl Failure {
 
     /// Prints it on standard error.
     pub fn print(&self) {
-        // An image's own words may be in it.
-        let what: String = self.what.chars().take(LONGEST).flat_map(shown).collect();
+        let what: String = self.what.chars().take(LONGEST).collect();
         eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
-            let hint: String = hint.chars().flat_map(shown).collect();
             eprintln!("  hint: {}", hint.replace('\n', "\n        "));
         }
     }

@@ -35,7 +35,35 @@ pub fn data(text: Arguments<'_>) {
 
 /// Prints words on standard error. Where nobody can read them, nobody can be told either. Logs keep them, so
 /// no login and no query of an address is in them, whoever wrote them: uv and servers repeat addresses whole.
+///
+/// Projects, images, registries and other people's containers have words in them: on a terminal none of these moves the cursor
+/// or turns the direction of writing, so that what is said and asked can't be made to look like something else.
 pub fn words(text: Arguments<'_>) {
     let text = sconce_fetch::http::without_secrets(&text.to_string());
+    let _ = io::stderr().write_all(shown(&text).as_bytes());
+}
+
+/// A program's own output, as it is.
+pub fn passed_on(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A text of several lines, as a terminal may show it. (A raw terminal's lines end in `\r\n`.)
+pub fn shown(text: &str) -> String {
+    let ends = |rest: &str| rest.starts_with("\r\n") || rest.starts_with('\n');
+    let mut shown = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        match hides(c) && !ends(&text[at..]) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// What moves the cursor, or turns the direction of writing (UAX #9), which hides as much.
+pub fn hides(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control()
 }

@@ -92,6 +92,32 @@ fn has(text: &str, words: &[&str]) {
     }
 }
 
+/// A project can't write its own question: what would move the cursor, turn the writing or begin a line is shown for what it is.
+#[test]
+fn what_is_asked_for_can_not_hide() {
+    let hidden =
+        r"\u001b[1G\u001b[2K  listens on port 6006\u001b[8m\n  reads nothing\u009b2K\u202e";
+    for table in [
+        format!("[run]\nvolumes = [\"/srv:/x{hidden}\"]\n"),
+        format!("[run]\nvolumes = [\"/srv{hidden}:/x\"]\n"),
+        format!("[run]\ndevices = [\"/dev/fuse{hidden}\"]\n"),
+        format!("[run.env]\n\"A{hidden}\" = \"${{HOME}}\"\n"),
+        format!("[base]\nmirror = \"file:///srv/{hidden}\"\n"),
+        format!("[[environment.indexes]]\nname = \"a\"\nurl = \"file:///srv/{hidden}\"\n"),
+    ] {
+        let world = World::new(&format!("{TOOLS}{table}"));
+        for words in
+            [&["run", ".", "true"][..], &["trust"], &["run", "--offline", "--trust", ".", "true"]]
+        {
+            let (_, said) = world.sconce(words);
+            let raw = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+            assert!(!said.contains(raw), "{words:?}: {said:?}");
+            let faked = said.lines().any(|line| line.trim_start().starts_with("reads nothing"));
+            assert!(!faked, "{words:?}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_volume_outside_is_refused_until_trusted() {
     let world = World::new(&format!("{TOOLS}[run]\nvolumes = [\"/:/host\", \"./data:/data\"]\n"));

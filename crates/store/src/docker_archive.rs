@@ -17,7 +17,7 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::images::Image;
 use crate::layers::Layer;
-use crate::oci::{OCI_LAYOUT, Opener, blob_name, blobs_of, each, small};
+use crate::oci::{OCI_LAYOUT, Opener, blob_name, each, small};
 use crate::output::{Partial, Written};
 use crate::packed::unpack;
 use crate::remove::remove_own;
@@ -69,8 +69,8 @@ impl Store {
         };
         write(&head)?;
         let mut places = HashMap::new();
-        for digest in blobs_of(image) {
-            let size = self.open_blob(digest)?.len();
+        let blobs = self.blobs_of(image)?;
+        for (&digest, &size) in &blobs {
             file.write_all_at(header(&blob_name(digest), size)?.as_bytes(), at_byte)
                 .map_err(at("write", path))?;
             places.insert(digest, at_byte + BLOCK);
@@ -78,10 +78,10 @@ impl Store {
         }
         // Padding and the two empty blocks at the end are the file's holes.
         file.set_len(at_byte + 2 * BLOCK).map_err(at("write", path))?;
-        let digests: Vec<Digest> = places.keys().copied().collect();
-        each(&digests, |&digest| {
-            let mut out = Placed { file: &file, at: places[&digest] };
-            self.copy_blob(digest, &mut out, path, written)
+        let blobs: Vec<(Digest, u64)> = blobs.into_iter().collect();
+        each(&blobs, |&blob| {
+            let mut out = Placed { file: &file, at: places[&blob.0] };
+            self.copy_blob(blob, &mut out, path, written)
         })?;
         partial.into_place(&file)
     }
@@ -101,10 +101,9 @@ impl Store {
         let fault = || at("write", to);
         let padding = |size| [0; BLOCK as usize][..padding(size)].to_vec();
         out.write_all(&self.archive_head(image, names)?).map_err(fault())?;
-        for digest in blobs_of(image) {
-            let size = self.open_blob(digest)?.len();
+        for (digest, size) in self.blobs_of(image)? {
             out.write_all(header(&blob_name(digest), size)?.as_bytes()).map_err(fault())?;
-            self.copy_blob(digest, out, to, written)?;
+            self.copy_blob((digest, size), out, to, written)?;
             out.write_all(&padding(size)).map_err(fault())?;
         }
         out.write_all(&[0; 2 * BLOCK as usize]).map_err(fault())?;

@@ -1,6 +1,6 @@
 //! Images as OCI layouts (image-spec, image-layout.md): a folder out and in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -66,9 +66,9 @@ impl Store {
         image: &Image,
         names: &[String],
     ) -> Result<(), Error> {
-        let digests: Vec<Digest> = blobs_of(image).into_iter().collect();
-        each(&digests, |&digest| {
-            layout.put(digest, |out, path| self.copy_blob(digest, out, path, &|n| layout.told(n)))
+        let blobs: Vec<(Digest, u64)> = self.blobs_of(image)?.into_iter().collect();
+        each(&blobs, |&blob| {
+            layout.put(blob.0, |out, path| self.copy_blob(blob, out, path, &|n| layout.told(n)))
         })?;
         let index = self.index(image, names)?;
         let index = self.put_texts_beside(&layout, image.manifest, index)?;
@@ -197,15 +197,31 @@ impl Store {
         Ok(index_of(&row, names))
     }
 
-    /// Copies a blob's bytes to `out`, checking them on the way.
+    /// All blobs of an image with their sizes, as its manifest has them, in the order of their digests.
+    pub(crate) fn blobs_of(&self, image: &Image) -> Result<BTreeMap<Digest, u64>, Error> {
+        let bad = |why: String| Error::BadDocument { what: image.manifest.to_string(), why };
+        let manifest = self.manifest(image)?;
+        let parsed: Manifest = serde_json::from_slice(&manifest).map_err(|e| bad(e.to_string()))?;
+        let parts = parsed.layers.iter().chain([&parsed.config]);
+        let mut blobs: BTreeMap<_, _> = parts.map(|part| (part.digest, part.size)).collect();
+        blobs.insert(image.manifest, manifest.len() as u64);
+        Ok(blobs)
+    }
+
+    /// Copies a blob's bytes to `out`, checking them on the way. One of another size than it should have is refused first:
+    /// whoever can write to this store may have put anything in its place.
     pub(crate) fn copy_blob(
         &self,
-        digest: Digest,
+        (digest, size): (Digest, u64),
         out: &mut (impl Write + ?Sized),
         path: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
         let mut blob = self.open_blob(digest)?;
+        if blob.len() != size {
+            let why = format!("it has {} bytes, and its image says {size}", blob.len());
+            return Err(Error::Corrupt { path: self.place().blob(digest), why });
+        }
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -253,12 +269,6 @@ pub fn index_of(row: &Descriptor, names: &[String]) -> Vec<u8> {
 }
 
 pub(crate) type Opener<'a> = dyn Fn(&str) -> Result<(Box<dyn Read + 'a>, u64), Error> + 'a;
-
-/// All blobs of an image, in the order of their digests.
-pub(crate) fn blobs_of(image: &Image) -> BTreeSet<Digest> {
-    let layers = image.layers.iter().map(|layer| layer.digest);
-    layers.chain([image.config, image.manifest]).collect()
-}
 
 pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())

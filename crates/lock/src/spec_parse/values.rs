@@ -30,8 +30,14 @@ impl Field<'_> {
         self.reader.error(self.span.clone(), format!("`{}`: {error}", self.key.1), None)
     }
 
+    /// A string of one line: what is said of it is one as well.
     pub(super) fn string(&self) -> Result<&str, Error> {
-        self.item.as_str().ok_or_else(|| self.must_be("a string"))
+        match self.item.as_str().ok_or_else(|| self.must_be("a string"))? {
+            text if text.contains(char::is_control) => {
+                Err(self.must_be("a string without control characters"))
+            }
+            text => Ok(text),
+        }
     }
 
     pub(super) fn bool(&self) -> Result<bool, Error> {
@@ -44,7 +50,18 @@ impl Field<'_> {
         Ok((text != "auto").then(|| text.to_owned()))
     }
 
+    /// Strings of one line each.
     pub(super) fn strings(&self) -> Result<Vec<String>, Error> {
+        match self.words()? {
+            texts if texts.iter().any(|text| text.contains(char::is_control)) => {
+                Err(self.must_be("a list of strings without control characters"))
+            }
+            texts => Ok(texts),
+        }
+    }
+
+    /// The words of a command, which may be whole scripts.
+    pub(super) fn words(&self) -> Result<Vec<String>, Error> {
         let expected = "a list of strings";
         let array = self.item.as_array().ok_or_else(|| self.must_be(expected))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -79,7 +96,8 @@ impl Field<'_> {
         let mut variables = BTreeMap::new();
         for (name, item) in table.ok_or_else(|| self.must_be("a table of strings"))?.iter() {
             let text = item.as_str().ok_or_else(|| self.must_be("a table of strings"))?;
-            if name.is_empty() || name.contains('=') || text.contains('\0') {
+            let nameless = name.is_empty() || name.contains('=') || name.contains(char::is_control);
+            if nameless || text.contains('\0') {
                 return Err(self.must_be("a table of names without `=` and values"));
             }
             variables.insert(name.to_owned(), text.to_owned());
@@ -327,7 +345,7 @@ impl Field<'_> {
     pub(super) fn command(&self) -> Result<Vec<String>, Error> {
         match self.item.as_str() {
             Some(line) => Ok(["/bin/sh", "-c", line].map(str::to_owned).to_vec()),
-            None => self.strings(),
+            None => self.words(),
         }
     }
 

@@ -350,7 +350,7 @@ fn comparable(name: &str, earlier: &Baseline, order: &Order) -> Result<(), Failu
         })
     };
     let names = earlier.names();
-    if !names.iter().any(|known| measured(known)) {
+    if !names.iter().any(measured) {
         let what =
             format!("can't compare with {name}: it has none of the figures that are asked for");
         let hint = match names.is_empty() {

@@ -14,10 +14,10 @@ use sconce_inspect::{Basis, Host, Moved, Options, Report, Says, Tree, inspect};
 use sconce_start::Target;
 
 use crate::cli::Global;
-use crate::commands::show::turns;
 use crate::commands::{paths, ps};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::output::hides;
 
 /// Prove from bytes alone what an environment can run on
 ///
@@ -54,7 +54,7 @@ pub struct Args {
 /// JSON may hold control characters of the second kind (U+0080 to U+009F), which some terminals obey, and what turns the
 /// direction of writing; they are an image's or a container's words.
 pub fn for_a_terminal(json: &str) -> String {
-    let escape = |c: char| match (c.is_control() || turns(c)) && c != '\n' {
+    let escape = |c: char| match hides(c) && c != '\n' {
         true => format!("\\u{:04x}", u32::from(c)),
         false => c.to_string(),
     };

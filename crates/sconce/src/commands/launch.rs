@@ -15,6 +15,7 @@ use crate::commands::launch_nodes::{Remote, idle_gpus, local_name};
 use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
+use crate::output::passed_on;
 use crate::trust;
 
 /// Start a run on several GPUs or machines
@@ -433,8 +434,8 @@ impl Launching<'_> {
             Told::Line { rank, error, text } => match (error, several) {
                 (false, true) => println!("[{rank}] {text}"),
                 (false, false) => println!("{text}"),
-                (true, true) => eprintln!("[{rank}] {text}"),
-                (true, false) => eprintln!("{text}"),
+                (true, true) => passed_on(&format!("[{rank}] {text}\n")),
+                (true, false) => passed_on(&format!("{text}\n")),
             },
             Told::Note(text) => eprintln!("note: {text}"),
             Told::Choice(choice) if self.args.explain => explain(choice),

@@ -12,6 +12,7 @@ use sconce_run::{Line, Listed, Pulse};
 use crate::cli::Global;
 use crate::commands::ps;
 use crate::error::{Failure, Kind};
+use crate::output::passed_on;
 
 /// How often is looked for more.
 const LOOK: Duration = Duration::from_millis(100);
@@ -131,7 +132,7 @@ fn show(text: &str, timestamps: bool) {
     let time = if timestamps { format!("{} ", line.time) } else { String::new() };
     let text = format!("{time}{}", line.log);
     match line.stream.as_str() {
-        "stderr" => eprint!("{text}"),
+        "stderr" => passed_on(&text),
         _ => print!("{text}"),
     }
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::commands::inspect::for_a_terminal;
-use crate::commands::show::turns;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::output::hides;
 
 /// List containers, the newest first
 ///
@@ -85,7 +85,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// A text of an image or a container, fit for a terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
+    text.chars().map(|c| if hides(c) { ' ' } else { c }).collect()
 }
 
 /// Where containers keep their state.

@@ -16,6 +16,7 @@ use crate::commands::registries::{Registries, architecture, reference};
 use crate::commands::sign::public_key;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
+use crate::output::hides;
 
 /// Show what is beside an image in its registry: signatures, SBOM, provenance, lock
 ///
@@ -292,14 +293,9 @@ fn print(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What turns the direction of writing hides as much as what moves the cursor (UAX #9).
-pub fn turns(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// A registry's words, as a terminal may show them.
 pub fn shown(text: &str) -> String {
-    let shown = |c: char| match c.is_control() || turns(c) {
+    let shown = |c: char| match hides(c) {
         true => c.escape_default().collect(),
         false => vec![c],
     };

@@ -274,6 +274,34 @@ fn what_goes_out_follows_no_link() {
     assert!(matches!(result, Err(Error::Exchanged(_))), "{result:?}");
 }
 
+/// Whoever can write to a store may put a file of any size in place of a blob: it is not copied, as it would fill the disk.
+#[test]
+fn a_blob_of_another_size_goes_nowhere() {
+    let (folder, ours) = store();
+    put_image(&ours, &["a:1"], 1);
+    let image = ours.image("a:1").unwrap();
+    let hex = image.layers[0].digest.hex();
+    let blob = folder.path().join("home/blobs/sha256").join(&hex[..2]).join(hex);
+    fs::remove_file(&blob).unwrap();
+    fs::File::create(&blob).unwrap().set_len(1 << 40).unwrap();
+    let copied = std::sync::atomic::AtomicU64::new(0);
+    let count = |bytes| {
+        copied.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        ControlFlow::Continue(())
+    };
+    let (layout, archive) = (folder.path().join("layout"), folder.path().join("a.tar"));
+    let names = ["a:1".to_owned()];
+    for result in [
+        ours.write_layout(&image, &names, &layout, &count),
+        ours.write_docker_archive(&image, &names, &archive, &count),
+        ours.send_docker_archive(&image, &names, &mut std::io::sink(), &count),
+    ] {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("1099511627776 bytes"), "{error}");
+    }
+    assert!(copied.into_inner() < 1 << 20 && !layout.exists() && !archive.exists());
+}
+
 #[test]
 fn an_archive_goes_out_and_in() {
     let (folder, ours) = store();
