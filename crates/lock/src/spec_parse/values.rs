@@ -298,6 +298,9 @@ impl Field<'_> {
             if indexes.iter().any(|index| index.name == name) {
                 return Err(self.must_be("a list with a name for each index of its own"));
             }
+            if url.contains(char::is_control) {
+                return Err(self.must_be("a list of addresses without control characters"));
+            }
             indexes.push(IndexRequest { name, url });
         }
         Ok(indexes)
