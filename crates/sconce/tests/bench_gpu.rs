@@ -21,6 +21,7 @@ const SMALL: (&str, &str) = ("FAKE_GPU_FREE", "90000000");
 struct Machine {
     world: World,
     nvml: FakeNvml,
+    gpus: usize,
 }
 
 impl Machine {
@@ -33,7 +34,7 @@ impl Machine {
             .with("libcublasLt", "libcublasLt.so.13", &[])
             .with("libcudnn", "libcudnn.so.9", &[])
             .with("libnccl", "libnccl.so.2", &[]);
-        Self { world, nvml }
+        Self { world, nvml, gpus }
     }
 
     /// NVML's world: GPUs at their highest clock.
@@ -42,6 +43,10 @@ impl Machine {
     }
 
     fn output(&self, words: &[&str], says: &[(&str, &str)]) -> Output {
+        // NVML calls a GPU what CUDA does.
+        if let Some((_, name)) = says.iter().find(|(variable, _)| *variable == H200.0) {
+            self.nvml.becomes(&format!("{}gpu.*.name {name}\n", Self::working(self.gpus)));
+        }
         let mut command = self.world.sconce(&["bench", "--host", "--quick", "--seed", "7"]);
         command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
         command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
