@@ -47,7 +47,8 @@ pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, Install, driver_branch, install};
 pub use pythons::{PythonBuild, base_with, python_releases, pythons, standalone_bases};
 pub use sources::{
-    placeholder, source_failure, source_requirements, source_variables, wheels_elsewhere,
+    Unbuildable, placeholder, source_failure, source_requirements, source_variables, unbuildable,
+    wheels_elsewhere,
 };
 pub use suggest::{UnknownName, nearest};
 pub use table::TABLES;

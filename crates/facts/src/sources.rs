@@ -13,6 +13,17 @@ struct Table {
     failure: Vec<Failure>,
     stub: Vec<Stub>,
     placeholder: Vec<Placeholder>,
+    unbuildable: Vec<Unbuildable>,
+}
+
+/// A package that can't be built in a container without a network.
+#[derive(Deserialize)]
+pub struct Unbuildable {
+    package: String,
+    /// What its build does.
+    pub why: String,
+    /// What to do about it.
+    pub instead: String,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +90,11 @@ pub fn wheels_elsewhere(package: &str) -> Option<&'static str> {
 /// What is there under the name of a package that is not what people mean who ask for it.
 pub fn placeholder(package: &str) -> Option<&'static str> {
     TABLE.placeholder.iter().find(|row| row.package == package).map(|row| row.there.as_str())
+}
+
+/// Why a package can't be built, and what to do instead.
+pub fn unbuildable(package: &str) -> Option<&'static Unbuildable> {
+    TABLE.unbuildable.iter().find(|row| row.package == package)
 }
 
 #[cfg(test)]

@@ -248,6 +248,9 @@ pub(crate) const NO_BUILDS: &str = "sconce takes wheels: build one where you tru
 /// What is said last of packages whose wheels are on another index than the one that was asked.
 pub(crate) const ELSEWHERE: &str = "which goes under `indexes`";
 
+/// What is said of packages whose build asks for what it does not have here.
+pub(crate) const NEVER_BUILT: &str = "can't be built here";
+
 /// What is said of packages that are not what people mean who ask for them.
 pub(crate) const NOT_MEANT: &str = "is not what you mean";
 
@@ -266,6 +269,12 @@ fn names_torch(words: &str) -> bool {
 /// What stands on a line, to be shown before what is wrong with it.
 fn quoted(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`: ") }
+}
+
+/// The first package of which the words say that it can't be built.
+fn never_built(words: &str) -> Option<&'static sconce_facts::Unbuildable> {
+    let names = words.lines().filter_map(|line| line.split_once(NEVER_BUILT));
+    names.map(|(name, _)| name.trim()).find_map(sconce_facts::unbuildable)
 }
 
 /// The packages that a sentence about a relic says are there as source only.
@@ -334,6 +343,9 @@ impl Error {
                  [environment], as { name = …, url = … }"
                     .into(),
             ),
+            Self::Unsatisfiable { words, .. } if never_built(words).is_some() => {
+                never_built(words).map(|row| row.instead.clone())
+            }
             Self::Unsatisfiable { words, .. } if words.contains(NOT_MEANT) => {
                 Some("ask for what you mean instead, or leave it out".into())
             }

@@ -280,7 +280,10 @@ fn wheel(text: &str, folder: &Path) -> Result<String, (String, bool)> {
         // uv puts the variables in; what they lead to is a matter of trust.
         _ if text.contains("${") => Ok(text.to_owned()),
         Place::Network(url) => Ok(url),
-        Place::Local(path) => Ok(file_url(&absolute(folder, &path))),
+        Place::Local(path) => {
+            let fragment = text.find('#').map_or("", |at| &text[at..]);
+            Ok(file_url(&absolute(folder, &path)) + fragment)
+        }
     }
 }
 

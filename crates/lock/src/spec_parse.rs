@@ -84,13 +84,25 @@ impl Reader<'_> {
         }
         let span = table.key(name).and_then(|key| key.span());
         let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
-        let hint = match KEYS.iter().find(|key| key.name == name) {
-            Some(key) => Some(format!("`{name}` belongs under [{}]", key.section)),
-            None => nearest(name, here).map(|near| format!("did you mean `{near}`?")),
+        let called = CALLED.iter().find(|row| row.0 == section && row.1 == name);
+        let hint = match (called, KEYS.iter().find(|key| key.name == name)) {
+            (Some((_, _, ours)), _) => Some((*ours).to_owned()),
+            (None, Some(key)) => Some(format!("`{name}` belongs under [{}]", key.section)),
+            (None, None) => nearest(name, here).map(|near| format!("did you mean `{near}`?")),
         };
         Err(self.error(span, format!("unknown key `{}` in [{section}]", cut(name)), hint))
     }
 }
+
+/// What other tools call a key of ours: section, their word, what to write.
+const CALLED: &[(&str, &str, &str)] = &[
+    (
+        "environment",
+        "packages",
+        "Python packages are `requirements` here; `packages` under [base] are Debian's",
+    ),
+    ("environment", "dependencies", "Python packages are `requirements` here"),
+];
 
 /// One key's value on its way into the specification.
 struct Field<'a> {

@@ -157,6 +157,46 @@ fn hashes_are_compared() {
     );
 }
 
+/// `#sha256=` behind an address says which bytes are meant, as `--hash` does; uv does not compare it for a file of
+/// this machine.
+#[test]
+fn hashes_of_addresses_are_compared() {
+    let right = format!("{:064x}", 9);
+    let list = |end: &str| {
+        format!(
+            "[environment]\ntorch = false\nrequirements = [\"einops @ https://h.invalid/einops-1.0-py3-none-any.whl#{end}\"]\n"
+        )
+    };
+    let (_, lock) = locked(&[("sconce.toml", &list(&format!("sha256={right}")))]);
+    assert!(lock.wheel("einops").is_some());
+    refused(
+        &[("sconce.toml", &list(&format!("sha256={}", "0".repeat(64))))],
+        expect![[r#"
+        sconce.toml, line 3: `einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256=0000000000000000000000000000000000000000000000000000000000000000`: no file that fits has one of its hashes; einops-1.0-py3-none-any.whl has sha256:0000000000000000000000000000000000000000000000000000000000000009
+    "#]],
+    );
+    refused(
+        &[("sconce.toml", &list("sha256=WRONG"))],
+        expect![[r#"
+        sconce.toml, line 3: `einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256=WRONG`: what #sha256= names is not a SHA-256
+    "#]],
+    );
+    refused(
+        &[("sconce.toml", &list("md5=00000000000000000000000000000000"))],
+        expect![[r#"
+        sconce.toml, line 3: `einops @ https://h.invalid/einops-1.0-py3-none-any.whl#md5=00000000000000000000000000000000`: it has no SHA-256, the only hash that is compared here
+    "#]],
+    );
+    let toml = "[environment]\ntorch = false\nrequirements = \"r.txt\"\n";
+    let line = format!(
+        "einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256={}\n",
+        "0".repeat(64)
+    );
+    refused(&[("sconce.toml", toml), ("r.txt", &line)], expect![[r#"
+        r.txt, line 1: `einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256=0000000000000000000000000000000000000000000000000000000000000000`: no file that fits has one of its hashes; einops-1.0-py3-none-any.whl has sha256:0000000000000000000000000000000000000000000000000000000000000009
+    "#]]);
+}
+
 const PYPROJECT: &str = r#"[project]
 name = "mine"
 version = "0.1"

@@ -208,3 +208,27 @@ fn what_is_there_as_source_only_names_the_way() {
     };
     assert!(error.hint().unwrap().contains("`from-source = [\"a\", \"b\"]`"));
 }
+
+#[test]
+fn what_can_not_be_built_is_not_advised_to_be() {
+    let words = "Because vllm-nccl-cu12 has no usable wheels, your requirements are unsatisfiable.\n\n\
+                 hint: Wheels are required for `vllm-nccl-cu12` because building from source is disabled";
+    let mut world = World {
+        unmet: ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+            .map(|python| ("vllm-nccl-cu12", python, words))
+            .into(),
+        ..World::default()
+    };
+    world
+        .files
+        .insert("vllm-nccl-cu12", vec![("vllm-nccl-cu12-2.18.1.0.4.0.tar.gz", "2024-04-01")]);
+    let spec = "[environment]\ntorch = false\nrequirements = ['vllm-nccl-cu12']\n";
+    let error = tried(spec, None, &Upgrade::Nothing, &mut world).unwrap_err();
+    let (words, hint) = (error.to_string(), error.hint().unwrap());
+    assert!(
+        words.contains("vllm-nccl-cu12 can't be built here: its setup.py downloads"),
+        "{words}"
+    );
+    assert!(hint.contains("`exclude = [\"vllm-nccl-cu12\"]`"), "{hint}");
+    assert!(!hint.contains("from-source"), "{hint}");
+}

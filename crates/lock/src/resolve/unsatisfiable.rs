@@ -9,7 +9,7 @@ use super::Resolution;
 use super::releases::{allows, has_wheel, releases};
 use super::relics::Direct;
 use super::words::source_only;
-use crate::error::{ELSEWHERE, Error, NOT_MEANT};
+use crate::error::{ELSEWHERE, Error, NEVER_BUILT, NOT_MEANT};
 use crate::explain::Refused;
 
 impl Resolution<'_> {
@@ -88,11 +88,16 @@ impl Resolution<'_> {
             let there = sconce_facts::placeholder(name)?;
             Some(format!("\n`{name}` there {NOT_MEANT}, but {there}"))
         });
+        let never = sources.iter().filter_map(|name| {
+            let why = &sconce_facts::unbuildable(name)?.why;
+            Some(format!("\n{name} {NEVER_BUILT}: {why}"))
+        });
         // What stubs say last decides what is advised.
-        let words = words + &meant.chain(stubs).collect::<String>();
+        let words = words + &never.chain(meant).chain(stubs).collect::<String>();
         sources.retain(|name| {
             sconce_facts::wheels_elsewhere(name).is_none()
                 && sconce_facts::placeholder(name).is_none()
+                && sconce_facts::unbuildable(name).is_none()
         });
         let built = self.spec.environment.from_source.clone();
         Error::Unsatisfiable { words, refused, sources, built }
