@@ -159,7 +159,8 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
     let os = snapshot.os.as_ref().filter(|_| !snapshot.container);
     let found = os.and_then(|os| {
         let major = os.version.as_deref().and_then(|text| text.split('.').next()?.parse().ok());
-        let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major };
+        let kernel = snapshot.kernel.as_deref();
+        let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major, kernel };
         sconce_facts::install(distribution, what, branch)
     });
     // A snapshot is text from elsewhere, and this goes into a command.

@@ -15,6 +15,8 @@ pub struct Distribution<'a> {
     pub like: &'a [String],
     /// The major number of `VERSION_ID`.
     pub major: Option<u32>,
+    /// The release of the running kernel (`uname -r`).
+    pub kernel: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -31,6 +33,7 @@ struct Row {
     what: String,
     first_branch: Option<u32>,
     last_branch: Option<u32>,
+    kernel: Option<String>,
     #[serde(flatten)]
     install: Install,
 }
@@ -69,6 +72,10 @@ pub fn install(
             && row.family == family
             && row.first_branch.is_none_or(|first| branch >= first)
             && row.last_branch.is_none_or(|last| branch <= last)
+            && row
+                .kernel
+                .as_ref()
+                .is_none_or(|part| distribution.kernel.is_some_and(|kernel| kernel.contains(part)))
             && major(|major, from| major >= from, row.from)
             && major(|major, below| major < below, row.below)
     };
@@ -86,7 +93,11 @@ mod tests {
 
     fn driver(id: &str, like: &[&str], major: u32) -> Option<&'static Install> {
         let like: Vec<String> = like.iter().map(|word| (*word).to_owned()).collect();
-        install(Distribution { id, like: &like, major: Some(major) }, "driver-open", 580)
+        install(
+            Distribution { id, like: &like, major: Some(major), kernel: None },
+            "driver-open",
+            580,
+        )
     }
 
     #[test]
@@ -94,7 +105,7 @@ mod tests {
         let ubuntu = driver("ubuntu", &["debian"], 24).unwrap();
         assert!(ubuntu.run.concat().contains("nvidia-driver-{branch}-server-open"));
         assert_eq!(driver("pop", &["ubuntu", "debian"], 22).unwrap(), ubuntu);
-        let debian = Distribution { id: "debian", like: &[], major: Some(13) };
+        let debian = Distribution { id: "debian", like: &[], major: Some(13), kernel: None };
         assert!(driver("debian", &[], 13).unwrap().run.concat().contains("nvidia-open"));
         assert!(install(debian, "driver-proprietary", 580).is_some());
         assert!(install(debian, "driver-proprietary", 470).is_none(), "its 550 serves no Kepler");
@@ -105,5 +116,26 @@ mod tests {
         assert!(rocky.run.concat().contains("nvidia-driver:{branch}-open"));
         assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().run.len(), 1);
         assert!(driver("nixos", &[], 25).is_none());
+    }
+
+    #[test]
+    fn headers_are_those_of_the_kernel() {
+        let headers = |id: &str, like: &[&str], major, kernel| {
+            let like: Vec<String> = like.iter().map(|word| (*word).to_owned()).collect();
+            let of = Distribution { id, like: &like, major: Some(major), kernel };
+            install(of, "kernel-headers", 580).unwrap().run.concat()
+        };
+        for (kernel, package) in [
+            (Some("6.8.12-4-pve"), "proxmox-headers-"),
+            (Some("6.1.0-41-amd64"), " linux-headers-"),
+            (None, " linux-headers-"),
+        ] {
+            assert!(headers("debian", &[], 12, kernel).contains(package), "{kernel:?}");
+        }
+        assert!(headers("debian", &[], 11, Some("5.15.158-2-pve")).contains(" pve-headers-"));
+        let uek = Some("6.12.0-100.28.2.el9uek.x86_64");
+        assert!(headers("ol", &["fedora"], 9, uek).contains("kernel-uek-devel-"));
+        let el = Some("5.14.0-611.el9_7.x86_64");
+        assert!(headers("ol", &["fedora"], 9, el).contains(" kernel-devel-"));
     }
 }

@@ -400,5 +400,9 @@ impl Report {
 
 /// What a finding says, and of what.
 fn words(finding: &Finding) -> String {
-    format!("{} ({})", finding.message.trim_end_matches('.'), finding.subject)
+    let message = finding.message.trim_end_matches('.');
+    match message.starts_with("is ") || message.starts_with("has ") {
+        true => format!("{} {message}", finding.subject),
+        false => format!("{message} ({})", finding.subject),
+    }
 }

@@ -192,9 +192,12 @@ fn hashes_of_addresses_are_compared() {
         "einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256={}\n",
         "0".repeat(64)
     );
-    refused(&[("sconce.toml", toml), ("r.txt", &line)], expect![[r#"
+    refused(
+        &[("sconce.toml", toml), ("r.txt", &line)],
+        expect![[r#"
         r.txt, line 1: `einops @ https://h.invalid/einops-1.0-py3-none-any.whl#sha256=0000000000000000000000000000000000000000000000000000000000000000`: no file that fits has one of its hashes; einops-1.0-py3-none-any.whl has sha256:0000000000000000000000000000000000000000000000000000000000000009
-    "#]]);
+    "#]],
+    );
 }
 
 const PYPROJECT: &str = r#"[project]
