@@ -59,6 +59,12 @@ fn is_component(text: &str) -> bool {
         && text.split(plain).filter(|gap| !gap.is_empty()).all(between)
 }
 
+/// Whether a name has a registry in front: a host with a dot or a port, or `localhost`.
+pub(crate) fn is_of_registry(name: &str) -> bool {
+    let host = name.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost")
+}
+
 /// The name of an image of the folder of this name. What can't stand in one becomes a dash; where letters
 /// are lost by that, part of the name's digest keeps two folders apart.
 pub fn image_name_of(folder: &str) -> String {

@@ -16,6 +16,7 @@ use sconce_blob::{Digest, Hasher};
 
 use crate::addresses::direct;
 use crate::document::Lock;
+use crate::image_name::is_of_registry;
 use crate::leads::Leads;
 use crate::place::{Place, place, scheme, variables};
 use crate::pylock::{Pylock, Source};
@@ -81,6 +82,7 @@ pub fn reaches(
     list.volumes(spec);
     list.container(spec);
     list.machines(spec);
+    list.name(spec);
     if let Some(lock) = lock {
         let urls = lock.wheels.iter().filter_map(|wheel| wheel.url.as_deref());
         let urls = urls.chain(lock.python.iter().filter_map(|python| python.url.as_deref()));
@@ -297,6 +299,18 @@ impl List<'_> {
             let what = format!("starts ranks over ssh on {}", spec.launch.hosts.join(" "));
             self.add(When::Run, "sconce.toml, [launch] hosts", what);
         }
+    }
+
+    /// A name that a person takes for somebody else's image: what is run by it later would be the project's.
+    fn name(&mut self, spec: &Spec) {
+        let Some(name) = &spec.image.name else { return };
+        let whose = match Spec::is_tag(name) {
+            true => "which sconce makes images of itself",
+            false if is_of_registry(name) => "which is of a registry",
+            false => return,
+        };
+        let what = format!("gives its image the name `{name}`, {whose}");
+        self.add(When::Lock, "sconce.toml, [image] name", what);
     }
 
     /// The path, links followed, if it leads out of the project's folder.

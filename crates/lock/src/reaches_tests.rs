@@ -47,6 +47,23 @@ fn what_stays_inside_is_no_reach() {
     );
 }
 
+/// A name by which a person means somebody else's image is one: later, the project's would run in its place.
+#[test]
+fn names_of_others_are_reaches() {
+    for (name, whose) in [
+        ("torch:2.15.0", "which sconce makes images of itself"),
+        ("nvcr.io/nvidia/pytorch:24.05-py3", "which sconce makes images of itself"),
+        ("ghcr.io/team/app:latest", "which is of a registry"),
+        ("localhost/app", "which is of a registry"),
+    ] {
+        let toml = format!("[image]\nname = \"{name}\"\n");
+        let asks =
+            format!("gives its image the name `{name}`, {whose} (sconce.toml, [image] name)");
+        check(&toml, |_| (), None, &[&asks]);
+    }
+    check("[image]\nname = \"lab/demo:1.2\"\n", |_| (), None, &[]);
+}
+
 #[test]
 fn what_leads_out_is() {
     let make = |folder: &Path| {

@@ -340,6 +340,8 @@ pub struct ProjectFile {
 /// The file in a folder that says what a project needs: the first that is read, else one that says the way.
 pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     let leads = Leads::of(folder);
+    // A relative one would count from itself.
+    let folder = leads.folder();
     let declares = |path: &Path| {
         read_text(&leads, path).is_ok_and(|text| {
             pyproject::read(&text, path, false)

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -70,6 +71,13 @@ pub(crate) fn mount(
         for name in ["upper", "work"] {
             let folder = writable.join(name);
             std::fs::create_dir_all(&folder).doing_to("creating", &folder)?;
+            // In the store of a group it has that group, which a user namespace need not know: the kernel then refuses
+            // what is made in it, as no capability counts for it (user_namespaces(7), "Capabilities").
+            let own = rustix::process::getegid();
+            rustix::fs::chown(&folder, None, Some(own))
+                .doing_to("changing the group of", &folder)?;
+            rustix::fs::chmod(&folder, Mode::from_raw_mode(0o755))
+                .doing_to("changing the mode of", &folder)?;
         }
         Ok(())
     };
