@@ -93,6 +93,9 @@ fn a_copy_into_a_container_that_fails_leaves_nothing() {
             assert_eq!(inside("ls -A /small; cat /small/tree/a"), "tree\nold\n");
         }
         fs::remove_file(world.path("tree/z")).unwrap();
+        // A relative path counts from `/`.
+        ok(&world, &["cp", "tree/a", "small:relative"]);
+        assert_eq!(inside("cat /relative"), "new");
         ok(&world, &["cp", "tree", "small:/small"]);
         assert_eq!(inside("ls -A /small; cat /small/tree/a"), "tree\nnew");
         ok(&world, &["rm", "-f", "small"]);

@@ -451,6 +451,9 @@ fn logs_are_followed_to_the_end() {
         assert_eq!((code, out.as_str()), (0, "1\n2\n3\n4\n5\n"));
         assert_eq!(err, "e1\ne2\ne3\ne4\ne5\n");
         assert_eq!(ok(&world, &["logs", "--tail", "2", "talk"]).lines().count(), 1);
+        for all in ["all", "-1"] {
+            assert_eq!(ok(&world, &["logs", "--tail", all, "talk"]), ok(&world, &["logs", "talk"]));
+        }
         ok(&world, &["rm", "talk"]);
         nothing_left(&world);
     }

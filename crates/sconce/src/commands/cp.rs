@@ -189,6 +189,8 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Failure::new(Kind::Usage, message));
             };
+            // A relative path counts from `/`, as in Docker.
+            let parent = Path::new("/").join(parent);
             Ok(one.copy_in(from, Path::new(name), &parent.to_string_lossy(), &mut note)?)
         }
         other => Ok(other?),

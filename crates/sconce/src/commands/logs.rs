@@ -28,12 +28,25 @@ pub struct Args {
     /// Go on until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Begin with the last N lines
-    #[arg(short = 'n', long, value_name = "N")]
-    tail: Option<usize>,
+    /// Begin with the last N lines; `all` or a negative number for all of them
+    #[arg(short = 'n', long, value_name = "N", default_value = "all", allow_hyphen_values = true, value_parser = tail)]
+    tail: Tail,
     /// Put the time before each line
     #[arg(short, long)]
     timestamps: bool,
+}
+
+/// How many lines of a log are shown at first; nothing for all.
+#[derive(Clone, Copy)]
+struct Tail(Option<usize>);
+
+/// As docker reads it.
+fn tail(text: &str) -> Result<Tail, String> {
+    match text.parse::<i64>() {
+        Ok(lines) => Ok(Tail(usize::try_from(lines).ok())),
+        Err(_) if text == "all" => Ok(Tail(None)),
+        Err(_) => Err("it is a number of lines, or `all`".to_owned()),
+    }
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
@@ -62,7 +75,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 }
                 _ => lines.push(text),
             }
-            if let Some(most) = args.tail
+            if let Some(most) = args.tail.0
                 && lines.len() > most.saturating_mul(2) + 1024
             {
                 lines.drain(..lines.len() - most);
@@ -70,12 +83,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         end = Some((path, reader));
     }
-    if args.tail.is_none() && one.logs_are_cut() {
+    if args.tail.0.is_none() && one.logs_are_cut() {
         eprintln!(
             "note: its first output is no longer there: of a log the last 64 to 128 MiB are kept"
         );
     }
-    let skip = args.tail.map_or(0, |most| lines.len().saturating_sub(most));
+    let skip = args.tail.0.map_or(0, |most| lines.len().saturating_sub(most));
     lines.iter().skip(skip).for_each(|line| show(line, args.timestamps));
     if args.follow
         && let Some((path, reader)) = end
