@@ -39,8 +39,11 @@ Of a product (and of `bf16-sparse`) 512 (256) sums are computed again one by one
 squares of a number's products: random signs make more than that of no errors of that size (Hoeffding 1963), and the rounding of the output and of the
 accumulator is in it as the GPU has it. At 8192x8192x8192 one wrong number of 67 million is found for certain if it is
 off by twice what is allowed: in BF16 about as much as numbers usually are, in FP16 a fourth of it, in FP8 some times as much; of INT8 any. Several wrong ones
-in one row and block can hide each other, at most in one of two rows. Of a convolution 256 sums are compared, and that every number was written.
-Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
+in one row and block can hide each other, at most in one of two rows. A convolution is such a product: of each pixel, its channels added up with random
+signs are held to a filter of one channel, in float64, and 256 sums are computed again. One wrong number of 103 million is found for certain if it is off by twice
+what is allowed, which is about half of what numbers usually are with 256 channels, and 0.7 of it with 512. A pixel all of whose numbers are others
+is missed once in a hundred times, two of them once in ten thousand.
+Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, and a convolution has fewer images, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
 and then shows more than it has in training.
 
 **Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
@@ -49,7 +52,12 @@ the two are about 808 and 705 TFLOP/s.
 
 **Through torch.** `--advise` and `--full` also measure what the image's torch makes of the first GPU: products, attention, a convolution, a transformer
 block forward and backward in each precision, compiled and as a CUDA graph, a small model, the DataLoader. A program in Python does
-that; its results are held to float64, to the gradients of float32 or to the loss of plain training. The lines of advice at the end are ratios of
+that; its results are held to float64, to the gradients of float32 or to the loss of plain training. Of a product 32 sums are compared, and that
+every number was written: of wrong numbers that are a share s of all, one is among them with a probability of 1 - (1 - s)^32, so half of the runs find a fault in one of
+47 numbers, and one that is in a single tile of a large product is most likely missed; `bf16`, which cuBLASLt computes natively, is checked whole. Of the convolution every pixel
+is in Freivalds' check. Every row of attention (the numbers of a token in a head) is held to float32 on the same GPU without a fused kernel, some to float64 on
+the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a third of
+what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
 What Python says is not trusted: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer

@@ -119,7 +119,9 @@ fn products_are_expected_low_impossible_or_wrong() {
 fn a_convolution_is_expected_low_impossible_or_wrong() {
     let machine = Machine::new(1);
     let check = |says: &[(&str, &str)], words: &str, code| {
-        machine.expects("bf16-convolution", &[&[H200], says].concat(), words, code);
+        // So little memory that it is of one image, which the fake computes whole.
+        let little = ("FAKE_GPU_FREE", "12000000");
+        machine.expects("bf16-convolution", &[&[H200, little], says].concat(), words, code);
     };
     check(&[("FAKE_GPU_TFLOPS", "790")], "787 (best known): as expected", 0);
     check(&[("FAKE_GPU_TFLOPS", "500")], "LOW, without a known cause", 1);
@@ -128,9 +130,11 @@ fn a_convolution_is_expected_low_impossible_or_wrong() {
         "WRONG: 1400 TFLOP/s is more than its multiprocessors",
         1,
     );
-    check(&[("FAKE_GPU_WRONG", "convolution")], "WRONG: a sum of 128 images of 56x56", 1);
+    check(&[("FAKE_GPU_WRONG", "convolution")], "WRONG: a sum of 1 images of 56x56", 1);
+    let pixels = ": its channels, added up with random signs, are off by ";
+    check(&[("FAKE_GPU_WRONG", "pixels")], pixels, 1);
     check(
-        &[("FAKE_GPU_FREE", "80000000")],
+        &[("FAKE_GPU_FREE", "1000000")],
         "not measured: cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY, out of memory (2)",
         12,
     );
@@ -142,7 +146,7 @@ fn a_convolution_is_expected_low_impossible_or_wrong() {
     cudnn("-DOLD");
     check(&[], "libcudnn.so.9 has no `cudnnConvolutionForward`", 12);
     cudnn("-DNONE");
-    check(&[], "0 algorithms for 128 images", 12);
+    check(&[], "0 algorithms for 1 images", 12);
 }
 
 #[test]
