@@ -70,8 +70,10 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
-`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then, another
-effort is said then; a GPU of another name and another image are said with the changes.
+`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+(its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
+above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
+Another driver, image or torch is what people compare: the figures are compared, beside what differs.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
