@@ -27,8 +27,10 @@ cuBLASLt, cuSPARSELt, NVRTC, NCCL, wherever the linker, a toolkit in `/usr/local
 not there makes its figures \"not measured\", with the reason; the others are measured. Each group of figures is a process of its own with a time limit:
 a crash or a hang costs that group alone. So is asking which GPUs there are (45 s); where CUDA does not answer, what needs no GPU is measured
 nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known. Where it stops answering later
-(5 s), that is said and the exit code is 11; what was measured is kept, with what it had said until then. What no GPU can have (a clock of 0, a power of 4 MW, a
-highest clock of less than half of the product's) is no answer of it: it is not shown, and nothing is judged by it.
+(5 s), that is said and the exit code is 11; what was measured is kept, with what it had said until then. So it is while Python
+measures; what NVML saw belongs to a figure from its first word on, and is never Python's. What no GPU can have (a clock of 0, a power of 4 MW, a
+highest clock of less than half of the product's) is no answer of it: it is not shown, and nothing is judged by it (`crates/facts/data/believed.toml`
+has a row with its source for each bound).
 
 **Right before fast.** What is computed is compared: products with the host, in float64, over a result that was filled with
 NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
