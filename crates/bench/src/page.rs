@@ -58,7 +58,7 @@ that; its results are held to float64, to the gradients of float32 or to the los
 every number was written: of wrong numbers that are a share s of all, one is among them with a probability of 1 - (1 - s)^32, so half of the runs find a fault in one of
 47 numbers, and one that is in a single tile of a large product is most likely missed; `bf16`, which cuBLASLt computes natively, is checked whole. Of the convolution every pixel
 is in Freivalds' check. Every row of attention (the numbers of a token in a head) is held to float32 on the same GPU without a fused kernel, some to float64 on
-the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a third of
+the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a tenth of
 what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.

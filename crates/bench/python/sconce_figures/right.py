@@ -105,9 +105,10 @@ def gradient_error(q, k, v, grad, allowed=3e-2):
             for got, right in zip((q, k, v), exact):
                 off = taken(got.grad[at]) - right.grad
                 share = (off.norm() / right.grad.norm()).item()
-                # A row may be off by a third of what rows usually are, and a tenth of itself: some are next to nothing.
+                # A row may be off by a tenth of what rows usually are, and of itself: some are next to nothing. With weights rounded to
+                # BF16, as fused kernels have them, the worst of 3072 was off by an eighth of that.
                 rows, usual = right.grad.norm(dim=1), right.grad.norm() / math.sqrt(len(off))
-                if not share <= allowed or not (off.norm(dim=1) <= 0.3 * usual + 0.1 * rows).all():
+                if not share <= allowed or not (off.norm(dim=1) <= 0.1 * usual + 0.1 * rows).all():
                     raise Wrong(
                         "a gradient of attention of sequence %d, head %d is off by %.1e where %.0e is allowed, or a row of it by more"
                         % (*at, share, allowed)
