@@ -15,6 +15,8 @@ pub const MOST_LINES: usize = 8 << 10;
 pub enum Line {
     /// A GPU, before anything is measured on it.
     Gpu(Gpu),
+    /// The torch that is there, before anything is measured.
+    Torch(Torch),
     /// Something measured.
     Figure(Figure),
     /// Something that can't be measured here.
@@ -62,6 +64,15 @@ pub struct Gpu {
     /// Another GPU that CUDA or NVML gives the same UUID.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub twin: Option<u32>,
+}
+
+/// The torch where something is measured, as its package says it: nothing of it is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Torch {
+    /// `2.15.0+cu130`; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
 }
 
 /// A board's limits and links.
@@ -209,6 +220,7 @@ impl Line {
                 .chain(&mut gpu.driver)
                 .chain(&mut gpu.nvml_name)
                 .collect(),
+            Self::Torch(torch) => torch.version.iter_mut().collect(),
             Self::Figure(figure) => vec![&mut figure.figure, &mut figure.method],
             Self::Unavailable(one) | Self::Wrong(one) => vec![&mut one.figure, &mut one.reason],
             Self::Moment(moment) => vec![&mut moment.figure],

@@ -12,6 +12,10 @@ pub struct Asked {
     groups: Vec<Group>,
     only: Vec<String>,
     lists: bool,
+    /// NVML is asked meanwhile.
+    watches: bool,
+    /// It has said which torch there is.
+    torch: bool,
     gpus: BTreeSet<u32>,
     answered: BTreeSet<(String, Vec<u32>)>,
 }
@@ -25,6 +29,11 @@ impl Asked {
     /// The GPUs as well.
     pub fn and_gpus(self) -> Self {
         Self { lists: true, ..self }
+    }
+
+    /// NVML as well, which may fall silent.
+    pub fn and_nvml(self) -> Self {
+        Self { watches: true, ..self }
     }
 
     /// The GPUs that there are are these.
@@ -44,6 +53,13 @@ impl Asked {
             Line::Gpu(gpu) => match self.gpus.insert(gpu.gpu) {
                 true => Ok(()),
                 false => Err(format!("it says twice what GPU {} is", gpu.gpu)),
+            },
+            Line::Torch(_) if !self.lists => {
+                Err("it says which torch there is, which nobody asked of it".to_owned())
+            }
+            Line::Torch(_) => match std::mem::replace(&mut self.torch, true) {
+                false => Ok(()),
+                true => Err("it says twice which torch there is".to_owned()),
             },
             Line::Figure(figure) => self.figure(figure),
             Line::Unavailable(one) | Line::Wrong(one) => self.named(&one.figure),
@@ -85,8 +101,7 @@ impl Asked {
             group.name() == name || figure(name).is_some_and(|row| row.group == *group)
         };
         let listed = self.lists && [GPUS, NVML].contains(&name);
-        // It may fall silent later.
-        let watched = name == NVML && self.groups.iter().any(|group| !group.by_torch());
+        let watched = name == NVML && self.watches;
         let asked = listed || watched || self.groups.iter().any(of_group);
         if asked { Ok(()) } else { Err(unasked(name)) }
     }

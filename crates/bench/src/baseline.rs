@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::plain;
+use crate::answer::{Gpu as Now, plain};
 use crate::figures::figure;
 use crate::report::{Report, VERSION};
+use crate::sentence::Sentence;
 
 /// Digits of one number: more is no measurement.
 const MOST_DIGITS: usize = 64;
@@ -21,7 +22,8 @@ const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 pub struct Baseline {
     effort: Option<String>,
     image: Option<String>,
-    gpus: Vec<(u32, String)>,
+    torch: Option<String>,
+    gpus: Vec<Gpu>,
     figures: Vec<(String, Vec<u32>, f64)>,
 }
 
@@ -30,14 +32,17 @@ pub struct Baseline {
 struct Document {
     effort: Option<String>,
     image: Option<String>,
+    torch: Option<String>,
     gpus: Vec<Gpu>,
     figures: Vec<Figure>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Gpu {
     gpu: u32,
     name: String,
+    sm_count: Option<u32>,
+    driver: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -85,12 +90,15 @@ impl Baseline {
         if document.figures.len() > MOST_FIGURES {
             return Err(format!("it has more than {MOST_FIGURES} figures"));
         }
-        let named = |gpu: Gpu| {
-            let mut name = gpu.name;
-            plain(&mut name);
-            (gpu.gpu, name)
-        };
-        let gpus: Vec<(u32, String)> = document.gpus.into_iter().map(named).collect();
+        let mut gpus = document.gpus;
+        let mut numbers = BTreeSet::new();
+        for gpu in &mut gpus {
+            plain(&mut gpu.name);
+            gpu.driver.iter_mut().for_each(plain);
+            if !numbers.insert(gpu.gpu) {
+                return Err(format!("it lists GPU {} twice", gpu.gpu));
+            }
+        }
         let (mut seen, mut figures) = (BTreeSet::new(), Vec::new());
         for one in document.figures {
             let Figure { figure: name, gpus: of, value, unit } = one;
@@ -107,7 +115,7 @@ impl Baseline {
             if !SIZES.contains(&value) {
                 return Err(format!("its `{shown}` is {value:e}, which can't be"));
             }
-            if let Some(gpu) = of.iter().find(|gpu| gpus.iter().all(|(known, _)| known != *gpu)) {
+            if let Some(gpu) = of.iter().find(|gpu| !numbers.contains(gpu)) {
                 return Err(format!("its `{shown}` is of GPU {gpu}, which it does not list"));
             }
             if !seen.insert((name.clone(), of.clone())) {
@@ -120,23 +128,13 @@ impl Baseline {
             text
         };
         let (effort, image) = (document.effort.map(words), document.image.map(words));
-        Ok(Self { effort, image, gpus, figures })
-    }
-
-    /// `quick`, `usual`, `full`, where it says so.
-    pub fn effort(&self) -> Option<&str> {
-        self.effort.as_deref()
+        let torch = document.torch.map(words);
+        Ok(Self { effort, image, torch, gpus, figures })
     }
 
     /// The names of its figures, each once.
     pub fn names(&self) -> BTreeSet<&str> {
         self.figures.iter().map(|(name, _, _)| name.as_str()).collect()
-    }
-
-    /// The image that it was measured in, where that of a run is another: then, now.
-    pub(crate) fn other_image<'a>(&'a self, report: &'a Report) -> Option<(&'a str, &'a str)> {
-        let both = self.image.as_deref().zip(report.image.as_deref());
-        both.filter(|(then, now)| then != now)
     }
 
     /// The value of a figure of these GPUs.
@@ -145,14 +143,88 @@ impl Baseline {
         self.figures.iter().find(same).map(|(_, _, value)| *value)
     }
 
-    /// The GPUs that are others than those of a run: number, then, now.
-    pub(crate) fn others<'a>(&'a self, report: &'a Report) -> Vec<(u32, &'a str, &'a str)> {
-        let now = |number: u32| report.gpus.iter().find(|gpu| gpu.gpu == number);
-        let both = self.gpus.iter().filter_map(|(number, then)| {
-            let now = now(*number)?;
-            (now.name != *then).then_some((*number, then.as_str(), now.name.as_str()))
-        });
-        both.collect()
+    /// It was measured with other repeats and shapes.
+    pub fn other_effort(&self, now: &str) -> Option<Sentence> {
+        let then = self.effort.as_deref().filter(|then| *then != now)?;
+        Some(Sentence::new(
+            format!("the effort was `{then}`, and is `{now}`: other repeats and shapes"),
+            format!("当时的测量档位是 `{then}`，现在是 `{now}`：重复次数和形状不同"),
+        ))
+    }
+
+    /// It was measured in another image.
+    pub fn other_image(&self, now: &str) -> Option<Sentence> {
+        let then = self.image.as_deref().filter(|then| *then != now)?;
+        Some(Sentence::new(
+            format!("the image was {then}, and is {now}"),
+            format!("当时的镜像是 {then}，现在是 {now}"),
+        ))
+    }
+
+    /// It was measured with another torch, or one of the two does not say.
+    pub fn other_torch(&self, now: Option<&str>) -> Option<Sentence> {
+        match (self.torch.as_deref(), now) {
+            (then, now) if then == now => None,
+            (Some(then), Some(now)) => Some(Sentence::new(
+                format!("torch was {then}, and is {now}"),
+                format!("当时的 torch 是 {then}，现在是 {now}"),
+            )),
+            (Some(then), None) => Some(Sentence::new(
+                format!("torch was {then}, and none is found now"),
+                format!("当时的 torch 是 {then}，现在没有找到 torch"),
+            )),
+            (None, now) => Some(Sentence::new(
+                format!(
+                    "torch is {}, and the earlier result does not say which it had",
+                    now.unwrap_or_default()
+                ),
+                format!("现在的 torch 是 {}，而先前的结果没有说明", now.unwrap_or_default()),
+            )),
+        }
+    }
+
+    /// What a GPU of that number was, where it is another product now or has another driver.
+    pub fn other_gpu(&self, now: &Now) -> Vec<Sentence> {
+        let driver = || {
+            let then = self.gpus.iter().find(|then| then.gpu == now.gpu)?;
+            match (then.driver.as_deref(), now.driver.as_deref()) {
+                (then, now) if then == now => None,
+                (Some(then), Some(now)) => Some(Sentence::new(
+                    format!("the driver was {then}, and is {now}"),
+                    format!("当时的驱动是 {then}，现在是 {now}"),
+                )),
+                (Some(then), None) => Some(Sentence::new(
+                    format!("the driver was {then}, and NVML does not say now which it is"),
+                    format!("当时的驱动是 {then}，现在 NVML 没有说明"),
+                )),
+                (None, now) => Some(Sentence::new(
+                    format!(
+                        "the driver is {}, and the earlier result does not say which it had",
+                        now.unwrap_or_default()
+                    ),
+                    format!("现在的驱动是 {}，而先前的结果没有说明", now.unwrap_or_default()),
+                )),
+            }
+        };
+        self.other_product(now).into_iter().chain(driver()).collect()
+    }
+
+    /// What a GPU of that number was, where it is another product now, or shows another part of it.
+    pub(crate) fn other_product(&self, now: &Now) -> Option<Sentence> {
+        let then = self.gpus.iter().find(|then| then.gpu == now.gpu)?;
+        let (number, name) = (now.gpu, &now.name);
+        if then.name != *name {
+            let then = &then.name;
+            return Some(Sentence::new(
+                format!("GPU {number} was {then}, and is {name}: two kinds of GPU are compared"),
+                format!("GPU {number} 当时是 {then}，现在是 {name}：比较的是两种 GPU"),
+            ));
+        }
+        let (had, has) = (then.sm_count.filter(|had| *had != now.sm_count)?, now.sm_count);
+        Some(Sentence::new(
+            format!("GPU {number} had {had} multiprocessors, and has {has}"),
+            format!("GPU {number} 当时有 {had} 个多处理器，现在有 {has} 个"),
+        ))
     }
 }
 
@@ -163,9 +235,17 @@ impl From<&Report> for Baseline {
             effort: Some(report.effort.to_owned()),
             // Two images are what is compared.
             image: None,
-            gpus: report.gpus.iter().map(|gpu| (gpu.gpu, gpu.name.clone())).collect(),
+            torch: report.torch.clone(),
+            gpus: report.gpus.iter().map(Gpu::of).collect(),
             figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
         }
+    }
+}
+
+impl Gpu {
+    fn of(gpu: &Now) -> Self {
+        let Now { gpu, name, sm_count, driver, .. } = gpu.clone();
+        Self { gpu, name, sm_count: Some(sm_count), driver }
     }
 }
 
@@ -241,6 +321,9 @@ mod tests {
         refused(&"[".repeat(10_000), "recursion limit");
         let foreign = one("51", "GB/s").replace(r#""gpus": [0]"#, r#""gpus": [3]"#);
         refused(&foreign, "is of GPU 3, which it does not list");
+        let twice = one("51", "GB/s")
+            .replace("}], \"figures", "}, {\"gpu\": 0, \"name\": \"H\"}], \"figures");
+        refused(&twice, "it lists GPU 0 twice");
         let figure = r#"{"figure": "launch", "gpus": [0], "value": 3, "unit": "us"}"#;
         refused(&of(&format!("{figure}, {figure}")), "it has `launch` twice");
     }

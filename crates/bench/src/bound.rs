@@ -1,7 +1,9 @@
 //! What a figure can't pass here: its row in the facts ([`sconce_facts::bound`]), worked out for this GPU. Of a product that is
 //! known, nothing that the machine says of itself raises a bound.
 
-use sconce_facts::{Bound, By, Capability, Gpu as Product, bound, host_link, pcie, rate};
+use sconce_facts::{
+    Bound, By, Capability, Gpu as Product, Said, bound, host_link, is_believed, pcie, rate,
+};
 
 use crate::answer::{Figure, Gpu};
 use crate::figures::figure;
@@ -98,18 +100,14 @@ pub(crate) fn peak(gpu: &Gpu, name: &str, mhz: f64) -> Option<f64> {
     Some(a_second / if figure(name)?.unit == "GB/s" { 1e9 } else { 1e12 })
 }
 
-/// A highest clock that is less than half of the product's is none: boards of one product differ by far less.
-pub(crate) fn too_low(said: u32, most: u32) -> bool {
-    said < most / 2
-}
-
 fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
-    let known = product(gpu).and_then(|product| product.sm_max_mhz);
+    let product = product(gpu);
+    let known = product.and_then(|product| product.sm_max_mhz);
     let clock = gpu.board.and_then(|board| board.sm_max_mhz);
-    // One that can't be the product's makes no result wrong.
+    // One that can't be the product's raises no bound, and makes no result wrong.
     let clock = clock.map(|said| match known {
-        Some(most) if too_low(said, most) => most,
-        most => said.min(most.unwrap_or(u32::MAX)),
+        Some(most) if !is_believed(Said::HighestSmClock, said.into(), product) => most,
+        _ => said,
     });
     let clock = clock.map(f64::from).ok_or_else(|| {
         Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
@@ -163,12 +161,10 @@ pub(crate) fn link(gpu: &Gpu, one: &Figure) -> Option<(u32, u32)> {
     let seen = seen.and_then(|seen| seen.pcie).or(Some((best, board.pcie_lanes?.0)));
     // What passes the best of board and slot, or is no width of PCIe, is no answer: a bound that rests on it would be none.
     seen.filter(|(generation, lanes)| {
-        *generation <= best && *lanes <= most && WIDTHS.contains(lanes)
+        let width = is_believed(Said::PcieLanes, f64::from(*lanes), product(gpu));
+        *generation <= best && *lanes <= most && width
     })
 }
-
-/// The widths of a PCIe link (PCI Express Base Specification 5.0, section 7.5.3.6: Maximum Link Width).
-const WIDTHS: [u32; 7] = [1, 2, 4, 8, 12, 16, 32];
 
 /// One way between two GPUs: NVLink, or PCIe if that is more.
 fn by_peers(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {

@@ -1,13 +1,10 @@
 //! What a machine says of a GPU that its product can't be: what a bound would rest on is then not known.
 
-use sconce_facts::{By, Gpu as Product, bound};
+use sconce_facts::{By, Gpu as Product, Said, bound, is_believed};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::{product, too_low};
+use crate::bound::product;
 use crate::sentence::Sentence;
-
-/// Of the data sheet's GB: a GiB counts 7.4 % more, and what errors are corrected with is taken off.
-const MEMORY: (f64, f64) = (0.85, 1.085);
 
 /// What is said of a GPU of this figure that contradicts its product, where the figure's bound depends on it.
 pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
@@ -54,10 +51,12 @@ fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
             format!("CUDA 说它有 {count} 个多处理器，而 {name} 有 {whole} 个"),
         ));
     }
-    let share = gpu.memory_bytes as f64 / 1e9 / product.memory_gb?;
+    let (has, gb) = (product.memory_gb?, gpu.memory_bytes as f64 / 1e9);
+    // An instance has a part of it.
     let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
-    (share > MEMORY.1 || share < MEMORY.0 && !instance).then(|| {
-        let (gib, has) = (gpu.memory_bytes >> 30, product.memory_gb.unwrap_or_default());
+    let fits = is_believed(Said::Memory, gb, Some(product)) || instance && gb < has;
+    (!fits).then(|| {
+        let gib = gpu.memory_bytes >> 30;
         Sentence::new(
             format!("CUDA says that it has {gib} GiB of memory, and {name} has {has} GB"),
             format!("CUDA 说它有 {gib} GiB 显存，而 {name} 有 {has} GB"),
@@ -73,7 +72,7 @@ fn is(name: &str, product: &Product) -> bool {
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let (said, has) = (gpu.board?.sm_max_mhz?, product.sm_max_mhz?);
     let name = &product.name;
-    (said > has || too_low(said, has)).then(|| {
+    (!is_believed(Said::HighestSmClock, said.into(), Some(product))).then(|| {
         Sentence::new(
             format!("NVML says that its highest clock is {said} MHz, and {name} has {has} MHz"),
             format!("NVML 说它的最高时钟是 {said} MHz，而 {name} 是 {has} MHz"),

@@ -1,20 +1,15 @@
 //! A run as one page of HTML with its charts, in English and Chinese: no script, nothing from elsewhere.
 
+mod chart;
+
 use std::fmt::Write;
 
+use crate::comparison::{Changed, Comparison};
 use crate::figures::{FIGURES, Group, Row};
 use crate::judge::{Judged, Verdict};
 use crate::report::{Report, about, named, number, once};
 use crate::sentence::Sentence;
-
-/// Pixels of a chart of curves.
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 240.0;
-/// Room for the numbers beside it.
-const MARGIN: f64 = 48.0;
-
-/// Colours of curves, one after another.
-const COLOURS: &[&str] = &["#1668b8", "#c4501b", "#3a8a3a", "#7a4fb0", "#a07800", "#117a8b"];
+use chart::chart;
 
 /// Groups, as headings.
 const HEADINGS: &[(Group, &str, &str)] = &[
@@ -53,7 +48,13 @@ impl Report {
         if let Some(image) = &self.image {
             _ = writeln!(page, "<li>{}: {}</li>", both("image", "镜像"), escaped(image));
         }
+        if let Some(torch) = &self.torch {
+            _ = writeln!(page, "<li>torch {}</li>", escaped(torch));
+        }
         _ = writeln!(page, "<li>sconce {}</li></ul>", escaped(&self.sconce));
+        if let Some(comparison) = &self.comparison {
+            beside(&mut page, comparison);
+        }
         if !self.advice.is_empty() {
             _ = writeln!(page, "<h2>{}</h2><ul>", both("Advice", "建议"));
             for one in &self.advice {
@@ -77,6 +78,13 @@ impl Report {
                 }
                 page.push_str("</ul>\n");
             }
+        }
+        if !self.remarks.is_empty() {
+            _ = writeln!(page, "<h2>{}</h2><ul>", both("Not an answer", "不是回答的内容"));
+            for one in &self.remarks {
+                _ = writeln!(page, "<li>{}</li>", escaped(one));
+            }
+            page.push_str("</ul>\n");
         }
         page.push_str(TAIL);
         page
@@ -198,10 +206,42 @@ impl Report {
                 format!("测量了 {all} 项；其中 {compared} 项有已知数据可比，没有一项偏低")
             }
             (0, false, _) => format!("偏低：{}", low.join("、")),
-            (wrong, ..) => format!("{wrong} 个结果是错的：不要用出错的 GPU 计算"),
+            (wrong, ..) => {
+                let gpus: Vec<String> =
+                    self.wrong_gpus().iter().map(|gpu| format!("GPU {gpu}")).collect();
+                let gpus =
+                    if gpus.is_empty() { "这台机器".to_owned() } else { gpus.join("、") };
+                format!("{wrong} 个结果是错的：不要用 {gpus} 计算")
+            }
         };
         said + &missing
     }
+}
+
+/// An earlier run beside this one.
+fn beside(page: &mut String, comparison: &Comparison) {
+    let since = &comparison.since;
+    let title = both(&format!("Since {since}"), &format!("与 {since} 相比"));
+    _ = writeln!(page, "<h2>{title}</h2><ul>");
+    for one in &comparison.differences {
+        _ = writeln!(page, "<li>{}</li>", both(&one.en, &one.zh));
+    }
+    page.push_str("</ul>\n<table class=\"since\">\n");
+    for one in &comparison.figures {
+        let words = one.verdict.words();
+        let class = if one.verdict == Changed::Worse { "low" } else { "" };
+        _ = writeln!(
+            page,
+            "<tr><td><code>{}</code></td><td class=\"number\">{} → {} {}</td><td class=\"number\">{}</td><td class=\"{class}\">{}</td></tr>",
+            escaped(one.named()),
+            number(one.before),
+            number(one.now),
+            one.unit,
+            one.percent().unwrap_or_default(),
+            both(&words.en, &words.zh),
+        );
+    }
+    page.push_str("</table>\n");
 }
 
 /// How it was measured, and what NVML saw.
@@ -225,61 +265,6 @@ fn evidence(one: &Judged) -> String {
         }
     }
     text
-}
-
-/// Curves over a logarithmic scale (linear where it begins at 0), from 0 up.
-fn chart(page: &mut String, curves: &[(&str, &[(f64, f64)])], unit: &str, across: &str) {
-    let points = || curves.iter().flat_map(|(_, curve)| curve.iter());
-    let most = points().map(|(_, value)| *value).fold(0.0, f64::max).max(1e-9);
-    let (first, last) =
-        points().fold((f64::MAX, 0.0f64), |(first, last), (at, _)| (first.min(*at), last.max(*at)));
-    let scale = |at: f64| if first > 0.0 { at.log2() } else { (at + 1.0).log2() };
-    let (low, high) = (scale(first), scale(last).max(scale(first) + 1e-9));
-    let x = |at: f64| MARGIN + (scale(at) - low) / (high - low) * (WIDTH - 2.0 * MARGIN);
-    let y = |value: f64| HEIGHT - 24.0 - value / most * (HEIGHT - 40.0);
-    _ = writeln!(
-        page,
-        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\">",
-        HEIGHT + 20.0 * curves.len() as f64
-    );
-    for part in [0.0, 0.5, 1.0] {
-        let (at, value) = (y(most * part), number(most * part));
-        let right = WIDTH - MARGIN;
-        _ = writeln!(
-            page,
-            "<path class=\"grid\" d=\"M{MARGIN} {at:.1}H{right}\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
-            MARGIN - 4.0,
-            at + 4.0
-        );
-    }
-    for at in [first, last] {
-        _ = writeln!(
-            page,
-            "<text x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
-            x(at),
-            HEIGHT - 6.0,
-            size(at)
-        );
-    }
-    for (number, (name, curve)) in curves.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let path: Vec<String> =
-            curve.iter().map(|(at, value)| format!("{:.1} {:.1}", x(*at), y(*value))).collect();
-        _ = writeln!(
-            page,
-            "<path class=\"curve\" stroke=\"{colour}\" d=\"M{}\"/><text x=\"{MARGIN}\" y=\"{:.0}\" fill=\"{colour}\">{name}</text>",
-            path.join("L"),
-            HEIGHT + 16.0 + 20.0 * number as f64
-        );
-    }
-    _ = writeln!(page, "</svg><p class=\"axes\">{unit} / {across}</p>");
-}
-
-/// `8 KiB`, `16`.
-fn size(at: f64) -> String {
-    const UNITS: &[(f64, &str)] = &[(1073741824.0, "GiB"), (1048576.0, "MiB"), (1024.0, "KiB")];
-    let unit = UNITS.iter().find(|(bytes, _)| at >= *bytes);
-    unit.map_or_else(|| format!("{at:.0}"), |(bytes, name)| format!("{:.0} {name}", at / bytes))
 }
 
 /// A text in both languages; the page shows one of them.
@@ -349,10 +334,5 @@ mod tests {
         for (group, name) in GROUPS {
             assert!(HEADINGS.iter().any(|(known, ..)| known == group), "{name}");
         }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!([8192.0, 1073741824.0, 16.0].map(size), ["8 KiB", "1 GiB", "16"]);
     }
 }

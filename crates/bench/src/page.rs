@@ -27,8 +27,10 @@ cuBLASLt, cuSPARSELt, NVRTC, NCCL, wherever the linker, a toolkit in `/usr/local
 not there makes its figures \"not measured\", with the reason; the others are measured. Each group of figures is a process of its own with a time limit:
 a crash or a hang costs that group alone. So is asking which GPUs there are (45 s); where CUDA does not answer, what needs no GPU is measured
 nevertheless. NVML has 20 s for its first answer: without it figures are measured, and clocks, power and links are not known. Where it stops answering later
-(5 s), that is said and the exit code is 11; what was measured is kept, with what it had said until then. What no GPU can have (a clock of 0, a power of 4 MW, a
-highest clock of less than half of the product's) is no answer of it: it is not shown, and nothing is judged by it.
+(5 s), that is said and the exit code is 11; what was measured is kept, with what it had said until then. So it is while Python
+measures; what NVML saw belongs to a figure from its first word on, and is never Python's. What no GPU can have (a clock of 0, a power of 4 MW, a
+highest clock of less than half of the product's) is no answer of it: it is not shown, and nothing is judged by it (`crates/facts/data/believed.toml`
+has a row with its source for each bound).
 
 **Right before fast.** What is computed is compared: products with the host, in float64, over a result that was filled with
 NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
@@ -39,8 +41,11 @@ Of a product (and of `bf16-sparse`) 512 (256) sums are computed again one by one
 squares of a number's products: random signs make more than that of no errors of that size (Hoeffding 1963), and the rounding of the output and of the
 accumulator is in it as the GPU has it. At 8192x8192x8192 one wrong number of 67 million is found for certain if it is
 off by twice what is allowed: in BF16 about as much as numbers usually are, in FP16 a fourth of it, in FP8 some times as much; of INT8 any. Several wrong ones
-in one row and block can hide each other, at most in one of two rows. Of a convolution 256 sums are compared, and that every number was written.
-Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
+in one row and block can hide each other, at most in one of two rows. A convolution is such a product: of each pixel, its channels added up with random
+signs are held to a filter of one channel, in float64, and 256 sums are computed again. One wrong number of 103 million is found for certain if it is off by twice
+what is allowed, which is about half of what numbers usually are with 256 channels, and 0.7 of it with 512. A pixel all of whose numbers are others
+is missed once in a hundred times, two of them once in ten thousand.
+Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, and a convolution has fewer images, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
 and then shows more than it has in training.
 
 **Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
@@ -49,7 +54,12 @@ the two are about 808 and 705 TFLOP/s.
 
 **Through torch.** `--advise` and `--full` also measure what the image's torch makes of the first GPU: products, attention, a convolution, a transformer
 block forward and backward in each precision, compiled and as a CUDA graph, a small model, the DataLoader. A program in Python does
-that; its results are held to float64, to the gradients of float32 or to the loss of plain training. The lines of advice at the end are ratios of
+that; its results are held to float64, to the gradients of float32 or to the loss of plain training. Of a product 32 sums are compared, and that
+every number was written: of wrong numbers that are a share s of all, one is among them with a probability of 1 - (1 - s)^32, so half of the runs find a fault in one of
+47 numbers, and one that is in a single tile of a large product is most likely missed; `bf16`, which cuBLASLt computes natively, is checked whole. Of the convolution every pixel
+is in Freivalds' check. Every row of attention (the numbers of a token in a head) is held to float32 on the same GPU without a fused kernel, some to float64 on
+the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a tenth of
+what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
 What Python says is not trusted: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
@@ -62,8 +72,10 @@ others go on. cuBLAS promises the same bits for the same product on one GPU (cuB
 
 **Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
-`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then, another
-effort is said then; a GPU of another name and another image are said with the changes.
+`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+(its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
+above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
+Another driver, image or torch is what people compare: the figures are compared, beside what differs.
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks

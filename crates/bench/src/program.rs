@@ -7,6 +7,7 @@ pub const PROGRAM: &[(&str, &str)] = &[
     ("sconce_figures/clock.py", include_str!("../python/sconce_figures/clock.py")),
     ("sconce_figures/loader.py", include_str!("../python/sconce_figures/loader.py")),
     ("sconce_figures/operators.py", include_str!("../python/sconce_figures/operators.py")),
+    ("sconce_figures/right.py", include_str!("../python/sconce_figures/right.py")),
     ("sconce_figures/small.py", include_str!("../python/sconce_figures/small.py")),
     ("sconce_figures/training.py", include_str!("../python/sconce_figures/training.py")),
 ];

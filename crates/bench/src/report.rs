@@ -1,20 +1,19 @@
-//! A run as a document, as lines for people, as Markdown, and beside an earlier one.
+//! A run as a document, and as lines for people.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::advice::advice;
-use crate::answer::{Figure, Gpu, Line, Unavailable, plain};
+use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::baseline::Baseline;
 use crate::bound::impossible;
-use crate::figures::figure;
+use crate::comparison::Comparison;
 use crate::judge::{Judged, Verdict, judge};
 use crate::sentence::Sentence;
 
 /// The version of the document (docs/format/bench.md).
 pub const VERSION: u64 = 1;
-
-/// A change of this share between two runs is said: two runs of one GPU differ by less.
-const CHANGED: f64 = 0.03;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +25,9 @@ pub struct Report {
     /// The image's digest, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The version of its torch, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torch: Option<String>,
     /// This program's version.
     pub sconce: String,
     /// Seconds since 1970 at the end.
@@ -47,6 +49,9 @@ pub struct Report {
     /// What the figures say to somebody who trains here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Sentence>,
+    /// The earlier run that it is compared with, and what changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 /// What a run was of.
@@ -70,10 +75,11 @@ impl Report {
     /// Judges what was measured.
     pub fn new(subject: Subject, lines: Vec<Line>, remarks: Vec<String>) -> Self {
         let (mut gpus, mut figures) = (Vec::new(), Vec::new());
-        let (mut unavailable, mut wrong) = (Vec::new(), Vec::new());
+        let (mut unavailable, mut wrong, mut torch) = (Vec::new(), Vec::new(), None);
         for line in lines {
             match line {
                 Line::Gpu(gpu) => gpus.push(gpu),
+                Line::Torch(its) => torch = its.version,
                 Line::Figure(figure) => figures.push(figure),
                 Line::Unavailable(one) => unavailable.push(one),
                 Line::Wrong(one) => wrong.push(one),
@@ -97,6 +103,7 @@ impl Report {
             version: VERSION,
             target,
             image,
+            torch,
             sconce,
             time,
             seed,
@@ -107,7 +114,13 @@ impl Report {
             wrong,
             remarks,
             advice,
+            comparison: None,
         }
+    }
+
+    /// Compares it with an earlier run of that name.
+    pub fn compare(&mut self, since: &str, earlier: &Baseline) {
+        self.comparison = Some(Comparison::new(since, earlier, self));
     }
 
     /// Nothing is wrong, nothing is low, and something was measured.
@@ -133,11 +146,8 @@ impl Report {
         };
         let said = match (self.wrong.is_empty(), low.is_empty()) {
             (false, _) => {
-                let mut gpus: Vec<u32> =
-                    self.wrong.iter().flat_map(|one| one.gpus.iter().copied()).collect();
-                gpus.sort_unstable();
-                gpus.dedup();
-                let gpus: Vec<String> = gpus.iter().map(|gpu| format!("GPU {gpu}")).collect();
+                let gpus: Vec<String> =
+                    self.wrong_gpus().iter().map(|gpu| format!("GPU {gpu}")).collect();
                 format!(
                     "{} wrong: do not compute on {}",
                     counted(self.wrong.len(), "result"),
@@ -157,74 +167,14 @@ impl Report {
         said + &missing
     }
 
+    /// The GPUs that got something wrong.
+    pub(crate) fn wrong_gpus(&self) -> BTreeSet<u32> {
+        self.wrong.iter().flat_map(|one| one.gpus.iter().copied()).collect()
+    }
+
     /// Part of what was asked for could not be measured, or what came was no answer.
     pub fn in_part(&self) -> bool {
         !self.unavailable.is_empty() || !self.remarks.is_empty()
-    }
-
-    /// A Markdown page.
-    pub fn markdown(&self) -> String {
-        let mut page = format!("# {}\n\n{}\n", words(&self.target), words(&self.verdict()));
-        for gpu in &self.gpus {
-            page.push_str(&format!("\n- {}", words(&about(gpu))));
-        }
-        page.push_str("\n\n| figure | GPU | value | spread | clock | of its peak at that clock | compared with | verdict |\n|---|---|---|---|---|---|---|---|\n");
-        for one in &self.figures {
-            let cells: Vec<String> = cells(one).iter().map(|cell| words(cell)).collect();
-            page.push_str(&format!("| {} |\n", cells.join(" | ")));
-        }
-        if !self.advice.is_empty() {
-            page.push_str("\n## Advice\n\n");
-            self.advice.iter().for_each(|one| page.push_str(&format!("- {}\n", words(&one.en))));
-        }
-        page.push_str("\n## How\n\n");
-        for one in &self.figures {
-            let error = one.figure.error.map_or(String::new(), |(worst, allowed)| {
-                format!("; error at most {worst:.1e}, {allowed:.0e} allowed")
-            });
-            let method = words(&one.figure.method);
-            page.push_str(&format!("- {}: {method}{error}\n", one.figure.figure));
-        }
-        for (title, all) in [("Wrong", &self.wrong), ("Not measured", &self.unavailable)] {
-            if !all.is_empty() {
-                page.push_str(&format!("\n## {title}\n\n"));
-                for one in all {
-                    let (named, reason) = (words(&one.named()), words(&one.reason));
-                    page.push_str(&format!("- {named}: {reason}\n"));
-                }
-            }
-        }
-        page
-    }
-
-    /// What changed since an earlier run, a line each, after what is another GPU than it was; figures that the earlier run
-    /// does not have are left out.
-    pub fn since(&self, earlier: &Baseline) -> Vec<String> {
-        let others = earlier.others(self).into_iter().map(|(gpu, then, now)| {
-            format!("GPU {gpu} was {then}, and is {now}: two kinds of GPU are compared")
-        });
-        let line = |one: &Judged| {
-            let before = earlier.value(&one.figure.figure, &one.figure.gpus)?;
-            let change = one.figure.value / before - 1.0;
-            let row = figure(&one.figure.figure)?;
-            let words = match (change.abs() < CHANGED, (change > 0.0) == row.more) {
-                (true, _) => "the same",
-                (false, true) => "better",
-                (false, false) => "worse",
-            };
-            Some(format!(
-                "{:<24} {:>10} to {:>10} {}  {:+.1} %  {words}",
-                named(one),
-                number(before),
-                number(one.figure.value),
-                one.unit,
-                change * 100.0
-            ))
-        };
-        let image = earlier
-            .other_image(self)
-            .map(|(then, now)| format!("the image was {then}, and is {now}"));
-        others.chain(image).chain(self.figures.iter().filter_map(line)).collect()
     }
 }
 
@@ -237,23 +187,6 @@ pub(crate) fn once(names: Vec<&str>) -> Vec<&str> {
         }
     }
     found
-}
-
-/// Text as Markdown has it. Much of it came out of a container: it brings no HTML, links, images or columns along.
-fn words(text: &str) -> String {
-    let mut text = text.to_owned();
-    plain(&mut text);
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' => out.extend(['\\', char]),
-            char => out.push(char),
-        }
-    }
-    out
 }
 
 /// `bf16 gpu 0`, `peer 0 to 1`, `all-reduce`.
@@ -313,7 +246,7 @@ pub fn about(gpu: &Gpu) -> String {
     text
 }
 
-fn cells(one: &Judged) -> Vec<String> {
+pub(crate) fn cells(one: &Judged) -> Vec<String> {
     let evidence = one.figure.evidence.as_ref();
     let clock = evidence.and_then(|evidence| evidence.sm_mhz);
     let gpus: Vec<String> = one.figure.gpus.iter().map(u32::to_string).collect();

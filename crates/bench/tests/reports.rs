@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sconce_bench::answer::{Line, Malformed, Reader};
 use sconce_bench::report::{Report, Subject};
-use sconce_bench::{Baseline, FIGURES, Group};
+use sconce_bench::{FIGURES, Group};
 use serde_json::json;
 
 fn recorded(name: &str) -> Vec<Line> {
@@ -171,25 +171,6 @@ fn of_nothing() -> Report {
     report(Vec::new())
 }
 
-#[test]
-fn runs_are_compared() {
-    let before = serde_json::to_vec(&report(recorded("h100-without-pauses.jsonl"))).expect("JSON");
-    let before = Baseline::read(&before).expect("a result");
-    let now = report(recorded("h100-bursts.jsonl"));
-    let changes = now.since(&before).join("\n");
-    assert!(changes.contains("bf16 gpu 0") && changes.contains("+16.1 %  better"), "{changes}");
-    assert!(changes.contains("memory-copy gpu 0") && changes.contains("the same"), "{changes}");
-    assert!(!changes.contains("two kinds of GPU"), "{changes}");
-    let mut lines = recorded("h100-bursts.jsonl");
-    if let Some(Line::Gpu(gpu)) = lines.first_mut() {
-        gpu.name = "NVIDIA A100".to_owned();
-    }
-    let changes = report(lines).since(&before);
-    let other =
-        "GPU 0 was NVIDIA H100 80GB HBM3, and is NVIDIA A100: two kinds of GPU are compared";
-    assert_eq!(changes.first().map(String::as_str), Some(other));
-}
-
 /// Lines come from a container.
 #[test]
 fn what_is_no_answer_is_not_believed() {
@@ -228,53 +209,6 @@ fn what_is_no_answer_is_not_believed() {
 #[test]
 fn the_page_is_the_table() {
     expect_test::expect_file!["../../../docs/bench.md"].assert_eq(&sconce_bench::page());
-}
-
-/// What a program inside says is printed on terminals and in pages.
-#[test]
-fn words_from_inside_stay_words() {
-    let hostile = "<script>alert(1)</script>\u{1b}[2J";
-    let line = json!({ "unavailable": { "figure": "bf16", "gpus": [], "reason": hostile } });
-    let lines: Vec<Line> = Reader::default()
-        .read(format!("{line}\n").as_bytes())
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .expect("an answer");
-    let report = Report::new(
-        Subject { target: "\"><img src=x>".to_owned(), effort: "usual", ..Subject::default() },
-        lines,
-        Vec::new(),
-    );
-    assert!(!report.unavailable[0].reason.contains('\u{1b}'));
-    let page = report.markdown();
-    assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
-    assert!(page.contains("- bf16: &lt;script&gt;alert(1)"), "{page}");
-    let page = report.html();
-    assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
-    assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
-}
-
-/// Every figure is on the page, in both languages, and every element that is opened is closed.
-#[test]
-fn the_page_of_a_run_is_whole() {
-    let mut lines = recorded("h100-bursts.jsonl");
-    lines.extend(recorded("h100-torch.jsonl"));
-    let report = report(lines);
-    let page = report.html();
-    for one in &report.figures {
-        assert!(page.contains(&format!("<code>{}", one.figure.figure)), "{}", one.figure.figure);
-    }
-    assert!(page.contains("<span lang=\"zh\">矩阵乘</span>") && page.contains("符合预期"));
-    assert!(
-        page.matches("<svg").count() == 1 && page.contains("workers"),
-        "the DataLoader's curve"
-    );
-    for element in ["table", "tr", "td", "ul", "li", "p", "span", "svg", "div", "details", "main"] {
-        let (open, close) = (format!("<{element}"), format!("</{element}>"));
-        let begins = |rest: &str| rest.starts_with([' ', '>']);
-        let opened = page.split(&open).skip(1).filter(|rest| begins(rest)).count();
-        assert_eq!(opened, page.matches(&close).count(), "{element}");
-    }
 }
 
 #[test]

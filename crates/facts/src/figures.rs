@@ -248,6 +248,19 @@ mod tests {
         }
     }
 
+    /// FP32 without tensor cores is what data sheets work out at the highest clock.
+    #[test]
+    fn highest_clocks_give_the_fp32_of_the_data_sheets() {
+        let clocked = crate::gpus().iter().filter(|gpu| gpu.sm_max_mhz.is_some());
+        for gpu in clocked {
+            let each = f64::from(rate(gpu.capability, "fp32").expect("a rate"));
+            let all = each * f64::from(gpu.sm_count.expect("a count"));
+            let peak = all * f64::from(gpu.sm_max_mhz.expect("a clock")) / 1e6;
+            let said = gpu.fp32_tflops.expect("a peak");
+            assert!((peak / said - 1.0).abs() < 0.01, "{}: {peak} of {said}", gpu.name);
+        }
+    }
+
     #[test]
     fn bounds_are_of_one_figure_each_and_of_something_that_is_known() {
         let mut figures: Vec<&str> =

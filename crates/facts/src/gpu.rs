@@ -45,6 +45,10 @@ pub struct Gpu {
     pub sm_count: Option<u32>,
     /// The highest clock of its multiprocessors, MHz.
     pub sm_max_mhz: Option<u32>,
+    /// How that is known.
+    pub sm_max_basis: Option<Basis>,
+    /// Where it stands.
+    pub sm_max_source: Option<String>,
     /// The best generation of PCIe that it has.
     pub pcie_generation: Option<u32>,
     /// The most lanes of PCIe that it has.
@@ -71,6 +75,18 @@ pub struct Gpu {
     pub mig_instances: Option<u32>,
     /// Where the row comes from.
     pub source: String,
+}
+
+/// How a number is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// NVIDIA published it.
+    Published,
+    /// This project saw it on a GPU.
+    Measured,
+    /// Somebody else says so.
+    Secondary,
 }
 
 impl Gpu {
@@ -251,6 +267,18 @@ mod tests {
             ("orin", "540.4.0", "yes"),
         ] {
             assert_eq!(says(name, driver), wanted, "{name} with {driver}");
+        }
+    }
+
+    /// A bound rests on it: nobody's word alone, unnamed.
+    #[test]
+    fn every_highest_clock_says_whose_it_is() {
+        for gpu in gpus() {
+            let (clock, basis) = (gpu.sm_max_mhz.is_some(), gpu.sm_max_basis.is_some());
+            let source = gpu.sm_max_source.as_deref().unwrap_or_default();
+            assert!(clock == basis && clock != source.is_empty(), "{}", gpu.name);
+            let measured = gpu.sm_max_basis == Some(Basis::Measured);
+            assert!(!measured || source.starts_with("benches/runs/"), "{}", gpu.name);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod arch;
 mod base;
+mod believed;
 mod companions;
 mod conda;
 mod cuda;
@@ -27,6 +28,7 @@ mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
 pub use base::{Base, base, bases};
+pub use believed::{Said, is_believed};
 pub use companions::{
     Agree, Builds, Local, Opens, PerTorch, builds, built_for, companion, companion_major,
     cxx11_abi_from, opens, per_torch, torch_for, torch_home, torch_homes,
@@ -40,7 +42,7 @@ pub use figures::{
     Bound, By, Compared, Known, bound, floor_figure, host_link, least, pcie, public_figure, rate,
 };
 pub use generation::{Generation, generation_by_pci};
-pub use gpu::{Gpu, Listed, gpu, gpu_by_pci, gpus};
+pub use gpu::{Basis, Gpu, Listed, gpu, gpu_by_pci, gpus};
 pub use imports::{Pair, import_pair, import_wants};
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};

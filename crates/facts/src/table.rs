@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 /// File name and text of every embedded table.
 pub const TABLES: &[(&str, &str)] = &[
     ("base.toml", BASE),
+    ("believed.toml", BELIEVED),
     ("capabilities.toml", CAPABILITIES),
     ("caveats.toml", CAVEATS),
     ("companions.toml", COMPANIONS),
@@ -28,6 +29,7 @@ pub const TABLES: &[(&str, &str)] = &[
 ];
 
 pub(crate) const BASE: &str = include_str!("../data/base.toml");
+pub(crate) const BELIEVED: &str = include_str!("../data/believed.toml");
 pub(crate) const CAPABILITIES: &str = include_str!("../data/capabilities.toml");
 pub(crate) const CAVEATS: &str = include_str!("../data/caveats.toml");
 pub(crate) const COMPANIONS: &str = include_str!("../data/companions.toml");

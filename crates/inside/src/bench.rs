@@ -144,6 +144,8 @@ impl Measured {
     /// What a part may say.
     fn asks(&self, part: &Part, order: &Order) -> Asked {
         let asked = Asked::of(&part.groups, &order.only);
+        let watches = part.groups.iter().any(|group| !group.without_gpu());
+        let asked = if watches { asked.and_nvml() } else { asked };
         if part.lists { asked.and_gpus() } else { asked.on(self.gpus().map(|gpu| gpu.gpu)) }
     }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sconce_bench::answer::{self, Line, Unavailable};
+use sconce_bench::answer::{self, Line, Torch, Unavailable};
 use sconce_bench::measure::{self, Effort};
 use sconce_bench::{GPUS, Group};
 use sconce_cuda::Places;
@@ -19,7 +19,7 @@ use sconce_cuda::Places;
 use crate::child::{attend, how, with_words};
 use crate::error::Error;
 use crate::orphans::Orphans;
-use crate::packages::packages;
+use crate::packages::{self, packages};
 use crate::torch;
 
 /// What `sconce measure` is asked.
@@ -100,8 +100,10 @@ pub fn run(order: &Order) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says which GPUs there are; the inner answer is why that can't be said.
+/// Says which torch and which GPUs there are; the inner answer is why the latter can't be said.
 fn list(order: &Order) -> Result<Result<(), String>, Error> {
+    let version = packages::torch(&packages(order.python.as_deref()));
+    append(&order.results, &Line::Torch(Torch { version }))?;
     match measure::gpus() {
         Ok(lines) if lines.is_empty() => Ok(Err("CUDA shows no GPU".to_owned())),
         Ok(lines) => lines.iter().try_for_each(|line| append(&order.results, line)).map(Ok),

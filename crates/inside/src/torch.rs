@@ -1,5 +1,6 @@
 //! Figures through torch: a program in Python measures, and is believed as little as any that runs in a container.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -16,7 +17,8 @@ use crate::error::Error;
 use crate::measure::{Order, append, name};
 use crate::packages::interpreter;
 
-/// Said before a figure is measured: what NVML sees from now on belongs to it.
+/// Said before a figure is measured: what NVML sees from now on belongs to it. Said again it says nothing: a program may not
+/// choose the moments that count.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Begun {
@@ -48,15 +50,16 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     let Some(stdout) = child.stdout.take() else { return Ok(Err("no pipe".to_owned())) };
     let answers = lines(stdout);
     let mut asked = Asked::of(&[group], &order.only).on([0]);
-    let (mut begun, mut now, mut wrong) = (Instant::now(), group.name().to_owned(), None);
+    let mut begun: BTreeMap<String, Instant> = BTreeMap::new();
+    let (mut last, mut now, mut wrong) = (Instant::now(), group.name().to_owned(), None);
     let mut answered = false;
     while let Some(line) = next(&answers, &mut child)? {
         if let Ok(Begun { begin }) = serde_json::from_slice(&line) {
-            // It names a figure, or nothing that is repeated.
-            if let Some(row) = sconce_bench::figure(&begin) {
-                now = row.name.to_owned();
+            // It names a figure that was asked, or nothing that is repeated.
+            if let Some(name) = names.iter().find(|name| **name == begin) {
+                now = (*name).to_owned();
+                begun.entry(begin).or_insert_with(Instant::now);
             }
-            begun = Instant::now();
             continue;
         }
         let line = answer::line(&line).map_err(|malformed| malformed.to_string());
@@ -71,8 +74,10 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
         answered = true;
         if let Line::Figure(figure) = &mut line {
             let gpu = figure.gpus.first().copied();
-            figure.evidence = gpu.and_then(|gpu| watch.since(begun, gpu as usize));
+            let since = begun.get(&figure.figure).copied().unwrap_or(last);
+            figure.evidence = gpu.and_then(|gpu| watch.since(since, gpu as usize));
         }
+        last = Instant::now();
         append(&order.results, &line)?;
     }
     if wrong.is_some() {
@@ -81,6 +86,9 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     }
     let status = child.wait().map_err(Error::Start)?;
     let words = words.words(Instant::now() + LEFTOVERS);
+    if let Some(line) = watch.silence(group.name()) {
+        append(&order.results, &line)?;
+    }
     Ok(match (wrong, status.success()) {
         (Some(wrong), _) => Err(wrong),
         (None, true) if answered => Ok(()),

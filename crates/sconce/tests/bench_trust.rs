@@ -221,28 +221,3 @@ fn nvml_that_hangs_while_something_is_measured() {
     assert!(said.contains(why) && said.ends_with("; not measured: nvml\n"), "{said}");
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
-
-/// An earlier result that has nothing to compare with is refused before anything is measured, and one of other effort said.
-#[test]
-fn a_baseline_of_something_else() {
-    let machine = Machine::new();
-    let before = machine.json("bf16", "", RIGHT);
-    let file = machine.world.path("before.json");
-    let with = |figure: &str, text: &str| {
-        fs::write(&file, text).unwrap();
-        let mut command = machine.command(figure, "", RIGHT);
-        let output = command.args(["--baseline", "before.json"]).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
-    };
-    let text = before.to_string();
-    let (code, said) = with("launch", &text);
-    let why = "can't compare with before.json: it has none of the figures that are asked for";
-    assert!(code == 2 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
-    assert!(said.contains("`--only bf16` measures what it has"), "{said}");
-    let (code, said) = with("bf16", &text);
-    assert!(code == 0 && !said.contains("note:"), "{code} {said}");
-    let (code, said) = with("bf16", &text.replace("\"quick\"", "\"full\""));
-    let why = "note: before.json was measured with other repeats and shapes (effort `full`, and this run is `quick`)";
-    assert!(code == 0 && said.contains(why), "{code} {said}");
-}

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from . import Unavailable, Wrong
 from .clock import Clock, figure
+from .right import attention_error, convolution_error, gradient_error
 
 SHAPES = [(8192, 8192, 8192), (4096, 8192, 16384), (16384, 16384, 4096), (2048, 2048, 13312)]
 # Results that are computed again in float64 on the processor.
@@ -110,7 +111,7 @@ class Operators:
                 return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
         times = self.clock.bursts(work, self.repeats)
-        error = self.attention_error(anew(work), q, k, v)
+        error = attention_error(anew(work), q, k, v)
         return self.of_attention(name, operations, times, error)
 
     def attention_training(self, name):
@@ -124,43 +125,12 @@ class Operators:
             F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(grad)
 
         times = self.clock.bursts(work, self.repeats)
-        return self.of_attention(name, operations, times, self.gradient_error(q, k, v, grad))
-
-    def gradient_error(self, q, k, v, grad):
-        """The gradients of one head, in float64."""
-        worst, allowed = 0.0, 3e-2
-        head = (ATTENTION[0] - 1, ATTENTION[1] - 1)
-        exact = [one[head].detach().cpu().double().requires_grad_() for one in (q, k, v)]
-        query, key, value = exact
-        scores = query @ key.t() / math.sqrt(ATTENTION[3])
-        unseen = torch.ones_like(scores, dtype=torch.bool).triu(1)
-        weights = scores.masked_fill(unseen, -math.inf).softmax(1)
-        (weights @ value).backward(grad[head].cpu().double())
-        for got, right in zip((q, k, v), exact):
-            off = (got.grad[head].cpu().double() - right.grad).norm() / right.grad.norm()
-            worst = max(worst, off.item())
-        if not worst <= allowed:
-            raise Wrong("a gradient of attention is off by %.1e where %.0e is allowed" % (worst, allowed))
-        return worst, allowed
+        return self.of_attention(name, operations, times, gradient_error(q, k, v, grad))
 
     def of_attention(self, name, operations, times, error):
         shape = "%d sequences, %d heads, %d tokens, heads of %d, causal, BF16" % ATTENTION
         method = "scaled_dot_product_attention of torch %s: %s" % (torch.__version__, shape)
         return figure(name, [operations / seconds / 1e12 for seconds in times], method, error)
-
-    def attention_error(self, got, q, k, v):
-        """Some rows of two heads, in float64."""
-        worst, allowed = 0.0, 2e-2
-        for batch, head in ((0, 0), (ATTENTION[0] - 1, ATTENTION[1] - 1)):
-            query, key, value = (one[batch, head].detach().cpu().double() for one in (q, k, v))
-            for row in (0, 1, 777, ATTENTION[2] - 1):
-                weights = (query[row] @ key[: row + 1].t() / math.sqrt(ATTENTION[3])).softmax(0)
-                exact = weights @ value[: row + 1]
-                off = (got[batch, head, row].cpu().double() - exact).norm() / exact.norm()
-                worst = max(worst, off.item())
-        if not worst <= allowed:
-            raise Wrong("attention is off by %.1e where %.0e is allowed" % (worst, allowed))
-        return worst, allowed
 
     def convolution(self, name):
         images, channels, edge = CONVOLUTION
@@ -175,12 +145,9 @@ class Operators:
             return F.conv2d(image, weight, padding=1)
 
         times = self.clock.bursts(work, self.repeats)
-        exact = F.conv2d(image[-1:].cpu().double(), weight[-2:].cpu().double(), padding=1)
-        off = (anew(work)[-1:, -2:].cpu().double() - exact).norm() / exact.norm()
-        if not off.item() <= 1e-2:
-            raise Wrong("the convolution is off by %.1e where 1e-2 is allowed" % off.item())
+        error = convolution_error(anew(work), image, weight)
         version = torch.backends.cudnn.version()
         method = "conv2d of torch %s (cuDNN %s), %d images of %d channels, %dx%d, 3x3, BF16, channels last" % (
             (torch.__version__, version, images, channels, edge, edge)
         )
-        return figure(name, [operations / seconds / 1e12 for seconds in times], method, (off.item(), 1e-2))
+        return figure(name, [operations / seconds / 1e12 for seconds in times], method, error)

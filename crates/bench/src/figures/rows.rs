@@ -173,7 +173,7 @@ pub const FIGURES: &[Row] = &[
         "tf32",
         "TFLOP/s",
         true,
-        ("32-bit numbers through tensor cores", "32 位数经张量核计算（TF32）"),
+        ("32-bit numbers through tensor cores", "32 位数经张量核计算"),
     ),
     product(
         "fp16",

@@ -1,46 +1,41 @@
-//! What of NVML's numbers is believed: what no GPU can have is no answer. It is not shown, and nothing is judged by it.
+//! What of NVML's numbers is believed (`crates/facts/data/believed.toml`): what no GPU can have is no answer. It is not shown, and
+//! nothing is judged by it.
 
-use sconce_facts::Gpu as Product;
+use sconce_facts::{Gpu as Product, Said, is_believed};
 use sconce_gpu::nvml::session::{Limits, Moment};
-
-/// No multiprocessor of NVIDIA's is clocked as high (a GeForce RTX 4090 may reach 3105 MHz).
-const MOST_SM_MHZ: u32 = 4000;
-/// Nor any memory: GDDR7 of 30 Gbit/s is 15,001 MHz to NVML.
-const MOST_MEMORY_MHZ: u32 = 20_000;
-/// No board draws more, whatever it is.
-const MOST_MW: u32 = 5_000_000;
-/// Nor more than so many times what it is sold for: NVML's power is an average, and passes the limit by little.
-const MOST_OF_TDP: f64 = 2.0;
-/// Chips end themselves before.
-const MOST_C: u32 = 150;
 
 /// A moment without what can't be.
 pub(super) fn moment(moment: Moment, product: Option<&Product>) -> Moment {
-    let most = product.and_then(|product| product.sm_max_mhz).unwrap_or(MOST_SM_MHZ);
+    let number = |what, value: Option<u32>| {
+        value.filter(|value| is_believed(what, f64::from(*value), product))
+    };
     Moment {
-        sm_mhz: within(moment.sm_mhz, most),
-        memory_mhz: within(moment.memory_mhz, MOST_MEMORY_MHZ),
-        power_mw: within(moment.power_mw, power(product)),
-        temperature_c: within(moment.temperature_c, MOST_C),
+        sm_mhz: number(Said::SmClock, moment.sm_mhz),
+        memory_mhz: number(Said::MemoryClock, moment.memory_mhz),
+        power_mw: power(moment.power_mw, product),
+        temperature_c: number(Said::Temperature, moment.temperature_c),
         ..moment
     }
 }
 
-/// Limits without what can't be. A clock beyond the product's is kept: it contradicts the product, and that is said.
+/// Limits without what can't be. A highest clock that is not the product's is kept: it contradicts the product, and that is said.
 pub(super) fn limits(limits: Limits, product: Option<&Product>) -> Limits {
+    let known = product.is_some_and(|product| product.sm_max_mhz.is_some());
+    let is_clock = |clock: &u32| match known {
+        true => *clock > 0,
+        false => is_believed(Said::HighestSmClock, f64::from(*clock), product),
+    };
     Limits {
-        power_limit_mw: within(limits.power_limit_mw, power(product)),
-        power_default_mw: within(limits.power_default_mw, power(product)),
-        sm_max_mhz: limits.sm_max_mhz.filter(|clock| *clock > 0),
+        power_limit_mw: power(limits.power_limit_mw, product),
+        power_default_mw: power(limits.power_default_mw, product),
+        sm_max_mhz: limits.sm_max_mhz.filter(is_clock),
+        processes: limits
+            .processes
+            .filter(|count| is_believed(Said::Processes, f64::from(*count), product)),
         ..limits
     }
 }
 
-fn within(value: Option<u32>, most: u32) -> Option<u32> {
-    value.filter(|value| (1..=most).contains(value))
-}
-
-fn power(product: Option<&Product>) -> u32 {
-    let most = product.and_then(|product| product.tdp_w).map(|watts| watts * 1e3 * MOST_OF_TDP);
-    most.map_or(MOST_MW, |most| most as u32)
+fn power(milliwatts: Option<u32>, product: Option<&Product>) -> Option<u32> {
+    milliwatts.filter(|power| is_believed(Said::Power, f64::from(*power) / 1e3, product))
 }

@@ -11,6 +11,8 @@
 //! the sums that were computed again have shown, in units of the root of the summed squares of a number's products, which is
 //! known of each row exactly. So the rounding of the output, of the accumulator and of the inputs is in it as the GPU has it.
 
+pub(super) mod images;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;

@@ -175,17 +175,8 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
         // A program in Python measures these; whoever calls this starts it.
         Group::Torch | Group::Training | Group::Small | Group::Loader => {}
     }
-    if bench.watch.hangs() {
-        let reason = format!(
-            "no answer for {} s while `{}` was measured: clocks, power and what holds them down are known until then",
-            watch::ANSWER.as_secs(),
-            group.name()
-        );
-        (bench.say)(Line::Unavailable(Unavailable {
-            figure: NVML.to_owned(),
-            gpus: Vec::new(),
-            reason,
-        }));
+    if let Some(line) = bench.watch.silence(group.name()) {
+        (bench.say)(line);
     }
     Ok(())
 }

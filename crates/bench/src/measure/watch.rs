@@ -11,15 +11,16 @@ use sconce_gpu::nvml::session::{Moment, Session};
 
 use super::believed;
 use super::clock::median;
-use crate::answer::{Board, Evidence};
+use crate::answer::{Board, Evidence, Line, Unavailable};
 use crate::bound::product_named;
+use crate::figures::NVML;
 
 /// How often NVML is asked.
 const EVERY: Duration = Duration::from_millis(50);
 /// How long NVML may take for its first answers: about two seconds a GPU where no persistence daemon keeps it ready.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take for one moment of all GPUs, when it has answered before: some milliseconds each.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
 /// Moments that are kept: half an hour of 16 GPUs.
 const MOST: usize = 600_000;
 
@@ -105,7 +106,7 @@ impl Watch {
 
     /// NVML does not come back from a question. One that is under way is waited for, as long as an answer may take: what was
     /// measured does not wait for it, and the end of a group does once.
-    pub(super) fn hangs(&self) -> bool {
+    fn hangs(&self) -> bool {
         let asked = || self.seen.lock().ok().and_then(|seen| seen.asked);
         let Some(first) = asked() else { return false };
         while first.elapsed() < ANSWER {
@@ -115,6 +116,20 @@ impl Watch {
             }
         }
         true
+    }
+
+    /// That NVML does not answer any more, where it is so, and what was measured meanwhile.
+    pub fn silence(&self, during: &str) -> Option<Line> {
+        let reason = || {
+            let waited = ANSWER.as_secs();
+            format!(
+                "no answer for {waited} s while `{during}` was measured: clocks, power and what holds them down are known until then"
+            )
+        };
+        self.hangs().then(|| {
+            let figure = NVML.to_owned();
+            Line::Unavailable(Unavailable { figure, gpus: Vec::new(), reason: reason() })
+        })
     }
 
     /// What was seen of a GPU since then.

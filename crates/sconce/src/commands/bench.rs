@@ -1,28 +1,27 @@
 //! `sconce bench`.
 
 mod devices;
+mod earlier;
 mod lines;
 mod log;
+mod measuring;
+mod printing;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sconce_bench::answer::{Figure, Line, Unavailable};
 use sconce_bench::measure::Effort;
-use sconce_bench::report::{Report, Subject};
-use sconce_bench::{Baseline, FIGURES, GROUPS, figure};
-use sconce_inside::bench::{self, Measured, Order};
-use sconce_inside::measure;
+use sconce_bench::report::Report;
+use sconce_bench::{FIGURES, GROUPS};
+use sconce_inside::bench::Order;
 use sconce_run::Interrupts;
 
 use crate::cli::Global;
 use crate::commands::options::Options;
-use crate::commands::paths;
-use crate::commands::prepared;
-use crate::context::Context;
+use crate::commands::{paths, prepared};
 use crate::error::{Failure, Kind};
-use lines::Lines;
+use earlier::Earlier;
 
 /// The figure that `--burn` asks for.
 const BURN: &str = "burn";
@@ -129,9 +128,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         burn: args.burn.unwrap_or_default(),
         visible: None,
     };
-    let baseline = args.baseline.as_deref().map(earlier).transpose()?;
-    if let Some((name, earlier)) = &baseline {
-        comparable(name, earlier, &order)?;
+    let mut earlier = args.baseline.as_deref().map(Earlier::read).transpose()?;
+    if let Some(earlier) = &earlier {
+        earlier.comparable(&order)?;
     }
     let targets: Vec<&str> = match args.image.as_slice() {
         [] => vec![&args.target],
@@ -143,7 +142,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             drop(prepared::ready(global, "bench", target, &args.options)?);
         }
     }
-    let (mut reports, mut interrupted) = (Vec::new(), false);
+    let mut reports: Vec<Report> = Vec::new();
+    let mut interrupted = false;
     // Signals are heard until all is printed: a second one takes nothing away that was measured.
     let mut interrupts = if args.host { Some(Interrupts::listen()?) } else { None };
     for target in targets {
@@ -153,24 +153,19 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         if args.image.len() > 1 && !args.waits() {
             println!("in {target}:");
         }
-        let (report, stopped) = one(global, args, target, &order, &mut interrupts)?;
+        let (mut report, stopped) =
+            measuring::one(global, args, target, &order, (&mut interrupts, earlier.as_ref()))?;
         interrupted = stopped;
+        if let Some(earlier) = &earlier {
+            earlier.compare(&mut report);
+        }
+        // The others are compared with the first.
+        if reports.is_empty() {
+            earlier = Some(Earlier::first(&report));
+        }
         reports.push(report);
     }
-    print(args, &reports)?;
-    let compared = |name: &str, report: &Report, earlier: &Baseline| {
-        eprintln!("since {name}:");
-        report.since(earlier).iter().for_each(|change| eprintln!("  {change}"));
-    };
-    if let [first, others @ ..] = reports.as_slice() {
-        if let Some((name, earlier)) = baseline {
-            compared(&name, first, &earlier);
-        }
-        let earlier = Baseline::from(first);
-        for other in others {
-            compared(&format!("{}, in {}", first.target, other.target), other, &earlier);
-        }
-    }
+    printing::print(args, &reports)?;
     let nothing = |report: &Report| report.figures.is_empty() && report.wrong.is_empty();
     let holds = |report: &Report| report.holds() || nothing(report);
     Ok(ExitCode::from(match interrupted {
@@ -183,117 +178,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         false if reports.iter().any(|one| nothing(one) || one.in_part()) => Kind::InPart as u8,
         false => 0,
     }))
-}
-
-/// Measures in one target; whether it was interrupted.
-fn one(
-    global: &Global,
-    args: &Args,
-    target: &str,
-    order: &Order,
-    interrupts: &mut Option<Interrupts>,
-) -> Result<(Report, bool), Failure> {
-    let mut lines = Lines::new(!args.waits(), global.quiet);
-    let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (target, image, mut measured) = match (args.host, interrupts.as_ref()) {
-        (true, Some(interrupts)) => here(global, args, order, interrupts, &mut lines)?,
-        _ => {
-            // The container takes what comes meanwhile.
-            drop(interrupts.take());
-            let measured = inside(global, args, target, order, &mut lines)?;
-            *interrupts = Some(Interrupts::listen()?);
-            measured
-        }
-    };
-    // What ended badly says so itself.
-    if !measured.interrupted && measured.remarks.is_empty() {
-        for line in unanswered(&args.only, &measured.lines) {
-            bench::Listener::line(&mut lines, &line);
-            measured.lines.push(line);
-        }
-    }
-    lines.end();
-    let report = Report::new(
-        Subject {
-            target,
-            image,
-            sconce: env!("CARGO_PKG_VERSION").to_owned(),
-            time: begun.as_secs(),
-            seed: order.seed,
-            effort: measure::name(order.effort),
-        },
-        measured.lines,
-        measured.remarks,
-    );
-    if !measured.interrupted && !report.figures.is_empty() {
-        log::keep(&report)?;
-    }
-    Ok((report, measured.interrupted))
-}
-
-fn inside(
-    global: &Global,
-    args: &Args,
-    target: &str,
-    order: &Order,
-    lines: &mut Lines,
-) -> Result<(String, Option<String>, Measured), Failure> {
-    let ready = prepared::ready(global, "bench", target, &args.options)?;
-    if ready.gpus.devices() == 0 && !order.groups().iter().all(|group| group.without_gpu()) {
-        let what = "no GPU was given, and there is nothing to measure";
-        return Err(Failure::new(Kind::Machine, what).hint("`sconce doctor` says what is missing"));
-    }
-    let folder = ready.lease.scratch().join("bench");
-    let measured = bench::inside(&ready.container, &folder, order, lines)?;
-    drop((ready.gpus, ready.lease));
-    Ok((target.to_owned(), Some(ready.manifest.to_string()), measured))
-}
-
-fn here(
-    global: &Global,
-    args: &Args,
-    order: &Order,
-    interrupts: &Interrupts,
-    lines: &mut Lines,
-) -> Result<(String, Option<String>, Measured), Failure> {
-    let context = Context::open(&args.options.global(global))?;
-    let folder = context.store.scratch_dir()?;
-    let visible = match args.options.gpus() {
-        None => None,
-        Some(given) => devices::visible(given, || {
-            let mut silent = Lines::new(false, true);
-            let seen = bench::gpus_here(&folder, order, interrupts, &mut silent)?;
-            silent.end();
-            Ok(seen.gpus().map(|gpu| gpu.gpu).collect())
-        })?,
-    };
-    let order = Order { visible, ..order.clone() };
-    let measured = bench::here(&folder, &order, interrupts, lines)?;
-    Ok(("this machine".to_owned(), None, measured))
-}
-
-/// What was asked for by name, a figure or a group, and nothing answered.
-fn unanswered(names: &[String], lines: &[Line]) -> Vec<Line> {
-    let of = |name: &str| figure(name).map(|row| row.group.name());
-    let answers = |name: &String| {
-        lines.iter().any(|line| match line {
-            Line::Figure(Figure { figure: one, .. })
-            | Line::Unavailable(Unavailable { figure: one, .. })
-            | Line::Wrong(Unavailable { figure: one, .. }) => {
-                // The group that is asked, or that of the figure that is asked; without GPUs all was answered.
-                one == name
-                    || of(one) == Some(name)
-                    || of(name) == Some(one)
-                    || one == sconce_bench::GPUS
-            }
-            _ => false,
-        })
-    };
-    let line = |name: &String| {
-        let reason = "there is none of it here: it needs a newer GPU, or more than one".to_owned();
-        Line::Unavailable(Unavailable { figure: name.clone(), gpus: Vec::new(), reason })
-    };
-    names.iter().filter(|name| !answers(name)).map(line).collect()
 }
 
 /// The figures that names of figures and groups stand for.
@@ -321,92 +205,6 @@ fn asked(only: &[String]) -> Result<Vec<String>, Failure> {
     }
     found.dedup();
     Ok(found)
-}
-
-/// An earlier result, read before anything is measured, and its name.
-fn earlier(path: &Path) -> Result<(String, Baseline), Failure> {
-    /// Bytes of a result: more is none.
-    const MOST: u64 = 16 << 20;
-    let name = path.display().to_string();
-    let unusable = |why: String| {
-        Failure::new(Kind::Document, format!("can't compare with {name}: {why}"))
-            .hint("`sconce bench --json . > FILE` writes one")
-    };
-    let path = &paths::of_option("--baseline", path)?;
-    let text = sconce_open::read(path, MOST).map_err(|error| unusable(error.to_string()))?;
-    let baseline = Baseline::read(&text).map_err(unusable)?;
-    Ok((name, baseline))
-}
-
-/// Refuses an earlier result that has nothing of what is to be measured, and says where it was measured with another effort:
-/// before minutes have passed.
-fn comparable(name: &str, earlier: &Baseline, order: &Order) -> Result<(), Failure> {
-    let groups = order.groups();
-    let measured = |known: &&str| {
-        let row = figure(known).filter(|row| groups.contains(&row.group));
-        row.is_some_and(|row| match order.only.as_slice() {
-            [] => order.effort != Effort::Quick || row.quick,
-            only => only.iter().any(|one| one == row.name),
-        })
-    };
-    let names = earlier.names();
-    if !names.iter().any(measured) {
-        let what =
-            format!("can't compare with {name}: it has none of the figures that are asked for");
-        let hint = match names.is_empty() {
-            true => "`sconce bench --json . > FILE` writes one".to_owned(),
-            false => {
-                let names: Vec<&str> = names.into_iter().collect();
-                format!("`--only {}` measures what it has", names.join(","))
-            }
-        };
-        return Err(Failure::new(Kind::Usage, what).hint(hint));
-    }
-    let now = measure::name(order.effort);
-    if let Some(then) = earlier.effort().filter(|then| *then != now) {
-        eprintln!(
-            "note: {name} was measured with other repeats and shapes (effort `{then}`, and this run is `{now}`): figures may differ by \
-             that alone"
-        );
-    }
-    Ok(())
-}
-
-/// What there is to say at the end.
-fn print(args: &Args, reports: &[Report]) -> Result<(), Failure> {
-    if args.json {
-        let text = match reports {
-            [report] => serde_json::to_string_pretty(report),
-            several => serde_json::to_string_pretty(several),
-        };
-        println!("{}", text.map_err(Failure::unwritable)?);
-    }
-    for report in reports {
-        match (args.markdown, args.html) {
-            (true, _) => print!("{}", report.markdown()),
-            (_, true) => print!("{}", report.html()),
-            _ if args.json => {}
-            _ => say(report, reports.len() > 1),
-        }
-    }
-    Ok(())
-}
-
-/// What the lines that came could not say yet.
-fn say(report: &Report, several: bool) {
-    for one in &report.figures {
-        if one.below_siblings.is_some() {
-            println!("{one}");
-        }
-    }
-    report.remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
-    for one in &report.advice {
-        println!("advice: {}", one.en);
-    }
-    match several {
-        true => println!("{}: {}", report.target, report.verdict()),
-        false => println!("{}", report.verdict()),
-    }
 }
 
 /// `90s`, `30m`, `12h`, `2d`.

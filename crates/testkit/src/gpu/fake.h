@@ -3,10 +3,9 @@
  *
  * Variables, each with a default: FAKE_GPU_COUNT 1, FAKE_GPU_NAME, FAKE_GPU_FREE bytes of memory, FAKE_GPU_TFLOPS of products,
  * FAKE_GPU_GB_S of memory, FAKE_GPU_HOST_GB_S, FAKE_GPU_PEER_GB_S, FAKE_GPU_NCCL_GB_S (busbw), FAKE_GPU_LAUNCH_NS,
- * FAKE_GPU_WRONG (copy, product, numbers: some of a product, convolution, collective, burn: what is computed wrongly),
+ * FAKE_GPU_WRONG (copy, product, numbers: some of a product, convolution, pixels: some of a convolution, collective, burn: what is computed wrongly),
  * FAKE_GPU_SEED: the bench's `--seed`, FAKE_GPU_SMS: multiprocessors, FAKE_GPU_MEMORY: GiB of memory, FAKE_GPU_CAPABILITY: 90,
- * FAKE_GPU_TWINS: all have one UUID, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1).
- * Of a convolution only the sums that the bench looks at are computed: a real one would take minutes here. */
+ * FAKE_GPU_TWINS: all have one UUID, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1). */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,9 +49,6 @@ static uint16_t to_bf16(double value) {
 }
 /* Not written yet since it was poisoned. */
 static int poisoned(const uint16_t *numbers) { return numbers[0] == 0xffff; }
-static void ones(uint16_t *numbers, u64 count) {
-    for (u64 i = 0; i < count; i++) numbers[i] = 0x3f80;
-}
 
 /* Of libcuda.so.1: the GPU's clock goes on by so much. */
 void fake_gpu_works(double seconds);

@@ -5,18 +5,21 @@ use sconce_bench::{impossible, judge, report};
 use sconce_build::{Progress, Stage};
 use sconce_inside::bench::Listener;
 
+use super::earlier::{Earlier, Notes};
 use crate::progress::Display;
 
 /// Prints answers as they come, unless they wait for the end.
-pub struct Lines {
+pub struct Lines<'a> {
     print: bool,
     display: Display,
     /// The line of progress, below the answers.
     stage: Option<Box<dyn Stage>>,
     gpus: Vec<Gpu>,
+    /// What differs from an earlier result.
+    notes: Option<Notes<'a>>,
 }
 
-impl Listener for Lines {
+impl Listener for Lines<'_> {
     fn line(&mut self, line: &Line) {
         // The line of progress goes before another is printed.
         drop(self.stage.take());
@@ -30,9 +33,21 @@ impl Listener for Lines {
     }
 }
 
-impl Lines {
+impl<'a> Lines<'a> {
     pub fn new(print: bool, quiet: bool) -> Self {
-        Self { print, display: Display::new(quiet), stage: None, gpus: Vec::new() }
+        Self { print, display: Display::new(quiet), stage: None, gpus: Vec::new(), notes: None }
+    }
+
+    /// Says what is not as it was in an earlier result, before anything is measured.
+    pub(super) fn beside(self, earlier: Option<&'a Earlier>) -> Self {
+        Self { notes: earlier.map(Earlier::notes), ..self }
+    }
+
+    /// It is measured in this image.
+    pub(super) fn image(&mut self, image: &str) {
+        if let Some(notes) = &mut self.notes {
+            notes.image(image);
+        }
     }
 
     /// Takes the line of progress away.
@@ -44,10 +59,17 @@ impl Lines {
         if let Line::Gpu(gpu) = line {
             self.gpus.push(gpu.clone());
         }
+        if let (Some(notes), Line::Torch(torch)) = (&mut self.notes, line) {
+            notes.torch(torch);
+        }
+        if let (Some(notes), Line::Gpu(gpu)) = (&mut self.notes, line) {
+            notes.gpu(gpu);
+        }
         if !self.print {
             return;
         }
         match line {
+            Line::Torch(_) => {}
             Line::Gpu(gpu) => println!("{}", report::about(gpu)),
             Line::Figure(figure) => {
                 for one in judge::judge(&self.gpus, vec![figure.clone()]) {

@@ -1,0 +1,166 @@
+//! `sconce bench --baseline`: what differs from an earlier result is said before anything is measured, and what can't be compared
+//! has no verdict, in any of the forms.
+
+mod bench_world;
+// Others use what this test does not: images.
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+
+use bench_world::Machine;
+use serde_json::Value;
+
+const QUICK: [&str; 3] = ["--quick", "--only", "bf16"];
+
+struct Before {
+    machine: Machine,
+    document: Value,
+}
+
+impl Before {
+    /// A machine, and what it was.
+    fn new() -> Self {
+        let machine = Machine::new();
+        let python = machine.python("2.15.0+cu130", "exit 1");
+        let words = [&QUICK[..], &["--python", &python]].concat();
+        let (code, document, said) = machine.json(&words, "");
+        assert!(code == 0 && document["torch"] == "2.15.0+cu130", "{said} {document:#}");
+        assert!(document.get("comparison").is_none(), "{document:#}");
+        Self { machine, document }
+    }
+
+    /// The words of a run with an earlier result that is changed like this.
+    fn with<'a>(&self, change: impl Fn(&mut Value), more: &[&'a str]) -> Vec<&'a str> {
+        let mut document = self.document.clone();
+        change(&mut document);
+        fs::write(self.machine.world.path("before.json"), document.to_string()).unwrap();
+        [&QUICK[..], &["--python", "venv/bin/python", "--baseline", "before.json"], more].concat()
+    }
+}
+
+#[test]
+fn the_same_machine_is_the_same() {
+    let before = Before::new();
+    let (code, said) = before.machine.says(&before.with(|_| {}, &[]), "");
+    assert!(code == 0 && !said.contains("note:"), "{code} {said}");
+    assert!(said.contains("since before.json:\n  bf16 gpu 0"), "{said}");
+    assert!(said.contains("the same"), "{said}");
+}
+
+#[test]
+fn another_gpu_driver_torch_or_effort_is_said_before_anything_is_measured() {
+    let before = Before::new();
+    let now = "NVIDIA H100 80GB HBM3";
+    let cases: [(&str, Value, String, bool); 5] = [
+        (
+            "/gpus/0/name",
+            "NVIDIA A100-SXM4-80GB".into(),
+            format!("GPU 0 was NVIDIA A100-SXM4-80GB, and is {now}: two kinds of GPU are compared"),
+            false,
+        ),
+        ("/gpus/0/sm_count", 66.into(), "GPU 0 had 66 multiprocessors, and has 132".into(), false),
+        (
+            "/effort",
+            "full".into(),
+            "the effort was `full`, and is `quick`: other repeats and shapes".into(),
+            false,
+        ),
+        ("/gpus/0/driver", "570.1".into(), "the driver was 570.1, and is 580.159.04".into(), true),
+        ("/torch", "2.11.0".into(), "torch was 2.11.0, and is 2.15.0+cu130".into(), true),
+    ];
+    for (place, then, why, comparable) in cases {
+        let change = |document: &mut Value| *document.pointer_mut(place).unwrap() = then.clone();
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        let note = format!("note: compared with before.json: {why}\n");
+        let (first, rest) = said.split_once(&note).unwrap_or_else(|| panic!("{why}: {said}"));
+        assert!(code == 0 && !first.contains("bf16 ") && rest.contains("bf16 gpu 0"), "{said}");
+        assert!(!rest.contains("note:"), "{said}");
+        // And in the header of the comparison.
+        let (_, comparison) = rest.split_once("since before.json:\n").unwrap();
+        let mut lines = comparison.lines();
+        assert_eq!(lines.next(), Some(&*format!("  {why}")), "{said}");
+        let line = lines.next().unwrap_or_default();
+        assert!(line.starts_with("  bf16 gpu 0"), "{said}");
+        let unknown = format!("can't tell because {why}");
+        assert_eq!(line.ends_with(&unknown), !comparable, "{said}");
+        assert_eq!(line.ends_with("the same"), comparable, "{said}");
+        // With a document or a page as well.
+        let (code, document, said) = before.machine.json(&before.with(change, &[]), "");
+        assert!(code == 0 && said.starts_with(&note), "{said}");
+        let comparison = &document["comparison"];
+        assert_eq!(comparison["differences"][0]["en"], *why, "{comparison:#}");
+        let figure = &comparison["figures"][0];
+        assert_eq!(figure["verdict"] == "unknown", !comparable, "{comparison:#}");
+        assert_eq!(figure["because"] == *why, !comparable, "{comparison:#}");
+        for (form, title) in
+            [("--markdown", "## Since before.json\n"), ("--html", "Since before.json<")]
+        {
+            let output =
+                before.machine.command(&before.with(change, &[form]), "").output().unwrap();
+            let page = String::from_utf8_lossy(&output.stdout).replace('\\', "");
+            let page = page.replace("&#39;", "'");
+            assert!(page.contains(title) && page.contains(&why), "{page}");
+            assert_eq!(page.contains("can't tell because "), !comparable, "{form}: {page}");
+        }
+    }
+}
+
+/// A torch that is gone, or was not looked for, is not the same torch.
+#[test]
+fn what_one_of_them_does_not_say_is_said() {
+    let before = Before::new();
+    let without = |document: &mut Value| {
+        document.as_object_mut().unwrap().remove("torch");
+    };
+    let (_, said) = before.machine.says(&before.with(without, &[]), "");
+    let why = "torch is 2.15.0+cu130, and the earlier result does not say which it had";
+    assert!(said.contains(&format!("note: compared with before.json: {why}\n")), "{said}");
+    let words = before.with(|_| {}, &[]);
+    before.machine.python("2", "exit 1");
+    fs::remove_dir_all(before.machine.world.path("venv/lib")).unwrap();
+    let (_, said) = before.machine.says(&words, "");
+    let why = "torch was 2.15.0+cu130, and none is found now";
+    // Unless this machine has one in its own folders.
+    let other = "torch was 2.15.0+cu130, and is ";
+    assert!(said.contains(why) || said.contains(other), "{said}");
+}
+
+/// A document that can't be compared with is said before anything is measured.
+#[test]
+fn a_baseline_is_read_first() {
+    let before = Before::new();
+    let good = serde_json::to_string_pretty(&before.document).unwrap();
+    let machine = &before.machine;
+    let file = machine.world.path("before.json");
+    let with = |text: &str| {
+        fs::write(&file, text).unwrap();
+        machine.says(&[&QUICK[..], &["--baseline", "before.json"]].concat(), "")
+    };
+    for (from, to, why) in [
+        ("\"TFLOP/s\"", "\"us\"", "is in `us`, and is measured in TFLOP/s"),
+        ("\"version\": 1", "\"version\": 2", "it has version 2"),
+        ("\"value\": ", "\"value\": -", "which can't be"),
+        ("\"value\": ", "\"value\": 1e999, \"x\": ", "number out of range"),
+        ("\"gpu\": 0", "\"gpu\": 4", "which it does not list"),
+    ] {
+        let (code, text) = with(&good.replacen(from, to, 1));
+        assert!(code == 3 && text.contains(why) && !text.contains("GPU 0:"), "{to}: {code} {text}");
+    }
+    for path in ["/dev/zero", "nowhere", "gpu"] {
+        let (code, text) = machine.says(&[&QUICK[..], &["--baseline", path]].concat(), "");
+        assert!(code == 3 && !text.contains("GPU 0:"), "{path}: {code} {text}");
+    }
+}
+
+/// One that has nothing to compare with is refused before anything is measured.
+#[test]
+fn a_baseline_of_something_else() {
+    let before = Before::new();
+    fs::write(before.machine.world.path("before.json"), before.document.to_string()).unwrap();
+    let words = ["--quick", "--only", "launch", "--baseline", "before.json"];
+    let (code, said) = before.machine.says(&words, "");
+    let why = "can't compare with before.json: it has none of the figures that are asked for";
+    assert!(code == 2 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
+    assert!(said.contains("`--only bf16` measures what it has"), "{said}");
+}

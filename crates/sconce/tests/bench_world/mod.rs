@@ -1,0 +1,76 @@
+//! A machine whose GPUs are none, for tests of `sconce bench`: as fast and as wrong as a test says.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use sconce_testkit::{FakeGpu, FakeNvml};
+use serde_json::Value;
+
+use crate::world::World;
+
+/// So little memory that a product is a small one, which the fake computes in no time; as fast as an H100.
+pub const RIGHT: &[(&str, &str)] =
+    &[("FAKE_GPU_TFLOPS", "800"), ("FAKE_GPU_HOST_GB_S", "55"), ("FAKE_GPU_FREE", "90000000")];
+
+pub struct Machine {
+    pub world: World,
+    pub nvml: FakeNvml,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let world = World::new();
+        let folder = world.path("gpu");
+        fs::create_dir_all(&folder).unwrap();
+        let nvml = FakeNvml::new(&folder, "");
+        drop(FakeGpu::new(&folder).with("libcublasLt", "libcublasLt.so.13", &[]));
+        Self { world, nvml }
+    }
+
+    /// `sconce bench --host` of the first GPU, NVML saying this beside what an H100 at its highest clock has.
+    pub fn command(&self, words: &[&str], nvml: &str) -> Command {
+        self.nvml.becomes(&(FakeNvml::h100s(1) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
+        let mut command = self.world.sconce(&["bench", "--host", "--seed", "7"]);
+        command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
+        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
+        command.envs(RIGHT.iter().copied());
+        command
+    }
+
+    /// The exit code, and all that is said, in its order.
+    pub fn says(&self, words: &[&str], nvml: &str) -> (i32, String) {
+        let path = self.world.path("said");
+        let file = fs::File::create(&path).unwrap();
+        let mut command = self.command(words, nvml);
+        command.stderr(file.try_clone().unwrap()).stdout(file);
+        let code = command.status().unwrap().code().unwrap_or(-1);
+        (code, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned())
+    }
+
+    /// The exit code, the document, and what was said beside it.
+    pub fn json(&self, words: &[&str], nvml: &str) -> (i32, Value, String) {
+        let output = self.command(words, nvml).arg("--json").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let document = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {said}"));
+        (output.status.code().unwrap_or(-1), document, said)
+    }
+
+    /// A Python that is none, in an environment with this torch: it does what it is told to.
+    pub fn python(&self, torch: &str, script: &str) -> String {
+        let venv = self.world.path("venv");
+        _ = fs::remove_dir_all(&venv);
+        let packages = venv.join("lib/python3.12/site-packages");
+        fs::create_dir_all(packages.join(format!("torch-{torch}.dist-info"))).unwrap();
+        fs::create_dir_all(venv.join("bin")).unwrap();
+        write_program(&venv.join("bin/python"), &format!("#!/bin/sh\n{script}\n"));
+        venv.join("bin/python").to_string_lossy().into_owned()
+    }
+}
+
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
