@@ -75,12 +75,15 @@ pub struct TreeBuilder {
 impl Store {
     /// The tree of a layer, if it was extracted, here or in a store below whose trees can be taken as
     /// they are. Root takes none without the modes and owners of the layer: it can have them.
-    pub fn tree(&self, diff_id: Digest) -> Option<PathBuf> {
-        self.pin(diff_id).ok()?;
-        self.place().find_tree(diff_id).or_else(|| {
+    ///
+    /// # Errors
+    /// A lock of the store is not to be had: it is not known.
+    pub fn tree(&self, diff_id: Digest) -> Result<Option<PathBuf>, Error> {
+        self.pin(diff_id)?;
+        Ok(self.place().find_tree(diff_id).or_else(|| {
             let (tree, image) = self.tree_below(diff_id)?;
             self.hold(&image).ok()?.then_some(tree)
-        })
+        }))
     }
 
     /// The tree of a layer in a store below, and the record of the image that keeps it.
