@@ -34,7 +34,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
-use sconce_open::held;
+use sconce_open::{held, own_folder};
 
 use crate::Store;
 use crate::error::{Error, at};
@@ -80,6 +80,11 @@ impl Store {
     /// A lock of the store is not to be had: it is not known.
     pub fn tree(&self, diff_id: Digest) -> Result<Option<PathBuf>, Error> {
         self.pin(diff_id)?;
+        let path = self.place().tree(diff_id);
+        // Any member of a group's store may have put something else there.
+        if path.symlink_metadata().is_ok() {
+            own_folder(&path).map_err(|source| Error::NotATree { path, source })?;
+        }
         Ok(self.place().find_tree(diff_id).or_else(|| {
             let (tree, image) = self.tree_below(diff_id)?;
             self.hold(&image).ok()?.then_some(tree)
