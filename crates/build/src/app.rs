@@ -116,8 +116,12 @@ impl Builder<'_> {
     fn known_app(&self, key: Digest, trees: Trees) -> Result<Option<AppLayer>, Error> {
         let Some(bytes) = self.store.memo(MEMO, key)? else { return Ok(None) };
         let Ok(app) = serde_json::from_slice::<AppLayer>(&bytes) else { return Ok(None) };
-        let tree = |named: &NamedLayer| self.store.tree(named.layer.diff_id).is_some();
-        let whole = trees == Trees::None || app.layers.iter().all(tree);
+        let mut whole = true;
+        if trees != Trees::None {
+            for named in &app.layers {
+                whole &= self.store.tree(named.layer.diff_id)?.is_some();
+            }
+        }
         Ok((whole && self.image(app.image).is_ok()).then_some(app))
     }
 }

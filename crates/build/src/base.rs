@@ -29,8 +29,10 @@ impl Builder<'_> {
 
     /// The base layer of a lock that was unpacked, if its tree and its tar are still there.
     pub(crate) fn unpacked_base(&self, lock: &Lock) -> Result<Option<Layer>, Error> {
-        let layer = self.unpacked(UNPACKED, key(lock))?;
-        Ok(layer.filter(|layer| self.store.blob_path(layer.digest).is_some()))
+        match self.unpacked(UNPACKED, key(lock))? {
+            Some(layer) if self.store.blob_path(layer.digest)?.is_some() => Ok(Some(layer)),
+            _ => Ok(None),
+        }
     }
 
     /// The base layer; with its tree if one is wanted.
@@ -42,7 +44,7 @@ impl Builder<'_> {
     ) -> Result<NamedLayer, Error> {
         let name = format!("debian {}", lock.facts.base);
         if let Some(layer) = self.remembered_base(lock)? {
-            if tree && self.store.tree(layer.diff_id).is_none() {
+            if tree && self.store.tree(layer.diff_id)?.is_none() {
                 self.store.extract(layer.diff_id, &|_| ())?;
             }
             return Ok(NamedLayer { name, layer });
@@ -103,7 +105,7 @@ impl Builder<'_> {
         for deb in pins {
             let path = self
                 .store
-                .blob_path(deb.sha256)
+                .blob_path(deb.sha256)?
                 .ok_or(sconce_store::Error::MissingBlob(deb.sha256))?;
             let file = File::open(&path).map_err(at("open", &path))?;
             let (name, version) = (deb.name.clone(), deb.version.clone());

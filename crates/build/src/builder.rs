@@ -145,7 +145,7 @@ impl Builder<'_> {
         for layer in &image.layers {
             // An image that may go elsewhere is no good without its blobs, nor one without a tree that has to be
             // unpacked from them.
-            let needed = trees == Trees::None || self.store.tree(layer.diff_id).is_none();
+            let needed = trees == Trees::None || self.store.tree(layer.diff_id)?.is_none();
             if needed && self.store.whole_layer(layer.diff_id)?.is_none() {
                 return Ok(None);
             }

@@ -115,7 +115,8 @@ impl Builder<'_> {
         let mut wanted = BTreeMap::new();
         for at in units.iter().filter(|unit| unit.is_missing()).filter_map(|unit| unit.plan) {
             let layer = self.remembered_wheels(&plans[at])?.or(self.unpacked_wheels(&plans[at])?);
-            if layer.is_none_or(|layer| self.store.tree(layer.diff_id).is_none()) {
+            let tree = layer.map(|layer| self.store.tree(layer.diff_id)).transpose()?;
+            if tree.flatten().is_none() {
                 let folder = scratch(self.store, &format!("sources/{at}"))?;
                 wanted.insert(at, Sources::new(folder));
             }
@@ -282,8 +283,8 @@ impl Builder<'_> {
     }
 
     fn tree(&self, layer: Option<&NamedLayer>) -> Result<PathBuf, Error> {
-        let tree = layer.and_then(|named| self.store.tree(named.layer.diff_id));
-        tree.ok_or_else(|| Error::Bytecode("a layer was not unpacked".into()))
+        let tree = layer.map(|named| self.store.tree(named.layer.diff_id)).transpose()?;
+        tree.flatten().ok_or_else(|| Error::Bytecode("a layer was not unpacked".into()))
     }
 
     /// Roots with this machine's build of the very Python that the image of another processor
@@ -312,7 +313,7 @@ impl Builder<'_> {
         let own = own.filter(same).ok_or_else(|| {
             Error::Bytecode(format!("the very build in {} is not known for {machine}", pin.file))
         })?;
-        if self.store.blob_path(own.sha256).is_none() {
+        if self.store.blob_path(own.sha256)?.is_none() {
             self.download_all(&[self.wanted_build(&own)?])?;
         }
         let layer = self.python_layer(&own, python, true)?;

@@ -126,7 +126,7 @@ pub(crate) fn contents(
         Some(kept) if kept.verified => return Ok(kept),
         kept => kept,
     };
-    let contents = match (builder.store.blob_path(wheel.sha256), kept, url) {
+    let contents = match (builder.store.blob_path(wheel.sha256)?, kept, url) {
         (Some(path), kept, _) => {
             let read = Contents::read(&OnDisk::open(&path).map_err(at("open", &path))?);
             if read.is_err() {

@@ -35,7 +35,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let mut missing: Vec<String> =
-            self.missing_wheels(lock).iter().map(|wheel| wheel.file.clone()).collect();
+            self.missing_wheels(lock)?.iter().map(|wheel| wheel.file.clone()).collect();
         let debs = self.missing_debs(lock)?;
         missing.extend(debs.iter().map(|deb| format!("{} {}", deb.name, deb.version)));
         missing.extend(self.wanted_python(lock)?.map(|file| file.name));
@@ -52,9 +52,10 @@ impl Builder<'_> {
         let of_python = python.iter().filter_map(|f| Some(needed(&f.name, f.digest, f.size?)));
         let of_debs = self.missing_debs(lock)?.into_iter();
         let of_debs = of_debs.map(|deb| needed(&deb.name, deb.sha256, deb.size));
-        self.take_from_peers(&of_python.chain(of_debs).collect::<Vec<_>>(), cancel, &|_| {});
-        let here = |file: &Wanted| self.store.blob_path(file.digest).is_some();
-        if let Some(file) = python.filter(|file| !here(file)) {
+        self.take_from_peers(&of_python.chain(of_debs).collect::<Vec<_>>(), cancel, &|_| {})?;
+        if let Some(file) = python
+            && self.store.blob_path(file.digest)?.is_none()
+        {
             let name = file.name.clone();
             self.download_as("downloading Python", &[file], 1, cancel, &|_| {})
                 .map_err(|source| Error::PythonDownload { file: name, source: Box::new(source) })?;
@@ -63,9 +64,8 @@ impl Builder<'_> {
         self.download_as("downloading debs", &debs, PARALLEL_DEBS, cancel, &|_| {})
     }
 
-    fn missing_wheels<'a>(&self, lock: &'a Lock) -> Vec<&'a Wheel> {
-        let missing = |wheel: &&Wheel| self.store.blob_path(wheel.sha256).is_none();
-        lock.wheels.iter().filter(missing).collect()
+    fn missing_wheels<'a>(&self, lock: &'a Lock) -> Result<Vec<&'a Wheel>, Error> {
+        Ok(self.store.missing(&lock.wheels, |wheel| wheel.sha256)?)
     }
 
     /// None where the layer of the base is there.
@@ -73,8 +73,7 @@ impl Builder<'_> {
         if self.remembered_base(lock)?.is_some() || self.unpacked_base(lock)?.is_some() {
             return Ok(Vec::new());
         }
-        let missing = |deb: &&DebPin| self.store.blob_path(deb.sha256).is_none();
-        Ok(lock.debs.iter().filter(missing).collect())
+        Ok(self.store.missing(&lock.debs, |deb| deb.sha256)?)
     }
 
     /// Downloads the wheels of a lock that are missing; `arrived` is told the file name of each.
@@ -85,12 +84,12 @@ impl Builder<'_> {
         arrived: &(dyn Fn(&str) + Sync),
     ) -> Result<(), Error> {
         // A file of unknown size is not taken from strangers: nothing bounds what they send.
-        let needed = self.missing_wheels(lock).into_iter().filter_map(|wheel| {
+        let needed = self.missing_wheels(lock)?.into_iter().filter_map(|wheel| {
             let (name, digest) = (wheel.file.clone(), wheel.sha256);
             Some(Needed { name, digest, size: wheel.size? })
         });
-        self.take_from_peers(&needed.collect::<Vec<_>>(), cancel, arrived);
-        let missing = self.missing_wheels(lock);
+        self.take_from_peers(&needed.collect::<Vec<_>>(), cancel, arrived)?;
+        let missing = self.missing_wheels(lock)?;
         if !missing.is_empty() {
             self.store.forget_retired()?;
         }
@@ -99,8 +98,7 @@ impl Builder<'_> {
             return Ok(());
         };
         // An address that was remembered is a hint: what the lock and the configuration say decides.
-        let missing: Vec<&Wheel> =
-            missing.into_iter().filter(|w| self.store.blob_path(w.sha256).is_none()).collect();
+        let missing = self.store.missing(missing, |wheel| wheel.sha256)?;
         let mut remembered = false;
         for wheel in &missing {
             remembered |= self.store.memo(ADDRESS, wheel.sha256)?.is_some();
@@ -114,7 +112,7 @@ impl Builder<'_> {
         if again.iter().all(before) {
             return Err(error);
         }
-        again.retain(|file| self.store.blob_path(file.digest).is_none());
+        again = self.store.missing(again, |file| file.digest)?;
         self.download_as("downloading", &again, PARALLEL, cancel, arrived)
     }
 
@@ -135,8 +133,7 @@ impl Builder<'_> {
 
     /// Downloads Debian packages.
     pub(crate) fn download_debs(&self, pins: &[DebPin]) -> Result<(), Error> {
-        let missing: Vec<_> =
-            pins.iter().filter(|deb| self.store.blob_path(deb.sha256).is_none()).collect();
+        let missing = self.store.missing(pins, |deb| deb.sha256)?;
         self.download_all(&self.wanted_debs(&missing)?)
     }
 
@@ -196,17 +193,18 @@ impl Builder<'_> {
         needed: &[Needed],
         cancel: &AtomicBool,
         arrived: &(dyn Fn(&str) + Sync),
-    ) {
+    ) -> Result<(), Error> {
         let peers = &self.client.options().peers;
         if peers.is_empty() || needed.is_empty() {
-            return;
+            return Ok(());
         }
         let stage = self.progress.begin("asking peers", None);
         let (progress, said) = (self.progress, Mutex::default());
         let watch = Watch { progress, stage: &*stage, said, cancel, arrived };
-        peers.take(self.store, needed, PARALLEL, &watch);
-        let here = needed.iter().filter(|file| self.store.blob_path(file.digest).is_some());
-        stage.end(&format!("{} of {} files", here.count(), needed.len()));
+        peers.take(self.store, needed, PARALLEL, &watch)?;
+        let missing = self.store.missing(needed, |file| file.digest)?.len();
+        stage.end(&format!("{} of {} files", needed.len() - missing, needed.len()));
+        Ok(())
     }
 
     fn wheel_url(&self, lock: &Lock, wheel: &Wheel) -> Result<String, Error> {

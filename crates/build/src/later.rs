@@ -58,7 +58,10 @@ impl Builder<'_> {
             .trim()
             .split_once(' ')
             .and_then(|(diff_id, size)| Some(tar_layer(diff_id.parse().ok()?, size.parse().ok()?)));
-        Ok(parsed.filter(|layer| self.store.tree(layer.diff_id).is_some()))
+        match parsed {
+            Some(layer) if self.store.tree(layer.diff_id)?.is_some() => Ok(Some(layer)),
+            _ => Ok(None),
+        }
     }
 
     /// Remembers a layer whose tree is there.
@@ -74,7 +77,7 @@ impl Builder<'_> {
 
     /// The layer whose tar is in the store, compressed; nothing where the tar is not there.
     pub(crate) fn compressed(&self, name: &str, tar: &Layer) -> Result<Option<Layer>, Error> {
-        let Some(path) = self.store.blob_path(tar.digest) else { return Ok(None) };
+        let Some(path) = self.store.blob_path(tar.digest)? else { return Ok(None) };
         let file = match File::open(&path) {
             // Another process has just done the same.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -160,7 +163,7 @@ mod tests {
                 assert!(is_tar(&early.layer) && early.layer.size > 100_000, "{early:?}");
                 assert_eq!(early.layer.diff_id, now.layer.diff_id);
                 let store = builder.store;
-                assert!(store.tree(early.layer.diff_id).is_some());
+                assert!(store.tree(early.layer.diff_id).unwrap().is_some());
                 assert_eq!(store.whole_layer(early.layer.diff_id).unwrap(), None);
             }
             // A container can start from it; it has no blobs that could go elsewhere.
@@ -169,7 +172,8 @@ mod tests {
             assert_eq!(builder.store.mount_layers(&image).unwrap().len(), early.len());
             assert!(builder.store.open_blob(early[0].layer.digest).is_err());
 
-            let (tree, about) = (builder.store.tree(now[0].layer.diff_id).unwrap(), fs::metadata);
+            let (tree, about) =
+                (builder.store.tree(now[0].layer.diff_id).unwrap().unwrap(), fs::metadata);
             let before = std::os::unix::fs::MetadataExt::ino(&about(&tree).unwrap());
             assert_eq!(layers(builder, (Trees::None, Blobs::Now)), now);
             // Nothing was unpacked again.
@@ -179,7 +183,8 @@ mod tests {
         // A tree that was lost is made again.
         with(|builder| {
             let early = layers(builder, (Trees::All, Blobs::Later));
-            fs::remove_dir_all(builder.store.tree(early[0].layer.diff_id).unwrap()).unwrap();
+            fs::remove_dir_all(builder.store.tree(early[0].layer.diff_id).unwrap().unwrap())
+                .unwrap();
             assert_eq!(layers(builder, (Trees::All, Blobs::Now)), now);
         });
     }
@@ -195,16 +200,16 @@ mod tests {
         with(|builder| {
             let tar = builder.plain_tree("base", entries()).unwrap().layer;
             assert_eq!(tar.diff_id, now.layer.diff_id);
-            assert!(builder.store.tree(tar.diff_id).is_some());
+            assert!(builder.store.tree(tar.diff_id).unwrap().is_some());
             let made = builder.compressed("base", &tar).unwrap();
             assert_eq!(made.as_ref(), Some(&now.layer));
-            assert!(builder.store.blob_path(now.layer.digest).is_some());
+            assert!(builder.store.blob_path(now.layer.digest).unwrap().is_some());
 
-            let path = builder.store.blob_path(tar.digest).unwrap();
+            let path = builder.store.blob_path(tar.digest).unwrap().unwrap();
             fs::remove_file(&path).unwrap();
             fs::write(&path, [0; 1 << 20]).unwrap();
             assert_eq!(builder.compressed("base", &tar).unwrap(), None);
-            assert_eq!(builder.store.blob_path(tar.digest), None);
+            assert_eq!(builder.store.blob_path(tar.digest).unwrap(), None);
         });
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn archive<'b>(
     url: &str,
     limit: u64,
 ) -> Result<Box<dyn ReadAt + 'b>, Error> {
-    if let Some(path) = builder.store.blob_path(wheel.sha256) {
+    if let Some(path) = builder.store.blob_path(wheel.sha256)? {
         return Ok(Box::new(OnDisk::open(&path).map_err(at("open", &path))?));
     }
     Ok(match on_disk(url)? {

@@ -371,7 +371,7 @@ impl Builder<'_> {
     /// # Errors
     /// It is not in the store, or can't be written.
     pub fn export_wheel(&self, wheel: &Wheel, folder: &Path) -> Result<PathBuf, Error> {
-        let blob = self.store.blob_path(wheel.sha256);
+        let blob = self.store.blob_path(wheel.sha256)?;
         let blob = blob.ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
         let path = folder.join(&wheel.file);
         let write = || -> std::io::Result<()> {

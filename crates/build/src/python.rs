@@ -89,12 +89,12 @@ impl Builder<'_> {
         let name = format!("python {}", pin.version);
         let key = key(pin, python);
         if let Some(layer) = self.remembered(MEMO, key)? {
-            if tree && self.store.tree(layer.diff_id).is_none() {
+            if tree && self.store.tree(layer.diff_id)?.is_none() {
                 self.store.extract(layer.diff_id, &|_| ())?;
             }
             return Ok(NamedLayer { name, layer });
         }
-        let path = self.store.blob_path(pin.sha256);
+        let path = self.store.blob_path(pin.sha256)?;
         let path = path.ok_or(sconce_store::Error::MissingBlob(pin.sha256))?;
         let archive = File::open(&path).map_err(at("open", &path))?;
         let scratch = scratch(self.store, "python")?;
@@ -122,7 +122,7 @@ impl Builder<'_> {
     /// What is to be downloaded of a lock's standalone Python.
     pub(crate) fn wanted_python(&self, lock: &Lock) -> Result<Option<Wanted>, Error> {
         let Some(pin) = &lock.python else { return Ok(None) };
-        if self.store.blob_path(pin.sha256).is_some() || self.remembered_python(lock)?.is_some() {
+        if self.store.blob_path(pin.sha256)?.is_some() || self.remembered_python(lock)?.is_some() {
             return Ok(None);
         }
         self.wanted_build(pin).map(Some)

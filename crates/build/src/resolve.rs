@@ -196,7 +196,8 @@ impl Index for World<'_> {
     }
 
     fn built(&mut self, wheel: &Wheel) -> Option<PathBuf> {
-        self.builder.store.blob_path(wheel.sha256)
+        // A store that does not say so fails at the next thing that is asked of it.
+        self.builder.store.blob_path(wheel.sha256).ok().flatten()
     }
 
     fn native(&mut self, wheels: &[(Wheel, bool)]) -> Vec<Result<Native, String>> {

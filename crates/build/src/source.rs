@@ -147,7 +147,7 @@ impl Builder<'_> {
         let _alone = self.store.lock("wheel", key)?;
         if let Some(bytes) = self.store.memo(MEMO, key)?
             && let Ok(record) = serde_json::from_slice::<Record>(&bytes)
-            && let Some(path) = self.store.blob_path(record.sha256)
+            && let Some(path) = self.store.blob_path(record.sha256)?
         {
             return Ok(outcome(order, record, path));
         }
@@ -166,7 +166,7 @@ impl Builder<'_> {
         };
         let record = Record { file, size, sha256, rebuilt };
         self.remember_wheel(key, &record)?;
-        let path = self.store.blob_path(sha256).ok_or(sconce_store::Error::MissingBlob(sha256))?;
+        let path = self.store.blob_path(sha256)?.ok_or(sconce_store::Error::MissingBlob(sha256))?;
         Ok(outcome(order, record, path))
     }
 
@@ -206,12 +206,12 @@ impl Builder<'_> {
     /// Builds the wheels of a lock that are from source and not in the store.
     pub(crate) fn build_missing(&self, lock: &Lock) -> Result<(), Error> {
         for wheel in &lock.wheels {
-            if wheel.index != SOURCE || self.store.blob_path(wheel.sha256).is_some() {
+            if wheel.index != SOURCE || self.store.blob_path(wheel.sha256)?.is_some() {
                 continue;
             }
             let source = lock.sources.iter().find(|source| source.name == wheel.name);
             let source = source.ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
-            if self.client.options().offline && self.store.blob_path(source.sha256).is_none() {
+            if self.client.options().offline && self.store.blob_path(source.sha256)?.is_none() {
                 let missing = vec![source.file.clone()];
                 return Err(sconce_fetch::Error::Offline { missing }.into());
             }
@@ -230,7 +230,7 @@ impl Builder<'_> {
     }
 
     fn fetch_source(&self, lock: &Lock, source: &Source) -> Result<(), Error> {
-        if self.store.blob_path(source.sha256).is_some() {
+        if self.store.blob_path(source.sha256)?.is_some() {
             return Ok(());
         }
         let row = lock.indexes.iter().find(|row| row.name == source.index);
@@ -255,7 +255,7 @@ impl Builder<'_> {
             scratch(self.store, &format!("{name}/in"))?,
             scratch(self.store, &format!("{name}/out"))?,
         );
-        let blob = self.store.blob_path(sha256).ok_or(sconce_store::Error::MissingBlob(sha256))?;
+        let blob = self.store.blob_path(sha256)?.ok_or(sconce_store::Error::MissingBlob(sha256))?;
         let path = inside.join("sdist.py");
         fs::write(&path, PROGRAM).map_err(at("write", &path))?;
         let path = inside.join(file);
@@ -310,7 +310,7 @@ impl Builder<'_> {
             return Err(wrong(format!("its build gave a wheel of more than {WHEEL_LIMIT} bytes")));
         }
         let (sha256, size) = self.store.put_stream(found.take(WHEEL_LIMIT), &file, None)?;
-        let path = self.store.blob_path(sha256).ok_or(sconce_store::Error::MissingBlob(sha256))?;
+        let path = self.store.blob_path(sha256)?.ok_or(sconce_store::Error::MissingBlob(sha256))?;
         let blob = fs::File::open(&path).map_err(at("open", &path))?;
         sconce_layer::Wheel::open(&file, sha256, Arc::new(blob))?;
         fs::remove_dir_all(&out).map_err(at("remove", &out))?;

@@ -99,8 +99,12 @@ pub fn extract(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>, Error> {
-    let mut missing: Vec<_> =
-        image.layers.iter().filter(|layer| store.tree(layer.diff_id).is_none()).collect();
+    let mut missing = Vec::new();
+    for layer in &image.layers {
+        if store.tree(layer.diff_id)?.is_none() {
+            missing.push(layer);
+        }
+    }
     if !missing.is_empty() {
         missing.sort_by_key(|layer| std::cmp::Reverse(layer.size));
         let stage = progress.begin("unpacking", Some(missing.iter().map(|layer| layer.size).sum()));

@@ -63,7 +63,7 @@ impl Builder<'_> {
     pub(crate) fn open_wheel(&self, wheel: &sconce_lock::Wheel) -> Result<Wheel, Error> {
         let path = self
             .store
-            .blob_path(wheel.sha256)
+            .blob_path(wheel.sha256)?
             .ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
         let file = File::open(&path).map_err(at("open", &path))?;
         Ok(match self.store.memo(WRONG_RECORD, wheel.sha256)? {
@@ -117,8 +117,12 @@ impl Builder<'_> {
         for (at, plan) in plans.iter().enumerate() {
             let known = self.remembered_wheels(plan)?;
             let usable = self.has_gpu_code(plan) && !sources.contains_key(&at);
-            let tree = |layer: &Layer| self.store.tree(layer.diff_id).is_some();
-            let mut found = known.filter(|layer| usable && (trees == Trees::None || tree(layer)));
+            let mut found = match known.filter(|_| usable) {
+                Some(layer) if trees != Trees::None => {
+                    self.store.tree(layer.diff_id)?.map(|_| layer)
+                }
+                known => known,
+            };
             if found.is_none()
                 && usable
                 && let Some(layer) = self.unpacked_wheels(plan)?

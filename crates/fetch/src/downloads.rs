@@ -80,8 +80,7 @@ pub fn download_all(
     parallel: usize,
     progress: &dyn DownloadProgress,
 ) -> Result<(), Error> {
-    let mut queue: Vec<&Wanted> =
-        wanted.iter().filter(|file| store.blob_path(file.digest).is_none()).collect();
+    let mut queue: Vec<&Wanted> = store.missing(wanted, |file| file.digest)?;
     if client.options().offline {
         let remote = queue.iter().filter(|file| !file.url.starts_with("file:"));
         let missing: Vec<_> = remote.map(|file| file.name.clone()).collect();
@@ -172,7 +171,7 @@ fn download_from(
     progress: &dyn DownloadProgress,
     stop: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
-    if store.blob_path(wanted.digest).is_some() {
+    if store.blob_path(wanted.digest)?.is_some() {
         return Ok(());
     }
     let url = parse(address)?;
@@ -195,7 +194,7 @@ fn download_from(
     }
     // Another process may be at it: wait for what it makes of it.
     let _lock = store.lock("partial", wanted.digest)?;
-    if store.blob_path(wanted.digest).is_some() {
+    if store.blob_path(wanted.digest)?.is_some() {
         return Ok(());
     }
     if client.options().offline {

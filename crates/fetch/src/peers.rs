@@ -114,16 +114,18 @@ impl Peers {
 
     /// Puts those of the files into the store that a peer has, `parallel` at a time. The others are for
     /// the caller to find elsewhere: no trouble with a peer is an error.
+    ///
+    /// # Errors
+    /// The store does not say what it has.
     pub fn take(
         &self,
         store: &Store,
         needed: &[Needed],
         parallel: usize,
         progress: &dyn DownloadProgress,
-    ) {
-        let Some(inner) = &self.0 else { return };
-        let missing = needed.iter().filter(|file| store.blob_path(file.digest).is_none());
-        let mut queue: Vec<&Needed> = missing.collect();
+    ) -> Result<(), Error> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        let mut queue: Vec<&Needed> = store.missing(needed, |file| file.digest)?;
         queue.sort_by_key(|file| std::cmp::Reverse(file.size));
         let threads = parallel.clamp(1, queue.len().max(1));
         let queue = Mutex::new(VecDeque::from(queue));
@@ -138,6 +140,7 @@ impl Peers {
                 });
             }
         });
+        Ok(())
     }
 }
 
@@ -183,7 +186,7 @@ impl Inner {
             .map_err(|error| Error::BadUrl { url: shown(&peer.url), why: error.to_string() })?;
         // Another process may be at it: wait for what it makes of it.
         let _lock = store.lock("peer", file.digest)?;
-        if store.blob_path(file.digest).is_some() {
+        if store.blob_path(file.digest)?.is_some() {
             return Ok(true);
         }
         let mut stream = self.client.open(&url, &[("Accept-Encoding", "identity")])?;

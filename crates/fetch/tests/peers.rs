@@ -46,8 +46,11 @@ impl World {
 
     fn take_at(&self, peers: &Peers, files: &[&[u8]]) -> Vec<bool> {
         let needed: Vec<Needed> = files.iter().map(|bytes| needed(bytes)).collect();
-        peers.take(&self.store, &needed, 4, &self.heard);
-        files.iter().map(|bytes| self.store.blob_path(Digest::of(bytes)).is_some()).collect()
+        peers.take(&self.store, &needed, 4, &self.heard).unwrap();
+        files
+            .iter()
+            .map(|bytes| self.store.blob_path(Digest::of(bytes)).unwrap().is_some())
+            .collect()
     }
 
     fn heard(&self) -> Vec<String> {

@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, readlinkat};
+use rustix::fs::{CWD, Mode, chmodat, fstat, mkdirat};
 use rustix::io::Errno;
 
-use crate::own::{MOST_LINKS, parts};
+use crate::walk::{self, Walk};
 
 /// Sees to it that there is a folder at an absolute path which the caller alone may enter (mode 0700), and that nobody but
 /// root and the caller can exchange any folder or link on the way to it. What is missing is made. Whoever could exchange
@@ -18,22 +17,19 @@ use crate::own::{MOST_LINKS, parts};
 /// # Errors
 /// The kernel's; a folder or link on the way that is another's or that others can write to, named.
 pub fn closed_folder(path: &Path) -> io::Result<()> {
-    let mut folder = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mut folder = walk::top()?;
     // Where root has no number, as in a user namespace, its folders have that of the topmost.
     let top = fstat(&folder)?.st_uid;
     let mut named = PathBuf::from("/");
     // Behind a folder that only root or the caller enters, modes make no difference.
     let mut closed = false;
-    let mut todo = parts(path);
-    let mut links = 0;
-    while let Some(part) = todo.pop() {
+    let mut walk = Walk::along(path);
+    while let Some(part) = walk.next() {
         if part == ".." {
             // Links have led here: what is above was judged when it was passed, or is now.
             named.pop();
-            let up = parts(&named);
-            todo.extend(up);
-            folder = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            (named, closed) = (PathBuf::from("/"), false);
+            walk.first_along(&named);
+            (folder, named, closed) = (walk::top()?, PathBuf::from("/"), false);
             continue;
         }
         let next = open_or_make(&folder, &part)?;
@@ -43,18 +39,10 @@ pub fn closed_folder(path: &Path) -> io::Result<()> {
             let why = format!("`{}` belongs to uid {}", shown.display(), about.st_uid);
             return Err(io::Error::other(why));
         }
-        if FileType::from_raw_mode(about.st_mode) == FileType::Symlink {
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::LOOP.into());
+        if walk::is_link(&about) {
+            if walk.follow(&next)? {
+                (folder, named, closed) = (walk::top()?, PathBuf::from("/"), false);
             }
-            let target = readlinkat(&next, "", Vec::new())?.into_bytes();
-            let target = PathBuf::from(OsString::from_vec(target));
-            if target.is_absolute() {
-                folder = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-                (named, closed) = (PathBuf::from("/"), false);
-            }
-            todo.extend(parts(&target));
             continue;
         }
         // In a folder with the sticky bit others make things, and exchange none of another's (inode(7)).
@@ -73,13 +61,12 @@ pub fn closed_folder(path: &Path) -> io::Result<()> {
 }
 
 fn open_or_make(folder: &OwnedFd, name: &OsString) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(folder, name, flags, Mode::empty()) {
+    match walk::look_at(folder, name) {
         Err(Errno::NOENT) => {}
         opened => return Ok(opened?),
     }
     match mkdirat(folder, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(openat(folder, name, flags, Mode::empty())?),
+        Ok(()) | Err(Errno::EXIST) => Ok(walk::look_at(folder, name)?),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -16,6 +16,7 @@ mod layers;
 mod object;
 mod own;
 mod refusal;
+mod walk;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -79,6 +79,11 @@ pub enum Error {
     /// The container runtime library refused.
     #[error("the container could not be made: {0}")]
     Container(String),
+    /// One of the processes that make a container is gone.
+    #[error(
+        "the container could not be made: a process at work on it ended without a word, as one does that is killed"
+    )]
+    Unmade,
     /// The shim reported what it could not do, in its own words.
     #[error("{message}")]
     Shim {
@@ -220,6 +225,9 @@ impl Error {
                 "use a newer kernel, or export the image and run it with Docker"
             }
             Self::NoUserNamespace { hint, .. } => return Some(hint.clone()),
+            Self::Unmade => {
+                "`dmesg` says whether the kernel was out of memory; else start it again"
+            }
             Self::Shim { hint, .. } => return hint.clone(),
             Self::Overlay { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "mounting overlays without root needs Linux 5.11 and may be forbidden by a security policy; try as root"

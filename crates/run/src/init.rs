@@ -9,6 +9,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
@@ -185,17 +186,19 @@ pub(crate) fn stay_with(main: Pid) -> i32 {
 
 /// Passes signals to `main` until it ends, collecting every child that ends before.
 fn watch(main: Pid, alone: bool) -> rustix::process::WaitStatus {
-    let mut settled = false;
+    let mut settles = Some(Instant::now() + os::KEPT);
     loop {
-        let number = match settled {
-            true => signals::wait_for_signal(),
-            false => match signals::wait_a_second_for_signal() {
+        let left = settles.map(|at| at.saturating_duration_since(Instant::now()));
+        let number = match left {
+            None => signals::wait_for_signal(),
+            Some(Duration::ZERO) => {
+                os::give_back_program();
+                settles = None;
+                continue;
+            }
+            Some(left) => match signals::wait_for_signal_within(left) {
                 Some(number) => number,
-                None => {
-                    os::give_back_code();
-                    settled = true;
-                    continue;
-                }
+                None => continue,
             },
         };
         if number == libc::SIGCHLD {

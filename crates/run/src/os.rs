@@ -310,10 +310,13 @@ impl Program {
     }
 }
 
-/// Gives back the memory in which this program's code was read: what runs on reads its part again, from
-/// the page cache. A start takes 5 MB of it, a process that waits some hundred kilobytes.
-pub(crate) fn give_back_code() {
-    unsafe extern "C" fn code(
+/// How long a process of ours that waits keeps what it has read of this program.
+pub(crate) const KEPT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Gives back the memory in which this program was read, its code and what is only read beside it: what runs on reads its
+/// part again, from the page cache. A start takes 9 MB of it, a process that waits some hundred kilobytes.
+pub(crate) fn give_back_program() {
+    unsafe extern "C" fn read_only(
         object: *mut libc::dl_phdr_info,
         _: libc::size_t,
         _: *mut libc::c_void,
@@ -323,19 +326,19 @@ pub(crate) fn give_back_code() {
         for at in 0..usize::from(object.dlpi_phnum) {
             // SAFETY: there are `dlpi_phnum` of them.
             let header = unsafe { &*object.dlpi_phdr.add(at) };
-            if header.p_type != libc::PT_LOAD || header.p_flags != libc::PF_R | libc::PF_X {
+            if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
                 continue;
             }
             let page = rustix::param::page_size() as u64;
             let start = (object.dlpi_addr + header.p_vaddr) / page * page;
             let length = object.dlpi_addr + header.p_vaddr + header.p_memsz - start;
-            // SAFETY: the range is the object's code: mapped from its file and never written to, so
-            // that a page that is dropped comes back as it was (madvise(2)).
+            // SAFETY: the range is mapped from the object's file and never written to, so that a page that is dropped
+            // comes back as it was (madvise(2)).
             unsafe { libc::madvise(start as *mut _, length as usize, libc::MADV_DONTNEED) };
         }
         // The first is the program itself; its libraries are shared with other programs.
         1
     }
-    // SAFETY: `code` only reads what it is given.
-    unsafe { libc::dl_iterate_phdr(Some(code), std::ptr::null_mut()) };
+    // SAFETY: `read_only` only reads what it is given.
+    unsafe { libc::dl_iterate_phdr(Some(read_only), std::ptr::null_mut()) };
 }

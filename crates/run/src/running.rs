@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use crate::cgroup::Groups;
@@ -34,8 +35,8 @@ pub(crate) struct Running<'a> {
     /// The command's status as the first process reported it.
     ended: Option<i32>,
     refused: Option<Error>,
-    /// Nothing happened for a second: what only the start needed was given back.
-    settled: bool,
+    /// When what the start, or a request since, has read of this program is given back.
+    settles: Option<Instant>,
 }
 
 /// A connection to the socket.
@@ -86,7 +87,7 @@ impl<'a> Running<'a> {
             listening: true,
             ended: None,
             refused: None,
-            settled: false,
+            settles: Some(Instant::now() + os::KEPT),
         })
     }
 
@@ -94,6 +95,10 @@ impl<'a> Running<'a> {
     pub(crate) fn serve(&mut self) -> Result<(), Error> {
         loop {
             for source in self.wait()? {
+                // The command's output needs little of the program, and may never stop.
+                if !matches!(source, Source::Output(_) | Source::Input) {
+                    self.settles = Some(Instant::now() + os::KEPT);
+                }
                 match source {
                     Source::Life => {
                         for _ in 0..MOST_LAST_WORDS {
@@ -190,14 +195,15 @@ impl<'a> Running<'a> {
         // Last, so that messages sent before the end are read before it.
         sources.push(Source::Life);
         fds.push(PollFd::new(&self.life, PollFlags::IN));
-        let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
-        match poll(&mut fds, (!self.settled).then_some(&second)) {
-            Ok(0) => {
-                os::give_back_code();
-                self.settled = true;
-            }
+        let left = self.settles.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).doing("waiting for the container"),
+        }
+        if self.settles.is_some_and(|at| Instant::now() >= at) {
+            os::give_back_program();
+            self.settles = None;
         }
         let ready = sources.into_iter().zip(&fds);
         Ok(ready.filter(|(_, fd)| !fd.revents().is_empty()).map(|(source, _)| source).collect())

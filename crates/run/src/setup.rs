@@ -280,6 +280,10 @@ fn first_process(
     to_shim: OwnedFd,
 ) -> Result<Pid, Error> {
     trace::listen(|text| {
+        // That says of a process that it is gone, and not why.
+        if is_of_lost_process(&text) {
+            return;
+        }
         let _ = control::send(os::borrow(crate::spawn::CONTROL), &Message::Reason(text));
     });
     let config = stage.join("config.json");
@@ -301,7 +305,7 @@ fn first_process(
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        Error::Container(text)
+        if is_of_lost_process(&text) { Error::Unmade } else { Error::Container(text) }
     };
     let mut container = ContainerBuilder::new("c".to_owned(), SyscallType::default())
         .with_executor(init)
@@ -315,6 +319,11 @@ fn first_process(
     let pid = container.pid().map(|pid| pid.as_raw()).and_then(Pid::from_raw);
     container.start().map_err(refused)?;
     pid.ok_or_else(|| Error::Lost("it has no first process".to_owned()))
+}
+
+/// Whether it is what libcontainer says where one of its processes ended without a word.
+fn is_of_lost_process(text: &str) -> bool {
+    ["BrokenChannel", "channel connection broken"].iter().any(|words| text.contains(words))
 }
 
 /// Takes the root down and keeps the changes if that was asked for.

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -94,12 +95,13 @@ pub(crate) fn wait_for_signal() -> i32 {
     }
 }
 
-/// The same for a second at most.
-pub(crate) fn wait_a_second_for_signal() -> Option<i32> {
+/// The same for so long at most.
+pub(crate) fn wait_for_signal_within(most: Duration) -> Option<i32> {
     let all = set_of(None);
-    let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
-    // SAFETY: `all` and `second` are initialised; no details of the signal are asked for.
-    let signal = unsafe { libc::sigtimedwait(&all, std::ptr::null_mut(), &second) };
+    let seconds = most.as_secs().cast_signed();
+    let most = libc::timespec { tv_sec: seconds, tv_nsec: most.subsec_nanos().into() };
+    // SAFETY: `all` and `most` are initialised; no details of the signal are asked for.
+    let signal = unsafe { libc::sigtimedwait(&all, std::ptr::null_mut(), &most) };
     (signal > 0).then_some(signal)
 }
 

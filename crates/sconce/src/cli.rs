@@ -15,6 +15,7 @@ use crate::commands::{
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
+use crate::output::in_one_line;
 
 /// From a bare NVIDIA driver to a running, verified PyTorch-CUDA container in one command.
 #[derive(Parser)]
@@ -169,6 +170,8 @@ pub fn main() -> Result<ExitCode, Failure> {
 fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let cli = Cli::command();
     let Some(at) = command_at(&cli, &words) else { return Ok(Cli::parse_from(words)) };
+    let given = words.clone();
+    let plain = |command: &OsStr, error| plain(&given, command, error);
     let after = words.get(at + 1).and_then(|word| word.to_str());
     if let Some(failure) = words[at].to_str().and_then(|name| missing::command(name, after)) {
         return Err(failure);
@@ -208,8 +211,9 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
             )))
         }
         _ if !error.use_stderr() => error.exit(),
+        ErrorKind::InvalidUtf8 => failed(not_text(&given)),
         _ => {
-            let words = error.to_string();
+            let words = in_one_line(&error.to_string());
             let what =
                 words.trim().trim_start_matches("error: ").lines().next().unwrap_or_default();
             failed(Failure::new(Kind::Usage, what))
@@ -218,12 +222,15 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
 }
 
 /// What clap found, without its guesses, which name things that nobody typed. Help is printed here.
-fn plain(command: &OsStr, error: clap::Error) -> Failure {
+fn plain(given: &[OsString], command: &OsStr, error: clap::Error) -> Failure {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return not_text(given);
+    }
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
     }
     let command = command.to_string_lossy();
-    let words = error.to_string();
+    let words = in_one_line(&error.to_string());
     let what = words.trim().trim_start_matches("error: ").lines().next().unwrap_or_default();
     let option =
         what.strip_prefix("unexpected argument '").and_then(|rest| rest.split('\'').next());
@@ -254,6 +261,22 @@ fn plain(command: &OsStr, error: clap::Error) -> Failure {
             None => failure.hint(format!("`sconce {command} --help` lists what it takes")),
         },
     }
+}
+
+/// Which arguments are no text. (Clap does not say.)
+fn not_text(given: &[OsString]) -> Failure {
+    let shown = |word: &OsString| {
+        let chunks = word.as_encoded_bytes().utf8_chunks();
+        let chunks =
+            chunks.map(|part| format!("{}{}", part.valid(), part.invalid().escape_ascii()));
+        format!("`{}`", chunks.collect::<String>())
+    };
+    let no_text = given.iter().filter(|word| word.to_str().is_none());
+    let words: Vec<String> = no_text.map(shown).collect();
+    let are = if words.len() == 1 { "is" } else { "are" };
+    Failure::new(Kind::Usage, format!("{} {are} not UTF-8", words.join(" and "))).hint(
+        "names, settings and the words of commands are UTF-8; `ls -b` shows what is not as `\\NNN`",
+    )
 }
 
 /// Whether clap says that an option is missing.

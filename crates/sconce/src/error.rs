@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt::Write;
 
+use crate::output::in_one_line;
+
 /// The kinds of failure, and the exit code of each. `sconce --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -92,10 +94,10 @@ impl Failure {
 
     /// Prints it on standard error.
     pub fn print(&self) {
-        let what: String = self.what.chars().take(LONGEST).collect();
+        let what: String = in_one_line(&self.what).chars().take(LONGEST).collect();
         eprintln!("error: {what}");
         if let Some(hint) = &self.hint {
-            eprintln!("  hint: {}", hint.replace('\n', "\n        "));
+            eprintln!("  hint: {}", in_one_line(hint).replace('\n', "\n        "));
         }
     }
 }
@@ -135,6 +137,7 @@ impl Kinded for sconce_store::Error {
             E::WrongDigest { .. }
             | E::Corrupt { .. }
             | E::BadReference { .. }
+            | E::NotATree { .. }
             | E::BadLayer { .. } => Kind::Integrity,
             E::BadDocument { .. } => Kind::Document,
             E::BadTimeout(_) | E::BadName { .. } | E::NoImage { .. } | E::Ambiguous { .. } => {

@@ -5,6 +5,7 @@
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
+use std::sync::LazyLock;
 
 use crate::error::{Failure, Kind};
 
@@ -39,8 +40,33 @@ pub fn data(text: Arguments<'_>) {
 /// Projects, images, registries and other people's containers have words in them: on a terminal none of these moves the cursor
 /// or turns the direction of writing, so that what is said and asked can't be made to look like something else.
 pub fn words(text: Arguments<'_>) {
-    let text = sconce_fetch::http::without_secrets(&text.to_string());
+    let text = in_one_line(&sconce_fetch::http::without_secrets(&text.to_string()));
     let _ = io::stderr().write_all(shown(&text).as_bytes());
+}
+
+/// A text with the line breaks of arguments escaped: what is said of one does not look like a line of ours.
+pub fn in_one_line(text: &str) -> String {
+    static BROKEN: LazyLock<Vec<String>> = LazyLock::new(|| broken_parts(std::env::args_os()));
+    BROKEN.iter().fold(text.to_owned(), |text, part| {
+        text.replace(part.as_str(), &part.replace('\n', "\\n").replace('\r', "\\r"))
+    })
+}
+
+/// The arguments that have line breaks, and such parts of them as errors are about (`--name=VALUE`, `FROM:TO`), the
+/// longest first.
+fn broken_parts(arguments: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+    let breaks = |part: &&str| part.contains(['\n', '\r']) && !part.trim().is_empty();
+    let mut parts = Vec::new();
+    for argument in arguments.skip(1) {
+        let argument = argument.to_string_lossy();
+        let value = argument.split_once('=').map(|(_, value)| value);
+        let pieces = argument.split(['=', ':', ',']).filter(|piece| piece.trim() == *piece);
+        let all = [&*argument].into_iter().chain(value).chain(pieces);
+        parts.extend(all.filter(breaks).map(str::to_owned));
+    }
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts.dedup();
+    parts
 }
 
 /// A program's own output, as it is.
@@ -66,4 +92,15 @@ pub fn hides(c: char) -> bool {
     let turns =
         matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_of_arguments_has_line_breaks() {
+        let arguments = ["sconce", "a", "\n", "--name=x\ny", "-v/no\nsuch:/x", "c:\n  d"];
+        let parts = super::broken_parts(arguments.into_iter().map(Into::into));
+        let expected = ["-v/no\nsuch:/x", "--name=x\ny", "-v/no\nsuch", "c:\n  d", "x\ny"];
+        assert_eq!(parts, expected);
+    }
 }

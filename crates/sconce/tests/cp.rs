@@ -8,34 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use world::World;
+use world::detached::{eventually, ok, start, worlds};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
 
-fn worlds() -> [World; 2] {
-    [World::new(), World::of_nobody()]
-}
-
-#[track_caller]
-fn ok(world: &World, words: &[&str]) -> String {
-    let (code, out, err) = world.says(words);
-    assert_eq!(code, 0, "{words:?}\n{out}{err}");
-    out
-}
-
-#[track_caller]
-fn start(world: &World, name: &str, options: &[&str]) {
-    let words = ["run", "-q", "-d", "--gpus", "none", "--name", name];
-    ok(world, &[&words, options, &["oci:image", "sh", "-c", "echo $$; sleep 1000"]].concat());
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+/// What its container runs.
+const SCRIPT: &str = "echo $$; sleep 1000";
 
 /// A folder that everybody may write to.
 fn folder(world: &World, name: &str) {
@@ -55,7 +33,7 @@ fn a_copy_into_a_container_that_is_interrupted_leaves_nothing() {
         for part in 0..1_u64 << 16 {
             large.write_all_at(b"x", part << 16).unwrap();
         }
-        start(&world, "full", &["-v", "./place:/place"]);
+        start(&world, "full", &["-v", "./place:/place"], SCRIPT);
         let there = || fs::read_dir(world.path("place")).unwrap().count();
         for (source, signal, code) in [
             ("tree/large", Signal::INT, Some(130)),
@@ -84,7 +62,7 @@ fn a_copy_into_a_container_that_fails_leaves_nothing() {
         folder(&world, "tree");
         fs::write(world.path("tree/a"), "new").unwrap();
         fs::write(world.path("tree/z"), vec![1; 32 << 20]).unwrap();
-        start(&world, "small", &["--tmpfs", "/small:size=16m"]);
+        start(&world, "small", &["--tmpfs", "/small:size=16m"], SCRIPT);
         let inside = |script: &str| ok(&world, &["exec", "small", "sh", "-c", script]);
         inside("mkdir /small/tree; echo old >/small/tree/a");
         for place in ["/small", "/small/other"] {
@@ -112,7 +90,7 @@ fn a_copy_reaches_into_volumes() {
         }
         fs::write(world.path("tree/data/deep/f"), "x").unwrap();
         fs::write(world.path("tree/new/g"), "y").unwrap();
-        start(&world, "one", &["-v", "./vol:/top/tree/data"]);
+        start(&world, "one", &["-v", "./vol:/top/tree/data"], SCRIPT);
         ok(&world, &["cp", "tree", "one:/top"]);
         assert_eq!(fs::read_to_string(world.path("vol/deep/f")).unwrap(), "x");
         assert_eq!(fs::read_dir(world.path("vol")).unwrap().count(), 1);
@@ -136,7 +114,7 @@ fn a_path_that_is_too_long_is_refused_in_words() {
         at = openat(&at, &*name, flags, Mode::empty()).unwrap();
     }
     drop(at);
-    start(&world, "deep", &["-v", "./vol:/vol"]);
+    start(&world, "deep", &["-v", "./vol:/vol"], SCRIPT);
     for words in [["deep:/vol", "out"], ["vol", "deep:/tmp/in"]] {
         let (code, _, err) = world.says(&["cp", words[0], words[1]]);
         assert!(code != 0 && err.contains("is longer than a path may be"), "{code} {err}");
@@ -152,7 +130,7 @@ fn a_path_that_is_too_long_is_refused_in_words() {
 fn a_file_of_the_kernels_that_is_cut_is_said() {
     let world = World::new();
     world.image(CONFIG);
-    start(&world, "one", &[]);
+    start(&world, "one", &[], SCRIPT);
     let mut pid = String::new();
     eventually("its number is known", || {
         pid = ok(&world, &["logs", "one"]);
@@ -199,7 +177,7 @@ fn holes_stay_holes() {
             file.write_all_at(&[b'x'; 1 << 20], at).unwrap();
         }
         fs::File::create(world.path("tree/nothing")).unwrap().set_len(size).unwrap();
-        start(&world, "one", &["-v", "./vol:/vol", "-v", "./deep:/top/tree"]);
+        start(&world, "one", &["-v", "./vol:/vol", "-v", "./deep:/top/tree"], SCRIPT);
         let begun = Instant::now();
         // Into a folder, through another file system's, and back.
         ok(&world, &["cp", "tree", "one:/vol"]);
@@ -222,7 +200,7 @@ fn holes_stay_holes() {
 fn exit_codes_are_those_of_docker() {
     let world = World::new();
     world.image(CONFIG);
-    start(&world, "one", &[]);
+    start(&world, "one", &[], SCRIPT);
     fs::write(world.path("file"), "x").unwrap();
     for (words, code) in [
         (&["--nosuch", "one:/a", "b"][..], 125),

@@ -15,7 +15,7 @@ impl World {
     fn has_wheel(&self) -> bool {
         let lock = self.locks();
         let store = Store::open(self.path("store")).unwrap();
-        store.blob_path(lock.wheels[0].sha256).is_some()
+        store.blob_path(lock.wheels[0].sha256).unwrap().is_some()
     }
 }
 

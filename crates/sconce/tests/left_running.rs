@@ -8,39 +8,13 @@ mod world;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use terminal::Terminal;
 use world::World;
+use world::detached::{eventually, ok, start, worlds};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
-
-fn worlds() -> [World; 2] {
-    [World::new(), World::of_nobody()]
-}
-
-#[track_caller]
-fn ok(world: &World, words: &[&str]) -> String {
-    let (code, out, err) = world.says(words);
-    assert_eq!(code, 0, "{words:?}\n{out}{err}");
-    out
-}
-
-#[track_caller]
-fn start(world: &World, name: &str, options: &[&str], script: &str) {
-    let words = ["run", "-q", "-d", "--gpus", "none", "--name", name];
-    ok(world, &[&words, options, &["oci:image", "sh", "-c", script]].concat());
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// What `ps` knows of a container.
 fn about(world: &World, name: &str) -> serde_json::Value {
@@ -170,4 +144,31 @@ fn the_first_process_does_not_say_where_the_store_lies() {
         assert!(said.starts_with("sconce-init") && !said.contains('/'), "{said:?}");
         ok(&world, &["rm", "-f", "one"]);
     }
+}
+
+/// What a start and later requests have read of the program is given back, also where the command never stops writing.
+#[test]
+fn what_waits_beside_a_command_takes_little_memory() {
+    let most = 5_000_000;
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "sleeps", &[], "sleep 1000");
+        start(&world, "writes", &[], "while :; do echo here; sleep 0.1; done");
+        ok(&world, &["exec", "sleeps", "true"]);
+        for name in ["sleeps", "writes"] {
+            let first = about(&world, name)["pid"].as_u64().unwrap();
+            let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+            let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+            let held = || proportional(&first.to_string()) + proportional(shim);
+            eventually(&format!("{name} holds {} bytes", held()), || held() < most);
+        }
+        ok(&world, &["rm", "-f", "sleeps", "writes"]);
+    }
+}
+
+/// A process's own memory and its share of what others have mapped as well (proc(5), Pss), in bytes.
+fn proportional(process: &str) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -8,13 +8,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
 
 use world::World;
+use world::detached::worlds;
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
 const REFUSED: &str = "is a link in a volume of a container";
-
-fn worlds() -> [World; 2] {
-    [World::new(), World::of_nobody()]
-}
 
 /// A container that made links in its volume `vol`: `out` to the folder `mine`, `env` to the file `secret` there.
 fn prepare(world: &World) {

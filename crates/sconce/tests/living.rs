@@ -12,41 +12,9 @@ use std::time::{Duration, Instant};
 
 use terminal::Terminal;
 use world::World;
+use world::detached::{eventually, ok, start, worlds};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin", "COLOUR=red"]}"#;
-
-fn worlds() -> [World; 2] {
-    [World::new(), World::of_nobody()]
-}
-
-/// Starts a detached container named `name`.
-#[track_caller]
-fn start(world: &World, name: &str, options: &[&str], script: &str) -> String {
-    let words = [
-        &["run", "-q", "-d", "--gpus", "none", "--name", name],
-        options,
-        &["oci:image", "sh", "-c", script],
-    ];
-    let (code, out, err) = world.says(&words.concat());
-    assert_eq!(code, 0, "{out}{err}");
-    out.trim().to_owned()
-}
-
-#[track_caller]
-fn ok(world: &World, words: &[&str]) -> String {
-    let (code, out, err) = world.says(words);
-    assert_eq!(code, 0, "{words:?}\n{out}{err}");
-    out
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Nothing is left of any container.
 #[track_caller]

@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use sconce_testkit::MappedUser;
+use world::detached::eventually;
 use world::{World, texts};
 
 /// A world in which `sconce` is the user's.
@@ -70,14 +70,6 @@ impl Rootless {
         let owner = fs::metadata(folder.join("scratch/upper/srv/ann")).unwrap().uid();
         assert_eq!(owner, MappedUser::FIRST + 999);
         (child, folder)
-    }
-}
-
-fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !ready() {
-        assert!(Instant::now() < until, "not within twenty seconds: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -203,7 +203,7 @@ fn a_peer_is_asked_for_wheels_before_their_index() {
     let digest = world.locks().wheels[0].sha256;
     // Without Debian packages there is nothing to build on: that comes after the download.
     world.sconce(&["build"]);
-    assert!(Store::open(world.path("store")).unwrap().blob_path(digest).is_some());
+    assert!(Store::open(world.path("store")).unwrap().blob_path(digest).unwrap().is_some());
     let asked = world.index.server.requests().len();
     let mut server = Command::new(env!("CARGO_BIN_EXE_sconce"));
     server.args(["serve", "--no-build", "--listen", "127.0.0.1:0"]);
@@ -214,7 +214,10 @@ fn a_peer_is_asked_for_wheels_before_their_index() {
     world.env.push(("SCONCE_HOME", world.path("second").display().to_string()));
     world.env.push(("SCONCE_PEERS", served.host.clone()));
     let (_, said) = world.sconce(&["build"]);
-    assert!(Store::open(world.path("second")).unwrap().blob_path(digest).is_some(), "{said}");
+    assert!(
+        Store::open(world.path("second")).unwrap().blob_path(digest).unwrap().is_some(),
+        "{said}"
+    );
     assert_eq!(world.index.server.requests().len(), asked, "{said}");
 
     // A third one, whose peers are gone, has it from the index.
@@ -222,6 +225,9 @@ fn a_peer_is_asked_for_wheels_before_their_index() {
     world.env.push(("SCONCE_HOME", world.path("third").display().to_string()));
     let before = world.index.server.requests_for(&path(&world)).len();
     let (_, said) = world.sconce(&["build"]);
-    assert!(Store::open(world.path("third")).unwrap().blob_path(digest).is_some(), "{said}");
+    assert!(
+        Store::open(world.path("third")).unwrap().blob_path(digest).unwrap().is_some(),
+        "{said}"
+    );
     assert_eq!(world.index.server.requests_for(&path(&world)).len(), before + 1, "{said}");
 }

@@ -10,34 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use world::World;
+use world::detached::{eventually, ok, start, worlds};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"]}"#;
-
-fn worlds() -> [World; 2] {
-    [World::new(), World::of_nobody()]
-}
-
-#[track_caller]
-fn ok(world: &World, words: &[&str]) -> String {
-    let (code, out, err) = world.says(words);
-    assert_eq!(code, 0, "{words:?}\n{out}{err}");
-    out
-}
-
-#[track_caller]
-fn start(world: &World, name: &str, options: &[&str], script: &str) {
-    let words = ["run", "-q", "-d", "--gpus", "none", "--name", name];
-    ok(world, &[&words, options, &["oci:image", "sh", "-c", script]].concat());
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// How a process ends within so many seconds.
 #[track_caller]

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use sconce_blob::Digest;
 use sconce_store::Store;
+use world::World;
+
+mod world;
 
 /// `sconce` with a store of its own, no store of the machine, and these arguments.
 fn sconce(home: &Path, args: &[&str]) -> Command {
@@ -161,6 +164,71 @@ fn an_exposed_store_is_refused_with_what_to_run() {
     let hint = err.split('`').nth(1).unwrap();
     assert!(Command::new("sh").args(["-c", hint]).status().unwrap().success(), "{hint}");
     run(sconce(&home, &["images"]), 0);
+}
+
+/// What is printed moves an image into a store that others may read.
+#[test]
+fn a_private_store_is_not_opened_by_chmod() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("a home");
+    let store = Store::open(&home).unwrap();
+    put_image(&store, &["a:1"], 1);
+    drop(store);
+    let opened = Command::new("chmod").args(["-R", "2755"]).arg(&home).status();
+    assert!(opened.unwrap().success());
+    let (_, err) = run(sconce(&home, &["images"]), 7);
+    assert!(err.contains("was made with mode 0700 and has 2755 now: "), "{err}");
+    let hint = err.split("hint: ").nth(1).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_sconce")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let commands: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
+    assert_eq!(commands.len(), 4, "{hint}");
+    for command in commands {
+        let command = command.replace("NAME", "a:1");
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &command]).current_dir(folder.path()).env("PATH", &path);
+        let output = shell.env("SCONCE_STORES", "").output().unwrap();
+        assert!(output.status.success(), "{command}: {}", texts(&output).1);
+    }
+    let shared = folder.path().join("a home-shared");
+    assert!(run(sconce(&shared, &["images"]), 0).0.contains("a:1"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&shared), mode(&shared.join("trees"))), (0o2755, 0o2755));
+    assert!(run(sconce(&home, &["images"]), 0).0.contains("a:1"));
+}
+
+/// Any member of a group's store can put things there, and what helps is printed.
+#[test]
+fn what_a_member_put_in_the_place_of_a_folder_is_named() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    let root = world.path("store");
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o2770)).unwrap();
+    let start = ["run", "-q", "--gpus", "none", "oci:image", "echo", "ran"];
+    let good = (0, "ran\n".to_owned(), String::new());
+    assert_eq!(world.says(&start), good);
+    let tree = fs::read_dir(root.join("trees")).unwrap().next().unwrap().unwrap().path();
+    let own = root.join("containers/0");
+    let cases = [
+        (&tree, "is not the tree of a layer: "),
+        (&own, "must be a folder of mode 0700 that you own"),
+    ];
+    for (path, why) in cases {
+        for make in ["touch", "mkfifo", "ln -s /tmp", "ln -s /nonexistent"] {
+            let moved = root.join("leftovers").join("aside");
+            fs::rename(path, &moved).unwrap();
+            let put = format!("{make} {0} && chown -h 65001 {0}", path.display());
+            assert!(Command::new("sh").args(["-c", &put]).status().unwrap().success());
+            let (code, _, err) = world.says(&start);
+            assert!(code == 125 && err.contains(why), "{put}: {code} {err}");
+            let hint = err.split('`').rfind(|part| part.starts_with("rm ")).unwrap_or(&err);
+            assert!(Command::new("sh").args(["-c", hint]).status().unwrap().success(), "{err}");
+            assert!(path.symlink_metadata().is_err(), "{err}");
+            assert_eq!(world.says(&start), good, "{put}");
+            fs::remove_dir_all(&moved).unwrap();
+        }
+    }
 }
 
 /// Any member of a group's store can hold its locks: who waits for one is told of it.

@@ -5,6 +5,7 @@ mod world;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use world::detached::{eventually, ok, start};
 use world::{World, texts};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin"], "WorkingDir": "/usr"}"#;
@@ -214,4 +215,128 @@ fn what_is_typed_otherwise_in_docker_is_answered_with_what_to_type() {
             assert!(err.contains(hint), "{words:?}: {hint}: {err}");
         }
     }
+}
+
+/// What was typed does not look like a line of ours.
+#[test]
+fn line_breaks_of_arguments_are_shown_as_such() {
+    let world = World::new();
+    world.image(CONFIG);
+    let run = ["run", "-q", "--gpus", "none"];
+    let forged = "a\n  hint: `rm -r /`";
+    for words in [
+        &["logs", forged][..],
+        &["exec", forged, "true"],
+        &["lock", forged],
+        &["logs", "--tail", forged, "x"],
+        &["images", &format!("--{forged}")],
+        &["images", forged],
+        &[forged],
+        &[&run[..], &["--name", forged, "oci:image", "true"]].concat(),
+        &[&run[..], &[&format!("--name={forged}"), "oci:image", "true"]].concat(),
+        &[&run[..], &["--memory", forged, "oci:image", "true"]].concat(),
+        &[&run[..], &["oci:image", forged]].concat(),
+        &[&run[..], &[forged, "true"]].concat(),
+    ] {
+        let (code, _, err) = world.says(words);
+        assert!(code != 0 && err.contains(r"a\n  hint: `rm -r /`"), "{words:?}: {err}");
+        assert!(!err.lines().any(|line| line.trim_start().starts_with("hint: `rm -r")), "{err}");
+    }
+    // Errors of several lines stay what they are.
+    let script = "import sys\nsys.exit(7)";
+    let (_, _, err) = world.says(&[&run[..], &["nosuch:1", "sh", "-c", script]].concat());
+    assert!(err.contains("\n  hint: "), "{err}");
+}
+
+#[test]
+fn which_argument_is_not_text_is_said() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    world.image(CONFIG);
+    for (words, code) in [
+        (&["logs"][..], 2),
+        (&["run", "-q", "--gpus", "none", "oci:image", "true"], 125),
+        (&["run", "-q", "--gpus", "none", "--name"], 125),
+        (&["exec", "x"], 125),
+        (&["--offline", "logs"], 2),
+    ] {
+        let mut command = world.sconce(words);
+        command.arg(OsStr::from_bytes(b"caf\xc3\xa9 \xff"));
+        if words.contains(&"--name") {
+            command.args(["oci:image", "true"]);
+        }
+        let (given, _, err) = texts(&command.output().unwrap());
+        assert_eq!(given, code, "{words:?}: {err}");
+        assert!(
+            err.contains("error: `caf\u{e9} \\xff` is not UTF-8\n  hint: "),
+            "{words:?}: {err}"
+        );
+    }
+}
+
+/// One that was lost uses nothing, and is not passed over.
+#[test]
+fn stats_of_what_does_not_run_say_so() {
+    let world = World::new();
+    world.image(CONFIG);
+    for name in ["one", "two"] {
+        start(&world, name, &[], "sleep 1000");
+    }
+    let about: serde_json::Value =
+        serde_json::from_str(&ok(&world, &["inspect", "--json", "two"])).unwrap();
+    let shim = parent(about["pid"].as_i64().unwrap());
+    assert!(Command::new("kill").args(["-KILL", &shim]).status().unwrap().success());
+    eventually("it is lost", || ok(&world, &["ps", "-a"]).contains("lost"));
+    let (code, out, err) = world.says(&["stats", "two", "one"]);
+    assert!(code == 1 && out.contains("one") && !out.contains("two"), "{out}{err}");
+    let id = about["id"].as_str().unwrap();
+    assert!(err.contains(&format!("error: container {id} is not running\n")), "{err}");
+    let (code, out, err) = world.says(&["stats", "--json", "two"]);
+    assert!(code == 1 && out == "[]\n" && err.contains("is not running"), "{out}{err}");
+    assert!(!ok(&world, &["stats"]).contains("two"));
+    ok(&world, &["rm", "-f", "one", "two"]);
+}
+
+/// The process that started another one.
+fn parent(process: i64) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned()
+}
+
+/// A process that is there for a moment of each start is killed by whoever is quick enough.
+#[test]
+fn a_start_whose_process_is_killed_says_so() {
+    let world = World::new();
+    world.image(CONFIG);
+    let words = ["run", "-q", "--gpus", "none", "oci:image", "true"];
+    assert_eq!(world.says(&words).0, 0);
+    for _ in 0..400 {
+        let mut child = world.sconce(&words).stderr(Stdio::piped()).spawn().unwrap();
+        let mut killed = false;
+        while !killed && child.try_wait().unwrap().is_none() {
+            killed = newer_than(child.id()).any(|process| {
+                let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+                let is_it = name.is_ok_and(|name| name.starts_with("youki:[1:INTER"));
+                let pid = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+                is_it && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+            });
+        }
+        let output = child.wait_with_output().unwrap();
+        if killed && !output.status.success() {
+            let (code, _, err) = texts(&output);
+            let what = "error: the container could not be made: a process at work on it ended";
+            assert!(code == 125 && err.contains(what) && err.contains("`dmesg`"), "{err}");
+            assert!(!err.contains("BrokenChannel"), "{err}");
+            return;
+        }
+    }
+    panic!("none was caught");
+}
+
+/// The processes that began after one.
+fn newer_than(process: u32) -> impl Iterator<Item = u32> {
+    let names = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(move |number| *number > process)
 }

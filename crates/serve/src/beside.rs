@@ -25,7 +25,7 @@ pub(crate) fn artifacts(
             continue;
         }
         for text in kept.files.iter().chain([&kept.manifest]) {
-            if !store.has_blob(Digest::of(text.as_bytes())) {
+            if !store.has_blob(Digest::of(text.as_bytes()))? {
                 store.put_bytes(text.as_bytes())?;
             }
         }

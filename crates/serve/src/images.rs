@@ -55,9 +55,17 @@ pub(crate) fn find(
 
 /// Whether each part of an image can be sent. One that was made to be started, and pruned since, may have
 /// trees alone.
-pub(crate) fn is_whole(store: &Store, image: &sconce_store::Image) -> bool {
+pub(crate) fn is_whole(
+    store: &Store,
+    image: &sconce_store::Image,
+) -> Result<bool, sconce_store::Error> {
     let layers = image.layers.iter().map(|layer| layer.digest);
-    layers.chain([image.config, image.manifest]).all(|digest| store.has_blob(digest))
+    for digest in layers.chain([image.config, image.manifest]) {
+        if !store.has_blob(digest)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

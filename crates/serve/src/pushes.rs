@@ -122,7 +122,7 @@ impl Pushes {
             ("POST", None) => {
                 // Whoever may push may read: it is as good as there.
                 if let Some(known) = digest("mount")?
-                    && store.has_blob(known)
+                    && store.has_blob(known)?
                 {
                     self.uploads.keep(store);
                     return Ok(made(name, "blobs", known));

@@ -202,7 +202,7 @@ impl Registry<'_> {
         let found = images::find(store, repository, tag).map_err(|error| self.failed(&error))?;
         if let Some(digest) = found
             && let Some(image) = self.image(store, digest)?
-            && images::is_whole(store, &image)
+            && images::is_whole(store, &image).map_err(|error| self.failed(&error))?
         {
             return Ok(digest);
         }

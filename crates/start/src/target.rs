@@ -221,9 +221,8 @@ impl Target {
     /// has. Nothing where it has several and was named by digest or as a file: engines would tag it as something else.
     #[must_use]
     pub fn name_of(&self, image: &Image) -> Option<String> {
-        let short = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
         let of_image = |name: &str| {
-            let own = image.names.iter().find(|own| short(own) == short(name))?;
+            let own = image.names.iter().find(|own| plain_name(own) == plain_name(name))?;
             Some(own.clone())
         };
         let written = match self {

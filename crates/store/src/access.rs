@@ -2,7 +2,8 @@
 //!
 //! The mode of the store's folder says it (`docs/store.md`, "Who may use a store"): with the
 //! setgid bit (inode(7)) the group's and the others' bits mean what they say, without it the store
-//! is its owner's alone.
+//! is its owner's alone. Whom it was made for stays: what lies in it has the modes, owners and device nodes of that
+//! time, and no chmod of its folder changes them.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -21,6 +22,10 @@ const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
+/// The file of a store that is or was private: its trees have set-user-ID bits, owners and device nodes, whatever
+/// modes `chmod -R` has given its folders since.
+pub(crate) const PRIVATE_MARK: &str = "private";
+
 /// Folders whose owner and mode are looked at beside the store's own.
 const CHECKED: [&str; 8] =
     ["blobs", "blobs/sha256", "virtual", "trees", "layers", "images", "refs", "memo"];
@@ -32,7 +37,8 @@ pub(crate) struct Sharing(u32);
 impl Sharing {
     const PRIVATE: Self = Self(0o700);
 
-    fn of(mode: u32) -> Self {
+    /// What the mode of a store's folder says.
+    pub(crate) fn of(mode: u32) -> Self {
         match mode & SETGID != 0 && mode & 0o077 != 0 {
             true => Self(mode & 0o2777 | 0o700),
             false => Self::PRIVATE,
@@ -148,9 +154,16 @@ pub(crate) fn close(root: &Path, folder: &File) -> Result<Sharing, Error> {
             return Err(exposed(&path, mode));
         }
     }
+    check_not_opened(root, &meta, sharing)?;
+    let mut held = sharing.held();
+    let made = made_with(root, &meta).map_or(sharing, Sharing::of);
+    if sharing.is_private() && !made.is_private() {
+        // Others may come back: until then it is kept as it was made for them.
+        (sharing, held) = (made, Sharing::PRIVATE.folders());
+    }
     let you = rustix::process::geteuid().as_raw();
-    if mode != sharing.held() && (meta.uid() == you || you == 0 && sharing.is_group()) {
-        let permissions = Permissions::from_mode(sharing.held());
+    if mode != held && (meta.uid() == you || you == 0 && sharing.is_group()) {
+        let permissions = Permissions::from_mode(held);
         folder.set_permissions(permissions).map_err(at("set the mode of", root))?;
     }
     // A file system may take no modes at all (vfat, some network ones).
@@ -159,6 +172,42 @@ pub(crate) fn close(root: &Path, folder: &File) -> Result<Sharing, Error> {
         0 => Ok(sharing),
         open if open & 0o022 == 0 => Ok(Sharing(sharing.folders() | open)),
         _ => Err(exposed(root, now)),
+    }
+}
+
+/// The mode that a store's folders were made with; `None` while it is made. `folder` is the store's own.
+fn made_with(root: &Path, folder: &Metadata) -> Option<u32> {
+    // Written once all folders have their modes.
+    fs::symlink_metadata(root.join("version")).ok()?;
+    let mark = fs::symlink_metadata(root.join(PRIVATE_MARK));
+    if mark.is_ok_and(|mark| mark.is_file() && mark.uid() == folder.uid()) {
+        return Some(Sharing::PRIVATE.folders());
+    }
+    let trees = fs::symlink_metadata(root.join("trees")).ok()?;
+    // A link to another disk is a private store's.
+    Some(if trees.is_dir() { trees.mode() & 0o2777 } else { Sharing::PRIVATE.folders() })
+}
+
+/// That a store is not open to users for whom it was not made. `folder` is its own. One that all can write to is
+/// refused for that.
+pub(crate) fn check_not_opened(
+    root: &Path,
+    folder: &Metadata,
+    sharing: Sharing,
+) -> Result<(), Error> {
+    if folder.mode() & OTHERS_WRITE != 0 {
+        return Ok(());
+    }
+    // Not by the setgid bit, which a copy of a shared store may have lost.
+    match made_with(root, folder).filter(|made| sharing.folders() & 0o077 & !made != 0) {
+        None => Ok(()),
+        Some(made) => Err(Error::OpenedLater {
+            root: root.to_owned(),
+            owner: folder.uid(),
+            group: folder.gid(),
+            made,
+            mode: sharing.folders(),
+        }),
     }
 }
 
@@ -196,8 +245,9 @@ pub(crate) fn is_trusted(root: &Path, folder: &Metadata) -> bool {
 
 /// Whether the store's trees have the modes and owners of their layers: those that others may read
 /// have not.
-pub(crate) fn has_exact_trees(folder: &Metadata) -> bool {
+pub(crate) fn has_exact_trees(root: &Path, folder: &Metadata) -> bool {
     Sharing::of(folder.mode()).is_private()
+        && made_with(root, folder).is_none_or(|made| Sharing::of(made).is_private())
 }
 
 fn is_ours(meta: &Metadata) -> bool {

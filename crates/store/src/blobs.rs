@@ -30,9 +30,12 @@ pub struct BlobWriter {
 
 impl Store {
     /// Whether the blob is there, real or virtual.
-    pub fn has_blob(&self, digest: Digest) -> bool {
-        self.pin(digest).is_ok()
-            && self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
+    ///
+    /// # Errors
+    /// A lock of the store is not to be had: it is not known.
+    pub fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
+        self.pin(digest)?;
+        Ok(self.knows(digest))
     }
 
     /// As [`Store::has_blob`], without keeping it there from now on: for questions of strangers, who may
@@ -43,9 +46,30 @@ impl Store {
 
     /// The file of a real blob; `None` when there is none (it may be virtual, or in a store that
     /// must be checked first, as [`Store::open_blob`] does).
-    pub fn blob_path(&self, digest: Digest) -> Option<PathBuf> {
-        self.pin(digest).ok()?;
-        self.places().find_map(|place| place.find_blob(digest))
+    ///
+    /// # Errors
+    /// A lock of the store is not to be had: it is not known.
+    pub fn blob_path(&self, digest: Digest) -> Result<Option<PathBuf>, Error> {
+        self.pin(digest)?;
+        Ok(self.places().find_map(|place| place.find_blob(digest)))
+    }
+
+    /// Those of which [`Store::blob_path`] has no file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn missing<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        digest: impl Fn(&T) -> Digest,
+    ) -> Result<Vec<T>, Error> {
+        let mut missing = Vec::new();
+        for one in all {
+            if self.blob_path(digest(&one))?.is_none() {
+                missing.push(one);
+            }
+        }
+        Ok(missing)
     }
 
     /// Begins a new blob.
@@ -63,7 +87,7 @@ impl Store {
     /// Puts `bytes` into the store.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        if self.blob_path(digest).is_none() {
+        if self.blob_path(digest)?.is_none() {
             let mut blob = self.create_blob()?;
             blob.write_all(bytes).map_err(at("write", &blob.path))?;
             blob.commit(None)?;
@@ -95,7 +119,9 @@ impl Store {
 
     /// Copies the file at `path` into the store, sharing its blocks where the file system can.
     pub fn put_file(&self, path: &Path, expected: Option<Digest>) -> Result<Digest, Error> {
-        if let Some(digest) = expected.filter(|digest| self.blob_path(*digest).is_some()) {
+        if let Some(digest) = expected
+            && self.blob_path(digest)?.is_some()
+        {
             return Ok(digest);
         }
         let source = File::open(path).map_err(at("open", path))?;
@@ -109,7 +135,9 @@ impl Store {
         what: &str,
         expected: Option<Digest>,
     ) -> Result<Digest, Error> {
-        if let Some(digest) = expected.filter(|digest| self.blob_path(*digest).is_some()) {
+        if let Some(digest) = expected
+            && self.blob_path(digest)?.is_some()
+        {
             return Ok(digest);
         }
         let clone = self.scratch_path();

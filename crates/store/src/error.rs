@@ -104,9 +104,39 @@ pub enum Error {
         /// The mode.
         mode: u32,
     },
+    /// The store was opened to users for whom it was not made.
+    #[error(
+        "the store {} was made with mode {made:04o} and has {mode:04o} now: {}",
+        shell(root),
+        match made & 0o077 {
+            0 => "what lies in it stays closed to other users, and its trees have owners, set-user-ID bits and device nodes that no other user may reach",
+            _ => "what lies in it stays closed to those whom it was opened to",
+        }
+    )]
+    OpenedLater {
+        /// The store.
+        root: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Its group.
+        group: u32,
+        /// The mode that its folders were made with.
+        made: u32,
+        /// What it has now.
+        mode: u32,
+    },
     /// A folder that should be the caller's alone is not.
     #[error("{} must be a folder of mode 0700 that you own", shell(.0))]
     NotPrivate(PathBuf),
+    /// Something else is in the place of a layer's tree.
+    #[error("{} is not the tree of a layer: {source}", shell(path))]
+    NotATree {
+        /// Where.
+        path: PathBuf,
+        /// Why it can't be used as a folder.
+        #[source]
+        source: io::Error,
+    },
     /// The request would change a store that is read-only here.
     #[error("{what} is in the store {}, which is read-only here", shell(store))]
     ReadOnly {
@@ -323,11 +353,21 @@ impl Error {
                 "use a folder of its own: `export SCONCE_HOME={}`",
                 shell(&root.join("sconce"))
             ),
+            Self::Exposed { root, .. } if root.join("trees").exists() => format!(
+                "`chmod 700 {}` makes it yours alone; a store for a group begins empty: `install -d -g GROUP -m 2770 FOLDER`",
+                shell(root)
+            ),
             Self::Exposed { root, .. } => format!(
                 "`chmod 700 {0}` makes it yours alone; `chmod 2770 {0}` shares it with its group on purpose",
                 shell(root)
             ),
+            Self::OpenedLater { root, owner, group, made, mode } => {
+                opened_later(root, *owner, *group, *made, *mode)
+            }
             Self::NotPrivate(path) => not_private(path),
+            Self::NotATree { path, .. } => {
+                format!("`rm -f {}` removes it, and the layer is unpacked again", shell(path))
+            }
             Self::ReadOnly { .. } => {
                 "only the owner of that store can remove its images".to_owned()
             }
@@ -497,6 +537,21 @@ fn unremovable_hint(
         )),
         _ => None,
     }
+}
+
+/// How the images of a store come into one that is for those whom it was opened to.
+fn opened_later(root: &Path, owner: u32, group: u32, made: u32, mode: u32) -> String {
+    let you = rustix::process::geteuid().as_raw();
+    let who = match you == owner {
+        true => String::new(),
+        false => format!("for uid {owner}, whose it is: "),
+    };
+    let mut fresh = root.as_os_str().to_owned();
+    fresh.push("-shared");
+    let (old, fresh) = (shell(root), shell(Path::new(&fresh)));
+    format!(
+        "{who}`chmod {made:o} {old}` closes it again; a shared store begins empty: `install -d -g {group} -m {mode:o} {fresh}`; each image goes there by `SCONCE_HOME={old} sconce copy NAME oci:moved` and `SCONCE_HOME={fresh} sconce copy oci:moved store:NAME`"
+    )
 }
 
 /// Who can remove a folder that should be the caller's alone: its owner, and that of the folder with the sticky bit that

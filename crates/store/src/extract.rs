@@ -46,11 +46,11 @@ impl Store {
         diff_id: Digest,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<PathBuf, Error> {
-        if let Some(tree) = self.tree(diff_id) {
+        if let Some(tree) = self.tree(diff_id)? {
             return Ok(tree);
         }
         let _lock = self.lock("tree", diff_id)?;
-        if let Some(tree) = self.tree(diff_id) {
+        if let Some(tree) = self.tree(diff_id)? {
             return Ok(tree);
         }
         let layer = self.layer_anywhere(diff_id)?.ok_or(Error::MissingLayer(diff_id))?;
@@ -70,7 +70,7 @@ impl Store {
     ) -> Result<(), Error> {
         let diff_id = layer.diff_id;
         let _lock = self.lock("tree", diff_id)?;
-        if self.tree(diff_id).is_none() {
+        if self.tree(diff_id)?.is_none() {
             return self.unpack_layer(diff_id, layer.size, source, progress).map(drop);
         }
         let mut plain = plain(layer.size, source)?;
@@ -123,7 +123,10 @@ impl Store {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<PathBuf>, Error> {
         let mut missing = Vec::new();
-        for diff_id in diff_ids.iter().filter(|diff_id| self.tree(**diff_id).is_none()) {
+        for diff_id in diff_ids {
+            if self.tree(*diff_id)?.is_some() {
+                continue;
+            }
             let size = self.layer_anywhere(*diff_id)?.map(|layer| layer.size);
             missing.push((size, *diff_id));
         }

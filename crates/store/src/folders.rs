@@ -39,7 +39,7 @@ impl Store {
     /// have been extracted, below the tree of their folders where one is needed.
     pub fn mount_layers(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
         let tree =
-            |layer: &Layer| self.tree(layer.diff_id).ok_or(Error::MissingLayer(layer.diff_id));
+            |layer: &Layer| self.tree(layer.diff_id)?.ok_or(Error::MissingLayer(layer.diff_id));
         let mut trees = image.layers.iter().rev().map(tree).collect::<Result<Vec<_>, _>>()?;
         // overlayfs looks for no mark at the root of a layer: what such a one hides is left out here.
         if let Some(top) = trees.iter().position(|tree| is_opaque(tree)) {

@@ -73,10 +73,12 @@ impl Store {
     pub fn put_image_of_trees(&self, manifest: &[u8], config: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(manifest);
         let record = record::of_documents(digest, manifest, config)?;
-        match record.layers.iter().find(|layer| self.tree(layer.diff_id).is_none()) {
-            Some(layer) => return Err(Error::MissingBlob(layer.digest)),
-            None => self.put_documents(&record, manifest, config)?,
+        for layer in &record.layers {
+            if self.tree(layer.diff_id)?.is_none() {
+                return Err(Error::MissingBlob(layer.digest));
+            }
         }
+        self.put_documents(&record, manifest, config)?;
         self.forget_pushed_image(digest)?;
         Ok(digest)
     }
@@ -187,10 +189,14 @@ impl Store {
     fn check_whole(&self, image: &Image) -> Result<(), Error> {
         let has =
             |digest| self.places().chain(self.untrusted()).any(|place| place.has_blob(digest));
-        let layers = image.layers.iter().filter(|layer| self.tree(layer.diff_id).is_none());
-        let parts = layers.map(|layer| layer.digest).chain([image.config, image.manifest]);
-        match parts.into_iter().find(|digest| !has(*digest)) {
-            Some(missing) => Err(Error::Incomplete { image: image.manifest, missing }),
+        let lacks = |missing| Err(Error::Incomplete { image: image.manifest, missing });
+        for layer in &image.layers {
+            if self.tree(layer.diff_id)?.is_none() && !has(layer.digest) {
+                return lacks(layer.digest);
+            }
+        }
+        match [image.config, image.manifest].into_iter().find(|digest| !has(*digest)) {
+            Some(missing) => lacks(missing),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ pub struct Layer {
 impl Store {
     /// Notes which blob a DiffID belongs to. The blob must be in the store.
     pub fn put_layer(&self, layer: &Layer) -> Result<(), Error> {
-        if !self.has_blob(layer.digest) {
+        if !self.has_blob(layer.digest)? {
             return Err(Error::MissingBlob(layer.digest));
         }
         let path = self.place().layer(layer.diff_id);
@@ -66,9 +66,11 @@ impl Store {
         mut places: impl Iterator<Item = &'a Place>,
     ) -> Result<Option<Layer>, Error> {
         self.pin(diff_id)?;
-        places.find_map(|place| place.read_layer(diff_id).transpose()).transpose().map(|layer| {
-            layer.filter(|layer| layer.diff_id == diff_id && self.has_blob(layer.digest))
-        })
+        let found = places.find_map(|place| place.read_layer(diff_id).transpose()).transpose()?;
+        match found.filter(|layer| layer.diff_id == diff_id) {
+            Some(layer) if self.has_blob(layer.digest)? => Ok(Some(layer)),
+            _ => Ok(None),
+        }
     }
 
     /// Remembers `bytes`, which are not empty, under a key, such as the outcome of a step under the digest

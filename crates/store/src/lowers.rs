@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use sconce_blob::Digest;
 
-use crate::access::{self, MACHINE_STORE};
+use crate::access::{self, MACHINE_STORE, Sharing};
 use crate::durable::boot;
 use crate::error::{Error, at, shell};
 use crate::files::{list, open_folder};
@@ -114,6 +114,9 @@ impl Lower {
             let why = "it is not owned by root, or others can write to it";
             return Err(why.to_owned());
         }
+        // It is only read.
+        let readers = Sharing::of(meta.mode() & !0o022);
+        access::check_not_opened(&root, &meta, readers).map_err(|error| error.to_string())?;
         match format_of(&root).map_err(|error| error.to_string())? {
             Some(format) if format <= FORMAT => {}
             Some(format) => return Err(format!("its format {format} is newer than this sconce")),
@@ -125,7 +128,7 @@ impl Lower {
         Ok(Some(Self {
             place,
             trusted,
-            exact: access::has_exact_trees(&meta),
+            exact: access::has_exact_trees(&root, &meta),
             images: OnceLock::new(),
         }))
     }

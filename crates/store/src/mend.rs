@@ -15,8 +15,8 @@ impl Store {
     /// call it when something turned out to be wrong.
     pub fn mend_layers(&self, layers: &[Layer]) -> Result<usize, Error> {
         let mut mended = 0;
-        for layer in layers.iter().filter(|layer| self.has_blob(layer.digest)) {
-            if !self.is_damaged(layer.digest)? {
+        for layer in layers {
+            if !self.has_blob(layer.digest)? || !self.is_damaged(layer.digest)? {
                 continue;
             }
             // A description that can't be read is damaged itself.

@@ -159,7 +159,7 @@ impl Store {
             return Err(bad(format!("it is for {}, not {architecture}", read.platform())));
         }
         for layer in &parts.layers {
-            if self.has_blob(layer.digest) {
+            if self.has_blob(layer.digest)? {
                 continue;
             }
             let (stream, size) = open(&blob_name(layer.digest))?;

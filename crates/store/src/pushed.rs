@@ -37,8 +37,10 @@ impl Store {
         };
         record::check_image(&parts).and_then(|()| parts.check_types()).map_err(bad)?;
         let blobs = [&parts.config].into_iter().chain(&parts.layers);
-        if let Some(missing) = blobs.map(|blob| blob.digest).find(|blob| !self.has_blob(*blob)) {
-            return Err(Error::MissingBlob(missing));
+        for blob in blobs {
+            if !self.has_blob(blob.digest)? {
+                return Err(Error::MissingBlob(blob.digest));
+            }
         }
         let config = self.read_blob(parts.config.digest, DOCUMENT_LIMIT)?;
         let record = record::of_documents(digest, manifest, &config)?;
@@ -158,7 +160,7 @@ impl Store {
         }
         let mut files = Vec::new();
         for file in [&artifact.config].into_iter().chain(&artifact.layers) {
-            if !self.has_blob(file.digest) {
+            if !self.has_blob(file.digest)? {
                 return Err(Error::MissingBlob(file.digest));
             }
             files.push(self.read_blob(file.digest, DOCUMENT_LIMIT)?);

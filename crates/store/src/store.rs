@@ -29,6 +29,10 @@ use crate::scratch::{self, Scratch};
 /// with prunes beside other processes, which one of format 1 would not spare.
 pub(crate) const FORMAT: u64 = 2;
 
+/// What the file of a private store says to who looks.
+const PRIVATE_MARK_SAYS: &str = "Trees here have the owners, modes and device nodes of their layers: \
+    this store can't be opened to other users by chmod.\n";
+
 /// An open store. Clones share it; while one lives, no prune of another process takes what was
 /// found or put through it.
 #[derive(Clone, Debug)]
@@ -116,6 +120,8 @@ impl Store {
         let folder = open_folder(&root).map_err(at("open", &root))?;
         let meta = folder.metadata().map_err(at("look at", &root))?;
         access::check_owner(&root, &meta)?;
+        // Before it is read, which its chmod need not allow.
+        access::check_not_opened(&root, &meta, Sharing::of(meta.mode()))?;
         let format = check_format(&root)?;
         let sharing = access::close(&root, &folder)?;
         let place = Place::new(root);
@@ -157,6 +163,11 @@ impl Store {
         };
         let store = Self { inner: Arc::new(inner) };
         store.write_small(&store.place().folder("version"), format!("{FORMAT}\n").as_bytes())?;
+        if sharing.is_private() {
+            let mark = store.place().folder(access::PRIVATE_MARK);
+            // The next one writes it where no room is left: a prune must not fail for that.
+            drop(store.write_unsynced(&mark, PRIVATE_MARK_SAYS.as_bytes()));
+        }
         drop(folder);
         store.clean()?;
         store.recover()?;
@@ -218,6 +229,10 @@ impl Store {
             hold(folder, &meta, self.sharing(), &|text| self.note(text))?;
         }
         path.push(rustix::process::geteuid().as_raw().to_string());
+        // Another member may have put something else there.
+        if path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+            return Err(Error::NotPrivate(path));
+        }
         make_folder(&path, 0o700)?;
         access::check_private(&path)?;
         Ok(path)
@@ -548,7 +563,11 @@ fn check_format(root: &Path) -> Result<Option<u64>, Error> {
             // Our folders alone are another process that makes the store right now.
             for path in list(root)? {
                 let name = path.file_name().unwrap_or_default();
-                if !FOLDERS.iter().chain(&["containers", "version"]).any(|ours| *ours == name) {
+                if !FOLDERS
+                    .iter()
+                    .chain(&["containers", "version", access::PRIVATE_MARK])
+                    .any(|ours| *ours == name)
+                {
                     return Err(Error::NotAStore(root.to_owned()));
                 }
             }

@@ -34,7 +34,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use sconce_blob::Digest;
-use sconce_open::held;
+use sconce_open::{held, own_folder};
 
 use crate::Store;
 use crate::error::{Error, at};
@@ -75,12 +75,20 @@ pub struct TreeBuilder {
 impl Store {
     /// The tree of a layer, if it was extracted, here or in a store below whose trees can be taken as
     /// they are. Root takes none without the modes and owners of the layer: it can have them.
-    pub fn tree(&self, diff_id: Digest) -> Option<PathBuf> {
-        self.pin(diff_id).ok()?;
-        self.place().find_tree(diff_id).or_else(|| {
+    ///
+    /// # Errors
+    /// A lock of the store is not to be had: it is not known.
+    pub fn tree(&self, diff_id: Digest) -> Result<Option<PathBuf>, Error> {
+        self.pin(diff_id)?;
+        let path = self.place().tree(diff_id);
+        // Any member of a group's store may have put something else there.
+        if path.symlink_metadata().is_ok() {
+            own_folder(&path).map_err(|source| Error::NotATree { path, source })?;
+        }
+        Ok(self.place().find_tree(diff_id).or_else(|| {
             let (tree, image) = self.tree_below(diff_id)?;
             self.hold(&image).ok()?.then_some(tree)
-        })
+        }))
     }
 
     /// The tree of a layer in a store below, and the record of the image that keeps it.

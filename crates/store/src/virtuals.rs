@@ -44,7 +44,7 @@ impl Store {
             let size = match lengths.get(&digest) {
                 Some(size) => *size,
                 None => {
-                    let file = self.blob_path(digest).ok_or(Error::MissingBlob(digest))?;
+                    let file = self.blob_path(digest)?.ok_or(Error::MissingBlob(digest))?;
                     let size = fs::metadata(&file).map_err(at("look at", &file))?.len();
                     lengths.insert(digest, size);
                     size

@@ -6,18 +6,18 @@ use sconce_fetch::peers::Needed;
 use sconce_registry::Reference;
 use sconce_store::Layer;
 
-use crate::Transfer;
+use crate::{Error, Transfer};
 
 /// Layers under way at a time.
 const PARALLEL: usize = 4;
 
 impl Transfer<'_> {
     /// Puts those of the layers into the store that peers have; their DiffIDs are still to be checked.
-    pub(crate) fn take_from_peers(&self, layers: &[&Layer], from: &Reference) {
+    pub(crate) fn take_from_peers(&self, layers: &[&Layer], from: &Reference) -> Result<(), Error> {
         let peers = self.access.peers();
         // What is a peer and the registry too sends each layer once, into a tree at once.
         if layers.is_empty() || peers.is_empty() || peers.has(&from.host) {
-            return;
+            return Ok(());
         }
         let needed: Vec<Needed> = layers
             .iter()
@@ -28,9 +28,12 @@ impl Transfer<'_> {
             })
             .collect();
         let stage = self.progress.begin("asking peers", None);
-        peers.take(self.store, &needed, PARALLEL, &Told { transfer: self, stage: &*stage });
-        let here = needed.iter().filter(|file| self.store.blob_path(file.digest).is_some());
-        stage.end(&format!("{} of {} layers", here.count(), needed.len()));
+        peers
+            .take(self.store, &needed, PARALLEL, &Told { transfer: self, stage: &*stage })
+            .map_err(sconce_registry::Error::from)?;
+        let missing = self.store.missing(&needed, |file| file.digest)?.len();
+        stage.end(&format!("{} of {} layers", needed.len() - missing, needed.len()));
+        Ok(())
     }
 }
 

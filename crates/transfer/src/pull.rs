@@ -49,10 +49,9 @@ impl Transfer<'_> {
         let image = registry.image(architecture)?;
         self.admit(reference, &registry, &image)?;
         let layers = layers_of(&image);
-        let missing = layers.iter().filter(|layer| !self.store.has_blob(layer.digest));
-        self.take_from_peers(&missing.collect::<Vec<_>>(), reference);
-        let (here, missing): (Vec<&Layer>, Vec<&Layer>) =
-            layers.iter().partition(|layer| self.store.has_blob(layer.digest));
+        let (_, missing) = self.parted(&layers)?;
+        self.take_from_peers(&missing, reference)?;
+        let (here, missing) = self.parted(&layers)?;
         let sum = |layers: &[&Layer]| {
             layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size))
         };
@@ -73,6 +72,18 @@ impl Transfer<'_> {
         Ok(Pulled { image: digest, moved: registry.moved(), here })
     }
 
+    /// The layers whose blobs are here, and the others.
+    fn parted<'l>(&self, layers: &'l [Layer]) -> Result<(Vec<&'l Layer>, Vec<&'l Layer>), Error> {
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
+        for layer in layers {
+            match self.store.has_blob(layer.digest)? {
+                true => here.push(layer),
+                false => missing.push(layer),
+            }
+        }
+        Ok((here, missing))
+    }
+
     /// Sees to it that a layer's blob and tree are here and belong together.
     fn take_layer(
         &self,
@@ -81,10 +92,10 @@ impl Transfer<'_> {
         stop: &AtomicBool,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Error> {
-        if !self.store.has_blob(layer.digest) {
+        if !self.store.has_blob(layer.digest)? {
             let _lock = self.store.lock("partial", layer.digest)?;
             // Another process may have been at it.
-            if !self.store.has_blob(layer.digest) {
+            if !self.store.has_blob(layer.digest)? {
                 return self.fetch_layer(registry, layer, stop, tell);
             }
         }

@@ -133,7 +133,7 @@ impl Transfer<'_> {
         let layers = manifest_of(&documents.manifest)?.layers;
         each(&layers, self.threads, |layer, _| {
             let found = lacking.load(Ordering::Relaxed)
-                || self.store.has_blob(layer.digest)
+                || self.store.has_blob(layer.digest)?
                 || registry.has_blob(layer.digest)?;
             lacking.fetch_or(!found, Ordering::Relaxed);
             Ok(())

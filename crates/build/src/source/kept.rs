@@ -26,7 +26,7 @@ impl Builder<'_> {
         };
         let mut entries = Vec::new();
         for wheel in lock.wheels.iter().filter(|wheel| kept(&wheel.name)) {
-            let path = self.store.blob_path(wheel.sha256);
+            let path = self.store.blob_path(wheel.sha256)?;
             let path = path.ok_or(sconce_store::Error::MissingBlob(wheel.sha256))?;
             let file = File::open(&path).map_err(at("open", &path))?;
             let len = file.metadata().map_err(at("read", &path))?.len();

@@ -59,9 +59,10 @@ fn image(one: &Listed) -> Option<(String, String)> {
         let own = lowers.len().checked_sub(image.layers.len()).and_then(|at| lowers.get(at..));
         own.is_some_and(|own| {
             !own.is_empty()
-                && own
-                    .iter()
-                    .all(|lower| trees.next().flatten().as_deref() == Some(Path::new(lower)))
+                && own.iter().all(|lower| {
+                    trees.next().and_then(|tree| tree.ok().flatten()).as_deref()
+                        == Some(Path::new(lower))
+                })
         })
     })?;
     let lock = found.labels.get("dev.sconce.environment").cloned().unwrap_or_default();

@@ -35,6 +35,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             found.collect::<Result<_, _>>()?
         }
     };
+    // Those that were asked for by name and are not there to be counted: the others are shown all the same.
+    let gone: Vec<Failure> = chosen
+        .iter()
+        .filter(|one| !args.container.is_empty() && !one.alive)
+        .map(|one| sconce_run::Error::NotRunning(one.id.clone()).into())
+        .collect();
     chosen.retain(|one| one.alive);
     let begun = Instant::now();
     let before: Vec<_> = chosen.iter().map(Listed::usage).collect();
@@ -62,7 +68,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
-        return Ok(ExitCode::SUCCESS);
+        return told(&gone);
     }
     println!("{:<12}  {:<20}  {:>6}  {:>22}  {:>9}", "ID", "NAME", "CORES", "MEMORY", "PROCESSES");
     for (one, usage, cores) in rows {
@@ -81,5 +87,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             usage.processes.map_or("-".to_owned(), |count| count.to_string()),
         );
     }
-    Ok(ExitCode::SUCCESS)
+    told(&gone)
+}
+
+/// The exit code, once each failure is printed.
+fn told(gone: &[Failure]) -> Result<ExitCode, Failure> {
+    gone.iter().for_each(Failure::print);
+    Ok(gone.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code())))
 }

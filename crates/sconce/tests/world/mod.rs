@@ -1,5 +1,7 @@
 //! A store of its own, and a tiny image made of this machine's own shell and tools.
 
+#[allow(dead_code)]
+pub mod detached;
 pub mod served;
 
 use std::collections::BTreeSet;

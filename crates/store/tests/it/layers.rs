@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Read;
 
 use sconce_blob::{Assembly, Digest};
-use sconce_store::{Error, Store, default_root};
+use sconce_store::{Error, Options, Store, default_root};
 
-use crate::{noise, store};
+use crate::{header, noise, put_layer, store, tar};
 
 fn read(store: &Store, digest: Digest) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -52,7 +52,7 @@ fn a_virtual_blob_reads_like_a_real_one() {
     }
     let digest = Digest::of(&want);
     store.put_virtual(digest, &assembly).unwrap();
-    assert!(store.has_blob(digest) && store.blob_path(digest).is_none());
+    assert!(store.has_blob(digest).unwrap() && store.blob_path(digest).unwrap().is_none());
     assert_eq!(store.open_blob(digest).unwrap().len(), want.len() as u64);
     assert!(read(&store, digest) == want);
     store.verify(digest).unwrap();
@@ -81,7 +81,7 @@ fn a_virtual_blob_needs_its_parts() {
     }
     let lying = Assembly { literals: b"more".to_vec(), ..Assembly::default() };
     assert!(store.put_virtual(Digest::of(b"x"), &lying).is_err());
-    assert!(!store.has_blob(Digest::of(b"x")));
+    assert!(!store.has_blob(Digest::of(b"x")).unwrap());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn damage_on_disk_is_found() {
     }
     fs::write(&file, &whole).unwrap();
     // A part that was cut off must not read as a shorter blob.
-    let path = store.blob_path(part).unwrap();
+    let path = store.blob_path(part).unwrap().unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"par").unwrap();
     let mut bytes = Vec::new();
@@ -124,7 +124,7 @@ fn other_bytes_than_expected_are_refused() {
     let file = folder.path().join("file");
     fs::write(&file, b"wrong").unwrap();
     assert!(matches!(store.put_file(&file, Some(expected)), Err(Error::WrongDigest { .. })));
-    assert!(!store.has_blob(expected) && !store.has_blob(Digest::of(b"wrong")));
+    assert!(!store.has_blob(expected).unwrap() && !store.has_blob(Digest::of(b"wrong")).unwrap());
     assert_eq!(store.put_file(&file, None).unwrap(), Digest::of(b"wrong"));
     assert_eq!(fs::read(&file).unwrap(), b"wrong");
 }
@@ -142,4 +142,25 @@ fn only_a_store_is_opened_as_one() {
     assert!(matches!(error, Error::NewerFormat { found: 3, known: 2, .. }), "{error}");
     fs::write(root.join("version"), "one\n").unwrap();
     assert!(matches!(Store::open(&root), Err(Error::Corrupt { .. })));
+}
+
+/// A prune that does not go on holds the lock of all pins: what is there is not known then.
+#[test]
+fn a_lock_waited_for_in_vain_is_not_an_answer() {
+    let (folder, store) = store();
+    let layer = put_layer(&store, &tar(&[(header(b'0', "file", 0), b"")]));
+    store.extract(layer, &|_| {}).unwrap();
+    let blob = store.layer(layer).unwrap().unwrap().digest;
+    drop(store);
+    let gc = std::fs::File::open(folder.path().join("home/locks/gc")).unwrap();
+    rustix::fs::flock(&gc, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let lock_timeout = Some(std::time::Duration::from_secs(1));
+    let options = Options { lock_timeout, ..Options::default() };
+    let store = Store::open_with(folder.path().join("home"), options).unwrap();
+    assert!(matches!(store.has_blob(blob), Err(Error::Locked { .. })));
+    assert!(matches!(store.blob_path(blob), Err(Error::Locked { .. })));
+    assert!(matches!(store.missing([blob], |blob| *blob), Err(Error::Locked { .. })));
+    assert!(matches!(store.tree(layer), Err(Error::Locked { .. })));
+    drop(gc);
+    assert!(store.has_blob(blob).unwrap() && store.tree(layer).unwrap().is_some());
 }

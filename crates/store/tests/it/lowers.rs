@@ -82,7 +82,7 @@ fn what_a_store_lacks_is_found_below_and_nothing_is_written_there() {
     assert_eq!(store.images().unwrap().len(), 1);
     assert_eq!(store.memo("kind", image).unwrap().unwrap(), b"remembered");
     for layer in &layers {
-        assert!(store.has_blob(layer.digest));
+        assert!(store.has_blob(layer.digest).unwrap());
         store.verify(layer.digest).unwrap();
         assert_eq!(store.layer(layer.diff_id).unwrap().as_ref(), Some(layer));
         // A private store's trees are as their layers say, so root takes them too.
@@ -193,8 +193,8 @@ fn what_others_could_write_is_believed_only_as_far_as_digests_go() {
     assert_eq!(store.images().unwrap()[0].names, ["a:1"]);
     assert_eq!(store.memo("kind", image).unwrap(), None);
     // Neither a tree nor a file as it stands there: it could be changed at any time.
-    assert!(layers.iter().all(|layer| store.tree(layer.diff_id).is_none()));
-    assert!(layers.iter().all(|layer| store.blob_path(layer.digest).is_none()));
+    assert!(layers.iter().all(|layer| store.tree(layer.diff_id).unwrap().is_none()));
+    assert!(layers.iter().all(|layer| store.blob_path(layer.digest).unwrap().is_none()));
     for layer in &layers {
         assert!(store.extract(layer.diff_id, &|_| {}).unwrap().starts_with(&root));
     }
@@ -203,7 +203,7 @@ fn what_others_could_write_is_believed_only_as_far_as_digests_go() {
     store.prune(&Policy { images: Which::Unnamed, ..EVERYTHING }, &[]).unwrap();
     let pruned = store.prune(&EVERYTHING, &[]).unwrap();
     assert_eq!(pruned.in_use, ["a:1 (its parts in this store)"]);
-    assert!(layers.iter().all(|layer| store.tree(layer.diff_id).is_some()));
+    assert!(layers.iter().all(|layer| store.tree(layer.diff_id).unwrap().is_some()));
     drop(lease);
     drop(store);
     fs::remove_dir_all(&root).unwrap();

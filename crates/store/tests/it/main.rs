@@ -6,6 +6,7 @@ mod layers;
 mod lowers;
 mod mend;
 mod neighbours;
+mod opened;
 mod process;
 mod prune;
 mod remove;

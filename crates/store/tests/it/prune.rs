@@ -35,21 +35,21 @@ fn prune_takes_what_no_image_needs() {
     assert_eq!(kept.in_use, [unnamed.to_string()]);
     drop(lease);
     let dry = store.prune(&policy(Which::Unnamed, true), &[spared]).unwrap();
-    assert!(store.has_blob(loose) && store.partial_path(loose).exists());
+    assert!(store.has_blob(loose).unwrap() && store.partial_path(loose).exists());
     let done = store.prune(&policy(Which::Unnamed, false), &[spared]).unwrap();
     assert_eq!(dry, done);
     assert_eq!((done.images.len(), done.trees), (1, 1));
     // Manifest, config, virtual layer and its wheel of the one; the loose one.
     assert_eq!(done.blobs, 5);
     assert!(done.bytes > 0);
-    assert!(!store.has_blob(loose) && !store.partial_path(loose).exists());
-    assert!(store.has_blob(spared));
-    assert!(store.tree(unnamed_layers[1].diff_id).is_none());
+    assert!(!store.has_blob(loose).unwrap() && !store.partial_path(loose).exists());
+    assert!(store.has_blob(spared).unwrap());
+    assert!(store.tree(unnamed_layers[1].diff_id).unwrap().is_none());
     let image = store.image("a:1").unwrap();
     assert_eq!(image.manifest, named);
     for layer in &image.layers {
         store.verify(layer.digest).unwrap();
-        assert!(store.tree(layer.diff_id).is_some());
+        assert!(store.tree(layer.diff_id).unwrap().is_some());
     }
     let unused = policy(Which::UnusedFor(Duration::from_secs(3600)), false);
     assert!(store.prune(&unused, &[]).unwrap().images.is_empty());
@@ -133,7 +133,7 @@ fn prune_spares_what_another_process_found_or_put() {
     store.remove_name("latest").unwrap();
     let other = Store::open(store.root()).unwrap();
     // Found, put, and half done when somebody prunes everything.
-    assert!(other.blob_path(old).is_some());
+    assert!(other.blob_path(old).unwrap().is_some());
     let blob = other.put_bytes(b"put by the other").unwrap();
     let tree = other.create_tree(Twice::Refuse).unwrap();
     let done = other.create_tree(Twice::Refuse).unwrap();
@@ -144,8 +144,12 @@ fn prune_spares_what_another_process_found_or_put() {
     fs::write(&partial, b"half").unwrap();
     let pruned = store.prune(&EVERYTHING, &[]).unwrap();
     assert_eq!(pruned.in_use, [found.manifest.to_string()]);
-    assert!(other.has_blob(old) && other.has_blob(blob) && !store.has_blob(gone));
-    assert!(other.tree(Digest::of(b"done")).is_some() && partial.exists());
+    assert!(
+        other.has_blob(old).unwrap()
+            && other.has_blob(blob).unwrap()
+            && !store.has_blob(gone).unwrap()
+    );
+    assert!(other.tree(Digest::of(b"done")).unwrap().is_some() && partial.exists());
     check_everything_but(&other, Digest::of(b"done"));
     let meta = Meta { mode: 0o644, ..Meta::DIRECTORY };
     tree.file("a", meta, 1).unwrap().write_all(b"a").unwrap();
@@ -153,7 +157,7 @@ fn prune_spares_what_another_process_found_or_put() {
     drop((lock, other));
     // Nobody uses it any more.
     store.prune(&EVERYTHING, &[]).unwrap();
-    assert!(!store.has_blob(old) && !store.has_blob(blob) && !partial.exists());
+    assert!(!store.has_blob(old).unwrap() && !store.has_blob(blob).unwrap() && !partial.exists());
     assert!(store.images().unwrap().is_empty());
 }
 
@@ -247,8 +251,14 @@ fn removing_a_name_and_an_image() {
     assert_eq!(removed.image, Some(image));
     assert!(removed.bytes > 0);
     // The base is the other's too.
-    assert!(store.tree(layers[0].diff_id).is_some() && store.has_blob(layers[0].digest));
-    assert!(store.tree(layers[1].diff_id).is_none() && !store.has_blob(layers[1].digest));
+    assert!(
+        store.tree(layers[0].diff_id).unwrap().is_some()
+            && store.has_blob(layers[0].digest).unwrap()
+    );
+    assert!(
+        store.tree(layers[1].diff_id).unwrap().is_none()
+            && !store.has_blob(layers[1].digest).unwrap()
+    );
     assert!(matches!(store.remove_image("a:1"), Err(Error::NoImage { .. })));
     store.verify(store.image("other:1").unwrap().layers[1].digest).unwrap();
     // What only it needed is gone: a prune finds nothing more.

@@ -157,7 +157,7 @@ fn give_layer(folder: &tempfile::TempDir, root: &Path, user: User, tar: &[u8]) -
     assert_eq!(said(child_of(user, "022", folder.path(), root, "open")), ["opened"]);
     let blob = root.join("blobs/sha256").join(&layer.hex()[..2]);
     fs::create_dir_all(&blob).unwrap();
-    fs::copy(ours.blob_path(layer).unwrap(), blob.join(layer.hex())).unwrap();
+    fs::copy(ours.blob_path(layer).unwrap().unwrap(), blob.join(layer.hex())).unwrap();
     let record = format!("layers/{}.json", layer.hex());
     fs::copy(ours.root().join(&record), root.join(&record)).unwrap();
     for path in [&blob, &blob.join(layer.hex()), &root.join(&record)] {

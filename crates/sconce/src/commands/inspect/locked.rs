@@ -36,11 +36,11 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
         let subject = super::of_store(&context, &image)?;
         return Ok(Found::Bytes(Box::new(subject), Basis::Image));
     }
-    let wheels: Vec<(String, PathBuf)> = lock
-        .wheels
-        .iter()
-        .filter_map(|wheel| Some((wheel.file.clone(), context.store.blob_path(wheel.sha256)?)))
-        .collect();
+    let mut wheels: Vec<(String, PathBuf)> = Vec::new();
+    for wheel in &lock.wheels {
+        let path = context.store.blob_path(wheel.sha256)?;
+        wheels.extend(path.map(|path| (wheel.file.clone(), path)));
+    }
     if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
         let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
         let tree = Subject::wheels(&wheels, &site)?;

@@ -82,7 +82,7 @@ fn layers(context: &Context, registry: &Registry, image: &Image) -> Result<Vec<F
     let scraps = Arc::new(scraps);
     let mut found: Vec<Option<Files>> = Vec::new();
     for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-        found.push(match context.store.tree(*diff_id) {
+        found.push(match context.store.tree(*diff_id)? {
             Some(tree) => Some(Files::Tree(tree)),
             None => outline(&context.store, layer, &scraps)?.map(Files::Outline),
         });
@@ -156,9 +156,11 @@ fn outline(
 ) -> Result<Option<Layer>, Failure> {
     let Some(memo) = store.memo(MEMO, layer.digest)? else { return Ok(None) };
     let digest = str::from_utf8(&memo).ok().and_then(|text| text.parse().ok());
-    match digest.filter(|digest| store.has_blob(*digest)) {
-        Some(digest) => Ok(Layer::from_bytes(&store.read_blob(digest, MAX_OUTLINE)?, scraps)),
-        None => Ok(None),
+    match digest {
+        Some(digest) if store.has_blob(digest)? => {
+            Ok(Layer::from_bytes(&store.read_blob(digest, MAX_OUTLINE)?, scraps))
+        }
+        _ => Ok(None),
     }
 }
 
