@@ -299,7 +299,7 @@ fn lies_are_found() {
                 world.server.always(&path, Fault::WrongRange(7));
                 world
             }),
-            "it sends others",
+            "it sends those from 7 on",
         ),
         (
             "logins in a loop",
