@@ -88,6 +88,18 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// TLS was begun with a server that has none.
+    #[error("{url}: the server speaks plain HTTP there, and was asked over TLS")]
+    PlainHttp {
+        /// The address.
+        url: String,
+    },
+    /// A server of TLS was asked without.
+    #[error("{url}: the server speaks TLS there, and was asked over plain HTTP")]
+    OnlyTls {
+        /// The address.
+        url: String,
+    },
     /// More bytes than anything sensible.
     #[error("{url} sends more than the {limit} bytes allowed")]
     TooLarge {
@@ -203,6 +215,10 @@ impl Error {
             Self::Status { .. } | Self::BadAnswer { .. } => {
                 "the fault is on the server's or a proxy's side: try later, or another mirror".into()
             }
+            Self::PlainHttp { .. } => {
+                "write http:// in its address, if you trust the network in between".into()
+            }
+            Self::OnlyTls { .. } => "write https:// in its address".into(),
             Self::TooLarge { .. } => return None,
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),

@@ -21,7 +21,7 @@ pub const MAX_ARTIFACT: u64 = 256 << 10;
 
 /// The manifest of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
 pub struct Artifact {
     schema_version: u32,
     #[serde(default, deserialize_with = "or_default")]
@@ -104,7 +104,7 @@ impl Artifact {
 
 /// An artifact in a list of those about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a descriptor, which is a JSON object")]
 pub struct Referrer {
     /// Which kind of manifest it is.
     #[serde(default, deserialize_with = "or_default")]

@@ -10,6 +10,7 @@ use crate::{MAX_LAYERS, Manifest, or_default};
 
 /// What an image is for, how it starts, and what its layers unpack to ("Image configuration").
 #[derive(Clone, Debug, Deserialize)]
+#[serde(expecting = "a JSON object")]
 pub struct Config {
     /// Go's name of the processor. Empty where it is not said.
     #[serde(default, deserialize_with = "or_default")]
@@ -26,6 +27,7 @@ pub struct Config {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(expecting = "`rootfs`, which is a JSON object")]
 struct RootFs {
     #[serde(default, deserialize_with = "or_default")]
     diff_ids: Vec<Digest>,
@@ -33,7 +35,7 @@ struct RootFs {
 
 /// How a container starts: `config` of the configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, expecting = "`config`, which is a JSON object")]
 pub struct Process {
     /// User and group, as names or numbers.
     pub user: Option<String>,

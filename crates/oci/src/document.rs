@@ -102,7 +102,8 @@ impl Document {
     /// In words, what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        // Its words are a client's to read.
+        #[serde(rename_all = "camelCase", expecting = "a JSON object")]
         struct Either {
             #[serde(default, deserialize_with = "or_default")]
             schema_version: u32,

@@ -11,6 +11,7 @@ mod config;
 mod document;
 mod hub;
 mod kinds;
+mod transport;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use config::{Config, Process};
 pub use document::{Document, Index, Manifest};
 pub use hub::{DOCKER_HUB, DOCKER_HUB_HOSTS, DOCKER_HUB_REGISTRY};
 pub use kinds::{Role, role};
+pub use transport::Transport;
 
 /// Media type of an image's configuration.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -54,7 +56,7 @@ pub const MAX_NESTING: usize = 4;
 
 /// A blob by its digest ("Content descriptors").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a descriptor, which is a JSON object")]
 pub struct Descriptor {
     /// What it is.
     #[serde(default, deserialize_with = "or_default")]
@@ -91,6 +93,7 @@ impl Descriptor {
 
 /// What an image runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a platform, which is a JSON object")]
 pub struct Platform {
     /// Go's name of the processor: `amd64`, `arm64`.
     #[serde(default, deserialize_with = "or_default")]

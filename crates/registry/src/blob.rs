@@ -68,12 +68,11 @@ impl<'a> BlobReader<'a> {
         }
         let mut stream = opened?;
         if stream.status == 206 {
-            let start = stream.header("content-range").and_then(first_byte);
-            if start != Some(self.at) {
-                let why = format!("asked for the bytes from {} on, it sends others", self.at);
-                return Err(self.wrong(why));
-            }
-            return Ok(stream);
+            let range = stream.header("content-range").and_then(ContentRange::parse);
+            return match self.check_range(range) {
+                Ok(()) => Ok(stream),
+                Err(why) => Err(self.wrong(why)),
+            };
         }
         // The whole again: pass over what is here already.
         let mut piece = vec![0; 64 << 10];
@@ -88,6 +87,26 @@ impl<'a> BlobReader<'a> {
             passed += n as u64;
         }
         Ok(stream)
+    }
+
+    /// Whether what a registry says of the bytes that it sends is what it was asked for: their place in the blob is
+    /// taken from it, and only the end of the blob would show that they are others.
+    fn check_range(&self, range: Option<ContentRange>) -> Result<(), String> {
+        let Self { at, size, .. } = self;
+        let asked = format!("asked for the bytes from {at} on");
+        match range {
+            None => Err(format!("{asked}, it sends some and does not say which (Content-Range)")),
+            Some(ContentRange { start, .. }) if start != *at => {
+                Err(format!("{asked}, it sends those from {start} on (Content-Range)"))
+            }
+            Some(ContentRange { total: Some(total), .. }) if total != *size => Err(format!(
+                "it says that the blob has {total} bytes (Content-Range), and the manifest says {size}"
+            )),
+            Some(ContentRange { last, .. }) if last >= *size => Err(format!(
+                "it sends bytes up to {last} (Content-Range) of a blob of {size} bytes"
+            )),
+            Some(_) => Ok(()),
+        }
     }
 
     fn next(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
@@ -161,7 +180,43 @@ impl Read for BlobReader<'_> {
     }
 }
 
-/// The first byte of `bytes 7-99/100`.
-fn first_byte(header: &str) -> Option<u64> {
-    header.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+/// `bytes 7-99/100`, where `*` in place of the 100 says that it is not known (RFC 9110, section 14.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ContentRange {
+    start: u64,
+    last: u64,
+    total: Option<u64>,
+}
+
+impl ContentRange {
+    fn parse(header: &str) -> Option<Self> {
+        let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (start, last) = range.trim().split_once('-')?;
+        let total = match total.trim() {
+            "*" => None,
+            total => Some(total.parse().ok()?),
+        };
+        let (start, last) = (start.trim().parse().ok()?, last.trim().parse().ok()?);
+        (start <= last).then_some(Self { start, last, total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ContentRange;
+
+    #[test]
+    fn content_ranges() {
+        let range = |start, last, total| Some(ContentRange { start, last, total });
+        for (header, expected) in [
+            ("bytes 7-99/100", range(7, 99, Some(100))),
+            (" bytes 7-99/* ", range(7, 99, None)),
+            ("bytes 7-99", None),
+            ("bytes */100", None),
+            ("bytes 9-7/100", None),
+            ("7-99/100", None),
+        ] {
+            assert_eq!(ContentRange::parse(header), expected, "{header}");
+        }
+    }
 }

@@ -148,17 +148,20 @@ impl Registry {
     pub fn image(&self, architecture: &str) -> Result<Image, Error> {
         let mut wanted = self.reference.wanted();
         let mut expected = self.reference.digest;
+        let mut size = None;
         let mut indexes = Vec::new();
         for _ in 0..MAX_NESTING {
             let url = self.url(&format!("manifests/{wanted}"))?;
             let bytes = self.document(&url, &wanted, expected, MAX_MANIFEST)?;
             let digest = expected.unwrap_or_else(|| Digest::of(&bytes));
             let wrong = |why| Error::Answer { url: shown(&url), why };
+            check_size(&bytes, size).map_err(wrong)?;
             match Document::parse(&bytes).map_err(wrong)? {
                 Document::Index(index) => match index.choose(architecture) {
                     Ok(row) => {
                         wanted = row.digest.to_string();
                         expected = Some(row.digest);
+                        size = Some(row.size);
                         indexes.push(bytes);
                     }
                     Err(there) => return Err(self.elsewhere(architecture, there)),
@@ -418,6 +421,16 @@ impl Registry {
 
     fn authorization(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That a document has the size that the index above it says.
+pub(crate) fn check_size(bytes: &[u8], named: Option<u64>) -> Result<(), String> {
+    match named {
+        Some(size) if size != bytes.len() as u64 => {
+            Err(format!("it has {} bytes, and the index that names it says {size}", bytes.len()))
+        }
+        _ => Ok(()),
     }
 }
 

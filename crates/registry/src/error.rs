@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use sconce_blob::Digest;
 
+use crate::reference::is_loopback;
+
 /// Why an image in a registry can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,7 +30,7 @@ pub enum Error {
         known: bool,
     },
     /// The registry has no such image, or says so to who may not see it.
-    #[error("{host} has no {repository}:{wanted}")]
+    #[error("{host} has no {repository}{}{wanted}", before(wanted))]
     NotFound {
         /// The registry.
         host: String,
@@ -156,6 +158,15 @@ impl Error {
                 "trust the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); a certificate must not be an authority's own"
                     .to_owned()
             }
+            Self::Fetch(sconce_fetch::Error::PlainHttp { .. }) => {
+                "`--plain-http` asks it without TLS, and sends passwords so".to_owned()
+            }
+            Self::Fetch(sconce_fetch::Error::OnlyTls { url }) => with_tls(url),
+            // So do servers of TLS that don't say it: with a status alone, or an alert in place of HTTP.
+            Self::Fetch(
+                sconce_fetch::Error::Status { url, status: 400, said: None, .. }
+                | sconce_fetch::Error::BadAnswer { url, .. },
+            ) if url.starts_with("http://") => format!("if it speaks TLS: {}", with_tls(url)),
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
                 "look at the name; it may not be a registry".to_owned()
             }
@@ -165,6 +176,21 @@ impl Error {
             Self::Fetch(error) => return error.hint(),
         })
     }
+}
+
+/// What stands between a name and its tag or digest.
+fn before(wanted: &str) -> char {
+    if wanted.contains(':') { '@' } else { ':' }
+}
+
+/// What lets a registry be asked over TLS: this machine itself is not without a certificate for it.
+fn with_tls(url: &str) -> String {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next();
+    match host.is_some_and(is_loopback) {
+        true => "leave --plain-http away, and name the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md)",
+        false => "leave --plain-http away",
+    }
+    .to_owned()
 }
 
 /// What was refused, in words.

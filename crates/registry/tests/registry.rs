@@ -51,8 +51,9 @@ impl World {
         let digest = Digest::of(manifest.as_bytes());
         server.put(&format!("/v2/team/app/manifests/{digest}"), manifest.as_bytes());
         let row = |digest: Digest, os: &str, architecture: &str| {
+            let size = manifest.len();
             format!(
-                r#"{{"digest":"{digest}","size":1,"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#
+                r#"{{"digest":"{digest}","size":{size},"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#
             )
         };
         let index = format!(

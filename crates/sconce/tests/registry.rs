@@ -10,6 +10,7 @@ use sconce_blob::Digest;
 use sconce_testkit::{Fault, RegistryServer, Server};
 use world::World;
 
+const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
 
 fn done(world: &World, words: &[&str]) -> String {
@@ -255,4 +256,130 @@ fn a_pull_that_is_killed_goes_on() {
     assert_eq!(done(&world, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
     let asked = server.requests_for(&layer.1);
     assert!(asked[1].header("range").unwrap().starts_with("bytes="), "{asked:?}");
+}
+
+#[test]
+fn what_is_absent_is_named_as_it_was_asked_for() {
+    let (world, registry) = (World::new(), RegistryServer::start());
+    let digest = Digest::of(b"nothing").to_string();
+    let name = format!("{}/team/none@{digest}", registry.host());
+    let (code, _, err) = world.says(&["pull", &name]);
+    assert!(code == 5 && err.contains(&format!("has no team/none@{digest}")), "{code} {err}");
+
+    world.image(ECHO);
+    for (target, says, hint) in [
+        (&*digest, format!("no image `{digest}` in the store"), "`sconce images --all`"),
+        ("store:x", "no image `x` in the store".to_owned(), "`sconce images`"),
+        ("store:evil:1", "no image `evil:1` in the store".to_owned(), "`sconce images`"),
+        ("store:lab/x:1", "no image `lab/x:1` in the store".to_owned(), "`sconce images`"),
+        ("store:", "`store:` names no image".to_owned(), "store:NAME"),
+        ("oci:", "`oci:` names no folder".to_owned(), "oci:DIR"),
+        ("docker-archive:", "`docker-archive:` names no file".to_owned(), "docker-archive:FILE"),
+        ("dir:x", "`dir:` are not read".to_owned(), "`skopeo copy dir:x oci:DIR:TAG`"),
+    ] {
+        let (code, _, err) = world.says(&["run", "--gpus", "none", target]);
+        assert!(code == 125 && err.contains(&says) && err.contains(hint), "{target}: {code} {err}");
+        assert!(!err.contains("is not a tag"), "{target}: {err}");
+    }
+    done(&world, &["copy", "oci:image", "store:lab/x:1"]);
+    done(&world, &["copy", "store:lab/x:1", "store:y"]);
+    for target in ["store:lab/x:1", "store:y"] {
+        assert_eq!(done(&world, &["run", "-q", "--gpus", "none", target]), "from the registry\n");
+    }
+}
+
+/// Offline it is the way to have such an image; who did not mean it is told.
+#[test]
+fn a_name_that_is_a_tag_can_be_given_and_is_said() {
+    let world = World::new();
+    world.image(ECHO);
+    let (code, _, err) = world.says(&["copy", "oci:image", "store:mine:2.15.0"]);
+    assert!(code == 0 && err.is_empty(), "{code} {err}");
+    let (code, _, err) = world.says(&["copy", "oci:image", "store:torch:2.15.0"]);
+    assert!(code == 0 && err.contains("`sconce rmi torch:2.15.0` ends that"), "{code} {err}");
+    let run = ["--offline", "run", "-q", "--gpus", "none", "torch:2.15.0"];
+    assert_eq!(done(&world, &run), "from the registry\n");
+    done(&world, &["rmi", "torch:2.15.0"]);
+    assert_ne!(world.says(&run).0, 0);
+}
+
+/// A registry of plain HTTP that is asked over TLS, and the other way round.
+#[test]
+fn with_tls_or_without_is_said() {
+    let (world, here) = (World::new(), World::new());
+    world.image(ECHO);
+    fs::write(world.path("ca.pem"), CA).unwrap();
+    // As Go's servers, it answers what is no HTTP with 400 in plain words.
+    let served = world::served::Served::start(&here, &["--writable"]);
+    let name = format!("{}/team/app:1", served.host);
+    for words in
+        [&["push", "--ca", "ca.pem", "oci:image", &name][..], &["pull", "--ca", "ca.pem", &name]]
+    {
+        let (code, _, err) = world.says(words);
+        assert!(code == 5 && err.contains("the server speaks plain HTTP there"), "{code} {err}");
+        assert!(err.contains("`--plain-http`"), "{err}");
+        // The hint holds.
+        let words: Vec<&str> = [words, &["--plain-http"]].concat();
+        done(&world, &words);
+    }
+
+    // As Go, nginx and Apache answer.
+    let server = Server::start();
+    let name = server.url("/app").replace("http://", "");
+    let page =
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>";
+    for answer in [
+        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+            .to_owned(),
+        format!("{page}<center>The plain HTTP request was sent to HTTPS port</center>"),
+        format!("{page}You're speaking plain HTTP to an SSL-enabled server port.<br />"),
+    ] {
+        server.always("/v2/app/manifests/latest", Fault::Raw(answer.into()));
+        let (code, _, err) = world.says(&["pull", "--plain-http", &name]);
+        assert!(code == 5 && err.contains("the server speaks TLS there"), "{code} {err}");
+        assert!(err.contains("leave --plain-http away"), "{err}");
+    }
+}
+
+/// The disk that is full is the store's, whatever a layer calls its files.
+#[test]
+fn a_full_disk_is_said_of_the_store() {
+    let (world, server) = (World::new(), Server::start());
+    fs::create_dir_all(world.path("layer/usr/deep")).unwrap();
+    for number in 0..24 {
+        fs::write(world.path(&format!("layer/usr/deep/{number}")), vec![b'x'; 1 << 20]).unwrap();
+    }
+    let run = |program: &str, words: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        assert!(command.args(words).current_dir(world.path("")).status().unwrap().success());
+    };
+    run("tar", &["--create", "--file", "layer.tar", "--directory", "layer", "usr"]);
+    run("gzip", &["--keep", "layer.tar"]);
+    let diff_id = Digest::of(&fs::read(world.path("layer.tar")).unwrap());
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let blob = |bytes: &[u8], kind: &str| {
+        let digest = Digest::of(bytes);
+        server.put(&format!("/v2/app/blobs/{digest}"), bytes);
+        let kind = format!("application/vnd.oci.image.{kind}");
+        format!(r#"{{"mediaType": "{kind}", "digest": "{digest}", "size": {}}}"#, bytes.len())
+    };
+    let config = format!(
+        r#"{{"architecture": "{arch}", "os": "linux", "config": {{}}, "rootfs": {{"type": "layers", "diff_ids": ["{diff_id}"]}}}}"#
+    );
+    let config = blob(config.as_bytes(), "config.v1+json");
+    let layer = blob(&fs::read(world.path("layer.tar.gz")).unwrap(), "layer.v1.tar+gzip");
+    let manifest = format!(r#"{{"schemaVersion": 2, "config": {config}, "layers": [{layer}]}}"#);
+    server.put("/v2/app/manifests/latest", manifest);
+    let name = server.url("/app").replace("http://", "");
+    // In mounts of its own, which end with it; that takes root.
+    let mut command = std::process::Command::new("unshare");
+    let script = "mkdir -p store && mount -t tmpfs -o size=16m,mode=700 tmpfs store && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_sconce")]);
+    command.args(["pull", &name]).current_dir(world.path(""));
+    command.env("SCONCE_HOME", world.path("store")).env("HOME", world.path("home"));
+    let (code, _, err) = world::texts(&command.output().unwrap());
+    let store = world.path("store").display().to_string();
+    let says = format!("no space left to unpack a layer into the store {store}: ");
+    assert!(code == 7 && err.contains(&says) && !err.contains("usr/deep"), "{code} {err}");
+    assert!(err.contains(&format!("free space on the disk of {store} (")), "{err}");
 }

@@ -584,6 +584,7 @@ fn manifests_are_what_they_say() {
             "{kind} {body}: {}",
             reply.body
         );
+        assert!(!reply.body.contains("struct "), "the names of the code: {}", reply.body);
         assert!(
             status == 201
                 || reply.body.contains("MANIFEST_INVALID")
@@ -594,5 +595,37 @@ fn manifests_are_what_they_say() {
             let kind = if kind.starts_with(DOCKER) { DOCKER } else { OCI };
             assert_eq!((served.header("content-type"), &served.body), (Some(kind), &body));
         }
+    }
+}
+
+/// What came of an upload that is still coming goes with the server, however that is ended.
+#[test]
+fn who_ends_the_server_finds_no_uploads() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let world = World::new();
+        let mut served = Served::start(&world, &["--writable"]);
+        let whole = served.begin("lab/a");
+        is(&served.ask("PATCH", &whole, "", &[1; 100_000]), 202, "");
+        // Another one is at work at that moment.
+        let mut stream = TcpStream::connect(&served.host).unwrap();
+        let place = served.begin("lab/a");
+        let head =
+            format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &[2; 300_000]].concat()).unwrap();
+        let left = || {
+            let folders = fs::read_dir(world.path("store/tmp")).unwrap().flatten();
+            let files = |folder: fs::DirEntry| {
+                fs::read_dir(folder.path()).unwrap().flatten().map(|file| file.path())
+            };
+            folders.flat_map(files).collect::<Vec<_>>()
+        };
+        assert!(left().len() >= 2, "{:?}", left());
+        let pid = served.child.id().to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(served.child.wait().unwrap().code(), Some(code));
+        assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+        let folders = fs::read_dir(world.path("store/tmp")).unwrap().count();
+        assert_eq!(folders, 0, "the folder of the process is left");
     }
 }

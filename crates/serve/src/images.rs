@@ -68,6 +68,13 @@ pub(crate) fn is_whole(
     Ok(true)
 }
 
+/// The part of an image that is a file of another size than the image says, in words. Its digest would be found to be
+/// another one when a client has all of it.
+pub(crate) fn damaged(store: &Store, image: &sconce_store::Image) -> Option<String> {
+    let mut layers = image.layers.iter();
+    layers.find_map(|layer| store.check_size(layer.digest, layer.size).err()).map(|e| e.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::parts;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use sconce_blob::Digest;
 use sconce_lock::Spec;
-use sconce_oci::{Artifact, DOCKER_HUB_HOSTS, Document};
+use sconce_oci::{Artifact, DOCKER_HUB_HOSTS, Document, Transport};
 use sconce_store::{Error as StoreError, Store};
 
 use crate::answer::Answer;
@@ -35,9 +35,6 @@ impl Default for Pushes {
         Self { uploads: Uploads::default(), min_free: MIN_FREE }
     }
 }
-
-/// What stands before a `:` to say where an image is.
-const FORMS: [&str; 6] = ["store", "oci", "oci-archive", "docker", "docker-archive", "dir"];
 
 impl Pushes {
     /// Takes nothing while fewer bytes are free on the store's disk.
@@ -224,7 +221,7 @@ impl Pushes {
             let why = "names are pushed without Docker Hub's own, such as `docker.io/`";
             return Err(Refusal::new(400, "NAME_INVALID", why).into());
         }
-        if FORMS.contains(&name) {
+        if Transport::of_word(name).is_some() {
             // `store:good` is the image `good` of the store.
             let why = format!("`{name}:` says where an image is, and is no name of one");
             return Err(Refusal::new(400, "NAME_INVALID", why).into());

@@ -101,6 +101,12 @@ impl Registry<'_> {
         let _ = self.stores.get();
     }
 
+    /// Removes what is left of uploads and builds that have not ended: to be called when the process ends, of which
+    /// nobody would know any more what they were.
+    pub fn clear(&self) {
+        self.stores.clear();
+    }
+
     pub(crate) fn store(&self) -> Result<Store, Refusal> {
         self.stores.get().map_err(|error| self.failed(&error))
     }
@@ -145,7 +151,15 @@ impl Registry<'_> {
             }
         };
         let bytes = match self.image(&store, digest)? {
-            Some(image) => store.manifest(&image).map_err(|error| self.failed(&error))?,
+            Some(image) => {
+                if let Some(why) = images::damaged(&store, &image) {
+                    (self.note)(&format!("image {}: {why}", digest.short()));
+                    let message = "a part of this image is damaged; the registry's log says which";
+                    return Err(Refusal::manifest_unknown(message));
+                }
+                self.stores.told(image.layers.iter().map(|layer| (layer.digest, layer.size)));
+                store.manifest(&image).map_err(|error| self.failed(&error))?
+            }
             None => beside::manifest(&store, digest)
                 .ok_or_else(|| Refusal::manifest_unknown("there is no such image here"))?,
         };
@@ -240,6 +254,12 @@ impl Registry<'_> {
         let store = self.store()?;
         // What is not there is not looked up as what is: that would keep its place in the store's books.
         if !store.knows(digest) {
+            return Err(Refusal::blob_unknown());
+        }
+        if let Some(size) = self.stores.size_told(digest)
+            && let Err(error) = store.check_size(digest, size)
+        {
+            (self.note)(&error.to_string());
             return Err(Refusal::blob_unknown());
         }
         let mut blob = match store.open_blob(digest) {

@@ -76,6 +76,8 @@ impl fmt::Debug for Secret {
 pub enum Unreadable {
     /// It is no HTTP/1.1.
     Malformed,
+    /// It is HTTP/1.1 and names no host.
+    NoHost,
     /// Its head has more bytes or headers than are read.
     TooLarge,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Malformed => "this is no HTTP/1.1 request",
+            Self::NoHost => "a request of HTTP/1.1 must have a Host header (RFC 9112, section 3.2)",
             Self::TooLarge => "the request's headers are too large",
         })
     }
@@ -123,6 +126,10 @@ impl Request {
             let value = str::from_utf8(first.value).map_err(|_| Unreadable::Malformed)?;
             Ok(Some(value.trim().to_owned()))
         };
+        let host = header("host")?;
+        if version == 1 && host.is_none() {
+            return Err(Unreadable::NoHost);
+        }
         let connection = header("connection")?.unwrap_or_default().to_ascii_lowercase();
         let says = |word: &str| connection.split(',').any(|part| part.trim() == word);
         let framing = match (header("content-length")?, header("transfer-encoding")?) {
@@ -139,7 +146,7 @@ impl Request {
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
-            host: header("host")?,
+            host,
             authorization: header("authorization")?.map(Secret::new),
             range: header("range")?,
             if_range: header("if-range")?,
@@ -187,36 +194,43 @@ mod tests {
         for (text, keep, body) in [
             ("GET / HTTP/1.0\r\n\r\n", false, false),
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, false),
-            ("PUT / HTTP/1.1\r\nConnection: TE, close\r\nContent-Length: 7\r\n\r\n", false, true),
-            ("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", true, true),
-            ("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", true, false),
+            (
+                "PUT / HTTP/1.1\r\nHost: x\r\nConnection: TE, close\r\nContent-Length: 7\r\n\r\n",
+                false,
+                true,
+            ),
+            ("PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", true, true),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", true, false),
         ] {
             let request = parse(text).unwrap().unwrap();
             assert_eq!((request.keep_alive, request.has_body), (keep, body), "{text}");
         }
         assert_eq!(parse("GET /v2/ HTTP/1.1\r\nHos"), Ok(None));
+        assert_eq!(parse("GET /v2/ HTTP/1.1\r\n\r\n"), Err(Unreadable::NoHost));
     }
 
     #[test]
     fn what_is_no_request() {
         for text in [
-            "GET http://h/v2/ HTTP/1.1\r\n\r\n",
-            "GET /a#b HTTP/1.1\r\n\r\n",
+            "GET http://h/v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET /v2/\r\n\r\n",
             "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}",
-            "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "PUT / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            "PUT / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
-            "PUT / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            "PUT / HTTP/1.1\r\nContent-Length:\r\n\r\n",
-            "GET / HTTP/1.1\r\nRange : bytes=0-1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nRange : bytes=0-1\r\n\r\n",
         ] {
             assert_eq!(parse(text), Err(Unreadable::Malformed), "{text}");
         }
         let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
-        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(MAX_HEAD));
-        for text in [format!("GET / HTTP/1.1\r\n{many}\r\n"), format!("{long}\r\n"), long] {
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n", "a".repeat(MAX_HEAD));
+        for text in
+            [format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"), format!("{long}\r\n"), long]
+        {
             assert_eq!(parse(&text), Err(Unreadable::TooLarge), "{text}");
         }
     }

@@ -283,6 +283,8 @@ fn what_is_no_request_is_refused() {
         ("GET /v2/\r\n\r\n".to_owned(), "400"),
         ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}".to_owned(), "400"),
         ("GET http://x/v2/ HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        // RFC 9112, section 3.2: what has no Host could be for anybody.
+        ("GET /v2/ HTTP/1.1\r\n\r\n".to_owned(), "400"),
         (format!("GET /v2/ HTTP/1.1\r\n{many}\r\n"), "431"),
         (format!("GET /v2/ HTTP/1.1\r\n{huge}\r\n"), "431"),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "a/".repeat(20 << 10)), "431"),
@@ -326,7 +328,7 @@ fn slow_clients_are_let_go() {
     let idle: Vec<TcpStream> = (0..3)
         .map(|_| {
             let mut stream = world.connect();
-            let request = format!("GET {} HTTP/1.1\r\n\r\n", world.blob());
+            let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", world.blob());
             stream.write_all(request.as_bytes()).unwrap();
             stream
         })
@@ -450,7 +452,11 @@ fn clients_that_go_away_and_two_at_once() {
     let world = world(Limits::default());
     for _ in 0..20 {
         let mut stream = world.connect();
-        stream.write_all(format!("GET {} HTTP/1.1\r\n\r\n", world.blob()).as_bytes()).unwrap();
+        stream
+            .write_all(
+                format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", world.blob()).as_bytes(),
+            )
+            .unwrap();
         let mut some = [0; 100];
         stream.read_exact(&mut some).unwrap();
         stream.shutdown(Shutdown::Both).unwrap();

@@ -6,10 +6,10 @@ use sconce_serve::{Request, Route, route};
 const SEEDS: [&str; 6] = [
     "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /v2/lab/demo/manifests/1.0 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
-    "HEAD /v2/a/blobs/sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 HTTP/1.1\r\nRange: bytes=3-7\r\n\r\n",
-    "GET /v2/a/tags/list?n=5&last=%2e%2e HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "HEAD /v2/a/blobs/sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 HTTP/1.1\r\nHost: x\r\nRange: bytes=3-7\r\n\r\n",
+    "GET /v2/a/tags/list?n=5&last=%2e%2e HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "GET /v2/_catalog?n=99999999999999999999 HTTP/1.0\r\n\r\n",
-    "GET /locks/torch:2.15.0 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+    "GET /locks/torch:2.15.0 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
 ];
 /// Bytes that mean something somewhere.
 const ALPHABET: &[u8] = b"/.:%\r\n\0 \t-_aZ09?&=*\xff\x80,;#@\\";

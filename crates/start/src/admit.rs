@@ -71,7 +71,7 @@ fn meant(target: &Target, image: &Image) -> Vec<String> {
     let one_or_all =
         |text: &str| named(text).map_or_else(|| image.names.clone(), |name| vec![name]);
     match target {
-        Target::Image(text) => one_or_all(text),
+        Target::Image(text) | Target::Stored(text) => one_or_all(text),
         // A file of that name changes nothing of which image it is.
         Target::Path(path) => one_or_all(&path.to_string_lossy()),
         Target::Reference(text) => {

@@ -84,6 +84,17 @@ pub enum Error {
     /// Nothing has that name.
     #[error("there is no {}", .0.display())]
     NoPath(PathBuf),
+    /// A kind of place without a place.
+    #[error("`{text}` names no {what}")]
+    Nameless {
+        /// As written.
+        text: String,
+        /// What should follow.
+        what: &'static str,
+    },
+    /// A folder of a kind that is not read here.
+    #[error("`{0}`: folders of skopeo's `dir:` are not read")]
+    OfSkopeo(String),
     /// A tag or name of an image that is not in the store.
     #[error("`{0}` was not built yet")]
     NotBuilt(String),
@@ -197,6 +208,13 @@ impl Error {
             Self::SameTarget { .. } | Self::SamePort { .. } => Some("leave one of them out".into()),
             Self::WrongTarget { hint, .. } => hint.clone(),
             Self::NoPath(_) => Some("check the spelling, and the folder you are in".into()),
+            Self::Nameless { .. } => Some(
+                "there are oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE and store:NAME"
+                    .into(),
+            ),
+            Self::OfSkopeo(text) => Some(format!(
+                "`skopeo copy {text} oci:DIR:TAG` makes a layout of it, which is read"
+            )),
             Self::NotBuilt(name) => Some(format!("`sconce build {name}` makes it")),
             Self::NotPulled(name) => Some(format!("`sconce pull {name}` takes it in")),
             Self::Foreign { .. } => {

@@ -219,7 +219,9 @@ fn find(
             judge(&image)?;
             return Ok(Found { image, imports: None, early: false });
         }
-        Target::Path(_) => return Err(Error::NotBuilt(text.to_owned())),
+        Target::Path(_) | Target::Stored(_) => {
+            return Err(Error::NotBuilt(text.to_owned()));
+        }
     };
     stage.end(&format!("image {}", taken.short()));
     admit_file(transfer, text, taken)?;

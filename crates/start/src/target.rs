@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sconce_blob::Digest;
 use sconce_build::Project;
 use sconce_lock::Spec;
+use sconce_oci::Transport;
 use sconce_registry::Reference;
 use sconce_store::{Image, Store, plain_name};
 
@@ -23,6 +24,8 @@ pub enum Target {
     Tag(Project),
     /// An image of the store, by name or digest; or nothing at all, which only the store knows.
     Image(String),
+    /// An image of the store, by name or digest, and nothing else: `store:NAME`.
+    Stored(String),
     /// An image in a registry: `HOST/NAME:TAG`, `docker://NAME`.
     Reference(String),
     /// An OCI layout: `oci:DIR[:TAG]`, or a folder with an `oci-layout`.
@@ -52,7 +55,7 @@ pub enum Kind {
     Folder,
     /// [`Target::Tag`].
     Tag,
-    /// [`Target::Image`].
+    /// [`Target::Image`], [`Target::Stored`].
     Image,
     /// [`Target::Reference`].
     Reference,
@@ -92,10 +95,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Prefixes that say what follows, as skopeo has them (containers-transports(5)).
-const LAYOUT: &str = "oci:";
-const ARCHIVES: [&str; 2] = ["docker-archive:", "oci-archive:"];
-
 impl Target {
     /// What `text` means. A prefix decides; then what is written like a path, and a name at which there
     /// is a project, a layout or a file; then a tag; then a registry's reference. What is left is for
@@ -104,20 +103,11 @@ impl Target {
     /// # Errors
     /// A path at which there is nothing; a project or a tag that can't be read.
     pub fn find(text: &str) -> Result<Self, Error> {
-        if let Some(rest) = text.strip_prefix(LAYOUT) {
-            let (path, tag) = at_tag(rest);
-            return Ok(Self::Layout { path, tag });
-        }
-        if let Some(rest) = ARCHIVES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
-            let (path, tag) = at_tag(rest);
-            return Ok(Self::Archive { path, tag });
+        if let Some((transport, rest)) = Transport::split(text) {
+            return Self::at_place(text, transport, rest);
         }
         if text == archive::STANDARD_INPUT {
             return Ok(Self::Archive { path: text.into(), tag: None });
-        }
-        if text.starts_with("docker://") {
-            Reference::parse(text)?;
-            return Ok(Self::Reference(text.to_owned()));
         }
         let path = Path::new(text);
         if let Some(found) = Self::at(path)? {
@@ -175,7 +165,7 @@ impl Target {
             Self::Image(_) => {
                 Some("`sconce init DIR` makes a project; tags look like torch:2.15.0".into())
             }
-            Self::Folder(_) | Self::Tag(_) => None,
+            Self::Folder(_) | Self::Tag(_) | Self::Stored(_) => None,
         };
         Err(Error::WrongTarget {
             command,
@@ -187,6 +177,30 @@ impl Target {
             },
             hint,
         })
+    }
+
+    /// What a place means whose kind was said.
+    fn at_place(text: &str, transport: Transport, rest: &str) -> Result<Self, Error> {
+        let named = |what| match rest {
+            "" => Err(Error::Nameless { text: text.to_owned(), what }),
+            rest => Ok(rest),
+        };
+        match transport {
+            Transport::Layout => {
+                let (path, tag) = at_tag(named("folder")?);
+                Ok(Self::Layout { path, tag })
+            }
+            Transport::Archive => {
+                let (path, tag) = at_tag(named("file")?);
+                Ok(Self::Archive { path, tag })
+            }
+            Transport::Store => Ok(Self::Stored(named("image")?.to_owned())),
+            Transport::Registry => {
+                Reference::parse(text)?;
+                Ok(Self::Reference(text.to_owned()))
+            }
+            Transport::Folder => Err(Error::OfSkopeo(text.to_owned())),
+        }
     }
 
     /// A project, layout or tar at `path`; nothing where there is something else or nothing.
@@ -209,7 +223,7 @@ impl Target {
         match self {
             Self::Folder(_) => Kind::Folder,
             Self::Tag(_) => Kind::Tag,
-            Self::Image(_) => Kind::Image,
+            Self::Image(_) | Self::Stored(_) => Kind::Image,
             Self::Reference(_) => Kind::Reference,
             Self::Layout { .. } => Kind::Layout,
             Self::Archive { .. } => Kind::Archive,
@@ -229,7 +243,7 @@ impl Target {
             Self::Folder(project) | Self::Tag(project) => {
                 project.name().and_then(|name| of_image(&name))
             }
-            Self::Image(name) => of_image(name),
+            Self::Image(name) | Self::Stored(name) => of_image(name),
             Self::Path(path) => of_image(&path.to_string_lossy()),
             Self::Reference(text) => {
                 let whole = || of_image(&Reference::parse(text).ok()?.to_string());
@@ -271,6 +285,12 @@ impl Target {
     /// There is no such image; with the nearest name.
     pub fn stored(&self, store: &Store) -> Result<Option<Image>, Error> {
         match self {
+            Self::Stored(name) => match store.image(name) {
+                Err(sconce_store::Error::NoImage { .. }) if is_pulled(store, name)? => {
+                    Self::Reference(name.clone()).stored(store)
+                }
+                found => Ok(Some(found?)),
+            },
             Self::Image(name) => match store.image(name) {
                 Ok(image) => Ok(Some(image)),
                 Err(sconce_store::Error::NoImage { .. })
@@ -289,7 +309,9 @@ impl Target {
                 }
                 // `torhc:2.15.0` is rather a tag with a slip than an image.
                 Err(error @ sconce_store::Error::NoImage { .. }) => match Spec::from_tag(name) {
-                    Err(tag) if name.contains(':') => Err(tag.into()),
+                    Err(tag) if name.contains(':') && !name.starts_with("sha256:") => {
+                        Err(tag.into())
+                    }
                     _ => Err(error.into()),
                 },
                 Err(error) => Err(error.into()),

@@ -44,6 +44,24 @@ impl Store {
         self.places().chain(self.untrusted()).any(|place| place.has_blob(digest))
     }
 
+    /// That the file of a blob has the size that its image says, where it is a file: whoever can write to the store may have
+    /// put anything there, and what is read of it is known to be wrong at its end alone. Nothing is read for it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]
+    pub fn check_size(&self, digest: Digest, size: u64) -> Result<(), Error> {
+        let mut places = self.places().chain(self.untrusted());
+        let Some(path) = places.find_map(|place| place.find_blob(digest)) else { return Ok(()) };
+        match std::fs::symlink_metadata(&path) {
+            Ok(about) if about.len() != size => {
+                let why = format!("it has {} bytes, and its image says {size}", about.len());
+                Err(Error::Corrupt { path, why })
+            }
+            // What can't be looked at can't be opened either, and that says why.
+            _ => Ok(()),
+        }
+    }
+
     /// The file of a real blob; `None` when there is none (it may be virtual, or in a store that
     /// must be checked first, as [`Store::open_blob`] does).
     ///

@@ -396,6 +396,9 @@ impl Error {
             Self::NoImage { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`? `sconce images` lists what is there")
             }
+            Self::NoImage { name, .. } if name.starts_with("sha256:") => {
+                "`sconce images --all` lists what is there, by digest too; a registry's comes by `sconce pull HOST/NAME@sha256:…`".to_owned()
+            }
             Self::NoImage { name, .. } if !name.contains(['/', '@']) && !name.is_empty() => {
                 format!(
                     "`sconce images` lists what is there; Docker Hub's comes by `sconce pull {name}` or as `docker://{name}`"

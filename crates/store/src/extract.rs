@@ -108,11 +108,24 @@ impl Store {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<PathBuf, Error> {
         let builder = self.create_tree(Twice::Replace)?;
-        let actual = unpack(plain(size, source)?, most(size), &builder, diff_id, progress)?;
+        let actual = unpack(plain(size, source)?, most(size), &builder, diff_id, progress)
+            .map_err(|error| self.full_of_a_layer(error))?;
         if actual != diff_id {
             return Err(wrong_layer(diff_id, actual));
         }
         builder.finish(diff_id)
+    }
+
+    /// That there is no room is said of the store: the path in it where a file would have been is gone when somebody
+    /// reads it.
+    fn full_of_a_layer(&self, error: Error) -> Error {
+        match error {
+            Error::NoSpace { source, .. } => {
+                let (action, path) = ("unpack a layer into the store", self.root().to_owned());
+                Error::NoSpace { action, path, source }
+            }
+            error => error,
+        }
     }
 
     /// The trees of several layers, in their order; `threads` layers at a time.
@@ -378,7 +391,7 @@ fn entries(
             _ if is_folder => builder.directory(&path, meta),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 file(&mut entries, builder, (&path, meta, size), sparse.as_ref())
-                    .map_err(|failure| failure.error(&path, diff_id))?;
+                    .map_err(|failure| failure.error(&path, diff_id, builder.place()))?;
                 let mut attributes = extended.attributes.iter();
                 attributes.try_for_each(|(name, value)| builder.xattr(&path, name, value))
             }
@@ -422,14 +435,15 @@ enum Failure {
 }
 
 impl Failure {
-    fn error(self, path: &Path, diff_id: Digest) -> Error {
+    /// `tree` is where the layer is unpacked.
+    fn error(self, path: &Path, diff_id: Digest, tree: &Path) -> Error {
         match self {
             Self::Store(error) => named(error, diff_id),
             Self::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 bad(diff_id, path, "it is cut off")
             }
             Self::Source(error) => bad(diff_id, path, &format!("its tar is damaged: {error}")),
-            Self::Write(error) => at("write", path)(error),
+            Self::Write(error) => at("write", &tree.join(path))(error),
         }
     }
 }

@@ -57,6 +57,6 @@ pub use output::Written;
 pub use prune::{Policy, Pruned, Removed, Which};
 pub use reader::BlobReader;
 pub use remove::remove_tree;
-pub use store::{Note, Options, Remover, Store, default_root};
+pub use store::{Leftovers, Note, Options, Remover, Store, default_root};
 pub use tree::{TreeBuilder, TreeFile, Twice};
 pub use uncached::write_uncached;

@@ -217,6 +217,7 @@ impl Store {
         path: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
+        self.check_size(digest, size)?;
         let mut blob = self.open_blob(digest)?;
         if blob.len() != size {
             let why = format!("it has {} bytes, and its image says {size}", blob.len());
@@ -371,6 +372,11 @@ fn artifacts(open: &Opener<'_>, index: &[u8], image: Digest, what: &str) -> Vec<
 fn document(open: &Opener<'_>, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, Error> {
     let bytes = small(open, &blob_name(descriptor.digest), what)?;
     match Digest::of(&bytes) {
+        actual if actual == descriptor.digest && bytes.len() as u64 != descriptor.size => {
+            let Descriptor { digest, size, .. } = descriptor;
+            let why = format!("{digest} has {} bytes, and {size} were named", bytes.len());
+            Err(Error::BadDocument { what: what.to_owned(), why })
+        }
         actual if actual == descriptor.digest => Ok(bytes),
         actual => Err(Error::WrongDigest {
             what: format!("a document of {what}"),

@@ -59,6 +59,26 @@ struct Inner {
     no_names_noted: AtomicBool,
 }
 
+/// What a process has begun to write into a store and not finished; it does not keep the store open.
+#[derive(Debug)]
+pub struct Leftovers(Weak<Inner>);
+
+impl Leftovers {
+    /// Whether the store is still open: once it is closed nothing is left.
+    #[must_use]
+    pub fn may_be(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Removes it from under whoever is at work with it: for a process that ends. What can't be removed, the next command in
+    /// the store removes or says.
+    pub fn remove(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            let _ = remove_own(inner.scratch.path());
+        }
+    }
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("root", &self.place.root()).finish_non_exhaustive()
@@ -347,6 +367,12 @@ impl Store {
                 self.root().display()
             ));
         }
+    }
+
+    /// What would be left in the store if this process ended now, without closing it.
+    #[must_use]
+    pub fn leftovers(&self) -> Leftovers {
+        Leftovers(Arc::downgrade(&self.inner))
     }
 
     pub(crate) fn scratch(&self) -> &Path {

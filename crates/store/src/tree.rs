@@ -120,6 +120,11 @@ impl Store {
 }
 
 impl TreeBuilder {
+    /// Where it is until it is finished.
+    pub(crate) fn place(&self) -> &Path {
+        &self.path
+    }
+
     /// A directory. The empty path is the root of the tree.
     pub fn directory(&self, path: impl AsRef<Path>, meta: Meta) -> Result<(), Error> {
         let path = path.as_ref();

@@ -22,6 +22,8 @@ pub enum Fault {
     IgnoreRange,
     /// The answer to a range has this first byte in `Content-Range`.
     WrongRange(u64),
+    /// The answer to a range has this for the size of the whole in `Content-Range`.
+    WrongTotal(u64),
     /// 302 to this address or path.
     Redirect(String),
     /// So many bytes, then a pause, again and again.
@@ -292,7 +294,11 @@ fn answer(
             _ => start as u64,
         };
         status = "206 Partial Content".to_owned();
-        range = format!("Content-Range: bytes {said}-{}/{}\r\n", end - 1, whole.len());
+        let total = match fault {
+            Some(Fault::WrongTotal(total)) => total,
+            _ => whole.len() as u64,
+        };
+        range = format!("Content-Range: bytes {said}-{}/{total}\r\n", end - 1);
     }
     let length = match fault {
         Some(Fault::LengthTooLarge(more)) => body.len() + more,

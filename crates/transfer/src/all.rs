@@ -187,6 +187,11 @@ impl Copy<'_> {
                     let part = Reference { tag: None, digest: Some(row.digest), ..from.clone() };
                     let part = Registry::new(self.transfer.access, part, &Rights::Pull)?;
                     let named = part.named()?;
+                    if named.descriptor.size != row.size {
+                        let (digest, size, has) = (row.digest, row.size, named.descriptor.size);
+                        let why = format!("{digest} has {has} bytes, and its index says {size}");
+                        return Err(wrong(why).into());
+                    }
                     let kind = &named.descriptor.media_type;
                     self.take(&part, &named.bytes, kind, exact.as_ref(), depth + 1)?;
                 }

@@ -55,10 +55,25 @@ impl Blobs<'_> {
                 Box::new(*config)
             }
             Self::Store(store) | Self::Described { store, .. } => {
+                store.check_size(blob.digest, blob.size).map_err(io::Error::from)?;
                 Box::new(store.open_blob(blob.digest).map_err(io::Error::from)?)
             }
             Self::Registry(registry) => Box::new(registry.blob(blob).map_err(io::Error::other)?),
         })
+    }
+
+    /// That no file of the store has another size than its image says: that would be seen when the registry has all of
+    /// what should not be sent.
+    fn check_sizes(&self, blobs: &[&Descriptor]) -> Result<(), Error> {
+        let (Self::Store(store) | Self::Described { store, .. }) = self else { return Ok(()) };
+        for blob in blobs {
+            let checked = store.check_size(blob.digest, blob.size);
+            checked.map_err(|error| sconce_registry::Error::Source {
+                blob: blob.digest,
+                why: error.to_string(),
+            })?;
+        }
+        Ok(())
     }
 
     /// A small blob to be sent, of which nobody is told.
@@ -250,6 +265,7 @@ impl Transfer<'_> {
         let mut blobs: Vec<&Descriptor> = parsed.layers.iter().chain([&parsed.config]).collect();
         blobs.retain(|blob| seen.insert(blob.digest));
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        from.check_sizes(&blobs)?;
         let origins: BTreeSet<String> =
             blobs.iter().filter_map(|blob| origin::of(self.store, to, blob.digest)).collect();
         let rights = Rights::Push(origins.into_iter().collect());

@@ -299,7 +299,7 @@ fn lies_are_found() {
                 world.server.always(&path, Fault::WrongRange(7));
                 world
             }),
-            "it sends others",
+            "it sends those from 7 on",
         ),
         (
             "logins in a loop",
@@ -361,7 +361,8 @@ fn lies_are_found() {
                 for _ in 0..6 {
                     let digest = Digest::of(index.as_bytes());
                     world.server.put(&format!("/v2/team/app/manifests/{digest}"), index.as_bytes());
-                    index = format!(r#"{{"manifests":[{{"digest":"{digest}","size":9}}]}}"#);
+                    let size = index.len();
+                    index = format!(r#"{{"manifests":[{{"digest":"{digest}","size":{size}}}]}}"#);
                 }
                 world.server.put(MANIFEST, index);
                 world

@@ -34,6 +34,9 @@ impl Stream {
         let mut start = Vec::new();
         // The status says enough; the body is only to add to it.
         let read = (&mut self.body).take(MAX_SAID).read_to_end(&mut start);
+        if self.status == 400 && self.shown.starts_with("http://") && asks_for_tls(&start) {
+            return Err(Error::OnlyTls { url: self.shown });
+        }
         let kind = self.header("content-type").unwrap_or_default();
         let said =
             read.ok().and_then(|_| match kind.split(';').next().unwrap_or_default().trim() {
@@ -87,6 +90,28 @@ fn message(json: &[u8]) -> Option<String> {
     answer["errors"][0]["message"].as_str().map(str::to_owned)
 }
 
+/// What servers of TLS say with status 400 to who asks without, wherever it stands in their page.
+const WITHOUT_TLS: [&str; 3] = [
+    // Go's net/http: distribution, Harbor's registry.
+    "Client sent an HTTP request to an HTTPS server",
+    // nginx.
+    "The plain HTTP request was sent to HTTPS port",
+    // Apache httpd.
+    "speaking plain HTTP to an SSL-enabled server port",
+];
+
+fn asks_for_tls(page: &[u8]) -> bool {
+    let page = String::from_utf8_lossy(page);
+    WITHOUT_TLS.iter().any(|words| page.contains(words))
+}
+
+/// Whether TLS failed because what came is no TLS at all; a server of plain HTTP answers with words. rustls says it, here or
+/// within the error of a stream.
+fn is_no_tls(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Rustls(_) | ureq::Error::Io(_))
+        && error.to_string().contains("InvalidContentType")
+}
+
 /// How much a connection brings in the time that is waited for it.
 pub(super) struct Pace {
     limit: Duration,
@@ -129,6 +154,7 @@ pub(super) fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
             Error::BadAnswer { url, why: "it redirects without end".to_owned() }
         }
         ureq::Error::Protocol(error) => Error::BadAnswer { url, why: error.to_string() },
+        error if is_no_tls(&error) => Error::PlainHttp { url },
         ureq::Error::BadUri(_) => Error::BadAnswer { url, why: "a bad redirect".to_owned() },
         error => Error::Unreachable { url, source: Box::new(error) },
     }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use sconce_blob::Digest;
 use sconce_build::Progress;
+use sconce_lock::Spec;
+use sconce_oci::Transport;
 use sconce_registry::Reference;
 use sconce_start::Target;
 use sconce_transfer::Carried;
@@ -21,7 +23,7 @@ use crate::error::{Failure, Kind};
 /// Copy an image from one place to another
 ///
 /// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
-/// (`-` is standard input or output) and the store (a name; store:NAME as the destination). Between registries nothing is stored here;
+/// (`-` is standard input or output) and the store (store:NAME; as the source a name alone will do). Between registries nothing is stored here;
 /// in all other copies the image is in the store afterwards, until `sconce prune`. What is beside an image,
 /// such as signatures, goes with it.
 #[derive(clap::Args)]
@@ -77,19 +79,18 @@ impl Destination {
             Failure::new(Kind::Usage, format!("`{text}` is not a place to copy to: {why}"))
                 .hint("there are HOST/NAME:TAG, oci:DIR[:TAG], docker-archive:FILE and store:NAME")
         };
-        if let Some(rest) = text.strip_prefix("oci:") {
-            let (path, tag) = match rest.split_once(':') {
-                Some((path, tag)) => (path, Some(tag.to_owned())),
-                None => (rest, None),
-            };
-            return match path.is_empty() {
-                true => Err(wrong("it names no folder")),
-                false => Ok(Self::Files(ImageFile::Layout(path.into()), tag)),
-            };
-        }
-        let archive = ["docker-archive:", "oci-archive:"];
-        if let Some(path) = archive.iter().find_map(|prefix| text.strip_prefix(prefix)) {
-            return match path {
+        match Transport::split(text) {
+            Some((Transport::Layout, rest)) => {
+                let (path, tag) = match rest.split_once(':') {
+                    Some((path, tag)) => (path, Some(tag.to_owned())),
+                    None => (rest, None),
+                };
+                match path.is_empty() {
+                    true => Err(wrong("it names no folder")),
+                    false => Ok(Self::Files(ImageFile::Layout(path.into()), tag)),
+                }
+            }
+            Some((Transport::Archive, path)) => match path {
                 "" => Err(wrong("it names no file")),
                 "-" if std::io::stdout().is_terminal() => {
                     let why = "an archive is not for a terminal".to_owned();
@@ -99,17 +100,17 @@ impl Destination {
                 }
                 "-" => Ok(Self::Files(ImageFile::Stream, None)),
                 path => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
-            };
-        }
-        if let Some(name) = text.strip_prefix("store:") {
-            return match sconce_lock::is_image_name(name) {
+            },
+            Some((Transport::Store, name)) => match sconce_lock::is_image_name(name) {
                 true => Ok(Self::Store(name.to_owned())),
                 false => Err(wrong("a name has lower case letters and no blanks")),
-            };
-        }
-        match Reference::is_meant(text) {
-            true => Ok(Self::Registry(push::destination(text)?)),
-            false => Err(wrong("it names no registry")),
+            },
+            Some((Transport::Folder, _)) => Err(wrong("skopeo alone has `dir:`")),
+            Some((Transport::Registry, _)) => Ok(Self::Registry(push::destination(text)?)),
+            None => match Reference::is_meant(text) {
+                true => Ok(Self::Registry(push::destination(text)?)),
+                false => Err(wrong("it names no registry")),
+            },
         }
     }
 }
@@ -203,7 +204,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             push::told(to, &pushed, &carried, args.json)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Destination::Store(name) => context.store.put_name(name, image.manifest)?,
+        Destination::Store(name) => {
+            context.store.put_name(name, image.manifest)?;
+            // Offline it is the way to have it. Who did not mean it would wonder what runs.
+            if Spec::is_tag(name) {
+                context.display.note(&format!(
+                    "`sconce run {name}` and `sconce serve` take this image from now on, and not the one that sconce builds for that tag; `sconce rmi {name}` ends that"
+                ));
+            }
+        }
         Destination::Files(files, tag) => {
             let name = from.as_ref().map(ToString::to_string).or_else(|| target.name_of(&image));
             let name = name.map(with_tag);

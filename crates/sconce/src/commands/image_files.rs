@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use sconce_build::Progress;
+use sconce_oci::Transport;
 use sconce_run::Interrupts;
 use sconce_store::{Image, LayoutWriter};
 
@@ -30,14 +31,12 @@ impl std::str::FromStr for ImageFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("oci", path)) if !path.is_empty() => Ok(Self::Layout(path.into())),
-            Some(("docker-archive" | "oci-archive", "-")) => {
+        match Transport::split(text) {
+            Some((Transport::Layout, path)) if !path.is_empty() => Ok(Self::Layout(path.into())),
+            Some((Transport::Archive, "-")) => {
                 Err("`sconce copy NAME docker-archive:-` writes to standard output".into())
             }
-            Some(("docker-archive" | "oci-archive", path)) if !path.is_empty() => {
-                Ok(Self::Archive(path.into()))
-            }
+            Some((Transport::Archive, path)) if !path.is_empty() => Ok(Self::Archive(path.into())),
             _ => Err("write oci:DIR or docker-archive:FILE".into()),
         }
     }

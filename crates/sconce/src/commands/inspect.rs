@@ -155,7 +155,7 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
             let (subject, moved) = remote::subject(global, text, platform)?;
             return Ok(Found::Remote(Box::new(subject), moved));
         }
-        Target::Tag(_) | Target::Image(_) => {}
+        Target::Tag(_) | Target::Image(_) | Target::Stored(_) => {}
     }
     let context = Context::open(global)?;
     let image = target.stored(&context.store).map_err(|error| {

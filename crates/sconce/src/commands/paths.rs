@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
+use sconce_oci::Transport;
 use sconce_open::held;
 
 use crate::error::{Failure, Kind};
@@ -119,18 +120,18 @@ pub fn of_given(option: &str, path: Option<&Path>) -> Result<Option<PathBuf>, Fa
     path.map(|path| of_option(option, path)).transpose()
 }
 
-/// What stands before a path that is an image's (`sconce_start::Target`).
-const PREFIXES: [&str; 3] = ["oci:", "docker-archive:", "oci-archive:"];
-
 /// A target as a person names it; where it is a path, one that no link in a container's volume is part of.
 ///
 /// # Errors
 /// Such a link.
 pub fn target(text: &str) -> Result<Cow<'_, str>, Failure> {
     let given = Cow::Borrowed(text);
-    let prefix = PREFIXES.iter().find(|prefix| text.starts_with(**prefix)).copied();
-    let prefix = prefix.unwrap_or_default();
-    let rest = text.get(prefix.len()..).unwrap_or_default();
+    let (prefix, rest) = match Transport::split(text) {
+        Some((Transport::Layout | Transport::Archive, rest)) => {
+            (text.strip_suffix(rest).unwrap_or_default(), rest)
+        }
+        _ => ("", text),
+    };
     let (path, tag) = match rest.split_once(':') {
         Some((path, _)) if !prefix.is_empty() => rest.split_at(path.len()),
         _ => (rest, ""),

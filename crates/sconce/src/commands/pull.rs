@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use sconce_oci::Transport;
 use sconce_registry::Reference;
 use sconce_transfer::Pulled;
 use serde_json::json;
@@ -50,14 +51,12 @@ enum Wanted {
     Archive(PathBuf),
 }
 
-/// What stands before the file of an archive.
-const ARCHIVES: [&str; 2] = ["docker-archive:", "oci-archive:"];
-
 /// The file of an archive, `-` for standard input, where one is meant.
 fn archive(text: &str) -> Option<&Path> {
-    match text {
-        "-" => Some(Path::new(text)),
-        _ => ARCHIVES.iter().find_map(|prefix| text.strip_prefix(prefix)).map(Path::new),
+    match Transport::split(text) {
+        _ if text == "-" => Some(Path::new(text)),
+        Some((Transport::Archive, file)) => Some(Path::new(file)),
+        _ => None,
     }
 }
 

@@ -308,7 +308,7 @@ fn source_for(
         Target::Archive { path, tag } => {
             sconce_start::read_archive(store, path, tag.as_deref(), wanted.unwrap_or(&here))?
         }
-        Target::Image(_) | Target::Reference(_) | Target::Path(_) => {
+        Target::Image(_) | Target::Stored(_) | Target::Reference(_) | Target::Path(_) => {
             return match target.stored(store)? {
                 Some(image) => Ok(image),
                 None => Err(Failure::new(

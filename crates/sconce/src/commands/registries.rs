@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sconce_lock::Machine;
+use sconce_oci::Transport;
 use sconce_registry::{Access, Reference};
 
 use crate::commands::paths;
@@ -51,14 +52,12 @@ pub fn machine(platform: &str) -> Result<Machine, Failure> {
     })
 }
 
-/// What stands before a place that is no registry's, here and in skopeo (containers-transports(5)).
-const ELSEWHERE: [&str; 5] = ["oci", "oci-archive", "docker-archive", "dir", "store"];
-
 /// An image in a registry, as it was given.
 pub fn reference(text: &str) -> Result<Reference, Failure> {
-    match text.split_once(':') {
-        Some((word, _)) if ELSEWHERE.contains(&word) => {
-            let what = format!("`{text}` is no image in a registry: `{word}:` is another place");
+    match Transport::split(text) {
+        Some((transport, rest)) if transport != Transport::Registry => {
+            let word = text.strip_suffix(rest).unwrap_or(text);
+            let what = format!("`{text}` is no image in a registry: `{word}` is another place");
             let hint = "`sconce copy SOURCE DESTINATION` copies between registries, oci:DIR, docker-archive:FILE and store:NAME";
             Err(Failure::new(Kind::Usage, what).hint(hint))
         }

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use sconce_build::Progress;
+use sconce_run::Interrupts;
 use sconce_serve::{
     Allowed, Error, Hosts, Limits, Logins, Pushes, Registry, Specifications, Stores, Tls, serve,
 };
@@ -63,6 +66,9 @@ pub struct Args {
     #[arg(long)]
     writable: bool,
 }
+
+/// How often it is looked whether a signal came.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The largest file of a certificate, key or users, bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -151,5 +157,21 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     println!("{scheme}://{address}");
     // Whoever started it may wait for this line; that nobody reads it is no reason to end.
     let _ = std::io::stdout().flush();
-    serve(&listener, &registry, &Limits::default())
+    let interrupts = Interrupts::listen()?;
+    let leftovers = context.store.leftovers();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let signal = loop {
+                match interrupts.came() {
+                    Some(signal) => break signal,
+                    None => thread::sleep(LOOK),
+                }
+            };
+            // Uploads that are still coming are nobody's: their clients begin anew.
+            registry.clear();
+            leftovers.remove();
+            std::process::exit(128 + signal);
+        });
+        serve(&listener, &registry, &Limits::default())
+    })
 }

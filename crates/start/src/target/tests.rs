@@ -40,6 +40,9 @@ fn one_place_decides() {
         ("0123456789ab".into(), Kind::Image),
         ("nvcr.io/nvidia/pytorch:24.01-py3".into(), Kind::Reference),
         ("docker://alpine".into(), Kind::Reference),
+        ("docker:24".into(), Kind::Image),
+        ("store:lab/x:1".into(), Kind::Image),
+        ("store:torch:2.15.0".into(), Kind::Image),
     ] {
         assert_eq!(kind(&text), expected, "{text}");
     }
