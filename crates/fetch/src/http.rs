@@ -69,6 +69,8 @@ pub struct Options {
     pub certificates: Certificates,
     /// Other machines that are asked for files first.
     pub peers: Peers,
+    /// Whether redirects are followed.
+    pub follow: bool,
 }
 
 impl Default for Options {
@@ -85,6 +87,7 @@ impl Default for Options {
             netrc: Netrc::default(),
             certificates: Certificates::default(),
             peers: Peers::default(),
+            follow: true,
         }
     }
 }
@@ -333,7 +336,8 @@ impl Client {
                 let request = request.proxy(self.proxies.of(&landed).cloned());
                 let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
                 let Ok(response) = &answer else { break answer };
-                let Some(location) = location(response) else { break answer };
+                let location = location(response).filter(|_| self.options.follow);
+                let Some(location) = location else { break answer };
                 let next = next(&landed, location).map_err(bad)?;
                 redirects += 1;
                 if redirects > MOST_REDIRECTS {

@@ -1,8 +1,8 @@
-//! Whom `sconce` asks over the network, and through which proxy.
+//! Whom `sconce` asks over the network: through which proxy, and not where a peer sends it.
 
 mod world;
 
-use sconce_testkit::{RegistryServer, Server};
+use sconce_testkit::{Fault, RegistryServer, Server};
 use world::World;
 
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
@@ -56,4 +56,23 @@ fn each_scheme_has_its_proxy_and_some_hosts_have_none() {
     let asked = proxy.requests();
     let first = asked.first().map(|request| (request.method.as_str(), request.path.as_str()));
     assert!(code != 0 && first == Some(("CONNECT", &name[..name.len() - 11])), "{asked:?}");
+}
+
+#[test]
+fn a_peer_leads_nowhere_else() {
+    let registry = RegistryServer::start();
+    let name = format!("{}/lab/demo:1", registry.host());
+    let (peer, victim, world) = (Server::start(), Server::start(), World::new());
+    world.image(ECHO);
+    assert_eq!(world.says(&["push", "oci:image", &name]).0, 0);
+    let manifest = registry.manifest("lab/demo", "1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let asked = format!("/v2/sconce/blobs/{layer}");
+    peer.always(&asked, Fault::Redirect(victim.url("/latest/meta-data")));
+    let at = peer.url("").replace("http://", "");
+    let (code, _, err) = with(&World::new(), &["--peer", &at, "pull", &name], &[]);
+    assert_eq!(code, 0, "{err}");
+    assert!(!peer.requests_for(&asked).is_empty(), "{:?}", peer.requests());
+    assert_eq!(victim.connections(), 0, "{:?}", victim.requests());
 }
