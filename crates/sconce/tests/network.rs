@@ -1,7 +1,10 @@
-//! Whom `sconce` asks over the network: through which proxy, and not where a peer sends it.
+//! Whom `sconce` asks over the network: through which proxy, which registry, and not where a peer sends it.
 
 mod world;
 
+use std::fs;
+
+use sconce_blob::Digest;
 use sconce_testkit::{Fault, RegistryServer, Server};
 use world::World;
 
@@ -75,4 +78,52 @@ fn a_peer_leads_nowhere_else() {
     assert_eq!(code, 0, "{err}");
     assert!(!peer.requests_for(&asked).is_empty(), "{:?}", peer.requests());
     assert_eq!(victim.connections(), 0, "{:?}", victim.requests());
+}
+
+/// A name of a registry is that of what the registry has now, as for `show` and `verify-signature`, whatever was pulled before.
+#[test]
+fn a_copy_asks_the_registry() {
+    let registry = RegistryServer::start();
+    let name = |tag: &str| format!("{}/team/app:{tag}", registry.host());
+    let (home, there) = (World::new(), World::new());
+    let says = |world: &World, words: &[&str]| {
+        let (code, out, err) = world.says(words);
+        assert_eq!(code, 0, "{words:?}: {out}{err}");
+        out.trim().to_owned()
+    };
+    let (here, other) = match cfg!(target_arch = "aarch64") {
+        true => ("arm64", "amd64"),
+        false => ("amd64", "arm64"),
+    };
+    for arch in [here, other] {
+        home.image_for(arch, ECHO);
+        fs::rename(home.path("image"), home.path(arch)).unwrap();
+    }
+    let one = format!("oci:{here}");
+    says(&home, &["push", &one, &name("1")]);
+    let old = says(&there, &["pull", &name("1")]);
+    let both = format!("oci:{other}");
+    says(&home, &["push", &one, &both, &name("1")]);
+    let index = Digest::of(&registry.manifest("team/app", "1").unwrap()).to_string();
+
+    let mine = says(&there, &["copy", "--platform", other, &name("1"), "oci:other"]);
+    assert_ne!(mine, old, "the image for another platform");
+    assert_eq!(says(&there, &["copy", "--all", &name("1"), &name("2")]), index);
+    assert_eq!(says(&there, &["copy", "--all", &name("1"), "oci:all"]), index);
+    // What `push` sends is what the store has of that name.
+    assert_eq!(says(&there, &["push", &name("1")]), old);
+    assert_eq!(says(&there, &["copy", &name("1"), "oci:one"]), old);
+    // That is for one platform, and there is no other in the registry now.
+    says(&there, &["copy", "oci:one", "store:mine"]);
+    for words in [
+        ["copy", "--platform", other, "mine", "oci:none"],
+        ["push", "--platform", other, "mine", &name("3")],
+        ["copy", "--platform", other, &name("1"), "oci:none"],
+    ] {
+        let (code, _, err) = there.says(&words);
+        let said = format!("is for {here}, not for {other}");
+        let said = err.contains(&said) || err.contains(&format!("is not for {other}"));
+        assert!(code != 0 && said && !there.path("none").exists(), "{words:?}: {code} {err}");
+    }
+    assert!(registry.manifest("team/app", "3").is_none());
 }
