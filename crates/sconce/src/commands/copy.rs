@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use sconce_blob::Digest;
-use sconce_build::Progress;
 use sconce_lock::Spec;
 use sconce_registry::Reference;
 use sconce_start::Target;
@@ -217,12 +216,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 Some(tag) => Some(tagged(tag, name)),
                 None => name,
             };
-            let beside = context.store.beside(image.manifest)?.len();
-            if beside > 0 && matches!(files, ImageFile::Layout(_)) {
-                context.display.note(&format!(
-                    "the layout lists {beside} artifacts besides the image: other tools need the image's tag; --image-only leaves them out"
-                ));
-            }
+            image_files::note_beside(&context, &image, files)?;
             files.write(global, &context, &image, &Vec::from_iter(names), tag.is_some())?;
         }
     }
