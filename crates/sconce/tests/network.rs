@@ -78,6 +78,12 @@ fn a_peer_leads_nowhere_else() {
     assert_eq!(code, 0, "{err}");
     assert!(!peer.requests_for(&asked).is_empty(), "{:?}", peer.requests());
     assert_eq!(victim.connections(), 0, "{:?}", victim.requests());
+    // Blanks are no part of an address, and what is none is a slip of who wrote it.
+    let listed = format!(" {at} , {at}");
+    let (code, _, err) = with(&World::new(), &["pull", &name], &[("SCONCE_PEERS", &listed)]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = with(&World::new(), &["--peer", "node1/path", "pull", &name], &[]);
+    assert!(code == 2 && err.contains("HOST:PORT"), "{code} {err}");
 }
 
 /// A name of a registry is that of what the registry has now, as for `show` and `verify-signature`, whatever was pulled before.
