@@ -1,13 +1,14 @@
 //! The HTTP client: retries, redirects, logins, time limits. Everything sconce fetches goes
 //! through it.
 //!
-//! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies come
-//! from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. A login comes from the address
+//! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies those of the
+//! environment ([`proxies`]). A login comes from the address
 //! itself, from another address of its scheme, host and port ([`Client::remember`]) or from netrc, goes nowhere else,
 //! and stands in no error.
 
 mod address;
 mod known;
+mod proxies;
 mod stream;
 mod tries;
 
@@ -29,6 +30,7 @@ use crate::netrc::{Login, Netrc};
 use crate::peers::Peers;
 use address::{bare, login_in};
 use known::Known;
+use proxies::Proxies;
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
@@ -67,6 +69,8 @@ pub struct Options {
     pub certificates: Certificates,
     /// Other machines that are asked for files first.
     pub peers: Peers,
+    /// Whether redirects are followed.
+    pub follow: bool,
 }
 
 impl Default for Options {
@@ -83,6 +87,7 @@ impl Default for Options {
             netrc: Netrc::default(),
             certificates: Certificates::default(),
             peers: Peers::default(),
+            follow: true,
         }
     }
 }
@@ -125,6 +130,7 @@ pub struct Client {
     agent: ureq::Agent,
     options: Options,
     known: Arc<Mutex<Known>>,
+    proxies: Proxies,
 }
 
 /// A small answer, whole.
@@ -158,20 +164,23 @@ impl Client {
             .max_redirects_will_error(false)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
+            // Each request has its own.
+            .proxy(None)
             .build();
         let agent = ureq::Agent::with_parts(
             config,
             DefaultConnector::default(),
             Cached::<DefaultResolver>::default(),
         );
-        Self { agent, options, known: Arc::default() }
+        Self { agent, options, known: Arc::default(), proxies: Proxies::of_environment() }
     }
 
     /// One for work beside this one's, with the same connections and logins, which `cancel` alone stops.
     #[must_use]
     pub fn beside(&self, cancel: Arc<AtomicBool>) -> Self {
         let options = Options { cancel, ..self.options.clone() };
-        Self { agent: self.agent.clone(), options, known: Arc::clone(&self.known) }
+        let (agent, known) = (self.agent.clone(), Arc::clone(&self.known));
+        Self { agent, options, known, proxies: self.proxies.clone() }
     }
 
     /// How it behaves.
@@ -313,6 +322,7 @@ impl Client {
             let body = ureq::SendBody::from_reader(body);
             let request = request.body(body).map_err(|error| bad(error.to_string()))?;
             let request = self.agent.configure_request(request);
+            let request = request.proxy(self.proxies.of(&bare).cloned());
             // Whoever takes something large may look at it all before it answers.
             let patience = stall.saturating_mul(PATIENCE);
             self.agent.run(request.timeout_recv_response(Some(patience)).build())
@@ -323,9 +333,11 @@ impl Client {
             loop {
                 let request = request(&landed).body(()).map_err(|error| bad(error.to_string()))?;
                 let request = self.agent.configure_request(request);
+                let request = request.proxy(self.proxies.of(&landed).cloned());
                 let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
                 let Ok(response) = &answer else { break answer };
-                let Some(location) = location(response) else { break answer };
+                let location = location(response).filter(|_| self.options.follow);
+                let Some(location) = location else { break answer };
                 let next = next(&landed, location).map_err(bad)?;
                 redirects += 1;
                 if redirects > MOST_REDIRECTS {

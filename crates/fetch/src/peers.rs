@@ -94,6 +94,9 @@ impl Peers {
             slow: STALL,
             slowest: SLOWEST,
             tries: 1,
+            // A peer has a file or it has not. Where it would send its clients, such as to services of their own
+            // machines and networks, is not its to say.
+            follow: false,
             ..Options::default()
         });
         Ok(Self(Some(Arc::new(Inner { client, peers }))))

@@ -14,7 +14,7 @@ use sconce_store::Store;
 use sconce_transfer::{SigningPolicy, Transfer};
 
 use crate::cli::Global;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::progress::Display;
 
 /// The machine's policy for what is taken from registries.
@@ -59,13 +59,17 @@ impl Context {
             Some(path) => Netrc::read(&path)?,
             None => Netrc::default(),
         };
-        let peers: Vec<String> =
-            global.peers.iter().filter(|peer| !peer.is_empty()).cloned().collect();
+        let peers = global.peers.iter().map(|peer| peer.trim().to_owned());
+        let peers: Vec<String> = peers.filter(|peer| !peer.is_empty()).collect();
+        let peers = Peers::new(&peers).map_err(|error| {
+            Failure::new(Kind::Usage, error.to_string())
+                .hint("`--peer node1:5000`, or SCONCE_PEERS=node1:5000,node2:5000")
+        })?;
         let options = Options {
             offline: global.offline,
             netrc,
             cancel: Arc::default(),
-            peers: Peers::new(&peers)?,
+            peers,
             ..Options::default()
         };
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);

@@ -309,6 +309,34 @@ fn a_policy_keeps_out_what_is_not_signed() {
     assert!(code == 3 && err.contains("can't be used"), "{code} {err}");
 }
 
+/// What proved an image's signature under one name is kept beside what proved it under another, to another key.
+#[test]
+fn proofs_of_two_names_are_kept() {
+    let registry = RegistryServer::start();
+    let (world, _) = with_image(&registry);
+    let host = registry.host();
+    let names = ["a", "b"].map(|one| format!("{host}/{one}/app:1"));
+    for (name, key) in names.iter().zip(["plain.key", "cosign.key"]) {
+        done(&world, &["push", "oci:image", name]);
+        let mut sign = world.sconce(&["sign", name, "--key", key]);
+        assert!(sign.env("COSIGN_PASSWORD", "secret").output().unwrap().status.success());
+    }
+    let there = World::new();
+    let rule = |one: &str, key: &str| {
+        format!("[[images]]\nname = \"{host}/{one}\"\nkeys = [\"{key}.pub\"]\n")
+    };
+    let rules = rule("a", "plain") + &rule("b", "cosign");
+    policy(&there, &format!("version = 1\ndefault = \"refuse\"\n{rules}"));
+    fs::write(there.path("home/.config/sconce/cosign.pub"), PUBLIC).unwrap();
+    for name in &names {
+        done(&there, &["pull", name]);
+    }
+    for name in names.iter().chain(&names) {
+        let words = ["--offline", "run", "-q", "--gpus", "none", name];
+        assert_eq!(done(&there, &words), "from the registry\n", "{name}");
+    }
+}
+
 /// Each way to an image that others built: pulled, by its names and digest, from a layout, an archive and a pipe, pushed, under names that a
 /// person gave it, and from a store below.
 #[test]
@@ -374,8 +402,8 @@ fn every_way_to_an_image_meets_the_policy() {
         let refused = code == 125 && out.is_empty() && err.contains("is not taken");
         assert!(refused, "{way}: {code} {out}{err}");
     }
-    // Nor under a name of one's own, or out of the store.
-    for (way, _) in ways.iter().filter(|(way, _)| *way != "-") {
+    // Nor under a name of one's own, or out of the store. A name with a host is the registry's to `copy`.
+    for (way, _) in ways.iter().filter(|(way, _)| *way != "-" && *way != third) {
         for to in ["store:mine", "oci:out", "docker-archive:out.tar"] {
             let (code, _, err) = there.says(&["copy", way, to]);
             assert!(code == 6 && err.contains("is not taken"), "{way} to {to}: {code} {err}");

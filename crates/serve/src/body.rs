@@ -56,6 +56,11 @@ impl<'a, 'b> Incoming<'a, 'b> {
         Self { stream, buffer, slot, patience, left, asks, piece }
     }
 
+    /// Whether the client has closed its connection.
+    pub(crate) fn has_left(&self) -> bool {
+        self.slot.has_left()
+    }
+
     /// The right to read it, while it is held.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::pushes::Pushes;
 use crate::range::{Part, part};
 use crate::request::Request;
 use crate::route::{Route, Wanted, route, upload};
-use crate::specifications::Specifications;
+use crate::specifications::{Asker, Specifications};
 use crate::stores::Stores;
 use crate::tls::Tls;
 
@@ -80,11 +80,14 @@ impl Registry<'_> {
         if !reads {
             return Refusal::method(&request.method).into();
         }
+        let asker = Asker { who: &who, has_left: &|| body.has_left() };
         let answered = route(&request.path).and_then(|route| match route {
             Route::Base => Ok(Answer::json(&json!({}))),
             Route::Catalog => self.catalog(request),
             Route::Tags(name) => self.tags(request, &name),
-            Route::Manifest(name, wanted) => self.manifest(request, &name, &wanted, client),
+            Route::Manifest(name, wanted) => {
+                self.manifest(request, &name, &wanted, (client, &asker))
+            }
             Route::Referrers(name, image) => self.referrers(request, &name, image),
             Route::Blob(digest) => self.blob(request, digest),
             Route::Lock(name) => self.lock(&name),
@@ -138,14 +141,14 @@ impl Registry<'_> {
         request: &Request,
         repository: &str,
         wanted: &Wanted,
-        client: IpAddr,
+        (client, asker): (IpAddr, &Asker<'_>),
     ) -> Result<Answer, Refusal> {
         let store = self.store()?;
         let digest = match wanted {
             Wanted::Digest(digest) => *digest,
             Wanted::Tag(tag) => {
                 let name = format!("{repository}:{tag}");
-                let digest = self.named(&store, repository, tag, request.of_browser)?;
+                let digest = self.named(&store, repository, tag, (request.of_browser, asker))?;
                 (self.note)(&format!("{client} asks for {name}: {}", digest.short()));
                 digest
             }
@@ -211,7 +214,7 @@ impl Registry<'_> {
         store: &Store,
         repository: &str,
         tag: &str,
-        of_browser: bool,
+        (of_browser, asker): (bool, &Asker<'_>),
     ) -> Result<Digest, Refusal> {
         let found = images::find(store, repository, tag).map_err(|error| self.failed(&error))?;
         if let Some(digest) = found
@@ -226,7 +229,7 @@ impl Registry<'_> {
             let message = format!("`{name}` is not there, and nothing is built for a browser");
             return Err(Refusal::new(403, "DENIED", message));
         }
-        match self.specifications.image(store, &name) {
+        match self.specifications.image(store, &name, asker) {
             Some(made) => made.map_err(|(refusal, fault)| {
                 fault.iter().for_each(|fault| (self.note)(&format!("{name}: {fault}")));
                 refusal

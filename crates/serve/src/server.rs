@@ -7,10 +7,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::answer::Answer;
@@ -322,6 +324,13 @@ impl<'a> Slot<'a> {
     /// It sends as much at once as one may, or all together do.
     pub(crate) fn receive(&self, who: &Client) -> Result<Receiving<'a>, Refusal> {
         self.slots.receive(who)
+    }
+
+    /// Whether the client has closed its connection, or its side of it: who still wants an answer keeps both open.
+    pub(crate) fn has_left(&self) -> bool {
+        // Whatever it has sent before, which peek(2) would show instead.
+        let mut poll = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP)];
+        rustix::event::poll(&mut poll, Some(&Timespec::default())).is_ok_and(|count| count > 0)
     }
 
     /// A request is still to come.

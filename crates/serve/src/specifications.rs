@@ -2,10 +2,11 @@
 //! however many ask for it meanwhile.
 //!
 //! A build costs time, network and disk, so it is bounded who may cause one, how many run, how many
-//! requests wait for one, how long it takes and how full the disk may be. A client that goes away stops
-//! nothing: the next one finds what was built.
+//! requests wait for one, all of them and those of one client, how long it takes and how full the disk may be. A client that goes
+//! away gives its place up. A build that it has begun goes on, so that the next one finds what was built, unless somebody
+//! else waits for its place.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,12 +19,19 @@ use sconce_fetch::http::Client;
 use sconce_lock::{Error as LockError, Host, Lock, Spec};
 use sconce_store::Store;
 
+use crate::clients::Client as Who;
 use crate::error::Refusal;
 
 /// Builds at a time: each keeps all cores and the disk busy.
 const MAX_BUILDS: usize = 2;
 /// Requests that may wait for builds.
 const MAX_WAITING: usize = 128;
+/// Those of one client.
+const MAX_OF_ONE: usize = 32;
+/// How often it is looked whether a client that waits is still there.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a build may go on that nobody waits for any more, where others wait for their turn.
+const ABANDONED: Duration = Duration::from_secs(10);
 /// How long a failure is answered without trying again.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// The most failures that are remembered.
@@ -75,11 +83,61 @@ pub struct Specifications<'a> {
     changed: Condvar,
 }
 
+/// Who asks for an image, and whether they are still there.
+pub(crate) struct Asker<'a> {
+    pub(crate) who: &'a Who,
+    pub(crate) has_left: &'a dyn Fn() -> bool,
+}
+
 #[derive(Default)]
 struct State {
-    building: HashSet<String>,
-    waiting: usize,
+    /// What is built, and for whom.
+    building: HashMap<String, Who>,
+    /// What is waited for, and by whom.
+    waiting: Vec<(String, Who)>,
     failed: HashMap<String, (Instant, Refusal)>,
+}
+
+impl State {
+    /// Whether a request must wait: for the same image, or for its turn. A client that has something built lets others begin first.
+    fn is_busy(&self, name: &str, who: &Who) -> bool {
+        let has_one = |who: &Who| self.building.values().any(|other| other == who);
+        self.building.len() >= MAX_BUILDS
+            || self.building.contains_key(name)
+            || (has_one(who)
+                && self
+                    .waiting
+                    .iter()
+                    .any(|(wanted, other)| !has_one(other) && !self.building.contains_key(wanted)))
+    }
+
+    fn enter(&mut self, name: &str, who: &Who) -> Result<(), Refusal> {
+        if self.waiting.iter().filter(|(_, other)| other == who).count() >= MAX_OF_ONE {
+            return Err(Refusal::too_many("too many of your requests wait for images to be built"));
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(Refusal::too_many("too many requests wait for images to be built"));
+        }
+        self.waiting.push((name.to_owned(), who.clone()));
+        Ok(())
+    }
+
+    fn leave(&mut self, name: &str, who: &Who) {
+        let mut waiting = self.waiting.iter();
+        if let Some(at) = waiting.position(|(wanted, other)| wanted == name && other == who) {
+            self.waiting.swap_remove(at);
+        }
+    }
+
+    /// Whether somebody waits for a turn, and nobody for this image.
+    fn is_in_the_way(&self, name: &str) -> bool {
+        !self.waiting.is_empty() && self.waiting.iter().all(|(wanted, _)| wanted != name)
+    }
+}
+
+/// For a client that is not there any more; nobody reads it, and nobody else is to be answered with it.
+fn gone() -> Refusal {
+    Refusal::new(499, "UNKNOWN", "the client has gone")
 }
 
 /// Why there is no image: what the client is told, and what whoever runs this is.
@@ -105,14 +163,19 @@ impl<'a> Specifications<'a> {
     }
 
     /// The image of a tag, built if need be; `None` where it is not a tag that sconce knows.
-    pub(crate) fn image(&self, store: &Store, name: &str) -> Option<Result<Digest, Failed>> {
+    pub(crate) fn image(
+        &self,
+        store: &Store,
+        name: &str,
+        asker: &Asker<'_>,
+    ) -> Option<Result<Digest, Failed>> {
         if !Spec::is_tag(name) {
             return None;
         }
-        Some(self.known(store, name))
+        Some(self.known(store, name, asker))
     }
 
-    fn known(&self, store: &Store, name: &str) -> Result<Digest, Failed> {
+    fn known(&self, store: &Store, name: &str, asker: &Asker<'_>) -> Result<Digest, Failed> {
         if !self.allowed.holds(name) {
             let message = format!(
                 "`{name}` is not built here for whoever asks: `sconce serve --allow {name}` allows it"
@@ -124,10 +187,12 @@ impl<'a> Specifications<'a> {
             (Refusal::manifest_unknown(format!("{error}{hint}")), None)
         })?;
         let project = Project::Tag { tag: name.to_owned(), spec: Box::new(spec) };
-        let building = self.turn(name).map_err(|refusal| (refusal, None))?;
+        let building = self.turn(name, asker).map_err(|refusal| (refusal, None))?;
         // Whoever had it built meanwhile left it in the store, where this finds it at once.
-        let built = self.build(store, &project);
-        if let Err((refusal, _)) = &built {
+        let built = self.build(store, &project, name, asker);
+        if let Err((refusal, _)) = &built
+            && refusal.status != gone().status
+        {
             let mut state = self.state();
             state.failed.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
             if state.failed.len() < MAX_REMEMBERED {
@@ -139,27 +204,35 @@ impl<'a> Specifications<'a> {
     }
 
     /// Waits until nobody builds the same, nor too many anything.
-    fn turn<'s>(&'s self, name: &'s str) -> Result<Building<'s, 'a>, Refusal> {
+    fn turn<'s>(&'s self, name: &'s str, asker: &Asker<'_>) -> Result<Building<'s, 'a>, Refusal> {
         let mut state = self.state();
-        if state.waiting >= MAX_WAITING {
-            return Err(Refusal::too_many("too many requests wait for images to be built"));
+        state.enter(name, asker.who)?;
+        let mut left = false;
+        while !left && state.is_busy(name, asker.who) {
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            left = (asker.has_left)();
         }
-        state.waiting += 1;
-        let busy =
-            |state: &mut State| state.building.contains(name) || state.building.len() >= MAX_BUILDS;
-        let state = self.changed.wait_while(state, busy);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        state.waiting -= 1;
+        state.leave(name, asker.who);
+        if left {
+            return Err(gone());
+        }
         if let Some((since, refusal)) = state.failed.get(name)
             && since.elapsed() < REMEMBERED
         {
             return Err(refusal.clone());
         }
-        state.building.insert(name.to_owned());
+        state.building.insert(name.to_owned(), asker.who.clone());
         Ok(Building { all: self, name })
     }
 
-    fn build(&self, store: &Store, project: &Project) -> Result<Digest, Failed> {
+    fn build(
+        &self,
+        store: &Store,
+        project: &Project,
+        name: &str,
+        asker: &Asker<'_>,
+    ) -> Result<Digest, Failed> {
         let internal = |why: String| (Refusal::internal(), Some(why));
         let disk =
             rustix::fs::statvfs(store.root()).map_err(|error| internal(error.to_string()))?;
@@ -181,10 +254,18 @@ impl<'a> Specifications<'a> {
             let thread = builder
                 .spawn_scoped(scope, work)
                 .map_err(|error| internal(format!("no thread to build with: {error}")))?;
-            if wait.recv_timeout(MAX_TIME) == Err(RecvTimeoutError::Timeout) {
-                cancel.store(true, Ordering::Relaxed);
+            let (begun, mut left) = (Instant::now(), None::<Instant>);
+            let mut abandoned = false;
+            while wait.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                left = left.or_else(|| (asker.has_left)().then(Instant::now));
+                abandoned |= left.is_some_and(|since| since.elapsed() > ABANDONED)
+                    && self.state().is_in_the_way(name);
+                if abandoned || begun.elapsed() > MAX_TIME {
+                    cancel.store(true, Ordering::Relaxed);
+                }
             }
             match thread.join() {
+                Ok(Err(_)) if abandoned => Err((gone(), None)),
                 Ok(built) => built.map_err(|error| told(&error)),
                 Err(_) => Err(internal("the build panicked".to_owned())),
             }

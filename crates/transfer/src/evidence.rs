@@ -19,6 +19,8 @@ const SMALL: u64 = 64 << 10;
 /// The most manifests of artifacts that are read, and for how long.
 const MAX_READ: usize = 1000;
 const MAX_TIME: Duration = Duration::from_secs(120);
+/// The most of a kind that is kept of what proved one image's signatures, the newest.
+const MAX_KEPT: usize = 32;
 /// The kind of the memo; its key is the image's digest.
 const MEMO: &str = "signed";
 
@@ -265,7 +267,7 @@ pub(crate) fn names_of(image: Digest, indexes: &[Vec<u8>]) -> Vec<Digest> {
 
 /// What proved a signature, kept so that the image can be started without asking its registry. It is
 /// no word of the store's: all of it is verified again each time.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     indexes: Vec<String>,
     bundles: Vec<String>,
@@ -297,15 +299,28 @@ impl Kept {
                 Evidence::Missing(_) => {}
             }
         }
+        // Under another name it may have been proved to other keys.
+        let before = Self::read(store, image);
+        let kept = Self {
+            indexes: with(&before.indexes, kept.indexes),
+            bundles: with(&before.bundles, kept.bundles),
+            simple: with(&before.simple, kept.simple),
+        };
+        if kept == before {
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(&kept).unwrap_or_default();
         store.put_memo(MEMO, image, &bytes)
     }
 
+    fn read(store: &Store, image: Digest) -> Self {
+        let memo = store.memo(MEMO, image).ok().flatten();
+        memo.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
     /// The digests that an image goes by, and the evidence; none where nothing is kept or it is damaged.
     pub(crate) fn of(store: &Store, image: Digest) -> (Vec<Digest>, Vec<Evidence>) {
-        let memo = store.memo(MEMO, image).ok().flatten();
-        let kept: Self =
-            memo.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let kept = Self::read(store, image);
         let decoded = |texts: &[String]| -> Vec<Vec<u8>> {
             texts.iter().filter_map(|text| STANDARD.decode(text).ok()).collect()
         };
@@ -316,4 +331,13 @@ impl Kept {
         });
         (names, bundles.chain(simple).collect())
     }
+}
+
+/// What was kept, and behind it what is new, each once: chains of indexes stay in their order.
+fn with<T: Clone + PartialEq>(before: &[T], new: Vec<T>) -> Vec<T> {
+    let mut all: Vec<T> = before.iter().filter(|row| !new.contains(row)).cloned().collect();
+    all.extend(new);
+    let over = all.len().saturating_sub(MAX_KEPT);
+    all.drain(..over);
+    all
 }

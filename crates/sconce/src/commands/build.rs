@@ -8,7 +8,7 @@ use sconce_start::Target;
 use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::image_files::ImageFile;
+use crate::commands::image_files::{self, ImageFile};
 use crate::commands::lock::say;
 use crate::commands::locking::Locking;
 use crate::commands::paths;
@@ -84,6 +84,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let names: Vec<String> = names.into_iter().map(tagged).collect();
     for output in &args.output {
+        image_files::note_beside(&context, &image, output)?;
         if let Err(failure) = output.write(global, &context, &image, &names, false) {
             sconce_build::mend(&context.store, &image, &context.display)?;
             return Err(failure);

@@ -23,7 +23,7 @@ use crate::error::{Failure, Kind};
 /// Copy an image from one place to another
 ///
 /// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
-/// (`-` is standard input or output) and the store (store:NAME; as the source a name alone will do). Between registries nothing is stored here;
+/// (`-` is standard input or output) and the store (store:NAME; as the source a name without a host will do). Between registries nothing is stored here;
 /// in all other copies the image is in the store afterwards, until `sconce prune`. What is beside an image,
 /// such as signatures, goes with it.
 #[derive(clap::Args)]
@@ -131,9 +131,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let transfer = context.transfer(&access, &policy);
     let target = Target::find(&paths::target(&args.source)?)?;
     let from = match &target {
+        // A name with a host is the registry's: an image of that name in the store may be an older one, or for another
+        // platform. One without is that of what was built or pulled here, and so is NVIDIA's for what is built for it.
         Target::Reference(text) => match target.stored(&context.store)? {
-            // What was built or pulled under that name is what is meant, unless it says docker://.
-            Some(_) if !text.starts_with("docker://") => None,
+            Some(_) if !names_host(text) || Spec::is_ngc(text) => None,
             _ => Some(reference(text)?),
         },
         _ => None,
@@ -175,7 +176,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         // What is in the store is for one platform, and was asked for by name.
         None => match target.stored(&context.store)? {
-            Some(image) if args.platform.is_none() || target.project().is_none() => image,
+            Some(image) if args.platform.is_none() => image,
+            Some(image) if target.project().is_none() => {
+                push::check_platform(&context.store, &image, &args.source, &architecture)?;
+                image
+            }
             _ => {
                 let platform = args.platform.as_deref();
                 push::source(&context, "copy", &args.source, args.trust, platform)?
@@ -220,16 +225,18 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 Some(tag) => Some(tagged(tag, name)),
                 None => name,
             };
-            let beside = context.store.beside(image.manifest)?.len();
-            if beside > 0 && matches!(files, ImageFile::Layout(_)) {
-                context.display.note(&format!(
-                    "the layout lists {beside} artifacts besides the image: other tools need the image's tag; --image-only leaves them out"
-                ));
-            }
+            image_files::note_beside(&context, &image, files)?;
             files.write(global, &context, &image, &Vec::from_iter(names), tag.is_some())?;
         }
     }
     said(image.manifest, args.json, to_stdout)
+}
+
+/// Whether a name says in which registry it is; `lab/demo:1` does not.
+fn names_host(text: &str) -> bool {
+    // With no tag behind it, only a host makes it a registry's.
+    let is_host = |first: &str| Reference::is_meant(&format!("{first}/x"));
+    text.starts_with("docker://") || text.split_once('/').is_some_and(|(first, _)| is_host(first))
 }
 
 /// Says which image was copied; beside an archive that goes to standard output.

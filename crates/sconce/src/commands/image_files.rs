@@ -92,6 +92,17 @@ impl ImageFile {
     }
 }
 
+/// Says that a layout lists more than the image, where it does: other tools refuse to guess which is meant.
+pub fn note_beside(context: &Context, image: &Image, to: &ImageFile) -> Result<(), Failure> {
+    let beside = context.store.beside(image.manifest)?.len();
+    if beside > 0 && matches!(to, ImageFile::Layout(_)) {
+        context.display.note(&format!(
+            "the layout lists {beside} artifacts besides the image: other tools need the image's tag"
+        ));
+    }
+    Ok(())
+}
+
 /// Writes a layout: `work` is handed it, with other images in it where `beside` says so, and puts what it has to.
 /// Ctrl-C leaves nothing of it.
 pub fn layout<T>(

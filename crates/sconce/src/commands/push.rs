@@ -7,7 +7,7 @@ use sconce_lock::Machine;
 use sconce_lock::reaches::When;
 use sconce_registry::Reference;
 use sconce_start::{Kind as What, Target};
-use sconce_store::Image;
+use sconce_store::{Image, Store};
 use sconce_transfer::{Carried, Outgoings, Pushed, Transfer};
 use serde_json::json;
 
@@ -170,7 +170,13 @@ fn several(
         };
         let part = match documents {
             Some(documents) if transfer.can_push(&documents, to)? => Part::Described(documents),
-            _ => Part::Stored(source_for(context, text, &target, args.trust, wanted)?),
+            _ => {
+                let image = source_for(context, text, &target, args.trust, wanted)?;
+                if let Some(wanted) = wanted {
+                    check_platform(&context.store, &image, text, wanted)?;
+                }
+                Part::Stored(image)
+            }
         };
         images.push((target, part));
     }
@@ -205,6 +211,24 @@ fn on(context: &Context, target: Target, machine: Option<Machine>) -> Result<Tar
         Target::Tag(project) => Target::Tag(builder.on(project, machine)?),
         other => other,
     })
+}
+
+/// That an image is for the processor that was asked for: one of the store is for one platform.
+pub fn check_platform(
+    store: &Store,
+    image: &Image,
+    text: &str,
+    architecture: &str,
+) -> Result<(), Failure> {
+    let config = sconce_oci::Config::parse(&store.config(image)?).map_err(|why| {
+        Failure::new(Kind::Storage, format!("the configuration of `{text}` can't be read: {why}"))
+    })?;
+    if config.is_for(architecture) {
+        return Ok(());
+    }
+    let what = format!("`{text}` is for {}, not for {architecture}", config.platform());
+    Err(Failure::new(Kind::Usage, what)
+        .hint("an image of the store is for one platform; `sconce copy --platform` asks a registry for another"))
 }
 
 /// Says what a push came to.
