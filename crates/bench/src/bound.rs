@@ -114,16 +114,40 @@ fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
     let clock = clock.map(f64::from).ok_or_else(|| {
         Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
     })?;
-    let name = row.like.as_deref().unwrap_or(&one.figure);
-    let peak = peak(gpu, name, clock).ok_or_else(|| {
+    at_clock(row, gpu, one, clock).ok_or_else(|| {
         Sentence::new(
             "what its multiprocessors can do in one clock is not known",
             "不知道它的多处理器每个时钟能做多少",
         )
-    })?;
+    })
+}
+
+/// What the multiprocessors can do of a figure at a clock.
+fn at_clock(row: &Bound, gpu: &Gpu, one: &Figure, clock: f64) -> Option<Limit> {
+    let name = row.like.as_deref().unwrap_or(&one.figure);
+    let peak = peak(gpu, name, clock)?;
     // Steps are counted, and their operations are in units of 10^12.
     let value = peak * row.times * row.operations.map_or(1.0, |operations| 1e12 / operations);
-    Ok(Limit { value, whose: format!("its multiprocessors can do at {clock:.0} MHz") })
+    Some(Limit { value, whose: format!("its multiprocessors can do at {clock:.0} MHz") })
+}
+
+/// A figure beyond what its multiprocessors can do at the highest clock that NVML saw while it was measured. NVML is asked
+/// every 50 ms and a burst takes 10: one between two questions may have had a higher clock, by some steps of 15 MHz and never by
+/// as much as is allowed here.
+pub(crate) fn beyond_its_clock(gpu: &Gpu, one: &Figure) -> Option<Sentence> {
+    const ALLOWED: f64 = 1.15;
+    let row = bound(&one.figure).filter(|row| row.by == By::Rate)?;
+    let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES)?;
+    let (_, _, clock) = seen.sm_mhz?;
+    let can = at_clock(row, gpu, one, clock)?.value;
+    let unit = figure(&one.figure)?.unit;
+    (one.value > can * ALLOWED).then(|| {
+        let (value, can) = (short(one.value), short(can));
+        Sentence::new(
+            format!("{value} {unit} is beyond what its clock allows: NVML saw {clock:.0} MHz at most, at which it can do {can}"),
+            format!("{value} {unit} 超出时钟所允许的：NVML 看到的时钟最高 {clock:.0} MHz，此时最多 {can}"),
+        )
+    })
 }
 
 /// What the link to the host carries one way, and its name.
@@ -152,11 +176,12 @@ fn host(gpu: &Gpu, one: &Figure) -> Result<(f64, String), Sentence> {
     Ok((has, format!("PCIe {generation} x{lanes}")))
 }
 
+/// Fewer samples may all have been taken before the GPU had work.
+const SAMPLES: u32 = 3;
+
 /// Generation and lanes of its PCIe link: while it was measured, if that was seen; else the best generation of board and
 /// slot, as an idle GPU lowers it, and the lanes that there are.
 pub(crate) fn link(gpu: &Gpu, one: &Figure) -> Option<(u32, u32)> {
-    /// Fewer may all have been taken before the GPU had work.
-    const SAMPLES: u32 = 3;
     let board = gpu.board?;
     let (best, most) = (board.pcie_generation?.1, board.pcie_lanes?.1);
     let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES);

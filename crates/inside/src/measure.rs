@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sconce_bench::answer::{self, Line, Unavailable};
+use sconce_bench::answer::{self, Gpu, Line, Unavailable};
 use sconce_bench::measure::{self, Effort};
 use sconce_bench::{GPUS, Group};
 use sconce_cuda::Places;
@@ -111,8 +111,17 @@ fn list(order: &Order) -> Result<Result<(), String>, Error> {
 
 /// Whether a GPU is among the answers so far.
 fn lists_a_gpu(results: &Path) -> bool {
+    !listed(results).is_empty()
+}
+
+/// The GPUs that were listed before anything was measured.
+fn listed(results: &Path) -> Vec<Gpu> {
     let answers = std::fs::read(results).unwrap_or_default();
-    answers.split(|byte| *byte == b'\n').any(|line| matches!(answer::line(line), Ok(Line::Gpu(_))))
+    let gpu = |line: &[u8]| match answer::line(line) {
+        Ok(Line::Gpu(gpu)) => Some(gpu),
+        _ => None,
+    };
+    answers.split(|byte| *byte == b'\n').filter_map(gpu).collect()
 }
 
 fn unavailable(figure: &str, reason: String) -> Line {
@@ -135,6 +144,7 @@ fn alone(order: &Order, group: Group) -> Result<Result<(), String>, Error> {
         places: &places,
         seed: order.seed,
         burn: order.burn,
+        listed: &listed(&order.results),
     };
     let mut written = Ok(());
     let measured = measure::run(group, &asked, &mut |line| {

@@ -6,6 +6,7 @@ pub mod clock;
 mod collectives;
 mod convolution;
 mod every;
+mod identity;
 mod latency;
 mod memory;
 mod products;
@@ -21,6 +22,7 @@ use sconce_cuda::{Context, Cuda, Device, Places, Refusal, Stream};
 
 use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::figures::{FIGURES, Group, NVML};
+use clock::Turn;
 use watch::Watch;
 
 /// Seconds of a burst, and the pause before it: the power limit of an H100 takes some tens of milliseconds to act.
@@ -51,6 +53,8 @@ pub struct Order<'a> {
     pub seed: u64,
     /// How long `burn` takes.
     pub burn: Duration,
+    /// The GPUs as they were listed before, where they were: what is measured is one of these, or nobody knows which it is.
+    pub listed: &'a [Gpu],
 }
 
 impl Order<'_> {
@@ -75,6 +79,18 @@ impl Order<'_> {
         &self,
         clock: &clock::Clock,
         work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+    ) -> Result<clock::Times, Refusal> {
+        self.bursts_in_turn(clock, &mut |stream, turn| match turn {
+            Turn::Before => Ok(()),
+            Turn::One | Turn::Last => work(stream),
+        })
+    }
+
+    /// The same, of work that keeps what its last launch wrote.
+    fn bursts_in_turn(
+        &self,
+        clock: &clock::Clock,
+        work: &mut clock::Work,
     ) -> Result<clock::Times, Refusal> {
         clock.bursts(BURST, PAUSE, self.repeats(), work)
     }
@@ -159,6 +175,11 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
     let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
     let devices = cuda.devices()?;
     let watch = Watch::start(&devices);
+    let (devices, others) = identity::as_listed(devices, order.listed);
+    for (gpu, reason) in others {
+        let figure = group.name().to_owned();
+        say(Line::Unavailable(Unavailable { figure, gpus: vec![gpu], reason }));
+    }
     let gpus = devices.into_iter().map(|device| Ok((device.clone(), cuda.context(&device)?)));
     let gpus = gpus.collect::<Result<Vec<_>, Refusal>>()?;
     let mut bench = Bench { cuda: &cuda, order, gpus, watch, say };
@@ -222,6 +243,9 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             mig: known.mig,
             nvml_name: known.name,
             twin: known.twin,
+            uuid: device.uuid.map(|uuid| identity::text(&uuid)),
+            nvml_uuid: known.uuid,
+            bus_id: device.bus_id.clone(),
         })
     });
     Ok(gpus.chain(silent).collect())

@@ -45,6 +45,8 @@ pub(super) struct Known {
     pub(super) mig: Option<bool>,
     pub(super) name: Option<String>,
     pub(super) twin: Option<u32>,
+    /// Without `GPU-`.
+    pub(super) uuid: Option<String>,
 }
 
 /// A session, and NVML's handle for each device; where there is no NVML, none.
@@ -201,6 +203,10 @@ fn known(devices: &[Device]) -> Vec<Known> {
         Known {
             name: name.filter(|name| !name.is_empty()),
             twin: twin(devices, &identities, at),
+            uuid: identities.get(at).and_then(|its| {
+                let uuid = its.uuid.as_deref().filter(|uuid| !uuid.is_empty())?;
+                Some(uuid.strip_prefix("GPU-").unwrap_or(uuid).to_owned())
+            }),
             driver: session.driver(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
