@@ -19,6 +19,7 @@ const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 /// An earlier result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
+    interrupted: bool,
     effort: Option<String>,
     image: Option<String>,
     gpus: Vec<(u32, String)>,
@@ -28,6 +29,8 @@ pub struct Baseline {
 /// What is read of the document; it may say more.
 #[derive(Deserialize)]
 struct Document {
+    #[serde(default)]
+    interrupted: bool,
     effort: Option<String>,
     image: Option<String>,
     gpus: Vec<Gpu>,
@@ -120,12 +123,17 @@ impl Baseline {
             text
         };
         let (effort, image) = (document.effort.map(words), document.image.map(words));
-        Ok(Self { effort, image, gpus, figures })
+        Ok(Self { interrupted: document.interrupted, effort, image, gpus, figures })
     }
 
     /// `quick`, `usual`, `full`, where it says so.
     pub fn effort(&self) -> Option<&str> {
         self.effort.as_deref()
+    }
+
+    /// It was interrupted, and has not all of what it was to have.
+    pub fn is_part(&self) -> bool {
+        self.interrupted
     }
 
     /// The names of its figures, each once.
@@ -160,6 +168,7 @@ impl From<&Report> for Baseline {
     fn from(report: &Report) -> Self {
         let figures = report.figures.iter().map(|one| &one.figure);
         Self {
+            interrupted: report.interrupted,
             effort: Some(report.effort.to_owned()),
             // Two images are what is compared.
             image: None,

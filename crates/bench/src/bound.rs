@@ -21,7 +21,7 @@ pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
         return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
     }
     let row = figure(&one.figure)?;
-    let Limit { value: limit, whose } = limit(gpus, one).ok()?;
+    let Limit { value: limit, whose } = limit(gpus, &at_its_best(gpus, one)).ok()?;
     // The curve of what has a bound is in the figure's own unit: of smaller copies, of other nodes.
     let curve = one.curve.iter().map(|(_, value)| *value);
     let numbers = [one.value, one.best].into_iter().chain(curve);
@@ -32,6 +32,37 @@ pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
     let beyond = if row.more { found > limit } else { found < limit };
     let (found, limit, unit) = (short(found), short(limit), row.unit);
     beyond.then(|| format!("{found} {unit} is {than} than {whose}: {limit}"))
+}
+
+/// The same figure over the best link that board, slot and product have: what NVML says of the link now makes no result wrong whose
+/// contents were compared.
+fn at_its_best(gpus: &[Gpu], one: &Figure) -> Figure {
+    let mut one = one.clone();
+    let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
+    let best = gpu.and_then(|gpu| gpu.board).and_then(|board| {
+        Some((board.pcie_generation?.1, board.pcie_lanes.filter(|(now, most)| now <= most)?.1))
+    });
+    // Where the link is not known now, it is not known at all.
+    if let (Some(gpu), Some(best)) = (gpu, best)
+        && link(gpu, &one).is_some()
+    {
+        let seen = one.evidence.get_or_insert_default();
+        (seen.pcie, seen.samples) = (Some(best), seen.samples.max(SAMPLES));
+    }
+    one
+}
+
+/// A figure that has passed more than the link that NVML says it had: one of the two is not true.
+pub(crate) fn beyond_its_link(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
+    let row = figure(&one.figure)?;
+    let Limit { value, whose } = limit(gpus, one).ok()?;
+    (row.more && one.value.max(one.best) > value).then(|| {
+        let (found, value, unit) = (short(one.value), short(value), row.unit);
+        Sentence::new(
+            format!("{found} {unit} came with the right contents, and {whose} {value}, as NVML says its link is"),
+            format!("测得 {found} {unit} 且内容正确，而 NVML 所说的链路最多 {value}"),
+        )
+    })
 }
 
 /// A number as people write it: whole ones from 100 up.

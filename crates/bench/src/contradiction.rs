@@ -3,7 +3,7 @@
 use sconce_facts::{By, Gpu as Product, bound};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::{beyond_its_clock, product, too_low};
+use crate::bound::{beyond_its_clock, beyond_its_link, product, too_low};
 use crate::sentence::Sentence;
 
 /// Of the data sheet's GB: a GiB counts 7.4 % more, and what errors are corrected with is taken off.
@@ -16,7 +16,9 @@ pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
     its.filter_map(|gpu| Some((gpu, product(gpu)?))).find_map(|(gpu, product)| {
         let other = || match by {
             Some(By::Rate) => clock(gpu, product).or_else(|| beyond_its_clock(gpu, one)),
-            Some(By::HostLink | By::PeerLink) => link(gpu, product),
+            Some(By::HostLink | By::PeerLink) => {
+                link(gpu, product).or_else(|| beyond_its_link(gpus, one))
+            }
             _ => None,
         };
         identity(gpus, gpu, product).or_else(other)

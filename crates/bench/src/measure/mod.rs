@@ -25,6 +25,9 @@ use crate::figures::{FIGURES, Group, NVML};
 use clock::Turn;
 use watch::Watch;
 
+/// Where this is in the environment NVML is not asked: it took the process down that did.
+pub const WITHOUT_NVML: &str = "SCONCE_MEASURE_WITHOUT_NVML";
+
 /// Seconds of a burst, and the pause before it: the power limit of an H100 takes some tens of milliseconds to act.
 const BURST: f64 = 0.01;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -208,6 +211,14 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
             reason,
         }));
     }
+    if let Some((gpu, why)) = bench.watch.lost() {
+        let reason = format!(
+            "it answered for GPU {gpu} no more while `{}` was measured: {why}; clocks, power and what holds them down are known until then",
+            group.name()
+        );
+        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
+        (bench.say)(Line::Unavailable(Unavailable { figure, gpus, reason }));
+    }
     Ok(())
 }
 
@@ -220,14 +231,15 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
     let version = cuda.version().ok();
     let devices = cuda.devices()?;
     let answered = watch::boards(&devices);
-    let silent = answered.is_none().then(|| {
-        let waited = watch::PATIENCE.as_secs();
-        let reason = format!(
-            "no answer after {waited} s: clocks, power, limits and links of the GPUs are not known"
-        );
+    let (answered, why) = match answered {
+        Some((known, why)) => (known, why),
+        None => (Vec::new(), Some(format!("no answer after {} s", watch::PATIENCE.as_secs()))),
+    };
+    let silent = why.map(|why| {
+        let reason = format!("{why}: clocks, power, limits and links of the GPUs are not known");
         Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus: Vec::new(), reason })
     });
-    let boards = answered.into_iter().flatten().chain(std::iter::repeat_with(Default::default));
+    let boards = answered.into_iter().chain(std::iter::repeat_with(Default::default));
     let gpus = devices.iter().zip(boards).map(|(device, known)| {
         Line::Gpu(Gpu {
             gpu: Bench::number(device),

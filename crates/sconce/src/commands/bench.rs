@@ -100,6 +100,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let what = format!("`--host` measures this machine, and `{}` is not on it", args.target);
         return Err(Failure::new(Kind::Usage, what).hint("leave one of the two out"));
     }
+    if args.host && !args.options.says_only_gpus() {
+        let what = "`--host` starts no container, and options of one are given (--user, -e, -v, --memory, ...)";
+        return Err(Failure::new(Kind::Usage, what).hint("leave `--host` or the others out"));
+    }
     let effort = match (args.quick, args.full) {
         (true, _) => Effort::Quick,
         (_, true) => Effort::Full,
@@ -119,6 +123,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     {
         // It stays as it was named: a virtual environment is known by its own link to an interpreter.
         paths::of_option("--python", Path::new(python))?;
+        if !Path::new(python).is_file() {
+            let what = format!("there is no `{python}`, which `--python` names");
+            return Err(Failure::new(Kind::Usage, what)
+                .hint("without it, `python` of the PATH is asked for its packages"));
+        }
     }
     let order = Order {
         effort,
@@ -132,6 +141,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let baseline = args.baseline.as_deref().map(earlier).transpose()?;
     if let Some((name, earlier)) = &baseline {
         comparable(name, earlier, &order)?;
+    }
+    if let Some((name, _)) = baseline.as_ref().filter(|(_, earlier)| earlier.is_part()) {
+        eprintln!("note: {name} was interrupted: it has only what was measured until then");
     }
     let targets: Vec<&str> = match args.image.as_slice() {
         [] => vec![&args.target],
@@ -213,7 +225,7 @@ fn one(
         }
     }
     lines.end();
-    let report = Report::new(
+    let mut report = Report::new(
         Subject {
             target,
             image,
@@ -225,7 +237,8 @@ fn one(
         measured.lines,
         measured.remarks,
     );
-    if !measured.interrupted && !report.figures.is_empty() {
+    report.interrupted = measured.interrupted;
+    if !measured.interrupted && !(report.figures.is_empty() && report.wrong.is_empty()) {
         log::keep(&report)?;
     }
     Ok((report, measured.interrupted))

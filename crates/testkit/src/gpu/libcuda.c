@@ -10,7 +10,12 @@ enum { NOTHING = 1, READ, WRITE, COPY, TRIAD, AGAIN, DIFFER };
 static int launched;
 int fake_gpu_idles(void) { return ++launched > 1 && wrong("first"); }
 
-void fake_gpu_works(double seconds) { now += seconds; }
+/* Two of five bursts of products takes so much longer; what is before finds out which algorithm, and how many make a burst. */
+static int bursts;
+void fake_gpu_works(double seconds) {
+    double slow = number("FAKE_GPU_SLOW", 0);
+    now += slow && bursts > 16 && bursts / 2 % 5 < 2 ? seconds / slow : seconds;
+}
 static void moves(double bytes, const char *key, double otherwise) { now += bytes / (number(key, otherwise) * 1e9); }
 static void spins(double nanoseconds) {
     struct timespec begin, end;
@@ -85,8 +90,17 @@ int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(d
 int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }
 /* What is waited for takes as long by the host's clock as it does by the GPU's: timers are held against each other. */
+static double before, since;
+/* What begins when all is done begins now: a GPU that had a pause does nothing ahead. */
+static void begins(void) {
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    double here = clock.tv_sec + clock.tv_nsec / 1e9;
+    if (since + (now - before) >= here) return;
+    before = now;
+    since = here;
+}
 static int waited(void) {
-    static double before, since;
     struct timespec clock;
     clock_gettime(CLOCK_MONOTONIC, &clock);
     double here = clock.tv_sec + clock.tv_nsec / 1e9, wanted = since + (now - before);
@@ -187,7 +201,8 @@ int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void *stream) {
 }
 int cuMemcpyPeerAsync(u64 to, void *there, u64 from, void *here, size_t bytes, void *stream) {
     later((struct move){COPIES, (char *)to, (char *)from, NULL, bytes});
-    moves(bytes, "FAKE_GPU_PEER_GB_S", 390);
+    /* The second GPU's link to where it copies is slow. */
+    moves(getenv("FAKE_GPU_PEER_SLOW") && here == (void *)2ul ? bytes * 20.0 : bytes, "FAKE_GPU_PEER_GB_S", 390);
     return 0;
 }
 int cuMemsetD8Async(u64 to, unsigned char value, size_t bytes, void *stream) { done(); memset((void *)to, value, bytes); return 0; }
@@ -204,7 +219,7 @@ int cuGraphExecDestroy(void *executable) { return 0; }
 int cuGraphDestroy(void *graph) { return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof now); return 0; }
 int cuEventDestroy_v2(void *event) { free(event); return 0; }
-int cuEventRecord(double *event, void *stream) { *event = now; launched = 0; return 0; }
+int cuEventRecord(double *event, void *stream) { begins(); *event = now; launched = 0; bursts++; return 0; }
 int cuEventSynchronize(void *event) { return waited(); }
 int cuEventElapsedTime(float *milliseconds, double *begin, double *end) {
     *milliseconds = getenv("FAKE_GPU_TIMER") ? number("FAKE_GPU_TIMER", 0) : (*end - *begin) * 1e3 * number("FAKE_GPU_TIMER_TIMES", 1);
