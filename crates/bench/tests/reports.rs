@@ -423,6 +423,24 @@ fn a_slow_link_is_a_cause_under_load() {
     assert_eq!(said, "500 GB/s is more than PCIe 5 x16 carries: 63.0");
 }
 
+/// What was measured until somebody interrupted it is not all, wherever it is read.
+#[test]
+fn an_interrupted_run_says_so() {
+    let mut report = report(recorded("h100-bursts.jsonl"));
+    let whole = serde_json::to_vec(&report).unwrap();
+    assert!(!Baseline::read(&whole).unwrap().is_part());
+    report.interrupted = true;
+    let words = "interrupted, and not whole: ";
+    assert!(report.verdict().starts_with(words), "{}", report.verdict());
+    assert!(report.markdown().contains(words));
+    let page = report.html();
+    assert!(
+        page.contains(words) && page.contains("已中断，不完整：") && !page.contains("verdict good")
+    );
+    let part = serde_json::to_vec(&report).unwrap();
+    assert!(Baseline::read(&part).unwrap().is_part());
+}
+
 /// Fewer multiprocessors are no smaller GPU unless it is an instance of MIG.
 #[test]
 fn a_part_of_a_gpu_is_not_compared_with_a_part() {
