@@ -238,7 +238,8 @@ fn one(
         measured.remarks,
     );
     report.interrupted = measured.interrupted;
-    if !measured.interrupted && !(report.figures.is_empty() && report.wrong.is_empty()) {
+    let something = !report.figures.is_empty() || !report.wrong.is_empty();
+    if !measured.interrupted && something {
         log::keep(&report)?;
     }
     Ok((report, measured.interrupted))
