@@ -64,6 +64,15 @@ pub struct Gpu {
     /// Another GPU that CUDA or NVML gives the same UUID.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub twin: Option<u32>,
+    /// CUDA's UUID of it, without `GPU-` or `MIG-`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uuid: Option<String>,
+    /// The one that NVML gives the GPU that it has at this one's place on the bus, in the same form.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nvml_uuid: Option<String>,
+    /// Its place on the bus, as CUDA says it: `0000:1B:00.0`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bus_id: Option<String>,
 }
 
 /// The torch where something is measured, as its package says it: nothing of it is run.
@@ -219,6 +228,9 @@ impl Line {
             Self::Gpu(gpu) => std::iter::once(&mut gpu.name)
                 .chain(&mut gpu.driver)
                 .chain(&mut gpu.nvml_name)
+                .chain(&mut gpu.uuid)
+                .chain(&mut gpu.nvml_uuid)
+                .chain(&mut gpu.bus_id)
                 .collect(),
             Self::Torch(torch) => torch.version.iter_mut().collect(),
             Self::Figure(figure) => vec![&mut figure.figure, &mut figure.method],

@@ -20,6 +20,7 @@ const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 /// An earlier result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
+    interrupted: bool,
     effort: Option<String>,
     image: Option<String>,
     torch: Option<String>,
@@ -30,6 +31,8 @@ pub struct Baseline {
 /// What is read of the document; it may say more.
 #[derive(Deserialize)]
 struct Document {
+    #[serde(default)]
+    interrupted: bool,
     effort: Option<String>,
     image: Option<String>,
     torch: Option<String>,
@@ -129,7 +132,12 @@ impl Baseline {
         };
         let (effort, image) = (document.effort.map(words), document.image.map(words));
         let torch = document.torch.map(words);
-        Ok(Self { effort, image, torch, gpus, figures })
+        Ok(Self { interrupted: document.interrupted, effort, image, torch, gpus, figures })
+    }
+
+    /// It was interrupted, and has not all of what it was to have.
+    pub fn is_part(&self) -> bool {
+        self.interrupted
     }
 
     /// The names of its figures, each once.
@@ -232,6 +240,7 @@ impl From<&Report> for Baseline {
     fn from(report: &Report) -> Self {
         let figures = report.figures.iter().map(|one| &one.figure);
         Self {
+            interrupted: report.interrupted,
             effort: Some(report.effort.to_owned()),
             // Two images are what is compared.
             image: None,

@@ -23,7 +23,7 @@ pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
         return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
     }
     let row = figure(&one.figure)?;
-    let Limit { value: limit, whose } = limit(gpus, one).ok()?;
+    let Limit { value: limit, whose } = limit(gpus, &at_its_best(gpus, one)).ok()?;
     // The curve of what has a bound is in the figure's own unit: of smaller copies, of other nodes.
     let curve = one.curve.iter().map(|(_, value)| *value);
     let numbers = [one.value, one.best].into_iter().chain(curve);
@@ -34,6 +34,37 @@ pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
     let beyond = if row.more { found > limit } else { found < limit };
     let (found, limit, unit) = (short(found), short(limit), row.unit);
     beyond.then(|| format!("{found} {unit} is {than} than {whose}: {limit}"))
+}
+
+/// The same figure over the best link that board, slot and product have: what NVML says of the link now makes no result wrong whose
+/// contents were compared.
+fn at_its_best(gpus: &[Gpu], one: &Figure) -> Figure {
+    let mut one = one.clone();
+    let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
+    let best = gpu.and_then(|gpu| gpu.board).and_then(|board| {
+        Some((board.pcie_generation?.1, board.pcie_lanes.filter(|(now, most)| now <= most)?.1))
+    });
+    // Where the link is not known now, it is not known at all.
+    if let (Some(gpu), Some(best)) = (gpu, best)
+        && link(gpu, &one).is_some()
+    {
+        let seen = one.evidence.get_or_insert_default();
+        (seen.pcie, seen.samples) = (Some(best), seen.samples.max(SAMPLES));
+    }
+    one
+}
+
+/// A figure that has passed more than the link that NVML says it had: one of the two is not true.
+pub(crate) fn beyond_its_link(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
+    let row = figure(&one.figure)?;
+    let Limit { value, whose } = limit(gpus, one).ok()?;
+    (row.more && one.value.max(one.best) > value).then(|| {
+        let (found, value, unit) = (short(one.value), short(value), row.unit);
+        Sentence::new(
+            format!("{found} {unit} came with the right contents, and {whose} {value}, as NVML says its link is"),
+            format!("测得 {found} {unit} 且内容正确，而 NVML 所说的链路最多 {value}"),
+        )
+    })
 }
 
 /// A number as people write it: whole ones from 100 up.
@@ -112,16 +143,40 @@ fn by_rate(row: &Bound, gpu: &Gpu, one: &Figure) -> Result<Limit, Sentence> {
     let clock = clock.map(f64::from).ok_or_else(|| {
         Sentence::new("NVML does not say its highest clock", "NVML 没有说明它的最高时钟")
     })?;
-    let name = row.like.as_deref().unwrap_or(&one.figure);
-    let peak = peak(gpu, name, clock).ok_or_else(|| {
+    at_clock(row, gpu, one, clock).ok_or_else(|| {
         Sentence::new(
             "what its multiprocessors can do in one clock is not known",
             "不知道它的多处理器每个时钟能做多少",
         )
-    })?;
+    })
+}
+
+/// What the multiprocessors can do of a figure at a clock.
+fn at_clock(row: &Bound, gpu: &Gpu, one: &Figure, clock: f64) -> Option<Limit> {
+    let name = row.like.as_deref().unwrap_or(&one.figure);
+    let peak = peak(gpu, name, clock)?;
     // Steps are counted, and their operations are in units of 10^12.
     let value = peak * row.times * row.operations.map_or(1.0, |operations| 1e12 / operations);
-    Ok(Limit { value, whose: format!("its multiprocessors can do at {clock:.0} MHz") })
+    Some(Limit { value, whose: format!("its multiprocessors can do at {clock:.0} MHz") })
+}
+
+/// A figure beyond what its multiprocessors can do at the highest clock that NVML saw while it was measured. NVML is asked
+/// every 50 ms and a burst takes 10: one between two questions may have had a higher clock, by some steps of 15 MHz and never by
+/// as much as is allowed here.
+pub(crate) fn beyond_its_clock(gpu: &Gpu, one: &Figure) -> Option<Sentence> {
+    const ALLOWED: f64 = 1.15;
+    let row = bound(&one.figure).filter(|row| row.by == By::Rate)?;
+    let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES)?;
+    let (_, _, clock) = seen.sm_mhz?;
+    let can = at_clock(row, gpu, one, clock)?.value;
+    let unit = figure(&one.figure)?.unit;
+    (one.value > can * ALLOWED).then(|| {
+        let (value, can) = (short(one.value), short(can));
+        Sentence::new(
+            format!("{value} {unit} is beyond what its clock allows: NVML saw {clock:.0} MHz at most, at which it can do {can}"),
+            format!("{value} {unit} 超出时钟所允许的：NVML 看到的时钟最高 {clock:.0} MHz，此时最多 {can}"),
+        )
+    })
 }
 
 /// What the link to the host carries one way, and its name.
@@ -150,11 +205,12 @@ fn host(gpu: &Gpu, one: &Figure) -> Result<(f64, String), Sentence> {
     Ok((has, format!("PCIe {generation} x{lanes}")))
 }
 
+/// Fewer samples may all have been taken before the GPU had work.
+const SAMPLES: u32 = 3;
+
 /// Generation and lanes of its PCIe link: while it was measured, if that was seen; else the best generation of board and
 /// slot, as an idle GPU lowers it, and the lanes that there are.
 pub(crate) fn link(gpu: &Gpu, one: &Figure) -> Option<(u32, u32)> {
-    /// Fewer may all have been taken before the GPU had work.
-    const SAMPLES: u32 = 3;
     let board = gpu.board?;
     let (best, most) = (board.pcie_generation?.1, board.pcie_lanes?.1);
     let seen = one.evidence.as_ref().filter(|seen| seen.samples >= SAMPLES);

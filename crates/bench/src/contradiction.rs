@@ -3,7 +3,7 @@
 use sconce_facts::{By, Gpu as Product, Said, bound, is_believed};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::product;
+use crate::bound::{beyond_its_clock, beyond_its_link, product};
 use crate::sentence::Sentence;
 
 /// What is said of a GPU of this figure that contradicts its product, where the figure's bound depends on it.
@@ -12,16 +12,18 @@ pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
     let its = gpus.iter().filter(|gpu| one.gpus.contains(&gpu.gpu));
     its.filter_map(|gpu| Some((gpu, product(gpu)?))).find_map(|(gpu, product)| {
         let other = || match by {
-            Some(By::Rate) => clock(gpu, product),
-            Some(By::HostLink | By::PeerLink) => link(gpu, product),
+            Some(By::Rate) => clock(gpu, product).or_else(|| beyond_its_clock(gpu, one)),
+            Some(By::HostLink | By::PeerLink) => {
+                link(gpu, product).or_else(|| beyond_its_link(gpus, one))
+            }
             _ => None,
         };
-        identity(gpu, product).or_else(other)
+        identity(gpus, gpu, product).or_else(other)
     })
 }
 
 /// It is another GPU than its name says.
-fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
+fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let name = &product.name;
     let (number, cuda) = (gpu.gpu, &gpu.name);
     if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, product)) {
@@ -34,6 +36,31 @@ fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
         return Some(Sentence::new(
             format!("GPU {number} and GPU {other} have one UUID, as if they were one"),
             format!("GPU {number} 与 GPU {other} 的 UUID 相同，如同一块"),
+        ));
+    }
+    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
+    // An instance has a UUID of its own.
+    if let Some((cuda, nvml)) = gpu.uuid.as_deref().zip(gpu.nvml_uuid.as_deref())
+        && !instance
+        && !cuda.eq_ignore_ascii_case(nvml)
+    {
+        return Some(Sentence::new(
+            format!(
+                "CUDA's UUID of GPU {number} is {cuda}, and NVML's of the GPU at its place on the bus is {nvml}"
+            ),
+            format!(
+                "CUDA 说 GPU {number} 的 UUID 是 {cuda}，而 NVML 说总线同一位置的 GPU 是 {nvml}"
+            ),
+        ));
+    }
+    let there = |other: &&Gpu| other.gpu != number && other.bus_id == gpu.bus_id;
+    if let Some(other) = gpus.iter().find(there)
+        && let Some(bus) = gpu.bus_id.as_deref().filter(|_| !instance)
+    {
+        let other = other.gpu;
+        return Some(Sentence::new(
+            format!("GPU {number} and GPU {other} are at one place on the bus, {bus}"),
+            format!("GPU {number} 与 GPU {other} 在总线的同一位置 {bus}"),
         ));
     }
     let (major, minor) = gpu.capability;
@@ -53,7 +80,6 @@ fn identity(gpu: &Gpu, product: &Product) -> Option<Sentence> {
     }
     let (has, gb) = (product.memory_gb?, gpu.memory_bytes as f64 / 1e9);
     // An instance has a part of it.
-    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
     let fits = is_believed(Said::Memory, gb, Some(product)) || instance && gb < has;
     (!fits).then(|| {
         let gib = gpu.memory_bytes >> 30;

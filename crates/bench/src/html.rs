@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::comparison::{Changed, Comparison};
 use crate::figures::{FIGURES, Group, Row};
 use crate::judge::{Judged, Verdict};
-use crate::report::{Report, about, named, number, once};
+use crate::report::{Report, about, is_low, named, number, once};
 use crate::sentence::Sentence;
 use chart::chart;
 
@@ -34,7 +34,7 @@ impl Report {
         let mut page = HEAD.to_owned();
         let compared = self.figures.iter().any(|one| one.verdict.is_known());
         let state = match (self.holds(), self.wrong.is_empty()) {
-            (true, _) if compared && !self.in_part() => "good",
+            (true, _) if compared && !self.in_part() && !self.interrupted => "good",
             (true, _) => "open",
             (false, true) => "low",
             (false, false) => "wrong",
@@ -190,7 +190,7 @@ impl Report {
         let low: Vec<&str> = self
             .figures
             .iter()
-            .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
+            .filter(|one| is_low(one))
             .map(|one| one.figure.figure.as_str())
             .collect();
         let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
@@ -200,6 +200,7 @@ impl Report {
             _ => format!("；未测量：{}", once(missing).join("、")),
         };
         let said = match (self.wrong.len(), low.is_empty(), self.figures.len()) {
+            (0, true, 0) if self.interrupted => "什么都没有测量".to_owned(),
             (0, true, 0) => return "什么都没能测量".to_owned(),
             (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有已知数据可比"),
             (0, true, all) => {
@@ -214,7 +215,8 @@ impl Report {
                 format!("{wrong} 个结果是错的：不要用 {gpus} 计算")
             }
         };
-        said + &missing
+        let part = if self.interrupted { "已中断，不完整：" } else { "" };
+        format!("{part}{said}{missing}")
     }
 }
 

@@ -15,6 +15,10 @@ use crate::sentence::Sentence;
 /// A reason counts as a cause if it was there in this share of the samples.
 const HELD: f64 = 0.1;
 
+/// Repeats whose middle half lies further apart than this share of the median are two kinds of repeats, and their middle says
+/// little: of healthy GPUs it is below a twentieth.
+const UNSTEADY: f64 = 0.25;
+
 /// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
 const REASONS: &[(u64, &str, &str)] = &[
     (
@@ -188,11 +192,23 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         },
         None => Expected { value, what: what.to_owned(), source },
     };
-    let low = |with| Verdict::Low { with, causes: causes(row, gpu, product, one) };
+    let low = |with: Expected| {
+        let loss = match row.more {
+            true => 1.0 - one.value / with.value,
+            false => 1.0 - with.value / one.value,
+        };
+        Verdict::Low { causes: causes(row, gpu, product, one, loss), with }
+    };
     // What could have been anything is not as expected: beyond its bound it would have been wrong.
-    let bounded = |verdict| match limit(gpus, one) {
-        Ok(_) => verdict,
-        Err(because) => Verdict::Unknown { because },
+    let bounded = |verdict| match (limit(gpus, one), unsteady(row, one)) {
+        (Err(because), _) => Verdict::Unknown { because },
+        (Ok(_), Some(causes)) => match (causes.is_empty(), verdict) {
+            (false, Verdict::AsExpected { with } | Verdict::AboveFloor { with }) => {
+                Verdict::Low { with, causes }
+            }
+            _ => apart(one),
+        },
+        (Ok(_), None) => verdict,
     };
     let reached = |with: &Expected| match row.more {
         true => one.value / with.value,
@@ -218,8 +234,48 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with) }
 }
 
-/// What held a figure back, as far as it was seen.
-fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure) -> Vec<Sentence> {
+/// What was seen to hold a figure down now and then, where its repeats are far apart; `None` where they are not. What the host's own
+/// work is part of is never steady on a busy one.
+fn unsteady(row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
+    let by_host = matches!(row.group, Group::Latency | Group::Small | Group::Loader);
+    if by_host || one.spread <= UNSTEADY {
+        return None;
+    }
+    let seen = one.evidence.as_ref();
+    let held = |bit: u64| {
+        let its = |(known, share): &(u64, f64)| *known == bit && *share >= HELD;
+        seen.is_some_and(|seen| seen.reasons.iter().any(its))
+    };
+    let cause = |(bit, en, zh): &(u64, &str, &str)| held(*bit).then(|| Sentence::new(*en, *zh));
+    Some(REASONS.iter().filter_map(cause).collect())
+}
+
+fn apart(one: &Figure) -> Verdict {
+    let share = one.spread * 100.0;
+    Verdict::unknown(
+        format!(
+            "its repeats are far apart (the middle half of them by {share:.0} % of the median), and nothing says why"
+        ),
+        format!("各次重复相差很大（中间一半相差中位数的 {share:.0} %），没有说明原因"),
+    )
+}
+
+/// A cause of which it is known how much it takes; one that takes less than half of what is missing is not the cause.
+fn weighed(en: &str, zh: &str, share: Option<f64>) -> Sentence {
+    match share.filter(|share| *share < 0.5) {
+        None => Sentence::new(en, zh),
+        Some(share) => {
+            let share = (share * 100.0).max(0.0);
+            Sentence::new(
+                format!("without a known cause ({en}, which explains {share:.0} % of it)"),
+                format!("原因不明（{zh}，但只能解释其中的 {share:.0} %）"),
+            )
+        }
+    }
+}
+
+/// What held a figure back by `loss`, a share of what it should be, as far as it was seen.
+fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure, loss: f64) -> Vec<Sentence> {
     let mut causes = Vec::new();
     let evidence = one.evidence.as_ref();
     let board = gpu.board.unwrap_or_default();
@@ -233,14 +289,17 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure) -> Vec<Sentence
         };
         evidence.is_some_and(seen)
     };
+    let computes = matches!(row.group, Group::Products | Group::Sparse | Group::Convolution);
+    // What products compute goes with the clock.
+    let by_clock = clock.filter(|_| computes).map(|(now, most)| (1.0 - now / most) / loss);
     // A reason that was there now and then, while the clock was the highest, held nothing.
     for (bit, en, zh) in REASONS {
         if held(*bit) && at_most(0.98) {
-            causes.push(Sentence::new(*en, *zh));
+            causes.push(weighed(en, zh, by_clock));
         }
     }
     if let Some((now, most)) = clock.filter(|_| causes.is_empty() && at_most(0.9))
-        && matches!(row.group, Group::Products | Group::Sparse | Group::Convolution)
+        && computes
     {
         causes.push(Sentence::new(
             format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
@@ -250,9 +309,11 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure) -> Vec<Sentence
     if let Some(whole) = product.sm_count.filter(|whole| *whole > gpu.sm_count)
         && instance(gpu, product).is_none()
     {
-        causes.push(Sentence::new(
-            format!("it shows {} multiprocessors of {whole}", gpu.sm_count),
-            format!("它只显示 {whole} 个多处理器中的 {} 个", gpu.sm_count),
+        let own = f64::from(gpu.sm_count) / f64::from(whole);
+        causes.push(weighed(
+            &format!("it shows {} multiprocessors of {whole}", gpu.sm_count),
+            &format!("它只显示 {whole} 个多处理器中的 {} 个", gpu.sm_count),
+            computes.then(|| (1.0 - own) / loss),
         ));
     }
     if let (Some(limit), Some(default)) = (board.power_limit_w, board.power_default_w)
@@ -298,6 +359,6 @@ fn peak_at_clock(gpu: &Gpu, one: &Figure) -> Option<(f64, f64)> {
     let name = one.figure.strip_suffix("-sustained")?;
     let (_, clock, _) = one.evidence.as_ref()?.sm_mhz?;
     let peak = peak(gpu, name, clock)?;
-    // More than all of it: then the clock was another than NVML says.
-    (peak >= one.value).then(|| (peak, one.value / peak))
+    // More than all of it is shown as well: then the clock was another than NVML says.
+    Some((peak, one.value / peak))
 }

@@ -18,7 +18,7 @@ writes it anew).
     sconce bench --image A --image B     # two images on the same GPUs; the second beside the first
     sconce bench --html . > bench.html   # one page with charts, in English and Chinese
     sconce bench log                     # what this machine has reached so far
-    sconce bench --only products,memory-read --gpus 0 .
+    sconce bench --only products,memory-read --gpus device=0 .
     sconce bench --json . > before.json; sconce bench --baseline before.json .
     sconce bench --host --python venv/bin/python    # without a container
 
@@ -48,6 +48,18 @@ is missed once in a hundred times, two of them once in ten thousand.
 Where others have taken the memory, the shape of a product is the largest square down to 1024 that fits twice, and a convolution has fewer images, which is slower. The numbers are random and fresh each time (`--seed` repeats them): a GPU draws less power on zeros,
 and then shows more than it has in training.
 
+**Which GPU, and what was timed.** Each group's process holds the UUIDs and places on the bus of its GPUs to those that were listed: one that is another now, or is
+gone, is not measured (CUDA numbers anew where one has fallen off the bus). Where CUDA's UUID is not NVML's, or two GPUs are at one place on the bus, their figures are
+*can't tell*. What is compared is what was timed: before the last burst (of copies and memory: the last group) what is to be written is poisoned, and its last launch writes to
+a place of its own (products, copies), or another value than those before it (`memory-write`, `memory-triad`); of `memory-read` the sums of all launches of that group are
+compared. A GPU that does the first of a burst, and for the others only takes its time, is `WRONG`. Not proved is that the launches between the first and the last were
+done, which write the same to one place, nor those of the bursts before. The convolution is computed once more after its bursts, and of `l2-read` nothing is compared.
+Each burst is held to the host's clock as well: one for which the host waited more than 1.25 times as long as CUDA's timer says, and 3 ms, or for less, is
+taken again; where there are three times as many of those as were wanted, there is no figure, and both times are said. A figure that is more than 1.15 times what the multiprocessors can do at
+the highest clock that NVML saw meanwhile is *can't tell*, and so is one that passed more than the link that NVML says (but not more than the best of board and slot, with the
+right contents). Repeats whose middle half lies further apart than a quarter of the median are not as expected: *low* with what held the clock, else *can't tell*.
+The time limit of a group is 120 s with `--quick`, 600 s, 3600 s with `--full`, and that of `burn` as long as it takes beside; what has no answer when it is over is named.
+
 **Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
 is high, since the power limit takes longer to act. `bf16-sustained` is without a pause: what training gets. On an H100
 the two are about 808 and 705 TFLOP/s.
@@ -70,7 +82,7 @@ running ends with its group of figures, in a session of its own too (where sconc
 compares every result with the first bit by bit, on the GPU. A GPU that differs once is said as `WRONG` at once; the
 others go on. cuBLAS promises the same bits for the same product on one GPU (cuBLAS documentation, \"Results reproducibility\").
 
-**Kept.** A result that was not interrupted is kept in the store, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
+**Kept.** A result that was not interrupted is kept in the store, wrong ones too, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
 `--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again

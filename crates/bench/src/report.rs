@@ -36,6 +36,9 @@ pub struct Report {
     pub seed: u64,
     /// `quick`, `usual`, `full`.
     pub effort: &'static str,
+    /// It was interrupted: what was measured until then is not all that was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// The GPUs.
     pub gpus: Vec<Gpu>,
     /// What was measured.
@@ -108,6 +111,7 @@ impl Report {
             time,
             seed,
             effort,
+            interrupted: false,
             gpus,
             figures,
             unavailable,
@@ -125,7 +129,7 @@ impl Report {
 
     /// Nothing is wrong, nothing is low, and something was measured.
     pub fn holds(&self) -> bool {
-        let low = |one: &Judged| matches!(one.verdict, Verdict::Low { .. });
+        let low = |one: &Judged| is_low(one);
         self.wrong.is_empty() && !self.figures.is_empty() && !self.figures.iter().any(low)
     }
 
@@ -137,6 +141,8 @@ impl Report {
             .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
             .map(|one| one.figure.figure.as_str())
             .collect();
+        let far: Vec<String> =
+            self.figures.iter().filter(|one| is_far_below(one)).map(named).collect();
         let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
         let all = self.figures.len();
         let missing: Vec<&str> = self.unavailable.iter().map(|one| one.figure.as_str()).collect();
@@ -144,7 +150,7 @@ impl Report {
             [] => String::new(),
             _ => format!("; not measured: {}", once(missing).join(", ")),
         };
-        let said = match (self.wrong.is_empty(), low.is_empty()) {
+        let said = match (self.wrong.is_empty(), low.is_empty() && far.is_empty()) {
             (false, _) => {
                 let gpus: Vec<String> =
                     self.wrong_gpus().iter().map(|gpu| format!("GPU {gpu}")).collect();
@@ -154,7 +160,13 @@ impl Report {
                     if gpus.is_empty() { "this machine".to_owned() } else { gpus.join(", ") }
                 )
             }
-            (true, false) => format!("low: {}", low.join(", ")),
+            (true, false) => {
+                let low = (!low.is_empty()).then(|| format!("low: {}", low.join(", ")));
+                let far =
+                    (!far.is_empty()).then(|| format!("far below the others: {}", far.join(", ")));
+                low.into_iter().chain(far).collect::<Vec<_>>().join("; ")
+            }
+            (true, true) if all == 0 && self.interrupted => "nothing was measured".to_owned(),
             (true, true) if all == 0 => return "nothing could be measured".to_owned(),
             (true, true) if compared == 0 => {
                 format!("{} measured, with no known figure to compare with", counted(all, "figure"))
@@ -164,7 +176,8 @@ impl Report {
                 counted(all, "figure")
             ),
         };
-        said + &missing
+        let part = if self.interrupted { "interrupted, and not whole: " } else { "" };
+        format!("{part}{said}{missing}")
     }
 
     /// The GPUs that got something wrong.
@@ -176,6 +189,21 @@ impl Report {
     pub fn in_part(&self) -> bool {
         !self.unavailable.is_empty() || !self.remarks.is_empty()
     }
+}
+
+/// It is less than it should be, by what is known of it or by what the others have.
+pub(crate) fn is_low(one: &Judged) -> bool {
+    matches!(one.verdict, Verdict::Low { .. }) || is_far_below(one)
+}
+
+/// A pair of GPUs that passes much less than the other pairs: of one kind of link all are the same. Where there is more than one kind
+/// (pairs on one board, and across sockets) they differ by this much, too, and the figures say it.
+fn is_far_below(one: &Judged) -> bool {
+    const FAR: f64 = 0.5;
+    one.figure.gpus.len() == 2
+        && one.figure.figure.starts_with("peer")
+        && !matches!(one.verdict, Verdict::Low { .. })
+        && one.below_siblings.is_some_and(|share| share >= FAR)
 }
 
 /// Each of them once, in their order.

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sconce_bench::answer::{self, Line, Torch, Unavailable};
+use sconce_bench::answer::{self, Gpu, Line, Torch, Unavailable};
 use sconce_bench::measure::{self, Effort};
-use sconce_bench::{GPUS, Group};
+use sconce_bench::{FIGURES, GPUS, Group, NVML, Row};
 use sconce_cuda::Places;
 
 use crate::child::{attend, how, with_words};
@@ -45,6 +45,9 @@ pub struct Order {
     pub groups: Vec<String>,
 }
 
+/// How what a signal ended is said.
+const SIGNAL: &str = "it ended with signal";
+
 /// The name of an effort on the command line.
 pub fn name(effort: Effort) -> &'static str {
     match effort {
@@ -69,7 +72,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(Error::Lonely)?;
     }
-    let mut shown = true;
+    let (mut shown, mut blind) = (true, false);
     // What a group leaves behind would take from the next one's figures.
     let orphans = (!order.alone).then(Orphans::take);
     for one in &order.groups {
@@ -78,7 +81,21 @@ pub fn run(order: &Order) -> Result<(), Error> {
         let failed = match Group::named(name) {
             None if name == GPUS && order.alone => list(order)?,
             None if name == GPUS => {
-                let ended = guarded(order, one, limit);
+                let mut ended = guarded(order, one, limit, blind);
+                // NVML may have taken CUDA with it: without the one the other may be there.
+                if let Err(why) = &ended
+                    && why.starts_with(SIGNAL)
+                    && listed(&order.results).is_empty()
+                {
+                    let reason = format!(
+                        "asking it which GPUs there are took CUDA with it ({why}): clocks, power, limits and links are not known"
+                    );
+                    let alone = guarded(order, one, limit, true);
+                    if !listed(&order.results).is_empty() {
+                        (blind, ended) = (true, alone);
+                        append(&order.results, &unavailable(NVML, reason))?;
+                    }
+                }
                 // One that said all and then did not end has said all.
                 shown = lists_a_gpu(&order.results);
                 if shown { Ok(()) } else { ended }
@@ -88,7 +105,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
             Some(group) if !shown && !group.without_gpu() => Ok(()),
             Some(group) if order.alone && group.by_torch() => torch::measure(order, group)?,
             Some(group) if order.alone => alone(order, group)?,
-            Some(_) => guarded(order, one, limit),
+            Some(_) => guarded(order, one, limit, blind),
         };
         if let Some(orphans) = &orphans {
             orphans.end();
@@ -113,8 +130,17 @@ fn list(order: &Order) -> Result<Result<(), String>, Error> {
 
 /// Whether a GPU is among the answers so far.
 fn lists_a_gpu(results: &Path) -> bool {
+    !listed(results).is_empty()
+}
+
+/// The GPUs that were listed before anything was measured.
+fn listed(results: &Path) -> Vec<Gpu> {
     let answers = std::fs::read(results).unwrap_or_default();
-    answers.split(|byte| *byte == b'\n').any(|line| matches!(answer::line(line), Ok(Line::Gpu(_))))
+    let gpu = |line: &[u8]| match answer::line(line) {
+        Ok(Line::Gpu(gpu)) => Some(gpu),
+        _ => None,
+    };
+    answers.split(|byte| *byte == b'\n').filter_map(gpu).collect()
 }
 
 fn unavailable(figure: &str, reason: String) -> Line {
@@ -137,6 +163,7 @@ fn alone(order: &Order, group: Group) -> Result<Result<(), String>, Error> {
         places: &places,
         seed: order.seed,
         burn: order.burn,
+        listed: &listed(&order.results),
     };
     let mut written = Ok(());
     let measured = measure::run(group, &asked, &mut |line| {
@@ -148,8 +175,42 @@ fn alone(order: &Order, group: Group) -> Result<Result<(), String>, Error> {
     Ok(measured.map_err(|refusal| refusal.to_string()))
 }
 
+/// What of a group has no answer yet, in the order in which it is measured; the first is what was under way, if this GPU has it.
+fn unanswered(order: &Order, group: &str) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let name = group.split(':').next().unwrap_or(group);
+    let answers = std::fs::read(&order.results).unwrap_or_default();
+    let answers: Vec<Line> =
+        answers.split(|byte| *byte == b'\n').filter_map(|line| answer::line(line).ok()).collect();
+    let has = |figure: &str, gpu: u32| {
+        answers.iter().any(|line| match line {
+            Line::Figure(one) => one.figure == figure && one.gpus.contains(&gpu),
+            Line::Unavailable(one) | Line::Wrong(one) => {
+                one.figure == figure && one.gpus.contains(&gpu)
+            }
+            _ => false,
+        })
+    };
+    let wanted = |row: &&Row| {
+        row.group.name() == name
+            && match order.only.as_slice() {
+                [] => order.effort != Effort::Quick || row.quick,
+                only => only.iter().any(|one| one == row.name),
+            }
+    };
+    let gpus = answers.iter().filter_map(|line| match line {
+        Line::Gpu(gpu) => Some(gpu.gpu),
+        _ => None,
+    });
+    let left = gpus.flat_map(|gpu| {
+        let rows = FIGURES.iter().filter(wanted).filter(move |row| !has(row.name, gpu));
+        rows.map(move |row| format!("{} gpu {gpu}", row.name)).collect::<Vec<_>>()
+    });
+    left.take(SHOWN).collect()
+}
+
 /// Measures a group in a process of its own, which answers for itself unless it crashes or hangs.
-fn guarded(order: &Order, group: &str, limit: Duration) -> Result<(), String> {
+fn guarded(order: &Order, group: &str, limit: Duration, blind: bool) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| format!("can't find myself: {error}"))?;
     let mut command = Command::new(program);
     command.arg("measure").arg("--alone").arg("--results").arg(&order.results);
@@ -162,9 +223,19 @@ fn guarded(order: &Order, group: &str, limit: Duration) -> Result<(), String> {
     if let Some(python) = &order.python {
         command.arg("--python").arg(python);
     }
+    if blind {
+        command.env(measure::WITHOUT_NVML, "1");
+    }
     command.arg(group);
     let (status, printed) = attend(&mut command, limit)?;
-    let status = status.ok_or_else(|| format!("no end after {} s", limit.as_secs()))?;
+    let status = status.ok_or_else(|| {
+        let left = unanswered(order, group);
+        let under_way = match left.as_slice() {
+            [] => String::new(),
+            left => format!("; without an answer: {}", left.join(", ")),
+        };
+        format!("no end after {} s{under_way}", limit.as_secs())
+    })?;
     match status.success() {
         true => Ok(()),
         false => Err(with_words(format!("it ended with {}", how(status)), &printed)),

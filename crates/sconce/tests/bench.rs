@@ -215,7 +215,7 @@ fn figures_through_torch_are_read_and_not_believed() {
     let (code, out, _) = run("exec /usr/bin/python3 \"$@\"", &["--only", "loader"]);
     assert!(code == 12 || out.contains("samples/s"), "{code} {out}");
     let none = said(&bench(&world, &["--python", "/nowhere/python", "--only", "loader"]));
-    assert!(none.0 == 12 && none.1.contains("can't start /nowhere/python"), "{none:?}");
+    assert!(none.0 == 2 && none.2.contains("there is no `/nowhere/python`"), "{none:?}");
 }
 
 /// A figure through torch without the error of its results, or with numbers that can't be, is none.
@@ -334,7 +334,7 @@ fn results_are_kept_and_listed() {
     assert_eq!(figures(&["--json"]), 4);
     assert_eq!(figures(&["--json", "--only", "device-to-host"]), 0);
     assert_eq!(
-        (figures(&["--json", "--gpus", "0"]), figures(&["--json", "--gpus", "1,2"])),
+        (figures(&["--json", "--gpus", "device=0"]), figures(&["--json", "--gpus", "1,2"])),
         (4, 0)
     );
     for words in

@@ -3,7 +3,8 @@
  * The file that FAKE_NVML_WORLD names has lines `key value`. `gpu.3.power_mw 72500` is GPU 3's, `gpu.*.power_mw` that of
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
- * every call about it answers; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
+ * every call about it answers; `clocks_before_lost`, of a GPU: so many clocks are answered, and
+ * then every call about it is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
  * are answered, and the next hangs without end. `whole_end 1`: the library's
@@ -94,8 +95,10 @@ static const char *of(void *device, const char *key) {
 }
 
 /* Whether the device answers at all. */
+static code gone;
 static code reach(void *device) {
     if (!sessions) return UNINITIALIZED;
+    if (gone) return gone;
     const char *block = of(device, "block_ms");
     __sync_add_and_fetch(&within, 1);
     if (block) usleep(1000 * atoi(block));
@@ -143,6 +146,7 @@ code nvmlInit_v2(void) {
     const char *refuse = global("init");
     const char *block = global("init_block_ms");
     if (refuse) return atoi(refuse);
+    if (global("init_crash")) fail("nvmlInit crashes");
     for (int left = block ? atoi(block) : 0; left > 0; left -= 1000) usleep(1000 * (left < 1000 ? left : 999));
     sessions++;
     return OK;
@@ -193,6 +197,8 @@ code nvmlDeviceGetUtilizationRates(void *device, struct utilization *both) {
 code nvmlDeviceGetClockInfo(void *device, u32 kind, u32 *value) {
     static int clocks; /* atomically */
     const char *last = of(device, "clocks_before_hang");
+    const char *lost = of(device, "clocks_before_lost");
+    if (lost && __sync_add_and_fetch(&clocks, 1) > atoi(lost)) return gone = 15;
     if (last && __sync_add_and_fetch(&clocks, 1) > atoi(last)) for (;;) sleep(1);
     return small(device, kind == 1 ? "sm_mhz" : "memory_mhz", value);
 }

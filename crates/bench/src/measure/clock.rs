@@ -17,12 +17,32 @@ pub struct Clock {
 #[derive(Clone, Debug, Default)]
 pub struct Times(pub Vec<f64>);
 
-/// How many times longer the host may wait for something than the device says that it took: what a launch costs beside it.
-const MOST_WAITED: f64 = 100.0;
-/// The same where how many to time is what is to be found out: then it is the launches of one or two.
+/// Where a piece of work stands in what is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before the last group: nothing is timed yet, and what will be written is to be poisoned.
+    Before,
+    /// One of several.
+    One,
+    /// The last of a group, or the only one: it writes to a place of its own, so that it is known to have been done.
+    Last,
+}
+
+/// Work on a stream.
+pub type Work<'a> = dyn FnMut(&Stream, Turn) -> Result<(), Refusal> + 'a;
+
+/// How much longer the host may wait for something than the device says that it took: as a share of that, and in seconds beside it.
+/// The device takes the time from the first launch on, and waiting ends some microseconds after the work. What the host was
+/// kept from by others makes single groups longer, which are then taken again.
+const MOST_WAITED: f64 = 1.25;
+const WAKING: f64 = 0.003;
+/// The device can't have been at work for longer than the host waited: the two clocks run apart by less than this, and by
+/// these seconds.
+const MOST_AHEAD: f64 = 1.1;
+const APART: f64 = 0.001;
+/// Where how many to time is what is to be found out, the host may wait so many times longer: then it is the launches of one or
+/// two.
 const MOST_LAUNCHING: f64 = 20.0;
-/// Seconds by which the two clocks may be apart whatever the share: the host does something else now and then.
-const SHORT: f64 = 0.05;
 /// Most repeats of a thing in one timed group.
 const MOST: u32 = 100_000;
 
@@ -70,6 +90,62 @@ impl Clock {
         Ok(self.taken()? / f64::from(count.max(1)))
     }
 
+    /// Seconds of `count` times `work` together, by the device's clock and by the host's.
+    fn both(&self, count: u32, work: &mut Work) -> Result<(f64, f64), Refusal> {
+        let begun = Instant::now();
+        self.begin.record(&self.stream)?;
+        for _ in 1..count {
+            work(&self.stream, Turn::One)?;
+        }
+        work(&self.stream, Turn::Last)?;
+        self.end.record(&self.stream)?;
+        self.end.wait()?;
+        let waited = begun.elapsed().as_secs_f64();
+        Ok((self.taken()?, waited))
+    }
+
+    /// The time of one of `count` times `work`, if the two clocks agree about it.
+    ///
+    /// # Errors
+    /// They have disagreed more often than `lies` allows.
+    pub fn honest(
+        &self,
+        count: u32,
+        lies: &mut Lies,
+        work: &mut Work,
+    ) -> Result<Option<f64>, Refusal> {
+        let (seconds, waited) = self.both(count, work)?;
+        let honest = lies.hold(seconds, waited)?;
+        Ok(honest.then(|| seconds / f64::from(count.max(1))))
+    }
+
+    /// Poisons what will be written, which is not part of any time.
+    pub fn before(&self, work: &mut Work) -> Result<(), Refusal> {
+        work(&self.stream, Turn::Before)?;
+        self.stream.wait()
+    }
+
+    /// As many groups of `launches` as are wanted, each after a pause, the last over poisoned memory.
+    fn groups(
+        &self,
+        wanted: u32,
+        launches: u32,
+        pause: Duration,
+        work: &mut Work,
+    ) -> Result<Times, Refusal> {
+        /// A busy host may disturb so many times as many groups as are wanted.
+        const BUSY: u32 = 3;
+        let (mut times, mut lies) = (Vec::new(), Lies::of(BUSY * wanted));
+        while times.len() < wanted as usize {
+            if times.len() + 1 == wanted as usize {
+                self.before(work)?;
+            }
+            thread::sleep(pause);
+            times.extend(self.honest(launches, &mut lies, work)?);
+        }
+        Ok(Times(times))
+    }
+
     /// The time of each of `count` bursts of about `seconds`, each after a pause in which the power that the GPU draws falls
     /// again: what it does before its power limit slows it down.
     pub fn bursts(
@@ -77,69 +153,68 @@ impl Clock {
         seconds: f64,
         pause: Duration,
         count: u32,
-        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+        work: &mut Work,
     ) -> Result<Times, Refusal> {
+        let launches = |once: f64| ((seconds / once).round() as u32).clamp(1, MOST);
         thread::sleep(pause);
-        let once = self.once(1, work)?;
-        let launches = ((seconds / once).round() as u32).clamp(1, MOST);
-        let mut lies = Lies::default();
-        let burst = |_| {
-            thread::sleep(pause);
-            lies.watch(|| self.time(launches, work), launches)
-        };
-        (0..count).map(burst).collect::<Result<_, _>>().map(Times)
+        // Of a short one, what its launch costs the host is most of what it waits for: many at once say more.
+        let few = launches(self.once(1, work)?);
+        let launches = launches(self.once(few, work)?);
+        self.groups(count, launches, pause, work)
     }
 
     /// About how long one takes. A timer that says next to nothing of what took its time by the host's clock is not gone by: as many
     /// as it lets one think would take minutes.
-    fn once(
-        &self,
-        count: u32,
-        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
-    ) -> Result<f64, Refusal> {
-        let begun = Instant::now();
-        let once = self.time(count, work)?;
-        let waited = begun.elapsed().as_secs_f64() / f64::from(count.max(1));
-        Ok(once.max(waited / MOST_LAUNCHING).max(1e-7))
+    fn once(&self, count: u32, work: &mut Work) -> Result<f64, Refusal> {
+        let (seconds, waited) = self.both(count, work)?;
+        let count = f64::from(count.max(1));
+        Ok((seconds / count).max(waited / count / MOST_LAUNCHING).max(1e-7))
     }
 
     /// The time of each of `groups` groups that take `seconds` together or more, after one to warm up.
-    pub fn repeat(
-        &self,
-        seconds: f64,
-        groups: u32,
-        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
-    ) -> Result<Times, Refusal> {
+    pub fn repeat(&self, seconds: f64, groups: u32, work: &mut Work) -> Result<Times, Refusal> {
         // The first one may have loaded what it needs.
         let first = self.once(1, work)?;
         let once = self.once(2, work)?.min(first);
         let count = (seconds / f64::from(groups.max(1)) / once).ceil();
         let count = (count as u32).clamp(1, MOST);
-        let mut lies = Lies::default();
-        let group = |_| lies.watch(|| self.time(count, work), count);
-        (0..groups).map(group).collect::<Result<_, _>>().map(Times)
+        self.groups(groups, count, Duration::ZERO, work)
     }
 }
 
 /// How often a timer has said what can't be.
-#[derive(Default)]
-struct Lies(u32);
+pub struct Lies {
+    found: u32,
+    most: u32,
+}
 
 impl Lies {
-    /// Holds the seconds that each of `count` took to the host's clock. A host that was busy itself lets one or two of them look
-    /// as if they had taken nothing; more are the timer's.
-    fn watch(
-        &mut self,
-        timed: impl FnOnce() -> Result<f64, Refusal>,
-        count: u32,
-    ) -> Result<f64, Refusal> {
-        let begun = Instant::now();
-        let each = timed()?;
-        let (seconds, waited) = (each * f64::from(count.max(1)), begun.elapsed().as_secs_f64());
-        let too_little = seconds * MOST_WAITED < waited && waited > SHORT;
-        let too_much = seconds > waited + SHORT;
-        self.0 = if too_little || too_much || seconds == 0.0 { self.0 + 1 } else { 0 };
-        if self.0 > 2 { Err(nonsense(seconds)) } else { Ok(each) }
+    /// So many are taken for a host that was busy itself.
+    pub fn of(most: u32) -> Self {
+        Self { found: 0, most: most.max(3) }
+    }
+
+    /// Whether the device's seconds are those that the host waited.
+    fn hold(&mut self, seconds: f64, waited: f64) -> Result<bool, Refusal> {
+        let too_little = waited > seconds * MOST_WAITED + WAKING;
+        let too_much = seconds > waited * MOST_AHEAD + APART;
+        if !too_little && !too_much && seconds > 0.0 {
+            return Ok(true);
+        }
+        self.found += 1;
+        if self.found > self.most { Err(disagreement(seconds, waited)) } else { Ok(false) }
+    }
+}
+
+/// The device's clock against the host's.
+pub fn disagreement(seconds: f64, waited: f64) -> Refusal {
+    Refusal::Absurd {
+        call: "cuEventElapsedTime",
+        answer: format!(
+            "{:.2} ms for what took {:.2} ms by the host's clock: without a timer there is no figure",
+            seconds * 1e3,
+            waited * 1e3
+        ),
     }
 }
 
@@ -190,20 +265,19 @@ mod tests {
 
     #[test]
     fn timers_that_lie() {
-        let slow = || {
-            thread::sleep(Duration::from_millis(60));
-            Ok(0.0001)
-        };
-        let mut lies = Lies::default();
-        assert!(lies.watch(slow, 1).is_ok() && lies.watch(slow, 1).is_ok());
-        // In between it was right.
-        assert!(lies.watch(|| Ok(1e-6), 1).is_ok());
-        assert!(lies.watch(slow, 1).is_ok() && lies.watch(slow, 1).is_ok());
-        assert!(matches!(lies.watch(slow, 1), Err(Refusal::Absurd { .. })));
-        for seconds in [0.0, 7.0] {
-            let mut lies = Lies::default();
-            let said: Vec<bool> = (0..3).map(|_| lies.watch(|| Ok(seconds), 10).is_ok()).collect();
-            assert_eq!(said, [true, true, false], "{seconds}");
+        // Launches, waking, and a host that was busy itself.
+        for (seconds, waited) in [(0.01, 0.0101), (0.01, 0.015), (0.1, 0.12), (1e-6, 0.002)] {
+            assert!(Lies::of(5).hold(seconds, waited).unwrap(), "{seconds} {waited}");
+        }
+        // A tenth, a half, more than there was, nothing.
+        for (seconds, waited) in [(0.01, 0.1), (0.01, 0.02), (0.1, 0.05), (0.0, 0.001), (7.0, 0.01)]
+        {
+            let mut lies = Lies::of(5);
+            let said: Vec<_> = (0..6).map(|_| lies.hold(seconds, waited)).collect();
+            assert!(said.iter().take(5).all(|one| *one == Ok(false)), "{seconds} {waited}");
+            assert!(matches!(said[5], Err(Refusal::Absurd { .. })), "{seconds} {waited}");
+            // What was right in between is kept, and pardons nothing.
+            assert!(lies.hold(0.01, 0.0101).unwrap() && lies.hold(seconds, waited).is_err());
         }
     }
 

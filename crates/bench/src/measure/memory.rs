@@ -5,7 +5,7 @@ use std::time::Instant;
 use sconce_cuda::kernels::{self, Grid};
 use sconce_cuda::{Buffer, Context, Device, Kernel, Module, Nvrtc, Refusal, Stream};
 
-use super::clock::{Clock, Times};
+use super::clock::{Clock, Times, Turn};
 use super::random::Chance;
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
@@ -13,8 +13,12 @@ use crate::answer::Figure;
 const NAMES: &[&str] = &["memory-read", "memory-write", "memory-copy", "memory-triad", "l2-read"];
 /// Bytes of an array, if there is room: many times what any cache holds.
 const ARRAY: usize = 1 << 30;
-/// The value that is written.
+/// The value that is written, and the one of the last launch: only that one leaves it.
 const MARK: u32 = 0x5ca1_ab1e;
+const LAST: u32 = 0x1a57_0b13;
+/// What the triad multiplies by, and the last one.
+const SCALE: f32 = 3.0;
+const LAST_SCALE: f32 = 5.0;
 
 pub(super) fn measure(bench: &mut Bench) {
     for (device, context) in bench.gpus.clone() {
@@ -78,7 +82,7 @@ impl Place<'_> {
     /// The fastest of some grids, and its repeated times.
     fn fastest(
         &self,
-        work: &mut dyn FnMut(&Stream, Grid) -> Result<(), Refusal>,
+        work: &mut dyn FnMut(&Stream, Grid, Turn) -> Result<(), Refusal>,
     ) -> Result<(Grid, Times), Refusal> {
         let (order, device, clock) = (self.order, self.device, &self.clock);
         let per_sm: &[u32] = if order.effort == Effort::Quick { &[8] } else { &[2, 4, 8, 16, 32] };
@@ -86,7 +90,7 @@ impl Place<'_> {
         for threads in [256, 512, 1024] {
             for blocks in per_sm {
                 let grid = Grid { blocks: blocks * device.sm_count, threads };
-                let mut on = |stream: &Stream| work(stream, grid);
+                let mut on = |stream: &Stream| work(stream, grid, Turn::One);
                 clock.time(1, &mut on)?;
                 let time = clock.time(5, &mut on)?;
                 if best.is_none_or(|(_, least)| time < least) {
@@ -95,8 +99,8 @@ impl Place<'_> {
             }
         }
         let grid = best.map_or(Grid { blocks: device.sm_count, threads: 256 }, |(grid, _)| grid);
-        let times =
-            clock.repeat(order.seconds(), order.repeats(), &mut |stream| work(stream, grid))?;
+        let mut on = |stream: &Stream, turn| work(stream, grid, turn);
+        let times = clock.repeat(order.seconds(), order.repeats(), &mut on)?;
         Ok((grid, times))
     }
 
@@ -106,20 +110,26 @@ impl Place<'_> {
         let kernel = module.kernel(c"read_all")?;
         let host = words(&mut Chance::new(order.seed), bytes);
         let (x, out) = (Buffer::of(context, &host)?, Buffer::new(context, 4)?);
-        out.fill(&clock.stream, 0)?;
-        let (grid, times) =
-            self.fastest(&mut |stream, grid| kernels::read_all(&kernel, stream, grid, &x, &out))?;
-        out.fill(&clock.stream, 0)?;
-        kernels::read_all(&kernel, &clock.stream, grid, &x, &out)?;
+        // Each launch adds its sum to the one of those before it: all of the last group are compared.
+        let mut launches = 0u32;
+        let (grid, times) = self.fastest(&mut |stream, grid, turn| {
+            if turn == Turn::Before {
+                launches = 0;
+                return out.fill(stream, 0);
+            }
+            launches = launches.wrapping_add(1);
+            kernels::read_all(&kernel, stream, grid, &x, &out)
+        })?;
         clock.stream.wait()?;
-        let wanted = host
+        let once = host
             .chunks_exact(4)
             .filter_map(|four| four.first_chunk())
             .fold(0u32, |sum, four| sum.wrapping_add(u32::from_le_bytes(*four)));
         let got = out.read::<i32>()?.first().map_or(0, |sum| *sum as u32);
+        let wanted = once.wrapping_mul(launches);
         if got != wanted {
             return Err(Fault::Wrong(format!(
-                "the sum of what was read is {got}, and is {wanted}"
+                "the sum of what {launches} timed launches read is {got}, and is {wanted}"
             )));
         }
         let method = method(bytes, grid);
@@ -131,13 +141,17 @@ impl Place<'_> {
         let bytes = *bytes;
         let kernel = module.kernel(c"write_all")?;
         let y = Buffer::new(context, bytes)?;
-        y.fill(&clock.stream, 0xff)?;
-        let (grid, times) =
-            self.fastest(&mut |stream, grid| kernels::write_all(&kernel, stream, grid, &y, MARK))?;
+        let (grid, times) = self.fastest(&mut |stream, grid, turn| match turn {
+            Turn::Before => y.fill(stream, 0xff),
+            Turn::One => kernels::write_all(&kernel, stream, grid, &y, MARK),
+            Turn::Last => kernels::write_all(&kernel, stream, grid, &y, LAST),
+        })?;
         clock.stream.wait()?;
-        let wrong = y.read::<i32>()?.iter().filter(|value| **value as u32 != MARK).count();
+        let wrong = y.read::<i32>()?.iter().filter(|value| **value as u32 != LAST).count();
         if wrong > 0 {
-            return Err(Fault::Wrong(format!("{wrong} numbers were not written")));
+            return Err(Fault::Wrong(format!(
+                "{wrong} numbers were not written by the last timed launch"
+            )));
         }
         Ok(figure("memory-write", &rates(bytes as f64, &times), true, method(bytes, grid)))
     }
@@ -148,16 +162,22 @@ impl Place<'_> {
         let kernel = module.kernel(c"copy_all")?;
         let host = words(&mut Chance::new(order.seed), bytes);
         let (x, y) = (Buffer::of(context, &host)?, Buffer::new(context, bytes)?);
-        y.fill(&clock.stream, 0xff)?;
-        let (grid, ours) =
-            self.fastest(&mut |stream, grid| kernels::copy_all(&kernel, stream, grid, &x, &y))?;
-        same(&host, &y, "the kernel")?;
-        y.fill(&clock.stream, 0xff)?;
-        let driver = clock.repeat(order.seconds(), order.repeats(), &mut |stream| {
-            y.copy_from(&x, stream).map(drop)
+        let last = Buffer::new(context, bytes)?;
+        let (grid, ours) = self.fastest(&mut |stream, grid, turn| match turn {
+            Turn::Before => last.fill(stream, 0xff),
+            Turn::One => kernels::copy_all(&kernel, stream, grid, &x, &y),
+            Turn::Last => kernels::copy_all(&kernel, stream, grid, &x, &last),
         })?;
         clock.stream.wait()?;
-        same(&host, &y, "cuMemcpyDtoD")?;
+        same(&host, &last, "the last timed launch of the kernel")?;
+        let driver =
+            clock.repeat(order.seconds(), order.repeats(), &mut |stream, turn| match turn {
+                Turn::Before => last.fill(stream, 0xff),
+                Turn::One => y.copy_from(&x, stream).map(drop),
+                Turn::Last => last.copy_from(&x, stream).map(drop),
+            })?;
+        clock.stream.wait()?;
+        same(&host, &last, "the last timed cuMemcpyDtoD")?;
         // Read and written.
         let moved = 2.0 * bytes as f64;
         Ok(match ours.median() < driver.median() {
@@ -180,16 +200,20 @@ impl Place<'_> {
         let (b, c) = (numbers(), numbers());
         let (there_b, there_c) = (Buffer::of(context, &b)?, Buffer::of(context, &c)?);
         let a = Buffer::new(context, bytes)?;
-        a.fill(&clock.stream, 0xff)?;
-        let (grid, times) = self.fastest(&mut |stream, grid| {
-            kernels::triad(&kernel, stream, grid, (&a, &there_b, &there_c), 3.0)
+        let (grid, times) = self.fastest(&mut |stream, grid, turn| {
+            let scale = match turn {
+                Turn::Before => return a.fill(stream, 0xff),
+                Turn::One => SCALE,
+                Turn::Last => LAST_SCALE,
+            };
+            kernels::triad(&kernel, stream, grid, (&a, &there_b, &there_c), scale)
         })?;
         clock.stream.wait()?;
         let got = a.read::<f32>()?;
-        let right = |(got, (b, c)): (&f32, (&f32, &f32))| *got == b + 3.0 * c;
+        let right = |(got, (b, c)): (&f32, (&f32, &f32))| *got == b + LAST_SCALE * c;
         let wrong = got.iter().zip(b.iter().zip(&c)).filter(|one| !right(*one)).count();
         if wrong > 0 {
-            return Err(Fault::Wrong(format!("{wrong} numbers of the triad are wrong")));
+            return Err(Fault::Wrong(format!("{wrong} numbers of the last timed triad are wrong")));
         }
         Ok(figure("memory-triad", &rates(3.0 * bytes as f64, &times), true, method(bytes, grid)))
     }
@@ -202,8 +226,11 @@ impl Place<'_> {
         let bytes = (device.l2_bytes as usize / 4).clamp(1 << 20, 64 << 20) & !0xfff;
         let host = words(&mut Chance::new(order.seed), bytes);
         let (x, out) = (Buffer::of(context, &host)?, Buffer::new(context, 4)?);
-        let (grid, times) = self.fastest(&mut |stream, grid| {
-            kernels::read_again(&kernel, stream, grid, (&x, ROUNDS), &out)
+        let (grid, times) = self.fastest(&mut |stream, grid, turn| match turn {
+            Turn::Before => Ok(()),
+            Turn::One | Turn::Last => {
+                kernels::read_again(&kernel, stream, grid, (&x, ROUNDS), &out)
+            }
         })?;
         let read = bytes as f64 * ROUNDS as f64;
         Ok(figure("l2-read", &rates(read, &times), true, method(bytes, grid)))

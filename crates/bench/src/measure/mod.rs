@@ -6,6 +6,7 @@ pub mod clock;
 mod collectives;
 mod convolution;
 mod every;
+mod identity;
 mod latency;
 mod memory;
 mod products;
@@ -21,7 +22,11 @@ use sconce_cuda::{Context, Cuda, Device, Places, Refusal, Stream};
 
 use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::figures::{FIGURES, Group, NVML};
+use clock::Turn;
 use watch::Watch;
+
+/// Where this is in the environment NVML is not asked: it took the process down that did.
+pub const WITHOUT_NVML: &str = "SCONCE_MEASURE_WITHOUT_NVML";
 
 /// Seconds of a burst, and the pause before it: the power limit of an H100 takes some tens of milliseconds to act.
 const BURST: f64 = 0.01;
@@ -51,6 +56,8 @@ pub struct Order<'a> {
     pub seed: u64,
     /// How long `burn` takes.
     pub burn: Duration,
+    /// The GPUs as they were listed before, where they were: what is measured is one of these, or nobody knows which it is.
+    pub listed: &'a [Gpu],
 }
 
 impl Order<'_> {
@@ -75,6 +82,18 @@ impl Order<'_> {
         &self,
         clock: &clock::Clock,
         work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
+    ) -> Result<clock::Times, Refusal> {
+        self.bursts_in_turn(clock, &mut |stream, turn| match turn {
+            Turn::Before => Ok(()),
+            Turn::One | Turn::Last => work(stream),
+        })
+    }
+
+    /// The same, of work that keeps what its last launch wrote.
+    fn bursts_in_turn(
+        &self,
+        clock: &clock::Clock,
+        work: &mut clock::Work,
     ) -> Result<clock::Times, Refusal> {
         clock.bursts(BURST, PAUSE, self.repeats(), work)
     }
@@ -159,6 +178,11 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
     let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
     let devices = cuda.devices()?;
     let watch = Watch::start(&devices);
+    let (devices, others) = identity::as_listed(devices, order.listed);
+    for (gpu, reason) in others {
+        let figure = group.name().to_owned();
+        say(Line::Unavailable(Unavailable { figure, gpus: vec![gpu], reason }));
+    }
     let gpus = devices.into_iter().map(|device| Ok((device.clone(), cuda.context(&device)?)));
     let gpus = gpus.collect::<Result<Vec<_>, Refusal>>()?;
     let mut bench = Bench { cuda: &cuda, order, gpus, watch, say };
@@ -178,6 +202,14 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
     if let Some(line) = bench.watch.silence(group.name()) {
         (bench.say)(line);
     }
+    if let Some((gpu, why)) = bench.watch.lost() {
+        let reason = format!(
+            "it answered for GPU {gpu} no more while `{}` was measured: {why}; clocks, power and what holds them down are known until then",
+            group.name()
+        );
+        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
+        (bench.say)(Line::Unavailable(Unavailable { figure, gpus, reason }));
+    }
     Ok(())
 }
 
@@ -190,14 +222,15 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
     let version = cuda.version().ok();
     let devices = cuda.devices()?;
     let answered = watch::boards(&devices);
-    let silent = answered.is_none().then(|| {
-        let waited = watch::PATIENCE.as_secs();
-        let reason = format!(
-            "no answer after {waited} s: clocks, power, limits and links of the GPUs are not known"
-        );
+    let (answered, why) = match answered {
+        Some((known, why)) => (known, why),
+        None => (Vec::new(), Some(format!("no answer after {} s", watch::PATIENCE.as_secs()))),
+    };
+    let silent = why.map(|why| {
+        let reason = format!("{why}: clocks, power, limits and links of the GPUs are not known");
         Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus: Vec::new(), reason })
     });
-    let boards = answered.into_iter().flatten().chain(std::iter::repeat_with(Default::default));
+    let boards = answered.into_iter().chain(std::iter::repeat_with(Default::default));
     let gpus = devices.iter().zip(boards).map(|(device, known)| {
         Line::Gpu(Gpu {
             gpu: Bench::number(device),
@@ -213,6 +246,9 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             mig: known.mig,
             nvml_name: known.name,
             twin: known.twin,
+            uuid: device.uuid.map(|uuid| identity::text(&uuid)),
+            nvml_uuid: known.uuid,
+            bus_id: device.bus_id.clone(),
         })
     });
     Ok(gpus.chain(silent).collect())

@@ -1,15 +1,18 @@
 //! Products of matrices through cuBLASLt.
 
+mod check;
+
 use std::time::{Duration, Instant};
 
 use sconce_cuda::blas::{Algorithm, Blas, Precision, Product, Shape};
 use sconce_cuda::{Buffer, Context, Device, Refusal, Stream};
 
-use super::clock::Clock;
-use super::every::{Computed, Every, Matrix};
-use super::random::{Chance, Kind, Pool, Sum};
+use super::clock::{Clock, Lies, Turn};
+use super::random::{Chance, Kind, Pool};
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
+pub(super) use check::{Done, check_bf16, right};
+use check::{Timed, check_timed};
 
 /// A precision, the first capability that has it in hardware, and how far a sum may be off.
 struct Row {
@@ -74,9 +77,6 @@ pub(super) fn square(context: &Context) -> Result<Shape, Refusal> {
 
 /// Bytes that algorithms may work with: cuBLAS recommends 32 MiB for Hopper.
 pub(super) const WORKSPACE: usize = 64 << 20;
-/// Sums that are computed again on the host.
-const SAMPLES: u64 = 512;
-
 /// The best found for a precision.
 struct Best {
     shape: Shape,
@@ -120,7 +120,7 @@ pub(super) fn measure(bench: &mut Bench) {
             if sustained {
                 let mut begun = Instant::now();
                 let found = sustain(row, &blas, &context, &best, bench.order, &mut begun);
-                bench.answer("bf16-sustained", &gpu, begun, found.map_err(Fault::from));
+                bench.answer("bf16-sustained", &gpu, begun, found);
             }
         }
     }
@@ -132,6 +132,8 @@ pub(super) struct Matrices {
     b: Pool,
     pub(super) there: (Buffer, Buffer),
     pub(super) d: Buffer,
+    /// Where the last launch of what is timed writes.
+    last: Buffer,
 }
 
 impl Matrices {
@@ -146,8 +148,34 @@ impl Matrices {
         let a = Pool::new(Kind::of_a(precision), most(|s| s.m * s.k), &mut chance);
         let b = Pool::new(Kind::of_b(precision), most(|s| s.n * s.k), &mut chance);
         let there = (Buffer::of(context, a.bytes())?, Buffer::of(context, b.bytes())?);
-        let d = Buffer::new(context, most(|s| s.m * s.n) * precision.output_bytes())?;
-        Ok(Self { a, b, there, d })
+        let output = || Buffer::new(context, most(|s| s.m * s.n) * precision.output_bytes());
+        Ok(Self { a, b, there, d: output()?, last: output()? })
+    }
+
+    /// The work of a timed group.
+    fn turn(
+        &self,
+        product: &Product,
+        algorithm: &Algorithm,
+        stream: &Stream,
+        turn: Turn,
+    ) -> Result<(), Refusal> {
+        let d = match turn {
+            Turn::Before => return self.poison(stream),
+            Turn::One => &self.d,
+            Turn::Last => &self.last,
+        };
+        product.run(algorithm, (&self.there.0, &self.there.1, d), stream)
+    }
+
+    fn poison(&self, stream: &Stream) -> Result<(), Refusal> {
+        self.d.fill(stream, 0xff)?;
+        self.last.fill(stream, 0xff)
+    }
+
+    /// What the last timed group wrote.
+    fn timed(&self) -> Result<Timed, Refusal> {
+        Ok(Timed { last: self.last.read()?, before: self.d.read()? })
     }
 
     fn run(
@@ -204,27 +232,26 @@ fn one(
     }
     found.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
     found.truncate(if order.effort == Effort::Quick { 1 } else { 3 });
-    let mut best: Option<(Best, Vec<f64>)> = None;
+    let mut best: Option<(Best, Vec<f64>, Timed)> = None;
     *begun = Instant::now();
     for one in found {
         let product = blas.product(row.precision, one.shape)?;
-        let mut work = |stream: &Stream| matrices.run(&product, &one.algorithm, stream);
-        let times = order.bursts(&clock, &mut work)?;
+        let mut work =
+            |stream: &Stream, turn| matrices.turn(&product, &one.algorithm, stream, turn);
+        let times = order.bursts_in_turn(&clock, &mut work)?;
         let one = Best { seconds: times.median(), ..one };
-        if best.as_ref().is_none_or(|(best, _)| speed(best) < speed(&one)) {
-            best = Some((one, times.0));
+        if best.as_ref().is_none_or(|(best, ..)| speed(best) < speed(&one)) {
+            best = Some((one, times.0, matrices.timed()?));
         }
     }
-    let Some((best, times)) = best else {
+    let Some((best, times, timed)) = best else {
         let nothing = Refusal::Absurd {
             call: "cublasLtMatmulAlgoGetHeuristic",
             answer: format!("no algorithm for {} on {}", row.figure, device.name),
         };
         return Err(refused.unwrap_or(nothing).into());
     };
-    let product = blas.product(row.precision, best.shape)?;
-    let done = Done { product: &product, shape: best.shape, algorithm: &best.algorithm };
-    let worst = check(row, &done, &matrices, &clock, order.seed)?;
+    let worst = check_timed(row, best.shape, &matrices, &timed, order.seed)?;
     let operations = best.shape.operations();
     let values: Vec<f64> = times.iter().map(|seconds| operations / seconds / 1e12).collect();
     let version = blas.version().map_or(String::new(), |version| format!(" of cuBLASLt {version}"));
@@ -258,6 +285,7 @@ fn try_all(
         Effort::Usual => 6,
         Effort::Full => 32,
     };
+    matrices.poison(&clock.stream)?;
     let product = blas.product(row.precision, shape)?;
     let algorithms = product.algorithms(most)?;
     let of = algorithms.len();
@@ -281,92 +309,6 @@ fn try_all(
     }
 }
 
-/// A product by one of its algorithms.
-pub(super) struct Done<'a> {
-    pub(super) product: &'a Product<'a>,
-    pub(super) shape: Shape,
-    pub(super) algorithm: &'a Algorithm,
-}
-
-/// As [`check`], of BF16.
-pub(super) fn check_bf16(
-    done: &Done,
-    matrices: &Matrices,
-    clock: &Clock,
-    seed: u64,
-) -> Result<(f64, f64), Fault> {
-    Ok((check(&BF16, done, matrices, clock, seed)?, BF16.error))
-}
-
-/// Computes it once more over poisoned memory, and holds it to the host: the worst error.
-fn check(
-    row: &Row,
-    done: &Done,
-    matrices: &Matrices,
-    clock: &Clock,
-    seed: u64,
-) -> Result<f64, Fault> {
-    matrices.d.fill(&clock.stream, 0xff)?;
-    matrices.run(done.product, done.algorithm, &clock.stream)?;
-    clock.stream.wait()?;
-    let d = matrices.d.read::<u8>()?;
-    let kind = match row.precision {
-        Precision::Fp8E4m3 | Precision::Fp8E5m2 => Kind::Bf16,
-        Precision::Int8 => Kind::I32,
-        other => Kind::of_a(other),
-    };
-    let computed = Computed {
-        shape: done.shape,
-        a: matrices.a.matrix(),
-        b: matrices.b.matrix(),
-        c: Matrix { kind, bytes: &d },
-    };
-    right(row.figure, &computed, (row.error, row.rounding), SAMPLES, seed)
-}
-
-/// Holds a product to the host: `samples` of its sums one by one, and every number by Freivalds' check. The worst error of the
-/// sums, of which the first of `allowed` is allowed, beside the second as a share of the result.
-pub(super) fn right(
-    name: &str,
-    computed: &Computed,
-    (error, rounding): (f64, f64),
-    samples: u64,
-    seed: u64,
-) -> Result<f64, Fault> {
-    let Computed { shape, a, b, c } = computed;
-    let Shape { m, n, k } = *shape;
-    let every = Every::of(*computed);
-    if every.none > 0 {
-        return Err(Fault::Wrong(format!(
-            "{} of {} numbers of the result were not written or are none ({shape})",
-            every.none,
-            m * n,
-        )));
-    }
-    let mut chance = Chance::new(!seed);
-    let (mut worst, mut squares): (f64, f64) = (0.0, 0.0);
-    for _ in 0..samples {
-        let (i, j) = (chance.below(m), chance.below(n));
-        let sum = Sum::of(a.values(i * k, k), b.values(j * k, k));
-        let got = c.values(i + j * m, 1).next().unwrap_or(f64::NAN);
-        let off = sum.off(got, rounding);
-        if off > error {
-            return Err(Fault::Wrong(format!(
-                "{name} of {shape} is {got}, and {} on the host: off by {off:.1e} where {error:.0e} is allowed",
-                sum.value
-            )));
-        }
-        worst = worst.max(off);
-        squares += sum.distance(got).powi(2);
-    }
-    // Sums that happen to be exact say nothing of the others: a hundredth of what is allowed is not too small.
-    let usual = (squares / samples.max(1) as f64).sqrt().max(error / 100.0);
-    match every.check(usual) {
-        Ok(()) => Ok(worst),
-        Err(off) => Err(Fault::Wrong(format!("{name} of {shape}: {off}"))),
-    }
-}
-
 /// The best without a pause.
 fn sustain(
     row: &Row,
@@ -375,7 +317,9 @@ fn sustain(
     best: &Best,
     order: &Order,
     begun: &mut Instant,
-) -> Result<Figure, Refusal> {
+) -> Result<Figure, Fault> {
+    /// Groups in which a host that is busy itself may look as if the timer lied.
+    const BUSY: u32 = 10;
     let seconds = match order.effort {
         Effort::Quick => 2.0,
         Effort::Usual => 10.0,
@@ -384,13 +328,16 @@ fn sustain(
     let matrices = Matrices::new(row.precision, &[best.shape], context, order.seed)?;
     let clock = Clock::new(context)?;
     let product = blas.product(row.precision, best.shape)?;
-    let mut work = |stream: &Stream| matrices.run(&product, &best.algorithm, stream);
+    let mut work = |stream: &Stream, turn| matrices.turn(&product, &best.algorithm, stream, turn);
     let count = ((0.1 / best.seconds) as u32).max(1);
+    let mut lies = Lies::of(BUSY);
     let start = Instant::now();
     let (whole, half) = (Duration::from_secs_f64(seconds), Duration::from_secs_f64(seconds / 2.0));
     let mut times = Vec::new();
     while start.elapsed() < whole {
-        let time = clock.time(count, &mut work)?;
+        // Some microseconds of a tenth of a second: which group is the last, nobody knows before.
+        clock.before(&mut work)?;
+        let Some(time) = clock.honest(count, &mut lies, &mut work)? else { continue };
         if start.elapsed() >= half {
             if times.is_empty() {
                 *begun = Instant::now();
@@ -398,12 +345,15 @@ fn sustain(
             times.push(time);
         }
     }
+    if times.is_empty() {
+        let answer = format!("no time in {seconds:.0} s that is the host's");
+        return Err(Refusal::Absurd { call: "cuEventElapsedTime", answer }.into());
+    }
     let operations = best.shape.operations();
     let values: Vec<f64> = times.iter().map(|seconds| operations / seconds / 1e12).collect();
-    Ok(figure(
-        "bf16-sustained",
-        &values,
-        true,
-        format!("{}, {seconds:.0} s without a pause", best.shape),
-    ))
+    let worst = check_timed(row, best.shape, &matrices, &matrices.timed()?, order.seed)?;
+    let method = format!("{}, {seconds:.0} s without a pause", best.shape);
+    let mut figure = figure("bf16-sustained", &values, true, method);
+    figure.error = Some((worst, row.error));
+    Ok(figure)
 }

@@ -1,5 +1,6 @@
 //! Copies between host and device, and between devices.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use sconce_cuda::{Buffer, Context, Event, Pinned, Refusal, Stream};
 use sconce_gpu::{Machine, affinity};
 
-use super::clock::Clock;
+use super::clock::{Clock, Turn};
 use super::random::Chance;
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
@@ -76,7 +77,8 @@ fn rates(bytes: usize, times: &[f64]) -> Vec<f64> {
 fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fault> {
     let clock = Clock::new(context)?;
     let contents = contents(order);
-    let there = Buffer::new(context, BYTES)?;
+    // The last timed copy goes to a place of its own, which was poisoned before.
+    let (there, last) = (Buffer::new(context, BYTES)?, Buffer::new(context, BYTES)?);
     let mut pinned = Pinned::new(context, BYTES)?;
     let method = format!("{} MiB a copy", BYTES >> 20);
     let (seconds, repeats) = (order.seconds(), order.repeats());
@@ -84,34 +86,56 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
     match name {
         "host-to-device" => {
             pinned.write(&contents);
-            let mut work = |stream: &Stream| pinned.send(&there, stream).map(drop);
-            let times = clock.repeat(seconds, repeats, &mut work)?;
-            if there.read::<u8>()? != contents {
+            let times = clock.repeat(seconds, repeats, &mut |stream, turn| match turn {
+                Turn::Before => last.fill(stream, 0xff),
+                Turn::One => pinned.send(&there, stream).map(drop),
+                Turn::Last => pinned.send(&last, stream).map(drop),
+            })?;
+            if last.read::<u8>()? != contents {
                 return wrong(name);
             }
             Ok(figure(name, &rates(BYTES, &times.0), true, method))
         }
         "device-to-host" => {
-            let there = Buffer::of(context, &contents)?;
-            let mut work = |stream: &Stream| pinned.receive(&there, stream).map(drop);
-            let times = clock.repeat(seconds, repeats, &mut work)?;
-            if pinned.read() != contents.as_slice() {
+            there.write(&contents)?;
+            let here = Pinned::new(context, BYTES)?;
+            let times = clock.repeat(seconds, repeats, &mut |stream, turn| match turn {
+                Turn::Before => {
+                    last.fill(stream, 0xff)?;
+                    here.receive(&last, stream).map(drop)
+                }
+                Turn::One => pinned.receive(&there, stream).map(drop),
+                Turn::Last => here.receive(&there, stream).map(drop),
+            })?;
+            if here.read() != contents.as_slice() {
                 return wrong(name);
             }
             Ok(figure(name, &rates(BYTES, &times.0), true, method))
         }
         "host-both-ways" => {
             let (back, other) = (Pinned::new(context, BYTES)?, Stream::new(context)?);
+            let (here, now) = (Pinned::new(context, BYTES)?, Cell::new(Turn::One));
             let from = Buffer::of(context, &contents)?;
             pinned.write(&contents);
-            let mut work = |out: Way| match out {
-                Way::First(stream) => pinned.send(&there, stream).map(drop),
-                Way::Second(stream) => back.receive(&from, stream).map(drop),
+            let mut work = |out: Way| match (out, now.get()) {
+                (Way::First(stream), Turn::Last) => pinned.send(&last, stream).map(drop),
+                (Way::First(stream), _) => pinned.send(&there, stream).map(drop),
+                (Way::Second(stream), Turn::Last) => here.receive(&from, stream).map(drop),
+                (Way::Second(stream), _) => back.receive(&from, stream).map(drop),
             };
             let mut there_and_back = both(context, &other, &mut work)?;
-            let times = clock.repeat(seconds, repeats, &mut there_and_back)?;
+            let times = clock.repeat(seconds, repeats, &mut |stream, turn| {
+                now.set(turn);
+                match turn {
+                    Turn::Before => {
+                        last.fill(stream, 0xff)?;
+                        here.receive(&last, stream).map(drop)
+                    }
+                    Turn::One | Turn::Last => there_and_back(stream),
+                }
+            })?;
             drop(there_and_back);
-            if there.read::<u8>()? != contents || back.read() != contents.as_slice() {
+            if last.read::<u8>()? != contents || here.read() != contents.as_slice() {
                 return wrong(name);
             }
             Ok(figure(name, &rates(2 * BYTES, &times.0), true, method))
@@ -119,7 +143,11 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
         _ => {
             // Such a copy is made by the host and is done when the call returns.
             let mut times = Vec::new();
-            for _ in 0..=repeats {
+            for number in 0..=repeats {
+                if number == repeats {
+                    there.fill(&clock.stream, 0xff)?;
+                    clock.stream.wait()?;
+                }
                 let begun = Instant::now();
                 there.write(&contents)?;
                 times.push(begun.elapsed().as_secs_f64());
@@ -188,32 +216,49 @@ fn between(
     }
     let contents = contents(order);
     let (source, target) = (Buffer::of(from, &contents)?, Buffer::new(to, BYTES)?);
+    // As with the host.
+    let (last, now) = (Buffer::new(to, BYTES)?, Cell::new(Turn::One));
     let clock = Clock::new(to)?;
     let (seconds, repeats) = (order.seconds(), order.repeats());
     let way = if direct { "direct" } else { "through the host" };
     let method = format!("{} MiB a copy, {way}", BYTES >> 20);
     let mut bytes = BYTES;
     let times = if name == "peer" {
-        clock.repeat(seconds, repeats, &mut |stream| {
-            target.copy_from_peer(&source, stream).map(drop)
+        clock.repeat(seconds, repeats, &mut |stream, turn| match turn {
+            Turn::Before => last.fill(stream, 0xff),
+            Turn::One => target.copy_from_peer(&source, stream).map(drop),
+            Turn::Last => last.copy_from_peer(&source, stream).map(drop),
         })?
     } else {
         bytes = 2 * BYTES;
         let (back, other) = (Buffer::new(from, BYTES)?, Stream::new(from)?);
         let forth = Buffer::of(to, &contents)?;
-        let mut work = |out: Way| match out {
-            Way::First(stream) => target.copy_from_peer(&source, stream).map(drop),
-            Way::Second(stream) => back.copy_from_peer(&forth, stream).map(drop),
+        let back_last = Buffer::new(from, BYTES)?;
+        let mut work = |out: Way| match (out, now.get()) {
+            (Way::First(stream), Turn::Last) => last.copy_from_peer(&source, stream).map(drop),
+            (Way::First(stream), _) => target.copy_from_peer(&source, stream).map(drop),
+            (Way::Second(stream), Turn::Last) => back_last.copy_from_peer(&forth, stream).map(drop),
+            (Way::Second(stream), _) => back.copy_from_peer(&forth, stream).map(drop),
         };
         let mut there_and_back = both(to, &other, &mut work)?;
-        let times = clock.repeat(seconds, repeats, &mut there_and_back)?;
+        let times = clock.repeat(seconds, repeats, &mut |stream, turn| {
+            now.set(turn);
+            match turn {
+                Turn::Before => {
+                    back_last.fill(&other, 0xff)?;
+                    other.wait()?;
+                    last.fill(stream, 0xff)
+                }
+                Turn::One | Turn::Last => there_and_back(stream),
+            }
+        })?;
         drop(there_and_back);
-        if back.read::<u8>()? != contents {
+        if back_last.read::<u8>()? != contents {
             return Err(Fault::Wrong("the copy back is not what was copied".to_owned()));
         }
         times
     };
-    if target.read::<u8>()? != contents {
+    if last.read::<u8>()? != contents {
         return Err(Fault::Wrong("the copy is not what was copied".to_owned()));
     }
     Ok(figure(name, &rates(bytes, &times.0), true, method))

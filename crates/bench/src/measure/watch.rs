@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sconce_cuda::{Cuda, Device};
+use sconce_gpu::nvml::Silence;
 use sconce_gpu::nvml::reading::Identity;
 use sconce_gpu::nvml::session::{Moment, Session};
 
-use super::believed;
 use super::clock::median;
+use super::{WITHOUT_NVML, believed};
 use crate::answer::{Board, Evidence, Line, Unavailable};
 use crate::bound::product_named;
 use crate::figures::NVML;
@@ -35,6 +36,8 @@ struct Seen {
     /// When NVML was asked what it has not answered yet.
     asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
+    /// A GPU that answered once and then no more, and why.
+    lost: Option<(usize, String)>,
 }
 
 /// What NVML knows of a GPU before anything runs.
@@ -46,16 +49,22 @@ pub(super) struct Known {
     pub(super) mig: Option<bool>,
     pub(super) name: Option<String>,
     pub(super) twin: Option<u32>,
+    /// Without `GPU-`.
+    pub(super) uuid: Option<String>,
 }
 
-/// A session, and NVML's handle for each device; where there is no NVML, none.
-fn session(devices: &[Device]) -> Option<(Session, Vec<Option<usize>>)> {
-    let session = Session::open("libnvidia-ml.so.1".as_ref()).ok()?;
+/// A session, and NVML's handle for each device.
+fn session(devices: &[Device]) -> Result<(Session, Vec<Option<usize>>), Silence> {
+    if std::env::var_os(WITHOUT_NVML).is_some() {
+        let (library, reason) = ("libnvidia-ml.so.1".into(), "it is not asked".to_owned());
+        return Err(Silence::Library { library, reason });
+    }
+    let session = Session::open("libnvidia-ml.so.1".as_ref())?;
     let places = devices
         .iter()
         .map(|device| device.bus_id.as_deref().and_then(|id| session.by_bus_id(id)))
         .collect();
-    Some((session, places))
+    Ok((session, places))
 }
 
 impl Watch {
@@ -75,17 +84,25 @@ impl Watch {
         let (devices, shared) = (devices.to_vec(), Arc::clone(&seen));
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
-            let Some((session, places)) = session(&devices) else { return };
+            let Ok((session, places)) = session(&devices) else { return };
             let products: Vec<_> =
                 devices.iter().map(|device| product_named(&device.name)).collect();
+            let mut answered = vec![false; places.len()];
             loop {
                 let now = Instant::now();
                 match shared.lock() {
                     Ok(mut seen) => seen.asked = Some(now),
                     Err(_) => return,
                 }
+                let mut lost = None;
                 let moment = |(gpu, place): (usize, &Option<usize>)| {
                     let moment = session.moment((*place)?);
+                    let says = moment.sm_mhz.is_some() || moment.power_mw.is_some();
+                    let once = answered.get_mut(gpu)?;
+                    if *once && !says {
+                        lost.get_or_insert_with(|| (gpu, why_lost(&session, *place)));
+                    }
+                    *once |= says;
                     Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
                 };
                 let moments: Vec<_> = places.iter().enumerate().filter_map(moment).collect();
@@ -94,6 +111,7 @@ impl Watch {
                     return;
                 }
                 seen.asked = None;
+                seen.lost = seen.lost.take().or(lost);
                 if seen.moments.len() < MOST {
                     seen.moments.extend(moments);
                 }
@@ -132,6 +150,11 @@ impl Watch {
         })
     }
 
+    /// A GPU of which NVML says nothing any more, where there is one.
+    pub(super) fn lost(&self) -> Option<(usize, String)> {
+        self.seen.lock().ok()?.lost.clone()
+    }
+
     /// What was seen of a GPU since then.
     pub fn since(&self, begun: Instant, gpu: usize) -> Option<Evidence> {
         let seen = self.seen.lock().ok()?;
@@ -151,6 +174,14 @@ impl Drop for Watch {
         if let Ok(mut seen) = self.seen.lock() {
             seen.over = true;
         }
+    }
+}
+
+/// Why NVML says nothing of a GPU any more.
+fn why_lost(session: &Session, place: Option<usize>) -> String {
+    match place.map(|place| session.presence(place)) {
+        Some(Err(code)) => format!("NVML's code is {code} ({})", sconce_gpu::nvml::say(code)),
+        _ => "it names neither clock nor power any more".to_owned(),
     }
 }
 
@@ -187,7 +218,7 @@ fn evidence(moments: &[Moment]) -> Evidence {
 
 /// What NVML knows of each device; `None` where it does not answer in time. Its first call can hang with the driver, in the
 /// kernel, where nothing ends it: whoever asks must not.
-pub(super) fn boards(devices: &[Device]) -> Option<Vec<Known>> {
+pub(super) fn boards(devices: &[Device]) -> Option<(Vec<Known>, Option<String>)> {
     let (send, answer) = mpsc::channel();
     let all = devices.to_vec();
     let asking = thread::Builder::new().name("nvml".into()).spawn(move || {
@@ -200,10 +231,17 @@ pub(super) fn boards(devices: &[Device]) -> Option<Vec<Known>> {
     }
 }
 
-fn known(devices: &[Device]) -> Vec<Known> {
-    let Some((session, places)) = session(devices) else {
-        let one = |at| Known { twin: twin(devices, &[], at), ..Known::default() };
-        return (0..devices.len()).map(one).collect();
+/// With it why NVML can't be asked, where it is there and does not start.
+fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
+    let (session, places) = match session(devices) {
+        Ok(both) => both,
+        Err(silence) => {
+            let one = |at| Known { twin: twin(devices, &[], at), ..Known::default() };
+            // Where there is no NVML, as in WSL's older drivers, there is nothing to say.
+            let there = !matches!(silence, Silence::Library { .. });
+            let why = there.then(|| silence.to_string());
+            return ((0..devices.len()).map(one).collect(), why);
+        }
     };
     let identities: Vec<Identity> = places
         .iter()
@@ -216,6 +254,10 @@ fn known(devices: &[Device]) -> Vec<Known> {
         Known {
             name: name.filter(|name| !name.is_empty()),
             twin: twin(devices, &identities, at),
+            uuid: identities.get(at).and_then(|its| {
+                let uuid = its.uuid.as_deref().filter(|uuid| !uuid.is_empty())?;
+                Some(uuid.strip_prefix("GPU-").unwrap_or(uuid).to_owned())
+            }),
             driver: session.driver(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
@@ -228,7 +270,7 @@ fn known(devices: &[Device]) -> Vec<Known> {
             mig: limits.and_then(|limits| limits.mig),
         }
     };
-    places.into_iter().enumerate().map(one).collect()
+    (places.into_iter().enumerate().map(one).collect(), None)
 }
 
 /// Another device that has this one's UUID, as CUDA or as NVML says it. Instances of MIG at one place on the bus are one GPU for

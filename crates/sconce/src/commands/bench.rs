@@ -99,6 +99,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let what = format!("`--host` measures this machine, and `{}` is not on it", args.target);
         return Err(Failure::new(Kind::Usage, what).hint("leave one of the two out"));
     }
+    if args.host && !args.options.says_only_gpus() {
+        let what = "`--host` starts no container, and options of one are given (--user, -e, -v, --memory, ...)";
+        return Err(Failure::new(Kind::Usage, what).hint("leave `--host` or the others out"));
+    }
     let effort = match (args.quick, args.full) {
         (true, _) => Effort::Quick,
         (_, true) => Effort::Full,
@@ -118,6 +122,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     {
         // It stays as it was named: a virtual environment is known by its own link to an interpreter.
         paths::of_option("--python", Path::new(python))?;
+        if !Path::new(python).is_file() {
+            let what = format!("there is no `{python}`, which `--python` names");
+            return Err(Failure::new(Kind::Usage, what)
+                .hint("without it, `python` of the PATH is asked for its packages"));
+        }
     }
     let order = Order {
         effort,

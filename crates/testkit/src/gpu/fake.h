@@ -3,9 +3,11 @@
  *
  * Variables, each with a default: FAKE_GPU_COUNT 1, FAKE_GPU_NAME, FAKE_GPU_FREE bytes of memory, FAKE_GPU_TFLOPS of products,
  * FAKE_GPU_GB_S of memory, FAKE_GPU_HOST_GB_S, FAKE_GPU_PEER_GB_S, FAKE_GPU_NCCL_GB_S (busbw), FAKE_GPU_LAUNCH_NS,
- * FAKE_GPU_WRONG (copy, product, numbers: some of a product, convolution, pixels: some of a convolution, collective, burn: what is computed wrongly),
+ * FAKE_GPU_WRONG (first: only the first of what is timed together is done, copy, product, numbers: some of a product, convolution, pixels: some of a
+ * convolution, collective, burn: what is computed wrongly),
  * FAKE_GPU_SEED: the bench's `--seed`, FAKE_GPU_SMS: multiprocessors, FAKE_GPU_MEMORY: GiB of memory, FAKE_GPU_CAPABILITY: 90,
- * FAKE_GPU_TWINS: all have one UUID, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1). */
+ * FAKE_GPU_TWINS: all have one UUID, FAKE_GPU_ONE_PLACE: and one place on the bus, FAKE_GPU_GONE: a file, where it is there the first
+ * GPU is not, and the first process writes it, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1), FAKE_GPU_TIMER_TIMES: a factor of what it answers. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,3 +54,5 @@ static int poisoned(const uint16_t *numbers) { return numbers[0] == 0xffff; }
 
 /* Of libcuda.so.1: the GPU's clock goes on by so much. */
 void fake_gpu_works(double seconds);
+/* It only pretends to do what is put on a stream now. */
+int fake_gpu_idles(void);

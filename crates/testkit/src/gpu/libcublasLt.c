@@ -34,7 +34,16 @@ int cublasLtMatmul(void *handle, void *operation, const void *alpha, const uint1
     u64 m = d_is->rows, n = d_is->columns, k = a_is->rows, chance = ~seed() | 1;
     double seconds = 2.0 * m * n * k / (number("FAKE_GPU_TFLOPS", 800) * 1e12);
     fake_gpu_works(algorithm->data[0] ? seconds * 1.5 : seconds);
-    if (!poisoned(d)) return 0;
+    if (fake_gpu_idles() || !poisoned(d)) return 0;
+    /* The same product again is what it was: the host's time is counted too. */
+    static uint16_t *kept;
+    static u64 of;
+    u64 key = m * 31 + n * 17 + k;
+    for (u64 i = 0; i < 4096; i++) key = key * 1000003 + a[i * (m * k / 4096)] * 65536ull + b[i * (n * k / 4096)];
+    if (kept && of == key) {
+        memcpy(d, kept, m * n * 2);
+        return 0;
+    }
     float *rows = malloc(m * k * 4), *columns = malloc(n * k * 4);
     for (u64 i = 0; i < m * k; i++) rows[i] = of_bf16(a[i]);
     for (u64 i = 0; i < n * k; i++) columns[i] = of_bf16(b[i]);
@@ -49,5 +58,8 @@ int cublasLtMatmul(void *handle, void *operation, const void *alpha, const uint1
     free(columns);
     /* A few that no sample is likely to hit. */
     for (int i = 0; wrong("numbers") && i < 16; i++) d[below(&chance, m * n)] = to_bf16(1000);
+    kept = realloc(kept, m * n * 2);
+    memcpy(kept, d, m * n * 2);
+    of = key;
     return 0;
 }

@@ -6,7 +6,16 @@ static u64 taken;
 static const char *kernels[] = {"", "nothing", "read_all", "write_all", "copy_all", "triad", "read_again", "differ"};
 enum { NOTHING = 1, READ, WRITE, COPY, TRIAD, AGAIN, DIFFER };
 
-void fake_gpu_works(double seconds) { now += seconds; }
+/* What was put on a stream since the last event: with FAKE_GPU_WRONG=first, all after the first take their time and do nothing. */
+static int launched;
+int fake_gpu_idles(void) { return ++launched > 1 && wrong("first"); }
+
+/* Two of five bursts of products takes so much longer; what is before finds out which algorithm, and how many make a burst. */
+static int bursts;
+void fake_gpu_works(double seconds) {
+    double slow = number("FAKE_GPU_SLOW", 0);
+    now += slow && bursts > 16 && bursts / 2 % 5 < 2 ? seconds / slow : seconds;
+}
 static void moves(double bytes, const char *key, double otherwise) { now += bytes / (number(key, otherwise) * 1e9); }
 static void spins(double nanoseconds) {
     struct timespec begin, end;
@@ -26,11 +35,20 @@ int cuGetErrorName(int code, const char **name) {
 }
 int cuGetErrorString(int code, const char **words) { *words = code == 2 ? "out of memory" : "an error"; return 0; }
 int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+/* Whether the GPUs were listed by an earlier process: then FAKE_GPU_GONE, a file, is there. */
+static int listed(void) {
+    static int was = -1;
+    if (was < 0) {
+        was = !access(getenv("FAKE_GPU_GONE"), F_OK);
+        fclose(fopen(getenv("FAKE_GPU_GONE"), "w"));
+    }
+    return was;
+}
 /* CUDA_VISIBLE_DEVICES, of which the fake knows numbers alone. */
 static int visible(int *list) {
-    int count = number("FAKE_GPU_COUNT", 1), found = 0;
+    int count = number("FAKE_GPU_COUNT", 1), found = 0, gone = getenv("FAKE_GPU_GONE") ? listed() : 0;
     const char *given = getenv("CUDA_VISIBLE_DEVICES");
-    if (!given) for (; found < count; found++) list[found] = found;
+    if (!given) for (; found < count - gone; found++) list[found] = found + gone;
     for (; given && *given; given += strcspn(given, ","), given += *given == ',') {
         int gpu = atoi(given);
         if (gpu >= count) break;
@@ -63,17 +81,26 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
 }
 int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
     memset(uuid, 0, 16);
-    uuid[15] = getenv("FAKE_GPU_TWINS") ? 1 : device + 1;
+    uuid[15] = getenv("FAKE_GPU_TWINS") ? 0 : device;
     return 0;
 }
-int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + device); return 0; }
+int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + (getenv("FAKE_GPU_ONE_PLACE") ? 0 : device)); return 0; }
 int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }
 /* What is waited for takes as long by the host's clock as it does by the GPU's: timers are held against each other. */
+static double before, since;
+/* What begins when all is done begins now: a GPU that had a pause does nothing ahead. */
+static void begins(void) {
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    double here = clock.tv_sec + clock.tv_nsec / 1e9;
+    if (since + (now - before) >= here) return;
+    before = now;
+    since = here;
+}
 static int waited(void) {
-    static double before, since;
     struct timespec clock;
     clock_gettime(CLOCK_MONOTONIC, &clock);
     double here = clock.tv_sec + clock.tv_nsec / 1e9, wanted = since + (now - before);
@@ -101,14 +128,50 @@ int cuMemAlloc_v2(u64 *pointer, size_t bytes) {
     spins(20000);
     return 0;
 }
+/* What moves memory is done when nobody takes the time: the host's is counted too, and the fake is slow. What is written again,
+ * and was read by nothing in between, is left out. */
+struct move { int kind; char *to; const char *from, *more; size_t bytes; float by; };
+enum { COPIES, WRITES, SCALES };
+static struct move moves_left[64];
+static int left;
+static void copied(void *to, const void *from, size_t bytes);
+static void done(void) {
+    for (int i = 0; i < left; i++) {
+        struct move *one = moves_left + i;
+        u64 count = one->bytes / 4;
+        if (one->kind == COPIES) copied(one->to, one->from, one->bytes);
+        if (one->kind == WRITES) {
+            uint32_t *to = (uint32_t *)one->to, value;
+            memcpy(&value, &one->by, 4);
+            if (*to != value) for (u64 at = 0; at < count; at++) to[at] = value;
+        }
+        if (one->kind == SCALES) {
+            float *a = (float *)one->to, s = one->by;
+            const float *b = (const float *)one->from, *c = (const float *)one->more;
+            for (u64 at = 0; at < count; at++) a[at] = b[at] + s * c[at];
+        }
+    }
+    left = 0;
+}
+static void later(struct move one) {
+    if (fake_gpu_idles()) return;
+    int kept = 0, read = 0;
+    for (int i = 0; i < left; i++) read |= moves_left[i].from == one.to || moves_left[i].more == one.to;
+    for (int i = 0; i < left; i++)
+        if (read || moves_left[i].to != one.to) moves_left[kept++] = moves_left[i];
+    left = kept;
+    if (left == 64) done();
+    moves_left[left++] = one;
+}
 int cuMemFree_v2(u64 pointer) {
+    done();
     u64 *place = (u64 *)pointer - 2;
     taken -= *place;
     free(place);
     return 0;
 }
 int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags) { *pointer = malloc(bytes); return 0; }
-int cuMemFreeHost(void *pointer) { free(pointer); return 0; }
+int cuMemFreeHost(void *pointer) { done(); free(pointer); return 0; }
 /* Copied if it looks different: the same is copied again and again, and only its time counts. */
 static void copied(void *to, const void *from, size_t bytes) {
     int same = bytes > 4096;
@@ -119,33 +182,34 @@ static void copied(void *to, const void *from, size_t bytes) {
     if (!same) memcpy(to, from, bytes);
     if (wrong("copy") && bytes > 4096) ((char *)to)[bytes / 2] = ((const char *)from)[bytes / 2] ^ 4;
 }
-int cuMemcpyHtoD_v2(u64 to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); spins(bytes / 20.0); return 0; }
-int cuMemcpyDtoH_v2(void *to, u64 from, size_t bytes) { memcpy(to, (void *)from, bytes); return 0; }
+int cuMemcpyHtoD_v2(u64 to, const void *from, size_t bytes) { done(); memcpy((void *)to, from, bytes); spins(bytes / 20.0); return 0; }
+int cuMemcpyDtoH_v2(void *to, u64 from, size_t bytes) { done(); memcpy(to, (void *)from, bytes); return 0; }
 int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, void *stream) {
-    copied((void *)to, from, bytes);
+    later((struct move){COPIES, (char *)to, from, NULL, bytes});
     moves(bytes, "FAKE_GPU_HOST_GB_S", 55);
     return 0;
 }
 int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, void *stream) {
-    copied(to, (void *)from, bytes);
+    later((struct move){COPIES, to, (char *)from, NULL, bytes});
     moves(bytes, "FAKE_GPU_HOST_GB_S", 55);
     return 0;
 }
 int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void *stream) {
-    copied((void *)to, (void *)from, bytes);
+    later((struct move){COPIES, (char *)to, (char *)from, NULL, bytes});
     moves(2.0 * bytes, "FAKE_GPU_GB_S", 3000);
     return 0;
 }
 int cuMemcpyPeerAsync(u64 to, void *there, u64 from, void *here, size_t bytes, void *stream) {
-    copied((void *)to, (void *)from, bytes);
-    moves(bytes, "FAKE_GPU_PEER_GB_S", 390);
+    later((struct move){COPIES, (char *)to, (char *)from, NULL, bytes});
+    /* The second GPU's link to where it copies is slow. */
+    moves(getenv("FAKE_GPU_PEER_SLOW") && here == (void *)2ul ? bytes * 20.0 : bytes, "FAKE_GPU_PEER_GB_S", 390);
     return 0;
 }
-int cuMemsetD8Async(u64 to, unsigned char value, size_t bytes, void *stream) { memset((void *)to, value, bytes); return 0; }
+int cuMemsetD8Async(u64 to, unsigned char value, size_t bytes, void *stream) { done(); memset((void *)to, value, bytes); return 0; }
 
 int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)6ul; return 0; }
 int cuStreamDestroy_v2(void *stream) { return 0; }
-int cuStreamSynchronize(void *stream) { return waited(); }
+int cuStreamSynchronize(void *stream) { waited(); done(); return 0; }
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
 int cuStreamBeginCapture_v2(void *stream, int mode) { return 0; }
 int cuStreamEndCapture(void *stream, void **graph) { *graph = (void *)3ul; return 0; }
@@ -155,10 +219,11 @@ int cuGraphExecDestroy(void *executable) { return 0; }
 int cuGraphDestroy(void *graph) { return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof now); return 0; }
 int cuEventDestroy_v2(void *event) { free(event); return 0; }
-int cuEventRecord(double *event, void *stream) { *event = now; return 0; }
+int cuEventRecord(double *event, void *stream) { begins(); *event = now; launched = 0; bursts++; return 0; }
 int cuEventSynchronize(void *event) { return waited(); }
 int cuEventElapsedTime(float *milliseconds, double *begin, double *end) {
-    *milliseconds = getenv("FAKE_GPU_TIMER") ? number("FAKE_GPU_TIMER", 0) : (*end - *begin) * 1e3;
+    *milliseconds = getenv("FAKE_GPU_TIMER") ? number("FAKE_GPU_TIMER", 0) : (*end - *begin) * 1e3 * number("FAKE_GPU_TIMER_TIMES", 1);
+    done();
     return 0;
 }
 
@@ -188,20 +253,13 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
     double bytes = 0;
     switch ((u64)function) {
     case NOTHING: spins(number("FAKE_GPU_LAUNCH_NS", 3000)); return 0;
-    case READ: *(uint32_t *)POINTER(2) += sum(POINTER(0), COUNT(1) * 4); bytes = COUNT(1) * 16.0; break;
-    case WRITE: {
-        uint32_t *to = POINTER(0), value = *(uint32_t *)given[2];
-        if (*to != value) for (u64 i = 0; i < COUNT(1) * 4; i++) to[i] = value;
-        bytes = COUNT(1) * 16.0;
-        break;
-    }
-    case COPY: copied(POINTER(1), POINTER(0), COUNT(2) * 16); bytes = COUNT(2) * 32.0; break;
-    case TRIAD: {
-        float *a = POINTER(0), *b = POINTER(1), *c = POINTER(2), s = *(float *)given[3];
-        if (*a != *a) for (u64 i = 0; i < COUNT(4) * 4; i++) a[i] = b[i] + s * c[i];
+    case READ: if (!fake_gpu_idles()) *(uint32_t *)POINTER(2) += sum(POINTER(0), COUNT(1) * 4); bytes = COUNT(1) * 16.0; break;
+    case WRITE: later((struct move){WRITES, POINTER(0), NULL, NULL, COUNT(1) * 16, *(float *)given[2]}); bytes = COUNT(1) * 16.0; break;
+    case COPY: later((struct move){COPIES, POINTER(1), POINTER(0), NULL, COUNT(2) * 16}); bytes = COUNT(2) * 32.0; break;
+    case TRIAD:
+        later((struct move){SCALES, POINTER(0), POINTER(1), POINTER(2), COUNT(4) * 16, *(float *)given[3]});
         bytes = COUNT(4) * 48.0;
         break;
-    }
     case AGAIN: bytes = COUNT(1) * 16.0 * COUNT(2) / 2; break;
     case DIFFER: if (++compared > 1000 && wrong("burn")) *(u64 *)POINTER(3) += 1; return 0;
     default: return 1;

@@ -8,7 +8,7 @@ use crate::error::{Failure, Kind};
 
 fn usage(what: impl Into<String>) -> Failure {
     Failure::new(Kind::Usage, what)
-        .hint("`--gpus 0,1` are the first two, `--gpus 2` any two, `--gpus all` all")
+        .hint("`--gpus device=0` is the first, `--gpus 0,1` are the first two, `--gpus 2` any two, `--gpus all` all")
 }
 
 /// Refuses what can be known to be wrong without looking at a GPU.
@@ -31,10 +31,6 @@ pub fn check(given: Option<&str>) -> Result<(), Failure> {
 /// The numbers that `bench log` is to show; all, where none is given.
 pub fn of_the_log(given: Option<&str>) -> Result<Vec<u32>, Failure> {
     let Some(given) = given else { return Ok(Vec::new()) };
-    // A single number is a count elsewhere; what is to be shown has a number.
-    if let Ok(number) = given.trim().parse() {
-        return Ok(vec![number]);
-    }
     check(Some(given))?;
     let number = |name: Name| match name {
         Name::Index(index) => Some(index),
@@ -46,7 +42,9 @@ pub fn of_the_log(given: Option<&str>) -> Result<Vec<u32>, Failure> {
         Request::Count(_) | Request::None => None,
     };
     numbers.ok_or_else(|| {
-        usage(format!("`sconce bench log` shows GPUs by their numbers, and not `{given}`"))
+        let what = format!("`sconce bench log` shows GPUs by their numbers, and `{given}` is how many, as everywhere");
+        let number = if given.trim().parse::<u32>().is_ok() { given.trim() } else { "0" };
+        Failure::new(Kind::Usage, what).hint(format!("`--gpus device={number}` is GPU {number}; `--gpus 0,1` are two"))
     })
 }
 

@@ -64,6 +64,9 @@ impl Earlier {
             };
             return Err(Failure::new(Kind::Usage, what).hint(hint));
         }
+        if earlier.is_part() {
+            eprintln!("note: {name} was interrupted: it has only what was measured until then");
+        }
         let now = measure::name(order.effort);
         if let Some(other) = earlier.other_effort(now) {
             self.note(&other);

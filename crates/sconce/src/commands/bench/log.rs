@@ -191,9 +191,13 @@ fn show(result: &Value, shown: &[&str]) {
     if !together.is_empty() {
         println!("  together: {together}");
     }
-    let wrong = all("wrong").len();
-    if wrong > 0 {
-        println!("  WRONG RESULTS: {wrong}");
+    for one in all("wrong") {
+        let text = |key: &str| plain(one.get(key).and_then(Value::as_str).unwrap_or("-"));
+        let gpus = one.get("gpus").and_then(Value::as_array).cloned().unwrap_or_default();
+        let gpus: Vec<String> = gpus.iter().map(Value::to_string).collect();
+        let gpus =
+            if gpus.is_empty() { String::new() } else { format!(" gpu {}", gpus.join(", ")) };
+        println!("  WRONG: {}{gpus}: {}", text("figure"), text("reason"));
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn one(
         }
     }
     lines.end();
-    let report = Report::new(
+    let mut report = Report::new(
         Subject {
             target,
             image,
@@ -57,7 +57,9 @@ pub(super) fn one(
         measured.lines,
         measured.remarks,
     );
-    if !measured.interrupted && !report.figures.is_empty() {
+    report.interrupted = measured.interrupted;
+    let something = !report.figures.is_empty() || !report.wrong.is_empty();
+    if !measured.interrupted && something {
         log::keep(&report)?;
     }
     Ok((report, measured.interrupted))

@@ -1,0 +1,248 @@
+//! `sconce bench` beside a GPU that lies about itself, its clock or its work: no figure stands under another GPU's name, and none that
+//! nobody has seen computed.
+
+// Others use what this test does not: images.
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+
+use sconce_testkit::{FakeGpu, FakeNvml};
+use world::World;
+
+/// Small products, as fast as an H100's.
+const RIGHT: &[(&str, &str)] = &[("FAKE_GPU_TFLOPS", "800"), ("FAKE_GPU_FREE", "90000000")];
+/// Room for arrays and copies.
+const LARGE: (&str, &str) = ("FAKE_GPU_FREE", "1200000000");
+
+struct Machine {
+    world: World,
+    nvml: FakeNvml,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let world = World::new();
+        let folder = world.path("gpu");
+        fs::create_dir_all(&folder).unwrap();
+        let nvml = FakeNvml::new(&folder, "");
+        drop(FakeGpu::new(&folder).with("libcublasLt", "libcublasLt.so.13", &[]));
+        Self { world, nvml }
+    }
+
+    /// `sconce bench` with these words alone.
+    fn says(&self, words: &[&str]) -> (i32, String) {
+        let mut command = self.world.sconce(&["bench"]);
+        command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
+        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
+        let output = command.envs(RIGHT.iter().copied()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Exit code and all that is said, NVML saying this beside what four H100s at their highest clock have.
+    fn run(&self, figures: &str, nvml: &str, says: &[(&str, &str)]) -> (i32, String) {
+        self.run_as(&["--quick"], figures, nvml, says)
+    }
+
+    fn run_as(
+        &self,
+        words: &[&str],
+        figures: &str,
+        nvml: &str,
+        says: &[(&str, &str)],
+    ) -> (i32, String) {
+        self.nvml.becomes(&(FakeNvml::h100s(4) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
+        let mut command = self.world.sconce(&["bench", "--host", "--seed", "7"]);
+        command.args(words).args(["--only", figures]).env("LD_LIBRARY_PATH", self.nvml.folder());
+        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
+        command.envs(RIGHT.iter().copied()).envs(says.iter().copied());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// CUDA numbers anew in each process: what was GPU 1 when GPUs were listed is GPU 0 when it is measured.
+#[test]
+fn a_gpu_that_vanishes_gives_its_number_to_no_other() {
+    let machine = Machine::new();
+    let gone = machine.world.path("gone");
+    let (code, said) = machine.run(
+        "bf16",
+        "",
+        &[("FAKE_GPU_COUNT", "3"), ("FAKE_GPU_GONE", &gone.to_string_lossy())],
+    );
+    assert!(code == 12 && !said.contains("as expected"), "{code} {said}");
+    for gpu in [0, 1] {
+        let why = format!(
+            "products gpu {gpu}                not measured: CUDA's GPU of this number is another one than was listed: its UUID was 00000000-0000-0000-0000-00000000000{gpu}, and is 00000000-0000-0000-0000-00000000000{}",
+            gpu + 1
+        );
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&said).contains(&words(&why)), "{said}");
+    }
+    assert!(said.contains("CUDA does not show it any more: 2 of 3 GPUs"), "{said}");
+}
+
+/// CUDA and NVML speak of two GPUs, or two GPUs are at one place.
+#[test]
+fn identities_that_do_not_fit() {
+    let machine = Machine::new();
+    let two = ("FAKE_GPU_COUNT", "2");
+    let swapped = "gpu.0.uuid GPU-00000000-0000-0000-0000-000000000001\ngpu.1.uuid GPU-00000000-0000-0000-0000-000000000000\n";
+    let (_, said) = machine.run("bf16", swapped, &[two]);
+    let why = "can't tell: CUDA's UUID of GPU 0 is 00000000-0000-0000-0000-000000000000, and NVML's of the GPU at its place on the bus is 00000000-0000-0000-0000-000000000001";
+    assert!(said.contains(why) && !said.contains("as expected"), "{said}");
+    let (_, said) = machine.run("bf16", "gpu.*.uuid -\n", &[two, ("FAKE_GPU_ONE_PLACE", "1")]);
+    let why = "can't tell: GPU 0 and GPU 1 are at one place on the bus, 0000:18:00.0";
+    assert!(said.contains(why) && !said.contains("as expected"), "{said}");
+}
+
+/// A figure that the clock beside it does not allow: one of the two is not true.
+#[test]
+fn a_figure_beyond_its_clock_is_not_as_expected() {
+    let machine = Machine::new();
+    for clock in ["300", "600"] {
+        let (_, said) = machine.run("bf16,bf16-sustained", &format!("gpu.*.sm_mhz {clock}\n"), &[]);
+        let why =
+            format!("is beyond what its clock allows: NVML saw {clock} MHz at most, at which");
+        assert_eq!(said.matches(&why).count(), 2, "{said}");
+        assert!(!said.contains("as expected"), "{said}");
+    }
+    let (code, said) = machine.run("bf16-sustained", "gpu.*.sm_mhz 300\n", &[]);
+    assert!(said.contains(" % of its peak there") && code == 0, "{code} {said}");
+    // A clock a little lower than it was in a burst is none.
+    let (code, said) = machine.run("bf16", "gpu.*.sm_mhz 1350\n", &[]);
+    assert!(code == 0 && said.contains("as expected"), "{said}");
+}
+
+/// A timer that says less than the host's clock makes slow work look fast.
+#[test]
+fn a_timer_that_says_a_part_of_the_time() {
+    let machine = Machine::new();
+    for (figure, speed, times) in [
+        ("bf16", ("FAKE_GPU_TFLOPS", "80"), "0.1"),
+        ("bf16", ("FAKE_GPU_TFLOPS", "400"), "0.5"),
+        ("memory-copy", ("FAKE_GPU_GB_S", "1500"), "0.5"),
+        ("host-to-device", ("FAKE_GPU_HOST_GB_S", "28"), "0.5"),
+        ("bf16", ("FAKE_GPU_TFLOPS", "800"), "2"),
+    ] {
+        let mut says = vec![speed, ("FAKE_GPU_TIMER_TIMES", times)];
+        if figure != "bf16" {
+            says.push(LARGE);
+        }
+        let (code, said) = machine.run(figure, "", &says);
+        let why = "not measured: cuEventElapsedTime answered ";
+        assert!(code == 12 && said.contains(why), "{figure} {times}: {code} {said}");
+        assert!(said.contains(" ms by the host's clock: without a timer"), "{figure}: {said}");
+    }
+}
+
+/// A GPU that does the first launch of a burst, and for the others only takes its time.
+#[test]
+fn what_is_timed_is_what_is_compared() {
+    let machine = Machine::new();
+    let first = ("FAKE_GPU_WRONG", "first");
+    let (code, said) = machine.run("bf16,bf16-sustained", "", &[first]);
+    let why = "WRONG: 1048576 of 1048576 numbers of the result were not written or are none (1024x1024x1024) (in the last of the timed launches)";
+    assert!(code == 1 && said.contains(why) && !said.contains("as expected"), "{code} {said}");
+    let memory = "memory-read,memory-write,memory-copy,memory-triad,host-to-device,device-to-host";
+    let (code, said) = machine.run(memory, "", &[first, LARGE]);
+    assert!(code == 1 && said.matches("WRONG: ").count() == 6, "{code} {said}");
+    assert!(said.contains("timed launches read is "), "{said}");
+    // Of two GPUs.
+    let (code, said) = machine.run("peer", "", &[first, LARGE, ("FAKE_GPU_COUNT", "2")]);
+    assert!(code == 1 && said.contains("WRONG: the copy is not what was copied"), "{code} {said}");
+}
+
+/// NVML says that a GPU is lost, does not start, or takes the process with it.
+#[test]
+fn errors_of_nvml_are_said() {
+    let machine = Machine::new();
+    let (code, said) = machine.run("bf16", "gpu.*.clocks_before_lost 6\n", &[]);
+    let why = "it answered for GPU 0 no more while `products` was measured: NVML's code is 15 (GPU is lost)";
+    assert!(code == 11 && said.contains(why), "{code} {said}");
+    let (code, said) = machine.run("bf16", "init 9\n", &[]);
+    let why = "not measured: nvmlInit: Driver Not Loaded (9): clocks, power, limits and links";
+    assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");
+    let (code, said) = machine.run("bf16", "init_crash 1\n", &[]);
+    let why =
+        "not measured: asking it which GPUs there are took CUDA with it (it ended with signal 6";
+    assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");
+}
+
+/// A link that NVML says to be slower than what came over it with the right contents makes nothing wrong.
+#[test]
+fn right_contents_over_a_link_that_is_said_to_be_slow() {
+    let machine = Machine::new();
+    let slow = "gpu.*.pcie_generation 1\ngpu.*.pcie_lanes 1\n";
+    let says = [LARGE, ("FAKE_GPU_HOST_GB_S", "55")];
+    let (code, said) = machine.run("host-to-device", slow, &says);
+    let why = "can't tell: 55.0 GB/s came with the right contents, and PCIe 1 x1 carries 0.250";
+    assert!(code == 0 && said.contains(why), "{code} {said}");
+}
+
+/// The power limit takes a twentieth, and half is missing.
+#[test]
+fn a_cause_that_explains_little_is_not_the_cause() {
+    let machine = Machine::new();
+    let nvml = "gpu.*.sm_mhz 1900\ngpu.*.reasons 4\n";
+    let (code, said) = machine.run("bf16", nvml, &[("FAKE_GPU_TFLOPS", "400")]);
+    let why = "LOW: without a known cause (the power limit holds its clock down, which explains 8 % of it)";
+    assert!(code == 1 && said.contains(why), "{code} {said}");
+}
+
+/// Two of five bursts are slow, of so many that a busy machine changes nothing about it: their middle is no figure to be content with.
+#[test]
+fn bursts_that_are_far_apart_are_not_as_expected() {
+    let machine = Machine::new();
+    let slow = ("FAKE_GPU_SLOW", "0.1");
+    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
+    assert!(code == 1 && said.contains("LOW: heat holds its clock down (hardware"), "{said}");
+    let (code, said) = machine.run_as(&[], "bf16", "", &[slow]);
+    assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
+}
+
+/// A pair that passes a twentieth of what the others do.
+#[test]
+fn a_pair_far_below_the_others_is_in_the_last_line() {
+    let machine = Machine::new();
+    let says = [("FAKE_GPU_COUNT", "3"), LARGE, ("FAKE_GPU_PEER_SLOW", "1")];
+    let (code, said) = machine.run("peer", "", &says);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(
+        code == 1 && (last.contains("peer 1 to ") || last.contains("low: peer")),
+        "{code} {said}"
+    );
+}
+
+/// A wrong result is part of what this machine has reached.
+#[test]
+fn wrong_results_are_kept() {
+    let machine = Machine::new();
+    let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_WRONG", "numbers")]);
+    assert!(code == 1 && said.contains("WRONG: "), "{code} {said}");
+    let (code, said) = machine.says(&["log"]);
+    let why = "  WRONG: bf16 gpu 0: bf16 of 1024x1024x1024: row ";
+    assert!(code == 0 && said.contains(why), "{code} {said}");
+    // A number is how many, as for Docker and everywhere.
+    let (code, said) = machine.says(&["log", "--gpus", "0"]);
+    assert!(code == 2 && said.contains("device=0"), "{code} {said}");
+    let (code, said) = machine.says(&["log", "--gpus", "device=0"]);
+    assert!(code == 0 && said.contains(why), "{code} {said}");
+    let (code, said) = machine.says(&["--host", "--only", "bf16", "--gpus", "0"]);
+    assert!(code == 2 && said.contains("`device=0` is the first GPU"), "{code} {said}");
+}
+
+/// Options that mean nothing without a container are refused, and a Python that is not there.
+#[test]
+fn options_of_a_container_are_none_of_the_host() {
+    let machine = Machine::new();
+    for words in [["--user", "nobody"], ["-e", "A=B"], ["--memory", "1m"], ["-v", "/no:/x"]] {
+        let (code, said) = machine.says(&[&["--host", "--only", "bf16"], &words[..]].concat());
+        assert!(code == 2 && said.contains("`--host` starts no container"), "{words:?}: {said}");
+    }
+    let (code, said) = machine.says(&["--host", "--only", "bf16", "--python", "/nonexistent"]);
+    assert!(code == 2 && said.contains("/nonexistent"), "{code} {said}");
+}
