@@ -149,7 +149,7 @@ fn the_first_process_does_not_say_where_the_store_lies() {
 /// What a start and later requests have read of the program is given back, also where the command never stops writing.
 #[test]
 fn what_waits_beside_a_command_takes_little_memory() {
-    let most = 5_000_000;
+    let most = 8_000_000;
     for world in worlds() {
         world.image(CONFIG);
         start(&world, "sleeps", &[], "sleep 1000");

@@ -260,8 +260,8 @@ fn a_file_of_requirements_does_in_place_of_a_sconce_toml() {
     world.says(&["lock"], 3, &["nowhere.txt"]);
     fs::remove_file(world.path("project/requirements.txt")).unwrap();
     fs::create_dir_all(world.path("project/x/y")).unwrap();
-    world.write("x/y/pyproject.toml", "[project]\nname = \"a\"\ndependencies = [\"no-such\"]\n");
-    world.says(&["lock", "x/y"], 4, &["pyproject.toml says what is needed", "no-such"]);
+    world.write("x/y/pyproject.toml", "[project]\nname = \"a\"\ndependencies = [\"einops\"]\n");
+    world.says(&["lock", "x/y"], 4, &["pyproject.toml says what is needed"]);
 }
 
 /// A folder that another tool's file describes: what is read is named, else the way.

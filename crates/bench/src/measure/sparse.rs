@@ -35,6 +35,8 @@ pub(super) fn measure(bench: &mut Bench) {
             let better = match (&best, &found) {
                 (Ok(best), Ok(found)) => found.value > best.value,
                 (Ok(_), Err(fault)) => matches!(fault, Fault::Wrong(_)),
+                // What a call broke is said by that call, and not by the next one.
+                (Err(Fault::Refused(_)), Err(Fault::Refused(_))) => false,
                 (Err(_), _) => true,
             };
             if better {
@@ -62,11 +64,11 @@ fn one(shape: Shape, context: &Context, order: &Order) -> Result<Figure, Fault> 
     let clock = Clock::new(context)?;
     let (places, stream) = (order.places, &clock.stream);
     let product = SparseProduct::new(places, context, shape, (&there_a, &there_b, &d), stream)?;
-    let last = Buffer::new(context, d.bytes())?;
+    // All launches write to one place: with another than that of the search, the library's kernels touched memory that is none
+    // (cuSPARSELt of torch 2.11.0, one H200).
     let times = order.bursts_in_turn(&clock, &mut |stream, turn| match turn {
-        Turn::Before => last.fill(stream, 0xff),
-        Turn::One => product.run(&there_b, &d, stream),
-        Turn::Last => product.run(&there_b, &last, stream),
+        Turn::Before => d.fill(stream, 0xff),
+        Turn::One | Turn::Last => product.run(&there_b, &d, stream),
     })?;
 
     let pruned = Pool::read(kind, there_a.read()?);
@@ -75,8 +77,8 @@ fn one(shape: Shape, context: &Context, order: &Order) -> Result<Figure, Fault> 
         let what = format!("the library pruned {zeros} of {} numbers, fewer than half", m * k);
         return Err(Fault::Wrong(what));
     }
-    // What the last timed launch wrote.
-    let result = Pool::read(kind, last.read()?);
+    // What the last timed burst wrote.
+    let result = Pool::read(kind, d.read()?);
     let computed = Computed { shape, a: pruned.matrix(), b: b.matrix(), c: result.matrix() };
     let worst = right("bf16-sparse", &computed, (ERROR, ROUNDING), 256, order.seed)?;
     let rate = |seconds: &f64| shape.operations() / seconds / 1e12;
