@@ -54,7 +54,9 @@ gone, is not measured (CUDA numbers anew where one has fallen off the bus). Wher
 a place of its own (products, copies), or another value than those before it (`memory-write`, `memory-triad`); of `memory-read` the sums of all launches of that group are
 compared. A GPU that does the first of a burst, and for the others only takes its time, is `WRONG`. Not proved is that the launches between the first and the last were
 done, which write the same to one place, nor those of the bursts before. Of sparse products all launches
-write to one place: that the last burst wrote is known, and not how often. The convolution is computed once more after its bursts, and of `l2-read` nothing is compared.
+write to one place: that the last burst wrote is known, and not how often. The convolution is computed once more after its bursts, and of `l2-read` nothing is compared. Of collectives
+the result of one call by itself is compared, and not what is timed; a burn writes its places again without poisoning them, so that a GPU which left them as they were would pass.
+The 3 ms below are half of a short burst: a timer that says two thirds of what a burst of 10 ms took is not found out.
 Each burst is held to the host's clock as well: one for which the host waited more than 1.25 times as long as CUDA's timer says, and 3 ms, or for less, is
 taken again; where there are three times as many of those as were wanted, there is no figure, and both times are said. A figure that is more than 1.15 times what the multiprocessors can do at
 the highest clock that NVML saw meanwhile is *can't tell*, and so is one that passed more than the link that NVML says (but not more than the best of board and slot, with the
