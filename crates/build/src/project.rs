@@ -470,7 +470,7 @@ impl Builder<'_> {
         };
         if whole
             && let Some(name) = project.name()
-            && self.store.names()?.get(&sconce_store::plain_name(&name)) != Some(&image)
+            && self.store.names()?.get(&sconce_oci::name::plain_name(&name)) != Some(&image)
         {
             self.store.put_name(&name, image)?;
             if let Some(error) = unsealed {

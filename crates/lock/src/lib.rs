@@ -53,7 +53,7 @@ pub use edit::{add, package_of, remove};
 pub use error::{Beside, Error, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
-pub use image_name::{image_name_of, is_image_name};
+pub use image_name::image_name_of;
 pub use index::{
     DebianAnswer, DebianRequest, Index, IndexError, Libraries, ListedFile, Misnamed, Native, Need,
     NumpyApi, Overlap, OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest,

@@ -13,10 +13,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::{Digest, Hasher};
+use sconce_oci::name::host_of;
 
 use crate::addresses::direct;
 use crate::document::Lock;
-use crate::image_name::is_of_registry;
 use crate::leads::Leads;
 use crate::place::{Place, place, scheme, variables};
 use crate::pylock::{Pylock, Source};
@@ -306,7 +306,7 @@ impl List<'_> {
         let Some(name) = &spec.image.name else { return };
         let whose = match Spec::is_tag(name) {
             true => "which sconce makes images of itself",
-            false if is_of_registry(name) => "which is of a registry",
+            false if host_of(name).is_some() => "which is of a registry",
             false => return,
         };
         let what = format!("gives its image the name `{name}`, {whose}");

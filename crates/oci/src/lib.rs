@@ -11,6 +11,7 @@ mod config;
 mod document;
 mod hub;
 mod kinds;
+pub mod name;
 mod transport;
 mod turn;
 

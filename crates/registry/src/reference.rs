@@ -7,15 +7,13 @@
 use std::fmt;
 
 use sconce_blob::Digest;
+use sconce_oci::name::{MAX_NAME, is_component, is_host, is_tag};
 use sconce_oci::{DOCKER_HUB, DOCKER_HUB_REGISTRY};
 
 use crate::error::Error;
 
 /// Docker Hub, as names say it and as it is reached.
 pub(crate) const HUB: (&str, &str) = (DOCKER_HUB, DOCKER_HUB_REGISTRY);
-/// `reference.NameTotalLengthMax`.
-const MAX_NAME: usize = 255;
-const MAX_TAG: usize = 128;
 
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +58,7 @@ impl Reference {
         if host.starts_with(['.', '-', ':']) || !host.chars().all(known) {
             return Err(bad("its host is not a host name"));
         }
-        if name.is_empty() || name.len() > MAX_NAME || !name.split('/').all(is_part) {
+        if name.is_empty() || name.len() > MAX_NAME || !name.split('/').all(is_component) {
             return Err(bad("a repository is made of small letters, digits, `.`, `_` and `-`"));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
@@ -107,31 +105,12 @@ impl fmt::Display for Reference {
     }
 }
 
-fn is_host(text: &str) -> bool {
-    text == "localhost" || text.contains(['.', ':'])
-}
-
 pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
     };
     bare == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
-/// A part of a repository's name: letters and digits, with `.`, `_`, `__` or dashes between them.
-fn is_part(part: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    part.starts_with(plain)
-        && part.ends_with(plain)
-        && part.chars().all(|c| plain(c) || "._-".contains(c))
-        && !part.contains("..")
-}
-
-fn is_tag(tag: &str) -> bool {
-    tag.len() <= MAX_TAG
-        && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 #[cfg(test)]

@@ -160,10 +160,9 @@ impl Output {
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         let which = usize::from(source.stream == "stderr");
-        for viewer in &mut self.viewers {
-            viewer.gone |= viewer.outputs.get(which).is_none_or(|fd| show(fd, bytes).is_err());
+        for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.gone) {
+            viewer.gone = viewer.outputs.get(which).is_none_or(|fd| show(fd, bytes).is_err());
         }
-        self.viewers.retain(|viewer| !viewer.gone);
         source.begun.extend_from_slice(bytes);
         let Some(log) = &mut self.log else { return Ok(()) };
         while let Some(length) = piece(&source.begun, source.fd.is_none()) {
@@ -173,8 +172,14 @@ impl Output {
         Ok(())
     }
 
+    /// Lets go of those who left. Only between two rounds of [`Output::readable`]: the numbers of the others change, and to
+    /// read from who has typed nothing would wait for them.
+    pub(crate) fn let_go(&mut self) {
+        self.viewers.retain(|viewer| !viewer.gone);
+    }
+
     fn read_input(&mut self, at: usize) {
-        let Some(viewer) = self.viewers.get_mut(at) else { return };
+        let Some(viewer) = self.viewers.get_mut(at).filter(|viewer| !viewer.gone) else { return };
         let mut buffer = [0; 16 << 10];
         let typed = viewer.input.as_ref().map_or(Ok(0), |fd| rustix::io::read(fd, &mut buffer));
         match typed {

@@ -144,6 +144,7 @@ impl<'a> Running<'a> {
                     Source::Input => self.output.write_input(),
                 }
             }
+            self.output.let_go();
             self.clients.retain(|client| !client.gone);
             self.commands.retain(|command| command.pid != Pid::INIT);
         }

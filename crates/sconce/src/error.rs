@@ -348,7 +348,7 @@ impl Kinded for sconce_start::Error {
     fn kind(&self) -> Kind {
         use sconce_start::Error as E;
         match self {
-            E::NotBuilt(_) | E::NotPulled(_) | E::NoPath(_) => Kind::Usage,
+            E::NotBuilt(_) | E::NotPulled(_) | E::NoPath(_) | E::TwoMeanings(_) => Kind::Usage,
             E::Refused { .. }
             | E::UnknownFlag { .. }
             | E::NoValue { .. }

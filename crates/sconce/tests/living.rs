@@ -517,65 +517,6 @@ fn a_full_disk_ends_no_container() {
     }
 }
 
-/// Also to a command that is slow to read.
-#[test]
-fn input_of_who_attaches_reaches_the_command() {
-    for world in worlds() {
-        world.image(CONFIG);
-        let length = 2_000_000;
-        start(&world, "slow", &["-i"], &format!("sleep 3; head -c {length} | wc -c"));
-        fs::write(world.path("input"), vec![b'x'; length]).unwrap();
-        let mut attach = world.sconce(&["attach", "slow"]);
-        attach.stdin(fs::File::open(world.path("input")).unwrap());
-        let output = attach.output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{length}\n"));
-        ok(&world, &["rm", "slow"]);
-        nothing_left(&world);
-    }
-}
-
-/// The terminal is the container's own: who attaches brings the size of the window, may leave and
-/// come back.
-#[test]
-fn a_terminal_is_attached_left_and_attached_again() {
-    for world in worlds() {
-        world.image(CONFIG);
-        start(&world, "shell", &["-i", "-t"], "exec sh");
-        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (33, 77));
-        screen.type_in(b"stty size\r");
-        screen.expect("33 77");
-        screen.resize(44, 99);
-        eventually("the window's new size arrives", || {
-            screen.type_in(b"stty size; echo so far\r");
-            screen.expect("so far\r\n");
-            screen.expect("so far\r\n").contains("44 99")
-        });
-        // Ctrl-P alone is the container's.
-        screen.type_in(b"\x10two\r");
-        screen.expect("two: not found");
-        screen.type_in(b"\x10\x11");
-        screen.expect("shell runs on");
-        assert_eq!(screen.end(), 0);
-        assert!(ok(&world, &["ps"]).contains("shell"));
-
-        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (20, 50));
-        screen.type_in(b"stty size\r");
-        screen.expect("20 50");
-        screen.type_in(b"exit 4\r");
-        assert_eq!(screen.end(), 4);
-        ok(&world, &["rm", "shell"]);
-
-        start(&world, "execd", &[], "sleep 600");
-        let mut screen = Terminal::start(world.sconce(&["exec", "-it", "execd", "sh"]), (25, 70));
-        screen.type_in(b"stty size\r");
-        screen.expect("25 70");
-        screen.type_in(b"exit 9\r");
-        assert_eq!(screen.end(), 9);
-        ok(&world, &["rm", "-f", "execd"]);
-        nothing_left(&world);
-    }
-}
-
 /// A link of the container's to a descriptor of the process that joins it (the pattern of
 /// CVE-2024-21626).
 #[test]

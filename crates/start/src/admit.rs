@@ -1,8 +1,9 @@
 //! What a policy file asks of an image before it starts, or leaves the store under another name: each way to it is looked at.
 
 use sconce_blob::Digest;
+use sconce_oci::name::plain_name;
 use sconce_registry::Reference;
-use sconce_store::{Image, plain_name};
+use sconce_store::Image;
 use sconce_transfer::{Origin, Transfer};
 
 use crate::error::Error;

@@ -84,6 +84,9 @@ pub enum Error {
     /// Nothing has that name.
     #[error("there is no {}", .0.display())]
     NoPath(PathBuf),
+    /// The name of an image in a registry, and something of that name in the working folder.
+    #[error("`{0}` is the name of an image in a registry, and of something in this folder")]
+    TwoMeanings(String),
     /// A kind of place without a place.
     #[error("`{text}` names no {what}")]
     Nameless {
@@ -207,6 +210,9 @@ impl Error {
             )),
             Self::SameTarget { .. } | Self::SamePort { .. } => Some("leave one of them out".into()),
             Self::WrongTarget { hint, .. } => hint.clone(),
+            Self::TwoMeanings(text) => {
+                Some(format!("`./{text}` is what lies here, `docker://{text}` the image"))
+            }
             Self::NoPath(_) => Some("check the spelling, and the folder you are in".into()),
             Self::Nameless { .. } => Some(
                 "there are oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE and store:NAME"

@@ -90,6 +90,9 @@ pub fn ready(
         policy,
         threads: builder.threads,
     };
+    if let Some(text) = target.hides(text, builder.store)? {
+        note(&text);
+    }
     let Found { image, imports, early } = find(target, text, builder, &transfer, &request, &check)?;
     let config = Config::parse(&builder.store.config(&image)?).map_err(Error::Config)?;
     let here = architecture();

@@ -9,8 +9,9 @@ use sconce_blob::Digest;
 use sconce_build::Project;
 use sconce_lock::Spec;
 use sconce_oci::Transport;
+use sconce_oci::name::{is_digest, plain_name};
 use sconce_registry::Reference;
-use sconce_store::{Image, Store, plain_name};
+use sconce_store::{Image, Store};
 
 use crate::archive;
 use crate::error::Error;
@@ -96,12 +97,11 @@ impl fmt::Display for Kind {
 }
 
 impl Target {
-    /// What `text` means. A prefix decides; then what is written like a path, and a name at which there
-    /// is a project, a layout or a file; then a tag; then a registry's reference. What is left is for
-    /// the store to know, unless there is a folder of that name.
+    /// What `text` means. A prefix decides; then a tag, a digest and a registry's name, which are [no paths](Self::is_name); then a
+    /// project, a layout or a file at the path. What is left is for the store to know.
     ///
     /// # Errors
-    /// A path at which there is nothing; a project or a tag that can't be read.
+    /// A path at which there is nothing; a registry's name at which there is something; a project or a tag that can't be read.
     pub fn find(text: &str) -> Result<Self, Error> {
         if let Some((transport, rest)) = Transport::split(text) {
             return Self::at_place(text, transport, rest);
@@ -110,24 +110,75 @@ impl Target {
             return Ok(Self::Archive { path: text.into(), tag: None });
         }
         let path = Path::new(text);
+        if Self::is_name(text) {
+            if Spec::is_tag(text) && !Spec::is_ngc(text) {
+                let spec = Box::new(Spec::from_tag(text)?);
+                return Ok(Self::Tag(Project::Tag { tag: text.to_owned(), spec }));
+            }
+            if is_digest(text) {
+                return Ok(Self::Image(text.to_owned()));
+            }
+            // `sconce verify-signature R` has looked in the registry: what lies here would be taken as verified.
+            return match path.symlink_metadata() {
+                Ok(_) => Err(Error::TwoMeanings(text.to_owned())),
+                Err(_) => Ok(Self::Reference(text.to_owned())),
+            };
+        }
         if let Some(found) = Self::at(path)? {
             return Ok(found);
-        }
-        let is_path = text.starts_with(['.', '/']);
-        if !is_path && Spec::is_tag(text) && !Spec::is_ngc(text) {
-            let spec = Box::new(Spec::from_tag(text)?);
-            return Ok(Self::Tag(Project::Tag { tag: text.to_owned(), spec }));
         }
         if !text.is_empty() && path.exists() {
             return Ok(Self::Path(path.to_owned()));
         }
-        if is_path {
+        if text.starts_with(['.', '/']) {
             return Err(Error::NoPath(path.to_owned()));
         }
-        if Reference::is_meant(text) {
-            return Ok(Self::Reference(text.to_owned()));
-        }
         Ok(Self::Image(text.to_owned()))
+    }
+
+    /// Whether `text` is a tag, a digest, or the name of an image in a registry, and so no path, whatever lies there: with
+    /// `./` before it, it is one. A folder that was cloned or unpacked must not take the place of what people know by name.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        let is_place = text.starts_with(['.', '/']) || Transport::split(text).is_some();
+        !is_place && (Spec::is_tag(text) || is_digest(text) || Reference::is_meant(text))
+    }
+
+    /// What is said where a tag or a digest is the name of something in the working folder too, which was perhaps meant.
+    #[must_use]
+    pub fn beside_name(text: &str) -> Option<String> {
+        let is = match is_digest(text) {
+            true => "a digest",
+            false if Spec::is_tag(text) && !Spec::is_ngc(text) => "the tag",
+            false => return None,
+        };
+        let is_here = Self::is_name(text) && Path::new(text).symlink_metadata().is_ok();
+        is_here.then(|| format!("`{text}` is {is}; what has that name here is `./{text}`"))
+    }
+
+    /// What is said where a project or an image in this folder has the name of another image of the store, which was
+    /// perhaps meant.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn hides(&self, text: &str, store: &Store) -> Result<Option<String>, Error> {
+        let is_file = matches!(self, Self::Folder(_) | Self::Layout { .. } | Self::Archive { .. });
+        let is_bare = !text.starts_with(['.', '/']) && Transport::split(text).is_none();
+        let name = plain_name(text);
+        // Building the project gives it the name, and says whose it was.
+        let own =
+            self.project().and_then(Project::name).is_some_and(|own| plain_name(&own) == name);
+        if !is_file || !is_bare || own {
+            return Ok(None);
+        }
+        // One that is damaged has the name too.
+        if matches!(store.image(text), Err(sconce_store::Error::NoImage { .. })) {
+            return Ok(None);
+        }
+        let is = self.kind();
+        Ok(Some(format!(
+            "`{text}` is {is} here; the image of that name in the store is `store:{text}`"
+        )))
     }
 
     /// What `text` means to a command that takes these kinds.

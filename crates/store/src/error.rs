@@ -247,7 +247,7 @@ pub enum Error {
         /// The name.
         name: String,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// No image has this name or digest.
     #[error("no image `{name}` in the store")]

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use sconce_blob::Digest;
+use sconce_oci::name::plain_name;
 
 use crate::Store;
 use crate::error::{Error, at};
@@ -110,7 +111,7 @@ impl Store {
     /// stays for as long as the store is open.
     pub fn image(&self, name: &str) -> Result<Image, Error> {
         let digest = match self.named(name)? {
-            Some(digest) => digest,
+            Some(digest) => self.alone(name, digest)?,
             None => self.by_digest(name)?,
         };
         self.pin(digest)?;
@@ -201,11 +202,22 @@ impl Store {
         }
     }
 
-    fn by_digest(&self, name: &str) -> Result<Digest, Error> {
-        let digits = name.strip_prefix("sha256:").unwrap_or(name);
-        if let Ok(digest) = digits.parse::<Digest>() {
-            return Ok(digest);
+    /// The image of a name that no other one's digest begins with: `facade` can be both.
+    pub(crate) fn alone(&self, name: &str, image: Digest) -> Result<Digest, Error> {
+        let mut both = self.beginning(&plain_name(name))?;
+        if both.iter().all(|other| *other == image) {
+            return Ok(image);
         }
+        both.insert(0, image);
+        both.dedup();
+        Err(Error::Ambiguous {
+            name: name.to_owned(),
+            candidates: both.iter().map(Digest::to_string).collect(),
+        })
+    }
+
+    /// The images whose digests begin with these digits.
+    fn beginning(&self, digits: &str) -> Result<Vec<Digest>, Error> {
         let mut found = Vec::new();
         if digits.len() >= 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             for place in self.places().chain(self.untrusted()) {
@@ -215,6 +227,15 @@ impl Store {
             found.sort();
             found.dedup();
         }
+        Ok(found)
+    }
+
+    fn by_digest(&self, name: &str) -> Result<Digest, Error> {
+        let digits = name.strip_prefix("sha256:").unwrap_or(name);
+        if let Ok(digest) = digits.parse::<Digest>() {
+            return Ok(digest);
+        }
+        let found = self.beginning(digits)?;
         match found[..] {
             [digest] => Ok(digest),
             [] => {

@@ -51,7 +51,6 @@ pub use lease::Lease;
 pub use lock::{ObjectLock, lock_timeout};
 pub use lowers::{LowerRoot, lower_roots};
 pub use meta::Meta;
-pub use names::plain_name;
 pub use oci::index_of;
 pub use output::Written;
 pub use prune::{Policy, Pruned, Removed, Which};

@@ -6,43 +6,13 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use sconce_blob::Digest;
+use sconce_oci::name::{meaning, other_spelling, plain_name};
 
 use crate::Store;
 use crate::error::{Error, at};
 use crate::files::{list, open_regular};
 use crate::own::{remove_file, sync_parent};
 use crate::place::Place;
-
-/// The tag of a name that has none.
-const LATEST: &str = ":latest";
-
-/// The one spelling of a name in the store. `hello` and `hello:latest` are one name, as in Docker: here it is the short one, except that of a
-/// registry, `ghcr.io/team/app:latest`, which is whole with its tag alone.
-#[must_use]
-pub fn plain_name(name: &str) -> String {
-    let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
-    let first = folder.split('/').next().unwrap_or_default();
-    let of_registry = first.contains(['.', ':']) || first == "localhost";
-    if name.contains('@') || last.is_empty() {
-        return name.to_owned();
-    }
-    match last.strip_suffix(LATEST) {
-        None if of_registry && !last.contains(':') => format!("{name}{LATEST}"),
-        Some(rest) if !of_registry && !rest.is_empty() && !rest.contains(':') => {
-            name[..name.len() - LATEST.len()].to_owned()
-        }
-        _ => name.to_owned(),
-    }
-}
-
-/// The other spelling of a plain name, which older programs have written.
-pub(crate) fn other_spelling(plain: &str) -> Option<String> {
-    let other = match plain.strip_suffix(LATEST) {
-        Some(short) => short.to_owned(),
-        None => format!("{plain}{LATEST}"),
-    };
-    (plain_name(&other) == plain).then_some(other)
-}
 
 /// The most that is read of a name's file, bytes: a digest has 71.
 const LONGEST: u64 = 4096;
@@ -212,21 +182,21 @@ impl Place {
 
 /// Anything a person can type as one word: file name encoding makes it safe.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
-    let bad = |why| Err(Error::BadName { name: name.to_owned(), why });
+    let bad = |why: &str| Err(Error::BadName { name: name.to_owned(), why: why.to_owned() });
     if name.is_empty() {
         return bad("it is empty");
     }
     if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return bad("it has white space or control characters");
     }
-    if name.parse::<Digest>().is_ok() {
-        // It would be taken for the image with that digest.
-        return bad("it is a digest");
-    }
     if encode(name).len() > 255 {
         return bad("it is too long");
     }
-    Ok(())
+    // It would be taken where something else is meant.
+    match meaning(name) {
+        Some(means) => Err(Error::BadName { name: name.to_owned(), why: format!("it is {means}") }),
+        None => Ok(()),
+    }
 }
 
 /// A file name for an image name: bytes that mean something in a path become `%XX`.
@@ -256,36 +226,4 @@ fn decode(file: &str) -> Option<String> {
         }
     }
     String::from_utf8(out).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_name_has_one_spelling() {
-        for (name, plain, other) in [
-            ("hello", "hello", Some("hello:latest")),
-            ("hello:latest", "hello", Some("hello:latest")),
-            ("lab/demo:latest", "lab/demo", Some("lab/demo:latest")),
-            ("hello:1", "hello:1", None),
-            ("latest", "latest", Some("latest:latest")),
-            ("a:1:latest", "a:1:latest", None),
-            (":latest", ":latest", None),
-            ("x@y", "x@y", None),
-            ("ghcr.io/team/app", "ghcr.io/team/app:latest", Some("ghcr.io/team/app")),
-            (
-                "docker.io/library/alpine:latest",
-                "docker.io/library/alpine:latest",
-                Some("docker.io/library/alpine"),
-            ),
-            ("localhost:5000/app:1", "localhost:5000/app:1", None),
-            ("localhost/app", "localhost/app:latest", Some("localhost/app")),
-            ("a/", "a/", None),
-        ] {
-            assert_eq!(plain_name(name), plain, "{name}");
-            assert_eq!(plain_name(plain), plain, "{name}");
-            assert_eq!(other_spelling(plain).as_deref(), other, "{name}");
-        }
-    }
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sconce_blob::Digest;
+use sconce_oci::name::plain_name;
 
 use crate::Store;
 use crate::disk::bytes_below;
 use crate::error::Error;
-use crate::names::plain_name;
 use crate::sweep::{Claim, Sweep};
 
 /// What may go. What a container or another process uses always stays.
@@ -108,7 +108,7 @@ impl Store {
     /// has no name left goes, with all that only it needs, unless it is in use.
     pub fn remove_image(&self, word: &str) -> Result<Removed, Error> {
         let (digest, names) = match self.place().named(word)? {
-            Some(digest) => (digest, vec![plain_name(word)]),
+            Some(digest) => (self.alone(word, digest)?, vec![plain_name(word)]),
             None => {
                 let image = match self.image(word) {
                     Err(Error::Incomplete { image, .. }) => image,

@@ -8,13 +8,14 @@
 //! (or a build) brings the same image, and with the image. Who brought it before any client did is not asked again: the bytes are the same.
 
 use sconce_blob::Digest;
+use sconce_oci::name::{other_spelling, plain_name};
 use sconce_oci::{Artifact, Document};
 
 use crate::Store;
 use crate::beside::Beside;
 use crate::error::Error;
 use crate::files::read_small;
-use crate::names::{check_name, other_spelling, plain_name};
+use crate::names::check_name;
 use crate::oci::each;
 use crate::own::remove_file;
 use crate::place::Place;

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use pep440_rs::{Version, VersionSpecifiers};
 use sconce_facts::{CudaVersion, nearest};
+use sconce_oci::name::{check_image_name, meaning};
 use toml_edit::{Item, TableLike, Value};
 
 use super::{Field, cut};
 use crate::error::{Error, NO_BUILDS, Place};
-use crate::image_name::is_image_name;
 use crate::local;
 use crate::place::is_place;
 use crate::python::there_is;
@@ -308,11 +308,15 @@ impl Field<'_> {
 
     pub(super) fn image_name(&self) -> Result<Option<String>, Error> {
         let name = self.auto()?;
-        match name.as_deref().is_none_or(is_image_name) {
-            true => Ok(name),
-            false => Err(self.must_be(
+        let Some(text) = name.as_deref() else { return Ok(name) };
+        match (meaning(text), check_image_name(text)) {
+            (Some(means), _) => {
+                Err(self.must_be(&format!("a name, such as \"demo\" or \"lab/demo:1.2\": this is {means}")))
+            }
+            (None, Err(_)) => Err(self.must_be(
                 "a name that engines take, lower case and without blanks: \"demo\", \"lab/demo:1.2\"",
             )),
+            (None, Ok(())) => Ok(name),
         }
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use sconce_build::Trees;
 use sconce_lock::reaches::When;
+use sconce_oci::name::check_image_name;
 use sconce_start::Target;
 use serde_json::json;
 
@@ -48,10 +49,7 @@ pub struct Args {
 }
 
 fn image_name(text: &str) -> Result<String, String> {
-    match sconce_lock::is_image_name(text) {
-        true => Ok(text.to_owned()),
-        false => Err("a name has lower case letters and no blanks: demo, lab/demo:1.2".into()),
-    }
+    check_image_name(text).map(|()| text.to_owned()).map_err(|why| format!("it {why}"))
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {

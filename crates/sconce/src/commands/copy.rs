@@ -7,6 +7,7 @@ use sconce_blob::Digest;
 use sconce_build::Progress;
 use sconce_lock::Spec;
 use sconce_oci::Transport;
+use sconce_oci::name::{check_image_name, host_of};
 use sconce_registry::Reference;
 use sconce_start::Target;
 use sconce_transfer::Carried;
@@ -101,9 +102,9 @@ impl Destination {
                 "-" => Ok(Self::Files(ImageFile::Stream, None)),
                 path => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
             },
-            Some((Transport::Store, name)) => match sconce_lock::is_image_name(name) {
-                true => Ok(Self::Store(name.to_owned())),
-                false => Err(wrong("a name has lower case letters and no blanks")),
+            Some((Transport::Store, name)) => match check_image_name(name) {
+                Ok(()) => Ok(Self::Store(name.to_owned())),
+                Err(why) => Err(wrong(&format!("`{name}` {why}"))),
             },
             Some((Transport::Folder, _)) => Err(wrong("skopeo alone has `dir:`")),
             Some((Transport::Registry, _)) => Ok(Self::Registry(push::destination(text)?)),
@@ -234,9 +235,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 
 /// Whether a name says in which registry it is; `lab/demo:1` does not.
 fn names_host(text: &str) -> bool {
-    // With no tag behind it, only a host makes it a registry's.
-    let is_host = |first: &str| Reference::is_meant(&format!("{first}/x"));
-    text.starts_with("docker://") || text.split_once('/').is_some_and(|(first, _)| is_host(first))
+    text.starts_with("docker://") || host_of(text).is_some()
 }
 
 /// Says which image was copied; beside an archive that goes to standard output.

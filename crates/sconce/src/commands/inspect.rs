@@ -131,7 +131,9 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
     let bytes = |subject| Found::Bytes(Box::new(subject), Basis::Bytes);
     let text = paths::target(&args.subject)?;
     let text = &*text;
-    if let Some(lock) = locked::lock_at(Path::new(text)) {
+    if !Target::is_name(text)
+        && let Some(lock) = locked::lock_at(Path::new(text))
+    {
         return locked::find(global, text, &lock);
     }
     let target = Target::find(text)?;

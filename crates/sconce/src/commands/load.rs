@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use sconce_build::Progress;
+use sconce_oci::name::check_image_name;
 use sconce_start::Target;
 
 use crate::cli::Global;
@@ -76,9 +77,9 @@ impl fmt::Display for Engine {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    if let Some(tag) = args.tag.as_ref().filter(|tag| !sconce_lock::is_image_name(tag)) {
-        return Err(Failure::new(Kind::Usage, format!("`{tag}` is not a name of an image"))
-            .hint("a name has lower case letters and no blanks: demo, lab/demo:1.2"));
+    if let Some(tag) = &args.tag {
+        check_image_name(tag)
+            .map_err(|why| Failure::new(Kind::Usage, format!("--tag: `{tag}` {why}")))?;
     }
     let context = Context::open(global)?;
     let target = Target::find(&paths::target(&args.image)?)?;

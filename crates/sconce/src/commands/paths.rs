@@ -10,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use sconce_oci::Transport;
 use sconce_open::held;
+use sconce_start::Target;
 
 use crate::error::{Failure, Kind};
 
@@ -126,6 +128,13 @@ pub fn of_given(option: &str, path: Option<&Path>) -> Result<Option<PathBuf>, Fa
 /// Such a link.
 pub fn target(text: &str) -> Result<Cow<'_, str>, Failure> {
     let given = Cow::Borrowed(text);
+    if Target::is_name(text) {
+        static SAID: Once = Once::new();
+        if let Some(beside) = Target::beside_name(text) {
+            SAID.call_once(|| eprintln!("note: {beside}"));
+        }
+        return Ok(given);
+    }
     let (prefix, rest) = match Transport::split(text) {
         Some((Transport::Layout | Transport::Archive, rest)) => {
             (text.strip_suffix(rest).unwrap_or_default(), rest)

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sconce_build::{Documents, Project, Trees};
+use sconce_build::{Documents, Progress, Project, Trees};
 use sconce_lock::Machine;
 use sconce_lock::reaches::When;
 use sconce_registry::Reference;
@@ -278,7 +278,7 @@ fn named(context: &Context, text: &str, to: &Reference) -> Result<Image, Failure
     let names = context.store.names()?;
     let found = [to.to_string(), text.to_owned()]
         .iter()
-        .find_map(|name| names.get(&sconce_store::plain_name(name)).copied());
+        .find_map(|name| names.get(&sconce_oci::name::plain_name(name)).copied());
     match found {
         Some(digest) => Ok(context.store.image(&digest.hex())?),
         None => Err(Failure::new(Kind::Usage, format!("there is no image `{text}` in the store"))
@@ -311,6 +311,9 @@ fn source_for(
     wanted: Option<&str>,
 ) -> Result<Image, Failure> {
     let store = &context.store;
+    if let Some(text) = target.hides(text, store)? {
+        context.display.note(&text);
+    }
     let here = architecture(None)?;
     let taken = match target {
         Target::Folder(project) => return built(context, project, trusted),

@@ -1,0 +1,118 @@
+//! `sconce attach`: who looks at a running container, types into it and leaves it.
+
+#[allow(dead_code)]
+#[path = "../../run/tests/terminal.rs"]
+mod terminal;
+mod world;
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use terminal::Terminal;
+use world::detached::{eventually, ok, start, worlds};
+
+const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin", "COLOUR=red"]}"#;
+
+/// Who goes away in the middle of output takes nobody else's place: the others look on, and the container goes on.
+#[test]
+fn one_that_leaves_holds_up_nobody() {
+    let world = world::World::new();
+    world.image(CONFIG);
+    start(&world, "busy", &["-i"], "while :; do echo and so on; done");
+    let attach = || {
+        let mut command = world.sconce(&["attach", "busy"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for _ in 0..8 {
+        let mut leaves = attach();
+        let mut first = [0; 4096];
+        leaves.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        let mut stays = attach();
+        let mut seen = stays.stdout.take().unwrap();
+        let count = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = std::sync::Arc::clone(&count);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 64 << 10];
+            while seen.read(&mut buffer).is_ok_and(|length| length > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        eventually("the second looks on", || count.load(Ordering::Relaxed) > 0);
+        drop(leaves.stdout.take());
+        drop(leaves.stdin.take());
+        std::thread::sleep(Duration::from_millis(100));
+        let before = count.load(Ordering::Relaxed);
+        eventually("output goes on", || count.load(Ordering::Relaxed) > before + 5);
+        for mut client in [leaves, stays] {
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        reader.join().unwrap();
+    }
+    let begun = Instant::now();
+    ok(&world, &["rm", "-f", "busy"]);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(fs::read_dir(world.path("store/containers")).unwrap().count(), 0);
+}
+
+/// Also to a command that is slow to read.
+#[test]
+fn input_of_who_attaches_reaches_the_command() {
+    for world in worlds() {
+        world.image(CONFIG);
+        let length = 2_000_000;
+        start(&world, "slow", &["-i"], &format!("sleep 3; head -c {length} | wc -c"));
+        fs::write(world.path("input"), vec![b'x'; length]).unwrap();
+        let mut attach = world.sconce(&["attach", "slow"]);
+        attach.stdin(fs::File::open(world.path("input")).unwrap());
+        let output = attach.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{length}\n"));
+        ok(&world, &["rm", "slow"]);
+        assert_eq!(ok(&world, &["ps", "--all", "--ids"]), "");
+    }
+}
+
+/// The terminal is the container's own: who attaches brings the size of the window, may leave and
+/// come back.
+#[test]
+fn a_terminal_is_attached_left_and_attached_again() {
+    for world in worlds() {
+        world.image(CONFIG);
+        start(&world, "shell", &["-i", "-t"], "exec sh");
+        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (33, 77));
+        screen.type_in(b"stty size\r");
+        screen.expect("33 77");
+        screen.resize(44, 99);
+        eventually("the window's new size arrives", || {
+            screen.type_in(b"stty size; echo so far\r");
+            screen.expect("so far\r\n");
+            screen.expect("so far\r\n").contains("44 99")
+        });
+        // Ctrl-P alone is the container's.
+        screen.type_in(b"\x10two\r");
+        screen.expect("two: not found");
+        screen.type_in(b"\x10\x11");
+        screen.expect("shell runs on");
+        assert_eq!(screen.end(), 0);
+        assert!(ok(&world, &["ps"]).contains("shell"));
+
+        let mut screen = Terminal::start(world.sconce(&["attach", "shell"]), (20, 50));
+        screen.type_in(b"stty size\r");
+        screen.expect("20 50");
+        screen.type_in(b"exit 4\r");
+        assert_eq!(screen.end(), 4);
+        ok(&world, &["rm", "shell"]);
+
+        start(&world, "execd", &[], "sleep 600");
+        let mut screen = Terminal::start(world.sconce(&["exec", "-it", "execd", "sh"]), (25, 70));
+        screen.type_in(b"stty size\r");
+        screen.expect("25 70");
+        screen.type_in(b"exit 9\r");
+        assert_eq!(screen.end(), 9);
+        ok(&world, &["rm", "-f", "execd"]);
+        assert_eq!(ok(&world, &["ps", "--all", "--ids"]), "");
+    }
+}
