@@ -55,8 +55,14 @@ impl Store {
     /// All names and the images they mean. A name of this store hides one of a store below.
     pub fn names(&self) -> Result<BTreeMap<String, Digest>, Error> {
         let mut names = BTreeMap::new();
-        for place in self.places().chain(self.untrusted()) {
+        for place in self.places() {
             for (name, image) in self.or_skip(place, place.names())?.unwrap_or_default() {
+                names.entry(name).or_insert(image);
+            }
+        }
+        for place in self.untrusted() {
+            let all = self.or_skip(place, place.names())?.unwrap_or_default();
+            for (name, image) in all.into_iter().filter(|(name, image)| is_proved(name, *image)) {
                 names.entry(name).or_insert(image);
             }
         }
@@ -80,8 +86,14 @@ impl Store {
         if check_name(name).is_err() {
             return Ok(None);
         }
-        for place in self.places().chain(self.untrusted()) {
+        for place in self.places() {
             if let Some(image) = self.or_skip(place, place.named(name))?.flatten() {
+                return Ok(Some(image));
+            }
+        }
+        for place in self.untrusted() {
+            let found = self.or_skip(place, place.named(name))?.flatten();
+            if let Some(image) = found.filter(|image| is_proved(name, *image)) {
                 return Ok(Some(image));
             }
         }
@@ -178,6 +190,13 @@ impl Place {
         let all = list(&self.folder("refs"))?.into_iter();
         Ok(all.filter(|path| !is_name(path)).collect())
     }
+}
+
+/// Whether a name with a digest, `app@sha256:…`, is that of the image with it. That of an index, which only who pulled it
+/// has compared, leads to an image of another digest: from others that is not believed.
+fn is_proved(name: &str, image: Digest) -> bool {
+    name.split_once('@')
+        .is_none_or(|(_, digest)| digest.parse::<Digest>().is_ok_and(|digest| digest == image))
 }
 
 /// Anything a person can type as one word: file name encoding makes it safe.

@@ -191,6 +191,17 @@ fn what_others_could_write_is_believed_only_as_far_as_digests_go() {
     // A name that would write to the terminal is none.
     fs::write(theirs.join("refs/x%1B[2J"), image.to_string()).unwrap();
     assert_eq!(store.images().unwrap()[0].names, ["a:1"]);
+    // Nor one that says a digest and has another's image.
+    let lie = format!("localhost:5000/a@{}", Digest::of(b"another"));
+    let true_one = format!("localhost:5000/a@{image}");
+    for name in [&lie, &true_one] {
+        let file = name.replace('/', "%2F").replace('.', "%2E");
+        fs::write(theirs.join("refs").join(file), image.to_string()).unwrap();
+    }
+    assert_eq!(store.image(&true_one).unwrap().manifest, image);
+    assert!(matches!(store.image(&lie), Err(Error::NoImage { .. })));
+    assert!(!store.names().unwrap().contains_key(&lie));
+    fs::remove_file(theirs.join("refs").join(true_one.replace('/', "%2F"))).unwrap();
     assert_eq!(store.memo("kind", image).unwrap(), None);
     // Neither a tree nor a file as it stands there: it could be changed at any time.
     assert!(layers.iter().all(|layer| store.tree(layer.diff_id).unwrap().is_none()));
