@@ -40,7 +40,8 @@ def measure(args, answers):
 
     def reason(name, error):
         words = " ".join(str(error).split()) or type(error).__name__
-        return {"figure": name, "gpus": [0], "reason": words[:400]}
+        # What loads data needs no GPU.
+        return {"figure": name, "gpus": [] if args.group == "loader" else [0], "reason": words[:400]}
 
     try:
         group = load(args.group)(args)

@@ -127,6 +127,9 @@ pub struct Figure {
     /// More points of the same figure: size in bytes, and value.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub curve: Vec<(f64, f64)>,
+    /// How far the host's clock was from CUDA's timer while that took the time, as a share: what the timer is known to be right to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timer_within: Option<f64>,
 }
 
 /// What NVML saw, on the GPU that was measured (the first, of several).
@@ -304,6 +307,7 @@ fn senseless(figure: &Figure) -> Option<&'static str> {
             Some("no size")
         }
         () if !sound(figure.spread) => Some("no spread"),
+        () if !figure.timer_within.is_none_or(sound) => Some("clocks that are apart by nothing"),
         () if figure.repeats == 0 => Some("no repeats"),
         () if !curve.all(sound) => Some("points of no size"),
         () if !error.all(sound) => Some("an error of no size"),

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::{Gpu as Now, plain};
+use crate::answer::{Board, Figure as Measured, Gpu as Now, plain};
+use crate::bound::impossible;
 use crate::figures::figure;
 use crate::report::{Report, VERSION};
 use crate::sentence::Sentence;
@@ -26,6 +27,8 @@ pub struct Baseline {
     torch: Option<String>,
     gpus: Vec<Gpu>,
     figures: Vec<(String, Vec<u32>, f64)>,
+    /// What it says was computed wrongly.
+    wrong: Vec<Wrong>,
 }
 
 /// What is read of the document; it may say more.
@@ -38,6 +41,8 @@ struct Document {
     torch: Option<String>,
     gpus: Vec<Gpu>,
     figures: Vec<Figure>,
+    #[serde(default)]
+    wrong: Vec<Wrong>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -46,6 +51,7 @@ struct Gpu {
     name: String,
     sm_count: Option<u32>,
     driver: Option<String>,
+    board: Option<Board>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +59,16 @@ struct Figure {
     figure: String,
     gpus: Vec<u32>,
     value: f64,
+    best: Option<f64>,
+    error: Option<(f64, f64)>,
     unit: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Wrong {
+    figure: String,
+    gpus: Vec<u32>,
+    reason: String,
 }
 
 impl Baseline {
@@ -102,9 +117,10 @@ impl Baseline {
                 return Err(format!("it lists GPU {} twice", gpu.gpu));
             }
         }
+        let listed: Vec<Now> = gpus.iter().map(Gpu::as_measured).collect();
         let (mut seen, mut figures) = (BTreeSet::new(), Vec::new());
         for one in document.figures {
-            let Figure { figure: name, gpus: of, value, unit } = one;
+            let Figure { figure: name, gpus: of, value, best, error, unit } = one;
             let shown: String = name.escape_debug().take(64).collect();
             // A newer sconce of the same version of the document may have more figures.
             let Some(row) = figure(&name) else { continue };
@@ -115,7 +131,8 @@ impl Baseline {
                     row.unit
                 ));
             }
-            if !SIZES.contains(&value) {
+            let best = best.unwrap_or(value);
+            if let Some(value) = [value, best].into_iter().find(|value| !SIZES.contains(value)) {
                 return Err(format!("its `{shown}` is {value:e}, which can't be"));
             }
             if let Some(gpu) = of.iter().find(|gpu| !numbers.contains(gpu)) {
@@ -124,7 +141,15 @@ impl Baseline {
             if !seen.insert((name.clone(), of.clone())) {
                 return Err(format!("it has `{shown}` twice for the same GPUs"));
             }
+            if let Some(why) = cannot_be(&listed, &name, &of, (value, best), error) {
+                return Err(format!("its `{shown}` can't be: {why}"));
+            }
             figures.push((name, of, value));
+        }
+        let mut wrong = document.wrong;
+        for one in &mut wrong {
+            plain(&mut one.figure);
+            plain(&mut one.reason);
         }
         let words = |mut text: String| {
             plain(&mut text);
@@ -132,7 +157,8 @@ impl Baseline {
         };
         let (effort, image) = (document.effort.map(words), document.image.map(words));
         let torch = document.torch.map(words);
-        Ok(Self { interrupted: document.interrupted, effort, image, torch, gpus, figures })
+        let interrupted = document.interrupted;
+        Ok(Self { interrupted, effort, image, torch, gpus, figures, wrong })
     }
 
     /// It was interrupted, and has not all of what it was to have.
@@ -149,6 +175,49 @@ impl Baseline {
     pub(crate) fn value(&self, figure: &str, gpus: &[u32]) -> Option<f64> {
         let same = |one: &&(String, Vec<u32>, f64)| one.0 == figure && one.1 == gpus;
         self.figures.iter().find(same).map(|(_, _, value)| *value)
+    }
+
+    /// It has none of these GPUs.
+    pub fn none_of(&self, now: &[Now]) -> Option<Sentence> {
+        let all = |numbers: &mut dyn Iterator<Item = u32>| {
+            let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+            if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
+        };
+        let same = |now: &Now| self.gpus.iter().any(|then| then.gpu == now.gpu);
+        if now.is_empty() || now.iter().any(same) {
+            return None;
+        }
+        let then = all(&mut self.gpus.iter().map(|gpu| gpu.gpu));
+        let now = all(&mut now.iter().map(|gpu| gpu.gpu));
+        Some(Sentence::new(
+            format!(
+                "it has no GPU that is measured (GPU {now}), it is of GPU {then}: nothing of a GPU is compared"
+            ),
+            format!("它没有现在测量的 GPU（GPU {now}），它是 GPU {then} 的：无法比较"),
+        ))
+    }
+
+    /// What it says was wrong on these GPUs, of any figure: a line each.
+    pub fn was_wrong(&self, gpu: u32) -> Vec<Sentence> {
+        let its = self.wrong.iter().filter(|one| one.gpus.contains(&gpu));
+        let said = its.map(|one| {
+            let (name, reason) = (&one.figure, &one.reason);
+            Sentence::new(
+                format!("GPU {gpu} was wrong then: {name}: {reason}"),
+                format!("GPU {gpu} 当时的结果有误：{name}：{reason}"),
+            )
+        });
+        said.collect()
+    }
+
+    /// That it marks this figure as wrong.
+    pub(crate) fn marked(&self, name: &str, gpus: &[u32]) -> Option<Sentence> {
+        let one = self.wrong.iter().find(|one| one.figure == name && one.gpus == gpus)?;
+        let reason = &one.reason;
+        Some(Sentence::new(
+            format!("the earlier one was wrong ({reason})"),
+            format!("先前的结果有误（{reason}）"),
+        ))
     }
 
     /// It was measured with other repeats and shapes.
@@ -247,15 +316,48 @@ impl From<&Report> for Baseline {
             torch: report.torch.clone(),
             gpus: report.gpus.iter().map(Gpu::of).collect(),
             figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
+            // Its own report says it.
+            wrong: Vec::new(),
         }
     }
 }
 
 impl Gpu {
     fn of(gpu: &Now) -> Self {
-        let Now { gpu, name, sm_count, driver, .. } = gpu.clone();
-        Self { gpu, name, sm_count: Some(sm_count), driver }
+        let Now { gpu, name, sm_count, driver, board, .. } = gpu.clone();
+        Self { gpu, name, sm_count: Some(sm_count), driver, board }
     }
+
+    /// As it was measured: of a product that is known, what it does not say bounds nothing.
+    fn as_measured(&self) -> Now {
+        let Self { gpu, name, sm_count, driver, board } = self.clone();
+        let sm_count = sm_count.unwrap_or(u32::MAX);
+        Now { gpu, name, sm_count, driver, board, ..Now::default() }
+    }
+}
+
+/// Why a figure can't be what an earlier result says: what holds for one that is measured now.
+fn cannot_be(
+    gpus: &[Now],
+    name: &str,
+    of: &[u32],
+    (value, best): (f64, f64),
+    error: Option<(f64, f64)>,
+) -> Option<String> {
+    let figure = Measured {
+        figure: name.to_owned(),
+        gpus: of.to_vec(),
+        value,
+        best,
+        spread: 0.0,
+        repeats: 1,
+        method: String::new(),
+        error,
+        evidence: None,
+        curve: Vec::new(),
+        timer_within: None,
+    };
+    impossible(gpus, &figure)
 }
 
 /// Where a number begins that has more digits than any that is written here. Digits in words don't count.
@@ -278,62 +380,4 @@ fn long_number(bytes: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(text: &str, why: &str) {
-        let said = Baseline::read(text.as_bytes()).expect_err(text);
-        assert!(said.contains(why), "{text}: {said}");
-    }
-
-    fn of(figure: &str) -> String {
-        format!(r#"{{"version": 1, "gpus": [{{"gpu": 0, "name": "H"}}], "figures": [{figure}]}}"#)
-    }
-
-    fn one(value: &str, unit: &str) -> String {
-        of(&format!(
-            r#"{{"figure": "host-to-device", "gpus": [0], "value": {value}, "unit": "{unit}"}}"#
-        ))
-    }
-
-    #[test]
-    fn a_result_is_read() {
-        let read = Baseline::read(one("51.5", "GB/s").as_bytes()).expect("a result");
-        assert_eq!(read.value("host-to-device", &[0]), Some(51.5));
-        assert_eq!(read.value("host-to-device", &[1]), None);
-        let array = format!("[{}]", one("51.5", "GB/s"));
-        assert_eq!(Baseline::read(array.as_bytes()), Ok(read));
-        // One that this sconce does not know is left alone.
-        let other = of(r#"{"figure": "speed", "gpus": [], "value": 1, "unit": "m/s"}"#);
-        assert!(Baseline::read(other.as_bytes()).is_ok());
-    }
-
-    #[test]
-    fn what_is_none_is_said() {
-        refused("", "EOF");
-        refused("[]", "no result");
-        refused("{}", "no result of `sconce bench --json`");
-        refused(&format!("[{0}, {0}]", one("1", "GB/s")), "2 results");
-        refused(r#"{"version": 2}"#, "it has version 2, and this sconce reads 1");
-        refused(r#"{"version": "1"}"#, "no result");
-        refused(r#"{"version": -1}"#, "no result");
-        refused(r#"{"version": 1, "figures": []}"#, "missing field `gpus`");
-        refused(&one("51", "us"), "its `host-to-device` is in `us`, and is measured in GB/s");
-        refused(&one("51", r"\u001b[31m"), r"is in `\u{1b}[31m`");
-        for value in ["0", "-5", "5e-324", "1e300"] {
-            refused(&one(value, "GB/s"), "which can't be");
-        }
-        refused(&one("1e999", "GB/s"), "number out of range");
-        refused(&one("NaN", "GB/s"), "expected value");
-        refused(&one("\"x\"", "GB/s"), "invalid type: string");
-        refused(&one(&"1".repeat(65), "GB/s"), "more than 64 digits at byte");
-        refused(&"[".repeat(10_000), "recursion limit");
-        let foreign = one("51", "GB/s").replace(r#""gpus": [0]"#, r#""gpus": [3]"#);
-        refused(&foreign, "is of GPU 3, which it does not list");
-        let twice = one("51", "GB/s")
-            .replace("}], \"figures", "}, {\"gpu\": 0, \"name\": \"H\"}], \"figures");
-        refused(&twice, "it lists GPU 0 twice");
-        let figure = r#"{"figure": "launch", "gpus": [0], "value": 3, "unit": "us"}"#;
-        refused(&of(&format!("{figure}, {figure}")), "it has `launch` twice");
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use crate::answer::Gpu;
 use crate::baseline::Baseline;
 use crate::contradiction::contradiction;
 use crate::figures::figure;
-use crate::judge::Judged;
+use crate::judge::{Judged, unheld};
 use crate::report::{Report, named, number};
 use crate::sentence::Sentence;
 
@@ -111,9 +111,11 @@ impl Comparison {
     /// Of a run with an earlier one of that name; figures that only one of them has are left out.
     pub(crate) fn new(since: &str, earlier: &Baseline, report: &Report) -> Self {
         let mut differences = Vec::new();
+        differences.extend(earlier.none_of(&report.gpus));
         differences.extend(earlier.other_effort(report.effort));
         report.image.iter().for_each(|image| differences.extend(earlier.other_image(image)));
         report.gpus.iter().for_each(|gpu| differences.extend(earlier.other_gpu(gpu)));
+        report.gpus.iter().for_each(|gpu| differences.extend(earlier.was_wrong(gpu.gpu)));
         differences.extend(earlier.other_torch(report.torch.as_deref()));
         let figures = report.figures.iter().filter_map(|one| change(earlier, report, one));
         Self { since: since.to_owned(), differences: once(differences), figures: figures.collect() }
@@ -151,8 +153,11 @@ fn change(earlier: &Baseline, report: &Report, one: &Judged) -> Option<Change> {
 fn why_not(earlier: &Baseline, report: &Report, one: &Judged) -> Option<Sentence> {
     let of = |number: &u32| report.gpus.iter().find(|gpu| gpu.gpu == *number);
     let its: Vec<&Gpu> = one.figure.gpus.iter().filter_map(of).collect();
-    its.iter()
-        .find_map(|gpu| earlier.other_product(gpu))
+    let other = || its.iter().find_map(|gpu| earlier.other_product(gpu));
+    earlier
+        .marked(&one.figure.figure, &one.figure.gpus)
+        .or_else(other)
         .or_else(|| contradiction(&report.gpus, &one.figure))
+        .or_else(|| unheld(&one.figure))
         .or_else(|| earlier.other_effort(report.effort))
 }

@@ -26,19 +26,20 @@ pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
 fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
     let name = &product.name;
     let (number, cuda) = (gpu.gpu, &gpu.name);
+    // Instances of one board are one GPU for NVML.
+    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
     if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, product)) {
         return Some(Sentence::new(
             format!("CUDA says that GPU {number} is {cuda}, and NVML says that it is {nvml}"),
             format!("CUDA 说 GPU {number} 是 {cuda}，而 NVML 说它是 {nvml}"),
         ));
     }
-    if let Some(other) = gpu.twin {
+    if let Some(other) = gpu.twin.filter(|_| !instance) {
         return Some(Sentence::new(
             format!("GPU {number} and GPU {other} have one UUID, as if they were one"),
             format!("GPU {number} 与 GPU {other} 的 UUID 相同，如同一块"),
         ));
     }
-    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
     // An instance has a UUID of its own.
     if let Some((cuda, nvml)) = gpu.uuid.as_deref().zip(gpu.nvml_uuid.as_deref())
         && !instance
@@ -90,9 +91,10 @@ fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
     })
 }
 
-/// The name is one of this product's.
+/// The name is one of this product's; an instance's has its profile behind it.
 fn is(name: &str, product: &Product) -> bool {
-    sconce_facts::gpu(name).is_ok_and(|known| known.name == product.name)
+    sconce_facts::gpu(name.split(" MIG ").next().unwrap_or_default())
+        .is_ok_and(|known| known.name == product.name)
 }
 
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {

@@ -3,13 +3,15 @@
 //! A verdict is "as expected", "low" with what is known of the cause, or "can't tell" with the reason: nothing public is
 //! there to compare with, or no bound is known that the figure could have passed. Pure functions of what was measured.
 
-use sconce_facts::{Compared, Gpu as Product, floor_figure, least, public_figure};
+use sconce_facts::{Compared, Gpu as Product, beyond, floor_figure, least, public_figure};
 use serde::{Serialize, Serializer};
 
 use crate::answer::{Figure, Gpu};
 use crate::bound::{limit, link, peak, product};
 use crate::contradiction::contradiction;
 use crate::figures::{Group, Row, figure};
+use crate::measure::clock::CLOSE;
+use crate::report::number;
 use crate::sentence::Sentence;
 
 /// A reason counts as a cause if it was there in this share of the samples.
@@ -199,8 +201,12 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         };
         Verdict::Low { causes: causes(row, gpu, product, one, loss), with }
     };
+    let reached = |with: &Expected| match row.more {
+        true => one.value / with.value,
+        false => with.value / one.value,
+    };
     // What could have been anything is not as expected: beyond its bound it would have been wrong.
-    let bounded = |verdict| match (limit(gpus, one), unsteady(row, one)) {
+    let bounded = |verdict: Verdict| match (limit(gpus, one), unsteady(row, one)) {
         (Err(because), _) => Verdict::Unknown { because },
         (Ok(_), Some(causes)) => match (causes.is_empty(), verdict) {
             (false, Verdict::AsExpected { with } | Verdict::AboveFloor { with }) => {
@@ -208,11 +214,13 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
             }
             _ => apart(one),
         },
-        (Ok(_), None) => verdict,
-    };
-    let reached = |with: &Expected| match row.more {
-        true => one.value / with.value,
-        false => with.value / one.value,
+        (Ok(_), None) => match (unheld(one), verdict) {
+            (Some(because), _) => Verdict::Unknown { because },
+            (None, Verdict::AsExpected { with }) if reached(&with) > beyond() => {
+                too_good(row, one, &with)
+            }
+            (None, verdict) => verdict,
+        },
     };
     if let Some(known) = public_figure(product, name, one.gpus.len()) {
         let of = match row.group {
@@ -248,6 +256,33 @@ fn unsteady(row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
     };
     let cause = |(bit, en, zh): &(u64, &str, &str)| held(*bit).then(|| Sentence::new(*en, *zh));
     Some(REASONS.iter().filter_map(cause).collect())
+}
+
+/// Why the timer that a figure rests on is not known to be right, where it is so.
+pub(crate) fn unheld(one: &Figure) -> Option<Sentence> {
+    let share = one.timer_within.filter(|share| *share > CLOSE)? * 100.0;
+    let allowed = CLOSE * 100.0;
+    Some(Sentence::new(
+        format!(
+            "the host's clock is {share:.0} % away from CUDA's timer, where {allowed:.0} % is allowed: a host that is slow or busy, or a timer that is wrong"
+        ),
+        format!(
+            "主机时钟与 CUDA 计时器相差 {share:.0} %，允许 {allowed:.0} %：主机慢或繁忙，或者计时器有误"
+        ),
+    ))
+}
+
+/// Nobody has seen as much.
+fn too_good(row: &Row, one: &Figure, with: &Expected) -> Verdict {
+    let (unit, best, times) = (row.unit, number(with.value), beyond());
+    let value = number(one.value);
+    Verdict::unknown(
+        format!(
+            "{value} {unit} is more than {times} times the {} ({best}): nobody is known to have seen as much",
+            with.what
+        ),
+        format!("{value} {unit} 超过已知最好值（{best}）的 {times} 倍：没有人公布过这么高的数值"),
+    )
 }
 
 fn apart(one: &Figure) -> Verdict {

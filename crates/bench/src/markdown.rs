@@ -19,7 +19,7 @@ impl Report {
         page.push_str("\n\n| figure | GPU | value | spread | clock | of its peak at that clock | compared with | verdict |\n|---|---|---|---|---|---|---|---|\n");
         for one in &self.figures {
             let cells: Vec<String> = cells(one).iter().map(|cell| words(cell)).collect();
-            page.push_str(&format!("| {} |\n", cells.join(" | ")));
+            row(&mut page, &cells);
         }
         if let Some(comparison) = &self.comparison {
             beside(&mut page, comparison);
@@ -53,6 +53,10 @@ impl Report {
     }
 }
 
+fn row(page: &mut String, cells: &[String]) {
+    page.push_str(&format!("| {} |\n", cells.join(" | ")));
+}
+
 /// An earlier run beside this one.
 fn beside(page: &mut String, comparison: &Comparison) {
     page.push_str(&format!("\n## Since {}\n\n", words(&comparison.since)));
@@ -68,7 +72,7 @@ fn beside(page: &mut String, comparison: &Comparison) {
             one.percent().unwrap_or_else(|| "-".to_owned()),
             one.verdict.words().en,
         ];
-        page.push_str(&format!("| {} |\n", cells.map(|cell| words(&cell)).join(" | ")));
+        row(page, &cells.map(|cell| words(&cell)));
     }
 }
 

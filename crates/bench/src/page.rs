@@ -33,7 +33,7 @@ highest clock of less than half of the product's) is no answer of it: it is not 
 has a row with its source for each bound).
 
 **Right before fast.** What is computed is compared: products with the host, in float64, over a result that was filled with
-NaN before; copies with what was copied; collectives number by number. A wrong result is said as `WRONG`, the exit
+NaN before; copies with what was copied; collectives number by number, in each size. A wrong result is said as `WRONG`, the exit
 code is 1, and no speed makes up for it.
 Of a product (and of `bf16-sparse`) 512 (256) sums are computed again one by one, and every number is in Freivalds' check: for blocks of up to
 1024 columns, C·r is held to A·(B·r), where the signs in r are drawn from the system's randomness when C is there already. A sum of a row and a block may be off by
@@ -51,14 +51,21 @@ and then shows more than it has in training.
 **Which GPU, and what was timed.** Each group's process holds the UUIDs and places on the bus of its GPUs to those that were listed: one that is another now, or is
 gone, is not measured (CUDA numbers anew where one has fallen off the bus). Where CUDA's UUID is not NVML's, or two GPUs are at one place on the bus, their figures are
 *can't tell*. What is compared is what was timed: before the last burst (of copies and memory: the last group) what is to be written is poisoned, and its last launch writes to
-a place of its own (products, copies), or another value than those before it (`memory-write`, `memory-triad`); of `memory-read` the sums of all launches of that group are
-compared. A GPU that does the first of a burst, and for the others only takes its time, is `WRONG`. Not proved is that the launches between the first and the last were
-done, which write the same to one place, nor those of the bursts before. Of sparse products all launches
-write to one place: that the last burst wrote is known, and not how often. The convolution is computed once more after its bursts, and of `l2-read` nothing is compared. Of collectives
-the result of one call by itself is compared, and not what is timed; a burn writes its places again without poisoning them, so that a GPU which left them as they were would pass.
-The 3 ms below are half of a short burst: a timer that says two thirds of what a burst of 10 ms took is not found out.
-Each burst is held to the host's clock as well: one for which the host waited more than 1.25 times as long as CUDA's timer says, and 3 ms, or for less, is
-taken again; where there are three times as many of those as were wanted, there is no figure, and both times are said. A figure that is more than 1.15 times what the multiprocessors can do at
+a place of its own (products, convolutions, copies), or another value than those before it (`memory-write`, `memory-triad`), or is of other numbers: the last sparse product is of another
+dense matrix, at the place of the first, since the library touches memory that is none where it is given other places than its plan was searched with. The last timed call
+of a collective, in each size that is measured, sends other numbers than those before it, and all that every GPU got of it is compared. Of `memory-read` and `l2-read` the sums of all
+launches of that group are compared. A GPU that does the first of a burst, and for the others only takes its time, is `WRONG`. Not proved is that the launches between the first and the last were
+done, which write the same to one place, nor those of the bursts before. Of launches, graphs and allocations there is nothing to compare. Each copy of `host-to-device-pageable` is
+waited for by itself, and the last one goes over poison. Through torch, the places of the results are filled with NaN before the last burst or group, and what its last call left is compared;
+of the small model, that there is a loss at all: it is compared before.
+
+**Which timer.** Each burst, group and round is held to the host's clock as well: those for which the two are more than 3 % apart (less than half of the 7 % that a verdict allows) are taken again, up
+to twice as many as are wanted. Where the host is too slow to say it of 10 ms (a busy one, or one that is told late), up to three groups of ten times as long are timed, which costs waking a tenth
+as much of them: one that is within 3 % bears the timer out. Without one, a figure is never as expected: *can't tell* says how far apart the two are, and that the host may be slow or
+the timer wrong, which nobody can know there. More than a quarter, and of a burst 3 ms beside it, is no time: where there are three times as many of those as were wanted, or the longest group is
+so, there is no figure, and both times are said. A timer that is right over tenths of a second, and wrong over less by no more than that, on a host that is slow, would pass.
+The clock of the host itself is believed. Figures of collectives and latencies are by the host's clock alone. A figure that is more than 1.1 times the best that is known of this GPU (`beyond`
+in `crates/facts/data/figures.toml`, with its source) is *can't tell*: nobody has published as much. `l2-read` has no row of any GPU to be compared with, and is never more than that. A figure that is more than 1.15 times what the multiprocessors can do at
 the highest clock that NVML saw meanwhile is *can't tell*, and so is one that passed more than the link that NVML says (but not more than the best of board and slot, with the
 right contents). Repeats whose middle half lies further apart than a quarter of the median are not as expected: *low* with what held the clock, else *can't tell*.
 The time limit of a group is 120 s with `--quick`, 600 s, 3600 s with `--full`, and that of `burn` as long as it takes beside; what has no answer when it is over is named.
@@ -77,17 +84,22 @@ the processor: a wrong number is found that is off by a fourth of what numbers u
 what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
 figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
-What Python says is not trusted: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
+**Figures through torch are the image's word.** Python and torch are the image's: a program that stands in their place can write any number below its bound, with an error that is small enough, and
+what it took the time with is its own. What sconce measures natively depends on no Python; where the two differ by more than they should, believe that. What Python says is not trusted beyond that: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
 for the figures that were asked of it and for nothing else. A figure on the GPU without the error of its results, or with a number that can't be, is none. What it leaves
 running ends with its group of figures, in a session of its own too (where sconce itself is killed with SIGKILL under `--host`, that stays). What it says beyond that is refused by name, and is a remark in the result.
 
-**Burn.** `--burn TIME` computes the same product on all GPUs at once, into one place after another of nine tenths of the free memory, and
-compares every result with the first bit by bit, on the GPU. A GPU that differs once is said as `WRONG` at once; the
-others go on. cuBLAS promises the same bits for the same product on one GPU (cuBLAS documentation, \"Results reproducibility\").
+**Burn.** `--burn TIME` computes two products by turns on all GPUs at once, into one place after another of nine tenths of the free memory, and
+compares every result with the first of its kind bit by bit, on the GPU. The first of each is held to the host. All places are poisoned before, and each time that a place is written it is the other
+product's turn: a GPU that leaves a place as it was leaves what is wrong there. What is compared is counted on the GPU, and the host holds the count to what it asked for, each second: one that does
+nothing any more finds no difference either, and is `WRONG` by that. A GPU that differs once is said as `WRONG` at once; the
+others go on. It proves that every product of the burn was computed, as the same GPU computed it at the start; not that the reading of a comparison was right, where a
+fault were to write both numbers. Each second is held to the host's clock. cuBLAS promises the same bits for the same product on one GPU (cuBLAS documentation, \"Results reproducibility\").
 
 **Kept.** A result that was not interrupted is kept in the store, wrong ones too, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
-`--baseline FILE`: it is read before anything is measured, strictly. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+`--baseline FILE`: it is read before anything is measured, strictly: a figure that is beyond its bound, off by more than it was allowed, negative or none is refused with the reason. One that it marks as wrong
+is *can't tell*, and a GPU that was wrong then, in any figure, is named; so is that it has none of the GPUs that are measured. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
 above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
 Another driver, image or torch is what people compare: the figures are compared, beside what differs.

@@ -230,6 +230,13 @@ fn with_gpus(figure: &str, gpus: &[u32]) -> String {
     }
 }
 
+impl Judged {
+    /// Its figure, with the GPUs that it is of.
+    pub fn named(&self) -> String {
+        named(self)
+    }
+}
+
 impl Unavailable {
     /// Its figure, with the GPUs that it is of.
     pub fn named(&self) -> String {

@@ -1,38 +1,25 @@
 //! A run beside an earlier one: what differs is said, and what can't be compared has no verdict.
 
-use std::fs;
-use std::path::Path;
+mod recording;
 
+use recording::{recorded, report};
 use sconce_bench::Baseline;
-use sconce_bench::answer::{Line, Malformed, Reader, Torch};
+use sconce_bench::answer::{Line, Torch};
 use sconce_bench::comparison::{Changed, Comparison};
-use sconce_bench::report::{Report, Subject};
 use serde_json::Value;
-
-fn recorded(name: &str) -> Vec<Line> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name);
-    let text = fs::read(path).expect("the recording");
-    let lines: Result<Vec<Line>, Malformed> = Reader::default().read(&text).into_iter().collect();
-    lines.expect("answers")
-}
-
-fn of_lines(lines: Vec<Line>) -> Report {
-    let subject = Subject { target: "torch".to_owned(), effort: "usual", ..Subject::default() };
-    Report::new(subject, lines, Vec::new())
-}
 
 /// Compares a run with an earlier one, which is changed as a document.
 fn compared(earlier: impl Fn(&mut Value), now: impl Fn(&mut Vec<Line>)) -> Comparison {
     let torch = || Line::Torch(Torch { version: Some("2.15.0".to_owned()) });
     let mut lines = recorded("h100-without-pauses.jsonl");
     lines.push(torch());
-    let mut before = serde_json::to_value(of_lines(lines)).unwrap();
+    let mut before = serde_json::to_value(report(lines)).unwrap();
     before["image"] = "sha256:aa".into();
     earlier(&mut before);
     let mut lines = recorded("h100-bursts.jsonl");
     lines.push(torch());
     now(&mut lines);
-    let mut report = of_lines(lines);
+    let mut report = report(lines);
     report.image = Some("sha256:aa".to_owned());
     report.compare("before.json", &Baseline::read(before.to_string().as_bytes()).unwrap());
     report.comparison.unwrap()

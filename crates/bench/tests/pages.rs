@@ -1,35 +1,12 @@
 //! The pages of a run: whole, self-contained, in two languages, with the values of its document.
 
-use std::fs;
-use std::path::Path;
+mod recording;
 
+use recording::{change, recorded, report};
 use sconce_bench::Baseline;
-use sconce_bench::answer::{Line, Malformed, Reader};
+use sconce_bench::answer::{Line, Reader};
 use sconce_bench::report::{Report, Subject};
 use serde_json::{Value, json};
-
-fn recorded(name: &str) -> Vec<Line> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name);
-    let text = fs::read(path).expect("the recording");
-    let lines: Result<Vec<Line>, Malformed> = Reader::default().read(&text).into_iter().collect();
-    lines.expect("answers")
-}
-
-fn report(lines: Vec<Line>) -> Report {
-    let subject = Subject { target: "torch".to_owned(), effort: "usual", ..Subject::default() };
-    Report::new(subject, lines, Vec::new())
-}
-
-/// Changes the figures of that name.
-fn change(lines: &mut [Line], name: &str, by: impl Fn(&mut sconce_bench::answer::Figure)) {
-    for line in lines {
-        if let Line::Figure(figure) = line
-            && figure.figure == name
-        {
-            by(figure);
-        }
-    }
-}
 
 /// A run with all that a page may have: something wrong, something not measured, a remark, an earlier run.
 fn full() -> Report {

@@ -1,40 +1,17 @@
 //! Reports of recorded runs: what is said of figures, and what is not believed.
 
-use std::fs;
-use std::path::Path;
+mod recording;
 
+use recording::{change, recorded, report};
 use sconce_bench::answer::{Line, Malformed, Reader};
-use sconce_bench::report::{Report, Subject};
+use sconce_bench::report::Report;
 use sconce_bench::{FIGURES, Group};
 use serde_json::json;
-
-fn recorded(name: &str) -> Vec<Line> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name);
-    let text = fs::read(path).expect("the recording");
-    let lines: Result<Vec<Line>, Malformed> = Reader::default().read(&text).into_iter().collect();
-    lines.expect("answers")
-}
-
-fn report(lines: Vec<Line>) -> Report {
-    let subject = Subject { target: "torch".to_owned(), effort: "usual", ..Subject::default() };
-    Report::new(subject, lines, Vec::new())
-}
 
 /// The lines of a report that are about these figures.
 fn about(report: &Report, names: &[&str]) -> String {
     let wanted = report.figures.iter().filter(|one| names.contains(&one.figure.figure.as_str()));
     wanted.map(|one| format!("{one}\n")).collect()
-}
-
-/// Changes the figures of that name.
-fn change(lines: &mut [Line], name: &str, by: impl Fn(&mut sconce_bench::answer::Figure)) {
-    for line in lines {
-        if let Line::Figure(figure) = line
-            && figure.figure == name
-        {
-            by(figure);
-        }
-    }
 }
 
 /// Makes a figure this one, its best repeat too.

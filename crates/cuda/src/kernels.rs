@@ -38,7 +38,8 @@ extern "C" __global__ void read_again(const uint4 *x, u64 n, u64 rounds, unsigne
         for (; i < n; i += stride) s += sum(__ldcg(x + i));
         s = s * 31 + 1;
     }
-    if (s == 0x12345678u) atomicAdd(out, 1);
+    for (int offset = 16; offset > 0; offset /= 2) s += __shfl_down_sync(0xffffffffu, s, offset);
+    if (threadIdx.x % 32 == 0) atomicAdd(out, s);
 }
 
 extern "C" __global__ void write_all(uint4 *y, u64 n, unsigned value) {
@@ -52,12 +53,16 @@ extern "C" __global__ void write_all(uint4 *y, u64 n, unsigned value) {
 
 extern "C" __global__ void differ(const uint4 *x, const uint4 *y, u64 n, u64 *out) {
     u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x, stride = gridDim.x * (u64)blockDim.x;
-    unsigned different = 0;
+    unsigned different = 0, same = 0;
     for (; i < n; i += stride) {
         uint4 a = __ldcs(x + i), b = __ldcs(y + i);
-        different += a.x != b.x || a.y != b.y || a.z != b.z || a.w != b.w;
+        bool other = a.x != b.x || a.y != b.y || a.z != b.z || a.w != b.w;
+        different += other;
+        same += !other;
     }
+    for (int offset = 16; offset > 0; offset /= 2) same += __shfl_down_sync(0xffffffffu, same, offset);
     if (different != 0) atomicAdd(out, (u64)different);
+    if (threadIdx.x % 32 == 0) atomicAdd(out + 1, (u64)same);
 }
 
 extern "C" __global__ void copy_all(const uint4 *x, uint4 *y, u64 n) {
@@ -100,6 +105,11 @@ fn units(buffer: &Buffer) -> u64 {
     (buffer.bytes() / 16) as u64
 }
 
+/// How many units of 16 bytes `differ` compares in a buffer.
+pub fn compared(buffer: &Buffer) -> u64 {
+    units(buffer)
+}
+
 /// `nothing`.
 pub fn nothing(kernel: &Kernel, stream: &Stream) -> Result<(), Refusal> {
     // SAFETY: it takes nothing.
@@ -126,7 +136,19 @@ pub fn read_all(
     }
 }
 
-/// `read_again`, over the first `n` units of x.
+/// What one launch of `read_again` adds to its number: each thread has the sum of its part, and `s * 31 + 1` of that and what
+/// it had before, in each round; `sum` is that of all parts.
+pub fn read_again_adds(grid: Grid, rounds: u64, sum: u32) -> u32 {
+    let (mut times, mut more) = (0u32, 0u32);
+    for _ in 0..rounds {
+        times = times.wrapping_add(1).wrapping_mul(31);
+        more = more.wrapping_mul(31).wrapping_add(1);
+    }
+    let threads = grid.blocks.wrapping_mul(grid.threads);
+    times.wrapping_mul(sum).wrapping_add(more.wrapping_mul(threads))
+}
+
+/// `read_again`: adds [`read_again_adds`] to `out`'s one number.
 pub fn read_again(
     kernel: &Kernel,
     stream: &Stream,
@@ -166,7 +188,8 @@ pub fn write_all(
     }
 }
 
-/// `differ`: adds how many units of 16 bytes are not the same to `out`'s one 64-bit number.
+/// `differ`: adds how many units of 16 bytes are not the same to the first of `out`'s two 64-bit numbers, and how many are to the
+/// second: what compares nothing finds nothing different either.
 pub fn differ(
     kernel: &Kernel,
     stream: &Stream,
@@ -175,7 +198,7 @@ pub fn differ(
     out: &Buffer,
 ) -> Result<(), Refusal> {
     let n = units(x).min(units(y));
-    // SAFETY: the types are those of the source; both have n units, out one number.
+    // SAFETY: the types are those of the source; both have n units, out two numbers.
     unsafe {
         kernel.launch(
             stream,
@@ -229,5 +252,26 @@ pub fn triad(
                 (&raw const n).cast(),
             ],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each thread by itself, as the source has it.
+    #[test]
+    fn what_a_launch_adds_is_what_its_threads_add() {
+        let grid = Grid { blocks: 3, threads: 32 };
+        let parts: Vec<u32> = (0..96u32).map(|thread| thread.wrapping_mul(2_654_435_761)).collect();
+        for rounds in [0, 1, 2, 200] {
+            let one = |part: &u32| {
+                (0..rounds)
+                    .fold(0u32, |s, _| s.wrapping_add(*part).wrapping_mul(31).wrapping_add(1))
+            };
+            let all = parts.iter().map(one).fold(0, u32::wrapping_add);
+            let sum = parts.iter().copied().fold(0, u32::wrapping_add);
+            assert_eq!(read_again_adds(grid, rounds, sum), all, "{rounds}");
+        }
     }
 }

@@ -54,8 +54,13 @@ impl Buffer {
 
     /// All of it; bytes that make no whole value are left out.
     pub fn read<T: Plain>(&self) -> Result<Vec<T>, Refusal> {
+        self.first(usize::MAX)
+    }
+
+    /// The first values of it: so many, or as many as there are.
+    pub fn first<T: Plain>(&self, count: usize) -> Result<Vec<T>, Refusal> {
         self.context.enter()?;
-        let mut values = vec![T::default(); self.bytes / size_of::<T>()];
+        let mut values = vec![T::default(); count.min(self.bytes / size_of::<T>())];
         let bytes = size_of_val(&*values);
         // SAFETY: `values` has so many bytes, the buffer no fewer.
         unsafe {
@@ -64,10 +69,10 @@ impl Buffer {
         Ok(values)
     }
 
-    /// Writes these bytes from ordinary memory to its beginning, as far as both go.
-    pub fn write(&self, bytes: &[u8]) -> Result<(), Refusal> {
+    /// Writes these values from ordinary memory to its beginning, as far as both go.
+    pub fn write<T: Plain>(&self, values: &[T]) -> Result<(), Refusal> {
         // SAFETY: both sides have so many bytes.
-        unsafe { self.upload(bytes.as_ptr().cast(), bytes.len().min(self.bytes)) }
+        unsafe { self.upload(values.as_ptr().cast(), size_of_val(values).min(self.bytes)) }
     }
 
     /// How many bytes it has.

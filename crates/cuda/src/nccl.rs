@@ -58,6 +58,8 @@ fn words(library: &Opened, code: c_int) -> Option<String> {
 /// `ncclFloat32`, of 4 bytes, and `ncclSum`.
 const FLOAT: c_int = 7;
 const BYTES: usize = 4;
+/// How many numbers further on the last call of several sends from: a multiple of what any alignment asks for.
+pub const APART: usize = 1024;
 const SUM: c_int = 0;
 
 /// What ranks do together; all of it in 32-bit floating point.
@@ -105,7 +107,7 @@ impl Group {
         for (_, context) in devices {
             ranks.push(Rank {
                 communicator: std::ptr::null_mut(),
-                send: Buffer::new(context, bytes)?,
+                send: Buffer::new(context, bytes + APART * BYTES)?,
                 receive: Buffer::new(context, bytes)?,
                 stream: Stream::new(context)?,
             });
@@ -144,30 +146,33 @@ impl Group {
         self.ranks.first().map(|rank| &rank.stream)
     }
 
-    /// The contents that each sends.
+    /// The contents that each sends; [`APART`] more than what the largest collective sends.
     pub fn set(&self, rank: usize, values: &[f32]) -> Result<(), Refusal> {
-        let Some(rank) = self.ranks.get(rank) else { return Ok(()) };
-        let values = Buffer::of(rank.stream.context(), values)?;
-        rank.send.copy_from(&values, &rank.stream)?;
-        // All ones: no number, so that what is not written shows.
-        rank.receive.fill(&rank.stream, 0xff)?;
-        rank.stream.wait()
+        self.ranks.get(rank).map_or(Ok(()), |rank| rank.send.write(values))
     }
 
-    /// What one has received.
-    pub fn received(&self, rank: usize) -> Result<Vec<f32>, Refusal> {
-        self.ranks.get(rank).map_or(Ok(Vec::new()), |rank| rank.receive.read())
+    /// Fills what all receive with ones: no number, so that what is not written shows.
+    pub fn poison(&self) -> Result<(), Refusal> {
+        self.ranks.iter().try_for_each(|rank| rank.receive.fill(&rank.stream, 0xff))?;
+        self.wait()
+    }
+
+    /// So many of the first numbers that one has received.
+    pub fn received(&self, rank: usize, count: usize) -> Result<Vec<f32>, Refusal> {
+        self.ranks.get(rank).map_or(Ok(Vec::new()), |rank| rank.receive.first(count))
     }
 
     /// Puts a collective on the streams of all. `bytes` counts as nccl-tests does: what the larger of the two buffers of a
     /// rank holds, cut to whole numbers for each rank.
     pub fn run(&self, what: Collective, bytes: usize) -> Result<(), Refusal> {
-        self.grouped(|| (0..self.ranks.len()).try_for_each(|rank| self.ask(rank, what, bytes)))
+        let ask = |rank| self.ask(rank, what, (bytes, 0));
+        self.grouped(|| (0..self.ranks.len()).try_for_each(ask))
     }
 
     /// Does it so many times and waits for all; the time since all threads were ready. Each GPU is asked by a thread of its
     /// own, as by the processes of a job: one thread for all would be the limit of small sizes. `run` comes first, as
-    /// connections are made by the first call, all at once.
+    /// connections are made by the first call, all at once. The last one sends from [`APART`] numbers further on: what it leaves
+    /// none before it has left.
     pub fn repeat(&self, what: Collective, bytes: usize, count: u32) -> Result<Duration, Refusal> {
         let ready = Barrier::new(self.ranks.len() + 1);
         thread::scope(|scope| {
@@ -197,17 +202,23 @@ impl Group {
     }
 
     /// Asks for the part of one rank.
-    fn ask(&self, number: usize, what: Collective, bytes: usize) -> Result<(), Refusal> {
+    fn ask(
+        &self,
+        number: usize,
+        what: Collective,
+        (bytes, apart): (usize, usize),
+    ) -> Result<(), Refusal> {
         let Some(rank) = self.ranks.get(number) else { return Ok(()) };
         let ranks = self.ranks.len();
         let part = bytes / BYTES / ranks;
         let all = part * ranks;
         let functions = &self.functions;
-        let (send, receive) = (rank.send.pointer(), rank.receive.pointer());
+        let send = rank.send.pointer().wrapping_byte_add(apart * BYTES);
+        let receive = rank.receive.pointer();
         let (communicator, stream) = (rank.communicator, rank.stream.handle());
         let peer = |number: usize| c_int::try_from(number % ranks).unwrap_or(0);
-        // SAFETY: every buffer holds `all` numbers (`bytes` is no more than they were made with), and lives until
-        // its stream was waited for.
+        // SAFETY: every buffer holds `all` numbers (`bytes` is no more than they were made with; what is sent has `APART`
+        // more), and lives until its stream was waited for.
         unsafe {
             match what {
                 Collective::AllReduce => {
@@ -272,7 +283,10 @@ impl Asked<'_> {
         let entered = group.ranks.get(rank).map_or(Ok(()), |one| one.stream.context().enter());
         ready.wait();
         entered?;
-        (0..count).try_for_each(|_| group.grouped(|| group.ask(rank, what, bytes)))
+        (0..count).try_for_each(|at| {
+            let apart = if at + 1 == count { APART } else { 0 };
+            group.grouped(|| group.ask(rank, what, (bytes, apart)))
+        })
     }
 }
 

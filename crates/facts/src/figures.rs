@@ -52,6 +52,15 @@ struct Least {
     source: String,
 }
 
+/// More than so many times the best that is known is doubted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beyond {
+    times: f64,
+    #[allow(dead_code)]
+    source: String,
+}
+
 /// What bounds a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,6 +121,7 @@ struct HostLink {
 #[derive(Deserialize)]
 struct Table {
     least: Vec<Least>,
+    beyond: Beyond,
     public: Vec<OfGpu>,
     floor: Vec<OfGpu>,
     rate: Vec<OfCapability>,
@@ -174,6 +184,11 @@ pub fn rate(capability: Capability, figure: &str) -> Option<u32> {
 /// The share of what it is compared with that a figure has at least, where all is well.
 pub fn least(of: Compared) -> f64 {
     ROWS.least.iter().find(|row| row.of == of).map_or(1.0, |row| row.share)
+}
+
+/// How many times the best that is known a figure may be, and be as expected.
+pub fn beyond() -> f64 {
+    ROWS.beyond.times
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub use cuda::{
     toolkit_driver, toolkits,
 };
 pub use figures::{
-    Bound, By, Compared, Known, bound, floor_figure, host_link, least, pcie, public_figure, rate,
+    Bound, By, Compared, Known, beyond, bound, floor_figure, host_link, least, pcie, public_figure,
+    rate,
 };
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Basis, Gpu, Listed, gpu, gpu_by_pci, gpus};

@@ -273,6 +273,7 @@ impl Nvml {
         // SAFETY: callers pass the `T` that nvml.h declares for `name`, and a device handle that
         // NVML gave; `value` outlives the call.
         let code = times::call(name, || unsafe { function(device, &mut value) });
+        session::heed(code);
         (code == 0).then_some(value)
     }
 

@@ -120,7 +120,10 @@ pub fn run(order: &Order) -> Result<(), Error> {
 /// Says which torch and which GPUs there are; the inner answer is why the latter can't be said.
 fn list(order: &Order) -> Result<Result<(), String>, Error> {
     let version = packages::torch(&packages(order.python.as_deref()));
-    append(&order.results, &Line::Torch(Torch { version }))?;
+    // Where asking NVML took CUDA with it, this is asked once more.
+    if !answers(&order.results).any(|line| matches!(line, Line::Torch(_))) {
+        append(&order.results, &Line::Torch(Torch { version }))?;
+    }
     match measure::gpus() {
         Ok(lines) if lines.is_empty() => Ok(Err("CUDA shows no GPU".to_owned())),
         Ok(lines) => lines.iter().try_for_each(|line| append(&order.results, line)).map(Ok),
@@ -135,12 +138,19 @@ fn lists_a_gpu(results: &Path) -> bool {
 
 /// The GPUs that were listed before anything was measured.
 fn listed(results: &Path) -> Vec<Gpu> {
-    let answers = std::fs::read(results).unwrap_or_default();
-    let gpu = |line: &[u8]| match answer::line(line) {
-        Ok(Line::Gpu(gpu)) => Some(gpu),
+    let gpu = |line| match line {
+        Line::Gpu(gpu) => Some(gpu),
         _ => None,
     };
-    answers.split(|byte| *byte == b'\n').filter_map(gpu).collect()
+    answers(results).filter_map(gpu).collect()
+}
+
+/// What was answered so far.
+fn answers(results: &Path) -> impl Iterator<Item = Line> {
+    let answers = std::fs::read(results).unwrap_or_default();
+    let lines: Vec<Line> =
+        answers.split(|byte| *byte == b'\n').filter_map(|line| answer::line(line).ok()).collect();
+    lines.into_iter()
 }
 
 fn unavailable(figure: &str, reason: String) -> Line {

@@ -86,7 +86,7 @@ pub(crate) fn measure(order: &Order, group: Group) -> Result<Result<(), String>,
     }
     let status = child.wait().map_err(Error::Start)?;
     let words = words.words(Instant::now() + LEFTOVERS);
-    if let Some(line) = watch.silence(group.name()) {
+    for line in [watch.silence(group.name()), watch.lost(group.name())].into_iter().flatten() {
         append(&order.results, &line)?;
     }
     Ok(match (wrong, status.success()) {

@@ -322,7 +322,7 @@ fn results_are_kept_and_listed() {
     fs::write(world.path("store/bench/000000000001-broken.json"), "{").unwrap();
     let (code, out, err) = log(&[]);
     assert!(code == 0 && err.contains("-broken.json is left out"), "{err}");
-    let wanted = "  GPU 0: NVIDIA H100 80GB HBM3, driver -: host-to-device ";
+    let wanted = "  GPU 0: NVIDIA H100 80GB HBM3, driver not known: host-to-device ";
     assert_eq!(out.lines().filter(|line| line.starts_with(wanted)).count(), 4, "{out}");
     assert!(out.contains("ago  this machine  quick\n"), "{out}");
     let (_, out, _) = log(&["--only", "device-to-host"]);

@@ -1,8 +1,9 @@
 //! `sconce bench --baseline`: what differs from an earlier result is said before anything is measured, and what can't be compared
 //! has no verdict, in any of the forms.
 
-mod bench_world;
 // Others use what this test does not: images.
+#[allow(dead_code)]
+mod bench_world;
 #[allow(dead_code)]
 mod world;
 
@@ -55,11 +56,16 @@ fn another_gpu_driver_torch_or_effort_is_said_before_anything_is_measured() {
     let cases: [(&str, Value, String, bool); 5] = [
         (
             "/gpus/0/name",
-            "NVIDIA A100-SXM4-80GB".into(),
-            format!("GPU 0 was NVIDIA A100-SXM4-80GB, and is {now}: two kinds of GPU are compared"),
+            "NVIDIA H200".into(),
+            format!("GPU 0 was NVIDIA H200, and is {now}: two kinds of GPU are compared"),
             false,
         ),
-        ("/gpus/0/sm_count", 66.into(), "GPU 0 had 66 multiprocessors, and has 132".into(), false),
+        (
+            "/gpus/0/sm_count",
+            130.into(),
+            "GPU 0 had 130 multiprocessors, and has 132".into(),
+            false,
+        ),
         (
             "/effort",
             "full".into(),
@@ -163,4 +169,30 @@ fn a_baseline_of_something_else() {
     let why = "can't compare with before.json: it has none of the figures that are asked for";
     assert!(code == 2 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
     assert!(said.contains("`--only bf16` measures what it has"), "{said}");
+}
+
+/// An earlier result of other GPUs, of what can't be, and of what was wrong.
+#[test]
+fn a_baseline_that_says_nothing_of_this_gpu_or_what_can_not_be() {
+    let before = Before::new();
+    let other = |document: &mut Value| {
+        document["gpus"][0]["gpu"] = 1.into();
+        document["figures"][0]["gpus"][0] = 1.into();
+    };
+    let (code, said) = before.machine.says(&before.with(other, &[]), "");
+    let why =
+        "it has no GPU that is measured (GPU 0), it is of GPU 1: nothing of a GPU is compared";
+    assert!(code == 0 && said.matches(why).count() == 2, "{code} {said}");
+    let beyond = |document: &mut Value| document["figures"][0]["best"] = 1575.0.into();
+    let (code, said) = before.machine.says(&before.with(beyond, &[]), "");
+    let why =
+        "its `bf16` can't be: 1575 TFLOP/s is more than its multiprocessors can do at 1980 MHz";
+    assert!(code == 3 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
+    let wrong = |document: &mut Value| {
+        document["wrong"] =
+            serde_json::json!([{ "figure": "bf16", "gpus": [0], "reason": "a sum is off" }]);
+    };
+    let (_, said) = before.machine.says(&before.with(wrong, &[]), "");
+    assert!(said.contains("GPU 0 was wrong then: bf16: a sum is off"), "{said}");
+    assert!(said.contains("can't tell because the earlier one was wrong (a sum is off)"), "{said}");
 }

@@ -17,6 +17,9 @@ const H200: (&str, &str) = ("FAKE_GPU_NAME", "NVIDIA H200");
 /// So little memory that a product is a small one, which the fake computes in no time.
 const SMALL: (&str, &str) = ("FAKE_GPU_FREE", "90000000");
 
+const COLLECTIVES: [&str; 6] =
+    ["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "send-receive"];
+
 /// A machine with a fake GPU or two.
 struct Machine {
     world: World,
@@ -131,6 +134,8 @@ fn a_convolution_is_expected_low_impossible_or_wrong() {
         1,
     );
     check(&[("FAKE_GPU_WRONG", "convolution")], "WRONG: a sum of 1 images of 56x56", 1);
+    let first = "numbers of the result were not written or are none (1 images of 56x56";
+    check(&[("FAKE_GPU_WRONG", "first")], first, 1);
     let pixels = ": its channels, added up with random signs, are off by ";
     check(&[("FAKE_GPU_WRONG", "pixels")], pixels, 1);
     check(
@@ -242,18 +247,27 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
         "900 GB/s is more than its NVLink carries: 48",
         1,
     );
-    let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "4000000000")];
+    let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "1000000000")];
     // NCCL's time is the host's clock: a busy machine may spoil some runs, and not all.
-    let says = [&[H200, ("FAKE_GPU_COUNT", "2")], busbw("420").as_slice()].concat();
+    let says = [&[H200, ("FAKE_GPU_COUNT", "2")], busbw("335").as_slice()].concat();
     let mut runs = (0..8).map(|_| machine.says(&["--only", "all-reduce"], &says));
     assert!(runs.any(|(code, text)| code == 0 && text.contains("327 (best known): as expected")));
     check("all-reduce", &busbw("100"), "LOW, without a known cause", 1);
-    for figure in
-        ["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "send-receive"]
-    {
+    for figure in COLLECTIVES {
         check(figure, &busbw("20000"), " is more than its NVLink carries: 48", 1);
     }
-    check("broadcast", &[("FAKE_GPU_WRONG", "collective")], "WRONG: 1 of ", 1);
+    let small = ("FAKE_GPU_FREE", "8000000");
+    check("broadcast", &[small, ("FAKE_GPU_WRONG", "collective")], "WRONG: 1 of ", 1);
+    // It takes its time, and does what it is asked for once.
+    for figure in COLLECTIVES {
+        let first = ("FAKE_GPU_WRONG", "collective-first");
+        check(
+            figure,
+            &[small, first],
+            " numbers that GPU 0 got are wrong, in the last timed call of ",
+            1,
+        );
+    }
 }
 
 #[test]
@@ -268,6 +282,11 @@ fn a_burn_is_expected_impossible_or_wrong() {
     burn(&[("FAKE_GPU_TFLOPS", "1400")], "TFLOP/s is more than its multiprocessors can do", 1);
     burn(&[("FAKE_GPU_WRONG", "burn")], "16 bytes differed from the first result", 1);
     burn(&[("FAKE_GPU_WRONG", "product")], "WRONG: bf16 of 1024x1024x1024 is", 1);
+    // It computes no more, and what is in its places was right once.
+    burn(&[("FAKE_GPU_WRONG", "stops")], "16 bytes differed from the first result", 1);
+    burn(&[("FAKE_GPU_WRONG", "dead")], "it does not do what it is told", 1);
+    let slow = [("FAKE_GPU_TFLOPS", "400"), ("FAKE_GPU_TIMER_TIMES", "0.625")];
+    burn(&slow, "by the host's clock: without a timer", 12);
 }
 
 /// A figure as a program inside says it.

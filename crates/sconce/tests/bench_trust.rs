@@ -1,16 +1,15 @@
 //! `sconce bench` beside a GPU that says of itself what its product can't be: nothing that rests on it is as expected.
 
-// Others use what this test does not: images.
+// Others use what this test does not: images, a Python.
+#[allow(dead_code)]
+mod bench_world;
 #[allow(dead_code)]
 mod world;
 
-use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sconce_testkit::{FakeGpu, FakeNvml};
+use bench_world::{Machine, RIGHT};
 use serde_json::Value;
-use world::World;
 
 /// Very fast, and with so little memory that a product is a small one, which the fake computes in no time.
 const FAST: &[(&str, &str)] = &[
@@ -19,59 +18,26 @@ const FAST: &[(&str, &str)] = &[
     ("FAKE_GPU_HOST_GB_S", "120"),
     ("FAKE_GPU_FREE", "90000000"),
 ];
-const RIGHT: &[(&str, &str)] = &[("FAKE_GPU_TFLOPS", "800"), ("FAKE_GPU_HOST_GB_S", "55"), FAST[3]];
 
-struct Machine {
-    world: World,
-    nvml: FakeNvml,
+/// The line of a figure.
+fn line(machine: &Machine, figure: &str, nvml: &str, says: &[(&str, &str)]) -> String {
+    let text = machine.run(figure, nvml, says).1;
+    let its = |line: &&str| line.split(' ').next() == Some(figure);
+    text.lines().find(its).unwrap_or(&text).to_owned()
 }
 
-impl Machine {
-    fn new() -> Self {
-        let world = World::new();
-        let folder = world.path("gpu");
-        fs::create_dir_all(&folder).unwrap();
-        let nvml = FakeNvml::new(&folder, "");
-        drop(FakeGpu::new(&folder).with("libcublasLt", "libcublasLt.so.13", &[]));
-        Self { world, nvml }
-    }
-
-    fn command(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> Command {
-        self.nvml.becomes(&(FakeNvml::h100s(2) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
-        let mut command = self.world.sconce(&["bench", "--host", "--quick", "--seed", "7"]);
-        command.args(["--only", figure]).env("LD_LIBRARY_PATH", self.nvml.folder());
-        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
-        command.envs(says.iter().copied());
-        command
-    }
-
-    /// The document.
-    fn json(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> Value {
-        let output = self.command(figure, nvml, says).arg("--json").output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// What is said of a figure where NVML says this beside what an H100 has.
-    fn says(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> String {
-        let text = self.run(figure, nvml, says).1;
-        let its = |line: &&str| line.split(' ').next() == Some(figure);
-        text.lines().find(its).unwrap_or(&text).to_owned()
-    }
-
-    /// The exit code, and all that is said.
-    fn run(&self, figure: &str, nvml: &str, says: &[(&str, &str)]) -> (i32, String) {
-        let output = self.command(figure, nvml, says).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
-    }
+/// The document.
+fn document(machine: &Machine, figure: &str, nvml: &str, says: &[(&str, &str)]) -> Value {
+    let mut command = machine.of(&["--quick", "--json"], figure, nvml, says);
+    serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
 fn what_a_product_has_bounds_what_its_machine_says() {
     let machine = Machine::new();
     let of = |machine: &Machine, figure: &str, nvml: &str, extra: &[(&str, &str)]| {
-        let fast = machine.says(figure, nvml, &[FAST, extra].concat());
-        (fast, machine.says(figure, nvml, &[RIGHT, extra].concat()))
+        let fast = line(machine, figure, nvml, &[FAST, extra].concat());
+        (fast, line(machine, figure, nvml, &[RIGHT, extra].concat()))
     };
     let (wrong, unknown) = of(&machine, "bf16", "gpu.*.sm_max_mhz 9999\n", &[]);
     assert!(wrong.contains("WRONG") && wrong.contains("can do at 1980 MHz: 1124"), "{wrong}");
@@ -107,7 +73,7 @@ fn what_a_product_has_bounds_what_its_machine_says() {
             "{unknown}"
         );
     }
-    assert!(machine.says("bf16", "", RIGHT).contains("as expected"));
+    assert!(line(&machine, "bf16", "", RIGHT).contains("as expected"));
 }
 
 /// CUDA and NVML are asked about one GPU, by its place on the bus: where they speak of two, neither is gone by.
@@ -118,12 +84,12 @@ fn one_gpu_of_two_names_or_two_of_one_uuid() {
     for figure in ["bf16", "host-to-device"] {
         let free = if figure == "bf16" { "90000000" } else { "1200000000" };
         let right = [RIGHT, &[("FAKE_GPU_FREE", free)]].concat();
-        let said = machine.says(figure, other, &right);
+        let said = line(&machine, figure, other, &right);
         let why = "can't tell: CUDA says that GPU 0 is NVIDIA H100 80GB HBM3, and NVML says that it is NVIDIA H100 PCIe";
         assert!(said.contains(why), "{said}");
         // Other words for the same product, or none, contradict nothing.
         for same in ["gpu.0.name H100 SXM5 80GB\n", "gpu.0.name -\n", "gpu.0.name \n"] {
-            let said = machine.says(figure, same, &right);
+            let said = line(&machine, figure, same, &right);
             assert!(said.contains("as expected"), "{same}: {said}");
         }
         let twins = [right.as_slice(), &[("FAKE_GPU_COUNT", "2")]].concat();
@@ -145,12 +111,12 @@ fn clocks_power_and_heat_that_can_not_be() {
     let machine = Machine::new();
     let slow = [&[("FAKE_GPU_TFLOPS", "500")], &RIGHT[1..]].concat();
     for clock in ["0", "4294967295", "9999"] {
-        let said = machine.says("bf16", &format!("gpu.*.sm_mhz {clock}\n"), &slow);
+        let said = line(&machine, "bf16", &format!("gpu.*.sm_mhz {clock}\n"), &slow);
         assert!(said.contains("LOW, without a known cause") && !said.contains("MHz"), "{said}");
     }
     let idle = "gpu.*.sm_mhz 1200\ngpu.*.reasons ";
     for reasons in ["18446744073709551615", "4294967295"] {
-        let said = machine.says("bf16", &format!("{idle}{reasons}\n"), &slow);
+        let said = line(&machine, "bf16", &format!("{idle}{reasons}\n"), &slow);
         let why = "LOW: its clock was at 1200 of 1980 MHz, and NVML does not say why";
         assert!(said.ends_with(why), "{said}");
     }
@@ -177,13 +143,13 @@ fn clocks_power_and_heat_that_can_not_be() {
     }
     for key in ["pcie_generation", "pcie_generation_max", "pcie_lanes", "pcie_lanes_max"] {
         let right = [RIGHT, &[("FAKE_GPU_FREE", "1200000000")]].concat();
-        let said = machine.says("host-to-device", &format!("gpu.*.{key} 4294967295\n"), &right);
+        let said = line(&machine, "host-to-device", &format!("gpu.*.{key} 4294967295\n"), &right);
         assert!(said.contains("can't tell: NVML does not say its PCIe link"), "{key}: {said}");
     }
     for (power, heat) in [("0", "0"), ("4294967295", "4294967295"), ("99000000", "999")] {
         let nvml =
             format!("gpu.*.power_mw {power}\ngpu.*.temperature_c {heat}\ngpu.*.memory_mhz 0\n");
-        let text = machine.json("bf16", &nvml, RIGHT);
+        let text = document(&machine, "bf16", &nvml, RIGHT);
         let seen = &text["figures"][0]["evidence"];
         assert_eq!(seen["sm_mhz"][1], 1980.0, "{text:#}");
         for key in ["power_w", "temperature_c", "memory_mhz"] {

@@ -4,7 +4,7 @@
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `clocks_before_lost`, of a GPU: so many clocks are answered, and
- * then every call about it is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
+ * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
  * are answered, and the next hangs without end. `whole_end 1`: the library's
@@ -195,7 +195,9 @@ code nvmlDeviceGetUtilizationRates(void *device, struct utilization *both) {
     return c ? c : small(device, "memutil", &both->memory);
 }
 code nvmlDeviceGetClockInfo(void *device, u32 kind, u32 *value) {
-    static int clocks; /* atomically */
+    static int clocks, asked; /* atomically */
+    const char *once = of(device, "clock_lost");
+    if (once && __sync_add_and_fetch(&asked, 1) == atoi(once)) return 15;
     const char *last = of(device, "clocks_before_hang");
     const char *lost = of(device, "clocks_before_lost");
     if (lost && __sync_add_and_fetch(&clocks, 1) > atoi(lost)) return gone = 15;

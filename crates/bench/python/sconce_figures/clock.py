@@ -46,32 +46,45 @@ class Clock:
             torch.cuda.init()  # raises the reason
             raise Unavailable("torch.cuda.is_available() says no, and not why")
         self.begin, self.end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.last = None  # what was timed last has made this
 
     def time(self, count, work):
         """Seconds of one of `count` times `work`."""
         self.begin.record()
         for _ in range(count):
-            work()
+            self.last = work()
         self.end.record()
         self.end.synchronize()
         return self.begin.elapsed_time(self.end) / 1e3 / count
 
-    def bursts(self, work, repeats):
+    def before(self, poison, left):
+        """Before the last of what is timed the places of its results are filled with NaN: what is not computed is found."""
+        if left == 1:
+            self.last = None
+            poison()
+            torch.cuda.synchronize()
+
+    def bursts(self, work, repeats, poison):
         """The times of bursts with pauses between them."""
         work()
         torch.cuda.synchronize()
         time.sleep(PAUSE)
         count = max(1, round(BURST / max(self.time(1, work), 1e-7)))
         times = []
-        for _ in range(repeats):
+        for left in range(repeats, 0, -1):
+            self.before(poison, left)
             time.sleep(PAUSE)
             times.append(self.time(count, work))
         return times
 
-    def steady(self, work, seconds, repeats):
+    def steady(self, work, seconds, repeats, poison):
         """The times of groups without a pause, `seconds` together, after a few to warm up."""
         for _ in range(3):
             work()
         once = max(self.time(2, work), 1e-7)
         count = max(1, round(seconds / repeats / once))
-        return [self.time(count, work) for _ in range(repeats)]
+        times = []
+        for left in range(repeats, 0, -1):
+            self.before(poison, left)
+            times.append(self.time(count, work))
+        return times

@@ -18,13 +18,16 @@ ATTENTION = (4, 32, 4096, 128)
 CONVOLUTION = (64, 256, 56)
 
 
-def anew(work):
-    """The result of one more call. The place of the last one, which torch's allocator gives to the next, is filled with NaN: what
-    is not computed would be found."""
-    last = work()
-    last.fill_(math.nan)
-    del last
-    return work()
+def poisoned(work):
+    """Fills the places of two results with NaN, which torch's allocator gives to the next ones."""
+    for last in [work(), work()]:
+        last.fill_(math.nan)
+
+
+def without_gradients(heads):
+    """Fills the places of gradients with NaN."""
+    for one in heads:
+        one.grad.fill_(math.nan)
 
 
 class Operators:
@@ -51,6 +54,10 @@ class Operators:
             raise Unavailable("this GPU has no 8-bit floating point")
         return self.products(name, self.scaled_mm, 5e-2)
 
+    def bursts(self, work):
+        """The times; the last result is the clock's."""
+        return self.clock.bursts(work, self.repeats, lambda: poisoned(work))
+
     def mm(self, kind):
         def product(m, n, k):
             a, b = (torch.rand(rows, k, device="cuda").mul_(2).sub_(1).to(kind) for rows in (m, n))
@@ -72,8 +79,9 @@ class Operators:
         best, values, worst = None, [], 0.0
         for m, n, k in self.shapes:
             a, b, work = product(m, n, k)
-            rates = [2 * m * n * k / seconds / 1e12 for seconds in self.clock.bursts(work, self.repeats)]
-            worst = max(worst, self.product_error(anew(work), a, b, allowed))
+            times = self.bursts(work)
+            rates = [2 * m * n * k / seconds / 1e12 for seconds in times]
+            worst = max(worst, self.product_error(self.clock.last, a, b, allowed))
             if best is None or sorted(rates)[len(rates) // 2] > sorted(values)[len(values) // 2]:
                 best, values = (m, n, k), rates
         how = "torch._scaled_mm" if name == "torch-fp8" else "torch.mm"
@@ -110,8 +118,8 @@ class Operators:
             with torch.no_grad():
                 return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-        times = self.clock.bursts(work, self.repeats)
-        error = attention_error(anew(work), q, k, v)
+        times = self.bursts(work)
+        error = attention_error(self.clock.last, q, k, v)
         return self.of_attention(name, operations, times, error)
 
     def attention_training(self, name):
@@ -124,7 +132,7 @@ class Operators:
             q.grad = k.grad = v.grad = None
             F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(grad)
 
-        times = self.clock.bursts(work, self.repeats)
+        times = self.clock.bursts(work, self.repeats, lambda: without_gradients((q, k, v)))
         return self.of_attention(name, operations, times, gradient_error(q, k, v, grad))
 
     def of_attention(self, name, operations, times, error):
@@ -144,8 +152,8 @@ class Operators:
         def work():
             return F.conv2d(image, weight, padding=1)
 
-        times = self.clock.bursts(work, self.repeats)
-        error = convolution_error(anew(work), image, weight)
+        times = self.bursts(work)
+        error = convolution_error(self.clock.last, image, weight)
         version = torch.backends.cudnn.version()
         method = "conv2d of torch %s (cuDNN %s), %d images of %d channels, %dx%d, 3x3, BF16, channels last" % (
             (torch.__version__, version, images, channels, edge, edge)

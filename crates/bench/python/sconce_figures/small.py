@@ -1,5 +1,7 @@
 """A small model, whose steps cost the processor more than the GPU: what CUDA graphs and torch.compile give there."""
 
+import math
+
 import torch
 import torch.nn as nn
 
@@ -23,7 +25,9 @@ class Small:
         way = name.split("-", 1)[1]
         step, loss = self.step(way)
         error = self.error(step, loss)
-        times = self.clock.steady(step, self.seconds, 10)
+        times = self.clock.steady(step, self.seconds, 10, lambda: loss().fill_(math.nan))
+        if not math.isfinite(loss().item()):
+            raise Wrong("the last timed steps have left no loss")
         method = "%d blocks of %d wide, %d sequences of %d tokens, BF16 by autocast, AdamW (fused)%s, torch %s" % (
             (LAYERS, WIDTH, SEQUENCES, TOKENS, HOW[way], torch.__version__)
         )

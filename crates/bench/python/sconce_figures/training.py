@@ -86,7 +86,7 @@ class Training:
         torch.cuda.empty_cache()
         _, kind, *way = name.split("-")
         step, block = self.step(kind, way)
-        times = self.clock.steady(step, self.seconds, 10)
+        times = self.clock.steady(step, self.seconds, 10, lambda: without_gradients(block))
         error = self.error(kind, gradients(block))
         rate = operations(WIDTH, TOKENS, SEQUENCES) / 1e12
         method = "a block of %d wide, %d heads, %d sequences of %d tokens, forward and backward%s, torch %s" % (
@@ -126,6 +126,13 @@ class Training:
             y.backward(grad.to(y.dtype))
 
         return (replayed(step) if "graph" in way else step), block
+
+
+def without_gradients(block):
+    """Fills the places of the gradients with NaN."""
+    for one in block.parameters():
+        if one.grad is not None:
+            one.grad.fill_(math.nan)
 
 
 def gradients(block):

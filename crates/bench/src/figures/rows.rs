@@ -152,7 +152,7 @@ pub const FIGURES: &[Row] = &[
         "l2-read",
         false,
         ("reading what the second-level cache holds", "读二级缓存中的数据"),
-        "a kernel that reads a quarter of the cache's size again and again",
+        "a kernel that reads a quarter of the cache's size again and again; the sum is compared",
     ),
     product(
         "fp64",
@@ -395,6 +395,6 @@ pub const FIGURES: &[Row] = &[
         quick: false,
         says: "BF16 on all GPUs at once for as long as `--burn` says, every result compared",
         says_zh: "所有 GPU 同时做 BF16 矩阵乘，时长由 `--burn` 决定，每个结果都比对",
-        method: "8192x8192x8192 into one place after another of nine tenths of the free memory, each compared with the first bit by bit on the GPU; comparing is part of the time",
+        method: "two products of 8192x8192x8192 by turns into one place after another of nine tenths of the free memory, each compared with the first of its kind bit by bit on the GPU; comparing is part of the time",
     },
 ];

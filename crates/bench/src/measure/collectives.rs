@@ -1,8 +1,11 @@
 //! Collectives through NCCL.
 
+use std::num::NonZero;
+use std::thread;
 use std::time::Instant;
 
-use sconce_cuda::nccl::{Collective, Group};
+use sconce_cuda::Refusal;
+use sconce_cuda::nccl::{APART, Collective, Group};
 
 use super::{Bench, Effort, Fault, Order, figure};
 use crate::answer::Figure;
@@ -39,7 +42,8 @@ pub(super) fn measure(bench: &mut Bench) {
     }
     let room = bench.gpus.iter().map(|(_, context)| context.memory().map_or(0, |(free, _)| free));
     let most = MOST.min(room.min().unwrap_or(0) as usize / 4);
-    let group = Group::open(bench.order.places, &bench.gpus, most);
+    let group = Group::open(bench.order.places, &bench.gpus, most)
+        .and_then(|group| fill(&group, most).map(|()| group));
     for name in wanted {
         let begun = Instant::now();
         let found = group.as_ref().map_err(|refusal| Fault::Refused(refusal.clone()));
@@ -57,7 +61,6 @@ fn one(name: &str, group: &Group, most: usize, order: &Order) -> Result<Figure, 
     }
     let what =
         ALL.iter().find(|(known, _)| *known == name).map_or(Collective::AllReduce, |one| one.1);
-    check(what, group)?;
     let ranks = group.len() as f64;
     let sizes: Vec<usize> = match order.effort {
         Effort::Quick => vec![most],
@@ -86,7 +89,8 @@ fn one(name: &str, group: &Group, most: usize, order: &Order) -> Result<Figure, 
     Ok(figure)
 }
 
-/// Seconds of each of some groups of `count`; taken by the host's clock around all streams, as nccl-tests does.
+/// Seconds of each of some groups of `count`, the last over poisoned memory, and what its last call left is right; taken by the
+/// host's clock around all streams, as nccl-tests does.
 fn time(
     group: &Group,
     what: Collective,
@@ -98,46 +102,121 @@ fn time(
         group.run(what, bytes)?;
     }
     group.wait()?;
-    let once = || Ok(group.repeat(what, bytes, count)?.as_secs_f64() / f64::from(count));
-    (0..order.repeats()).map(|_| once()).collect()
+    let (repeats, mut times) = (order.repeats(), Vec::new());
+    for number in 1..=repeats {
+        if number == repeats {
+            group.poison()?;
+        }
+        times.push(group.repeat(what, bytes, count)?.as_secs_f64() / f64::from(count));
+    }
+    check(what, group, bytes)?;
+    Ok(times)
 }
 
-/// Does it once with numbers of which each result is exact, and compares all of them.
-fn check(what: Collective, group: &Group) -> Result<(), Fault> {
-    const BYTES: usize = 4 << 20;
-    let ranks = group.len();
-    let part = BYTES / 4 / ranks;
-    let value = |rank: usize, index: usize| ((index * 7 + rank * 13) % 1000) as f32;
-    for rank in 0..ranks {
-        let values: Vec<f32> = (0..part * ranks).map(|index| value(rank, index)).collect();
-        group.set(rank, &values)?;
+/// What a rank sends at a place: 0 to 1023, so that every sum is exact; 1024 numbers further on it is another one (2^32 by the
+/// golden ratio, as Knuth's multiplicative hashing has it).
+fn value(rank: usize, index: usize) -> f32 {
+    const GOLDEN: u32 = 2_654_435_761;
+    let mixed =
+        (index as u32).wrapping_mul(GOLDEN).wrapping_add((rank as u32).wrapping_mul(GOLDEN >> 3));
+    (mixed >> 22) as f32
+}
+
+/// Gives each what it sends in all that is measured.
+fn fill(group: &Group, bytes: usize) -> Result<(), Refusal> {
+    (0..group.len()).try_for_each(|rank| {
+        let values: Vec<f32> = (0..bytes / 4 + APART).map(|index| value(rank, index)).collect();
+        group.set(rank, &values)
+    })
+}
+
+/// Of what ranks a part of what one receives is the sum, and where it begins in what they send.
+fn parts(what: Collective, rank: usize, ranks: usize, part: usize) -> Vec<(Vec<usize>, usize)> {
+    let all = || (0..ranks).collect::<Vec<_>>();
+    let each = |of: &dyn Fn(usize) -> (Vec<usize>, usize)| (0..ranks).map(of).collect();
+    match what {
+        Collective::AllReduce => each(&|number| (all(), number * part)),
+        Collective::AllGather => each(&|number| (vec![number], 0)),
+        Collective::ReduceScatter => vec![(all(), rank * part)],
+        Collective::Broadcast => each(&|number| (vec![0], number * part)),
+        Collective::AllToAll => each(&|number| (vec![number], rank * part)),
+        Collective::SendReceive => {
+            each(&|number| (vec![(rank + ranks - 1) % ranks], number * part))
+        }
     }
-    group.run(what, BYTES)?;
-    group.wait()?;
-    let sum = |index: usize| (0..ranks).map(|rank| value(rank, index)).sum::<f32>();
+}
+
+/// Compares all that the last timed call has left, number by number: it sent other numbers than those before it.
+fn check(what: Collective, group: &Group, bytes: usize) -> Result<(), Fault> {
+    let ranks = group.len();
+    let part = bytes / 4 / ranks;
     for rank in 0..ranks {
-        let got = group.received(rank)?;
-        let (count, wanted): (usize, Box<dyn Fn(usize) -> f32>) = match what {
-            Collective::AllReduce => (part * ranks, Box::new(sum)),
-            Collective::AllGather => {
-                (part * ranks, Box::new(|index| value(index / part, index % part)))
-            }
-            Collective::ReduceScatter => (part, Box::new(move |index| sum(rank * part + index))),
-            Collective::Broadcast => (part * ranks, Box::new(|index| value(0, index))),
-            Collective::AllToAll => (
-                part * ranks,
-                Box::new(move |index| value(index / part, rank * part + index % part)),
-            ),
-            Collective::SendReceive => {
-                (part * ranks, Box::new(move |index| value((rank + ranks - 1) % ranks, index)))
-            }
-        };
-        let wrong = (0..count).filter(|index| got.get(*index) != Some(&wanted(*index))).count();
+        let parts = parts(what, rank, ranks, part);
+        let count = parts.len() * part;
+        let got = group.received(rank, count)?;
+        let wrong = count.saturating_sub(got.len()) + different(&got, &parts, part);
         if wrong > 0 {
             return Err(Fault::Wrong(format!(
-                "{wrong} of {count} numbers that GPU {rank} got are wrong"
+                "{wrong} of {count} numbers that GPU {rank} got are wrong, in the last timed call of {bytes} bytes"
             )));
         }
     }
     Ok(())
+}
+
+/// How many of these numbers are not what they should be; by several threads, where there are many of them.
+fn different(got: &[f32], parts: &[(Vec<usize>, usize)], part: usize) -> usize {
+    const AT_ONCE: usize = 1 << 22;
+    const MOST: usize = 16;
+    let mut pieces = Vec::new();
+    for (got, (of, begin)) in got.chunks(part.max(1)).zip(parts) {
+        let begins = (begin + APART..).step_by(AT_ONCE);
+        pieces.extend(got.chunks(AT_ONCE).zip(begins).map(|(piece, begin)| (piece, of, begin)));
+    }
+    let count = |(got, of, begin): &(&[f32], &Vec<usize>, usize)| {
+        let wanted = |index: usize| of.iter().map(|rank| value(*rank, index)).sum::<f32>();
+        got.iter().zip(*begin..).filter(|(got, index)| **got != wanted(*index)).count()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
+    if pieces.len() < 2 || threads < 2 {
+        return pieces.iter().map(count).sum();
+    }
+    let (pieces, count) = (&pieces, &count);
+    thread::scope(|scope| {
+        let share = |first| {
+            scope
+                .spawn(move || pieces.iter().skip(first).step_by(threads).map(count).sum::<usize>())
+        };
+        let all: Vec<_> = (0..threads).map(share).collect();
+        all.into_iter()
+            .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .sum()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent by the last call is nowhere what those before it sent, and nothing that one rank sends is another's.
+    #[test]
+    fn other_numbers_are_others_everywhere() {
+        for rank in 0..8 {
+            assert!((0..10_000).all(|at| value(rank, at) != value(rank, at + APART)), "{rank}");
+            assert!((0..10_000).all(|at| value(rank, at) != value(rank + 1, at)), "{rank}");
+        }
+        assert!((0..10_000).all(|at| (0.0..1024.0).contains(&value(3, at))));
+    }
+
+    #[test]
+    fn every_wrong_number_is_counted() {
+        let parts = parts(Collective::AllReduce, 0, 2, 3 << 22);
+        let mut got: Vec<f32> =
+            (APART..(6 << 22) + APART).map(|at| value(0, at) + value(1, at)).collect();
+        assert_eq!(different(&got, &parts, 3 << 22), 0);
+        for at in [0, (3 << 22) - 1, 3 << 22, (6 << 22) - 1] {
+            got[at] += 1.0;
+        }
+        assert_eq!(different(&got, &parts, 3 << 22), 4);
+    }
 }

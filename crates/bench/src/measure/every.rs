@@ -264,7 +264,7 @@ mod tests {
         let c = Matrix { kind: c.0, bytes: c.1 };
         let computed = Computed { shape: SHAPE, a: a.matrix(), b: b.matrix(), c };
         right("it", &computed, allowed, 512, 7).map_err(|fault| match fault {
-            crate::measure::Fault::Wrong(reason) => reason,
+            crate::measure::Fault::Wrong(reason) | crate::measure::Fault::Without(reason) => reason,
             crate::measure::Fault::Refused(refusal) => refusal.to_string(),
         })
     }

@@ -7,7 +7,7 @@ use sconce_cuda::{Buffer, Context, Device, Kernel, Module, Nvrtc, Refusal, Strea
 
 use super::clock::{Clock, Times, Turn};
 use super::random::Chance;
-use super::{Bench, Effort, Fault, Order, figure};
+use super::{Bench, Effort, Fault, Order, timed};
 use crate::answer::Figure;
 
 const NAMES: &[&str] = &["memory-read", "memory-write", "memory-copy", "memory-triad", "l2-read"];
@@ -121,19 +121,9 @@ impl Place<'_> {
             kernels::read_all(&kernel, stream, grid, &x, &out)
         })?;
         clock.stream.wait()?;
-        let once = host
-            .chunks_exact(4)
-            .filter_map(|four| four.first_chunk())
-            .fold(0u32, |sum, four| sum.wrapping_add(u32::from_le_bytes(*four)));
-        let got = out.read::<i32>()?.first().map_or(0, |sum| *sum as u32);
-        let wanted = once.wrapping_mul(launches);
-        if got != wanted {
-            return Err(Fault::Wrong(format!(
-                "the sum of what {launches} timed launches read is {got}, and is {wanted}"
-            )));
-        }
+        check_sum(&out, launches, added_up(&host))?;
         let method = method(bytes, grid);
-        Ok(figure("memory-read", &rates(bytes as f64, &times), true, method))
+        Ok(timed("memory-read", &times, method, rate(bytes as f64)))
     }
 
     fn write(&self) -> Result<Figure, Fault> {
@@ -153,7 +143,7 @@ impl Place<'_> {
                 "{wrong} numbers were not written by the last timed launch"
             )));
         }
-        Ok(figure("memory-write", &rates(bytes as f64, &times), true, method(bytes, grid)))
+        Ok(timed("memory-write", &times, method(bytes, grid), rate(bytes as f64)))
     }
 
     fn copy(&self) -> Result<Figure, Fault> {
@@ -181,10 +171,10 @@ impl Place<'_> {
         // Read and written.
         let moved = 2.0 * bytes as f64;
         Ok(match ours.median() < driver.median() {
-            true => figure("memory-copy", &rates(moved, &ours), true, method(bytes, grid)),
+            true => timed("memory-copy", &ours, method(bytes, grid), rate(moved)),
             false => {
                 let method = format!("{} MiB, cuMemcpyDtoD", bytes >> 20);
-                figure("memory-copy", &rates(moved, &driver), true, method)
+                timed("memory-copy", &driver, method, rate(moved))
             }
         })
     }
@@ -215,7 +205,7 @@ impl Place<'_> {
         if wrong > 0 {
             return Err(Fault::Wrong(format!("{wrong} numbers of the last timed triad are wrong")));
         }
-        Ok(figure("memory-triad", &rates(3.0 * bytes as f64, &times), true, method(bytes, grid)))
+        Ok(timed("memory-triad", &times, method(bytes, grid), rate(3.0 * bytes as f64)))
     }
 
     fn cache(&self) -> Result<Figure, Fault> {
@@ -226,19 +216,43 @@ impl Place<'_> {
         let bytes = (device.l2_bytes as usize / 4).clamp(1 << 20, 64 << 20) & !0xfff;
         let host = words(&mut Chance::new(order.seed), bytes);
         let (x, out) = (Buffer::of(context, &host)?, Buffer::new(context, 4)?);
-        let (grid, times) = self.fastest(&mut |stream, grid, turn| match turn {
-            Turn::Before => Ok(()),
-            Turn::One | Turn::Last => {
-                kernels::read_again(&kernel, stream, grid, (&x, ROUNDS), &out)
+        let mut launches = 0u32;
+        let (grid, times) = self.fastest(&mut |stream, grid, turn| {
+            if turn == Turn::Before {
+                launches = 0;
+                return out.fill(stream, 0);
             }
+            launches = launches.wrapping_add(1);
+            kernels::read_again(&kernel, stream, grid, (&x, ROUNDS), &out)
         })?;
+        self.clock.stream.wait()?;
+        let once = kernels::read_again_adds(grid, ROUNDS, added_up(&host));
+        check_sum(&out, launches, once)?;
         let read = bytes as f64 * ROUNDS as f64;
-        Ok(figure("l2-read", &rates(read, &times), true, method(bytes, grid)))
+        Ok(timed("l2-read", &times, method(bytes, grid), rate(read)))
     }
 }
 
-fn rates(bytes: f64, times: &Times) -> Vec<f64> {
-    times.0.iter().map(|seconds| bytes / seconds / 1e9).collect()
+fn rate(bytes: f64) -> impl Fn(f64) -> f64 {
+    move |seconds| bytes / seconds / 1e9
+}
+
+/// The sum of 32-bit numbers, as the kernels add them up.
+fn added_up(host: &[u8]) -> u32 {
+    let words = host.chunks_exact(4).filter_map(|four| four.first_chunk());
+    words.fold(0, |sum: u32, four| sum.wrapping_add(u32::from_le_bytes(*four)))
+}
+
+/// What the launches of the last timed group have added up to, beside what that is.
+fn check_sum(out: &Buffer, launches: u32, once: u32) -> Result<(), Fault> {
+    let got = out.read::<i32>()?.first().map_or(0, |sum| *sum as u32);
+    let wanted = once.wrapping_mul(launches);
+    if got == wanted {
+        return Ok(());
+    }
+    Err(Fault::Wrong(format!(
+        "the sum of what {launches} timed launches read is {got}, and is {wanted}"
+    )))
 }
 
 fn words(chance: &mut Chance, bytes: usize) -> Vec<u8> {

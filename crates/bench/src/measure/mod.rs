@@ -18,11 +18,11 @@ pub mod watch;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sconce_cuda::{Context, Cuda, Device, Places, Refusal, Stream};
+use sconce_cuda::{Context, Cuda, Device, Places, Refusal};
 
 use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::figures::{FIGURES, Group, NVML};
-use clock::Turn;
+use clock::Times;
 use watch::Watch;
 
 /// Where this is in the environment NVML is not asked: it took the process down that did.
@@ -77,20 +77,8 @@ impl Order<'_> {
         if self.effort == Effort::Quick { 5 } else { 15 }
     }
 
-    /// The times of work that power limits slow down, in bursts.
+    /// The times of work that power limits slow down, in bursts; it keeps what its last launch wrote.
     fn bursts(
-        &self,
-        clock: &clock::Clock,
-        work: &mut dyn FnMut(&Stream) -> Result<(), Refusal>,
-    ) -> Result<clock::Times, Refusal> {
-        self.bursts_in_turn(clock, &mut |stream, turn| match turn {
-            Turn::Before => Ok(()),
-            Turn::One | Turn::Last => work(stream),
-        })
-    }
-
-    /// The same, of work that keeps what its last launch wrote.
-    fn bursts_in_turn(
         &self,
         clock: &clock::Clock,
         work: &mut clock::Work,
@@ -114,6 +102,8 @@ enum Fault {
     Refused(Refusal),
     /// It did something wrong.
     Wrong(String),
+    /// It was not tried, in words.
+    Without(String),
 }
 
 impl From<Refusal> for Fault {
@@ -148,6 +138,7 @@ impl Bench<'_> {
                 Line::Figure(figure)
             }
             Err(Fault::Refused(refusal)) => Line::Unavailable(unavailable(refusal.to_string())),
+            Err(Fault::Without(reason)) => Line::Unavailable(unavailable(reason)),
             Err(Fault::Wrong(reason)) => Line::Wrong(unavailable(reason)),
         });
     }
@@ -167,7 +158,14 @@ fn figure(name: &str, values: &[f64], more: bool, method: String) -> Figure {
         error: None,
         evidence: None,
         curve: Vec::new(),
+        timer_within: None,
     }
+}
+
+/// The same of rates that CUDA's timer gives: `of` one such time.
+fn timed(name: &str, times: &Times, method: String, of: impl Fn(f64) -> f64) -> Figure {
+    let rates: Vec<f64> = times.seconds.iter().map(|seconds| of(*seconds)).collect();
+    Figure { timer_within: Some(times.apart), ..figure(name, &rates, true, method) }
 }
 
 /// Measures a group on all devices that CUDA shows; `say` is told of each answer as it comes.
@@ -202,13 +200,8 @@ pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(),
     if let Some(line) = bench.watch.silence(group.name()) {
         (bench.say)(line);
     }
-    if let Some((gpu, why)) = bench.watch.lost() {
-        let reason = format!(
-            "it answered for GPU {gpu} no more while `{}` was measured: {why}; clocks, power and what holds them down are known until then",
-            group.name()
-        );
-        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
-        (bench.say)(Line::Unavailable(Unavailable { figure, gpus, reason }));
+    if let Some(line) = bench.watch.lost(group.name()) {
+        (bench.say)(line);
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use sconce_cuda::blas::{Algorithm, Blas, Precision, Product, Shape};
 use sconce_cuda::{Buffer, Context, Device, Refusal, Stream};
 
-use super::clock::{Clock, Lies, Turn};
+use super::clock::{Clock, Lies, Times, Turn};
 use super::random::{Chance, Kind, Pool};
-use super::{Bench, Effort, Fault, Order, figure};
+use super::{Bench, Effort, Fault, Order, timed};
 use crate::answer::Figure;
 pub(super) use check::{Done, check_bf16, right};
 use check::{Timed, check_timed};
@@ -113,7 +113,16 @@ pub(super) fn measure(bench: &mut Bench) {
                     best
                 }
                 Err(fault) => {
+                    if !bench.order.wants(row.figure) {
+                        bench.answer("bf16-sustained", &gpu, begun, Err(fault));
+                        continue;
+                    }
                     bench.answer(row.figure, &gpu, begun, Err(fault));
+                    if sustained {
+                        let reason = "it takes shape and algorithm of `bf16`, which has no figure";
+                        let without = Fault::Without(reason.to_owned());
+                        bench.answer("bf16-sustained", &gpu, begun, Err(without));
+                    }
                     continue;
                 }
             };
@@ -133,7 +142,7 @@ pub(super) struct Matrices {
     pub(super) there: (Buffer, Buffer),
     pub(super) d: Buffer,
     /// Where the last launch of what is timed writes.
-    last: Buffer,
+    pub(super) last: Buffer,
 }
 
 impl Matrices {
@@ -171,6 +180,20 @@ impl Matrices {
     fn poison(&self, stream: &Stream) -> Result<(), Refusal> {
         self.d.fill(stream, 0xff)?;
         self.last.fill(stream, 0xff)
+    }
+
+    /// Another second matrix in place of the one that there is: what the GPU has of that is given back.
+    pub(super) fn renew_b(
+        &mut self,
+        precision: Precision,
+        context: &Context,
+        seed: u64,
+    ) -> Result<Buffer, Refusal> {
+        let kind = Kind::of_b(precision);
+        let b = Pool::new(kind, self.b.bytes().len() / kind.size(), &mut Chance::new(seed));
+        let there = Buffer::of(context, b.bytes())?;
+        self.b = b;
+        Ok(std::mem::replace(&mut self.there.1, there))
     }
 
     /// What the last timed group wrote.
@@ -232,28 +255,27 @@ fn one(
     }
     found.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
     found.truncate(if order.effort == Effort::Quick { 1 } else { 3 });
-    let mut best: Option<(Best, Vec<f64>, Timed)> = None;
+    let mut best: Option<(Best, Times, Timed)> = None;
     *begun = Instant::now();
     for one in found {
         let product = blas.product(row.precision, one.shape)?;
         let mut work =
             |stream: &Stream, turn| matrices.turn(&product, &one.algorithm, stream, turn);
-        let times = order.bursts_in_turn(&clock, &mut work)?;
+        let times = order.bursts(&clock, &mut work)?;
         let one = Best { seconds: times.median(), ..one };
         if best.as_ref().is_none_or(|(best, ..)| speed(best) < speed(&one)) {
-            best = Some((one, times.0, matrices.timed()?));
+            best = Some((one, times, matrices.timed()?));
         }
     }
-    let Some((best, times, timed)) = best else {
+    let Some((best, times, written)) = best else {
         let nothing = Refusal::Absurd {
             call: "cublasLtMatmulAlgoGetHeuristic",
             answer: format!("no algorithm for {} on {}", row.figure, device.name),
         };
         return Err(refused.unwrap_or(nothing).into());
     };
-    let worst = check_timed(row, best.shape, &matrices, &timed, order.seed)?;
+    let worst = check_timed(row, best.shape, &matrices, &written, order.seed)?;
     let operations = best.shape.operations();
-    let values: Vec<f64> = times.iter().map(|seconds| operations / seconds / 1e12).collect();
     let version = blas.version().map_or(String::new(), |version| format!(" of cuBLASLt {version}"));
     let method = format!(
         "{} (m x n x k), algorithm {} of {} offered{version}",
@@ -261,7 +283,7 @@ fn one(
         best.number + 1,
         best.of
     );
-    let mut figure = figure(row.figure, &values, true, method);
+    let mut figure = timed(row.figure, &times, method, |seconds| operations / seconds / 1e12);
     figure.error = Some((worst, row.error));
     Ok((figure, best))
 }
@@ -333,27 +355,27 @@ fn sustain(
     let mut lies = Lies::of(BUSY);
     let start = Instant::now();
     let (whole, half) = (Duration::from_secs_f64(seconds), Duration::from_secs_f64(seconds / 2.0));
-    let mut times = Vec::new();
+    let mut groups = Vec::new();
     while start.elapsed() < whole {
         // Some microseconds of a tenth of a second: which group is the last, nobody knows before.
         clock.before(&mut work)?;
         let Some(time) = clock.honest(count, &mut lies, &mut work)? else { continue };
         if start.elapsed() >= half {
-            if times.is_empty() {
+            if groups.is_empty() {
                 *begun = Instant::now();
             }
-            times.push(time);
+            groups.push(time);
         }
     }
-    if times.is_empty() {
+    if groups.is_empty() {
         let answer = format!("no time in {seconds:.0} s that is the host's");
         return Err(Refusal::Absurd { call: "cuEventElapsedTime", answer }.into());
     }
-    let operations = best.shape.operations();
-    let values: Vec<f64> = times.iter().map(|seconds| operations / seconds / 1e12).collect();
+    let (operations, times) = (best.shape.operations(), Times::of(groups));
     let worst = check_timed(row, best.shape, &matrices, &matrices.timed()?, order.seed)?;
     let method = format!("{}, {seconds:.0} s without a pause", best.shape);
-    let mut figure = figure("bf16-sustained", &values, true, method);
+    let rate = |seconds| operations / seconds / 1e12;
+    let mut figure = timed("bf16-sustained", &times, method, rate);
     figure.error = Some((worst, row.error));
     Ok(figure)
 }

@@ -10,7 +10,7 @@ use sconce_gpu::{Machine, affinity};
 
 use super::clock::{Clock, Turn};
 use super::random::Chance;
-use super::{Bench, Effort, Fault, Order, figure};
+use super::{Bench, Effort, Fault, Order, figure, timed};
 use crate::answer::Figure;
 
 /// Bytes of a copy.
@@ -70,8 +70,8 @@ fn contents(order: &Order) -> Vec<u8> {
     (0..BYTES / 8).flat_map(|_| chance.bits().to_le_bytes()).collect()
 }
 
-fn rates(bytes: usize, times: &[f64]) -> Vec<f64> {
-    times.iter().map(|seconds| bytes as f64 / seconds / 1e9).collect()
+fn rate(bytes: usize) -> impl Fn(f64) -> f64 {
+    move |seconds| bytes as f64 / seconds / 1e9
 }
 
 fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fault> {
@@ -94,7 +94,7 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
             if last.read::<u8>()? != contents {
                 return wrong(name);
             }
-            Ok(figure(name, &rates(BYTES, &times.0), true, method))
+            Ok(timed(name, &times, method, rate(BYTES)))
         }
         "device-to-host" => {
             there.write(&contents)?;
@@ -110,7 +110,7 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
             if here.read() != contents.as_slice() {
                 return wrong(name);
             }
-            Ok(figure(name, &rates(BYTES, &times.0), true, method))
+            Ok(timed(name, &times, method, rate(BYTES)))
         }
         "host-both-ways" => {
             let (back, other) = (Pinned::new(context, BYTES)?, Stream::new(context)?);
@@ -138,7 +138,7 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
             if last.read::<u8>()? != contents || here.read() != contents.as_slice() {
                 return wrong(name);
             }
-            Ok(figure(name, &rates(2 * BYTES, &times.0), true, method))
+            Ok(timed(name, &times, method, rate(2 * BYTES)))
         }
         _ => {
             // Such a copy is made by the host and is done when the call returns.
@@ -156,7 +156,8 @@ fn with_host(name: &str, context: &Context, order: &Order) -> Result<Figure, Fau
             if there.read::<u8>()? != contents {
                 return wrong(name);
             }
-            Ok(figure(name, &rates(BYTES, &times), true, method))
+            let rates: Vec<f64> = times.into_iter().map(rate(BYTES)).collect();
+            Ok(figure(name, &rates, true, method))
         }
     }
 }
@@ -261,5 +262,5 @@ fn between(
     if last.read::<u8>()? != contents {
         return Err(Fault::Wrong("the copy is not what was copied".to_owned()));
     }
-    Ok(figure(name, &rates(bytes, &times.0), true, method))
+    Ok(timed(name, &times, method, rate(bytes)))
 }

@@ -36,7 +36,7 @@ struct Seen {
     /// When NVML was asked what it has not answered yet.
     asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
-    /// A GPU that answered once and then no more, and why.
+    /// A GPU that answered once and then no more, or of which NVML said that it is lost, in words.
     lost: Option<(usize, String)>,
 }
 
@@ -100,7 +100,14 @@ impl Watch {
                     let says = moment.sm_mhz.is_some() || moment.power_mw.is_some();
                     let once = answered.get_mut(gpu)?;
                     if *once && !says {
-                        lost.get_or_insert_with(|| (gpu, why_lost(&session, *place)));
+                        let why = why_lost(&session, *place);
+                        lost.get_or_insert((
+                            gpu,
+                            format!("it answered for GPU {gpu} no more: {why}"),
+                        ));
+                    } else if let Some(code) = moment.lost {
+                        let code = by_code(code);
+                        lost.get_or_insert((gpu, format!("of a call about GPU {gpu}, {code}")));
                     }
                     *once |= says;
                     Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
@@ -150,9 +157,14 @@ impl Watch {
         })
     }
 
-    /// A GPU of which NVML says nothing any more, where there is one.
-    pub(super) fn lost(&self) -> Option<(usize, String)> {
-        self.seen.lock().ok()?.lost.clone()
+    /// A GPU of which NVML says nothing any more, or that it is lost, where there is one.
+    pub fn lost(&self, during: &str) -> Option<Line> {
+        let (gpu, what) = self.seen.lock().ok()?.lost.clone()?;
+        let reason = format!(
+            "while `{during}` was measured, {what}; clocks, power and what holds them down are known until then"
+        );
+        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
+        Some(Line::Unavailable(Unavailable { figure, gpus, reason }))
     }
 
     /// What was seen of a GPU since then.
@@ -180,9 +192,13 @@ impl Drop for Watch {
 /// Why NVML says nothing of a GPU any more.
 fn why_lost(session: &Session, place: Option<usize>) -> String {
     match place.map(|place| session.presence(place)) {
-        Some(Err(code)) => format!("NVML's code is {code} ({})", sconce_gpu::nvml::say(code)),
+        Some(Err(code)) => by_code(code),
         _ => "it names neither clock nor power any more".to_owned(),
     }
+}
+
+fn by_code(code: i32) -> String {
+    format!("NVML's code is {code} ({})", sconce_gpu::nvml::say(code))
 }
 
 fn evidence(moments: &[Moment]) -> Evidence {

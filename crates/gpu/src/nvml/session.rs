@@ -1,5 +1,6 @@
 //! An NVML session that lasts: what changes while a GPU works.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +40,20 @@ pub struct Moment {
     pub reasons: Option<u64>,
     /// PCIe generation and lanes: an idle GPU lowers the first.
     pub pcie: Option<(u32, u32)>,
+    /// One of the calls was answered with this: the GPU is lost, or must be reset.
+    pub lost: Option<i32>,
+}
+
+thread_local! {
+    /// What a call of this thread was answered with last that no GPU at work answers.
+    static LOST: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Keeps `NVML_ERROR_GPU_IS_LOST` and `NVML_ERROR_RESET_REQUIRED` (nvml.h), with which any call may be answered.
+pub(super) fn heed(code: c_int) {
+    if matches!(code, 15 | 16) {
+        LOST.set(Some(code));
+    }
 }
 
 /// What bounds a GPU.
@@ -122,6 +137,7 @@ impl Session {
         let mut value: c_uint = 0;
         // SAFETY: the signature is nvml.h's for the names below; `value` outlives the call.
         let code = times::call(name, || unsafe { function(device, kind, &mut value) });
+        heed(code);
         (code == 0).then_some(value)
     }
 
@@ -143,7 +159,9 @@ impl Session {
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
         let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0).filter(is_said);
-        Moment {
+        LOST.set(None);
+        let moment = Moment {
+            lost: None,
             sm_mhz: self.said_of_kind(c"nvmlDeviceGetClockInfo", device, SM),
             memory_mhz: self.said_of_kind(c"nvmlDeviceGetClockInfo", device, MEMORY),
             power_mw: number(c"nvmlDeviceGetPowerUsage"),
@@ -154,7 +172,8 @@ impl Session {
                 .filter(|bits| ![u64::MAX, u64::from(u32::MAX)].contains(bits)),
             pcie: number(c"nvmlDeviceGetCurrPcieLinkGeneration")
                 .zip(number(c"nvmlDeviceGetCurrPcieLinkWidth")),
-        }
+        };
+        Moment { lost: LOST.take(), ..moment }
     }
 
     /// What bounds the GPU.

@@ -32,11 +32,41 @@ impl Machine {
     /// `sconce bench --host` of the first GPU, NVML saying this beside what an H100 at its highest clock has.
     pub fn command(&self, words: &[&str], nvml: &str) -> Command {
         self.nvml.becomes(&(FakeNvml::h100s(1) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
-        let mut command = self.world.sconce(&["bench", "--host", "--seed", "7"]);
+        self.bench(&[&["--host", "--seed", "7"], words].concat())
+    }
+
+    /// `sconce bench` with these words alone.
+    pub fn bench(&self, words: &[&str]) -> Command {
+        let mut command = self.world.sconce(&["bench"]);
         command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
         command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
         command.envs(RIGHT.iter().copied());
         command
+    }
+
+    /// These figures beside NVML's four GPUs, of which it says this, and with what the libraries say of themselves.
+    pub fn of(&self, words: &[&str], figures: &str, nvml: &str, says: &[(&str, &str)]) -> Command {
+        let working = FakeNvml::h100s(4) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n";
+        self.nvml.becomes(&(working + nvml));
+        let mut command = self.bench(&["--host", "--seed", "7", "--only", figures]);
+        command.args(words).envs(says.iter().copied());
+        command
+    }
+
+    /// Exit code and all that is said of these figures.
+    pub fn run_as(
+        &self,
+        words: &[&str],
+        figures: &str,
+        nvml: &str,
+        says: &[(&str, &str)],
+    ) -> (i32, String) {
+        all(&mut self.of(words, figures, nvml, says))
+    }
+
+    /// The same, at a first look.
+    pub fn run(&self, figures: &str, nvml: &str, says: &[(&str, &str)]) -> (i32, String) {
+        self.run_as(&["--quick"], figures, nvml, says)
     }
 
     /// The exit code, and all that is said, in its order.
@@ -68,6 +98,13 @@ impl Machine {
         write_program(&venv.join("bin/python"), &format!("#!/bin/sh\n{script}\n"));
         venv.join("bin/python").to_string_lossy().into_owned()
     }
+}
+
+/// The exit code, and all that is said.
+pub fn all(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
 fn write_program(path: &Path, text: &str) {

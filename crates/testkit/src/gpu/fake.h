@@ -3,11 +3,13 @@
  *
  * Variables, each with a default: FAKE_GPU_COUNT 1, FAKE_GPU_NAME, FAKE_GPU_FREE bytes of memory, FAKE_GPU_TFLOPS of products,
  * FAKE_GPU_GB_S of memory, FAKE_GPU_HOST_GB_S, FAKE_GPU_PEER_GB_S, FAKE_GPU_NCCL_GB_S (busbw), FAKE_GPU_LAUNCH_NS,
- * FAKE_GPU_WRONG (first: only the first of what is timed together is done, copy, product, numbers: some of a product, convolution, pixels: some of a
+ * FAKE_GPU_WRONG (first: only the first of what is timed together is done, stops: products of a burn take their time and do nothing
+ * after 2000, dead: nothing that it compares is compared either, collective-first: only the first of collectives asked one after another is done, copy, product, numbers: some of a product, convolution, pixels: some of a
  * convolution, collective, burn: what is computed wrongly),
  * FAKE_GPU_SEED: the bench's `--seed`, FAKE_GPU_SMS: multiprocessors, FAKE_GPU_MEMORY: GiB of memory, FAKE_GPU_CAPABILITY: 90,
  * FAKE_GPU_TWINS: all have one UUID, FAKE_GPU_ONE_PLACE: and one place on the bus, FAKE_GPU_GONE: a file, where it is there the first
- * GPU is not, and the first process writes it, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1), FAKE_GPU_TIMER_TIMES: a factor of what it answers. */
+ * GPU is not, and the first process writes it, FAKE_GPU_TIMER: milliseconds that every timer answers (nan, -1), FAKE_GPU_TIMER_TIMES: a factor of what it answers,
+ * FAKE_GPU_WAKES_US: so much later the host is told that work is done. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +23,24 @@ static const char *text(const char *key, const char *otherwise) {
     const char *value = getenv(key);
     return value && *value ? value : otherwise;
 }
+/* Asked with each launch, of which a burst has thousands: the environment is looked at once. */
 static double number(const char *key, double otherwise) {
-    const char *value = text(key, NULL);
-    return value ? atof(value) : otherwise;
+    static __thread struct { const char *key; int said; double value; } known[32];
+    int i = 0;
+    while (i < 31 && known[i].key && known[i].key != key) i++;
+    if (known[i].key != key) {
+        const char *value = text(key, NULL);
+        known[i].key = key;
+        known[i].said = value != NULL;
+        known[i].value = value ? atof(value) : 0;
+    }
+    return known[i].said ? known[i].value : otherwise;
 }
-static int wrong(const char *what) { return !strcmp(text("FAKE_GPU_WRONG", ""), what); }
+static int wrong(const char *what) {
+    static const char *is;
+    if (!is) is = text("FAKE_GPU_WRONG", "");
+    return !strcmp(is, what);
+}
 
 /* xorshift64*, as crates/bench/src/measure/random.rs has it. */
 static u64 bits(u64 *state) {
@@ -56,3 +71,5 @@ static int poisoned(const uint16_t *numbers) { return numbers[0] == 0xffff; }
 void fake_gpu_works(double seconds);
 /* It only pretends to do what is put on a stream now. */
 int fake_gpu_idles(void);
+/* It computes no products any more. */
+int fake_gpu_stopped(void);

@@ -34,16 +34,28 @@ int cublasLtMatmul(void *handle, void *operation, const void *alpha, const uint1
     u64 m = d_is->rows, n = d_is->columns, k = a_is->rows, chance = ~seed() | 1;
     double seconds = 2.0 * m * n * k / (number("FAKE_GPU_TFLOPS", 800) * 1e12);
     fake_gpu_works(algorithm->data[0] ? seconds * 1.5 : seconds);
-    if (fake_gpu_idles() || !poisoned(d)) return 0;
-    /* The same product again is what it was: the host's time is counted too. */
-    static uint16_t *kept;
-    static u64 of;
+    if (fake_gpu_idles() || fake_gpu_stopped()) return 0;
+    /* The same product again is what it was: the host's time is counted too. Of two by turns some places are written, which are those
+     * that are compared. */
+    static struct kept { const uint16_t *a, *b; u64 key; uint16_t *d; } all[4];
+    static int next;
+    struct kept *kept = NULL;
+    if (!poisoned(d)) {
+        for (int i = 0; i < 4; i++) if (all[i].d && all[i].a == a && all[i].b == b) kept = all + i;
+        for (u64 i = 0; kept && i < 8; i++) memcpy(d + i * (m * n / 64) * 8, kept->d + i * (m * n / 64) * 8, 16);
+        if (kept) return 0;
+    }
     u64 key = m * 31 + n * 17 + k;
     for (u64 i = 0; i < 4096; i++) key = key * 1000003 + a[i * (m * k / 4096)] * 65536ull + b[i * (n * k / 4096)];
-    if (kept && of == key) {
-        memcpy(d, kept, m * n * 2);
+    for (int i = 0; i < 4; i++) if (all[i].d && all[i].key == key) kept = all + i;
+    if (kept) {
+        kept->a = a;
+        kept->b = b;
+        memcpy(d, kept->d, m * n * 2);
         return 0;
     }
+    for (int i = 0; i < 4; i++) if (all[i].a == a && all[i].b == b) all[i].a = NULL;
+    kept = all + next++ % 4;
     float *rows = malloc(m * k * 4), *columns = malloc(n * k * 4);
     for (u64 i = 0; i < m * k; i++) rows[i] = of_bf16(a[i]);
     for (u64 i = 0; i < n * k; i++) columns[i] = of_bf16(b[i]);
@@ -58,8 +70,7 @@ int cublasLtMatmul(void *handle, void *operation, const void *alpha, const uint1
     free(columns);
     /* A few that no sample is likely to hit. */
     for (int i = 0; wrong("numbers") && i < 16; i++) d[below(&chance, m * n)] = to_bf16(1000);
-    kept = realloc(kept, m * n * 2);
-    memcpy(kept, d, m * n * 2);
-    of = key;
+    *kept = (struct kept){a, b, key, realloc(kept->d, m * n * 2)};
+    memcpy(kept->d, d, m * n * 2);
     return 0;
 }

@@ -9,6 +9,9 @@ enum { NOTHING = 1, READ, WRITE, COPY, TRIAD, AGAIN, DIFFER };
 /* What was put on a stream since the last event: with FAKE_GPU_WRONG=first, all after the first take their time and do nothing. */
 static int launched;
 int fake_gpu_idles(void) { return ++launched > 1 && wrong("first"); }
+/* A GPU that computes no more after a while. */
+static u64 products_done;
+int fake_gpu_stopped(void) { return ++products_done > 2000 && (wrong("stops") || wrong("dead")); }
 
 /* Two of five bursts of products takes so much longer; what is before finds out which algorithm, and how many make a burst. */
 static int bursts;
@@ -108,6 +111,7 @@ static int waited(void) {
         clock.tv_sec = wanted;
         clock.tv_nsec = (wanted - clock.tv_sec) * 1e9;
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &clock, NULL)) {}
+        if (number("FAKE_GPU_WAKES_US", 0)) usleep(number("FAKE_GPU_WAKES_US", 0));
         here = wanted;
     }
     before = now;
@@ -260,8 +264,22 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
         later((struct move){SCALES, POINTER(0), POINTER(1), POINTER(2), COUNT(4) * 16, *(float *)given[3]});
         bytes = COUNT(4) * 48.0;
         break;
-    case AGAIN: bytes = COUNT(1) * 16.0 * COUNT(2) / 2; break;
-    case DIFFER: if (++compared > 1000 && wrong("burn")) *(u64 *)POINTER(3) += 1; return 0;
+    case AGAIN: {
+        uint32_t times = 0, more = 0;
+        for (u64 i = 0; i < COUNT(2); i++) times = (times + 1) * 31, more = more * 31 + 1;
+        if (!fake_gpu_idles()) *(uint32_t *)POINTER(3) += times * sum(POINTER(0), COUNT(1) * 4) + more * gx * bx;
+        bytes = COUNT(1) * 16.0 * COUNT(2) / 2;
+        break;
+    }
+    case DIFFER: {
+        /* Some places of all: the host's time is counted too. */
+        u64 n = COUNT(2), *found = POINTER(3), other = ++compared > 1000 && wrong("burn");
+        if (products_done > 2000 && wrong("dead")) return 0;
+        for (u64 i = 0; i < 8; i++) other += memcmp((char *)POINTER(0) + i * (n / 8) * 16, (char *)POINTER(1) + i * (n / 8) * 16, 16) != 0;
+        found[0] += other;
+        found[1] += n - other;
+        return 0;
+    }
     default: return 1;
     }
     moves(bytes, "FAKE_GPU_GB_S", 3000);

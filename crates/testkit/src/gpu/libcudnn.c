@@ -47,7 +47,16 @@ int cudnnConvolutionForward(void *handle, const void *alpha, struct tensor *x_is
                             const void *beta, struct tensor *y_is, uint16_t *y) {
     u64 n = x_is->n, side = x_is->h, from = x_is->c, to = y_is->c, size = w_is->h, chance = ~seed() | 1;
     fake_gpu_works(2.0 * n * side * side * to * size * size * from / (number("FAKE_GPU_TFLOPS", 800) * 1e12));
-    if (!poisoned(y)) return 0;
+    if (fake_gpu_idles() || !poisoned(y)) return 0;
+    /* The same again is what it was: the host's time is counted too. */
+    static uint16_t *kept;
+    static u64 of;
+    u64 numbers = n * side * side * to, key = numbers;
+    for (u64 i = 0; i < 4096; i++) key = key * 1000003 + x[i * (n * side * side * from / 4096)] * 65536ull + w[i * (to * size * size * from / 4096)];
+    if (kept && of == key) {
+        memcpy(y, kept, numbers * 2);
+        return 0;
+    }
     float *images = malloc(n * side * side * from * 4), *filters = malloc(to * size * size * from * 4);
     for (u64 i = 0; i < n * side * side * from; i++) images[i] = of_bf16(x[i]);
     for (u64 i = 0; i < to * size * size * from; i++) filters[i] = of_bf16(w[i]);
@@ -67,6 +76,9 @@ int cudnnConvolutionForward(void *handle, const void *alpha, struct tensor *x_is
     free(filters);
     /* A few that no sample is likely to hit. */
     for (int i = 0; wrong("pixels") && i < 4; i++) y[below(&chance, n * side * side * to)] = to_bf16(1000);
+    kept = realloc(kept, numbers * 2);
+    memcpy(kept, y, numbers * 2);
+    of = key;
     return 0;
 }
 #endif

@@ -93,6 +93,19 @@ pub fn visible(
     Ok(Some(names.join(",")))
 }
 
+/// What of the GPUs that CUDA was to show (by `--gpus`, else by the environment) it does not, `count` being there: it stops at the first
+/// that it does not know, and says nothing.
+pub fn missing(given: Option<&str>, count: usize) -> Option<String> {
+    let environment = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let named = given.or(environment.as_deref())?;
+    let names = named.split(',').map(str::trim);
+    let names: Vec<&str> = names.take_while(|name| !name.is_empty() && *name != "-1").collect();
+    (names.len() > count).then(|| {
+        let first = names.get(count).copied().unwrap_or_default();
+        format!("CUDA_VISIBLE_DEVICES is `{named}`, and CUDA shows {count} of the {} that it names: there is no `{first}`", names.len())
+    })
+}
+
 fn too_few(given: &str, shown: &[u32]) -> Failure {
     let shown: Vec<String> = shown.iter().map(u32::to_string).collect();
     let there = match shown.as_slice() {

@@ -85,7 +85,7 @@ impl Earlier {
 
     /// Says what of a machine or an image is not as it was, each thing once.
     pub(super) fn notes(&self) -> Notes<'_> {
-        Notes { earlier: self, said: Vec::new() }
+        Notes { earlier: self, said: Vec::new(), gpus: Vec::new() }
     }
 }
 
@@ -93,6 +93,7 @@ impl Earlier {
 pub(super) struct Notes<'a> {
     earlier: &'a Earlier,
     said: Vec<Sentence>,
+    gpus: Vec<Gpu>,
 }
 
 impl Notes<'_> {
@@ -101,7 +102,15 @@ impl Notes<'_> {
     }
 
     pub(super) fn gpu(&mut self, gpu: &Gpu) {
+        self.gpus.push(gpu.clone());
         self.say(self.earlier.baseline.other_gpu(gpu));
+        self.say(self.earlier.baseline.was_wrong(gpu.gpu));
+    }
+
+    /// All GPUs have been named.
+    pub(super) fn measures(&mut self) {
+        let gpus = std::mem::take(&mut self.gpus);
+        self.say(self.earlier.baseline.none_of(&gpus));
     }
 
     pub(super) fn torch(&mut self, torch: &Torch) {

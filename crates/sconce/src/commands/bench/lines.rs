@@ -62,8 +62,10 @@ impl<'a> Lines<'a> {
         if let (Some(notes), Line::Torch(torch)) = (&mut self.notes, line) {
             notes.torch(torch);
         }
-        if let (Some(notes), Line::Gpu(gpu)) = (&mut self.notes, line) {
-            notes.gpu(gpu);
+        match (&mut self.notes, line) {
+            (Some(notes), Line::Gpu(gpu)) => notes.gpu(gpu),
+            (Some(_), Line::Torch(_)) | (None, _) => {}
+            (Some(notes), _) => notes.measures(),
         }
         if !self.print {
             return;
@@ -75,7 +77,7 @@ impl<'a> Lines<'a> {
                 for one in judge::judge(&self.gpus, vec![figure.clone()]) {
                     match impossible(&self.gpus, figure) {
                         None => println!("{one}"),
-                        Some(reason) => println!("{:<26} WRONG: {reason}", figure.figure),
+                        Some(reason) => println!("{:<26} WRONG: {reason}", one.named()),
                     }
                 }
             }

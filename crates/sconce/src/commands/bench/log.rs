@@ -185,7 +185,13 @@ fn show(result: &Value, shown: &[&str]) {
         let number = gpu.get("gpu").cloned().unwrap_or_default();
         let text = |key: &str| plain(gpu.get(key).and_then(Value::as_str).unwrap_or("-"));
         let its = line(&|gpus| gpus.first() == Some(&number) && gpus.len() == 1);
-        println!("  GPU {number}: {}, driver {}: {its}", text("name"), text("driver"));
+        let driver = gpu.get("driver").and_then(Value::as_str).filter(|driver| !driver.is_empty());
+        let driver = driver.map_or_else(
+            || "driver not known".to_owned(),
+            |driver| format!("driver {}", plain(driver)),
+        );
+        let its = if its.is_empty() { String::new() } else { format!(": {its}") };
+        println!("  GPU {number}: {}, {driver}{its}", text("name"));
     }
     let together = line(&|gpus| gpus.len() != 1);
     if !together.is_empty() {

@@ -103,7 +103,15 @@ fn here(
         })?,
     };
     let order = Order { visible, ..order.clone() };
-    let measured = bench::here(&folder, &order, interrupts, lines)?;
+    let mut measured = bench::here(&folder, &order, interrupts, lines)?;
+    let blind = order.groups().iter().all(|group| group.without_gpu());
+    let missing = devices::missing(order.visible.as_deref(), measured.gpus().count());
+    if let Some(reason) = missing.filter(|_| !blind && !measured.interrupted) {
+        let figure = sconce_bench::GPUS.to_owned();
+        let line = Line::Unavailable(Unavailable { figure, gpus: Vec::new(), reason });
+        lines.line(&line);
+        measured.lines.push(line);
+    }
     Ok(("this machine".to_owned(), None, measured))
 }
 
