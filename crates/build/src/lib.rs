@@ -24,6 +24,7 @@ mod later;
 mod libraries;
 mod logins;
 mod modules;
+mod naming;
 mod native;
 mod numpy;
 mod overlaps;

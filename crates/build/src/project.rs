@@ -118,6 +118,12 @@ impl Project {
         Self::Folder { folder: spec.leads.folder().to_owned(), spec: Box::new(spec) }
     }
 
+    /// Whether a folder is a project: it has a `sconce.toml`, or a file of requirements that stands for one.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join("sconce.toml").exists() || Self::stand_in(folder).is_some()
+    }
+
     /// The project with these requirements besides, each built from its source distribution. Their
     /// versions and what they are built against are those of the project's lock where they fit.
     pub fn with_sources(&self, requirements: &[String]) -> Result<Self, Error> {
@@ -468,10 +474,11 @@ impl Builder<'_> {
             }
             Project::Tag { .. } => environment.image,
         };
-        if whole
-            && let Some(name) = project.name()
-            && self.store.names()?.get(&sconce_oci::name::plain_name(&name)) != Some(&image)
-        {
+        if whole && let Some(name) = project.name() {
+            self.say_whose_name(project, &name, image)?;
+            if self.store.names()?.get(&sconce_oci::name::plain_name(&name)) == Some(&image) {
+                return Ok(Ready { lock, environment, image, whole });
+            }
             self.store.put_name(&name, image)?;
             if let Some(error) = unsealed {
                 self.progress.note(&format!("the lock stays without a seal: {error}"));

@@ -342,16 +342,16 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     let leads = Leads::of(folder);
     // A relative one would count from itself.
     let folder = leads.folder();
-    let declares = |path: &Path| {
-        read_text(&leads, path).is_ok_and(|text| {
-            pyproject::read(&text, path, false)
-                .is_ok_and(|project| !project.dependencies.is_empty())
-        })
+    let declares = |path: &Path| match read_text(&leads, path) {
+        Ok(text) => pyproject::read(&text, path, false)
+            .is_ok_and(|project| !project.dependencies.is_empty()),
+        // What can't be read is refused by its name where it is read.
+        Err(_) => true,
     };
     let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
         let path = folder.join(name);
-        // What is there and no file is refused by its name where it is read.
-        let is_there = path.is_file() || (path.exists() && !path.is_dir());
+        // So is what is no file: a folder, a link to nothing, one that leads to itself.
+        let is_there = path.symlink_metadata().is_ok();
         is_there && (*name != "pyproject.toml" || declares(&path))
     });
     if let Some(name) = read {

@@ -34,6 +34,9 @@ pub struct Container {
     pub workdir: Option<PathBuf>,
     /// `name`, `uid`, `name:group` or `uid:gid`, looked up in the image. Root if not given.
     pub user: Option<String>,
+    /// Whether it is the image that names that user, and not who starts the container.
+    #[serde(default)]
+    pub user_of_image: bool,
     /// `--group-add`: more groups of the command, by name or number, looked up in the image.
     pub groups: Vec<String>,
     /// Folders and files of the host to bind-mount.
@@ -133,6 +136,7 @@ impl Container {
             env: Vec::new(),
             workdir: None,
             user: None,
+            user_of_image: false,
             groups: Vec::new(),
             volumes: Vec::new(),
             tmpfs: Vec::new(),

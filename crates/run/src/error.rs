@@ -27,6 +27,16 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The user that an image names can't be had.
+    #[error("the image{}{image} is to run as its USER '{given}': {why}", if image.is_empty() { "" } else { " " })]
+    ImageUser {
+        /// What the image was called.
+        image: String,
+        /// Its `USER`.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// `-t` where the standard input or output is not a terminal.
     #[error("a terminal (-t) was asked for, but standard {0} is not one")]
     NotATerminal(&'static str),
@@ -214,6 +224,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoCommand => "give one after the image, or set app.command in sconce.toml",
+            Self::ImageUser { .. } => {
+                "`--user 0` starts it as root; another user that the image has is named the same way"
+            }
             Self::NotATerminal(_) => "leave out -t; -i alone passes pipes and files through",
             Self::NoTerminal => {
                 "`sconce logs -f NAME` shows what it writes, `sconce exec -i NAME` takes a pipe; `sconce attach` needs a terminal"
@@ -328,6 +341,12 @@ impl Error {
     }
 
     /// The error and all its causes in one line, for the way across a process boundary.
+    /// [`Error::Lost`], for what may have been written down as one already.
+    pub(crate) fn lost(why: String) -> Self {
+        let said = Self::Lost(String::new()).to_string();
+        Self::Lost(why.strip_prefix(&said).map_or(why.clone(), str::to_owned))
+    }
+
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);

@@ -255,7 +255,7 @@ impl Listed {
         };
         match (state.exit, state.error) {
             (Some(code), _) => Ok(Exit::Code(code)),
-            (None, Some(error)) => Err(Error::Lost(error)),
+            (None, Some(error)) => Err(Error::lost(error)),
             (None, None) => Err(Error::Lost("it left no word of how it ended".to_owned())),
         }
     }

@@ -85,9 +85,10 @@ pub(crate) fn start(
     let root = fs::File::open(&overlay.root).doing_to("opening", &overlay.root)?;
     let passwd = user::read_in(&root, "/etc/passwd")?;
     let group = user::read_in(&root, "/etc/group")?;
-    let mut identity =
-        user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)?;
-    user::check_mapped(container.user.as_deref(), &identity, &Maps::read()?)?;
+    let mut identity = user::resolve(container.user.as_deref(), &container.groups, &passwd, &group)
+        .map_err(|error| of_image(container, error))?;
+    user::check_mapped(container.user.as_deref(), &identity, &Maps::read()?)
+        .map_err(|error| of_image(container, error))?;
     if !identity.known {
         user::make_known(&root, &mut identity, &passwd)?;
         if container.read_only {
@@ -179,6 +180,16 @@ pub(crate) fn start(
     };
     let init = first_process(&stage, &document, &process, groups, to_shim)?;
     Ok(Started { init, overlay, process })
+}
+
+/// What is wrong with a user that nobody has asked for: the image names it.
+fn of_image(container: &Container, error: Error) -> Error {
+    match error {
+        Error::Invalid { option: "--user", given, why } if container.user_of_image => {
+            Error::ImageUser { image: container.image.clone(), given, why }
+        }
+        error => error,
+    }
 }
 
 /// Supplementary groups: those of the request, and those that devices need.

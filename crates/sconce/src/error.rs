@@ -231,7 +231,9 @@ impl Kinded for sconce_run::Error {
     fn kind(&self) -> Kind {
         use sconce_run::Error as E;
         match self {
-            E::Invalid { .. } | E::NotATerminal(_) | E::NoTerminal => Kind::Usage,
+            E::Invalid { .. } | E::ImageUser { .. } | E::NotATerminal(_) | E::NoTerminal => {
+                Kind::Usage
+            }
             E::NoUserNamespace { .. } | E::OldKernel { .. } => Kind::Machine,
             E::NotExecutable { .. } => Kind::NotExecutable,
             E::NotFound(_) => Kind::NotFound,

@@ -222,3 +222,117 @@ fn exit_codes_are_those_of_docker() {
     }
     ok(&world, &["rm", "-f", "one"]);
 }
+
+/// The table of `docker cp`: what the slashes of both paths mean, and what is there already.
+#[test]
+fn paths_mean_what_they_mean_in_docker() {
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "c", &[], SCRIPT);
+    let made = "mkdir -p s/dir/sub s/there && echo f >s/file && echo i >s/dir/in && echo i >s/dir/sub/deep";
+    ok(&world, &["exec", "-w", "/", "c", "sh", "-c", made]);
+    // Source, destination, what is there before, and what is there in the end; `None` where it is refused, in these words.
+    type Row = (&'static str, &'static str, &'static str, Result<&'static str, &'static str>);
+    let rows: [Row; 18] = [
+        ("file", "new", "", Ok("new")),
+        ("file", "new/", "", Err("is not a folder")),
+        ("file", "new/.", "", Err("folder")),
+        ("file", "old", "touch old", Ok("old")),
+        ("file", "old/", "touch old", Err("folder")),
+        ("file", "there", "mkdir there", Ok("there there/file")),
+        ("file", "there/", "mkdir there", Ok("there there/file")),
+        ("file/", "new", "", Err("Not a directory")),
+        ("file/.", "new", "", Err("is not a folder")),
+        ("dir", "new", "", Ok("new new/in new/sub new/sub/deep")),
+        ("dir", "new/", "", Ok("new new/in new/sub new/sub/deep")),
+        ("dir/.", "new", "", Ok("new new/in new/sub new/sub/deep")),
+        ("dir/.", "new/", "", Ok("new new/in new/sub new/sub/deep")),
+        ("dir", "old", "touch old", Err("folder")),
+        ("dir/.", "old", "touch old", Err("folder")),
+        (
+            "dir",
+            "there",
+            "mkdir there",
+            Ok("there there/dir there/dir/in there/dir/sub there/dir/sub/deep"),
+        ),
+        (
+            "dir/",
+            "there/",
+            "mkdir there",
+            Ok("there there/dir there/dir/in there/dir/sub there/dir/sub/deep"),
+        ),
+        (
+            "dir/.",
+            "there",
+            "mkdir there; touch there/own",
+            Ok("there there/in there/own there/sub there/sub/deep"),
+        ),
+    ];
+    let list = "find . -mindepth 1 | sed 's/^..//' | LC_ALL=C sort";
+    let host = |text: &str, folder: &str| {
+        let sh = std::process::Command::new("sh")
+            .args(["-c", text])
+            .current_dir(world.path(folder))
+            .output();
+        String::from_utf8(sh.unwrap().stdout)
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    host(made, ".");
+    for (number, (source, dest, before, after)) in rows.into_iter().enumerate() {
+        let place = format!("out{number}");
+        fs::create_dir(world.path(&place)).unwrap();
+        host(before, &place);
+        let (code, _, err) =
+            world.says(&["cp", &format!("c:/s/{source}"), &format!("{place}/{dest}")]);
+        let there = host(list, &place);
+        match after {
+            Ok(after) => {
+                assert!(code == 0 && there == after, "out: {source} {dest}: {there} {err}")
+            }
+            Err(why) => {
+                assert!(
+                    code == 1 && err.contains(why),
+                    "out: {source} {dest}: {code} {there} {err}"
+                );
+                assert!(["", "old"].contains(&&*there), "out: {source} {dest}: {there}");
+            }
+        }
+        // The same the other way.
+        ok(
+            &world,
+            &[
+                "exec",
+                "c",
+                "sh",
+                "-c",
+                &format!(
+                    "mkdir /{place} && cd /{place} && {}",
+                    if before.is_empty() { "true" } else { before }
+                ),
+            ],
+        );
+        let (code, _, err) =
+            world.says(&["cp", &format!("s/{source}"), &format!("c:/{place}/{dest}")]);
+        ok(&world, &["cp", &format!("c:/{place}"), &format!("in{number}")]);
+        let there = host(list, &format!("in{number}"));
+        match after {
+            Ok(after) => assert!(code == 0 && there == after, "in: {source} {dest}: {there} {err}"),
+            Err(_) => {
+                assert!(code == 1, "in: {source} {dest}: {code} {there} {err}");
+                assert!(["", "old"].contains(&&*there), "in: {source} {dest}: {there}");
+            }
+        }
+    }
+    // All that a folder holds, into the root and out of a folder named from within.
+    ok(&world, &["cp", "s/.", "c:/"]);
+    assert_eq!(ok(&world, &["exec", "c", "cat", "/file"]), "f\n");
+    fs::create_dir(world.path("within")).unwrap();
+    let within =
+        world.sconce(&["cp", "c:/s/dir/.", "."]).current_dir(world.path("within")).status();
+    assert!(within.unwrap().success());
+    assert_eq!(host(list, "within"), "in sub sub/deep");
+    ok(&world, &["rm", "-f", "c"]);
+}

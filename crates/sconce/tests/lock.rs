@@ -264,6 +264,38 @@ fn a_file_of_requirements_does_in_place_of_a_sconce_toml() {
     world.says(&["lock", "x/y"], 4, &["pyproject.toml says what is needed"]);
 }
 
+/// A file that says what is needed and can't be read is there all the same.
+#[test]
+fn a_file_of_requirements_that_can_not_be_read_is_named() {
+    let world = World::new(TOML);
+    for name in ["sconce.toml", "sconce.lock"] {
+        fs::remove_file(world.path("project").join(name)).unwrap();
+    }
+    for file in ["requirements.txt", "pyproject.toml", "environment.yml"] {
+        let path = world.path("project").join(file);
+        let kinds: [(&str, &dyn Fn()); 5] = [
+            ("a folder", &|| fs::create_dir(&path).unwrap()),
+            ("a loop", &|| std::os::unix::fs::symlink(file, &path).unwrap()),
+            ("no target", &|| std::os::unix::fs::symlink("nowhere", &path).unwrap()),
+            ("too large", &|| fs::File::create(&path).unwrap().set_len(1 << 34).unwrap()),
+            ("a pipe", &|| {
+                assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success())
+            }),
+        ];
+        for (kind, make) in kinds {
+            make();
+            for words in [&["lock"][..], &["build"]] {
+                let said = world.says(words, 3, &[file]);
+                assert!(!said.contains("has no sconce.toml"), "{kind}: {said}");
+            }
+            match kind {
+                "a folder" => fs::remove_dir(&path).unwrap(),
+                _ => fs::remove_file(&path).unwrap(),
+            }
+        }
+    }
+}
+
 /// A folder that another tool's file describes: what is read is named, else the way.
 #[test]
 fn files_of_other_tools() {

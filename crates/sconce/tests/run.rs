@@ -55,6 +55,27 @@ fn what_keeps_a_command_from_starting_is_named() {
     world.image(r#"{"Env": ["PATH=/usr/bin"], "WorkingDir": "/etc/passwd/x"}"#);
     let (code, _, err) = world.says(&["run", "--gpus", "none", "oci:image", "true"]);
     assert!(code == 125 && err.contains("working folder '/etc/passwd/x'"), "{code} {err}");
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"], "User": "nosuch"}"#);
+    let start = ["run", "--gpus", "none", "oci:image", "true"];
+    let (code, _, err) = world.says(&start);
+    let said = "the image oci:image is to run as its USER 'nosuch': the image has no user 'nosuch'";
+    assert!(code == 125 && err.contains(said) && err.contains("`--user 0`"), "{code} {err}");
+    assert_eq!(world.says(&[&start[..3], &["--user", "0"], &start[3..]].concat()).0, 0);
+    let (_, _, err) = world.says(&[&start[..3], &["--user", "no"], &start[3..]].concat());
+    assert!(err.contains("--user 'no': the image has no user 'no'"), "{err}");
+}
+
+#[test]
+fn an_image_that_is_here_alone_is_not_pulled_and_that_is_said() {
+    let world = World::new();
+    world.image(r#"{"Env": ["PATH=/usr/bin"]}"#);
+    assert_eq!(world.says(&["copy", "oci:image", "store:hello"]).0, 0);
+    for (pull, said) in [("always", true), ("missing", false)] {
+        let words = ["run", "--gpus", "none", "--pull", pull, "hello", "true"];
+        let (code, _, err) = world.says(&words);
+        assert_eq!((code, err.contains("`hello` is an image of this store alone")), (0, said));
+    }
 }
 
 #[test]

@@ -168,6 +168,12 @@ fn find(
     let architecture = architecture();
     let pulls = matches!(target, Target::Reference(_)) && request.pull == Pull::Always;
     let stored = if pulls { None } else { target.stored(store)? };
+    if request.pull == Pull::Always && stored.is_some() {
+        let said = format!(
+            "`--pull always`: `{text}` is an image of this store alone, and is started as it is here"
+        );
+        builder.progress.note(&said);
+    }
     let here = |image: &Image| -> Result<bool, Error> {
         let config = Config::parse(&store.config(image)?).map_err(Error::Config)?;
         Ok(config.is_for(architecture))

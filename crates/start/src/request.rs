@@ -236,6 +236,7 @@ impl Request {
             labels,
             env: env.into_iter().collect(),
             workdir: self.workdir.clone().or_else(|| given(config.working_dir).map(PathBuf::from)),
+            user_of_image: self.user.is_none(),
             user: self.user.clone().or_else(|| given(config.user)),
             groups: self.groups.clone(),
             volumes: self.binds.iter().map(|bind| bind.volume.clone()).collect(),

@@ -197,14 +197,16 @@ impl Target {
         // A folder's name without a slash may be an image's; none begins with a dot.
         let nameable = !text.contains('/') && !text.starts_with('.');
         let bare = kind == Kind::Path && takes.contains(&Kind::Image) && nameable;
-        if takes.contains(&kind) || bare {
-            return Ok(found);
-        }
         if let Self::Path(path) = &found
             && path.is_dir()
             && takes.contains(&Kind::Folder)
+            && !takes.contains(&kind)
+            && (!bare || Project::is_in(path))
         {
             return Ok(Self::Folder(Project::folder(path)?));
+        }
+        if takes.contains(&kind) || bare {
+            return Ok(found);
         }
         let hint = match &found {
             Self::Reference(_) | Self::Path(_) => {

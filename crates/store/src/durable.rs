@@ -18,7 +18,7 @@ use sconce_blob::Digest;
 use crate::Store;
 use crate::error::{Error, at};
 use crate::files::list;
-use crate::own::{remove_file, remove_folder};
+use crate::own::remove_folder;
 
 /// Markers older than this are settled when the store is next opened: the kernel has written most
 /// of their bytes by then (`vm.dirty_expire_centisecs` is 30 s by default).
@@ -50,7 +50,7 @@ impl Store {
         let root = self.root();
         let folder = File::open(root).map_err(at("open", root))?;
         syncfs(&folder).map_err(at("sync", root))?;
-        markers.iter().try_for_each(|marker| remove_file(marker).map(drop))
+        markers.iter().try_for_each(|marker| self.discard(marker))
     }
 
     /// Checks what an earlier boot left unsynced; settles old markers of this boot aside.
@@ -58,6 +58,11 @@ impl Store {
         let current = self.markers()?;
         let unsynced = self.root().join("unsynced");
         for folder in list(&unsynced)? {
+            // What is no folder of a boot is nobody's; the list of a link's would be another folder's.
+            if !folder.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+                self.discard(&folder)?;
+                continue;
+            }
             if folder == current {
                 let age = fs::metadata(&folder)
                     .and_then(|meta| meta.modified())
@@ -73,7 +78,7 @@ impl Store {
             let _lock = self.wait_for(self.root().join("locks/recover"))?;
             for marker in list(&folder)? {
                 self.check_marked(&marker)?;
-                remove_file(&marker)?;
+                self.discard(&marker)?;
             }
             remove_folder(&folder)?;
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use sconce_blob::Digest;
 
+use crate::damage;
 use crate::remove::under;
 
 /// A failure of the store.
@@ -421,11 +422,11 @@ impl Error {
                 "try again when that has ended; `export SCONCE_LOCK_TIMEOUT=3600` waits an hour for it".to_owned()
             }
             Self::BadTimeout(_) => "`export SCONCE_LOCK_TIMEOUT=600` waits ten minutes".to_owned(),
+            Self::Corrupt { path, .. } => return damage::hint(path),
             Self::Exists(_) => "name another file or folder, or remove this one".to_owned(),
             Self::Exchanged(_) => "write to a folder that nobody else can write to".to_owned(),
             Self::Interrupted
             | Self::Io { .. }
-            | Self::Corrupt { .. }
             | Self::BadLayer { .. }
             | Self::BadDocument { .. }
             | Self::BadName { .. } => return None,
@@ -553,7 +554,7 @@ fn opened_later(root: &Path, owner: u32, group: u32, made: u32, mode: u32) -> St
     fresh.push("-shared");
     let (old, fresh) = (shell(root), shell(Path::new(&fresh)));
     format!(
-        "{who}`chmod {made:o} {old}` closes it again; a shared store begins empty: `install -d -g {group} -m {mode:o} {fresh}`; each image goes there by `SCONCE_HOME={old} sconce copy NAME oci:moved` and `SCONCE_HOME={fresh} sconce copy oci:moved store:NAME`"
+        "{who}`chmod {made:o} {old}` closes it again; a shared store begins empty: `install -d -g {group} -m {mode:o} {fresh}`; each image goes there by `SCONCE_HOME={old} sconce copy NAME oci:moved` and `SCONCE_HOME={fresh} sconce copy oci:moved store:NAME`, and `rm -r moved` before the next"
     )
 }
 

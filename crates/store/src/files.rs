@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::error::{Error, at};
 
@@ -28,12 +29,28 @@ pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
+/// Why [`open_regular`] has failed: with something else in the place of a file, the store is damaged there.
+pub(crate) fn not_opened(path: &Path, error: io::Error) -> Error {
+    let damaged = |path: &Path, why: &str| Error::Corrupt { path: path.into(), why: why.into() };
+    match (error.raw_os_error().map(Errno::from_raw_os_error), path.parent()) {
+        (Some(Errno::NOTDIR), Some(folder)) => damaged(folder, "it is not a folder"),
+        // What O_NOFOLLOW makes of it speaks of too many links (open(2)).
+        (Some(Errno::LOOP), _) => damaged(path, "it is a link"),
+        // To write, or of a socket.
+        (Some(Errno::ISDIR | Errno::NXIO), _) => damaged(path, "it is not a regular file"),
+        (None, _) if error.kind() == io::ErrorKind::InvalidData => {
+            damaged(path, "it is not a regular file")
+        }
+        _ => at("open", path)(error),
+    }
+}
+
 /// Reads a small file; `None` when there is none.
 pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at("open", path)(error)),
+        Err(error) => return Err(not_opened(path, error)),
     };
     let mut bytes = Vec::new();
     file.take(SMALL_LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", path))?;

@@ -13,7 +13,7 @@ use sconce_oci::name::plain_name;
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::{list, open_regular, read_small};
+use crate::files::{list, not_opened, open_regular, read_small};
 use crate::layers::Layer;
 use crate::names::check_name;
 use crate::own;
@@ -101,7 +101,14 @@ impl Store {
         digests.dedup();
         let mut images = Vec::new();
         for digest in digests {
-            images.extend(self.load(digest, &names)?);
+            match self.load(digest, &names) {
+                Ok(image) => images.extend(image),
+                // One image does not hide the others.
+                Err(error) => {
+                    let hint = error.hint().map_or(String::new(), |hint| format!(": {hint}"));
+                    self.note_damaged(&error, &format!("the image is left out{hint}"));
+                }
+            }
         }
         images.sort_by_key(|image| std::cmp::Reverse((image.last_used, image.manifest)));
         Ok(images)
@@ -154,7 +161,12 @@ impl Store {
         let trusted = self.places().map(|place| (place, false));
         let mut found: Option<(Record, SystemTime, &Place)> = None;
         for (place, check) in trusted.chain(self.untrusted().map(|place| (place, true))) {
-            let read = place.record(manifest, check);
+            let read = match place.record(manifest, check) {
+                Err(damage @ Error::Corrupt { .. }) if !check => {
+                    self.record_anew(place, manifest, damage)
+                }
+                read => read,
+            };
             let Some((record, used)) = self.or_skip(place, read)?.flatten() else { continue };
             // A record here without its manifest only notes the use of an image below.
             let last_used = found.as_ref().map_or(used, |(_, before, _)| used.max(*before));
@@ -192,8 +204,16 @@ impl Store {
             |digest| self.places().chain(self.untrusted()).any(|place| place.has_blob(digest));
         let lacks = |missing| Err(Error::Incomplete { image: image.manifest, missing });
         for layer in &image.layers {
-            if self.tree(layer.diff_id)?.is_none() && !has(layer.digest) {
+            if self.tree(layer.diff_id)?.is_some() {
+                continue;
+            }
+            if !has(layer.digest) {
                 return lacks(layer.digest);
+            }
+            // Without its own record no tree would be made of it; one that is damaged says nothing.
+            if self.layer_anywhere(layer.diff_id)?.is_none() && self.place().has_blob(layer.digest)
+            {
+                self.put_layer(layer)?;
             }
         }
         match [image.config, image.manifest].into_iter().find(|digest| !has(*digest)) {
@@ -230,7 +250,7 @@ impl Store {
         Ok(found)
     }
 
-    fn by_digest(&self, name: &str) -> Result<Digest, Error> {
+    pub(crate) fn by_digest(&self, name: &str) -> Result<Digest, Error> {
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
         if let Ok(digest) = digits.parse::<Digest>() {
             return Ok(digest);
@@ -286,9 +306,9 @@ impl Place {
     }
 
     /// A small blob of this store, checked.
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+    pub(crate) fn document(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         let path = self.find_blob(digest).ok_or(Error::MissingBlob(digest))?;
-        let file = open_regular(&path).map_err(at("open", &path))?;
+        let file = open_regular(&path).map_err(|error| not_opened(&path, error))?;
         let mut bytes = Vec::new();
         file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(at("read", &path))?;
         match Digest::of(&bytes) {

@@ -50,6 +50,7 @@ impl Store {
         match self.open_blob(layer.digest) {
             Ok(_) => Ok(Some(layer)),
             Err(Error::MissingBlob(_)) => Ok(None),
+            Err(error @ Error::Corrupt { .. }) => self.or_anew(self.place(), Err(error)),
             Err(error) => Err(error),
         }
     }
@@ -63,10 +64,16 @@ impl Store {
     fn layer_in<'a>(
         &self,
         diff_id: Digest,
-        mut places: impl Iterator<Item = &'a Place>,
+        places: impl Iterator<Item = &'a Place>,
     ) -> Result<Option<Layer>, Error> {
         self.pin(diff_id)?;
-        let found = places.find_map(|place| place.read_layer(diff_id).transpose()).transpose()?;
+        let mut found = None;
+        for place in places {
+            found = self.or_anew(place, place.read_layer(diff_id))?;
+            if found.is_some() {
+                break;
+            }
+        }
         match found.filter(|layer| layer.diff_id == diff_id) {
             Some(layer) if self.has_blob(layer.digest)? => Ok(Some(layer)),
             _ => Ok(None),
@@ -83,10 +90,14 @@ impl Store {
 
     /// What was remembered under a key.
     pub fn memo(&self, kind: &str, key: Digest) -> Result<Option<Vec<u8>>, Error> {
-        let read = |place: &Place| read_small(&place.memo(kind, key)).transpose();
-        // After a power cut the name may be there without the bytes (`docs/decision/0012-memos-are-not-synced.md`).
-        let whole = |found: &Result<Vec<u8>, Error>| !found.as_ref().is_ok_and(Vec::is_empty);
-        self.places().find_map(|place| read(place).filter(whole)).transpose()
+        for place in self.places() {
+            let read = self.or_anew(place, read_small(&place.memo(kind, key)))?;
+            // After a power cut the name may be there without the bytes (`docs/decision/0012-memos-are-not-synced.md`).
+            if let Some(bytes) = read.filter(|bytes| !bytes.is_empty()) {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes memos that older versions kept and nothing reads any more. One that can't be removed is told of.
@@ -107,7 +118,7 @@ impl Store {
 
     /// Forgets what was remembered under a key.
     pub fn forget_memo(&self, kind: &str, key: Digest) -> Result<(), Error> {
-        remove_file(&self.place().memo(kind, key)).map(drop)
+        self.discard(&self.place().memo(kind, key))
     }
 }
 

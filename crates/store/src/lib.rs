@@ -3,6 +3,7 @@
 mod access;
 mod beside;
 mod blobs;
+mod damage;
 mod disk;
 mod docker_archive;
 mod durable;

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::Store;
 use crate::error::{Error, at, shell};
-use crate::files::open_regular;
+use crate::files::{not_opened, open_regular};
 use crate::own::{self, remove_file};
 
 /// How long to wait for prunes and processes that can't write their pins.
@@ -136,7 +136,7 @@ impl Store {
         loop {
             match own::open_lock(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => return result.map_err(at("open", path)),
+                result => return result.map_err(|error| not_opened(path, error)),
             }
             if self.sharing().is_private() {
                 match own::create(path, self.sharing().files()) {
@@ -184,7 +184,7 @@ pub(crate) fn lock_shared(path: &Path) -> Result<Option<File>, Error> {
         let file = match open_regular(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(at("open", path)(error)),
+            Err(error) => return Err(not_opened(path, error)),
         };
         match retry(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) if still_read(&file, path)? => return Ok(Some(file)),
@@ -203,7 +203,7 @@ pub(crate) fn try_exclusive(path: &Path) -> Result<TryLock, Error> {
     let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TryLock::Gone),
-        Err(error) => return Err(at("open", path)(error)),
+        Err(error) => return Err(not_opened(path, error)),
     };
     match attempt(&file).map_err(at("lock", path))? {
         false => Ok(TryLock::Busy),

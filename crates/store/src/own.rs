@@ -101,7 +101,15 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
             Err(errno) => Err(errno.into()),
         }
     });
-    made.map_err(at("create", path))
+    made.map_err(|error| {
+        let there = path.symlink_metadata();
+        let why = match there {
+            Ok(there) if there.is_symlink() && !path.is_dir() => "it is a link to no folder",
+            Ok(there) if !there.is_symlink() && !there.is_dir() => "it is not a folder",
+            _ => return at("create", path)(error),
+        };
+        Error::Corrupt { path: path.to_owned(), why: why.to_owned() }
+    })
 }
 
 /// Gives a folder another mode.

@@ -112,6 +112,7 @@ impl Store {
             None => {
                 let image = match self.image(word) {
                     Err(Error::Incomplete { image, .. }) => image,
+                    Err(Error::Corrupt { .. }) => self.by_digest(word)?,
                     result => result?.manifest,
                 };
                 let names = self.place().names()?.into_iter();
@@ -119,7 +120,7 @@ impl Store {
             }
         };
         if names.is_empty()
-            && let Some(image) = self.load(digest, &BTreeMap::new())?
+            && let Ok(Some(image)) = self.load(digest, &BTreeMap::new())
             && image.store != self.root()
         {
             return Err(Error::ReadOnly { what: format!("`{word}`"), store: image.store });
@@ -133,17 +134,30 @@ impl Store {
             }
             let others = sweep.others()?;
             let named = self.place().names()?.into_values().any(|of| of == digest);
-            if named || !self.place().image(digest).exists() {
+            if named || self.place().image(digest).symlink_metadata().is_err() {
                 return Ok(Vec::new());
             }
-            let Some(image) = self.load(digest, &BTreeMap::new())? else { return Ok(Vec::new()) };
+            let image = match self.load(digest, &BTreeMap::new()) {
+                Err(damage @ Error::Corrupt { .. }) => Err(damage),
+                image => match image? {
+                    Some(image) => Ok(image),
+                    None => return Ok(Vec::new()),
+                },
+            };
             let free = !others.contains(&digest);
             if !(free && sweep.claim(digest, &BTreeMap::new(), Claim::Remove)?) {
                 removed.in_use = true;
                 return Ok(Vec::new());
             }
             removed.image = Some(digest);
-            let objects = sweep.only_of(&image, &others)?;
+            let objects = match image {
+                Ok(image) => sweep.only_of(&image, &others)?,
+                Err(damage) => {
+                    let then = "it is removed; what else is left of the image goes with the next `sconce prune`";
+                    self.note_damaged(&damage, then);
+                    Vec::new()
+                }
+            };
             sweep.move_away(objects)
         })?;
         for (_, trash) in done.ok_or_else(|| Error::Busy(self.root().to_owned()))?? {

@@ -11,7 +11,7 @@ use sconce_blob::{Assembly, Digest, Segment};
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::open_regular;
+use crate::files::{not_opened, open_regular};
 use crate::place::Place;
 
 /// The bytes of a blob from the beginning to the end.
@@ -51,7 +51,7 @@ impl Store {
         let find = |digest| places.iter().find_map(|place| place.find_blob(digest));
         let mut files = HashMap::new();
         let mut open = |digest: Digest, path: PathBuf| -> Result<u64, Error> {
-            let file = open_regular(&path).map_err(at("open", &path))?;
+            let file = open_regular(&path).map_err(|error| not_opened(&path, error))?;
             let len = file.metadata().map_err(at("look at", &path))?.len();
             files.insert(digest, file);
             Ok(len)

@@ -1,6 +1,6 @@
 //! The store's folder: how it is opened, what is made in it, and with which modes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -16,7 +16,7 @@ use sconce_blob::{Assembly, Digest};
 
 use crate::access::{self, Sharing};
 use crate::error::{Error, at, shell};
-use crate::files::{list, open_folder, read_small};
+use crate::files::{list, not_opened, open_folder, read_small};
 use crate::lock::{Wanted, patiently};
 use crate::lowers::{Lower, LowerRoot};
 use crate::own::{self, make_folder, sync_parent};
@@ -57,6 +57,8 @@ struct Inner {
     stripped_noted: AtomicBool,
     /// Whether what lies among the names and is none was said.
     no_names_noted: AtomicBool,
+    /// What was said of damaged files.
+    damage_noted: Mutex<HashSet<String>>,
 }
 
 /// What a process has begun to write into a store and not finished; it does not keep the store open.
@@ -159,7 +161,7 @@ impl Store {
             make_folder(&place.folder("containers"), sharing.folders())?;
         }
         for name in ["tmp", "containers"] {
-            hold(&place.folder(name), &meta, sharing, &|_| {})?;
+            hold(&place.folder(name), &meta, sharing)?;
         }
         let scratch = Scratch::create(&place.folder("tmp"), sharing)?;
         let lock = place.folder("locks/gc");
@@ -180,6 +182,7 @@ impl Store {
             options,
             stripped_noted: AtomicBool::new(false),
             no_names_noted: AtomicBool::new(false),
+            damage_noted: Mutex::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.write_small(&store.place().folder("version"), format!("{FORMAT}\n").as_bytes())?;
@@ -245,9 +248,11 @@ impl Store {
         make_folder(&path, self.sharing().folders())?;
         let meta = fs::metadata(self.root()).map_err(at("look at", self.root()))?;
         // Here and not each time that it is opened: who only looks has nothing there to lose.
+        let mut others = Vec::new();
         for folder in [&path, &self.place().folder("tmp")] {
-            hold(folder, &meta, self.sharing(), &|text| self.note(text))?;
+            others.extend(hold(folder, &meta, self.sharing())?.map(|uid| (uid, shell(folder))));
         }
+        self.note_owners(&others, meta.uid());
         path.push(rustix::process::geteuid().as_raw().to_string());
         // Another member may have put something else there.
         if path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
@@ -338,6 +343,11 @@ impl Store {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was said of damaged files.
+    pub(crate) fn noted(&self) -> &Mutex<HashSet<String>> {
+        &self.inner.damage_noted
+    }
+
     pub(crate) fn note(&self, text: &str) {
         self.inner.options.note.iter().for_each(|note| note(text));
     }
@@ -367,6 +377,26 @@ impl Store {
                 self.root().display()
             ));
         }
+    }
+
+    /// Says who else can move and remove what this user has in folders of a group's store.
+    fn note_owners(&self, folders: &[(u32, String)], owner: u32) {
+        let Some((first, _)) = folders.first() else { return };
+        let paths = |glue: &str| {
+            let paths: Vec<&str> = folders.iter().map(|(_, path)| &**path).collect();
+            paths.join(glue)
+        };
+        let (belongs, it) = if folders.len() == 1 { ("belongs", "it") } else { ("belong", "them") };
+        let uids = match folders.iter().find(|(uid, _)| uid != first) {
+            Some((second, _)) => format!("uids {first} and {second}"),
+            None => format!("uid {first}"),
+        };
+        self.note(&format!(
+            "{} {belongs} to {uids}, who can move and remove what you have in {it}; `{}chown {owner} {}` gives {it} to the store's owner",
+            paths(" and "),
+            crate::error::sudo(),
+            paths(" "),
+        ));
     }
 
     /// What would be left in the store if this process ended now, without closing it.
@@ -436,8 +466,11 @@ impl Store {
 
     /// A file with these bytes that is to be renamed to `path`; none where they are there already.
     fn write_part(&self, path: &Path, bytes: &[u8]) -> Result<Option<(PathBuf, File)>, Error> {
-        if read_small(path)?.is_some_and(|old| old == bytes) {
-            return Ok(None);
+        match read_small(path) {
+            Ok(Some(old)) if old == bytes => return Ok(None),
+            // No file could be renamed into the place of a folder.
+            Err(Error::Corrupt { path: damaged, .. }) if damaged == path => self.discard(path)?,
+            read => drop(read?),
         }
         if let Some(folder) = path.parent() {
             self.folder(folder)?;
@@ -524,41 +557,31 @@ impl Store {
 }
 
 /// Sees to it that in a group's store what each member has in a folder is theirs alone to move and remove. Its owner can
-/// do both all the same: as root it is given to the owner of the store, and others are told who it is.
-fn hold(
-    folder: &Path,
-    store: &Metadata,
-    sharing: Sharing,
-    note: &dyn Fn(&str),
-) -> Result<(), Error> {
+/// do both all the same: as root it is given to the owner of the store; to others it is said who that is.
+fn hold(folder: &Path, store: &Metadata, sharing: Sharing) -> Result<Option<u32>, Error> {
     if !sharing.is_group() {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(about) = own::look(folder).map_err(at("look at", folder))? else { return Ok(()) };
+    let Some(about) = own::look(folder).map_err(at("look at", folder))? else { return Ok(None) };
+    let mut other = None;
     let you = rustix::process::geteuid().as_raw();
     if you == 0 && about.st_uid != store.uid() {
         own::give_to(folder, store.uid()).map_err(at("set the owner of", folder))?;
     } else if ![0, you, store.uid()].contains(&about.st_uid) {
-        note(&format!(
-            "{} belongs to uid {}, who can move and remove what you have in it; `{}chown {} {}` gives it to the store's owner",
-            shell(folder),
-            about.st_uid,
-            crate::error::sudo(),
-            store.uid(),
-            shell(folder),
-        ));
+        other = Some(about.st_uid);
     }
     if about.st_mode & 0o7777 == sharing.held() || you != 0 && you != about.st_uid {
-        return Ok(());
+        return Ok(other);
     }
-    own::set_folder_mode(folder, sharing.held()).map_err(at("set the mode of", folder))
+    own::set_folder_mode(folder, sharing.held()).map_err(at("set the mode of", folder))?;
+    Ok(other)
 }
 
 fn open_gc_lock(path: &Path, sharing: Sharing) -> Result<File, Error> {
     loop {
         match own::open_lock(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => return result.map_err(at("open", path)),
+            result => return result.map_err(|error| not_opened(path, error)),
         }
         match own::create(path, sharing.files()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

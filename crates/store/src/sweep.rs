@@ -16,7 +16,7 @@ use crate::files::list;
 use crate::folders::folders_key;
 use crate::images::Image;
 use crate::lock::{TryLock, try_exclusive};
-use crate::own::{self, remove_file};
+use crate::own;
 use crate::pins;
 use crate::prune::{Policy, Pruned, Which};
 
@@ -99,9 +99,18 @@ impl<'a> Sweep<'a> {
             }
         }
         let names = store.names()?;
-        let mut staying = Vec::new();
+        let (mut staying, mut known) = (Vec::new(), true);
         for digest in store.place().images()? {
-            let Some(image) = store.load(digest, &names)? else { continue };
+            let image = match store.load(digest, &names) {
+                Err(damage @ Error::Corrupt { .. }) => {
+                    known &= self.deal_with_damaged(
+                        digest, &damage, policy, &others, &names, claim, &mut plan,
+                    )?;
+                    continue;
+                }
+                image => image?,
+            };
+            let Some(image) = image else { continue };
             let chosen = goes(&image, &policy.images);
             if chosen && !others.contains(&digest) && self.claim(digest, &names, claim)? {
                 plan.pruned.images.push(self.shown(&image));
@@ -129,7 +138,43 @@ impl<'a> Sweep<'a> {
             }
         };
         plan.objects = objects.into_iter().filter(|object| !needed.needs(object)).collect();
+        if !known {
+            plan.objects.clear();
+        }
         Ok(plan)
+    }
+
+    /// Deals with an image of which nothing can be read any more. `false` where a container may use it: then it isn't known what that
+    /// needs.
+    #[allow(clippy::too_many_arguments)]
+    fn deal_with_damaged(
+        &mut self,
+        digest: Digest,
+        damage: &Error,
+        policy: &Policy,
+        others: &HashSet<Digest>,
+        names: &BTreeMap<String, Digest>,
+        claim: Claim,
+        plan: &mut Plan,
+    ) -> Result<bool, Error> {
+        let goes = policy.images == Which::All || !names.values().any(|named| *named == digest);
+        let claim = if goes { claim } else { Claim::Look };
+        if others.contains(&digest) || !self.claim(digest, names, claim)? {
+            let then = "it is in use, and what it needs is not known: no layer and no blob is removed until the container has ended";
+            self.store.note_damaged(damage, then);
+            return Ok(false);
+        }
+        if goes {
+            plan.pruned.images.push(digest.to_string());
+            self.store.note_damaged(damage, "the image goes");
+        } else {
+            let then = format!(
+                "the image can't be used, and what only it needs goes: `sconce rmi {}` takes its name away too",
+                digest.short()
+            );
+            self.store.note_damaged(damage, &then);
+        }
+        Ok(true)
     }
 
     /// Says whether an image can go: no container uses it, nor a process that reads this store from
@@ -141,10 +186,13 @@ impl<'a> Sweep<'a> {
         claim: Claim,
     ) -> Result<bool, Error> {
         let record = self.store.place().image(image);
-        let _lock = match try_exclusive(&record)? {
-            TryLock::Held(lock) => lock,
-            TryLock::Busy => return Ok(false),
-            TryLock::Gone => return Ok(true),
+        let _lock = match try_exclusive(&record) {
+            Ok(TryLock::Held(lock)) => Some(lock),
+            Ok(TryLock::Busy) => return Ok(false),
+            Ok(TryLock::Gone) => return Ok(true),
+            // Nobody can hold what is no file.
+            Err(Error::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
         };
         if claim == Claim::Remove {
             // Whoever pushes it right now goes by its record.
@@ -152,7 +200,7 @@ impl<'a> Sweep<'a> {
             for (name, _) in names.iter().filter(|(_, of)| **of == image) {
                 self.store.remove_name(name)?;
             }
-            remove_file(&record)?;
+            self.store.discard(&record)?;
             self.store.forget_pushed_image(image)?;
         }
         Ok(true)
@@ -166,7 +214,11 @@ impl<'a> Sweep<'a> {
     ) -> Result<Vec<Object>, Error> {
         let mut staying = Vec::new();
         for digest in self.store.place().images()? {
-            staying.extend(self.store.load(digest, &BTreeMap::new())?);
+            match self.store.load(digest, &BTreeMap::new()) {
+                // What it needs is not known: all stays until it is dealt with.
+                Err(Error::Corrupt { .. }) => return Ok(Vec::new()),
+                image => staying.extend(image?),
+            }
         }
         let needed = self.needed(&staying, others, &[])?;
         let own = self.needed([image], &HashSet::new(), &[])?;
@@ -201,7 +253,7 @@ impl<'a> Sweep<'a> {
     fn objects(&self, memos: bool) -> Result<Vec<Object>, Error> {
         let place = self.store.place();
         let mut objects = Vec::new();
-        let mut add = |kind, folder: &Path| -> Result<(), Error> {
+        let add = |objects: &mut Vec<Object>, kind, folder: &Path| -> Result<(), Error> {
             objects.extend(list(folder)?.into_iter().map(|path| Object {
                 kind,
                 digest: digest_in(&path),
@@ -210,15 +262,20 @@ impl<'a> Sweep<'a> {
             Ok(())
         };
         for parent in ["blobs/sha256", "virtual"] {
-            list(&place.folder(parent))?.iter().try_for_each(|folder| add(Kind::Blob, folder))?;
+            let (folders, strange): (Vec<PathBuf>, Vec<PathBuf>) = list(&place.folder(parent))?
+                .into_iter()
+                .partition(|path| path.symlink_metadata().is_ok_and(|about| about.is_dir()));
+            folders.iter().try_for_each(|folder| add(&mut objects, Kind::Blob, folder))?;
+            let strange = strange.into_iter();
+            objects.extend(strange.map(|path| Object { kind: Kind::Blob, digest: None, path }));
         }
-        add(Kind::Tree, &place.folder("trees"))?;
-        add(Kind::Layer, &place.folder("layers"))?;
-        add(Kind::Partial, &place.folder("partial"))?;
+        add(&mut objects, Kind::Tree, &place.folder("trees"))?;
+        add(&mut objects, Kind::Layer, &place.folder("layers"))?;
+        add(&mut objects, Kind::Partial, &place.folder("partial"))?;
         // Memos are small, and whoever reads one looks whether what it names is still there.
         // Without them all that stays would have to be made again to be known.
         if memos {
-            add(Kind::Memo, &place.folder("memo"))?;
+            add(&mut objects, Kind::Memo, &place.folder("memo"))?;
         }
         Ok(objects)
     }
@@ -239,12 +296,17 @@ impl<'a> Sweep<'a> {
         }
         let place = self.store.place();
         for diff_id in others {
-            needed.blobs.extend(place.read_layer(*diff_id)?.map(|layer| layer.digest));
+            let layer = self.or_none(place.read_layer(*diff_id))?;
+            needed.blobs.extend(layer.map(|layer| layer.digest));
         }
         for digest in needed.blobs.clone() {
+            let read = match self.parts.contains_key(&digest) {
+                true => None,
+                false => self.or_none(place.assembly(digest))?,
+            };
             let parts = match self.parts.entry(digest) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => match place.assembly(digest)? {
+                Entry::Vacant(unknown) => match read {
                     Some(assembly) => unknown.insert(parts_of(&assembly)),
                     None => continue,
                 },
@@ -252,6 +314,18 @@ impl<'a> Sweep<'a> {
             needed.blobs.extend(parts.iter());
         }
         Ok(needed)
+    }
+
+    /// What was read of a description. One that is damaged names nothing.
+    fn or_none<T>(&self, read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+        match read {
+            Err(damage @ Error::Corrupt { .. }) => {
+                let hint = damage.hint().map_or(String::new(), |hint| format!(": {hint}"));
+                self.store.note_damaged(&damage, &format!("what only it was made of goes{hint}"));
+                Ok(None)
+            }
+            read => read,
+        }
     }
 
     fn shown(&self, image: &Image) -> String {

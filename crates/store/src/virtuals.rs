@@ -20,7 +20,7 @@ use sconce_blob::{Assembly, Digest, Segment};
 
 use crate::Store;
 use crate::error::{Error, at};
-use crate::files::open_regular;
+use crate::files::{not_opened, open_regular};
 use crate::place::Place;
 
 const MAGIC: &[u8; 8] = b"SCONCEV1";
@@ -68,7 +68,7 @@ impl Store {
     pub fn assembly(&self, digest: Digest) -> Result<Option<Assembly>, Error> {
         self.pin(digest)?;
         for place in self.places() {
-            if let Some(assembly) = place.assembly(digest)? {
+            if let Some(assembly) = self.or_skip(place, place.assembly(digest))?.flatten() {
                 return Ok(Some(assembly));
             }
         }
@@ -106,7 +106,7 @@ impl Place {
         let mut file = match open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(at("open", &path)(error)),
+            Err(error) => return Err(not_opened(&path, error)),
         };
         let corrupt = |why: String| Error::Corrupt { path: path.clone(), why };
         // Another user may have made it: nothing of a file that can't be one is taken into memory.

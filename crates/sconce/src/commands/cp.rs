@@ -15,8 +15,8 @@ use crate::error::{Failure, Kind};
 
 /// Copy a file or folder out of a running container, or into one
 ///
-/// As `cp -r`: into DEST where that is a folder, else under its name; a folder of that name that is there gets
-/// what is copied beside what it has. Copied files belong to who
+/// As `docker cp`: into DEST where that is a folder, else under its name; a folder of that name that is there gets
+/// what is copied beside what it has. `FOLDER/.` is what the folder holds, without the folder. Copied files belong to who
 /// copies; inside, to root. Symbolic links stay links.
 #[derive(clap::Args)]
 pub struct Args {
@@ -65,15 +65,18 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
     let failed = |what: &str, path: &Path, error: std::io::Error| {
         Failure::new(Kind::Storage, format!("can't {what} {}: {error}", path.display()))
     };
+    let (whole, path) = (path, without_dot(path));
     let name = Path::new(path).file_name().map_or(PathBuf::from("root"), PathBuf::from);
+    let is_meant_as_folder = is_folders(&dest.to_string_lossy());
     let dest = match dest.is_symlink() && !dest.is_dir() {
         true => followed(dest).map_err(|error| failed("follow the link", dest, error))??,
         false => dest.to_owned(),
     };
-    let (folder, name) = into_which(&dest, &ps::writable_volumes(global)?, name.as_os_str())
-        .map_err(|error| failed("write to", &dest, error))?;
+    let (folder, name) =
+        into_which(&dest, &ps::writable_volumes(global)?, name.as_os_str(), whole != path)
+            .map_err(|error| failed("write to", &dest, error))?;
     let place = held(&folder).join(&name);
-    let shown = if dest.is_dir() { dest.join(&name) } else { dest.clone() };
+    let shown = if dest.is_dir() && whole == path { dest.join(&name) } else { dest.clone() };
     if let Ok(about) = fs::symlink_metadata(&place)
         && !(about.is_file() || about.is_dir() || about.is_symlink())
     {
@@ -90,6 +93,17 @@ fn out(global: &Global, container: &str, path: &str, dest: &Path) -> Result<(), 
         return Err(Failure::new(Kind::Usage, format!("nothing of {path} could be copied")));
     }
     let is_folder = |path: &Path| path.is_dir() && !path.is_symlink();
+    if is_folders(whole) && copied.symlink_metadata().is_ok_and(|about| about.is_file()) {
+        return Err(Failure::new(Kind::Usage, format!("{path} is not a folder")).hint(format!(
+            "`sconce cp {container}:{} …` copies the file",
+            path.trim_end_matches('/')
+        )));
+    }
+    if is_meant_as_folder && !is_folder(&copied) && !dest.is_dir() {
+        let what = format!("{} is not a folder that is there", dest.display());
+        return Err(Failure::new(Kind::Usage, what)
+            .hint("make it first, or leave the slash away for a file of that name"));
+    }
     if is_folder(&copied) && fs::symlink_metadata(&place).is_ok() && !is_folder(&place) {
         let what = format!("{path} is a folder, and {} is not", shown.display());
         return Err(
@@ -122,15 +136,33 @@ fn check_process(path: &str) -> Result<(), Failure> {
     Err(Failure::new(Kind::Usage, what).hint(hint))
 }
 
-/// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied.
+/// As Docker has it: what is in the folder is meant, and not the folder itself.
+fn without_dot(path: &str) -> &str {
+    match path.strip_suffix("/.") {
+        Some("") => "/",
+        Some(folder) => folder,
+        None => path,
+    }
+}
+
+/// Whether a path is written as that of a folder.
+fn is_folders(path: &str) -> bool {
+    path.ends_with('/') || path.ends_with("/.")
+}
+
+/// The folder that `dest` is, or in which it is to be, and the name there; `name` is that of what is copied. With `contents` what is copied
+/// is what a folder holds, and not the folder.
 fn into_which(
     dest: &Path,
     volumes: &[PathBuf],
     name: &OsStr,
+    contents: bool,
 ) -> std::io::Result<(OwnedFd, OsString)> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let (parent, last) = match sconce_run::reach(dest, volumes) {
-        Ok(real) if real.is_dir() => (real, name.to_owned()),
+        Ok(real) if real.is_dir() && !(contents && real.file_name().is_some()) => {
+            (real, name.to_owned())
+        }
         Ok(real) => {
             let last = real.file_name().unwrap_or(name).to_owned();
             (real.parent().unwrap_or(Path::new("/")).to_owned(), last)
@@ -177,12 +209,28 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
     };
     // Where it is held is nothing that a person has written.
     let from = (from.as_path(), source);
+    let written = source.to_string_lossy();
+    let is_folder = real.is_dir();
+    if is_folders(&written) && !is_folder {
+        return Err(Failure::new(Kind::Usage, format!("{} is not a folder", plain(source))));
+    }
     let mut note = note;
+    if is_folder && (written.ends_with("/.") || written == ".") {
+        // A folder of that name that is there gets what this one holds.
+        let to = Path::new("/").join(without_dot(path));
+        return Ok(match (to.parent(), to.file_name()) {
+            (Some(parent), Some(name)) => {
+                one.copy_in(from, Path::new(name), &parent.to_string_lossy(), &mut note)?;
+            }
+            // Nothing is above the container's root that could have it.
+            _ => copy_each(&one, &real, source)?,
+        });
+    }
     match one.copy_in(from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
         Err(sconce_run::Error::Shim { message, .. }) if message.contains("no such folder") => {
-            // A folder is meant.
-            if path.ends_with('/') {
+            // A folder is meant, and no file becomes one.
+            if is_folders(path) && !is_folder {
                 return Err(Failure::new(Kind::Usage, message));
             }
             let path = Path::new(path);
@@ -195,6 +243,20 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
         }
         other => Ok(other?),
     }
+}
+
+/// Copies what a folder holds into the container's root.
+fn copy_each(one: &sconce_run::Listed, folder: &Path, called: &Path) -> Result<(), Failure> {
+    let unreadable =
+        |error| Failure::new(Kind::Usage, format!("can't read {}: {error}", called.display()));
+    let folder = sconce_run::hold(folder).map_err(unreadable)?;
+    let mut note = note;
+    for entry in fs::read_dir(held(&folder)).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let (from, called) = (held(&folder).join(&name), called.join(&name));
+        one.copy_in((&from, &called), Path::new(&name), "/", &mut note)?;
+    }
+    Ok(())
 }
 
 /// A path of what is no folder: without the slash behind it.

@@ -74,7 +74,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{image}");
     }
     for image in &pruned.in_use {
-        eprintln!("note: {image} is in use and stays");
+        eprintln!("note: the image {image} is in use and stays");
     }
     let would = if args.dry_run { "would free" } else { "freed" };
     eprintln!(

@@ -63,6 +63,21 @@ fn a_folder_without_a_project_is_no_image() {
     let text = folder.path().display().to_string();
     assert_eq!(Target::find_for(&text, "run", Kind::STARTABLE).unwrap().kind(), Kind::Folder);
     assert_eq!(Target::find(&text).unwrap().kind(), Kind::Path);
+    // By its bare name too, which an image might have, and whichever file it is.
+    for file in ["requirements.txt", "pyproject.toml", "environment.yml"] {
+        let name = tempfile::Builder::new().prefix("rq").tempdir_in(".").unwrap();
+        let text = match file {
+            "pyproject.toml" => "[project]\nname = \"a\"\ndependencies = [\"numpy\"]\n",
+            "environment.yml" => "dependencies:\n  - numpy\n",
+            _ => "numpy\n",
+        };
+        fs::write(name.path().join(file), text).unwrap();
+        let bare = name.path().file_name().unwrap().to_str().unwrap();
+        for takes in [Kind::STARTABLE, Kind::BUILDABLE, Kind::JUDGED] {
+            let found = Target::find_for(bare, "run", takes).unwrap();
+            assert_eq!(found.kind(), Kind::Folder, "{file}");
+        }
+    }
     // The test's own folder has a name that an image may have.
     assert_eq!(Target::find_for("src", "run", Kind::STARTABLE).unwrap().kind(), Kind::Path);
 }

@@ -113,6 +113,33 @@ fn damage_on_disk_is_found() {
     assert!(matches!(store.verify(part), Err(Error::WrongDigest { .. })));
 }
 
+/// Another member of a group may have made it: what can't be a description is told by its first bytes or its size.
+#[test]
+fn a_description_that_can_be_none_is_not_read() {
+    let (_folder, store) = store();
+    let digest = Digest::of(b"a part");
+    let path = store.root().join("virtual").join(&digest.hex()[..2]).join(digest.hex());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let says = |start: &[u8], length: u64| {
+        fs::write(&path, start).unwrap();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+        let memory = |key: &str| {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let before = memory("VmHWM:");
+        let Err(Error::Corrupt { why, .. }) = store.open_blob(digest) else { panic!() };
+        (why, memory("VmHWM:") - before)
+    };
+    const MOST: u64 = 128 << 20;
+    let (why, _) = says(b"SCONCEV1", MOST + 1);
+    assert_eq!(why, format!("{} bytes, of at most {MOST}", MOST + 1));
+    let (why, kib) = says(b"SCONCEV2", MOST);
+    assert!(why == "not a virtual blob of this format" && kib < 64 << 10, "{why}: {kib} KiB");
+    assert_eq!(says(b"SCONCEV1", 1 << 20).0, "its checksum doesn't fit");
+}
+
 #[test]
 fn other_bytes_than_expected_are_refused() {
     let (folder, store) = store();

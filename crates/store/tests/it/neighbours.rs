@@ -175,10 +175,12 @@ fn what_is_used_by_its_path_is_not_moved_by_others() {
     chown(&root.join("containers"), User { gid: GROUP, ..ANN });
     // Whose they are, others are told who have something there.
     let heard = said(child_of(BEN, "077", folder.path(), &root, "sharing lease"));
-    for name in ["tmp", "containers"] {
-        let word = format!("{name} belongs to uid {}, who can move and remove", ANN.uid);
-        assert!(heard.iter().any(|line| line.contains(&word)), "{name}: {heard:?}");
-    }
+    let about: Vec<&String> = heard.iter().filter(|line| line.contains("can move")).collect();
+    let [told] = &about[..] else { panic!("once: {heard:?}") };
+    let word = format!("containers and {}/tmp belong to uid {}, who can", root.display(), ANN.uid);
+    assert!(told.contains(&word), "{told}");
+    let gives = format!("/containers {}/tmp` gives them to", root.display());
+    assert!(told.contains(&gives), "{told}");
     drop(said(child_of(ROOT, "077", folder.path(), &root, "open")));
     fs::create_dir(root.join("tmp/of-root")).unwrap();
     let moves = |user: User, from: &Path| {

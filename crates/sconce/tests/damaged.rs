@@ -1,0 +1,158 @@
+//! Stores in which something is damaged, or lies in the place of something else: what is said, what goes on, and that the hints help.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use world::World;
+
+mod world;
+
+/// What may be found in the place of a file, and the shell that makes it.
+const KINDS: [(&str, &str); 8] = [
+    ("text", "echo garbage >"),
+    ("empty", ": >"),
+    ("cut off", "printf '{\"manifest\":\"sha' >"),
+    ("newer", "echo '{\"version\": 9}' >"),
+    ("a folder", "mkdir -p"),
+    ("a full folder", "f() { mkdir -p \"$1/in\"; touch \"$1/in/file\"; }; f"),
+    ("a pipe", "mkfifo"),
+    ("a link", "ln -s /etc/passwd"),
+];
+
+fn shell(text: &str) {
+    assert!(Command::new("sh").args(["-c", text]).status().unwrap().success(), "{text}");
+}
+
+fn put(make: &str, path: &Path) {
+    shell(&format!("rm -rf '{0}'; {make} '{0}'", path.display()));
+}
+
+/// Two images, `one` and `two`, and the record of the first.
+fn two_images() -> (World, PathBuf) {
+    let world = World::new();
+    for (name, config) in [("one", r#"{"Env": ["A=1"]}"#), ("two", r#"{"Env": ["A=2"]}"#)] {
+        world.image(config);
+        let (code, _, err) = world.says(&["copy", "oci:image", &format!("store:{name}")]);
+        assert_eq!(code, 0, "{err}");
+    }
+    let digest = fs::read_to_string(world.path("store/refs/one")).unwrap();
+    let hex = digest.trim().strip_prefix("sha256:").unwrap().to_owned();
+    let record = world.path("store/images").join(format!("{hex}.json"));
+    assert!(record.exists());
+    (world, record)
+}
+
+const RUN: [&str; 4] = ["run", "-q", "--gpus", "none"];
+
+fn run<'a>(image: &'a str) -> Vec<&'a str> {
+    RUN.into_iter().chain([image, "sh", "-c", "echo $A"]).collect()
+}
+
+#[test]
+fn a_damaged_record_is_read_from_the_manifest() {
+    let (world, record) = two_images();
+    for (kind, make) in KINDS {
+        for words in [&run("two")[..], &["images"], &["prune", "--dry-run"], &run("one")] {
+            put(make, &record);
+            let (code, out, err) = world.says(words);
+            assert_eq!(code, 0, "{kind}: {words:?}: {out}{err}");
+            match words {
+                ["images"] => assert!(out.contains("one") && out.contains("two"), "{kind}: {out}"),
+                ["run", ..] => assert!(["1\n", "2\n"].contains(&&*out), "{kind}: {out}"),
+                _ => {}
+            }
+            let is_said = err.contains(&format!("{} is damaged: ", record.display()))
+                && err.contains("is read from the image's manifest");
+            assert!(is_said || words[..] == run("two") || words.contains(&"-q"), "{kind}: {err}");
+        }
+        // It was made anew.
+        let (code, _, err) = world.says(&["images"]);
+        assert!(code == 0 && !err.contains("damaged"), "{kind}: {err}");
+    }
+}
+
+#[test]
+fn an_image_of_which_nothing_can_be_read_stops_no_other() {
+    for (kind, make) in KINDS {
+        let (world, record) = two_images();
+        let hex = record.file_stem().unwrap().to_str().unwrap().to_owned();
+        let manifest = world.path("store/blobs/sha256").join(&hex[..2]).join(&hex);
+        fs::remove_file(&manifest).unwrap();
+        put(make, &record);
+        let said = format!("{} is damaged: ", record.display());
+        let (code, out, err) = world.says(&["images"]);
+        assert!(code == 0 && out.contains("two") && !out.contains("one"), "{kind}: {out}{err}");
+        assert!(err.contains(&said) && err.matches("damaged").count() == 1, "{kind}: {err}");
+        assert_eq!(world.says(&run("two")), (0, "2\n".to_owned(), String::new()), "{kind}");
+        let (code, _, err) = world.says(&run("one"));
+        assert!(code == 125 && err.contains(&said), "{kind}: {code} {err}");
+        let (code, _, err) = world.says(&["prune"]);
+        assert!(code == 0 && err.contains(&said), "{kind}: {code} {err}");
+        assert_eq!(world.says(&run("two")).0, 0, "{kind}");
+        let (code, _, err) = world.says(&["rmi", "two"]);
+        assert_eq!(code, 0, "{kind}: {err}");
+        // As the hint has it, and by its name.
+        let (_, _, err) = world.says(&run("one"));
+        let hint = err.split('`').find(|part| part.starts_with("sconce rmi ")).unwrap();
+        let words: Vec<&str> = match kind {
+            "text" => vec!["rmi", "one"],
+            _ => hint.split(' ').skip(1).collect(),
+        };
+        let (code, out, err) = world.says(&words);
+        assert!(code == 0 && out.contains("one\n") && out.contains(&hex), "{kind}: {out}{err}");
+        assert!(err.contains(&said) && err.contains("it is removed"), "{kind}: {err}");
+        assert!(record.symlink_metadata().is_err(), "{kind}");
+        assert_eq!(world.says(&["images"]).0, 0, "{kind}");
+    }
+}
+
+/// What can be made anew is; what can't is named, with what helps.
+#[test]
+fn whatever_lies_in_the_place_of_a_file_is_named_or_made_anew() {
+    let (world, _) = two_images();
+    assert_eq!(world.says(&run("one")).0, 0);
+    let first = |folder: &str| {
+        let path = world.path("store").join(folder);
+        fs::read_dir(path).unwrap().next().unwrap().unwrap().path()
+    };
+    let store = world.path("store");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let boot = store.join("unsynced").join(boot.trim());
+    let places = [
+        first("layers"),
+        store.join("layers/x"),
+        store.join("virtual/ab"),
+        store.join("memo/x"),
+        store.join("locks/gc"),
+        store.join("unsynced/x"),
+        store.join("unsynced/other/image-x"),
+        boot,
+        store.join("images/x"),
+        store.join("version"),
+        store.join("virtual"),
+        store.join("memo"),
+        store.join("unsynced"),
+        store.join("locks"),
+    ];
+    for place in &places {
+        for (kind, make) in KINDS {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            let had_trees = fs::read_dir(store.join("trees")).unwrap().count();
+            put(make, place);
+            for words in [&["images"][..], &run("one"), &["prune"]] {
+                let (code, out, err) = world.says(words);
+                if code == 0 {
+                    continue;
+                }
+                let said = format!("{} is damaged: ", place.display());
+                assert!(err.contains(&said), "{kind}: {words:?}: {out}{err}");
+                let hint = err.split('`').find(|part| part.starts_with("rm -rf "));
+                shell(hint.unwrap_or_else(|| panic!("{kind}: {err}")));
+                let (code, out, err) = world.says(words);
+                assert_eq!(code, 0, "{kind}: {place:?} {words:?}: {out}{err}");
+            }
+            assert_eq!(fs::read_dir(store.join("trees")).unwrap().count(), had_trees, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What is damaged in a store, or is something else than the store put there: what is said of it, and what it is read from instead.
+//!
+//! Whatever can be made anew stops nobody: it is said once, and made anew. So is the record of an image, which is a function of two
+//! documents that lie in the store too. Where those are gone as well, that image alone is left out.
+
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+use sconce_blob::Digest;
+use sconce_oci::Document;
+
+use crate::Store;
+use crate::error::{Error, at, shell};
+use crate::lock::{TryLock, try_exclusive};
+use crate::place::Place;
+use crate::record::{self, Record};
+
+impl Store {
+    /// Says once of each damaged file what it is, and what becomes of it.
+    pub(crate) fn note_damaged(&self, error: &Error, then: &str) {
+        let first = self.damage_noted().insert(error.to_string());
+        if first {
+            self.note(&format!("{error}; {then}"));
+        }
+    }
+
+    /// What was read of something that can be made anew. Damaged, it is not there: that of this store is removed.
+    pub(crate) fn or_anew<T>(
+        &self,
+        place: &Place,
+        read: Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        match read {
+            Err(error @ Error::Corrupt { .. }) if place.root() == self.root() => {
+                self.note_damaged(&error, "it is made anew when it is needed");
+                if let Error::Corrupt { path, .. } = &error
+                    && path.starts_with(self.root())
+                {
+                    self.discard(path)?;
+                }
+                Ok(None)
+            }
+            read => Ok(self.or_skip(place, read)?.flatten()),
+        }
+    }
+
+    /// The record of an image whose own can't be read for `damage`, from the documents that it was made from. It takes the place of
+    /// the damaged one in this store, unless a container holds that.
+    pub(crate) fn record_anew(
+        &self,
+        place: &Place,
+        manifest: Digest,
+        damage: Error,
+    ) -> Result<Option<(Record, SystemTime)>, Error> {
+        let document =
+            |digest| self.places().find_map(|place| place.document(digest).ok()).ok_or(());
+        let made = document(manifest).and_then(|bytes| {
+            let Ok(Document::Manifest(parsed)) = Document::parse(&bytes) else { return Err(()) };
+            let config = document(parsed.config.digest)?;
+            record::of_documents(manifest, &bytes, &config).map_err(drop)
+        });
+        let Ok(record) = made else { return Err(damage) };
+        let path = place.image(manifest);
+        let about = path.symlink_metadata().map_err(at("look at", &path))?;
+        let used = about.modified().map_err(at("look at", &path))?;
+        self.note_damaged(&damage, "what it says is read from the image's manifest instead");
+        if place.root() == self.root() {
+            // Nobody can hold what is no file.
+            let free = !about.is_file() || matches!(try_exclusive(&path), Ok(TryLock::Held(_)));
+            let bytes = serde_json::to_vec(&record);
+            if let (true, Ok(bytes)) = (free, bytes) {
+                // Where it can't be written, it is read like this again.
+                drop(
+                    self.mark_unsynced("image", manifest)
+                        .and_then(|()| self.write_unsynced(&path, &bytes)),
+                );
+            }
+        }
+        Ok(Some((record, used)))
+    }
+
+    fn damage_noted(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {
+        self.noted().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do about a damaged file of a store, and what is lost. `None` for any other file.
+pub(crate) fn hint(path: &Path) -> Option<String> {
+    // One of them may be what is damaged.
+    let is_store = |root: &&Path| {
+        let parts = ["trees", "blobs", "refs", "images", "layers"];
+        parts.iter().filter(|name| root.join(name).is_dir()).count() > 3
+    };
+    let root = path.ancestors().skip(1).take(4).find(is_store)?;
+    let mut parts = path.strip_prefix(root).ok()?.iter();
+    let remove = format!("`rm -rf {}`", shell(path));
+    let (folder, rest) = (parts.next()?.to_str()?, parts.count());
+    Some(match (folder, rest) {
+        ("version", 0) => format!(
+            "`rm -rf {0}; echo {1} > {0}` says what this sconce writes, if no newer one has used the store",
+            shell(path),
+            crate::store::FORMAT
+        ),
+        ("locks" | "unsynced" | "tmp" | "memo" | "leftovers", 0) => {
+            format!("{remove} lets an empty folder take its place; no image is lost")
+        }
+        (_, 0) => format!(
+            "{remove} lets an empty folder take its place; what was in it is built or pulled again"
+        ),
+        ("images", 1) => {
+            let digits = path.file_stem()?.to_str()?.get(..12)?;
+            format!(
+                "`sconce rmi {digits}` removes what is left of the image; then build or pull it again"
+            )
+        }
+        ("locks", 1) => format!("{remove} removes it; nothing was in it"),
+        ("refs", _) => format!(
+            "{remove} takes the note away that a client has pushed what it is about: then it counts as yours"
+        ),
+        _ => {
+            format!("{remove} removes it; then build or pull the image again, which makes it anew")
+        }
+    })
+}
