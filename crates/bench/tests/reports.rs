@@ -407,3 +407,28 @@ fn floors_and_causes() {
         "{said}"
     );
 }
+
+/// Two instances of MIG have one name, for CUDA and NVML, and one board, one place and one UUID of it: none of that is a contradiction.
+#[test]
+fn instances_of_one_board_do_not_contradict_each_other() {
+    let mut lines = recorded("h100-bursts.jsonl");
+    let mut other = None;
+    for line in &mut lines {
+        if let Line::Gpu(gpu) = line {
+            gpu.name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb".to_owned();
+            gpu.nvml_name = Some(gpu.name.clone());
+            (gpu.sm_count, gpu.memory_bytes, gpu.twin) = (16, 10 << 30, Some(1));
+            gpu.bus_id = Some("0000:18:00.0".to_owned());
+            let twin = sconce_bench::answer::Gpu { gpu: 1, twin: Some(0), ..gpu.clone() };
+            other = Some(Line::Gpu(twin));
+        }
+    }
+    lines.extend(other);
+    let sixteenth = 16.0 / 132.0;
+    change(&mut lines, "bf16", |figure| {
+        figure.value *= sixteenth;
+        figure.best *= sixteenth;
+    });
+    let said = about(&report(lines), &["bf16"]);
+    assert!(said.contains("16/132 of the best known): as expected"), "{said}");
+}

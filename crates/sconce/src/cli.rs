@@ -198,9 +198,14 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
     let help = rest.len() == 1 && rest[0] == "-h";
     let rest = if help { vec!["--help".into()] } else { rest };
     let declared = declared(&cli, name);
+    let idle = idle_on_the_host(name, &declared, &rest);
     let read = docker::read(name, &declared, after, rest);
     let failed = |failure: Failure| if name == "run" { failure.before_start() } else { failure };
     words.extend(read.map_err(|error| failed(error.into()))?);
+    if let Some(option) = idle {
+        let what = format!("`--host` starts no container, and `{option}` is an option of one");
+        return Err(Failure::new(Kind::Usage, what).hint("leave `--host` or the other out"));
+    }
     let parsed = cli.try_get_matches_from(words);
     let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
@@ -219,6 +224,19 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Failure> {
             failed(Failure::new(Kind::Usage, what))
         }
     })
+}
+
+/// A flag of Docker's that is taken where a container is started (`--init`, `--ipc host`), and means nothing beside `bench --host`.
+fn idle_on_the_host(name: &str, declared: &[Declared], rest: &[OsString]) -> Option<String> {
+    let options = || rest.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    if name != "bench" || !options().any(|word| word == "--host") {
+        return None;
+    }
+    let long = |word: &str| {
+        word.split('=').next().unwrap_or_default().strip_prefix("--").map(str::to_owned)
+    };
+    let known = |name: &str| declared.iter().any(|one| one.name == name);
+    options().filter_map(long).find(|name| !known(name)).map(|name| format!("--{name}"))
 }
 
 /// What clap found, without its guesses, which name things that nobody typed. Help is printed here.

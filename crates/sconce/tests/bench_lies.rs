@@ -232,6 +232,14 @@ fn wrong_results_are_kept() {
 #[test]
 fn options_of_a_container_are_none_of_the_host() {
     let machine = Machine::new();
+    for (words, name) in
+        [(&["--init"][..], "--init"), (&["--ipc", "host"], "--ipc"), (&["--ipc=host"], "--ipc")]
+    {
+        let (code, said) =
+            all(&mut machine.bench(&[&["--host", "--only", "bf16"], words].concat()));
+        let why = format!("`--host` starts no container, and `{name}` is an option of one");
+        assert!(code == 2 && said.contains(&why), "{said}");
+    }
     for words in [["--user", "nobody"], ["-e", "A=B"], ["--memory", "1m"], ["-v", "/no:/x"]] {
         let (code, said) =
             all(&mut machine.bench(&[&["--host", "--only", "bf16"], &words[..]].concat()));
