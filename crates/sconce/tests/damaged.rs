@@ -45,7 +45,7 @@ fn two_images() -> (World, PathBuf) {
 
 const RUN: [&str; 4] = ["run", "-q", "--gpus", "none"];
 
-fn run<'a>(image: &'a str) -> Vec<&'a str> {
+fn run(image: &str) -> Vec<&str> {
     RUN.into_iter().chain([image, "sh", "-c", "echo $A"]).collect()
 }
 
@@ -105,6 +105,31 @@ fn an_image_of_which_nothing_can_be_read_stops_no_other() {
         assert!(record.symlink_metadata().is_err(), "{kind}");
         assert_eq!(world.says(&["images"]).0, 0, "{kind}");
     }
+}
+
+/// What a container needs whose image can't be read is not known: a prune leaves all of it.
+#[test]
+fn a_container_whose_image_can_not_be_read_keeps_its_files() {
+    let (world, record) = two_images();
+    let hex = record.file_stem().unwrap().to_str().unwrap().to_owned();
+    let script = "sleep 1000";
+    let words = ["run", "-q", "-d", "--name", "c", "--gpus", "none", "one", "sh", "-c", script];
+    assert_eq!(world.says(&words).0, 0);
+    assert_eq!(world.says(&["rmi", "two"]).0, 0);
+    // In place: the container holds this file.
+    fs::write(&record, "garbage").unwrap();
+    fs::remove_file(world.path("store/blobs/sha256").join(&hex[..2]).join(&hex)).unwrap();
+    for words in [&["prune"][..], &["prune", "--all"]] {
+        let (code, _, err) = world.says(words);
+        assert!(code == 0 && err.contains("is in use, and what it needs"), "{words:?}: {err}");
+        let (code, out, err) = world.says(&["exec", "c", "ls", "/etc"]);
+        assert!(code == 0 && out.contains("passwd"), "{words:?}: {out}{err}");
+    }
+    let (code, _, err) = world.says(&["rmi", "one"]);
+    assert!(code == 0 && err.contains("in use"), "{err}");
+    assert_eq!(world.says(&["rm", "-f", "c"]).0, 0);
+    let (code, out, err) = world.says(&["prune"]);
+    assert!(code == 0 && out.contains(&hex) && record.symlink_metadata().is_err(), "{out}{err}");
 }
 
 /// What can be made anew is; what can't is named, with what helps.

@@ -136,7 +136,7 @@ fn prune_by_age_and_size_and_beside_a_container() {
     drop(store);
     for old in ["0", "0h", "0d"] {
         let (out, err) = run(sconce(&home, &["prune", "--unused-for", old]), 0);
-        assert!(out.is_empty() && err.contains("note: a:1 is in use and stays"), "{err}");
+        assert!(out.is_empty() && err.contains("note: the image a:1 is in use and stays"), "{err}");
     }
     drop(lease);
     let (out, _) = run(sconce(&home, &["prune", "--unused-for", "12h"]), 0);
@@ -173,6 +173,7 @@ fn a_private_store_is_not_opened_by_chmod() {
     let home = folder.path().join("a home");
     let store = Store::open(&home).unwrap();
     put_image(&store, &["a:1"], 1);
+    put_image(&store, &["b:1"], 2);
     drop(store);
     let opened = Command::new("chmod").args(["-R", "2755"]).arg(&home).status();
     assert!(opened.unwrap().success());
@@ -182,16 +183,20 @@ fn a_private_store_is_not_opened_by_chmod() {
     let program = Path::new(env!("CARGO_BIN_EXE_sconce")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let commands: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
-    assert_eq!(commands.len(), 4, "{hint}");
-    for command in commands {
-        let command = command.replace("NAME", "a:1");
+    assert_eq!(commands.len(), 5, "{hint}");
+    // Each image on its own.
+    let moves =
+        |name: &'static str| commands[2..].iter().map(move |word| word.replace("NAME", name));
+    let once = commands[..2].iter().map(|word| (*word).to_owned());
+    for command in once.chain(moves("a:1")).chain(moves("b:1")) {
         let mut shell = Command::new("sh");
         shell.args(["-ec", &command]).current_dir(folder.path()).env("PATH", &path);
         let output = shell.env("SCONCE_STORES", "").output().unwrap();
         assert!(output.status.success(), "{command}: {}", texts(&output).1);
     }
     let shared = folder.path().join("a home-shared");
-    assert!(run(sconce(&shared, &["images"]), 0).0.contains("a:1"));
+    let (out, _) = run(sconce(&shared, &["images"]), 0);
+    assert!(out.contains("a:1") && out.contains("b:1"), "{out}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&shared), mode(&shared.join("trees"))), (0o2755, 0o2755));
     assert!(run(sconce(&home, &["images"]), 0).0.contains("a:1"));

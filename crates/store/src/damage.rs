@@ -25,6 +25,26 @@ impl Store {
         }
     }
 
+    /// Says what a prune does about an image of which nothing can be read: whether nobody uses it, and whether it goes.
+    pub(crate) fn note_unreadable(
+        &self,
+        image: Digest,
+        damage: &Error,
+        (free, goes): (bool, bool),
+    ) {
+        let digits = image.short();
+        self.note_damaged(
+            damage,
+            &match (free, goes) {
+                (false, _) => "it is in use, and what it needs is not known: no layer and no blob is removed until that has ended".to_owned(),
+                (true, true) => "the image goes".to_owned(),
+                (true, false) => format!(
+                    "the image can't be used, and what only it needs goes: `sconce rmi {digits}` takes its name away too"
+                ),
+            },
+        );
+    }
+
     /// What was read of something that can be made anew. Damaged, it is not there: that of this store is removed.
     pub(crate) fn or_anew<T>(
         &self,

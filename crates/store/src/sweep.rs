@@ -103,9 +103,15 @@ impl<'a> Sweep<'a> {
         for digest in store.place().images()? {
             let image = match store.load(digest, &names) {
                 Err(damage @ Error::Corrupt { .. }) => {
-                    known &= self.deal_with_damaged(
-                        digest, &damage, policy, &others, &names, claim, &mut plan,
-                    )?;
+                    let goes = policy.images == Which::All
+                        || !names.values().any(|named| *named == digest);
+                    let claim = if goes { claim } else { Claim::Look };
+                    let free = !others.contains(&digest) && self.claim(digest, &names, claim)?;
+                    store.note_unreadable(digest, &damage, (free, goes));
+                    known &= free;
+                    if free && goes {
+                        plan.pruned.images.push(digest.to_string());
+                    }
                     continue;
                 }
                 image => image?,
@@ -139,42 +145,10 @@ impl<'a> Sweep<'a> {
         };
         plan.objects = objects.into_iter().filter(|object| !needed.needs(object)).collect();
         if !known {
+            // What is in use may need any of them.
             plan.objects.clear();
         }
         Ok(plan)
-    }
-
-    /// Deals with an image of which nothing can be read any more. `false` where a container may use it: then it isn't known what that
-    /// needs.
-    #[allow(clippy::too_many_arguments)]
-    fn deal_with_damaged(
-        &mut self,
-        digest: Digest,
-        damage: &Error,
-        policy: &Policy,
-        others: &HashSet<Digest>,
-        names: &BTreeMap<String, Digest>,
-        claim: Claim,
-        plan: &mut Plan,
-    ) -> Result<bool, Error> {
-        let goes = policy.images == Which::All || !names.values().any(|named| *named == digest);
-        let claim = if goes { claim } else { Claim::Look };
-        if others.contains(&digest) || !self.claim(digest, names, claim)? {
-            let then = "it is in use, and what it needs is not known: no layer and no blob is removed until the container has ended";
-            self.store.note_damaged(damage, then);
-            return Ok(false);
-        }
-        if goes {
-            plan.pruned.images.push(digest.to_string());
-            self.store.note_damaged(damage, "the image goes");
-        } else {
-            let then = format!(
-                "the image can't be used, and what only it needs goes: `sconce rmi {}` takes its name away too",
-                digest.short()
-            );
-            self.store.note_damaged(damage, &then);
-        }
-        Ok(true)
     }
 
     /// Says whether an image can go: no container uses it, nor a process that reads this store from

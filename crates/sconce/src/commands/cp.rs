@@ -218,13 +218,14 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
     if is_folder && (written.ends_with("/.") || written == ".") {
         // A folder of that name that is there gets what this one holds.
         let to = Path::new("/").join(without_dot(path));
-        return Ok(match (to.parent(), to.file_name()) {
+        return match (to.parent(), to.file_name()) {
             (Some(parent), Some(name)) => {
-                one.copy_in(from, Path::new(name), &parent.to_string_lossy(), &mut note)?;
+                let parent = parent.to_string_lossy();
+                Ok(one.copy_in(from, Path::new(name), &parent, &mut note)?)
             }
             // Nothing is above the container's root that could have it.
-            _ => copy_each(&one, &real, source)?,
-        });
+            _ => copy_each(&one, &real, source),
+        };
     }
     match one.copy_in(from, &name, path, &mut note) {
         // Not a folder there: the last part of the path is the name it gets.
