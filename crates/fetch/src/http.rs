@@ -322,7 +322,7 @@ impl Client {
             let body = ureq::SendBody::from_reader(body);
             let request = request.body(body).map_err(|error| bad(error.to_string()))?;
             let request = self.agent.configure_request(request);
-            let request = request.proxy(self.proxies.of(&bare).cloned());
+            let request = request.proxy(self.proxies.of(&bare)?.cloned());
             // Whoever takes something large may look at it all before it answers.
             let patience = stall.saturating_mul(PATIENCE);
             self.agent.run(request.timeout_recv_response(Some(patience)).build())
@@ -333,7 +333,7 @@ impl Client {
             loop {
                 let request = request(&landed).body(()).map_err(|error| bad(error.to_string()))?;
                 let request = self.agent.configure_request(request);
-                let request = request.proxy(self.proxies.of(&landed).cloned());
+                let request = request.proxy(self.proxies.of(&landed)?.cloned());
                 let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
                 let Ok(response) = &answer else { break answer };
                 let location = location(response).filter(|_| self.options.follow);

@@ -154,7 +154,8 @@ impl Kinded for sconce_fetch::Error {
         use sconce_fetch::Error as E;
         match self {
             E::WrongDigest { .. } => Kind::Integrity,
-            E::BadConfig { .. } | E::PythonList { .. } => Kind::Document,
+            E::BadConfig { .. } | E::Certificates { .. } | E::PythonList { .. } => Kind::Document,
+            E::BadProxy { .. } => Kind::Usage,
             E::File { .. } => Kind::Storage,
             E::Store(error) => error.kind(),
             E::GaveUp { source, .. } => source.kind(),
