@@ -131,6 +131,7 @@ pub struct Client {
     options: Options,
     known: Arc<Mutex<Known>>,
     proxies: Proxies,
+    beside: bool,
 }
 
 /// A small answer, whole.
@@ -172,7 +173,8 @@ impl Client {
             DefaultConnector::default(),
             Cached::<DefaultResolver>::default(),
         );
-        Self { agent, options, known: Arc::default(), proxies: Proxies::of_environment() }
+        let proxies = Proxies::of_environment();
+        Self { agent, options, known: Arc::default(), proxies, beside: false }
     }
 
     /// One for work beside this one's, with the same connections and logins, which `cancel` alone stops.
@@ -180,7 +182,13 @@ impl Client {
     pub fn beside(&self, cancel: Arc<AtomicBool>) -> Self {
         let options = Options { cancel, ..self.options.clone() };
         let (agent, known) = (self.agent.clone(), Arc::clone(&self.known));
-        Self { agent, options, known, proxies: self.proxies.clone() }
+        Self { agent, options, known, proxies: self.proxies.clone(), beside: true }
+    }
+
+    /// What stops the work of one that [`Client::beside`] made, and nothing else does.
+    #[must_use]
+    pub fn stop(&self) -> Option<&Arc<AtomicBool>> {
+        Some(&self.options.cancel).filter(|_| self.beside)
     }
 
     /// How it behaves.

@@ -347,7 +347,79 @@ fn told(error: &BuildError) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use super::Allowed;
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn client(last: u8) -> Who {
+        Who::at(IpAddr::from([192, 0, 2, last]))
+    }
+
+    /// Nothing is in the way of nobody, nor of who waits for it.
+    #[test]
+    fn what_is_in_the_way() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        state.building.insert("a".to_owned(), one.clone());
+        assert!(!state.is_in_the_way("a"), "nobody waits");
+        state.enter("b", &other).unwrap();
+        assert!(state.is_in_the_way("a"));
+        // Somebody asks for it again: it goes on.
+        state.enter("a", &other).unwrap();
+        assert!(!state.is_in_the_way("a"));
+        state.leave("a", &other);
+        assert!(state.is_in_the_way("a"));
+        state.leave("b", &other);
+        assert!(!state.is_in_the_way("a"));
+    }
+
+    #[test]
+    fn who_waits_and_for_what() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        assert!(!state.is_busy("a", &one));
+        state.building.insert("a".to_owned(), one.clone());
+        // The same image, whoever asks for it.
+        assert!(state.is_busy("a", &other));
+        // A client that has something built lets others begin, but not who waits for that very image.
+        assert!(!state.is_busy("b", &one) && !state.is_busy("b", &other));
+        state.enter("a", &other).unwrap();
+        assert!(!state.is_busy("b", &one));
+        state.enter("c", &other).unwrap();
+        assert!(state.is_busy("b", &one) && !state.is_busy("c", &other));
+        state.building.insert("c".to_owned(), other.clone());
+        assert!(state.is_busy("d", &client(3)), "two are built");
+    }
+
+    /// Each request has a place of its own, and gives up no other's.
+    #[test]
+    fn places_are_counted_and_given_up_one_by_one() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        for _ in 0..MAX_OF_ONE {
+            state.enter("a", &one).unwrap();
+        }
+        assert_eq!(state.enter("b", &one).unwrap_err().status, 429);
+        state.enter("a", &other).unwrap();
+        state.leave("a", &one);
+        state.leave("b", &one);
+        assert_eq!(state.waiting.len(), MAX_OF_ONE);
+        state.enter("b", &one).unwrap();
+        assert_eq!(state.enter("b", &one).unwrap_err().status, 429);
+        for last in 3..=5 {
+            for _ in 0..MAX_OF_ONE {
+                let _ = state.enter("a", &client(last));
+            }
+        }
+        assert_eq!(state.waiting.len(), MAX_WAITING);
+        assert_eq!(state.enter("a", &other).unwrap_err().status, 429);
+        for name in ["a", "b"] {
+            for last in 1..=5 {
+                (0..=MAX_OF_ONE).for_each(|_| state.leave(name, &client(last)));
+            }
+        }
+        assert!(state.waiting.is_empty());
+    }
 
     #[test]
     fn patterns() {

@@ -170,6 +170,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             // Uploads that are still coming are nobody's: their clients begin anew.
             registry.clear();
             leftovers.remove();
+            sconce_fetch::uv::end_all();
             std::process::exit(128 + signal);
         });
         serve(&listener, &registry, &Limits::default())
