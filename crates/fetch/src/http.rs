@@ -9,6 +9,7 @@
 mod address;
 mod known;
 mod proxies;
+mod spoken;
 mod stream;
 mod tries;
 
@@ -30,7 +31,7 @@ use crate::netrc::{Login, Netrc};
 use crate::peers::Peers;
 use address::{bare, login_in};
 use known::Known;
-use proxies::Proxies;
+use proxies::{Proxies, is_here};
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
@@ -354,7 +355,14 @@ impl Client {
                 landed = next;
             }
         };
-        let response = answer.map_err(|error| failed(error, &shown, stall))?;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                let failure = failed(error, &shown, stall);
+                return Err(self.spoken_otherwise(&landed, failure));
+            }
+        };
+        self.known().meet(&landed);
         let (head, body) = response.into_parts();
         Ok(Stream {
             status: head.status.as_u16(),
@@ -405,16 +413,11 @@ fn location(answer: &ureq::http::Response<ureq::Body>) -> Option<&str> {
     answer.headers().get("location").filter(|_| redirects)?.to_str().ok()
 }
 
-/// Where a redirect leads. From https to plain http only this machine is reached: what comes over the network must
-/// be whose it was asked of.
+/// Where a redirect leads. From https to plain http only this machine leads, and only to itself: what comes over the network
+/// must be whose it was asked of, and no other machine has anything to ask here.
 fn next(at: &Url, location: &str) -> Result<Url, String> {
     let mut to = at.join(location).map_err(|_| "a bad redirect".to_owned())?;
-    let here = match to.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
+    let here = is_here(at) && is_here(&to);
     match (at.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") if here => {}
@@ -438,17 +441,25 @@ mod tests {
         let next = |at: &str, location: &str| {
             next(&Url::parse(at).expect(at), location).map(|to| to.to_string())
         };
-        let here = "https://a.invalid/v2/x";
-        for (location, to) in [
-            ("/y", "https://a.invalid/y"),
-            ("https://me:word@b.invalid/y", "https://b.invalid/y"),
-            ("http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
-            ("http://[::1]/y", "http://[::1]/y"),
+        let (there, here) = ("https://a.invalid/v2/x", "https://localhost:5000/v2/x");
+        for (at, location, to) in [
+            (there, "/y", "https://a.invalid/y"),
+            (there, "https://me:word@b.invalid/y", "https://b.invalid/y"),
+            (here, "http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
+            (here, "http://[::1]/y", "http://[::1]/y"),
         ] {
-            assert_eq!(next(here, location).as_deref(), Ok(to));
+            assert_eq!(next(at, location).as_deref(), Ok(to));
         }
-        for location in ["http://b.invalid/y", "http://10.9.9.9/y", "ftp://b.invalid/", "http://"] {
-            assert!(next(here, location).is_err(), "{location}");
+        for (at, location) in [
+            (there, "http://b.invalid/y"),
+            (there, "http://10.9.9.9/y"),
+            (there, "ftp://b.invalid/"),
+            (there, "http://"),
+            (there, "http://127.0.0.1:5000/y"),
+            (there, "http://localhost/y"),
+            (here, "http://b.invalid/y"),
+        ] {
+            assert!(next(at, location).is_err(), "{at}: {location}");
         }
         assert!(next("http://a.invalid/", "http://b.invalid/y").is_ok());
     }
