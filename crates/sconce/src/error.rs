@@ -81,6 +81,11 @@ impl Failure {
         }
     }
 
+    /// The same, of what an option was given.
+    pub fn of_option(self, option: &str) -> Self {
+        Self { what: format!("{option}: {}", self.what), ..self }
+    }
+
     /// The same as a failure of another kind.
     pub fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
