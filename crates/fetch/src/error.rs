@@ -200,6 +200,13 @@ pub enum Error {
     Cancelled,
 }
 
+/// The words of a failure, with the name of the file before them where they don't begin with it.
+#[must_use]
+pub fn about(name: &str, why: &Error) -> String {
+    let words = why.to_string();
+    if words.starts_with(name) { words } else { format!("{name}: {words}") }
+}
+
 /// Where the login of an index can stand.
 pub(crate) const LOGIN: &str = "the index wants a login, or another one: put it into ~/.netrc (machine, login, password), into \
      UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD for the index of that name, or into the \

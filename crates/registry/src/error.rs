@@ -146,7 +146,9 @@ impl Error {
             }
             // One for another system (`windows/amd64`) is of no use here.
             Self::NoPlatform { there, .. } => match there.iter().find(|is_for| !is_for.contains('/')) {
-                Some(first) => format!("look at another one with --platform {first}"),
+                Some(first) => format!(
+                    "`--platform linux/{first}` has `sconce pull`, `copy`, `show` and others take that one; only machines of that kind run it"
+                ),
                 None => return None,
             },
             Self::Answer { .. } | Self::WrongDigest { .. } => {
@@ -174,6 +176,14 @@ impl Error {
                 sconce_fetch::Error::Status { url, status: 400, said: None, .. }
                 | sconce_fetch::Error::BadAnswer { url, .. },
             ) if url.starts_with("http://") => format!("if it speaks TLS: {}", with_tls(url)),
+            Self::Fetch(sconce_fetch::Error::Status { status: 405, .. }) => {
+                "it takes nothing: a `sconce serve` takes images with --writable, else it only gives them out"
+                    .to_owned()
+            }
+            // It says the reason itself, and to ask again would change nothing.
+            Self::Fetch(sconce_fetch::Error::Status { status: 400..=499, said: Some(_), .. }) => {
+                return None;
+            }
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
                 "look at the name; it may not be a registry".to_owned()
             }

@@ -45,26 +45,36 @@ const STACK: usize = 8 << 20;
 
 /// Which tags may be built for whoever asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed(Vec<String>);
+pub struct Allowed {
+    patterns: Vec<String>,
+    /// Nothing is built, whatever was allowed.
+    never: bool,
+}
 
 impl Allowed {
     /// From patterns: `torch` (any tag of it), `torch:2.15.0`, `torch:2.*`, `*`.
     #[must_use]
     pub fn new(patterns: Vec<String>) -> Self {
-        Self(patterns)
+        Self { patterns, never: false }
+    }
+
+    /// Nothing at all: what is not there is built for nobody.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { patterns: Vec::new(), never: true }
     }
 
     /// Whether there is anything that may be built.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.patterns.is_empty()
     }
 
     /// Whether `NAME:TAG` may.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         let repository = name.split_once(':').map_or(name, |(repository, _)| repository);
-        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+        self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start),
             None => pattern == name || pattern == repository,
         })
@@ -177,9 +187,14 @@ impl<'a> Specifications<'a> {
 
     fn known(&self, store: &Store, name: &str, asker: &Asker<'_>) -> Result<Digest, Failed> {
         if !self.allowed.holds(name) {
-            let message = format!(
-                "`{name}` is not built here for whoever asks: `sconce serve --allow {name}` allows it"
-            );
+            let message = match self.allowed.never {
+                true => format!(
+                    "`{name}` is not here, and nothing is built here: `sconce serve` runs with --no-build"
+                ),
+                false => format!(
+                    "`{name}` is not here, and is not built for whoever asks: `sconce serve --allow {name}` allows it"
+                ),
+            };
             return Err((Refusal::new(403, "DENIED", message), None));
         }
         let spec = Spec::from_tag(name).map_err(|error| {
@@ -437,6 +452,7 @@ mod tests {
         ] {
             assert_eq!(allowed(&[pattern], name), expected, "{pattern} {name}");
         }
+        assert!(!Allowed::nothing().holds("torch:2.15.0") && Allowed::nothing().is_empty());
         assert!(!allowed(&[], "torch:2.15.0") && allowed(&["a", "torch"], "torch:1"));
     }
 }
