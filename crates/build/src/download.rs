@@ -318,7 +318,8 @@ impl downloads::DownloadProgress for Watch<'_> {
         let words = why.to_string();
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if said.as_ref() != Some(&words) {
-            self.progress.note(&format!("{name}: {words}; trying again"));
+            let about = sconce_fetch::about(name, why);
+            self.progress.note(&format!("{about}; trying again"));
             *said = Some(words);
         }
     }

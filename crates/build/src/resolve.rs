@@ -125,6 +125,7 @@ impl<'a> World<'a> {
                 cache: tools.as_deref(),
                 leads: &self.leads,
                 offline: self.builder.client.options().offline,
+                stop: self.builder.client.stop(),
             };
             let found = Uv::find(options, &mut |text| self.builder.progress.note(text));
             self.uv = Some(found.map_err(IndexError::failed)?);

@@ -29,7 +29,7 @@ impl Certificates {
     /// chain and its key.
     ///
     /// # Errors
-    /// [`Error::BadConfig`] for a file that can't be read or holds none. No key stands in it.
+    /// [`Error::Certificates`] for a file that can't be read or holds none. No key stands in it.
     pub fn read(authorities: &[PathBuf], client: Option<(&Path, &Path)>) -> Result<Self, Error> {
         let mut out = Self::default();
         for path in authorities {
@@ -42,7 +42,7 @@ impl Certificates {
                 Ok(PemItem::PrivateKey(key)) => Some(key),
                 _ => None,
             });
-            let none = || Error::BadConfig { path: key.to_owned(), why: "no key in PEM".into() };
+            let none = || Error::Certificates { path: key.to_owned(), why: "no key in PEM" };
             let key = { keys }.next().ok_or_else(none)?;
             out.client = Some(ClientCert::new_with_certs(&chain, key));
         }
@@ -80,9 +80,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
         })
         .collect();
     match found.is_empty() {
-        true => {
-            Err(Error::BadConfig { path: path.to_owned(), why: "no certificate in PEM".into() })
-        }
+        true => Err(Error::Certificates { path: path.to_owned(), why: "no certificate in PEM" }),
         false => Ok(found),
     }
 }

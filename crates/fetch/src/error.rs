@@ -31,6 +31,16 @@ pub enum Error {
         /// Where it lies, links followed.
         path: std::path::PathBuf,
     },
+    /// The environment names a proxy that can't be used.
+    #[error("{variable} names `{value}` as the proxy, which can't be used: {why}")]
+    BadProxy {
+        /// The variable.
+        variable: String,
+        /// Its value without a login.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No connection came about.
     #[error("can't reach {url}: {source}")]
     Unreachable {
@@ -140,6 +150,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A file of certificates or a key that can't be used.
+    #[error("{}: {why}", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A list of builds of Python that can't be used.
     #[error("{list}: {why}")]
     PythonList {
@@ -182,6 +200,13 @@ pub enum Error {
     Cancelled,
 }
 
+/// The words of a failure, with the name of the file before them where they don't begin with it.
+#[must_use]
+pub fn about(name: &str, why: &Error) -> String {
+    let words = why.to_string();
+    if words.starts_with(name) { words } else { format!("{name}: {words}") }
+}
+
 /// Where the login of an index can stand.
 pub(crate) const LOGIN: &str = "the index wants a login, or another one: put it into ~/.netrc (machine, login, password), into \
      UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD for the index of that name, or into the \
@@ -196,6 +221,9 @@ impl Error {
                 "`sconce trust` lists what the project reaches for, and accepts it; if this file is not listed, a folder was replaced by a link while sconce ran".into()
             }
             Self::Offline { .. } => "run it once without --offline, where there is a network".into(),
+            Self::BadProxy { variable, .. } => format!(
+                "a proxy is one of HTTP: `http://HOST:PORT` or `https://HOST:PORT`, with `USER:PASSWORD@` before HOST where it wants a login; NO_PROXY names hosts that are asked without it, and with an empty {variable} there is none"
+            ),
             Self::Unreachable { .. } => match self.is_of_tls() {
                 true => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
                 false => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
@@ -223,6 +251,7 @@ impl Error {
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
             Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
+            Self::Certificates { .. } => "name a file in PEM, with `-----BEGIN` in it; `openssl x509 -inform DER -in FILE -out FILE.pem` makes one of a certificate in DER".into(),
             Self::PythonList { .. } => "UV_PYTHON_DOWNLOADS_JSON_URL (or uv's `python-downloads-json-url`) names that list; without it the builds that sconce knows are taken".into(),
             Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
             Self::File { .. } => return None,

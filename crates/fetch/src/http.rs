@@ -9,6 +9,7 @@
 mod address;
 mod known;
 mod proxies;
+mod spoken;
 mod stream;
 mod tries;
 
@@ -30,7 +31,7 @@ use crate::netrc::{Login, Netrc};
 use crate::peers::Peers;
 use address::{bare, login_in};
 use known::Known;
-use proxies::Proxies;
+use proxies::{Proxies, is_here};
 use stream::{Pace, failed};
 
 pub(crate) use address::local_path;
@@ -131,6 +132,7 @@ pub struct Client {
     options: Options,
     known: Arc<Mutex<Known>>,
     proxies: Proxies,
+    beside: bool,
 }
 
 /// A small answer, whole.
@@ -172,7 +174,8 @@ impl Client {
             DefaultConnector::default(),
             Cached::<DefaultResolver>::default(),
         );
-        Self { agent, options, known: Arc::default(), proxies: Proxies::of_environment() }
+        let proxies = Proxies::of_environment();
+        Self { agent, options, known: Arc::default(), proxies, beside: false }
     }
 
     /// One for work beside this one's, with the same connections and logins, which `cancel` alone stops.
@@ -180,7 +183,13 @@ impl Client {
     pub fn beside(&self, cancel: Arc<AtomicBool>) -> Self {
         let options = Options { cancel, ..self.options.clone() };
         let (agent, known) = (self.agent.clone(), Arc::clone(&self.known));
-        Self { agent, options, known, proxies: self.proxies.clone() }
+        Self { agent, options, known, proxies: self.proxies.clone(), beside: true }
+    }
+
+    /// What stops the work of one that [`Client::beside`] made, and nothing else does.
+    #[must_use]
+    pub fn stop(&self) -> Option<&Arc<AtomicBool>> {
+        Some(&self.options.cancel).filter(|_| self.beside)
     }
 
     /// How it behaves.
@@ -322,7 +331,7 @@ impl Client {
             let body = ureq::SendBody::from_reader(body);
             let request = request.body(body).map_err(|error| bad(error.to_string()))?;
             let request = self.agent.configure_request(request);
-            let request = request.proxy(self.proxies.of(&bare).cloned());
+            let request = request.proxy(self.proxies.of(&bare)?.cloned());
             // Whoever takes something large may look at it all before it answers.
             let patience = stall.saturating_mul(PATIENCE);
             self.agent.run(request.timeout_recv_response(Some(patience)).build())
@@ -333,7 +342,7 @@ impl Client {
             loop {
                 let request = request(&landed).body(()).map_err(|error| bad(error.to_string()))?;
                 let request = self.agent.configure_request(request);
-                let request = request.proxy(self.proxies.of(&landed).cloned());
+                let request = request.proxy(self.proxies.of(&landed)?.cloned());
                 let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
                 let Ok(response) = &answer else { break answer };
                 let location = location(response).filter(|_| self.options.follow);
@@ -346,7 +355,14 @@ impl Client {
                 landed = next;
             }
         };
-        let response = answer.map_err(|error| failed(error, &shown, stall))?;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                let failure = failed(error, &shown, stall);
+                return Err(self.spoken_otherwise(&landed, failure));
+            }
+        };
+        self.known().meet(&landed);
         let (head, body) = response.into_parts();
         Ok(Stream {
             status: head.status.as_u16(),
@@ -397,16 +413,11 @@ fn location(answer: &ureq::http::Response<ureq::Body>) -> Option<&str> {
     answer.headers().get("location").filter(|_| redirects)?.to_str().ok()
 }
 
-/// Where a redirect leads. From https to plain http only this machine is reached: what comes over the network must
-/// be whose it was asked of.
+/// Where a redirect leads. From https to plain http only this machine leads, and only to itself: what comes over the network
+/// must be whose it was asked of, and no other machine has anything to ask here.
 fn next(at: &Url, location: &str) -> Result<Url, String> {
     let mut to = at.join(location).map_err(|_| "a bad redirect".to_owned())?;
-    let here = match to.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
+    let here = is_here(at) && is_here(&to);
     match (at.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") if here => {}
@@ -430,17 +441,25 @@ mod tests {
         let next = |at: &str, location: &str| {
             next(&Url::parse(at).expect(at), location).map(|to| to.to_string())
         };
-        let here = "https://a.invalid/v2/x";
-        for (location, to) in [
-            ("/y", "https://a.invalid/y"),
-            ("https://me:word@b.invalid/y", "https://b.invalid/y"),
-            ("http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
-            ("http://[::1]/y", "http://[::1]/y"),
+        let (there, here) = ("https://a.invalid/v2/x", "https://localhost:5000/v2/x");
+        for (at, location, to) in [
+            (there, "/y", "https://a.invalid/y"),
+            (there, "https://me:word@b.invalid/y", "https://b.invalid/y"),
+            (here, "http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
+            (here, "http://[::1]/y", "http://[::1]/y"),
         ] {
-            assert_eq!(next(here, location).as_deref(), Ok(to));
+            assert_eq!(next(at, location).as_deref(), Ok(to));
         }
-        for location in ["http://b.invalid/y", "http://10.9.9.9/y", "ftp://b.invalid/", "http://"] {
-            assert!(next(here, location).is_err(), "{location}");
+        for (at, location) in [
+            (there, "http://b.invalid/y"),
+            (there, "http://10.9.9.9/y"),
+            (there, "ftp://b.invalid/"),
+            (there, "http://"),
+            (there, "http://127.0.0.1:5000/y"),
+            (there, "http://localhost/y"),
+            (here, "http://b.invalid/y"),
+        ] {
+            assert!(next(at, location).is_err(), "{at}: {location}");
         }
         assert!(next("http://a.invalid/", "http://b.invalid/y").is_ok());
     }

@@ -15,7 +15,7 @@ pub mod range;
 pub mod uv;
 
 pub use certificates::Certificates;
-pub use error::Error;
+pub use error::{Error, about};
 pub use netrc::{Login, Netrc};
 
 /// The path that a `file:` address names on this machine.

@@ -2,7 +2,7 @@
 //!
 //! uv runs in the root folder, so that no project's configuration around the current folder slips in; the person's
 //! own uv.toml, environment and credentials hold. What is configured for pip alone is handed over. uv stays in our
-//! process group: Ctrl-C reaches it.
+//! process group, where Ctrl-C reaches it, but for a question that can be taken back ([`process`]).
 
 mod ask;
 mod error;
@@ -12,6 +12,7 @@ mod folder;
 mod offers;
 mod origin;
 mod place;
+mod process;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use sconce_lock::Leads;
 
 pub use error::UvError;
 pub use find::minimum;
+pub use process::{Stop, end_all};
 
 /// A uv that works.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Uv {
     python: Option<PathBuf>,
     leads: Leads,
     offline: bool,
+    stop: Option<Stop>,
     setting: ask::Setting,
     locations: BTreeMap<Digest, String>,
 }
@@ -48,6 +51,8 @@ pub struct Options<'a> {
     pub leads: &'a Leads,
     /// Whether the network must not be used.
     pub offline: bool,
+    /// What stops it, where something but the end of this process does.
+    pub stop: Option<&'a Stop>,
 }
 
 impl Uv {
@@ -74,6 +79,7 @@ impl Uv {
             python: find::python(env),
             leads: options.leads.clone(),
             offline: options.offline,
+            stop: options.stop.cloned(),
             setting: ask::setting(env)?,
             locations: BTreeMap::new(),
         })

@@ -102,10 +102,6 @@ impl Access {
         &self.logins
     }
 
-    pub(crate) fn is_plain_http(&self) -> bool {
-        self.plain_http
-    }
-
     /// The way to one. Without TLS only where that was asked for, or on the machine itself if no
     /// certificates are named for it.
     pub(crate) fn host(&self, host: &str) -> Result<Host, Error> {

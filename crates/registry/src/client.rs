@@ -40,7 +40,6 @@ pub struct Registry {
     pub(crate) reference: Reference,
     /// The address of the API, ending in `/v2/`.
     pub(crate) api: Url,
-    plain_http: bool,
     pub(crate) chunk: u64,
     login: Option<Login>,
     scopes: Vec<String>,
@@ -113,7 +112,6 @@ impl Registry {
         };
         Self {
             client: host.client,
-            plain_http: access.is_plain_http(),
             chunk: access.chunk(),
             reference,
             api,
@@ -301,6 +299,7 @@ impl Registry {
                 host: self.reference.host.clone(),
                 repository: self.reference.repository.clone(),
                 wanted: wanted.to_owned(),
+                said: said(stream),
             }),
             _ => Ok(stream.accepted(&[200, 206])?),
         }
@@ -333,7 +332,15 @@ impl Registry {
             *self.authorization() = Some(answer);
         }
         match stream.status {
-            401 | 403 => Err(self.denied()),
+            401 => Err(self.denied()),
+            // It may refuse this for another reason than the login.
+            403 => {
+                let mut error = self.denied();
+                if let Error::Denied { said: words, .. } = &mut error {
+                    *words = said(stream);
+                }
+                Err(error)
+            }
             _ => Ok(stream),
         }
     }
@@ -365,9 +372,8 @@ impl Registry {
         };
         let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(basic) };
         let mut url = parse(realm)?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let same = self.plain_http && url.host_str() == self.api.host_str();
-        if url.scheme() != "https" && !is_loopback(&host) && !same {
+        if !is_safe(&self.api, &url) {
+            let host = url.host_str().unwrap_or_default();
             let why = format!("it sends for a token to {host} without TLS");
             return Err(Error::Answer { url: self.api.to_string(), why });
         }
@@ -416,12 +422,30 @@ impl Registry {
             repository: self.reference.repository.clone(),
             writes: self.scopes.iter().any(|scope| scope.ends_with("push")),
             known: self.login.is_some(),
+            said: None,
         }
     }
 
     fn authorization(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What an answer that is no says of it.
+fn said(stream: Stream) -> Option<String> {
+    match stream.accepted(&[]) {
+        Err(sconce_fetch::Error::Status { said, .. }) => said,
+        _ => None,
+    }
+}
+
+/// Whether a login may go where a registry sends for tokens: over TLS anywhere, without it only where the registry itself is
+/// asked so, and from this machine to itself. A registry with TLS has nobody's login sent in the clear, not even to this
+/// machine, on which others may listen.
+fn is_safe(api: &Url, realm: &Url) -> bool {
+    let (own, other) = (api.host_str().unwrap_or_default(), realm.host_str().unwrap_or_default());
+    let is_near = own == other || (is_loopback(own) && is_loopback(other));
+    realm.scheme() == "https" || (api.scheme() == "http" && is_near)
 }
 
 /// That a document has the size that the index above it says.

@@ -18,7 +18,7 @@ pub enum Error {
         why: String,
     },
     /// The registry wants a login, or refuses the one it was given.
-    #[error("{host} refuses {}{}", refused(repository, *writes), if *known { " with this login" } else { " without a login" })]
+    #[error("{host} refuses {}{}{}", refused(repository, *writes), if *known { " with this login" } else { " without a login" }, words(said.as_deref()))]
     Denied {
         /// The registry.
         host: String,
@@ -28,9 +28,11 @@ pub enum Error {
         writes: bool,
         /// Whether a login was sent.
         known: bool,
+        /// What it says of it, where that is more than that a login is wanted.
+        said: Option<String>,
     },
     /// The registry has no such image, or says so to who may not see it.
-    #[error("{host} has no {repository}{}{wanted}", before(wanted))]
+    #[error("{host} has no {repository}{}{wanted}{}", before(wanted), words(said.as_deref()))]
     NotFound {
         /// The registry.
         host: String,
@@ -38,6 +40,8 @@ pub enum Error {
         repository: String,
         /// The tag or digest.
         wanted: String,
+        /// What it says of it.
+        said: Option<String>,
     },
     /// The image is not for this processor.
     #[error("{reference} is not for {wanted}; it is for {}", there.join(", "))]
@@ -125,6 +129,9 @@ impl Error {
                 "check the user name and the password; many registries want a token in its place"
                     .to_owned()
             }
+            Self::Denied { host, said: Some(_), .. } => format!(
+                "if it is for the login, `sconce login {host}` takes another one; otherwise what it says is the reason"
+            ),
             Self::Denied { host, known: false, .. } => format!("`sconce login {host}`"),
             Self::Denied { host, writes: true, .. } => format!(
                 "log in as somebody who may write there: `sconce login {host}`"
@@ -139,7 +146,9 @@ impl Error {
             }
             // One for another system (`windows/amd64`) is of no use here.
             Self::NoPlatform { there, .. } => match there.iter().find(|is_for| !is_for.contains('/')) {
-                Some(first) => format!("look at another one with --platform {first}"),
+                Some(first) => format!(
+                    "`--platform linux/{first}` has `sconce pull`, `copy`, `show` and others take that one; only machines of that kind run it"
+                ),
                 None => return None,
             },
             Self::Answer { .. } | Self::WrongDigest { .. } => {
@@ -167,6 +176,14 @@ impl Error {
                 sconce_fetch::Error::Status { url, status: 400, said: None, .. }
                 | sconce_fetch::Error::BadAnswer { url, .. },
             ) if url.starts_with("http://") => format!("if it speaks TLS: {}", with_tls(url)),
+            Self::Fetch(sconce_fetch::Error::Status { status: 405, .. }) => {
+                "it takes nothing: a `sconce serve` takes images with --writable, else it only gives them out"
+                    .to_owned()
+            }
+            // It says the reason itself, and to ask again would change nothing.
+            Self::Fetch(sconce_fetch::Error::Status { status: 400..=499, said: Some(_), .. }) => {
+                return None;
+            }
             Self::Fetch(sconce_fetch::Error::Status { status: 404 | 410, .. }) => {
                 "look at the name; it may not be a registry".to_owned()
             }
@@ -178,6 +195,13 @@ impl Error {
     }
 }
 
+/// What a registry says, behind what it comes to. That there is no such thing it need not repeat.
+fn words(said: Option<&str>) -> String {
+    const SAME: [&str; 4] = ["manifest unknown", "blob unknown", "not found", "unauthorized"];
+    let said = said.filter(|said| !SAME.iter().any(|same| said.eq_ignore_ascii_case(same)));
+    said.map_or(String::new(), |said| format!("; it says: {said}"))
+}
+
 /// What stands between a name and its tag or digest.
 fn before(wanted: &str) -> char {
     if wanted.contains(':') { '@' } else { ':' }
@@ -187,7 +211,7 @@ fn before(wanted: &str) -> char {
 fn with_tls(url: &str) -> String {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next();
     match host.is_some_and(is_loopback) {
-        true => "leave --plain-http away, and name the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md)",
+        true => "leave --plain-http away, and name the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); without one this machine itself is asked over plain HTTP",
         false => "leave --plain-http away",
     }
     .to_owned()

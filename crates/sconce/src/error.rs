@@ -81,6 +81,11 @@ impl Failure {
         }
     }
 
+    /// The same, of what an option was given.
+    pub fn of_option(self, option: &str) -> Self {
+        Self { what: format!("{option}: {}", self.what), ..self }
+    }
+
     /// The same as a failure of another kind.
     pub fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
@@ -154,7 +159,8 @@ impl Kinded for sconce_fetch::Error {
         use sconce_fetch::Error as E;
         match self {
             E::WrongDigest { .. } => Kind::Integrity,
-            E::BadConfig { .. } | E::PythonList { .. } => Kind::Document,
+            E::BadConfig { .. } | E::Certificates { .. } | E::PythonList { .. } => Kind::Document,
+            E::BadProxy { .. } => Kind::Usage,
             E::File { .. } => Kind::Storage,
             E::Store(error) => error.kind(),
             E::GaveUp { source, .. } => source.kind(),

@@ -194,6 +194,7 @@ fn a_layout_has_an_image_for_each_tag() {
     for to in ["oci:one", "oci:other:x"] {
         let (code, _, err) = world.says(&["copy", "n1", to]);
         assert!(code == 7 && err.contains("exists already"), "{to}: {code} {err}");
+        assert_eq!(err.contains("`oci:one:TAG` adds to the layout"), to == "oci:one", "{err}");
     }
     done(&world, &["copy", "n1", "oci:one:second"]);
     done(&world, &["copy", "n2", "oci:one:second"]);

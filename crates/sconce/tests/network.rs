@@ -61,6 +61,40 @@ fn each_scheme_has_its_proxy_and_some_hosts_have_none() {
     assert!(code != 0 && first == Some(("CONNECT", &name[..name.len() - 11])), "{asked:?}");
 }
 
+/// Somebody meant requests to go through a proxy: they don't go past it.
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused() {
+    let world = World::new();
+    for (variable, value, shown) in [
+        ("HTTPS_PROXY", "socks5://me:secret@proxy.invalid:1080", "socks5://proxy.invalid:1080"),
+        ("https_proxy", "ftp://proxy.invalid", "ftp://proxy.invalid"),
+        ("ALL_PROXY", "htp://me:secret@proxy.invalid:3128", "htp://proxy.invalid:3128"),
+        ("HTTPS_PROXY", "http://me:secret@proxy.invalid:31x28", "http://proxy.invalid:31x28"),
+    ] {
+        let registry = Server::start();
+        // Linux takes it for this machine, and it is no loopback address.
+        let name = registry.url("/app:1").replace("http://127.0.0.1", "0.0.0.0");
+        let (code, _, err) = with(&world, &["pull", &name], &[(variable, value)]);
+        let says = format!("{variable} names `{shown}` as the proxy");
+        assert!(code == 2 && err.contains(&says), "{code} {err}");
+        assert!(err.contains("`http://HOST:PORT`") && err.contains("NO_PROXY"), "{err}");
+        assert!(!err.contains("secret"), "{err}");
+        assert_eq!(registry.connections(), 0, "{err}");
+        // What the hint says holds.
+        let without = [(variable, value), ("NO_PROXY", "0.0.0.0")];
+        let (code, _, err) = with(&world, &["pull", "--plain-http", &name], &without);
+        assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+        let (code, _, err) = with(&world, &["pull", "--plain-http", &name], &[(variable, "")]);
+        assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+        if variable == "HTTPS_PROXY" {
+            // It is for TLS alone.
+            let (code, _, err) =
+                with(&world, &["pull", "--plain-http", &name], &[(variable, value)]);
+            assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+        }
+    }
+}
+
 #[test]
 fn a_peer_leads_nowhere_else() {
     let registry = RegistryServer::start();

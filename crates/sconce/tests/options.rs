@@ -153,7 +153,7 @@ fn what_is_wrong_is_said_in_a_sentence() {
         (&["run", "--env-file", "nowhere.list", image], &["nowhere.list"]),
         (&["run", "-t", image], &["standard input"]),
         (&["run", "./nowhere"], &["there is no ./nowhere"]),
-        (&["run", "--pull", "never", "docker://alpine:3"], &["offline", "registry-1"]),
+        (&["run", "--pull", "never", "docker://alpine:3"], &["not in the store", "--pull never"]),
         (&["run", "--pull", "never", "docker://Alpine"], &["names no image", "small letters"]),
     ];
     for (words, says) in lines {

@@ -56,7 +56,11 @@ fn what_one_machine_pushes_another_runs() {
     assert!(pulled[0]["moved"].as_u64().unwrap() < 2000, "{pulled}");
 
     let (code, _, err) = World::new().says(&["run", "--gpus", "none", "--pull", "never", &name]);
-    assert!(code == 125 && err.contains("offline"), "{code} {err}");
+    assert!(code == 125 && err.contains("is not in the store"), "{code} {err}");
+    assert!(
+        err.contains("--pull never") && err.contains(&format!("`sconce pull {name}`")),
+        "{err}"
+    );
     let (code, _, err) = there.says(&["pull", &format!("{}/team/none:1", registry.host())]);
     assert!(code == 5 && err.contains("has no team/none:1"), "{code} {err}");
     let (code, _, err) = there.says(&["pull", "--platform", "linux/riscv64", &name]);

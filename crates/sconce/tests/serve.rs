@@ -180,6 +180,48 @@ fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
     assert!(code == 8 && err.contains("there is no `ctr` on this machine"), "{code} {err}");
 }
 
+/// Of an image for several platforms the engine gets the one that is asked for.
+#[test]
+fn an_image_for_another_platform_is_loaded() {
+    use std::fs;
+    let world = World::new();
+    let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+    world.image_for(other, &ECHO.replace("the store", "another machine"));
+    done(&world, &["copy", "--platform", other, "oci:image", "oci:both:1"]);
+    fs::remove_dir_all(world.path("image")).unwrap();
+    world.image(ECHO);
+    // One tag means images of two platforms, as in layouts that buildx writes.
+    done(&world, &["copy", "oci:image", "oci:both:2"]);
+    let index = fs::read_to_string(world.path("both/index.json")).unwrap();
+    let index = index.replace(r#"ref.name":"2""#, r#"ref.name":"1""#);
+    fs::write(world.path("both/index.json"), index).unwrap();
+    fs::create_dir(world.path("bin")).unwrap();
+    let docker = world.path("bin/docker");
+    fs::write(&docker, "#!/bin/sh\nexec cat >loaded.tar\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&docker, mode).unwrap();
+    let load = |image: &str, words: &[&str]| {
+        let mut command = world.sconce(&["load", image, "--into", "docker"]);
+        let path = format!("{}:/usr/bin:/bin", world.path("bin").display());
+        world::texts(&command.args(words).env("PATH", path).output().unwrap())
+    };
+    let (code, _, err) = load("oci:both:1", &[]);
+    assert_eq!(code, 0, "{err}");
+    let other_machine = World::new();
+    fs::copy(world.path("loaded.tar"), other_machine.path("x.tar")).unwrap();
+    let run = ["run", "-q", "--gpus", "none", "x.tar"];
+    assert_eq!(done(&other_machine, &run), "from the store\n");
+    let platform = format!("linux/{other}");
+    let (code, out, err) = load("oci:both:1", &["--platform", &platform]);
+    assert_eq!(code, 0, "{err}");
+    let expected = done(&world, &["copy", "--platform", other, "oci:both:1", "store:theirs"]);
+    assert_eq!(out, expected);
+    // What is for one platform is no other's.
+    let (code, _, err) = load("theirs", &["--platform", "linux/riscv64"]);
+    assert!(code == 2 && err.contains(&format!("is for {other}, not for riscv64")), "{code} {err}");
+    assert_eq!(load("theirs", &["--platform", &platform]).1, expected);
+}
+
 /// A registry that can't be written to is found before anything is built.
 #[test]
 fn a_push_is_tried_before_the_build() {

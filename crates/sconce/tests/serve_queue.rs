@@ -74,3 +74,104 @@ fn who_has_left_keeps_nobody_out() {
     drop(serve.wait());
     assert_eq!(said, "");
 }
+
+/// A uv that waits for an index which says nothing, for as long as it is let; it says which processes it is.
+const WAITING: &str = r#"#!/bin/sh
+[ "$1" = --version ] && echo 'uv 99.0.0' && exit
+cat >/dev/null
+sleep 600 &
+echo "$$ $!" >>"${0%/*}/running"
+wait
+"#;
+
+/// The processes of each uv that has been started.
+fn running(world: &World) -> Vec<Vec<i32>> {
+    let text = std::fs::read_to_string(world.path("bin/running")).unwrap_or_default();
+    let ids = |line: &str| line.split(' ').map(|id| id.parse().unwrap()).collect();
+    text.lines().map(ids).collect()
+}
+
+fn is_alive(process: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// Waits forty seconds at most.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(40), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A server that ends with the test, and what its uvs left.
+struct Waiting<'a>(std::process::Child, &'a World);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+        for process in running(self.1).into_iter().flatten().filter(|process| is_alive(*process)) {
+            end(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn end(process: i32, signal: rustix::process::Signal) {
+    let process = rustix::process::Pid::from_raw(process).unwrap();
+    let _ = rustix::process::kill_process(process, signal);
+}
+
+/// A server whose uv waits.
+fn serve_waiting(world: &World) -> (Waiting<'_>, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let uv = world.path("bin/uv");
+    std::fs::create_dir_all(world.path("bin")).unwrap();
+    std::fs::write(&uv, WAITING).unwrap();
+    std::fs::set_permissions(&uv, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let index = silent_index();
+    let mut serve = world.sconce(&["serve", "--listen", "127.0.0.1:0"]);
+    serve.env("UV_DEFAULT_INDEX", &index).env("PIP_INDEX_URL", &index).env("SCONCE_UV", &uv);
+    let log = std::fs::File::create(world.path("log")).unwrap();
+    let mut serve = serve.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(serve.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let host = line.trim().strip_prefix("http://").expect(&line).to_owned();
+    (Waiting(serve, world), host)
+}
+
+#[test]
+fn what_nobody_waits_for_ends_where_others_wait() {
+    let world = World::new();
+    let (mut serve, host) = serve_waiting(&world);
+    let gone: Vec<_> =
+        (0..2).map(|tag| ask(&host, &format!("torch/manifests/9.{tag}.0"))).collect();
+    until("two are built", || running(&world).len() == 2);
+    for (stream, said) in &gone {
+        assert_eq!(said, "");
+        drop(stream.shutdown(Shutdown::Both));
+    }
+    drop(gone);
+    // Nobody waits for their place: they go on, and who asks again has the image.
+    std::thread::sleep(Duration::from_secs(12));
+    let first = running(&world);
+    assert!(first.iter().flatten().all(|process| is_alive(*process)), "{first:?}");
+    // Now somebody does.
+    let third = ask(&host, "torch/manifests/9.2.0");
+    assert_eq!(third.1, "");
+    until("the third is built", || running(&world).len() > 2);
+    let ended = |ids: &Vec<i32>| ids.iter().all(|process| !is_alive(*process));
+    until("a build in the way has ended, with all it started", || first.iter().any(ended));
+    // The image of one that was ended can be asked for again: that is no failure of it.
+    let log = std::fs::read_to_string(world.path("log")).unwrap();
+    assert!(!log.contains("torch:9.0.0: ") && !log.contains("torch:9.1.0: "), "{log}");
+
+    // The end of the server is theirs.
+    let all = running(&world);
+    end(serve.0.id().cast_signed(), rustix::process::Signal::TERM);
+    drop(serve.0.wait());
+    until("all have ended", || all.iter().flatten().all(|process| !is_alive(*process)));
+}

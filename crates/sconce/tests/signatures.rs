@@ -859,3 +859,73 @@ fn what_a_lock_says_travels_with_its_image() {
     let (code, out, err) = world.says(&["show", &name, "--print", "lock"]);
     assert!(code == 0 && out == text && err.contains("nobody's signature"), "{err}");
 }
+
+/// What `copy` would take under a name is what is asked about.
+#[test]
+fn an_image_of_the_store_or_of_a_file_is_verified() {
+    let registry = RegistryServer::start();
+    registry.list_referrers();
+    let (world, name) = with_image(&registry);
+    done(&world, &["sign", &name, "--key", "plain.key"]);
+    done(&world, &["copy", &name, "store:hello"]);
+    done(&world, &["copy", &name, "oci:layout:1"]);
+    done(&world, &["copy", "--image-only", &name, "oci:alone:1"]);
+    done(&world, &["copy", "oci:image", "store:alone"]);
+    let image = done(&world, &["copy", "store:hello", "oci:again:1"]);
+    // The registry is not asked for any of it.
+    let before = registry.log().len();
+    for text in ["hello", "store:hello", "hello:latest", "oci:layout:1", "alone"] {
+        let (code, said) = verdict(&world, text, "plain.pub");
+        assert!(
+            code == 0 && said.contains(&format!("has signed {}", image.trim())),
+            "{text}: {said}"
+        );
+        let (code, said) = verdict(&world, text, "cosign.pub");
+        assert!(code == 1 && said.starts_with("no: "), "{text}: {said}");
+    }
+    assert_eq!(registry.log().len(), before);
+    let words = ["verify-signature", "--json", "hello", "--key", "plain.pub"];
+    let row: serde_json::Value = serde_json::from_str(&done(&world, &words)).unwrap();
+    assert_eq!((&row["name"], &row["verdict"]), (&"hello".into(), &"yes".into()));
+    // Nothing of it here: another store, to which the image alone came.
+    let there = World::new();
+    fs::write(there.path("plain.pub"), PLAIN_PUBLIC).unwrap();
+    let alone = world.path("alone").display().to_string();
+    let (code, said) = verdict(&there, &format!("oci:{alone}:1"), "plain.pub");
+    assert!(code == 1 && said.starts_with("no: "), "{said}");
+    // One that was pulled: its registry has the signature.
+    let there = World::new();
+    fs::write(there.path("plain.pub"), PLAIN_PUBLIC).unwrap();
+    done(&there, &["pull", &name]);
+    let (code, said) = verdict(&there, &format!("store:{name}"), "plain.pub");
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = verdict(&there, image.trim(), "plain.pub");
+    assert_eq!(code, 0, "{said}");
+    // What is nowhere here is not looked for on the internet.
+    let (code, said) = verdict(&there, "absent", "plain.pub");
+    assert!(code == 2 && said.contains("no image `absent` in the store"), "{said}");
+    assert!(said.contains("docker://absent"), "{said}");
+}
+
+/// `--image-only` leaves out what the store keeps beside an image too: other tools take a layout for one image then.
+#[test]
+fn a_layout_of_an_image_alone() {
+    let registry = RegistryServer::start();
+    registry.list_referrers();
+    let (world, name) = with_image(&registry);
+    done(&world, &["sign", &name, "--key", "plain.key"]);
+    done(&world, &["copy", &name, "store:hello"]);
+    let rows = |layout: &str| {
+        let index = fs::read(world.path(layout).join("index.json")).unwrap();
+        let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+        index["manifests"].as_array().unwrap().len()
+    };
+    let (code, _, err) = world.says(&["copy", "hello", "oci:all"]);
+    assert!(code == 0 && err.contains("lists 1 artifact besides"), "{code} {err}");
+    assert!(err.contains("--image-only"), "{err}");
+    let (code, _, err) = world.says(&["copy", "--image-only", "hello", "oci:one"]);
+    assert!(code == 0 && !err.contains("besides"), "{code} {err}");
+    done(&world, &["copy", "--image-only", &name, "oci:two"]);
+    done(&world, &["copy", "--image-only", "hello", "oci:one:2"]);
+    assert_eq!((rows("all"), rows("one"), rows("two")), (2, 2, 1));
+}

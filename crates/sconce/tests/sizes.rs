@@ -80,6 +80,31 @@ fn a_blob_of_another_size_is_not_served() {
     assert!(log.contains("1099511627776 bytes"), "{log}");
 }
 
+/// Nor to who has the manifest from before, and asks a server that was started since for its parts.
+#[test]
+fn a_blob_of_another_size_is_not_served_to_who_asks_for_it_alone() {
+    let (world, there) = (World::new(), World::new());
+    world.image(ECHO);
+    done(&world, &["copy", "oci:image", "store:lab/x:1"]);
+    let registry = RegistryServer::start();
+    let name = format!("{}/lab/x:1", registry.host());
+    done(&world, &["push", "lab/x:1", &name]);
+    let blob = exchange_layer(&world);
+    // A little longer, which could be sent whole.
+    fs::write(&blob, vec![b'x'; 3 << 20]).unwrap();
+    let served = Served::start(&world, &[]);
+    let (_, parsed) = manifest(&world);
+    let layer = parsed["layers"][0]["digest"].as_str().unwrap();
+    for range in ["", "Range: bytes=0-9\r\n"] {
+        let reply = served.ask("GET", &format!("/v2/lab/x/blobs/{layer}"), range, b"");
+        is(&reply, 404, "BLOB_UNKNOWN");
+    }
+    assert!(fs::read_to_string(world.path("log")).unwrap().contains("3145728 bytes"));
+    // A client that asks it first, as a peer, has the layer from where it is whole.
+    let (code, _, err) = there.says(&["--peer", &served.host, "pull", &name]);
+    assert_eq!(code, 0, "{err}");
+}
+
 /// Puts the image of the folder `image` into a server at `/v2/app`; the path of its layer and that's size.
 fn put(world: &World, server: &Server) -> (String, usize) {
     let manifest = manifest(world).0;

@@ -160,8 +160,9 @@ impl Registry<'_> {
                     let message = "a part of this image is damaged; the registry's log says which";
                     return Err(Refusal::manifest_unknown(message));
                 }
-                self.stores.told(image.layers.iter().map(|layer| (layer.digest, layer.size)));
-                store.manifest(&image).map_err(|error| self.failed(&error))?
+                let bytes = store.manifest(&image).map_err(|error| self.failed(&error))?;
+                self.stores.told(&image, &bytes);
+                bytes
             }
             None => beside::manifest(&store, digest)
                 .ok_or_else(|| Refusal::manifest_unknown("there is no such image here"))?,
@@ -259,7 +260,7 @@ impl Registry<'_> {
         if !store.knows(digest) {
             return Err(Refusal::blob_unknown());
         }
-        if let Some(size) = self.stores.size_told(digest)
+        if let Some(size) = self.stores.size(&store, digest)
             && let Err(error) = store.check_size(digest, size)
         {
             (self.note)(&error.to_string());

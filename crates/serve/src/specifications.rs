@@ -45,26 +45,36 @@ const STACK: usize = 8 << 20;
 
 /// Which tags may be built for whoever asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed(Vec<String>);
+pub struct Allowed {
+    patterns: Vec<String>,
+    /// Nothing is built, whatever was allowed.
+    never: bool,
+}
 
 impl Allowed {
     /// From patterns: `torch` (any tag of it), `torch:2.15.0`, `torch:2.*`, `*`.
     #[must_use]
     pub fn new(patterns: Vec<String>) -> Self {
-        Self(patterns)
+        Self { patterns, never: false }
+    }
+
+    /// Nothing at all: what is not there is built for nobody.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { patterns: Vec::new(), never: true }
     }
 
     /// Whether there is anything that may be built.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.patterns.is_empty()
     }
 
     /// Whether `NAME:TAG` may.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         let repository = name.split_once(':').map_or(name, |(repository, _)| repository);
-        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+        self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start),
             None => pattern == name || pattern == repository,
         })
@@ -177,9 +187,14 @@ impl<'a> Specifications<'a> {
 
     fn known(&self, store: &Store, name: &str, asker: &Asker<'_>) -> Result<Digest, Failed> {
         if !self.allowed.holds(name) {
-            let message = format!(
-                "`{name}` is not built here for whoever asks: `sconce serve --allow {name}` allows it"
-            );
+            let message = match self.allowed.never {
+                true => format!(
+                    "`{name}` is not here, and nothing is built here: `sconce serve` runs with --no-build"
+                ),
+                false => format!(
+                    "`{name}` is not here, and is not built for whoever asks: `sconce serve --allow {name}` allows it"
+                ),
+            };
             return Err((Refusal::new(403, "DENIED", message), None));
         }
         let spec = Spec::from_tag(name).map_err(|error| {
@@ -347,7 +362,79 @@ fn told(error: &BuildError) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use super::Allowed;
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn client(last: u8) -> Who {
+        Who::at(IpAddr::from([192, 0, 2, last]))
+    }
+
+    /// Nothing is in the way of nobody, nor of who waits for it.
+    #[test]
+    fn what_is_in_the_way() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        state.building.insert("a".to_owned(), one.clone());
+        assert!(!state.is_in_the_way("a"), "nobody waits");
+        state.enter("b", &other).unwrap();
+        assert!(state.is_in_the_way("a"));
+        // Somebody asks for it again: it goes on.
+        state.enter("a", &other).unwrap();
+        assert!(!state.is_in_the_way("a"));
+        state.leave("a", &other);
+        assert!(state.is_in_the_way("a"));
+        state.leave("b", &other);
+        assert!(!state.is_in_the_way("a"));
+    }
+
+    #[test]
+    fn who_waits_and_for_what() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        assert!(!state.is_busy("a", &one));
+        state.building.insert("a".to_owned(), one.clone());
+        // The same image, whoever asks for it.
+        assert!(state.is_busy("a", &other));
+        // A client that has something built lets others begin, but not who waits for that very image.
+        assert!(!state.is_busy("b", &one) && !state.is_busy("b", &other));
+        state.enter("a", &other).unwrap();
+        assert!(!state.is_busy("b", &one));
+        state.enter("c", &other).unwrap();
+        assert!(state.is_busy("b", &one) && !state.is_busy("c", &other));
+        state.building.insert("c".to_owned(), other.clone());
+        assert!(state.is_busy("d", &client(3)), "two are built");
+    }
+
+    /// Each request has a place of its own, and gives up no other's.
+    #[test]
+    fn places_are_counted_and_given_up_one_by_one() {
+        let mut state = State::default();
+        let (one, other) = (client(1), client(2));
+        for _ in 0..MAX_OF_ONE {
+            state.enter("a", &one).unwrap();
+        }
+        assert_eq!(state.enter("b", &one).unwrap_err().status, 429);
+        state.enter("a", &other).unwrap();
+        state.leave("a", &one);
+        state.leave("b", &one);
+        assert_eq!(state.waiting.len(), MAX_OF_ONE);
+        state.enter("b", &one).unwrap();
+        assert_eq!(state.enter("b", &one).unwrap_err().status, 429);
+        for last in 3..=5 {
+            for _ in 0..MAX_OF_ONE {
+                let _ = state.enter("a", &client(last));
+            }
+        }
+        assert_eq!(state.waiting.len(), MAX_WAITING);
+        assert_eq!(state.enter("a", &other).unwrap_err().status, 429);
+        for name in ["a", "b"] {
+            for last in 1..=5 {
+                (0..=MAX_OF_ONE).for_each(|_| state.leave(name, &client(last)));
+            }
+        }
+        assert!(state.waiting.is_empty());
+    }
 
     #[test]
     fn patterns() {
@@ -365,6 +452,7 @@ mod tests {
         ] {
             assert_eq!(allowed(&[pattern], name), expected, "{pattern} {name}");
         }
+        assert!(!Allowed::nothing().holds("torch:2.15.0") && Allowed::nothing().is_empty());
         assert!(!allowed(&[], "torch:2.15.0") && allowed(&["a", "torch"], "torch:1"));
     }
 }

@@ -52,7 +52,8 @@ pub fn admit_file(transfer: &Transfer<'_>, text: &str, image: Digest) -> Result<
 /// The names of registries under which an image of the store is meant: a policy may ask for its
 /// signature. One that was built here, or that a person gave a name of their own, is nobody else's; by
 /// its digest it is meant under all its names.
-pub(crate) fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
+#[must_use]
+pub fn pulled_as(target: &Target, image: &Image) -> Vec<Reference> {
     let whole = |name: &str| Reference::parse(name).ok().filter(|read| read.to_string() == name);
     if let Target::Reference(text) = target
         && !image.names.contains(&plain_name(text))

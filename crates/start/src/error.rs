@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use sconce_lock::Spec;
+
 /// Why a container can't be made ready.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +106,17 @@ pub enum Error {
     /// An image of a registry that is not in the store.
     #[error("`{0}` is not in the store")]
     NotPulled(String),
+    /// An image of a registry that is not in the store, and is not to be asked for.
+    #[error("`{0}` is not in the store, and its registry is not asked with --pull never")]
+    NeverPulled(String),
+    /// `store:NAME`, which the store has not.
+    #[error("no image `{name}` in the store")]
+    NotStored {
+        /// The name.
+        name: String,
+        /// What is much like it, and there.
+        nearest: Option<String>,
+    },
     /// A lock for another processor.
     #[error("this lock is for {wanted}; this machine is something else")]
     Foreign {
@@ -223,6 +236,16 @@ impl Error {
             )),
             Self::NotBuilt(name) => Some(format!("`sconce build {name}` makes it")),
             Self::NotPulled(name) => Some(format!("`sconce pull {name}` takes it in")),
+            Self::NeverPulled(name) => Some(format!(
+                "`sconce pull {name}` takes it in; `sconce images` lists what is there"
+            )),
+            Self::NotStored { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `store:{nearest}`? `sconce images` lists what is there"))
+            }
+            Self::NotStored { name, nearest: None } if Spec::is_tag(name) => Some(format!(
+                "`sconce images` lists what is there; `{name}` without `store:` is the tag that sconce builds"
+            )),
+            Self::NotStored { .. } => Some("`sconce images` lists what is there".into()),
             Self::Foreign { .. } => {
                 Some("`sconce build --output oci:DIR` makes an image to take there".into())
             }

@@ -23,7 +23,7 @@ mod target;
 mod variables;
 mod volumes;
 
-pub use admit::{admit_file, admit_stored};
+pub use admit::{admit_file, admit_stored, pulled_as};
 pub use archive::read_archive;
 pub use env::{Environment, env_file, label, label_file};
 pub use error::Error;

@@ -223,6 +223,16 @@ fn find(
         }
         Target::Image(name) | Target::Reference(name) => {
             let reference = Reference::parse(name)?;
+            if request.pull == Pull::Never {
+                return Err(match target.stored(store)? {
+                    Some(image) => {
+                        let config = Config::parse(&store.config(&image)?);
+                        let theirs = config.map_err(Error::Config)?.platform();
+                        Error::Platform { theirs, here: architecture }
+                    }
+                    None => Error::NeverPulled(text.to_owned()),
+                });
+            }
             let pulled = transfer.pull(&reference, architecture, &[&reference.to_string()])?;
             let image = store.image(&pulled.image.hex())?;
             judge(&image)?;

@@ -342,6 +342,12 @@ impl Target {
                 Err(sconce_store::Error::NoImage { .. }) if is_pulled(store, name)? => {
                     Self::Reference(name.clone()).stored(store)
                 }
+                // What is built or pulled under that name is something else.
+                Err(sconce_store::Error::NoImage { name, nearest })
+                    if !name.starts_with("sha256:") =>
+                {
+                    Err(Error::NotStored { name, nearest })
+                }
                 found => Ok(Some(found?)),
             },
             Self::Image(name) => match store.image(name) {

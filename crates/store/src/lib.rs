@@ -52,7 +52,7 @@ pub use lease::Lease;
 pub use lock::{ObjectLock, lock_timeout};
 pub use lowers::{LowerRoot, lower_roots};
 pub use meta::Meta;
-pub use oci::index_of;
+pub use oci::{LayoutOut, index_of};
 pub use output::Written;
 pub use prune::{Policy, Pruned, Removed, Which};
 pub use reader::BlobReader;

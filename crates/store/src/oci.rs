@@ -26,13 +26,26 @@ pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The most artifacts that are looked at in a layout.
 const MAX_ARTIFACTS: usize = 256;
 
+/// How an image is put into a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutOut {
+    /// To the images that a layout there has: those of its tags that the image is given mean the image from then on. Else
+    /// nothing may be there.
+    pub adds: bool,
+    /// With what is kept beside the image.
+    pub beside: bool,
+}
+
 /// Threads that copy blobs: the work is one SHA-256 of each.
 const THREADS: usize = 8;
 
 impl Store {
     /// Writes an image as an OCI layout into the folder `to`, which must not be there or be
     /// empty, in a folder that is named without links. It appears whole or not at all; virtual layers become
-    /// real. `names` are what engines will call the image.
+    /// real. `names` are what engines will call the image. What is kept beside it goes with it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; the image can't be read, or the layout not be written.
     pub fn write_layout(
         &self,
         image: &Image,
@@ -40,23 +53,26 @@ impl Store {
         to: &Path,
         written: &Written<'_>,
     ) -> Result<(), Error> {
-        let write = || self.write_into(LayoutWriter::begin(to, false, written)?, image, names);
-        write().map_err(|error: Error| error.of_output(to))
+        let out = LayoutOut { adds: false, beside: true };
+        self.put_layout(image, names, to, out, written)
     }
 
-    /// As [`Store::write_layout`]; a layout at `to` gets the image beside those that it has. Tags of `names` that it has
-    /// already mean this image from then on.
+    /// As [`Store::write_layout`], as `out` has it.
     ///
     /// # Errors
     /// [`Error::Exists`] where something else than a layout is at `to`; the layout is damaged.
-    pub fn add_to_layout(
+    pub fn put_layout(
         &self,
         image: &Image,
         names: &[String],
         to: &Path,
+        out: LayoutOut,
         written: &Written<'_>,
     ) -> Result<(), Error> {
-        let write = || self.write_into(LayoutWriter::begin(to, true, written)?, image, names);
+        let write = || {
+            let layout = LayoutWriter::begin(to, out.adds, written)?;
+            self.write_into(layout, image, names, out.beside)
+        };
         write().map_err(|error: Error| error.of_output(to))
     }
 
@@ -65,13 +81,16 @@ impl Store {
         layout: LayoutWriter<'_>,
         image: &Image,
         names: &[String],
+        beside: bool,
     ) -> Result<(), Error> {
         let blobs: Vec<(Digest, u64)> = self.blobs_of(image)?.into_iter().collect();
         each(&blobs, |&blob| {
             layout.put(blob.0, |out, path| self.copy_blob(blob, out, path, &|n| layout.told(n)))
         })?;
-        let index = self.index(image, names)?;
-        let index = self.put_texts_beside(&layout, image.manifest, index)?;
+        let mut index = self.index(image, names)?;
+        if beside {
+            index = self.put_texts_beside(&layout, image.manifest, index)?;
+        }
         layout.finish(&index)
     }
 
@@ -336,13 +355,25 @@ fn choose(index: &[u8], tag: Option<&str>, architecture: &str) -> Result<Descrip
         descriptor.artifact_type.is_empty()
             && platform.is_none_or(|platform| platform.is_linux_on(architecture))
     };
+    let all = index.manifests.iter().filter(|row| row.artifact_type.is_empty());
+    let mut others: Vec<String> = all.filter(|row| named(row)).filter_map(platform_of).collect();
+    others.dedup();
     let mut found: Vec<_> = index.manifests.into_iter().filter(|d| named(d) && fits(d)).collect();
     found.dedup_by_key(|descriptor| descriptor.digest);
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(format!("it has no image for linux/{architecture} of that name")),
-        n => Err(format!("it has {n} images: say which by its tag")),
+    match (found.len(), tag) {
+        (1, _) => Ok(found.remove(0)),
+        (0, _) if !others.is_empty() => {
+            Err(format!("it is for {}, not for linux/{architecture}", others.join(", ")))
+        }
+        (0, Some(tag)) => Err(format!("it has no image of the tag `{tag}`")),
+        (0, None) => Err("it has no image".to_owned()),
+        (n, _) => Err(format!("it has {n} images: say which by its tag")),
     }
+}
+
+/// `linux/arm64`, where a row says it.
+fn platform_of(row: &Descriptor) -> Option<String> {
+    row.platform.as_ref().map(|platform| format!("{}/{}", platform.os, platform.architecture))
 }
 
 /// The artifacts about an image that a layout has. What of them can't be read is left out: an image needs none.

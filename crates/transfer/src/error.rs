@@ -30,7 +30,7 @@ pub enum Error {
         /// It is not known whether it is signed.
         is_open: bool,
         /// What to do about it, where that is not to sign it in its registry.
-        hint: Option<&'static str>,
+        hint: Option<String>,
     },
     /// Another piece of the same work failed first.
     #[error("stopped")]
@@ -42,6 +42,13 @@ impl Error {
     /// rule is for it.
     pub(crate) fn refused(name: &str, policy: &Path, verdict: Option<Verdict>) -> Self {
         let is_open = matches!(verdict, Some(Verdict::CantTell(_)));
+        // No signature helps where no rule asks for one.
+        let hint = verdict.is_none().then(|| {
+            format!(
+                "a rule of the policy takes it: `[[images]]` with `name = \"{}\"` and the keys that must have signed it, `keys = [\"FILE\"]`, or `accept = true`",
+                repository(name)
+            )
+        });
         let why = match verdict {
             None => "no rule is for it, and others are refused".to_owned(),
             Some(Verdict::Yes { .. }) => "it is signed".to_owned(),
@@ -50,13 +57,7 @@ impl Error {
                 format!("can't tell whether one of the keys for it has signed it: {why}")
             }
         };
-        Self::Unsigned {
-            name: name.to_owned(),
-            policy: policy.to_owned(),
-            why,
-            is_open,
-            hint: None,
-        }
+        Self::Unsigned { name: name.to_owned(), policy: policy.to_owned(), why, is_open, hint }
     }
 
     /// The same of an image that no registry answers for.
@@ -82,7 +83,7 @@ impl Error {
             if none {
                 *why = what.to_owned();
             }
-            *hint = Some(help);
+            *hint = Some(help.to_owned());
         }
         error
     }
@@ -94,11 +95,20 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Key(error) => error.hint(),
-            Self::Unsigned { hint: Some(hint), .. } => Some((*hint).to_owned()),
+            Self::Unsigned { hint: Some(hint), .. } => Some(hint.clone()),
             Self::Unsigned { name, .. } => Some(format!(
                 "`sconce show {name}` lists what there is; whoever answers for the image signs it: `sconce sign {name} --key FILE`"
             )),
             Self::Stopped => None,
         }
+    }
+}
+
+/// The name of an image without tag and digest, as rules of a policy have it.
+fn repository(name: &str) -> &str {
+    let name = name.split('@').next().unwrap_or(name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
     }
 }

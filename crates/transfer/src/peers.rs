@@ -54,6 +54,7 @@ impl DownloadProgress for Told<'_> {
     fn finished(&self, _: &str) {}
 
     fn retrying(&self, name: &str, why: &sconce_fetch::Error) {
-        self.transfer.progress.note(&format!("{name}: {why}; trying elsewhere"));
+        let words = sconce_fetch::about(name, why);
+        self.transfer.progress.note(&format!("{words}; trying elsewhere"));
     }
 }

@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 #[error("the policy {} can't be used: {why}", path.display())]
 pub struct PolicyError {
-    /// The file, of the policy or of a key.
+    /// The file of the policy.
     pub path: PathBuf,
     /// What is wrong.
     pub why: String,
@@ -166,7 +166,6 @@ impl PolicyFile {
         if version != VERSION {
             return Err(wrong(format!("it has version {version}, this sconce reads {VERSION}")));
         }
-        let folder = path.parent().unwrap_or(Path::new("/"));
         let mut rules: Vec<Rule> = Vec::new();
         for Row { name, keys, accept } in images {
             let parts = parts(&name).map_err(|why| wrong(format!("`{name}`: {why}")))?;
@@ -176,12 +175,12 @@ impl PolicyFile {
             if rules.iter().any(|rule| rule.name == parts) {
                 return Err(wrong(format!("`{name}` stands there twice")));
             }
-            rules.push(Rule { name: parts, keys: keys_in(folder, &keys)? });
+            rules.push(Rule { name: parts, keys: keys_in(path, &keys)? });
         }
         let asked = |what: &str, asked: Option<Asked>| match asked {
             None => Ok(None),
             Some(Asked { keys, accept }) if keys.is_empty() == accept => {
-                keys_in(folder, &keys).map(Some)
+                keys_in(path, &keys).map(Some)
             }
             Some(_) => Err(wrong(format!("`[{what}]` needs either keys or `accept = true`"))),
         };
@@ -271,14 +270,19 @@ fn parts(name: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn keys_in(folder: &Path, names: &[PathBuf]) -> Result<Vec<PublicKey>, PolicyError> {
-    names.iter().map(|name| key_at(&folder.join(name))).collect()
-}
-
-fn key_at(path: &Path) -> Result<PublicKey, PolicyError> {
-    let wrong = |why: String| PolicyError { path: path.to_owned(), why };
-    let bytes = sconce_open::read(path, MAX_KEY).map_err(|error| wrong(error.to_string()))?;
-    PublicKey::parse(&bytes).map_err(|error| wrong(error.to_string()))
+/// The keys that a policy names, beside it where a name is not absolute.
+fn keys_in(policy: &Path, names: &[PathBuf]) -> Result<Vec<PublicKey>, PolicyError> {
+    let folder = policy.parent().unwrap_or(Path::new("/"));
+    let key = |name: &PathBuf| {
+        let path = folder.join(name);
+        let wrong = |why: String| PolicyError {
+            path: policy.to_owned(),
+            why: format!("its key {}: {why}", path.display()),
+        };
+        let bytes = sconce_open::read(&path, MAX_KEY).map_err(|error| wrong(error.to_string()))?;
+        PublicKey::parse(&bytes).map_err(|error| wrong(error.to_string()))
+    };
+    names.iter().map(key).collect()
 }
 
 #[cfg(test)]

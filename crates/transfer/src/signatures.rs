@@ -138,6 +138,65 @@ impl Transfer<'_> {
         Ok(Surroundings { image, artifact, names, beside, unread, others })
     }
 
+    /// What may be a signature of an image of the store: what is kept beside it here, and, where none of `keys` has signed it
+    /// so, what is beside it in the registries that it was pulled from.
+    ///
+    /// # Errors
+    /// Those of the store and the registries; that a registry has the image no more is none.
+    pub fn surroundings_of(
+        &self,
+        image: Digest,
+        pulled_as: &[Reference],
+        architecture: &str,
+        keys: &[PublicKey],
+    ) -> Result<Surroundings, Error> {
+        let (names, evidence) = self.evidence_here(image)?;
+        let beside = |evidence: Evidence| {
+            let (bytes, kind) = match &evidence {
+                Evidence::Bundle(bytes) => (bytes.as_slice(), BUNDLE),
+                Evidence::Simple { payload, .. } => (payload.as_slice(), SIMPLE_SIGNING),
+                Evidence::Missing(_) => (&[][..], BUNDLE),
+            };
+            Beside {
+                about: image,
+                digest: Digest::of(bytes),
+                kind: kind.to_owned(),
+                size: bytes.len() as u64,
+                tag: None,
+                evidence: Some(evidence),
+                file: None,
+            }
+        };
+        let beside: Vec<Beside> = evidence.into_iter().map(beside).collect();
+        let mut there =
+            Surroundings { image, artifact: None, names, beside, unread: None, others: false };
+        for reference in pulled_as {
+            if matches!(there.verdict(keys), Verdict::Yes { .. }) {
+                break;
+            }
+            // By its digest: the name may mean another image by now. An index that led to it has it under the name alone.
+            let exact = Reference { tag: None, digest: Some(image), ..reference.clone() };
+            for reference in [reference, &exact] {
+                match self.surroundings(reference, architecture, keys) {
+                    Ok(more) if more.image == image => {
+                        there.names.extend(more.names);
+                        there.beside.extend(more.beside);
+                        there.unread = there.unread.or(more.unread);
+                        there.others |= more.others;
+                        break;
+                    }
+                    Ok(_) => {}
+                    Err(Error::Registry(
+                        sconce_registry::Error::NotFound { .. }
+                        | sconce_registry::Error::NoPlatform { .. },
+                    )) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(there)
+    }
+
     /// The bytes of a file beside the image that `reference` names.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
-//! What addresses carry that a lock leaves out, remembered for whoever fetches what it names.
+//! What is known of servers: logins and queries of addresses that a lock leaves out, for whoever fetches what it names, and
+//! which of them have answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use url::{Origin, Url};
@@ -15,6 +16,8 @@ pub(super) struct Known {
     logins: Vec<(Origin, Login)>,
     /// By the address without one.
     queries: HashMap<Url, String>,
+    /// Who has answered as they were asked, with TLS or without, or were asked both ways.
+    answered: HashSet<Origin>,
 }
 
 impl Known {
@@ -33,6 +36,11 @@ impl Known {
     pub(super) fn login(&self, url: &Url) -> Option<Login> {
         let origin = url.origin();
         self.logins.iter().find(|(known, _)| *known == origin).map(|(_, login)| login.clone())
+    }
+
+    /// Notes that the server of an address speaks as it is asked, or was asked both ways; whether that is news.
+    pub(super) fn meet(&mut self, url: &Url) -> bool {
+        self.answered.insert(url.origin())
     }
 
     /// An address with the query that is known for it, where it has none.

@@ -4,56 +4,131 @@
 //! This machine itself is never asked through a proxy: another machine's `localhost` is not what was meant, and a login
 //! for it would go there in the clear.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 
 use ureq::{Proxy, ProxyProtocol};
 use url::{Host, Url};
 
+use crate::error::Error;
+
 /// Proxies, and what is asked without one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxies {
-    http: Option<Proxy>,
-    https: Option<Proxy>,
+    http: Option<Named>,
+    https: Option<Named>,
     without: Without,
+}
+
+/// What a variable says.
+type Named = Result<Proxy, Unusable>;
+
+/// A variable that names a proxy which can't be used. Without it requests would go out directly, past what somebody has
+/// put between this machine and the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unusable {
+    variable: String,
+    /// Without a login.
+    value: String,
+    why: String,
 }
 
 impl Proxies {
     /// Those of the environment.
     pub(super) fn of_environment() -> Self {
-        Self::read(&|name| std::env::var(name).ok())
+        Self::read(&|name| std::env::var_os(name))
     }
 
-    fn read(variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        // An empty one says nothing, as for Go.
+    fn read(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        // An empty one says nothing, as for Go. One that is no text names no proxy, which is said.
         let value = |name: &str| {
             let names = [name.to_ascii_uppercase(), name.to_owned()];
-            names.iter().find_map(|name| variable(name).filter(|value| !value.trim().is_empty()))
+            names.into_iter().find_map(|name| {
+                let value = variable(&name)?.to_string_lossy().trim().to_owned();
+                (!value.is_empty()).then_some((name, value))
+            })
         };
         let proxy = |name: &str| {
-            let proxy = Proxy::new(value(name)?.trim()).ok()?;
-            // SOCKS is not spoken here.
-            let speaks = matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
-            speaks.then_some(proxy)
+            let (variable, value) = value(name)?;
+            let unusable = |why| Unusable { variable, value: without_login(&value), why };
+            Some(usable(&value).map_err(unusable))
         };
+        let list = value("no_proxy").map(|(_, list)| list);
         Self {
             http: proxy("http_proxy").or_else(|| proxy("all_proxy")),
             https: proxy("https_proxy").or_else(|| proxy("all_proxy")),
-            without: Without::parse(&value("no_proxy").unwrap_or_default()),
+            without: Without::parse(&list.unwrap_or_default()),
         }
     }
 
     /// The proxy for a request to `url`.
-    pub(super) fn of(&self, url: &Url) -> Option<&Proxy> {
+    ///
+    /// # Errors
+    /// [`Error::BadProxy`] where there is one that can't be used.
+    pub(super) fn of(&self, url: &Url) -> Result<Option<&Proxy>, Error> {
         let proxy = match url.scheme() {
             "https" => &self.https,
             _ => &self.http,
         };
-        proxy.as_ref().filter(|_| !is_here(url) && !self.without.has(url))
+        match proxy.as_ref().filter(|_| !is_here(url) && !self.without.has(url)) {
+            None => Ok(None),
+            Some(Ok(proxy)) => Ok(Some(proxy)),
+            Some(Err(Unusable { variable, value, why })) => Err(Error::BadProxy {
+                variable: variable.clone(),
+                value: value.clone(),
+                why: why.clone(),
+            }),
+        }
     }
 }
 
+/// The proxy that a value names; why it can't be used.
+fn usable(value: &str) -> Result<Proxy, String> {
+    // ureq takes any word for a host, and the port of the scheme where the one that stands there is none.
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" | "https" => {}
+        scheme if scheme.starts_with("socks") => return Err("SOCKS is not spoken here".to_owned()),
+        _ if is_scheme(scheme) => return Err(format!("`{scheme}://` is no kind of proxy")),
+        _ => return Err("it is no address of a proxy".to_owned()),
+    }
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = match authority.rsplit_once(':') {
+        // Colons within the brackets of an address are its own.
+        Some((_, port)) if !port.contains(']') => port,
+        _ => "",
+    };
+    if !port.is_empty() && !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err(format!("`{port}` is no port"));
+    }
+    let proxy = Proxy::new(value).map_err(|_| "it is no address of a proxy".to_owned())?;
+    match matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+        && !proxy.host().is_empty()
+    {
+        true => Ok(proxy),
+        false => Err("it is no address of a proxy".to_owned()),
+    }
+}
+
+fn is_scheme(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+/// A value as it may be shown: without what stands before the last `@`, whatever is wrong with the rest.
+fn without_login(value: &str) -> String {
+    let shown = match value.rsplit_once('@') {
+        None => value.to_owned(),
+        Some((before, rest)) => match before.split_once("://") {
+            Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{rest}"),
+            _ => rest.to_owned(),
+        },
+    };
+    shown.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
 /// Whether this machine itself is meant: `localhost`, names below it (RFC 6761, 6.3), its loopback addresses.
-fn is_here(url: &Url) -> bool {
+pub(super) fn is_here(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.strip_suffix('.').unwrap_or(name);
@@ -165,12 +240,12 @@ mod tests {
 
     fn proxies(rows: &[(&str, &str)]) -> Proxies {
         Proxies::read(&|name| {
-            rows.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
+            rows.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).into())
         })
     }
 
     fn through<'a>(proxies: &'a Proxies, url: &str) -> Option<&'a str> {
-        proxies.of(&Url::parse(url).expect(url)).map(Proxy::host)
+        proxies.of(&Url::parse(url).expect(url)).expect(url).map(Proxy::host)
     }
 
     /// The table of Go's golang.org/x/net/http/httpproxy (`UseProxyTests`), whose requests go to port 80, with what it
@@ -253,12 +328,45 @@ mod tests {
             (&three[2..], Some("all"), Some("all")),
             (&three[1..], Some("all"), Some("tls")),
             (&[("HTTP_PROXY", ""), ("http_proxy", "plain")][..], Some("plain"), None),
-            (&[("ALL_PROXY", "socks5://all:1080")][..], None, None),
         ] {
             let proxies = proxies(set);
             let went =
                 (through(&proxies, "http://a.invalid/"), through(&proxies, "https://a.invalid/"));
             assert_eq!(went, (plain, tls), "{set:?}");
+        }
+    }
+
+    /// Where it is for, a proxy that can't be used is an error, and nothing of it that is secret is shown.
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_not_passed_over() {
+        for (value, shown, why) in [
+            ("socks5://me:secret@all:1080", "socks5://all:1080", "SOCKS is not spoken"),
+            ("SOCKS5H://all", "SOCKS5H://all", "SOCKS is not spoken"),
+            ("ftp://all:21", "ftp://all:21", "`ftp://` is no kind of proxy"),
+            ("htp://me:se/cret@all", "htp://all", "`htp://` is no kind of proxy"),
+            ("http://me:secret@all:31x28", "http://all:31x28", "`31x28` is no port"),
+            ("all:99999", "all:99999", "`99999` is no port"),
+            ("[::1]:0", "[::1]:0", "`0` is no port"),
+            ("http://", "http://", "no address"),
+            ("http:///path", "http:///path", "no address"),
+            ("me:secret://x@all:1", "all:1", "no address"),
+            ("a b", "a b", "no address"),
+        ] {
+            let read = proxies(&[("https_proxy", value), ("ALL_PROXY", "http://other")]);
+            let said = read.of(&Url::parse("https://a.invalid/").unwrap()).expect_err(value);
+            let words = said.to_string();
+            assert!(words.starts_with(&format!("https_proxy names `{shown}`")), "{words}");
+            assert!(words.contains(why) && !words.contains("secret"), "{words}");
+            assert!(!words.contains("cret"), "{words}");
+            // What is not for it is asked as ever.
+            assert_eq!(through(&read, "http://a.invalid/"), Some("other"));
+            assert_eq!(through(&read, "https://localhost/"), None);
+            let none = proxies(&[("https_proxy", value), ("NO_PROXY", "a.invalid")]);
+            assert_eq!(through(&none, "https://a.invalid/"), None);
+        }
+        for value in ["http://me:se%40cret@all:3128/", "all", "HTTPS://all", "http://[::1]:3128"] {
+            let read = proxies(&[("ALL_PROXY", value)]);
+            assert!(through(&read, "https://a.invalid/").is_some(), "{value}");
         }
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use sconce_lock::{
     IndexError, IndexRequest, Package, ProjectText, Pylock, PylockSource as Source, PythonAnswer,
@@ -17,7 +16,7 @@ use super::error::{is_login, met_network};
 use super::folder;
 use super::offers;
 use super::origin::{Known, annotations};
-use super::{Uv, UvError};
+use super::{Uv, UvError, process};
 use crate::indexes::{self, Configured};
 
 /// Where folders of wheels are made into indexes.
@@ -159,10 +158,7 @@ impl Uv {
             // Where we run and what we ask for is ours to say.
             .env_remove("UV_WORKING_DIR")
             .env_remove("UV_PROJECT")
-            .env_remove("UV_TORCH_BACKEND")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .env_remove("UV_TORCH_BACKEND");
         for (index, address) in indexes {
             command.arg("--index").arg(format!("{}={address}", index.name));
         }
@@ -201,15 +197,10 @@ impl Uv {
         options: &[String],
         requirements: &[String],
     ) -> Result<String, IndexError> {
-        let io = |what, source| failed(UvError::io(what, &self.program, source));
-        let mut child = command.spawn().map_err(|source| io("run", source))?;
         let lines = options.iter().chain(requirements);
         let input = lines.map(|line| format!("{line}\n")).collect::<String>();
-        if let Some(mut stdin) = child.stdin.take() {
-            // uv may refuse its arguments before it reads: what it says then matters, not the broken pipe.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output().map_err(|source| io("run", source))?;
+        let output = process::output(&mut command, &input, self.stop.as_ref());
+        let output = output.map_err(|error| failed(UvError::not_run(&self.program, error)))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

@@ -1,8 +1,9 @@
 //! What can go wrong with uv.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::process::Failed;
 use crate::error::LOGIN;
 
 /// Why uv gave no answer.
@@ -63,6 +64,9 @@ pub enum UvError {
         /// Whether it was told not to use the network.
         offline: bool,
     },
+    /// Nobody wants its answer any more.
+    #[error("uv was stopped: nobody waits for its answer")]
+    Stopped,
     /// The configuration of uv or pip can't be read.
     #[error("cannot read the configuration of uv and pip")]
     Config(#[source] Box<crate::Error>),
@@ -94,13 +98,20 @@ impl UvError {
                     .into(),
             ),
             Self::Config(error) => error.hint(),
-            Self::Io { .. } => None,
+            Self::Io { .. } | Self::Stopped => None,
         }
     }
 
     /// Whether what uv met was the network, an index or a login, and not what it was asked.
     pub fn is_network(&self) -> bool {
         matches!(self, Self::Failed { words, .. } if met_network(words))
+    }
+
+    pub(super) fn not_run(program: &Path, why: Failed) -> Self {
+        match why {
+            Failed::Io(source) => Self::io("run", program, source),
+            Failed::Stopped => Self::Stopped,
+        }
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {

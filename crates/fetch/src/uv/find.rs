@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::{Options, UvError, place};
+use super::process::{Failed, Stop};
+use super::{Options, UvError, place, process};
 
 /// The oldest uv that will do.
 pub fn minimum() -> &'static str {
@@ -46,7 +47,7 @@ pub(super) fn find(
         return Err(UvError::Offline);
     }
     note(&format!("no uv on the PATH: installing uv {pinned} into {}", home.display()));
-    install(pinned, &home, &path)?;
+    install(pinned, &home, (&path, options.stop))?;
     match version_of(&program) {
         Some(version) => Ok((program, version)),
         None => Err(UvError::Install {
@@ -112,12 +113,15 @@ fn new_enough(version: &str) -> bool {
     numbers(version) >= numbers(minimum())
 }
 
+/// The PATH, and what stops the installation.
+type How<'a> = (&'a OsStr, Option<&'a Stop>);
+
 /// Installs into a folder beside `home` and renames: a kill leaves nothing that looks like uv.
-fn install(version: &str, home: &Path, path: &OsStr) -> Result<(), UvError> {
+fn install(version: &str, home: &Path, how: How<'_>) -> Result<(), UvError> {
     let parent = home.parent().unwrap_or(home);
     fs::create_dir_all(parent).map_err(|source| UvError::io("create", parent, source))?;
     let staging = parent.join(format!(".{version}.{}", std::process::id()));
-    let result = pip(version, &staging, path).and_then(|()| match fs::rename(&staging, home) {
+    let result = pip(version, &staging, how).and_then(|()| match fs::rename(&staging, home) {
         Ok(()) => Ok(()),
         // Another sconce was faster.
         Err(_) if home.join("bin").join("uv").is_file() => Ok(()),
@@ -129,7 +133,7 @@ fn install(version: &str, home: &Path, path: &OsStr) -> Result<(), UvError> {
     result
 }
 
-fn pip(version: &str, into: &Path, path: &OsStr) -> Result<(), UvError> {
+fn pip(version: &str, into: &Path, (path, stop): How<'_>) -> Result<(), UvError> {
     let tries: [&[&str]; 3] = [&["python3", "-m", "pip"], &["pip3"], &["pip"]];
     let mut why = Vec::new();
     for words in tries {
@@ -146,7 +150,7 @@ fn pip(version: &str, into: &Path, path: &OsStr) -> Result<(), UvError> {
             .arg(into)
             .arg(format!("uv=={version}"))
             .current_dir("/");
-        match quiet(&mut command) {
+        match process::output(&mut command, "", stop) {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
                 let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -155,7 +159,8 @@ fn pip(version: &str, into: &Path, path: &OsStr) -> Result<(), UvError> {
                 }
                 why.push(words);
             }
-            Err(error) => why.push(format!("{}: {error}", program.display())),
+            Err(Failed::Stopped) => return Err(UvError::Stopped),
+            Err(Failed::Io(error)) => why.push(format!("{}: {error}", program.display())),
         }
     }
     Err(UvError::Missing { why: why.join("; ") })

@@ -42,7 +42,7 @@ impl Bench {
     }
 
     fn options(&self) -> Options<'_> {
-        Options { cache: None, leads: &self.1, offline: false }
+        Options { cache: None, leads: &self.1, offline: false, stop: None }
     }
 
     fn uv(&self, variables: &[(&str, &str)]) -> Uv {
@@ -456,7 +456,7 @@ fn real_uv_resolves_torch() {
     let cache = std::env::temp_dir().join("sconce-real-uv");
     let text = std::env::var("SCONCE_TEST_SPEC").unwrap_or_default();
     let leads = Leads::of(Path::new("/"));
-    let options = Options { cache: Some(&cache), leads: &leads, offline: false };
+    let options = Options { cache: Some(&cache), leads: &leads, offline: false, stop: None };
     let uv = Uv::find(options, &mut |_| {}).unwrap();
     let mut index = Real(uv);
     let spec = Spec::parse(&text).unwrap();

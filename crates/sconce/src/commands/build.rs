@@ -6,10 +6,11 @@ use sconce_build::Trees;
 use sconce_lock::reaches::When;
 use sconce_oci::name::check_image_name;
 use sconce_start::Target;
+use sconce_store::LayoutOut;
 use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::image_files::{self, ImageFile};
+use crate::commands::image_files::{self, Output};
 use crate::commands::lock::say;
 use crate::commands::locking::Locking;
 use crate::commands::paths;
@@ -28,9 +29,13 @@ pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
     #[arg(default_value = ".", value_name = "TARGET")]
     project: String,
-    /// Write the image as well: oci:DIR (an OCI layout) or docker-archive:FILE (for docker load)
+    /// Write the image as well: oci:DIR[:TAG] (an OCI layout; with TAG also one that is there) or docker-archive:FILE (for
+    /// docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
-    output: Vec<ImageFile>,
+    output: Vec<Output>,
+    /// Write the image alone into oci:DIR, and not what is kept beside it in the store, such as signatures
+    #[arg(long, requires = "output")]
+    image_only: bool,
     /// Name the image: lab/demo:1.2. May be given more than once; `name` under [image] does the same
     #[arg(short, long, value_name = "NAME", value_parser = image_name)]
     tag: Vec<String>,
@@ -81,9 +86,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         false => args.tag.clone(),
     };
     let names: Vec<String> = names.into_iter().map(tagged).collect();
-    for output in &args.output {
-        image_files::note_beside(&context, &image, output)?;
-        if let Err(failure) = output.write(global, &context, &image, &names, false) {
+    for Output { file, tag } in &args.output {
+        let out = LayoutOut { adds: tag.is_some(), beside: !args.image_only };
+        if out.beside {
+            image_files::note_beside(&context, &image, file)?;
+        }
+        let names = match tag {
+            Some(tag) => vec![image_files::tagged(tag, names.first().cloned())],
+            None => names.clone(),
+        };
+        if let Err(failure) = file.write(global, &context, &image, &names, out) {
             sconce_build::mend(&context.store, &image, &context.display)?;
             return Err(failure);
         }

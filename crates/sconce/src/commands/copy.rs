@@ -7,16 +7,17 @@ use sconce_blob::Digest;
 use sconce_build::Progress;
 use sconce_lock::Spec;
 use sconce_oci::Transport;
-use sconce_oci::name::{check_image_name, host_of};
+use sconce_oci::name::check_image_name;
 use sconce_registry::Reference;
 use sconce_start::Target;
+use sconce_store::LayoutOut;
 use sconce_transfer::Carried;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
-use crate::commands::image_files::{self, ImageFile};
-use crate::commands::registries::{Registries, architecture, reference};
+use crate::commands::image_files::{self, ImageFile, tagged};
+use crate::commands::registries::{Registries, architecture, in_registry};
 use crate::commands::{paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -82,13 +83,12 @@ impl Destination {
         };
         match Transport::split(text) {
             Some((Transport::Layout, rest)) => {
-                let (path, tag) = match rest.split_once(':') {
-                    Some((path, tag)) => (path, Some(tag.to_owned())),
-                    None => (rest, None),
-                };
+                let (path, tag) = image_files::layout_and_tag(rest);
                 match path.is_empty() {
                     true => Err(wrong("it names no folder")),
-                    false => Ok(Self::Files(ImageFile::Layout(path.into()), tag)),
+                    false => {
+                        Ok(Self::Files(ImageFile::Layout(path.into()), tag.map(str::to_owned)))
+                    }
                 }
             }
             Some((Transport::Archive, path)) => match path {
@@ -131,15 +131,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let policy = context.policy()?;
     let transfer = context.transfer(&access, &policy);
     let target = Target::find(&paths::target(&args.source)?)?;
-    let from = match &target {
-        // A name with a host is the registry's: an image of that name in the store may be an older one, or for another
-        // platform. One without is that of what was built or pulled here, and so is NVIDIA's for what is built for it.
-        Target::Reference(text) => match target.stored(&context.store)? {
-            Some(_) if !names_host(text) || Spec::is_ngc(text) => None,
-            _ => Some(reference(text)?),
-        },
-        _ => None,
-    };
+    let from = in_registry(&target, &context)?;
     if let (Some(from), Destination::Registry(to)) = (&from, &to) {
         let with = !args.image_only;
         let (pushed, carried) = match args.all {
@@ -161,9 +153,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return said(image, args.json, false);
     }
     if args.all {
-        let what = "--all copies from a registry, to another or into oci:DIR".to_owned();
-        return Err(Failure::new(Kind::Usage, what)
-            .hint("`--platform linux/arm64` takes the image for one platform anywhere"));
+        return Err(not_all(&args.source, from.is_some()));
     }
     let image = match &from {
         Some(from) => {
@@ -226,16 +216,32 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 Some(tag) => Some(tagged(tag, name)),
                 None => name,
             };
-            image_files::note_beside(&context, &image, files)?;
-            files.write(global, &context, &image, &Vec::from_iter(names), tag.is_some())?;
+            let out = LayoutOut { adds: tag.is_some(), beside: !args.image_only };
+            if out.beside {
+                image_files::note_beside(&context, &image, files)?;
+            }
+            files.write(global, &context, &image, &Vec::from_iter(names), out)?;
         }
     }
     said(image.manifest, args.json, to_stdout)
 }
 
-/// Whether a name says in which registry it is; `lab/demo:1` does not.
-fn names_host(text: &str) -> bool {
-    text.starts_with("docker://") || host_of(text).is_some()
+/// Why all platforms of an image can't be copied.
+fn not_all(source: &str, of_registry: bool) -> Failure {
+    match of_registry {
+        true => {
+            let what = "--all copies to a registry or into oci:DIR";
+            let hint = "without it the image for one platform is copied, anywhere: `--platform linux/arm64` says which";
+            Failure::new(Kind::Usage, what).hint(hint)
+        }
+        false => {
+            let what = format!(
+                "--all copies what a registry has, and `{source}` is no image in a registry"
+            );
+            let hint = "an image of the store is for one platform: leave --all out";
+            Failure::new(Kind::Usage, what).hint(hint)
+        }
+    }
 }
 
 /// Says which image was copied; beside an archive that goes to standard output.
@@ -249,17 +255,6 @@ fn said(image: Digest, as_json: bool, beside: bool) -> Result<ExitCode, Failure>
         println!("{image}");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// `tag`, as the name of an image that is otherwise called `name`; it may be a whole name itself.
-fn tagged(tag: &str, name: Option<String>) -> String {
-    if tag.contains([':', '/']) {
-        return tag.to_owned();
-    }
-    let name = name.unwrap_or_else(|| "image".to_owned());
-    // It has a tag: `with_tag` gives it one.
-    let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
-    format!("{repository}:{tag}")
 }
 
 /// A name without a digest, and with a tag.

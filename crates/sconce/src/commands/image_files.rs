@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sconce_build::Progress;
 use sconce_oci::Transport;
 use sconce_run::Interrupts;
-use sconce_store::{Image, LayoutWriter};
+use sconce_store::{Image, LayoutOut, LayoutWriter};
 
 use crate::cli::Global;
 use crate::commands::ps;
@@ -27,31 +27,70 @@ pub enum ImageFile {
     Stream,
 }
 
-impl std::str::FromStr for ImageFile {
+/// A place for an image and the tag that it gets there, with which it is added to a layout that is there.
+#[derive(Clone)]
+pub struct Output {
+    pub file: ImageFile,
+    pub tag: Option<String>,
+}
+
+impl std::str::FromStr for Output {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match Transport::split(text) {
-            Some((Transport::Layout, path)) if !path.is_empty() => Ok(Self::Layout(path.into())),
-            Some((Transport::Archive, "-")) => {
-                Err("`sconce copy NAME docker-archive:-` writes to standard output".into())
+        let (file, tag) = match Transport::split(text) {
+            Some((Transport::Layout, rest)) => {
+                let (path, tag) = layout_and_tag(rest);
+                (Some(path).filter(|path| !path.is_empty()).map(ImageFile::layout), tag)
             }
-            Some((Transport::Archive, path)) if !path.is_empty() => Ok(Self::Archive(path.into())),
-            _ => Err("write oci:DIR or docker-archive:FILE".into()),
-        }
+            Some((Transport::Archive, "-")) => {
+                return Err("`sconce copy NAME docker-archive:-` writes to standard output".into());
+            }
+            Some((Transport::Archive, path)) if !path.is_empty() => {
+                (Some(ImageFile::Archive(path.into())), None)
+            }
+            _ => (None, None),
+        };
+        let file = file.ok_or("write oci:DIR[:TAG] or docker-archive:FILE")?;
+        Ok(Self { file, tag: tag.map(str::to_owned) })
     }
 }
 
+/// `DIR[:TAG]`, behind `oci:`.
+pub fn layout_and_tag(rest: &str) -> (&str, Option<&str>) {
+    match rest.split_once(':') {
+        Some((path, "")) => (path, None),
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    }
+}
+
+/// `tag`, as the name of an image that is otherwise called `name`; it may be a whole name itself.
+pub fn tagged(tag: &str, name: Option<String>) -> String {
+    if tag.contains([':', '/']) {
+        return tag.to_owned();
+    }
+    let name = name.unwrap_or_else(|| "image".to_owned());
+    // Its tag, where it has one, goes: a colon before a slash is that of a host's port.
+    let repository = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let repository = repository.map_or(name.as_str(), |(repository, _)| repository);
+    format!("{repository}:{tag}")
+}
+
 impl ImageFile {
-    /// Writes `image`, which engines will call `names`; into a layout with other images where `beside` says so. Ctrl-C
-    /// leaves nothing of it in a folder or file.
+    fn layout(path: &str) -> Self {
+        Self::Layout(path.into())
+    }
+
+    /// Writes `image`, which engines will call `names`; into a layout as `out` has it. Ctrl-C leaves nothing of it in a folder
+    /// or file.
     pub fn write(
         &self,
         global: &Global,
         context: &Context,
         image: &Image,
         names: &[String],
-        beside: bool,
+        out: LayoutOut,
     ) -> Result<(), Failure> {
         let interrupts = Interrupts::listen()?;
         let stage = context.display.begin("writing", Some(image.size));
@@ -66,10 +105,8 @@ impl ImageFile {
         match self {
             Self::Layout(path) => {
                 let place = place(global, path)?;
-                match beside {
-                    true => store.add_to_layout(image, names, &place, &written)?,
-                    false => store.write_layout(image, names, &place, &written)?,
-                }
+                let wrote = store.put_layout(image, names, &place, out, &written);
+                wrote.map_err(|error| hinted(error, &place, path))?;
                 stage.end(&path.display().to_string());
             }
             Self::Archive(path) => {
@@ -96,11 +133,26 @@ impl ImageFile {
 pub fn note_beside(context: &Context, image: &Image, to: &ImageFile) -> Result<(), Failure> {
     let beside = context.store.beside(image.manifest)?.len();
     if beside > 0 && matches!(to, ImageFile::Layout(_)) {
+        let files = if beside == 1 { "1 artifact" } else { &format!("{beside} artifacts") };
         context.display.note(&format!(
-            "the layout lists {beside} artifacts besides the image: other tools need the image's tag"
+            "the layout lists {files} besides the image: other tools need the image's tag; --image-only leaves them out"
         ));
     }
     Ok(())
+}
+
+/// A failure to write a layout: to one that is there, an image is added by its tag alone.
+fn hinted(error: sconce_store::Error, place: &Path, path: &Path) -> Failure {
+    let is_layout =
+        matches!(error, sconce_store::Error::Exists(_)) && place.join("oci-layout").is_file();
+    let failure = Failure::from(error);
+    match is_layout {
+        true => failure.hint(format!(
+            "`oci:{}:TAG` adds to the layout that is there, beside its other images",
+            path.display()
+        )),
+        false => failure,
+    }
 }
 
 /// Writes a layout: `work` is handed it, with other images in it where `beside` says so, and puts what it has to.
@@ -122,7 +174,8 @@ pub fn layout<T>(
             None => ControlFlow::Continue(()),
         }
     };
-    let done = work(LayoutWriter::begin(&place, beside, &written)?)?;
+    let begun = LayoutWriter::begin(&place, beside, &written);
+    let done = work(begun.map_err(|error| hinted(error, &place, path))?)?;
     stage.end(&path.display().to_string());
     Ok(done)
 }

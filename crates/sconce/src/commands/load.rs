@@ -10,6 +10,7 @@ use sconce_oci::name::check_image_name;
 use sconce_start::Target;
 
 use crate::cli::Global;
+use crate::commands::registries::architecture;
 use crate::commands::{paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
@@ -24,7 +25,8 @@ use crate::error::{Failure, Kind};
 Examples:
   sconce load torch:2.15.0 --into docker
   sconce load . --into podman
-  sconce load torch:2.15.0 --into containerd --namespace k8s.io    for Kubernetes on this node")]
+  sconce load torch:2.15.0 --into containerd --namespace k8s.io    for Kubernetes on this node
+  sconce load oci:both --platform linux/arm64 --into docker")]
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, an image of the store, an OCI layout or
     /// an image archive
@@ -39,6 +41,10 @@ pub struct Args {
     /// What the engine calls it; the image's own name if not given
     #[arg(short, long, value_name = "NAME[:TAG]")]
     tag: Option<String>,
+    /// The platform to take, of an image for several, and to build for: linux/amd64, linux/arm64; this machine's if not
+    /// given
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -83,7 +89,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let context = Context::open(global)?;
     let target = Target::find(&paths::target(&args.image)?)?;
-    let image = push::source(&context, "load", &args.image, args.trust, None)?;
+    let platform = args.platform.as_deref();
+    let image = push::source(&context, "load", &args.image, args.trust, platform)?;
+    if platform.is_some() && target.project().is_none() {
+        let wanted = architecture(platform)?;
+        push::check_platform(&context.store, &image, &args.image, &wanted)?;
+    }
     let name = args.tag.clone().or_else(|| target.name_of(&image));
     let names = Vec::from_iter(name.map(tagged));
     // Before minutes of writing: whether there is an engine at all.

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use sconce_lock::Machine;
+use sconce_fetch::Certificates;
+use sconce_lock::{Machine, Spec};
 use sconce_oci::Transport;
+use sconce_oci::name::host_of;
 use sconce_registry::{Access, Reference};
+use sconce_start::Target;
 
 use crate::commands::paths;
 use crate::context::Context;
@@ -24,6 +27,11 @@ pub struct Registries {
 impl Registries {
     pub fn access(&self, context: &Context) -> Result<Access, Failure> {
         let ca = paths::of_given("--ca", self.ca.as_deref())?;
+        // At once, whether a registry is asked or not: who gave it relies on it.
+        if let Some(ca) = &ca {
+            Certificates::read(std::slice::from_ref(ca), None)
+                .map_err(|error| Failure::from(error).of_option("--ca"))?;
+        }
         Ok(context.access().with_ca(ca).with_plain_http(self.plain_http))
     }
 }
@@ -50,6 +58,22 @@ pub fn machine(platform: &str) -> Result<Machine, Failure> {
         Failure::new(Kind::Usage, format!("--platform '{platform}': nothing is built for that"))
             .hint("write linux/amd64 or linux/arm64")
     })
+}
+
+/// The image in a registry that a person means as the source of a copy, where they mean one there. A name with a host is the
+/// registry's: an image of that name in the store may be an older one, or for another platform. One without is that of what was
+/// built or pulled here, and so is NVIDIA's for what is built for it.
+pub fn in_registry(target: &Target, context: &Context) -> Result<Option<Reference>, Failure> {
+    let Target::Reference(text) = target else { return Ok(None) };
+    match target.stored(&context.store)? {
+        Some(_) if !names_host(text) || Spec::is_ngc(text) => Ok(None),
+        _ => Ok(Some(reference(text)?)),
+    }
+}
+
+/// Whether a name says in which registry it is; `lab/demo:1` does not.
+fn names_host(text: &str) -> bool {
+    text.starts_with("docker://") || host_of(text).is_some()
 }
 
 /// An image in a registry, as it was given.

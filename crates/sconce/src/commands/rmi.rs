@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use sconce_oci::Transport;
+use sconce_store::Error::NoImage as Absent;
 use serde_json::json;
 
 use crate::cli::Global;
@@ -38,15 +40,26 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut rows = Vec::new();
     let mut first = None;
     for word in &args.images {
+        // As other commands name an image of the store.
+        let word = match Transport::split(word) {
+            Some((Transport::Store, name)) => name,
+            _ => word,
+        };
         let removed = match context.store.remove_image(word) {
             Ok(removed) => removed,
             // As Docker has it: said, and no failure.
-            Err(error @ sconce_store::Error::NoImage { .. }) if args.force => {
+            Err(error @ Absent { .. }) if args.force => {
                 Failure::from(error).print();
                 continue;
             }
             Err(error) => {
+                // To pull it, which other commands speak of, would be the opposite of what is wanted.
+                let is_absent = matches!(error, Absent { nearest: None, .. });
                 let failure = Failure::from(error);
+                let failure = match is_absent {
+                    true => failure.hint("`sconce images --all` lists what is there"),
+                    false => failure,
+                };
                 // What is not there is 1, as in Docker.
                 let failure = match failure.kind {
                     Kind::Usage => failure.of_kind(Kind::No),

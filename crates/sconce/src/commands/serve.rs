@@ -107,10 +107,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let address = listener.local_addr().map_err(fault)?;
     let loopback = address.ip().is_loopback();
     let allowed = match (args.no_build, args.allow.is_empty(), loopback) {
-        (false, true, true) => vec!["*".to_owned()],
-        _ => args.allow.clone(),
+        (true, ..) => Allowed::nothing(),
+        (false, true, true) => Allowed::new(vec!["*".to_owned()]),
+        _ => Allowed::new(args.allow.clone()),
     };
-    let allowed = Allowed::new(allowed);
     if !loopback {
         if logins.is_none() {
             context.display.note(
@@ -170,6 +170,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             // Uploads that are still coming are nobody's: their clients begin anew.
             registry.clear();
             leftovers.remove();
+            sconce_fetch::uv::end_all();
             std::process::exit(128 + signal);
         });
         serve(&listener, &registry, &Limits::default())

@@ -1,0 +1,201 @@
+//! Registries with TLS and without: asked the wrong way, and where they send with a login.
+
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use world::World;
+
+const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
+const CERTIFICATE: &str = include_str!("../../serve/tests/tls/server.pem");
+const KEY: &str = include_str!("../../serve/tests/tls/server.key");
+
+/// A server of Python's, whose TLS is OpenSSL's: each request is answered with what stands in the file `answer`.
+const OPENSSL: &str = r#"
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.pem", "server.key")
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    plain, _ = listener.accept()
+    plain.settimeout(20)
+    try:
+        with context.wrap_socket(plain, server_side=True) as stream:
+            came = b""
+            while b"\r\n\r\n" not in came:
+                more = stream.recv(65536)
+                if not more:
+                    break
+                came += more
+            open("asked", "ab").write(came)
+            if came:
+                stream.sendall(open("answer", "rb").read())
+    except OSError:
+        plain.close()
+"#;
+
+/// A process that ends with the test.
+struct Served(Child, u16);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn openssl(world: &World) -> Served {
+    for (name, text) in [
+        ("ca.pem", CA),
+        ("server.pem", CERTIFICATE),
+        ("server.key", KEY),
+        ("server.py", OPENSSL),
+        ("answer", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+    ] {
+        fs::write(world.path(name), text).unwrap();
+    }
+    let mut python = Command::new("python3");
+    python.arg("server.py").current_dir(world.path("")).stdout(Stdio::piped());
+    let mut child = python.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let port = line.trim().parse().expect(&line);
+    Served(child, port)
+}
+
+/// A server that does this with each connection; and its port.
+fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
+    port
+}
+
+/// The first bytes that come.
+fn first(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = [0; 4096];
+    let count = stream.read(&mut bytes).unwrap_or_default();
+    bytes[..count].to_vec()
+}
+
+#[test]
+fn a_server_of_tls_that_is_asked_without_is_told() {
+    let world = World::new();
+    let served = openssl(&world);
+    let name = format!("localhost:{}/app:1", served.1);
+    let (code, _, err) = world.says(&["pull", &name]);
+    assert!(code == 5 && err.contains("the server speaks TLS there"), "{code} {err}");
+    assert!(err.contains("--ca FILE") && !err.contains("tried"), "{err}");
+    // The hint holds.
+    let (code, _, err) = world.says(&["pull", "--ca", "ca.pem", &name]);
+    assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+    // Of an address of this machine that is no loopback one.
+    let name = format!("0.0.0.0:{}/app:1", served.1);
+    let (code, _, err) = world.says(&["pull", "--plain-http", &name]);
+    assert!(code == 5 && err.contains("the server speaks TLS there"), "{code} {err}");
+    assert!(err.contains("hint: leave --plain-http away\n"), "{err}");
+}
+
+/// One that answers with an alert, as rustls and others do.
+#[test]
+fn an_alert_is_no_answer_of_http() {
+    let port = served(|mut stream| {
+        drop(first(&mut stream));
+        // Fatal, protocol_version (RFC 8446, section 6).
+        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 70]);
+    });
+    let world = World::new();
+    let (code, _, err) = world.says(&["pull", &format!("localhost:{port}/app:1")]);
+    assert!(code == 5 && err.contains("the server speaks TLS there"), "{code} {err}");
+}
+
+/// One without, that hangs up on who begins with a handshake, or waits for the end of a line.
+#[test]
+fn a_server_without_tls_that_is_asked_over_it_is_told() {
+    let world = World::new();
+    fs::write(world.path("ca.pem"), CA).unwrap();
+    let port = served(|mut stream| {
+        if first(&mut stream).starts_with(b"GET ") {
+            let answer =
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(answer);
+        }
+    });
+    let name = format!("localhost:{port}/app:1");
+    let (code, _, err) = world.says(&["pull", "--ca", "ca.pem", &name]);
+    assert!(code == 5 && err.contains("the server speaks plain HTTP there"), "{code} {err}");
+    assert!(err.contains("`--plain-http`"), "{err}");
+    let (code, _, err) = world.says(&["pull", "--ca", "ca.pem", "--plain-http", &name]);
+    assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+    // One that hangs up whatever comes is not explained by it.
+    let port = served(|mut stream| drop(first(&mut stream)));
+    let (code, _, err) = world.says(&["pull", &format!("localhost:{port}/app:1")]);
+    assert!(code == 5 && err.contains("can't reach") && !err.contains("speaks"), "{code} {err}");
+}
+
+/// What came to a server of plain HTTP, which answers all of it with 404.
+fn listener() -> (u16, Arc<Mutex<String>>) {
+    let heard = Arc::new(Mutex::new(String::new()));
+    let port = served({
+        let heard = Arc::clone(&heard);
+        move |mut stream| {
+            let came = first(&mut stream);
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&came));
+            let _ = stream.write_all(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            );
+        }
+    });
+    (port, heard)
+}
+
+/// A registry with TLS has nobody's login sent without, not even to this machine, where others may listen.
+#[test]
+fn a_login_stays_with_tls() {
+    let world = World::new();
+    let served = openssl(&world);
+    let host = format!("localhost:{}", served.1);
+    let logins = format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#);
+    fs::create_dir_all(world.path("home/.docker")).unwrap();
+    fs::write(world.path("home/.docker/config.json"), logins).unwrap();
+    let name = format!("{host}/app:1");
+    let pull = || {
+        let mut command = world.sconce(&["pull", "--ca", "ca.pem", &name]);
+        for variable in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"] {
+            command.env_remove(variable);
+        }
+        world::texts(&command.output().unwrap())
+    };
+    let answer = |text: String| fs::write(world.path("answer"), text).unwrap();
+
+    let (port, heard) = listener();
+    for realm in [format!("http://localhost:{port}/token"), format!("http://127.0.0.1:{port}/")] {
+        answer(format!(
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ));
+        let (code, _, err) = pull();
+        assert!(code == 5 && err.contains("sends for a token to"), "{code} {err}");
+        assert_eq!(*heard.lock().unwrap(), "", "{err}");
+    }
+    // A redirect takes the login nowhere.
+    answer(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"r\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            .to_owned(),
+    );
+    let (code, ..) = pull();
+    let asked = fs::read_to_string(world.path("asked")).unwrap();
+    assert!(code == 5 && asked.contains("Basic bWU6c2VjcmV0"), "the login is used: {asked}");
+    answer(format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://localhost:{port}/v2/app/manifests/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    ));
+    let (code, _, err) = pull();
+    let heard = heard.lock().unwrap();
+    assert!(code == 5 && heard.starts_with("GET /v2/app/manifests/1 "), "{code} {err}{heard}");
+    assert!(!heard.to_ascii_lowercase().contains("authorization"), "{heard}");
+}
