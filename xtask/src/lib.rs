@@ -9,7 +9,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("open", &[]),
     ("oci", &["blob"]),
     ("facts", &[]),
-    ("lock", &["blob", "facts", "open"]),
+    ("lock", &["blob", "facts", "oci", "open"]),
     ("layer", &["blob", "oci"]),
     ("debian", &["blob", "layer"]),
     ("store", &["blob", "oci", "open"]),
@@ -25,7 +25,10 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("run", &["blob", "facts", "open", "store"]),
     (
         "build",
-        &["blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "open", "run", "store"],
+        &[
+            "blob", "debian", "facts", "fetch", "inspect", "layer", "lock", "oci", "open", "run",
+            "store",
+        ],
     ),
     ("sign", &["blob"]),
     ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),

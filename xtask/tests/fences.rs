@@ -172,6 +172,16 @@ fn tracked() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Most of our Python runs on machines with GPUs and torch alone, where no test is.
+#[test]
+fn python_uses_only_names_that_are_defined() {
+    let all = tracked().into_iter().map(|(path, _)| path).filter(|path| path.ends_with(".py"));
+    let mut command = Command::new("python3");
+    command.arg("xtask/tests/undefined.py").args(all).current_dir(root());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[test]
 fn no_address_of_an_index_and_no_path_of_a_machine_is_committed() {
     // Spelt in pieces, so that this file does not hold what it looks for.

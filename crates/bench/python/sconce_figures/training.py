@@ -1,5 +1,7 @@
 """A transformer block, forward and backward, in the ways that people train: what AMP, FP8, torch.compile and CUDA graphs give."""
 
+import math
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
