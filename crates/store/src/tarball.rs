@@ -117,8 +117,12 @@ impl<R: Read> Entries<R> {
     /// The next header; `None` at the end, which two empty blocks or the end of the stream mark.
     fn header(&mut self) -> io::Result<Option<Header>> {
         let rest = self.left.saturating_add(self.padding);
-        if io::copy(&mut self.source.by_ref().take(rest), &mut io::sink())? < rest {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let read = io::copy(&mut self.source.by_ref().take(rest), &mut io::sink())?;
+        match read {
+            _ if read < self.left => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // Some (umoci's `insert`) write no padding behind the last entry; Go's archive/tar, which engines read with, takes that.
+            _ if read < rest => return Ok(None),
+            _ => {}
         }
         self.body(0);
         for _ in 0..2 {
@@ -252,4 +256,31 @@ fn record<'a>(rest: &mut &'a [u8]) -> io::Result<Option<(&'a [u8], &'a [u8])>> {
         parsed().ok_or_else(|| io::Error::other("a pax record is malformed"))?;
     *rest = after;
     Ok(Some((key, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_entry_may_lack_its_padding_and_no_byte() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = Header::new_ustar();
+        header.set_size(700);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, "a", &[1; 700][..]).unwrap();
+        let whole = tar.into_inner().unwrap();
+        let read = |length: usize| {
+            let mut entries = Entries::new(&whole[..length]);
+            entries.next()?.ok_or(io::ErrorKind::NotFound)?;
+            entries.next().map(|next| next.is_none())
+        };
+        for length in [512 + 700, 512 + 701, 512 + 1024, whole.len()] {
+            assert!(read(length).unwrap(), "{length}");
+        }
+        for length in [511, 512 + 699] {
+            assert_eq!(read(length).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{length}");
+        }
+    }
 }
