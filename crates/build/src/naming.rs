@@ -25,12 +25,14 @@ impl Builder<'_> {
         let before = self.store.names()?.get(name).copied().filter(|before| *before != image);
         let kept = self.store.memo(NAMED, key)?.unwrap_or_default();
         let kept = String::from_utf8_lossy(&kept);
-        if let (Some(before), Some((digest, of))) = (before, kept.split_once(' ')) {
+        if let Some(before) = before {
             let short = before.short();
-            let what = match digest.parse().is_ok_and(|digest: Digest| digest == before) {
-                true if Path::new(of) == folder => None,
-                true => Some(format!("the image of {of} ({short})")),
-                false => Some(format!("an image that no project here has made ({short})")),
+            let of = kept.split_once(' ');
+            let of = of.filter(|(digest, _)| digest.parse().is_ok_and(|digest: Digest| digest == before));
+            let what = match of {
+                Some((_, of)) if Path::new(of) == folder => None,
+                Some((_, of)) => Some(format!("the image of {of} ({short})")),
+                None => Some(format!("an image that no project here has made ({short})")),
             };
             if let Some(what) = what {
                 let now = folder.display();
@@ -104,7 +106,10 @@ mod tests {
             store.put_name("hello", image).unwrap();
             (image.short(), heard.0.lock().unwrap().drain(..).collect::<Vec<_>>())
         };
-        let first = built(&a, 1).0;
+        // One that a person has called so.
+        store.put_name("hello", image(&store, 9)).unwrap();
+        let (first, said) = built(&a, 1);
+        assert!(said[0].contains("was an image that no project here has made"), "{said:?}");
         // Its own, anew.
         let (second, said) = built(&a, 2);
         assert!(first != second && said.is_empty(), "{said:?}");

@@ -73,7 +73,7 @@ fn a_document_that_is_damaged_or_of_another_version_is_made_again() {
 }
 
 #[test]
-fn a_store_that_takes_nothing_more_is_said_and_changes_no_lock() {
+fn what_stands_in_the_place_of_the_document_is_said_and_changes_no_lock() {
     let world = World::new(&wheels());
     let kept = world.kept();
     let (lock, _) = world.locks_again(1);
@@ -82,7 +82,8 @@ fn a_store_that_takes_nothing_more_is_said_and_changes_no_lock() {
     fs::create_dir(&kept).unwrap();
     let (again, said) = world.locks_again(2);
     assert_eq!(again, lock);
-    assert!(said.contains("is not kept for another time"), "{said}");
+    assert!(said.contains("it is not a regular file; it is made anew"), "{said}");
+    assert!(kept.is_file(), "{said}");
     assert!(!said.contains("can be installed beside"), "{said}");
 }
 

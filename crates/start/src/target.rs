@@ -338,7 +338,7 @@ impl Target {
     /// There is no such image; with the nearest name.
     pub fn stored(&self, store: &Store) -> Result<Option<Image>, Error> {
         match self {
-            Self::Stored(name) => match store.image(name) {
+            Self::Stored(name) => match store.image_called(name) {
                 Err(sconce_store::Error::NoImage { .. }) if is_pulled(store, name)? => {
                     Self::Reference(name.clone()).stored(store)
                 }

@@ -265,6 +265,8 @@ pub enum Error {
         name: String,
         /// Their digests.
         candidates: Vec<String>,
+        /// One of them has it as its name.
+        is_name: bool,
     },
     /// Another process uses the store.
     #[error("another sconce is using the store {}", .0.display())]
@@ -406,6 +408,9 @@ impl Error {
                 )
             }
             Self::NoImage { .. } => "`sconce images` lists what is there".to_owned(),
+            Self::Ambiguous { name, is_name: true, .. } => format!(
+                "`store:{name}` is the image of that name; more digits are the other one's"
+            ),
             Self::Ambiguous { .. } => "give more digits".to_owned(),
             Self::Busy(_) => "wait until it is done, then try again".to_owned(),
             Self::Packed { program, .. } => {

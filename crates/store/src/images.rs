@@ -121,6 +121,18 @@ impl Store {
             Some(digest) => self.alone(name, digest)?,
             None => self.by_digest(name)?,
         };
+        self.image_of(name, digest)
+    }
+
+    /// As [`Store::image`]; a name is not held to the digests that begin with it.
+    pub fn image_called(&self, name: &str) -> Result<Image, Error> {
+        match self.named(name)? {
+            Some(digest) => self.image_of(name, digest),
+            None => self.image(name),
+        }
+    }
+
+    fn image_of(&self, name: &str, digest: Digest) -> Result<Image, Error> {
         self.pin(digest)?;
         let none = || Error::NoImage { name: name.to_owned(), nearest: None };
         let image = self.load(digest, &self.names()?)?.ok_or_else(none)?;
@@ -233,6 +245,7 @@ impl Store {
         Err(Error::Ambiguous {
             name: name.to_owned(),
             candidates: both.iter().map(Digest::to_string).collect(),
+            is_name: true,
         })
     }
 
@@ -271,6 +284,7 @@ impl Store {
             _ => Err(Error::Ambiguous {
                 name: name.to_owned(),
                 candidates: found.iter().map(Digest::to_string).collect(),
+                is_name: false,
             }),
         }
     }

@@ -92,17 +92,16 @@ fn usable(value: &str) -> Result<Proxy, String> {
         _ if is_scheme(scheme) => return Err(format!("`{scheme}://` is no kind of proxy")),
         _ => return Err("it is no address of a proxy".to_owned()),
     }
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let port = match authority.rsplit_once(':') {
-        // Colons within the brackets of an address are its own.
-        Some((_, port)) if !port.contains(']') => port,
-        _ => "",
-    };
-    if !port.is_empty() && !port.parse::<u16>().is_ok_and(|port| port > 0) {
-        return Err(format!("`{port}` is no port"));
+    if rest[authority.len()..].contains('@') {
+        // What stands before it would be the host, and a part of the login would go there as the path.
+        return Err("a `/`, `?` or `#` in a login is written `%2F`, `%3F` or `%23`".to_owned());
     }
-    let proxy = Proxy::new(value).map_err(|_| "it is no address of a proxy".to_owned())?;
+    if !is_port(port_of(authority)) {
+        return Err("its port is no number from 1 to 65535".to_owned());
+    }
+    let address = format!("{scheme}://{authority}");
+    let proxy = Proxy::new(&address).map_err(|_| "it is no address of a proxy".to_owned())?;
     match matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
         && !proxy.host().is_empty()
     {
@@ -111,14 +110,33 @@ fn usable(value: &str) -> Result<Proxy, String> {
     }
 }
 
+/// The port of a host, behind a login; empty where there is none.
+fn port_of(authority: &str) -> &str {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        // Colons within the brackets of an address are its own.
+        Some((_, port)) if !port.contains(']') => port,
+        _ => "",
+    }
+}
+
+fn is_port(port: &str) -> bool {
+    port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 fn is_scheme(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// A value as it may be shown: without what stands before the last `@`, whatever is wrong with the rest.
+/// A value as it may be shown: without what stands before the last `@`, whatever is wrong with the rest, and without what
+/// stands for a port and is none: a login whose host was forgotten.
 fn without_login(value: &str) -> String {
     let shown = match value.rsplit_once('@') {
-        None => value.to_owned(),
+        None => {
+            let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
+            let port = port_of(rest.split(['/', '?', '#']).next().unwrap_or_default());
+            if is_port(port) { value.to_owned() } else { value.replace(port, "…") }
+        }
         Some((before, rest)) => match before.split_once("://") {
             Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{rest}"),
             _ => rest.to_owned(),
@@ -344,9 +362,13 @@ mod tests {
             ("SOCKS5H://all", "SOCKS5H://all", "SOCKS is not spoken"),
             ("ftp://all:21", "ftp://all:21", "`ftp://` is no kind of proxy"),
             ("htp://me:se/cret@all", "htp://all", "`htp://` is no kind of proxy"),
-            ("http://me:secret@all:31x28", "http://all:31x28", "`31x28` is no port"),
-            ("all:99999", "all:99999", "`99999` is no port"),
-            ("[::1]:0", "[::1]:0", "`0` is no port"),
+            ("http://me:secret@all:31x28", "http://all:31x28", "no number from 1"),
+            ("all:99999", "all:…", "no number from 1"),
+            ("[::1]:0", "[::1]:…", "no number from 1"),
+            ("me:secret", "me:…", "no number from 1"),
+            ("http://me:se/cret@all:1", "http://all:1", "written `%2F`"),
+            ("http://me:se?cret@all:1", "http://all:1", "written `%2F`"),
+            ("http://all:99999/x@y", "http://y", "written `%2F`"),
             ("http://", "http://", "no address"),
             ("http:///path", "http:///path", "no address"),
             ("me:secret://x@all:1", "all:1", "no address"),
