@@ -50,6 +50,7 @@ pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;
 pub use image::Documents;
 pub use imports::{ImportCheck, Imports};
+pub use naming::named_by_another;
 pub use progress::{Progress, Silent, Stage};
 pub use project::{Locked, Policy, Project, Ready, write_whole};
 pub use seal::seal;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sconce_blob::Digest;
+use sconce_store::Store;
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -10,6 +11,22 @@ use crate::project::Project;
 
 /// Which project gave a name to which image: the folder, behind the image's digest.
 const NAMED: &str = "named";
+
+/// The image of the store that has this name and is not what the project of `folder` has given it to.
+///
+/// # Errors
+/// The store can't be read.
+pub fn named_by_another(
+    store: &Store,
+    folder: &Path,
+    name: &str,
+) -> Result<Option<Digest>, sconce_store::Error> {
+    let name = &*sconce_oci::name::plain_name(name);
+    let Some(image) = store.names()?.get(name).copied() else { return Ok(None) };
+    let kept = store.memo(NAMED, Digest::of(name.as_bytes()))?.unwrap_or_default();
+    let own = format!("{image} {}", folder.display());
+    Ok((kept != own.as_bytes()).then_some(image))
+}
 
 impl Builder<'_> {
     /// Says whose image loses `name`, where that is another project's, and keeps who has it now.
@@ -28,7 +45,8 @@ impl Builder<'_> {
         if let Some(before) = before {
             let short = before.short();
             let of = kept.split_once(' ');
-            let of = of.filter(|(digest, _)| digest.parse().is_ok_and(|digest: Digest| digest == before));
+            let of = of
+                .filter(|(digest, _)| digest.parse().is_ok_and(|digest: Digest| digest == before));
             let what = match of {
                 Some((_, of)) if Path::new(of) == folder => None,
                 Some((_, of)) => Some(format!("the image of {of} ({short})")),
@@ -47,8 +65,6 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use sconce_store::Store;
 
     use super::*;
     use crate::progress::{Progress, Silent, Stage};
@@ -108,7 +124,11 @@ mod tests {
         };
         // One that a person has called so.
         store.put_name("hello", image(&store, 9)).unwrap();
+        let other =
+            |name: &str| named_by_another(&store, &folder.path().join(name), "hello").unwrap();
+        assert!(other("a").is_some());
         let (first, said) = built(&a, 1);
+        assert_eq!((other("a"), other("b").is_some()), (None, true));
         assert!(said[0].contains("was an image that no project here has made"), "{said:?}");
         // Its own, anew.
         let (second, said) = built(&a, 2);

@@ -13,7 +13,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::{Digest, Hasher};
-use sconce_oci::name::host_of;
 
 use crate::addresses::direct;
 use crate::document::Lock;
@@ -306,7 +305,8 @@ impl List<'_> {
         let Some(name) = &spec.image.name else { return };
         let whose = match Spec::is_tag(name) {
             true => "which sconce makes images of itself",
-            false if host_of(name).is_some() => "which is of a registry",
+            // Without a host before it, it is Docker Hub's: `run nvidia/cuda:12.4` asks there.
+            false if name.contains('/') => "which is of a registry",
             false => return,
         };
         let what = format!("gives its image the name `{name}`, {whose}");

@@ -55,13 +55,15 @@ fn names_of_others_are_reaches() {
         ("nvcr.io/nvidia/pytorch:24.05-py3", "which sconce makes images of itself"),
         ("ghcr.io/team/app:latest", "which is of a registry"),
         ("localhost/app", "which is of a registry"),
+        ("nvidia/cuda:12.4", "which is of a registry"),
+        ("team/app", "which is of a registry"),
     ] {
         let toml = format!("[image]\nname = \"{name}\"\n");
         let asks =
             format!("gives its image the name `{name}`, {whose} (sconce.toml, [image] name)");
         check(&toml, |_| (), None, &[&asks]);
     }
-    check("[image]\nname = \"lab/demo:1.2\"\n", |_| (), None, &[]);
+    check("[image]\nname = \"demo:1.2\"\n", |_| (), None, &[]);
 }
 
 #[test]

@@ -184,7 +184,9 @@ pub(crate) const KEYS: &[Key] = &[
         "image",
         "name",
         r#""auto""#,
-        &[r#"Its name: "lab/demo:1.2". "auto" is made of the folder's name."#],
+        &[
+            r#"Its name: "demo:1.2". "auto" is made of the folder's name. One with a slash ("lab/demo:1.2") is a registry's, and asks for trust."#,
+        ],
     ),
     key(
         "app",

@@ -87,7 +87,7 @@ fn an_image_has_a_name_that_engines_take() {
     // What it is called moves no package and makes no lock stale.
     world.asks("");
     world.locks();
-    world.asks("[image]\nname = \"lab/demo:1.2\"");
+    world.asks("[image]\nname = \"demo:1.2\"");
     let (code, said) = world.sconce(&["lock", "--check"]);
     assert_eq!(code, 0, "{said}");
 }

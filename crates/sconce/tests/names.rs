@@ -86,7 +86,10 @@ fn a_name_that_begins_a_digest_is_said_to_be_both() {
         let (code, out, err) = world.says(&[words, &[digits]].concat());
         assert!(code != 0 && err.contains("could mean 2 images"), "{words:?}: {code} {out}{err}");
     }
-    ok(&world, &["copy", "oci:image", &format!("store:{digits}")]);
+    let name = format!("store:{digits}");
+    assert_eq!(ok(&world, &["run", "-q", "--gpus", "none", &name]), "decoy\n");
+    ok(&world, &["rmi", &name]);
+    ok(&world, &["copy", "oci:image", &name]);
     assert_eq!(ok(&world, &["run", "-q", "--gpus", "none", digits]), "from the store\n");
 }
 

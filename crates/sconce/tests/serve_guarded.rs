@@ -113,7 +113,10 @@ fn who_has_a_login_pulls_over_tls() {
     assert_eq!((code, out.as_str()), (0, "from the store\n"), "{err}");
     // Asked without TLS it answers with no HTTP.
     let (code, _, err) = World::new().says(&["pull", &name]);
-    assert!(code == 5 && err.contains("the server speaks TLS there") && err.contains("--ca FILE"), "{err}");
+    assert!(
+        code == 5 && err.contains("the server speaks TLS there") && err.contains("--ca FILE"),
+        "{err}"
+    );
     // An authority that nobody named is none.
     let (code, _, err) = World::new().says(&["pull", "--ca", "/dev/null", &name]);
     assert_ne!(code, 0, "{err}");

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
-use sconce_build::Project;
+use sconce_build::{Project, named_by_another};
 use sconce_lock::Spec;
 use sconce_oci::Transport;
 use sconce_oci::name::{is_digest, plain_name};
@@ -164,18 +164,27 @@ impl Target {
     pub fn hides(&self, text: &str, store: &Store) -> Result<Option<String>, Error> {
         let is_file = matches!(self, Self::Folder(_) | Self::Layout { .. } | Self::Archive { .. });
         let is_bare = !text.starts_with(['.', '/']) && Transport::split(text).is_none();
-        let name = plain_name(text);
-        // Building the project gives it the name, and says whose it was.
-        let own =
-            self.project().and_then(Project::name).is_some_and(|own| plain_name(&own) == name);
-        if !is_file || !is_bare || own {
+        if !is_file || !is_bare {
             return Ok(None);
+        }
+        let name = plain_name(text);
+        let is = self.kind();
+        // Building the project gives its image the name.
+        if let Self::Folder(Project::Folder { folder, .. }) = self
+            && self.project().and_then(Project::name).is_some_and(|own| plain_name(&own) == name)
+        {
+            let other = named_by_another(store, folder, &name)?;
+            return Ok(other.map(|image| {
+                let short = image.short();
+                format!(
+                    "`{text}` is {is} here, whose image takes that name from {short} of the store"
+                )
+            }));
         }
         // One that is damaged has the name too.
         if matches!(store.image(text), Err(sconce_store::Error::NoImage { .. })) {
             return Ok(None);
         }
-        let is = self.kind();
         Ok(Some(format!(
             "`{text}` is {is} here; the image of that name in the store is `store:{text}`"
         )))

@@ -107,8 +107,16 @@ impl Store {
     /// Removes a name, or all names of the image with a digest or its first digits. An image that
     /// has no name left goes, with all that only it needs, unless it is in use.
     pub fn remove_image(&self, word: &str) -> Result<Removed, Error> {
+        if let Some(digest) = self.place().named(word)? {
+            self.alone(word, digest)?;
+        }
+        self.remove_called(word)
+    }
+
+    /// As [`Store::remove_image`]; a name is not held to the digests that begin with it.
+    pub fn remove_called(&self, word: &str) -> Result<Removed, Error> {
         let (digest, names) = match self.place().named(word)? {
-            Some(digest) => (self.alone(word, digest)?, vec![plain_name(word)]),
+            Some(digest) => (digest, vec![plain_name(word)]),
             None => {
                 let image = match self.image(word) {
                     Err(Error::Incomplete { image, .. }) => image,

@@ -41,11 +41,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut first = None;
     for word in &args.images {
         // As other commands name an image of the store.
-        let word = match Transport::split(word) {
-            Some((Transport::Store, name)) => name,
-            _ => word,
+        let (word, removed) = match Transport::split(word) {
+            Some((Transport::Store, name)) => (name, context.store.remove_called(name)),
+            _ => (word.as_str(), context.store.remove_image(word)),
         };
-        let removed = match context.store.remove_image(word) {
+        let removed = match removed {
             Ok(removed) => removed,
             // As Docker has it: said, and no failure.
             Err(error @ Absent { .. }) if args.force => {
