@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use sconce_build::Builder;
+use sconce_blob::Digest;
+use sconce_build::{Builder, Progress};
 use sconce_fetch::Netrc;
 use sconce_fetch::http::{Client, Options};
 use sconce_fetch::peers::Peers;
+use sconce_lock::Spec;
 use sconce_registry::Access;
 use sconce_store::Store;
 use sconce_transfer::{SigningPolicy, Transfer};
@@ -48,6 +50,18 @@ pub struct Context {
 }
 
 impl Context {
+    /// Gives an image of the store a name that a person has written.
+    pub fn give_name(&self, name: &str, image: Digest) -> Result<(), Failure> {
+        self.store.put_name(name, image)?;
+        // Offline it is the way to have it. Who did not mean it would wonder what runs.
+        if Spec::is_tag(name) {
+            self.display.note(&format!(
+                "`sconce run {name}` and `sconce serve` take this image from now on, and not the one that sconce builds for that tag; `sconce rmi {name}` ends that"
+            ));
+        }
+        Ok(())
+    }
+
     /// Opens [`open_store`]'s.
     pub fn open(global: &Global) -> Result<Self, Failure> {
         let store = open_store()?;

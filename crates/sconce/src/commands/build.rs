@@ -79,7 +79,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => format!("{name}:latest"),
     };
     for name in &args.tag {
-        context.store.put_name(name, ready.image)?;
+        context.give_name(name, ready.image)?;
     }
     let names = match args.tag.is_empty() {
         true => project.name().into_iter().collect(),

@@ -4,8 +4,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use sconce_blob::Digest;
-use sconce_build::Progress;
-use sconce_lock::Spec;
 use sconce_oci::Transport;
 use sconce_oci::name::check_image_name;
 use sconce_registry::Reference;
@@ -201,13 +199,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Destination::Store(name) => {
-            context.store.put_name(name, image.manifest)?;
-            // Offline it is the way to have it. Who did not mean it would wonder what runs.
-            if Spec::is_tag(name) {
-                context.display.note(&format!(
-                    "`sconce run {name}` and `sconce serve` take this image from now on, and not the one that sconce builds for that tag; `sconce rmi {name}` ends that"
-                ));
-            }
+            context.give_name(name, image.manifest)?;
         }
         Destination::Files(files, tag) => {
             let name = from.as_ref().map(ToString::to_string).or_else(|| target.name_of(&image));
