@@ -130,6 +130,9 @@ pub struct Figure {
     /// How far the host's clock was from CUDA's timer while that took the time, as a share: what the timer is known to be right to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timer_within: Option<f64>,
+    /// CUDA's timer said more than the host's clock: by that, the figure would be better.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub timer_longer: bool,
 }
 
 /// What NVML saw, on the GPU that was measured (the first, of several).

@@ -356,6 +356,7 @@ fn cannot_be(
         evidence: None,
         curve: Vec::new(),
         timer_within: None,
+        timer_longer: false,
     };
     impossible(gpus, &figure)
 }

@@ -194,33 +194,35 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         },
         None => Expected { value, what: what.to_owned(), source },
     };
-    let low = |with: Expected| {
+    // What is low by a timer that nothing bears out is low if the host's clock says so, too.
+    let low = |with: Expected, least: f64| {
+        if let Some(because) = unheld(one).filter(|_| by_host(row, one, &with) >= least) {
+            return Verdict::Unknown { because };
+        }
         let loss = match row.more {
             true => 1.0 - one.value / with.value,
             false => 1.0 - with.value / one.value,
         };
         Verdict::Low { causes: causes(row, gpu, product, one, loss), with }
     };
-    let reached = |with: &Expected| match row.more {
-        true => one.value / with.value,
-        false => with.value / one.value,
-    };
+    let reached = |with: &Expected| reached(row, one, with);
     // What could have been anything is not as expected: beyond its bound it would have been wrong.
-    let bounded = |verdict: Verdict| match (limit(gpus, one), unsteady(row, one)) {
-        (Err(because), _) => Verdict::Unknown { because },
-        (Ok(_), Some(causes)) => match (causes.is_empty(), verdict) {
-            (false, Verdict::AsExpected { with } | Verdict::AboveFloor { with }) => {
+    let bounded = |verdict: Verdict| {
+        if let Some(because) = limit(gpus, one).err().or_else(|| unheld(one)) {
+            return Verdict::Unknown { because };
+        }
+        match (unsteady(row, one), verdict) {
+            (Some(causes), Verdict::AsExpected { with } | Verdict::AboveFloor { with })
+                if !causes.is_empty() =>
+            {
                 Verdict::Low { with, causes }
             }
-            _ => apart(one),
-        },
-        (Ok(_), None) => match (unheld(one), verdict) {
-            (Some(because), _) => Verdict::Unknown { because },
+            (Some(_), _) => apart(one),
             (None, Verdict::AsExpected { with }) if reached(&with) > beyond() => {
                 too_good(row, one, &with)
             }
             (None, verdict) => verdict,
-        },
+        }
     };
     if let Some(known) = public_figure(product, name, one.gpus.len()) {
         let of = match row.group {
@@ -232,14 +234,29 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         let with = expected(known.value, "best known", known.source);
         return match reached(&with) >= least(of) {
             true => bounded(Verdict::AsExpected { with }),
-            false => low(with),
+            false => low(with, least(of)),
         };
     }
     let Some(known) = floor_figure(product, name) else {
         return Verdict::unknown("nothing is known to compare it with", "没有已知数据可比");
     };
     let with = expected(known.value, "DCGM's floor", known.source);
-    if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with) }
+    if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with, 1.0) }
+}
+
+/// The share of what it should be that a figure is.
+fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
+    match row.more {
+        true => one.value / with.value,
+        false => with.value / one.value,
+    }
+}
+
+/// The same by the host's clock, where that has seen less time pass than CUDA's timer; where it has seen more, which a slow host
+/// does, by the timer.
+fn by_host(row: &Row, one: &Figure, with: &Expected) -> f64 {
+    let less = one.timer_within.filter(|_| one.timer_longer).unwrap_or_default();
+    reached(row, one, with) / (1.0 - less).max(f64::MIN_POSITIVE)
 }
 
 /// What was seen to hold a figure down now and then, where its repeats are far apart; `None` where they are not. What the host's own

@@ -117,6 +117,22 @@ fn a_timer_that_says_a_little_less_is_not_gone_by() {
     assert!(code == 0 && said.contains("as expected"), "{code} {said}");
 }
 
+/// A timer that says too much makes a faithful GPU look slow: it is low where it is so by the host's clock as well.
+#[test]
+fn a_timer_that_says_too_much_makes_no_gpu_low() {
+    let machine = Machine::new();
+    for times in ["1.08", "1.1", "1.15", "1.2"] {
+        let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_TIMER_TIMES", times)]);
+        let why = "can't tell: the host's clock is ";
+        assert!(code == 0 && said.contains(why) && !said.contains("LOW"), "{times}: {said}");
+    }
+    for (speed, times) in [("500", "1.1"), ("690", "0.95")] {
+        let says = [("FAKE_GPU_TFLOPS", speed), ("FAKE_GPU_TIMER_TIMES", times)];
+        let (code, said) = machine.run("bf16", "", &says);
+        assert!(code == 1 && said.contains("LOW, without a known cause"), "{times}: {said}");
+    }
+}
+
 /// More than anybody has seen of this GPU, and less than what it can't be.
 #[test]
 fn a_figure_that_nobody_has_seen_is_not_as_expected() {

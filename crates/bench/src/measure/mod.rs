@@ -159,13 +159,15 @@ fn figure(name: &str, values: &[f64], more: bool, method: String) -> Figure {
         evidence: None,
         curve: Vec::new(),
         timer_within: None,
+        timer_longer: false,
     }
 }
 
 /// The same of rates that CUDA's timer gives: `of` one such time.
 fn timed(name: &str, times: &Times, method: String, of: impl Fn(f64) -> f64) -> Figure {
     let rates: Vec<f64> = times.seconds.iter().map(|seconds| of(*seconds)).collect();
-    Figure { timer_within: Some(times.apart), ..figure(name, &rates, true, method) }
+    let (timer_within, timer_longer) = (Some(times.apart), times.longer);
+    Figure { timer_within, timer_longer, ..figure(name, &rates, true, method) }
 }
 
 /// Measures a group on all devices that CUDA shows; `say` is told of each answer as it comes.
