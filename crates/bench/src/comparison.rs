@@ -5,8 +5,9 @@ use serde::{Serialize, Serializer};
 use crate::answer::Gpu;
 use crate::baseline::Baseline;
 use crate::contradiction::contradiction;
+use crate::doubt::doubtful;
 use crate::figures::figure;
-use crate::judge::{Judged, unheld};
+use crate::judge::Judged;
 use crate::report::{Report, named, number};
 use crate::sentence::Sentence;
 
@@ -157,7 +158,8 @@ fn why_not(earlier: &Baseline, report: &Report, one: &Judged) -> Option<Sentence
     earlier
         .marked(&one.figure.figure, &one.figure.gpus)
         .or_else(other)
+        .or_else(|| earlier.doubt(&one.figure.figure, &one.figure.gpus))
         .or_else(|| contradiction(&report.gpus, &one.figure))
-        .or_else(|| unheld(&one.figure))
+        .or_else(|| doubtful(&report.gpus, &one.figure))
         .or_else(|| earlier.other_effort(report.effort))
 }

@@ -9,20 +9,15 @@ use serde::{Serialize, Serializer};
 use crate::answer::{Figure, Gpu};
 use crate::bound::{limit, link, peak, product};
 use crate::contradiction::contradiction;
+use crate::doubt::{apart, too_good, unheld, unsteady};
 use crate::figures::{Group, Row, figure};
-use crate::measure::clock::CLOSE;
-use crate::report::number;
 use crate::sentence::Sentence;
 
 /// A reason counts as a cause if it was there in this share of the samples.
-const HELD: f64 = 0.1;
-
-/// Repeats whose middle half lies further apart than this share of the median are two kinds of repeats, and their middle says
-/// little: of healthy GPUs it is below a twentieth.
-const UNSTEADY: f64 = 0.25;
+pub(crate) const HELD: f64 = 0.1;
 
 /// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
-const REASONS: &[(u64, &str, &str)] = &[
+pub(crate) const REASONS: &[(u64, &str, &str)] = &[
     (
         0x2,
         "its clocks are set below the highest (application clocks)",
@@ -163,7 +158,7 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
 }
 
 /// The multiprocessors of a MIG instance and of the whole board.
-fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
+pub(crate) fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
     let whole = product.sm_count.filter(|whole| *whole > gpu.sm_count)?;
     (gpu.mig == Some(true) || gpu.name.contains(" MIG ")).then_some((gpu.sm_count, whole))
 }
@@ -179,21 +174,12 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let name = one.figure.trim_end_matches("-sustained");
     let sustained = name != one.figure;
     // Of an instance, only what its multiprocessors do is in proportion.
-    let instance = instance(gpu, product);
-    if instance.is_some() && row.group != Group::Products {
+    if instance(gpu, product).is_some() && row.group != Group::Products {
         return Verdict::unknown(
             "of a MIG instance only products are compared",
             "MIG 实例只比较矩阵乘",
         );
     }
-    let expected = |value: f64, what: &str, source| match instance {
-        Some((own, whole)) => Expected {
-            value: value * f64::from(own) / f64::from(whole),
-            what: format!("{own}/{whole} of the {what}"),
-            source,
-        },
-        None => Expected { value, what: what.to_owned(), source },
-    };
     // What is low by a timer that nothing bears out is low if the host's clock says so, too.
     let low = |with: Expected, least: f64| {
         if let Some(because) = unheld(one).filter(|_| by_host(row, one, &with) >= least) {
@@ -217,21 +203,20 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
             {
                 Verdict::Low { with, causes }
             }
-            (Some(_), _) => apart(one),
+            (Some(_), _) => Verdict::Unknown { because: apart(one, true) },
             (None, Verdict::AsExpected { with }) if reached(&with) > beyond() => {
-                too_good(row, one, &with)
+                Verdict::Unknown { because: too_good(row, one, &with) }
             }
             (None, verdict) => verdict,
         }
     };
-    if let Some(known) = public_figure(product, name, one.gpus.len()) {
+    if let Some(with) = best_known(gpu, product, one) {
         let of = match row.group {
             Group::Host => Compared::Host,
             Group::Burn => Compared::Sustained,
             _ if sustained => Compared::Sustained,
             _ => Compared::Device,
         };
-        let with = expected(known.value, "best known", known.source);
         return match reached(&with) >= least(of) {
             true => bounded(Verdict::AsExpected { with }),
             false => low(with, least(of)),
@@ -240,12 +225,32 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let Some(known) = floor_figure(product, name) else {
         return Verdict::unknown("nothing is known to compare it with", "没有已知数据可比");
     };
-    let with = expected(known.value, "DCGM's floor", known.source);
+    let with = expected(gpu, product, (known.value, "DCGM's floor", known.source));
     if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with, 1.0) }
 }
 
+/// What a figure is compared with; of an instance, in proportion.
+fn expected(gpu: &Gpu, product: &Product, known: (f64, &str, &'static str)) -> Expected {
+    let (value, what, source) = known;
+    match instance(gpu, product) {
+        Some((own, whole)) => Expected {
+            value: value * f64::from(own) / f64::from(whole),
+            what: format!("{own}/{whole} of the {what}"),
+            source,
+        },
+        None => Expected { value, what: what.to_owned(), source },
+    }
+}
+
+/// The best that is known of a figure on this GPU.
+pub(crate) fn best_known(gpu: &Gpu, product: &Product, one: &Figure) -> Option<Expected> {
+    let name = one.figure.trim_end_matches("-sustained");
+    let known = public_figure(product, name, one.gpus.len())?;
+    Some(expected(gpu, product, (known.value, "best known", known.source)))
+}
+
 /// The share of what it should be that a figure is.
-fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
+pub(crate) fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
     match row.more {
         true => one.value / with.value,
         false => with.value / one.value,
@@ -257,59 +262,6 @@ fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
 fn by_host(row: &Row, one: &Figure, with: &Expected) -> f64 {
     let less = one.timer_within.filter(|_| one.timer_longer).unwrap_or_default();
     reached(row, one, with) / (1.0 - less).max(f64::MIN_POSITIVE)
-}
-
-/// What was seen to hold a figure down now and then, where its repeats are far apart; `None` where they are not. What the host's own
-/// work is part of is never steady on a busy one.
-fn unsteady(row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
-    let by_host = matches!(row.group, Group::Latency | Group::Small | Group::Loader);
-    if by_host || one.spread <= UNSTEADY {
-        return None;
-    }
-    let seen = one.evidence.as_ref();
-    let held = |bit: u64| {
-        let its = |(known, share): &(u64, f64)| *known == bit && *share >= HELD;
-        seen.is_some_and(|seen| seen.reasons.iter().any(its))
-    };
-    let cause = |(bit, en, zh): &(u64, &str, &str)| held(*bit).then(|| Sentence::new(*en, *zh));
-    Some(REASONS.iter().filter_map(cause).collect())
-}
-
-/// Why the timer that a figure rests on is not known to be right, where it is so.
-pub(crate) fn unheld(one: &Figure) -> Option<Sentence> {
-    let share = one.timer_within.filter(|share| *share > CLOSE)? * 100.0;
-    let allowed = CLOSE * 100.0;
-    Some(Sentence::new(
-        format!(
-            "the host's clock is {share:.0} % away from CUDA's timer, where {allowed:.0} % is allowed: a host that is slow or busy, or a timer that is wrong"
-        ),
-        format!(
-            "主机时钟与 CUDA 计时器相差 {share:.0} %，允许 {allowed:.0} %：主机慢或繁忙，或者计时器有误"
-        ),
-    ))
-}
-
-/// Nobody has seen as much.
-fn too_good(row: &Row, one: &Figure, with: &Expected) -> Verdict {
-    let (unit, best, times) = (row.unit, number(with.value), beyond());
-    let value = number(one.value);
-    Verdict::unknown(
-        format!(
-            "{value} {unit} is more than {times} times the {} ({best}): nobody is known to have seen as much",
-            with.what
-        ),
-        format!("{value} {unit} 超过已知最好值（{best}）的 {times} 倍：没有人公布过这么高的数值"),
-    )
-}
-
-fn apart(one: &Figure) -> Verdict {
-    let share = one.spread * 100.0;
-    Verdict::unknown(
-        format!(
-            "its repeats are far apart (the middle half of them by {share:.0} % of the median), and nothing says why"
-        ),
-        format!("各次重复相差很大（中间一半相差中位数的 {share:.0} %），没有说明原因"),
-    )
 }
 
 /// A cause of which it is known how much it takes; one that takes less than half of what is missing is not the cause.

@@ -99,7 +99,7 @@ fault were to write both numbers. Each second is held to the host's clock. cuBLA
 **Kept.** A result that was not interrupted is kept in the store, wrong ones too, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
 `--baseline FILE`: it is read before anything is measured, strictly: a figure that is beyond its bound, off by more than it was allowed, negative or none is refused with the reason. One that it marks as wrong
-is *can't tell*, and a GPU that was wrong then, in any figure, is named; so is that it has none of the GPUs that are measured. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+is *can't tell*, and so is one whose timer the host's clock did not bear out, whose repeats are far apart, or that is more than 1.1 times the best known, then or now; a GPU that was wrong then, in any figure, is named; so is that it has none of the GPUs that are measured. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
 above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
 Another driver, image or torch is what people compare: the figures are compared, beside what differs.

@@ -9,7 +9,7 @@ mod world;
 
 use std::fs;
 
-use bench_world::Machine;
+use bench_world::{Machine, all};
 use serde_json::Value;
 
 const QUICK: [&str; 3] = ["--quick", "--only", "bf16"];
@@ -195,4 +195,35 @@ fn a_baseline_that_says_nothing_of_this_gpu_or_what_can_not_be() {
     let (_, said) = before.machine.says(&before.with(wrong, &[]), "");
     assert!(said.contains("GPU 0 was wrong then: bf16: a sum is off"), "{said}");
     assert!(said.contains("can't tell because the earlier one was wrong (a sum is off)"), "{said}");
+}
+
+/// What can't be told of a figure by itself, then or now, is neither better nor worse.
+#[test]
+fn what_can_not_be_told_is_not_compared() {
+    let before = Before::new();
+    for (keys, value, why) in [
+        (
+            &["timer_within"][..],
+            0.11,
+            "the host's clock is 11 % away from CUDA's timer, where 3 % is allowed",
+        ),
+        (&["spread"], 0.9, "its repeats are far apart (the middle half of them by 90 % of"),
+        (&["value", "best"], 946.0, "946 TFLOP/s is more than 1.1 times the best known (794)"),
+    ] {
+        let change = |document: &mut Value| {
+            keys.iter().for_each(|key| document["figures"][0][*key] = value.into());
+        };
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        let why = format!("can't tell because the earlier one was \"can't tell\": {why}");
+        assert!(code == 0 && said.contains(&why), "{code} {said}");
+    }
+    let words = before.with(|_| {}, &[]);
+    for (key, value, why) in [
+        ("FAKE_GPU_TFLOPS", "900", "900 TFLOP/s is more than 1.1 times the best known"),
+        ("FAKE_GPU_TIMER_TIMES", "0.9", "the host's clock is "),
+    ] {
+        let (code, said) = all(before.machine.command(&words, "").env(key, value));
+        let why = format!("can't tell because {why}");
+        assert!(code == 0 && said.contains(&why), "{code} {said}");
+    }
 }
