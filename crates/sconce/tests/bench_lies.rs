@@ -171,6 +171,19 @@ fn errors_of_nvml_are_said() {
     let (code, said) = machine.run("bf16", "gpu.*.clock_lost 9\n", &[]);
     let why = "not measured: while `products` was measured, of a call about GPU 0, NVML's code is 15 (GPU is lost)";
     assert!(code == 11 && said.contains(why), "{code} {said}");
+    // Those that are asked before anything is measured, and how a GPU is found.
+    for call in [
+        "nvmlDeviceGetHandleByPciBusId_v2",
+        "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetCount_v2",
+    ] {
+        let (code, said) = machine.run("bf16", &format!("lost_call {call}\n"), &[]);
+        let why = "NVML's code is 15 (GPU is lost)";
+        assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{call}: {said}");
+    }
     let (code, said) = machine.run("bf16", "init 9\n", &[]);
     let why = "not measured: nvmlInit: Driver Not Loaded (9): clocks, power, limits and links";
     assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");

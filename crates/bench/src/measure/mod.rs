@@ -219,12 +219,26 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
     let answered = watch::boards(&devices);
     let (answered, why) = match answered {
         Some((known, why)) => (known, why),
-        None => (Vec::new(), Some(format!("no answer after {} s", watch::PATIENCE.as_secs()))),
+        None => {
+            let (waited, what) = (watch::PATIENCE.as_secs(), watch::NOT_KNOWN);
+            (Vec::new(), Some(format!("no answer after {waited} s: {what}")))
+        }
     };
-    let silent = why.map(|why| {
-        let reason = format!("{why}: clocks, power, limits and links of the GPUs are not known");
+    let silent = why.map(|reason| {
         Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus: Vec::new(), reason })
     });
+    let lost: Vec<Line> = devices
+        .iter()
+        .zip(&answered)
+        .filter_map(|(device, known)| {
+            let (what, gpu) = (known.lost.as_deref()?, Bench::number(device));
+            let reason = format!(
+                "before anything was measured, {what}; what is known of its clocks, power, limits and link is not whole"
+            );
+            let (figure, gpus) = (NVML.to_owned(), vec![gpu]);
+            Some(Line::Unavailable(Unavailable { figure, gpus, reason }))
+        })
+        .collect();
     let boards = answered.into_iter().chain(std::iter::repeat_with(Default::default));
     let gpus = devices.iter().zip(boards).map(|(device, known)| {
         Line::Gpu(Gpu {
@@ -246,5 +260,5 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             bus_id: device.bus_id.clone(),
         })
     });
-    Ok(gpus.chain(silent).collect())
+    Ok(gpus.chain(silent).chain(lost).collect())
 }
