@@ -305,9 +305,10 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure, loss: f64) -> V
     if let Some((now, most)) = clock.filter(|_| causes.is_empty() && at_most(0.9))
         && computes
     {
-        causes.push(Sentence::new(
-            format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
-            format!("时钟是 {now:.0} MHz，最高 {most:.0} MHz，NVML 没有说明原因"),
+        causes.push(weighed(
+            &format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
+            &format!("时钟是 {now:.0} MHz，最高 {most:.0} MHz，NVML 没有说明原因"),
+            by_clock,
         ));
     }
     if let Some(whole) = product.sm_count.filter(|whole| *whole > gpu.sm_count)

@@ -108,8 +108,8 @@ Another driver, image or torch is what people compare: the figures are compared,
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
 for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
 power limit, heat, power brake, clocks set lower, fewer PCIe lanes, a PCIe generation that is lower while it is measured (an idle GPU lowers it, which
-is no fault), other processes, fewer multiprocessors than the product has; without such a cause
-it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
+is no fault), other processes, fewer multiprocessors than the product has; one that explains less than half of
+what is missing is said with its share of it; without such a cause it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
 compare with, or no bound. A MIG instance is compared with its share of the multiprocessors, for products only, and that is said.
 
 **Bounds.** Every figure but `loader` and `loader-passing` has one that it can't pass (`bound` in `crates/facts/data/figures.toml`): what the

@@ -213,6 +213,11 @@ fn a_cause_that_explains_little_is_not_the_cause() {
     let (code, said) = machine.run("bf16", nvml, &[("FAKE_GPU_TFLOPS", "400")]);
     let why = "LOW: without a known cause (the power limit holds its clock down, which explains 8 % of it)";
     assert!(code == 1 && said.contains(why), "{code} {said}");
+    // The same without a reason.
+    let slow = ("FAKE_GPU_TFLOPS", "284");
+    let (code, said) = machine.run("bf16", "gpu.*.sm_mhz 1755\n", &[slow]);
+    let why = "LOW: without a known cause (its clock was at 1755 of 1980 MHz, and NVML does not say why, which explains 18 % of it)";
+    assert!(code == 1 && said.contains(why), "{code} {said}");
 }
 
 /// Two of five bursts are slow, of so many that a busy machine changes nothing about it: their middle is no figure to be content with.
