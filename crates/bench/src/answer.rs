@@ -297,7 +297,7 @@ fn sound(number: f64) -> bool {
 }
 
 /// Which of a figure's numbers can't be. None is nothing, and nothing takes no time.
-fn senseless(figure: &Figure) -> Option<&'static str> {
+pub(crate) fn senseless(figure: &Figure) -> Option<&'static str> {
     let Evidence { samples: _, sm_mhz, memory_mhz, power_w, temperature_c, reasons, pcie: _ } =
         figure.evidence.as_ref().unwrap_or(&NOTHING_SEEN);
     let clocks = sm_mhz.iter().flat_map(|(least, median, most)| [*least, *median, *most]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::{Board, Figure as Measured, Gpu as Now, plain};
+use crate::answer::{Board, Figure as Measured, Gpu as Now, plain, senseless};
 use crate::bound::impossible;
 use crate::doubt::doubtful;
 use crate::figures::figure;
@@ -16,6 +16,8 @@ use crate::sentence::Sentence;
 const MOST_DIGITS: usize = 64;
 /// Figures of one result.
 const MOST_FIGURES: usize = 8 << 10;
+/// How far the two clocks can be apart: a figure is none long before.
+const MOST_APART: f64 = 1.0;
 /// What a figure can be, in any unit.
 const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 
@@ -65,6 +67,7 @@ struct Figure {
     best: Option<f64>,
     error: Option<(f64, f64)>,
     spread: Option<f64>,
+    repeats: Option<u32>,
     timer_within: Option<f64>,
     #[serde(default)]
     timer_longer: bool,
@@ -145,6 +148,21 @@ impl Baseline {
             if let Some(gpu) = of.iter().find(|gpu| !numbers.contains(gpu)) {
                 return Err(format!("its `{shown}` is of GPU {gpu}, which it does not list"));
             }
+            let distinct: BTreeSet<&u32> = of.iter().collect();
+            if distinct.len() < of.len() {
+                return Err(format!("its `{shown}` is of one GPU twice"));
+            }
+            if of.is_empty() && !row.group.without_gpu() {
+                return Err(format!("its `{shown}` is of no GPU"));
+            }
+            if let Some(what) = senseless(&one.0) {
+                return Err(format!("its `{shown}` has {what}, which can't be"));
+            }
+            if let Some(share) = one.0.timer_within.filter(|share| *share > MOST_APART) {
+                return Err(format!(
+                    "the clocks of its `{shown}` are {share:e} apart, which can't be"
+                ));
+            }
             if !seen.insert((name.clone(), of.clone())) {
                 return Err(format!("it has `{shown}` twice for the same GPUs"));
             }
@@ -187,17 +205,26 @@ impl Baseline {
         self.figures.iter().find(same).map(|(_, _, value)| *value)
     }
 
-    /// It has none of these GPUs.
-    pub fn none_of(&self, now: &[Now]) -> Option<Sentence> {
+    /// It has none of these GPUs, or not all of them.
+    pub fn lacks(&self, now: &[Now]) -> Option<Sentence> {
         let all = |numbers: &mut dyn Iterator<Item = u32>| {
             let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
             if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
         };
         let same = |now: &Now| self.gpus.iter().any(|then| then.gpu == now.gpu);
-        if now.is_empty() || now.iter().any(same) {
+        let then = all(&mut self.gpus.iter().map(|gpu| gpu.gpu));
+        if now.is_empty() || now.iter().all(same) {
             return None;
         }
-        let then = all(&mut self.gpus.iter().map(|gpu| gpu.gpu));
+        if now.iter().any(same) {
+            let new = all(&mut now.iter().filter(|now| !same(now)).map(|gpu| gpu.gpu));
+            return Some(Sentence::new(
+                format!(
+                    "it does not have GPU {new}, it is of GPU {then}: nothing of GPU {new} is compared"
+                ),
+                format!("它没有 GPU {new}，它是 GPU {then} 的：GPU {new} 不作比较"),
+            ));
+        }
         let now = all(&mut now.iter().map(|gpu| gpu.gpu));
         Some(Sentence::new(
             format!(
@@ -328,15 +355,15 @@ impl Baseline {
 impl Figure {
     /// As it was measured, and its unit: what holds for one that is measured now holds for it.
     fn into_measured(self) -> (Measured, String) {
-        let Self { figure, gpus, value, best, error, spread, timer_within, timer_longer, unit } =
-            self;
+        let Self { figure, gpus, value, best, error, spread, repeats, .. } = self;
+        let Self { timer_within, timer_longer, unit, .. } = self;
         let measured = Measured {
             figure,
             gpus,
             value,
             best: best.unwrap_or(value),
             spread: spread.unwrap_or_default(),
-            repeats: 1,
+            repeats: repeats.unwrap_or(1),
             method: String::new(),
             error,
             evidence: None,

@@ -227,3 +227,41 @@ fn what_can_not_be_told_is_not_compared() {
         assert!(code == 0 && said.contains(&why), "{code} {said}");
     }
 }
+
+/// Numbers that no figure has.
+#[test]
+fn a_baseline_of_no_gpu_or_no_repeats_is_refused() {
+    let before = Before::new();
+    for (key, value, why) in [
+        ("gpus", serde_json::json!([]), "its `bf16` is of no GPU"),
+        ("gpus", serde_json::json!([0, 0]), "its `bf16` is of one GPU twice"),
+        ("spread", (-1.0).into(), "its `bf16` has no spread, which can't be"),
+        ("repeats", 0.into(), "its `bf16` has no repeats, which can't be"),
+        ("timer_within", (-1.0).into(), "which can't be"),
+        ("timer_within", 1e9.into(), "the clocks of its `bf16` are 1e9 apart, which can't be"),
+    ] {
+        let change = |document: &mut Value| document["figures"][0][key] = value.clone();
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        assert!(code == 3 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
+    }
+}
+
+/// Where there is nothing below "since", it is said why; and a GPU that only one of the two has.
+#[test]
+fn a_comparison_of_nothing_says_so() {
+    let before = Before::new();
+    let words = before.with(|_| {}, &[]);
+    for (key, value, why) in [
+        ("FAKE_GPU_WRONG", "numbers", "bf16 gpu 0 gave a wrong result now"),
+        ("FAKE_GPU_TIMER_TIMES", "0.5", "bf16 gpu 0 could not be measured now"),
+    ] {
+        let (_, said) = all(before.machine.command(&words, "").env(key, value));
+        let why = format!("since before.json:\n  nothing is compared: {why}\n");
+        assert!(said.contains(&why), "{said}");
+    }
+    let words = ["--quick", "--baseline", "before.json"];
+    let (code, said) = before.machine.run_as(&words, "bf16", "", &[("FAKE_GPU_COUNT", "2")]);
+    let why = "it does not have GPU 1, it is of GPU 0: nothing of GPU 1 is compared\n";
+    assert!(code == 0 && said.matches(why).count() == 2, "{code} {said}");
+    assert!(said.contains("the same") && !said.contains("nothing is compared"), "{said}");
+}
