@@ -43,6 +43,12 @@ pub(crate) const REASONS: &[(u64, &str, &str)] = &[
     (0x80, "the power supply asks for less (power brake)", "电源要求降低功耗（power brake）"),
 ];
 
+/// Why a figure has nothing to be compared with.
+pub(crate) const NO_GPU: &str = "it is of no GPU";
+pub(crate) const NO_PRODUCT: &str = "the product is not known";
+pub(crate) const NO_INSTANCE: &str = "of a MIG instance only products are compared";
+pub(crate) const NO_FIGURE: &str = "nothing is known to compare it with";
+
 /// What is known of a figure's worth.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
@@ -149,7 +155,7 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
         let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
         let verdict = match gpu {
             Some(gpu) => verdict(row, gpu, gpus, &one),
-            None => Verdict::unknown("it is of no GPU", "它不属于任何 GPU"),
+            None => Verdict::unknown(NO_GPU, "它不属于任何 GPU"),
         };
         let peak_at_clock = gpu.and_then(|gpu| peak_at_clock(gpu, &one));
         Some(Judged { unit: row.unit, peak_at_clock, verdict, below_siblings, figure: one })
@@ -165,7 +171,7 @@ pub(crate) fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
 
 fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let Some(product) = product(gpu) else {
-        return Verdict::unknown("the product is not known", "不认识这个产品");
+        return Verdict::unknown(NO_PRODUCT, "不认识这个产品");
     };
     if let Some(because) = contradiction(gpus, one) {
         return Verdict::Unknown { because };
@@ -175,10 +181,7 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let sustained = name != one.figure;
     // Of an instance, only what its multiprocessors do is in proportion.
     if instance(gpu, product).is_some() && row.group != Group::Products {
-        return Verdict::unknown(
-            "of a MIG instance only products are compared",
-            "MIG 实例只比较矩阵乘",
-        );
+        return Verdict::unknown(NO_INSTANCE, "MIG 实例只比较矩阵乘");
     }
     // What is low by a timer that nothing bears out is low if the host's clock says so, too.
     let low = |with: Expected, least: f64| {
@@ -223,7 +226,7 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         };
     }
     let Some(known) = floor_figure(product, name) else {
-        return Verdict::unknown("nothing is known to compare it with", "没有已知数据可比");
+        return Verdict::unknown(NO_FIGURE, "没有已知数据可比");
     };
     let with = expected(gpu, product, (known.value, "DCGM's floor", known.source));
     if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with, 1.0) }

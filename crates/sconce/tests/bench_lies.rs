@@ -140,6 +140,12 @@ fn a_figure_that_nobody_has_seen_is_not_as_expected() {
     let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_TFLOPS", "900")]);
     let why = "can't tell: 900 TFLOP/s is more than 1.1 times the best known (794): nobody is known to have seen as much";
     assert!(code == 0 && said.contains(why), "{code} {said}");
+    let last = "1 figure measured, and it can't be told whether any is low: beside each is why";
+    assert_eq!(said.lines().last(), Some(last), "{said}");
+    // Of several GPUs it is said which is low.
+    let says = [("FAKE_GPU_TFLOPS", "500"), ("FAKE_GPU_COUNT", "2")];
+    let (code, said) = machine.run("bf16", "", &says);
+    assert!(code == 1 && said.ends_with("\nlow: bf16 gpu 0, bf16 gpu 1\n"), "{code} {said}");
 }
 
 /// A GPU that does the first launch of a burst, and for the others only takes its time.
