@@ -130,6 +130,9 @@ pub struct Figure {
     /// How far the host's clock was from CUDA's timer while that took the time, as a share: what the timer is known to be right to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timer_within: Option<f64>,
+    /// CUDA's timer said more than the host's clock: by that, the figure would be better.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub timer_longer: bool,
 }
 
 /// What NVML saw, on the GPU that was measured (the first, of several).
@@ -294,7 +297,7 @@ fn sound(number: f64) -> bool {
 }
 
 /// Which of a figure's numbers can't be. None is nothing, and nothing takes no time.
-fn senseless(figure: &Figure) -> Option<&'static str> {
+pub(crate) fn senseless(figure: &Figure) -> Option<&'static str> {
     let Evidence { samples: _, sm_mhz, memory_mhz, power_w, temperature_c, reasons, pcie: _ } =
         figure.evidence.as_ref().unwrap_or(&NOTHING_SEEN);
     let clocks = sm_mhz.iter().flat_map(|(least, median, most)| [*least, *median, *most]);

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::{Board, Figure as Measured, Gpu as Now, plain};
+use crate::answer::{Board, Figure as Measured, Gpu as Now, plain, senseless};
 use crate::bound::impossible;
+use crate::doubt::doubtful;
 use crate::figures::figure;
 use crate::report::{Report, VERSION};
 use crate::sentence::Sentence;
@@ -15,6 +16,8 @@ use crate::sentence::Sentence;
 const MOST_DIGITS: usize = 64;
 /// Figures of one result.
 const MOST_FIGURES: usize = 8 << 10;
+/// How far the two clocks can be apart: a figure is none long before.
+const MOST_APART: f64 = 1.0;
 /// What a figure can be, in any unit.
 const SIZES: std::ops::Range<f64> = 1e-6..1e15;
 
@@ -27,6 +30,8 @@ pub struct Baseline {
     torch: Option<String>,
     gpus: Vec<Gpu>,
     figures: Vec<(String, Vec<u32>, f64)>,
+    /// Why some of them are not known to be what was reached.
+    doubts: Vec<(String, Vec<u32>, Sentence)>,
     /// What it says was computed wrongly.
     wrong: Vec<Wrong>,
 }
@@ -61,6 +66,11 @@ struct Figure {
     value: f64,
     best: Option<f64>,
     error: Option<(f64, f64)>,
+    spread: Option<f64>,
+    repeats: Option<u32>,
+    timer_within: Option<f64>,
+    #[serde(default)]
+    timer_longer: bool,
     unit: String,
 }
 
@@ -118,33 +128,51 @@ impl Baseline {
             }
         }
         let listed: Vec<Now> = gpus.iter().map(Gpu::as_measured).collect();
-        let (mut seen, mut figures) = (BTreeSet::new(), Vec::new());
+        let (mut seen, mut figures, mut doubts) = (BTreeSet::new(), Vec::new(), Vec::new());
         for one in document.figures {
-            let Figure { figure: name, gpus: of, value, best, error, unit } = one;
+            let one = one.into_measured();
+            let (Measured { figure: name, gpus: of, value, best, .. }, unit) = &one;
             let shown: String = name.escape_debug().take(64).collect();
             // A newer sconce of the same version of the document may have more figures.
-            let Some(row) = figure(&name) else { continue };
-            if unit != row.unit {
+            let Some(row) = figure(name) else { continue };
+            if *unit != row.unit {
                 let unit: String = unit.escape_debug().take(32).collect();
                 return Err(format!(
                     "its `{shown}` is in `{unit}`, and is measured in {}",
                     row.unit
                 ));
             }
-            let best = best.unwrap_or(value);
-            if let Some(value) = [value, best].into_iter().find(|value| !SIZES.contains(value)) {
+            if let Some(value) = [*value, *best].into_iter().find(|value| !SIZES.contains(value)) {
                 return Err(format!("its `{shown}` is {value:e}, which can't be"));
             }
             if let Some(gpu) = of.iter().find(|gpu| !numbers.contains(gpu)) {
                 return Err(format!("its `{shown}` is of GPU {gpu}, which it does not list"));
             }
+            let distinct: BTreeSet<&u32> = of.iter().collect();
+            if distinct.len() < of.len() {
+                return Err(format!("its `{shown}` is of one GPU twice"));
+            }
+            if of.is_empty() && !row.group.without_gpu() {
+                return Err(format!("its `{shown}` is of no GPU"));
+            }
+            if let Some(what) = senseless(&one.0) {
+                return Err(format!("its `{shown}` has {what}, which can't be"));
+            }
+            if let Some(share) = one.0.timer_within.filter(|share| *share > MOST_APART) {
+                return Err(format!(
+                    "the clocks of its `{shown}` are {share:e} apart, which can't be"
+                ));
+            }
             if !seen.insert((name.clone(), of.clone())) {
                 return Err(format!("it has `{shown}` twice for the same GPUs"));
             }
-            if let Some(why) = cannot_be(&listed, &name, &of, (value, best), error) {
+            if let Some(why) = impossible(&listed, &one.0) {
                 return Err(format!("its `{shown}` can't be: {why}"));
             }
-            figures.push((name, of, value));
+            if let Some(doubt) = doubtful(&listed, &one.0) {
+                doubts.push((name.clone(), of.clone(), doubt));
+            }
+            figures.push((name.clone(), of.clone(), *value));
         }
         let mut wrong = document.wrong;
         for one in &mut wrong {
@@ -158,7 +186,7 @@ impl Baseline {
         let (effort, image) = (document.effort.map(words), document.image.map(words));
         let torch = document.torch.map(words);
         let interrupted = document.interrupted;
-        Ok(Self { interrupted, effort, image, torch, gpus, figures, wrong })
+        Ok(Self { interrupted, effort, image, torch, gpus, figures, doubts, wrong })
     }
 
     /// It was interrupted, and has not all of what it was to have.
@@ -177,17 +205,26 @@ impl Baseline {
         self.figures.iter().find(same).map(|(_, _, value)| *value)
     }
 
-    /// It has none of these GPUs.
-    pub fn none_of(&self, now: &[Now]) -> Option<Sentence> {
+    /// It has none of these GPUs, or not all of them.
+    pub fn lacks(&self, now: &[Now]) -> Option<Sentence> {
         let all = |numbers: &mut dyn Iterator<Item = u32>| {
             let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
             if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
         };
         let same = |now: &Now| self.gpus.iter().any(|then| then.gpu == now.gpu);
-        if now.is_empty() || now.iter().any(same) {
+        let then = all(&mut self.gpus.iter().map(|gpu| gpu.gpu));
+        if now.is_empty() || now.iter().all(same) {
             return None;
         }
-        let then = all(&mut self.gpus.iter().map(|gpu| gpu.gpu));
+        if now.iter().any(same) {
+            let new = all(&mut now.iter().filter(|now| !same(now)).map(|gpu| gpu.gpu));
+            return Some(Sentence::new(
+                format!(
+                    "it does not have GPU {new}, it is of GPU {then}: nothing of GPU {new} is compared"
+                ),
+                format!("它没有 GPU {new}，它是 GPU {then} 的：GPU {new} 不作比较"),
+            ));
+        }
         let now = all(&mut now.iter().map(|gpu| gpu.gpu));
         Some(Sentence::new(
             format!(
@@ -217,6 +254,16 @@ impl Baseline {
         Some(Sentence::new(
             format!("the earlier one was wrong ({reason})"),
             format!("先前的结果有误（{reason}）"),
+        ))
+    }
+
+    /// Why this figure is not known to be what was reached then.
+    pub(crate) fn doubt(&self, name: &str, gpus: &[u32]) -> Option<Sentence> {
+        let same = |one: &&(String, Vec<u32>, Sentence)| one.0 == name && one.1 == gpus;
+        let Sentence { en, zh } = &self.doubts.iter().find(same)?.2;
+        Some(Sentence::new(
+            format!("the earlier one was \"can't tell\": {en}"),
+            format!("先前的结果无法判断：{zh}"),
         ))
     }
 
@@ -305,9 +352,35 @@ impl Baseline {
     }
 }
 
+impl Figure {
+    /// As it was measured, and its unit: what holds for one that is measured now holds for it.
+    fn into_measured(self) -> (Measured, String) {
+        let Self { figure, gpus, value, best, error, spread, repeats, .. } = self;
+        let Self { timer_within, timer_longer, unit, .. } = self;
+        let measured = Measured {
+            figure,
+            gpus,
+            value,
+            best: best.unwrap_or(value),
+            spread: spread.unwrap_or_default(),
+            repeats: repeats.unwrap_or(1),
+            method: String::new(),
+            error,
+            evidence: None,
+            curve: Vec::new(),
+            timer_within,
+            timer_longer,
+        };
+        (measured, unit)
+    }
+}
+
 impl From<&Report> for Baseline {
     fn from(report: &Report) -> Self {
         let figures = report.figures.iter().map(|one| &one.figure);
+        let doubts = figures.clone().filter_map(|one| {
+            Some((one.figure.clone(), one.gpus.clone(), doubtful(&report.gpus, one)?))
+        });
         Self {
             interrupted: report.interrupted,
             effort: Some(report.effort.to_owned()),
@@ -316,6 +389,7 @@ impl From<&Report> for Baseline {
             torch: report.torch.clone(),
             gpus: report.gpus.iter().map(Gpu::of).collect(),
             figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
+            doubts: doubts.collect(),
             // Its own report says it.
             wrong: Vec::new(),
         }
@@ -334,30 +408,6 @@ impl Gpu {
         let sm_count = sm_count.unwrap_or(u32::MAX);
         Now { gpu, name, sm_count, driver, board, ..Now::default() }
     }
-}
-
-/// Why a figure can't be what an earlier result says: what holds for one that is measured now.
-fn cannot_be(
-    gpus: &[Now],
-    name: &str,
-    of: &[u32],
-    (value, best): (f64, f64),
-    error: Option<(f64, f64)>,
-) -> Option<String> {
-    let figure = Measured {
-        figure: name.to_owned(),
-        gpus: of.to_vec(),
-        value,
-        best,
-        spread: 0.0,
-        repeats: 1,
-        method: String::new(),
-        error,
-        evidence: None,
-        curve: Vec::new(),
-        timer_within: None,
-    };
-    impossible(gpus, &figure)
 }
 
 /// Where a number begins that has more digits than any that is written here. Digits in words don't count.

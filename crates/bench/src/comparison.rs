@@ -2,11 +2,12 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::answer::Gpu;
+use crate::answer::{Gpu, Unavailable};
 use crate::baseline::Baseline;
 use crate::contradiction::contradiction;
+use crate::doubt::doubtful;
 use crate::figures::figure;
-use crate::judge::{Judged, unheld};
+use crate::judge::Judged;
 use crate::report::{Report, named, number};
 use crate::sentence::Sentence;
 
@@ -111,15 +112,49 @@ impl Comparison {
     /// Of a run with an earlier one of that name; figures that only one of them has are left out.
     pub(crate) fn new(since: &str, earlier: &Baseline, report: &Report) -> Self {
         let mut differences = Vec::new();
-        differences.extend(earlier.none_of(&report.gpus));
+        differences.extend(earlier.lacks(&report.gpus));
         differences.extend(earlier.other_effort(report.effort));
         report.image.iter().for_each(|image| differences.extend(earlier.other_image(image)));
         report.gpus.iter().for_each(|gpu| differences.extend(earlier.other_gpu(gpu)));
         report.gpus.iter().for_each(|gpu| differences.extend(earlier.was_wrong(gpu.gpu)));
         differences.extend(earlier.other_torch(report.torch.as_deref()));
         let figures = report.figures.iter().filter_map(|one| change(earlier, report, one));
-        Self { since: since.to_owned(), differences: once(differences), figures: figures.collect() }
+        let figures: Vec<Change> = figures.collect();
+        if figures.is_empty() {
+            differences.push(nothing(earlier, report));
+        }
+        Self { since: since.to_owned(), differences: once(differences), figures }
     }
+}
+
+/// That nothing is compared, and why.
+fn nothing(earlier: &Baseline, report: &Report) -> Sentence {
+    let both = |all: &[Unavailable]| -> Vec<String> {
+        let both = all.iter().filter(|one| earlier.value(&one.figure, &one.gpus).is_some());
+        both.map(Unavailable::named).collect()
+    };
+    let (wrong, missing) = (both(&report.wrong), both(&report.unavailable));
+    let (mut en, mut zh) = (Vec::new(), Vec::new());
+    if !wrong.is_empty() {
+        en.push(format!("{} gave a wrong result now", wrong.join(", ")));
+        zh.push(format!("{} 现在的结果有误", wrong.join("、")));
+    }
+    if !missing.is_empty() {
+        en.push(format!("{} could not be measured now", missing.join(", ")));
+        zh.push(format!("{} 现在无法测量", missing.join("、")));
+    }
+    if en.is_empty() && report.figures.is_empty() {
+        en.push("nothing was measured now".to_owned());
+        zh.push("现在没有测得任何数值".to_owned());
+    }
+    if en.is_empty() {
+        en.push("it has none of the figures that were measured now, of these GPUs".to_owned());
+        zh.push("它没有这些 GPU 上现在测得的任何数值".to_owned());
+    }
+    Sentence::new(
+        format!("nothing is compared: {}", en.join("; ")),
+        format!("没有可比较的内容：{}", zh.join("；")),
+    )
 }
 
 /// Each of them once: a driver is that of all GPUs.
@@ -157,7 +192,8 @@ fn why_not(earlier: &Baseline, report: &Report, one: &Judged) -> Option<Sentence
     earlier
         .marked(&one.figure.figure, &one.figure.gpus)
         .or_else(other)
+        .or_else(|| earlier.doubt(&one.figure.figure, &one.figure.gpus))
         .or_else(|| contradiction(&report.gpus, &one.figure))
-        .or_else(|| unheld(&one.figure))
+        .or_else(|| doubtful(&report.gpus, &one.figure))
         .or_else(|| earlier.other_effort(report.effort))
 }

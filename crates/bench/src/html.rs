@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::comparison::{Changed, Comparison};
 use crate::figures::{FIGURES, Group, Row};
 use crate::judge::{Judged, Verdict};
-use crate::report::{Report, about, is_low, named, number, once};
+use crate::report::{Report, about, is_low, is_open, named, number, once};
 use crate::sentence::Sentence;
 use chart::chart;
 
@@ -187,12 +187,8 @@ impl Report {
     }
 
     fn verdict_zh(&self) -> String {
-        let low: Vec<&str> = self
-            .figures
-            .iter()
-            .filter(|one| is_low(one))
-            .map(|one| one.figure.figure.as_str())
-            .collect();
+        let low = self.figures.iter().filter(|one| is_low(one)).map(|one| self.named(one));
+        let low: Vec<String> = low.collect();
         let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
         let missing: Vec<&str> = self.unavailable.iter().map(|one| one.figure.as_str()).collect();
         let missing = match missing.as_slice() {
@@ -202,6 +198,9 @@ impl Report {
         let said = match (self.wrong.len(), low.is_empty(), self.figures.len()) {
             (0, true, 0) if self.interrupted => "什么都没有测量".to_owned(),
             (0, true, 0) => return "什么都没能测量".to_owned(),
+            (0, true, all) if compared == 0 && self.figures.iter().any(is_open) => {
+                format!("测量了 {all} 项，无法判断是否偏低：原因见各项")
+            }
             (0, true, all) if compared == 0 => format!("测量了 {all} 项，没有已知数据可比"),
             (0, true, all) => {
                 format!("测量了 {all} 项；其中 {compared} 项有已知数据可比，没有一项偏低")

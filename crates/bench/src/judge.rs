@@ -9,20 +9,15 @@ use serde::{Serialize, Serializer};
 use crate::answer::{Figure, Gpu};
 use crate::bound::{limit, link, peak, product};
 use crate::contradiction::contradiction;
+use crate::doubt::{apart, too_good, unheld, unsteady};
 use crate::figures::{Group, Row, figure};
-use crate::measure::clock::CLOSE;
-use crate::report::number;
 use crate::sentence::Sentence;
 
 /// A reason counts as a cause if it was there in this share of the samples.
-const HELD: f64 = 0.1;
-
-/// Repeats whose middle half lies further apart than this share of the median are two kinds of repeats, and their middle says
-/// little: of healthy GPUs it is below a twentieth.
-const UNSTEADY: f64 = 0.25;
+pub(crate) const HELD: f64 = 0.1;
 
 /// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
-const REASONS: &[(u64, &str, &str)] = &[
+pub(crate) const REASONS: &[(u64, &str, &str)] = &[
     (
         0x2,
         "its clocks are set below the highest (application clocks)",
@@ -47,6 +42,12 @@ const REASONS: &[(u64, &str, &str)] = &[
     ),
     (0x80, "the power supply asks for less (power brake)", "电源要求降低功耗（power brake）"),
 ];
+
+/// Why a figure has nothing to be compared with.
+pub(crate) const NO_GPU: &str = "it is of no GPU";
+pub(crate) const NO_PRODUCT: &str = "the product is not known";
+pub(crate) const NO_INSTANCE: &str = "of a MIG instance only products are compared";
+pub(crate) const NO_FIGURE: &str = "nothing is known to compare it with";
 
 /// What is known of a figure's worth.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -154,7 +155,7 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
         let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
         let verdict = match gpu {
             Some(gpu) => verdict(row, gpu, gpus, &one),
-            None => Verdict::unknown("it is of no GPU", "它不属于任何 GPU"),
+            None => Verdict::unknown(NO_GPU, "它不属于任何 GPU"),
         };
         let peak_at_clock = gpu.and_then(|gpu| peak_at_clock(gpu, &one));
         Some(Judged { unit: row.unit, peak_at_clock, verdict, below_siblings, figure: one })
@@ -163,14 +164,14 @@ pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
 }
 
 /// The multiprocessors of a MIG instance and of the whole board.
-fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
+pub(crate) fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
     let whole = product.sm_count.filter(|whole| *whole > gpu.sm_count)?;
     (gpu.mig == Some(true) || gpu.name.contains(" MIG ")).then_some((gpu.sm_count, whole))
 }
 
 fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let Some(product) = product(gpu) else {
-        return Verdict::unknown("the product is not known", "不认识这个产品");
+        return Verdict::unknown(NO_PRODUCT, "不认识这个产品");
     };
     if let Some(because) = contradiction(gpus, one) {
         return Verdict::Unknown { because };
@@ -179,120 +180,91 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     let name = one.figure.trim_end_matches("-sustained");
     let sustained = name != one.figure;
     // Of an instance, only what its multiprocessors do is in proportion.
-    let instance = instance(gpu, product);
-    if instance.is_some() && row.group != Group::Products {
-        return Verdict::unknown(
-            "of a MIG instance only products are compared",
-            "MIG 实例只比较矩阵乘",
-        );
+    if instance(gpu, product).is_some() && row.group != Group::Products {
+        return Verdict::unknown(NO_INSTANCE, "MIG 实例只比较矩阵乘");
     }
-    let expected = |value: f64, what: &str, source| match instance {
-        Some((own, whole)) => Expected {
-            value: value * f64::from(own) / f64::from(whole),
-            what: format!("{own}/{whole} of the {what}"),
-            source,
-        },
-        None => Expected { value, what: what.to_owned(), source },
-    };
-    let low = |with: Expected| {
+    // What is low by a timer that nothing bears out is low if the host's clock says so, too.
+    let low = |with: Expected, least: f64| {
+        if let Some(because) = unheld(one).filter(|_| by_host(row, one, &with) >= least) {
+            return Verdict::Unknown { because };
+        }
         let loss = match row.more {
             true => 1.0 - one.value / with.value,
             false => 1.0 - with.value / one.value,
         };
         Verdict::Low { causes: causes(row, gpu, product, one, loss), with }
     };
-    let reached = |with: &Expected| match row.more {
-        true => one.value / with.value,
-        false => with.value / one.value,
-    };
+    let reached = |with: &Expected| reached(row, one, with);
     // What could have been anything is not as expected: beyond its bound it would have been wrong.
-    let bounded = |verdict: Verdict| match (limit(gpus, one), unsteady(row, one)) {
-        (Err(because), _) => Verdict::Unknown { because },
-        (Ok(_), Some(causes)) => match (causes.is_empty(), verdict) {
-            (false, Verdict::AsExpected { with } | Verdict::AboveFloor { with }) => {
+    let bounded = |verdict: Verdict| {
+        if let Some(because) = limit(gpus, one).err().or_else(|| unheld(one)) {
+            return Verdict::Unknown { because };
+        }
+        match (unsteady(row, one), verdict) {
+            (Some(causes), Verdict::AsExpected { with } | Verdict::AboveFloor { with })
+                if !causes.is_empty() =>
+            {
                 Verdict::Low { with, causes }
             }
-            _ => apart(one),
-        },
-        (Ok(_), None) => match (unheld(one), verdict) {
-            (Some(because), _) => Verdict::Unknown { because },
+            (Some(_), _) => Verdict::Unknown { because: apart(one, true) },
             (None, Verdict::AsExpected { with }) if reached(&with) > beyond() => {
-                too_good(row, one, &with)
+                Verdict::Unknown { because: too_good(row, one, &with) }
             }
             (None, verdict) => verdict,
-        },
+        }
     };
-    if let Some(known) = public_figure(product, name, one.gpus.len()) {
+    if let Some(with) = best_known(gpu, product, one) {
         let of = match row.group {
             Group::Host => Compared::Host,
             Group::Burn => Compared::Sustained,
             _ if sustained => Compared::Sustained,
             _ => Compared::Device,
         };
-        let with = expected(known.value, "best known", known.source);
         return match reached(&with) >= least(of) {
             true => bounded(Verdict::AsExpected { with }),
-            false => low(with),
+            false => low(with, least(of)),
         };
     }
     let Some(known) = floor_figure(product, name) else {
-        return Verdict::unknown("nothing is known to compare it with", "没有已知数据可比");
+        return Verdict::unknown(NO_FIGURE, "没有已知数据可比");
     };
-    let with = expected(known.value, "DCGM's floor", known.source);
-    if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with) }
+    let with = expected(gpu, product, (known.value, "DCGM's floor", known.source));
+    if reached(&with) >= 1.0 { bounded(Verdict::AboveFloor { with }) } else { low(with, 1.0) }
 }
 
-/// What was seen to hold a figure down now and then, where its repeats are far apart; `None` where they are not. What the host's own
-/// work is part of is never steady on a busy one.
-fn unsteady(row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
-    let by_host = matches!(row.group, Group::Latency | Group::Small | Group::Loader);
-    if by_host || one.spread <= UNSTEADY {
-        return None;
+/// What a figure is compared with; of an instance, in proportion.
+fn expected(gpu: &Gpu, product: &Product, known: (f64, &str, &'static str)) -> Expected {
+    let (value, what, source) = known;
+    match instance(gpu, product) {
+        Some((own, whole)) => Expected {
+            value: value * f64::from(own) / f64::from(whole),
+            what: format!("{own}/{whole} of the {what}"),
+            source,
+        },
+        None => Expected { value, what: what.to_owned(), source },
     }
-    let seen = one.evidence.as_ref();
-    let held = |bit: u64| {
-        let its = |(known, share): &(u64, f64)| *known == bit && *share >= HELD;
-        seen.is_some_and(|seen| seen.reasons.iter().any(its))
-    };
-    let cause = |(bit, en, zh): &(u64, &str, &str)| held(*bit).then(|| Sentence::new(*en, *zh));
-    Some(REASONS.iter().filter_map(cause).collect())
 }
 
-/// Why the timer that a figure rests on is not known to be right, where it is so.
-pub(crate) fn unheld(one: &Figure) -> Option<Sentence> {
-    let share = one.timer_within.filter(|share| *share > CLOSE)? * 100.0;
-    let allowed = CLOSE * 100.0;
-    Some(Sentence::new(
-        format!(
-            "the host's clock is {share:.0} % away from CUDA's timer, where {allowed:.0} % is allowed: a host that is slow or busy, or a timer that is wrong"
-        ),
-        format!(
-            "主机时钟与 CUDA 计时器相差 {share:.0} %，允许 {allowed:.0} %：主机慢或繁忙，或者计时器有误"
-        ),
-    ))
+/// The best that is known of a figure on this GPU.
+pub(crate) fn best_known(gpu: &Gpu, product: &Product, one: &Figure) -> Option<Expected> {
+    let name = one.figure.trim_end_matches("-sustained");
+    let known = public_figure(product, name, one.gpus.len())?;
+    Some(expected(gpu, product, (known.value, "best known", known.source)))
 }
 
-/// Nobody has seen as much.
-fn too_good(row: &Row, one: &Figure, with: &Expected) -> Verdict {
-    let (unit, best, times) = (row.unit, number(with.value), beyond());
-    let value = number(one.value);
-    Verdict::unknown(
-        format!(
-            "{value} {unit} is more than {times} times the {} ({best}): nobody is known to have seen as much",
-            with.what
-        ),
-        format!("{value} {unit} 超过已知最好值（{best}）的 {times} 倍：没有人公布过这么高的数值"),
-    )
+/// The share of what it should be that a figure is.
+pub(crate) fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
+    match row.more {
+        true => one.value / with.value,
+        false => with.value / one.value,
+    }
 }
 
-fn apart(one: &Figure) -> Verdict {
-    let share = one.spread * 100.0;
-    Verdict::unknown(
-        format!(
-            "its repeats are far apart (the middle half of them by {share:.0} % of the median), and nothing says why"
-        ),
-        format!("各次重复相差很大（中间一半相差中位数的 {share:.0} %），没有说明原因"),
-    )
+/// The same by the host's clock, where that has seen less time pass than CUDA's timer; where it has seen more, which a slow host
+/// does, by the timer.
+fn by_host(row: &Row, one: &Figure, with: &Expected) -> f64 {
+    let less = one.timer_within.filter(|_| one.timer_longer).unwrap_or_default();
+    reached(row, one, with) / (1.0 - less).max(f64::MIN_POSITIVE)
 }
 
 /// A cause of which it is known how much it takes; one that takes less than half of what is missing is not the cause.
@@ -336,9 +308,10 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure, loss: f64) -> V
     if let Some((now, most)) = clock.filter(|_| causes.is_empty() && at_most(0.9))
         && computes
     {
-        causes.push(Sentence::new(
-            format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
-            format!("时钟是 {now:.0} MHz，最高 {most:.0} MHz，NVML 没有说明原因"),
+        causes.push(weighed(
+            &format!("its clock was at {now:.0} of {most:.0} MHz, and NVML does not say why"),
+            &format!("时钟是 {now:.0} MHz，最高 {most:.0} MHz，NVML 没有说明原因"),
+            by_clock,
         ));
     }
     if let Some(whole) = product.sm_count.filter(|whole| *whole > gpu.sm_count)

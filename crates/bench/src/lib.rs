@@ -11,6 +11,7 @@ mod baseline;
 mod bound;
 pub mod comparison;
 mod contradiction;
+mod doubt;
 mod figures;
 mod html;
 pub mod judge;

@@ -62,7 +62,7 @@ of the small model, that there is a loss at all: it is compared before.
 **Which timer.** Each burst, group and round is held to the host's clock as well: those for which the two are more than 3 % apart (less than half of the 7 % that a verdict allows) are taken again, up
 to twice as many as are wanted. Where the host is too slow to say it of 10 ms (a busy one, or one that is told late), up to three groups of ten times as long are timed, which costs waking a tenth
 as much of them: one that is within 3 % bears the timer out. Without one, a figure is never as expected: *can't tell* says how far apart the two are, and that the host may be slow or
-the timer wrong, which nobody can know there. More than a quarter, and of a burst 3 ms beside it, is no time: where there are three times as many of those as were wanted, or the longest group is
+the timer wrong, which nobody can know there. Nor is it low, unless it is so by the host's clock as well: a timer that says too much makes a faithful GPU look slow. More than a quarter (of too much a tenth), and of a burst 3 ms beside it, is no time: where there are three times as many of those as were wanted, or the longest group is
 so, there is no figure, and both times are said. A timer that is right over tenths of a second, and wrong over less by no more than that, on a host that is slow, would pass.
 The clock of the host itself is believed. Figures of collectives and latencies are by the host's clock alone. A figure that is more than 1.1 times the best that is known of this GPU (`beyond`
 in `crates/facts/data/figures.toml`, with its source) is *can't tell*: nobody has published as much. `l2-read` has no row of any GPU to be compared with, and is never more than that. A figure that is more than 1.15 times what the multiprocessors can do at
@@ -99,7 +99,7 @@ fault were to write both numbers. Each second is held to the host's clock. cuBLA
 **Kept.** A result that was not interrupted is kept in the store, wrong ones too, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
 `--baseline FILE`: it is read before anything is measured, strictly: a figure that is beyond its bound, off by more than it was allowed, negative or none is refused with the reason. One that it marks as wrong
-is *can't tell*, and a GPU that was wrong then, in any figure, is named; so is that it has none of the GPUs that are measured. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+is *can't tell*, and so is one whose timer the host's clock did not bear out, whose repeats are far apart, or that is more than 1.1 times the best known, then or now; a GPU that was wrong then, in any figure, is named; so is each GPU that is measured and that it does not have. Where nothing is compared, it is said why. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
 above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
 Another driver, image or torch is what people compare: the figures are compared, beside what differs.
@@ -108,8 +108,8 @@ Another driver, image or torch is what people compare: the figures are compared,
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks
 for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
 power limit, heat, power brake, clocks set lower, fewer PCIe lanes, a PCIe generation that is lower while it is measured (an idle GPU lowers it, which
-is no fault), other processes, fewer multiprocessors than the product has; without such a cause
-it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
+is no fault), other processes, fewer multiprocessors than the product has; one that explains less than half of
+what is missing is said with its share of it; without such a cause it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
 compare with, or no bound. A MIG instance is compared with its share of the multiprocessors, for products only, and that is said.
 
 **Bounds.** Every figure but `loader` and `loader-passing` has one that it can't pass (`bound` in `crates/facts/data/figures.toml`): what the

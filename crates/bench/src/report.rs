@@ -9,7 +9,7 @@ use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::baseline::Baseline;
 use crate::bound::impossible;
 use crate::comparison::Comparison;
-use crate::judge::{Judged, Verdict, judge};
+use crate::judge::{Judged, NO_FIGURE, NO_GPU, NO_INSTANCE, NO_PRODUCT, Verdict, judge};
 use crate::sentence::Sentence;
 
 /// The version of the document (docs/format/bench.md).
@@ -135,12 +135,9 @@ impl Report {
 
     /// The verdict in a sentence.
     pub fn verdict(&self) -> String {
-        let low: Vec<&str> = self
-            .figures
-            .iter()
-            .filter(|one| matches!(one.verdict, Verdict::Low { .. }))
-            .map(|one| one.figure.figure.as_str())
-            .collect();
+        let is_low = |one: &&Judged| matches!(one.verdict, Verdict::Low { .. });
+        let low = self.figures.iter().filter(is_low).map(|one| self.named(one));
+        let low: Vec<String> = low.collect();
         let far: Vec<String> =
             self.figures.iter().filter(|one| is_far_below(one)).map(named).collect();
         let compared = self.figures.iter().filter(|one| one.verdict.is_known()).count();
@@ -168,6 +165,10 @@ impl Report {
             }
             (true, true) if all == 0 && self.interrupted => "nothing was measured".to_owned(),
             (true, true) if all == 0 => return "nothing could be measured".to_owned(),
+            (true, true) if compared == 0 && self.figures.iter().any(is_open) => format!(
+                "{} measured, and it can't be told whether any is low: beside each is why",
+                counted(all, "figure")
+            ),
             (true, true) if compared == 0 => {
                 format!("{} measured, with no known figure to compare with", counted(all, "figure"))
             }
@@ -178,6 +179,11 @@ impl Report {
         };
         let part = if self.interrupted { "interrupted, and not whole: " } else { "" };
         format!("{part}{said}{missing}")
+    }
+
+    /// A figure's name; of several GPUs with those that it is of.
+    pub(crate) fn named(&self, one: &Judged) -> String {
+        if self.gpus.len() > 1 { named(one) } else { one.figure.figure.clone() }
     }
 
     /// The GPUs that got something wrong.
@@ -194,6 +200,12 @@ impl Report {
 /// It is less than it should be, by what is known of it or by what the others have.
 pub(crate) fn is_low(one: &Judged) -> bool {
     matches!(one.verdict, Verdict::Low { .. }) || is_far_below(one)
+}
+
+/// There is something to compare it with, and that says nothing.
+pub(crate) fn is_open(one: &Judged) -> bool {
+    let Verdict::Unknown { because } = &one.verdict else { return false };
+    ![NO_PRODUCT, NO_FIGURE, NO_GPU, NO_INSTANCE].contains(&because.en.as_str())
 }
 
 /// A pair of GPUs that passes much less than the other pairs: of one kind of link all are the same. Where there is more than one kind

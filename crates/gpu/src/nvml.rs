@@ -286,6 +286,7 @@ impl Nvml {
         // NVML_DEVICE_NAME_V2_BUFFER_SIZE are 96).
         let room = buffer.len() as c_uint;
         let code = times::call(name, || unsafe { function(device, buffer.as_mut_ptr(), room) });
+        session::heed(code);
         (code == 0).then(|| chars(&buffer))
     }
 
@@ -407,6 +408,7 @@ impl Nvml {
         // SAFETY: with a count of 0 nothing is written through the null pointer (nvml.h says the
         // array may then be NULL).
         let code = unsafe { function(device, &mut count, std::ptr::null_mut()) };
+        session::heed(code);
         // NVML advises callers to leave room for some more than there are.
         matches!(code, 0 | 7).then_some(count)
     }

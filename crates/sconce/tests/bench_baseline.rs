@@ -9,7 +9,7 @@ mod world;
 
 use std::fs;
 
-use bench_world::Machine;
+use bench_world::{Machine, all};
 use serde_json::Value;
 
 const QUICK: [&str; 3] = ["--quick", "--only", "bf16"];
@@ -195,4 +195,73 @@ fn a_baseline_that_says_nothing_of_this_gpu_or_what_can_not_be() {
     let (_, said) = before.machine.says(&before.with(wrong, &[]), "");
     assert!(said.contains("GPU 0 was wrong then: bf16: a sum is off"), "{said}");
     assert!(said.contains("can't tell because the earlier one was wrong (a sum is off)"), "{said}");
+}
+
+/// What can't be told of a figure by itself, then or now, is neither better nor worse.
+#[test]
+fn what_can_not_be_told_is_not_compared() {
+    let before = Before::new();
+    for (keys, value, why) in [
+        (
+            &["timer_within"][..],
+            0.11,
+            "the host's clock is 11 % away from CUDA's timer, where 3 % is allowed",
+        ),
+        (&["spread"], 0.9, "its repeats are far apart (the middle half of them by 90 % of"),
+        (&["value", "best"], 946.0, "946 TFLOP/s is more than 1.1 times the best known (794)"),
+    ] {
+        let change = |document: &mut Value| {
+            keys.iter().for_each(|key| document["figures"][0][*key] = value.into());
+        };
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        let why = format!("can't tell because the earlier one was \"can't tell\": {why}");
+        assert!(code == 0 && said.contains(&why), "{code} {said}");
+    }
+    let words = before.with(|_| {}, &[]);
+    for (key, value, why) in [
+        ("FAKE_GPU_TFLOPS", "900", "900 TFLOP/s is more than 1.1 times the best known"),
+        ("FAKE_GPU_TIMER_TIMES", "0.9", "the host's clock is "),
+    ] {
+        let (code, said) = all(before.machine.command(&words, "").env(key, value));
+        let why = format!("can't tell because {why}");
+        assert!(code == 0 && said.contains(&why), "{code} {said}");
+    }
+}
+
+/// Numbers that no figure has.
+#[test]
+fn a_baseline_of_no_gpu_or_no_repeats_is_refused() {
+    let before = Before::new();
+    for (key, value, why) in [
+        ("gpus", serde_json::json!([]), "its `bf16` is of no GPU"),
+        ("gpus", serde_json::json!([0, 0]), "its `bf16` is of one GPU twice"),
+        ("spread", (-1.0).into(), "its `bf16` has no spread, which can't be"),
+        ("repeats", 0.into(), "its `bf16` has no repeats, which can't be"),
+        ("timer_within", (-1.0).into(), "which can't be"),
+        ("timer_within", 1e9.into(), "the clocks of its `bf16` are 1e9 apart, which can't be"),
+    ] {
+        let change = |document: &mut Value| document["figures"][0][key] = value.clone();
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        assert!(code == 3 && said.contains(why) && !said.contains("GPU 0:"), "{code} {said}");
+    }
+}
+
+/// Where there is nothing below "since", it is said why; and a GPU that only one of the two has.
+#[test]
+fn a_comparison_of_nothing_says_so() {
+    let before = Before::new();
+    let words = before.with(|_| {}, &[]);
+    for (key, value, why) in [
+        ("FAKE_GPU_WRONG", "numbers", "bf16 gpu 0 gave a wrong result now"),
+        ("FAKE_GPU_TIMER_TIMES", "0.5", "bf16 gpu 0 could not be measured now"),
+    ] {
+        let (_, said) = all(before.machine.command(&words, "").env(key, value));
+        let why = format!("since before.json:\n  nothing is compared: {why}\n");
+        assert!(said.contains(&why), "{said}");
+    }
+    let words = ["--quick", "--baseline", "before.json"];
+    let (code, said) = before.machine.run_as(&words, "bf16", "", &[("FAKE_GPU_COUNT", "2")]);
+    let why = "it does not have GPU 1, it is of GPU 0: nothing of GPU 1 is compared\n";
+    assert!(code == 0 && said.matches(why).count() == 2, "{code} {said}");
+    assert!(said.contains("the same") && !said.contains("nothing is compared"), "{said}");
 }

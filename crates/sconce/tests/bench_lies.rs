@@ -117,6 +117,22 @@ fn a_timer_that_says_a_little_less_is_not_gone_by() {
     assert!(code == 0 && said.contains("as expected"), "{code} {said}");
 }
 
+/// A timer that says too much makes a faithful GPU look slow: it is low where it is so by the host's clock as well.
+#[test]
+fn a_timer_that_says_too_much_makes_no_gpu_low() {
+    let machine = Machine::new();
+    for times in ["1.08", "1.1", "1.15", "1.2"] {
+        let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_TIMER_TIMES", times)]);
+        let why = "can't tell: the host's clock is ";
+        assert!(code == 0 && said.contains(why) && !said.contains("LOW"), "{times}: {said}");
+    }
+    for (speed, times) in [("500", "1.1"), ("690", "0.95")] {
+        let says = [("FAKE_GPU_TFLOPS", speed), ("FAKE_GPU_TIMER_TIMES", times)];
+        let (code, said) = machine.run("bf16", "", &says);
+        assert!(code == 1 && said.contains("LOW, without a known cause"), "{times}: {said}");
+    }
+}
+
 /// More than anybody has seen of this GPU, and less than what it can't be.
 #[test]
 fn a_figure_that_nobody_has_seen_is_not_as_expected() {
@@ -124,6 +140,12 @@ fn a_figure_that_nobody_has_seen_is_not_as_expected() {
     let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_TFLOPS", "900")]);
     let why = "can't tell: 900 TFLOP/s is more than 1.1 times the best known (794): nobody is known to have seen as much";
     assert!(code == 0 && said.contains(why), "{code} {said}");
+    let last = "1 figure measured, and it can't be told whether any is low: beside each is why";
+    assert_eq!(said.lines().last(), Some(last), "{said}");
+    // Of several GPUs it is said which is low.
+    let says = [("FAKE_GPU_TFLOPS", "500"), ("FAKE_GPU_COUNT", "2")];
+    let (code, said) = machine.run("bf16", "", &says);
+    assert!(code == 1 && said.ends_with("\nlow: bf16 gpu 0, bf16 gpu 1\n"), "{code} {said}");
 }
 
 /// A GPU that does the first launch of a burst, and for the others only takes its time.
@@ -155,6 +177,19 @@ fn errors_of_nvml_are_said() {
     let (code, said) = machine.run("bf16", "gpu.*.clock_lost 9\n", &[]);
     let why = "not measured: while `products` was measured, of a call about GPU 0, NVML's code is 15 (GPU is lost)";
     assert!(code == 11 && said.contains(why), "{code} {said}");
+    // Those that are asked before anything is measured, and how a GPU is found.
+    for call in [
+        "nvmlDeviceGetHandleByPciBusId_v2",
+        "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetCount_v2",
+    ] {
+        let (code, said) = machine.run("bf16", &format!("lost_call {call}\n"), &[]);
+        let why = "NVML's code is 15 (GPU is lost)";
+        assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{call}: {said}");
+    }
     let (code, said) = machine.run("bf16", "init 9\n", &[]);
     let why = "not measured: nvmlInit: Driver Not Loaded (9): clocks, power, limits and links";
     assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");
@@ -183,6 +218,11 @@ fn a_cause_that_explains_little_is_not_the_cause() {
     let nvml = "gpu.*.sm_mhz 1900\ngpu.*.reasons 4\n";
     let (code, said) = machine.run("bf16", nvml, &[("FAKE_GPU_TFLOPS", "400")]);
     let why = "LOW: without a known cause (the power limit holds its clock down, which explains 8 % of it)";
+    assert!(code == 1 && said.contains(why), "{code} {said}");
+    // The same without a reason.
+    let slow = ("FAKE_GPU_TFLOPS", "284");
+    let (code, said) = machine.run("bf16", "gpu.*.sm_mhz 1755\n", &[slow]);
+    let why = "LOW: without a known cause (its clock was at 1755 of 1980 MHz, and NVML does not say why, which explains 18 % of it)";
     assert!(code == 1 && said.contains(why), "{code} {said}");
 }
 

@@ -4,7 +4,7 @@
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `clocks_before_lost`, of a GPU: so many clocks are answered, and
- * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
+ * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `lost_call NAME`: every call of this function is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
  * are answered, and the next hangs without end. `whole_end 1`: the library's
@@ -108,6 +108,13 @@ static code reach(void *device) {
     return lost ? atoi(lost) : OK;
 }
 
+/* Whether this function alone says that the GPU is lost. */
+static int is_lost(const char *name) {
+    const char *lost = global("lost_call");
+    return lost && !strcmp(lost, name);
+}
+#define LOST_HERE if (is_lost(__func__)) return 15
+
 static code number(void *device, const char *key, u64 *value) {
     code c = reach(device);
     if (c) return c;
@@ -158,21 +165,23 @@ code nvmlSystemGetDriverVersion(char *buffer, u32 length) {
     strncpy(buffer, value, length);
     return OK;
 }
-code nvmlDeviceGetCount_v2(u32 *number) {
+static code gpus(u32 *number) {
     const char *value = global("gpus");
     *number = value ? strtoul(value, NULL, 0) : 0;
     return sessions ? OK : UNINITIALIZED;
 }
+code nvmlDeviceGetCount_v2(u32 *number) { LOST_HERE; return gpus(number); }
 code nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) {
     u32 all = 0;
-    nvmlDeviceGetCount_v2(&all);
+    gpus(&all);
     if (index >= all) return INVALID;
     *device = (void *)(unsigned long)(index + 1);
     return OK;
 }
 code nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device) {
     u32 all = 0, bus = 0, own = 0;
-    nvmlDeviceGetCount_v2(&all);
+    LOST_HERE;
+    gpus(&all);
     const char *colon = strchr(id, ':');
     for (u32 i = 0; colon && i < all; i++) {
         const char *known = of((void *)(unsigned long)(i + 1), "bus_id"), *there = known ? strchr(known, ':') : NULL;
@@ -183,7 +192,7 @@ code nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device) {
     }
     return NOT_FOUND;
 }
-code nvmlDeviceGetUUID(void *device, char *buffer, u32 length) { return text(device, "uuid", buffer, length); }
+code nvmlDeviceGetUUID(void *device, char *buffer, u32 length) { LOST_HERE; return text(device, "uuid", buffer, length); }
 code nvmlDeviceGetName(void *device, char *buffer, u32 length) { return text(device, "name", buffer, length); }
 code nvmlDeviceGetMinorNumber(void *device, u32 *value) { return small(device, "minor", value); }
 struct pci { char legacy[16]; u32 numbers[5]; char bus[32]; };
@@ -205,10 +214,11 @@ code nvmlDeviceGetClockInfo(void *device, u32 kind, u32 *value) {
     return small(device, kind == 1 ? "sm_mhz" : "memory_mhz", value);
 }
 code nvmlDeviceGetMaxClockInfo(void *device, u32 kind, u32 *value) {
+    LOST_HERE;
     return kind == 1 ? small(device, "sm_max_mhz", value) : NOT_SUPPORTED;
 }
 code nvmlDeviceGetPowerUsage(void *device, u32 *value) { return small(device, "power_mw", value); }
-code nvmlDeviceGetEnforcedPowerLimit(void *device, u32 *value) { return small(device, "power_limit_mw", value); }
+code nvmlDeviceGetEnforcedPowerLimit(void *device, u32 *value) { LOST_HERE; return small(device, "power_limit_mw", value); }
 code nvmlDeviceGetPowerManagementDefaultLimit(void *device, u32 *value) { return small(device, "power_default_mw", value); }
 code nvmlDeviceGetTemperature(void *device, u32 sensor, u32 *value) { return small(device, "temperature_c", value); }
 code nvmlDeviceGetTemperatureThreshold(void *device, u32 kind, u32 *value) {
@@ -328,7 +338,7 @@ static code processes(void *device, const char *key, u32 *length, struct process
     *length = found;
     return found > room ? TOO_SMALL : OK;
 }
-code nvmlDeviceGetComputeRunningProcesses_v3(void *device, u32 *length, struct process *infos) { return processes(device, "processes", length, infos); }
+code nvmlDeviceGetComputeRunningProcesses_v3(void *device, u32 *length, struct process *infos) { LOST_HERE; return processes(device, "processes", length, infos); }
 code nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, u32 *length, struct process *infos) { return processes(device, "drawing", length, infos); }
 
 struct gpm { int live; void *device; };

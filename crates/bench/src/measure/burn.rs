@@ -8,7 +8,7 @@ use sconce_cuda::blas::{Blas, Precision};
 use sconce_cuda::kernels::{self, Grid};
 use sconce_cuda::{Buffer, Context, Device, Refusal, Stream};
 
-use super::clock::{Clock, Times, Turn, apart, contradict, disagreement};
+use super::clock::{Clock, Times, Turn, ahead, contradict, disagreement};
 use super::products::{Done, Matrices, WORKSPACE, check_bf16, square};
 use super::{Bench, Fault, Order, memory, timed};
 use crate::answer::{Figure, Line, Moment};
@@ -132,7 +132,7 @@ fn one(
         } else {
             let once = seconds / f64::from(count);
             say(shape.operations() / once / 1e12);
-            groups.push((once, apart(seconds, waited)));
+            groups.push((once, ahead(seconds, waited)));
         }
     }
     if let Some(denial) = denial.filter(|_| denied > groups.len()) {

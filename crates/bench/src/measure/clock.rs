@@ -20,6 +20,8 @@ pub struct Times {
     pub seconds: Vec<f64>,
     /// How far the host's clock was from the device's, as a share.
     pub apart: f64,
+    /// The device's clock said more than the host's.
+    pub longer: bool,
 }
 
 /// Where a piece of work stands in what is timed.
@@ -103,7 +105,8 @@ impl Clock {
         Ok((self.taken()?, waited))
     }
 
-    /// The time of one of `count` times `work`, if the two clocks do not contradict each other; and how far they are apart.
+    /// The time of one of `count` times `work`, if the two clocks do not contradict each other; and how far the host's is
+    /// [`ahead`].
     ///
     /// # Errors
     /// They have disagreed more often than `lies` allows.
@@ -115,7 +118,7 @@ impl Clock {
     ) -> Result<Option<(f64, f64)>, Refusal> {
         let (seconds, waited) = self.both(count, work)?;
         let honest = lies.hold(seconds, waited)?;
-        Ok(honest.then(|| (seconds / f64::from(count.max(1)), apart(seconds, waited))))
+        Ok(honest.then(|| (seconds / f64::from(count.max(1)), ahead(seconds, waited))))
     }
 
     /// Poisons what will be written, which is not part of any time.
@@ -145,7 +148,7 @@ impl Clock {
             }
             thread::sleep(pause);
             match self.honest(launches, &mut lies, work)? {
-                Some((seconds, apart)) if apart <= CLOSE => close.push((seconds, apart)),
+                Some((seconds, ahead)) if ahead.abs() <= CLOSE => close.push((seconds, ahead)),
                 Some(one) => far.push(one),
                 None => {}
             }
@@ -169,7 +172,7 @@ impl Clock {
             }
         }
         if let Some((seconds, waited)) = best {
-            times.apart = apart(seconds, waited);
+            (times.apart, times.longer) = (apart(seconds, waited), seconds > waited);
             if times.apart > MOST_WAITED - 1.0 {
                 return Err(disagreement(seconds, waited));
             }
@@ -213,9 +216,14 @@ impl Clock {
     }
 }
 
+/// How much more the host's clock says than the device's, as a share of what that says; below 0 where it says less.
+pub fn ahead(seconds: f64, waited: f64) -> f64 {
+    if seconds > 0.0 { waited / seconds - 1.0 } else { f64::MAX }
+}
+
 /// How far the host's clock is from the device's, as a share of what that says.
 pub fn apart(seconds: f64, waited: f64) -> f64 {
-    if seconds > 0.0 { (waited / seconds - 1.0).abs() } else { f64::MAX }
+    ahead(seconds, waited).abs()
 }
 
 /// The host has waited for much longer than the device says that it worked, or for less.
@@ -268,10 +276,11 @@ fn nonsense(seconds: f64) -> Refusal {
 }
 
 impl Times {
-    /// Of groups: the seconds of one, and how far the clocks were apart.
+    /// Of groups: the seconds of one, and how far the host's clock was [`ahead`].
     pub fn of(groups: Vec<(f64, f64)>) -> Self {
-        let (seconds, apart): (Vec<f64>, Vec<f64>) = groups.into_iter().unzip();
-        Self { seconds, apart: median(&apart) }
+        let (seconds, ahead): (Vec<f64>, Vec<f64>) = groups.into_iter().unzip();
+        let apart: Vec<f64> = ahead.iter().map(|ahead| ahead.abs()).collect();
+        Self { seconds, apart: median(&apart), longer: median(&ahead) < 0.0 }
     }
 
     /// The middle one.

@@ -159,13 +159,15 @@ fn figure(name: &str, values: &[f64], more: bool, method: String) -> Figure {
         evidence: None,
         curve: Vec::new(),
         timer_within: None,
+        timer_longer: false,
     }
 }
 
 /// The same of rates that CUDA's timer gives: `of` one such time.
 fn timed(name: &str, times: &Times, method: String, of: impl Fn(f64) -> f64) -> Figure {
     let rates: Vec<f64> = times.seconds.iter().map(|seconds| of(*seconds)).collect();
-    Figure { timer_within: Some(times.apart), ..figure(name, &rates, true, method) }
+    let (timer_within, timer_longer) = (Some(times.apart), times.longer);
+    Figure { timer_within, timer_longer, ..figure(name, &rates, true, method) }
 }
 
 /// Measures a group on all devices that CUDA shows; `say` is told of each answer as it comes.
@@ -217,12 +219,26 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
     let answered = watch::boards(&devices);
     let (answered, why) = match answered {
         Some((known, why)) => (known, why),
-        None => (Vec::new(), Some(format!("no answer after {} s", watch::PATIENCE.as_secs()))),
+        None => {
+            let (waited, what) = (watch::PATIENCE.as_secs(), watch::NOT_KNOWN);
+            (Vec::new(), Some(format!("no answer after {waited} s: {what}")))
+        }
     };
-    let silent = why.map(|why| {
-        let reason = format!("{why}: clocks, power, limits and links of the GPUs are not known");
+    let silent = why.map(|reason| {
         Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus: Vec::new(), reason })
     });
+    let lost: Vec<Line> = devices
+        .iter()
+        .zip(&answered)
+        .filter_map(|(device, known)| {
+            let (what, gpu) = (known.lost.as_deref()?, Bench::number(device));
+            let reason = format!(
+                "before anything was measured, {what}; what is known of its clocks, power, limits and link is not whole"
+            );
+            let (figure, gpus) = (NVML.to_owned(), vec![gpu]);
+            Some(Line::Unavailable(Unavailable { figure, gpus, reason }))
+        })
+        .collect();
     let boards = answered.into_iter().chain(std::iter::repeat_with(Default::default));
     let gpus = devices.iter().zip(boards).map(|(device, known)| {
         Line::Gpu(Gpu {
@@ -244,5 +260,5 @@ pub fn gpus() -> Result<Vec<Line>, Refusal> {
             bus_id: device.bus_id.clone(),
         })
     });
-    Ok(gpus.chain(silent).collect())
+    Ok(gpus.chain(silent).chain(lost).collect())
 }

@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_millis(50);
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take for one moment of all GPUs, when it has answered before: some milliseconds each.
 const ANSWER: Duration = Duration::from_secs(5);
+/// What is not known without NVML.
+pub(super) const NOT_KNOWN: &str = "clocks, power, limits and links of the GPUs are not known";
 /// Moments that are kept: half an hour of 16 GPUs.
 const MOST: usize = 600_000;
 
@@ -51,19 +53,26 @@ pub(super) struct Known {
     pub(super) twin: Option<u32>,
     /// Without `GPU-`.
     pub(super) uuid: Option<String>,
+    /// NVML said that it is lost, in words.
+    pub(super) lost: Option<String>,
 }
 
-/// A session, and NVML's handle for each device.
-fn session(devices: &[Device]) -> Result<(Session, Vec<Option<usize>>), Silence> {
+/// NVML's handle for a device; or the code with which it said that the device is lost.
+type Place = Result<Option<usize>, i32>;
+
+/// A session, and where each device is in it.
+fn session(devices: &[Device]) -> Result<(Session, Vec<Place>), Silence> {
     if std::env::var_os(WITHOUT_NVML).is_some() {
         let (library, reason) = ("libnvidia-ml.so.1".into(), "it is not asked".to_owned());
         return Err(Silence::Library { library, reason });
     }
     let session = Session::open("libnvidia-ml.so.1".as_ref())?;
-    let places = devices
-        .iter()
-        .map(|device| device.bus_id.as_deref().and_then(|id| session.by_bus_id(id)))
-        .collect();
+    let place = |device: &Device| {
+        _ = Session::lost();
+        let place = device.bus_id.as_deref().and_then(|id| session.by_bus_id(id));
+        Session::lost().map_or(Ok(place), Err)
+    };
+    let places = devices.iter().map(place).collect();
     Ok((session, places))
 }
 
@@ -85,6 +94,13 @@ impl Watch {
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
             let Ok((session, places)) = session(&devices) else { return };
+            let gone = |(gpu, place): (usize, &Place)| Some((gpu, of_a_call(gpu, place.err()?)));
+            let gone = places.iter().enumerate().find_map(gone);
+            match shared.lock() {
+                Ok(mut seen) => seen.lost = gone,
+                Err(_) => return,
+            }
+            let places: Vec<_> = places.into_iter().map(|place| place.ok().flatten()).collect();
             let products: Vec<_> =
                 devices.iter().map(|device| product_named(&device.name)).collect();
             let mut answered = vec![false; places.len()];
@@ -106,8 +122,7 @@ impl Watch {
                             format!("it answered for GPU {gpu} no more: {why}"),
                         ));
                     } else if let Some(code) = moment.lost {
-                        let code = by_code(code);
-                        lost.get_or_insert((gpu, format!("of a call about GPU {gpu}, {code}")));
+                        lost.get_or_insert((gpu, of_a_call(gpu, code)));
                     }
                     *once |= says;
                     Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
@@ -197,6 +212,10 @@ fn why_lost(session: &Session, place: Option<usize>) -> String {
     }
 }
 
+fn of_a_call(gpu: usize, code: i32) -> String {
+    format!("of a call about GPU {gpu}, {}", by_code(code))
+}
+
 fn by_code(code: i32) -> String {
     format!("NVML's code is {code} ({})", sconce_gpu::nvml::say(code))
 }
@@ -255,17 +274,29 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
             let one = |at| Known { twin: twin(devices, &[], at), ..Known::default() };
             // Where there is no NVML, as in WSL's older drivers, there is nothing to say.
             let there = !matches!(silence, Silence::Library { .. });
-            let why = there.then(|| silence.to_string());
+            let why = there.then(|| format!("{silence}: {NOT_KNOWN}"));
             return ((0..devices.len()).map(one).collect(), why);
         }
     };
-    let identities: Vec<Identity> = places
-        .iter()
-        .map(|place| place.map(|place| session.identity(place)).unwrap_or_default())
-        .collect();
-    let one = |(at, place): (usize, Option<usize>)| {
+    // What one of a GPU's calls is answered with is not to be lost among the others'.
+    let asked = |place: &Place| {
+        let place = (*place)?;
+        _ = Session::lost();
+        let its = place.map(|place| (session.identity(place), session.limits(place)));
+        Ok((its, Session::lost()))
+    };
+    let answers: Vec<Result<_, i32>> = places.iter().map(asked).collect();
+    let its = |at: usize| answers.get(at)?.as_ref().ok()?.0.as_ref();
+    let identities: Vec<Identity> =
+        (0..places.len()).map(|at| its(at).map(|its| its.0.clone()).unwrap_or_default()).collect();
+    let one = |at: usize| {
         let product = devices.get(at).and_then(|device| product_named(&device.name));
-        let limits = place.map(|place| believed::limits(session.limits(place), product));
+        let limits = its(at).map(|its| believed::limits(its.1, product));
+        let lost = match answers.get(at) {
+            Some(Err(code)) => Some(*code),
+            Some(Ok((_, lost))) => *lost,
+            None => None,
+        };
         let name = identities.get(at).and_then(|its| its.name.clone());
         Known {
             name: name.filter(|name| !name.is_empty()),
@@ -284,9 +315,12 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
             }),
             others: limits.and_then(|limits| limits.processes),
             mig: limits.and_then(|limits| limits.mig),
+            lost: lost.map(|code| of_a_call(at, code)),
         }
     };
-    (places.into_iter().enumerate().map(one).collect(), None)
+    let gone = session.count().err().filter(|code| matches!(code, 15 | 16));
+    let why = gone.map(|code| format!("asked how many GPUs there are, {}", by_code(code)));
+    ((0..places.len()).map(one).collect(), why)
 }
 
 /// Another device that has this one's UUID, as CUDA or as NVML says it. Instances of MIG at one place on the bus are one GPU for

@@ -101,8 +101,15 @@ impl Session {
         let id = CString::new(id).ok()?;
         let mut device: Device = std::ptr::null_mut();
         // SAFETY: the signature is nvml.h's; the text ends with NUL, `device` outlives the call.
-        let found = unsafe { function(id.as_ptr(), &mut device) } == 0;
-        found.then(|| self.keep(device))
+        let code = unsafe { function(id.as_ptr(), &mut device) };
+        heed(code);
+        (code == 0).then(|| self.keep(device))
+    }
+
+    /// With what a call of this thread was answered since this was asked last that no GPU at work answers: it is lost, or must be
+    /// reset. Of the calls for [`Self::moment`] that says so itself.
+    pub fn lost() -> Option<i32> {
+        LOST.take()
     }
 
     /// A handle's number in this session; the same for the same handle.

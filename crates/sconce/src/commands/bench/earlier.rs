@@ -110,7 +110,7 @@ impl Notes<'_> {
     /// All GPUs have been named.
     pub(super) fn measures(&mut self) {
         let gpus = std::mem::take(&mut self.gpus);
-        self.say(self.earlier.baseline.none_of(&gpus));
+        self.say(self.earlier.baseline.lacks(&gpus));
     }
 
     pub(super) fn torch(&mut self, torch: &Torch) {
