@@ -180,6 +180,11 @@ impl Attendance<'_> {
                 Ok(Some(message)) => {
                     self.to.starts &= !matches!(message, Message::Started);
                     self.listening = hear(message)?;
+                    // Its shim has let go of it.
+                    let is_let_go = |joined: &Joined| !self.listening && joined.is_attached();
+                    if self.terminal.as_ref().is_some_and(is_let_go) {
+                        self.terminal = None;
+                    }
                 }
                 Ok(None) => self.listening = false,
                 Err(error) => return Err(error).doing("listening to the container"),

@@ -112,6 +112,11 @@ impl Joined {
         None
     }
 
+    /// The container's terminal is with its shim.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     /// More keys can be taken: those before have gone.
     pub(crate) fn wants_keys(&self) -> bool {
         self.keyboard_open && self.typed.is_empty()
