@@ -186,6 +186,9 @@ pub enum Error {
         /// The container in a person's words.
         container: String,
     },
+    /// The caller of `attach` did not read for so long that the container went on without it.
+    #[error("the container's output was not read for a second, and goes on without this one")]
+    Unread(String),
     /// A path is longer than the kernel takes.
     #[error("a path below {} is longer than a path may be (4096 bytes)", .0.display())]
     TooLong(PathBuf),
@@ -294,6 +297,11 @@ impl Error {
             }
             Self::Detached { container, .. } => {
                 return Some(format!("`sconce attach {container}` joins it again"));
+            }
+            Self::Unread(container) => {
+                return Some(format!(
+                    "`sconce attach {container}` joins it again, `sconce logs -f {container}` shows all that it writes"
+                ));
             }
             Self::Late(_) => {
                 "its files may come from a slow disk, or something in the container traces it: try again"

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::{Container, Stdio, os, streams, time};
 
@@ -48,6 +49,8 @@ pub(crate) struct Output {
     typed: Vec<u8>,
     /// The container's terminal.
     terminal: bool,
+    /// The container in a person's words.
+    called: String,
 }
 
 struct Source {
@@ -58,6 +61,8 @@ struct Source {
 }
 
 struct Viewer {
+    /// The socket of who asked to look.
+    client: OwnedFd,
     input: Option<OwnedFd>,
     outputs: [OwnedFd; 2],
     gone: bool,
@@ -74,7 +79,9 @@ impl Output {
             return Ok(Self::default());
         }
         let log = Log::open(folder)?;
-        let mut output = Self { log: Some(log), ..Self::default() };
+        let id = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let called = container.name.clone().unwrap_or_else(id);
+        let mut output = Self { log: Some(log), called, ..Self::default() };
         if container.stdio == Stdio::Terminal {
             return Ok(output);
         }
@@ -118,15 +125,16 @@ impl Output {
         }
     }
 
-    /// Lets someone look, from now on, and type where the container takes input.
-    pub(crate) fn attach(&mut self, fds: Vec<OwnedFd>) -> Result<(), Error> {
+    /// Lets someone look, from now on, and type where the container takes input. `client` is told where the output is not
+    /// read.
+    pub(crate) fn attach(&mut self, fds: Vec<OwnedFd>, client: OwnedFd) -> Result<(), Error> {
         let [input, out, err] = <[OwnedFd; 3]>::try_from(fds)
             .map_err(|_| Error::Lost("an attachment came without its streams".to_owned()))?;
         if self.log.is_none() {
             return Err(Error::Attached);
         }
         let input = self.input.is_some().then_some(input);
-        self.viewers.push(Viewer { input, outputs: [out, err], gone: false });
+        self.viewers.push(Viewer { client, input, outputs: [out, err], gone: false });
         Ok(())
     }
 
@@ -161,7 +169,14 @@ impl Output {
         let bytes = buffer.get(..count).unwrap_or_default();
         let which = usize::from(source.stream == "stderr");
         for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.gone) {
-            viewer.gone = viewer.outputs.get(which).is_none_or(|fd| show(fd, bytes).is_err());
+            let shown = viewer.outputs.get(which).map_or(Ok(()), |fd| show(fd, bytes));
+            viewer.gone = shown.is_err();
+            if shown == Err(Errno::TIMEDOUT) {
+                let unread = Error::Unread(self.called.clone());
+                let failed = Message::Failed { message: unread.chain(), hint: unread.hint() };
+                // It may be gone as well.
+                drop(control::send(&viewer.client, &failed));
+            }
         }
         source.begun.extend_from_slice(bytes);
         let Some(log) = &mut self.log else { return Ok(()) };

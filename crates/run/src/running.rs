@@ -298,7 +298,10 @@ impl<'a> Running<'a> {
             }
             Message::Attach => {
                 client.waits = true;
-                self.output.attach(fds)
+                match client.socket.try_clone().doing("keeping the client") {
+                    Ok(client) => self.output.attach(fds, client),
+                    Err(error) => Err(error),
+                }
             }
             Message::Resize { rows, columns } => {
                 self.output.resize(rows, columns);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use terminal::Terminal;
+use world::World;
 use world::detached::{eventually, ok, start, worlds};
 
 const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin", "COLOUR=red"]}"#;
@@ -19,7 +20,7 @@ const CONFIG: &str = r#"{"Env": ["PATH=/usr/bin", "COLOUR=red"]}"#;
 /// Who goes away in the middle of output takes nobody else's place: the others look on, and the container goes on.
 #[test]
 fn one_that_leaves_holds_up_nobody() {
-    let world = world::World::new();
+    let world = World::new();
     world.image(CONFIG);
     start(&world, "busy", &["-i"], "while :; do echo and so on; done");
     let attach = || {
@@ -56,6 +57,116 @@ fn one_that_leaves_holds_up_nobody() {
     ok(&world, &["rm", "-f", "busy"]);
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(fs::read_dir(world.path("store/containers")).unwrap().count(), 0);
+}
+
+const LOUD: &str = "while :; do echo and so on, and so on, and so on, and so on, and so on; done";
+
+/// A terminal passes every key through.
+fn is_raw(screen: &Terminal) -> bool {
+    let now = rustix::termios::tcgetattr(&screen.slave).unwrap();
+    !now.local_modes.contains(rustix::termios::LocalModes::ECHO)
+}
+
+/// Who does not read holds up the container for a moment, and is told that it goes on alone.
+#[test]
+fn one_that_does_not_read_is_told_that_it_is_let_go() {
+    let world = World::new();
+    world.image(CONFIG);
+    let said =
+        "error: the container's output was not read for a second, and goes on without this one";
+    for (name, options) in [("pipe", &["-i"][..]), ("shown", &["-i", "-t"])] {
+        start(&world, name, options, LOUD);
+        let hint = format!("`sconce attach {name}` joins it again, `sconce logs -f {name}`");
+        if name == "pipe" {
+            let mut command = world.sconce(&["attach", name]);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut client = command.spawn().unwrap();
+            let mut first = [0; 4096];
+            client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+            ends(&mut client, 125);
+            let mut err = String::new();
+            client.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+            assert!(err.contains(said) && err.contains(&hint), "{err}");
+        } else {
+            let mut screen = Terminal::start(world.sconce(&["attach", name]), (20, 80));
+            eventually("the terminal is raw", || is_raw(&screen));
+            eventually("it is given back", || !is_raw(&screen));
+            screen.expect(said);
+            screen.expect(&hint);
+            assert_eq!(screen.end(), 125);
+        }
+        ok(&world, &["exec", name, "true"]);
+        ok(&world, &["rm", "-f", name]);
+    }
+}
+
+/// Waits twenty seconds at most for a program's end.
+#[track_caller]
+fn ends(client: &mut std::process::Child, code: i32) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        if let Some(status) = client.try_wait().unwrap() {
+            return assert_eq!(status.code(), Some(code));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+    panic!("it did not end");
+}
+
+/// Whose output nobody reads ends by signals all the same, and within seconds.
+#[test]
+fn signals_end_those_whose_output_nobody_reads() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "there", &["-i", "-t"], "exec sleep 600");
+    let exec = ["exec", "there", "sh", "-c", LOUD];
+    let exec_shown = ["exec", "-it", "there", "sh", "-c", LOUD];
+    let run = ["run", "-q", "--gpus", "none", "oci:image", "sh", "-c", LOUD];
+    let run_shown = ["run", "-q", "-it", "--gpus", "none", "oci:image", "sh", "-c", LOUD];
+    for (words, signal) in [(&exec[..], Signal::TERM), (&run, Signal::TERM), (&run, Signal::INT)] {
+        // One with a name: a pipe without is handed on.
+        let fifo = world.path("fifo");
+        let _ = fs::remove_file(&fifo);
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        let end = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        let mut command = world.sconce(words);
+        let mut client = command.stdin(Stdio::null()).stdout(end).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        kill_process(Pid::from_child(&client), signal).unwrap();
+        ends(&mut client, 128 + signal.as_raw());
+    }
+    for (words, signal) in [
+        (&exec_shown[..], Signal::TERM),
+        (&exec_shown, Signal::HUP),
+        (&run_shown, Signal::TERM),
+        (&run_shown, Signal::HUP),
+    ] {
+        let mut screen = Terminal::start(world.sconce(words), (20, 80));
+        std::thread::sleep(Duration::from_secs(2));
+        kill_process(Pid::from_child(&screen.child), signal).unwrap();
+        ends(&mut screen.child, 128 + signal.as_raw());
+        assert!(!is_raw(&screen), "{words:?}");
+    }
+    // Of one who looks, before it is let go.
+    ok(&world, &["rm", "-f", "there"]);
+    start(&world, "loud", &["-i", "-t"], LOUD);
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut screen = Terminal::start(world.sconce(&["attach", "loud"]), (20, 80));
+        eventually("the terminal is raw", || is_raw(&screen));
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&screen.child), signal).unwrap();
+        ends(&mut screen.child, 128 + signal.as_raw());
+    }
+    ok(&world, &["rm", "-f", "loud"]);
+    assert_eq!(ok(&world, &["ps", "--all", "--ids"]), "");
 }
 
 /// Also to a command that is slow to read.

@@ -52,7 +52,8 @@ fn run(image: &str) -> Vec<&str> {
 #[test]
 fn a_damaged_record_is_read_from_the_manifest() {
     let (world, record) = two_images();
-    for (kind, make) in KINDS {
+    // The last leaves nothing.
+    for (kind, make) in KINDS.into_iter().chain([("gone", ": #")]) {
         for words in [&run("two")[..], &["images"], &["prune", "--dry-run"], &run("one")] {
             put(make, &record);
             let (code, out, err) = world.says(words);
@@ -70,6 +71,40 @@ fn a_damaged_record_is_read_from_the_manifest() {
         let (code, _, err) = world.says(&["images"]);
         assert!(code == 0 && !err.contains("damaged"), "{kind}: {err}");
     }
+}
+
+/// Of what has a name, as long as its manifest is there.
+#[test]
+fn records_that_have_gone_are_made_anew() {
+    let (world, record) = two_images();
+    for words in [&["prune"][..], &["images"], &run("one"), &["inspect", "one"]] {
+        fs::remove_dir_all(world.path("store/images")).unwrap();
+        let (code, out, err) = world.says(words);
+        assert_eq!(code, 0, "{words:?}: {out}{err}");
+        assert!(words.contains(&"-q") || err.contains("it is gone"), "{words:?}: {err}");
+        for (name, wanted) in [("one", "1\n"), ("two", "2\n")] {
+            let (code, out, err) = world.says(&run(name));
+            assert_eq!((code, out.as_str()), (0, wanted), "{words:?}: {err}");
+        }
+        let (code, _, err) = world.says(&["images"]);
+        assert!(code == 0 && err.is_empty(), "{words:?}: {err}");
+    }
+    // Without a manifest, the name is left.
+    let hex = record.file_stem().unwrap().to_str().unwrap().to_owned();
+    fs::remove_file(&record).unwrap();
+    fs::remove_file(world.path("store/blobs/sha256").join(&hex[..2]).join(&hex)).unwrap();
+    let name = world.path("store/refs/one");
+    let (code, out, err) = world.says(&["images"]);
+    assert!(code == 0 && out.contains("two") && !out.contains("one"), "{out}{err}");
+    let said =
+        format!("{} means the image {}, of which nothing is left", name.display(), &hex[..12]);
+    assert!(err.contains(&said), "{err}");
+    let (code, out, err) = world.says(&["prune"]);
+    assert!(code == 0 && name.exists(), "{out}{err}");
+    let (code, out, err) = world.says(&["rmi", "one"]);
+    assert!(code == 0 && !name.exists(), "{out}{err}");
+    let (code, _, err) = world.says(&["images"]);
+    assert!(code == 0 && err.is_empty(), "{err}");
 }
 
 #[test]

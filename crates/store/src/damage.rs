@@ -3,9 +3,11 @@
 //! Whatever can be made anew stops nobody: it is said once, and made anew. So is the record of an image, which is a function of two
 //! documents that lie in the store too. Where those are gone as well, that image alone is left out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use sconce_blob::Digest;
 use sconce_oci::Document;
@@ -82,12 +84,17 @@ impl Store {
         });
         let Ok(record) = made else { return Err(damage) };
         let path = place.image(manifest);
-        let about = path.symlink_metadata().map_err(at("look at", &path))?;
-        let used = about.modified().map_err(at("look at", &path))?;
+        let about = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            about => Some(about.map_err(at("look at", &path))?),
+        };
+        let used = about.as_ref().map_or(Ok(SystemTime::now()), fs::Metadata::modified);
+        let used = used.map_err(at("look at", &path))?;
         self.note_damaged(&damage, "what it says is read from the image's manifest instead");
         if place.root() == self.root() {
             // Nobody can hold what is no file.
-            let free = !about.is_file() || matches!(try_exclusive(&path), Ok(TryLock::Held(_)));
+            let free = about.is_none_or(|about| !about.is_file())
+                || matches!(try_exclusive(&path), Ok(TryLock::Held(_)));
             let bytes = serde_json::to_vec(&record);
             if let (true, Ok(bytes)) = (free, bytes) {
                 // Where it can't be written, it is read like this again.
@@ -98,6 +105,42 @@ impl Store {
             }
         }
         Ok(Some((record, used)))
+    }
+
+    /// The record of an image that has a name in a store, and whose record has gone from there, made anew.
+    pub(crate) fn record_of_name(
+        &self,
+        manifest: Digest,
+    ) -> Result<Option<(Record, SystemTime, &Place)>, Error> {
+        for place in self.places() {
+            if !self.or_skip(place, place.unrecorded())?.unwrap_or_default().contains(&manifest) {
+                continue;
+            }
+            let gone = Error::Corrupt { path: place.image(manifest), why: "it is gone".to_owned() };
+            if let Some(made) = self.or_skip(place, self.record_anew(place, manifest, gone))? {
+                return Ok(made.map(|(record, used)| (record, used, place)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says which names of this store mean images of which not even the manifest is left anywhere.
+    pub(crate) fn note_empty_names(&self, names: &BTreeMap<String, Digest>) {
+        let is_here = |digest: &Digest| {
+            let mut places = self.places().chain(self.untrusted());
+            places.any(|place| place.has_blob(*digest) || place.image(*digest).exists())
+        };
+        for (name, digest) in names.iter().filter(|(_, digest)| !is_here(digest)) {
+            let path = self.place().name(name);
+            if self.damage_noted().insert(path.display().to_string()) && path.exists() {
+                self.note(&format!(
+                    "{} means the image {}, of which nothing is left: `sconce rmi {}` takes the name away; or build or pull it again",
+                    shell(&path),
+                    digest.short(),
+                    shell(Path::new(name))
+                ));
+            }
+        }
     }
 
     fn damage_noted(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {

@@ -1,6 +1,6 @@
 //! Images: found by name or digest in this store and those below, listed, put.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -93,6 +93,7 @@ impl Store {
     /// All images of this store and those below, the one used last first.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         let names = self.names()?;
+        self.note_empty_names(&names);
         let mut digests = Vec::new();
         for place in self.places().chain(self.untrusted()) {
             digests.extend(self.or_skip(place, place.images())?.unwrap_or_default());
@@ -186,6 +187,9 @@ impl Store {
             if place.has_blob(manifest) {
                 break;
             }
+        }
+        if found.is_none() {
+            found = self.record_of_name(manifest)?;
         }
         let Some((record, last_used, place)) = found else { return Ok(None) };
         let Record { config, size, created, labels, layers, .. } = record;
@@ -296,7 +300,18 @@ impl Place {
         let digest = |path: &PathBuf| {
             path.file_name()?.to_str()?.strip_suffix(".json")?.parse::<Digest>().ok()
         };
-        Ok(list(&self.folder("images"))?.iter().filter_map(digest).collect())
+        let mut digests: Vec<Digest> =
+            list(&self.folder("images"))?.iter().filter_map(digest).collect();
+        // Names that can't be read are said where names are meant.
+        digests.extend(self.unrecorded().unwrap_or_default());
+        Ok(digests)
+    }
+
+    /// The digests of the images that have a name and a manifest in this store, and no record: that has gone.
+    pub(crate) fn unrecorded(&self) -> Result<BTreeSet<Digest>, Error> {
+        let mut digests: BTreeSet<Digest> = self.names()?.into_values().collect();
+        digests.retain(|digest| !self.image(*digest).exists() && self.find_blob(*digest).is_some());
+        Ok(digests)
     }
 
     /// The record of an image in this store and when it was last used. To `check` it is to make it
