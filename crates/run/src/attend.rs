@@ -11,6 +11,7 @@ use crate::control::{self, Message};
 use crate::error::{Doing, Error};
 use crate::pulse::{self, Pulse};
 use crate::signals::{self, SignalPipe};
+use crate::streams;
 use crate::terminal::Joined;
 
 /// How long a shim may take to end a command that has not started, after a signal asked for it.
@@ -110,6 +111,10 @@ struct Attendance<'a> {
     given_up: Option<(i32, Instant)>,
     /// When signals came that end processes, after the command started.
     insisted: Vec<Instant>,
+    /// The last signal of those that end processes, and when it came.
+    told: Option<(i32, Instant)>,
+    /// When nothing more was to be heard of the command.
+    ended: Option<Instant>,
     /// The last of too many, and until when an end is waited for.
     leaves: Option<(i32, Instant)>,
     /// The command's process, as the container counts.
@@ -119,7 +124,8 @@ struct Attendance<'a> {
 impl<'a> Attendance<'a> {
     fn new(to: Attended<'a>, pipes: Vec<Pipe>, terminal: Option<Joined>) -> Self {
         let (insisted, given_up, leaves, process) = (Vec::new(), None, None, None);
-        Self { to, pipes, terminal, listening: true, given_up, insisted, leaves, process }
+        let (told, ended, listening) = (None, None, true);
+        Self { to, pipes, terminal, listening, given_up, insisted, told, ended, leaves, process }
     }
 }
 
@@ -132,6 +138,9 @@ impl Attendance<'_> {
         while self.goes_on() {
             for source in self.wait()? {
                 self.serve(source, most, hear)?;
+            }
+            if !self.listening {
+                self.ended.get_or_insert_with(Instant::now);
             }
             if let Some(text) = self.to.pulse.as_mut().and_then(Pulse::word) {
                 hear(Message::Notice(text))?;
@@ -147,6 +156,11 @@ impl Attendance<'_> {
             {
                 let container = self.to.outlives.unwrap_or_default().to_owned();
                 return Err(Error::Left { signal, container, process: self.process });
+            }
+            if let Some((signal, until)) = self.gives_up_output()
+                && Instant::now() > until
+            {
+                return Err(Error::Interrupted(signal));
             }
         }
         Ok(())
@@ -202,6 +216,9 @@ impl Attendance<'_> {
                         return Err(Error::Detached { signal: number, container });
                     }
                     self.pass_on(number);
+                    if signals::ends_a_process(number) {
+                        self.told = Some((number, Instant::now()));
+                    }
                     match signals::ends_a_process(number) {
                         true if self.to.starts => {
                             self.given_up.get_or_insert((number, Instant::now() + AFTER_SIGNAL));
@@ -224,13 +241,29 @@ impl Attendance<'_> {
             Source::Terminal => {
                 if let Some(joined) = &mut self.terminal {
                     joined.write_keys()?;
-                    if !joined.show()? {
+                    if !joined.take_output()? {
                         self.terminal = None;
                     }
                 }
             }
+            Source::Screen => {
+                if let Some(joined) = &mut self.terminal {
+                    joined.show()?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Until when the last output is waited for that nobody reads, where the command has ended and this process was told to
+    /// end: shortly before, or since.
+    fn gives_up_output(&self) -> Option<(i32, Instant)> {
+        let joined = self.terminal.as_ref().filter(|joined| joined.blocked().is_some())?;
+        let (signal, came) = self.told?;
+        let ended = self.ended?;
+        let late = ended.saturating_duration_since(came) > INSISTED_WITHIN;
+        let from = came.max(ended).max(joined.moved);
+        (!late).then_some((signal, from + streams::UNREAD))
     }
 
     /// Counts a signal that ends processes.
@@ -286,14 +319,23 @@ impl Attendance<'_> {
         }
         if let Some(joined) = &self.terminal {
             let keys = if joined.has_keys() { PollFlags::OUT } else { PollFlags::empty() };
-            sources.push(Source::Terminal);
-            fds.push(PollFd::new(&joined.master, PollFlags::IN | keys));
+            let blocked = joined.blocked();
+            let output = if blocked.is_some() { PollFlags::empty() } else { PollFlags::IN };
+            // Without either it would report its end, again and again.
+            if !(keys | output).is_empty() {
+                sources.push(Source::Terminal);
+                fds.push(PollFd::new(&joined.master, output | keys));
+            }
+            if let Some(screen) = blocked {
+                sources.push(Source::Screen);
+                fds.push(PollFd::from_borrowed_fd(screen, PollFlags::OUT));
+            }
             if joined.wants_keys() {
                 sources.push(Source::Keyboard);
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
-        let leaves = self.leaves.is_some();
+        let leaves = self.leaves.is_some() || self.gives_up_output().is_some();
         let looks = self.to.pulse.is_some() || self.given_up.is_some() || leaves;
         let look = if leaves { AFTER_INSISTED / 4 } else { pulse::LOOK };
         let look =
@@ -315,6 +357,8 @@ enum Source {
     Signals,
     Pipe(usize),
     Terminal,
+    /// The caller's terminal takes output.
+    Screen,
     Keyboard,
 }
 

@@ -39,7 +39,7 @@ pub fn run(
     let mut session = Session::start(container, shim, inner, held, notices)?;
     let copies = copies.start().doing("copying the container's output")?;
     session.attend(signals.as_ref(), Vec::new(), 0, notices)?;
-    copies.finish(session.finish()?, notices)
+    copies.finish(session.finish()?, signals.as_ref(), notices)
 }
 
 /// Starts the container and leaves it running: its id, when its command has started.

@@ -64,9 +64,9 @@ impl Listed {
         })?;
         match (refused, ended) {
             (Some(error), _) => Err(error),
-            (None, Some(status)) => copies.finish(Exit::of(status), notices),
+            (None, Some(status)) => copies.finish(Exit::of(status), signals.as_ref(), notices),
             // The container's end is that of its commands.
-            (None, None) => copies.finish(Exit::Signal(libc::SIGKILL), notices),
+            (None, None) => copies.finish(Exit::Signal(libc::SIGKILL), signals.as_ref(), notices),
         }
     }
 
@@ -81,7 +81,7 @@ impl Listed {
             return end.map(|end| exit(end.result()?)).transpose();
         }
         let (ended, copies) = self.attach_streams(signals.as_ref(), notices)?;
-        copies.finish(exit(ended)?, notices).map(Some)
+        copies.finish(exit(ended)?, signals.as_ref(), notices).map(Some)
     }
 
     fn attach_streams(

@@ -6,19 +6,29 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::error::Error;
+use crate::error::{Doing, Error};
+use crate::signals::{self, SignalPipe};
 use crate::{Exit, Stdio};
 
 /// The file system of pipes without names (linux/magic.h).
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 /// How much a pipe may hold; 1 MiB is what users may ask for (pipe(7)).
 const PIPE_SIZE: usize = 1 << 20;
+
+/// How long output may wait for its reader once its command has ended and this process was told to end.
+pub(crate) const UNREAD: Duration = Duration::from_secs(1);
+/// Most bytes that are written at a time: how a slow reader is told from none.
+const PORTION: usize = 64 << 10;
 
 /// The three descriptors for the command, and what is to be copied between them and the caller's.
 pub(crate) struct Streams {
@@ -37,15 +47,22 @@ pub(crate) struct Copies {
 impl Copies {
     /// Starts a thread for each, once the command has its ends.
     pub(crate) fn start(self) -> io::Result<Copying> {
-        let spawn = |(from, to): (OwnedFd, OwnedFd)| {
+        let (ends, held) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let moved = Arc::new(AtomicU64::new(0));
+        let spawn = |(from, to): (OwnedFd, OwnedFd), held: Option<OwnedFd>| {
+            let moved = Arc::clone(&moved);
             std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
                 crate::signals::leave_to_others();
-                copy(&from, &to)
+                let copied = copy(&from, &to, &moved);
+                drop(held);
+                copied
             })
         };
-        self.input.map(spawn).transpose()?;
-        let out = self.out.map(spawn).transpose()?;
-        Ok(Copying { out, err: self.err.map(spawn).transpose()? })
+        self.input.map(|input| spawn(input, None)).transpose()?;
+        let of_out = Some(held.try_clone()?);
+        let out = self.out.map(|out| spawn(out, of_out)).transpose()?;
+        let err = self.err.map(|err| spawn(err, Some(held))).transpose()?;
+        Ok(Copying { out, err, ends, moved })
     }
 }
 
@@ -53,6 +70,10 @@ impl Copies {
 pub(crate) struct Copying {
     out: Option<JoinHandle<Result<(), Errno>>>,
     err: Option<JoinHandle<Result<(), Errno>>>,
+    /// Hangs up when both have ended.
+    ends: OwnedFd,
+    /// How many portions have been written.
+    moved: Arc<AtomicU64>,
 }
 
 impl Copying {
@@ -63,8 +84,14 @@ impl Copying {
     /// A command that succeeded, and whose standard output could not be written: a full disk must
     /// not look like a success. One that failed keeps its own status, with a notice. A reader
     /// that went away wanted no more; and for errors that are lost no program stops, nor is there
-    /// a place left to say it.
-    pub(crate) fn finish(self, exit: Exit, notices: &mut dyn FnMut(&str)) -> Result<Exit, Error> {
+    /// a place left to say it. [`Error::Interrupted`] where a signal ends the wait for output that nobody reads.
+    pub(crate) fn finish(
+        self,
+        exit: Exit,
+        signals: Option<&SignalPipe>,
+        notices: &mut dyn FnMut(&str),
+    ) -> Result<Exit, Error> {
+        self.wait(exit, signals)?;
         let join = |copy: Option<JoinHandle<Result<(), Errno>>>| match copy.map(JoinHandle::join) {
             Some(Ok(Err(Errno::PIPE))) | None => Ok(()),
             Some(copied) => copied.unwrap_or(Err(Errno::IO)),
@@ -75,6 +102,45 @@ impl Copying {
             lost => lost?,
         }
         Ok(exit)
+    }
+
+    /// Waits until all output is written, or nobody has read any for a moment and this process was told to end: by the signal
+    /// that the command ended by, or by one that comes now.
+    fn wait(&self, exit: Exit, signals: Option<&SignalPipe>) -> Result<(), Error> {
+        let Some(signals) = signals else { return Ok(()) };
+        let mut told =
+            signals::ended_by().filter(|number| exit.code() == Exit::Signal(*number).code());
+        let (mut moved, mut since) = (self.moved.load(Ordering::Relaxed), Instant::now());
+        loop {
+            let mut fds =
+                [PollFd::new(&self.ends, PollFlags::IN), PollFd::new(signals.fd(), PollFlags::IN)];
+            let look = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            match poll(&mut fds, told.is_some().then_some(&look)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).doing("waiting for the last output"),
+            }
+            let [ends, came] = fds.map(|fd| !fd.revents().is_empty());
+            if ends {
+                return Ok(());
+            }
+            let mut numbers = [0; 64];
+            let count =
+                if came { rustix::io::read(signals.fd(), &mut numbers).unwrap_or(0) } else { 0 };
+            let mut numbers = numbers.iter().take(count).map(|byte| i32::from(*byte));
+            if let Some(number) = numbers.rfind(|number| signals::ends_a_process(*number)) {
+                if told.is_none() {
+                    since = Instant::now();
+                }
+                told = Some(number);
+            }
+            let now = self.moved.load(Ordering::Relaxed);
+            if std::mem::replace(&mut moved, now) != now {
+                since = Instant::now();
+            }
+            if let Some(number) = told.filter(|_| since.elapsed() > UNREAD) {
+                return Err(Error::Interrupted(number));
+            }
+        }
     }
 }
 
@@ -143,7 +209,7 @@ fn is_nameless_pipe(fd: BorrowedFd<'_>) -> bool {
 /// Copies until the end, or until that can't be written. Not with splice(2): it takes a file's position when
 /// it begins to wait, so that output and errors in one file (`>log 2>&1`) would overwrite each
 /// other.
-fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+fn copy(from: &OwnedFd, to: &OwnedFd, moved: &AtomicU64) -> Result<(), Errno> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         let count = match rustix::io::read(from, &mut buffer) {
@@ -158,7 +224,10 @@ fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
             }
             Err(error) => return Err(error),
         };
-        write_all(to, buffer.get(..count).unwrap_or_default())?;
+        for portion in buffer.get(..count).unwrap_or_default().chunks(PORTION) {
+            write_all(to, portion)?;
+            moved.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The caller's terminal, joined to the container's.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
@@ -72,6 +74,41 @@ pub(crate) struct Joined {
     typed: VecDeque<u8>,
     /// The keyboard has not reported its end.
     keyboard_open: bool,
+    /// Standard output.
+    screen: Screen,
+    /// What the container wrote, and is yet to be shown. Until it is, no more is read.
+    unshown: VecDeque<u8>,
+    /// When something was shown last.
+    pub(crate) moved: Instant,
+}
+
+/// Where output is shown.
+enum Screen {
+    /// What standard output is, opened anew: writing there does not block, and nothing changes for others who have it open.
+    Own(OwnedFd),
+    /// Standard output itself: a file or socket, or another user's terminal (`su`). Writing there may block.
+    Given,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let kind = rustix::fs::fstat(rustix::stdio::stdout())
+            .map(|about| rustix::fs::FileType::from_raw_mode(about.st_mode));
+        let blocks = rustix::fs::FileType::Fifo;
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match io::stdout().is_terminal() || kind == Ok(blocks) {
+            true => rustix::fs::open("/proc/self/fd/1", flags, Mode::empty())
+                .map_or(Self::Given, Self::Own),
+            false => Self::Given,
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::Given => rustix::stdio::stdout(),
+        }
+    }
 }
 
 impl Joined {
@@ -97,6 +134,9 @@ impl Joined {
             left: false,
             typed: VecDeque::new(),
             keyboard_open: true,
+            screen: Screen::new(),
+            unshown: VecDeque::new(),
+            moved: Instant::now(),
         })
     }
 
@@ -174,18 +214,39 @@ impl Joined {
         Ok(())
     }
 
-    /// Shows what the container wrote; false at the end.
-    pub(crate) fn show(&mut self) -> Result<bool, Error> {
+    /// Where output is to be shown that waits for it.
+    pub(crate) fn blocked(&self) -> Option<BorrowedFd<'_>> {
+        (!self.unshown.is_empty()).then(|| self.screen.fd())
+    }
+
+    /// Shows as much of what waits as the screen takes now.
+    pub(crate) fn show(&mut self) -> Result<(), Error> {
+        while !self.unshown.is_empty() {
+            match rustix::io::write(self.screen.fd(), self.unshown.make_contiguous()) {
+                Ok(written) => {
+                    self.unshown.drain(..written.min(self.unshown.len()));
+                    self.moved = Instant::now();
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error).doing("writing to the terminal"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes and shows what the container wrote, where nothing waits to be shown; false at the end.
+    pub(crate) fn take_output(&mut self) -> Result<bool, Error> {
+        if !self.unshown.is_empty() {
+            return Ok(true);
+        }
         let mut buffer = [0; 16 << 10];
         match rustix::io::read(&self.master, &mut buffer) {
             // EIO: no process has the container's side open any more (pty(7)).
             Ok(0) | Err(Errno::IO) => Ok(false),
             Ok(length) => {
-                let mut out = io::stdout().lock();
-                out.write_all(buffer.get(..length).unwrap_or_default())
-                    .and_then(|()| out.flush())
-                    .doing("writing to the terminal")?;
-                Ok(true)
+                self.unshown.extend(buffer.get(..length).unwrap_or_default());
+                self.show().map(|()| true)
             }
             Err(Errno::INTR | Errno::AGAIN) => Ok(true),
             Err(error) => Err(error).doing("reading the container's terminal"),

@@ -6,6 +6,7 @@
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::error::{Failure, Kind};
 
@@ -41,7 +42,23 @@ pub fn data(text: Arguments<'_>) {
 /// or turns the direction of writing, so that what is said and asked can't be made to look like something else.
 pub fn words(text: Arguments<'_>) {
     let text = in_one_line(&sconce_fetch::http::without_secrets(&text.to_string()));
-    let _ = io::stderr().write_all(shown(&text).as_bytes());
+    let text = shown(&text);
+    // Who was told to end does not wait for a terminal that takes no more.
+    let patience = match sconce_run::ended_by() {
+        Some(_) => Duration::from_secs(1),
+        None => {
+            let _ = io::stderr().write_all(text.as_bytes());
+            return;
+        }
+    };
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let write = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        drop(done);
+    };
+    if std::thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_done.recv_timeout(patience);
+    }
 }
 
 /// A text with the line breaks of arguments escaped: what is said of one does not look like a line of ours.

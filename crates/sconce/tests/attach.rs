@@ -115,6 +115,60 @@ fn ends(client: &mut std::process::Child, code: i32) {
     panic!("it did not end");
 }
 
+/// Whose output nobody reads ends by signals all the same, and within seconds.
+#[test]
+fn signals_end_those_whose_output_nobody_reads() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let world = World::new();
+    world.image(CONFIG);
+    start(&world, "there", &["-i", "-t"], "exec sleep 600");
+    let exec = ["exec", "there", "sh", "-c", LOUD];
+    let exec_shown = ["exec", "-it", "there", "sh", "-c", LOUD];
+    let run = ["run", "-q", "--gpus", "none", "oci:image", "sh", "-c", LOUD];
+    let run_shown = ["run", "-q", "-it", "--gpus", "none", "oci:image", "sh", "-c", LOUD];
+    for (words, signal) in [(&exec[..], Signal::TERM), (&run, Signal::TERM), (&run, Signal::INT)] {
+        // One with a name: a pipe without is handed on.
+        let fifo = world.path("fifo");
+        let _ = fs::remove_file(&fifo);
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        let end = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        let mut command = world.sconce(words);
+        let mut client = command.stdin(Stdio::null()).stdout(end).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        kill_process(Pid::from_child(&client), signal).unwrap();
+        ends(&mut client, 128 + signal.as_raw());
+    }
+    for (words, signal) in [
+        (&exec_shown[..], Signal::TERM),
+        (&exec_shown, Signal::HUP),
+        (&run_shown, Signal::TERM),
+        (&run_shown, Signal::HUP),
+    ] {
+        let mut screen = Terminal::start(world.sconce(words), (20, 80));
+        std::thread::sleep(Duration::from_secs(2));
+        kill_process(Pid::from_child(&screen.child), signal).unwrap();
+        ends(&mut screen.child, 128 + signal.as_raw());
+        assert!(!is_raw(&screen), "{words:?}");
+    }
+    // Of one who looks, before it is let go.
+    ok(&world, &["rm", "-f", "there"]);
+    start(&world, "loud", &["-i", "-t"], LOUD);
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut screen = Terminal::start(world.sconce(&["attach", "loud"]), (20, 80));
+        eventually("the terminal is raw", || is_raw(&screen));
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&screen.child), signal).unwrap();
+        ends(&mut screen.child, 128 + signal.as_raw());
+    }
+    ok(&world, &["rm", "-f", "loud"]);
+    assert_eq!(ok(&world, &["ps", "--all", "--ids"]), "");
+}
+
 /// Also to a command that is slow to read.
 #[test]
 fn input_of_who_attaches_reaches_the_command() {
