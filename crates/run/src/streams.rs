@@ -126,8 +126,8 @@ impl Copying {
             let mut numbers = [0; 64];
             let count =
                 if came { rustix::io::read(signals.fd(), &mut numbers).unwrap_or(0) } else { 0 };
-            let numbers = numbers.iter().take(count).map(|byte| i32::from(*byte));
-            if let Some(number) = numbers.filter(|number| signals::ends_a_process(*number)).last() {
+            let mut numbers = numbers.iter().take(count).map(|byte| i32::from(*byte));
+            if let Some(number) = numbers.rfind(|number| signals::ends_a_process(*number)) {
                 if told.is_none() {
                     since = Instant::now();
                 }
