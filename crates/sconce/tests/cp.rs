@@ -125,6 +125,41 @@ fn a_path_that_is_too_long_is_refused_in_words() {
     ok(&world, &["rm", "-f", "deep"]);
 }
 
+/// As with Docker's: but for one that is written as a folder, and with `-L`.
+#[test]
+fn a_link_that_is_copied_in_stays_a_link() {
+    use std::os::unix::fs::symlink;
+    for world in worlds() {
+        world.image(CONFIG);
+        folder(&world, "s/sub");
+        fs::write(world.path("s/a"), "1").unwrap();
+        fs::write(world.path("s/sub/b"), "2").unwrap();
+        for (to, name) in [("a", "l"), ("sub", "ls"), ("/nope", "dang")] {
+            symlink(to, world.path("s").join(name)).unwrap();
+        }
+        start(&world, "c", &[], SCRIPT);
+        for (words, there, is) in [
+            (&["s/l", "c:/tmp/l"][..], "l", "a"),
+            (&["s/ls", "c:/tmp"], "ls", "sub"),
+            (&["s/dang", "c:/tmp/dang"], "dang", "/nope"),
+            (&["s/ls/", "c:/tmp/d1"], "d1", "b"),
+            (&["s/ls/.", "c:/tmp/d2"], "d2", "b"),
+            (&["-L", "s/ls", "c:/tmp/d3"], "d3", "b"),
+            (&["-L", "s/l", "c:/tmp/f"], "f", "/tmp/f"),
+        ] {
+            ok(&world, &[&["cp"], words].concat());
+            let look = format!("readlink /tmp/{there} || ls /tmp/{there}");
+            let seen = ok(&world, &["exec", "c", "sh", "-c", &look]);
+            assert_eq!(seen.trim(), is, "{words:?}");
+        }
+        let (code, _, err) = world.says(&["cp", "-L", "s/dang", "c:/tmp/x"]);
+        assert!(code == 1 && err.contains("s/dang"), "{code} {err}");
+        ok(&world, &["cp", "c:/tmp/l", "back"]);
+        assert_eq!(fs::read_link(world.path("back")).unwrap().to_str(), Some("a"));
+        ok(&world, &["rm", "-f", "c"]);
+    }
+}
+
 /// Files of the kernel have no length that can be relied on.
 #[test]
 fn a_file_of_the_kernels_that_is_cut_is_said() {

@@ -17,9 +17,12 @@ use crate::error::{Failure, Kind};
 ///
 /// As `docker cp`: into DEST where that is a folder, else under its name; a folder of that name that is there gets
 /// what is copied beside what it has. `FOLDER/.` is what the folder holds, without the folder. Copied files belong to who
-/// copies; inside, to root. Symbolic links stay links.
+/// copies; inside, to root. Symbolic links stay links; one of this machine that SOURCE itself is, `-L` follows.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Copy what SOURCE leads to, where it is a symbolic link of this machine
+    #[arg(short = 'L', long)]
+    follow_link: bool,
     /// CONTAINER:PATH or a path of this machine
     source: String,
     /// A path of this machine or CONTAINER:PATH
@@ -41,8 +44,15 @@ fn copy(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Kind::Usage, what).hint(hint));
     }
     match (inside(&args.source), inside(&args.dest)) {
+        (Some(_), None) if args.follow_link => {
+            let what = "`-L` follows links of this machine, and none in a container";
+            let hint = "`sconce exec NAME readlink -f PATH` says where one leads: copy that";
+            return Err(Failure::new(Kind::Usage, what).hint(hint));
+        }
         (Some((container, path)), None) => out(global, container, path, Path::new(&args.dest))?,
-        (None, Some((container, path))) => into(global, Path::new(&args.source), container, path)?,
+        (None, Some((container, path))) => {
+            into(global, Path::new(&args.source), args.follow_link, container, path)?;
+        }
         _ => {
             let what = "one of the two must be CONTAINER:PATH, the other a path of this machine";
             return Err(Failure::new(Kind::Usage, what)
@@ -193,12 +203,29 @@ fn followed(link: &Path) -> std::io::Result<Result<PathBuf, Failure>> {
     Ok(Err(Failure::new(Kind::Usage, what).hint(hint)))
 }
 
-fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(), Failure> {
+fn into(
+    global: &Global,
+    source: &Path,
+    follow_link: bool,
+    container: &str,
+    path: &str,
+) -> Result<(), Failure> {
     let one = ps::find(global, container)?;
     let unreadable =
         |error| Failure::new(Kind::Usage, format!("can't read {}: {error}", source.display()));
-    let real = sconce_run::reach(source, &ps::writable_volumes(global)?).map_err(unreadable)?;
-    if real.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+    let volumes = ps::writable_volumes(global)?;
+    let written = source.to_string_lossy();
+    // As Docker has it, a link is copied and not what it leads to, but for one that is written as a folder.
+    let is_link = !follow_link && !is_folders(&written) && source.is_symlink();
+    let real = match (is_link, source.parent(), source.file_name()) {
+        (true, Some(above), Some(name)) => {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            sconce_run::reach(above, &volumes).map(|above| above.join(name))
+        }
+        _ => sconce_run::reach(source, &volumes),
+    };
+    let real = real.map_err(unreadable)?;
+    if !is_link && real.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
         let what = format!("{} is a device, a socket or a FIFO", plain(source));
         return Err(Failure::new(Kind::Usage, what));
     }
@@ -209,8 +236,7 @@ fn into(global: &Global, source: &Path, container: &str, path: &str) -> Result<(
     };
     // Where it is held is nothing that a person has written.
     let from = (from.as_path(), source);
-    let written = source.to_string_lossy();
-    let is_folder = real.is_dir();
+    let is_folder = real.is_dir() && !is_link;
     if is_folders(&written) && !is_folder {
         return Err(Failure::new(Kind::Usage, format!("{} is not a folder", plain(source))));
     }
