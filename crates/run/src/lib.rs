@@ -43,6 +43,7 @@ mod ids;
 mod init;
 mod join;
 mod living;
+mod logs;
 mod memory;
 mod no_cgroups;
 mod os;
@@ -83,6 +84,7 @@ pub use container::{
 pub use control::Exec;
 pub use error::Error;
 pub use folder::{Listed, State, find, list};
+pub use logs::Log;
 pub use memory::{default_shm_bytes, machine_memory};
 pub use output::Line;
 pub use processors::{processor_limit, processors};

@@ -223,11 +223,6 @@ impl Listed {
         usage::usage(&self.state.cgroups)
     }
 
-    /// The files of its log, the older one first.
-    pub fn logs(&self) -> Vec<std::path::PathBuf> {
-        ["log.1", "log"].iter().map(|name| self.path.join(name)).filter(|p| p.exists()).collect()
-    }
-
     /// Whether its first output is no longer in its log, which is kept to two files.
     pub fn logs_are_cut(&self) -> bool {
         self.path.join("log.dropped").exists()

@@ -7,7 +7,7 @@ mod world;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use terminal::Terminal;
@@ -407,6 +407,31 @@ fn kill_wait_and_rm_with_force() {
         ok(&world, &["rm", "--force", "one", "four"]);
         nothing_left(&world);
     }
+}
+
+/// A log that grows too long is begun anew, at a moment that nobody who reads knows.
+#[test]
+fn logs_are_read_while_they_are_begun_anew() {
+    let world = World::new();
+    world.image(CONFIG);
+    let line = "x".repeat(1 << 16);
+    // 160 MB: two times a new file.
+    let script = format!("i=0; while test $i -lt 2500; do echo $i {line}; i=$((i+1)); done");
+    start(&world, "long", &[], &script);
+    let follower = world.sconce(&["logs", "--follow", "long"]).stdout(Stdio::piped()).spawn();
+    let mut looks = 0;
+    while ok(&world, &["ps", "-q"]).contains(char::is_alphanumeric) {
+        let (code, _, err) = world.says(&["logs", "--tail", "1", "long"]);
+        assert_eq!(code, 0, "{err}");
+        looks += 1;
+        assert!(looks < 10_000);
+    }
+    let output = follower.unwrap().wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    let wanted: Vec<String> = (0..2500).map(|number| number.to_string()).collect();
+    assert!(numbers == wanted, "{} lines", numbers.len());
+    ok(&world, &["rm", "long"]);
 }
 
 #[test]

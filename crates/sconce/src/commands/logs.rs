@@ -1,13 +1,13 @@
 //! `sconce logs`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sconce_run::{Line, Listed, Pulse};
+use sconce_run::{Line, Listed, Log, Pulse};
 
 use crate::cli::Global;
 use crate::commands::ps;
@@ -55,13 +55,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let what = format!("{} was not started with -d: its output went to its caller", one.id);
         return Err(Failure::new(Kind::Usage, what));
     }
-    let unreadable = |path: &Path, error: std::io::Error| {
-        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
-    };
     let mut lines = Vec::new();
     let mut end = None;
-    for path in one.logs() {
-        let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
+    for Log { path, file } in one.logs()? {
         let mut reader = BufReader::new(file);
         loop {
             let mut text = String::new();
@@ -93,7 +89,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.follow
         && let Some((path, reader)) = end
     {
-        follow(&one, reader, args.timestamps).map_err(|error| unreadable(&path, error))?;
+        follow(&one, reader, &path, args.timestamps)?;
     }
     // Read anew: it may have ended meanwhile.
     let state = ps::find(global, &one.id).map_or(one.state, |one| one.state);
@@ -103,16 +99,23 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what comes until the container has ended.
-fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::io::Result<()> {
+/// Shows what comes until the container has ended. `path` is what the log is called in messages.
+fn follow(
+    one: &Listed,
+    mut reader: BufReader<File>,
+    path: &Path,
+    timestamps: bool,
+) -> Result<(), Failure> {
     let mut begun = String::new();
     let mut pulse = one.pulse();
     loop {
-        // Asked before reading: what was written before the end is read after it.
+        // Asked before reading: what was written before is read after it.
         let last = !one.lives();
+        let next = one.log_after(reader.get_ref())?;
         loop {
             let mut more = Vec::new();
-            (&mut reader).take(1 << 20).read_until(b'\n', &mut more)?;
+            let read = (&mut reader).take(1 << 20).read_until(b'\n', &mut more);
+            read.map_err(|error| unreadable(path, error))?;
             begun.push_str(&String::from_utf8_lossy(&more));
             if !begun.ends_with('\n') {
                 break;
@@ -120,14 +123,8 @@ fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::i
             show(&begun, timestamps);
             begun.clear();
         }
-        // A log that grew too long is begun anew.
-        let now = one.logs().into_iter().next_back().and_then(|path| File::open(path).ok());
-        let position = reader.stream_position()?;
-        if let Some(mut now) = now
-            && now.metadata()?.len() < position
-        {
-            now.seek(SeekFrom::Start(0))?;
-            reader = BufReader::new(now);
+        if let Some(Log { file, .. }) = next {
+            reader = BufReader::new(file);
             continue;
         }
         if last {
@@ -138,6 +135,10 @@ fn follow(one: &Listed, mut reader: BufReader<File>, timestamps: bool) -> std::i
         }
         thread::sleep(LOOK);
     }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Failure {
+    Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
 }
 
 fn show(text: &str, timestamps: bool) {
