@@ -167,6 +167,37 @@ fn a_container_whose_image_can_not_be_read_keeps_its_files() {
     assert!(code == 0 && out.contains(&hex) && record.symlink_metadata().is_err(), "{out}{err}");
 }
 
+/// A lock on a record goes with it. What the container is made of stays, whoever took the record away, and whatever is removed then.
+#[test]
+fn a_container_whose_record_was_taken_away_keeps_its_files() {
+    let again = ("written anew", "f() { cp \"$1.kept\" \"$1\"; rm \"$1.kept\"; }; f");
+    for (kind, make) in KINDS.into_iter().chain([("gone", ": #"), again]) {
+        let (world, record) = two_images();
+        let script = "sleep 1000";
+        let words = ["run", "-q", "-d", "--name", "c", "--gpus", "none", "one", "sh", "-c", script];
+        assert_eq!(world.says(&words).0, 0);
+        let kept = format!("{}.kept", record.display());
+        for words in [&["prune"][..], &["rmi", "one"], &["prune", "--all"], &["rmi", "two"]] {
+            if record.is_file() {
+                fs::copy(&record, &kept).unwrap();
+            }
+            put(make, &record);
+            drop(fs::remove_file(&kept));
+            let (_, out, err) = world.says(words);
+            let (code, listed, why) = world.says(&["exec", "c", "ls", "/etc"]);
+            let there = code == 0 && listed.contains("passwd");
+            assert!(there, "{kind}: {words:?}: {out}{err}{listed}{why}");
+        }
+        assert_eq!(world.says(&["rm", "-f", "c"]).0, 0);
+        drop(fs::remove_dir_all(&record));
+        drop(fs::remove_file(&record));
+        let (code, out, err) = world.says(&["prune", "--all"]);
+        assert_eq!(code, 0, "{kind}: {out}{err}");
+        let trees = fs::read_dir(world.path("store/trees")).unwrap().count();
+        assert_eq!(trees, 0, "{kind}: {out}{err}");
+    }
+}
+
 /// What can be made anew is; what can't is named, with what helps.
 #[test]
 fn whatever_lies_in_the_place_of_a_file_is_named_or_made_anew() {

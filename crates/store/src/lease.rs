@@ -1,6 +1,6 @@
 //! Leases: an image that is being used, and a folder for whatever uses it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use sconce_blob::Digest;
 use crate::Store;
 use crate::error::Error;
 use crate::folders::folders_key;
-use crate::images::touch;
+use crate::images::{Image, touch};
 use crate::layers::Layer;
 use crate::lock::lock_shared;
 use crate::place::Place;
@@ -20,7 +20,8 @@ use crate::scratch::Scratch;
 /// Keeps an image and its trees from being pruned while it lives, also after the store is closed,
 /// and holds a folder for the container that uses it.
 ///
-/// Both hang on flock(2) locks. Such a lock belongs to the open file, not to a process: whoever
+/// Both hang on flock(2) locks: of the image's record, for whoever reads the store from above too, and of the folder, in which
+/// is pinned what the container is made of. Such a lock belongs to the open file, not to a process: whoever
 /// inherits the descriptors holds the lease as well, and it ends when the last of them is closed,
 /// however their processes end.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl Store {
         let none = || Error::NoImage { name: image.to_string(), nearest: None };
         self.pin(image)?;
         let found = self.load(image, &BTreeMap::new())?.ok_or_else(none)?;
+        let needed = Self::needed_by(&found);
         let own = |layer: &&Layer| self.place().find_tree(layer.diff_id).is_some();
         let (here, below): (Vec<&Layer>, Vec<&Layer>) = found.layers.iter().partition(own);
         let below = below.into_iter().filter_map(|layer| self.tree_below(layer.diff_id));
@@ -62,7 +64,26 @@ impl Store {
             None => {}
         }
         let scratch = Scratch::create(&self.place().folder("tmp"), self.sharing())?;
+        self.pin_in(scratch.path(), &needed);
         Ok(Lease { scratch, images })
+    }
+
+    /// Keeps objects for whoever holds a scratch folder. A lock on a record goes with the record, when somebody removes or replaces it;
+    /// where these can't be written, because the disk is full, that lock is what keeps the image.
+    fn pin_in(&self, folder: &Path, needed: &HashSet<Digest>) {
+        let timeout = self.lock_timeout();
+        if let Err(error) = self.pins().pin_in(folder, needed, timeout, &|text| self.note(text)) {
+            self.note(&format!(
+                "only the image's record keeps what the container is made of from being pruned: {error}"
+            ));
+        }
+    }
+
+    /// What a container of an image is made of.
+    fn needed_by(image: &Image) -> HashSet<Digest> {
+        let layers = image.layers.iter().flat_map(|layer| [layer.digest, layer.diff_id]);
+        let documents = [image.manifest, image.config, folders_key(image.manifest)];
+        layers.chain(documents).collect()
     }
 }
 

@@ -40,6 +40,9 @@ impl Store {
 
     /// Takes a name away; the image stays until it is pruned. Says whether it was there.
     pub fn remove_name(&self, name: &str) -> Result<bool, Error> {
+        if name.is_empty() {
+            return Ok(false);
+        }
         let path = self.place().name(name);
         let mut was_there = remove_file(&path)?;
         if let Some(other) = self.place().other_name(name) {
@@ -151,6 +154,10 @@ impl Place {
 
     /// The image that a name means in this store.
     pub(crate) fn named(&self, name: &str) -> Result<Option<Digest>, Error> {
+        // Its file would be the folder of all names.
+        if name.is_empty() {
+            return Ok(None);
+        }
         let path = match self.other_name(name).filter(|other| other.exists()) {
             None => self.name(name),
             Some(other) if !self.name(name).exists() => other,

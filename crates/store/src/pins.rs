@@ -5,6 +5,9 @@
 //! takes that lock exclusively, reads the pins of all live processes, and moves away what neither a
 //! pin nor a remaining image needs. It deletes after it has released the lock, so nobody waits
 //! longer than its renames take. (Nix calls these temporary roots.)
+//!
+//! A lease has such a file too, in a scratch folder of its own: whatever becomes of the image's record, what its
+//! container is made of stays.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -87,6 +90,29 @@ impl Pins {
         Ok(())
     }
 
+    /// Pins objects for whoever holds the scratch folder `folder`, which is another than this process's.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], or the pins can't be written.
+    pub(crate) fn pin_in(
+        &self,
+        folder: &Path,
+        digests: &HashSet<Digest>,
+        timeout: Option<Duration>,
+        note: &dyn Fn(&str),
+    ) -> Result<(), Error> {
+        let state = self.state();
+        patiently(&state.gc, Wanted::Shared, &self.lock, timeout, note)?;
+        let written = begin(folder).and_then(|mut file| {
+            let bytes: Vec<u8> = digests.iter().flat_map(|d| *d.as_bytes()).collect();
+            file.write_all(&bytes)
+        });
+        if !state.holds_gc {
+            let _ = retry(&state.gc, FlockOperation::Unlock);
+        }
+        written.map_err(at("write", &folder.join(FILE)))
+    }
+
     /// Does `work` while no other process or thread can pin anything, then drops the pins of this
     /// process. `None` when others keep the lock. `work` must not pin: that would deadlock.
     pub(crate) fn exclusively<T>(&self, work: impl FnOnce() -> T) -> Result<Option<T>, Error> {
@@ -113,17 +139,20 @@ impl State {
     fn write(&mut self, folder: &Path, digest: Digest) -> std::io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => {
-                let fresh = folder.join("pins.new");
-                // Other members of a group read it when they prune, also without the lock when they
-                // only look: it appears with its mode.
-                let file = own::create(&fresh, 0o640)?;
-                own::rename(&fresh, &folder.join(FILE))?;
-                none.insert(file)
-            }
+            none => none.insert(begin(folder)?),
         };
         file.write_all(digest.as_bytes())
     }
+}
+
+/// Makes the file of pins in a scratch folder.
+fn begin(folder: &Path) -> std::io::Result<File> {
+    let fresh = folder.join("pins.new");
+    // Other members of a group read it when they prune, also without the lock when they only look: it appears with its
+    // mode.
+    let file = own::create(&fresh, 0o640)?;
+    own::rename(&fresh, &folder.join(FILE))?;
+    Ok(file)
 }
 
 /// The pins of all other live processes. Call it with the lock held exclusively.

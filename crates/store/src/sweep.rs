@@ -125,7 +125,7 @@ impl<'a> Sweep<'a> {
             if chosen {
                 plan.pruned.in_use.push(self.shown(&image));
             }
-            staying.push((image, chosen || others.contains(&digest)));
+            staying.push((image, chosen));
         }
         // The one used longest ago is the last.
         staying.sort_by_key(|(image, _)| std::cmp::Reverse((image.last_used, image.manifest)));
@@ -136,7 +136,8 @@ impl<'a> Sweep<'a> {
             let bytes: u64 = stay.map(|object| self.size(&object.path)).sum::<Result<_, _>>()?;
             let oldest = staying.iter().rposition(|(_, in_use)| !in_use);
             let Some(oldest) = oldest.filter(|_| bytes > keep) else { break needed };
-            if self.claim(staying[oldest].0.manifest, &names, claim)? {
+            let digest = staying[oldest].0.manifest;
+            if !others.contains(&digest) && self.claim(digest, &names, claim)? {
                 plan.pruned.images.push(self.shown(&staying.remove(oldest).0));
             } else {
                 plan.pruned.in_use.push(self.shown(&staying[oldest].0));
