@@ -12,6 +12,7 @@ use sconce_fetch::http::{Client, Options};
 use sconce_fetch::peers::Peers;
 use sconce_lock::Spec;
 use sconce_registry::Access;
+use sconce_start::Target;
 use sconce_store::Store;
 use sconce_transfer::{SigningPolicy, Transfer};
 
@@ -58,6 +59,14 @@ impl Context {
             self.display.note(&format!(
                 "`sconce run {name}` and `sconce serve` take this image from now on, and not the one that sconce builds for that tag; `sconce rmi {name}` ends that"
             ));
+        }
+        Ok(())
+    }
+
+    /// Says where what was named hides an image of the store.
+    pub fn say_hidden(&self, target: &Target, text: &str) -> Result<(), Failure> {
+        if let Some(text) = target.hides(text, &self.store)? {
+            self.display.note(&text);
         }
         Ok(())
     }

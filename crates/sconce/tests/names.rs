@@ -99,7 +99,7 @@ fn what_lies_in_the_folder_is_no_tag_and_no_image_of_a_registry() {
     let registry = World::new();
     registry.image(ECHO);
     ok(&registry, &["copy", "oci:image", "store:app:1"]);
-    let served = Served::start(&registry, &[]);
+    let served = Served::start(&registry, &["--writable"]);
     // A registry's name: neither without a word.
     let name = format!("{}/app:1", served.host);
     decoy(&world, &name);
@@ -139,4 +139,44 @@ fn what_lies_in_the_folder_is_no_tag_and_no_image_of_a_registry() {
     let (_, out, err) = world.says(&["run", "-q", "--gpus", "none", "good"]);
     assert!(out == "decoy\n" && err.contains("the store is `store:good`"), "{out}{err}");
     assert_eq!(run("store:good"), "from the store\n");
+    let there = format!("{}/x:1", served.host);
+    for words in [
+        &["push", "good", &there][..],
+        &["push", "good", "./good", &there],
+        &["copy", "good", "store:copied"],
+        &["inspect", "good"],
+        &["launch", "--dry-run", "--ranks", "1", "good", "--", "main.py"],
+        &["launch", "--ranks", "1", "good", "--", "main.py"],
+        &["verify", "--gpus", "none", "good"],
+    ] {
+        let (_, out, err) = world.says(words);
+        assert_eq!(err.matches("the store is `store:good`").count(), 1, "{words:?}: {out}{err}");
+    }
+    // Another folder is read by `inspect` alone.
+    fs::create_dir(world.path("copied")).unwrap();
+    let (_, out, err) = world.says(&["inspect", "copied"]);
+    assert!(err.contains("the store is `store:copied`"), "{out}{err}");
+    assert_eq!(ok(&world, &["run", "-q", "--gpus", "none", "copied"]), "decoy\n");
+}
+
+/// The folder of all names is no name's file.
+#[test]
+fn no_name_at_all_is_no_image() {
+    let (world, _) = with_image();
+    for words in [
+        &["rmi", ""][..],
+        &["rmi", "store:"],
+        &["rmi", "--force", "store:"],
+        &["run", ""],
+        &["run", "store:"],
+        &["inspect", ""],
+        &["copy", "", "store:x"],
+        &["copy", "good", "store:"],
+        &["push", "", "localhost:1/x:1"],
+    ] {
+        let (code, out, err) = world.says(words);
+        assert!(code != 0 && err.contains("error: "), "{words:?}: {code} {out}{err}");
+        assert!(!err.contains("refs") && !err.contains("rm -r"), "{words:?}: {err}");
+        assert!(ok(&world, &["images"]).contains("good"), "{words:?}");
+    }
 }

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
+use sconce_build::Progress;
 use sconce_facts::DriverVersion;
 use sconce_inspect::archive::{self, Image};
 use sconce_inspect::source::Subject;
@@ -137,6 +138,7 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
         return locked::find(global, text, &lock);
     }
     let target = Target::find(text)?;
+    say_hidden(global, &target, text)?;
     match &target {
         Target::Path(path)
         | Target::Layout { path, tag: None }
@@ -171,6 +173,23 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
     })?;
     let image = image.ok_or_else(|| sconce_start::Error::NotBuilt(text.to_owned()))?;
     Ok(bytes(of_store(&context, &image)?))
+}
+
+/// Says where the file or folder that is read has the name of an image of the store. Where there is no store, none is made.
+fn say_hidden(global: &Global, target: &Target, text: &str) -> Result<(), Failure> {
+    let is_file = matches!(
+        target,
+        Target::Path(_) | Target::Folder(_) | Target::Layout { .. } | Target::Archive { .. }
+    );
+    let root = sconce_store::default_root(|name| std::env::var_os(name))?;
+    if !is_file || text.contains('/') || !root.is_dir() {
+        return Ok(());
+    }
+    let context = Context::open(global)?;
+    if let Some(text) = target.hides_as_file(text, &context.store)? {
+        context.display.note(&text);
+    }
+    Ok(())
 }
 
 fn judge(global: &Global, args: &Args, subject: Subject, basis: Basis) -> Result<Report, Failure> {

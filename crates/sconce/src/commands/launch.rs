@@ -195,8 +195,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Engine::Kubernetes => return kubernetes(args, &settings),
         Engine::Local | Engine::Ssh => {}
     }
+    let context = Context::open(global)?;
+    // Where it is started on other machines, who makes its image for them says it.
+    if engine == Engine::Local || args.dry_run {
+        context.say_hidden(&target, &args.target)?;
+    }
     if !args.dry_run {
-        let context = Context::open(global)?;
         trust::check_target(&target, &context.builder(None), args.trust)?;
     }
     let beside = match project {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sconce_build::{Documents, Progress, Project, Trees};
+use sconce_build::{Documents, Project, Trees};
 use sconce_lock::Machine;
 use sconce_lock::reaches::When;
 use sconce_registry::Reference;
@@ -76,10 +76,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return several(&context, &transfer, args, &to);
     }
     let target = (!args.rest.is_empty())
-        .then(|| Ok::<_, Failure>(Target::find(&paths::target(&args.first)?)?))
+        .then(|| -> Result<Target, Failure> {
+            Ok(Target::find_for(&paths::target(&args.first)?, "push", What::STARTABLE)?)
+        })
         .transpose()?;
     let image = match &target {
         Some(target) => {
+            context.say_hidden(target, &args.first)?;
             // A registry that is down or closed is no reason to build first.
             if matches!(target, Target::Folder(_) | Target::Tag(_)) {
                 transfer.check_push(&to)?;
@@ -95,7 +98,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 told(&to, &pushed, &carried, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            source(&context, "push", &args.first, args.trust, None)?
+            let here = architecture(None)?;
+            source_for(&context, &args.first, target, args.trust, Some(&here))?
         }
         None => named(&context, &args.first, &to)?,
     };
@@ -161,6 +165,7 @@ fn several(
     let mut images = Vec::new();
     for (text, platform) in wanted {
         let target = Target::find_for(&paths::target(text)?, "push", What::STARTABLE)?;
+        context.say_hidden(&target, text)?;
         let machine = platform.map(|platform| machine(platform)).transpose()?;
         let target = on(context, target, machine)?;
         let wanted = machine.map(Machine::debian);
@@ -299,6 +304,7 @@ pub fn source(
     if let (Target::Folder(_) | Target::Tag(_), Some(platform)) = (&target, platform) {
         target = on(context, target, Some(machine(platform)?))?;
     }
+    context.say_hidden(&target, text)?;
     source_for(context, text, &target, trusted, Some(&architecture(platform)?))
 }
 
@@ -311,9 +317,6 @@ fn source_for(
     wanted: Option<&str>,
 ) -> Result<Image, Failure> {
     let store = &context.store;
-    if let Some(text) = target.hides(text, store)? {
-        context.display.note(&text);
-    }
     let here = architecture(None)?;
     let taken = match target {
         Target::Folder(project) => return built(context, project, trusted),

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use sconce_oci::Transport;
+use sconce_start::Target;
 use sconce_store::Error::NoImage as Absent;
+use sconce_store::{Removed, Store};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -41,31 +43,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut first = None;
     for word in &args.images {
         // As other commands name an image of the store.
-        let (word, removed) = match Transport::split(word) {
-            Some((Transport::Store, name)) => (name, context.store.remove_called(name)),
-            _ => (word.as_str(), context.store.remove_image(word)),
+        let name = match Transport::split(word) {
+            Some((Transport::Store, name)) => name,
+            _ => word.as_str(),
         };
-        let removed = match removed {
-            Ok(removed) => removed,
-            // As Docker has it: said, and no failure.
-            Err(error @ Absent { .. }) if args.force => {
-                Failure::from(error).print();
-                continue;
-            }
-            Err(error) => {
-                // To pull it, which other commands speak of, would be the opposite of what is wanted.
-                let is_absent = matches!(error, Absent { nearest: None, .. });
-                let failure = Failure::from(error);
-                let failure = match is_absent {
-                    true => failure.hint("`sconce images --all` lists what is there"),
-                    false => failure,
-                };
-                // What is not there is 1, as in Docker.
-                let failure = match failure.kind {
-                    Kind::Usage => failure.of_kind(Kind::No),
-                    _ => failure,
-                };
-                // The others go nevertheless; the exit code is that of the first.
+        let removed = match remove(&context.store, word, args.force) {
+            Ok(Some(removed)) => removed,
+            Ok(None) => continue,
+            // The others go nevertheless; the exit code is that of the first.
+            Err(failure) => {
                 match first {
                     None => first = Some(failure),
                     Some(_) => failure.print(),
@@ -92,7 +78,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             None if removed.in_use => {
                 eprintln!(
-                    "note: `{word}` is in use: `sconce prune` removes the image once it is not"
+                    "note: `{name}` is in use: `sconce prune` removes the image once it is not"
                 );
             }
             None => {}
@@ -102,4 +88,37 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(Failure::unwritable)?);
     }
     first.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Removes what a word means; nothing where it is not there, and need not be.
+fn remove(store: &Store, word: &str, force: bool) -> Result<Option<Removed>, Failure> {
+    let removed = match Transport::split(word) {
+        Some((Transport::Store, name)) => {
+            // Without a name it is refused as everywhere.
+            Target::find(word)?;
+            store.remove_called(name)
+        }
+        _ => store.remove_image(word),
+    };
+    let error = match removed {
+        Ok(removed) => return Ok(Some(removed)),
+        Err(error) => error,
+    };
+    // To pull it, which other commands speak of, would be the opposite of what is wanted.
+    let is_absent = matches!(error, Absent { nearest: None, .. });
+    let is_no_failure = force && matches!(error, Absent { .. });
+    let mut failure = Failure::from(error);
+    if is_no_failure {
+        // As Docker has it: said, and no failure.
+        failure.print();
+        return Ok(None);
+    }
+    if is_absent {
+        failure = failure.hint("`sconce images --all` lists what is there");
+    }
+    // What is not there is 1, as in Docker.
+    Err(match failure.kind {
+        Kind::Usage => failure.of_kind(Kind::No),
+        _ => failure,
+    })
 }
