@@ -139,6 +139,9 @@ impl Attendance<'_> {
             for source in self.wait()? {
                 self.serve(source, most, hear)?;
             }
+            if self.terminal.as_ref().is_some_and(|joined| joined.gone) {
+                return Err(self.hung_up());
+            }
             if !self.listening {
                 self.ended.get_or_insert_with(Instant::now);
             }
@@ -164,6 +167,18 @@ impl Attendance<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The caller's terminal is closed, and its signal may come later, or go to another process.
+    fn hung_up(&self) -> Error {
+        let signal = libc::SIGHUP;
+        match self.to.outlives.map(str::to_owned) {
+            None => Error::Interrupted(signal),
+            Some(container) if self.to.signalled.leaves(signal) => {
+                Error::Detached { signal, container }
+            }
+            Some(container) => Error::Left { signal, container, process: self.process },
+        }
     }
 
     fn left(&self) -> bool {

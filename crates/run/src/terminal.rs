@@ -80,6 +80,8 @@ pub(crate) struct Joined {
     unshown: VecDeque<u8>,
     /// When something was shown last.
     pub(crate) moved: Instant,
+    /// The caller's terminal was closed.
+    pub(crate) gone: bool,
 }
 
 /// Where output is shown.
@@ -137,6 +139,7 @@ impl Joined {
             screen: Screen::new(),
             unshown: VecDeque::new(),
             moved: Instant::now(),
+            gone: false,
         })
     }
 
@@ -229,6 +232,11 @@ impl Joined {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
+                // What a terminal answers that hung up (tty_io.c, `hung_up_tty_write`).
+                Err(Errno::IO) => {
+                    self.gone = true;
+                    break;
+                }
                 Err(error) => return Err(error).doing("writing to the terminal"),
             }
         }

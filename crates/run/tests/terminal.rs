@@ -69,6 +69,12 @@ impl Terminal {
         rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("told");
     }
 
+    /// Closes the window. The kernel tells nobody here either.
+    #[allow(dead_code)]
+    pub fn close(self) -> std::process::Child {
+        self.child
+    }
+
     /// Waits for the program's end: its status.
     pub fn end(&mut self) -> i32 {
         self.child.wait().expect("ended").code().unwrap_or(-1)

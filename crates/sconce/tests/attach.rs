@@ -169,6 +169,26 @@ fn signals_end_those_whose_output_nobody_reads() {
     assert_eq!(ok(&world, &["ps", "--all", "--ids"]), "");
 }
 
+/// Whose window is closed ends as by HUP, also where the signal goes to another process.
+#[test]
+fn a_closed_terminal_is_left() {
+    let world = World::new();
+    world.image(CONFIG);
+    let talks = "while :; do echo and so on; sleep 0.1; done";
+    start(&world, "talks", &["-i", "-t"], talks);
+    for words in [
+        &["attach", "talks"][..],
+        &["exec", "-it", "talks", "sh", "-c", talks],
+        &["run", "-q", "-it", "--gpus", "none", "oci:image", "sh", "-c", talks],
+    ] {
+        let mut screen = Terminal::start(world.sconce(words), (20, 80));
+        screen.expect("and so on");
+        ends(&mut screen.close(), 128 + 1);
+    }
+    assert_eq!(ok(&world, &["ps", "--ids"]).lines().count(), 1);
+    ok(&world, &["rm", "-f", "talks"]);
+}
+
 /// Also to a command that is slow to read.
 #[test]
 fn input_of_who_attaches_reaches_the_command() {
