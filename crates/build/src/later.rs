@@ -107,25 +107,12 @@ mod tests {
 
     use sconce_layer::{Content, Entry, Kind, Meta};
     use sconce_lock::{Facts, Machine};
-    use sconce_store::Store;
 
     use super::*;
     use crate::builder::{NamedLayer, Trees};
 
-    /// Runs `work` with a builder over a store of its own.
     fn with<T>(work: impl FnOnce(&Builder<'_>) -> T) -> T {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::open(home.path()).unwrap();
-        let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());
-        let progress = &crate::Silent;
-        work(&Builder {
-            project: None,
-            store: &store,
-            client: &client,
-            progress,
-            threads: 2,
-            mirror: None,
-        })
+        crate::heard::with(&crate::Silent, work)
     }
 
     fn lock(builder: &Builder<'_>) -> Lock {

@@ -16,6 +16,8 @@ mod download;
 mod early;
 mod error;
 mod gpus;
+#[cfg(test)]
+mod heard;
 mod ignored;
 mod image;
 mod imports;

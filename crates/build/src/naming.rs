@@ -1,8 +1,11 @@
 //! Whose image has a name: two projects can give theirs the same one.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
+use sconce_oci::name::plain_name;
 use sconce_store::Store;
 
 use crate::builder::Builder;
@@ -11,6 +14,17 @@ use crate::project::Project;
 
 /// Which project gave a name to which image: the folder, behind the image's digest.
 const NAMED: &str = "named";
+
+/// The image that a project has given a name to last, and the project's folder.
+fn given(store: &Store, name: &str) -> Result<Option<(Digest, PathBuf)>, sconce_store::Error> {
+    let kept = store.memo(NAMED, Digest::of(name.as_bytes()))?.unwrap_or_default();
+    let parts = || {
+        let at = kept.iter().position(|byte| *byte == b' ')?;
+        let image = std::str::from_utf8(kept.get(..at)?).ok()?.parse().ok()?;
+        Some((image, PathBuf::from(OsStr::from_bytes(kept.get(at + 1..)?))))
+    };
+    Ok(parts())
+}
 
 /// The image of the store that has this name and is not what the project of `folder` has given it to.
 ///
@@ -21,11 +35,10 @@ pub fn named_by_another(
     folder: &Path,
     name: &str,
 ) -> Result<Option<Digest>, sconce_store::Error> {
-    let name = &*sconce_oci::name::plain_name(name);
+    let name = &*plain_name(name);
     let Some(image) = store.names()?.get(name).copied() else { return Ok(None) };
-    let kept = store.memo(NAMED, Digest::of(name.as_bytes()))?.unwrap_or_default();
-    let own = format!("{image} {}", folder.display());
-    Ok((kept != own.as_bytes()).then_some(image))
+    let is_own = given(store, name)?.is_some_and(|(of, by)| of == image && by == folder);
+    Ok((!is_own).then_some(image))
 }
 
 impl Builder<'_> {
@@ -37,49 +50,27 @@ impl Builder<'_> {
         image: Digest,
     ) -> Result<(), Error> {
         let Project::Folder { folder, .. } = project else { return Ok(()) };
-        let name = &*sconce_oci::name::plain_name(name);
-        let key = Digest::of(name.as_bytes());
-        let before = self.store.names()?.get(name).copied().filter(|before| *before != image);
-        let kept = self.store.memo(NAMED, key)?.unwrap_or_default();
-        let kept = String::from_utf8_lossy(&kept);
+        let name = &*plain_name(name);
+        let before = named_by_another(self.store, folder, name)?.filter(|before| *before != image);
         if let Some(before) = before {
-            let short = before.short();
-            let of = kept.split_once(' ');
-            let of = of
-                .filter(|(digest, _)| digest.parse().is_ok_and(|digest: Digest| digest == before));
-            let what = match of {
-                Some((_, of)) if Path::new(of) == folder => None,
-                Some((_, of)) => Some(format!("the image of {of} ({short})")),
-                None => Some(format!("an image that no project here has made ({short})")),
+            let by = given(self.store, name)?.filter(|(of, _)| *of == before).map(|(_, by)| by);
+            let what = match by {
+                Some(by) => format!("the image of {}", by.display()),
+                None => "an image that no project here has made".to_owned(),
             };
-            if let Some(what) = what {
-                let now = folder.display();
-                self.progress.note(&format!("`{name}` was {what}, and is now of {now}"));
-            }
+            let (short, now) = (before.short(), folder.display());
+            self.progress.note(&format!("`{name}` was {what} ({short}), and is now of {now}"));
         }
-        let now = format!("{image} {}", folder.display());
-        Ok(self.store.put_memo(NAMED, key, now.as_bytes())?)
+        let mut now = format!("{image} ").into_bytes();
+        now.extend(folder.as_os_str().as_bytes());
+        Ok(self.store.put_memo(NAMED, Digest::of(name.as_bytes()), &now)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::progress::{Progress, Silent, Stage};
-
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
-
-    impl Progress for Heard {
-        fn begin(&self, _: &str, _: Option<u64>) -> Box<dyn Stage> {
-            Box::new(Silent)
-        }
-        fn note(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
+    use crate::heard::{Heard, with};
 
     /// An image without layers.
     fn image(store: &Store, number: u32) -> Digest {
@@ -97,19 +88,13 @@ mod tests {
 
     #[test]
     fn whose_image_loses_its_name_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("store")).unwrap();
-        let client = sconce_fetch::http::Client::new(sconce_fetch::http::Options::default());
         let heard = Heard::default();
-        let progress = &heard;
-        let builder = Builder {
-            project: None,
-            store: &store,
-            client: &client,
-            progress,
-            threads: 2,
-            mirror: None,
-        };
+        with(&heard, |builder| whose(builder, &heard));
+    }
+
+    fn whose(builder: &Builder<'_>, heard: &Heard) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = builder.store;
         let project = |name: &str| {
             let path = folder.path().join(name);
             std::fs::create_dir_all(&path).unwrap();
@@ -117,15 +102,15 @@ mod tests {
         };
         let (a, b) = (project("a"), project("b"));
         let built = |project: &Project, number| {
-            let image = image(&store, number);
+            let image = image(store, number);
             builder.say_whose_name(project, "hello", image).unwrap();
             store.put_name("hello", image).unwrap();
-            (image.short(), heard.0.lock().unwrap().drain(..).collect::<Vec<_>>())
+            (image.short(), heard.notes.lock().unwrap().drain(..).collect::<Vec<_>>())
         };
         // One that a person has called so.
-        store.put_name("hello", image(&store, 9)).unwrap();
+        store.put_name("hello", image(store, 9)).unwrap();
         let other =
-            |name: &str| named_by_another(&store, &folder.path().join(name), "hello").unwrap();
+            |name: &str| named_by_another(store, &folder.path().join(name), "hello").unwrap();
         assert!(other("a").is_some());
         let (first, said) = built(&a, 1);
         assert_eq!((other("a"), other("b").is_some()), (None, true));
@@ -146,7 +131,7 @@ mod tests {
         // The same image of both: nothing moves.
         assert_eq!(built(&a, 3), (third, vec![]));
         // Another one than any project has made.
-        let fourth = image(&store, 4);
+        let fourth = image(store, 4);
         store.put_name("hello", fourth).unwrap();
         let said = built(&b, 5).1;
         assert!(said[0].contains("was an image that no project here has made"), "{said:?}");

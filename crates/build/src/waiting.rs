@@ -57,23 +57,8 @@ fn say(patience: Duration, progress: &dyn Progress, heard: &Receiver<String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::progress::{Silent, Stage};
-
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
-
-    impl Progress for Heard {
-        fn begin(&self, _: &str, _: Option<u64>) -> Box<dyn Stage> {
-            Box::new(Silent)
-        }
-        fn note(&self, _: &str) {}
-        fn looking_for(&self, what: &str) {
-            self.0.lock().unwrap().push(what.to_owned());
-        }
-    }
+    use crate::heard::Heard;
 
     #[test]
     fn what_is_quick_is_not_told() {
@@ -85,7 +70,7 @@ mod tests {
                     thread::sleep(wait);
                 }
             });
-            std::mem::take(&mut *heard.0.lock().unwrap())
+            std::mem::take(&mut *heard.looked_for.lock().unwrap())
         };
         assert!(told(Duration::from_secs(3600), Duration::ZERO).is_empty());
         assert_eq!(told(Duration::ZERO, Duration::from_millis(50)), ["a", "b"]);
