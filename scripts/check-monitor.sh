@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `sconce monitor` beside the real Prometheus: promtool takes its alerts and its metrics, a Prometheus that scrapes a replay has
-# data for each query of dcgm-exporter's public dashboard (12239), and an alert comes that the recording is to raise.
+# data for each query of dcgm-exporter's public dashboard (12239) and of our own, by each of its names, and an alert comes that the recording is to raise.
 #
 #     scripts/check-monitor.sh SCONCE
 #
@@ -24,7 +24,7 @@ promtool check rules "$work/sconce.rules.yml"
 # Shorter, so that a minute shows it.
 sed 's/for: [0-9]*s$/for: 1s/' "$work/sconce.rules.yml" >"$work/trial.rules.yml"
 
-"$sconce" monitor --listen "$exporter" --replay "$recording" --hold 4s --no-history >"$work/said" 2>&1 &
+"$sconce" monitor --listen "$exporter" --replay "$recording" --names both --hold 4s --no-history >"$work/said" 2>&1 &
 pids+=($!)
 cat >"$work/prometheus.yml" <<YAML
 global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -35,10 +35,10 @@ promtool check config "$work/prometheus.yml" >/dev/null
 prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address="$server" >"$work/prometheus.log" 2>&1 &
 pids+=($!)
 
-python3 - "$exporter" "$server" <<'PYTHON'
+python3 - "$exporter" "$server" "$sconce" <<'PYTHON'
 import json, subprocess, sys, time, urllib.parse, urllib.request
 
-exporter, server = sys.argv[1:]
+exporter, server, sconce = sys.argv[1:]
 
 
 def get(url):
@@ -91,6 +91,28 @@ board = [
 for query in board:
     until(20, f"no data for {query}", lambda: ask(query))
 print(f"{len(board)} of {len(board)} queries of board 12239 have data")
+# Our own, by each of the names that it asks for.
+printed = subprocess.run([sconce, "monitor", "--print-dashboard"], capture_output=True, check=True).stdout
+panels = json.loads(printed)["panels"]
+alone, names = 0, 0
+for panel in panels:
+    query = panel["targets"][0]["expr"]
+    for name, value in (("$instance", ".*"), ("$gpu", ".*"), ("$__rate_interval", "1m")):
+        query = query.replace(name, value)
+    # In this recording are no ports and no containers, nothing is wrong at first, and nothing holds the clocks.
+    empty = panel["type"] == "table" or panel["title"].startswith("InfiniBand") or "clocks" in panel["title"]
+    if empty:
+        ask(query)
+        alone += 1
+        continue
+    for one in query.split(" or "):
+        if "DCGM" in one or "sconce_gpu" in one:
+            until(40, f"no data for {panel['title']}: {one}", lambda: ask(one))
+            names += 1
+    until(40, f"no data for {panel['title']}", lambda: ask(query))
+    if len(ask(query)) != 2:
+        sys.exit(f"FAILED: {panel['title']} has not one series for each GPU: {ask(query)}")
+print(f"{len(panels)} panels of our own board: {names} queries have data, {alone} have none in this recording")
 joined = "sconce_gpu_power_watts * on (UUID) group_left (model) sconce_gpu_info"
 until(20, f"no data for {joined}", lambda: len(ask(joined)) == 2)
 

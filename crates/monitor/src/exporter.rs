@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::counters::Counters;
 use crate::events::{self, Ran, Told};
 use crate::history::{self, History, Span};
 use crate::names::Names;
@@ -20,6 +21,7 @@ use crate::watch::{Change, Finding, Watch};
 /// The last sample, and what follows from it. Scrapes read it; the sampler writes it.
 pub struct Exporter {
     names: Names,
+    counters: Option<Counters>,
     host: String,
     interval: Duration,
     state: Mutex<State>,
@@ -50,7 +52,14 @@ impl Exporter {
             samples: 0,
             begun_ms: now_ms(),
         };
-        Self { names, host: host.to_owned(), interval, state: Mutex::new(state), history: None }
+        let (host, state) = (host.to_owned(), Mutex::new(state));
+        Self { names, counters: None, host, interval, state, history: None }
+    }
+
+    /// Gives out what a file of counters asks for, of dcgm-exporter's metrics.
+    #[must_use]
+    pub fn with_counters(self, counters: Counters) -> Self {
+        Self { counters: Some(counters), ..self }
     }
 
     /// Keeps a history in this folder.
@@ -105,6 +114,7 @@ impl Exporter {
                     last_xid: state.watch.last_xid(),
                     xids: state.watch.xids(),
                     names: self.names,
+                    counters: self.counters.as_ref(),
                     host: &self.host,
                     stale_ms: self.patience().as_millis() as u64,
                 };
@@ -260,3 +270,18 @@ const DATA: &str = "data: ";
 const HOUR_MS: u64 = 3_600_000;
 /// One file, which asks nobody but this server.
 const PAGE: &str = include_str!("page.html");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever adds a rule names it in Chinese too.
+    #[test]
+    fn the_page_has_the_titles_of_all_rules_in_chinese() {
+        let (_, table) = PAGE.split_once("const RULES = {").unwrap();
+        let (table, _) = table.split_once("};").unwrap();
+        let named: Vec<&str> = table.lines().filter_map(|line| line.split('"').nth(1)).collect();
+        let rules: Vec<&str> = crate::rules::RULES.iter().map(|rule| rule.id).collect();
+        assert_eq!(named, rules);
+    }
+}

@@ -5,6 +5,8 @@
 //! [`history`] keeps weeks of them. A scrape never calls NVML. A value that a GPU does not have is absent, never 0.
 
 mod alerts;
+mod board;
+pub mod counters;
 pub mod events;
 pub mod exporter;
 pub mod history;
@@ -13,6 +15,7 @@ mod manual;
 pub mod metric;
 mod names;
 pub mod owner;
+pub mod ports;
 pub mod recording;
 pub mod rules;
 pub mod sample;
@@ -25,6 +28,7 @@ pub mod window;
 mod worker;
 
 pub use alerts::alerts;
+pub use board::board;
 pub use manual::{page, time};
 pub use names::Names;
 pub use unit::unit;

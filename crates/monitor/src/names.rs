@@ -20,14 +20,17 @@ pub enum Names {
 }
 
 impl Names {
-    pub(crate) fn legacy(self) -> bool {
-        matches!(self, Self::Dcgm | Self::Both)
-    }
-
-    pub(crate) fn new_ones(self) -> bool {
-        matches!(self, Self::Dcgm49 | Self::Both)
+    /// Whether there are those up to 4.8, and those of 4.9.
+    pub(crate) fn both(self) -> [bool; 2] {
+        [matches!(self, Self::Dcgm | Self::Both), matches!(self, Self::Dcgm49 | Self::Both)]
     }
 }
+
+/// The last error of a GPU, up to 4.8 and since 4.9.
+pub(crate) const XID: [&str; 2] = ["DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_DEV_XID_ERROR"];
+/// The label with the driver's version, up to 4.8 and since 4.9.
+pub(crate) const DRIVER_VERSION: [&str; 2] =
+    ["DCGM_FI_DRIVER_VERSION", "DCGM_FI_SYSTEM_DRIVER_VERSION"];
 
 /// A metric of dcgm-exporter.
 #[derive(Clone, Debug, Deserialize)]

@@ -132,10 +132,18 @@ struct Line {
     /// GPUs whose model and processes are as before, by UUID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     same: Vec<String>,
+    /// The ports are as before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    same_ports: bool,
 }
 
 fn shortened(sample: &Sample, last: &Sample) -> Line {
-    let mut line = Line { sample: sample.clone(), gone: BTreeMap::new(), same: Vec::new() };
+    let same_ports = !sample.ports.is_empty() && sample.ports == last.ports;
+    let (gone, same) = (BTreeMap::new(), Vec::new());
+    let mut line = Line { sample: sample.clone(), gone, same, same_ports };
+    if same_ports {
+        line.sample.ports.clear();
+    }
     for gpu in &mut line.sample.gpus {
         let Some(old) = last.gpus.iter().find(|old| old.uuid == gpu.uuid) else { continue };
         let mut gone = Vec::new();
@@ -163,7 +171,10 @@ fn shortened(sample: &Sample, last: &Sample) -> Line {
 }
 
 fn whole(line: Line, last: &Sample) -> Sample {
-    let Line { mut sample, gone, same } = line;
+    let Line { mut sample, gone, same, same_ports } = line;
+    if same_ports {
+        sample.ports.clone_from(&last.ports);
+    }
     for gpu in &mut sample.gpus {
         let Some(old) = last.gpus.iter().find(|old| old.uuid == gpu.uuid) else { continue };
         let gone = gone.get(&gpu.uuid);

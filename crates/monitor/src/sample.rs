@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Values;
+use crate::ports::Port;
 
 /// A moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Sample {
     pub sees_processes: bool,
     /// The GPUs, in NVML's order.
     pub gpus: Vec<Gpu>,
+    /// Ports of InfiniBand and RoCE adapters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
     /// What happened since the moment before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,

@@ -18,6 +18,7 @@ use sconce_gpu::nvml::{self, Fabric};
 
 use crate::kernel::KernelLog;
 use crate::owner::{OwnContainer, Owners};
+use crate::ports::{INFINIBAND, Ports};
 use crate::sample::{Event, EventKind, Gpu, Process, Sample};
 use crate::worker::{Found, Look, Worker};
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub interval: Duration,
     /// Where the kernel's log is.
     pub kernel_log: PathBuf,
+    /// Where ports of InfiniBand are.
+    pub infiniband: PathBuf,
     /// Finds our own containers.
     pub own: FindOwn,
     /// Whether errors are waited for; who looks once has no use for them.
@@ -61,6 +64,7 @@ impl Options {
             library,
             interval: Duration::from_secs(1),
             kernel_log: PathBuf::from("/dev/kmsg"),
+            infiniband: PathBuf::from(INFINIBAND),
             own,
             listen: true,
         }
@@ -77,6 +81,7 @@ pub fn now_ms() -> u64 {
 pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
     let mut log = KernelLog::open(&options.kernel_log).ok();
     let mut owners = Owners::new(Path::new("/proc"), Path::new("/etc/passwd"));
+    let ports = Ports::watch(&options.infiniband);
     let mut own_at: Option<Instant> = None;
     let pids = std::fs::read_link("/proc/self/ns/pid");
     let sees_processes = pids.is_ok_and(|pids| pids.as_os_str() == FIRST_PIDS);
@@ -92,7 +97,8 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
         let at_ms = now_ms();
         let mut events = machine.events();
         events.extend(log.as_mut().map(|log| log.news(at_ms)).unwrap_or_default());
-        let sample = machine.sample(at_ms, events, &mut owners, sees_processes);
+        let mut sample = machine.sample(at_ms, events, &mut owners, sees_processes);
+        sample.ports = ports.as_ref().map(Ports::now).unwrap_or_default();
         if !wanted(sample) {
             if let Some(open) = machine.open.take() {
                 open.end();
@@ -259,7 +265,18 @@ impl Machine {
         let (driver, silence) = (self.driver.clone(), self.silence.clone());
         let kernel_log = self.kernel_log;
         let xid_events = self.open.as_ref().is_some_and(|open| open.waiter.is_some());
-        Sample { at_ms, driver, silence, kernel_log, xid_events, sees_processes, gpus, events }
+        let ports = Vec::new();
+        Sample {
+            at_ms,
+            driver,
+            silence,
+            kernel_log,
+            xid_events,
+            sees_processes,
+            gpus,
+            ports,
+            events,
+        }
     }
 
     /// Each error once, with its GPU.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use crate::counters::Counters;
 use crate::metric::{Kind, METRICS, Metric, Values};
-use crate::names::{Names, ROWS};
+use crate::names::{DRIVER_VERSION, Names, ROWS, XID};
+use crate::ports::{COUNTERS, Port};
 use crate::sample::{Gpu, Instance, Sample, Workload};
 use crate::watch::Finding;
 
@@ -76,6 +78,8 @@ pub struct Page<'a> {
     pub xids: &'a [(String, u32, u64)],
     /// Which names.
     pub names: Names,
+    /// Which of dcgm-exporter's metrics, instead of those that the names stand for.
+    pub counters: Option<&'a Counters>,
     /// This machine's name, for the label that dcgm-exporter has.
     pub host: &'a str,
     /// A GPU's values older than this are not given out.
@@ -174,11 +178,10 @@ fn dcgm_labels(page: &Page<'_>, gpu: &Gpu, instance: Option<&Instance>) -> Strin
         ("GPU_I_ID", id),
         ("hostname", page.host.to_owned()),
     ];
-    if page.names.legacy() {
-        pairs.push(("DCGM_FI_DRIVER_VERSION", driver.to_owned()));
-    }
-    if page.names.new_ones() {
-        pairs.push(("DCGM_FI_SYSTEM_DRIVER_VERSION", driver.to_owned()));
+    for (name, wanted) in DRIVER_VERSION.iter().zip(page.names.both()) {
+        if page.counters.map_or(wanted, |counters| counters.get(name).is_some()) {
+            pairs.push((name, driver.to_owned()));
+        }
     }
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
     labels(&pairs)
@@ -197,9 +200,14 @@ fn entities<'a>(page: &Page<'_>, fresh: &[&'a Gpu]) -> Vec<(String, &'a Values)>
 }
 
 fn dcgm(page: &Page<'_>, out: &mut Out, fresh: &[&Gpu]) {
-    if page.names == Names::None {
+    if page.names == Names::None && page.counters.is_none() {
         return;
     }
+    // Type and HELP of a metric that is wanted.
+    let wanted = |name: &str, by_names: bool, kind: &str, help: &str| match page.counters {
+        None => by_names.then(|| (kind.to_owned(), help.to_owned())),
+        Some(counters) => counters.get(name).map(|one| (one.kind.clone(), one.help.clone())),
+    };
     let entities = entities(page, fresh);
     let mut family =
         |name: &str, kind: &str, help: &str, value: &dyn Fn(&Values) -> Option<f64>| {
@@ -219,24 +227,25 @@ fn dcgm(page: &Page<'_>, out: &mut Out, fresh: &[&Gpu]) {
                 Some(if row.whole { value.floor() } else { (value * 1e9).round() / 1e9 })
             }
         };
-        if page.names.legacy() {
-            family(&row.name, &row.kind, &row.help, &scaled(row.times));
+        let [legacy, new_ones] = page.names.both();
+        if let Some((kind, help)) = wanted(&row.name, legacy, &row.kind, &row.help) {
+            family(&row.name, &kind, &help, &scaled(row.times));
         }
-        if let Some(name) = row.v4_9.as_ref().filter(|_| page.names.new_ones()) {
-            let help = row.help.replace("(in %)", "(0 to 1)");
-            family(name, &row.kind, &help, &scaled(row.v4_9_times.unwrap_or(row.times)));
+        let help = row.help.replace("(in %)", "(0 to 1)");
+        if let Some(name) = &row.v4_9
+            && let Some((kind, help)) = wanted(name, new_ones, &row.kind, &help)
+        {
+            family(name, &kind, &help, &scaled(row.v4_9_times.unwrap_or(row.times)));
         }
     }
-    let name = [
-        (page.names.legacy(), "DCGM_FI_DEV_XID_ERRORS"),
-        (page.names.new_ones(), "DCGM_FI_DEV_XID_ERROR"),
-    ];
-    for (_, name) in name.into_iter().filter(|(wanted, _)| *wanted) {
+    for (name, by_names) in XID.iter().zip(page.names.both()) {
+        let help = "Value of the last XID error encountered.";
+        let Some((kind, help)) = wanted(name, by_names, "gauge", help) else { continue };
         // Where errors are not heard of, that there was none is not known.
         if fresh.is_empty() || !(page.sample.xid_events || page.sample.kernel_log) {
             continue;
         }
-        out.family(name, "gauge", "Value of the last XID error encountered.");
+        out.family(name, &kind, &help);
         for gpu in fresh {
             let last = page.last_xid.iter().find(|(uuid, _)| *uuid == gpu.uuid);
             let code = last.map_or(0, |(_, code)| *code);
@@ -306,6 +315,7 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
     reasons(out, fresh);
     processes(out, fresh);
     workloads(out, fresh);
+    infiniband(out, &page.sample.ports);
     if !page.xids.is_empty() {
         out.family(
             "sconce_gpu_xid_errors_total",
@@ -326,6 +336,8 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
         "gauge",
         "1 for each rule of `sconce monitor rules` that holds now",
     );
+    // Two Xids of one GPU are one row, as are two ports.
+    let mut anomalies = BTreeSet::new();
     for finding in page.findings {
         let index = finding.gpu.map(|gpu| gpu.to_string()).unwrap_or_default();
         let labels = labels(&[
@@ -334,7 +346,45 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
             ("gpu", &index),
             ("UUID", &finding.uuid),
         ]);
-        out.row("sconce_anomaly", &labels, 1.0);
+        anomalies.insert(labels);
+    }
+    anomalies.iter().for_each(|labels| out.row("sconce_anomaly", labels, 1.0));
+}
+
+fn infiniband(out: &mut Out, ports: &[Port]) {
+    if ports.is_empty() {
+        return;
+    }
+    let key = |port: &Port, more: &[(&str, &str)]| {
+        let number = port.port.to_string();
+        labels(&[&[("device", &*port.device), ("port", &number)], more].concat())
+    };
+    let name = "sconce_infiniband_port_info";
+    out.family(name, "info", "What a port of an InfiniBand or RoCE adapter is, and its state");
+    for port in ports {
+        let more = [
+            ("link_layer", &*port.link_layer),
+            ("state", &port.state),
+            ("physical_state", &port.physical),
+        ];
+        out.row(name, &key(port, &more), 1.0);
+    }
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Port) -> Option<f64>| {
+        let name = format!("sconce_infiniband_{name}");
+        let rows: Vec<_> = ports.iter().filter_map(|port| Some((port, value(port)?))).collect();
+        if !rows.is_empty() {
+            out.family(&name, kind, help);
+            rows.into_iter().for_each(|(port, value)| out.row(&name, &key(port, &[]), value));
+        }
+    };
+    let known = |port: &Port| !port.state.is_empty();
+    let active = |port: &Port| known(port).then(|| f64::from(u8::from(port.is_active())));
+    family("port_active", "gauge", "1 where a port takes packets", &active);
+    let rate = |port: &Port| port.rate.map(|bits| bits / 8.0);
+    family("rate_bytes_per_second", "gauge", "What a port's link carries each way", &rate);
+    for counter in COUNTERS {
+        let count = |port: &Port| port.counters.get(counter.name).map(|count| *count as f64);
+        family(counter.name, "counter", counter.help, &count);
     }
 }
 

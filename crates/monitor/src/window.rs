@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::metric::Metric;
+use crate::ports::Port;
 use crate::sample::{Event, Gpu, Sample};
 
 /// How far back samples are kept.
@@ -61,6 +62,26 @@ impl Window {
     /// The GPUs of the newest sample.
     pub fn gpus(&self) -> &[Gpu] {
         self.now().map_or(&[], |sample| sample.gpus.as_slice())
+    }
+
+    /// The ports of the newest sample.
+    pub fn ports(&self) -> &[Port] {
+        self.now().map_or(&[], |sample| sample.ports.as_slice())
+    }
+
+    /// By how much a port's counter grew in the window; one that began anew counts from there.
+    pub fn port_growth(&self, port: &Port, counter: &str) -> u64 {
+        let same = |one: &&Port| (&one.device, one.port) == (&port.device, port.port);
+        let counts = self
+            .samples
+            .iter()
+            .filter_map(|sample| sample.ports.iter().find(same)?.counters.get(counter).copied());
+        let (mut last, mut grown) = (None, 0);
+        for count in counts {
+            grown += last.map_or(0, |last| count.saturating_sub(last));
+            last = Some(count);
+        }
+        grown
     }
 
     /// The events of the last so many seconds, oldest first.

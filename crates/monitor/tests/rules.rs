@@ -5,6 +5,7 @@ use std::sync::Arc;
 use expect_test::{expect, expect_file};
 use sconce_monitor::metric::Metric::{self, *};
 use sconce_monitor::metric::Values;
+use sconce_monitor::ports::Port;
 use sconce_monitor::sample::{Event, EventKind, Gpu, Process, Sample, Workload};
 use sconce_monitor::watch::{Change, Watch};
 
@@ -376,6 +377,50 @@ fn errors_by_the_catalogue() {
         [(154, 1)]: critical xid: Xid 154, GPU Recovery Action Changed
         bursts: critical xid: Xid 13, Graphics Engine Exception (5 times)
         long ago: 
+    "#]]
+    .assert_eq(&out);
+}
+
+#[test]
+fn ports_of_infiniband() {
+    let port = |state: &str, downs: u64, errors: u64| Port {
+        device: "mlx5_0".to_owned(),
+        port: 1,
+        state: state.to_owned(),
+        physical: if state == "ACTIVE" { "LinkUp" } else { "Polling" }.to_owned(),
+        counters: [("link_downs_total", downs), ("symbol_errors_total", errors)]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
+        ..Port::default()
+    };
+    let over = |seconds: u64, moment: &dyn Fn(u64) -> Port| {
+        held(seconds, |second| Sample { ports: vec![moment(second)], ..Sample::default() })
+            .join("; ")
+    };
+    let mut out = String::new();
+    let rows: [(&str, u64, &dyn Fn(u64) -> Port); 8] = [
+        ("active", 60, &|_| port("ACTIVE", 7, 500)),
+        ("went down", 60, &|at| if at < 5 { port("ACTIVE", 0, 0) } else { port("DOWN", 1, 0) }),
+        ("was down before", 60, &|_| port("DOWN", 1, 0)),
+        ("never up", 60, &|_| port("DOWN", 0, 0)),
+        ("for a moment", 20, &|at| port(if at > 5 { "DOWN" } else { "ACTIVE" }, 1, 0)),
+        ("flaps", 120, &|at| port("ACTIVE", at / 30, 0)),
+        ("errors", 60, &|at| port("ACTIVE", 0, at / 6)),
+        // The driver was loaded anew.
+        ("anew", 60, &|at| port("ACTIVE", 0, if at < 30 { 500 } else { 9 })),
+    ];
+    for (name, seconds, moment) in rows {
+        out += &format!("{name}: {}\n", over(seconds, moment));
+    }
+    expect![[r#"
+        active: 
+        went down: critical infiniband-down: mlx5_0 port 1: DOWN (Polling)
+        was down before: critical infiniband-down: mlx5_0 port 1: DOWN (Polling)
+        never up: 
+        for a moment: 
+        flaps: warning infiniband-errors: mlx5_0 port 1: 4 times down in ten minutes
+        errors: warning infiniband-errors: mlx5_0 port 1: 10 symbol errors in ten minutes
+        anew: 
     "#]]
     .assert_eq(&out);
 }

@@ -169,9 +169,9 @@ impl Attendance<'_> {
         Ok(())
     }
 
-    /// The caller's terminal is closed, and its signal may come later, or go to another process.
+    /// The caller's terminal is closed.
     fn hung_up(&self) -> Error {
-        let signal = libc::SIGHUP;
+        let signal = signals::hung_up();
         match self.to.outlives.map(str::to_owned) {
             None => Error::Interrupted(signal),
             Some(container) if self.to.signalled.leaves(signal) => {

@@ -147,6 +147,12 @@ pub fn ended_by() -> Option<i32> {
     Some(ENDED_BY.load(Ordering::Relaxed)).filter(|number| *number != 0)
 }
 
+/// A closed terminal says what its signal would: that goes to the processes of its session alone.
+pub(crate) fn hung_up() -> i32 {
+    ENDED_BY.store(libc::SIGHUP, Ordering::Relaxed);
+    libc::SIGHUP
+}
+
 /// Writes the signal's number to the pipe. Only async-signal-safe calls.
 extern "C" fn note(signal: libc::c_int) {
     let fd = SIGNAL_PIPE.load(Ordering::Relaxed);

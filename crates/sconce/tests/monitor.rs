@@ -135,6 +135,87 @@ fn metrics_as_dcgm_exporter_has_them() {
     assert!(!none.contains("DCGM_") && none.contains("sconce_gpu_power_watts"));
 }
 
+/// The kernel's files as those of an adapter, in a mount namespace of the monitor's own.
+#[test]
+fn ports_of_infiniband() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(1));
+    let port = world.path("class/infiniband/mlx5_0/ports/1");
+    fs::create_dir_all(port.join("counters")).unwrap();
+    for (name, text) in [
+        ("state", "4: ACTIVE"),
+        ("phys_state", "5: LinkUp"),
+        ("rate", "400 Gb/sec (4X NDR)"),
+        ("link_layer", "InfiniBand"),
+        ("counters/port_xmit_data", "250"),
+        ("counters/link_downed", "1"),
+    ] {
+        fs::write(port.join(name), format!("{text}\n")).unwrap();
+    }
+    let script =
+        format!("mount --bind {} /sys/class && exec \"$@\"", world.path("class").display());
+    let within = |words: &[&str]| {
+        let inner = with(&world, &fake, words);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.current_dir(world.path("."));
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, err) = within(&["monitor", "--once"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for line in [
+        "sconce_infiniband_port_active{device=\"mlx5_0\",port=\"1\"} 1\n",
+        "sconce_infiniband_rate_bytes_per_second{device=\"mlx5_0\",port=\"1\"} 50000000000\n",
+        "sconce_infiniband_transmit_bytes_total{device=\"mlx5_0\",port=\"1\"} 1000\n",
+        "sconce_infiniband_port_info{device=\"mlx5_0\",port=\"1\",link_layer=\"InfiniBand\",state=\"ACTIVE\",physical_state=\"LinkUp\"} 1\n",
+    ] {
+        assert!(out.contains(line), "{line}{out}");
+    }
+    fs::write(port.join("state"), "1: DOWN\n").unwrap();
+    let words = ["monitor", "--record", "r.gz", "--for", "3s", "--hold", "1s"];
+    let (code, _, err) = within(&words);
+    assert!(code == Some(0) && err.contains("critical: infiniband-down: "), "{err}");
+    assert!(err.contains("mlx5_0 port 1: DOWN (LinkUp)"), "{err}");
+    let (_, out, _) = says(&world, &fake, &["monitor", "--replay", "r.gz", "--once"]);
+    assert!(
+        out.contains("sconce_infiniband_port_active{device=\"mlx5_0\",port=\"1\"} 0\n"),
+        "{out}"
+    );
+}
+
+/// A site's own file, as it was written for dcgm-exporter.
+#[test]
+fn a_file_of_counters_as_dcgm_exporter_takes_it() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(1));
+    let text = "# ours\nDCGM_FI_DEV_GPU_TEMP, counter, Heat\nDCGM_FI_DEV_BOARD_POWER_WATTS, gauge, Draw\n\
+        DCGM_FI_DRIVER_VERSION, label, Driver\nDCGM_FI_DEV_VGPU_LICENSE_STATUS, gauge, vGPU\n";
+    fs::write(world.path("ours.csv"), text).unwrap();
+    let (code, out, err) = says(&world, &fake, &["monitor", "--once", "-f", "ours.csv"]);
+    assert!(code == 0 && err.contains("left out: DCGM_FI_DEV_VGPU_LICENSE_STATUS"), "{err}");
+    assert!(
+        out.contains("# HELP DCGM_FI_DEV_GPU_TEMP Heat\n# TYPE DCGM_FI_DEV_GPU_TEMP counter\n")
+    );
+    assert!(out.contains("DCGM_FI_DRIVER_VERSION=") && !out.contains("SYSTEM_DRIVER_VERSION"));
+    let families = out.lines().filter(|line| line.starts_with("# TYPE DCGM_")).count();
+    assert_eq!(families, 2, "{out}");
+    assert!(out.contains("sconce_gpu_power_watts"));
+    for (text, says_so) in [
+        ("DCGM_FI_DEV_GPU_TEMP\n", "ours.csv, line 1: it is not"),
+        ("", "nothing that it asks for"),
+    ] {
+        fs::write(world.path("ours.csv"), text).unwrap();
+        let (code, _, err) = says(&world, &fake, &["monitor", "--once", "-f", "ours.csv"]);
+        assert!(code == 2 && err.contains(says_so), "{code} {err}");
+    }
+    let words = ["monitor", "--once", "-f", "ours.csv", "--names", "both"];
+    assert_eq!(says(&world, &fake, &words).0, 2);
+}
+
 /// What a GPU does not have is absent: no 0, no sentinel.
 #[test]
 fn what_is_not_supported_is_absent() {

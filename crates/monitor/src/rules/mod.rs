@@ -13,6 +13,8 @@ mod gpu_lost;
 mod gpu_silent;
 mod hardware_slowdown;
 mod held_idle;
+mod infiniband_down;
+mod infiniband_errors;
 mod launch_bound;
 mod memory_held;
 mod nccl_hang;
@@ -30,6 +32,7 @@ mod xid;
 
 use std::time::Duration;
 
+use crate::ports::Port;
 use crate::sample::Gpu;
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
@@ -70,6 +73,8 @@ pub const RULES: &[&Rule] = &[
     &fabric::RULE,
     &nvlink_down::RULE,
     &nvlink_errors::RULE,
+    &infiniband_down::RULE,
+    &infiniband_errors::RULE,
     &pcie_narrow::RULE,
     &pcie_replays::RULE,
     &hardware_slowdown::RULE,
@@ -113,6 +118,13 @@ fn seen(gpu: &Gpu, evidence: String) -> Seen {
         evidence,
         action: None,
     }
+}
+
+/// Of a port, which is named in what was seen.
+fn of_port(port: &Port, evidence: String) -> Seen {
+    let key = format!("{} port {}", port.device, port.port);
+    let evidence = format!("{key}: {evidence}");
+    Seen { gpu: None, uuid: String::new(), key, severity: None, evidence, action: None }
 }
 
 /// `12%`, `0.04%`.

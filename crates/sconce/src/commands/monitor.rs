@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use sconce_gpu::nvml::times;
 use sconce_monitor::Names;
+use sconce_monitor::counters::Counters;
 use sconce_monitor::exporter::Exporter;
 use sconce_monitor::history::History;
 use sconce_monitor::recording::{Recorder, Replay};
@@ -28,6 +29,8 @@ use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
 const LISTEN: &str = "127.0.0.1:9400";
+/// The most bytes of a file of counters.
+const LARGEST_COUNTERS: u64 = 1 << 20;
 /// The most bytes of a recording.
 const LARGEST_RECORDING: u64 = 1 << 30;
 
@@ -49,6 +52,7 @@ Examples:
   sconce monitor rules                        what it looks for
   sconce monitor rules --replay day.gz        what was wrong in a recording
   sconce monitor rules --format prometheus > sconce.rules.yml
+  sconce monitor --print-dashboard > gpus.json
   sconce monitor --print-unit > /etc/systemd/system/sconce-monitor.service"
 )]
 pub struct Args {
@@ -64,6 +68,10 @@ pub struct Args {
     /// Which of dcgm-exporter's names
     #[arg(long, value_name = "NAMES", default_value = "dcgm")]
     names: NamesArg,
+    /// Of dcgm-exporter's metrics those of this file, with its types and HELP, as `dcgm-exporter -f` takes it: lines
+    /// `FIELD, TYPE, HELP`
+    #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "names")]
+    collectors: Option<PathBuf>,
     /// Write the metrics to a file of node_exporter's textfile collector, whole at each time
     #[arg(long, value_name = "PATH")]
     textfile: Option<PathBuf>,
@@ -98,6 +106,9 @@ pub struct Args {
     /// Print a systemd unit that runs this without privileges, and end
     #[arg(long)]
     print_unit: bool,
+    /// Print a dashboard for Grafana to import, over our names and dcgm-exporter's, and end
+    #[arg(long)]
+    print_dashboard: bool,
 }
 
 #[derive(clap::Subcommand)]
@@ -168,9 +179,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &listen));
         return Ok(ExitCode::SUCCESS);
     }
+    if args.print_dashboard {
+        print!("{}", sconce_monitor::board());
+        return Ok(ExitCode::SUCCESS);
+    }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let watch = Watch::new(args.hold);
     let mut exporter = Exporter::new(args.names.into(), &host, args.interval, watch);
+    if let Some(path) = &args.collectors {
+        exporter = exporter.with_counters(counters(path)?);
+    }
     if args.once {
         return once(args, &exporter);
     }
@@ -280,6 +298,23 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprint!("{}", costs(begun.elapsed()));
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// What a file of counters asks for. What is not known here is said, and left out.
+fn counters(path: &Path) -> Result<Counters, Failure> {
+    let text = paths::read("--collectors", path, LARGEST_COUNTERS)?;
+    let counters = Counters::parse(&text).map_err(|error| {
+        let failure = Failure::new(Kind::Usage, format!("{}, {error}", path.display()));
+        failure.hint("a line is `DCGM_FI_DEV_GPU_TEMP, gauge, GPU temperature (in C).`")
+    })?;
+    if !counters.unknown.is_empty() {
+        let names = counters.unknown.join(", ");
+        eprintln!(
+            "note: {} asks for what is not known here, and left out: {names}",
+            path.display()
+        );
+    }
+    Ok(counters)
 }
 
 /// The history that is to be kept, if any: what was asked for must be there, what is usual may fail.
