@@ -84,7 +84,7 @@ pub use container::{
 pub use control::Exec;
 pub use error::Error;
 pub use folder::{Listed, State, find, list};
-pub use logs::Log;
+pub use logs::{Log, Next};
 pub use memory::{default_shm_bytes, machine_memory};
 pub use output::Line;
 pub use processors::{processor_limit, processors};

@@ -223,11 +223,6 @@ impl Listed {
         usage::usage(&self.state.cgroups)
     }
 
-    /// Whether its first output is no longer in its log, which is kept to two files.
-    pub fn logs_are_cut(&self) -> bool {
-        self.path.join("log.dropped").exists()
-    }
-
     /// Its shim still lives: asked anew.
     pub fn lives(&self) -> bool {
         File::open(&self.path).is_ok_and(|folder| {

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 
 use crate::Listed;
 use crate::error::{Doing, Error};
+use crate::output::DROPPED;
 
 /// How often the files are opened anew because a new log was begun meanwhile, which takes 64 MiB of output each time.
 const AGAIN: u32 = 100;
+/// Bytes read of how many are gone.
+const LIMIT: u64 = 64;
 
 /// A file of a log.
 #[derive(Debug)]
@@ -18,6 +21,17 @@ pub struct Log {
     pub path: PathBuf,
     /// The file, which stays the same whatever it is called later.
     pub file: File,
+    /// How many were begun before it; nothing where the shim is an older sconce's, which did not say.
+    number: Option<u64>,
+}
+
+/// What follows a file of a log.
+#[derive(Debug)]
+pub struct Next {
+    /// The file.
+    pub log: Log,
+    /// Others were between, and are gone.
+    pub gap: bool,
 }
 
 impl Listed {
@@ -28,8 +42,9 @@ impl Listed {
     pub fn logs(&self) -> Result<Vec<Log>, Error> {
         let mut logs = Vec::new();
         for _ in 0..AGAIN {
-            logs = self.opened()?;
-            if logs.iter().all(is_there) {
+            let dropped = self.dropped();
+            logs = self.opened(dropped)?;
+            if logs.iter().all(is_there) && self.dropped() == dropped {
                 break;
             }
         }
@@ -40,26 +55,48 @@ impl Listed {
     ///
     /// # Errors
     /// As [`Listed::logs`].
-    pub fn log_after(&self, log: &File) -> Result<Option<Log>, Error> {
-        let mut now = self.logs()?.into_iter();
-        let Some(id) = identity(log) else { return Ok(None) };
-        let mut oldest = None;
-        while let Some(one) = now.next() {
-            if identity(&one.file) == Some(id) {
-                return Ok(now.next());
+    pub fn log_after(&self, log: &Log) -> Result<Option<Next>, Error> {
+        let mut now = self.logs()?;
+        let same =
+            |one: &Log| identity(&one.file).is_some_and(|id| identity(&log.file) == Some(id));
+        Ok(match now.iter().position(same) {
+            Some(at) if at + 1 < now.len() => Some(Next { log: now.remove(at + 1), gap: false }),
+            Some(_) => None,
+            None if now.is_empty() => None,
+            None => {
+                let oldest = now.remove(0);
+                let gap = match (log.number, oldest.number) {
+                    (Some(before), Some(number)) => number > before + 1,
+                    _ => true,
+                };
+                Some(Next { log: oldest, gap })
             }
-            oldest.get_or_insert(one);
-        }
-        // It is gone: what came between is too.
-        Ok(oldest)
+        })
     }
 
-    fn opened(&self) -> Result<Vec<Log>, Error> {
+    /// Whether its first output is no longer in its log, which is kept to two files.
+    pub fn logs_are_cut(&self) -> bool {
+        self.dropped() != Some(0)
+    }
+
+    /// How many files of its log are gone; nothing where that is not said.
+    fn dropped(&self) -> Option<u64> {
+        let path = self.path.join("log").with_extension(DROPPED);
+        match sconce_open::read_to_string(&path, LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+            text => text.ok()?.trim().parse().ok(),
+        }
+    }
+
+    fn opened(&self, dropped: Option<u64>) -> Result<Vec<Log>, Error> {
         let mut logs = Vec::new();
         for name in ["log.1", "log"] {
             let path = self.path.join(name);
             match File::open(&path) {
-                Ok(file) => logs.push(Log { path, file }),
+                Ok(file) => {
+                    let number = dropped.map(|dropped| dropped + logs.len() as u64);
+                    logs.push(Log { path, file, number });
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).doing_to("opening", &path),
             }

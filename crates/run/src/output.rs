@@ -20,8 +20,8 @@ use crate::{Container, Stdio, os, streams, time};
 
 /// Largest a log grows before it is `log.1` and a new one begins.
 const LARGEST: u64 = 64 << 20;
-/// Extension of an empty file beside a log whose beginning is gone.
-const DROPPED: &str = "dropped";
+/// Extension of a file beside a log whose beginning is gone: how many files are.
+pub(crate) const DROPPED: &str = "dropped";
 /// How long someone who looks may keep the container waiting, milliseconds.
 const PATIENCE: i64 = 1000;
 
@@ -269,8 +269,8 @@ struct Log {
     path: PathBuf,
     file: File,
     length: u64,
-    /// A third file began: what the first held is gone.
-    dropped: bool,
+    /// How many files are gone: at the third, the first is.
+    dropped: u64,
     /// Why the last piece could not be kept, be it in part.
     lost: Option<String>,
 }
@@ -279,7 +279,7 @@ impl Log {
     fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("log");
         let file = create(&path).doing_to("creating", &path)?;
-        Ok(Self { path, file, length: 0, dropped: false, lost: None })
+        Ok(Self { path, file, length: 0, dropped: 0, lost: None })
     }
 
     /// Keeps a piece of output. A full disk does not end the container: what can't be kept is lost, and
@@ -306,9 +306,11 @@ impl Log {
         }
         if self.length + bytes.len() as u64 > LARGEST {
             let older = self.path.with_extension("1");
-            if !self.dropped && older.exists() {
-                create(&self.path.with_extension(DROPPED))?;
-                self.dropped = true;
+            if older.exists() {
+                let (count, part) = (self.dropped + 1, self.path.with_extension("part"));
+                fs::write(&part, format!("{count}\n"))?;
+                fs::rename(part, self.path.with_extension(DROPPED))?;
+                self.dropped = count;
             }
             fs::rename(&self.path, older)?;
             self.file = create(&self.path)?;

@@ -169,6 +169,12 @@ fn is_the_kernels(place: &Path) -> bool {
 }
 
 impl Mounted<'_> {
+    /// Where each volume and folder in memory is mounted, in their order: behind the links of the image, also those that
+    /// lead to what is not there, which is made.
+    pub(crate) fn places(&self, etc: usize) -> Vec<PathBuf> {
+        self.0.iter().skip(etc).map(|one| one.real.clone()).collect()
+    }
+
     /// Refuses a working folder that would have to be made in what is the kernel's.
     pub(crate) fn starts_in(&self, root: &Path, workdir: &Path) -> Result<(), Error> {
         let real = self.real(root, workdir)?;

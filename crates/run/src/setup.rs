@@ -151,6 +151,7 @@ pub(crate) fn start(
         root: &overlay.root,
         etc: &etc,
         mounts: &mounts,
+        places: &mounted.places(etc.len()),
         identity: &identity,
         in_user_namespace,
         has_tty_group: Maps::read()?.have_group(5),

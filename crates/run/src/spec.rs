@@ -1,7 +1,7 @@
 //! The request as an OCI runtime configuration
 //! (github.com/opencontainers/runtime-spec, config.md and config-linux.md).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -54,6 +54,8 @@ pub(crate) struct Place<'a> {
     pub(crate) etc: &'a [(&'static str, std::path::PathBuf)],
     /// What is mounted for the user, in its order.
     pub(crate) mounts: &'a [Mount<'a>],
+    /// Where they are mounted, without links.
+    pub(crate) places: &'a [PathBuf],
     pub(crate) identity: &'a Identity,
     /// The process is in a user namespace that is not the machine's first.
     pub(crate) in_user_namespace: bool,
@@ -130,9 +132,9 @@ fn mounts(place: &Place<'_>) -> Vec<Value> {
     for (name, file) in place.etc {
         mounts.push(bind(file, Path::new(name), &["bind", "nosuid", "nodev"]));
     }
-    mounts.extend(place.mounts.iter().map(|one| match one {
-        Mount::Volume(volume) => bind(&volume.source, &volume.target, &["rbind"]),
-        Mount::Memory(tmpfs) => in_memory(tmpfs),
+    mounts.extend(place.mounts.iter().zip(place.places).map(|(one, real)| match one {
+        Mount::Volume(volume) => bind(&volume.source, real, &["rbind"]),
+        Mount::Memory(tmpfs) => in_memory(tmpfs, real),
     }));
     mounts
 }
@@ -152,7 +154,7 @@ pub(crate) fn folders_in_memory(container: &Container) -> Vec<Tmpfs> {
     container.tmpfs.iter().cloned().chain(more).collect()
 }
 
-fn in_memory(tmpfs: &Tmpfs) -> Value {
+fn in_memory(tmpfs: &Tmpfs, real: &Path) -> Value {
     let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
     if !tmpfs.exec {
         options.push("noexec".to_owned());
@@ -164,7 +166,7 @@ fn in_memory(tmpfs: &Tmpfs) -> Value {
     options.extend(tmpfs.size.map(|size| format!("size={size}")));
     options.extend(tmpfs.uid.map(|uid| format!("uid={uid}")));
     options.extend(tmpfs.gid.map(|gid| format!("gid={gid}")));
-    json!({ "destination": tmpfs.target, "type": "tmpfs", "source": "tmpfs", "options": options })
+    json!({ "destination": real, "type": "tmpfs", "source": "tmpfs", "options": options })
 }
 
 /// The environment of the command: the request's, and what every program expects.

@@ -198,6 +198,33 @@ fn a_container_whose_record_was_taken_away_keeps_its_files() {
     }
 }
 
+/// As in a store for a group, where another member made it: it can't be moved, and full not removed either.
+#[test]
+fn a_folder_of_somebody_else_in_a_records_place_stops_nobody() {
+    for (kind, make) in
+        [("empty", "mkdir"), ("full", "f() { mkdir \"$1\"; touch \"$1/file\"; }; f")]
+    {
+        let world = World::of_nobody();
+        world.image(r#"{"Env": ["A=1"]}"#);
+        let copy = ["copy", "oci:image", "store:one"];
+        assert_eq!(world.says(&copy).0, 0);
+        let digest = fs::read_to_string(world.path("store/refs/one")).unwrap();
+        let hex = digest.trim().strip_prefix("sha256:").unwrap();
+        let record = world.path("store/images").join(format!("{hex}.json"));
+        for words in [&run("one")[..], &["images"], &copy, &["prune"], &run("one"), &["rmi", "one"]]
+        {
+            put(make, &record);
+            let (code, out, err) = world.says(words);
+            assert_eq!(code, 0, "{kind}: {words:?}: {out}{err}");
+        }
+        // Without a name the image goes, whatever lies there.
+        let (code, out, err) = world.says(&["prune", "--all"]);
+        assert_eq!(code, 0, "{kind}: {out}{err}");
+        let trees = fs::read_dir(world.path("store/trees")).unwrap().count();
+        assert_eq!(trees, 0, "{kind}: {out}{err}");
+    }
+}
+
 /// What can be made anew is; what can't is named, with what helps.
 #[test]
 fn whatever_lies_in_the_place_of_a_file_is_named_or_made_anew() {

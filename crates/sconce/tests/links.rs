@@ -160,6 +160,43 @@ fn nothing_is_written_through_them() {
 }
 
 /// The container exchanges a folder of its volume for a link, back and forth, while another is started with it.
+/// Links of the image are followed also where they lead to what is not there: it is made, as Docker does.
+#[test]
+fn volumes_behind_links_to_what_is_not_there() {
+    for world in worlds() {
+        world.image(CONFIG);
+        // As make_root has it, with links.
+        for (link, target) in [("d4", "nowhere/deep"), ("d5", "/opt/file")] {
+            symlink(target, world.path("root").join(link)).unwrap();
+        }
+        fs::remove_file(world.path("layer.tar")).unwrap();
+        let tar = Command::new("tar")
+            .args(["--create", "--numeric-owner", "--owner=0", "--group=0", "--file"])
+            .arg(world.path("layer.tar"))
+            .arg("--directory")
+            .arg(world.path("root"))
+            .arg(".")
+            .status();
+        assert!(tar.unwrap().success());
+        world.image(CONFIG);
+        fs::create_dir(world.path("host")).unwrap();
+        fs::write(world.path("host/file"), "here\n").unwrap();
+        for (options, file) in [
+            (["-v", "./host:/d4"], "/nowhere/deep/file"),
+            (["-v", "./host:/d4/new"], "/nowhere/deep/new/file"),
+            (["-v", "./host/file:/d5"], "/opt/file"),
+        ] {
+            let run = ["run", "-q", "--gpus", "none"];
+            let (code, out, err) =
+                world.says(&[&run, &options[..], &["oci:image", "cat", file]].concat());
+            assert_eq!((code, out.as_str()), (0, "here\n"), "{options:?}: {err}");
+        }
+        let words = ["run", "-q", "--gpus", "none", "--tmpfs", "/d4", "oci:image"];
+        let (code, _, err) = world.says(&[&words[..], &["touch", "/nowhere/deep/x"]].concat());
+        assert_eq!(code, 0, "{err}");
+    }
+}
+
 #[test]
 fn what_is_exchanged_meanwhile_is_never_mounted() {
     let world = World::new();

@@ -434,6 +434,35 @@ fn logs_are_read_while_they_are_begun_anew() {
     ok(&world, &["rm", "long"]);
 }
 
+/// Whoever reads more slowly than a container writes misses some of it, and is told where.
+#[test]
+fn what_a_slow_reader_of_logs_misses_is_said() {
+    let world = World::new();
+    world.image(CONFIG);
+    let line = "x".repeat(1 << 16);
+    // 320 MB: of five files two are kept.
+    let script = format!("i=0; while test $i -lt 5000; do echo $i {line}; i=$((i+1)); done");
+    start(&world, "long", &["-v", &format!("{}:/x", world.path(".").display())], &script);
+    let mut follower = world.sconce(&["logs", "--follow", "long"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(ok(&world, &["wait", "long"]), "0\n");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut follower.stdout.take().unwrap(), &mut text).unwrap();
+    let output = follower.wait_with_output().unwrap();
+    let numbers: Vec<u32> =
+        text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+    let gaps = numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(gaps <= 1 && numbers.last() == Some(&4999), "{gaps} gaps: {err}");
+    let starts_late = usize::from(numbers[0] != 0);
+    assert_eq!(err.matches("output is missing here").count(), gaps, "{err}");
+    assert_eq!(err.matches("its first output is no longer there").count(), starts_late, "{err}");
+    assert_eq!(gaps + starts_late, 1, "it was read as fast as it came: {err}");
+    let (_, out, err) = world.says(&["logs", "--tail", "1000000", "long"]);
+    assert!(out.lines().count() < 5000 && err.contains("its first output is no"), "{err}");
+    ok(&world, &["rm", "long"]);
+}
+
 #[test]
 fn logs_are_followed_to_the_end() {
     for world in worlds() {

@@ -161,8 +161,14 @@ impl Store {
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
         self.pin(record.manifest)?;
         self.mark_unsynced("image", record.manifest)?;
-        self.write_unsynced(&path, &bytes)?;
-        touch(&path)
+        match self.write_unsynced(&path, &bytes) {
+            // Another member's folder is there. What a record says is read from the image's manifest then.
+            Err(error @ Error::Unremovable { .. }) => {
+                self.note_damaged(&error, "the image goes without a record");
+                Ok(())
+            }
+            written => written.and_then(|()| touch(&path)),
+        }
     }
 
     /// An image by its digest; `None` when no store has it.

@@ -55,13 +55,17 @@ impl Store {
             images.extend(self.lock_below(&record)?.ok_or_else(none)?);
         }
         let record = self.place().image(image);
-        match lock_shared(&record)? {
-            Some(lock) => {
-                touch(&record)?;
-                images.push(lock);
-            }
-            None if is_here => return Err(none()),
-            None => {}
+        match lock_shared(&record) {
+            // What lies there instead, and can't be replaced, can't be locked: the pins keep the image.
+            Err(Error::Corrupt { .. }) => {}
+            lock => match lock? {
+                Some(lock) => {
+                    touch(&record)?;
+                    images.push(lock);
+                }
+                None if is_here => return Err(none()),
+                None => {}
+            },
         }
         let scratch = Scratch::create(&self.place().folder("tmp"), self.sharing())?;
         self.pin_in(scratch.path(), &needed);

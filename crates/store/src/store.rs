@@ -499,6 +499,10 @@ impl Store {
         let trash = self.scratch_path();
         match own::rename(path, &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A folder of another member of a group can't be moved, as its `..` would change (rename(2)). Empty, it can be removed.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return self.remove(path);
+            }
             result => result.map_err(at("remove", path))?,
         }
         self.remove_or_set_aside(&trash);
@@ -540,7 +544,7 @@ impl Store {
         Ok(())
     }
 
-    fn note_leftover(&self, error: &Error) {
+    pub(crate) fn note_leftover(&self, error: &Error) {
         let you = rustix::process::geteuid().as_raw();
         if let Error::Unremovable { path, owners, .. } = error
             && let Some(owner) = owners.iter().find(|owner| **owner != you)

@@ -175,7 +175,11 @@ impl<'a> Sweep<'a> {
             for (name, _) in names.iter().filter(|(_, of)| **of == image) {
                 self.store.remove_name(name)?;
             }
-            self.store.discard(&record)?;
+            match self.store.discard(&record) {
+                // It says nothing of any image, and is in nobody's way.
+                Err(error @ Error::Unremovable { .. }) => self.store.note_leftover(&error),
+                discarded => discarded?,
+            }
             self.store.forget_pushed_image(image)?;
         }
         Ok(true)

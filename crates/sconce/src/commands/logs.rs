@@ -1,19 +1,20 @@
 //! `sconce logs`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sconce_run::{Line, Listed, Log, Pulse};
+use sconce_run::{Line, Listed, Log, Next, Pulse};
 
 use crate::cli::Global;
 use crate::commands::ps;
 use crate::error::{Failure, Kind};
 use crate::output::passed_on;
 
+/// What a log has.
+const KEPT: &str = "of a log the last 64 to 128 MiB are kept";
 /// How often is looked for more.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -57,18 +58,26 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let mut lines = Vec::new();
     let mut end = None;
-    for Log { path, file } in one.logs()? {
-        let mut reader = BufReader::new(file);
+    let is_cut = one.logs_are_cut();
+    let cut = || {
+        eprintln!("note: its first output is no longer there: {KEPT}");
+    };
+    if is_cut && args.tail.0.is_none() {
+        cut();
+    }
+    for log in one.logs()? {
+        let mut reader = BufReader::new(&log.file);
         loop {
             let mut text = String::new();
-            match reader.read_line(&mut text).map_err(|error| unreadable(&path, error))? {
-                // A line that is being written has no end yet: it is read when it has.
+            match reader.read_line(&mut text).map_err(|error| unreadable(&log.path, error))? {
                 0 => break,
-                _ if !text.ends_with('\n') => {
-                    let length = i64::try_from(text.len()).unwrap_or(0);
-                    reader.seek_relative(-length).map_err(|error| unreadable(&path, error))?;
+                // A line that is being written has no end yet: it is read when it has.
+                length if !text.ends_with('\n') => {
+                    let length = i64::try_from(length).unwrap_or(0);
+                    reader.seek_relative(-length).map_err(|error| unreadable(&log.path, error))?;
                     break;
                 }
+                _ if args.tail.0.is_none() => show(&text, args.timestamps),
                 _ => lines.push(text),
             }
             if let Some(most) = args.tail.0
@@ -77,19 +86,19 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 lines.drain(..lines.len() - most);
             }
         }
-        end = Some((path, reader));
+        let position = reader.stream_position().map_err(|error| unreadable(&log.path, error))?;
+        end = Some((log, position));
     }
-    if args.tail.0.is_none() && one.logs_are_cut() {
-        eprintln!(
-            "note: its first output is no longer there: of a log the last 64 to 128 MiB are kept"
-        );
+    if is_cut && args.tail.0.is_some_and(|most| most > lines.len()) {
+        cut();
     }
     let skip = args.tail.0.map_or(0, |most| lines.len().saturating_sub(most));
     lines.iter().skip(skip).for_each(|line| show(line, args.timestamps));
+    drop(lines);
     if args.follow
-        && let Some((path, reader)) = end
+        && let Some((log, position)) = end
     {
-        follow(&one, reader, &path, args.timestamps)?;
+        follow(&one, log, position, args.timestamps)?;
     }
     // Read anew: it may have ended meanwhile.
     let state = ps::find(global, &one.id).map_or(one.state, |one| one.state);
@@ -99,23 +108,21 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what comes until the container has ended. `path` is what the log is called in messages.
-fn follow(
-    one: &Listed,
-    mut reader: BufReader<File>,
-    path: &Path,
-    timestamps: bool,
-) -> Result<(), Failure> {
+/// Shows what comes in `log` from `position` on, and in those after it, until the container has ended.
+fn follow(one: &Listed, mut log: Log, mut position: u64, timestamps: bool) -> Result<(), Failure> {
     let mut begun = String::new();
     let mut pulse = one.pulse();
     loop {
         // Asked before reading: what was written before is read after it.
         let last = !one.lives();
-        let next = one.log_after(reader.get_ref())?;
+        let next = one.log_after(&log)?;
+        let mut reader = BufReader::new(&log.file);
+        let moved = reader.seek(SeekFrom::Start(position));
+        moved.map_err(|error| unreadable(&log.path, error))?;
         loop {
             let mut more = Vec::new();
             let read = (&mut reader).take(1 << 20).read_until(b'\n', &mut more);
-            read.map_err(|error| unreadable(path, error))?;
+            position += read.map_err(|error| unreadable(&log.path, error))? as u64;
             begun.push_str(&String::from_utf8_lossy(&more));
             if !begun.ends_with('\n') {
                 break;
@@ -123,8 +130,14 @@ fn follow(
             show(&begun, timestamps);
             begun.clear();
         }
-        if let Some(Log { file, .. }) = next {
-            reader = BufReader::new(file);
+        if let Some(Next { log: after, gap }) = next {
+            if gap {
+                let _ = std::io::stdout().flush();
+                eprintln!(
+                    "note: output is missing here, which came faster than it was read: {KEPT}"
+                );
+            }
+            (log, position) = (after, 0);
             continue;
         }
         if last {
