@@ -310,7 +310,9 @@ impl Kinded for sconce_registry::Error {
             E::Source { .. } => Kind::Storage,
             E::Helper { .. } => Kind::Machine,
             E::Fetch(error) => error.kind(),
-            E::Denied { .. } | E::NotFound { .. } | E::Answer { .. } => Kind::Network,
+            E::Denied { .. } | E::Realm { .. } | E::NotFound { .. } | E::Answer { .. } => {
+                Kind::Network
+            }
         }
     }
 }
