@@ -401,6 +401,7 @@ impl Kinded for sconce_build::Error {
             E::Fetch(error) => error.kind(),
             E::Layer(error) => error.kind(),
             E::Lock(error) => error.kind(),
+            E::TagLock { source, .. } => source.kind(),
             E::Run(error) => error.kind(),
             E::Store(error) => error.kind(),
             E::File { .. } | E::Memo(_) => Kind::Storage,
