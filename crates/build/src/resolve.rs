@@ -323,7 +323,7 @@ fn question(request: &DebianRequest) -> Question {
 }
 
 /// Raised when the same wheel would answer otherwise: modules are read in another way.
-const READING: u32 = 3;
+const READING: u32 = 4;
 
 /// The memo of what a wheel says about itself.
 const NATIVE: &str = "native";

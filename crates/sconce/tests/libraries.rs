@@ -6,7 +6,7 @@ mod index_world;
 use std::fs;
 
 use index_world::World;
-use sconce_testkit::Wheel;
+use sconce_testkit::{Wheel, ZipEntry};
 
 /// torch 2.15.0, whose CUDA is 13.2, without the packages of NVIDIA's that it pins.
 const KEYS: &str = "[environment]\nplatform = \"x86_64\"\ndriver = \"any\"\ntorch = \"2.15.0\"\nrequirements = \
@@ -152,6 +152,47 @@ fn a_library_that_is_opened_by_name() {
     let (code, said) = world(&[torch(), known]).sconce(&["lock"]);
     assert_eq!(code, 4, "{said}");
     assert!(said.contains("ctranslate2 4.8.5 needs libcublas.so.12 of CUDA 12"), "{said}");
+}
+
+/// Bytes that don't get smaller when they are packed.
+fn noise(seed: u64, megabytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        // Steele and others, SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb).to_le_bytes()
+    });
+    words.take(megabytes << 17).flatten().collect()
+}
+
+/// A handful of modules of some megabytes each is read to the last; what is too much for that says how much is read.
+#[test]
+fn modules_of_some_megabytes_are_read() {
+    let module = |at: u64, megabytes: usize, last: &[u8]| {
+        let data = [noise(at, megabytes), last.to_vec()].concat();
+        let file = library(&["libc.so.6"], &data);
+        (ZipEntry::stored(&format!("fast/cuda/m{at}.so"), &file), file)
+    };
+    let fast = |modules: Vec<(ZipEntry, Vec<u8>)>| {
+        let wheel = Wheel::new("fast", "1.0").tag(TAG).metadata("Summary: for CUDA\n");
+        modules.into_iter().fold(wheel, |wheel, (entry, file)| wheel.entry(entry, &file))
+    };
+    let said = |wheel: Wheel| {
+        let world = World::new(&[wheel]);
+        world.asks("exclude = []");
+        let (code, said) = world.sconce(&["lock"]);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    let mut modules: Vec<_> = (3..6).map(|at| module(at, at as usize, b"")).collect();
+    modules.push(module(11, 11, b"\0libcublas.so.12\0"));
+    let found = said(fast(modules));
+    assert!(found.contains("note: fast 1.0 opens libcublas.so.12 when it uses a GPU"), "{found}");
+    let found = said(fast(vec![module(1, 57, b"\0libcublas.so.12\0")]));
+    let words = "note: whether fast 1.0 finds the libraries of CUDA that it uses could not be read: what fast/cuda/m1.so opens \
+                 by name: it has 58 MB, and of one wheel 56 MB are read";
+    assert!(found.contains(words), "{found}");
 }
 
 /// Without torch nothing brings CUDA's libraries: the packages that do are named.
