@@ -2,7 +2,8 @@
 
 Memory is sampled every 0.1 s over the command's whole process tree (and over daemons
 that work for it). Processor seconds are user and system time of the command and of all it waited for. `peak` sums resident pages, mapped files and shared pages included;
-`anonymous` sums the pages that no file backs: what the machine must really find.
+`anonymous` sums the pages that no file backs: what the machine must really find. `highest` is what the kernel kept of the one process
+that had most resident at once (VmHWM), which no peak between two samples escapes.
 """
 
 import os
@@ -28,6 +29,7 @@ class Sample:
     anonymous: int  # bytes
     output: str
     processor: float = 0  # seconds
+    highest: int = 0  # bytes
 
 
 @dataclass
@@ -58,13 +60,17 @@ class Series:
     def anonymous(self) -> int:
         return max(sample.anonymous for sample in self.samples)
 
+    @property
+    def highest(self) -> int:
+        return max(sample.highest for sample in self.samples)
+
 
 def measure(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path | None = None,
             daemons: Sequence[int] = (), sampled: bool = True) -> Sample:
     """Runs `command` to its end. `env` is added to this process's; `daemons` are the
     processes whose memory counts as the command's. Raises Failed on a non-zero exit."""
     stop = threading.Event()
-    most = [0, 0]
+    most = [0, 0, 0]
     began = time.perf_counter()
     child = subprocess.Popen(list(map(str, command)), env={**os.environ, **(env or {})}, cwd=cwd,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -81,7 +87,7 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path
     if code != 0:
         tail = "\n".join(output.strip().splitlines()[-12:])
         raise Failed(f"`{' '.join(map(str, command))}` exited with {code}:\n{tail}")
-    return Sample(seconds, most[0], most[1], output, used.ru_utime + used.ru_stime)
+    return Sample(seconds, most[0], most[1], output, used.ru_utime + used.ru_stime, most[2])
 
 
 def repeat(name: str, count: int, command: Sequence[str], before: Callable[[int], None] | None = None,
@@ -119,6 +125,7 @@ def _watch(roots: Sequence[int], stop: threading.Event, most: list[int]) -> None
             fields = _status(pid)
             resident += fields.get("VmRSS", 0)
             anonymous += fields.get("RssAnon", 0)
+            most[2] = max(most[2], fields.get("VmHWM", 0))
         most[0], most[1] = max(most[0], resident), max(most[1], anonymous)
         if stop.wait(INTERVAL):
             return

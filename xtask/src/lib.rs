@@ -63,7 +63,11 @@ pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
         &["monitor", "serve"],
         "two crates answer requests: the registry and the exporter",
     ),
-    ("rustls", &["serve"], "one crate takes encrypted connections"),
+    (
+        "rustls",
+        &["fetch", "serve"],
+        "one crate takes encrypted connections, and one says why its own did not come about",
+    ),
     ("blowfish", &["serve"], "one crate compares passwords"),
     ("libcontainer", &["run"], "one crate starts containers"),
     ("clap", &["sconce"], "only commands have arguments"),

@@ -32,6 +32,8 @@ pub enum Error {
     Include { path: String, why: String },
     #[error("{place} {why}")]
     Ignore { place: String, why: String },
+    #[error("{}, the lock of {tag}, can't be used: {source}", path.display())]
+    TagLock { tag: String, path: PathBuf, source: Box<sconce_lock::Error> },
     #[error("{} has no sconce.toml", .0.display())]
     NoSpec(PathBuf),
     #[error("compiling bytecode failed: {0}")]
@@ -98,6 +100,15 @@ impl Error {
                     .into(),
             ),
             Self::File { .. } => None,
+            Self::TagLock { source, .. }
+                if matches!(**source, sconce_lock::Error::LockVersion { .. }) =>
+            {
+                source.hint()
+            }
+            Self::TagLock { path, .. } => Some(format!(
+                "`rm {}` removes it, and the tag is locked anew when it is used next",
+                sconce_store::shell(path)
+            )),
             Self::Include { .. } => {
                 Some("paths in `include` are relative to the folder of sconce.toml".into())
             }
@@ -169,6 +180,7 @@ fn is_elsewhere(error: &sconce_fetch::Error) -> bool {
     match error {
         E::GaveUp { source, .. } => is_elsewhere(source),
         E::Unreachable { .. }
+        | E::Tls { .. }
         | E::Stalled { .. }
         | E::Slow { .. }
         | E::CutOff { .. }

@@ -15,6 +15,7 @@ mod debian_lists;
 mod download;
 mod early;
 mod error;
+mod generated;
 mod gpus;
 #[cfg(test)]
 mod heard;

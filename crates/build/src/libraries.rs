@@ -22,7 +22,9 @@ use crate::overlaps::values;
 use crate::parts;
 
 /// The most bytes that are fetched of one wheel for this.
-const LIMIT: u64 = 32 << 20;
+const LIMIT: u64 = 64 << 20;
+/// The most packed bytes of its modules that are read whole: of packages for CUDA most have a handful of 3 to 11 MB.
+const WHOLE: u64 = 56 << 20;
 /// The most modules that are looked at.
 const MODULES: usize = 12;
 /// Of a module so many packed bytes are read first.
@@ -55,7 +57,7 @@ pub(crate) fn libraries(
     let Some(url) = url.filter(|_| asks) else { return Ok(found) };
     let modules = modules(&contents.files);
     let bytes = archive(builder, wheel, url, LIMIT)?;
-    Reading { bytes: &*bytes, modules, left: LIMIT / 2 }.read(&mut found)?;
+    Reading { bytes: &*bytes, modules, left: WHOLE }.read(&mut found)?;
     if !parts::is_for_cuda(&contents.metadata) {
         for need in &mut found.needs {
             need.part = parts::is_part(&*bytes, &contents.files, &need.of)?;
@@ -215,11 +217,13 @@ impl Reading<'_> {
         for (entry, known) in rest {
             if entry.packed > self.left {
                 if found.unread.is_none() {
-                    let megabytes = entry.packed >> 20;
-                    found.unread = Some(match known {
-                        true => format!("what {} opens by name: it has {megabytes} MB", entry.name),
-                        false => format!("what {} needs: it has {megabytes} MB", entry.name),
-                    });
+                    let what = if known { "opens by name" } else { "needs" };
+                    found.unread = Some(format!(
+                        "what {} {what}: it has {} MB, and of one wheel {} MB are read",
+                        entry.name,
+                        entry.packed.div_ceil(1 << 20),
+                        WHOLE >> 20
+                    ));
                 }
                 continue;
             }

@@ -18,6 +18,8 @@ use crate::overlaps::values;
 
 /// The most bytes that are fetched of one wheel for this: OpenCV's only module has 26 MB.
 const LIMIT: u64 = 40 << 20;
+/// The most packed bytes of its modules that are read.
+const WHOLE: u64 = LIMIT - (2 << 20);
 /// The most modules that are looked at, the smallest first.
 const MODULES: usize = 24;
 
@@ -44,10 +46,14 @@ pub(crate) fn numpy(
     }
     modules.sort_by_key(|entry| entry.packed);
     let bytes = archive(builder, wheel, url, LIMIT)?;
-    let mut left = LIMIT - (2 << 20);
+    let mut left = WHOLE;
     for entry in modules.into_iter().take(MODULES) {
         let Some(rest) = left.checked_sub(entry.packed) else {
-            let why = format!("it has {} MB, and nothing smaller tells", entry.packed >> 20);
+            let why = format!(
+                "it has {} MB, nothing smaller tells, and of one wheel {} MB are read",
+                entry.packed.div_ceil(1 << 20),
+                WHOLE >> 20
+            );
             return Err(Error::Source { file: entry.name.clone(), why });
         };
         left = rest;

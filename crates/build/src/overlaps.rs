@@ -96,7 +96,15 @@ pub(crate) fn reason(error: &Error) -> String {
     use sconce_fetch::Error as E;
     match error {
         Error::Fetch(
-            E::GaveUp { .. } | E::Unreachable { .. } | E::Stalled { .. } | E::Slow { .. },
+            E::GaveUp { .. }
+            | E::Unreachable { .. }
+            | E::Tls { .. }
+            | E::PlainHttp { .. }
+            | E::OnlyTls { .. }
+            | E::NoTls { .. }
+            | E::NoHttp { .. }
+            | E::Stalled { .. }
+            | E::Slow { .. },
         ) => "their server can't be reached".into(),
         Error::Fetch(E::Status { status, .. }) if *status != 200 => {
             format!("their server answered {status}")

@@ -276,12 +276,19 @@ impl Builder<'_> {
                     read => read.map_err(at("read", &path))?,
                 }
             }
-            Project::Tag { tag, spec } => match self.store.memo(TAG_LOCK, tag_key(tag, spec))? {
-                None => return Ok(None),
-                Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            },
+            Project::Tag { tag, spec } => return self.lock_of_tag(tag, spec),
         };
         Ok(Some(Lock::parse(&text)?))
+    }
+
+    /// The lock that a tag has in the store.
+    fn lock_of_tag(&self, tag: &str, spec: &Spec) -> Result<Option<Lock>, Error> {
+        let key = tag_key(tag, spec);
+        let Some(bytes) = self.store.memo(TAG_LOCK, key)? else { return Ok(None) };
+        Lock::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|source| {
+            let path = self.store.memo_path(TAG_LOCK, key);
+            Error::TagLock { tag: tag.to_owned(), path, source: Box::new(source) }
+        })
     }
 
     /// The project's lock, as the policy has it; a new one is kept.

@@ -10,10 +10,10 @@ use sconce_debian::{Lists, Target};
 use sconce_fetch::uv::{self, Uv};
 use sconce_fetch::{indexes, pypi};
 use sconce_lock::{
-    Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Index, IndexError, Leads,
-    Libraries, ListedFile, Machine, Native, NumpyApi, Order, Outcome, OverlapQuestion, Overlaps,
-    PythonAnswer, PythonPin, PythonRequest, Requirements, Sdist, SourceRequest, TakenNames,
-    TorchNames, UvLockRequest, Wheel,
+    Base, DebPin, DebianAnswer, DebianRequest, Flavour, FolderRequest, Generated, Index,
+    IndexError, Leads, Libraries, ListedFile, Machine, Native, NumpyApi, Order, Outcome,
+    OverlapQuestion, Overlaps, PythonAnswer, PythonPin, PythonRequest, Requirements, Sdist,
+    SourceRequest, TakenNames, TorchNames, UvLockRequest, Wheel,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use crate::download::keep_address;
 use crate::error::Error;
 use crate::image::architecture;
 use crate::project::Project;
-use crate::{libraries, native, numpy, overlaps, parallel, torch_names};
+use crate::{generated, libraries, native, numpy, overlaps, parallel, torch_names};
 
 /// The indexes of this machine's configuration.
 pub(crate) struct World<'a> {
@@ -252,6 +252,17 @@ impl Index for World<'_> {
         })
     }
 
+    fn generated(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<Generated>, String>> {
+        let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("generated", PAGES, &places, |(wheel, url)| match url {
+            Some(url) => {
+                kept(builder, "generated 1", wheel, || generated::generated(builder, wheel, url))
+            }
+            None => Err("where it is is not known".to_owned()),
+        })
+    }
+
     fn files(&mut self, wheel: &Wheel) -> Result<Vec<String>, String> {
         overlaps::files(self.builder, wheel, self.address(wheel).as_deref())
     }
@@ -323,7 +334,7 @@ fn question(request: &DebianRequest) -> Question {
 }
 
 /// Raised when the same wheel would answer otherwise: modules are read in another way.
-const READING: u32 = 3;
+const READING: u32 = 4;
 
 /// The memo of what a wheel says about itself.
 const NATIVE: &str = "native";

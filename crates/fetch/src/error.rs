@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sconce_blob::Digest;
 
+use crate::http::TlsFault;
+
 /// A failure of a look-up or download. Addresses in it carry no passwords.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -98,17 +100,43 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// The two sides of TLS don't agree.
+    #[error("{url}: {fault}")]
+    Tls {
+        /// The address.
+        url: String,
+        /// On what.
+        fault: TlsFault,
+    },
     /// TLS was begun with a server that has none.
     #[error("{url}: the server speaks plain HTTP there, and was asked over TLS")]
     PlainHttp {
         /// The address.
         url: String,
+        /// Whether it may be asked so instead: nobody has, and no redirect led there.
+        may_be_asked: bool,
     },
     /// A server of TLS was asked without.
     #[error("{url}: the server speaks TLS there, and was asked over plain HTTP")]
     OnlyTls {
         /// The address.
         url: String,
+        /// Whether somebody wanted plain HTTP by name ([`Options::plain_http`](crate::http::Options)).
+        wanted_plain: bool,
+    },
+    /// What answers to a handshake is no TLS.
+    #[error("{url}: what answers there speaks no TLS")]
+    NoTls {
+        /// The address.
+        url: String,
+    },
+    /// It is no server of HTTP, neither with TLS nor without.
+    #[error("{url}: {}", no_http(*what))]
+    NoHttp {
+        /// The address.
+        url: String,
+        /// What it is, where it says so.
+        what: Option<&'static str>,
     },
     /// More bytes than anything sensible.
     #[error("{url} sends more than the {limit} bytes allowed")]
@@ -224,10 +252,7 @@ impl Error {
             Self::BadProxy { variable, .. } => format!(
                 "a proxy is one of HTTP: `http://HOST:PORT` or `https://HOST:PORT`, with `USER:PASSWORD@` before HOST where it wants a login; NO_PROXY names hosts that are asked without it, and with an empty {variable} there is none"
             ),
-            Self::Unreachable { .. } => match self.is_of_tls() {
-                true => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
-                false => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
-            },
+            Self::Unreachable { .. } => "check the network, the proxy (HTTPS_PROXY) and the index or mirror that is configured".into(),
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => {
                 "run it again: what has come is kept, and it goes on from there".into()
             }
@@ -243,10 +268,18 @@ impl Error {
             Self::Status { .. } | Self::BadAnswer { .. } => {
                 "the fault is on the server's or a proxy's side: try later, or another mirror".into()
             }
+            Self::Tls { fault, .. } => match fault.hint() {
+                Some(hint) => hint,
+                None => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
+            },
+            Self::PlainHttp { may_be_asked: false, .. } => {
+                "the fault is on the side of the server that sends there".into()
+            }
             Self::PlainHttp { .. } => {
                 "write http:// in its address, if you trust the network in between".into()
             }
             Self::OnlyTls { .. } => "write https:// in its address".into(),
+            Self::NoTls { .. } | Self::NoHttp { .. } => "look at the host and the port".into(),
             Self::TooLarge { .. } => return None,
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
@@ -261,34 +294,27 @@ impl Error {
         })
     }
 
-    /// Whether the two sides don't agree on certificates.
-    pub fn is_of_tls(&self) -> bool {
-        match self {
-            Self::Unreachable { source, .. } => match &**source {
-                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_) => true,
-                // As rustls gives its own errors through a stream.
-                ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-                _ => false,
-            },
-            Self::GaveUp { source, .. } => source.is_of_tls(),
-            _ => false,
-        }
-    }
-
     /// Whether the next try may go better.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
-            Self::Unreachable { source, .. } => match &**source {
-                ureq::Error::Io(_) => !self.is_of_tls(),
-                ureq::Error::Timeout(_)
-                | ureq::Error::HostNotFound
-                | ureq::Error::ConnectionFailed => true,
-                _ => false,
-            },
+            Self::Unreachable { source, .. } => matches!(
+                &**source,
+                ureq::Error::Io(_)
+                    | ureq::Error::Timeout(_)
+                    | ureq::Error::HostNotFound
+                    | ureq::Error::ConnectionFailed
+            ),
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => true,
             _ => false,
         }
+    }
+}
+
+fn no_http(what: Option<&str>) -> String {
+    match what {
+        Some(what) => format!("{what} answers there, not one of HTTP"),
+        None => "what answers there speaks neither TLS nor HTTP".to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ mod known;
 mod proxies;
 mod spoken;
 mod stream;
+mod tls;
 mod tries;
 
 use std::io::{self, Read};
@@ -37,6 +38,7 @@ use stream::{Pace, failed};
 pub(crate) use address::local_path;
 pub use address::{parse, shown, to_be_kept, without_secrets};
 pub use stream::Stream;
+pub use tls::TlsFault;
 pub use tries::Tries;
 
 /// The fewest bytes a second that a connection must bring: less than any that people use.
@@ -72,6 +74,8 @@ pub struct Options {
     pub peers: Peers,
     /// Whether redirects are followed.
     pub follow: bool,
+    /// Whether somebody wanted plain HTTP by name; for the words of errors alone.
+    pub plain_http: bool,
 }
 
 impl Default for Options {
@@ -89,6 +93,7 @@ impl Default for Options {
             certificates: Certificates::default(),
             peers: Peers::default(),
             follow: true,
+            plain_http: false,
         }
     }
 }
@@ -358,8 +363,9 @@ impl Client {
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
-                let failure = failed(error, &shown, stall);
-                return Err(self.spoken_otherwise(&landed, failure));
+                // Of a redirect it is where it led that could not be reached.
+                let failure = failed(error, &address::shown(&landed), stall);
+                return Err(self.spoken_otherwise(&landed, landed == bare, failure));
             }
         };
         self.known().meet(&landed);
@@ -370,6 +376,7 @@ impl Client {
             url: landed,
             body: body.into_reader(),
             shown,
+            wanted_plain: self.options.plain_http,
             stall,
             pace: Pace::new(self.options.slow, self.options.slowest),
         })

@@ -62,11 +62,7 @@ pub fn configured(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Configured, 
     found.find_links.extend(links.split(',').filter(|l| !l.is_empty()).map(str::to_owned));
     for path in uv_files(env) {
         if let Some(text) = read(&path)? {
-            let bad = |error: toml::de::Error| Error::BadConfig {
-                path: path.clone(),
-                why: error.message().to_owned(),
-            };
-            found.take_uv(toml::from_str(&text).map_err(bad)?);
+            found.take_uv(toml::from_str(&text).map_err(|error| bad_toml(&path, &text, &error))?);
         }
     }
     found.default = found.default.or_else(|| text("PIP_INDEX_URL"));
@@ -226,6 +222,18 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
         Err(error) if sconce_open::is_missing(&error) => Ok(None),
         Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
     }
+}
+
+/// What is wrong with a file of uv's, and where.
+pub(crate) fn bad_toml(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message().trim().replace('\n', "; ");
+    let why = before.map_or(message.clone(), |before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("line {line}, column {column}: {message}")
+    });
+    Error::BadConfig { path: path.to_owned(), why }
 }
 
 #[cfg(test)]

@@ -92,10 +92,7 @@ pub fn setting(
     files.extend(indexes::uv_files(env));
     for path in files {
         let Some(text) = indexes::read(&path)? else { continue };
-        let bad = |error: toml::de::Error| Error::BadConfig {
-            path: path.clone(),
-            why: error.message().to_owned(),
-        };
+        let bad = |error: toml::de::Error| indexes::bad_toml(&path, &text, &error);
         let keys: Keys = match path.file_name().is_some_and(|name| name == "pyproject.toml") {
             true => toml::from_str(&text).map(|file: Pyproject| file.tool.uv).map_err(bad)?,
             false => toml::from_str(&text).map_err(bad)?,

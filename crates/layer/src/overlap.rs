@@ -166,23 +166,36 @@ pub(crate) fn overlaps<C: Comparable>(
     let mut found = Found::default();
     let count = wheels.iter().map(|wheel| wheel.files.len()).sum();
     let mut seen: HashMap<&str, (usize, &C)> = HashMap::with_capacity(count);
+    // Further wheels with a path, of which each pair may clash: without the first the others are still there.
+    let mut others: HashMap<&str, Vec<(usize, &C)>> = HashMap::new();
     for &at in &order {
         for &(path, content) in &wheels[at].files {
             let Some(&(first, other)) = seen.get(path) else {
                 seen.insert(path, (at, content));
                 continue;
             };
-            if first == at || content.same(other) {
+            if first == at {
                 continue;
             }
-            let clash =
-                || Clash { path: path.to_owned(), first: first.min(at), second: first.max(at) };
+            let clash = |first: usize| Clash {
+                path: path.to_owned(),
+                first: first.min(at),
+                second: first.max(at),
+            };
+            let differs = !content.same(other);
             if rank(first).is_some() {
-                found.lost.entry(at).or_default().insert(path.to_owned());
+                if differs {
+                    found.lost.entry(at).or_default().insert(path.to_owned());
+                }
             } else if is_stray(path, &site) {
-                found.strays.push(clash());
+                found.strays.extend(differs.then(|| clash(first)));
             } else {
-                found.clashes.push(clash());
+                found.clashes.extend(differs.then(|| clash(first)));
+                let others = others.entry(path).or_default();
+                let more = others.iter().filter(|(other, _)| *other != at);
+                let more = more.filter(|(_, other)| !content.same(other));
+                found.clashes.extend(more.map(|(other, _)| clash(*other)));
+                others.push((at, content));
             }
         }
     }

@@ -168,6 +168,18 @@ impl TorchNames {
     }
 }
 
+/// A module that protoc has generated, and the releases of protobuf that it can be imported with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generated {
+    /// The module.
+    pub of: String,
+    /// The oldest release, where it says so.
+    pub least: Option<[u64; 3]>,
+    /// The first major release that refuses it, but for one without native code.
+    pub below: Option<u64>,
+}
+
 /// The NumPy that a wheel's modules are built for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumpyApi {
@@ -370,6 +382,11 @@ pub trait Index {
     /// METADATA says which they can be used with.
     fn numpy(&mut self, wheels: &[Wheel]) -> Vec<Result<Option<NumpyApi>, String>> {
         wheels.iter().map(|_| Ok(None)).collect()
+    }
+
+    /// The modules of wheels that protoc has generated, in their order, as far as they are looked at.
+    fn generated(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<Generated>, String>> {
+        wheels.iter().map(|_| Ok(Vec::new())).collect()
     }
 
     /// What METADATA of wheels requires, line by line, in their order; else why that is not known.

@@ -55,9 +55,9 @@ pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use image_name::image_name_of;
 pub use index::{
-    DebianAnswer, DebianRequest, Index, IndexError, Libraries, ListedFile, Misnamed, Native, Need,
-    NumpyApi, Overlap, OverlapQuestion, Overlaps, ProjectText, PythonAnswer, PythonRequest,
-    TakenNames, TorchNames, UvLockRequest,
+    DebianAnswer, DebianRequest, Generated, Index, IndexError, Libraries, ListedFile, Misnamed,
+    Native, Need, NumpyApi, Overlap, OverlapQuestion, Overlaps, ProjectText, PythonAnswer,
+    PythonRequest, TakenNames, TorchNames, UvLockRequest,
 };
 pub use leads::Leads;
 pub use previous::{Previous, Upgrade};

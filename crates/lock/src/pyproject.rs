@@ -80,14 +80,23 @@ pub(crate) fn to_install(leads: &Leads) -> Result<ProjectRequest, Error> {
         message: format!("`install` under [app]: {}: {message}", path.display()),
         hint: None,
     };
-    let document =
-        Document::parse(text).map_err(|error| wrong(error.message().trim().replace('\n', "; ")))?;
+    let document = parse(&text).map_err(|fault| crate::requirements::refused(path, fault))?;
     let name =
         document.get("project").and_then(|project| project.get("name")).and_then(Item::as_str);
     let name = name.map(normalise).filter(|name| is_package_name(name));
     let name = name.ok_or_else(|| wrong("it has no `name` under [project] (PEP 621)".into()))?;
     let system = document.get("build-system").map(ToString::to_string).unwrap_or_default();
     Ok(ProjectRequest { name, system })
+}
+
+/// The document, where it is one.
+pub(crate) fn parse(text: &str) -> Result<Document<&str>, Fault> {
+    Document::parse(text).map_err(|error| {
+        let at = TextPlace::at(text, error.span().map_or(0, |span| span.start));
+        let message = error.message().trim().replace('\n', "; ");
+        let why = format!("column {}: {message}", at.column);
+        Fault { number: at.line, text: String::new(), why, builds: false }
+    })
 }
 
 /// Whether a normalised name is one (PEP 503, PEP 508).
@@ -118,7 +127,7 @@ pub(crate) fn read(text: &str, path: &Path, groups: bool) -> Result<Project, Fau
         why,
         builds: false,
     };
-    let document = Document::parse(text).map_err(|error| fault(1, "", error.to_string()))?;
+    let document = parse(text)?;
     let number = |item: &Item| item.span().map_or(1, |span| TextPlace::at(text, span.start).line);
     let project = |key: &str| document.get("project")?.get(key);
     let uv = |key: &str| document.get("tool")?.get("uv")?.get(key);
@@ -232,10 +241,7 @@ pub(crate) fn check(text: &str, with_groups: bool) -> Result<Sources, Fault> {
         why,
         builds,
     };
-    let document = Document::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        fault(TextPlace::at(text, at).line, "", error.message().trim().replace('\n', "; "), false)
-    })?;
+    let document = parse(text)?;
     let Some(project) = document.get("project").and_then(Item::as_table_like) else {
         let poetry = document.get("tool").and_then(|tool| tool.get("poetry")?.get("dependencies"));
         if let Some(poetry) = poetry {

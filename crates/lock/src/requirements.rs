@@ -165,6 +165,7 @@ impl RequirementsFile {
             FileKind::UvLock => {
                 let path = path.with_file_name("pyproject.toml");
                 let text = read_text(leads, &path)?;
+                pyproject::parse(&text).map_err(|fault| refused(&path, fault))?;
                 self.included.push(Included { path, text });
             }
             FileKind::Conda => {
@@ -343,9 +344,10 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     // A relative one would count from itself.
     let folder = leads.folder();
     let declares = |path: &Path| match read_text(&leads, path) {
+        // What can't be read, or is no TOML, is refused by its name where it is read.
+        Ok(text) if pyproject::parse(&text).is_err() => true,
         Ok(text) => pyproject::read(&text, path, false)
             .is_ok_and(|project| !project.dependencies.is_empty()),
-        // What can't be read is refused by its name where it is read.
         Err(_) => true,
     };
     let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
@@ -362,7 +364,7 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     there.next().map(|(name, way)| ProjectFile { name, way: Some(way) })
 }
 
-fn refused(path: &Path, fault: Fault) -> Error {
+pub(crate) fn refused(path: &Path, fault: Fault) -> Error {
     let Fault { number, text, why, builds } = fault;
     Error::Requirement { path: path.to_owned(), number, text, why, builds }
 }

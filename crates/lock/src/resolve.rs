@@ -20,6 +20,7 @@ mod old_torch;
 mod overlaps;
 mod own_extras;
 mod previews;
+mod protobuf;
 mod releases;
 mod relics;
 mod request;
@@ -265,6 +266,7 @@ impl Resolution<'_> {
         self.tell_numpy(&wheels);
         self.tell_libraries(&wheels, torch.as_ref());
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
+        self.tell_protobuf(&wheels);
         self.tell_previews(&wheels);
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),

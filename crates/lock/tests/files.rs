@@ -364,7 +364,7 @@ fn faults_of_a_project_have_their_line() {
         (
             "[tool.uv",
             expect![[r#"
-            pyproject.toml, line 5: unclosed table, expected `]`
+            pyproject.toml, line 5: column 9: unclosed table, expected `]`
         "#]],
         ),
         (
@@ -644,4 +644,27 @@ fn a_file_that_stands_for_the_project_and_can_not_be_read() {
     let large = |path: &Path| fs::File::create(path).unwrap().set_len(40_000_000).unwrap();
     let (why, hint) = said(&large);
     assert!(why.starts_with("it has more than 16777216 bytes") && hint.is_none(), "{why}");
+}
+
+/// One that is no TOML is not passed over for what else is there: it says where it is wrong, whichever file names it.
+#[test]
+fn a_pyproject_that_is_no_toml_is_not_away() {
+    let broken = "[project]\nname = \"x\"\ndependencies = [\"numpy\",, ]\n";
+    let where_it_is = "pyproject.toml, line 3: column 25: ";
+    let folder = project(&[("pyproject.toml", broken), ("requirements.txt", "einops\n")]);
+    let found = sconce_lock::project_file(folder.path()).unwrap();
+    assert_eq!(found.name, "pyproject.toml");
+    let error = Spec::of_text(&Spec::stand_in(found.name), folder.path()).unwrap_err();
+    assert!(error.to_string().contains(where_it_is), "{error}");
+    for toml in [
+        "[environment]\nrequirements = \"pyproject.toml\"\n",
+        "[environment]\nrequirements = [\"-r pyproject.toml\"]\n",
+        "[environment]\nrequirements = \"uv.lock\"\n",
+        "[app]\ninstall = true\n",
+    ] {
+        let files =
+            [("sconce.toml", toml), ("pyproject.toml", broken), ("uv.lock", "version = 1\n")];
+        let error = load(project(&files).path()).unwrap_err();
+        assert!(error.to_string().contains(where_it_is), "{toml}: {error}");
+    }
 }

@@ -113,11 +113,29 @@ impl Access {
         let plain = self.plain_http || (is_loopback(host) && certificates.is_empty());
         let name = if host == HUB.0 { HUB.1 } else { host };
         let scheme = if plain { "http" } else { "https" };
-        let options = Options { certificates, ..self.options.clone() };
+        let plain_http = self.plain_http;
+        let options = Options { certificates, plain_http, ..self.options.clone() };
         let made =
             Host { client: Arc::new(Client::new(options)), base: format!("{scheme}://{name}") };
         hosts.insert(host.to_owned(), made.clone());
         Ok(made)
+    }
+
+    /// The command that logs in to one as it is reached here.
+    pub(crate) fn login_command(&self, host: &str) -> String {
+        let mut command = "sconce login ".to_owned();
+        if let Some(ca) = &self.ca {
+            let text = ca.display().to_string();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+            command += &match text.chars().all(plain) {
+                true => format!("--ca {text} "),
+                false => format!("--ca '{}' ", text.replace('\'', r"'\''")),
+            };
+        }
+        if self.plain_http {
+            command += "--plain-http ";
+        }
+        command + host
     }
 
     fn certificates(&self, host: &str) -> Result<Certificates, Error> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sconce_blob::{Digest, Hasher};
-use sconce_fetch::http::{Body, Client, Method, Stream, Tries, parse, shown};
+use sconce_fetch::http::{Body, Client, Method, Stream, Tries, parse, shown, without_secrets};
 use sconce_oci::{Config, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, MAX_NESTING, Manifest};
 use url::Url;
 
@@ -42,6 +42,8 @@ pub struct Registry {
     pub(crate) api: Url,
     pub(crate) chunk: u64,
     login: Option<Login>,
+    /// What logs in to it.
+    login_command: String,
     scopes: Vec<String>,
     /// What goes into `Authorization`, once the registry has asked for it.
     authorization: Mutex<Option<String>>,
@@ -113,6 +115,7 @@ impl Registry {
         Self {
             client: host.client,
             chunk: access.chunk(),
+            login_command: access.login_command(&reference.host),
             reference,
             api,
             login,
@@ -371,7 +374,7 @@ impl Registry {
             _ => None,
         };
         let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(basic) };
-        let mut url = parse(realm)?;
+        let mut url = self.realm(realm)?;
         if !is_safe(&self.api, &url) {
             let host = url.host_str().unwrap_or_default();
             let why = format!("it sends for a token to {host} without TLS");
@@ -416,12 +419,28 @@ impl Registry {
         }
     }
 
+    /// The address that a challenge sends to for a token; nothing is asked of any other than one of HTTP.
+    fn realm(&self, realm: &str) -> Result<Url, Error> {
+        let why = match Url::parse(realm) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                return Ok(url);
+            }
+            Ok(url) => format!("tokens are not taken from `{}:`", url.scheme()),
+            Err(url::ParseError::RelativeUrlWithoutBase) => "it has no host".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let realm: String =
+            without_secrets(realm).chars().filter(|c| !c.is_control()).take(200).collect();
+        Err(Error::Realm { host: self.reference.host.clone(), realm, why })
+    }
+
     pub(crate) fn denied(&self) -> Error {
         Error::Denied {
             host: self.reference.host.clone(),
             repository: self.reference.repository.clone(),
             writes: self.scopes.iter().any(|scope| scope.ends_with("push")),
             known: self.login.is_some(),
+            login: self.login_command.clone(),
             said: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sconce_blob::Digest;
+use sconce_fetch::http::TlsFault;
 
 use crate::reference::is_loopback;
 
@@ -28,8 +29,20 @@ pub enum Error {
         writes: bool,
         /// Whether a login was sent.
         known: bool,
+        /// The command that logs in as the registry was reached.
+        login: String,
         /// What it says of it, where that is more than that a login is wanted.
         said: Option<String>,
+    },
+    /// The registry wants a token from where none can be had.
+    #[error("{host} wants a token from `{realm}`, which is no address of a token server: {why}")]
+    Realm {
+        /// The registry.
+        host: String,
+        /// The address that it names.
+        realm: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The registry has no such image, or says so to who may not see it.
     #[error("{host} has no {repository}{}{wanted}{}", before(wanted), words(said.as_deref()))]
@@ -129,14 +142,18 @@ impl Error {
                 "check the user name and the password; many registries want a token in its place"
                     .to_owned()
             }
-            Self::Denied { host, said: Some(_), .. } => format!(
-                "if it is for the login, `sconce login {host}` takes another one; otherwise what it says is the reason"
+            Self::Denied { login, said: Some(_), .. } => format!(
+                "if it is for the login, `{login}` takes another one; otherwise what it says is the reason"
             ),
-            Self::Denied { host, known: false, .. } => format!("`sconce login {host}`"),
-            Self::Denied { host, writes: true, .. } => format!(
-                "log in as somebody who may write there: `sconce login {host}`"
-            ),
-            Self::Denied { host, .. } => format!("log in anew: `sconce login {host}`"),
+            Self::Denied { login, known: false, .. } => format!("`{login}`"),
+            Self::Denied { login, writes: true, .. } => {
+                format!("log in as somebody who may write there: `{login}`")
+            }
+            Self::Denied { login, .. } => format!("log in anew: `{login}`"),
+            Self::Realm { .. } => {
+                "whoever runs the registry names the whole address of its token server there, as `https://HOST/token`"
+                    .to_owned()
+            }
             Self::Artifact { reference, .. } => {
                 format!("`sconce show {reference}` lists what it holds")
             }
@@ -163,19 +180,34 @@ impl Error {
                     .to_owned()
             }
             Self::Logins { .. } => "correct the file, or log in anew".to_owned(),
-            Self::Fetch(error) if error.is_of_tls() => {
-                "trust the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); a certificate must not be an authority's own"
-                    .to_owned()
-            }
-            Self::Fetch(sconce_fetch::Error::PlainHttp { .. }) => {
+            Self::Fetch(sconce_fetch::Error::Tls { fault, .. }) => match fault {
+                TlsFault::Client(_) => {
+                    "NAME.cert and NAME.key in certs.d/HOST[:PORT] are the certificate that it is shown (docs/registry.md)"
+                        .to_owned()
+                }
+                TlsFault::Untrusted | TlsFault::Other(_) => {
+                    "trust the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); a certificate must not be an authority's own"
+                        .to_owned()
+                }
+                fault => return fault.hint(),
+            },
+            Self::Fetch(sconce_fetch::Error::PlainHttp { may_be_asked: true, .. }) => {
                 "`--plain-http` asks it without TLS, and sends passwords so".to_owned()
             }
-            Self::Fetch(sconce_fetch::Error::OnlyTls { url }) => with_tls(url),
+            Self::Fetch(sconce_fetch::Error::OnlyTls { url, wanted_plain }) => {
+                with_tls(url, *wanted_plain)
+            }
+            Self::Fetch(sconce_fetch::Error::NoTls { .. } | sconce_fetch::Error::NoHttp { .. }) => {
+                "look at the name of the registry and its port; 443 if none is given".to_owned()
+            }
             // So do servers of TLS that don't say it: with a status alone, or an alert in place of HTTP.
             Self::Fetch(
                 sconce_fetch::Error::Status { url, status: 400, said: None, .. }
                 | sconce_fetch::Error::BadAnswer { url, .. },
-            ) if url.starts_with("http://") => format!("if it speaks TLS: {}", with_tls(url)),
+            ) if url.starts_with("http://") => {
+                "does it speak TLS? Name the authority of its certificate then: --ca FILE, or a ca.crt in certs.d (docs/registry.md)"
+                    .to_owned()
+            }
             Self::Fetch(sconce_fetch::Error::Status { status: 405, .. }) => {
                 "it takes nothing: a `sconce serve` takes images with --writable, else it only gives them out"
                     .to_owned()
@@ -208,13 +240,17 @@ fn before(wanted: &str) -> char {
 }
 
 /// What lets a registry be asked over TLS: this machine itself is not without a certificate for it.
-fn with_tls(url: &str) -> String {
+/// `wanted_plain` says that `--plain-http` was given.
+fn with_tls(url: &str, wanted_plain: bool) -> String {
+    const NAME: &str = "name the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); without one this machine itself is asked over plain HTTP";
     let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next();
-    match host.is_some_and(is_loopback) {
-        true => "leave --plain-http away, and name the authority of its certificate: --ca FILE, or a ca.crt in certs.d (docs/registry.md); without one this machine itself is asked over plain HTTP",
-        false => "leave --plain-http away",
+    match (host.is_some_and(is_loopback), wanted_plain) {
+        (true, true) => format!("leave --plain-http away, and {NAME}"),
+        (true, false) => NAME.to_owned(),
+        (false, true) => "leave --plain-http away".to_owned(),
+        // A redirect led there.
+        (false, false) => "the fault is on the side of the server that sends there".to_owned(),
     }
-    .to_owned()
 }
 
 /// What was refused, in words.

@@ -310,7 +310,9 @@ impl Kinded for sconce_registry::Error {
             E::Source { .. } => Kind::Storage,
             E::Helper { .. } => Kind::Machine,
             E::Fetch(error) => error.kind(),
-            E::Denied { .. } | E::NotFound { .. } | E::Answer { .. } => Kind::Network,
+            E::Denied { .. } | E::Realm { .. } | E::NotFound { .. } | E::Answer { .. } => {
+                Kind::Network
+            }
         }
     }
 }
@@ -399,6 +401,7 @@ impl Kinded for sconce_build::Error {
             E::Fetch(error) => error.kind(),
             E::Layer(error) => error.kind(),
             E::Lock(error) => error.kind(),
+            E::TagLock { source, .. } => source.kind(),
             E::Run(error) => error.kind(),
             E::Store(error) => error.kind(),
             E::File { .. } | E::Memo(_) => Kind::Storage,

@@ -208,6 +208,13 @@ fn signatures_go_where_the_image_goes() {
     // From the store, by `sconce serve`.
     let home = World::new();
     done(&home, &["copy", &name, "store:lab/app:1"]);
+    // That a layout lists more than the image is said of one that was written.
+    let note = "note: the layout lists 1 artifact besides the image";
+    fs::create_dir_all(home.path("full/there")).unwrap();
+    let (code, _, err) = home.says(&["copy", "lab/app:1", "oci:full"]);
+    assert!(code == 7 && !err.contains(note), "{code} {err}");
+    let (code, _, err) = home.says(&["copy", "lab/app:1", "oci:free"]);
+    assert!(code == 0 && err.contains(note), "{code} {err}");
     let served = Served::start(&home);
     let local = format!("{}/lab/app:1", served.1);
     let (code, out, err) = verify(&local);

@@ -274,3 +274,29 @@ fn whatever_lies_in_the_place_of_a_file_is_named_or_made_anew() {
         }
     }
 }
+
+/// The lock that a tag has in the store: its file is named, and what helps.
+#[test]
+fn a_damaged_lock_of_a_tag_is_named() {
+    let (world, _) = two_images();
+    let tag = "torch:2.15.0";
+    let path = world
+        .path("store/memo")
+        .join(format!("tag-lock-{}", sconce_blob::Digest::of(tag.as_bytes()).hex()));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    for damage in ["version = 1\n[facts\n", "garbage"] {
+        fs::write(&path, damage).unwrap();
+        for words in [&["run", "--gpus", "none", "--frozen", tag][..], &["build", "--frozen", tag]]
+        {
+            let (code, _, err) = world.says(words);
+            assert_eq!(code, if words[0] == "run" { 125 } else { 3 }, "{err}");
+            let says = format!("{}, the lock of {tag}, can't be used: ", path.display());
+            assert!(err.contains(&says), "{err}");
+            assert!(err.contains(&format!("hint: `rm {}` removes it", path.display())), "{err}");
+        }
+    }
+    // The hint holds.
+    fs::remove_file(&path).unwrap();
+    let (code, _, err) = world.says(&["build", "--frozen", tag]);
+    assert!(code == 1 && !err.contains("can't be used"), "{code} {err}");
+}

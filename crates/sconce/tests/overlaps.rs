@@ -109,3 +109,47 @@ fn a_server_that_knows_no_end_is_asked_from_the_beginning() {
     assert_eq!(code, 4, "{said}");
     assert_eq!(world.ranges(&file), ["bytes=-98304", "bytes=0-262143"]);
 }
+
+/// What a refusal advises, as it is printed: lines for [environment].
+fn advice(said: &str) -> Vec<String> {
+    let hint = said.split_once("hint: ").unwrap_or_else(|| panic!("{said}")).1;
+    let quoted = hint.split('`').skip(1).step_by(2);
+    let keys =
+        quoted.filter(|text| text.starts_with("exclude = ") || text.starts_with("prefer = "));
+    keys.map(str::to_owned).collect()
+}
+
+/// Each way that is advised is gone, and ends with a lock.
+#[test]
+fn what_is_advised_locks() {
+    let third = opencv("opencv-contrib-python", b"with more");
+    let [needs, one, other] = two_opencvs();
+    for (wheels, ways) in
+        [(vec![needs.clone(), one.clone(), other.clone()], 4), (vec![needs, one, other, third], 2)]
+    {
+        let refused = World::new(&wheels);
+        let (code, said) = refused.sconce(&["lock"]);
+        assert_eq!(code, 4, "{said}");
+        let advised = advice(&said);
+        assert_eq!(advised.len(), ways, "{said}");
+        for keys in advised {
+            let world = World::new(&wheels);
+            world.asks(&keys);
+            let lock = world.locks();
+            let names: Vec<&str> = lock.wheels.iter().map(|wheel| wheel.name.as_str()).collect();
+            let named: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "{keys}");
+            match keys.starts_with("exclude") {
+                true => {
+                    assert_eq!(names.len(), wheels.len() - named.len(), "{keys}: {names:?}");
+                    assert!(named.iter().all(|name| !names.contains(name)), "{keys}: {names:?}");
+                    assert_eq!(lock.facts.prefer, [""; 0]);
+                }
+                false => {
+                    assert_eq!(names.len(), wheels.len(), "{keys}: {names:?}");
+                    assert_eq!(lock.facts.prefer, named);
+                }
+            }
+        }
+    }
+}

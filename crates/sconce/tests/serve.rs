@@ -180,6 +180,54 @@ fn an_archive_over_standard_input_runs_and_is_loaded_into_engines() {
     assert!(code == 8 && err.contains("there is no `ctr` on this machine"), "{code} {err}");
 }
 
+/// What the store has lost of an image is named before the engine is asked, with the way to have it again.
+#[test]
+fn an_image_that_is_not_whole_is_not_loaded() {
+    use std::fs;
+    let (world, registry) = (World::new(), RegistryServer::start());
+    world.image(ECHO);
+    let name = format!("{}/team/app:1", registry.host());
+    done(&world, &["push", "oci:image", &name]);
+    fs::create_dir(world.path("bin")).unwrap();
+    let docker = world.path("bin/docker");
+    fs::write(&docker, "#!/bin/sh\necho called >>called\ncat >loaded.tar\n").unwrap();
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    let there = World::new();
+    let says = |words: &[&str]| {
+        let mut command = there.sconce(words);
+        let path = format!("{}:/usr/bin:/bin", world.path("bin").display());
+        world::texts(&command.env("PATH", path).output().unwrap())
+    };
+    done(&there, &["pull", &name]);
+    let layer = sconce_blob::Digest::of(&fs::read(world.path("layer.tar")).unwrap());
+    let hex = layer.hex();
+    let blob = there.path("store/blobs/sha256").join(&hex[..2]).join(&hex);
+    let load = ["load", name.as_str(), "--into", "docker"];
+    fs::remove_file(&blob).unwrap();
+    let (code, _, err) = says(&load);
+    let words = format!("error: image {name} is not whole: blob {layer} is not in the store\n");
+    assert!(code == 7 && err.contains(&words), "{code} {err}");
+    let hint = format!("`sconce pull {name}`");
+    assert!(err.contains(&hint) && !there.path("called").exists(), "{err}");
+    // The hint holds.
+    done(&there, &["pull", &name]);
+    assert_eq!(says(&load).0, 0);
+    // One that is cut off is named too.
+    let whole = fs::read(&blob).unwrap();
+    fs::write(&blob, &whole[..whole.len() - 1]).unwrap();
+    let (code, _, err) = says(&load);
+    assert!(
+        code == 6 && err.contains(&format!("{} is damaged: it has", blob.display())),
+        "{code} {err}"
+    );
+    // And what is damaged is found on the way, whatever the engine makes of the rest.
+    let damaged = [&whole[..whole.len() - 1], b"x"].concat();
+    fs::write(&blob, damaged).unwrap();
+    fs::write(&docker, "#!/bin/sh\ncat >/dev/null\nexit 1\n").unwrap();
+    let (code, _, err) = says(&load);
+    assert!(code == 6 && err.contains("has digest"), "{code} {err}");
+}
+
 /// Of an image for several platforms the engine gets the one that is asked for.
 #[test]
 fn an_image_for_another_platform_is_loaded() {

@@ -71,7 +71,11 @@ fn openssl(world: &World) -> Served {
 
 /// A server that does this with each connection; and its port.
 fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    served_at("127.0.0.1:0", each)
+}
+
+fn served_at(address: &str, each: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind(address).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().flatten().for_each(each));
     port
@@ -198,4 +202,76 @@ fn a_login_stays_with_tls() {
     let heard = heard.lock().unwrap();
     assert!(code == 5 && heard.starts_with("GET /v2/app/manifests/1 "), "{code} {err}{heard}");
     assert!(!heard.to_ascii_lowercase().contains("authorization"), "{heard}");
+}
+
+/// An answer, whole.
+fn answer(status: &str, header: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+#[test]
+fn a_redirect_names_where_it_failed() {
+    let world = World::new();
+    let there = openssl(&world);
+    let elsewhere = format!("https://localhost:{}/storage", there.1);
+    let location = format!("Location: {elsewhere}?signature=1");
+    let port = served(move |mut stream| {
+        drop(first(&mut stream));
+        let _ = stream.write_all(answer("307 Temporary Redirect", &location).as_bytes());
+    });
+    let (code, _, err) = world.says(&["pull", &format!("localhost:{port}/app:1")]);
+    let says = format!(
+        "error: {elsewhere}?...: the server's certificate is of no authority that is trusted"
+    );
+    assert!(code == 5 && err.contains(&says) && err.contains("--ca FILE"), "{code} {err}");
+}
+
+/// A certificate for other names says which; the hint is not to trust it.
+#[test]
+fn a_certificate_for_other_names() {
+    let world = World::new();
+    let there = openssl(&world);
+    let name = format!("127.0.0.2:{}/app:1", there.1);
+    // It listens on 127.0.0.1 alone, which is asked by another name of this machine.
+    let port = there.1;
+    let forward = served_at("127.0.0.2:0", move |mut stream| {
+        let mut to = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut from, mut back) = (stream.try_clone().unwrap(), to.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut back, &mut stream);
+    });
+    let name = name.replace(&format!(":{port}/"), &format!(":{forward}/"));
+    let (code, _, err) = world.says(&["pull", "--ca", "ca.pem", &name]);
+    assert!(code == 5 && err.contains("is not for that name, but for localhost"), "{code} {err}");
+    assert!(err.contains("hint: ask by one of these names"), "{err}");
+}
+
+/// The login that a registry wants is tried as the registry was reached: else the command in the hint fails for its certificate.
+#[test]
+fn the_command_that_logs_in_reaches_the_registry() {
+    let world = World::new();
+    let there = openssl(&world);
+    let challenge = answer("401 Unauthorized", "WWW-Authenticate: Basic realm=\"r\"");
+    fs::write(world.path("answer"), challenge).unwrap();
+    fs::write(world.path("my ca.pem"), CA).unwrap();
+    let host = format!("localhost:{}", there.1);
+    let (code, _, err) = world.says(&["pull", "--ca", "my ca.pem", &format!("{host}/app:1")]);
+    assert!(code == 5 && err.contains("refuses to show app without a login"), "{code} {err}");
+    assert!(err.contains(&format!("hint: `sconce login --ca 'my ca.pem' {host}`")), "{err}");
+    let (code, _, err) = world.says(&["login", "--ca", "my ca.pem", "-u", "me", "-p", "x", &host]);
+    assert!(code == 5 && err.contains("refuses to log in with this login"), "{code} {err}");
+    let (_, _, err) = world.says(&[
+        "pull",
+        "--plain-http",
+        &format!(
+            "0.0.0.0:{}/app:1",
+            served(|mut stream| {
+                drop(first(&mut stream));
+                let _ = stream.write_all(
+                    answer("401 Unauthorized", "WWW-Authenticate: Basic realm=\"r\"").as_bytes(),
+                );
+            })
+        ),
+    ]);
+    assert!(err.contains("hint: `sconce login --plain-http 0.0.0.0:"), "{err}");
 }

@@ -6,7 +6,7 @@
 //! away gives its place up. A build that it has begun goes on, so that the next one finds what was built, unless somebody
 //! else waits for its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,8 @@ struct State {
     building: HashMap<String, Who>,
     /// What is waited for, and by whom.
     waiting: Vec<(String, Who)>,
+    /// Builds that end so that others may begin.
+    ending: HashSet<String>,
     failed: HashMap<String, (Instant, Refusal)>,
 }
 
@@ -139,9 +141,16 @@ impl State {
         }
     }
 
-    /// Whether somebody waits for a turn, and nobody for this image.
-    fn is_in_the_way(&self, name: &str) -> bool {
-        !self.waiting.is_empty() && self.waiting.iter().all(|(wanted, _)| wanted != name)
+    /// Whether a build that nobody waits for must end: more images are waited for than there are places, those that
+    /// become free already counted. It is one of those that end from then on.
+    fn must_end(&mut self, name: &str) -> bool {
+        let wanted: HashSet<&String> = self.waiting.iter().map(|(wanted, _)| wanted).collect();
+        if wanted.contains(&name.to_owned()) {
+            return false;
+        }
+        let begin = wanted.iter().filter(|wanted| !self.building.contains_key(**wanted)).count();
+        let free = (MAX_BUILDS + self.ending.len()).saturating_sub(self.building.len());
+        begin > free && self.ending.insert(name.to_owned())
     }
 }
 
@@ -274,7 +283,7 @@ impl<'a> Specifications<'a> {
             while wait.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 left = left.or_else(|| (asker.has_left)().then(Instant::now));
                 abandoned |= left.is_some_and(|since| since.elapsed() > ABANDONED)
-                    && self.state().is_in_the_way(name);
+                    && self.state().must_end(name);
                 if abandoned || begun.elapsed() > MAX_TIME {
                     cancel.store(true, Ordering::Relaxed);
                 }
@@ -336,7 +345,10 @@ struct Building<'a, 'b> {
 
 impl Drop for Building<'_, '_> {
     fn drop(&mut self) {
-        self.all.state().building.remove(self.name);
+        let mut state = self.all.state();
+        state.building.remove(self.name);
+        state.ending.remove(self.name);
+        drop(state);
         self.all.changed.notify_all();
     }
 }
@@ -370,22 +382,36 @@ mod tests {
         Who::at(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// Nothing is in the way of nobody, nor of who waits for it.
+    /// Of two builds that nobody waits for one ends for one that is waited for, and both for two.
     #[test]
-    fn what_is_in_the_way() {
+    fn no_more_builds_end_than_places_are_wanted() {
         let mut state = State::default();
         let (one, other) = (client(1), client(2));
-        state.building.insert("a".to_owned(), one.clone());
-        assert!(!state.is_in_the_way("a"), "nobody waits");
-        state.enter("b", &other).unwrap();
-        assert!(state.is_in_the_way("a"));
+        for name in ["a", "b"] {
+            state.building.insert(name.to_owned(), one.clone());
+        }
+        assert!(!state.must_end("a") && !state.must_end("b"), "nobody waits");
+        state.enter("c", &other).unwrap();
         // Somebody asks for it again: it goes on.
         state.enter("a", &other).unwrap();
-        assert!(!state.is_in_the_way("a"));
+        assert!(!state.must_end("a"));
         state.leave("a", &other);
-        assert!(state.is_in_the_way("a"));
-        state.leave("b", &other);
-        assert!(!state.is_in_the_way("a"));
+        // Twice the same image is one place.
+        state.enter("c", &one).unwrap();
+        assert!(state.must_end("a") && !state.must_end("b"));
+        state.enter("d", &other).unwrap();
+        assert!(state.must_end("b"));
+        // Where one has ended and the other place is taken, nothing more ends.
+        for name in ["a", "b"] {
+            state.building.remove(name);
+            state.ending.remove(name);
+        }
+        state.leave("c", &other);
+        state.leave("c", &one);
+        state.building.insert("c".to_owned(), other.clone());
+        state.building.insert("e".to_owned(), one.clone());
+        state.leave("d", &other);
+        assert!(!state.must_end("e"));
     }
 
     #[test]

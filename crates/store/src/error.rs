@@ -582,7 +582,8 @@ pub(crate) fn sudo() -> &'static str {
 }
 
 /// A path as a shell takes it.
-pub(crate) fn shell(path: &Path) -> String {
+#[must_use]
+pub fn shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     match text.chars().all(plain) {

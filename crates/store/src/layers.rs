@@ -1,5 +1,7 @@
 //! Layers: which blob has which uncompressed bytes. `layers/<DiffID>.json`.
 
+use std::path::PathBuf;
+
 use sconce_blob::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +100,14 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The file of what was remembered under a key.
+    #[must_use]
+    pub fn memo_path(&self, kind: &str, key: Digest) -> PathBuf {
+        let mut paths = self.places().map(|place| place.memo(kind, key));
+        let is_there = |path: &PathBuf| path.metadata().is_ok_and(|about| about.len() > 0);
+        paths.find(is_there).unwrap_or_else(|| self.place().memo(kind, key))
     }
 
     /// Removes memos that older versions kept and nothing reads any more. One that can't be removed is told of.

@@ -44,7 +44,7 @@ mod walk;
 pub use access::MACHINE_STORE;
 pub use beside::Beside;
 pub use blobs::BlobWriter;
-pub use error::Error;
+pub use error::{Error, shell};
 pub use images::Image;
 pub use layers::Layer;
 pub use layout::LayoutWriter;

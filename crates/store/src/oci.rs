@@ -227,6 +227,20 @@ impl Store {
         Ok(blobs)
     }
 
+    /// That all blobs of an image are here, each with the size that it says. Nothing is read for it.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`], [`Error::Corrupt`].
+    pub fn check_blobs(&self, image: &Image) -> Result<(), Error> {
+        for (digest, size) in self.blobs_of(image)? {
+            if !self.has_blob(digest)? {
+                return Err(Error::MissingBlob(digest));
+            }
+            self.check_size(digest, size)?;
+        }
+        Ok(())
+    }
+
     /// Copies a blob's bytes to `out`, checking them on the way. One of another size than it should have is refused first:
     /// whoever can write to this store may have put anything in its place.
     pub(crate) fn copy_blob(

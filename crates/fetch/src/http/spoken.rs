@@ -1,8 +1,10 @@
 //! Whether a server that gave no answer speaks TLS and was asked without, or the other way round. Many say nothing of it: OpenSSL's
 //! hang up on who begins with `GET`, others answer with an alert, and some servers of plain HTTP wait for the end of a line or
-//! hang up when a handshake comes. So it is asked once the other way, without a login and for nothing: `/`.
+//! hang up when a handshake comes. So it is asked once the other way, without a login and for nothing: `/`. What speaks neither may
+//! say what it is when a connection comes about, as servers of SSH and of mail do.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use url::Url;
@@ -17,12 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What servers of TLS answer who asks without, if they answer in words.
 const BAD_REQUEST: u16 = 400;
 
+/// How long a greeting is waited for.
+const GREETING: Duration = Duration::from_secs(1);
+
+/// How servers greet that speak first: RFC 4253, 4.2; RFC 5321, 3.1 and RFC 959, 5.4; RFC 3501, 7.1.5; RFC 1939, 4; RFC 6143,
+/// 7.1.1.
+const GREETINGS: [(&[u8], &str); 5] = [
+    (b"SSH-", "a server of SSH"),
+    (b"220", "a server of mail or FTP"),
+    (b"* OK", "a server of IMAP"),
+    (b"+OK", "a server of POP3"),
+    (b"RFB ", "a server of VNC"),
+];
+
 impl Client {
-    /// The failure of a request, or that its server speaks the other way, where that is so.
-    pub(super) fn spoken_otherwise(&self, asked: &Url, failure: Error) -> Error {
+    /// The failure of a request, or that its server speaks the other way, where that is so. `direct` says that no redirect led
+    /// there.
+    pub(super) fn spoken_otherwise(&self, asked: &Url, direct: bool, failure: Error) -> Error {
         let url = match &failure {
             Error::Unreachable { url, source } if may_be(source, asked.scheme()) => url.clone(),
             Error::BadAnswer { url, .. } if asked.scheme() == "http" => url.clone(),
+            Error::NoTls { url } => url.clone(),
             _ => return failure,
         };
         // A server that has answered once speaks as it was asked. Each is asked at most once.
@@ -34,14 +51,37 @@ impl Client {
         let request = self.agent.get(other.as_str()).config();
         let request = request.proxy(proxy.cloned()).timeout_global(Some(PATIENCE)).build();
         let answer = request.call().map_err(|error| failed(error, &url, PATIENCE));
+        let wanted_plain = self.options.plain_http;
+        let is_no_tls = matches!(failure, Error::NoTls { .. });
         match (answer, other.scheme()) {
-            (Ok(_), "https") => Error::OnlyTls { url },
-            (Ok(answer), _) if answer.status().as_u16() != BAD_REQUEST => Error::PlainHttp { url },
+            (Ok(_), "https") => Error::OnlyTls { url, wanted_plain },
+            (Ok(answer), _) if is_no_tls || answer.status().as_u16() != BAD_REQUEST => {
+                Error::PlainHttp { url, may_be_asked: direct && !wanted_plain }
+            }
             // Certificates that are not trusted, or an alert, are TLS.
-            (Err(error), "https") if error.is_of_tls() => Error::OnlyTls { url },
+            (Err(Error::Tls { .. }), "https") => Error::OnlyTls { url, wanted_plain },
+            // It answers, and neither way.
+            (Err(Error::NoTls { .. }), "https") if matches!(failure, Error::BadAnswer { .. }) => {
+                Error::NoHttp { url, what: proxy.is_none().then(|| greeting(asked)).flatten() }
+            }
+            (Err(Error::BadAnswer { .. }), "http") if is_no_tls => {
+                Error::NoHttp { url, what: proxy.is_none().then(|| greeting(asked)).flatten() }
+            }
             _ => failure,
         }
     }
+}
+
+/// What a server is that speaks first, as it greets.
+fn greeting(asked: &Url) -> Option<&'static str> {
+    let host = asked.host_str()?.trim_matches(['[', ']']);
+    let address = (host, asked.port_or_known_default()?).to_socket_addrs().ok()?.next()?;
+    let mut stream = TcpStream::connect_timeout(&address, GREETING).ok()?;
+    stream.set_read_timeout(Some(GREETING)).ok()?;
+    let mut bytes = [0; 16];
+    let count = stream.read(&mut bytes).ok()?;
+    let known = GREETINGS.iter().find(|(start, _)| bytes[..count].starts_with(start));
+    known.map(|(_, what)| *what)
 }
 
 /// Whether a connection came about, and no answer.

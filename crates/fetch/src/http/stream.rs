@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::tls::{TlsFault, is_no_tls};
 use super::tries::{now, retry_after};
 use crate::error::Error;
 
@@ -20,6 +21,8 @@ pub struct Stream {
     pub url: Url,
     pub(super) body: ureq::BodyReader<'static>,
     pub(super) shown: String,
+    /// [`Options::plain_http`](super::Options).
+    pub(super) wanted_plain: bool,
     pub(super) stall: Duration,
     pub(super) pace: Pace,
 }
@@ -35,7 +38,7 @@ impl Stream {
         // The status says enough; the body is only to add to it.
         let read = (&mut self.body).take(MAX_SAID).read_to_end(&mut start);
         if self.status == 400 && self.shown.starts_with("http://") && asks_for_tls(&start) {
-            return Err(Error::OnlyTls { url: self.shown });
+            return Err(Error::OnlyTls { url: self.shown, wanted_plain: self.wanted_plain });
         }
         let kind = self.header("content-type").unwrap_or_default();
         let said =
@@ -105,13 +108,6 @@ fn asks_for_tls(page: &[u8]) -> bool {
     WITHOUT_TLS.iter().any(|words| page.contains(words))
 }
 
-/// Whether TLS failed because what came is no TLS at all; a server of plain HTTP answers with words. rustls says it, here or
-/// within the error of a stream.
-fn is_no_tls(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::Rustls(_) | ureq::Error::Io(_))
-        && error.to_string().contains("InvalidContentType")
-}
-
 /// How much a connection brings in the time that is waited for it.
 pub(super) struct Pace {
     limit: Duration,
@@ -154,9 +150,12 @@ pub(super) fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
             Error::BadAnswer { url, why: "it redirects without end".to_owned() }
         }
         ureq::Error::Protocol(error) => Error::BadAnswer { url, why: error.to_string() },
-        error if is_no_tls(&error) => Error::PlainHttp { url },
+        error if is_no_tls(&error) => Error::NoTls { url },
         ureq::Error::BadUri(_) => Error::BadAnswer { url, why: "a bad redirect".to_owned() },
-        error => Error::Unreachable { url, source: Box::new(error) },
+        error => match TlsFault::of(&error) {
+            Some(fault) => Error::Tls { url, fault },
+            None => Error::Unreachable { url, source: Box::new(error) },
+        },
     }
 }
 

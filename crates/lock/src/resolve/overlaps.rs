@@ -156,8 +156,7 @@ impl Resolution<'_> {
                 )
             }
             (None, some @ [_, _, ..]) => {
-                let all: Vec<_> =
-                    some.iter().take(MOST).map(|overlap| overlap.packages.clone()).collect();
+                let all: Vec<_> = some.iter().map(|overlap| overlap.packages.clone()).collect();
                 let list = |names: &[String]| {
                     let names: Vec<String> =
                         names.iter().map(|name| format!("\"{name}\"")).collect();

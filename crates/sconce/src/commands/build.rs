@@ -88,9 +88,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let names: Vec<String> = names.into_iter().map(tagged).collect();
     for Output { file, tag } in &args.output {
         let out = LayoutOut { adds: tag.is_some(), beside: !args.image_only };
-        if out.beside {
-            image_files::note_beside(&context, &image, file)?;
-        }
         let names = match tag {
             Some(tag) => vec![image_files::tagged(tag, names.first().cloned())],
             None => names.clone(),
@@ -98,6 +95,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         if let Err(failure) = file.write(global, &context, &image, &names, out) {
             sconce_build::mend(&context.store, &image, &context.display)?;
             return Err(failure);
+        }
+        if out.beside {
+            image_files::note_beside(&context, &image, file)?;
         }
     }
     if args.json {

@@ -209,10 +209,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 None => name,
             };
             let out = LayoutOut { adds: tag.is_some(), beside: !args.image_only };
+            files.write(global, &context, &image, &Vec::from_iter(names), out)?;
             if out.beside {
                 image_files::note_beside(&context, &image, files)?;
             }
-            files.write(global, &context, &image, &Vec::from_iter(names), out)?;
         }
     }
     said(image.manifest, args.json, to_stdout)

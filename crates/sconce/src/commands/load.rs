@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use sconce_build::Progress;
-use sconce_oci::name::check_image_name;
+use sconce_oci::name::{check_image_name, host_of};
 use sconce_start::Target;
+use sconce_store::Error as StoreError;
 
 use crate::cli::Global;
 use crate::commands::registries::architecture;
@@ -97,6 +98,10 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let name = args.tag.clone().or_else(|| target.name_of(&image));
     let names = Vec::from_iter(name.map(tagged));
+    context.store.check_blobs(&image).map_err(|error| match error {
+        StoreError::MissingBlob(_) => lacking(&args.image, &target, &error),
+        error => error.into(),
+    })?;
     // Before minutes of writing: whether there is an engine at all.
     let mut child = start(args)?;
     let stage = context.display.begin("loading", Some(image.size));
@@ -111,6 +116,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let ended = child.wait();
     let ended = ended.map_err(|error| failed(args.into, &error.to_string()))?;
+    // Without all of it the engine says no more than that its archive ends too early. What it does not take is its own fault.
+    let sent = match sent {
+        Err(error) if !matches!(error, StoreError::Io { action: "write", .. }) => {
+            return Err(error.into());
+        }
+        sent => sent,
+    };
     if !ended.success() {
         return Err(failed(args.into, &format!("it ended with {ended}")));
     }
@@ -118,6 +130,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     stage.end(names.first().map_or("without a name", String::as_str));
     println!("{}", image.manifest);
     Ok(ExitCode::SUCCESS)
+}
+
+/// That a part of an image is gone, and how to have it again.
+fn lacking(image: &str, target: &Target, error: &StoreError) -> Failure {
+    let hint = match target {
+        Target::Folder(_) | Target::Tag(_) => format!("`sconce build {image}` makes it anew"),
+        _ if host_of(image).is_some() => format!("`sconce pull {image}` fetches it"),
+        _ => "bring the image as it came: `sconce pull` and `sconce copy` fetch what is missing"
+            .to_owned(),
+    };
+    Failure::new(Kind::Storage, format!("image {image} is not whole: {error}")).hint(hint)
 }
 
 /// Starts the engine's own command, which says on standard error what it has to say.

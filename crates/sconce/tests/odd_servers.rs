@@ -1,0 +1,175 @@
+//! What stands where a registry should: other servers, servers of TLS that end the handshake, redirects and token servers that lead
+//! nowhere. It is said what it is, and a hint is printed only where it helps.
+
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use world::World;
+
+const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
+
+/// A server that does this with each connection; and its port.
+fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
+    port
+}
+
+/// The first bytes that come.
+fn first(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = [0; 4096];
+    let count = stream.read(&mut bytes).unwrap_or_default();
+    bytes[..count].to_vec()
+}
+
+fn world() -> World {
+    let world = World::new();
+    fs::write(world.path("ca.pem"), CA).unwrap();
+    world
+}
+
+/// What is said of a pull from a port, with these options.
+#[track_caller]
+fn refusal(world: &World, port: u16, options: &[&str]) -> String {
+    let name = format!("localhost:{port}/app:1");
+    let (code, _, err) = world.says(&[&["pull"], options, &[name.as_str()]].concat());
+    assert_eq!(code, 5, "{options:?}: {err}");
+    // Words of the libraries below.
+    for part in ["io:", "http parse", "rustls", "fatal alert", "InvalidContentType", "tried"] {
+        assert!(!err.contains(part), "{options:?}: `{part}` in {err}");
+    }
+    err
+}
+
+const ALL_WAYS: [&[&str]; 4] =
+    [&[], &["--plain-http"], &["--ca", "ca.pem"], &["--ca", "ca.pem", "--plain-http"]];
+
+#[test]
+fn servers_of_something_else_are_named() {
+    let world = world();
+    let ssh = served(|mut stream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        drop(first(&mut stream));
+        let _ = stream.write_all(b"Invalid SSH identification string.\r\n");
+    });
+    // One that waits for who comes, and answers in its own way.
+    let other = served(|mut stream| {
+        drop(first(&mut stream));
+        let _ = stream.write_all(b"N\0\0\0\x01");
+    });
+    for options in ALL_WAYS {
+        let err = refusal(&world, ssh, options);
+        assert!(err.contains("a server of SSH answers there, not one of HTTP"), "{err}");
+        assert!(err.contains("its port") && !err.contains("--plain-http"), "{err}");
+        let err = refusal(&world, other, options);
+        assert!(err.contains("what answers there speaks neither TLS nor HTTP"), "{err}");
+        assert!(!err.contains("--plain-http") && !err.contains("--ca"), "{err}");
+    }
+}
+
+/// One of plain HTTP that answers handshakes as most do: with 400, in words.
+#[test]
+fn plain_http_is_advised_where_it_would_help() {
+    let world = world();
+    let port = served(|mut stream| {
+        let answer = match first(&mut stream).starts_with(b"GET ") {
+            true => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            false => {
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request"
+            }
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let err = refusal(&world, port, &["--ca", "ca.pem"]);
+    assert!(err.contains("the server speaks plain HTTP there"), "{err}");
+    assert!(err.contains("hint: `--plain-http` asks it without TLS"), "{err}");
+    let err = refusal(&world, port, &["--ca", "ca.pem", "--plain-http"]);
+    assert!(err.contains("has no app:1"), "{err}");
+    // A registry with --plain-http that sends there with TLS: the option was given already.
+    let sends = served(move |mut stream| {
+        drop(first(&mut stream));
+        let _ = write!(
+            stream,
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: https://localhost:{port}/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    });
+    let err = refusal(&world, sends, &["--ca", "ca.pem", "--plain-http"]);
+    assert!(err.contains(&format!("https://localhost:{port}/x: the server speaks plain")), "{err}");
+    assert!(!err.contains("--plain-http"), "{err}");
+}
+
+/// What the server says of why it ends the handshake (RFC 8446, section 6.2).
+#[test]
+fn alerts_are_told_in_words() {
+    let world = world();
+    for (alert, says, hint) in [
+        (
+            40_u8,
+            "it has no cipher that is spoken here (TLS 1.2 and 1.3), or it wants a certificate",
+            "NAME.cert",
+        ),
+        (
+            48,
+            "the server does not know the authority of the certificate that it was shown",
+            "NAME.cert",
+        ),
+        (42, "takes the certificate that it was shown for a bad one", "NAME.cert"),
+        (116, "the server wants a certificate, and none was shown", "NAME.cert"),
+        (70, "the server speaks neither TLS 1.2 nor 1.3", "the right host and port"),
+        (112, "the server knows nothing of that host name", "the right host and port"),
+        (80, "it has failed itself", "the right host and port"),
+    ] {
+        let port = served(move |mut stream| {
+            drop(first(&mut stream));
+            let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
+        });
+        let err = refusal(&world, port, &["--ca", "ca.pem"]);
+        assert!(err.contains(says) && err.contains(hint), "{alert}: {err}");
+        assert!(!err.contains("--ca") && !err.contains("--plain-http"), "{alert}: {err}");
+        // Asked without TLS, which nobody wanted by name.
+        let err = refusal(&world, port, &[]);
+        assert!(err.contains("the server speaks TLS there"), "{alert}: {err}");
+        assert!(err.contains("--ca FILE") && !err.contains("--plain-http"), "{alert}: {err}");
+        let err = refusal(&world, port, &["--plain-http"]);
+        assert!(err.contains("leave --plain-http away"), "{alert}: {err}");
+    }
+}
+
+/// Nothing is asked of what a realm can't mean, and nothing is read.
+#[test]
+fn a_realm_that_is_no_address_of_http() {
+    let world = world();
+    for (realm, why) in [
+        ("file:///etc/hostname", "tokens are not taken from `file:`"),
+        ("/token", "it has no host"),
+        ("token", "it has no host"),
+        ("ftp://localhost/token", "tokens are not taken from `ftp:`"),
+        ("https://", "empty host"),
+    ] {
+        let asked = Arc::new(Mutex::new(0));
+        let port = served({
+            let asked = Arc::clone(&asked);
+            move |mut stream| {
+                drop(first(&mut stream));
+                *asked.lock().unwrap() += 1;
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+            }
+        });
+        let err = refusal(&world, port, &[]);
+        let says = format!(
+            "localhost:{port} wants a token from `{realm}`, which is no address of a token server: "
+        );
+        assert!(err.contains(&says) && err.contains(why), "{realm}: {err}");
+        assert!(err.contains("hint: whoever runs the registry"), "{realm}: {err}");
+        assert_eq!(*asked.lock().unwrap(), 1, "{realm}");
+    }
+}
