@@ -200,7 +200,9 @@ impl Snapshot {
             let held = holder.is_some_and(|driver| driver != "nvidia");
             return Some(if held { Trouble::Held } else { Trouble::Hidden });
         };
-        let silent = self.driver.nvml && !gpu.answers.unwrap_or_else(|| answered(gpu));
+        // One that answers some calls, and says of others that it is lost, is lost.
+        let answers = gpu.silence.is_none() && gpu.answers.unwrap_or_else(|| answered(gpu));
+        let silent = self.driver.nvml && !answers;
         let node = self.node(gpu);
         if node.is_some_and(|node| node.astray().is_some()) {
             return Some(Trouble::Denied);

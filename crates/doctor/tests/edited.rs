@@ -95,6 +95,10 @@ fn what_nvml_says_of_a_gpu_is_its_cause() {
         ("Unknown Error (999)", Blocked, lost, "systemctl reboot", "--gpu-reset"),
     ] {
         says(reason, &silent(reason), verdict, rule, &[words], &[never]);
+        // Some of its calls are answered.
+        let mut seen = silent(reason);
+        seen.gpus[0].answers = Some(true);
+        says(&format!("{reason}, of one call"), &seen, verdict, rule, &[words], &[never]);
     }
     let mut seen = silent("GPU requires reset");
     let bus = seen.gpus[0].bus_id.trim_end_matches(".0").to_owned();

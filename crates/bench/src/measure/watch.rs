@@ -42,6 +42,9 @@ struct Seen {
     lost: Option<(usize, String)>,
 }
 
+/// `NVML_ERROR_FUNCTION_NOT_FOUND`.
+const MISSING: i32 = 13;
+
 /// What NVML knows of a GPU before anything runs.
 #[derive(Default)]
 pub(super) struct Known {
@@ -287,6 +290,10 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
     };
     let answers: Vec<Result<_, i32>> = places.iter().map(asked).collect();
     let its = |at: usize| answers.get(at)?.as_ref().ok()?.0.as_ref();
+    _ = Session::lost();
+    let driver = session.driver();
+    let by_driver =
+        Session::lost().map(|code| format!("asked which driver it is, {}", by_code(code)));
     let identities: Vec<Identity> =
         (0..places.len()).map(|at| its(at).map(|its| its.0.clone()).unwrap_or_default()).collect();
     let one = |at: usize| {
@@ -305,7 +312,7 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
                 let uuid = its.uuid.as_deref().filter(|uuid| !uuid.is_empty())?;
                 Some(uuid.strip_prefix("GPU-").unwrap_or(uuid).to_owned())
             }),
-            driver: session.driver(),
+            driver: driver.clone(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
                 power_default_w: limits.power_default_mw.map(|power| f64::from(power) / 1e3),
@@ -318,8 +325,12 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
             lost: lost.map(|code| of_a_call(at, code)),
         }
     };
-    let gone = session.count().err().filter(|code| matches!(code, 15 | 16));
-    let why = gone.map(|code| format!("asked how many GPUs there are, {}", by_code(code)));
+    // An older library has no such function.
+    let uncounted = session.count().err().filter(|code| *code != MISSING);
+    let by_count =
+        uncounted.map(|code| format!("asked how many GPUs there are, {}", by_code(code)));
+    let why: Vec<String> = by_driver.into_iter().chain(by_count).collect();
+    let why = (!why.is_empty()).then(|| why.join("; "));
     ((0..places.len()).map(one).collect(), why)
 }
 
