@@ -177,13 +177,22 @@ impl Report {
                 counted(all, "figure")
             ),
         };
+        let open = match self.open().as_slice() {
+            open if open.is_empty() || compared == 0 => String::new(),
+            open => format!("; can't tell: {}", open.join(", ")),
+        };
         let part = if self.interrupted { "interrupted, and not whole: " } else { "" };
-        format!("{part}{said}{missing}")
+        format!("{part}{said}{open}{missing}")
     }
 
     /// A figure's name; of several GPUs with those that it is of.
     pub(crate) fn named(&self, one: &Judged) -> String {
         if self.gpus.len() > 1 { named(one) } else { one.figure.figure.clone() }
+    }
+
+    /// The figures that could be compared with something, and of which it can't be told what they are.
+    pub(crate) fn open(&self) -> Vec<String> {
+        self.figures.iter().filter(|one| is_open(one)).map(|one| self.named(one)).collect()
     }
 
     /// The GPUs that got something wrong.

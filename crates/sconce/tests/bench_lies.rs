@@ -185,6 +185,8 @@ fn errors_of_nvml_are_said() {
         "nvmlDeviceGetUUID",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetCount_v2",
+        "nvmlDeviceGetMigMode",
+        "nvmlSystemGetDriverVersion",
     ] {
         let (code, said) = machine.run("bf16", &format!("lost_call {call}\n"), &[]);
         let why = "NVML's code is 15 (GPU is lost)";
@@ -231,8 +233,16 @@ fn a_cause_that_explains_little_is_not_the_cause() {
 fn bursts_that_are_far_apart_are_not_as_expected() {
     let machine = Machine::new();
     let slow = ("FAKE_GPU_SLOW", "0.1");
-    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
+    let hot = "gpu.*.sm_mhz 1800\ngpu.*.reasons 64\n";
+    let (code, said) = machine.run_as(&[], "bf16", hot, &[slow]);
     assert!(code == 1 && said.contains("LOW: heat holds its clock down (hardware"), "{said}");
+    // A reason that was there while the clock was the highest held nothing.
+    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
+    assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
+    // Even the best of them is low.
+    let all_low = [slow, ("FAKE_GPU_TFLOPS", "500")];
+    let (code, said) = machine.run_as(&[], "bf16", "", &all_low);
+    assert!(code == 1 && said.contains("LOW, without a known cause"), "{code} {said}");
     let (code, said) = machine.run_as(&[], "bf16", "", &[slow]);
     assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
 }
