@@ -30,6 +30,12 @@ fn is_instance(gpu: &Gpu) -> bool {
     gpu.mig == Some(true) || gpu.name.contains(" MIG ")
 }
 
+/// NVML calls a GPU of this figure something else than CUDA does.
+pub(crate) fn is_misnamed(gpus: &[Gpu], one: &Figure) -> bool {
+    let mut its = gpus.iter().filter(|gpu| one.gpus.contains(&gpu.gpu));
+    its.any(|gpu| gpu.nvml_name.as_deref().is_some_and(|nvml| !is(nvml, &gpu.name)))
+}
+
 /// It is another GPU than CUDA says, whatever its product has.
 fn identity(gpus: &[Gpu], gpu: &Gpu) -> Option<Sentence> {
     let (number, cuda) = (gpu.gpu, &gpu.name);

@@ -83,7 +83,7 @@ every number was written: of wrong numbers that are a share s of all, one is amo
 is in Freivalds' check. Every row of attention (the numbers of a token in a head) is held to float32 on the same GPU without a fused kernel, some to float64 on
 the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a tenth of
 what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
-figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
+figures of the same run that are believed; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
 **Figures through torch are the image's word.** Python and torch are the image's: a program that stands in their place can write any number below its bound, with an error that is small enough, and
 what it took the time with is its own. What sconce measures natively depends on no Python; where the two differ by more than they should, believe that. What Python says is not trusted beyond that: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
@@ -119,7 +119,7 @@ compare with, or no bound. A MIG instance is compared with its share of the mult
 multiprocessors do at their highest clock; the data sheet's memory bandwidth; the lanes of PCIe times its generation, or NVLink to the host; NVLink, or PCIe,
 between GPUs; and for launches, allocations and the latency of NCCL the least time that they must take. More than that (of any repeat)
 is no speed but a wrong result, and so is one whose own error is larger than allowed. Where the bound can't be worked out, as without NVML, a figure is
-never as expected. Of a product that is known, what the machine says of itself raises no bound: capability, multiprocessors, highest clock, memory, and the
+never as expected; of a GPU that NVML calls something else than CUDA does nobody knows it, and too much is *can't tell*. Of a product that is known, what the machine says of itself raises no bound: capability, multiprocessors, highest clock, memory, and the
 generation and lanes of PCIe that CUDA and NVML name count up to what the product has (`crates/facts/data/gpus.toml`), and where they name more, its figures are
 *can't tell*, with what was said. The memory's bound is a tenth above the data sheet: some data sheets are rounded by 2 %, and GeForce cards are sold with
 faster memory.

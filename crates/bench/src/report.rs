@@ -9,6 +9,7 @@ use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::baseline::Baseline;
 use crate::bound::impossible;
 use crate::comparison::Comparison;
+use crate::doubt::doubtful;
 use crate::judge::{Judged, NO_FIGURE, NO_GPU, NO_INSTANCE, NO_PRODUCT, Verdict, judge};
 use crate::sentence::Sentence;
 
@@ -99,7 +100,9 @@ impl Report {
             }
             None => true,
         });
-        let advice = advice(&figures.iter().collect::<Vec<_>>(), &unavailable);
+        // A ratio of what nobody believes says nothing.
+        let believed = figures.iter().filter(|one| doubtful(&gpus, one).is_none());
+        let advice = advice(&believed.collect::<Vec<_>>(), &unavailable);
         let figures = judge(&gpus, figures);
         let Subject { target, image, sconce, time, seed, effort } = subject;
         Self {
@@ -211,10 +214,15 @@ pub(crate) fn is_low(one: &Judged) -> bool {
     matches!(one.verdict, Verdict::Low { .. }) || is_far_below(one)
 }
 
+/// Why a figure is not judged is more than that there is nothing to compare it with.
+pub fn says_nothing(because: &str) -> bool {
+    ![NO_PRODUCT, NO_FIGURE, NO_GPU, NO_INSTANCE].contains(&because)
+}
+
 /// There is something to compare it with, and that says nothing.
 pub(crate) fn is_open(one: &Judged) -> bool {
     let Verdict::Unknown { because } = &one.verdict else { return false };
-    ![NO_PRODUCT, NO_FIGURE, NO_GPU, NO_INSTANCE].contains(&because.en.as_str())
+    says_nothing(&because.en)
 }
 
 /// A pair of GPUs that passes much less than the other pairs: of one kind of link all are the same. Where there is more than one kind

@@ -329,11 +329,13 @@ fn python_answers_for_no_native_figure() {
     // On its own way.
     let gpu = r#"{"gpu":{"gpu":1,"name":"NVIDIA H100","capability":[9,0],"sm_count":1,"memory_bytes":1,"l2_bytes":1}}"#;
     let wrong = r#"{"wrong":{"figure":"fp16","gpus":[0],"reason":"x"}}"#;
+    let wrong_of_another = r#"{"wrong":{"figure":"torch-bf16","gpus":[7],"reason":"x"}}"#;
     let other = line("torch-bf16", 803).replace("[0]", "[1]");
     for (said, why) in [
         (line("fp16", 50).as_str(), "it answered for `fp16`"),
         (&line("torch-tf32", 50), "it answered for `torch-tf32`"),
         (wrong, "it answered for `fp16`"),
+        (wrong_of_another, "of GPU 7, which CUDA does not show"),
         (gpu, "it says what GPU 1 is"),
         (&other, "of GPU 1, which CUDA does not show"),
     ] {

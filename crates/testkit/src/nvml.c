@@ -4,7 +4,7 @@
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `clocks_before_lost`, of a GPU: so many clocks are answered, and
- * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `lost_call NAME`: every call of this function is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
+ * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `lost_call NAME`: every call of this function is answered with 15; `init_crash 1`: nvmlInit aborts the process; `init_once FILE`: it starts where that file is not there yet, and makes it; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
  * are answered, and the next hangs without end. `whole_end 1`: the library's
@@ -153,6 +153,9 @@ code nvmlInit_v2(void) {
     const char *refuse = global("init");
     const char *block = global("init_block_ms");
     if (refuse) return atoi(refuse);
+    const char *once = global("init_once");
+    if (once && !access(once, F_OK)) return 9;
+    if (once) fclose(fopen(once, "w"));
     if (global("init_crash")) fail("nvmlInit crashes");
     for (int left = block ? atoi(block) : 0; left > 0; left -= 1000) usleep(1000 * (left < 1000 ? left : 999));
     sessions++;

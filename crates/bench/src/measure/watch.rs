@@ -39,7 +39,8 @@ struct Seen {
     asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
     /// A GPU that answered once and then no more, or of which NVML said that it is lost, in words.
-    lost: Option<(usize, String)>,
+    /// Or why NVML did not start, with no GPU.
+    lost: Option<(Option<usize>, String)>,
 }
 
 /// `NVML_ERROR_FUNCTION_NOT_FOUND`.
@@ -88,16 +89,26 @@ impl Watch {
     /// Watches all that CUDA shows; nothing, where there is no CUDA.
     pub fn all() -> Self {
         let cuda = Cuda::open(Path::new("libcuda.so.1"));
-        Self::start(&cuda.and_then(|cuda| cuda.devices()).unwrap_or_default())
+        Self::start(&cuda.and_then(|cuda| cuda.devices()).unwrap_or_default(), false)
     }
 
-    pub(super) fn start(devices: &[Device]) -> Self {
+    /// Watches these; where NVML has answered before, and does not start now, that is said.
+    pub(super) fn start(devices: &[Device], answered_before: bool) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (devices, shared) = (devices.to_vec(), Arc::clone(&seen));
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
-            let Ok((session, places)) = session(&devices) else { return };
-            let gone = |(gpu, place): (usize, &Place)| Some((gpu, of_a_call(gpu, place.err()?)));
+            let (session, places) = match session(&devices) {
+                Ok(both) => both,
+                Err(silence) => {
+                    if let (true, Ok(mut seen)) = (answered_before, shared.lock()) {
+                        seen.lost = Some((None, silence.to_string()));
+                    }
+                    return;
+                }
+            };
+            let gone =
+                |(gpu, place): (usize, &Place)| Some((Some(gpu), of_a_call(gpu, place.err()?)));
             let gone = places.iter().enumerate().find_map(gone);
             match shared.lock() {
                 Ok(mut seen) => seen.lost = gone,
@@ -121,11 +132,11 @@ impl Watch {
                     if *once && !says {
                         let why = why_lost(&session, *place);
                         lost.get_or_insert((
-                            gpu,
+                            Some(gpu),
                             format!("it answered for GPU {gpu} no more: {why}"),
                         ));
                     } else if let Some(code) = moment.lost {
-                        lost.get_or_insert((gpu, of_a_call(gpu, code)));
+                        lost.get_or_insert((Some(gpu), of_a_call(gpu, code)));
                     }
                     *once |= says;
                     Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
@@ -175,14 +186,14 @@ impl Watch {
         })
     }
 
-    /// A GPU of which NVML says nothing any more, or that it is lost, where there is one.
+    /// A GPU of which NVML says nothing any more, or that it is lost, where there is one; or why NVML did not start.
     pub fn lost(&self, during: &str) -> Option<Line> {
         let (gpu, what) = self.seen.lock().ok()?.lost.clone()?;
         let reason = format!(
             "while `{during}` was measured, {what}; clocks, power and what holds them down are known until then"
         );
-        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
-        Some(Line::Unavailable(Unavailable { figure, gpus, reason }))
+        let gpus = gpu.map(|gpu| u32::try_from(gpu).unwrap_or_default()).into_iter().collect();
+        Some(Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus, reason }))
     }
 
     /// What was seen of a GPU since then.
