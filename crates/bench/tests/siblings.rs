@@ -36,6 +36,9 @@ fn h200(gpu: &mut Gpu) {
     (gpu.name, gpu.memory_bytes) = ("NVIDIA H200".to_owned(), 150_754_820_096);
 }
 
+/// What one changes of a figure.
+type Change = fn(&mut Figure);
+
 fn becomes(figure: &mut Figure, value: f64) {
     (figure.value, figure.best) = (value, value);
 }
@@ -64,7 +67,7 @@ fn figures_of_equal_gpus_are_compared() {
 
 #[test]
 fn what_can_not_be_told_by_itself_is_no_measure_for_others() {
-    let cases: [(&str, fn(&mut Figure)); 3] = [
+    let cases: [(&str, Change); 3] = [
         ("the host's clock is 20 % away", |figure| figure.timer_within = Some(0.2)),
         ("its repeats are far apart", |figure| figure.spread = 0.5),
         ("is more than 1.1 times the best known", |figure| becomes(figure, 3400.0)),

@@ -232,7 +232,7 @@ impl Snapshot {
         let entries = log::entries(self);
         let asked = entries.iter().rev().filter(|entry| !entry.switch && entry.code == 154);
         let last = asked.into_iter().find(|entry| log::names(entry.line, bus_id))?;
-        let (code, words) = log::recovery(&last)?;
+        let (code, words) = log::recovery(last)?;
         (!matches!(code, "0x0" | "0")).then_some((words, last.line))
     }
 
