@@ -4,7 +4,10 @@
 #
 #     scripts/gpu-host.sh SCONCE IMAGE PYTHON [PART...]
 #
-# IMAGE is in the store and holds a shell; PYTHON is an interpreter of this machine that has torch, shown to the image as its
+# IMAGE is in the store and holds a shell. A store that is carried to the host must be written out first: of an image that a start
+# began, layers are blobs only when it is finished (docs/decision/0026), so make it by `sconce build` or `sconce run --whole`, and carry
+# the folder with links, modes and times (`cp -a`, `tar`), or the image alone: `sconce copy NAME oci:DIR` here and, at the host,
+# `sconce copy oci:DIR store:NAME`. PYTHON is an interpreter of this machine that has torch, shown to the image as its
 # own. Parts: doctor selection verify launch bench monitor; all of them if none is named (about fifteen minutes on four GPUs).
 set -uo pipefail
 sconce=$(realpath "$1") image=$2 python=$3

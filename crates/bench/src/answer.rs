@@ -309,6 +309,7 @@ pub(crate) fn senseless(figure: &Figure) -> Option<&'static str> {
         () if [figure.value, figure.best].iter().any(|one| !sound(*one) || *one == 0.0) => {
             Some("no size")
         }
+        () if is_worse(figure) => Some("a best that is worse than the middle"),
         () if !sound(figure.spread) => Some("no spread"),
         () if !figure.timer_within.is_none_or(sound) => Some("clocks that are apart by nothing"),
         () if figure.repeats == 0 => Some("no repeats"),
@@ -324,6 +325,14 @@ pub(crate) fn senseless(figure: &Figure) -> Option<&'static str> {
         }
         () => None,
     }
+}
+
+/// The best of its repeats is worse than the middle one, by more than a mean of two rounds.
+fn is_worse(figure: &Figure) -> bool {
+    const ROUNDED: f64 = 1e-9;
+    let Figure { value, best, .. } = figure;
+    let more = crate::figure(&figure.figure).is_none_or(|row| row.more);
+    if more { *best < value * (1.0 - ROUNDED) } else { *best > value * (1.0 + ROUNDED) }
 }
 
 /// The evidence of what NVML did not see.

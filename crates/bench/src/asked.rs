@@ -62,7 +62,9 @@ impl Asked {
                 true => Err("it says twice which torch there is".to_owned()),
             },
             Line::Figure(figure) => self.figure(figure),
-            Line::Unavailable(one) | Line::Wrong(one) => self.named(&one.figure),
+            Line::Unavailable(one) | Line::Wrong(one) => {
+                self.named(&one.figure).and_then(|()| self.shown(&one.figure, &one.gpus))
+            }
             Line::Moment(moment) => self.named(&moment.figure),
         }
     }
@@ -73,9 +75,7 @@ impl Asked {
         if !self.only.is_empty() && !self.only.contains(name) {
             return Err(unasked(name));
         }
-        if let Some(gpu) = one.gpus.iter().find(|gpu| !self.gpus.contains(gpu)) {
-            return Err(format!("it answered for `{name}` of GPU {gpu}, which CUDA does not show"));
-        }
+        self.shown(name, &one.gpus)?;
         let row = figure(name);
         let of_gpu = row.is_some_and(|row| !row.group.without_gpu());
         let mut distinct = one.gpus.clone();
@@ -92,6 +92,16 @@ impl Asked {
         match self.answered.insert((name.clone(), one.gpus.clone())) {
             true => Ok(()),
             false => Err(format!("it answered twice for `{name}`")),
+        }
+    }
+
+    /// All of these are GPUs that there are.
+    fn shown(&self, name: &str, gpus: &[u32]) -> Result<(), String> {
+        match gpus.iter().find(|gpu| !self.gpus.contains(gpu)) {
+            Some(gpu) => {
+                Err(format!("it answered for `{name}` of GPU {gpu}, which CUDA does not show"))
+            }
+            None => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ use sconce_facts::{
 };
 
 use crate::answer::{Figure, Gpu};
+use crate::contradiction::is_misnamed;
 use crate::figures::figure;
 use crate::sentence::Sentence;
 
@@ -21,6 +22,10 @@ pub(crate) struct Limit {
 pub fn impossible(gpus: &[Gpu], one: &Figure) -> Option<String> {
     if let Some((worst, allowed)) = one.error.filter(|(worst, allowed)| worst > allowed) {
         return Some(format!("its result is off by {worst:.1e}, and {allowed:.0e} is allowed"));
+    }
+    // Of a GPU that has two names nobody knows the bound.
+    if is_misnamed(gpus, one) {
+        return None;
     }
     let row = figure(&one.figure)?;
     let Limit { value: limit, whose } = limit(gpus, &at_its_best(gpus, one)).ok()?;

@@ -3,32 +3,44 @@
 use sconce_facts::{By, Gpu as Product, Said, bound, is_believed};
 
 use crate::answer::{Figure, Gpu};
-use crate::bound::{beyond_its_clock, beyond_its_link, product};
+use crate::bound::{beyond_its_clock, beyond_its_link, product, product_named};
 use crate::sentence::Sentence;
 
 /// What is said of a GPU of this figure that contradicts its product, where the figure's bound depends on it.
 pub(crate) fn contradiction(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
     let by = bound(&one.figure).map(|row| row.by);
     let its = gpus.iter().filter(|gpu| one.gpus.contains(&gpu.gpu));
-    its.filter_map(|gpu| Some((gpu, product(gpu)?))).find_map(|(gpu, product)| {
+    let mut its = its.map(|gpu| (gpu, product(gpu)));
+    its.find_map(|(gpu, product)| {
         let other = || match by {
-            Some(By::Rate) => clock(gpu, product).or_else(|| beyond_its_clock(gpu, one)),
+            Some(By::Rate) => {
+                product.and_then(|it| clock(gpu, it)).or_else(|| beyond_its_clock(gpu, one))
+            }
             Some(By::HostLink | By::PeerLink) => {
-                link(gpu, product).or_else(|| beyond_its_link(gpus, one))
+                product.and_then(|it| link(gpu, it)).or_else(|| beyond_its_link(gpus, one))
             }
             _ => None,
         };
-        identity(gpus, gpu, product).or_else(other)
+        identity(gpus, gpu).or_else(|| shape(gpu, product?)).or_else(other)
     })
 }
 
-/// It is another GPU than its name says.
-fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
-    let name = &product.name;
+/// An instance of MIG. Instances of one board are one GPU for NVML.
+fn is_instance(gpu: &Gpu) -> bool {
+    gpu.mig == Some(true) || gpu.name.contains(" MIG ")
+}
+
+/// NVML calls a GPU of this figure something else than CUDA does.
+pub(crate) fn is_misnamed(gpus: &[Gpu], one: &Figure) -> bool {
+    let mut its = gpus.iter().filter(|gpu| one.gpus.contains(&gpu.gpu));
+    its.any(|gpu| gpu.nvml_name.as_deref().is_some_and(|nvml| !is(nvml, &gpu.name)))
+}
+
+/// It is another GPU than CUDA says, whatever its product has.
+fn identity(gpus: &[Gpu], gpu: &Gpu) -> Option<Sentence> {
     let (number, cuda) = (gpu.gpu, &gpu.name);
-    // Instances of one board are one GPU for NVML.
-    let instance = gpu.mig == Some(true) || gpu.name.contains(" MIG ");
-    if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, product)) {
+    let instance = is_instance(gpu);
+    if let Some(nvml) = gpu.nvml_name.as_deref().filter(|nvml| !is(nvml, cuda)) {
         return Some(Sentence::new(
             format!("CUDA says that GPU {number} is {cuda}, and NVML says that it is {nvml}"),
             format!("CUDA 说 GPU {number} 是 {cuda}，而 NVML 说它是 {nvml}"),
@@ -64,6 +76,12 @@ fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
             format!("GPU {number} 与 GPU {other} 在总线的同一位置 {bus}"),
         ));
     }
+    None
+}
+
+/// It has what its product can't have.
+fn shape(gpu: &Gpu, product: &Product) -> Option<Sentence> {
+    let (name, instance) = (&product.name, is_instance(gpu));
     let (major, minor) = gpu.capability;
     if (major, minor) != (product.capability.major.into(), product.capability.minor.into()) {
         let has = product.capability;
@@ -91,10 +109,18 @@ fn identity(gpus: &[Gpu], gpu: &Gpu, product: &Product) -> Option<Sentence> {
     })
 }
 
-/// The name is one of this product's; an instance's has its profile behind it.
-fn is(name: &str, product: &Product) -> bool {
-    sconce_facts::gpu(name.split(" MIG ").next().unwrap_or_default())
-        .is_ok_and(|known| known.name == product.name)
+/// Two names are of one product; an instance's has its profile behind it. Of one that nobody knows they are the same, but for the
+/// vendor's name, which older drivers leave out.
+fn is(nvml: &str, cuda: &str) -> bool {
+    let plain = |name: &str| {
+        let board = name.split(" MIG ").next().unwrap_or_default().to_lowercase();
+        board.trim().trim_start_matches("nvidia ").to_owned()
+    };
+    match (product_named(nvml), product_named(cuda)) {
+        (Some(nvml), Some(cuda)) => nvml.name == cuda.name,
+        (None, None) => plain(nvml) == plain(cuda),
+        _ => false,
+    }
 }
 
 fn clock(gpu: &Gpu, product: &Product) -> Option<Sentence> {

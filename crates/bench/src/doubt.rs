@@ -5,7 +5,7 @@ use sconce_facts::beyond;
 use crate::answer::{Figure, Gpu};
 use crate::bound::product;
 use crate::figures::{Group, Row, figure};
-use crate::judge::{Expected, HELD, REASONS, best_known, instance, reached};
+use crate::judge::{Expected, HELD, HIGHEST, REASONS, best_known, instance, reached};
 use crate::measure::clock::CLOSE;
 use crate::report::number;
 use crate::sentence::Sentence;
@@ -25,23 +25,29 @@ pub(crate) fn doubtful(gpus: &[Gpu], one: &Figure) -> Option<Sentence> {
         let with = best_known(gpu, product, one).filter(|_| compared)?;
         (reached(row, one, &with) > beyond()).then(|| too_good(row, one, &with))
     };
-    let far_apart = || unsteady(row, one).map(|causes| apart(one, causes.is_empty()));
+    let far_apart = || unsteady(gpus, row, one).map(|causes| apart(one, causes.is_empty()));
     unheld(one).or_else(far_apart).or_else(too_good)
 }
 
 /// What was seen to hold a figure down now and then, where its repeats are far apart; `None` where they are not. What the host's own
 /// work is part of is never steady on a busy one.
-pub(crate) fn unsteady(row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
+pub(crate) fn unsteady(gpus: &[Gpu], row: &Row, one: &Figure) -> Option<Vec<Sentence>> {
     let by_host = matches!(row.group, Group::Latency | Group::Small | Group::Loader);
     if by_host || one.spread <= UNSTEADY {
         return None;
     }
     let seen = one.evidence.as_ref();
+    let gpu = one.gpus.first().and_then(|first| gpus.iter().find(|gpu| gpu.gpu == *first));
+    let most = gpu.and_then(|gpu| gpu.board?.sm_max_mhz).map(f64::from);
+    let least = seen.and_then(|seen| seen.sm_mhz).map(|(least, ..)| least);
+    // A reason that was there while the clock never fell held nothing.
+    let fell = least.zip(most).is_none_or(|(least, most)| least < most * HIGHEST);
     let held = |bit: u64| {
         let its = |(known, share): &(u64, f64)| *known == bit && *share >= HELD;
         seen.is_some_and(|seen| seen.reasons.iter().any(its))
     };
-    let cause = |(bit, en, zh): &(u64, &str, &str)| held(*bit).then(|| Sentence::new(*en, *zh));
+    let cause =
+        |(bit, en, zh): &(u64, &str, &str)| (fell && held(*bit)).then(|| Sentence::new(*en, *zh));
     Some(REASONS.iter().filter_map(cause).collect())
 }
 

@@ -34,7 +34,11 @@ impl Report {
         let mut page = HEAD.to_owned();
         let compared = self.figures.iter().any(|one| one.verdict.is_known());
         let state = match (self.holds(), self.wrong.is_empty()) {
-            (true, _) if compared && !self.in_part() && !self.interrupted => "good",
+            (true, _)
+                if compared && self.open().is_empty() && !self.in_part() && !self.interrupted =>
+            {
+                "good"
+            }
             (true, _) => "open",
             (false, true) => "low",
             (false, false) => "wrong",
@@ -214,8 +218,12 @@ impl Report {
                 format!("{wrong} 个结果是错的：不要用 {gpus} 计算")
             }
         };
+        let open = match self.open().as_slice() {
+            open if open.is_empty() || compared == 0 => String::new(),
+            open => format!("；无法判断：{}", open.join("、")),
+        };
         let part = if self.interrupted { "已中断，不完整：" } else { "" };
-        format!("{part}{said}{missing}")
+        format!("{part}{said}{open}{missing}")
     }
 }
 

@@ -12,9 +12,12 @@ use crate::contradiction::contradiction;
 use crate::doubt::{apart, too_good, unheld, unsteady};
 use crate::figures::{Group, Row, figure};
 use crate::sentence::Sentence;
+use crate::siblings::{below, two_kinds};
 
 /// A reason counts as a cause if it was there in this share of the samples.
 pub(crate) const HELD: f64 = 0.1;
+/// A clock from this share of the highest on was held by nothing: the power limit's steps go below it.
+pub(crate) const HIGHEST: f64 = 0.98;
 
 /// `nvmlClocksEventReasons` that hold a clock down (nvml.h), in words.
 pub(crate) const REASONS: &[(u64, &str, &str)] = &[
@@ -130,26 +133,7 @@ pub struct Judged {
 
 /// Judges all figures of a run.
 pub fn judge(gpus: &[Gpu], figures: Vec<Figure>) -> Vec<Judged> {
-    let siblings = |one: &Figure| -> Option<f64> {
-        let same = |other: &&Figure| {
-            other.figure == one.figure
-                && other.gpus.len() == one.gpus.len()
-                && other.gpus != one.gpus
-        };
-        let others: Vec<f64> = figures.iter().filter(same).map(|other| other.value).collect();
-        (!others.is_empty()).then(|| crate::measure::clock::median(&others))
-    };
-    let below: Vec<Option<f64>> = figures
-        .iter()
-        .map(|one| {
-            let row = figure(&one.figure)?;
-            let share = match row.more {
-                true => one.value / siblings(one)?,
-                false => siblings(one)? / one.value,
-            };
-            (share < least(Compared::Siblings)).then_some(1.0 - share)
-        })
-        .collect();
+    let below = below(gpus, &figures);
     let judged = figures.into_iter().zip(below).filter_map(|(one, below_siblings)| {
         let row = figure(&one.figure)?;
         let gpu = one.gpus.first().and_then(|number| gpus.iter().find(|gpu| gpu.gpu == *number));
@@ -170,10 +154,13 @@ pub(crate) fn instance(gpu: &Gpu, product: &Product) -> Option<(u32, u32)> {
 }
 
 fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
+    if let Some(because) = contradiction(gpus, one) {
+        return Verdict::Unknown { because };
+    }
     let Some(product) = product(gpu) else {
         return Verdict::unknown(NO_PRODUCT, "不认识这个产品");
     };
-    if let Some(because) = contradiction(gpus, one) {
+    if let Some(because) = two_kinds(gpus, one) {
         return Verdict::Unknown { because };
     }
     // Sustained load is compared with what short runs reach: the difference is what power and cooling take.
@@ -183,10 +170,20 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
     if instance(gpu, product).is_some() && row.group != Group::Products {
         return Verdict::unknown(NO_INSTANCE, "MIG 实例只比较矩阵乘");
     }
+    let apart_by = unsteady(gpus, row, one);
     // What is low by a timer that nothing bears out is low if the host's clock says so, too.
     let low = |with: Expected, least: f64| {
         if let Some(because) = unheld(one).filter(|_| by_host(row, one, &with) >= least) {
             return Verdict::Unknown { because };
+        }
+        // Where repeats are far apart and the best of them is low, too, all are.
+        let some = share(row, one.best, &with) >= least;
+        match apart_by.clone().filter(|_| some) {
+            Some(causes) if causes.is_empty() => {
+                return Verdict::Unknown { because: apart(one, true) };
+            }
+            Some(causes) => return Verdict::Low { with, causes },
+            None => {}
         }
         let loss = match row.more {
             true => 1.0 - one.value / with.value,
@@ -200,7 +197,7 @@ fn verdict(row: &Row, gpu: &Gpu, gpus: &[Gpu], one: &Figure) -> Verdict {
         if let Some(because) = limit(gpus, one).err().or_else(|| unheld(one)) {
             return Verdict::Unknown { because };
         }
-        match (unsteady(row, one), verdict) {
+        match (apart_by.clone(), verdict) {
             (Some(causes), Verdict::AsExpected { with } | Verdict::AboveFloor { with })
                 if !causes.is_empty() =>
             {
@@ -254,10 +251,11 @@ pub(crate) fn best_known(gpu: &Gpu, product: &Product, one: &Figure) -> Option<E
 
 /// The share of what it should be that a figure is.
 pub(crate) fn reached(row: &Row, one: &Figure, with: &Expected) -> f64 {
-    match row.more {
-        true => one.value / with.value,
-        false => with.value / one.value,
-    }
+    share(row, one.value, with)
+}
+
+fn share(row: &Row, value: f64, with: &Expected) -> f64 {
+    if row.more { value / with.value } else { with.value / value }
 }
 
 /// The same by the host's clock, where that has seen less time pass than CUDA's timer; where it has seen more, which a slow host
@@ -301,7 +299,7 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure, loss: f64) -> V
     let by_clock = clock.filter(|_| computes).map(|(now, most)| (1.0 - now / most) / loss);
     // A reason that was there now and then, while the clock was the highest, held nothing.
     for (bit, en, zh) in REASONS {
-        if held(*bit) && at_most(0.98) {
+        if held(*bit) && at_most(HIGHEST) {
             causes.push(weighed(en, zh, by_clock));
         }
     }
@@ -326,6 +324,7 @@ fn causes(row: &Row, gpu: &Gpu, product: &Product, one: &Figure, loss: f64) -> V
     }
     if let (Some(limit), Some(default)) = (board.power_limit_w, board.power_default_w)
         && limit < default - 1.0
+        && at_most(HIGHEST)
     {
         causes.push(Sentence::new(
             format!("its power limit is {limit:.0} W, and {default:.0} W by default"),

@@ -21,6 +21,7 @@ mod page;
 mod program;
 pub mod report;
 mod sentence;
+mod siblings;
 
 pub use asked::Asked;
 pub use baseline::Baseline;

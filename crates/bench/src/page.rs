@@ -67,7 +67,8 @@ so, there is no figure, and both times are said. A timer that is right over tent
 The clock of the host itself is believed. Figures of collectives and latencies are by the host's clock alone. A figure that is more than 1.1 times the best that is known of this GPU (`beyond`
 in `crates/facts/data/figures.toml`, with its source) is *can't tell*: nobody has published as much. `l2-read` has no row of any GPU to be compared with, and is never more than that. A figure that is more than 1.15 times what the multiprocessors can do at
 the highest clock that NVML saw meanwhile is *can't tell*, and so is one that passed more than the link that NVML says (but not more than the best of board and slot, with the
-right contents). Repeats whose middle half lies further apart than a quarter of the median are not as expected: *low* with what held the clock, else *can't tell*.
+right contents). Repeats whose middle half lies further apart than a quarter of the median are not as expected: *low* where even the best of them is, or with what held the clock; else *can't tell*. A reason that NVML
+gave while the clock never fell, or a power limit that left it at its highest, held nothing.
 The time limit of a group is 120 s with `--quick`, 600 s, 3600 s with `--full`, and that of `burn` as long as it takes beside; what has no answer when it is over is named.
 
 **Bursts and sustained.** Matrix products are measured in bursts of 10 ms with pauses of 100 ms, which is what short benchmarks publish: the clock
@@ -82,7 +83,7 @@ every number was written: of wrong numbers that are a share s of all, one is amo
 is in Freivalds' check. Every row of attention (the numbers of a token in a head) is held to float32 on the same GPU without a fused kernel, some to float64 on
 the processor: a wrong number is found that is off by a fourth of what numbers usually are. Its gradients are held head by head, by their norm, and row by row to a tenth of
 what rows usually are: a row next to nothing, as those of the last tokens' keys and values are, may be wrong unseen. The lines of advice at the end are ratios of
-figures of the same run; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
+figures of the same run that are believed; they hold for these shapes on this machine. torch.compile needs a C compiler in the image: without one it is not measured.
 DataLoader figures need no GPU: `sconce bench --gpus none --only loader .` measures the processor and `/dev/shm`.
 **Figures through torch are the image's word.** Python and torch are the image's: a program that stands in their place can write any number below its bound, with an error that is small enough, and
 what it took the time with is its own. What sconce measures natively depends on no Python; where the two differ by more than they should, believe that. What Python says is not trusted beyond that: it is started when all else was measured, in a container of its own (with `--host` a process), and may answer
@@ -99,7 +100,7 @@ fault were to write both numbers. Each second is held to the host's clock. cuBLA
 **Kept.** A result that was not interrupted is kept in the store, wrong ones too, the last 1000 of them: `sconce bench log` prints some figures of each (`--only`
 names others, `--gpus 0,1` shows these), `--json` all of them; results of a newer sconce are named and not read. An earlier one is compared by
 `--baseline FILE`: it is read before anything is measured, strictly: a figure that is beyond its bound, off by more than it was allowed, negative or none is refused with the reason. One that it marks as wrong
-is *can't tell*, and so is one whose timer the host's clock did not bear out, whose repeats are far apart, or that is more than 1.1 times the best known, then or now; a GPU that was wrong then, in any figure, is named; so is each GPU that is measured and that it does not have. Where nothing is compared, it is said why. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
+is *can't tell*, and so is one whose timer the host's clock did not bear out, whose repeats are far apart, whose GPU or clock contradicts itself, or that is more than 1.1 times the best known, then or now; a GPU that was wrong then, in any figure, is named; so is each GPU that is measured and that it does not have. Where nothing is compared, it is said why. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
 above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
 Another driver, image or torch is what people compare: the figures are compared, beside what differs.
@@ -109,14 +110,16 @@ known of this GPU, published or measured by this project (sustained: 83 %; with 
 for, which is 75 % of what its authors saw; no more is known. *Low* comes with what NVML saw meanwhile:
 power limit, heat, power brake, clocks set lower, fewer PCIe lanes, a PCIe generation that is lower while it is measured (an idle GPU lowers it, which
 is no fault), other processes, fewer multiprocessors than the product has; one that explains less than half of
-what is missing is said with its share of it; without such a cause it says so. A GPU that stays 5 % or more below the others of the machine is named. *Can't tell* comes with the reason: nothing is known to
+what is missing is said with its share of it; without such a cause it says so. A GPU that stays 5 % or more below the others of the machine is named:
+of its own product, whole or split as it is, that came with the same power limit; a figure that is *can't tell* by itself (its timer, its repeats, more than anybody has seen, a GPU or clock that
+contradicts itself) is no measure for others. Of a pair of two kinds nothing is known: *can't tell*. The last line names what can't be told, beside what was compared. *Can't tell* comes with the reason: nothing is known to
 compare with, or no bound. A MIG instance is compared with its share of the multiprocessors, for products only, and that is said.
 
 **Bounds.** Every figure but `loader` and `loader-passing` has one that it can't pass (`bound` in `crates/facts/data/figures.toml`): what the
 multiprocessors do at their highest clock; the data sheet's memory bandwidth; the lanes of PCIe times its generation, or NVLink to the host; NVLink, or PCIe,
 between GPUs; and for launches, allocations and the latency of NCCL the least time that they must take. More than that (of any repeat)
 is no speed but a wrong result, and so is one whose own error is larger than allowed. Where the bound can't be worked out, as without NVML, a figure is
-never as expected. Of a product that is known, what the machine says of itself raises no bound: capability, multiprocessors, highest clock, memory, and the
+never as expected; of a GPU that NVML calls something else than CUDA does nobody knows it, and too much is *can't tell*. Of a product that is known, what the machine says of itself raises no bound: capability, multiprocessors, highest clock, memory, and the
 generation and lanes of PCIe that CUDA and NVML name count up to what the product has (`crates/facts/data/gpus.toml`), and where they name more, its figures are
 *can't tell*, with what was said. The memory's bound is a tenth above the data sheet: some data sheets are rounded by 2 %, and GeForce cards are sold with
 faster memory.

@@ -9,6 +9,7 @@ use crate::answer::{Figure, Gpu, Line, Unavailable};
 use crate::baseline::Baseline;
 use crate::bound::impossible;
 use crate::comparison::Comparison;
+use crate::doubt::doubtful;
 use crate::judge::{Judged, NO_FIGURE, NO_GPU, NO_INSTANCE, NO_PRODUCT, Verdict, judge};
 use crate::sentence::Sentence;
 
@@ -99,7 +100,9 @@ impl Report {
             }
             None => true,
         });
-        let advice = advice(&figures.iter().collect::<Vec<_>>(), &unavailable);
+        // A ratio of what nobody believes says nothing.
+        let believed = figures.iter().filter(|one| doubtful(&gpus, one).is_none());
+        let advice = advice(&believed.collect::<Vec<_>>(), &unavailable);
         let figures = judge(&gpus, figures);
         let Subject { target, image, sconce, time, seed, effort } = subject;
         Self {
@@ -177,13 +180,22 @@ impl Report {
                 counted(all, "figure")
             ),
         };
+        let open = match self.open().as_slice() {
+            open if open.is_empty() || compared == 0 => String::new(),
+            open => format!("; can't tell: {}", open.join(", ")),
+        };
         let part = if self.interrupted { "interrupted, and not whole: " } else { "" };
-        format!("{part}{said}{missing}")
+        format!("{part}{said}{open}{missing}")
     }
 
     /// A figure's name; of several GPUs with those that it is of.
     pub(crate) fn named(&self, one: &Judged) -> String {
         if self.gpus.len() > 1 { named(one) } else { one.figure.figure.clone() }
+    }
+
+    /// The figures that could be compared with something, and of which it can't be told what they are.
+    pub(crate) fn open(&self) -> Vec<String> {
+        self.figures.iter().filter(|one| is_open(one)).map(|one| self.named(one)).collect()
     }
 
     /// The GPUs that got something wrong.
@@ -202,10 +214,15 @@ pub(crate) fn is_low(one: &Judged) -> bool {
     matches!(one.verdict, Verdict::Low { .. }) || is_far_below(one)
 }
 
+/// Why a figure is not judged is more than that there is nothing to compare it with.
+pub fn says_nothing(because: &str) -> bool {
+    ![NO_PRODUCT, NO_FIGURE, NO_GPU, NO_INSTANCE].contains(&because)
+}
+
 /// There is something to compare it with, and that says nothing.
 pub(crate) fn is_open(one: &Judged) -> bool {
     let Verdict::Unknown { because } = &one.verdict else { return false };
-    ![NO_PRODUCT, NO_FIGURE, NO_GPU, NO_INSTANCE].contains(&because.en.as_str())
+    says_nothing(&because.en)
 }
 
 /// A pair of GPUs that passes much less than the other pairs: of one kind of link all are the same. Where there is more than one kind

@@ -205,6 +205,12 @@ fn advice_is_the_ratio_of_figures_of_one_run() {
         torch keeps 100 % of what cuBLASLt reaches in FP8
         a block in BF16 trains at 76 % of what products sustain
         a DataLoader that decodes as much as this gives 1673 samples/s with num_workers=16"#]].assert_eq(&advice.join("\n"));
+    // A ratio of what nobody believes is no advice.
+    let mut doubted = lines.clone();
+    change(&mut doubted, "bf16", |figure| figure.timer_within = Some(0.2));
+    let says: Vec<String> = report(doubted).advice.into_iter().map(|one| one.en).collect();
+    assert_eq!(says.len(), advice.len() - 1, "{says:?}");
+    assert!(!says.iter().any(|one| one.contains("cuBLASLt reaches in BF16")), "{says:?}");
     change(&mut lines, "small-graph", |figure| figure.value = 100.0);
     let advice: Vec<String> = report(lines).advice.into_iter().map(|one| one.en).collect();
     let nothing = "a CUDA graph gives a small model nothing (";

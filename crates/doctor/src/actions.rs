@@ -61,6 +61,15 @@ pub(crate) fn steps(snapshot: &Snapshot, action: Action, gpus: &[&Gpu]) -> Vec<S
     }
 }
 
+/// To look something up in NVIDIA's catalogue of errors, which may be newer than the one here.
+pub(crate) fn look_up(what: &str) -> Step {
+    let page = sconce_facts::xid_catalogue().page;
+    let what = format!(
+        "look up {what} in {page}; where it is not there, ask the machine's vendor, with the driver's report"
+    );
+    Step::host(what, &["nvidia-bug-report.sh"])
+}
+
 /// The newest three lines, with their age where it is known.
 pub(crate) fn newest(snapshot: &Snapshot, entries: &[Entry<'_>]) -> impl Iterator<Item = String> {
     let first = entries.len().saturating_sub(3);

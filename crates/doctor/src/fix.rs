@@ -174,6 +174,9 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
     if let Some(repository) = found.and_then(|found| found.repository.as_ref()) {
         words = format!("{words}, from {repository}");
     }
+    if let Some(first) = found.and_then(|found| found.first.as_ref()) {
+        words = format!("{words}: {first}, then");
+    }
     let fill = |command: &String| {
         let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
         command.replace("{version}", version)

@@ -47,6 +47,16 @@ fn entry(line: &str, seconds: Option<u64>) -> Option<Entry<'_>> {
     })
 }
 
+/// The recovery that a line of Xid 154 says the driver asks for: `0x2` and `Node Reboot Required` of
+/// `GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`.
+pub(crate) fn recovery<'a>(entry: &Entry<'a>) -> Option<(&'a str, &'a str)> {
+    let (_, action) = entry.rest.rsplit_once(" to ")?;
+    let (code, words) = action.split_once(' ')?;
+    let digits = code.strip_prefix("0x").unwrap_or(code);
+    let is_code = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_code.then(|| (code, words.trim_matches(['(', ')', '.'])))
+}
+
 /// Whether a line is about the device at this bus id (`0000:18:00.0`).
 pub(crate) fn names(line: &str, bus_id: &str) -> bool {
     let device = bus_id.split_once('.').map_or(bus_id, |(device, _)| device);

@@ -200,7 +200,9 @@ impl Snapshot {
             let held = holder.is_some_and(|driver| driver != "nvidia");
             return Some(if held { Trouble::Held } else { Trouble::Hidden });
         };
-        let silent = self.driver.nvml && !gpu.answers.unwrap_or_else(|| answered(gpu));
+        // One that answers some calls, and says of others that it is lost, is lost.
+        let answers = gpu.silence.is_none() && gpu.answers.unwrap_or_else(|| answered(gpu));
+        let silent = self.driver.nvml && !answers;
         let node = self.node(gpu);
         if node.is_some_and(|node| node.astray().is_some()) {
             return Some(Trouble::Denied);
@@ -225,15 +227,12 @@ impl Snapshot {
         self.recovery(bus_id).map(|_| Trouble::Recovery)
     }
 
-    /// The recovery that the driver last asked for (Xid 154), unless it has been done since: `Node Reboot Required`
-    /// of `GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`.
+    /// The recovery that the driver last asked for (Xid 154), unless it has been done since, and the line.
     pub(crate) fn recovery(&self, bus_id: &str) -> Option<(&str, &str)> {
         let entries = log::entries(self);
         let asked = entries.iter().rev().filter(|entry| !entry.switch && entry.code == 154);
         let last = asked.into_iter().find(|entry| log::names(entry.line, bus_id))?;
-        let (_, action) = last.rest.rsplit_once(" to ")?;
-        let (code, words) = action.split_once(' ')?;
-        let words = words.trim_matches(['(', ')', '.']);
+        let (code, words) = log::recovery(last)?;
         (!matches!(code, "0x0" | "0")).then_some((words, last.line))
     }
 

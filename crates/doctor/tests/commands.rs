@@ -83,6 +83,35 @@ fn fabric_manager_of_the_drivers_very_version() {
     }
 }
 
+/// Distributions that no vendor's repository serves: by their own packages, by the kernel that runs, and by what is written first.
+#[test]
+fn distributions_with_drivers_of_their_own() {
+    let of = |id: &str, kernel: &str| {
+        let mut seen = on(machine("no-driver"), id, &[], "1");
+        seen.kernel = Some(kernel.to_owned());
+        seen
+    };
+    for (id, kernel, wanted) in [
+        ("arch", "6.17.9-arch1-1", "pacman -Syu nvidia-open nvidia-utils"),
+        ("arch", "6.12.58-1-lts", "pacman -Syu nvidia-lts-open nvidia-utils"),
+        (
+            "arch",
+            "6.17.9-zen1-1-zen",
+            "pacman -Syu nvidia-open-dkms nvidia-utils linux-zen-headers",
+        ),
+        ("gentoo", "6.12.58-gentoo", "emerge x11-drivers/nvidia-drivers"),
+        ("nixos", "6.12.58", "nixos-rebuild switch"),
+    ] {
+        let said = commands(&of(id, kernel), "driver-missing");
+        assert!(said.iter().any(|one| one == wanted), "{id} {kernel}: {said:?}");
+    }
+    // A kernel whose package nobody here knows.
+    let said = commands(&of("arch", "6.17.9-1-MANJARO"), "driver-missing");
+    assert!(!said.iter().any(|one| one.starts_with("pacman")), "{said:?}");
+    let text = examine(&of("nixos", "6.12.58"), None).text();
+    assert!(text.contains("`hardware.nvidia.open = true;`"), "{text}");
+}
+
 #[test]
 fn the_subnet_manager_needs_fabric_manager() {
     let mut snapshot = on(machine("b200-no-nvlsm"), "ubuntu", &["debian"], "24.04");

@@ -95,6 +95,10 @@ fn what_nvml_says_of_a_gpu_is_its_cause() {
         ("Unknown Error (999)", Blocked, lost, "systemctl reboot", "--gpu-reset"),
     ] {
         says(reason, &silent(reason), verdict, rule, &[words], &[never]);
+        // Some of its calls are answered.
+        let mut seen = silent(reason);
+        seen.gpus[0].answers = Some(true);
+        says(&format!("{reason}, of one call"), &seen, verdict, rule, &[words], &[never]);
     }
     let mut seen = silent("GPU requires reset");
     let bus = seen.gpus[0].bus_id.trim_end_matches(".0").to_owned();
@@ -102,6 +106,57 @@ fn what_nvml_says_of_a_gpu_is_its_cause() {
         "NVRM: Xid (PCI:{bus}): 154, pid=…, name=…, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)"
     ));
     says("xid 154", &seen, Blocked, "recovery-action", &["--gpu-reset", "GPU Reset"], &[lost]);
+}
+
+/// An error that the catalogue does not have, and a recovery that nobody can read, are no "ready".
+#[test]
+fn what_the_catalogue_does_not_have_can_not_be_told() {
+    let with = |rest: &str| {
+        let mut seen = well();
+        let bus = seen.gpus[0].bus_id.trim_end_matches(".0").to_owned();
+        seen.kernel_log.get_or_insert_default().push(format!("NVRM: Xid (PCI:{bus}): {rest}"));
+        seen
+    };
+    let page = "https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html";
+    for (rest, words) in [
+        (
+            "4000, pid=1, name=a, Something new",
+            "not in NVIDIA's catalogue of 2026-11-25: can't tell",
+        ),
+        ("1, pid=1, name=a, Something old", "catalogue of 2026-11-25 calls it unused: can't tell"),
+        (
+            "154, pid=1, name=a, GPU recovery action changed",
+            "the line does not say to what: can't tell",
+        ),
+        ("154, pid=1, name=a, it went to sleep (0)", "the line does not say to what: can't tell"),
+    ] {
+        says(
+            rest,
+            &with(rest),
+            Verdict::CantTell,
+            "xid",
+            &[words, page, "nvidia-bug-report.sh"],
+            &[],
+        );
+    }
+    let change = |to: &str| {
+        with(&format!("154, pid=1, name=a, GPU recovery action changed from 0x0 (None) to {to}"))
+    };
+    let (peers, reset) =
+        ("stop every program that uses this GPU or its NVLink peers", "--gpu-reset");
+    for (to, words, never) in [
+        ("0x1 (GPU Reset Required)", &[reset][..], &[peers, "reboot"][..]),
+        ("0x2 (Node Reboot Required)", &["systemctl reboot"], &[reset]),
+        ("0x3 (Drain P2P)", &[peers], &[reset, "reboot"]),
+        ("0x4 (Drain and Reset)", &[peers, reset], &["reboot"]),
+        ("0x9 (Something New)", &["look up what the driver asks for in", page], &[reset, "reboot"]),
+    ] {
+        says(to, &change(to), Verdict::Blocked, "recovery-action", words, never);
+    }
+    let done = with(
+        "154, pid=1, name=a, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
+    );
+    says("done", &done, Verdict::Ready, "", &[], &[reset]);
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn snapshots() -> Vec<Snapshot> {
         os("sles", &["suse"], "15.7"),
         os("opensuse-leap", &["suse", "opensuse"], "16.0"),
         os("nixos", &[], "26.05"),
+        os("arch", &[], "20261101"),
+        os("gentoo", &[], "2.18"),
     ];
     let mut all = Vec::new();
     for machine in machines {
@@ -193,13 +195,27 @@ fn commands_can_be_typed() {
 #[test]
 fn each_distribution_has_its_own_package_manager() {
     // SUSE has no dkms.
-    const MANAGERS: [&str; 6] = ["apt-get", "dnf", "zypper", "update-initramfs", "dracut", "dkms"];
+    const MANAGERS: [&str; 10] = [
+        "apt-get",
+        "dnf",
+        "zypper",
+        "update-initramfs",
+        "dracut",
+        "dkms",
+        "pacman",
+        "mkinitcpio",
+        "emerge",
+        "nixos-rebuild",
+    ];
     for seen in snapshots().iter().filter(|seen| !seen.container) {
         let os = seen.os.as_ref().map(|os| os.id.as_str());
         let own: &[&str] = match os {
             Some("ubuntu" | "debian") => &["apt-get", "update-initramfs", "dkms"],
             Some("rocky" | "almalinux" | "fedora") => &["dnf", "dracut", "dkms"],
             Some("sles" | "opensuse-leap") => &["zypper", "dracut"],
+            Some("arch") => &["pacman", "mkinitcpio", "dkms"],
+            Some("gentoo") => &["emerge", "dkms"],
+            Some("nixos") => &["nixos-rebuild", "dkms"],
             _ => &["dkms"],
         };
         for finding in examine(seen, None).findings {

@@ -61,7 +61,7 @@ pub use torch::{
 };
 pub use undeclared::{Undeclared, undeclared};
 pub use uv::{UvRow, uv};
-pub use xid::{Action, NvLink, SXid, Xid, nvlink, sxid, xid};
+pub use xid::{Action, Catalogue, NvLink, SXid, Xid, nvlink, sxid, xid, xid_catalogue};
 
 /// A text that is not a version, capability or architecture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

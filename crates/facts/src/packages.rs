@@ -45,6 +45,8 @@ pub struct Install {
     pub run: Vec<String>,
     /// Where the packages come from, where the distribution's own sources lack them.
     pub repository: Option<String>,
+    /// What is to be written before the commands, where they read it.
+    pub first: Option<String>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::PACKAGES));
@@ -115,7 +117,9 @@ mod tests {
         let rocky = driver("rocky", &["rhel", "centos", "fedora"], 9).unwrap();
         assert!(rocky.run.concat().contains("nvidia-driver:{branch}-open"));
         assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().run.len(), 1);
-        assert!(driver("nixos", &[], 25).is_none());
+        assert!(driver("nixos", &[], 25).unwrap().first.is_some());
+        assert!(driver("slackware", &[], 15).is_none());
+        assert!(driver("arch", &[], 1).is_none(), "by the kernel alone");
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct SXid {
 
 #[derive(Deserialize)]
 struct Xids {
+    date: String,
+    page: String,
     xid: Vec<Xid>,
     link: Vec<NvLink>,
 }
@@ -113,6 +115,23 @@ static SXIDS: LazyLock<SXids> = LazyLock::new(|| table::read(table::SXID));
 /// The error of a GPU with that number; none for numbers that NVIDIA lists as unused.
 pub fn xid(code: u32) -> Option<&'static Xid> {
     XIDS.xid.iter().find(|row| row.code == code)
+}
+
+/// What NVIDIA's catalogue says where it has no error of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Catalogue {
+    /// When it was read: `2026-11-25`.
+    pub date: &'static str,
+    /// Its address.
+    pub page: &'static str,
+    /// The last number that it has: between the first and this one, those that it lacks are unused.
+    pub last: u32,
+}
+
+/// The catalogue that [`xid`] is of.
+pub fn xid_catalogue() -> Catalogue {
+    let last = XIDS.xid.iter().map(|row| row.code).max().unwrap_or_default();
+    Catalogue { date: &XIDS.date, page: &XIDS.page, last }
 }
 
 /// The kind of NVLink 5 error: number, unit, and the first two words of the line.

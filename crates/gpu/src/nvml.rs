@@ -16,6 +16,7 @@ use std::time::Duration;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+mod call;
 pub mod events;
 pub mod gpm;
 mod health;
@@ -27,6 +28,7 @@ pub mod times;
 mod turn;
 
 use crate::error::in_full;
+use call::call;
 pub use health::{Health, Vgpu};
 
 /// More GPUs or MIG instances than any machine has: a library that says more is not believed.
@@ -48,7 +50,8 @@ pub struct Answers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuAnswers {
-    /// The `nvmlReturn_t` of asking for it, where that failed: then nothing else is known.
+    /// The `nvmlReturn_t` of asking for it, where that failed: then nothing else is known. Or that with which a later call said that it is
+    /// lost, or wants a reset.
     pub silence: Option<i32>,
     /// `GPU-…`.
     pub uuid: Option<String>,
@@ -251,10 +254,8 @@ impl Nvml {
         let init = nvml
             .symbol::<unsafe extern "C" fn() -> c_int>(c"nvmlInit_v2")
             .ok_or(Silence::Symbol { library: path.to_owned(), symbol: "nvmlInit_v2" })?;
-        let code = {
-            // SAFETY: `nvmlReturn_t nvmlInit_v2(void)`, per nvml.h.
-            unsafe { init() }
-        };
+        // SAFETY: `nvmlReturn_t nvmlInit_v2(void)`, per nvml.h.
+        let code = call(c"nvmlInit_v2", || unsafe { init() });
         // Also after a failure: the library has been asked, and may hold threads of its own.
         leave::without_destructors();
         if code == 0 { Ok(nvml) } else { Err(Silence::Init { code }) }
@@ -272,8 +273,7 @@ impl Nvml {
         let function = self.symbol::<Fetch<T>>(name)?;
         // SAFETY: callers pass the `T` that nvml.h declares for `name`, and a device handle that
         // NVML gave; `value` outlives the call.
-        let code = times::call(name, || unsafe { function(device, &mut value) });
-        session::heed(code);
+        let code = call(name, || unsafe { function(device, &mut value) });
         (code == 0).then_some(value)
     }
 
@@ -285,8 +285,7 @@ impl Nvml {
         // SAFETY: the buffer is as long as said (NVML_DEVICE_UUID_V2_BUFFER_SIZE and
         // NVML_DEVICE_NAME_V2_BUFFER_SIZE are 96).
         let room = buffer.len() as c_uint;
-        let code = times::call(name, || unsafe { function(device, buffer.as_mut_ptr(), room) });
-        session::heed(code);
+        let code = call(name, || unsafe { function(device, buffer.as_mut_ptr(), room) });
         (code == 0).then(|| chars(&buffer))
     }
 
@@ -296,7 +295,8 @@ impl Nvml {
         let function = self.symbol::<ByIndex>(c"nvmlDeviceGetMigDeviceHandleByIndex")?;
         let mut found: Device = std::ptr::null_mut();
         // SAFETY: the signature is nvml.h's; `found` outlives the call.
-        let code = unsafe { function(device, index, &mut found) };
+        let find = || unsafe { function(device, index, &mut found) };
+        let code = call(c"nvmlDeviceGetMigDeviceHandleByIndex", find);
         (code == 0).then_some(found)
     }
 
@@ -309,7 +309,9 @@ impl Nvml {
         let function = self.symbol::<Text>(c"nvmlSystemGetDriverVersion")?;
         let mut buffer: [c_char; 96] = [0; 96];
         // SAFETY: the buffer is as long as said.
-        let code = unsafe { function(buffer.as_mut_ptr(), buffer.len() as c_uint) };
+        let room = buffer.len() as c_uint;
+        let ask = || unsafe { function(buffer.as_mut_ptr(), room) };
+        let code = call(c"nvmlSystemGetDriverVersion", ask);
         (code == 0).then(|| chars(&buffer))
     }
 
@@ -318,7 +320,7 @@ impl Nvml {
         let function = self.symbol::<Number>(c"nvmlSystemGetCudaDriverVersion_v2")?;
         let mut version: c_int = 0;
         // SAFETY: the signature is nvml.h's; `version` outlives the call.
-        let code = unsafe { function(&mut version) };
+        let code = call(c"nvmlSystemGetCudaDriverVersion_v2", || unsafe { function(&mut version) });
         (code == 0).then(|| u32::try_from(version).ok()).flatten()
     }
 
@@ -333,16 +335,21 @@ impl Nvml {
         };
         let mut number: c_uint = 0;
         // SAFETY: the signature is nvml.h's; `number` outlives the call.
-        if unsafe { count(&mut number) } != 0 {
+        if call(c"nvmlDeviceGetCount_v2", || unsafe { count(&mut number) }) != 0 {
             return Vec::new();
         }
         let one = |index| {
             let mut device: Device = std::ptr::null_mut();
             // SAFETY: the signature is nvml.h's; `device` outlives the call.
-            let code = unsafe { by_index(index, &mut device) };
-            // A GPU that is lost or not permitted keeps its place, without answers.
+            let code =
+                call(c"nvmlDeviceGetHandleByIndex_v2", || unsafe { by_index(index, &mut device) });
+            // A GPU that is lost or not permitted keeps its place, without answers; one of which a later call says so, with the others.
             match code {
-                0 => self.gpu(device),
+                0 => {
+                    _ = call::lost();
+                    let answers = self.gpu(device);
+                    GpuAnswers { silence: call::lost(), ..answers }
+                }
                 _ => GpuAnswers { silence: Some(code), ..GpuAnswers::default() },
             }
         };
@@ -394,7 +401,9 @@ impl Nvml {
         let function = self.symbol::<Pair>(c"nvmlDeviceGetCudaComputeCapability")?;
         let (mut major, mut minor): (c_int, c_int) = (0, 0);
         // SAFETY: the signature is nvml.h's; both numbers outlive the call.
-        let code = unsafe { function(device, &mut major, &mut minor) };
+        let code = call(c"nvmlDeviceGetCudaComputeCapability", || unsafe {
+            function(device, &mut major, &mut minor)
+        });
         let pair = (u32::try_from(major).ok()?, u32::try_from(minor).ok()?);
         (code == 0).then_some(pair)
     }
@@ -407,8 +416,8 @@ impl Nvml {
         let mut count: c_uint = 0;
         // SAFETY: with a count of 0 nothing is written through the null pointer (nvml.h says the
         // array may then be NULL).
-        let code = unsafe { function(device, &mut count, std::ptr::null_mut()) };
-        session::heed(code);
+        let list = || unsafe { function(device, &mut count, std::ptr::null_mut()) };
+        let code = call(c"nvmlDeviceGetComputeRunningProcesses_v3", list);
         // NVML advises callers to leave room for some more than there are.
         matches!(code, 0 | 7).then_some(count)
     }
@@ -430,7 +439,7 @@ impl Nvml {
         let function = self.symbol::<Four>(c"nvmlDeviceGetRemappedRows")?;
         let [mut corrected, mut not_corrected, mut pending, mut failed]: [c_uint; 4] = [0; 4];
         // SAFETY: the signature is nvml.h's; all four numbers outlive the call.
-        let code = times::call(c"nvmlDeviceGetRemappedRows", || unsafe {
+        let code = call(c"nvmlDeviceGetRemappedRows", || unsafe {
             function(device, &mut corrected, &mut not_corrected, &mut pending, &mut failed)
         });
         (code == 0).then_some((corrected, not_corrected, pending != 0, failed != 0))
@@ -441,7 +450,9 @@ impl Nvml {
         let function = self.symbol::<Pair>(c"nvmlDeviceGetMigMode")?;
         let (mut current, mut pending): (c_uint, c_uint) = (0, 0);
         // SAFETY: the signature is nvml.h's; both numbers outlive the call.
-        let code = unsafe { function(device, &mut current, &mut pending) };
+        let code = call(c"nvmlDeviceGetMigMode", || unsafe {
+            function(device, &mut current, &mut pending)
+        });
         (code == 0).then_some(current == 1)
     }
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_gpu::nvml::Silence;
 use sconce_gpu::nvml::events::{Events, XidEvent};
 use sconce_gpu::nvml::gpm::Gpm;
 use sconce_gpu::nvml::reading::{Dear, MemoryUse, Reading, Slow, State};
 use sconce_gpu::nvml::session::Session;
+use sconce_gpu::nvml::{self, Silence};
 use sconce_testkit::FakeNvml;
 
 /// In the process that the test starts: the folder of its library. In the test itself: nothing.
@@ -29,6 +29,88 @@ fn alone(name: &str, library: fn(&Path, &str) -> FakeNvml, world: &str) -> Optio
         .status();
     assert!(status.unwrap().success());
     None
+}
+
+/// Whichever call it is that says so: none is asked in vain.
+#[test]
+fn any_call_may_say_that_a_gpu_is_lost() {
+    let Some(fake) = alone("any_call_may_say_that_a_gpu_is_lost", FakeNvml::new, "") else {
+        return;
+    };
+    let working = FakeNvml::h100s(1) + "gpu.0.mig_most 7\ngpu.0.mig.0.uuid MIG-1\n";
+    fake.becomes(&working);
+    let session = Arc::new(Session::open(&fake.library()).unwrap());
+    let gpu = session.by_index(0).unwrap();
+    let ask_all = || {
+        _ = (session.driver(), session.count(), session.by_index(0));
+        _ = (session.by_bus_id("0000:18:00.0"), session.presence(gpu), session.identity(gpu));
+        _ = (session.reading(gpu), session.utilization(gpu), session.mig(gpu), session.dear(gpu));
+        _ = (session.slow(gpu), session.state(gpu), session.pcie_bytes(gpu));
+        _ = (session.instances(gpu), session.limits(gpu), session.processes(gpu));
+        _ = Gpm::open(&session, gpu, None).map(|mut gpm| (gpm.activity(), gpm.activity()));
+        _ = Events::open(&session, &[gpu]).map(|events| events.wait(Duration::ZERO));
+    };
+    ask_all();
+    assert_eq!(Session::lost(), None);
+    let names = [
+        "nvmlSystemGetDriverVersion",
+        "nvmlDeviceGetCount_v2",
+        "nvmlDeviceGetHandleByIndex_v2",
+        "nvmlDeviceGetHandleByPciBusId_v2",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetPciInfo_v3",
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetPowerManagementDefaultLimit",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetTemperatureThreshold",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetCurrPcieLinkGeneration",
+        "nvmlDeviceGetMaxPcieLinkWidth",
+        "nvmlDeviceGetPcieReplayCounter",
+        "nvmlDeviceGetPcieThroughput",
+        "nvmlDeviceGetTotalEnergyConsumption",
+        "nvmlDeviceGetEncoderUtilization",
+        "nvmlDeviceGetTotalEccErrors",
+        "nvmlDeviceGetRemappedRows",
+        "nvmlDeviceGetNvLinkState",
+        "nvmlDeviceGetNvLinkErrorCounter",
+        "nvmlDeviceGetGpuFabricInfo",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetMaxMigDeviceCount",
+        "nvmlDeviceGetMigDeviceHandleByIndex",
+        "nvmlDeviceGetMarginTemperature",
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        "nvmlGpmQueryDeviceSupport",
+        "nvmlGpmSampleAlloc",
+        "nvmlGpmSampleGet",
+        "nvmlGpmMetricsGet",
+        "nvmlEventSetCreate",
+        "nvmlDeviceRegisterEvents",
+        "nvmlEventSetWait_v2",
+    ];
+    let silent = names.iter().filter(|name| {
+        fake.becomes(&format!("{working}lost_call {name}\n"));
+        ask_all();
+        Session::lost() != Some(15)
+    });
+    let silent: Vec<_> = silent.collect();
+    assert!(silent.is_empty(), "nothing is heard of {silent:?}");
+    // And so it is where all GPUs are asked at once.
+    for name in ["nvmlDeviceGetMigMode", "nvmlDeviceGetName"] {
+        fake.becomes(&format!("{working}lost_call {name}\n"));
+        let answers = nvml::ask(&fake.library(), Duration::from_secs(10)).unwrap();
+        assert_eq!(answers.gpus[0].silence, Some(15), "{name}");
+        assert!(answers.gpus[0].uuid.is_some(), "{name}");
+    }
 }
 
 #[test]

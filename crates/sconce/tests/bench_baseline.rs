@@ -228,6 +228,58 @@ fn what_can_not_be_told_is_not_compared() {
     }
 }
 
+/// A GPU, or a clock, that contradicted itself then: nobody knows what was measured.
+#[test]
+fn what_contradicted_itself_then_is_not_compared() {
+    let before = Before::new();
+    let uuid = "00000000-0000-0000-0000-000000000009";
+    for (place, value, why) in [
+        ("/gpus/0/nvml_uuid", serde_json::json!(uuid), "CUDA's UUID of GPU 0 is 00000000-"),
+        (
+            "/gpus/0/nvml_name",
+            "NVIDIA A100-SXM4-80GB".into(),
+            "CUDA says that GPU 0 is NVIDIA H100 80GB HBM3, and NVML says that it is NVIDIA A100-SXM4-80GB",
+        ),
+        ("/gpus/0/twin", 1.into(), "GPU 0 and GPU 1 have one UUID, as if they were one"),
+        (
+            "/gpus/0/capability",
+            serde_json::json!([8, 0]),
+            "CUDA says that its capability is 8.0, and H100 SXM5 80GB has 9.0",
+        ),
+        (
+            "/gpus/0/board/sm_max_mhz",
+            3000.into(),
+            "NVML says that its highest clock is 3000 MHz, and H100 SXM5 80GB has 1980 MHz",
+        ),
+        (
+            "/figures/0/evidence/sm_mhz",
+            serde_json::json!([300.0, 600.0, 600.0]),
+            " TFLOP/s is beyond what its clock allows: NVML saw 600 MHz at most",
+        ),
+    ] {
+        let change = |document: &mut Value| {
+            let (parent, key) = place.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[key] = value.clone();
+            document["figures"][0]["evidence"]["samples"] = 9.into();
+        };
+        let (code, said) = before.machine.says(&before.with(change, &[]), "");
+        let doubt = "can't tell because the earlier one was \"can't tell\": ";
+        assert!(code == 0 && said.contains(doubt) && said.contains(why), "{place}: {code} {said}");
+        assert!(!said.contains("the same"), "{place}: {said}");
+    }
+    // What an older sconce did not write contradicts nothing.
+    let older = |document: &mut Value| {
+        let gpu = document["gpus"][0].as_object_mut().unwrap();
+        for key in ["capability", "memory_bytes", "nvml_name", "uuid", "nvml_uuid", "bus_id", "mig"]
+        {
+            gpu.remove(key);
+        }
+        document["figures"][0].as_object_mut().unwrap().remove("evidence");
+    };
+    let (code, said) = before.machine.says(&before.with(older, &[]), "");
+    assert!(code == 0 && said.contains("the same"), "{code} {said}");
+}
+
 /// Numbers that no figure has.
 #[test]
 fn a_baseline_of_no_gpu_or_no_repeats_is_refused() {

@@ -1,17 +1,20 @@
 //! `sconce bench` beside a GPU that is none: libcuda, NVRTC, cuBLASLt, cuDNN, NCCL and NVML that are as fast, and compute as
 //! wrongly, as a test says.
 
+// Others use what this test does not: NVML that says something, a torch.
+#[allow(dead_code)]
+mod bench_world;
+#[allow(dead_code)]
 mod world;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sconce_testkit::{FakeGpu, FakeNvml};
+use bench_world::{Machine, all, working};
+use sconce_testkit::FakeGpu;
 use serde_json::Value;
-use world::World;
 
 const H200: (&str, &str) = ("FAKE_GPU_NAME", "NVIDIA H200");
 /// So little memory that a product is a small one, which the fake computes in no time.
@@ -20,111 +23,94 @@ const SMALL: (&str, &str) = ("FAKE_GPU_FREE", "90000000");
 const COLLECTIVES: [&str; 6] =
     ["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "send-receive"];
 
-/// A machine with a fake GPU or two.
-struct Machine {
-    world: World,
-    nvml: FakeNvml,
-    gpus: usize,
+/// A machine with all the libraries that there are.
+fn machine() -> Machine {
+    Machine::with(&[("libcudnn", "libcudnn.so.9"), ("libnccl", "libnccl.so.2")])
 }
 
-impl Machine {
-    fn new(gpus: usize) -> Self {
-        let world = World::new();
-        let folder = world.path("gpu");
-        fs::create_dir_all(&folder).unwrap();
-        let nvml = FakeNvml::new(&folder, &Self::working(gpus));
-        FakeGpu::new(&folder)
-            .with("libcublasLt", "libcublasLt.so.13", &[])
-            .with("libcudnn", "libcudnn.so.9", &[])
-            .with("libnccl", "libnccl.so.2", &[]);
-        Self { world, nvml, gpus }
+fn command(machine: &Machine, words: &[&str], says: &[(&str, &str)]) -> Command {
+    // NVML calls a GPU what CUDA does.
+    if let Some((_, name)) = says.iter().find(|(variable, _)| *variable == H200.0) {
+        machine.nvml.becomes(&format!("{}gpu.*.name {name}\n", working(2)));
     }
+    let mut command = machine.plain(&[&["--host", "--quick", "--seed", "7"], words].concat());
+    command.envs(says.iter().copied());
+    command
+}
 
-    /// NVML's world: GPUs at their highest clock.
-    fn working(gpus: usize) -> String {
-        FakeNvml::h100s(gpus) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n"
-    }
+/// Exit code and what was printed.
+fn told(machine: &Machine, words: &[&str], says: &[(&str, &str)]) -> (i32, String) {
+    all(&mut command(machine, words, says))
+}
 
-    fn output(&self, words: &[&str], says: &[(&str, &str)]) -> Output {
-        // NVML calls a GPU what CUDA does.
-        if let Some((_, name)) = says.iter().find(|(variable, _)| *variable == H200.0) {
-            self.nvml.becomes(&format!("{}gpu.*.name {name}\n", Self::working(self.gpus)));
-        }
-        let mut command = self.world.sconce(&["bench", "--host", "--quick", "--seed", "7"]);
-        command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
-        command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
-        command.envs(says.iter().copied()).output().unwrap()
-    }
+/// The line of a figure holds these words, and this is the exit code.
+fn expects(machine: &Machine, figure: &str, says: &[(&str, &str)], words: &str, code: i32) {
+    let (found, text) = told(machine, &["--only", figure], says);
+    let its = |line: &&str| line.split(' ').next() == Some(figure);
+    let line = text.lines().find(its).unwrap_or_default();
+    assert!(line.contains(words) && found == code, "{says:?}: {found} {text}");
+}
 
-    /// Exit code and what was printed.
-    fn says(&self, words: &[&str], says: &[(&str, &str)]) -> (i32, String) {
-        let output = self.output(words, says);
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// The line of a figure holds these words, and this is the exit code.
-    fn expects(&self, figure: &str, says: &[(&str, &str)], words: &str, code: i32) {
-        let (found, text) = self.says(&["--only", figure], says);
-        let its = |line: &&str| line.split(' ').next() == Some(figure);
-        let line = text.lines().find(its).unwrap_or_default();
-        assert!(line.contains(words) && found == code, "{says:?}: {found} {text}");
-    }
-
-    /// A Python that is none: it does what it is told to.
-    fn python(&self, script: &str) -> String {
-        let path = self.world.path("python");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path.to_string_lossy().into_owned()
-    }
+/// A Python that is none: it does what it is told to.
+fn python(machine: &Machine, script: &str) -> String {
+    machine.python("2.15.0", script)
 }
 
 #[test]
 fn products_are_expected_low_impossible_or_wrong() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let speed = |value| ("FAKE_GPU_TFLOPS", value);
-    machine.expects("bf16", &[SMALL, speed("800")], "794 (best known): as expected", 0);
-    machine.expects("bf16", &[SMALL, speed("500")], "LOW, without a known cause", 1);
-    machine.expects(
+    expects(&machine, "bf16", &[SMALL, speed("800")], "794 (best known): as expected", 0);
+    expects(&machine, "bf16", &[SMALL, speed("500")], "LOW, without a known cause", 1);
+    expects(
+        &machine,
         "bf16",
         &[SMALL, speed("1400")],
         "WRONG: 1400 TFLOP/s is more than its multiprocessors can do",
         1,
     );
-    machine.expects(
+    expects(
+        &machine,
         "bf16",
         &[SMALL, speed("800"), ("FAKE_GPU_WRONG", "product")],
         "WRONG: bf16 of 1024x1024x1024 is",
         1,
     );
-    machine.expects(
+    expects(
+        &machine,
         "bf16",
         &[SMALL, speed("800"), ("FAKE_GPU_WRONG", "numbers")],
         "added up with random signs, is off by ",
         1,
     );
     // What cuBLASLt refuses is no figure, and no speed either.
-    machine.expects(
+    expects(
+        &machine,
         "fp8",
         &[],
         "not measured: cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15)",
         12,
     );
-    let (code, text) = machine.says(&["--only", "fp8,bf16"], &[SMALL]);
+    let (code, text) = told(&machine, &["--only", "fp8,bf16"], &[SMALL]);
     assert!(code == 11 && text.ends_with("; not measured: fp8\n"), "{code} {text}");
-    let slow = Machine::working(1) + "gpu.*.sm_mhz 1200\ngpu.*.reasons 4\n";
+    let slow = working(2) + "gpu.*.sm_mhz 1200\ngpu.*.reasons 4\n";
     machine.nvml.becomes(&slow);
-    machine.expects("bf16", &[SMALL, speed("500")], "LOW: the power limit holds its clock down", 1);
+    expects(
+        &machine,
+        "bf16",
+        &[SMALL, speed("500")],
+        "LOW: the power limit holds its clock down",
+        1,
+    );
 }
 
 #[test]
 fn a_convolution_is_expected_low_impossible_or_wrong() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let check = |says: &[(&str, &str)], words: &str, code| {
         // So little memory that it is of one image, which the fake computes whole.
         let little = ("FAKE_GPU_FREE", "12000000");
-        machine.expects("bf16-convolution", &[&[H200, little], says].concat(), words, code);
+        expects(&machine, "bf16-convolution", &[&[H200, little], says].concat(), words, code);
     };
     check(&[("FAKE_GPU_TFLOPS", "790")], "787 (best known): as expected", 0);
     check(&[("FAKE_GPU_TFLOPS", "500")], "LOW, without a known cause", 1);
@@ -156,22 +142,24 @@ fn a_convolution_is_expected_low_impossible_or_wrong() {
 
 #[test]
 fn memory_is_expected_low_impossible_or_wrong() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let speed = |value| [("FAKE_GPU_GB_S", value)];
-    machine.expects("memory-copy", &speed("3000"), "3015 (best known): as expected", 0);
-    machine.expects("memory-read", &speed("2000"), "LOW, without a known cause", 1);
+    expects(&machine, "memory-copy", &speed("3000"), "3015 (best known): as expected", 0);
+    expects(&machine, "memory-read", &speed("2000"), "LOW, without a known cause", 1);
     for figure in ["memory-read", "memory-write", "memory-copy", "memory-triad"] {
-        machine.expects(figure, &speed("31000"), " is more than its memory has: 3685", 1);
+        expects(&machine, figure, &speed("31000"), " is more than its memory has: 3685", 1);
     }
-    machine.expects(
+    expects(
+        &machine,
         "l2-read",
         &speed("31000"),
         " is more than its multiprocessors can do at 1980 MHz",
         1,
     );
-    machine.expects("memory-copy", &[("FAKE_GPU_WRONG", "copy")], "WRONG: ", 1);
+    expects(&machine, "memory-copy", &[("FAKE_GPU_WRONG", "copy")], "WRONG: ", 1);
     // An array that the cache holds is no measure of the memory.
-    machine.expects(
+    expects(
+        &machine,
         "memory-read",
         &[("FAKE_GPU_FREE", "500000000")],
         "not measured: cuMemGetInfo_v2 answered",
@@ -181,43 +169,46 @@ fn memory_is_expected_low_impossible_or_wrong() {
 
 #[test]
 fn copies_with_the_host_are_bounded_by_their_link() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let speed = |value| [("FAKE_GPU_HOST_GB_S", value)];
-    machine.expects("host-to-device", &speed("55"), "57.0 (best known): as expected", 0);
+    expects(&machine, "host-to-device", &speed("55"), "57.0 (best known): as expected", 0);
     for value in ["570", "64"] {
-        machine.expects(
+        expects(
+            &machine,
             "host-to-device",
             &speed(value),
             " is more than PCIe 5 x16 carries: 63.0",
             1,
         );
     }
-    machine.expects("device-to-host", &speed("570"), " is more than PCIe 5 x16 carries: 63.0", 1);
-    machine.expects("host-both-ways", &speed("570"), " is more than PCIe 5 x16 carries: 126", 1);
-    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes 1\n"));
-    machine.expects(
+    expects(&machine, "device-to-host", &speed("570"), " is more than PCIe 5 x16 carries: 63.0", 1);
+    expects(&machine, "host-both-ways", &speed("570"), " is more than PCIe 5 x16 carries: 126", 1);
+    machine.nvml.becomes(&(working(2) + "gpu.*.pcie_lanes 1\n"));
+    expects(
+        &machine,
         "host-to-device",
         &speed("50"),
         "can't tell: 50.0 GB/s came with the right contents, and PCIe 5 x1 carries 3.9",
         0,
     );
-    machine.expects("host-to-device", &speed("3"), "LOW: its PCIe link has 1 lanes of 16", 1);
-    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_generation 3\n"));
+    expects(&machine, "host-to-device", &speed("3"), "LOW: its PCIe link has 1 lanes of 16", 1);
+    machine.nvml.becomes(&(working(2) + "gpu.*.pcie_generation 3\n"));
     let slow = "LOW: its PCIe link is at generation 3 under load, and board and slot have 5";
-    machine.expects("host-to-device", &speed("12"), slow, 1);
+    expects(&machine, "host-to-device", &speed("12"), slow, 1);
     // A link beyond what board and slot have, or of no width that there is, bounds nothing.
     for (link, value) in
         [("generation 6", "120"), ("lanes 17", "66"), ("lanes 255", "800"), ("lanes 0", "55")]
     {
-        machine.nvml.becomes(&(Machine::working(1) + &format!("gpu.*.pcie_{link}\n")));
+        machine.nvml.becomes(&(working(2) + &format!("gpu.*.pcie_{link}\n")));
         let unknown = match link {
             "lanes 0" => "can't tell: NVML does not say its PCIe link",
             _ => "can't tell: NVML says that its PCIe link ",
         };
-        machine.expects("host-to-device", &speed(value), unknown, 0);
+        expects(&machine, "host-to-device", &speed(value), unknown, 0);
     }
-    machine.nvml.becomes(&(Machine::working(1) + "gpu.*.pcie_lanes -\n"));
-    machine.expects(
+    machine.nvml.becomes(&(working(2) + "gpu.*.pcie_lanes -\n"));
+    expects(
+        &machine,
         "host-to-device",
         &speed("55"),
         "can't tell: NVML does not say its PCIe link",
@@ -227,17 +218,17 @@ fn copies_with_the_host_are_bounded_by_their_link() {
 
 #[test]
 fn launches_take_the_time_that_they_must() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let none = "can't tell: nothing is known to compare it with";
-    machine.expects("launch", &[("FAKE_GPU_LAUNCH_NS", "3000")], none, 0);
-    machine.expects("graph-kernel", &[("FAKE_GPU_LAUNCH_NS", "0")], "WRONG: 0.", 1);
+    expects(&machine, "launch", &[("FAKE_GPU_LAUNCH_NS", "3000")], none, 0);
+    expects(&machine, "graph-kernel", &[("FAKE_GPU_LAUNCH_NS", "0")], "WRONG: 0.", 1);
 }
 
 #[test]
 fn gpus_together_are_expected_low_impossible_or_wrong() {
-    let machine = Machine::new(2);
+    let machine = machine();
     let check = |figure: &str, says: &[(&str, &str)], words: &str, code| {
-        machine.expects(figure, &[&[H200, ("FAKE_GPU_COUNT", "2")], says].concat(), words, code);
+        expects(&machine, figure, &[&[H200, ("FAKE_GPU_COUNT", "2")], says].concat(), words, code);
     };
     check("peer", &[("FAKE_GPU_PEER_GB_S", "390")], "391 (best known): as expected", 0);
     check("peer", &[("FAKE_GPU_PEER_GB_S", "50")], "LOW, without a known cause", 1);
@@ -250,7 +241,7 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
     let busbw = |value| [("FAKE_GPU_NCCL_GB_S", value), ("FAKE_GPU_FREE", "1000000000")];
     // NCCL's time is the host's clock: a busy machine may spoil some runs, and not all.
     let says = [&[H200, ("FAKE_GPU_COUNT", "2")], busbw("335").as_slice()].concat();
-    let mut runs = (0..8).map(|_| machine.says(&["--only", "all-reduce"], &says));
+    let mut runs = (0..8).map(|_| told(&machine, &["--only", "all-reduce"], &says));
     assert!(runs.any(|(code, text)| code == 0 && text.contains("327 (best known): as expected")));
     check("all-reduce", &busbw("100"), "LOW, without a known cause", 1);
     for figure in COLLECTIVES {
@@ -272,9 +263,9 @@ fn gpus_together_are_expected_low_impossible_or_wrong() {
 
 #[test]
 fn a_burn_is_expected_impossible_or_wrong() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let burn = |says: &[(&str, &str)], words: &str, wanted| {
-        let (code, text) = machine.says(&["--burn", "1s"], &[&[SMALL], says].concat());
+        let (code, text) = told(&machine, &["--burn", "1s"], &[&[SMALL], says].concat());
         assert!(text.contains(words) && code == wanted, "{says:?}: {code} {text}");
     };
     burn(&[("FAKE_GPU_TFLOPS", "640")], "648 (best known): as expected", 0);
@@ -299,7 +290,7 @@ fn line(name: &str, value: u32) -> String {
 /// What Python starts is not to be trusted: it answers for what it was asked, wherever it writes.
 #[test]
 fn python_answers_for_no_native_figure() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let names =
         ["launch", "host-to-device", "memory-copy", "fp16", "bf16", "bf16-sparse", "peer", "burn"];
     let native: String = names.iter().map(|name| line(name, 50) + "\n").collect();
@@ -307,9 +298,14 @@ fn python_answers_for_no_native_figure() {
     let forged = machine.world.path("forged").to_string_lossy().into_owned();
     let torch = line("torch-bf16", 803);
     let run = |script: &str| {
-        let python = machine.python(script);
-        let output = machine
-            .output(&["--only", "torch-bf16,host-to-device", "--python", &python, "--json"], &[]);
+        let python = python(&machine, script);
+        let output = command(
+            &machine,
+            &["--only", "torch-bf16,host-to-device", "--python", &python, "--json"],
+            &[],
+        )
+        .output()
+        .unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let figures = report["figures"].as_array().unwrap();
         let names: Vec<String> =
@@ -333,11 +329,13 @@ fn python_answers_for_no_native_figure() {
     // On its own way.
     let gpu = r#"{"gpu":{"gpu":1,"name":"NVIDIA H100","capability":[9,0],"sm_count":1,"memory_bytes":1,"l2_bytes":1}}"#;
     let wrong = r#"{"wrong":{"figure":"fp16","gpus":[0],"reason":"x"}}"#;
+    let wrong_of_another = r#"{"wrong":{"figure":"torch-bf16","gpus":[7],"reason":"x"}}"#;
     let other = line("torch-bf16", 803).replace("[0]", "[1]");
     for (said, why) in [
         (line("fp16", 50).as_str(), "it answered for `fp16`"),
         (&line("torch-tf32", 50), "it answered for `torch-tf32`"),
         (wrong, "it answered for `fp16`"),
+        (wrong_of_another, "of GPU 7, which CUDA does not show"),
         (gpu, "it says what GPU 1 is"),
         (&other, "of GPU 1, which CUDA does not show"),
     ] {
@@ -354,10 +352,10 @@ fn python_answers_for_no_native_figure() {
 /// What does not answer is named, and the rest is measured.
 #[test]
 fn a_hang_costs_what_hangs() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let begun = Instant::now();
-    machine.nvml.becomes(&(Machine::working(1) + "init_block_ms 600000\n"));
-    let (code, text) = machine.says(&["--only", "host-to-device"], &[]);
+    machine.nvml.becomes(&(working(2) + "init_block_ms 600000\n"));
+    let (code, text) = told(&machine, &["--only", "host-to-device"], &[]);
     assert!(
         code == 11 && text.contains("not measured: no answer after 20 s: clocks, power"),
         "{code} {text}"
@@ -369,9 +367,9 @@ fn a_hang_costs_what_hangs() {
     assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
     let begun = Instant::now();
     let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
-    let python = machine.python(&format!("echo '{loader}'"));
+    let python = python(&machine, &format!("echo '{loader}'"));
     let words = ["--only", "host-to-device,loader", "--python", &python];
-    let (code, text) = machine.says(&words, &[("FAKE_GPU_HANGS", "1")]);
+    let (code, text) = told(&machine, &words, &[("FAKE_GPU_HANGS", "1")]);
     assert!(code == 11 && text.contains("not measured: no end after 45 s"), "{code} {text}");
     assert!(text.contains(" 100 samples/s"), "{text}");
     assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
@@ -380,21 +378,24 @@ fn a_hang_costs_what_hangs() {
 /// A program that leaves something running holds nobody up.
 #[test]
 fn what_python_leaves_running_is_not_waited_for() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
-    let python = machine.python(&format!("sleep 300 & echo '{loader}'"));
+    let python = python(&machine, &format!("sleep 300 & echo '{loader}'"));
     let begun = Instant::now();
-    let (code, text) = machine.says(&["--only", "loader", "--python", &python], &[]);
+    let (code, text) = told(&machine, &["--only", "loader", "--python", &python], &[]);
     assert!(code == 0 && text.contains(" 100 samples/s"), "{code} {text}");
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn gpus_that_there_are_not_are_said_at_once() {
-    let machine = Machine::new(2);
+    let machine = machine();
     let check = |gpus: &str, words: &str, wanted| {
-        let (code, text) = machine
-            .says(&["--only", "launch", &format!("--gpus={gpus}")], &[("FAKE_GPU_COUNT", "2")]);
+        let (code, text) = told(
+            &machine,
+            &["--only", "launch", &format!("--gpus={gpus}")],
+            &[("FAKE_GPU_COUNT", "2")],
+        );
         assert!(code == wanted && text.contains(words), "{gpus}: {code} {text}");
     };
     check("99", "asks for more GPUs than there are: CUDA shows 2 (number 0, 1)", 8);
@@ -405,7 +406,7 @@ fn gpus_that_there_are_not_are_said_at_once() {
     check("x", "`x`", 2);
     let gpus = |given: &str| {
         let (code, text) =
-            machine.says(&["--only", "launch", "--gpus", given], &[("FAKE_GPU_COUNT", "2")]);
+            told(&machine, &["--only", "launch", "--gpus", given], &[("FAKE_GPU_COUNT", "2")]);
         assert_eq!(code, 0, "{given}: {text}");
         // One that is slower than the others is said again at the end.
         let its = text.lines().filter(|line| line.starts_with("launch gpu "));
@@ -417,12 +418,12 @@ fn gpus_that_there_are_not_are_said_at_once() {
 /// An image's Python is trusted as little; and an image that is not there is said before another is measured.
 #[test]
 fn in_a_container() {
-    let machine = Machine::new(1);
+    let machine = machine();
     let world = &machine.world;
     world.image(r#"{"Env": ["PATH=/usr/bin:/bin"]}"#);
     let loader = r#"{"figure":{"figure":"loader","gpus":[],"value":100,"best":110,"spread":0.1,"repeats":9,"method":"m"}}"#;
     let native = line("fp16", 790).replace("[0]", "[]");
-    let python = machine.python(&format!("echo '{loader}'; echo '{native}' >>\"$2/../results\""));
+    let python = python(&machine, &format!("echo '{loader}'; echo '{native}' >>\"$2/../results\""));
     let mount = format!("{python}:/usr/bin/python:ro");
     // What sconce itself needs, and the tiny image has not.
     let needed = Command::new("ldd").arg(env!("CARGO_BIN_EXE_sconce")).output().unwrap().stdout;

@@ -185,6 +185,8 @@ fn errors_of_nvml_are_said() {
         "nvmlDeviceGetUUID",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetCount_v2",
+        "nvmlDeviceGetMigMode",
+        "nvmlSystemGetDriverVersion",
     ] {
         let (code, said) = machine.run("bf16", &format!("lost_call {call}\n"), &[]);
         let why = "NVML's code is 15 (GPU is lost)";
@@ -198,6 +200,44 @@ fn errors_of_nvml_are_said() {
         "not measured: asking it which GPUs there are took CUDA with it (it ended with signal 6";
     assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");
     assert!(!said.contains("twice which torch"), "{said}");
+}
+
+/// NVML answers when the GPUs are listed, and does not start when they are measured: what it would have seen is missing.
+#[test]
+fn nvml_that_starts_once_is_said() {
+    let machine = Machine::new();
+    let once = format!("init_once {}\n", machine.world.path("once").display());
+    let (code, said) = machine.run("bf16", &once, &[]);
+    let why = "not measured: while `products` was measured, nvmlInit: Driver Not Loaded (9)";
+    assert!(code == 11 && said.contains(why) && said.contains("TFLOP/s"), "{code} {said}");
+}
+
+/// A driver that does not say how two GPUs reach each other makes no pair slow.
+#[test]
+fn a_way_between_gpus_that_is_not_said() {
+    let machine = Machine::new();
+    let says = [("FAKE_GPU_COUNT", "2"), LARGE, ("FAKE_GPU_PEER_FAILS", "1")];
+    let (code, said) = machine.run("peer", "", &says);
+    let why = "not measured: cuDeviceCanAccessPeer";
+    assert!(code == 12 && said.matches(why).count() == 2, "{code} {said}");
+}
+
+/// A GPU with two names has no bound that is known: what would be too fast for the one is not wrong for the other.
+#[test]
+fn a_gpu_with_two_names_is_not_wrong() {
+    let machine = Machine::new();
+    let says = [("FAKE_GPU_TFLOPS", "1400")];
+    let (code, said) = machine.run("bf16", "gpu.*.name NVIDIA B200\n", &says);
+    let why = "can't tell: CUDA says that GPU 0 is NVIDIA H100 80GB HBM3, and NVML says that it is NVIDIA B200";
+    assert!(code == 0 && said.contains(why) && !said.contains("WRONG"), "{code} {said}");
+    // What is computed wrongly is wrong on any.
+    let says = [("FAKE_GPU_WRONG", "numbers")];
+    let (code, said) = machine.run("bf16", "gpu.*.name NVIDIA B200\n", &says);
+    assert!(code == 1 && said.contains("WRONG"), "{code} {said}");
+    // It is said in the log as well.
+    _ = machine.run("bf16", "", &[("FAKE_GPU_TFLOPS", "900")]);
+    let (_, said) = all(&mut machine.bench(&["log"]));
+    assert!(said.contains("bf16 900 TFLOP/s (can't tell)"), "{said}");
 }
 
 /// A link that NVML says to be slower than what came over it with the right contents makes nothing wrong.
@@ -231,8 +271,16 @@ fn a_cause_that_explains_little_is_not_the_cause() {
 fn bursts_that_are_far_apart_are_not_as_expected() {
     let machine = Machine::new();
     let slow = ("FAKE_GPU_SLOW", "0.1");
-    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
+    let hot = "gpu.*.sm_mhz 1800\ngpu.*.reasons 64\n";
+    let (code, said) = machine.run_as(&[], "bf16", hot, &[slow]);
     assert!(code == 1 && said.contains("LOW: heat holds its clock down (hardware"), "{said}");
+    // A reason that was there while the clock was the highest held nothing.
+    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
+    assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
+    // Even the best of them is low.
+    let all_low = [slow, ("FAKE_GPU_TFLOPS", "500")];
+    let (code, said) = machine.run_as(&[], "bf16", "", &all_low);
+    assert!(code == 1 && said.contains("LOW, without a known cause"), "{code} {said}");
     let (code, said) = machine.run_as(&[], "bf16", "", &[slow]);
     assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
 }

@@ -4,7 +4,7 @@
  * all that have none of their own; a key that is not there is answered with NOT_SUPPORTED. It is read anew when it
  * changes, so that a test makes a GPU fall away by writing another. `lost 15`, of all or of one GPU, is the code that
  * every call about it answers; `clocks_before_lost`, of a GPU: so many clocks are answered, and
- * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `lost_call NAME`: every call of this function is answered with 15; `init_crash 1`: nvmlInit aborts the process; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
+ * then every call about it is answered with 15; `clock_lost`, of a GPU: that one of its clocks alone is answered with 15; `lost_call NAME`: every call of this function is answered with 15; `init_crash 1`: nvmlInit aborts the process; `init_once FILE`: it starts where that file is not there yet, and makes it; `block_ms` is how long each one takes, `init_block_ms` the first of all. Structures are those of NVIDIA's public nvml.h.
  * `gpm_alone 1`: the process is aborted where two threads are in GPM at once, or NVML is ended while one is; `gpm_us`: how
  * long a call of GPM takes; `gpm_block_ms`, of a GPU: how long a sample of it takes. `clocks_before_hang`, of a GPU: so many clocks
  * are answered, and the next hangs without end. `whole_end 1`: the library's
@@ -153,6 +153,9 @@ code nvmlInit_v2(void) {
     const char *refuse = global("init");
     const char *block = global("init_block_ms");
     if (refuse) return atoi(refuse);
+    const char *once = global("init_once");
+    if (once && !access(once, F_OK)) return 9;
+    if (once) fclose(fopen(once, "w"));
     if (global("init_crash")) fail("nvmlInit crashes");
     for (int left = block ? atoi(block) : 0; left > 0; left -= 1000) usleep(1000 * (left < 1000 ? left : 999));
     sessions++;
@@ -160,6 +163,7 @@ code nvmlInit_v2(void) {
 }
 code nvmlShutdown(void) { if (gpm_alone && in_gpm) fail("ended inside GPM"); if (!sessions) return UNINITIALIZED; sessions--; return OK; }
 code nvmlSystemGetDriverVersion(char *buffer, u32 length) {
+    LOST_HERE;
     const char *value = global("driver");
     if (!value) return NOT_SUPPORTED;
     strncpy(buffer, value, length);
@@ -172,6 +176,7 @@ static code gpus(u32 *number) {
 }
 code nvmlDeviceGetCount_v2(u32 *number) { LOST_HERE; return gpus(number); }
 code nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) {
+    LOST_HERE;
     u32 all = 0;
     gpus(&all);
     if (index >= all) return INVALID;
@@ -179,8 +184,8 @@ code nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) {
     return OK;
 }
 code nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device) {
-    u32 all = 0, bus = 0, own = 0;
     LOST_HERE;
+    u32 all = 0, bus = 0, own = 0;
     gpus(&all);
     const char *colon = strchr(id, ':');
     for (u32 i = 0; colon && i < all; i++) {
@@ -193,17 +198,19 @@ code nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device) {
     return NOT_FOUND;
 }
 code nvmlDeviceGetUUID(void *device, char *buffer, u32 length) { LOST_HERE; return text(device, "uuid", buffer, length); }
-code nvmlDeviceGetName(void *device, char *buffer, u32 length) { return text(device, "name", buffer, length); }
-code nvmlDeviceGetMinorNumber(void *device, u32 *value) { return small(device, "minor", value); }
+code nvmlDeviceGetName(void *device, char *buffer, u32 length) { LOST_HERE; return text(device, "name", buffer, length); }
+code nvmlDeviceGetMinorNumber(void *device, u32 *value) { LOST_HERE; return small(device, "minor", value); }
 struct pci { char legacy[16]; u32 numbers[5]; char bus[32]; };
-code nvmlDeviceGetPciInfo_v3(void *device, struct pci *info) { return text(device, "bus_id", info->bus, sizeof info->bus); }
+code nvmlDeviceGetPciInfo_v3(void *device, struct pci *info) { LOST_HERE; return text(device, "bus_id", info->bus, sizeof info->bus); }
 
 struct utilization { u32 gpu, memory; };
 code nvmlDeviceGetUtilizationRates(void *device, struct utilization *both) {
+    LOST_HERE;
     code c = small(device, "util", &both->gpu);
     return c ? c : small(device, "memutil", &both->memory);
 }
 code nvmlDeviceGetClockInfo(void *device, u32 kind, u32 *value) {
+    LOST_HERE;
     static int clocks, asked; /* atomically */
     const char *once = of(device, "clock_lost");
     if (once && __sync_add_and_fetch(&asked, 1) == atoi(once)) return 15;
@@ -217,43 +224,49 @@ code nvmlDeviceGetMaxClockInfo(void *device, u32 kind, u32 *value) {
     LOST_HERE;
     return kind == 1 ? small(device, "sm_max_mhz", value) : NOT_SUPPORTED;
 }
-code nvmlDeviceGetPowerUsage(void *device, u32 *value) { return small(device, "power_mw", value); }
+code nvmlDeviceGetPowerUsage(void *device, u32 *value) { LOST_HERE; return small(device, "power_mw", value); }
 code nvmlDeviceGetEnforcedPowerLimit(void *device, u32 *value) { LOST_HERE; return small(device, "power_limit_mw", value); }
-code nvmlDeviceGetPowerManagementDefaultLimit(void *device, u32 *value) { return small(device, "power_default_mw", value); }
-code nvmlDeviceGetTemperature(void *device, u32 sensor, u32 *value) { return small(device, "temperature_c", value); }
+code nvmlDeviceGetPowerManagementDefaultLimit(void *device, u32 *value) { LOST_HERE; return small(device, "power_default_mw", value); }
+code nvmlDeviceGetTemperature(void *device, u32 sensor, u32 *value) { LOST_HERE; return small(device, "temperature_c", value); }
 code nvmlDeviceGetTemperatureThreshold(void *device, u32 kind, u32 *value) {
+    LOST_HERE;
     return kind == 1 ? small(device, "slowdown_c", value) : NOT_SUPPORTED;
 }
-code nvmlDeviceGetCurrentClocksThrottleReasons(void *device, u64 *value) { return number(device, "reasons", value); }
+code nvmlDeviceGetCurrentClocksThrottleReasons(void *device, u64 *value) { LOST_HERE; return number(device, "reasons", value); }
 struct memory { u64 total, free, used; };
 code nvmlDeviceGetMemoryInfo(void *device, struct memory *info) {
+    LOST_HERE;
     code c = number(device, "memory_total", &info->total);
     if (!c) c = number(device, "memory_used", &info->used);
     info->free = info->total - info->used;
     return c;
 }
-code nvmlDeviceGetCurrPcieLinkGeneration(void *device, u32 *value) { return small(device, "pcie_generation", value); }
-code nvmlDeviceGetMaxPcieLinkGeneration(void *device, u32 *value) { return small(device, "pcie_generation_max", value); }
-code nvmlDeviceGetCurrPcieLinkWidth(void *device, u32 *value) { return small(device, "pcie_lanes", value); }
-code nvmlDeviceGetMaxPcieLinkWidth(void *device, u32 *value) { return small(device, "pcie_lanes_max", value); }
-code nvmlDeviceGetPcieReplayCounter(void *device, u32 *value) { return small(device, "pcie_replays", value); }
+code nvmlDeviceGetCurrPcieLinkGeneration(void *device, u32 *value) { LOST_HERE; return small(device, "pcie_generation", value); }
+code nvmlDeviceGetMaxPcieLinkGeneration(void *device, u32 *value) { LOST_HERE; return small(device, "pcie_generation_max", value); }
+code nvmlDeviceGetCurrPcieLinkWidth(void *device, u32 *value) { LOST_HERE; return small(device, "pcie_lanes", value); }
+code nvmlDeviceGetMaxPcieLinkWidth(void *device, u32 *value) { LOST_HERE; return small(device, "pcie_lanes_max", value); }
+code nvmlDeviceGetPcieReplayCounter(void *device, u32 *value) { LOST_HERE; return small(device, "pcie_replays", value); }
 code nvmlDeviceGetPcieThroughput(void *device, u32 counter, u32 *value) {
+    LOST_HERE;
     return small(device, counter ? "pcie_rx_kb" : "pcie_tx_kb", value);
 }
-code nvmlDeviceGetTotalEnergyConsumption(void *device, u64 *value) { return number(device, "energy_mj", value); }
-code nvmlDeviceGetEncoderUtilization(void *device, u32 *value, u32 *period) { *period = 0; return small(device, "encoder", value); }
-code nvmlDeviceGetDecoderUtilization(void *device, u32 *value, u32 *period) { *period = 0; return small(device, "decoder", value); }
+code nvmlDeviceGetTotalEnergyConsumption(void *device, u64 *value) { LOST_HERE; return number(device, "energy_mj", value); }
+code nvmlDeviceGetEncoderUtilization(void *device, u32 *value, u32 *period) { LOST_HERE; *period = 0; return small(device, "encoder", value); }
+code nvmlDeviceGetDecoderUtilization(void *device, u32 *value, u32 *period) { LOST_HERE; *period = 0; return small(device, "decoder", value); }
 code nvmlDeviceGetTotalEccErrors(void *device, u32 kind, u32 counter, u64 *value) {
+    LOST_HERE;
     static const char *keys[2][2] = {{"ecc_corrected", "ecc_life_corrected"}, {"ecc_uncorrected", "ecc_life_uncorrected"}};
     return kind > 1 || counter > 1 ? INVALID : number(device, keys[kind][counter], value);
 }
 code nvmlDeviceGetRemappedRows(void *device, u32 *corrected, u32 *uncorrected, u32 *pending, u32 *failed) {
+    LOST_HERE;
     code c = small(device, "remapped_corrected", corrected);
     if (!c) c = small(device, "remapped_uncorrected", uncorrected);
     if (!c) c = small(device, "remapped_pending", pending);
     return c ? c : small(device, "remapped_failed", failed);
 }
 code nvmlDeviceGetNvLinkState(void *device, u32 link, u32 *active) {
+    LOST_HERE;
     u32 all = 0, up = 0;
     code c = small(device, "nvlinks", &all);
     if (c || link >= all) return c ? c : INVALID;
@@ -263,6 +276,7 @@ code nvmlDeviceGetNvLinkState(void *device, u32 link, u32 *active) {
     return OK;
 }
 code nvmlDeviceGetNvLinkErrorCounter(void *device, u32 link, u32 counter, u64 *value) {
+    LOST_HERE;
     static const char *keys[] = {"nvlink_replays", "nvlink_recoveries", "nvlink_crc"};
     u32 all = 0;
     code c = small(device, "nvlinks", &all);
@@ -272,6 +286,7 @@ code nvmlDeviceGetNvLinkErrorCounter(void *device, u32 link, u32 counter, u64 *v
 }
 struct fabric { unsigned char cluster[16]; u32 status, clique; unsigned char state; };
 code nvmlDeviceGetGpuFabricInfo(void *device, struct fabric *info) {
+    LOST_HERE;
     u32 state = 0;
     code c = small(device, "fabric_state", &state);
     info->state = state;
@@ -279,24 +294,27 @@ code nvmlDeviceGetGpuFabricInfo(void *device, struct fabric *info) {
     return c;
 }
 code nvmlDeviceGetMigMode(void *device, u32 *current, u32 *pending) {
+    LOST_HERE;
     code c = small(device, "mig_mode", current);
     *pending = *current;
     return c;
 }
-code nvmlDeviceGetMaxMigDeviceCount(void *device, u32 *value) { return small(device, "mig_most", value); }
+code nvmlDeviceGetMaxMigDeviceCount(void *device, u32 *value) { LOST_HERE; return small(device, "mig_most", value); }
 code nvmlDeviceGetMigDeviceHandleByIndex(void *device, u32 index, void **mig) {
+    LOST_HERE;
     void *instance = (void *)(((unsigned long)index + 1) << 16 | ((unsigned long)device & 0xffff));
     if (!of(instance, "uuid")) return NOT_FOUND;
     *mig = instance;
     return OK;
 }
-code nvmlDeviceGetGpuInstanceId(void *device, u32 *value) { return small(device, "gi", value); }
-code nvmlDeviceGetComputeInstanceId(void *device, u32 *value) { return small(device, "ci", value); }
+code nvmlDeviceGetGpuInstanceId(void *device, u32 *value) { LOST_HERE; return small(device, "gi", value); }
+code nvmlDeviceGetComputeInstanceId(void *device, u32 *value) { LOST_HERE; return small(device, "ci", value); }
 
 #ifndef OLD
-code nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *value) { return number(device, "reasons", value); }
+code nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *value) { LOST_HERE; return number(device, "reasons", value); }
 struct memory2 { u32 version; u64 total, reserved, free, used; };
 code nvmlDeviceGetMemoryInfo_v2(void *device, struct memory2 *info) {
+    LOST_HERE;
     if (info->version != (sizeof *info | 2 << 24)) return 25;
     code c = number(device, "memory_total", &info->total);
     if (!c) c = number(device, "memory_used", &info->used);
@@ -307,11 +325,13 @@ code nvmlDeviceGetMemoryInfo_v2(void *device, struct memory2 *info) {
 }
 struct margin { u32 version; int degrees; };
 code nvmlDeviceGetMarginTemperature(void *device, struct margin *margin) {
+    LOST_HERE;
     if (margin->version != (sizeof *margin | 1 << 24)) return 25;
     return small(device, "margin_c", (u32 *)&margin->degrees);
 }
 struct field { u32 id, scope; long long when, latency; u32 kind; code result; u64 value; };
 code nvmlDeviceGetFieldValues(void *device, int length, struct field *fields) {
+    LOST_HERE;
     code c = reach(device);
     for (int i = 0; !c && i < length; i++) {
         const char *key = fields[i].id == 82 ? "memory_temperature_c" : fields[i].id == 138 ? "nvlink_tx_kib"
@@ -339,7 +359,7 @@ static code processes(void *device, const char *key, u32 *length, struct process
     return found > room ? TOO_SMALL : OK;
 }
 code nvmlDeviceGetComputeRunningProcesses_v3(void *device, u32 *length, struct process *infos) { LOST_HERE; return processes(device, "processes", length, infos); }
-code nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, u32 *length, struct process *infos) { return processes(device, "drawing", length, infos); }
+code nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, u32 *length, struct process *infos) { LOST_HERE; return processes(device, "drawing", length, infos); }
 
 struct gpm { int live; void *device; };
 struct support { u32 version, supported; };
@@ -351,10 +371,11 @@ static void enter(void) {
     if (us) usleep(atoi(us));
 }
 static code leave(code c) { __sync_sub_and_fetch(&in_gpm, 1); return c; }
-code nvmlGpmQueryDeviceSupport(void *device, struct support *support) { enter(); return leave(small(device, "gpm", &support->supported)); }
-code nvmlGpmSampleAlloc(struct gpm **sample) { enter(); *sample = calloc(1, sizeof **sample); return leave(OK); }
-code nvmlGpmSampleFree(struct gpm *sample) { enter(); free(sample); return leave(OK); }
+code nvmlGpmQueryDeviceSupport(void *device, struct support *support) { LOST_HERE; enter(); return leave(small(device, "gpm", &support->supported)); }
+code nvmlGpmSampleAlloc(struct gpm **sample) { LOST_HERE; enter(); *sample = calloc(1, sizeof **sample); return leave(OK); }
+code nvmlGpmSampleFree(struct gpm *sample) { LOST_HERE; enter(); free(sample); return leave(OK); }
 code nvmlGpmSampleGet(void *device, struct gpm *sample) {
+    LOST_HERE;
     u32 mig = 0;
     enter();
     const char *block = of(device, "gpm_block_ms");
@@ -365,6 +386,7 @@ code nvmlGpmSampleGet(void *device, struct gpm *sample) {
     return leave(c);
 }
 code nvmlGpmMigSampleGet(void *device, u32 gi, struct gpm *sample) {
+    LOST_HERE;
     enter();
     for (unsigned long i = 0; i < 8; i++) {
         void *instance = (void *)((i + 1) << 16 | ((unsigned long)device & 0xffff));
@@ -374,6 +396,7 @@ code nvmlGpmMigSampleGet(void *device, u32 gi, struct gpm *sample) {
     return leave(NOT_FOUND);
 }
 code nvmlGpmMetricsGet(struct metrics *get) {
+    LOST_HERE;
     enter();
     if (get->version != 1 || !get->samples[0]->live || !get->samples[1]->live) return leave(INVALID);
     for (u32 i = 0; i < get->length; i++) {
@@ -387,9 +410,9 @@ code nvmlGpmMetricsGet(struct metrics *get) {
 }
 
 struct event { void *device; u64 kind, data; u32 gi, ci; };
-code nvmlEventSetCreate(void **set) { *set = malloc(1); return OK; }
-code nvmlEventSetFree(void *set) { free(set); return OK; }
-code nvmlDeviceRegisterEvents(void *device, u64 kinds, void *set) { return global("events") ? OK : NOT_SUPPORTED; }
+code nvmlEventSetCreate(void **set) { LOST_HERE; *set = malloc(1); return OK; }
+code nvmlEventSetFree(void *set) { LOST_HERE; free(set); return OK; }
+code nvmlDeviceRegisterEvents(void *device, u64 kinds, void *set) { LOST_HERE; return global("events") ? OK : NOT_SUPPORTED; }
 /* `xid.0 2 79`: the first event is an Xid 79 of GPU 2. */
 static code waited_for(struct event *event, u32 milliseconds) {
     for (u32 waited = 0;; waited += 20) {
@@ -409,6 +432,7 @@ static code waited_for(struct event *event, u32 milliseconds) {
     }
 }
 code nvmlEventSetWait_v2(void *set, struct event *event, u32 milliseconds) {
+    LOST_HERE;
     __sync_add_and_fetch(&within, 1);
     code c = waited_for(event, milliseconds);
     __sync_sub_and_fetch(&within, 1);

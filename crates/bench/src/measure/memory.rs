@@ -105,12 +105,26 @@ impl Place<'_> {
     }
 
     fn read(&self) -> Result<Figure, Fault> {
-        let Self { module, context, order, clock, bytes, .. } = self;
-        let bytes = *bytes;
+        let Self { module, bytes, .. } = self;
         let kernel = module.kernel(c"read_all")?;
-        let host = words(&mut Chance::new(order.seed), bytes);
-        let (x, out) = (Buffer::of(context, &host)?, Buffer::new(context, 4)?);
-        // Each launch adds its sum to the one of those before it: all of the last group are compared.
+        let (grid, times) = self.added_up(
+            *bytes,
+            |stream, grid, x, out| kernels::read_all(&kernel, stream, grid, x, out),
+            |_, once| once,
+        )?;
+        Ok(timed("memory-read", &times, method(*bytes, grid), rate(*bytes as f64)))
+    }
+
+    /// The times of a kernel that adds up `bytes` of numbers, and adds its sum to that of the launches before it: of the last group all
+    /// are compared. `adds` is what one launch adds, by the sum of the numbers.
+    fn added_up(
+        &self,
+        bytes: usize,
+        launch: impl Fn(&Stream, Grid, &Buffer, &Buffer) -> Result<(), Refusal>,
+        adds: impl Fn(Grid, u32) -> u32,
+    ) -> Result<(Grid, Times), Fault> {
+        let host = words(&mut Chance::new(self.order.seed), bytes);
+        let (x, out) = (Buffer::of(self.context, &host)?, Buffer::new(self.context, 4)?);
         let mut launches = 0u32;
         let (grid, times) = self.fastest(&mut |stream, grid, turn| {
             if turn == Turn::Before {
@@ -118,12 +132,17 @@ impl Place<'_> {
                 return out.fill(stream, 0);
             }
             launches = launches.wrapping_add(1);
-            kernels::read_all(&kernel, stream, grid, &x, &out)
+            launch(stream, grid, &x, &out)
         })?;
-        clock.stream.wait()?;
-        check_sum(&out, launches, added_up(&host))?;
-        let method = method(bytes, grid);
-        Ok(timed("memory-read", &times, method, rate(bytes as f64)))
+        self.clock.stream.wait()?;
+        let got = out.read::<i32>()?.first().map_or(0, |sum| *sum as u32);
+        let wanted = adds(grid, sum(&host)).wrapping_mul(launches);
+        if got == wanted {
+            return Ok((grid, times));
+        }
+        Err(Fault::Wrong(format!(
+            "the sum of what {launches} timed launches read is {got}, and is {wanted}"
+        )))
     }
 
     fn write(&self) -> Result<Figure, Fault> {
@@ -209,25 +228,16 @@ impl Place<'_> {
     }
 
     fn cache(&self) -> Result<Figure, Fault> {
-        let Self { module, device, context, order, .. } = self;
+        let Self { module, device, .. } = self;
         /// Rounds in one launch: its own cost must not count.
         const ROUNDS: u64 = 200;
         let kernel: Kernel = module.kernel(c"read_again")?;
         let bytes = (device.l2_bytes as usize / 4).clamp(1 << 20, 64 << 20) & !0xfff;
-        let host = words(&mut Chance::new(order.seed), bytes);
-        let (x, out) = (Buffer::of(context, &host)?, Buffer::new(context, 4)?);
-        let mut launches = 0u32;
-        let (grid, times) = self.fastest(&mut |stream, grid, turn| {
-            if turn == Turn::Before {
-                launches = 0;
-                return out.fill(stream, 0);
-            }
-            launches = launches.wrapping_add(1);
-            kernels::read_again(&kernel, stream, grid, (&x, ROUNDS), &out)
-        })?;
-        self.clock.stream.wait()?;
-        let once = kernels::read_again_adds(grid, ROUNDS, added_up(&host));
-        check_sum(&out, launches, once)?;
+        let (grid, times) = self.added_up(
+            bytes,
+            |stream, grid, x, out| kernels::read_again(&kernel, stream, grid, (x, ROUNDS), out),
+            |grid, once| kernels::read_again_adds(grid, ROUNDS, once),
+        )?;
         let read = bytes as f64 * ROUNDS as f64;
         Ok(timed("l2-read", &times, method(bytes, grid), rate(read)))
     }
@@ -238,21 +248,9 @@ fn rate(bytes: f64) -> impl Fn(f64) -> f64 {
 }
 
 /// The sum of 32-bit numbers, as the kernels add them up.
-fn added_up(host: &[u8]) -> u32 {
+fn sum(host: &[u8]) -> u32 {
     let words = host.chunks_exact(4).filter_map(|four| four.first_chunk());
     words.fold(0, |sum: u32, four| sum.wrapping_add(u32::from_le_bytes(*four)))
-}
-
-/// What the launches of the last timed group have added up to, beside what that is.
-fn check_sum(out: &Buffer, launches: u32, once: u32) -> Result<(), Fault> {
-    let got = out.read::<i32>()?.first().map_or(0, |sum| *sum as u32);
-    let wanted = once.wrapping_mul(launches);
-    if got == wanted {
-        return Ok(());
-    }
-    Err(Fault::Wrong(format!(
-        "the sum of what {launches} timed launches read is {got}, and is {wanted}"
-    )))
 }
 
 fn words(chance: &mut Chance, bytes: usize) -> Vec<u8> {

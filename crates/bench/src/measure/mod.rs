@@ -177,7 +177,8 @@ fn timed(name: &str, times: &Times, method: String, of: impl Fn(f64) -> f64) -> 
 pub fn run(group: Group, order: &Order, say: &mut dyn FnMut(Line)) -> Result<(), Refusal> {
     let cuda = Cuda::open(Path::new("libcuda.so.1"))?;
     let devices = cuda.devices()?;
-    let watch = Watch::start(&devices);
+    let answered_before = order.listed.iter().any(|gpu| gpu.board.is_some());
+    let watch = Watch::start(&devices, answered_before);
     let (devices, others) = identity::as_listed(devices, order.listed);
     for (gpu, reason) in others {
         let figure = group.name().to_owned();

@@ -196,8 +196,10 @@ pub(super) fn peers(bench: &mut Bench) {
                     continue;
                 }
                 let begun = Instant::now();
-                let direct = bench.cuda.reaches(to, from).unwrap_or(false);
-                let found = between(name, from_context, to_context, direct, bench.order);
+                let direct = bench.cuda.reaches(to, from).map_err(Fault::from);
+                let found = direct.and_then(|direct| {
+                    between(name, from_context, to_context, direct, bench.order)
+                });
                 bench.answer(name, &pair, begun, found);
             }
         }

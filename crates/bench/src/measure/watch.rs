@@ -39,8 +39,12 @@ struct Seen {
     asked: Option<Instant>,
     moments: Vec<(Instant, usize, Moment)>,
     /// A GPU that answered once and then no more, or of which NVML said that it is lost, in words.
-    lost: Option<(usize, String)>,
+    /// Or why NVML did not start, with no GPU.
+    lost: Option<(Option<usize>, String)>,
 }
+
+/// `NVML_ERROR_FUNCTION_NOT_FOUND`.
+const MISSING: i32 = 13;
 
 /// What NVML knows of a GPU before anything runs.
 #[derive(Default)]
@@ -85,16 +89,26 @@ impl Watch {
     /// Watches all that CUDA shows; nothing, where there is no CUDA.
     pub fn all() -> Self {
         let cuda = Cuda::open(Path::new("libcuda.so.1"));
-        Self::start(&cuda.and_then(|cuda| cuda.devices()).unwrap_or_default())
+        Self::start(&cuda.and_then(|cuda| cuda.devices()).unwrap_or_default(), false)
     }
 
-    pub(super) fn start(devices: &[Device]) -> Self {
+    /// Watches these; where NVML has answered before, and does not start now, that is said.
+    pub(super) fn start(devices: &[Device], answered_before: bool) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (devices, shared) = (devices.to_vec(), Arc::clone(&seen));
         // Without the thread there is no evidence, and the figures stand without it.
         drop(thread::Builder::new().name("nvml".into()).spawn(move || {
-            let Ok((session, places)) = session(&devices) else { return };
-            let gone = |(gpu, place): (usize, &Place)| Some((gpu, of_a_call(gpu, place.err()?)));
+            let (session, places) = match session(&devices) {
+                Ok(both) => both,
+                Err(silence) => {
+                    if let (true, Ok(mut seen)) = (answered_before, shared.lock()) {
+                        seen.lost = Some((None, silence.to_string()));
+                    }
+                    return;
+                }
+            };
+            let gone =
+                |(gpu, place): (usize, &Place)| Some((Some(gpu), of_a_call(gpu, place.err()?)));
             let gone = places.iter().enumerate().find_map(gone);
             match shared.lock() {
                 Ok(mut seen) => seen.lost = gone,
@@ -118,11 +132,11 @@ impl Watch {
                     if *once && !says {
                         let why = why_lost(&session, *place);
                         lost.get_or_insert((
-                            gpu,
+                            Some(gpu),
                             format!("it answered for GPU {gpu} no more: {why}"),
                         ));
                     } else if let Some(code) = moment.lost {
-                        lost.get_or_insert((gpu, of_a_call(gpu, code)));
+                        lost.get_or_insert((Some(gpu), of_a_call(gpu, code)));
                     }
                     *once |= says;
                     Some((now, gpu, believed::moment(moment, *products.get(gpu)?)))
@@ -172,14 +186,14 @@ impl Watch {
         })
     }
 
-    /// A GPU of which NVML says nothing any more, or that it is lost, where there is one.
+    /// A GPU of which NVML says nothing any more, or that it is lost, where there is one; or why NVML did not start.
     pub fn lost(&self, during: &str) -> Option<Line> {
         let (gpu, what) = self.seen.lock().ok()?.lost.clone()?;
         let reason = format!(
             "while `{during}` was measured, {what}; clocks, power and what holds them down are known until then"
         );
-        let (figure, gpus) = (NVML.to_owned(), vec![u32::try_from(gpu).unwrap_or_default()]);
-        Some(Line::Unavailable(Unavailable { figure, gpus, reason }))
+        let gpus = gpu.map(|gpu| u32::try_from(gpu).unwrap_or_default()).into_iter().collect();
+        Some(Line::Unavailable(Unavailable { figure: NVML.to_owned(), gpus, reason }))
     }
 
     /// What was seen of a GPU since then.
@@ -287,6 +301,10 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
     };
     let answers: Vec<Result<_, i32>> = places.iter().map(asked).collect();
     let its = |at: usize| answers.get(at)?.as_ref().ok()?.0.as_ref();
+    _ = Session::lost();
+    let driver = session.driver();
+    let by_driver =
+        Session::lost().map(|code| format!("asked which driver it is, {}", by_code(code)));
     let identities: Vec<Identity> =
         (0..places.len()).map(|at| its(at).map(|its| its.0.clone()).unwrap_or_default()).collect();
     let one = |at: usize| {
@@ -305,7 +323,7 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
                 let uuid = its.uuid.as_deref().filter(|uuid| !uuid.is_empty())?;
                 Some(uuid.strip_prefix("GPU-").unwrap_or(uuid).to_owned())
             }),
-            driver: session.driver(),
+            driver: driver.clone(),
             board: limits.map(|limits| Board {
                 power_limit_w: limits.power_limit_mw.map(|power| f64::from(power) / 1e3),
                 power_default_w: limits.power_default_mw.map(|power| f64::from(power) / 1e3),
@@ -318,8 +336,12 @@ fn known(devices: &[Device]) -> (Vec<Known>, Option<String>) {
             lost: lost.map(|code| of_a_call(at, code)),
         }
     };
-    let gone = session.count().err().filter(|code| matches!(code, 15 | 16));
-    let why = gone.map(|code| format!("asked how many GPUs there are, {}", by_code(code)));
+    // An older library has no such function.
+    let uncounted = session.count().err().filter(|code| *code != MISSING);
+    let by_count =
+        uncounted.map(|code| format!("asked how many GPUs there are, {}", by_code(code)));
+    let why: Vec<String> = by_driver.into_iter().chain(by_count).collect();
+    let why = (!why.is_empty()).then(|| why.join("; "));
     ((0..places.len()).map(one).collect(), why)
 }
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use sconce_facts::Capability;
+use sconce_gpu::nvml::GpuAnswers;
 use sconce_gpu::{Machine, Opening, cdi, driver, linker};
 
 use crate::snapshot::{Cdi, Driver, Gpu, MigInstance, Node, Pci, SCHEMA, Snapshot};
@@ -99,10 +100,14 @@ impl Snapshot {
                 processes: told.and_then(|told| told.processes),
                 compute_mode: told.and_then(|told| told.compute_mode),
                 remapped: told.and_then(|told| told.remapped),
-                answers: survey.nvml.as_ref().map(|_| {
-                    told.is_some_and(|told| *told != sconce_gpu::nvml::GpuAnswers::default())
-                }),
-                silence: silence(survey, gpu),
+                answers: survey
+                    .nvml
+                    .as_ref()
+                    .map(|_| told.is_some_and(|told| *told != GpuAnswers::default())),
+                silence: told
+                    .and_then(|told| told.silence)
+                    .map(in_words)
+                    .or_else(|| silence(survey, gpu)),
                 health: told.map(|told| told.health).unwrap_or_default(),
                 mig: gpu
                     .mig
@@ -183,13 +188,22 @@ impl Snapshot {
 /// Why NVML does not know a GPU: the one code with which it refused any.
 fn silence(survey: &driver::Survey, gpu: &driver::Gpu) -> Option<String> {
     let answers = survey.nvml.as_ref().filter(|_| gpu.nvml.is_none())?;
-    let mut codes: Vec<i32> = answers.gpus.iter().filter_map(|told| told.silence).collect();
+    let nothing_else = |told: &&GpuAnswers| {
+        **told == GpuAnswers { silence: told.silence, ..GpuAnswers::default() }
+    };
+    let refused = answers.gpus.iter().filter(nothing_else);
+    let mut codes: Vec<i32> = refused.filter_map(|told| told.silence).collect();
     codes.sort_unstable();
     codes.dedup();
     match codes.as_slice() {
-        [code] => Some(format!("{} ({code})", sconce_gpu::nvml::say(*code))),
+        [code] => Some(in_words(*code)),
         _ => None,
     }
+}
+
+/// `GPU is lost (15)`.
+fn in_words(code: i32) -> String {
+    format!("{} ({code})", sconce_gpu::nvml::say(code))
 }
 
 /// The driver's nodes, each opened once: as CUDA does within `patience`, or at once without.

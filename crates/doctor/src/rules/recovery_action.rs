@@ -1,6 +1,7 @@
 //! What the driver itself asks for.
 
 use super::Rule;
+use crate::actions;
 use crate::fix;
 use crate::state::Trouble;
 use crate::{Finding, Snapshot, Step, Subject};
@@ -15,8 +16,8 @@ pub const RULE: Rule = Rule {
     check,
 };
 
-/// Words of the action, and what it takes (`nvmlDeviceGpuRecoveryAction_t`: none, GPU reset, node reboot, drain
-/// P2P, drain and reset).
+/// Words of the action, and what it takes (nvml.h, `nvmlDeviceGpuRecoveryAction_t`: 0 none, 1 GPU reset, 2 node reboot, 3 drain
+/// P2P, 4 drain and reset). Of others, which a newer driver may have, nobody here knows what they take.
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let devices = snapshot.devices().into_iter();
     let asked = devices.filter(|device| device.trouble == Some(Trouble::Recovery));
@@ -29,16 +30,21 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         let steps =
             match (lower.contains("reboot"), lower.contains("reset"), lower.contains("drain")) {
                 (true, ..) => fix::reboot(snapshot),
-                (_, true, _) => fix::reset(snapshot, &[gpu]),
-                (_, _, true) => vec![Step::host(
-                    "stop every program that uses this GPU or its NVLink peers",
-                    &[],
-                )],
-                _ => fix::reboot(snapshot),
+                (_, true, false) => fix::reset(snapshot, &[gpu]),
+                (_, true, true) => {
+                    std::iter::once(drain()).chain(fix::reset(snapshot, &[gpu])).collect()
+                }
+                (_, _, true) => vec![drain()],
+                _ => vec![actions::look_up("what the driver asks for")],
             };
         let summary = format!("{}: {action}", device.name());
         let finding = Finding::new(&RULE, snapshot.loss(), summary);
         Some(seen.fold(finding, Finding::seen).fix(steps))
     });
     findings.collect()
+}
+
+/// A GPU that its peers reach over NVLink is not to be reset, or used, while they do.
+fn drain() -> Step {
+    Step::host("stop every program that uses this GPU or its NVLink peers", &[])
 }

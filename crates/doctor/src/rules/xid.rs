@@ -1,6 +1,6 @@
 //! Xid lines of the kernel log.
 
-use sconce_facts::Action;
+use sconce_facts::{Action, Catalogue};
 
 use super::Rule;
 use super::gpu_lost::left_the_bus;
@@ -39,11 +39,12 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     };
     let mut kinds: Vec<Kind<'_>> = Vec::new();
     for entry in log::entries(snapshot) {
-        if entry.switch || entry.code == 154 || foreign(entry.bus) {
+        let told = entry.code == RECOVERY && log::recovery(&entry).is_some();
+        if entry.switch || told || foreign(entry.bus) {
             continue;
         }
-        let (action, what, unit) = judge(&entry);
-        if gone(entry.bus) && severity(action) != Severity::Notes {
+        let Judged { action, what, unit } = judge(&entry);
+        if gone(entry.bus) && action.is_none_or(|action| severity(action) != Severity::Notes) {
             continue;
         }
         match kinds.iter_mut().find(|kind| (kind.code, kind.unit) == (entry.code, unit)) {
@@ -58,25 +59,46 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
 struct Kind<'a> {
     code: u32,
     unit: &'a str,
-    action: Action,
-    what: &'static str,
+    action: Option<Action>,
+    what: String,
     entries: Vec<log::Entry<'a>>,
 }
 
+/// The driver asks for a recovery, which the line names.
+const RECOVERY: u32 = 154;
+
+/// What is known of a line: what to do, where that is, and the unit that it names.
+struct Judged<'a> {
+    action: Option<Action>,
+    what: String,
+    unit: &'a str,
+}
+
 /// What the catalogue says about a line.
-fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
+fn judge<'a>(entry: &log::Entry<'a>) -> Judged<'a> {
+    let unknown = |what: String| Judged { action: None, what, unit: "" };
     let Some(row) = sconce_facts::xid(entry.code) else {
-        return (Action::ContactSupport, "a number that NVIDIA's catalogue calls unused", "");
+        let Catalogue { date, last, .. } = sconce_facts::xid_catalogue();
+        return unknown(match entry.code > last {
+            true => format!("not in NVIDIA's catalogue of {date}: can't tell what it means"),
+            false => {
+                format!("NVIDIA's catalogue of {date} calls it unused: can't tell what it means")
+            }
+        });
     };
+    let known = |action, unit| Judged { action: Some(action), what: row.what.clone(), unit };
     if row.waits.as_deref().is_some_and(|words| entry.rest.contains(words)) {
-        return (Action::ResetLater, &row.what, "");
+        return known(Action::ResetLater, "");
+    }
+    if row.action == Action::ByLine {
+        return unknown(format!("{}, and the line does not say to what: can't tell", row.what));
     }
     if row.action != Action::ByLink {
-        return (row.action, &row.what, "");
+        return known(row.action, "");
     }
     // `NETIR_LINK_EVT Fatal XC0 i0 Link 09 (0x004505c6 0x00000000 …)`, after pid and name where they are known.
     let Some((said, words)) = entry.rest.split_once(" (0x") else {
-        return (Action::CheckLink, &row.what, "");
+        return known(Action::CheckLink, "");
     };
     let said = said.rsplit_once(", ").map_or(said, |(_, said)| said);
     let (unit, rest) = said.split_once(' ').unwrap_or((said, ""));
@@ -84,17 +106,17 @@ fn judge<'a>(entry: &log::Entry<'a>) -> (Action, &'static str, &'a str) {
         .trim_end_matches(')')
         .split(' ')
         .map(|word| u32::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    let known = match (words.next().flatten(), words.next().flatten()) {
+    let kind = match (words.next().flatten(), words.next().flatten()) {
         (Some(info), Some(status)) => sconce_facts::nvlink(entry.code, unit, info, status),
         _ => None,
     };
-    let action = match known {
+    let action = match kind {
         Some(row) if row.action == Action::ByLine => Action::ResetGpu,
         Some(row) => row.action,
         None if rest.starts_with("Fatal") => Action::ResetGpu,
         None => Action::Ignore,
     };
-    (action, &row.what, unit)
+    known(action, unit)
 }
 
 fn severity(action: Action) -> Severity {
@@ -120,17 +142,24 @@ fn finding(snapshot: &Snapshot, kind: Kind<'_>) -> Finding {
         false => format!(" on GPU {}", indices.join(", ")),
     };
     let unit = if kind.unit.is_empty() { String::new() } else { format!(" ({})", kind.unit) };
-    let Kind { code, what, .. } = kind;
+    let (code, what) = (kind.code, &kind.what);
     let summary = format!("Xid {code}{on}: {what}{unit}{}", times(kind.entries.len()));
     let repeated = repeats(&kind);
-    let own = if repeated { Severity::Warns } else { severity(kind.action) };
-    // Whether a reset has cured it the log does not say; what is left beside these GPUs works in any case.
-    let resets =
-        matches!(kind.action, Action::ResetGpu | Action::ResetFabric | Action::RestartHost);
+    let own = match kind.action {
+        Some(action) if !repeated => severity(action),
+        _ => Severity::Warns,
+    };
+    // Whether a reset has cured it, or what it means, the log does not say; what is left beside these GPUs works in any case.
+    let resets = kind.action.is_none_or(|action| {
+        matches!(action, Action::ResetGpu | Action::ResetFabric | Action::RestartHost)
+    });
     let severity = if resets && takes_all(snapshot, &gpus) { Severity::Unknown } else { own };
     let finding = Finding::new(&RULE, severity, summary);
     let finding = newest(snapshot, &kind.entries).fold(finding, Finding::seen);
-    let mut steps = actions::steps(snapshot, kind.action, &gpus);
+    let mut steps = match kind.action {
+        Some(action) => actions::steps(snapshot, action, &gpus),
+        None => vec![actions::look_up(&format!("Xid {code}"))],
+    };
     if repeated {
         let what = "it comes again and again on one GPU: have it tested with nothing else running";
         steps.push(Step::host(what, &["dcgmi diag -r 3"]));
@@ -150,7 +179,7 @@ fn takes_all(snapshot: &Snapshot, gpus: &[&crate::Gpu]) -> bool {
 fn repeats(kind: &Kind<'_>) -> bool {
     const BURST: u64 = 180;
     const DAY: u64 = 86_400;
-    if matches!(kind.code, 31 | 45) || kind.action == Action::Ignore {
+    if matches!(kind.code, 31 | 45) || kind.action == Some(Action::Ignore) {
         return false;
     }
     kind.entries.iter().any(|entry| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
+use super::call::call;
 use super::session::Session;
 
 /// `nvmlEventTypeXidCriticalError`.
@@ -58,14 +59,15 @@ impl Events {
         let register = session.nvml.symbol::<Register>(c"nvmlDeviceRegisterEvents")?;
         let mut set: Set = ptr::null_mut();
         // SAFETY: the signature is nvml.h's; `set` outlives the call.
-        if unsafe { create(&mut set) } != 0 {
+        if call(c"nvmlEventSetCreate", || unsafe { create(&mut set) }) != 0 {
             return None;
         }
         let mut events = Self { session: Arc::clone(session), gpus: Vec::new(), set };
         for gpu in gpus {
             let Some(device) = session.device(*gpu) else { continue };
             // SAFETY: the signature is nvml.h's; device and set are NVML's own.
-            if unsafe { register(device, XID, set) } == 0 {
+            let add = || unsafe { register(device, XID, set) };
+            if call(c"nvmlDeviceRegisterEvents", add) == 0 {
                 events.gpus.push(*gpu);
             }
         }
@@ -88,7 +90,9 @@ impl Events {
         };
         let milliseconds = c_uint::try_from(patience.as_millis()).unwrap_or(c_uint::MAX);
         // SAFETY: the signature is nvml.h's; `data` outlives the call.
-        match unsafe { wait(self.set, &mut data, milliseconds) } {
+        let code =
+            call(c"nvmlEventSetWait_v2", || unsafe { wait(self.set, &mut data, milliseconds) });
+        match code {
             0 if data.kind & XID != 0 => {}
             0 | TIMEOUT => return Ok(None),
             code => return Err(code),
@@ -106,7 +110,7 @@ impl Drop for Events {
         type Free = unsafe extern "C" fn(Set) -> c_int;
         if let Some(free) = self.session.nvml.symbol::<Free>(c"nvmlEventSetFree") {
             // SAFETY: the set was created by NVML and is freed once.
-            let _ = unsafe { free(self.set) };
+            let _ = call(c"nvmlEventSetFree", || unsafe { free(self.set) });
         }
     }
 }

@@ -4,9 +4,10 @@ use std::ffi::{c_char, c_double, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+use super::Device;
+use super::call::call;
 use super::session::Session;
 use super::turn::Turn;
-use super::{Device, times};
 
 /// As many metrics as a structure of any driver's header has room for (`NVML_GPM_METRIC_MAX`: 98 to 333).
 const ROOM: usize = 512;
@@ -117,8 +118,11 @@ impl Gpm {
             metrics: session.nvml.symbol(c"nvmlGpmMetricsGet")?,
             free: session.nvml.symbol(c"nvmlGpmSampleFree")?,
         };
-        // SAFETY: the signature is nvml.h's; the places outlive the calls.
-        let allocated = opened.samples.iter_mut().all(|sample| unsafe { alloc(sample) } == 0);
+        let make = |sample: &mut Sample| {
+            // SAFETY: the signature is nvml.h's; the place outlives the call.
+            call(c"nvmlGpmSampleAlloc", || unsafe { alloc(sample) })
+        };
+        let allocated = opened.samples.iter_mut().all(|sample| make(sample) == 0);
         // What is dropped takes a turn of its own.
         drop(turn);
         allocated.then_some(opened)
@@ -130,12 +134,12 @@ impl Gpm {
             None => {
                 let take = self.session.nvml.symbol::<Take>(c"nvmlGpmSampleGet")?;
                 // SAFETY: the signature is nvml.h's; the sample was allocated by it and not freed.
-                times::call(c"nvmlGpmSampleGet", || unsafe { take(device, into) })
+                call(c"nvmlGpmSampleGet", || unsafe { take(device, into) })
             }
             Some(instance) => {
                 let take = self.session.nvml.symbol::<TakeMig>(c"nvmlGpmMigSampleGet")?;
                 // SAFETY: as above.
-                times::call(c"nvmlGpmMigSampleGet", || unsafe { take(device, instance, into) })
+                call(c"nvmlGpmMigSampleGet", || unsafe { take(device, instance, into) })
             }
         };
         (code == 0).then_some(())
@@ -165,7 +169,7 @@ impl Gpm {
         }
         // SAFETY: the signature is nvml.h's; the structure has room for more metrics than are said, and both samples are
         // allocated.
-        let code = times::call(c"nvmlGpmMetricsGet", || unsafe { (self.metrics)(&mut *asked) });
+        let code = call(c"nvmlGpmMetricsGet", || unsafe { (self.metrics)(&mut *asked) });
         drop(turn);
         self.samples.swap(0, 1);
         if code != 0 {
@@ -201,7 +205,7 @@ impl Drop for Gpm {
         let Some(_turn) = Turn::wait() else { return };
         for sample in self.samples.into_iter().filter(|sample| !sample.is_null()) {
             // SAFETY: allocated by NVML, freed once.
-            let _ = unsafe { (self.free)(sample) };
+            let _ = call(c"nvmlGpmSampleFree", || unsafe { (self.free)(sample) });
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::ffi::{CStr, c_int, c_uint};
 
+use super::Device;
+use super::call::call;
 use super::session::Session;
-use super::{Device, times};
 
 /// The most processes of a GPU that are listed.
 const MOST: usize = 1024;
@@ -56,7 +57,7 @@ impl Session {
             let mut count = infos.len() as c_uint;
             // SAFETY: the signature is nvml.h's; the array has as many places as are said.
             let list = || unsafe { function(device, &mut count, infos.as_mut_ptr()) };
-            match times::call(name, list) {
+            match call(name, list) {
                 0 => {
                     let found = infos.iter().take(count as usize).filter(|info| info.pid != 0);
                     return Some(found.map(|info| process(info, computes)).collect());

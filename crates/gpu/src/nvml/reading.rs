@@ -2,8 +2,9 @@
 
 use std::ffi::{CStr, c_int, c_uint, c_ulonglong, c_ushort};
 
+use super::call::call;
 use super::session::Session;
-use super::{Device, Fabric, Nvml, times};
+use super::{Device, Fabric, Nvml};
 
 /// `NVML_FI_DEV_MEMORY_TEMP`, `NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX` and `_RX`.
 const FIELD_MEMORY_TEMPERATURE: c_uint = 82;
@@ -208,7 +209,7 @@ impl Session {
         let count = self.nvml.symbol::<Count>(c"nvmlDeviceGetCount_v2").ok_or(13)?;
         let mut number: c_uint = 0;
         // SAFETY: the signature is nvml.h's; `number` outlives the call.
-        match unsafe { count(&mut number) } {
+        match call(c"nvmlDeviceGetCount_v2", || unsafe { count(&mut number) }) {
             0 => Ok(number.min(super::MOST)),
             code => Err(code),
         }
@@ -223,7 +224,8 @@ impl Session {
         let by_index = self.nvml.symbol::<ByIndex>(c"nvmlDeviceGetHandleByIndex_v2").ok_or(13)?;
         let mut device: Device = std::ptr::null_mut();
         // SAFETY: the signature is nvml.h's; `device` outlives the call.
-        match unsafe { by_index(index, &mut device) } {
+        let find = || unsafe { by_index(index, &mut device) };
+        match call(c"nvmlDeviceGetHandleByIndex_v2", find) {
             0 => Ok(self.keep(device)),
             code => Err(code),
         }
@@ -253,7 +255,7 @@ impl Session {
         };
         let mut value: c_uint = 0;
         // SAFETY: the signature is nvml.h's; `value` outlives the call.
-        match unsafe { ask(device, 0, &mut value) } {
+        match call(c"nvmlDeviceGetTemperature", || unsafe { ask(device, 0, &mut value) }) {
             code @ (1 | 9 | 15 | 16 | 999) => Err(code),
             _ => Ok(()),
         }
@@ -400,7 +402,7 @@ impl Nvml {
         let function = self.symbol::<Pair>(name)?;
         let (mut percent, mut period): (c_uint, c_uint) = (0, 0);
         // SAFETY: the signature is nvml.h's for the names above; both numbers outlive the call.
-        let code = times::call(name, || unsafe { function(device, &mut percent, &mut period) });
+        let code = call(name, || unsafe { function(device, &mut percent, &mut period) });
         (code == 0 && percent <= 100).then_some(percent)
     }
 
@@ -417,7 +419,7 @@ impl Nvml {
         let mut values =
             asked.map(|(field, scope)| FieldValue { field, scope, ..FieldValue::default() });
         // SAFETY: the signature is nvml.h's; as many values follow as are said.
-        let code = times::call(c"nvmlDeviceGetFieldValues", || unsafe {
+        let code = call(c"nvmlDeviceGetFieldValues", || unsafe {
             function(device, N as c_int, values.as_mut_ptr())
         });
         values.map(|value| if code == 0 { value.number() } else { None })
@@ -431,7 +433,7 @@ impl Nvml {
             let mut count: c_ulonglong = 0;
             // SAFETY: the signature is nvml.h's; `count` outlives the call.
             let function = function?;
-            let code = times::call(c"nvmlDeviceGetTotalEccErrors", || unsafe {
+            let code = call(c"nvmlDeviceGetTotalEccErrors", || unsafe {
                 function(device, kind, counter, &mut count)
             });
             (code == 0 && !NO_VALUE.contains(&count)).then_some(count)
@@ -446,7 +448,7 @@ impl Nvml {
         let states = (0..MOST_LINKS).filter_map(|link| {
             let mut active: c_uint = 0;
             // SAFETY: the signature is nvml.h's; `active` outlives the call.
-            let code = times::call(c"nvmlDeviceGetNvLinkState", || unsafe {
+            let code = call(c"nvmlDeviceGetNvLinkState", || unsafe {
                 function(device, link, &mut active)
             });
             (code == 0).then_some(active == 1)
@@ -466,7 +468,7 @@ impl Nvml {
         let counts = (0..links).filter_map(|link| {
             let mut count: c_ulonglong = 0;
             // SAFETY: the signature is nvml.h's; `count` outlives the call.
-            let code = times::call(c"nvmlDeviceGetNvLinkErrorCounter", || unsafe {
+            let code = call(c"nvmlDeviceGetNvLinkErrorCounter", || unsafe {
                 function(device, link, counter, &mut count)
             });
             (code == 0 && !NO_VALUE.contains(&count)).then_some(count)

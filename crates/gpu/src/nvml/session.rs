@@ -1,11 +1,11 @@
 //! An NVML session that lasts: what changes while a GPU works.
 
-use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Device, Nvml, Silence, times};
+use super::call::{self, call};
+use super::{Device, Nvml, Silence};
 
 /// `NVML_CLOCK_SM`, `NVML_CLOCK_MEM`, `NVML_TEMPERATURE_GPU`.
 const SM: c_uint = 1;
@@ -42,18 +42,6 @@ pub struct Moment {
     pub pcie: Option<(u32, u32)>,
     /// One of the calls was answered with this: the GPU is lost, or must be reset.
     pub lost: Option<i32>,
-}
-
-thread_local! {
-    /// What a call of this thread was answered with last that no GPU at work answers.
-    static LOST: Cell<Option<i32>> = const { Cell::new(None) };
-}
-
-/// Keeps `NVML_ERROR_GPU_IS_LOST` and `NVML_ERROR_RESET_REQUIRED` (nvml.h), with which any call may be answered.
-pub(super) fn heed(code: c_int) {
-    if matches!(code, 15 | 16) {
-        LOST.set(Some(code));
-    }
 }
 
 /// What bounds a GPU.
@@ -101,15 +89,15 @@ impl Session {
         let id = CString::new(id).ok()?;
         let mut device: Device = std::ptr::null_mut();
         // SAFETY: the signature is nvml.h's; the text ends with NUL, `device` outlives the call.
-        let code = unsafe { function(id.as_ptr(), &mut device) };
-        heed(code);
+        let find = || unsafe { function(id.as_ptr(), &mut device) };
+        let code = call(c"nvmlDeviceGetHandleByPciBusId_v2", find);
         (code == 0).then(|| self.keep(device))
     }
 
     /// With what a call of this thread was answered since this was asked last that no GPU at work answers: it is lost, or must be
     /// reset. Of the calls for [`Self::moment`] that says so itself.
     pub fn lost() -> Option<i32> {
-        LOST.take()
+        call::lost()
     }
 
     /// A handle's number in this session; the same for the same handle.
@@ -133,7 +121,7 @@ impl Session {
         type Shutdown = unsafe extern "C" fn() -> c_int;
         if let Some(shutdown) = self.nvml.symbol::<Shutdown>(c"nvmlShutdown") {
             // SAFETY: `nvmlReturn_t nvmlShutdown(void)`, per nvml.h.
-            let _ = unsafe { shutdown() };
+            let _ = call(c"nvmlShutdown", || unsafe { shutdown() });
         }
     }
 
@@ -143,8 +131,7 @@ impl Session {
         let function = self.nvml.symbol::<OfKind>(name)?;
         let mut value: c_uint = 0;
         // SAFETY: the signature is nvml.h's for the names below; `value` outlives the call.
-        let code = times::call(name, || unsafe { function(device, kind, &mut value) });
-        heed(code);
+        let code = call(name, || unsafe { function(device, kind, &mut value) });
         (code == 0).then_some(value)
     }
 
@@ -166,7 +153,7 @@ impl Session {
     pub fn moment(&self, gpu: usize) -> Moment {
         let Some(device) = self.device(gpu) else { return Moment::default() };
         let number = |name: &CStr| self.nvml.get::<c_uint>(name, device, 0).filter(is_said);
-        LOST.set(None);
+        _ = call::lost();
         let moment = Moment {
             lost: None,
             sm_mhz: self.said_of_kind(c"nvmlDeviceGetClockInfo", device, SM),
@@ -180,7 +167,7 @@ impl Session {
             pcie: number(c"nvmlDeviceGetCurrPcieLinkGeneration")
                 .zip(number(c"nvmlDeviceGetCurrPcieLinkWidth")),
         };
-        Moment { lost: LOST.take(), ..moment }
+        Moment { lost: call::lost(), ..moment }
     }
 
     /// What bounds the GPU.

@@ -1,7 +1,6 @@
 //! What calls cost: how often, how long, and how much of a processor. Off unless it is asked for.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,10 +41,6 @@ pub fn measure<T>(name: &str, work: impl FnOnce() -> T) -> T {
     cost.longest = cost.longest.max(took);
     cost.processor += used;
     result
-}
-
-pub(super) fn call<T>(name: &CStr, work: impl FnOnce() -> T) -> T {
-    measure(name.to_str().unwrap_or("?"), work)
 }
 
 /// All so far, the dearest first.

@@ -21,33 +21,45 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// One that has these libraries as well, by what they are made of and what they are called.
+    pub fn with(libraries: &[(&str, &str)]) -> Self {
         let world = World::new();
         let folder = world.path("gpu");
         fs::create_dir_all(&folder).unwrap();
-        let nvml = FakeNvml::new(&folder, "");
-        drop(FakeGpu::new(&folder).with("libcublasLt", "libcublasLt.so.13", &[]));
+        let nvml = FakeNvml::new(&folder, &working(2));
+        let gpu = FakeGpu::new(&folder).with("libcublasLt", "libcublasLt.so.13", &[]);
+        let add = |gpu: FakeGpu, (source, name): &(&str, &str)| gpu.with(source, name, &[]);
+        drop(libraries.iter().fold(gpu, add));
         Self { world, nvml }
     }
 
     /// `sconce bench --host` of the first GPU, NVML saying this beside what an H100 at its highest clock has.
     pub fn command(&self, words: &[&str], nvml: &str) -> Command {
-        self.nvml.becomes(&(FakeNvml::h100s(1) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n" + nvml));
+        self.nvml.becomes(&(working(1) + nvml));
         self.bench(&[&["--host", "--seed", "7"], words].concat())
     }
 
     /// `sconce bench` with these words alone.
     pub fn bench(&self, words: &[&str]) -> Command {
+        let mut command = self.plain(words);
+        command.envs(RIGHT.iter().copied());
+        command
+    }
+
+    /// The same beside a GPU of which nothing is said: its memory, and how fast it is, are what the libraries have.
+    pub fn plain(&self, words: &[&str]) -> Command {
         let mut command = self.world.sconce(&["bench"]);
         command.args(words).env("LD_LIBRARY_PATH", self.nvml.folder());
         command.env("FAKE_NVML_WORLD", self.nvml.world()).env("PATH", "/usr/bin:/bin");
-        command.envs(RIGHT.iter().copied());
         command
     }
 
     /// These figures beside NVML's four GPUs, of which it says this, and with what the libraries say of themselves.
     pub fn of(&self, words: &[&str], figures: &str, nvml: &str, says: &[(&str, &str)]) -> Command {
-        let working = FakeNvml::h100s(4) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n";
-        self.nvml.becomes(&(working + nvml));
+        self.nvml.becomes(&(working(4) + nvml));
         let mut command = self.bench(&["--host", "--seed", "7", "--only", figures]);
         command.args(words).envs(says.iter().copied());
         command
@@ -98,6 +110,11 @@ impl Machine {
         write_program(&venv.join("bin/python"), &format!("#!/bin/sh\n{script}\n"));
         venv.join("bin/python").to_string_lossy().into_owned()
     }
+}
+
+/// NVML's world: GPUs at their highest clock.
+pub fn working(gpus: usize) -> String {
+    FakeNvml::h100s(gpus) + "gpu.*.sm_mhz 1980\ngpu.*.reasons 0\n"
 }
 
 /// The exit code, and all that is said.

@@ -88,7 +88,7 @@ int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
     return 0;
 }
 int cuDeviceGetPCIBusId(char *id, int length, int device) { snprintf(id, length, "0000:%02X:00.0", 0x18 + (getenv("FAKE_GPU_ONE_PLACE") ? 0 : device)); return 0; }
-int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return 0; }
+int cuDeviceCanAccessPeer(int *can, int device, int peer) { *can = 1; return getenv("FAKE_GPU_PEER_FAILS") ? 101 : 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(device + 1ul); return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }

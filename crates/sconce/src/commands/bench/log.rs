@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sconce_bench::report::{Report, VERSION};
+use sconce_bench::report::{Report, VERSION, says_nothing};
 use serde_json::Value;
 
 use crate::commands::ps::since;
@@ -173,8 +173,10 @@ fn show(result: &Value, shown: &[&str]) {
             let Some(one) = figures.iter().find(of) else { continue };
             let value = one.get("value").and_then(Value::as_f64).unwrap_or_default();
             let unit = one.get("unit").and_then(Value::as_str).unwrap_or_default();
+            let because = one.get("because").and_then(Value::as_str).unwrap_or_default();
             let low = match one.get("verdict").and_then(Value::as_str) {
                 Some("low") => " LOW",
+                Some("unknown") if says_nothing(because) => " (can't tell)",
                 _ => "",
             };
             found.push(format!("{name} {value:.0} {}{low}", plain(unit)));
