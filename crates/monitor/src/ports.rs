@@ -99,8 +99,11 @@ impl Port {
     }
 }
 
+/// What was read, and when.
+type Read = Mutex<Option<(Instant, Vec<Port>)>>;
+
 /// Looks at the ports in a thread of its own, for as long as it lives.
-pub(crate) struct Ports(Arc<Mutex<Option<(Instant, Vec<Port>)>>>);
+pub(crate) struct Ports(Arc<Read>);
 
 impl Ports {
     /// Those of a folder; none where there is no such folder, as without an adapter.
@@ -125,7 +128,7 @@ impl Ports {
     }
 }
 
-fn keep(folder: &Path, known: &Weak<Mutex<Option<(Instant, Vec<Port>)>>>) {
+fn keep(folder: &Path, known: &Weak<Read>) {
     loop {
         let ports = read(folder);
         let Some(known) = known.upgrade() else { return };

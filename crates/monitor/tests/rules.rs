@@ -398,7 +398,8 @@ fn ports_of_infiniband() {
             .join("; ")
     };
     let mut out = String::new();
-    let rows: [(&str, u64, &dyn Fn(u64) -> Port); 8] = [
+    type Moment<'a> = &'a dyn Fn(u64) -> Port;
+    let rows: [(&str, u64, Moment<'_>); 8] = [
         ("active", 60, &|_| port("ACTIVE", 7, 500)),
         ("went down", 60, &|at| if at < 5 { port("ACTIVE", 0, 0) } else { port("DOWN", 1, 0) }),
         ("was down before", 60, &|_| port("DOWN", 1, 0)),
