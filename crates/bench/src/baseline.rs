@@ -22,7 +22,7 @@ pub struct Baseline {
     image: Option<String>,
     torch: Option<String>,
     gpus: Vec<Gpu>,
-    figures: Vec<(String, Vec<u32>, f64)>,
+    figures: Vec<Earlier>,
     /// Why some of them are not known to be what was reached.
     doubts: Vec<(String, Vec<u32>, Sentence)>,
     /// What it says was computed wrongly.
@@ -47,6 +47,22 @@ struct Gpu {
     bus_id: Option<String>,
 }
 
+/// A figure of the earlier result.
+#[derive(Clone, Debug, PartialEq)]
+struct Earlier {
+    figure: String,
+    gpus: Vec<u32>,
+    value: f64,
+    spread: f64,
+}
+
+impl Earlier {
+    fn of(one: &Measured) -> Self {
+        let Measured { figure, gpus, value, spread, .. } = one.clone();
+        Self { figure, gpus, value, spread }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Wrong {
     figure: String,
@@ -62,13 +78,21 @@ impl Baseline {
 
     /// The names of its figures, each once.
     pub fn names(&self) -> BTreeSet<&str> {
-        self.figures.iter().map(|(name, _, _)| name.as_str()).collect()
+        self.figures.iter().map(|one| one.figure.as_str()).collect()
     }
 
     /// The value of a figure of these GPUs.
     pub(crate) fn value(&self, figure: &str, gpus: &[u32]) -> Option<f64> {
-        let same = |one: &&(String, Vec<u32>, f64)| one.0 == figure && one.1 == gpus;
-        self.figures.iter().find(same).map(|(_, _, value)| *value)
+        self.figure(figure, gpus).map(|one| one.value)
+    }
+
+    /// How far its repeats were apart, as a share.
+    pub(crate) fn spread(&self, figure: &str, gpus: &[u32]) -> Option<f64> {
+        self.figure(figure, gpus).map(|one| one.spread)
+    }
+
+    fn figure(&self, figure: &str, gpus: &[u32]) -> Option<&Earlier> {
+        self.figures.iter().find(|one| one.figure == figure && one.gpus == gpus)
     }
 
     /// What it says was wrong on these GPUs, of any figure: a line each.
@@ -124,7 +148,7 @@ impl From<&Report> for Baseline {
             image: None,
             torch: report.torch.clone(),
             gpus: report.gpus.iter().map(Gpu::of).collect(),
-            figures: figures.map(|one| (one.figure.clone(), one.gpus.clone(), one.value)).collect(),
+            figures: figures.map(Earlier::of).collect(),
             doubts: doubts.collect(),
             // Its own report says it.
             wrong: Vec::new(),

@@ -50,7 +50,7 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 pub enum Changed {
-    /// It differs by less than two runs of one GPU do.
+    /// It differs by less than two runs of one GPU do, or than the repeats of one of them.
     Same,
     /// It is better.
     Better,
@@ -173,9 +173,11 @@ fn change(earlier: &Baseline, report: &Report, one: &Judged) -> Option<Change> {
     let before = earlier.value(name, gpus)?;
     let (now, row) = (one.figure.value, figure(name)?);
     let share = now / before - 1.0;
+    // Nor is one that the repeats of either run have among themselves.
+    let spread = one.figure.spread.max(earlier.spread(name, gpus).unwrap_or_default());
     let verdict = match why_not(earlier, report, one) {
         Some(because) => Changed::Unknown { because },
-        None if share.abs() < CHANGED => Changed::Same,
+        None if share.abs() < CHANGED.max(spread) => Changed::Same,
         None if (share > 0.0) == row.more => Changed::Better,
         None => Changed::Worse,
     };

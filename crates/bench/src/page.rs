@@ -103,7 +103,8 @@ names others, `--gpus 0,1` shows these), `--json` all of them; results of a newe
 is *can't tell*, and so is one whose timer the host's clock did not bear out, whose repeats are far apart, whose GPU or clock contradicts itself, or that is more than 1.1 times the best known, then or now; a GPU that was wrong then, in any figure, is named; so is each GPU that is measured and that it does not have. Where nothing is compared, it is said why. One that has none of the figures that are asked for is refused then. Another effort, image, GPU
 (its name, or its multiprocessors), driver and torch (by the name of its package: nothing of it is run) are said before anything is measured, and again
 above the changes, in the document and on the pages. Of another GPU or effort no figure is better or worse: *can't tell because* has the reason.
-Another driver, image or torch is what people compare: the figures are compared, beside what differs.
+Another driver, image or torch is what people compare: the figures are compared, beside what differs. A figure is better or worse from 3 % on, where that is more than the repeats of either run
+are apart (the ± of its line).
 
 **The verdict** compares with figures in `crates/facts/data/figures.toml`, each with its source. *As expected*: at least 93 % of the best that is
 known of this GPU, published or measured by this project (sustained: 83 %; with the host: 85 %). *Above DCGM's floor*: more than NVIDIA's acceptance test asks

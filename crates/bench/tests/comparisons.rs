@@ -53,6 +53,35 @@ fn runs_are_compared() {
     assert_eq!(unknown(&comparison), 0, "{changes}");
 }
 
+/// A change of 16 % that the repeats of either run have among themselves is none.
+#[test]
+fn what_repeats_differ_by_is_no_change() {
+    for (then, now, verdict) in [
+        (0.01, 0.01, Changed::Better),
+        (0.01, 0.15, Changed::Better),
+        (0.01, 0.17, Changed::Same),
+        (0.17, 0.01, Changed::Same),
+    ] {
+        let earlier = |before: &mut Value| {
+            let figures = before["figures"].as_array_mut().unwrap();
+            for one in figures.iter_mut().filter(|one| one["figure"] == "bf16") {
+                one["spread"] = then.into();
+            }
+        };
+        let comparison = compared(earlier, |lines| {
+            for line in lines {
+                if let Line::Figure(figure) = line
+                    && figure.figure == "bf16"
+                {
+                    figure.spread = now;
+                }
+            }
+        });
+        let bf16 = comparison.figures.iter().find(|one| one.figure == "bf16").unwrap();
+        assert_eq!(bf16.verdict, verdict, "{then} {now}: {bf16}");
+    }
+}
+
 /// Of two kinds of GPU, of parts of one, or of two efforts no figure is better than the other.
 #[test]
 fn what_can_not_be_compared_has_no_verdict() {

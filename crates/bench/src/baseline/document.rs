@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Baseline, Gpu, Wrong, why_not_believed};
+use super::{Baseline, Earlier, Gpu, Wrong, why_not_believed};
 use crate::answer::{Evidence, Figure as Measured, Gpu as Now, plain, senseless};
 use crate::bound::impossible;
 use crate::figures::figure;
@@ -150,7 +150,7 @@ impl Baseline {
             if let Some(doubt) = why_not_believed(&listed, &one.0) {
                 doubts.push((name.clone(), of.clone(), doubt));
             }
-            figures.push((name.clone(), of.clone(), *value));
+            figures.push(Earlier::of(&one.0));
         }
         let mut wrong = document.wrong;
         for one in &mut wrong {
