@@ -127,7 +127,7 @@ faster memory.
 
 Exit codes: 0 all was measured, and nothing is low; 1 a wrong result, or a figure that is low; 11 part of what was asked for could not be
 measured, or something was said that nobody asked for (the last line has which); 12 nothing could be measured; 2 options that make no sense together, or a figure that there is not; 3 a document that can't be read
-(`--baseline`, a sconce.toml); 7 the store, where results are kept too, can't be read or written; 8 the container was given no GPU; 130 interrupted by Ctrl-C, 143 by
+(`--baseline`, a sconce.toml); 7 the store can't be read or written (where a result alone can't be kept in it, a note says so); 8 the container was given no GPU; 130 interrupted by Ctrl-C, 143 by
 SIGTERM, else 128 and the number of the signal (what was measured until then is printed, and not kept). Any other is that of what keeps
 the container from starting (`sconce --help` has them all). `--json` gives the [document](format/bench.md), `--markdown` and `--html` a page.
 

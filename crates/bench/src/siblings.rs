@@ -44,11 +44,12 @@ fn of<'a>(gpus: &'a [Gpu], one: &Figure) -> Option<Vec<&'a Gpu>> {
     one.gpus.iter().map(|number| gpus.iter().find(|gpu| gpu.gpu == *number)).collect()
 }
 
-/// Of one product, both whole or both split, and with the same power limit when they were made: some are sold with several.
+/// Of one product, as large, both whole or both split, and with the same power limit when they were made: some are sold with several.
 fn alike(one: &Gpu, other: &Gpu) -> bool {
     let by_default = |gpu: &Gpu| gpu.board.and_then(|board| board.power_default_w);
     let limits = by_default(one).zip(by_default(other));
     one.name == other.name
+        && one.sm_count == other.sm_count
         && (one.mig == Some(true)) == (other.mig == Some(true))
         && limits.is_none_or(|(one, other)| (one - other).abs() <= 1.0)
 }

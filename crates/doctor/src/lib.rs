@@ -26,5 +26,6 @@ pub use page::page;
 pub use report::{Finding, Report, Severity, Verdict, before_start, examine};
 pub use rules::Rule;
 pub use snapshot::{
-    Cdi, Driver, Gpu, Imex, Link, LogError, MigInstance, Node, Os, Pci, Rootless, Snapshot, Subject,
+    Cdi, Driver, Gpu, Imex, Link, LogError, MigInstance, Node, Os, Others, Pci, Rootless, Snapshot,
+    Subject,
 };

@@ -329,6 +329,24 @@ pub struct Subject {
     pub driver_floor: Option<String>,
     /// The architectures it has code for; empty when unknown.
     pub architectures: Vec<Sm>,
+    /// It holds no torch, so that nothing is known of its CUDA.
+    pub without_torch: bool,
+    /// The processor that it is for, as the kernel calls it; absent when unknown.
+    pub processor: Option<String>,
+    /// What else it holds that may have code for GPUs.
+    pub others: Others,
+}
+
+/// What a subject holds beside torch, which is not judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// Nothing that is compiled.
+    #[default]
+    None,
+    /// So many packages with compiled code.
+    Packages(usize),
+    /// That is not known.
+    Unknown,
 }
 
 impl Snapshot {

@@ -27,6 +27,7 @@ fn before_a_start() {
         cuda_major: Some(13),
         driver_floor: None,
         architectures: vec!["sm_90".parse().unwrap()],
+        ..Subject::default()
     };
     let cpu = Subject { name: "torch-cpu".into(), ..Subject::default() };
     check("h100-vm", None, None, expect![[""]]);

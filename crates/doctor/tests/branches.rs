@@ -128,6 +128,7 @@ fn an_image_that_no_driver_of_the_gpu_runs() {
         cuda_major: Some(13),
         driver_floor: Some("590.44.01".into()),
         architectures: vec![],
+        ..Subject::default()
     };
     let mut seen = case("upgraded-past-the-gpu");
     seen.driver.libraries.clone_from(&seen.driver.module);

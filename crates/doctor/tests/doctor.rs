@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use expect_test::{Expect, expect, expect_file};
-use sconce_doctor::{Rootless, Snapshot, Subject, Verdict, examine, page, rules};
+use sconce_doctor::{Others, Rootless, Snapshot, Subject, Verdict, examine, page, rules};
 use world::world;
 
 fn snapshot(name: &str) -> Snapshot {
@@ -172,6 +172,7 @@ fn a_recorded_h200() {
         cuda_major: Some(13),
         driver_floor: None,
         architectures: vec!["sm_100".parse().unwrap()],
+        ..Subject::default()
     };
     let report = examine(&recorded, Some(&blackwell));
     assert!(report.findings.iter().any(|finding| finding.rule.id == "gpu-not-covered"));
@@ -294,6 +295,46 @@ fn a_sick_machine() {
     );
 }
 
+/// Torch alone is judged by a lock; without torch nothing is, and no yes is said.
+#[test]
+fn what_is_not_judged_is_said() {
+    let subject = |without_torch, others| Subject {
+        name: "mine".into(),
+        cuda_major: Some(13),
+        without_torch,
+        others,
+        ..Subject::default()
+    };
+    let arm = Subject { processor: Some("aarch64".into()), ..subject(false, Others::None) };
+    let mut out = String::new();
+    for subject in [
+        subject(false, Others::None),
+        subject(false, Others::Packages(1)),
+        subject(false, Others::Unknown),
+        subject(true, Others::None),
+        subject(true, Others::Packages(2)),
+        subject(true, Others::Unknown),
+        arm,
+    ] {
+        let world = world("h100");
+        let report = examine(&Snapshot::capture(&world.machine), Some(&subject));
+        out += &format!("{:?}", report.verdict);
+        for finding in &report.findings {
+            out += &format!("; {:?} {}: {}", finding.severity, finding.rule.id, finding.summary);
+        }
+        out += "\n";
+    }
+    expect![[r#"
+        Ready
+        Ready; Notes not-judged: of mine its torch is judged; one more package with compiled code is not
+        Ready; Notes not-judged: of mine its torch is judged; what else it holds is not
+        Ready
+        CantTell; Unknown not-judged: mine has no torch, and 2 more packages with compiled code are not judged
+        CantTell; Unknown not-judged: mine has no torch, and what else it holds is not judged
+        Blocked; Stops other-processor: mine is for aarch64, and this machine is x86_64
+    "#]].assert_eq(&out);
+}
+
 #[test]
 fn an_image_for_another_machine() {
     let subject = Subject {
@@ -301,6 +342,7 @@ fn an_image_for_another_machine() {
         cuda_major: Some(13),
         driver_floor: None,
         architectures: ["sm_80", "sm_90"].map(|sm| sm.parse().unwrap()).to_vec(),
+        ..Subject::default()
     };
     check(
         "h100",
@@ -366,8 +408,16 @@ fn every_rule_is_met() {
         cuda_major: Some(13),
         driver_floor: None,
         architectures: vec!["sm_120".parse().unwrap()],
+        ..Subject::default()
     };
     let cpu = Subject { name: "a CPU build".into(), ..Subject::default() };
+    let unread = Subject {
+        name: "a lock".into(),
+        without_torch: true,
+        processor: Some("riscv64".into()),
+        others: Others::Unknown,
+        ..Subject::default()
+    };
     let mut met = BTreeSet::new();
     let mut snapshots: Vec<Snapshot> = worlds.into_iter().map(snapshot).collect();
     // No world has the settings of a kernel, nor a complaint of a GPU that answers.
@@ -388,7 +438,7 @@ fn every_rule_is_met() {
     (jetson.kernel, jetson.modules) = (Some("5.15.148-tegra".into()), vec!["nvgpu".into()]);
     snapshots.extend([host, jetson]);
     for snapshot in snapshots {
-        for subject in [None, Some(&subject), Some(&cpu)] {
+        for subject in [None, Some(&subject), Some(&cpu), Some(&unread)] {
             met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));
         }
     }

@@ -151,6 +151,12 @@ pub struct Moved {
     pub layers: usize,
 }
 
+/// Of all wheels of a lock: a library that only another wheel would bring, torch's or NVIDIA's, is nowhere.
+fn lacks(basis: Basis, finding: &Finding) -> bool {
+    let of_wheels = |name: &str| names::is_of_torch(name) || names::is_of_nvidia(name);
+    basis == Basis::Wheels && finding.kind == Kind::LibraryMissing && of_wheels(&finding.subject)
+}
+
 /// Whether a private copy of a library lacks parts of itself: nothing beside it brings them.
 fn is_of_copy(finding: &Finding) -> bool {
     let name = finding.subject.rsplit('/').next().unwrap_or(&finding.subject);
@@ -202,7 +208,7 @@ pub fn inspect(
     }
     findings.extend(closure.findings.into_iter().map(|finding| match finding.kind {
         Kind::LibraryMissing | Kind::LibraryUnreachable | Kind::PluginMissing
-            if options.partial && !is_of_copy(&finding) =>
+            if options.partial && !is_of_copy(&finding) && !lacks(options.basis, &finding) =>
         {
             Finding { severity: Severity::Note, gpu: false, undecided: false, ..finding }
         }

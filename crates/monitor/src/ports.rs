@@ -17,8 +17,8 @@ pub const INFINIBAND: &str = "/sys/class/infiniband";
 const EVERY: Duration = Duration::from_secs(5);
 /// What was read longer ago is not given out: an adapter whose firmware hangs holds up whoever reads.
 const STALE: Duration = Duration::from_secs(30);
-/// The most adapters, and ports of one.
-const MOST: usize = 64;
+/// The most adapters, and ports of one: virtual functions (SR-IOV) are adapters too.
+const MOST: usize = 2048;
 /// Bytes read of a file.
 const LIMIT: u64 = 4096;
 

@@ -336,6 +336,31 @@ fn a_gpu_that_blocks_and_one_that_falls_away() {
     );
 }
 
+/// What happened in it is told at the moment it is played, however old the recording is.
+#[test]
+fn an_old_recording_tells_of_its_errors() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(1));
+    let gpu = r#""gpus":[{"index":0,"uuid":"GPU-1","values":{"power_watts":70}}]"#;
+    let mut lines = "{\"sconce_recording\":1,\"host\":\"a\"}\n".to_owned();
+    for second in 0..40 {
+        let at = 1_700_000_000_000_u64 + second * 100;
+        let event = match second {
+            5 => format!(r#","events":[{{"at_ms":{at},"kind":"xid","uuid":"GPU-1","code":79}}]"#),
+            _ => String::new(),
+        };
+        lines += &format!("{{\"at_ms\":{at},\"xid_events\":true,{gpu}{event}}}\n");
+    }
+    let mut gzip = Command::new("gzip");
+    let gzip = gzip.stdin(Stdio::piped()).stdout(fs::File::create(world.path("old.gz")).unwrap());
+    let mut gzip = gzip.spawn().unwrap();
+    gzip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(gzip.wait().unwrap().success());
+    let words = ["monitor", "--replay", "old.gz", "--textfile", "out.prom"];
+    let (_, _, err) = says(&world, &fake, &words);
+    assert!(err.contains("critical: xid on GPU 0") && err.contains("Xid 79"), "{err}");
+}
+
 #[test]
 fn an_xid_by_nvmls_events() {
     let world = World::new();
@@ -408,6 +433,13 @@ fn files_units_and_wrong_arguments() {
     let left: Vec<_> =
         fs::read_dir(world.path(".")).unwrap().flatten().map(|one| one.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+    std::os::unix::fs::symlink("gpu.prom", world.path("link.prom")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, world.path("fifo"), rustix::fs::Mode::RWXU).unwrap();
+    for name in ["link.prom", "fifo", "."] {
+        let (code, _, err) = says(&world, &fake, &["monitor", "--once", "--textfile", name]);
+        assert!(code != 0 && !err.is_empty(), "{name}: {code} {err}");
+    }
+    assert!(world.path("link.prom").is_symlink());
     let (code, _, err) = says(&world, &fake, &["monitor", "--once", "--textfile", "no/gpu.prom"]);
     assert!(code == 7 && err.contains("no/gpu.prom"), "{code} {err}");
 

@@ -293,6 +293,7 @@ mod tests {
             cuda_major: cuda,
             driver_floor: None,
             architectures: vec![sm.parse().unwrap()],
+            ..Subject::default()
         }
     }
 

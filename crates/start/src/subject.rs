@@ -1,9 +1,10 @@
 //! What is to run, as `doctor` and a start judge it: from an image's labels, a lock, or the facts.
 
 use sconce_build::Builder;
-use sconce_doctor::{Snapshot, Subject};
-use sconce_lock::{Host, HostGpu, TorchFacts, TorchRequest};
-use sconce_store::Image;
+use sconce_doctor::{Others, Snapshot, Subject};
+use sconce_lock::{Host, HostGpu, Lock, Machine, TorchFacts, TorchRequest};
+use sconce_oci::Config;
+use sconce_store::{Image, Store};
 
 use crate::error::Error;
 use crate::target::{Kind, Target};
@@ -18,6 +19,8 @@ pub(crate) fn of_image(name: &str, image: &Image) -> Option<Subject> {
         cuda_major: label("cuda").and_then(|cuda| cuda.split('.').next()?.parse().ok()),
         driver_floor: label("driver").cloned(),
         architectures: architectures.split(',').filter_map(|sm| sm.parse().ok()).collect(),
+        others: Others::Unknown,
+        ..Subject::default()
     })
 }
 
@@ -28,12 +31,37 @@ pub(crate) fn of_torch(name: &str, torch: &TorchFacts) -> Subject {
         cuda_major: torch.cuda.map(|cuda| cuda.major),
         driver_floor: torch.driver.as_ref().map(ToString::to_string),
         architectures: torch.architectures.clone(),
+        ..Subject::default()
     }
+}
+
+/// What a lock needs, as far as it says.
+fn of_lock(name: &str, lock: &Lock) -> Subject {
+    let torch = lock.facts.torch.as_ref();
+    let count = lock.wheels.iter().filter(|wheel| wheel.may_be_native()).count();
+    Subject {
+        without_torch: torch.is_none(),
+        processor: Some(lock.facts.machine.as_str().to_owned()),
+        others: if count == 0 { Others::None } else { Others::Packages(count) },
+        ..torch.map_or_else(|| nameless(name), |torch| of_torch(name, torch))
+    }
+}
+
+/// Something of which nothing is known but what it is called.
+fn nameless(name: &str) -> Subject {
+    Subject { name: name.to_owned(), ..Subject::default() }
+}
+
+/// The processor that an image is for, as the kernel calls it.
+fn processor(store: &Store, image: &Image) -> Option<String> {
+    let config = Config::parse(&store.config(image).ok()?).ok()?;
+    let known = Machine::ALL.into_iter().find(|machine| config.is_for(machine.debian()));
+    Some(known.map_or_else(|| config.platform(), |machine| machine.as_str().to_owned()))
 }
 
 /// What `text` (a folder, a tag, an image) needs, without building or downloading anything: by
 /// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
-/// Nothing where it holds no torch, so that the machine alone is judged.
+/// Nothing of a project that wants no torch and has no lock: the machine alone is judged.
 ///
 /// # Errors
 /// Another kind of target, an image that says nothing of itself, a project for which there is no torch.
@@ -44,22 +72,27 @@ pub fn of_target(
     snapshot: &Snapshot,
 ) -> Result<Option<Subject>, Error> {
     let target = Target::find_for(text, command, Kind::JUDGED)?;
+    let project = target.project();
+    let lock = project.map(|project| builder.existing_lock(project)).transpose()?.flatten();
     if let Some(image) = target.stored(builder.store)? {
         let subject = of_image(text, &image);
-        if target.project().is_none() {
-            let built = image.labels.contains_key("dev.sconce.lock");
-            return if built { Ok(subject) } else { Err(Error::NoLabels(text.to_owned())) };
+        if project.is_none() && !image.labels.contains_key("dev.sconce.lock") {
+            return Err(Error::NoLabels(text.to_owned()));
         }
-        if subject.is_some() {
-            return Ok(subject);
+        if lock.is_none() || subject.is_some() {
+            let others = lock.as_ref().map_or(Others::Unknown, |lock| of_lock(text, lock).others);
+            let processor = processor(builder.store, &image);
+            let without_torch = subject.is_none();
+            let subject = subject.unwrap_or_else(|| nameless(text));
+            return Ok(Some(Subject { without_torch, processor, others, ..subject }));
         }
     }
-    let Some(project) = target.project() else { return Err(Error::NotPulled(text.to_owned())) };
-    if let Some(lock) = builder.existing_lock(project)? {
+    let Some(project) = project else { return Err(Error::NotPulled(text.to_owned())) };
+    if let Some(lock) = lock {
         if let Err(stale) = lock.check_spec(project.spec()) {
             builder.progress.note(&format!("judged by the lock as it is: {stale}"));
         }
-        return Ok(lock.facts.torch.as_ref().map(|torch| of_torch(text, torch)));
+        return Ok(Some(of_lock(text, &lock)));
     }
     if project.spec().environment.torch == TorchRequest::None {
         return Ok(None);
@@ -70,7 +103,8 @@ pub fn of_target(
     let torch = sconce_lock::foresee(project.spec(), &host)
         .or_else(|refused| sconce_lock::foresee(project.spec(), &any).map_err(|_| refused))?;
     let torch = torch.ok_or_else(|| Error::Unforeseen(text.to_owned()))?;
-    Ok(Some(of_torch(&format!("torch {}", torch.version), &torch)))
+    let subject = of_torch(&format!("torch {}", torch.version), &torch);
+    Ok(Some(Subject { others: Others::Unknown, ..subject }))
 }
 
 /// The machine of a snapshot, as a lock sees it.
@@ -105,6 +139,28 @@ mod tests {
             last_used: std::time::SystemTime::UNIX_EPOCH,
             store: "/store".into(),
         }
+    }
+
+    #[test]
+    fn a_lock_says_what_it_holds_beside_torch() {
+        let wheel = |name: &str, file: &str| sconce_lock::Wheel {
+            name: name.into(),
+            version: "1.0".into(),
+            file: file.into(),
+            size: None,
+            sha256: Digest::of(name.as_bytes()),
+            index: "pypi".into(),
+            url: None,
+            variant: None,
+        };
+        let facts = sconce_lock::Facts::of_base(Machine::Aarch64, "trixie", "3.13", "2.41");
+        let mut lock = Lock::of_facts(facts);
+        lock.wheels = vec![wheel("six", "six-1.0-py3-none-any.whl")];
+        let subject = of_lock("mine", &lock);
+        assert_eq!((subject.without_torch, subject.others), (true, Others::None));
+        assert_eq!(subject.processor.as_deref(), Some("aarch64"));
+        lock.wheels.push(wheel("torchao", "torchao-1.0-cp39-abi3-manylinux_2_28_aarch64.whl"));
+        assert_eq!(of_lock("mine", &lock).others, Others::Packages(1));
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
-    let Some(subject) = subject.filter(|subject| subject.cuda_major.is_none()) else {
+    let Some(subject) =
+        subject.filter(|subject| subject.cuda_major.is_none() && !subject.without_torch)
+    else {
         return Vec::new();
     };
     if snapshot.gpus.is_empty() {

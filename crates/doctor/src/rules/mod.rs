@@ -42,8 +42,10 @@ mod needs_proprietary_module;
 mod node_denied;
 mod node_missing;
 mod node_stale;
+mod not_judged;
 mod nvlsm;
 mod nvml_silent;
+mod other_processor;
 mod pcie_link;
 mod peer_to_peer;
 mod persistence;
@@ -91,6 +93,7 @@ pub const RULES: &[&Rule] = &[
     &driver_not_loaded::RULE,
     &driver_libraries_missing::RULE,
     &driver_mismatch::RULE,
+    &other_processor::RULE,
     &gpu_not_covered::RULE,
     &image_without_cuda::RULE,
     &gpu_held::RULE,
@@ -139,11 +142,17 @@ pub const RULES: &[&Rule] = &[
     &device_cgroup::RULE,
     &rootless::RULE,
     &driver_too_old::RULE,
+    &not_judged::RULE,
 ];
 
 /// Those that hold where no GPU is served, as on a Jetson: what says of NVIDIA's driver is not asked.
-pub(crate) const WITHOUT_GPU: &[&Rule] =
-    &[&jetson::RULE, &kernel_too_old::RULE, &host_name::RULE, &rootless::RULE];
+pub(crate) const WITHOUT_GPU: &[&Rule] = &[
+    &jetson::RULE,
+    &kernel_too_old::RULE,
+    &other_processor::RULE,
+    &host_name::RULE,
+    &rootless::RULE,
+];
 
 /// Whether it is a Jetson, whose GPU is not served.
 pub(crate) fn is_jetson(snapshot: &Snapshot) -> bool {

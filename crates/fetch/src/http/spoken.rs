@@ -42,8 +42,10 @@ impl Client {
             Error::NoTls { url } => url.clone(),
             _ => return failure,
         };
-        // A server that has answered once speaks as it was asked. Each is asked at most once.
-        if !self.known().meet(asked) {
+        let is_no_tls = matches!(failure, Error::NoTls { .. });
+        // A server that has answered once speaks as it was asked. Each is asked at most once, but by those who all heard at the same time
+        // that it speaks no TLS.
+        if !self.known().meet(asked) && !is_no_tls {
             return failure;
         }
         let Some(other) = other_way(asked) else { return failure };
@@ -52,7 +54,6 @@ impl Client {
         let request = request.proxy(proxy.cloned()).timeout_global(Some(PATIENCE)).build();
         let answer = request.call().map_err(|error| failed(error, &url, PATIENCE));
         let wanted_plain = self.options.plain_http;
-        let is_no_tls = matches!(failure, Error::NoTls { .. });
         match (answer, other.scheme()) {
             (Ok(_), "https") => Error::OnlyTls { url, wanted_plain },
             (Ok(answer), _) if is_no_tls || answer.status().as_u16() != BAD_REQUEST => {

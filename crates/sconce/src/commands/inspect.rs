@@ -75,6 +75,15 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let platform = args.platform.as_deref().unwrap_or(native);
     let report = match look(global, args, platform)? {
         Found::Facts(report) => *report,
+        Found::Part(facts, subject) => {
+            // What is here can say no; a yes needs all of it.
+            let part = judge(global, args, *subject, Basis::Bytes)?;
+            let answer = args.gpu.as_deref().map(|gpu| part.answer(gpu, args.driver.as_ref()));
+            match answer.transpose()? {
+                Some(answer) if answer.says == Says::No => part,
+                _ => *facts,
+            }
+        }
         Found::Bytes(subject, basis) => judge(global, args, *subject, basis)?,
         Found::Remote(subject, moved) => {
             let report = judge(global, args, *subject, Basis::Bytes)?;
@@ -126,6 +135,8 @@ enum Found {
     Remote(Box<Subject>, Moved),
     /// Facts alone.
     Facts(Box<Report>),
+    /// Facts, and the bytes of some wheels of the lock.
+    Part(Box<Report>, Box<Subject>),
 }
 
 fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> {

@@ -474,8 +474,12 @@ fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failu
             thread::sleep(Duration::from_millis(gap));
         }
         last = Some(sample.at_ms);
-        // For who reads it, it is now.
-        sample.at_ms = sampler::now_ms();
+        // For who reads it, it is now, and so is what happened.
+        let now = sampler::now_ms();
+        for event in &mut sample.events {
+            event.at_ms = now.saturating_sub(sample.at_ms.saturating_sub(event.at_ms));
+        }
+        sample.at_ms = now;
         if !take(sample) {
             return Ok(());
         }
@@ -495,6 +499,11 @@ fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| {
         Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
     };
+    // A rename would take the place of what is none: /dev/null, a FIFO, a link to another file.
+    if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
+        let what = format!("--textfile: {} is not a regular file", path.display());
+        return Err(Failure::new(Kind::Usage, what).hint("name a file that ends with .prom"));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     // node_exporter reads what ends with .prom: the part does not.

@@ -41,12 +41,14 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
         let path = context.store.blob_path(wheel.sha256)?;
         wheels.extend(path.map(|path| (wheel.file.clone(), path)));
     }
-    if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
-        let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
+    let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
+    let subject = || -> Result<Box<Subject>, Failure> {
         let tree = Subject::wheels(&wheels, &site)?;
-        let subject =
-            Subject { what: "lock", tree, library_path: None, partial: true, on_machine: false };
-        return Ok(Found::Bytes(Box::new(subject), Basis::Wheels));
+        let (what, library_path) = ("lock", None);
+        Ok(Box::new(Subject { what, tree, library_path, partial: true, on_machine: false }))
+    };
+    if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
+        return Ok(Found::Bytes(subject()?, Basis::Wheels));
     }
     let torch = lock.facts.torch.as_ref().map(|torch| Known {
         version: &torch.version,
@@ -56,5 +58,9 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
     });
     let report = by_facts(name, lock.facts.machine.as_str(), torch);
     let not_judged = lock.wheels.iter().filter(|wheel| wheel.may_be_native()).count();
-    Ok(Found::Facts(Box::new(Report { not_judged, ..report })))
+    let report = Box::new(Report { not_judged, ..report });
+    Ok(match wheels.is_empty() {
+        true => Found::Facts(report),
+        false => Found::Part(report, subject()?),
+    })
 }
