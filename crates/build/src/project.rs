@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
 use sconce_facts::Machine;
-use sconce_lock::{Change, Explanation, Host, Lock, Previous, Spec, Upgrade, Wheel};
+use sconce_lock::{Change, Explanation, Host, Lock, Previous, Requirements, Spec, Upgrade, Wheel};
 
 use sconce_open::Folder;
 
@@ -96,9 +96,8 @@ pub struct Ready {
 impl Project {
     /// The project in a folder: what its `sconce.toml` says, or, where there is none, its file of requirements.
     pub fn folder(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join("sconce.toml");
-        match path.exists() {
-            true => Ok(Self::of_spec(Spec::load(&path)?)),
+        match Self::has_spec(folder) {
+            true => Ok(Self::of_spec(Spec::load(&folder.join("sconce.toml"))?)),
             false => Self::of_text(folder, &Self::text(folder)?),
         }
     }
@@ -106,7 +105,7 @@ impl Project {
     /// The file of requirements that stands for the `sconce.toml` that a folder does not have.
     fn stand_in(folder: &Path) -> Option<&'static str> {
         let file = sconce_lock::project_file(folder)?;
-        (file.way.is_none() && !folder.join("sconce.toml").exists()).then_some(file.name)
+        (file.way.is_none() && !Self::has_spec(folder)).then_some(file.name)
     }
 
     /// The project in a folder with this text as its `sconce.toml`.
@@ -121,7 +120,13 @@ impl Project {
     /// Whether a folder is a project: it has a `sconce.toml`, or a file of requirements that stands for one.
     #[must_use]
     pub fn is_in(folder: &Path) -> bool {
-        folder.join("sconce.toml").exists() || Self::stand_in(folder).is_some()
+        Self::has_spec(folder) || Self::stand_in(folder).is_some()
+    }
+
+    /// Whether a folder has a `sconce.toml`. A link to nothing is one too, which can't be read.
+    #[must_use]
+    pub fn has_spec(folder: &Path) -> bool {
+        folder.join("sconce.toml").symlink_metadata().is_ok()
     }
 
     /// The project with these requirements besides, each built from its source distribution. Their
@@ -155,7 +160,7 @@ impl Project {
 
     /// The text of the `sconce.toml` in a folder, or what it would say for the file of requirements there.
     pub fn text(folder: &Path) -> Result<String, Error> {
-        if folder.join("sconce.toml").exists() {
+        if Self::has_spec(folder) {
             return Ok(Spec::text(folder)?);
         }
         match Self::stand_in(folder) {
@@ -336,16 +341,35 @@ impl Builder<'_> {
                 Err(stale) => self.progress.note(&format!("locking again: {stale}")),
             }
         }
-        if let Project::Folder { folder, .. } = project
-            && let Some(name) = Project::stand_in(folder)
-        {
-            self.progress.note(&format!(
-                "{name} says what is needed, and the folder is /workspace inside; `sconce init` writes a sconce.toml that says so"
-            ));
+        if let Project::Folder { folder, spec } = project {
+            self.say_what_is_read(folder, spec);
         }
         let locked = self.resolve(project, host, before.as_ref(), upgrade)?;
         self.keep_lock(project, &locked.lock)?;
         Ok(locked)
+    }
+
+    /// Says which file in a project's folder says what is needed, and which would but is not read.
+    fn say_what_is_read(&self, folder: &Path, spec: &Spec) {
+        if let Some(name) = Project::stand_in(folder) {
+            self.progress.note(&format!(
+                "{name} says what is needed, and the folder is /workspace inside; `sconce init` writes a sconce.toml that says so"
+            ));
+            if name == "pyproject.toml" && folder.join("uv.lock").exists() {
+                self.progress.note(
+                    "uv.lock is not read: `requirements = \"uv.lock\"` under [environment] in a sconce.toml takes the versions that it has",
+                );
+            }
+            return;
+        }
+        let Requirements::List(list) = &spec.environment.requirements else { return };
+        let unread = sconce_lock::project_file(folder).filter(|_| list.is_empty());
+        if let Some(file) = unread.filter(|file| file.way.is_none()) {
+            let name = file.name;
+            self.progress.note(&format!(
+                "{name} is not read, for the sconce.toml beside it names no requirements: `requirements = \"{name}\"` under [environment] takes them"
+            ));
+        }
     }
 
     /// A new lock for a project, which is not written; `before` is the one that is there.

@@ -264,6 +264,24 @@ fn a_file_of_requirements_does_in_place_of_a_sconce_toml() {
     world.says(&["lock", "x/y"], 4, &["pyproject.toml says what is needed"]);
 }
 
+/// What people would take for read, and is not, is said.
+#[test]
+fn a_file_that_is_not_read_is_named() {
+    let world = World::new("[environment]\ntorch = false\npython = \"3.13\"\n");
+    fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    world.write("requirements.txt", "einops\n");
+    let said = world.says(&["lock"], 0, &["requirements.txt is not read"]);
+    assert!(said.contains("`requirements = \"requirements.txt\"`"), "{said}");
+    fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    fs::remove_file(world.path("project/requirements.txt")).unwrap();
+    let said = world.says(&["lock"], 0, &[]);
+    assert!(!said.contains("is not read"), "{said}");
+    fs::create_dir(world.path("project/x")).unwrap();
+    world.write("x/pyproject.toml", "[project]\nname = \"a\"\ndependencies = [\"einops\"]\n");
+    world.write("x/uv.lock", "version = 1\n");
+    world.says(&["lock", "x"], 4, &["uv.lock is not read"]);
+}
+
 /// A file that says what is needed and can't be read is there all the same.
 #[test]
 fn a_file_of_requirements_that_can_not_be_read_is_named() {
@@ -271,7 +289,7 @@ fn a_file_of_requirements_that_can_not_be_read_is_named() {
     for name in ["sconce.toml", "sconce.lock"] {
         fs::remove_file(world.path("project").join(name)).unwrap();
     }
-    for file in ["requirements.txt", "pyproject.toml", "environment.yml"] {
+    for file in ["sconce.toml", "requirements.txt", "pyproject.toml", "environment.yml"] {
         let path = world.path("project").join(file);
         let kinds: [(&str, &dyn Fn()); 5] = [
             ("a folder", &|| fs::create_dir(&path).unwrap()),

@@ -221,7 +221,7 @@ impl Target {
 
     /// A project, layout or tar at `path`; nothing where there is something else or nothing.
     fn at(path: &Path) -> Result<Option<Self>, Error> {
-        if path.join("sconce.toml").exists() {
+        if Project::has_spec(path) {
             return Ok(Some(Self::Folder(Project::folder(path)?)));
         }
         if path.join("oci-layout").is_file() {
