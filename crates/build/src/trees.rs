@@ -142,7 +142,7 @@ pub fn mend(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(),
     let mended = store.mend_layers(&image.layers)?;
     if mended > 0 {
         progress.note(&format!(
-            "{mended} damaged layers were removed from the store; `sconce build` makes them anew"
+            "{mended} damaged layers were removed from the store: a build or a pull makes or fetches them anew"
         ));
     }
     Ok(())

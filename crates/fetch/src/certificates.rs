@@ -1,8 +1,14 @@
 //! Certificates of one's own, beside those of the system: authorities, and what a client shows.
+//!
+//! All of it is checked before it goes to ureq, which panics at a client's certificate that rustls refuses.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
 use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, parse_pem};
 
 use crate::error::Error;
@@ -17,6 +23,44 @@ pub struct Certificates {
     client: Option<ClientCert>,
 }
 
+/// What is wrong with a file of certificates or a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Nothing of the kind stands in it in PEM.
+    #[error("no certificate in PEM")]
+    NoCertificate,
+    /// Nothing of the kind stands in it in PEM.
+    #[error("no key in PEM, or it is encrypted")]
+    NoKey,
+    /// What stands between the lines of PEM is none, or of X.509 version 1, as `openssl x509 -req` makes it without extensions.
+    #[error("its certificate is damaged, or not of X.509 version 3")]
+    BadCertificate,
+    /// What stands between the lines of PEM is none, or of a kind that is not known.
+    #[error("its key is damaged, or neither RSA, ECDSA (P-256, P-384) nor Ed25519")]
+    BadKey,
+    /// The key is that of another certificate.
+    #[error("its key is not that of the certificate beside it")]
+    OtherKey,
+}
+
+impl Fault {
+    /// What to do about it.
+    pub(crate) fn hint(self) -> &'static str {
+        match self {
+            Self::NoCertificate | Self::NoKey => {
+                "name a file in PEM, with `-----BEGIN` in it; `openssl x509 -inform DER -in FILE -out FILE.pem` makes one of a certificate in DER"
+            }
+            Self::BadCertificate => {
+                "`openssl x509 -noout -text -in FILE` shows what it is; with `-extfile FILE`, `openssl x509 -req` makes one of version 3"
+            }
+            Self::BadKey => "`openssl pkey -noout -text -in FILE` shows what it is",
+            Self::OtherKey => {
+                "`openssl x509 -noout -pubkey -in CERTIFICATE` and `openssl pkey -pubout -in KEY` show the same where they belong together"
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, client) = (self.authorities.len(), self.client.is_some());
@@ -29,22 +73,28 @@ impl Certificates {
     /// chain and its key.
     ///
     /// # Errors
-    /// [`Error::Certificates`] for a file that can't be read or holds none. No key stands in it.
+    /// [`Error::Certificates`] for a file that can't be read or used. No key stands in it.
     pub fn read(authorities: &[PathBuf], client: Option<(&Path, &Path)>) -> Result<Self, Error> {
         let mut out = Self::default();
         for path in authorities {
-            out.authorities.extend(certificates(path)?);
+            let found = certificates(path)?;
+            // One in a bundle that can't be read is no reason to do without the others.
+            let all = found.iter().map(|found| CertificateDer::from(found.der()));
+            if RootCertStore::empty().add_parsable_certificates(all).0 == 0 {
+                return Err(bad(path, Fault::BadCertificate));
+            }
+            out.authorities.extend(found);
         }
         if let Some((certificate, key)) = client {
             let chain = certificates(certificate)?;
             let bytes = read(key)?;
+            check_pair((certificate, &chain), (key, &bytes))?;
             let keys = parse_pem(&bytes).filter_map(|item| match item {
                 Ok(PemItem::PrivateKey(key)) => Some(key),
                 _ => None,
             });
-            let none = || Error::Certificates { path: key.to_owned(), why: "no key in PEM" };
-            let key = { keys }.next().ok_or_else(none)?;
-            out.client = Some(ClientCert::new_with_certs(&chain, key));
+            let found = { keys }.next().ok_or_else(|| bad(key, Fault::NoKey))?;
+            out.client = Some(ClientCert::new_with_certs(&chain, found));
         }
         Ok(out)
     }
@@ -71,6 +121,31 @@ impl Certificates {
     }
 }
 
+/// That rustls takes a certificate with its key: the check that ureq does without asking what comes of it.
+fn check_pair(
+    (certificate, chain): (&Path, &[Certificate<'_>]),
+    (key, bytes): (&Path, &[u8]),
+) -> Result<(), Error> {
+    // The first one, as ureq takes it.
+    let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes).flatten();
+    let der = sections.find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
+    let der = der.ok_or_else(|| bad(key, Fault::NoKey))?;
+    let chain = chain.iter().map(|one| CertificateDer::from(one.der()).into_owned()).collect();
+    let provider = rustls::crypto::ring::default_provider();
+    let signing = provider.key_provider.load_private_key(der);
+    let signing = signing.map_err(|_| bad(key, Fault::BadKey))?;
+    match CertifiedKey::new(chain, signing).keys_match() {
+        Ok(()) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(bad(key, Fault::OtherKey)),
+        Err(_) => Err(bad(certificate, Fault::BadCertificate)),
+    }
+}
+
+fn bad(path: &Path, why: Fault) -> Error {
+    Error::Certificates { path: path.to_owned(), why }
+}
+
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
     let bytes = read(path)?;
     let found: Vec<_> = parse_pem(&bytes)
@@ -80,7 +155,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
         })
         .collect();
     match found.is_empty() {
-        true => Err(Error::Certificates { path: path.to_owned(), why: "no certificate in PEM" }),
+        true => Err(bad(path, Fault::NoCertificate)),
         false => Ok(found),
     }
 }

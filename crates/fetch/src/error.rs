@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sconce_blob::Digest;
 
+use crate::certificates::Fault;
 use crate::http::TlsFault;
 
 /// A failure of a look-up or download. Addresses in it carry no passwords.
@@ -184,7 +185,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        why: Fault,
     },
     /// A list of builds of Python that can't be used.
     #[error("{list}: {why}")]
@@ -284,7 +285,7 @@ impl Error {
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
             Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
-            Self::Certificates { .. } => "name a file in PEM, with `-----BEGIN` in it; `openssl x509 -inform DER -in FILE -out FILE.pem` makes one of a certificate in DER".into(),
+            Self::Certificates { why, .. } => why.hint().into(),
             Self::PythonList { .. } => "UV_PYTHON_DOWNLOADS_JSON_URL (or uv's `python-downloads-json-url`) names that list; without it the builds that sconce knows are taken".into(),
             Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
             Self::File { .. } => return None,

@@ -82,17 +82,19 @@ impl Registry {
         Ok(Self::with(access, host, api, reference, rights, login))
     }
 
-    /// Tries a login for a registry.
+    /// Tries a login for a registry. Says whether it asked for one.
     ///
     /// # Errors
     /// [`Error::Denied`], and those of the network.
-    pub fn try_login(access: &Access, host: &str, login: Login) -> Result<(), Error> {
+    pub fn try_login(access: &Access, host: &str, login: Login) -> Result<bool, Error> {
         let reference =
             Reference { host: host.to_owned(), repository: String::new(), tag: None, digest: None };
         let host = access.host(host)?;
         let api = parse(&format!("{}/v2/", host.base))?;
         let registry = Self::with(access, host, api, reference, &Rights::Login, Some(login));
-        registry.open(&registry.api.clone(), &[], "").map(drop)
+        drop(registry.open(&registry.api.clone(), &[], "")?);
+        let asked = registry.authorization().is_some();
+        Ok(asked)
     }
 
     fn with(
@@ -422,6 +424,11 @@ impl Registry {
     /// The address that a challenge sends to for a token; nothing is asked of any other than one of HTTP.
     fn realm(&self, realm: &str) -> Result<Url, Error> {
         let why = match Url::parse(realm) {
+            // `https:///host/` and `https:host/` name no host (RFC 9110, section 4.2.2); a browser guesses one, and what is
+            // guessed gets no login.
+            Ok(url) if matches!(url.scheme(), "http" | "https") && !names_host(realm) => {
+                "it has no host".to_owned()
+            }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
                 return Ok(url);
             }
@@ -456,6 +463,12 @@ fn said(stream: Stream) -> Option<String> {
         Err(sconce_fetch::Error::Status { said, .. }) => said,
         _ => None,
     }
+}
+
+/// Whether an address of HTTP has `//` and a host where they belong.
+fn names_host(address: &str) -> bool {
+    let authority = address.trim().split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
+    authority.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '\\', '?', '#']))
 }
 
 /// Whether a login may go where a registry sends for tokens: over TLS anywhere, without it only where the registry itself is

@@ -215,7 +215,7 @@ pub fn save(path: &Path, host: &str, user: &str, password: &str) -> Result<bool,
         let said = serde_json::to_string(&credentials).unwrap_or_default();
         return match run_helper(helper, "store", &said)? {
             Ok(_) => Ok(true),
-            Err(_) => Err(Error::Helper { name: helper.clone(), why: "it stored nothing".into() }),
+            Err(said) => Err(refused(helper, "it stored nothing", &said)),
         };
     }
     let coded = STANDARD.encode(format!("{user}:{password}"));
@@ -232,15 +232,32 @@ pub fn save(path: &Path, host: &str, user: &str, password: &str) -> Result<bool,
 pub fn forget(path: &Path, host: &str) -> Result<bool, Error> {
     let Some(file) = read(path)? else { return Ok(false) };
     let mut had = false;
-    if let Some(helper) = file.helpers.get(host).or(file.store.as_ref()) {
-        had = run_helper(helper, "erase", key_of(host))?.is_ok();
-    }
     let is_its = |key: &str| hosts(host).contains(&bare(key));
     if file.auths.keys().any(|key| is_its(key)) {
         had = true;
         change(path, |auths| auths.retain(|key, _| !is_its(key)))?;
     }
+    if let Some(helper) = file.helpers.get(host).or(file.store.as_ref()) {
+        had |= erase(helper, key_of(host))?;
+    }
     Ok(had)
+}
+
+/// Has a helper forget a login. Says whether there was one: some helpers refuse to erase what they do not have.
+fn erase(helper: &str, key: &str) -> Result<bool, Error> {
+    let Err(said) = run_helper(helper, "erase", key)? else { return Ok(true) };
+    match run_helper(helper, "get", key)? {
+        Err(none) if none.contains(NONE_THERE) => Ok(false),
+        _ => Err(refused(helper, "it did not erase the login", &said)),
+    }
+}
+
+/// A helper's refusal, with the first line of what it says of it.
+fn refused(helper: &str, what: &str, said: &str) -> Error {
+    let line = said.lines().next().unwrap_or_default();
+    let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    let why = if line.is_empty() { what.to_owned() } else { format!("{what}: {line}") };
+    Error::Helper { name: helper.to_owned(), why }
 }
 
 /// Changes the `auths` of a file and leaves all else in it as it is.
@@ -294,9 +311,13 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Login>, Error> {
     })
 }
 
-/// Runs `docker-credential-NAME VERB`. The inner error is its own refusal, which `get` gives where it
+/// What docker's helpers answer to `get` for a login that they do not have (docker-credential-helpers,
+/// `errCredentialsNotFoundMessage`).
+const NONE_THERE: &str = "credentials not found in native keychain";
+
+/// Runs `docker-credential-NAME VERB`. The inner error is its own refusal in its words, which `get` gives where it
 /// knows no login.
-fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, ()>, Error> {
+fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, Error> {
     let failed = |why: String| Error::Helper { name: name.to_owned(), why };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
@@ -322,7 +343,10 @@ fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, ()>
             .map_err(|error| failed(format!("can't read its answer: {error}")))?;
     }
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    Ok(if status.success() { Ok(answer) } else { Err(()) })
+    Ok(match status.success() {
+        true => Ok(answer),
+        false => Err(String::from_utf8_lossy(&answer).trim().to_owned()),
+    })
 }
 
 /// The key under which a registry's login is kept.

@@ -18,6 +18,7 @@ pub mod images;
 pub mod init;
 pub mod inspect;
 pub mod kill;
+mod lacking;
 pub mod launch;
 mod launch_nodes;
 pub mod load;

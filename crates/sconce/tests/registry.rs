@@ -185,6 +185,9 @@ fn an_archive_comes_over_standard_input() {
 
 #[test]
 fn logins_are_tried_kept_and_forgotten() {
+    let open = RegistryServer::start();
+    let (code, _, err) = World::new().says(&["login", "-u", "u", "-p", "pw", &open.host()]);
+    assert!(code == 0 && err.contains("asked for no login"), "{code} {err}");
     let registry = RegistryServer::start();
     registry.guard("Basic dTpzZWNyZXQ=");
     let (host, name) = (registry.host(), format!("{}/team/app:1", registry.host()));
@@ -198,6 +201,7 @@ fn logins_are_tried_kept_and_forgotten() {
     assert!(!(out + &err).contains("wr0ng") && !world.path("home/.docker/config.json").exists());
     let (code, out, err) = login("secret");
     assert!(code == 0 && !(out + &err).contains("secret"), "{err}");
+    assert!(!err.contains("asked for no login"), "{err}");
     done(&world, &["push", "oci:image", &name]);
     done(&world, &["logout", &host]);
     let kept = fs::read_to_string(world.path("home/.docker/config.json")).unwrap();
@@ -220,6 +224,116 @@ fn logins_are_tried_kept_and_forgotten() {
     let path = format!("{}:{}", world.path("").display(), std::env::var("PATH").unwrap());
     let output = world.sconce(&["pull", &name]).env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A helper that does not erase a login has it still, and says so; one that has none is no fault.
+#[test]
+fn a_helper_that_does_not_forget() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let host = "r.example.invalid";
+    fs::create_dir_all(world.path("home/.docker")).unwrap();
+    let config = format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#);
+    fs::write(world.path("home/.docker/config.json"), config).unwrap();
+    let path = format!("{}:{}", world.path("").display(), std::env::var("PATH").unwrap());
+    let logout = |get: &str| {
+        let helper = world.path("docker-credential-test");
+        let script = format!(
+            "#!/bin/sh\ncat >/dev/null\ncase $1 in get) {get};; *) echo keychain is locked; exit 1;; esac\n"
+        );
+        fs::write(&helper, script).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = world.sconce(&["logout", host]);
+        command.env("PATH", &path).env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        world::texts(&command.output().unwrap())
+    };
+    for get in [
+        r#"echo '{"ServerURL":"x","Username":"u","Secret":"pw"}'"#,
+        "echo keychain is locked; exit 1",
+    ] {
+        let (code, _, err) = logout(get);
+        let says = "helper `test` failed: it did not erase the login: keychain is locked\n";
+        assert!(code == 8 && err.contains(says), "{code} {err}");
+    }
+    let (code, _, err) = logout("echo credentials not found in native keychain; exit 1");
+    assert!(code == 0 && err.contains("there was no login"), "{code} {err}");
+}
+
+/// A layer that was cut off, and documents with other bytes: a pull says so and brings them anew, and the hints say to pull.
+#[test]
+fn what_is_damaged_of_an_image_is_pulled_anew() {
+    let registry = RegistryServer::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let world = World::new();
+    world.image(ECHO);
+    done(&world, &["push", "oci:image", &name]);
+    let there = World::new();
+    let image = done(&there, &["pull", &name]);
+    let manifest = registry.manifest("team/app", "1").unwrap();
+    let parsed: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let blob = |digest: &str| {
+        let hex = digest.trim().strip_prefix("sha256:").unwrap();
+        there.path("store/blobs/sha256").join(&hex[..2]).join(hex)
+    };
+    let layer = blob(parsed["layers"][0]["digest"].as_str().unwrap());
+    let config = blob(parsed["config"]["digest"].as_str().unwrap());
+    let manifest = blob(&image);
+    let hint = format!("hint: `sconce pull {name}` fetches it\n");
+    let stored = format!("store:{name}");
+    let put = |path: &std::path::Path, bytes: &[u8]| {
+        fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let flipped = |path: &std::path::Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        bytes
+    };
+    let copied = |says: &str, kind: i32| {
+        for to in ["oci:out", "docker-archive:out.tar"] {
+            let (code, _, err) = there.says(&["copy", &stored, to]);
+            assert!(code == kind && err.contains(says) && err.contains(&hint), "{to} {code} {err}");
+        }
+    };
+    let whole = [&layer, &config, &manifest].map(|path| fs::read(path).unwrap());
+    let pulled_anew = |says: &str| {
+        let (code, _, err) = there.says(&["pull", &name]);
+        assert!(code == 0 && err.contains(says), "{code} {err}");
+        let now = [&layer, &config, &manifest].map(|path| fs::read(path).unwrap());
+        assert!(now == whole, "{says}");
+        assert_eq!(done(&there, &["run", "-q", "--gpus", "none", &name]), "from the registry\n");
+    };
+    fs::remove_file(&layer).unwrap();
+    copied("is not in the store", 7);
+    pulled_anew("");
+    for bytes in [&b""[..], &whole[0][..100]] {
+        put(&layer, bytes);
+        pulled_anew("is damaged: it has");
+        put(&layer, bytes);
+        let (code, _, err) = there.says(&["copy", &stored, "oci:out"]);
+        let says = err.contains("is damaged: it has") && err.contains(&hint);
+        assert!(code == 6 && says, "{code} {err}");
+        pulled_anew("");
+    }
+    // Of a layer with its size nothing is read by a pull. Who reads it finds out, and has it removed.
+    put(&layer, &flipped(&layer));
+    let (code, _, err) = there.says(&["copy", &stored, "oci:out"]);
+    assert!(code == 6 && err.contains("has digest") && err.contains(&hint), "{code} {err}");
+    pulled_anew("");
+    put(&layer, &flipped(&layer));
+    let elsewhere = RegistryServer::start();
+    let (code, _, err) = there.says(&["push", &stored, &format!("{}/a:1", elsewhere.host())]);
+    assert!(code == 6 && err.contains("is damaged") && err.contains(&hint), "{code} {err}");
+    pulled_anew("");
+    put(&config, &flipped(&config));
+    let (code, _, err) = there.says(&["run", "-q", "--gpus", "none", &name]);
+    assert!(code == 125 && err.contains("has digest") && err.contains(&hint), "{code} {err}");
+    pulled_anew("it is fetched anew");
+    put(&manifest, &flipped(&manifest));
+    let (code, _, err) = there.says(&["copy", &stored, "oci:out"]);
+    assert!(code == 6 && err.contains("has digest") && err.contains(&hint), "{code} {err}");
+    pulled_anew("it is fetched anew");
 }
 
 /// Killed in the middle, the next run goes on with what had come.

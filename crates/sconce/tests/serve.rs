@@ -220,8 +220,12 @@ fn an_image_that_is_not_whole_is_not_loaded() {
         code == 6 && err.contains(&format!("{} is damaged: it has", blob.display())),
         "{code} {err}"
     );
+    assert!(err.contains(&hint), "{err}");
+    done(&there, &["pull", &name]);
+    assert_eq!(fs::read(&blob).unwrap(), whole);
     // And what is damaged is found on the way, whatever the engine makes of the rest.
     let damaged = [&whole[..whole.len() - 1], b"x"].concat();
+    fs::remove_file(&blob).unwrap();
     fs::write(&blob, damaged).unwrap();
     fs::write(&docker, "#!/bin/sh\ncat >/dev/null\nexit 1\n").unwrap();
     let (code, _, err) = says(&load);

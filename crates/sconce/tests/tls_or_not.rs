@@ -13,6 +13,9 @@ use world::World;
 
 const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
 const CERTIFICATE: &str = include_str!("../../serve/tests/tls/server.pem");
+/// Self-signed with `server.key`, of X.509 version 1: `openssl x509 -req` without extensions makes such.
+const VERSION_1: &str = include_str!("../../serve/tests/tls/v1.pem");
+const OTHER_KEY: &str = include_str!("../../sign/tests/cosign/plain.key");
 const KEY: &str = include_str!("../../serve/tests/tls/server.key");
 
 /// A server of Python's, whose TLS is OpenSSL's: each request is answered with what stands in the file `answer`.
@@ -274,4 +277,73 @@ fn the_command_that_logs_in_reaches_the_registry() {
         ),
     ]);
     assert!(err.contains("hint: `sconce login --plain-http 0.0.0.0:"), "{err}");
+}
+
+/// What a registry is shown of the client is checked before it is asked.
+#[test]
+fn a_client_certificate_that_cant_be_used() {
+    let world = World::new();
+    let there = openssl(&world);
+    world.image("{}");
+    let host = format!("localhost:{}", there.1);
+    let name = format!("{host}/app:1");
+    let folder = world.path("home/.config/containers/certs.d").join(&host);
+    fs::create_dir_all(&folder).unwrap();
+    let junk = |what: &str| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
+    let put = |certificate: &str, key: &str| {
+        fs::write(folder.join("client.cert"), certificate).unwrap();
+        fs::write(folder.join("client.key"), key).unwrap();
+    };
+    for (certificate, key, file, says) in [
+        (CERTIFICATE, OTHER_KEY, "client.key", "is not that of the certificate"),
+        (VERSION_1, KEY, "client.cert", "not of X.509 version 3"),
+        (&junk("CERTIFICATE"), KEY, "client.cert", "its certificate is damaged"),
+        (CERTIFICATE, &junk("PRIVATE KEY"), "client.key", "its key is damaged"),
+        (CERTIFICATE, &junk("ENCRYPTED PRIVATE KEY"), "client.key", "or it is encrypted"),
+        (CERTIFICATE, CERTIFICATE, "client.key", "no key in PEM"),
+        (KEY, KEY, "client.cert", "no certificate in PEM"),
+    ] {
+        put(certificate, key);
+        for (words, expected) in [
+            (&["pull", "--ca", "ca.pem", &name][..], 3),
+            (&["login", "--ca", "ca.pem", "-u", "me", "-p", "x", &host], 3),
+            (&["push", "--ca", "ca.pem", "oci:image", &name], 3),
+            (&["run", "--gpus", "none", "--ca", "ca.pem", &name], 125),
+        ] {
+            let (code, _, err) = world.says(words);
+            let named = err.contains(&format!("{}: ", folder.join(file).display()));
+            assert!(code == expected && named && err.contains(says), "{words:?}: {code} {err}");
+            assert!(err.contains("hint: "), "{err}");
+        }
+    }
+    put(CERTIFICATE, KEY);
+    let (code, _, err) = world.says(&["pull", "--ca", "ca.pem", &name]);
+    assert!(code == 5 && err.contains("has no app:1"), "{code} {err}");
+    // An authority that can't be read.
+    fs::write(world.path("junk.pem"), junk("CERTIFICATE")).unwrap();
+    let (code, _, err) = world.says(&["pull", "--ca", "junk.pem", &name]);
+    assert!(err.contains("junk.pem: its certificate is damaged") && code <= 3, "{code} {err}");
+}
+
+/// An address for tokens whose host would have to be guessed gets no login.
+#[test]
+fn an_address_for_tokens_without_a_host() {
+    let world = World::new();
+    let there = openssl(&world);
+    let host = format!("localhost:{}", there.1);
+    let logins = format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#);
+    fs::create_dir_all(world.path("home/.docker")).unwrap();
+    fs::write(world.path("home/.docker/config.json"), logins).unwrap();
+    for realm in [format!("https:///{host}/token"), format!("https:{host}/token")] {
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"");
+        fs::write(world.path("answer"), answer("401 Unauthorized", &challenge)).unwrap();
+        let mut command = world.sconce(&["pull", "--ca", "ca.pem", &format!("{host}/app:1")]);
+        for variable in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"] {
+            command.env_remove(variable);
+        }
+        let (code, _, err) = world::texts(&command.output().unwrap());
+        assert!(code == 5 && err.contains("it has no host"), "{code} {err}");
+        let asked = fs::read_to_string(world.path("asked")).unwrap();
+        assert!(!asked.to_ascii_lowercase().contains("authorization"), "{asked}");
+    }
 }

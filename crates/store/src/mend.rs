@@ -35,6 +35,44 @@ impl Store {
         Ok(mended)
     }
 
+    /// Whether the blob of a layer is here. One of another size than its image says, whose bytes are not those of its digest
+    /// either, is not: it is said, and removed from this store, to be fetched anew.
+    ///
+    /// # Errors
+    /// It can't be read, or not be removed.
+    pub fn has_whole(&self, layer: &Layer) -> Result<bool, Error> {
+        if !self.has_blob(layer.digest)? {
+            return Ok(false);
+        }
+        let Err(damage) = self.check_size(layer.digest, layer.size) else { return Ok(true) };
+        // Where they are, it is the image that lies: what another image needs stays.
+        if !self.is_damaged(layer.digest)? {
+            return Ok(true);
+        }
+        self.note_damaged(&damage, "it is fetched anew");
+        self.discard(&self.place().blob(layer.digest))?;
+        Ok(false)
+    }
+
+    /// Removes from this store those of an image's documents that are not what their names say, and says so: whoever has them at
+    /// hand puts them anew.
+    ///
+    /// # Errors
+    /// One can't be read, or not be removed.
+    pub fn discard_damaged(&self, documents: &[Digest]) -> Result<(), Error> {
+        for digest in documents {
+            match self.place().document(*digest) {
+                Err(damage @ (Error::WrongDigest { .. } | Error::Corrupt { .. })) => {
+                    self.note_damaged(&damage, "it is fetched anew");
+                    self.discard(&self.place().blob(*digest))?;
+                }
+                Ok(_) | Err(Error::MissingBlob(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads blobs and removes from this store those that are not what their names say. How many that
     /// were.
     pub fn mend_blobs(&self, digests: &[Digest]) -> Result<usize, Error> {

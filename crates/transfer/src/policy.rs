@@ -255,7 +255,8 @@ fn parts(name: &str) -> Result<Vec<String>, String> {
     let plain = format!("{host}/{rest}");
     let read = Reference::parse(&plain).ok();
     let fits = read.is_some_and(|read| {
-        read.host == host
+        // Capitals of a host mean nothing.
+        read.host == host.to_ascii_lowercase()
             && (read.repository == rest || read.repository == format!("library/{rest}"))
             && read.digest.is_none()
             && read.tag.as_deref() == Some("latest")
@@ -314,7 +315,7 @@ mod tests {
     fn the_longest_name_that_fits_counts() {
         let text = "version = 1\ndefault = \"refuse\"\n\
             [[images]]\nname = \"r.example.invalid\"\nkeys = [\"a.pub\"]\n\
-            [[images]]\nname = \"r.example.invalid/open\"\naccept = true\n\
+            [[images]]\nname = \"R.EXAMPLE.Invalid:0443/open\"\naccept = true\n\
             [[images]]\nname = \"r.example.invalid/open/not\"\nkeys = [\"a.pub\"]\n\
             [[images]]\nname = \"docker.io/library/debian\"\naccept = true\n";
         let read = policy(text).unwrap();

@@ -66,6 +66,8 @@ impl Transfer<'_> {
             self.take_layer(&registry, layer, stop, &tell)?;
             Ok(origin::note(self.store, reference, layer.digest)?)
         })?;
+        // What is there already is not written, nor read.
+        self.store.discard_damaged(&[image.config_blob.digest, Digest::of(&image.manifest)])?;
         let digest = self.store.put_image(names, &image.manifest, &image.config)?;
         origin::note(self.store, reference, image.config_blob.digest)?;
         stage.end(&format!("image {}, {} layers", digest.short(), layers.len()));
@@ -76,7 +78,7 @@ impl Transfer<'_> {
     fn parted<'l>(&self, layers: &'l [Layer]) -> Result<(Vec<&'l Layer>, Vec<&'l Layer>), Error> {
         let (mut here, mut missing) = (Vec::new(), Vec::new());
         for layer in layers {
-            match self.store.has_blob(layer.digest)? {
+            match self.store.has_whole(layer)? {
                 true => here.push(layer),
                 false => missing.push(layer),
             }
@@ -92,10 +94,10 @@ impl Transfer<'_> {
         stop: &AtomicBool,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Error> {
-        if !self.store.has_blob(layer.digest)? {
+        if !self.store.has_whole(layer)? {
             let _lock = self.store.lock("partial", layer.digest)?;
             // Another process may have been at it.
-            if !self.store.has_blob(layer.digest)? {
+            if !self.store.has_whole(layer)? {
                 return self.fetch_layer(registry, layer, stop, tell);
             }
         }

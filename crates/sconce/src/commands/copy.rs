@@ -16,7 +16,7 @@ use crate::cli::Global;
 use crate::commands::beside::{self, attach};
 use crate::commands::image_files::{self, ImageFile, tagged};
 use crate::commands::registries::{Registries, architecture, in_registry};
-use crate::commands::{paths, push};
+use crate::commands::{lacking, paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -185,9 +185,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             _ => sconce_start::admit_stored(&transfer, &target, &image, &architecture)?,
         }
     }
+    let named = (args.source.as_str(), &target);
     match &to {
         Destination::Registry(to) => {
-            let pushed = transfer.push(&image, to)?;
+            let pushed = transfer.push(&image, to);
+            let pushed = pushed.map_err(|error| lacking::unsent(&context, named, &image, error))?;
             let carried = match args.image_only {
                 true => Carried::default(),
                 false => {
@@ -209,7 +211,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 None => name,
             };
             let out = LayoutOut { adds: tag.is_some(), beside: !args.image_only };
-            files.write(global, &context, &image, &Vec::from_iter(names), out)?;
+            lacking::check(&context, named, &image)?;
+            let wrote = files.write(global, &context, &image, &Vec::from_iter(names), out);
+            wrote.map_err(|failure| lacking::unwritten(&context, named, &image, failure))?;
             if out.beside {
                 image_files::note_beside(&context, &image, files)?;
             }

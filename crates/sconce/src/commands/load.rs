@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use sconce_build::Progress;
-use sconce_oci::name::{check_image_name, host_of};
+use sconce_oci::name::check_image_name;
 use sconce_start::Target;
 use sconce_store::Error as StoreError;
 
 use crate::cli::Global;
 use crate::commands::registries::architecture;
-use crate::commands::{paths, push};
+use crate::commands::{lacking, paths, push};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 
@@ -98,10 +98,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let name = args.tag.clone().or_else(|| target.name_of(&image));
     let names = Vec::from_iter(name.map(tagged));
-    context.store.check_blobs(&image).map_err(|error| match error {
-        StoreError::MissingBlob(_) => lacking(&args.image, &target, &error),
-        error => error.into(),
-    })?;
+    let named = (args.image.as_str(), &target);
+    lacking::check(&context, named, &image)?;
     // Before minutes of writing: whether there is an engine at all.
     let mut child = start(args)?;
     let stage = context.display.begin("loading", Some(image.size));
@@ -119,7 +117,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     // Without all of it the engine says no more than that its archive ends too early. What it does not take is its own fault.
     let sent = match sent {
         Err(error) if !matches!(error, StoreError::Io { action: "write", .. }) => {
-            return Err(error.into());
+            return Err(lacking::unwritten(&context, named, &image, error.into()));
         }
         sent => sent,
     };
@@ -130,17 +128,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     stage.end(names.first().map_or("without a name", String::as_str));
     println!("{}", image.manifest);
     Ok(ExitCode::SUCCESS)
-}
-
-/// That a part of an image is gone, and how to have it again.
-fn lacking(image: &str, target: &Target, error: &StoreError) -> Failure {
-    let hint = match target {
-        Target::Folder(_) | Target::Tag(_) => format!("`sconce build {image}` makes it anew"),
-        _ if host_of(image).is_some() => format!("`sconce pull {image}` fetches it"),
-        _ => "bring the image as it came: `sconce pull` and `sconce copy` fetch what is missing"
-            .to_owned(),
-    };
-    Failure::new(Kind::Storage, format!("image {image} is not whole: {error}")).hint(hint)
 }
 
 /// Starts the engine's own command, which says on standard error what it has to say.

@@ -72,7 +72,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let context = Context::open(global)?;
     let access = args.registries.access(&context)?;
-    Registry::try_login(&access, &host, Login::new(&user, &password))?;
+    if !Registry::try_login(&access, &host, Login::new(&user, &password))? {
+        eprintln!("note: {host} asked for no login, so this one was not tried");
+    }
     let helped = sconce_registry::save(&file, &host, &user, &password)?;
     match helped {
         true => eprintln!("logged in to {host}"),

@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::commands::beside::{self, attach};
 use crate::commands::lock::say;
-use crate::commands::paths;
 use crate::commands::registries::{Registries, architecture, machine, reference};
+use crate::commands::{lacking, paths};
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::progress::bytes_in_words;
@@ -106,15 +106,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let pushed = match transfer.push(&image, &to) {
         Ok(pushed) => pushed,
         Err(error) => {
-            if matches!(
-                &error,
-                sconce_transfer::Error::Registry(
-                    sconce_registry::Error::Damaged { .. } | sconce_registry::Error::Source { .. },
-                )
-            ) {
-                sconce_build::mend(&context.store, &image, &context.display)?;
-            }
-            return Err(error.into());
+            let named = to.to_string();
+            // Of what is sent under its own name, the registry may have nothing yet.
+            let own = Target::Stored(named.clone());
+            let (text, target) = match &target {
+                Some(target) => (&args.first, target),
+                None => (&named, &own),
+            };
+            return Err(lacking::unsent(&context, (text, target), &image, error));
         }
     };
     let carried = match args.image_only {

@@ -11,6 +11,7 @@ use sconce_start::{Error, Request, Target};
 
 use crate::cli::Global;
 use crate::commands::finish;
+use crate::commands::lacking;
 use crate::commands::options::Options;
 use crate::commands::paths;
 use crate::commands::watching::Watching;
@@ -121,7 +122,8 @@ fn start(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         &builder,
         (&access, &policy),
         &environment,
-    )?;
+    )
+    .map_err(|error| lacking::not_started(&context, (&args.target, &target), error))?;
     ready.container.invocation = Some(invocation()?);
     if ready.early {
         finish::begin(global, &args.target, &locking)?;
