@@ -16,18 +16,16 @@ pub const RULE: Rule = Rule {
 fn check(_: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     let Some(subject) = subject else { return Vec::new() };
     let name = &subject.name;
-    let others = match subject.others {
+    let (others, verb) = match subject.others {
         Others::None => return Vec::new(),
-        Others::Packages(1) => "one more package with compiled code".to_owned(),
-        Others::Packages(count) => format!("{count} more packages with compiled code"),
-        Others::Unknown => "what else it holds".to_owned(),
+        Others::Packages(1) => ("one more package with compiled code".to_owned(), "is"),
+        Others::Packages(count) => (format!("{count} more packages with compiled code"), "are"),
+        Others::Unknown => ("what else it holds".to_owned(), "is"),
     };
     // Without torch nothing of it is known.
     let (severity, summary) = match subject.without_torch {
-        true => (Severity::Unknown, format!("{name} has no torch, and {others} is not judged")),
-        false => (Severity::Notes, format!("of {name} its torch is judged; {others} is not")),
+        true => (Severity::Unknown, format!("{name} has no torch, and {others} {verb} not judged")),
+        false => (Severity::Notes, format!("of {name} its torch is judged; {others} {verb} not")),
     };
-    let summary =
-        summary.replace("packages with compiled code is", "packages with compiled code are");
     vec![Finding::new(&RULE, severity, summary)]
 }
