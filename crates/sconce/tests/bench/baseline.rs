@@ -1,15 +1,9 @@
 //! `sconce bench --baseline`: what differs from an earlier result is said before anything is measured, and what can't be compared
 //! has no verdict, in any of the forms.
 
-// Others use what this test does not: images.
-#[allow(dead_code)]
-mod bench_world;
-#[allow(dead_code)]
-mod world;
-
 use std::fs;
 
-use bench_world::{Machine, all};
+use super::machine::{Machine, all};
 use serde_json::Value;
 
 const QUICK: [&str; 3] = ["--quick", "--only", "bf16"];

@@ -1,14 +1,8 @@
 //! Figures through torch: what a program in Python says is held to what can be, and what NVML saw is NVML's.
 
-// Others use what this test does not: images.
-#[allow(dead_code)]
-mod bench_world;
-#[allow(dead_code)]
-mod world;
-
 use std::time::{Duration, Instant};
 
-use bench_world::Machine;
+use super::machine::Machine;
 use sconce_bench::{FIGURES, Group};
 
 /// Figures through torch; those of the DataLoader need no GPU, and have no bound.

@@ -1,13 +1,11 @@
 //! `sconce bench` on a machine whose `libcuda.so.1` is forged: the path from the driver's C interface to the report.
 
-mod world;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::world::World;
 use serde_json::Value;
-use world::World;
 
 /// Builds the forged driver.
 fn driver(world: &World, defines: &[&str]) {

@@ -1,14 +1,8 @@
 //! `sconce bench` beside a GPU that says of itself what its product can't be: nothing that rests on it is as expected.
 
-// Others use what this test does not: images, a Python.
-#[allow(dead_code)]
-mod bench_world;
-#[allow(dead_code)]
-mod world;
-
 use std::time::{Duration, Instant};
 
-use bench_world::{Machine, RIGHT};
+use super::machine::{Machine, RIGHT};
 use serde_json::Value;
 
 /// Very fast, and with so little memory that a product is a small one, which the fake computes in no time.

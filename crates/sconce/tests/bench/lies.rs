@@ -1,14 +1,9 @@
 //! `sconce bench` beside a GPU that lies about itself, its clock or its work: no figure stands under another GPU's name, and none that
 //! nobody has seen computed.
 
-// Others use what this test does not: images, a Python.
-#[allow(dead_code)]
-mod bench_world;
-#[allow(dead_code)]
-mod world;
+use super::machine::{Machine, all, at_last};
 
-use bench_world::{Machine, all};
-
+const QUICK: &[&str] = &["--quick"];
 /// Room for arrays and copies.
 const LARGE: (&str, &str) = ("FAKE_GPU_FREE", "1200000000");
 
@@ -81,10 +76,15 @@ fn a_timer_that_says_a_part_of_the_time() {
         if figure != "bf16" {
             says.push(LARGE);
         }
-        let (code, said) = machine.run(figure, "", &says);
-        let why = "not measured: cuEventElapsedTime answered ";
-        assert!(code == 12 && said.contains(why), "{figure} {times}: {code} {said}");
-        assert!(said.contains(" ms by the host's clock: without a timer"), "{figure}: {said}");
+        at_last(|| {
+            let (code, said) = machine.once(QUICK, figure, "", &says);
+            let why = "not measured: cuEventElapsedTime answered ";
+            let without = said.contains(" ms by the host's clock: without a timer");
+            (
+                code == 12 && said.contains(why) && without,
+                format!("{figure} {times}: {code} {said}"),
+            )
+        });
     }
 }
 
@@ -103,14 +103,17 @@ fn a_timer_that_says_a_little_less_is_not_gone_by() {
         if !figure.starts_with("bf16") {
             says.push(LARGE);
         }
-        let (code, said) = machine.run(figure, "", &says);
         let unknown = "away from CUDA's timer, where 3 % is allowed: a host that is slow or busy, or a timer that is wrong";
         let why = match times {
             "0.65" => "without a timer that the host bears out there is no figure",
             _ => unknown,
         };
-        assert!(said.contains(why) && !said.contains("as expected"), "{figure} {times}: {said}");
-        assert_eq!(code, if times == "0.65" { 12 } else { 0 }, "{figure} {times}: {said}");
+        let wanted = if times == "0.65" { 12 } else { 0 };
+        at_last(|| {
+            let (code, said) = machine.once(QUICK, figure, "", &says);
+            assert!(!said.contains("as expected"), "{figure} {times}: {said}");
+            (said.contains(why) && code == wanted, format!("{figure} {times}: {code} {said}"))
+        });
     }
     // A host that wakes half a millisecond late is slow, and the timer is right.
     let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_WAKES_US", "500")]);
@@ -122,9 +125,12 @@ fn a_timer_that_says_a_little_less_is_not_gone_by() {
 fn a_timer_that_says_too_much_makes_no_gpu_low() {
     let machine = Machine::new();
     for times in ["1.08", "1.1", "1.15", "1.2"] {
-        let (code, said) = machine.run("bf16", "", &[("FAKE_GPU_TIMER_TIMES", times)]);
-        let why = "can't tell: the host's clock is ";
-        assert!(code == 0 && said.contains(why) && !said.contains("LOW"), "{times}: {said}");
+        at_last(|| {
+            let says = [("FAKE_GPU_TIMER_TIMES", times)];
+            let (code, said) = machine.once(QUICK, "bf16", "", &says);
+            let why = "can't tell: the host's clock is ";
+            (code == 0 && said.contains(why) && !said.contains("LOW"), format!("{times}: {said}"))
+        });
     }
     for (speed, times) in [("500", "1.1"), ("690", "0.95")] {
         let says = [("FAKE_GPU_TFLOPS", speed), ("FAKE_GPU_TIMER_TIMES", times)];
@@ -271,18 +277,20 @@ fn a_cause_that_explains_little_is_not_the_cause() {
 fn bursts_that_are_far_apart_are_not_as_expected() {
     let machine = Machine::new();
     let slow = ("FAKE_GPU_SLOW", "0.1");
+    let check = |nvml: &str, says: &[(&str, &str)], words: &str, wanted| {
+        at_last(|| {
+            let (code, said) = machine.once(&[], "bf16", nvml, says);
+            (code == wanted && said.contains(words), format!("{code} {said}"))
+        });
+    };
     let hot = "gpu.*.sm_mhz 1800\ngpu.*.reasons 64\n";
-    let (code, said) = machine.run_as(&[], "bf16", hot, &[slow]);
-    assert!(code == 1 && said.contains("LOW: heat holds its clock down (hardware"), "{said}");
+    check(hot, &[slow], "LOW: heat holds its clock down (hardware", 1);
     // A reason that was there while the clock was the highest held nothing.
-    let (code, said) = machine.run_as(&[], "bf16", "gpu.*.reasons 64\n", &[slow]);
-    assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
+    let unknown = "can't tell: its repeats are far apart";
+    check("gpu.*.reasons 64\n", &[slow], unknown, 0);
     // Even the best of them is low.
-    let all_low = [slow, ("FAKE_GPU_TFLOPS", "500")];
-    let (code, said) = machine.run_as(&[], "bf16", "", &all_low);
-    assert!(code == 1 && said.contains("LOW, without a known cause"), "{code} {said}");
-    let (code, said) = machine.run_as(&[], "bf16", "", &[slow]);
-    assert!(code == 0 && said.contains("can't tell: its repeats are far apart"), "{code} {said}");
+    check("", &[slow, ("FAKE_GPU_TFLOPS", "500")], "LOW, without a known cause", 1);
+    check("", &[slow], unknown, 0);
 }
 
 /// A pair that passes a twentieth of what the others do.
