@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
@@ -111,6 +111,8 @@ struct Segment {
     gpus: Vec<Named>,
     rows: u64,
     last: u64,
+    /// Up to the end of the last whole row.
+    bytes: u64,
 }
 
 #[derive(Default)]
@@ -263,13 +265,21 @@ impl Open {
         let mut row = at.to_le_bytes().to_vec();
         row.extend(rows.iter().flat_map(|(_, values)| values.iter().flat_map(|v| v.to_le_bytes())));
         row.extend(checksum(&row).to_le_bytes());
-        let written = segment.file.write_all(&row);
-        (segment.rows, segment.last) = (segment.rows + 1, at);
-        if written.is_err() {
-            // Half a row ends what can be read of a segment.
-            self.segment = None;
+        if let Err(error) = segment.file.write_all(&row) {
+            // Half a row ends what can be read of a segment: it goes, and the next row takes its place. On a disk that is
+            // full for hours each new file would be one more, and old ones go where there are too many.
+            let file = &mut segment.file;
+            let cut = file
+                .set_len(segment.bytes)
+                .and_then(|()| file.seek(SeekFrom::Start(segment.bytes)));
+            if cut.is_err() {
+                self.segment = None;
+            }
+            return Err(error);
         }
-        written
+        (segment.rows, segment.last) = (segment.rows + 1, at);
+        segment.bytes += row.len() as u64;
+        Ok(())
     }
 }
 
@@ -283,9 +293,12 @@ impl Segment {
         line.push(b'\n');
         let path = folder.join(format!("{}-{at:013}.rows", tier.name));
         // A name that is there is of the same millisecond, before the clock was set back: it goes.
-        let mut file = File::create(path)?;
-        file.write_all(&line)?;
-        Ok(Self { file, gpus, rows: 0, last: 0 })
+        let mut file = File::create(&path)?;
+        if let Err(error) = file.write_all(&line) {
+            fs::remove_file(&path)?;
+            return Err(error);
+        }
+        Ok(Self { file, gpus, rows: 0, last: 0, bytes: line.len() as u64 })
     }
 }
 

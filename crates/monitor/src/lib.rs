@@ -31,4 +31,4 @@ pub use alerts::alerts;
 pub use board::board;
 pub use manual::{page, time};
 pub use names::Names;
-pub use unit::unit;
+pub use unit::{reachable, unit};

@@ -76,6 +76,16 @@ pub struct Gpu {
     pub processes: Option<Vec<Process>>,
 }
 
+/// How a GPU is called that does not say who it is.
+pub(crate) const UNKNOWN: &str = "unknown-";
+
+impl Gpu {
+    /// It has said who it is.
+    pub(crate) fn named(&self) -> bool {
+        !self.uuid.is_empty() && !self.uuid.starts_with(UNKNOWN)
+    }
+}
+
 /// An instance of MIG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

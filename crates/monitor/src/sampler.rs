@@ -19,7 +19,7 @@ use sconce_gpu::nvml::{self, Fabric};
 use crate::kernel::KernelLog;
 use crate::owner::{OwnContainer, Owners};
 use crate::ports::{INFINIBAND, Ports};
-use crate::sample::{Event, EventKind, Gpu, Process, Sample};
+use crate::sample::{Event, EventKind, Gpu, Process, Sample, UNKNOWN};
 use crate::worker::{Found, Look, Worker};
 
 /// How long the first answers may take.
@@ -337,9 +337,6 @@ impl Seen {
         });
     }
 }
-
-/// What a GPU without a UUID is called, before its number.
-const UNKNOWN: &str = "unknown-";
 /// Of a GPU that NVML does not list any more: NOT_FOUND.
 const GONE: i32 = 6;
 

@@ -1,5 +1,17 @@
 //! A systemd unit that runs the exporter without privileges.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Folders that `ProtectHome` and `PrivateTmp` keep from the service (systemd.exec(5)).
+const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+
+/// Whether the unit's user can start this program: it lies in no folder that is hidden from the service or closed to others.
+pub fn reachable(program: &Path) -> bool {
+    let open = |path: &Path| path.metadata().is_ok_and(|of| of.permissions().mode() & 1 == 1);
+    !HIDDEN.iter().any(|hidden| program.starts_with(hidden)) && program.ancestors().all(open)
+}
+
 /// The unit. It reads the kernel's log where `kernel.dmesg_restrict` allows that; the line for a capability is
 /// there to be switched on.
 pub fn unit(program: &str, listen: &str) -> String {

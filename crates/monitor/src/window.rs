@@ -15,12 +15,18 @@ const MOST: usize = 1200;
 const EVENTS_MS: u64 = 86_400_000;
 /// The most events that are kept.
 const MOST_EVENTS: usize = 4096;
+/// The most GPUs of which it is kept that they are gone.
+const MOST_GONE: usize = 64;
 
 /// Samples of ten minutes, and events of a day.
 #[derive(Default)]
 pub struct Window {
     samples: VecDeque<Arc<Sample>>,
     events: VecDeque<Event>,
+    /// The newest sample in which NVML answered.
+    answered: Option<Arc<Sample>>,
+    /// GPUs that were listed once, and are not.
+    gone: Vec<Gpu>,
 }
 
 /// One GPU over the last so many seconds.
@@ -35,6 +41,14 @@ impl Window {
             self.samples.clear();
         }
         let now = sample.at_ms;
+        if sample.silence.is_none() {
+            let listed = |one: &Gpu| sample.gpus.iter().any(|gpu| gpu.uuid == one.uuid);
+            let before = self.answered.as_ref().map_or(&[][..], |last| last.gpus.as_slice());
+            self.gone.extend(before.iter().filter(|gpu| gpu.named() && !listed(gpu)).cloned());
+            self.gone.retain(|gpu| !listed(gpu));
+            self.gone.truncate(MOST_GONE);
+            self.answered = Some(Arc::clone(&sample));
+        }
         self.events.extend(sample.events.iter().cloned());
         self.samples.push_back(sample);
         while self.samples.len() > MOST
@@ -62,6 +76,11 @@ impl Window {
     /// The GPUs of the newest sample.
     pub fn gpus(&self) -> &[Gpu] {
         self.now().map_or(&[], |sample| sample.gpus.as_slice())
+    }
+
+    /// GPUs that an earlier sample has, and the newest has not.
+    pub fn gone(&self) -> &[Gpu] {
+        &self.gone
     }
 
     /// The ports of the newest sample.
@@ -92,11 +111,16 @@ impl Window {
 
     /// A GPU over the last so many seconds; nothing where that long has not been seen, or it did not answer.
     pub fn recent(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
-        let now = self.now()?;
-        let since = now.at_ms.saturating_sub(seconds * 1000);
+        let since = self.now()?.at_ms.saturating_sub(seconds * 1000);
         // The oldest sample must be about as old as was asked for.
-        let oldest = self.samples.front()?.at_ms;
         let slack = seconds * 200;
+        let whole = self.samples.front()?.at_ms <= since + slack;
+        self.so_far(gpu, seconds).filter(|_| whole)
+    }
+
+    /// The same as far as it was seen: of what counts from the first on there can only be more.
+    pub fn so_far(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
+        let since = self.now()?.at_ms.saturating_sub(seconds * 1000);
         let looks: Vec<&Gpu> = self
             .samples
             .iter()
@@ -105,7 +129,7 @@ impl Window {
             .filter_map(|sample| sample.gpus.iter().find(|one| one.uuid == gpu.uuid))
             .filter(|one| one.lost.is_none() && one.age_ms < 10_000)
             .collect();
-        (oldest <= since + slack && looks.len() >= 2).then_some(Recent { looks })
+        (looks.len() >= 2).then_some(Recent { looks })
     }
 }
 

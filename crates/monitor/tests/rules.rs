@@ -194,6 +194,30 @@ fn faults() {
     say("healthy", held(900, |_| of(healthy())));
     say("lost", held(5, |_| of(Gpu { lost: Some(15), ..healthy() })));
     say("silent", held(1, |_| of(Gpu { age_ms: 14_000, ..healthy() })));
+    let left = |kind: EventKind, line: &str, age_ms: u64| {
+        let (bus_id, line) = ("0000:04:00".to_owned(), line.to_owned());
+        let event = Event { at_ms: START, kind, bus_id: bus_id.clone(), line, ..Event::default() };
+        let gpu = Gpu { age_ms, bus_id: bus_id + ".0", ..healthy() };
+        held(5, |second| Sample {
+            events: (second == 0).then(|| event.clone()).into_iter().collect(),
+            ..of(gpu.clone())
+        })
+    };
+    let line = "NVRM: GPU 0000:04:00.0: GPU has fallen off the bus.";
+    say("left, silent", left(EventKind::LeftTheBus, line, 14_000));
+    say("left, and back", left(EventKind::LeftTheBus, line, 0));
+    let two = || vec![healthy(), Gpu { index: 1, uuid: "GPU-2".to_owned(), ..healthy() }];
+    let some = |gpus: Vec<Gpu>| Sample { gpus, ..Sample::default() };
+    say(
+        "gone",
+        held(10, |second| some(two().into_iter().take(if second < 5 { 2 } else { 1 }).collect())),
+    );
+    say(
+        "gone, and back",
+        held(30, |second| some(if second == 5 { vec![healthy()] } else { two() })),
+    );
+    let quiet = || Sample { silence: Some("no driver".to_owned()), ..Sample::default() };
+    say("all silent", held(10, |second| if second < 5 { some(two()) } else { quiet() }));
     say("uncorrected", held(1, |_| of(with(EccUncorrected, 2.))));
     say("row waits", held(1, |_| of(with(RemapPending, 1.))));
     say("row failed", held(1, |_| of(with(RemapFailed, 1.))));
@@ -209,6 +233,9 @@ fn faults() {
         of(gpu)
     };
     say("gen at work", held(200, slow));
+    say("replays at once", held(5, |second| of(with(PcieReplays, (second * 3) as f64))));
+    say("link errors at once", held(3, |second| of(with(NvlinkReplays, second as f64))));
+    say("brake at once", held(12, |_| of(with(ClockReasons, 0x80 as f64))));
     say("replays", held(600, |second| of(with(PcieReplays, (second / 20) as f64))));
     say("heat", held(120, |_| of(with(ClockReasons, 0x20 as f64))));
     say("brake", held(120, |_| of(with(ClockReasons, 0x80 as f64))));
@@ -223,6 +250,11 @@ fn faults() {
         healthy: 
         lost: critical gpu-lost: GPU is lost (15)
         silent: warning gpu-silent: no answer for more than 10 s
+        left, silent: critical gpu-lost: it does not answer: NVRM: GPU 0000:04:00.0: GPU has fallen off the bus.; warning gpu-silent: no answer for more than 10 s
+        left, and back: 
+        gone: critical gpu-lost: it is listed no more
+        gone, and back: 
+        all silent: 
         uncorrected: critical ecc-errors: 2 uncorrected
         row waits: warning row-remap: a row waits for a reset
         row failed: critical row-remap: a row could not be replaced
@@ -233,6 +265,9 @@ fn faults() {
         lanes: warning pcie-narrow: 8 lanes of 16
         gen at rest: 
         gen at work: warning pcie-narrow: generation 3 of 5 under load
+        replays at once: warning pcie-replays: 15 in ten minutes
+        link errors at once: warning nvlink-errors: in two minutes 0 checksum errors, 3 replays, 0 recoveries
+        brake at once: critical hardware-slowdown: 100% of the last minute
         replays: warning pcie-replays: 30 in ten minutes
         heat: warning thermal-throttle: 100% of the last 30 s, 40 C, 0 MHz
         brake: critical hardware-slowdown: 100% of the last minute

@@ -22,17 +22,29 @@ pub const RULE: Rule = Rule {
 
 /// For how long the kernel's line counts, seconds.
 const LINE: u64 = 600;
+/// Milliseconds after which a GPU counts as one that does not answer.
+const SILENT: u64 = 10_000;
 
 fn check(window: &Window) -> Vec<Seen> {
     let left = |event: &&Event| event.kind == EventKind::LeftTheBus && !event.bus_id.is_empty();
     let mut all = Vec::new();
     for gpu in window.gpus() {
-        // That it answers proves that it is there, whatever the log said before a reset.
-        let Some(code) = gpu.lost else { continue };
         let of_it = |event: &&Event| gpu.bus_id.starts_with(event.bus_id.as_str());
-        let line = window.events(LINE).filter(left).find(of_it);
-        let line = line.map(|event| format!(": {}", event.line)).unwrap_or_default();
-        all.push(seen(gpu, format!("{}{line}", say(code))));
+        let line = window.events(LINE).filter(left).filter(of_it).last();
+        match (gpu.lost, line) {
+            (Some(code), None) => all.push(seen(gpu, say(code))),
+            (Some(code), Some(event)) => {
+                all.push(seen(gpu, format!("{}: {}", say(code), event.line)));
+            }
+            // That it answers proves that it is there, whatever the log said before a reset.
+            (None, Some(event)) if gpu.age_ms >= SILENT => {
+                all.push(seen(gpu, format!("it does not answer: {}", event.line)));
+            }
+            (None, _) => {}
+        }
+    }
+    for gpu in window.gone() {
+        all.push(seen(gpu, "it is listed no more".to_owned()));
     }
     for event in window.events(LINE).filter(left) {
         let known = window.gpus().iter().any(|gpu| gpu.bus_id.starts_with(event.bus_id.as_str()));

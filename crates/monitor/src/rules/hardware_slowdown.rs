@@ -23,7 +23,7 @@ pub const RULE: Rule = Rule {
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let recent = window.recent(gpu, 60)?;
+        let recent = window.so_far(gpu, 60)?;
         // Heat alone has a rule of its own.
         let share = recent.share(|gpu| {
             let bits = gpu.values.get(Metric::ClockReasons).unwrap_or(0.0) as u64;

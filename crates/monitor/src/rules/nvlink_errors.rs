@@ -28,7 +28,7 @@ const CRC: f64 = 100.0;
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let recent = window.recent(gpu, OVER)?;
+        let recent = window.so_far(gpu, OVER)?;
         let growth = |metric| recent.growth(metric).unwrap_or(0.0);
         let (crc, replays) = (growth(Metric::NvlinkCrc), growth(Metric::NvlinkReplays));
         let recoveries = growth(Metric::NvlinkRecoveries);

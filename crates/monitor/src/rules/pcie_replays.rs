@@ -21,7 +21,7 @@ pub const RULE: Rule = Rule {
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let count = window.recent(gpu, 590)?.growth(Metric::PcieReplays)?;
+        let count = window.so_far(gpu, 590)?.growth(Metric::PcieReplays)?;
         (count >= 10.0).then(|| format!("{count:.0} in ten minutes"))
     })
 }

@@ -174,7 +174,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return watching::tell(&args.tell, args.hold);
     }
     if args.print_unit {
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sconce"));
+        let program = unit_program();
         let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
         print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &listen));
         return Ok(ExitCode::SUCCESS);
@@ -298,6 +298,21 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprint!("{}", costs(begun.elapsed()));
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Which program a unit starts: this one, if the unit's user can reach it.
+fn unit_program() -> PathBuf {
+    const INSTALLED: &str = "/usr/local/bin/sconce";
+    let Ok(own) = std::env::current_exe() else { return INSTALLED.into() };
+    if sconce_monitor::reachable(&own) {
+        return own;
+    }
+    eprintln!(
+        "note: a service without privileges can't start {0}: the unit starts {INSTALLED}, which `sudo install -m 755 {1} {INSTALLED}` puts there",
+        own.display(),
+        crate::trust::quoted(&own),
+    );
+    INSTALLED.into()
 }
 
 /// What a file of counters asks for. What is not known here is said, and left out.

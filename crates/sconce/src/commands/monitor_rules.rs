@@ -77,11 +77,17 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let mut watch = Watch::new(args.hold);
     let mut samples = open(path)?;
     let (mut first, mut last, mut count) = (None, 0, 0usize);
+    let (mut silent, mut silence, mut gpus) = (0usize, None, 0);
     let mut rows: Vec<(Finding, Option<u64>)> = Vec::new();
     for sample in samples.by_ref() {
         first.get_or_insert(sample.at_ms);
         last = sample.at_ms;
         count += 1;
+        gpus = gpus.max(sample.gpus.len());
+        if sample.silence.is_some() {
+            silent += 1;
+            silence.clone_from(&sample.silence);
+        }
         for change in watch.push(Arc::new(sample)) {
             match change {
                 Change::Begins(finding) => rows.push((finding, None)),
@@ -119,6 +125,8 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
             "from_ms": first,
             "to_ms": last,
             "torn": samples.torn(),
+            "silent": silent,
+            "gpus": gpus,
             "findings": rows.collect::<Vec<_>>(),
         });
         println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::unwritable)?);
@@ -135,7 +143,12 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
             line(finding)
         );
     }
-    if rows.is_empty() {
+    // What was not seen was not judged.
+    if let Some(why) = silence {
+        println!("can't tell what was in {silent} of {count} samples: NVML did not answer: {why}");
+    } else if gpus == 0 {
+        println!("can't tell: no sample has a GPU");
+    } else if rows.is_empty() {
         println!("nothing was wrong, as far as the rules can tell");
     }
     Ok(ExitCode::SUCCESS)

@@ -56,8 +56,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let silent: Vec<String> = machines.iter().filter_map(Machine::silence).collect();
-    if let Some(first) = silent.first() {
-        let failure = Failure::new(Kind::Machine, first.clone());
+    if !silent.is_empty() {
+        let failure = Failure::new(Kind::Machine, silent.join("\n  "));
         return Err(
             failure.hint("`sconce monitor --listen :9400` must run there, and its port be reached")
         );

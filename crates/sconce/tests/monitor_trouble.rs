@@ -1,0 +1,104 @@
+//! `sconce monitor` and `sconce top` where something is missing: disks, machines, GPUs, what a recording does not have.
+
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use world::World;
+
+/// A recording of these samples, a second apart.
+fn recording(path: &Path, samples: &[String]) {
+    let mut lines = "{\"sconce_recording\":1,\"host\":\"a\"}\n".to_owned();
+    for (second, sample) in samples.iter().enumerate() {
+        lines += &format!("{{\"at_ms\":{},{sample}}}\n", 1_700_000_000_000 + second * 1000);
+    }
+    let mut gzip = Command::new("gzip");
+    let mut gzip =
+        gzip.stdin(Stdio::piped()).stdout(fs::File::create(path).unwrap()).spawn().unwrap();
+    gzip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(gzip.wait().unwrap().success());
+}
+
+fn gpus(count: usize) -> String {
+    let one = |index| {
+        format!(r#"{{"index":{index},"uuid":"GPU-{index}","values":{{"power_watts":70}}}}"#)
+    };
+    format!(r#""gpus":[{}]"#, (0..count).map(one).collect::<Vec<_>>().join(","))
+}
+
+/// A disk that is full gets no file for each sample, and keeps what it has.
+#[test]
+fn a_full_disk() {
+    let world = World::new();
+    recording(&world.path("r.gz"), &vec![gpus(2); 60]);
+    fs::create_dir(world.path("history")).unwrap();
+    let script = "mount -t tmpfs -o size=64k none history && mkdir history/h && echo old >history/h/sample-1600000000000.rows && \
+        { head -c 1m /dev/zero >history/fill; \
+        timeout 8 \"$0\" monitor --replay r.gz --listen 127.0.0.1:0 --history history/h --interval 100ms >out 2>err; \
+        ls history/h; cat history/h/sample-1600000000000.rows; }";
+    let mut command = Command::new("unshare");
+    command.current_dir(world.path(".")).args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let output = command.arg(env!("CARGO_BIN_EXE_sconce")).output().unwrap();
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let said = fs::read_to_string(world.path("err")).unwrap_or_default();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the history can't be written"), "{said}{err}{listed}");
+    let rows = listed.lines().filter(|line| line.ends_with(".rows")).count();
+    assert!(rows == 1 && listed.ends_with("old\n"), "{listed}{said}");
+}
+
+/// What was not seen was not judged.
+#[test]
+fn a_recording_of_nothing() {
+    let world = World::new();
+    let judged = |samples: &[String]| {
+        recording(&world.path("r.gz"), samples);
+        let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let fine = "nothing was wrong";
+    assert!(judged(&vec![gpus(2); 20]).contains(fine));
+    let silent = r#""silence":"nvmlInit: Driver Not Loaded (9)""#.to_owned();
+    let out = judged(&vec![silent.clone(); 20]);
+    let why = "can't tell what was in 20 of 20 samples: NVML did not answer: nvmlInit: Driver Not Loaded (9)";
+    assert!(out.contains(why) && !out.contains(fine), "{out}");
+    let out = judged(&[vec![gpus(2); 10], vec![silent; 10]].concat());
+    assert!(out.contains("in 10 of 20 samples") && !out.contains("gpu-lost"), "{out}");
+    let out = judged(&vec![gpus(0); 20]);
+    assert!(out.contains("can't tell: no sample has a GPU") && !out.contains(fine), "{out}");
+    let out = judged(&[vec![gpus(2); 10], vec![gpus(1); 10]].concat());
+    assert!(out.contains("critical: gpu-lost on GPU 1") && out.contains("listed no more"), "{out}");
+}
+
+/// Each machine that does not answer is named.
+#[test]
+fn machines_that_do_not_answer() {
+    let world = World::new();
+    let (code, _, err) = world.says(&["top", "--once", "127.0.0.1:1", "127.0.0.1:2"]);
+    assert!(code != 0 && err.contains("127.0.0.1:1:") && err.contains("127.0.0.1:2:"), "{err}");
+}
+
+/// A unit starts what its user can reach.
+#[test]
+fn a_unit_of_a_program_out_of_reach() {
+    let world = World::new();
+    sconce_testkit::copy_program(env!("CARGO_BIN_EXE_sconce").as_ref(), &world.path("sconce"));
+    let output =
+        Command::new(world.path("sconce")).args(["monitor", "--print-unit"]).output().unwrap();
+    let unit = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(unit.contains("ExecStart=\"/usr/local/bin/sconce\" monitor"), "{unit}");
+    assert!(err.contains("sudo install -m 755") && err.contains("/usr/local/bin/sconce"), "{err}");
+}
