@@ -102,3 +102,24 @@ fn a_project_for_another_processor() {
     let words = "is for aarch64, and this machine is x86_64";
     doctor(&world, 1, "other-processor", words);
 }
+
+/// A wheel with a library for each CUDA runs on a GPU with some of them: which, is said.
+#[test]
+fn which_builds_of_a_wheel_serve() {
+    let build = |sms: &[u32]| {
+        let codes: Vec<_> = sms.iter().map(|sm| forge::cubin(*sm)).collect();
+        Library::new("").needs(&["libc.so.6"]).code(&[forge::fatbin(&codes)]).build()
+    };
+    let wheel = Wheel::new("bitsandbytes", "0.49.2")
+        .tag("py3-none-manylinux_2_24_x86_64")
+        .file("bitsandbytes/libbitsandbytes_cuda118.so", &build(&[80]))
+        .file("bitsandbytes/libbitsandbytes_cuda126.so", &build(&[80, 90]))
+        .file("bitsandbytes/libbitsandbytes_cuda130.so", &build(&[90, 100]));
+    let world = World::new(&[]);
+    let file = wheel.file_name();
+    std::fs::write(world.path("project").join(&file), wheel.build()).unwrap();
+    let (code, said) = world.sconce(&["inspect", "--for", "h100", &file]);
+    let words = "of its builds (libbitsandbytes_cuda*) those for CUDA 12.6, 13.0 have it, that for CUDA 11.8 has not: \
+                 the one for torch's CUDA is taken";
+    assert!(code == 0 && said.contains(words), "{code} {said}");
+}
