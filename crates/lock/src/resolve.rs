@@ -6,6 +6,7 @@ mod build_requires;
 mod chosen;
 mod companions;
 mod elsewhere;
+mod extras;
 mod fitted;
 mod from_source;
 mod group;
@@ -269,6 +270,7 @@ impl Resolution<'_> {
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         self.tell_protobuf(&wheels);
         self.tell_previews(&wheels);
+        self.tell_extras(&wheels, self.target(base));
         self.tell_promised(&wheels);
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),
