@@ -50,7 +50,7 @@ fn inspected(world: &World, exit: i32, says: &str) {
 #[test]
 fn a_library_of_torch_that_no_wheel_brings() {
     let needs = fast(90, &["libc10.so", "libc.so.6"]);
-    inspected(&locked(&[needs.clone()], &[&needs]), 1, "libc10.so");
+    inspected(&locked(std::slice::from_ref(&needs), &[&needs]), 1, "libc10.so");
 
     // With the wheel that brings it, and where only the C library is needed, which the image has.
     let c10 = Library::new("libc10.so").build();
@@ -58,7 +58,7 @@ fn a_library_of_torch_that_no_wheel_brings() {
     let brings = Wheel::new("c10-libs", "1.0").tag(TAG).file("torch/lib/libc10.so", &c10);
     inspected(&locked(&[brings.clone(), needs.clone()], &[&needs, &brings]), 0, "Yes");
     let plain = fast(90, &["libc.so.6"]);
-    inspected(&locked(&[plain.clone()], &[&plain]), 0, "Yes");
+    inspected(&locked(std::slice::from_ref(&plain), &[&plain]), 0, "Yes");
 }
 
 /// With some wheels of a lock here a no of theirs is one, and a yes is not.
