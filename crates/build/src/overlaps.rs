@@ -71,17 +71,18 @@ pub(crate) fn files(
     Ok(contents.files.into_iter().map(|entry| entry.name).collect())
 }
 
-/// What METADATA of a wheel requires.
+/// What METADATA of a wheel says under a header, line by line: what it requires, its extras.
 ///
 /// # Errors
 /// Why it is not known, in words.
-pub(crate) fn requires(
+pub(crate) fn said(
     builder: &Builder<'_>,
     wheel: &Wheel,
     url: Option<&str>,
+    header: &str,
 ) -> Result<Vec<String>, String> {
     let contents = contents(builder, wheel, url).map_err(|error| reason(&error))?;
-    Ok(values(&contents.metadata, "Requires-Dist:").map(str::to_owned).collect())
+    Ok(values(&contents.metadata, header).map(str::to_owned).collect())
 }
 
 fn listed(wheel: &Wheel, contents: &Contents, venv: &Venv) -> Result<Listed, sconce_layer::Error> {

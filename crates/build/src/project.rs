@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sconce_blob::Digest;
 use sconce_facts::Machine;
-use sconce_lock::{Change, Explanation, Host, Lock, Previous, Requirements, Spec, Upgrade, Wheel};
+use sconce_lock::{
+    Change, Explanation, Host, Lock, Previous, ProjectFile, Requirements, Spec, Upgrade, Wheel,
+};
 
 use sconce_open::Folder;
 
@@ -364,12 +366,15 @@ impl Builder<'_> {
         }
         let Requirements::List(list) = &spec.environment.requirements else { return };
         let unread = sconce_lock::project_file(folder).filter(|_| list.is_empty());
-        if let Some(file) = unread.filter(|file| file.way.is_none()) {
-            let name = file.name;
-            self.progress.note(&format!(
+        let Some(ProjectFile { name, way }) = unread else { return };
+        self.progress.note(&match way {
+            None => format!(
                 "{name} is not read, for the sconce.toml beside it names no requirements: `requirements = \"{name}\"` under [environment] takes them"
-            ));
-        }
+            ),
+            // A Dockerfile beside it may be for something else.
+            Some(_) if name != "pyproject.toml" => return,
+            Some(way) => format!("{name} is not read: {way}"),
+        });
     }
 
     /// A new lock for a project, which is not written; `before` is the one that is there.

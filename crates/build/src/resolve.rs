@@ -271,7 +271,15 @@ impl Index for World<'_> {
         let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
         let builder = self.builder;
         parallel::each("requires", PAGES, &places, |(wheel, url)| {
-            overlaps::requires(builder, wheel, url.as_deref())
+            overlaps::said(builder, wheel, url.as_deref(), "Requires-Dist:")
+        })
+    }
+
+    fn extras(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<String>, String>> {
+        let places: Vec<_> = wheels.iter().map(|wheel| (wheel, self.address(wheel))).collect();
+        let builder = self.builder;
+        parallel::each("extras", PAGES, &places, |(wheel, url)| {
+            overlaps::said(builder, wheel, url.as_deref(), "Provides-Extra:")
         })
     }
 

@@ -155,27 +155,23 @@ pub(crate) fn reload(snapshot: &Snapshot) -> Step {
 /// the one that is loaded. `words` says it where the distribution is not known.
 pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, words: &str) -> Step {
     let branch = branch.or(snapshot.branch()).unwrap_or_else(sconce_facts::driver_branch);
-    // A container's distribution is not its host's.
-    let os = snapshot.os.as_ref().filter(|_| !snapshot.container);
-    let found = os.and_then(|os| {
-        let major = os.version.as_deref().and_then(|text| text.split('.').next()?.parse().ok());
-        let kernel = snapshot.kernel.as_deref();
-        let distribution = sconce_facts::Distribution { id: &os.id, like: &os.like, major, kernel };
-        sconce_facts::install(distribution, what, branch)
-    });
+    let found = distribution(snapshot).and_then(|of| sconce_facts::install(of, what, branch));
     // A snapshot is text from elsewhere, and this goes into a command.
     let plain = |text: &&str| {
         text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '~'))
     };
     let kernel = snapshot.kernel.as_deref().filter(plain).unwrap_or("$(uname -r)");
     let version = snapshot.driver_text().filter(plain).unwrap_or_default();
-    let branch = branch.to_string();
-    let mut words = words.replace("{branch}", &branch);
+    let (branch, next) = (branch.to_string(), (branch + 1).to_string());
+    let instead = found.and_then(|found| found.instead.as_deref());
+    let mut words = instead.unwrap_or(words).replace("{branch}", &branch);
     if let Some(repository) = found.and_then(|found| found.repository.as_ref()) {
         words = format!("{words}, from {repository}");
     }
     if let Some(first) = found.and_then(|found| found.first.as_ref()) {
-        words = format!("{words}: {first}, then");
+        let first = first.replace("{branch}", &branch).replace("{next}", &next);
+        let then = if found.is_some_and(|found| found.run.is_empty()) { "" } else { ", then" };
+        words = format!("{words}: {first}{then}");
     }
     let fill = |command: &String| {
         let command = command.replace("{branch}", &branch).replace("{kernel}", kernel);
@@ -188,6 +184,37 @@ pub(crate) fn install(snapshot: &Snapshot, what: &str, branch: Option<u32>, word
     let found = found.filter(known);
     let commands = found.map_or_else(Vec::new, |found| found.run.iter().map(fill).collect());
     Step { place: Place::Host, what: words, commands }
+}
+
+/// The distribution that commands are for; a container's is not its host's.
+fn distribution(snapshot: &Snapshot) -> Option<sconce_facts::Distribution<'_>> {
+    let os = snapshot.os.as_ref().filter(|_| !snapshot.container)?;
+    let major = os.version.as_deref().and_then(|text| text.split('.').next()?.parse().ok());
+    let kernel = snapshot.kernel.as_deref();
+    Some(sconce_facts::Distribution { id: &os.id, like: &os.like, major, kernel })
+}
+
+/// A step as this machine's system has it: with its own init, and its own place for what is set.
+pub(crate) fn fitted(snapshot: &Snapshot, step: Step) -> Step {
+    let Some(of) = distribution(snapshot).filter(|_| step.place == Place::Host) else {
+        return step;
+    };
+    let (mut firsts, mut commands): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for command in &step.commands {
+        let way = sconce_facts::way(of, snapshot.systemd, command);
+        let (first, run) =
+            way.map_or_else(|| (None, vec![command.clone()]), |way| (way.first, way.run));
+        firsts.extend(first);
+        // One switch of the configuration does all of them.
+        commands.retain(|earlier| !run.contains(earlier));
+        commands.extend(run);
+    }
+    let what = match (firsts.is_empty(), commands.is_empty()) {
+        (true, _) => step.what,
+        (false, true) => format!("{}: {}", step.what, firsts.join(" and ")),
+        (false, false) => format!("{}: {}, then", step.what, firsts.join(" and ")),
+    };
+    Step { what, commands, ..step }
 }
 
 /// Says which GPUs a driver of `branch` with the open (`driver-open`) or proprietary kernel modules would leave alone,

@@ -47,6 +47,13 @@ fn entry(line: &str, seconds: Option<u64>) -> Option<Entry<'_>> {
     })
 }
 
+/// Whether a line has the form of an error's and a number that is none: the driver's have 32 bits.
+pub(crate) fn is_beyond(line: &str) -> bool {
+    let number = line.split_once("Xid (").and_then(|(_, rest)| Some(rest.split_once("): ")?.1));
+    let digits = number.map(|rest| &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()]);
+    digits.is_some_and(|digits| !digits.is_empty() && digits.parse::<u32>().is_err())
+}
+
 /// The recovery that a line of Xid 154 says the driver asks for: `0x2` and `Node Reboot Required` of
 /// `GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`.
 pub(crate) fn recovery<'a>(entry: &Entry<'a>) -> Option<(&'a str, &'a str)> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::fix::Step;
+use crate::fix::{self, Step};
 use crate::rules::{OF_PAIR, OF_START, RULES, Rule, WITHOUT_GPU, is_jetson};
 use crate::snapshot::{Snapshot, Subject};
 use crate::state::Trouble;
@@ -124,11 +124,20 @@ pub struct Report {
     pub container: bool,
 }
 
+/// What rules find, with the steps of the machine's own system.
+fn found(rules: &[&Rule], snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
+    let found = rules.iter().flat_map(|rule| (rule.check)(snapshot, subject));
+    let fitted = |finding: Finding| {
+        let steps = finding.steps.into_iter().map(|step| fix::fitted(snapshot, step));
+        Finding { steps: steps.collect(), ..finding }
+    };
+    found.map(fitted).collect()
+}
+
 /// Judges a snapshot by all rules, with what is to run there where that is known.
 pub fn examine(snapshot: &Snapshot, subject: Option<&Subject>) -> Report {
     let rules = if is_jetson(snapshot) { WITHOUT_GPU } else { RULES };
-    let mut findings: Vec<Finding> =
-        rules.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+    let mut findings = found(rules, snapshot, subject);
     findings.sort_by_key(|finding| finding.severity);
     let elsewhere = snapshot.wsl || is_jetson(snapshot);
     let nothing = snapshot.pci.is_empty() && snapshot.gpus.is_empty() && !elsewhere;
@@ -158,8 +167,7 @@ const FABRIC: &str = "fabric-manager";
 /// about what a container of sconce's never sees (the host's /dev/shm, its variables) are left out.
 pub fn before_start(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     let rules = if subject.is_some() { OF_PAIR } else { OF_START };
-    let mut findings: Vec<Finding> =
-        rules.iter().flat_map(|rule| (rule.check)(snapshot, subject)).collect();
+    let mut findings = found(rules, snapshot, subject);
     // A container is given all of these GPUs: with one whose fabric is not up CUDA starts for none.
     for finding in &mut findings {
         if finding.rule.id == FABRIC {

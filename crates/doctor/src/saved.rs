@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
+use sconce_facts::DriverVersion;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::log;
 use crate::snapshot::{SCHEMA, Snapshot};
 
 /// Bytes of a snapshot file.
@@ -62,11 +64,23 @@ impl Snapshot {
         if schema.schema > SCHEMA {
             return Err(Error::Newer { path: path.into(), schema: schema.schema, newest: SCHEMA });
         }
+        if schema.schema == 0 {
+            return Err(damaged(format!("no sconce writes schema 0: 1 to {SCHEMA} are read")));
+        }
         let snapshot: Self =
             sconce_open::json(text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
         let odd = snapshot.in_commands().find(|name| !is_plain(name)).map(Cow::into_owned);
         if let Some(name) = odd {
             return Err(damaged(format!("`{}` is not a name of a machine", name.escape_debug())));
+        }
+        if let Some(version) = snapshot.odd_version() {
+            return Err(damaged(format!(
+                "`{version}` is not a driver's version, as 580.159.04 is"
+            )));
+        }
+        if let Some(line) = snapshot.log_lines().find(|line| log::is_beyond(line)) {
+            let line = line.escape_debug();
+            return Err(damaged(format!("`{line}` is not of the driver: an Xid has 32 bits")));
         }
         let pci = snapshot.pci.iter().map(|pci| &pci.bus_id);
         let mut buses = pci.chain(snapshot.gpus.iter().map(|gpu| &gpu.bus_id));
@@ -76,6 +90,18 @@ impl Snapshot {
             }
             None => Ok(snapshot),
         }
+    }
+
+    /// A version of the driver's that is none: what it can't be compared with would pass for new enough.
+    fn odd_version(&self) -> Option<&str> {
+        let versions = [&self.driver.module, &self.driver.libraries].into_iter().flatten();
+        let mut versions = versions.map(String::as_str);
+        versions.find(|version| version.parse::<DriverVersion>().is_err())
+    }
+
+    fn log_lines(&self) -> impl Iterator<Item = &str> {
+        let lines = self.kernel_log.iter().flatten().map(String::as_str);
+        lines.chain(self.errors.iter().map(|error| error.line.as_str()))
     }
 
     /// Names that fixes put into their commands.
@@ -171,6 +197,25 @@ mod tests {
         }
         let error = load(&text.replace("0000:18:00.0", "zz")).unwrap_err().to_string();
         assert!(error.contains("`zz` is not an address on PCI's bus"), "{error}");
+    }
+
+    #[test]
+    fn odd_snapshots_are_damaged() {
+        let text = include_str!("../tests/snapshots/cases/not-built-and-another-refused.json");
+        let load = |text: &str| Snapshot::parse(text, "x".as_ref());
+        let schema = format!("\"schema\": {}", load(text).unwrap().schema);
+        let xid = "\"kernel_log\": [\"NVRM: Xid (PCI:0000:18:00): 4294967296, GPU\",";
+        for (from, to, says) in [
+            (schema.as_str(), "\"schema\": 0", "no sconce writes schema 0: 1 to 2 are read"),
+            ("580.159.04", "foo", "`foo` is not a driver's version, as 580.159.04 is"),
+            ("\"kernel_log\": [", xid, "an Xid has 32 bits"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = load(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let most = xid.replace("4294967296", "4294967295");
+        assert!(load(&text.replace("\"kernel_log\": [", &most)).is_ok());
     }
 
     #[test]

@@ -326,11 +326,11 @@ fn what_is_not_judged_is_said() {
     }
     expect![[r#"
         Ready
-        Ready; Notes not-judged: of mine its torch is judged; one more package with compiled code is not
-        Ready; Notes not-judged: of mine its torch is judged; what else it holds is not
+        Ready; Notes not-judged: of mine only torch was judged; whether its other package with compiled code runs on this GPU is not known
+        Ready; Notes not-judged: of mine only torch was judged; whether what else it holds runs on this GPU is not known
         Ready
-        CantTell; Unknown not-judged: mine has no torch, and 2 more packages with compiled code are not judged
-        CantTell; Unknown not-judged: mine has no torch, and what else it holds is not judged
+        CantTell; Unknown not-judged: mine has no torch; whether its 2 packages with compiled code run on this GPU is not known
+        CantTell; Unknown not-judged: mine has no torch; whether what it holds runs on this GPU is not known
         Blocked; Stops other-processor: mine is for aarch64, and this machine is x86_64
     "#]].assert_eq(&out);
 }

@@ -47,7 +47,7 @@ fn programs() -> BTreeMap<String, Program> {
     toml::from_str(include_str!("programs.toml")).unwrap()
 }
 
-/// All snapshots of the tests, on each distribution, in a container and outside of one, in a cluster or none.
+/// All snapshots of the tests, on each distribution with its init, in a container and outside of one, in a cluster or none.
 fn snapshots() -> Vec<Snapshot> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = |folder: &str| {
@@ -76,15 +76,24 @@ fn snapshots() -> Vec<Snapshot> {
         os("nixos", &[], "26.05"),
         os("arch", &[], "20261101"),
         os("gentoo", &[], "2.18"),
+        os("alpine", &[], "3.23"),
+        os("void", &[], "1"),
+        os("devuan", &["debian"], "6"),
     ];
     let mut all = Vec::new();
     for machine in machines {
         for os in &distributions {
-            for (container, cluster) in
-                [(false, None), (true, Some("kubernetes")), (false, Some("slurm"))]
-            {
+            let systemd = match os.as_ref().map(|os| os.id.as_str()) {
+                Some("alpine" | "void" | "devuan") => [false].as_slice(),
+                Some("gentoo") => &[true, false],
+                _ => &[true],
+            };
+            let places = [(false, None), (true, Some("kubernetes")), (false, Some("slurm"))];
+            let each = |systemd: &bool| places.map(|(inside, cluster)| (*systemd, inside, cluster));
+            for (systemd, container, cluster) in systemd.iter().flat_map(each) {
                 let mut seen = machine.clone();
                 seen.os.clone_from(os);
+                seen.systemd = systemd;
                 seen.container |= container;
                 seen.cluster = cluster.map(str::to_owned);
                 all.push(seen);
@@ -195,7 +204,7 @@ fn commands_can_be_typed() {
 #[test]
 fn each_distribution_has_its_own_package_manager() {
     // SUSE has no dkms.
-    const MANAGERS: [&str; 10] = [
+    const MANAGERS: [&str; 12] = [
         "apt-get",
         "dnf",
         "zypper",
@@ -206,28 +215,64 @@ fn each_distribution_has_its_own_package_manager() {
         "mkinitcpio",
         "emerge",
         "nixos-rebuild",
+        "systemctl",
+        "journalctl",
     ];
     for seen in snapshots().iter().filter(|seen| !seen.container) {
         let os = seen.os.as_ref().map(|os| os.id.as_str());
         let own: &[&str] = match os {
-            Some("ubuntu" | "debian") => &["apt-get", "update-initramfs", "dkms"],
+            Some("ubuntu" | "debian" | "devuan") => &["apt-get", "update-initramfs", "dkms"],
             Some("rocky" | "almalinux" | "fedora") => &["dnf", "dracut", "dkms"],
             Some("sles" | "opensuse-leap") => &["zypper", "dracut"],
             Some("arch") => &["pacman", "mkinitcpio", "dkms"],
-            Some("gentoo") => &["emerge", "dkms"],
-            Some("nixos") => &["nixos-rebuild", "dkms"],
+            Some("gentoo") => &["emerge"],
+            Some("nixos") => &["nixos-rebuild"],
             _ => &["dkms"],
         };
+        let is_systemd = |program: &str| seen.systemd && program.ends_with("ctl");
         for finding in examine(seen, None).findings {
             for command in finding.steps.iter().flat_map(|step| &step.commands) {
                 let program = command.split(' ').next().unwrap();
                 assert!(
-                    !MANAGERS.contains(&program) || own.contains(&program),
+                    !MANAGERS.contains(&program) || own.contains(&program) || is_systemd(program),
                     "{os:?}: `{command}` of {}",
                     finding.rule.id
                 );
             }
         }
+    }
+}
+
+/// What a system is told that has its own place for what is set.
+#[test]
+fn a_system_is_told_its_own_way() {
+    let said = |id: &str, rule: &str| -> BTreeSet<String> {
+        let of =
+            |seen: &&Snapshot| seen.os.as_ref().is_some_and(|os| os.id == id) && !seen.container;
+        let all = snapshots();
+        let findings = all.iter().filter(of).flat_map(|seen| examine(seen, None).findings);
+        let findings = findings.filter(|finding| finding.rule.id == rule);
+        findings.flat_map(|finding| finding.advice(false)).collect()
+    };
+    for (id, rule, words) in [
+        ("nixos", "driver-not-loaded", "`boot.blacklistedKernelModules = [ \"nouveau\" ];`"),
+        ("nixos", "uvm-missing", "`boot.kernelModules = [ \"nvidia-uvm\" ];`"),
+        ("nixos", "module-not-built", "`nixos-rebuild switch`"),
+        ("nixos", "needs-proprietary-module", "nvidiaPackages.legacy_580;`"),
+        ("gentoo", "module-not-built", "`emerge @module-rebuild`"),
+        ("gentoo", "driver-missing", "`reboot`"),
+        ("void", "driver-missing", "`reboot`"),
+        ("arch", "driver-missing", "nvidia-open"),
+        ("opensuse-leap", "needs-proprietary-module", "nvidia-driver-G06-kmp-default"),
+        ("almalinux", "needs-proprietary-module", "`dnf versionlock add '*nvidia*580*'`"),
+        ("debian", "driver-missing", "cuda-keyring"),
+    ] {
+        let found = said(id, rule);
+        assert!(found.iter().any(|line| line.contains(words)), "{id} {rule}: {found:#?}");
+    }
+    for line in said("nixos", "module-not-built").iter().chain(&said("gentoo", "module-not-built"))
+    {
+        assert!(!line.contains("dkms"), "{line}");
     }
 }
 

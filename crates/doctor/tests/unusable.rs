@@ -152,7 +152,7 @@ fn what_is_done_where_the_machine_is() {
 
             STOPS  1 NVIDIA GPU(s) are on the PCI bus and no driver is installed [driver-missing]
                    seen: 0000:18:00.0: 10de:2b85 (RTX 5090)
-                   fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580`, `apt-get install -y nvidia-open`
+                   fix:  install NVIDIA's driver 580, from NVIDIA's repository for Debian: add that repository, where it is not there yet, with its package cuda-keyring (docs.nvidia.com/datacenter/tesla/driver-installation-guide, Debian), then: `apt-get update`, `apt-get install -y nvidia-driver-pinning-580`, `apt-get install -y nvidia-open`
                    then: restart the machine: `systemctl reboot`
         "#]],
     );

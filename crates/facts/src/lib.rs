@@ -24,6 +24,7 @@ mod tag;
 mod torch;
 mod undeclared;
 mod uv;
+mod ways;
 mod xid;
 
 pub use arch::{Capability, CapabilityRow, Sm, SmKind, capabilities, capability};
@@ -61,6 +62,7 @@ pub use torch::{
 };
 pub use undeclared::{Undeclared, undeclared};
 pub use uv::{UvRow, uv};
+pub use ways::{Way, way};
 pub use xid::{Action, Catalogue, NvLink, SXid, Xid, nvlink, sxid, xid, xid_catalogue};
 
 /// A text that is not a version, capability or architecture.

@@ -41,12 +41,15 @@ struct Row {
 /// How something is installed.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Install {
-    /// Commands, with `{branch}`, `{version}` and `{kernel}` to be filled in.
+    /// Commands, with `{branch}`, `{version}` and `{kernel}` to be filled in; none where words are all there is.
+    #[serde(default)]
     pub run: Vec<String>,
     /// Where the packages come from, where the distribution's own sources lack them.
     pub repository: Option<String>,
-    /// What is to be written before the commands, where they read it.
+    /// What is to be written or done before the commands, with `{branch}` and `{next}`, the branch after it.
     pub first: Option<String>,
+    /// What the step is there, in place of the rule's own words.
+    pub instead: Option<String>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::PACKAGES));
@@ -119,7 +122,29 @@ mod tests {
         assert_eq!(driver("almalinux", &["rhel", "centos", "fedora"], 10).unwrap().run.len(), 1);
         assert!(driver("nixos", &[], 25).unwrap().first.is_some());
         assert!(driver("slackware", &[], 15).is_none());
-        assert!(driver("arch", &[], 1).is_none(), "by the kernel alone");
+        assert!(driver("arch", &[], 1).unwrap().run.is_empty(), "by the kernel alone");
+    }
+
+    /// A V100 needs the proprietary modules: packages, or words where there are none.
+    #[test]
+    fn every_distribution_has_a_way_for_a_volta() {
+        for (id, like, major) in [
+            ("ubuntu", &["debian"][..], 24),
+            ("debian", &[], 13),
+            ("rocky", &["rhel", "centos", "fedora"], 9),
+            ("almalinux", &["rhel", "centos", "fedora"], 10),
+            ("opensuse-leap", &["suse", "opensuse"], 16),
+            ("sles", &["suse"], 15),
+            ("arch", &[], 1),
+            ("gentoo", &[], 2),
+            ("nixos", &[], 26),
+        ] {
+            let like: Vec<String> = like.iter().map(|word| (*word).to_owned()).collect();
+            let of = Distribution { id, like: &like, major: Some(major), kernel: None };
+            let found = install(of, "driver-proprietary", 580);
+            let found = found.unwrap_or_else(|| panic!("{id} has none"));
+            assert!(found.first.is_some() || !found.run.is_empty(), "{id}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("torch.toml", TORCH),
     ("undeclared.toml", UNDECLARED),
     ("uv.toml", UV),
+    ("ways.toml", WAYS),
     ("xid.toml", XID),
 ];
 
@@ -49,6 +50,7 @@ pub(crate) const TAGS: &str = include_str!("../data/tags.toml");
 pub(crate) const TORCH: &str = include_str!("../data/torch.toml");
 pub(crate) const UNDECLARED: &str = include_str!("../data/undeclared.toml");
 pub(crate) const UV: &str = include_str!("../data/uv.toml");
+pub(crate) const WAYS: &str = include_str!("../data/ways.toml");
 pub(crate) const XID: &str = include_str!("../data/xid.toml");
 
 /// Reads one embedded table.

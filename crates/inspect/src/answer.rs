@@ -372,7 +372,9 @@ impl Report {
         let host = host
             .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
         let others = self.others();
-        Answer { says: Says::Yes, sentence: format!("{sentence}{newer}{host}{others}.") }
+        let builds = verdict.builds.iter().map(|builds| format!("; {}", builds.words()));
+        let builds: String = builds.collect();
+        Answer { says: Says::Yes, sentence: format!("{sentence}{builds}{newer}{host}{others}.") }
     }
 
     /// What a lock has besides its torch, of which nothing is known here.

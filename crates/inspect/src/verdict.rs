@@ -5,6 +5,8 @@
 //! on, with suffix `a` on exactly its capability; PTX is compiled by the driver for its capability
 //! and later ones, if the driver knows its ISA. NVVM IR becomes code only in the device linker.
 
+mod builds;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sconce_facts::{Capability, DriverVersion, Gpu, Sm, SmKind};
@@ -14,6 +16,8 @@ use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Form, Target, Variant};
 use crate::names::{self, Choice};
 use crate::scan::{Library, Scan};
+
+pub use builds::Builds;
 
 /// A library of NVIDIA's that chooses among kernels made for single GPUs, as cuBLASLt does (61% of
 /// its containers at most in 13.4.1.3), is held to have one list of GPUs only when one of them has
@@ -173,6 +177,9 @@ pub struct Verdict {
     /// The lowest driver, where one is known: the largest of the CUDA runtime's floor, the first
     /// driver of the capability and what JIT needs.
     pub driver: Option<String>,
+    /// Libraries of which a program takes one build.
+    #[serde(skip)]
+    pub builds: Vec<Builds>,
     /// The last driver branch that runs GPUs of this capability, where support has ended: `R580`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_driver: Option<&'static str>,
@@ -330,6 +337,7 @@ pub fn verdict(
         jit,
         gaps,
         driver: needed.map(|driver| driver.as_str().to_owned()),
+        builds: builds::of(scan, capability, cuda),
         last_driver: row.and_then(|row| row.last_driver.as_deref()),
     }
 }

@@ -72,11 +72,11 @@ impl<'de> Deserialize<'de> for Item {
 /// Reads the text of the environment.yml at `path`; relative paths in it count from its folder.
 pub(crate) fn read(text: &str, path: &Path) -> Result<Environment, Fault> {
     let document: Document = serde_saphyr::from_str(text).map_err(|error| {
-        let number = error.location().map_or(1, |at| usize::try_from(at.line()).unwrap_or(1));
+        let at = error.location();
+        let number = at.map_or(1, |at| usize::try_from(at.line()).unwrap_or(1));
+        let column = at.map_or(1, |at| at.column());
         let line = text.lines().nth(number.saturating_sub(1)).unwrap_or_default();
-        let why = error.without_snippet().to_string();
-        let why = why.lines().next().unwrap_or_default();
-        fault(number, line.trim(), why.split(" at line ").next().unwrap_or(why))
+        fault(number, line.trim(), format!("column {column}: {}", words(&error)))
     })?;
     let mut found = Environment::default();
     for item in &document.dependencies {
@@ -94,6 +94,31 @@ pub(crate) fn read(text: &str, path: &Path) -> Result<Environment, Fault> {
         }
     }
     Ok(found)
+}
+
+/// What is wrong with a document, in our words: the library's are those of its parser.
+fn words(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error as E;
+    let words = match error.without_snippet() {
+        E::Message { msg, .. } => return msg.clone(),
+        E::Eof { .. } => "it ends where more should come",
+        E::MultipleDocuments { .. } => "a second document begins here, and one is read",
+        E::DuplicateMappingKey { .. } => "this key is there twice",
+        E::UnknownAnchor { .. } => "no anchor of this name comes before it",
+        E::Budget { .. }
+        | E::AliasExpansionLimitExceeded { .. }
+        | E::AliasReplayLimitExceeded { .. } => {
+            "it is too large, or its aliases stand for too much"
+        }
+        E::AliasError { .. } => {
+            "what its aliases stand for is not read: it is too large, or not what belongs here"
+        }
+        E::Unexpected { .. } | E::SerdeInvalidType { .. } | E::NullIntoString { .. } => {
+            "a list belongs here: `dependencies:` has one of packages, and `pip:` in it one of requirements"
+        }
+        _ => "it is not YAML from here on",
+    };
+    words.to_owned()
 }
 
 fn line_of<T>(item: &Spanned<T>) -> usize {

@@ -394,6 +394,11 @@ pub trait Index {
         wheels.iter().map(|wheel| Err(format!("nothing is read of {} here", wheel.file))).collect()
     }
 
+    /// The extras that METADATA of wheels declares, in their order; else why that is not known.
+    fn extras(&mut self, wheels: &[Wheel]) -> Vec<Result<Vec<String>, String>> {
+        wheels.iter().map(|wheel| Err(format!("nothing is read of {} here", wheel.file))).collect()
+    }
+
     /// Told what is looked for from now on, for people who wait: "an older torch that cupy fits".
     fn looking_for(&mut self, what: &str) {
         let _ = what;

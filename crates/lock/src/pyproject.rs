@@ -105,6 +105,29 @@ pub(crate) fn is_package_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-')
 }
 
+/// The way of a project whose dependencies are not in its pyproject.toml in a form that is read (poetry-plugin-export;
+/// uv, "Compiling requirements", which has a build backend tell what is dynamic); nothing where it has none.
+pub(crate) fn way(text: &str) -> Option<&'static str> {
+    let document = parse(text).ok()?;
+    let project = |key: &str| document.get("project")?.get(key);
+    if project("dependencies").is_some() {
+        return None;
+    }
+    let poetry = document.get("tool").and_then(|tool| tool.get("poetry")?.get("dependencies"));
+    let poetry = poetry.and_then(Item::as_table_like);
+    if poetry.is_some_and(|table| table.iter().any(|(name, _)| name != "python")) {
+        return Some(
+            "`poetry export -o requirements.txt` writes what it needs as a file that is read: \
+             requirements = \"requirements.txt\"",
+        );
+    }
+    let dynamic = project("dynamic").map(strings).unwrap_or_default();
+    dynamic.iter().any(|name| name == "dependencies").then_some(
+        "`uv pip compile pyproject.toml -o requirements.txt` has its build backend tell what it needs, \
+         and writes it as a file that is read: requirements = \"requirements.txt\"",
+    )
+}
+
 /// Reads a pyproject.toml at `path`; `groups` says whether its dependency groups are asked for.
 pub(crate) fn read(text: &str, path: &Path, groups: bool) -> Result<Project, Fault> {
     let folder = path.parent().unwrap_or(Path::new("/"));

@@ -285,6 +285,11 @@ const OTHERS: &[(&[&str], &str)] = &[
          requirements = \"requirements.txt\"",
     ),
     (
+        &["uv.lock"],
+        "it is read with the pyproject.toml that it was made from, in the same folder: \
+         requirements = \"uv.lock\"",
+    ),
+    (
         &["conda-lock.yml", "meta.yaml"],
         "conda's packages are not PyPI's: name the Python packages in a requirements.txt; \
          libraries belong in `packages` under [base]",
@@ -350,7 +355,8 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
             .is_ok_and(|project| !project.dependencies.is_empty()),
         Err(_) => true,
     };
-    let read = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA).find(|name| {
+    let names = ["pyproject.toml", "requirements.txt"].into_iter().chain(CONDA);
+    let read = names.chain(["pylock.toml"]).find(|name| {
         let path = folder.join(name);
         // So is what is no file: a folder, a link to nothing, one that leads to itself.
         let is_there = path.symlink_metadata().is_ok();
@@ -358,6 +364,11 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     });
     if let Some(name) = read {
         return Some(ProjectFile { name, way: None });
+    }
+    // What it needs is in it, and not in a form that is read.
+    let own = read_text(&leads, Path::new("pyproject.toml"));
+    if let Some(way) = own.ok().and_then(|text| pyproject::way(&text)) {
+        return Some(ProjectFile { name: "pyproject.toml", way: Some(way) });
     }
     let others = OTHERS.iter().flat_map(|(names, way)| names.iter().map(|name| (*name, *way)));
     let mut there = others.filter(|(name, _)| folder.join(name).is_file());

@@ -6,6 +6,7 @@ mod build_requires;
 mod chosen;
 mod companions;
 mod elsewhere;
+mod extras;
 mod fitted;
 mod from_source;
 mod group;
@@ -20,6 +21,7 @@ mod old_torch;
 mod overlaps;
 mod own_extras;
 mod previews;
+mod promised;
 mod protobuf;
 mod releases;
 mod relics;
@@ -268,6 +270,8 @@ impl Resolution<'_> {
         let prefer = self.overlaps(&wheels, torch.as_ref(), base)?;
         self.tell_protobuf(&wheels);
         self.tell_previews(&wheels);
+        self.tell_extras(&wheels, self.target(base));
+        self.tell_promised(&wheels);
         let why = match (&self.spec.environment.python, &self.spec.base.debian) {
             (Some(_), _) | (_, Some(_)) => "asked for".to_owned(),
             (None, None) if sconce_facts::bases().first() == Some(base) => {

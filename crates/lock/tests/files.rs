@@ -564,7 +564,7 @@ fn what_an_environment_yml_can_not_say() {
     refused(
         &of("npm: [left-pad]"),
         expect![[r#"
-        environment.yml, line 3: `- npm: [left-pad]`: `npm:` is not known, only `pip:`
+        environment.yml, line 3: `- npm: [left-pad]`: column 5: `npm:` is not known, only `pip:`
     "#]],
     );
     refused(
@@ -576,20 +576,20 @@ fn what_an_environment_yml_can_not_say() {
     refused(
         "dependencies: [\n",
         expect![[r#"
-        environment.yml, line 1: `dependencies: [`: unclosed bracket '['
+        environment.yml, line 1: `dependencies: [`: column 15: it is not YAML from here on
     "#]],
     );
     refused(
         "dependencies: numpy\n",
         expect![[r#"
-        environment.yml, line 1: `dependencies: numpy`: expected sequence start
+        environment.yml, line 1: `dependencies: numpy`: column 15: a list belongs here: `dependencies:` has one of packages, and `pip:` in it one of requirements
     "#]],
     );
     let bomb: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)).collect();
     refused(
         &format!("a0: &a0 [x, x]\n{bomb}dependencies: *a39\n"),
         expect![[r#"
-        environment.yml, line 16: `a15: &a15 [*a14, *a14]`: budget breached: Nodes { nodes: 250001 }
+        environment.yml, line 16: `a15: &a15 [*a14, *a14]`: column 18: what its aliases stand for is not read: it is too large, or not what belongs here
     "#]],
     );
 }

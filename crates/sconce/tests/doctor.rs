@@ -41,6 +41,11 @@ fn exit_codes() {
     // Bytes that are not what was promised, as with `inspect`.
     assert_eq!(edited(text.replacen("\"schema\": 1", "\"schema\": 99", 1)), 6);
     assert_eq!(edited(text.replacen('{', "", 1)), 6);
+    // What no sconce and no driver writes: it can't be judged, and is not ready.
+    assert_eq!(edited(text.replacen("\"schema\": 1", "\"schema\": 0", 1)), 6);
+    assert_eq!(edited(text.replace("580.159.04", "foo")), 6);
+    let xid = "\"kernel_log\": [\"NVRM: Xid (PCI:0000:00:06): 4294967296, GPU\",";
+    assert_eq!(edited(text.replace("\"kernel_log\": [", xid)), 6);
     assert_eq!(code(&["--from", "/nowhere/snapshot.json"]), 7);
     assert_eq!(code(&["--save", "a", "--from", "b"]), 2);
     assert_eq!(code(&["gpu[1-", "gpu2"]), 2);

@@ -33,6 +33,13 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     if gpu_held::keep_the_module_out(snapshot) || (built.is_empty() && spoke) {
         return None;
     }
+    let build = Step::host(
+        "build the module and load it",
+        &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"],
+    );
+    // As this system does it.
+    let build = fix::fitted(snapshot, build);
+    let with_dkms = build.commands.iter().any(|command| command.starts_with("dkms"));
     let refused = refused(snapshot);
     let finding = match (built.contains(kernel), refused) {
         (true, None) => return None,
@@ -41,6 +48,9 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
                 "this kernel, {kernel}, refuses the driver's module: it was built for another"
             );
             let finding = Finding::new(&RULE, Severity::Stops, summary).seen(line);
+            if !with_dkms {
+                return Some(finding.fix(vec![build]));
+            }
             // dkms takes it for built.
             let again = "build it again for this kernel (`dkms status` says what dkms calls it, `dkms install --force` builds and installs it), then load it";
             let steps = vec![Step::host(again, &["modprobe -a nvidia nvidia_uvm"])];
@@ -79,15 +89,14 @@ pub(super) fn not_built(snapshot: &Snapshot) -> Option<Finding> {
     }
     let mut steps = vec![
         fix::install(snapshot, "kernel-headers", None, "install the headers of this kernel"),
-        Step::host(
-            "build the module and load it",
-            &["dkms autoinstall", "modprobe -a nvidia nvidia_uvm"],
-        ),
-        Step::host(
+        build,
+    ];
+    if with_dkms {
+        steps.push(Step::host(
             "if the build fails, its log below /var/lib/dkms/nvidia says why: mostly a kernel newer than the driver",
             &[],
-        ),
-    ];
+        ));
+    }
     steps.extend(keep_out);
     Some(finding.fix(steps))
 }

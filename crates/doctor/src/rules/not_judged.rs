@@ -16,16 +16,22 @@ pub const RULE: Rule = Rule {
 fn check(_: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     let Some(subject) = subject else { return Vec::new() };
     let name = &subject.name;
-    let (others, verb) = match subject.others {
-        Others::None => return Vec::new(),
-        Others::Packages(1) => ("one more package with compiled code".to_owned(), "is"),
-        Others::Packages(count) => (format!("{count} more packages with compiled code"), "are"),
-        Others::Unknown => ("what else it holds".to_owned(), "is"),
+    let what = match (subject.others, subject.without_torch) {
+        (Others::None, _) => return Vec::new(),
+        (Others::Packages(1), true) => "its package with compiled code runs".to_owned(),
+        (Others::Packages(1), false) => "its other package with compiled code runs".to_owned(),
+        (Others::Packages(count), true) => format!("its {count} packages with compiled code run"),
+        (Others::Packages(count), false) => {
+            format!("its {count} other packages with compiled code run")
+        }
+        (Others::Unknown, true) => "what it holds runs".to_owned(),
+        (Others::Unknown, false) => "what else it holds runs".to_owned(),
     };
     // Without torch nothing of it is known.
-    let (severity, summary) = match subject.without_torch {
-        true => (Severity::Unknown, format!("{name} has no torch, and {others} {verb} not judged")),
-        false => (Severity::Notes, format!("of {name} its torch is judged; {others} {verb} not")),
+    let (severity, of) = match subject.without_torch {
+        true => (Severity::Unknown, format!("{name} has no torch")),
+        false => (Severity::Notes, format!("of {name} only torch was judged")),
     };
+    let summary = format!("{of}; whether {what} on this GPU is not known");
     vec![Finding::new(&RULE, severity, summary)]
 }

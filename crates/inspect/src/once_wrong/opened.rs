@@ -100,7 +100,7 @@ fn builds_of_one_library_are_alternatives() {
         .collect();
     assert_eq!(errors, [] as [&str; 0]);
     expect![
-        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05."
+        "Yes: it has machine code for H100 SXM5 80GB and CUDA 12.4 runs with driver 535.104.05; of its builds (libbitsandbytes_cuda*) that for CUDA 12.4 is taken, torch's own."
     ]
     .assert_eq(&world.answer("h100", "535.104.05"));
     world.site("bitsandbytes/libbitsandbytes_cuda124.so", &build("124", "12", &[cubin(80)]));

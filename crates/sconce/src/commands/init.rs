@@ -12,8 +12,8 @@ use crate::error::{Failure, Kind};
 
 /// Write an annotated sconce.toml
 ///
-/// Every key is there, commented out, with its default and what it does; a requirements.txt, pyproject.toml or
-/// environment.yml in the folder is named in it. Nothing is overwritten.
+/// Every key is there, commented out, with its default and what it does; a requirements.txt, pyproject.toml, environment.yml or
+/// pylock.toml in the folder is named in it. Nothing is overwritten.
 #[derive(clap::Args)]
 pub struct Args {
     /// The project's folder, made if missing

@@ -90,9 +90,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let before = builder.existing_lock(&project).ok().flatten();
     trust::check(&project, before.as_ref(), When::Lock, args.trust)?;
     let host = sconce_start::host();
-    if let Some(lock) = &before {
-        for name in args.upgrade_package.iter().filter(|name| !lock.has_wheel(name)) {
-            eprintln!("note: `{name}` is not in the lock");
+    for name in &args.upgrade_package {
+        match &before {
+            Some(lock) if lock.has_wheel(name) => {}
+            Some(_) => eprintln!("note: `{name}` is not in the lock"),
+            None => eprintln!("note: `{name}` is in no lock: there is none yet"),
         }
     }
     if args.explain {

@@ -1,0 +1,125 @@
+//! A project that is locked and not built, as a user asks about it: `sconce inspect --for` by the wheels that are in the
+//! store, `sconce doctor --from` by the lock alone.
+
+mod index_world;
+
+#[path = "../../inspect/src/forge.rs"]
+mod forge;
+
+use std::path::Path;
+
+use forge::Library;
+use index_world::World;
+use sconce_inspect::fatbin;
+use sconce_store::Store;
+use sconce_testkit::Wheel;
+
+const TAG: &str = "cp313-cp313-manylinux_2_28_x86_64";
+
+/// A package with a module that has code for this GPU and needs libraries.
+fn fast(sm: u32, needed: &[&str]) -> Wheel {
+    let code = forge::fatbin(&[forge::cubin(sm)]);
+    let module = Library::new("").needs(needed).code(&[code]).build();
+    Wheel::new("fast", "1.0").tag(TAG).file("fast/core.so", &module)
+}
+
+fn pure() -> Wheel {
+    Wheel::new("a", "1.0").file("a.py", b"x = 1\n")
+}
+
+/// A project of these packages that is locked, with those of them in its store that were fetched.
+fn locked(wheels: &[Wheel], fetched: &[&Wheel]) -> World {
+    let world = World::new(wheels);
+    world.asks("exclude = []");
+    let lock = world.locks();
+    assert_eq!(lock.wheels.len(), wheels.len());
+    let store = Store::open(world.path("store")).unwrap();
+    for wheel in fetched {
+        store.put_bytes(&wheel.build()).unwrap();
+    }
+    world
+}
+
+#[track_caller]
+fn inspected(world: &World, exit: i32, says: &str) {
+    let (code, said) = world.sconce(&["inspect", "--for", "h100", "."]);
+    assert!(code == exit && said.contains(says), "{code} {said}");
+}
+
+/// With all wheels of a lock here, what none of them brings is nowhere.
+#[test]
+fn a_library_of_torch_that_no_wheel_brings() {
+    let needs = fast(90, &["libc10.so", "libc.so.6"]);
+    inspected(&locked(std::slice::from_ref(&needs), &[&needs]), 1, "libc10.so");
+
+    // With the wheel that brings it, and where only the C library is needed, which the image has.
+    let c10 = Library::new("libc10.so").build();
+    // Whatever the wheel is called: a project without torch has none of that name.
+    let brings = Wheel::new("c10-libs", "1.0").tag(TAG).file("torch/lib/libc10.so", &c10);
+    inspected(&locked(&[brings.clone(), needs.clone()], &[&needs, &brings]), 0, "Yes");
+    let plain = fast(90, &["libc.so.6"]);
+    inspected(&locked(std::slice::from_ref(&plain), &[&plain]), 0, "Yes");
+}
+
+/// With some wheels of a lock here a no of theirs is one, and a yes is not.
+#[test]
+fn some_wheels_of_a_lock() {
+    let [old, new] = [70, 90].map(|sm| fast(sm, &["libc.so.6"]));
+    let words = "fast/core.so has no code for H100";
+    inspected(&locked(&[pure(), old.clone()], &[&old]), 1, words);
+    inspected(&locked(&[pure(), new.clone()], &[&new]), 12, "Can't tell");
+    // With all of them here it is decided.
+    inspected(&locked(&[pure(), new.clone()], &[&new, &pure()]), 0, "Yes");
+}
+
+/// What `doctor` says of the project on a machine with an H100, which is ready.
+#[track_caller]
+fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
+    let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../doctor/tests/snapshots");
+    let h100 = snapshots.join("h100-vm.json");
+    let words = ["doctor", "--from", h100.to_str().unwrap(), "."];
+    let (code, said) = world.sconce(&words);
+    assert!(code == exit && said.contains(says), "{code} {said}");
+    let (_, said) = world.sconce(&[&words[..], &["--json"]].concat());
+    assert_eq!(said.contains(&format!("\"{rule}\"")), !rule.is_empty(), "{said}");
+}
+
+/// A lock says nothing of the code for GPUs of what is not torch.
+#[test]
+fn packages_without_torch_are_not_judged() {
+    let words =
+        "has no torch; whether its package with compiled code runs on this GPU is not known";
+    doctor(&locked(&[fast(70, &["libc.so.6"])], &[]), 12, "not-judged", words);
+    doctor(&locked(&[pure()], &[]), 0, "", "");
+}
+
+#[test]
+fn a_project_for_another_processor() {
+    let world = World::new(&[pure()]);
+    world.first_lock("sconce.lock", "aarch64", "auto");
+    world.asks("platform = \"aarch64\"");
+    world.locks();
+    let words = "is for aarch64, and this machine is x86_64";
+    doctor(&world, 1, "other-processor", words);
+}
+
+/// A wheel with a library for each CUDA runs on a GPU with some of them: which, is said.
+#[test]
+fn which_builds_of_a_wheel_serve() {
+    let build = |sms: &[u32]| {
+        let codes: Vec<_> = sms.iter().map(|sm| forge::cubin(*sm)).collect();
+        Library::new("").needs(&["libc.so.6"]).code(&[forge::fatbin(&codes)]).build()
+    };
+    let wheel = Wheel::new("bitsandbytes", "0.49.2")
+        .tag("py3-none-manylinux_2_24_x86_64")
+        .file("bitsandbytes/libbitsandbytes_cuda118.so", &build(&[80]))
+        .file("bitsandbytes/libbitsandbytes_cuda126.so", &build(&[80, 90]))
+        .file("bitsandbytes/libbitsandbytes_cuda130.so", &build(&[90, 100]));
+    let world = World::new(&[]);
+    let file = wheel.file_name();
+    std::fs::write(world.path("project").join(&file), wheel.build()).unwrap();
+    let (code, said) = world.sconce(&["inspect", "--for", "h100", &file]);
+    let words = "of its builds (libbitsandbytes_cuda*) those for CUDA 12.6, 13.0 have it, that for CUDA 11.8 has not: \
+                 the one for torch's CUDA is taken";
+    assert!(code == 0 && said.contains(words), "{code} {said}");
+}
