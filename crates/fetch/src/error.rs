@@ -101,6 +101,16 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// A redirect that is not followed.
+    #[error("{url} redirects to `{to}`, which is refused: {why}")]
+    Redirect {
+        /// The address that sends there.
+        url: String,
+        /// Where to.
+        to: String,
+        /// Why it is not asked.
+        why: String,
+    },
     /// The two sides of TLS don't agree.
     #[error("{url}: {fault}")]
     Tls {
@@ -273,7 +283,7 @@ impl Error {
                 Some(hint) => hint,
                 None => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
             },
-            Self::PlainHttp { may_be_asked: false, .. } => {
+            Self::Redirect { .. } | Self::PlainHttp { may_be_asked: false, .. } => {
                 "the fault is on the side of the server that sends there".into()
             }
             Self::PlainHttp { .. } => {

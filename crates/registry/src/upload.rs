@@ -84,7 +84,7 @@ impl Registry {
             let stream = self.ask(Method::Post, &url, &[], &mut || Ok(None))?;
             Ok(stream.accepted(&[202])?)
         })?;
-        if let Some(session) = begun.header("location").and_then(|to| begun.url.join(to).ok()) {
+        if let Ok(session) = self.location(&begun, &begun.url) {
             // Not every registry knows how to give an upload up; those forget it in time.
             let _ = self.ask(Method::Delete, &session, &[], &mut || Ok(None));
         }
@@ -282,7 +282,14 @@ impl Registry {
         let to = at.join(to).map_err(|_| self.wrong(at, "a Location that is not an address"))?;
         match (at.scheme(), to.scheme()) {
             (_, "https") | ("http", "http") => Ok(to),
-            _ => Err(self.wrong(at, "it leads an upload to where there is no TLS")),
+            ("https", "http") => {
+                let why = format!("it leads an upload to {}, where there is no TLS", shown(&to));
+                Err(self.wrong(at, &why))
+            }
+            (_, other) => {
+                let why = format!("it leads an upload to `{}`: `{other}:` is not HTTP", shown(&to));
+                Err(self.wrong(at, &why))
+            }
         }
     }
 

@@ -173,3 +173,62 @@ fn a_realm_that_is_no_address_of_http() {
         assert_eq!(*asked.lock().unwrap(), 1, "{realm}");
     }
 }
+
+/// An answer without a body.
+fn answer(status: &str, header: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// A server that answers the same to all, and what it was asked.
+fn answers(answer: String) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let port = served(move |mut stream| {
+        let came = String::from_utf8_lossy(&first(&mut stream)).into_owned();
+        heard.lock().unwrap().push(came);
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    (port, asked)
+}
+
+/// A redirect to what is not HTTP is no matter of TLS: the address is named, and nothing is asked of it.
+#[test]
+fn a_redirect_that_leads_out_of_http() {
+    let world = world();
+    world.image("{}");
+    let (there, heard) = answers(answer("200 OK", ""));
+    for (to, shown, why) in [
+        ("file:///etc/hostname", "file:///etc/hostname", "`file:` is not HTTP"),
+        (
+            &format!("ftp://me:pw@localhost:{there}/x"),
+            &format!("ftp://localhost:{there}/x"),
+            "`ftp:` is not HTTP",
+        ),
+        ("//", "//", "it is no address"),
+    ] {
+        for status in ["301 Moved Permanently", "307 Temporary Redirect"] {
+            let (port, asked) = answers(answer(status, &format!("Location: {to}")));
+            let err = refusal(&world, port, &[]);
+            let says = format!(
+                "localhost:{port}/v2/app/manifests/1 redirects to `{shown}`, which is refused: {why}"
+            );
+            assert!(err.contains(&says), "{to}: {err}");
+            assert!(
+                !err.contains("TLS") && !err.contains("--ca") && !err.contains("pw@"),
+                "{to}: {err}"
+            );
+            assert!(
+                err.contains("hint: the fault is on the side of the server that sends there"),
+                "{err}"
+            );
+            assert_eq!(asked.lock().unwrap().len(), 1, "{to}: {err}");
+        }
+        // An upload that is to go on there.
+        let (port, _) = answers(answer("202 Accepted", &format!("Location: {to}")));
+        let name = format!("localhost:{port}/app:1");
+        let (code, _, err) = world.says(&["push", "oci:image", &name]);
+        assert_eq!(code, 5, "{err}");
+        assert!(!err.contains("TLS") && !err.contains("pw@"), "{to}: {err}");
+    }
+    assert!(heard.lock().unwrap().is_empty());
+}
