@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sconce_blob::Digest;
 use sconce_fetch::http::TlsFault;
 
+use crate::challenge::NoWay;
 use crate::reference::is_loopback;
 
 /// Why an image in a registry can't be read.
@@ -43,6 +44,26 @@ pub enum Error {
         realm: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The registry asks for a login in no way that is known here.
+    #[error("{host} {way}")]
+    NoWay {
+        /// The registry.
+        host: String,
+        /// What it asks for.
+        way: NoWay,
+    },
+    /// What answers there has no registry's API.
+    #[error("{host} answers as no registry does: {url} {}answered {status}", to.as_deref().map(|to| format!("redirects to {to}, and that ")).unwrap_or_default())]
+    NotOne {
+        /// What was asked.
+        host: String,
+        /// The address of the API.
+        url: String,
+        /// Where a redirect led.
+        to: Option<String>,
+        /// What was answered.
+        status: u16,
     },
     /// The registry has no such image, or says so to who may not see it.
     #[error("{host} has no {repository}{}{wanted}{}", before(wanted), words(said.as_deref()))]
@@ -153,6 +174,17 @@ impl Error {
             Self::Realm { .. } => {
                 "whoever runs the registry names the whole address of its token server there, as `https://HOST/token`"
                     .to_owned()
+            }
+            Self::NoWay { way: NoWay::NoRealm, .. } => {
+                "whoever runs the registry names its token server there, as `Bearer realm=\"https://HOST/token\"`"
+                    .to_owned()
+            }
+            Self::NoWay { .. } => {
+                "registries take `Basic` or `Bearer`: whoever runs it, or the proxy before it, has to offer one of them"
+                    .to_owned()
+            }
+            Self::NotOne { .. } => {
+                "look at the name of the registry and its port; 443 if none is given".to_owned()
             }
             Self::Artifact { reference, .. } => {
                 format!("`sconce show {reference}` lists what it holds")

@@ -16,6 +16,7 @@ mod upload;
 
 pub use access::Access;
 pub use blob::BlobReader;
+pub use challenge::NoWay;
 pub use client::{Image, Registry, Rights};
 pub use error::Error;
 pub use logins::{Login, Logins, docker_file, forget, save};

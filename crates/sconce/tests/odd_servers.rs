@@ -232,3 +232,71 @@ fn a_redirect_that_leads_out_of_http() {
     }
     assert!(heard.lock().unwrap().is_empty());
 }
+
+/// The address of a registry's API that leads to a page that is not there: it is no registry.
+#[test]
+fn a_login_says_what_it_met() {
+    let world = world();
+    let (there, _) = answers(answer("404 Not Found", ""));
+    let location = format!("Location: http://localhost:{there}/home");
+    let (port, _) = answers(answer("302 Found", &location));
+    let login = |port: u16| {
+        let host = format!("localhost:{port}");
+        let (code, _, err) = world.says(&["login", "-u", "me", "-p", "pw", &host]);
+        assert_eq!(code, 5, "{err}");
+        assert!(err.contains("hint: look at the name of the registry and its port"), "{err}");
+        assert!(!world.path("home/.docker/config.json").exists());
+        err
+    };
+    let err = login(port);
+    let says = format!(
+        "error: localhost:{port} answers as no registry does: http://localhost:{port}/v2/ redirects to http://localhost:{there}/home, and that answered 404"
+    );
+    assert!(err.contains(&says), "{err}");
+    let err = login(there);
+    let says = format!(
+        "error: localhost:{there} answers as no registry does: http://localhost:{there}/v2/ answered 404\n"
+    );
+    assert!(err.contains(&says), "{err}");
+}
+
+/// A way to log in that is not known here is named, and no login is advised.
+#[test]
+fn logins_that_are_not_supported_are_named() {
+    let world = world();
+    let asks = |challenges: &[&str]| {
+        let lines: Vec<String> =
+            challenges.iter().map(|text| format!("WWW-Authenticate: {text}")).collect();
+        answers(answer("401 Unauthorized", &lines.join("\r\n"))).0
+    };
+    for (challenges, says) in [
+        (&["Negotiate"][..], "wants a login by `Negotiate`, which is not supported"),
+        (&["Negotiate", "NTLM"], "wants a login by `Negotiate` or `NTLM`, which is not supported"),
+        (
+            &["Digest realm=\"a, b\", nonce=\"x\""],
+            "wants a login by `Digest`, which is not supported",
+        ),
+        (&["Bearer"], "wants a token (`Bearer`) and does not say from where"),
+        (&["Bearer service=\"s\""], "wants a token (`Bearer`) and does not say from where"),
+    ] {
+        let port = asks(challenges);
+        let host = format!("localhost:{port}");
+        let pulled = refusal(&world, port, &[]);
+        let (code, _, tried) = world.says(&["login", "-u", "me", "-p", "pw", &host]);
+        assert_eq!(code, 5, "{tried}");
+        for err in [pulled, tried] {
+            assert!(err.contains(&format!("{host} {says}")), "{challenges:?}: {err}");
+            assert!(!err.contains("sconce login") && !err.contains("password"), "{err}");
+            assert!(err.contains("hint: "), "{err}");
+        }
+    }
+    // One of those that a server takes is enough, wherever it stands.
+    for challenges in [
+        &["Negotiate", "Basic realm=\"r\""][..],
+        &["Negotiate, Basic realm=\"r\""],
+        &["Digest realm=\"a, b\", nonce=\"x\", Basic realm=\"r\""],
+    ] {
+        let err = refusal(&world, asks(challenges), &[]);
+        assert!(err.contains("`sconce login localhost:"), "{challenges:?}: {err}");
+    }
+}
