@@ -141,13 +141,15 @@ pub enum Error {
         /// What went wrong.
         why: String,
     },
-    /// A file of logins that can't be read.
+    /// A file of logins that can't be read or written.
     #[error("{}: {why}", path.display())]
     Logins {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+        /// It can be read, and is no such file.
+        is_other: bool,
     },
     /// The network or the server.
     #[error(transparent)]
@@ -211,7 +213,18 @@ impl Error {
                 "run it by hand, or remove it from credHelpers and credsStore of config.json and `sconce login` again"
                     .to_owned()
             }
-            Self::Logins { .. } => "correct the file, or log in anew".to_owned(),
+            // `sconce login` reads it too.
+            Self::Logins { path, is_other: true, .. } => {
+                let file = path.display().to_string();
+                format!(
+                    "mend it, or move it away and log in again: `mv {} {}`",
+                    in_shell(&file),
+                    in_shell(&format!("{file}.broken"))
+                )
+            }
+            Self::Logins { path, .. } => {
+                format!("`ls -ld {}` shows whose it is", in_shell(&path.display().to_string()))
+            }
             Self::Fetch(sconce_fetch::Error::Tls { fault, .. }) => match fault {
                 TlsFault::Client(_) => {
                     "NAME.cert and NAME.key in certs.d/HOST[:PORT] are the certificate that it is shown (docs/registry.md)"
@@ -256,6 +269,15 @@ impl Error {
             }
             Self::Fetch(error) => return error.hint(),
         })
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn in_shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -8,6 +8,7 @@ mod access;
 mod blob;
 mod challenge;
 mod client;
+mod credential_helper;
 mod error;
 mod logins;
 mod reference;

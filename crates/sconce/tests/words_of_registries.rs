@@ -3,6 +3,7 @@
 mod world;
 
 use std::fs;
+use std::process::Command;
 
 use sconce_testkit::RegistryServer;
 use world::World;
@@ -135,4 +136,49 @@ fn a_policy_says_what_it_lacks() {
     policy(&format!("version = 1\n[[images]]\nname = \"{name}\"\nkeys = [\"none.pub\"]\n"));
     let says = ["policy.toml can't be used: its key ", "none.pub: No such file"];
     fails(&world, &["pull", &format!("{name}:1")], 3, &says, &[]);
+}
+
+/// Every command that looks for a login reads the file, `login` as well: what is said helps with all of them.
+#[test]
+fn a_broken_file_of_logins() {
+    let (world, registry) = (World::new(), RegistryServer::start());
+    world.image(ECHO);
+    let host = registry.host();
+    let name = format!("{host}/team/app:1");
+    let folder = world.path("home/my .docker");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.json");
+    let says = |words: &[&str]| {
+        let mut command = world.sconce(words);
+        command.env("DOCKER_CONFIG", &folder);
+        for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
+            command.env_remove(variable);
+        }
+        world::texts(&command.output().unwrap())
+    };
+    let shown = file.display();
+    for (text, place) in [
+        ("{\n  \"auths\": {\n    \"x\": {\"auth\": s3cret}\n", " (line 3, column 19)"),
+        ("{\"auths\": \"s3cret\"}", " (line 1, column 18)"),
+        ("", " (line 1, column 0)"),
+    ] {
+        for words in [
+            &["login", "-u", "me", "-p", "pw", &host][..],
+            &["logout", &host],
+            &["pull", &name],
+            &["push", "oci:image", &name],
+        ] {
+            fs::write(&file, text).unwrap();
+            let (code, _, err) = says(words);
+            let what = format!("{shown}: no such file as `docker login` writes{place}\n");
+            assert!(code == 3 && err.contains(&what), "{words:?}: {code} {err}");
+            assert!(!err.contains("s3cret") && !err.contains("sconce login"), "{err}");
+            // The hint works as it is printed.
+            let moves = err.rsplit_once(": `mv ").unwrap().1.trim_end().trim_end_matches('`');
+            let moved = Command::new("sh").args(["-c", &format!("mv {moves}")]).status();
+            assert!(moved.unwrap().success() && !file.exists(), "{err}");
+        }
+    }
+    let (code, _, err) = says(&["login", "-u", "me", "-p", "pw", &host]);
+    assert!(code == 0 && file.exists(), "{err}");
 }
