@@ -117,6 +117,12 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// The registry begins an upload and knows nothing of it.
+    #[error("{url}: the registry does not know the upload that it began (404)")]
+    NoUpload {
+        /// Where the upload was to go on.
+        url: String,
+    },
     /// What was to be sent is damaged here.
     #[error("blob {wanted} is damaged here: its bytes have SHA-256 {actual}")]
     Damaged {
@@ -204,6 +210,10 @@ impl Error {
             },
             Self::Answer { .. } | Self::WrongDigest { .. } => {
                 "the fault is the registry's or a proxy's: try again later, or another registry"
+                    .to_owned()
+            }
+            Self::NoUpload { .. } => {
+                "it is for whoever runs it: several servers behind one address have to share uploads, and a proxy has to leave their paths as they are"
                     .to_owned()
             }
             Self::Damaged { .. } | Self::Source { .. } => {

@@ -314,6 +314,7 @@ impl Kinded for sconce_registry::Error {
             | E::Realm { .. }
             | E::NoWay { .. }
             | E::NotOne { .. }
+            | E::NoUpload { .. }
             | E::NotFound { .. }
             | E::Answer { .. } => Kind::Network,
         }

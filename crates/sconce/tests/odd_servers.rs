@@ -300,3 +300,44 @@ fn logins_that_are_not_supported_are_named() {
         assert!(err.contains("`sconce login localhost:"), "{challenges:?}: {err}");
     }
 }
+
+/// A session that the registry does not know although it has just begun it: once more, and then it is said.
+#[test]
+fn an_upload_that_the_registry_forgets_at_once() {
+    let world = world();
+    world.image("{}");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let port = served(move |mut stream| {
+        let mut came = first(&mut stream);
+        while !came.windows(4).any(|part| part == b"\r\n\r\n") {
+            came.extend(first(&mut stream));
+        }
+        let line = String::from_utf8_lossy(&came).lines().next().unwrap_or_default().to_owned();
+        let text = match line.split(' ').next() {
+            Some("POST") => answer("202 Accepted", "Location: /v2/app/blobs/uploads/1"),
+            _ => answer("404 Not Found", "X: y"),
+        };
+        if !line.starts_with("HEAD ") {
+            heard.lock().unwrap().push(line);
+        }
+        let _ = stream.write_all(text.as_bytes());
+        // All of it is read: what is closed before is reset.
+        let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(300)));
+        while !first(&mut stream).is_empty() {}
+    });
+    let name = format!("localhost:{port}/app:1");
+    let begun = std::time::Instant::now();
+    let (code, _, err) = world.says(&["push", "--image-only", "oci:image", &name]);
+    assert_eq!(code, 5, "{err}");
+    let says = format!(
+        "error: http://localhost:{port}/v2/app/blobs/uploads/1: the registry does not know the upload that it began (404)"
+    );
+    assert!(err.contains(&says) && !err.contains("tried") && !err.contains("cut off"), "{err}");
+    assert!(err.contains("hint: "), "{err}");
+    let asked = asked.lock().unwrap();
+    let most = |verb: &str| asked.iter().filter(|line| line.starts_with(verb)).count();
+    // Of each of the image's blobs: they go at once.
+    assert!(most("POST") <= 4 && most("PUT") <= 4, "{asked:?}");
+    assert!(begun.elapsed().as_secs() < 10);
+}
