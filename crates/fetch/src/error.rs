@@ -295,7 +295,7 @@ impl Error {
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
             Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
-            Self::Certificates { why, .. } => why.hint().into(),
+            Self::Certificates { path, why } => why.hint(path),
             Self::PythonList { .. } => "UV_PYTHON_DOWNLOADS_JSON_URL (or uv's `python-downloads-json-url`) names that list; without it the builds that sconce knows are taken".into(),
             Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
             Self::File { .. } => return None,

@@ -368,6 +368,16 @@ impl Client {
                 return Err(self.spoken_otherwise(&landed, landed == bare, failure));
             }
         };
+        // What a server of TLS says to who asks without stands in the body, and this answer has none.
+        let is_told = method != Method::Head || landed.scheme() != "http";
+        if !is_told && response.status() == 400 {
+            let url = address::shown(&landed);
+            let failure = Error::Status { url, status: 400, said: None, retry_after: None };
+            let failure = self.spoken_otherwise(&landed, landed == bare, failure);
+            if matches!(failure, Error::OnlyTls { .. }) {
+                return Err(failure);
+            }
+        }
         self.known().meet(&landed);
         let (head, body) = response.into_parts();
         Ok(Stream {
