@@ -5,28 +5,13 @@
 mod world;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use world::World;
+use world::listener::{answer, answers, first, served};
 
 const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
-
-/// A server that does this with each connection; and its port.
-fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
-    port
-}
-
-/// The first bytes that come.
-fn first(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = [0; 4096];
-    let count = stream.read(&mut bytes).unwrap_or_default();
-    bytes[..count].to_vec()
-}
 
 fn world() -> World {
     let world = World::new();
@@ -172,23 +157,6 @@ fn a_realm_that_is_no_address_of_http() {
         assert!(err.contains("hint: whoever runs the registry"), "{realm}: {err}");
         assert_eq!(*asked.lock().unwrap(), 1, "{realm}");
     }
-}
-
-/// An answer without a body.
-fn answer(status: &str, header: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-}
-
-/// A server that answers the same to all, and what it was asked.
-fn answers(answer: String) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&asked);
-    let port = served(move |mut stream| {
-        let came = String::from_utf8_lossy(&first(&mut stream)).into_owned();
-        heard.lock().unwrap().push(came);
-        let _ = stream.write_all(answer.as_bytes());
-    });
-    (port, asked)
 }
 
 /// A redirect to what is not HTTP is no matter of TLS: the address is named, and nothing is asked of it.

@@ -4,12 +4,13 @@
 mod world;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use world::World;
+use world::listener::{answer, first, served, served_at};
 
 const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
 const CERTIFICATE: &str = include_str!("../../serve/tests/tls/server.pem");
@@ -70,25 +71,6 @@ fn openssl(world: &World) -> Served {
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let port = line.trim().parse().expect(&line);
     Served(child, port)
-}
-
-/// A server that does this with each connection; and its port.
-fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    served_at("127.0.0.1:0", each)
-}
-
-fn served_at(address: &str, each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind(address).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
-    port
-}
-
-/// The first bytes that come.
-fn first(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = [0; 4096];
-    let count = stream.read(&mut bytes).unwrap_or_default();
-    bytes[..count].to_vec()
 }
 
 #[test]
@@ -252,11 +234,6 @@ fn a_login_stays_with_tls() {
     let heard = heard.lock().unwrap();
     assert!(code == 5 && heard.starts_with("GET /v2/app/manifests/1 "), "{code} {err}{heard}");
     assert!(!heard.to_ascii_lowercase().contains("authorization"), "{heard}");
-}
-
-/// An answer, whole.
-fn answer(status: &str, header: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 #[test]
