@@ -147,6 +147,18 @@ pub enum Error {
         /// The store.
         store: PathBuf,
     },
+    /// An image can't be kept from being pruned while it is used.
+    #[error("nothing would keep image {} from being pruned while it is used: its record can't be locked ({}: {why}), and {source}", image.short(), record.display())]
+    Unkept {
+        /// The image.
+        image: Digest,
+        /// Where its record belongs.
+        record: PathBuf,
+        /// What is wrong with what lies there.
+        why: String,
+        /// Why no pin is written.
+        source: Box<Error>,
+    },
     /// An image that was found lacks a part, which another store had.
     #[error(
         "image {image} is incomplete: blob {missing} is neither in this store nor in one below it"
@@ -377,6 +389,11 @@ impl Error {
             Self::ReadOnly { .. } => {
                 "only the owner of that store can remove its images".to_owned()
             }
+            // What lies there is in the place of a file that is made anew.
+            Self::Unkept { record, source, .. } => match source.hint() {
+                Some(hint) => hint,
+                None => format!("`rm -rf {}`: it is made anew", shell(record)),
+            },
             Self::Incomplete { image, names, .. } => {
                 // A registry has it by that name, if it was pulled.
                 match names.iter().find(|name| host_of(name).is_some()) {
