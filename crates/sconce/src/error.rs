@@ -325,8 +325,13 @@ impl Kinded for sconce_serve::Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Listen { .. } => Kind::Machine,
-            Self::Tls { .. } | Self::Logins { .. } => Kind::Document,
         }
+    }
+}
+
+impl Kinded for sconce_listen::Error {
+    fn kind(&self) -> Kind {
+        Kind::Document
     }
 }
 
@@ -453,6 +458,7 @@ failures!(
     sconce_registry::Error,
     sconce_run::Error,
     sconce_serve::Error,
+    sconce_listen::Error,
     sconce_doctor::Error,
     sconce_monitor::recording::Error,
     sconce_monitor::history::Error,

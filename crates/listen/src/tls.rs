@@ -40,7 +40,7 @@ impl Tls {
 }
 
 /// A connection, in the clear or encrypted, that waits for nobody past a moment.
-pub(crate) struct Connection<'a> {
+pub struct Connection<'a> {
     wire: Wire<'a>,
     tls: Option<Box<ServerConnection>>,
 }
@@ -52,19 +52,26 @@ struct Wire<'a> {
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(socket: &'a TcpStream, tls: Option<&Tls>) -> io::Result<Self> {
+    /// Over a socket, encrypted where `tls` is given.
+    ///
+    /// # Errors
+    /// No session can be begun.
+    pub fn new(socket: &'a TcpStream, tls: Option<&Tls>) -> io::Result<Self> {
         let session = |tls: &Tls| ServerConnection::new(Arc::clone(&tls.0)).map(Box::new);
         let tls = tls.map(session).transpose().map_err(io::Error::other)?;
         Ok(Self { wire: Wire { socket, end: Cell::new(Instant::now()) }, tls })
     }
 
     /// Until when reads and writes wait.
-    pub(crate) fn until(&self, end: Instant) {
+    pub fn until(&self, end: Instant) {
         self.wire.end.set(end);
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The other side is gone, or takes nothing.
+    pub fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             while tls.wants_write() {
