@@ -34,7 +34,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("listen", &["blob"]),
     ("serve", &["blob", "build", "fetch", "listen", "lock", "oci", "store"]),
     ("launch", &["facts"]),
-    ("monitor", &["facts", "gpu", "open"]),
+    ("monitor", &["facts", "gpu", "listen", "open"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",

@@ -11,4 +11,4 @@ mod turns;
 pub use error::{Error, No};
 pub use logins::Logins;
 pub use network::network;
-pub use tls::{Connection, Tls};
+pub use tls::{Connection, Tls, Wants};

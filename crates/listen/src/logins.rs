@@ -60,15 +60,22 @@ impl Logins {
     /// # Errors
     /// [`Error::Logins`], with the number of the line and nothing that stands in it.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        Self::of(lines.map(|(at, line)| (at, line.split_once(':'))))
+    }
+
+    /// Names with their hashes, each with the number of its line.
+    ///
+    /// # Errors
+    /// As [`Logins::parse`].
+    pub fn of<'a>(
+        lines: impl IntoIterator<Item = (usize, Option<(&'a str, &'a str)>)>,
+    ) -> Result<Self, Error> {
         let mut users = BTreeMap::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |why: &str| Error::Logins { why: format!("line {}: {why}", number + 1) };
-            let (name, hash) =
-                line.split_once(':').ok_or_else(|| wrong("it is not a NAME:HASH"))?;
+        for (number, user) in lines {
+            let wrong = |why: &str| Error::Logins { why: format!("line {number}: {why}") };
+            let (name, hash) = user.ok_or_else(|| wrong("it is not a NAME:HASH"))?;
             let hash = Hashed::parse(hash).map_err(|why| wrong(&why))?;
             if users.insert(name.to_owned(), hash).is_some() {
                 return Err(wrong("its name stands there twice"));
